@@ -1,0 +1,77 @@
+// Package fault says which of the documented exit statuses an error ends in, and what to do about it.
+package fault
+
+import "errors"
+
+// A Class is why a run failed. Its number is the process's exit status.
+type Class int
+
+// The exit statuses of design: stable, documented, one per kind of failure.
+const (
+	Internal    Class = 1 // a bug, or the machine's fault: disk full, a file that cannot be written
+	Usage       Class = 2 // wrong input, flag or policy
+	NoIdentity  Class = 3 // no ID token can be had
+	Rejected    Class = 4 // the ID token did not verify
+	Denied      Class = 5 // the policy says no
+	Refused     Class = 6 // the provider says no, or the credential outlives what is allowed
+	Unreachable Class = 7 // issuer or provider down, or talking nonsense
+)
+
+// String returns the class's name in audit records.
+func (c Class) String() string {
+	switch c {
+	case Usage:
+		return "usage"
+	case NoIdentity:
+		return "no_identity"
+	case Rejected:
+		return "token_rejected"
+	case Denied:
+		return "denied"
+	case Refused:
+		return "exchange_refused"
+	case Unreachable:
+		return "unreachable"
+	default:
+		return "internal"
+	}
+}
+
+type classified struct {
+	error
+	class Class
+	hint  string
+}
+
+func (e classified) Unwrap() error { return e.error }
+
+// New returns err with its class; hint ("" for none) says what to do, and is
+// printed once, by the outermost layer. A class that err already has is kept.
+func New(class Class, err error, hint string) error {
+	var have classified
+	if errors.As(err, &have) {
+		if have.hint != "" || hint == "" {
+			return err
+		}
+		class = have.class
+	}
+	return classified{err, class, hint}
+}
+
+// ClassOf returns err's class, Internal where it has none.
+func ClassOf(err error) Class {
+	var e classified
+	if errors.As(err, &e) {
+		return e.class
+	}
+	return Internal
+}
+
+// Hint returns what to do about err, "" where nothing is known.
+func Hint(err error) string {
+	var e classified
+	if errors.As(err, &e) {
+		return e.hint
+	}
+	return ""
+}

@@ -1,0 +1,70 @@
+package policy
+
+import (
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"go.yaml.in/yaml/v4"
+)
+
+// A Grant is what an allowed request gets: the target's settings with the
+// claims filled in. Only Policy.Authorize returns one that is Valid.
+type Grant struct {
+	target      string
+	provider    string
+	audience    string
+	exchange    Values
+	dbt         DBT
+	lifetime    time.Duration
+	maxLifetime time.Duration
+	claims      idtoken.Claims
+	rule        Rule
+	actorKind   string
+}
+
+// A DBT is a target's `dbt:` block. The zero DBT is a credentials-only target.
+type DBT struct {
+	Type   string     // dbt's adapter type, "" with From
+	Block  *yaml.Node // the mapping of one output, claims filled in; nil with From
+	Output string     // the output's name in profiles.yml; the target's name where it was left out
+	From   string     // path of a profiles.yml, relative to the project directory
+}
+
+// A Rule names the rule that allowed a request.
+type Rule struct {
+	Index int // from 0, in the target's `allow`
+	Line  int // in the policy, from 1
+}
+
+// Valid reports whether g came from Authorize.
+func (g Grant) Valid() bool { return !g.claims.IsZero() }
+
+// Target returns the target's name.
+func (g Grant) Target() string { return g.target }
+
+// Provider returns the provider's name.
+func (g Grant) Provider() string { return g.provider }
+
+// Audience returns the ID token's audience.
+func (g Grant) Audience() string { return g.audience }
+
+// Exchange returns the provider's block.
+func (g Grant) Exchange() Values { return g.exchange }
+
+// DBT returns the dbt block.
+func (g Grant) DBT() DBT { return g.dbt }
+
+// Lifetime returns the lifetime to ask for, 0 for the provider's default.
+func (g Grant) Lifetime() time.Duration { return g.lifetime }
+
+// MaxLifetime returns the longest lifetime allowed, 0 for no limit.
+func (g Grant) MaxLifetime() time.Duration { return g.maxLifetime }
+
+// Claims returns the verified claims that were authorised.
+func (g Grant) Claims() idtoken.Claims { return g.claims }
+
+// Rule returns the rule that matched.
+func (g Grant) Rule() Rule { return g.rule }
+
+// ActorKind returns "user", "bot" or "agent", derived from the claims.
+func (g Grant) ActorKind() string { return g.actorKind }

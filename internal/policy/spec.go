@@ -1,0 +1,69 @@
+package policy
+
+import "time"
+
+// A Catalog is what a policy may name: the providers and the adapters that
+// this build has. Parse checks a policy against it, so the action and every
+// command accept the same policies.
+type Catalog struct {
+	Providers map[string]Provider // by the name under `exchange`
+	Adapters  map[string]Adapter  // by dbt's `type`
+}
+
+// A Provider describes one block under `exchange`.
+type Provider struct {
+	Keys []Key
+	// Audience returns the audience to ask the ID token for; v holds the block's literal values.
+	Audience func(v Values) string
+	// Check returns what is wrong with the block as a whole (a vendor's
+	// audience with a foreign endpoint, say), each error at one of its keys.
+	// lifetime is the target's `lifetime`, 0 where it is left out.
+	Check func(v Values, lifetime time.Duration) []KeyError
+	// Lifetimes is the range that may be asked for; nil for a provider that cannot be asked.
+	Lifetimes *Lifetimes
+}
+
+// Lifetimes is the range of lifetimes that a provider can be asked for.
+type Lifetimes struct{ Min, Max, Default time.Duration }
+
+// A Key is one key of a provider's block.
+type Key struct {
+	Name     string
+	Doc      string // one sentence, for the JSON Schema and the documentation
+	Required bool
+	List     bool // a list of strings; a lone string is a list of one
+	Claims   bool // ${claim} may stand in the value (never for a host, URL, account or audience)
+	// Check says what is wrong with one value, nil for anything that is not
+	// empty. A value with ${claim} is checked after the claim is filled in.
+	Check func(value string) error
+}
+
+// A KeyError is a fault of the value at Key.
+type KeyError struct {
+	Key string
+	Err error
+}
+
+// An Adapter describes what a `dbt:` block of one type may hold.
+type Adapter struct {
+	Providers []string // the providers that it works with
+	Required  []string // keys without which the warehouse cannot be found
+	Written   []string // authentication keys that the product writes: an error inline, replaced under `from`
+	Secret    []string // further keys that hold secrets, beside those common to all adapters
+	Literal   []string // keys that choose server or identity: no Jinja
+	NoClaims  []string // keys of host, URL, account or authority: no ${claim}
+}
+
+// Values are the values of a provider's block.
+type Values struct{ m map[string][]string }
+
+// Get returns the value of a key, "" where it was left out.
+func (v Values) Get(key string) string {
+	if l := v.m[key]; len(l) > 0 {
+		return l[0]
+	}
+	return ""
+}
+
+// List returns the values of a list key, nil where it was left out.
+func (v Values) List(key string) []string { return v.m[key] }
