@@ -1,0 +1,271 @@
+// Package audit leaves two JSON lines for every request, the decision before
+// the exchange and the outcome before anything is published, and never a token in either.
+//
+// A line is an OCSF 1.3.0 Authentication event (https://schema.ocsf.io/1.3.0/classes/authentication):
+// the decision is its Preauth activity, the outcome its Logon. What OCSF has
+// no place for stands under `unmapped`.
+package audit
+
+import (
+	"crypto/rand"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// Values that OCSF prescribes.
+const (
+	schemaVersion = "1.3.0"
+	categoryUID   = 3    // Identity & Access Management
+	classUID      = 3002 // Authentication
+
+	activityLogon   = 1
+	activityPreauth = 6
+
+	statusSuccess = 1
+	statusFailure = 2
+
+	severityInformational = 1
+	severityLow           = 2
+	severityMedium        = 3
+
+	protocolOpenID = 4
+
+	userUnknown = 0
+	userRegular = 1
+	userOther   = 99
+)
+
+// maxValue cuts every text from outside: real claims are under 300 bytes, and
+// a record must stay one line that a log shipper accepts.
+const maxValue = 1024
+
+// maxMismatches bounds the claims listed for a denial: a policy may have 10,000 rules.
+const maxMismatches = 100
+
+// A Run is what both records of one request say alike. Fields that are not
+// known yet (no token was had, no target chosen) stay empty and are left out.
+type Run struct {
+	ID           string // joins the two lines; from NewID
+	Version      string // of this product
+	PolicyOrigin string // the policy's path, or "input"
+	PolicySHA256 string
+	Target       string
+	Provider     string
+	Audience     string
+	Claims       idtoken.Claims
+	ActorKind    string // "user", "bot", "agent"; never read from the token
+	DryRun       bool
+}
+
+// NewID returns an id for a new Run: 130 random bits.
+func NewID() string { return rand.Text() }
+
+// A Mismatch is one claim that kept one rule from matching.
+type Mismatch struct {
+	Rule  int    `json:"rule"` // from 0, in the target's `allow`
+	Line  int    `json:"line,omitempty"`
+	Claim string `json:"claim"`
+	Got   string `json:"got"` // "" when the token does not have the claim
+	Want  string `json:"want"`
+}
+
+// Allowed returns the decision's record where a rule matched; rule counts
+// from 0, line is its line in the policy.
+func (r Run) Allowed(at time.Time, rule, line int) Record {
+	e := r.record(at, activityPreauth, statusSuccess, severityInformational)
+	e.Unmapped.Decision = "allowed"
+	e.Unmapped.Rule = &matched{Index: rule, Line: line}
+	e.Actor.Authorizations = r.authorizations("allowed")
+	e.Message = "policy allows the request"
+	return e
+}
+
+// Denied returns the decision's record where the policy said no. reason says
+// it in one line; mismatches may be empty (several targets, a stale review).
+func (r Run) Denied(at time.Time, reason string, mismatches []Mismatch) Record {
+	e := r.record(at, activityPreauth, statusFailure, severityMedium)
+	e.Unmapped.Decision = "denied"
+	e.Unmapped.Omitted = max(0, len(mismatches)-maxMismatches)
+	for _, m := range mismatches[:min(len(mismatches), maxMismatches)] {
+		m.Claim, m.Got, m.Want = clean(m.Claim), clean(m.Got), clean(m.Want)
+		e.Unmapped.Mismatches = append(e.Unmapped.Mismatches, m)
+	}
+	e.Actor.Authorizations = r.authorizations("denied")
+	e.StatusCode = fault.Denied.String()
+	e.StatusDetail = clean(reason)
+	e.Message = "policy denies the request"
+	return e
+}
+
+// Issued returns the outcome's record of an exchange that gave c. The
+// credential is named by its kind, its identifier and a SHA-256.
+func (r Run) Issued(at time.Time, c credential.Credential) Record {
+	e := r.record(at, activityLogon, statusSuccess, severityInformational)
+	e.Unmapped.Outcome = "issued"
+	e.Unmapped.Kind = c.Kind
+	e.Session = &session{
+		UID:            clean(c.ID),
+		Issuer:         clean(r.Provider),
+		ExpirationTime: milliseconds(c.Expiry),
+		CredentialUID:  hash(c),
+	}
+	e.Message = "credential issued"
+	return e
+}
+
+// Skipped returns the outcome's record of a dry run that was allowed: nothing was exchanged.
+func (r Run) Skipped(at time.Time) Record {
+	e := r.record(at, activityLogon, statusSuccess, severityInformational)
+	e.Unmapped.Outcome = "skipped"
+	e.Message = "dry run: nothing was exchanged"
+	return e
+}
+
+// Failed returns the outcome's record of a request that ended in err, at
+// whatever step, with the error's class and message.
+func (r Run) Failed(at time.Time, err error) Record {
+	class := fault.ClassOf(err)
+	severity := severityLow
+	if class == fault.Denied || class == fault.Rejected {
+		severity = severityMedium
+	}
+	e := r.record(at, activityLogon, statusFailure, severity)
+	e.Unmapped.Outcome = "failed"
+	e.StatusCode = class.String()
+	e.StatusDetail = clean(err.Error())
+	e.Message = "no credential issued"
+	return e
+}
+
+// hash returns the SHA-256 of the part of c that a warehouse is shown last:
+// the bearer, the session token, the password or the key.
+func hash(c credential.Credential) string {
+	candidates := []secret.Value{c.Token, c.Password, c.PrivateKey}
+	if c.AWS != nil {
+		candidates = append(candidates, c.AWS.SessionToken)
+	}
+	for _, v := range candidates {
+		if !v.IsZero() {
+			return v.SHA256()
+		}
+	}
+	return ""
+}
+
+// record returns what all records of r share.
+func (r Run) record(at time.Time, activity, status, severity int) Record {
+	e := Record{
+		ActivityID:     activity,
+		ActivityName:   activityNames[activity],
+		CategoryUID:    categoryUID,
+		CategoryName:   "Identity & Access Management",
+		ClassUID:       classUID,
+		ClassName:      "Authentication",
+		TypeUID:        classUID*100 + activity,
+		TypeName:       "Authentication: " + activityNames[activity],
+		SeverityID:     severity,
+		Severity:       severityNames[severity],
+		StatusID:       status,
+		Status:         statusNames[status],
+		Time:           milliseconds(at),
+		AuthProtocolID: protocolOpenID,
+		AuthProtocol:   "OpenID",
+		IsRemote:       true,
+		Metadata: metadata{
+			CorrelationUID: r.ID,
+			UID:            r.ID + "-" + strings.ToLower(activityNames[activity]),
+			Version:        schemaVersion,
+			LogName:        "audit",
+			Product:        product{Name: "oidc-dbt", VendorName: "oidc-dbt", Version: clean(r.Version)},
+		},
+		Actor:   actor{AppName: "oidc-dbt"},
+		User:    user{Name: "unverified", TypeID: userUnknown, Type: "Unknown"},
+		Service: service{Name: "oidc-dbt"},
+		Unmapped: unmapped{
+			Target:       clean(r.Target),
+			Audience:     clean(r.Audience),
+			ActorKind:    r.ActorKind,
+			DryRun:       r.DryRun,
+			PolicyOrigin: clean(r.PolicyOrigin),
+			PolicySHA256: r.PolicySHA256,
+		},
+	}
+	if r.Provider != "" {
+		e.Service.Name = clean(r.Provider)
+	}
+	if r.Claims.IsZero() {
+		return e
+	}
+	e.User = user{Name: clean(r.Claims.Subject()), TypeID: userOther, Type: "Workload"}
+	e.Actor.IDP = &idp{Name: clean(r.Claims.Issuer())}
+	jti, _ := r.Claims.String("jti")
+	e.Actor.Session = &session{
+		UID:            clean(jti),
+		Issuer:         clean(r.Claims.Issuer()),
+		ExpirationTime: milliseconds(r.Claims.Expiry()),
+	}
+	if name, ok := r.Claims.String("actor"); ok {
+		id, _ := r.Claims.String("actor_id")
+		e.Actor.User = &user{Name: clean(name), UID: clean(id), TypeID: userOther, Type: r.ActorKind}
+		switch r.ActorKind {
+		case "user":
+			e.Actor.User.TypeID, e.Actor.User.Type = userRegular, "User"
+		case "":
+			e.Actor.User.TypeID, e.Actor.User.Type = userUnknown, "Unknown"
+		}
+	}
+	e.Unmapped.Claims = map[string]string{}
+	for _, name := range recorded {
+		if v, ok := r.Claims.String(name); ok && v != "" {
+			e.Unmapped.Claims[name] = clean(v)
+		}
+	}
+	return e
+}
+
+// recorded are the claims that an investigation starts from. Not the whole
+// token: a record holds what the design lists, and no custom property.
+var recorded = []string{
+	"repository", "repository_id", "repository_owner", "repository_owner_id",
+	"run_id", "run_attempt", "check_run_id", "event_name", "environment", "ref", "sha",
+	"workflow_ref", "workflow_sha", "job_workflow_ref", "job_workflow_sha", "runner_environment",
+}
+
+func (r Run) authorizations(decision string) []authorization {
+	p := &policy{Name: clean(r.PolicyOrigin), UID: r.PolicySHA256}
+	if p.Name == "" && p.UID == "" {
+		p = nil // OCSF wants one of the two
+	}
+	return []authorization{{Decision: decision, Policy: p}}
+}
+
+func milliseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// token matches what begins like a JSON Web Token. No text that gets here
+// should hold one; a server's error message that echoes it is the way it would happen.
+var token = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?`)
+
+// clean takes tokens out of s and cuts it.
+func clean(s string) string {
+	s = token.ReplaceAllLiteralString(strings.ToValidUTF8(s, "\uFFFD"), "[secret]")
+	if len(s) <= maxValue {
+		return s
+	}
+	cut := maxValue
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}

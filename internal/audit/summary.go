@@ -1,0 +1,126 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxCell cuts a table's cell: the file has the rest.
+const maxCell = 256
+
+// Summary returns the two records as Markdown for the step summary; outcome
+// is nil where there is none. Nothing in a claim can leave its cell.
+func Summary(decision Record, outcome *Record) string {
+	last := decision
+	if outcome != nil {
+		last = *outcome
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "### oidc-dbt: %s\n\n| | |\n| --- | --- |\n", headline(decision, outcome))
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "| %s | %s |\n", name, cell(value))
+		}
+	}
+	u := decision.Unmapped
+	row("Target", u.Target)
+	row("Provider", decision.Service.Name)
+	row("Subject", decision.User.Name)
+	if decision.Actor.IDP != nil {
+		row("Issuer", decision.Actor.IDP.Name)
+	}
+	if a := decision.Actor.User; a != nil {
+		row("Actor", a.Name)
+	}
+	row("Actor kind", u.ActorKind)
+	for _, name := range recorded {
+		if slices.Contains(shown, name) {
+			row(name, u.Claims[name])
+		}
+	}
+	if u.Rule != nil {
+		row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Index, u.Rule.Line))
+	}
+	row("Policy", u.PolicyOrigin)
+	row("Policy SHA-256", u.PolicySHA256)
+	row("Credential", last.Unmapped.Kind)
+	if s := last.Session; s != nil {
+		row("Issued for", s.UID)
+		if s.ExpirationTime != 0 {
+			row("Expires", time.UnixMilli(s.ExpirationTime).UTC().Format(time.RFC3339))
+		}
+		row("SHA-256", s.CredentialUID)
+	}
+	row("Error class", last.StatusCode)
+	row("Error", last.StatusDetail)
+	row("Audit id", decision.Metadata.CorrelationUID)
+
+	if len(u.Mismatches) > 0 {
+		b.WriteString("\n| Rule | Claim | Got | Want |\n| --- | --- | --- | --- |\n")
+		for _, m := range u.Mismatches {
+			rule := strconv.Itoa(m.Rule)
+			if m.Line > 0 {
+				rule += ", line " + strconv.Itoa(m.Line)
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(rule), cell(m.Claim), cell(m.Got), cell(m.Want))
+		}
+		if u.Omitted > 0 {
+			fmt.Fprintf(&b, "\n%d more in the policy.\n", u.Omitted)
+		}
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// shown are the recorded claims that a reader of the summary wants.
+var shown = []string{"repository", "environment", "ref", "event_name", "run_id", "run_attempt", "workflow_ref", "job_workflow_ref"}
+
+// headline is made of words of ours alone.
+func headline(decision Record, outcome *Record) string {
+	word := decision.Unmapped.Decision
+	if outcome != nil && word == "" {
+		return outcome.Unmapped.Outcome
+	}
+	if outcome != nil && word == "allowed" && outcome.Unmapped.Outcome != "issued" {
+		word += ", " + outcome.Unmapped.Outcome
+	}
+	return word
+}
+
+// plain are the characters besides letters and digits that mean nothing to
+// HTML, Markdown or GitHub's own filters (links, mentions, emoji) inside a code element.
+const plain = " .,/=-"
+
+// cell returns s as one cell of a Markdown table. Everything that might mean
+// something is a character reference; what cannot be seen is made visible.
+func cell(s string) string {
+	if s == "" {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("<code>")
+	n := 0
+	for _, r := range s {
+		if n++; n > maxCell {
+			b.WriteString("…")
+			break
+		}
+		switch {
+		case r == '\n' || r == '\r':
+			b.WriteString("↵")
+		case r == utf8.RuneError, !unicode.IsPrint(r): // control characters, and those that turn text round
+			b.WriteString("\uFFFD")
+		case r > unicode.MaxASCII, r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune(plain, r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, "&#%d;", r)
+		}
+	}
+	b.WriteString("</code>")
+	return b.String()
+}
