@@ -1,0 +1,171 @@
+// Package command is the command line: it reads flags and their variables, calls the job, and turns its errors into words and an exit status.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/urfave/cli/v3"
+)
+
+// Run runs the binary with its arguments (without the program's name) and
+// returns the exit status. Without arguments, in a step of GitHub Actions, it
+// is the action; `post` is what the action's post step calls.
+func Run(ctx context.Context, env job.Env, args []string) int {
+	inActions := env.Getenv("GITHUB_ACTIONS") == "true"
+	switch {
+	case len(args) == 0 && inActions:
+		return job.Action(ctx, env)
+	case len(args) == 1 && args[0] == "post":
+		job.Post(env)
+		return 0
+	}
+	status := 0
+	err := root(env, inActions, &status).Run(ctx, append([]string{"oidc-dbt"}, args...))
+	if err == nil {
+		return status
+	}
+	fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: "+err.Error()))
+	if hint := fault.Hint(err); hint != "" {
+		fmt.Fprintln(env.Stderr, runner.Printable("hint: "+hint))
+	}
+	return job.ExitStatus(err)
+}
+
+func root(env job.Env, inActions bool, status *int) *cli.Command {
+	return &cli.Command{
+		Name:                  "oidc-dbt",
+		Usage:                 "run dbt with a short-lived warehouse credential from an OIDC ID token",
+		Version:               env.Version,
+		HideVersion:           true,
+		Reader:                env.Stdin,
+		Writer:                env.Stdout,
+		ErrWriter:             env.Stderr,
+		EnableShellCompletion: true,
+		Suggest:               true,
+		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // Run prints, once
+		OnUsageError:          usageError,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return fault.New(fault.Usage, fmt.Errorf("unknown command %q, valid commands are %q", c.Args().First(), names(c.Commands)), "")
+			}
+			_ = cli.ShowRootCommandHelp(c)
+			return fault.New(fault.Usage, errors.New("no command given"), "inside a step of GitHub Actions it runs the action; elsewhere begin with `oidc-dbt exec -- dbt build`")
+		},
+		Commands: []*cli.Command{execCommand(env, inActions, status), versionCommand(env)},
+	}
+}
+
+func names(commands []*cli.Command) (list []string) {
+	for _, c := range commands {
+		if !c.Hidden {
+			list = append(list, c.Name)
+		}
+	}
+	return list
+}
+
+func usageError(_ context.Context, _ *cli.Command, err error, _ bool) error {
+	return fault.New(fault.Usage, err, "")
+}
+
+func versionCommand(env job.Env) *cli.Command {
+	return &cli.Command{
+		Name:         "version",
+		Usage:        "print the version",
+		OnUsageError: usageError,
+		Action: func(context.Context, *cli.Command) error {
+			_, err := fmt.Fprintln(env.Stdout, "oidc-dbt", env.Version)
+			return err
+		},
+	}
+}
+
+// variable names the environment variable of a flag. They are looked up
+// through the job's own environment, not the process's.
+func variable(env job.Env, flag string) cli.ValueSourceChain {
+	return cli.NewValueSourceChain(source{env, "OIDC_DBT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))})
+}
+
+// source is a cli.ValueSource over job.Env.
+type source struct {
+	env  job.Env
+	name string
+}
+
+func (s source) Lookup() (string, bool) { v := s.env.Getenv(s.name); return v, v != "" }
+func (s source) String() string         { return "environment variable " + s.name }
+func (s source) GoString() string       { return s.name }
+func (s source) IsFromEnv() bool        { return true }
+func (s source) Key() string            { return s.name }
+
+func execCommand(env job.Env, inActions bool, status *int) *cli.Command {
+	return &cli.Command{
+		Name:      "exec",
+		Usage:     "run a command with the credential, and return its exit status",
+		ArgsUsage: "-- COMMAND [ARGUMENT ...]",
+		Description: "Example:\n\n    oidc-dbt exec --target prod -- dbt build\n\n" +
+			"The command gets a profile of its own (DBT_PROFILES_DIR) and the variables that it reads.\n" +
+			"What is written is removed when the command ends.",
+		OnUsageError: usageError,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "target", Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, "target")},
+			&cli.StringFlag{Name: "policy", Usage: "a path, or the policy itself (default: .github/oidc-dbt.yml, found upwards)", Sources: variable(env, "policy")},
+			&cli.StringSliceFlag{Name: "project-dir", Usage: "where dbt_project.yml is (default: the working directory)", Sources: variable(env, "project-dir")},
+			&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
+			&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env), Sources: variable(env, "audit-log")},
+			&cli.BoolFlag{Name: "dry-run", Usage: "verify and decide, exchange nothing, run nothing", Sources: variable(env, "dry-run")},
+			&cli.DurationFlag{Name: "timeout", Usage: "for everything before the command", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},
+			&cli.BoolFlag{Name: "pass-identity", Usage: "leave the runner's request variables to the command", Sources: variable(env, "pass-identity")},
+		},
+		Action: func(ctx context.Context, c *cli.Command) (err error) {
+			if !c.Args().Present() {
+				return fault.New(fault.Usage, errors.New("no command given"), "put it after `--`: oidc-dbt exec -- dbt build")
+			}
+			if c.Duration("timeout") <= 0 {
+				return fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", c.Duration("timeout")), "")
+			}
+			s := job.Settings{
+				Target:        c.String("target"),
+				Policy:        c.String("policy"),
+				SearchUpwards: c.String("policy") == "",
+				ProjectDirs:   c.StringSlice("project-dir"),
+				Profiles:      c.StringSlice("profiles"),
+				AuditLog:      c.String("audit-log"),
+				DryRun:        c.Bool("dry-run"),
+				Timeout:       c.Duration("timeout"),
+				Root:          env.Dir,
+			}
+			if s.AuditLog == "" {
+				s.AuditLog = auditLog(env)
+			}
+			if inActions {
+				s.Workspace = env.Getenv("GITHUB_WORKSPACE")
+			}
+			*status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool("pass-identity"))
+			return err
+		},
+	}
+}
+
+// auditLog is the default path: beside the job's other temporary files in
+// GitHub Actions, else in the user's state directory.
+func auditLog(env job.Env) string {
+	if temp := env.Getenv("RUNNER_TEMP"); temp != "" {
+		return filepath.Join(temp, "oidc-dbt", "audit.jsonl")
+	}
+	state := env.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		state = env.Getenv("LOCALAPPDATA") // Windows
+	}
+	if state == "" {
+		state = filepath.Join(env.Getenv("HOME"), ".local", "state")
+	}
+	return filepath.Join(state, "oidc-dbt", "audit.jsonl")
+}

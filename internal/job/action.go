@@ -1,0 +1,312 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// stateFolder carries the step's folder from main to post.
+const stateFolder = "folder"
+
+// short is the life under which a dbt run of usual length may outlive its credential.
+const short = 15 * time.Minute
+
+// Action runs the action's main step and returns the exit status.
+func Action(ctx context.Context, env Env) int {
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
+	status, err := action(ctx, env, r)
+	if err != nil {
+		text := err.Error()
+		if hint := fault.Hint(err); hint != "" {
+			text += "\nhint: " + hint
+		}
+		if werr := r.Error(text); werr != nil {
+			fmt.Fprintln(env.Stderr, runner.Printable(text)) // stdout is gone: say it where one still may read
+		}
+		return ExitStatus(err)
+	}
+	return status
+}
+
+// inputs are the action's inputs, checked.
+type inputs struct {
+	Settings
+	timeout   time.Duration
+	exportEnv bool
+	run       string
+	shell     string
+	dir       string // for run
+}
+
+func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
+	workspace := env.Getenv("GITHUB_WORKSPACE")
+	temp := env.Getenv("RUNNER_TEMP")
+	if workspace == "" || temp == "" {
+		return in, fault.New(fault.Usage, errors.New("read the runner's variables: GITHUB_WORKSPACE or RUNNER_TEMP is not set"),
+			"the action runs as a step of a workflow; at a terminal use `oidc-dbt exec -- COMMAND`")
+	}
+	var errs []error
+	boolean := func(name string) bool {
+		switch v := r.Input(name); v {
+		case "true", "True", "TRUE": // YAML 1.2's core schema, as the runner's own getBooleanInput
+			return true
+		case "", "false", "False", "FALSE":
+		default:
+			errs = append(errs, fmt.Errorf("input %s: got %q, want true or false", name, v))
+		}
+		return false
+	}
+	in = inputs{
+		Settings: Settings{
+			Target:      r.Input("target"),
+			Policy:      r.Input("policy"),
+			ProjectDirs: lines(r.Input("project-dir")),
+			Profiles:    lines(r.Input("profiles")),
+			AuditLog:    r.Input("audit-log"),
+			DryRun:      boolean("dry-run"),
+			Root:        workspace,
+			Workspace:   workspace,
+		},
+		timeout:   DefaultTimeout,
+		exportEnv: boolean("export-env"),
+		run:       r.Input("run"),
+		shell:     r.Input("shell"),
+		dir:       r.Input("working-directory"),
+	}
+	if t := r.Input("timeout"); t != "" {
+		d, err := time.ParseDuration(t)
+		if err != nil || d <= 0 {
+			errs = append(errs, fmt.Errorf("input timeout: got %q, want a duration such as 90s or 2m", t))
+		}
+		in.timeout = d
+	}
+	if in.AuditLog == "" {
+		in.AuditLog = filepath.Join(temp, "oidc-dbt", "audit.jsonl")
+	}
+	if in.run == "" {
+		for _, name := range []string{"shell", "working-directory"} {
+			if r.Input(name) != "" {
+				errs = append(errs, fmt.Errorf("input %s: is for `run`, which is not given", name))
+			}
+		}
+	} else if in.DryRun {
+		errs = append(errs, errors.New("input run: a dry run has no credential to run it with"))
+	} else if _, err := process.Shell(in.shell, runtime.GOOS, in.run); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return in, fault.New(fault.Usage, err, "")
+	}
+	return in, nil
+}
+
+func lines(s string) (list []string) {
+	for line := range strings.Lines(s) {
+		if line = strings.TrimSpace(line); line != "" {
+			list = append(list, line)
+		}
+	}
+	return list
+}
+
+func action(ctx context.Context, env Env, r *runner.Runner) (status int, err error) {
+	in, err := readInputs(env, r)
+	if err != nil {
+		return 0, err
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, in.timeout, errTimeout(in.timeout))
+	defer cancel()
+	if err := r.Writable(); err != nil {
+		return 0, err // before anything is issued that could then not be handed over
+	}
+	res, err := Authenticate(bounded, env, in.Settings, r)
+	if err != nil {
+		return 0, errors.Join(err, publishDecision(r, in.Settings, res))
+	}
+	if in.DryRun {
+		return 0, publishDecision(r, in.Settings, res)
+	}
+	dir, err := publish(env, r, in, res)
+	if err != nil {
+		return 0, err
+	}
+	if in.run == "" {
+		return 0, nil
+	}
+	cancel() // the time-out is for what comes before `run`
+	return runScript(ctx, env, r, in, res, dir)
+}
+
+// publishDecision writes what a step without a credential leaves: who asked
+// for what, and what was decided.
+func publishDecision(r *runner.Runner, s Settings, res Result) error {
+	if res.Decision == "" {
+		return nil // nothing was decided
+	}
+	var errs []error
+	for _, o := range decisionOutputs(s, res) {
+		errs = append(errs, r.SetOutput(o.name, o.value))
+	}
+	for _, w := range res.Warnings {
+		errs = append(errs, r.Warning(w))
+	}
+	return errors.Join(append(errs, r.Summary(res.Summary))...)
+}
+
+type output struct{ name, value string }
+
+func decisionOutputs(s Settings, res Result) []output {
+	return []output{
+		{"decision", res.Decision},
+		{"target", res.Target},
+		{"type", res.Type},
+		{"subject", res.Subject},
+		{"audit-log", s.auditLog()},
+	}
+}
+
+// secretOutputs are the outputs that hold one secret each.
+func secretOutputs(c credential.Credential) map[string]secret.Value {
+	outputs := map[string]secret.Value{
+		"token":       c.Token,
+		"user":        c.User,
+		"password":    c.Password,
+		"private-key": c.PrivateKey,
+	}
+	if c.AWS != nil {
+		outputs["aws-access-key-id"] = c.AWS.AccessKeyID
+		outputs["aws-secret-access-key"] = c.AWS.SecretAccessKey
+		outputs["aws-session-token"] = c.AWS.SessionToken
+	}
+	return outputs
+}
+
+// publish hands the credential to the job's next steps. Every mask stands
+// before everything else; where something cannot be written, the folder is
+// removed again.
+func publish(env Env, r *runner.Runner, in inputs, res Result) (dir folder, err error) {
+	dir, err = newFolder(env.Getenv("RUNNER_TEMP"))
+	if err != nil {
+		return dir, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, dir.remove())
+		}
+	}()
+	vars, err := dir.fill(res)
+	if err != nil {
+		return dir, err
+	}
+	environment := environmentJSON(vars)
+
+	var errs []error
+	check := func(err error) { errs = append(errs, err) }
+	check(r.Mask(environment))
+	check(r.SaveState(stateFolder, dir.path))
+	for _, o := range decisionOutputs(in.Settings, res) {
+		check(r.SetOutput(o.name, o.value))
+	}
+	check(r.SetOutput("expires-at", res.Credential.Expiry.UTC().Format(time.RFC3339)))
+	if res.Profile != nil {
+		check(r.SetOutput("profiles-dir", dir.path))
+		check(r.SetOutput("profile", res.ProfileNames[0]))
+	}
+	for name, v := range secretOutputs(res.Credential) {
+		if !v.IsZero() {
+			check(r.SetSecretOutput(name, v))
+		}
+	}
+	check(r.SetSecretOutput("env", environment))
+	if in.exportEnv {
+		for _, v := range vars {
+			if v.Secret {
+				check(r.SetSecretEnv(v.Name, v.Value))
+			} else {
+				check(r.SetEnv(v.Name, v.Value.Reveal()))
+			}
+		}
+	}
+	// For `oidc-dbt exec` in a later step. Neither is secret.
+	copied, err := dir.write("policy.yml", res.PolicyText)
+	check(err)
+	check(r.SetEnv("OIDC_DBT_POLICY", copied))
+	check(r.SetEnv("OIDC_DBT_TARGET", res.Target))
+	check(r.AddPath(filepath.Dir(env.Executable)))
+	for _, w := range res.Warnings {
+		check(r.Warning(w))
+	}
+	if left := res.Credential.Expiry.Sub(env.Now()); left < short && in.run == "" {
+		check(r.Warning(fmt.Sprintf("the credential of target %q dies in %s, and dbt may log in later than that: give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND` in the next one",
+			res.Target, left.Round(time.Second))))
+	}
+	check(r.Summary(res.Summary))
+	return dir, errors.Join(errs...)
+}
+
+// fill writes the profile into the folder and returns every variable that the
+// profile and the SDKs need, DBT_PROFILES_DIR first.
+func (f folder) fill(res Result) ([]adapter.Variable, error) {
+	if res.Profile == nil {
+		return res.Variables, nil
+	}
+	if _, err := f.write("profiles.yml", res.Profile); err != nil {
+		return nil, err
+	}
+	return append([]adapter.Variable{{Name: "DBT_PROFILES_DIR", Value: secret.New(f.path)}}, res.Variables...), nil
+}
+
+// environmentJSON is the output `env`: a JSON object for `env: ${{ fromJSON(…) }}`.
+func environmentJSON(vars []adapter.Variable) secret.Value {
+	object := make(map[string]string, len(vars))
+	for _, v := range vars {
+		object[v.Name] = v.Value.Reveal()
+	}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // a secret with & in it would slip through its mask as \u0026
+	if err := enc.Encode(object); err != nil {
+		panic(err) // strings always encode
+	}
+	return secret.New(strings.TrimSpace(text.String()))
+}
+
+// runScript is the input `run`: the command beside the credential, in this step.
+func runScript(ctx context.Context, env Env, r *runner.Runner, in inputs, res Result, dir folder) (status int, err error) {
+	script, err := process.Shell(in.shell, runtime.GOOS, in.run)
+	if err != nil {
+		return 0, err
+	}
+	path, err := dir.write(script.Name, []byte(script.Text))
+	if err != nil {
+		return 0, err
+	}
+	where := in.dir
+	if where == "" {
+		where = in.firstProject()
+	}
+	return runCommand(ctx, env, res, dir, script.Command(path), in.path(where), false, func(text string) error { return r.Info(text) })
+}
+
+// Post removes what the step wrote. It never fails the job: what it cannot
+// remove it names.
+func Post(env Env) {
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
+	if err := ownFolder(env.Getenv("RUNNER_TEMP"), r.State(stateFolder)).remove(); err != nil {
+		_ = r.Warning("clean up: " + err.Error()) // nothing is left to tell it to
+	}
+}

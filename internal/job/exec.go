@@ -1,0 +1,100 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+)
+
+// Exec gets a credential, runs the command with it, cleans up, and returns
+// the command's own exit status. Its own words go to standard error; the
+// command's output is untouched.
+func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity bool) (status int, err error) {
+	if _, err := process.Find(args[0]); err != nil {
+		return 0, err
+	}
+	// Workflow commands (masks) are read on both streams.
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stderr, HTTP: env.client()})
+	bounded, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
+	defer cancel()
+	say := func(text string) error {
+		_, err := fmt.Fprintln(env.Stderr, "oidc-dbt: "+runner.Printable(text))
+		return err
+	}
+	res, err := Authenticate(bounded, env, s, r)
+	for _, w := range res.Warnings {
+		err = errors.Join(err, say("warning: "+w))
+	}
+	if err != nil {
+		return 0, err
+	}
+	if s.DryRun {
+		return 0, say(fmt.Sprintf("target %q is allowed for %s; nothing was exchanged", res.Target, res.Subject))
+	}
+	for _, a := range args {
+		if a == "--profiles-dir" || strings.HasPrefix(a, "--profiles-dir=") {
+			if err := say("warning: --profiles-dir in the command hides the profile that holds the credential"); err != nil {
+				return 0, err
+			}
+		}
+	}
+	dir, err := newFolder(env.TempDir)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if rerr := dir.remove(); rerr != nil {
+			_ = say("warning: clean up: " + rerr.Error()) // the command's own status stands
+		}
+	}()
+	cancel()
+	return runCommand(ctx, env, res, dir, args, "", passIdentity, say)
+}
+
+// runCommand starts the command in an environment that holds this credential
+// and no other.
+func runCommand(ctx context.Context, env Env, res Result, dir folder, args []string, where string, passIdentity bool, say func(string) error) (int, error) {
+	vars, err := dir.fill(res)
+	if err != nil {
+		return 0, err
+	}
+	var set []string
+	for _, v := range vars {
+		set = append(set, v.Name+"="+v.Value.Reveal())
+		if v.Name == "DBT_PROFILES_DIR" {
+			set = append(set, "DBT_ENGINE_PROFILES_DIR="+v.Value.Reveal()) // dbt 1.12's name, which outranks the other
+		}
+	}
+	if res.Credential.AWS != nil {
+		// Left out, the SDKs would read ~/.aws, where another identity may stand.
+		empty, err := dir.write("empty", nil)
+		if err != nil {
+			return 0, err
+		}
+		set = append(set, "AWS_SHARED_CREDENTIALS_FILE="+empty, "AWS_CONFIG_FILE="+empty)
+	}
+	environ, removed := process.Environment(env.Environ, set, res.Credential.Kind, passIdentity)
+	if len(removed) > 0 {
+		if err := say("not passed on to the command: " + strings.Join(removed, ", ")); err != nil {
+			return 0, err
+		}
+	}
+	return process.Run(ctx, process.Command{Args: args, Dir: where, Env: environ, Stdin: env.Stdin, Stdout: env.Stdout, Stderr: env.Stderr})
+}
+
+// DefaultTimeout is for everything before the command.
+const DefaultTimeout = 2 * time.Minute
+
+// firstProject is where dbt_project.yml is, relative to Root.
+func (s Settings) firstProject() string {
+	if len(s.ProjectDirs) > 0 {
+		return filepath.FromSlash(s.ProjectDirs[0])
+	}
+	return "."
+}

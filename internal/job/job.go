@@ -1,0 +1,307 @@
+// Package job runs the steps in their order: policy, ID token, verification, decision, audit record, exchange, profile, audit record. Nothing is handed on before all of it is done.
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// Env is the world as a run sees it.
+type Env struct {
+	Getenv     func(string) string
+	Environ    []string
+	Now        func() time.Time
+	Transport  *web.Transport
+	Stdin      io.Reader
+	Stdout     io.Writer
+	Stderr     io.Writer
+	Dir        string // the working directory
+	TempDir    string // for what exec writes
+	Executable string // the path of this binary
+	Version    string
+}
+
+// auditLog is the log's path, absolute.
+func (s Settings) auditLog() string { return s.path(s.AuditLog) }
+
+// path returns p, from Root where it is relative.
+func (s Settings) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(s.Root, p)
+}
+
+func (e Env) client() *http.Client { return web.NewClient(e.Transport) }
+
+// Settings are what the user asked for. Relative paths start at Root.
+type Settings struct {
+	Target        string   // "": chosen by the claims
+	Policy        string   // a path, or the policy itself when it has more than one line; "" for the default path
+	SearchUpwards bool     // look for the default policy from Root upwards
+	ProjectDirs   []string // of dbt projects; none means Root
+	Profiles      []string // further profile names
+	AuditLog      string
+	DryRun        bool
+	Timeout       time.Duration // for everything before a command; Action has its own
+	Root          string
+	Workspace     string // the CI job's checkout, "" elsewhere
+}
+
+// Result is what a run came to. After an error it holds what was known by then.
+type Result struct {
+	Decision     string // "allowed", "denied", "" when it did not come to one
+	Target       string
+	Type         string // dbt's adapter type, "" for a credentials-only target
+	Subject      string
+	Credential   credential.Credential
+	Profile      []byte   // profiles.yml, nil for a credentials-only target
+	ProfileNames []string // the profiles in it, the first project's first
+	Variables    []adapter.Variable
+	PolicyText   []byte
+	Warnings     []string
+	Summary      string // Markdown
+}
+
+// discovery is the audience of a token that only chooses the target, where
+// the candidates' own audiences differ.
+const discovery = "oidc-dbt"
+
+// Catalog is what a policy may name in this build.
+func Catalog() policy.Catalog {
+	return policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()}
+}
+
+// Authenticate runs the steps. Its errors carry the class that is the exit
+// status. Secrets are masked as soon as they are known; nothing else is printed.
+func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Result, err error) {
+	defer func() { err = interrupted(ctx, err) }()
+
+	text, origin, err := policyText(env, s)
+	if err != nil {
+		return res, err
+	}
+	pol, err := policy.Parse(origin, text, Catalog())
+	if err != nil {
+		return res, err
+	}
+	res.PolicyText, res.Warnings = text, pol.Warnings()
+	a := attempt{env: env, settings: s, runner: r, policy: pol}
+	if s.Target != "" {
+		if a.target, err = pol.Target(s.Target); err != nil {
+			return res, err
+		}
+		if a.project, err = readProject(env, s, a.target); err != nil {
+			return res, err // before the network: a typing error must not cost a token
+		}
+	}
+	if a.records, err = openRecords(env, s, pol, origin); err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, a.records.close()) }()
+
+	grant, idToken, err := a.decide(ctx)
+	res.Subject = a.claims.Subject()
+	if a.target != nil {
+		res.Target, res.Type = a.target.Name(), a.project.dbtType
+	}
+	if !a.claims.IsZero() {
+		res.Decision = "allowed"
+		if fault.ClassOf(err) == fault.Denied && err != nil {
+			res.Decision = "denied"
+		}
+	}
+	if err := a.records.decision(a, grant, err); err != nil {
+		return res, err // an unrecorded credential is not issued
+	}
+	if err != nil || s.DryRun {
+		res.Summary = a.records.summary()
+		return res, err
+	}
+	res.Warnings = append(res.Warnings, grant.Warnings()...)
+
+	c, err := provider.Exchange(ctx, provider.Env{HTTP: env.client(), Now: env.Now}, grant, idToken)
+	for _, v := range c.Secrets() {
+		err = errors.Join(err, r.Mask(v))
+	}
+	if err == nil {
+		err = a.project.render(&res, grant, c)
+	}
+	if rerr := a.records.outcome(c, err); rerr != nil {
+		return res, errors.Join(err, rerr)
+	}
+	res.Summary = a.records.summary()
+	if err != nil {
+		return res, err
+	}
+	res.Credential = c
+	return res, nil
+}
+
+// An attempt is one run on its way to a grant: what is known so far.
+type attempt struct {
+	env      Env
+	settings Settings
+	runner   *runner.Runner
+	policy   *policy.Policy
+	target   *policy.Target // nil until the claims have chosen one
+	project  project
+	claims   idtoken.Claims // zero until a token was verified
+	records  *records
+}
+
+// decide asks for the ID token, verifies it and authorises its claims. Keys
+// and connections are fetched while the token is asked for.
+func (a *attempt) decide(ctx context.Context) (policy.Grant, secret.Value, error) {
+	none := secret.Value{}
+	candidates, err := a.candidates()
+	if err != nil {
+		return policy.Grant{}, none, err
+	}
+	verifiers, err := a.verifiers(candidates)
+	if err != nil {
+		return policy.Grant{}, none, err
+	}
+	for _, v := range verifiers {
+		v.Prefetch(ctx)
+	}
+	audience := candidates[0].Audience()
+	for _, t := range candidates {
+		if t.Audience() != audience {
+			audience = discovery
+		}
+	}
+	if len(candidates) == 1 {
+		a.env.Transport.Preconnect(ctx, provider.Endpoints(candidates[0].Provider(), candidates[0].Exchange())...)
+	}
+	idToken, err := a.verified(ctx, verifiers, audience)
+	if err != nil {
+		return policy.Grant{}, none, err
+	}
+	if a.target == nil {
+		if a.target, err = a.policy.Choose(a.claims); err != nil {
+			return policy.Grant{}, none, err
+		}
+		if a.project, err = readProject(a.env, a.settings, a.target); err != nil {
+			return policy.Grant{}, none, err
+		}
+		if a.target.Audience() != audience {
+			if idToken, err = a.verified(ctx, verifiers, a.target.Audience()); err != nil {
+				return policy.Grant{}, none, err
+			}
+		}
+	}
+	grant, err := a.policy.Authorize(a.target.Name(), a.claims, a.env.Now())
+	return grant, idToken, err
+}
+
+// candidates are the targets that this run may turn out to be for.
+func (a *attempt) candidates() (targets []*policy.Target, err error) {
+	if a.target != nil {
+		return []*policy.Target{a.target}, nil
+	}
+	for _, name := range a.policy.Targets() {
+		t, err := a.policy.Target(name)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, t)
+	}
+	return targets, nil
+}
+
+// verifiers returns one verifier for each identity of GitHub's kind that the
+// targets' rules name: the issuer comes from the policy, never from the token.
+func (a *attempt) verifiers(targets []*policy.Target) (verifiers []*idtoken.Verifier, err error) {
+	seen := map[string]bool{}
+	for _, t := range targets {
+		for _, id := range t.Identities() {
+			if id.Kind != "github" || seen[id.Name] {
+				continue
+			}
+			seen[id.Name] = true
+			verifiers = append(verifiers, idtoken.NewVerifier(a.env.client(), a.env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS}))
+		}
+	}
+	if len(verifiers) == 0 {
+		return nil, fault.New(fault.NoIdentity, errors.New("find a token source: no rule names an identity of kind \"github\", and this build has no other source"),
+			"only jobs of GitHub Actions can ask for an ID token")
+	}
+	return verifiers, nil
+}
+
+// verified asks for an ID token and sets a.claims from it.
+func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, audience string) (secret.Value, error) {
+	idToken, err := a.runner.IDToken(ctx, audience)
+	if err != nil {
+		return idToken, err
+	}
+	if err := a.runner.Mask(idToken); err != nil {
+		return idToken, err
+	}
+	a.claims = idtoken.Claims{}
+	var first error
+	for _, v := range verifiers {
+		claims, err := v.Verify(ctx, idToken, audience)
+		if err == nil {
+			a.claims = claims
+			return idToken, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return idToken, first
+}
+
+func errTimeout(d time.Duration) error { return timeoutError(d) }
+
+// timeoutError is the cause of a context that the `timeout` input ended.
+type timeoutError time.Duration
+
+func (d timeoutError) Error() string {
+	return fmt.Sprintf("not done after %s, the time that `timeout` allows", time.Duration(d))
+}
+
+// interrupted puts the reason in front of an error that is only the echo of
+// the context's end.
+func interrupted(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	cause := context.Cause(ctx)
+	var timeout timeoutError
+	var signal process.Interrupt
+	switch {
+	case errors.As(cause, &timeout):
+		return fault.New(fault.Unreachable, fmt.Errorf("%w: %w", cause, err), "")
+	case errors.As(cause, &signal):
+		return fmt.Errorf("%w: nothing was published", signal)
+	}
+	return err
+}
+
+// ExitStatus returns the status of a run that ended in err.
+func ExitStatus(err error) int {
+	var signal process.Interrupt
+	if errors.As(err, &signal) {
+		return signal.Status()
+	}
+	return int(fault.ClassOf(err))
+}

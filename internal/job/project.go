@@ -1,0 +1,72 @@
+package job
+
+import (
+	"path/filepath"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/profile"
+	"go.yaml.in/yaml/v4"
+)
+
+// A project is what a run knows of the user's dbt: which profiles to write,
+// and the output as the user described it.
+type project struct {
+	dbtType string          // "" for a credentials-only target
+	names   []string        // profile names
+	output  string          // the output that gets the credential
+	source  *profile.Source // the user's profiles.yml, nil for an inline block
+	block   *yaml.Node      // the chosen output in source
+}
+
+// readProject reads dbt_project.yml and, for `from`, profiles.yml.
+func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
+	dbt := t.DBT()
+	if dbt.Type == "" && dbt.From == "" {
+		return project{}, nil
+	}
+	p = project{dbtType: dbt.Type, output: dbt.Output}
+	if p.names, err = profile.Names(s.Root, s.ProjectDirs, s.Profiles); err != nil {
+		return p, err
+	}
+	if dbt.From == "" {
+		return p, nil
+	}
+	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
+	text, err := readTrusted(env, s, path, "profiles")
+	if err != nil {
+		return p, err
+	}
+	if p.source, err = profile.ReadFrom(path, text); err != nil {
+		return p, err
+	}
+	if p.block, p.dbtType, err = p.source.Output(p.names[0], p.output); err != nil {
+		return p, err
+	}
+	return p, adapter.Check(p.dbtType, t.Provider())
+}
+
+// render turns the credential into what dbt reads.
+func (p project) render(res *Result, g policy.Grant, c credential.Credential) error {
+	if p.dbtType == "" {
+		res.Variables = adapter.Environment(c)
+		return nil
+	}
+	block := p.block
+	if p.source == nil {
+		block = g.DBT().Block
+	}
+	out, err := adapter.Render(adapter.Input{Grant: g, Type: p.dbtType, Block: block, Credential: c})
+	if err != nil {
+		return err
+	}
+	if p.source == nil {
+		res.Profile, err = profile.Render(p.names, p.output, block, out)
+	} else {
+		res.Profile, err = p.source.Render(p.names, p.output, out)
+	}
+	res.ProfileNames = p.names
+	res.Variables = append(out.Env, profile.Environment(g)...)
+	return err
+}

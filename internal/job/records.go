@@ -1,0 +1,97 @@
+package job
+
+import (
+	"errors"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/audit"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// records appends what happens to the audit log, and keeps it for the summary.
+type records struct {
+	log      *audit.Log
+	now      func() time.Time
+	run      audit.Run
+	first    *audit.Record // the decision; of a request that did not come to one, its end
+	followUp *audit.Record
+}
+
+// openRecords opens the log before any request: a credential that could not
+// be recorded must not be asked for.
+func openRecords(env Env, s Settings, p *policy.Policy, origin string) (*records, error) {
+	path := s.auditLog()
+	if err := audit.CheckPath(path, s.Workspace); err != nil {
+		return nil, err
+	}
+	log, err := audit.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &records{log: log, now: env.Now, run: audit.Run{
+		ID: audit.NewID(), Version: env.Version, PolicyOrigin: origin, PolicySHA256: p.SHA256(), DryRun: s.DryRun,
+	}}, nil
+}
+
+// decision records how the request was decided, before anything is exchanged:
+// allowed by a grant, or err.
+func (r *records) decision(a attempt, g policy.Grant, err error) error {
+	r.run.Claims = a.claims
+	if !a.claims.IsZero() {
+		r.run.ActorKind = a.policy.ActorKind(a.claims)
+	}
+	if a.target != nil {
+		r.run.Target, r.run.Provider, r.run.Audience = a.target.Name(), a.target.Provider(), a.target.Audience()
+	}
+	var record audit.Record
+	var denial *policy.Denial
+	switch {
+	case err == nil:
+		record = r.run.Allowed(r.now(), g.Rule().Index, g.Rule().Line)
+	case errors.As(err, &denial):
+		record = r.run.Denied(r.now(), denial.Reason(), mismatches(denial))
+	default:
+		record = r.run.Failed(r.now(), err)
+	}
+	r.first = &record
+	if err := r.log.Append(record); err != nil {
+		return err
+	}
+	if err == nil && r.run.DryRun {
+		skipped := r.run.Skipped(r.now())
+		r.followUp = &skipped
+		return r.log.Append(skipped)
+	}
+	return nil
+}
+
+// outcome records what the exchange came to, before anything is published.
+func (r *records) outcome(c credential.Credential, err error) error {
+	record := r.run.Issued(r.now(), c)
+	if err != nil {
+		record = r.run.Failed(r.now(), err)
+	}
+	r.followUp = &record
+	return r.log.Append(record)
+}
+
+func (r *records) summary() string { return audit.Summary(*r.first, r.followUp) }
+
+// close ends the log. An error matters: on some file systems a write fails only here.
+func (r *records) close() error {
+	if err := r.log.Close(); err != nil {
+		return fault.New(fault.Internal, err, "")
+	}
+	return nil
+}
+
+func mismatches(d *policy.Denial) (list []audit.Mismatch) {
+	for _, rule := range d.Rules {
+		for _, m := range rule.Mismatches {
+			list = append(list, audit.Mismatch{Rule: rule.Index, Line: rule.Line, Claim: m.Claim, Got: m.Got, Want: m.Want})
+		}
+	}
+	return list
+}

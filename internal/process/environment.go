@@ -1,0 +1,90 @@
+package process
+
+import (
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// requestVariables let their holder mint ID tokens for any audience.
+var requestVariables = []string{"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}
+
+// dbtVariables choose another profile or target than the one written.
+var dbtVariables = []string{
+	"DBT_TARGET", "DBT_ENGINE_TARGET", "DBT_PROFILE", "DBT_ENGINE_PROFILE",
+	"DBT_PROFILES_DIR", "DBT_ENGINE_PROFILES_DIR",
+}
+
+// secretPrefix begins every variable by which a written profile reads a secret.
+const secretPrefix = "DBT_ENV_SECRET_OIDC_"
+
+// sdkVariables are, by a credential's kind, the variables that its SDK would
+// obey before or beside the credential handed over.
+var sdkVariables = map[string][]string{
+	// botocore's and aws-sdk-cpp's chains: keys, profiles, web identity, containers.
+	"aws_session": {
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+		"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_CREDENTIAL_EXPIRATION", "AWS_CREDENTIAL_FILE", "BOTO_CONFIG",
+		"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
+		"AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE",
+		"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+		"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+		"AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
+	},
+	// google-auth's application default credentials, and gcloud's own.
+	"google_access_token": {
+		"GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_GHA_CREDS_PATH", "GOOGLE_OAUTH_ACCESS_TOKEN",
+		"CLOUDSDK_AUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
+		"GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_CLOUD_QUOTA_PROJECT",
+	},
+	// snowflake-connector-python: a token of another login.
+	"id_token": {"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"},
+}
+
+// Environment returns the environment for a command that uses a credential of
+// the given kind: base without what would outrank the credential and, unless
+// passIdentity, without the runner's request variables; and then the
+// variables set ("NAME=value"). removed names what was taken out and not set
+// anew, sorted.
+//
+// Taking out the request variables is hygiene, not a boundary: code of the
+// same user can read them from a parent process.
+func Environment(base, set []string, kind string, passIdentity bool) (env, removed []string) {
+	drop := slices.Concat(dbtVariables, sdkVariables[kind])
+	if !passIdentity {
+		drop = append(drop, requestVariables...)
+	}
+	isSet := map[string]bool{}
+	for _, kv := range set {
+		isSet[fold(name(kv))] = true
+	}
+	dropped := map[string]bool{}
+	for _, n := range drop {
+		dropped[fold(n)] = true
+	}
+	for _, kv := range base {
+		n := fold(name(kv))
+		switch {
+		case isSet[n]:
+		case dropped[n], strings.HasPrefix(n, secretPrefix): // the prefix: an earlier step's credential
+			removed = append(removed, name(kv))
+		default:
+			env = append(env, kv)
+		}
+	}
+	slices.Sort(removed)
+	return append(env, set...), removed
+}
+
+func name(kv string) string {
+	n, _, _ := strings.Cut(kv, "=")
+	return n
+}
+
+// fold makes names comparable: Windows does not tell their case apart.
+func fold(name string) string {
+	if runtime.GOOS == "windows" {
+		return strings.ToUpper(name)
+	}
+	return name
+}

@@ -1,0 +1,131 @@
+// Package process runs the user's command as if we were not there: its own output, its signals, its exit status, and an environment in which the credential is the only one.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"golang.org/x/term"
+)
+
+// forwarded are the signals that end a run, ours or the command's.
+var forwarded = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+
+// A Command is what to run. The streams are handed over as they are: where
+// they are files, the command writes to them itself.
+type Command struct {
+	Args   []string // the program and its arguments; at least one
+	Dir    string   // "" for the current directory
+	Env    []string // the whole environment
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// Find returns the path of a program, so that a typing error is found before
+// a credential is asked for. The error is of class Usage.
+func Find(program string) (string, error) {
+	path, err := exec.LookPath(program)
+	if err != nil && !errors.Is(err, exec.ErrDot) {
+		return "", fault.New(fault.Usage, fmt.Errorf("find the command: %w", err),
+			"check the spelling and PATH; the command stands after `--`, each argument by itself")
+	}
+	return path, nil
+}
+
+// Run starts the command, forwards SIGINT, SIGTERM and SIGHUP to it, and
+// returns its exit status: 128 and the signal's number when a signal ended it.
+// It waits however long the command runs. err is set, and status means
+// nothing, when the command could not be started.
+func Run(ctx context.Context, c Command) (status int, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return 0, fmt.Errorf("start %q: %w", c.Args[0], err)
+	}
+	// From here on signals are the command's business, ctx's no longer.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, forwarded...)
+	defer signal.Stop(signals)
+
+	cmd := &exec.Cmd{Path: c.Args[0], Args: c.Args, Dir: c.Dir, Env: c.Env, Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr}
+	if cmd.Path, err = Find(c.Args[0]); err != nil {
+		return 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, fault.New(fault.Usage, fmt.Errorf("start %q: %w", c.Args[0], err), "")
+	}
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				// A terminal sends ^C to the whole foreground group: the
+				// command has it already, and dbt takes a second one for
+				// "abort at once".
+				if s == os.Interrupt && isTerminal(c.Stdin) {
+					continue
+				}
+				_ = cmd.Process.Signal(s) // it may have ended meanwhile
+			case <-done:
+				return
+			}
+		}
+	}()
+	err = cmd.Wait()
+	close(done)
+	if err != nil && cmd.ProcessState == nil {
+		return 0, fmt.Errorf("wait for %q: %w", c.Args[0], err)
+	}
+	return exitStatus(cmd.ProcessState), nil
+}
+
+// An Interrupt is the cause of a context that a signal ended.
+type Interrupt struct{ Signal os.Signal }
+
+// Error implements error.
+func (i Interrupt) Error() string { return "stopped by signal: " + i.Signal.String() }
+
+// Status is the exit status that a shell reports for a process that the signal ended.
+func (i Interrupt) Status() int {
+	if s, ok := i.Signal.(syscall.Signal); ok {
+		return 128 + int(s)
+	}
+	return 1
+}
+
+// Interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP
+// ends, with an Interrupt as its cause. stop gives the signals back.
+func Interruptible(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, forwarded...)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(Interrupt{s})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+}
+
+func exitStatus(s *os.ProcessState) int {
+	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return s.ExitCode()
+}
+
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,208 @@
+package process_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+)
+
+// TestMain lets the test binary stand for the user's command: the tests need
+// no shell, and run on every platform.
+func TestMain(m *testing.M) {
+	switch os.Getenv("PROCESS_TEST_COMMAND") {
+	case "":
+		os.Exit(m.Run())
+	case "exit3":
+		fmt.Print("out")
+		fmt.Fprint(os.Stderr, "err")
+		os.Exit(3)
+	case "killed":
+		p, _ := os.FindProcess(os.Getpid())
+		_ = p.Kill()
+		select {}
+	case "wait": // for a signal, and say which
+		ctx, _ := process.Interruptible(context.Background())
+		fmt.Println("ready")
+		<-ctx.Done()
+		fmt.Print(context.Cause(ctx))
+		os.Exit(7)
+	}
+}
+
+func self(t *testing.T, command string, out, errOut io.Writer) process.Command {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return process.Command{Args: []string{exe}, Env: append(os.Environ(), "PROCESS_TEST_COMMAND="+command), Stdout: out, Stderr: errOut}
+}
+
+func TestRunReturnsTheCommandsStatus(t *testing.T) {
+	t.Parallel()
+	for command, want := range map[string]int{"exit3": 3, "killed": 128 + int(syscall.SIGKILL)} {
+		var out, errOut bytes.Buffer
+		got, err := process.Run(context.Background(), self(t, command, &out, &errOut))
+		if err != nil || got != want {
+			t.Errorf("%s: status is %d, %v, want %d", command, got, err, want)
+		}
+		if command == "exit3" && (out.String() != "out" || errOut.String() != "err") {
+			t.Errorf("output is %q and %q, want it untouched", out.String(), errOut.String())
+		}
+	}
+}
+
+// lineWriter tells when the first line was written.
+type lineWriter struct {
+	text  strings.Builder
+	first chan struct{}
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	if w.text.Len() == 0 {
+		defer close(w.first)
+	}
+	return w.text.Write(p)
+}
+
+// Not parallel: it signals its own process.
+func TestRunForwardsSignals(t *testing.T) {
+	out := &lineWriter{first: make(chan struct{})}
+	c := self(t, "wait", out, io.Discard)
+	go func() {
+		<-out.first
+		p, _ := os.FindProcess(os.Getpid())
+		_ = p.Signal(syscall.SIGTERM)
+	}()
+	got, err := process.Run(context.Background(), c)
+	if err != nil || got != 7 {
+		t.Fatalf("status is %d, %v, want the command's own 7", got, err)
+	}
+	if want := "ready\nstopped by signal: terminated"; out.text.String() != want {
+		t.Errorf("the command saw %q, want %q", out.text.String(), want)
+	}
+}
+
+func TestRunDoesNotStartAfterAnInterrupt(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(process.Interrupt{Signal: syscall.SIGTERM})
+	var out bytes.Buffer
+	c := self(t, "exit3", &out, &out)
+	_, err := process.Run(ctx, c)
+	if want := fmt.Sprintf("start %q: stopped by signal: terminated", c.Args[0]); err == nil || err.Error() != want {
+		t.Errorf("error is %v, want %q", err, want)
+	}
+	if out.Len() > 0 {
+		t.Errorf("the command ran: %q", out.String())
+	}
+	if got := (process.Interrupt{Signal: syscall.SIGTERM}).Status(); got != 143 {
+		t.Errorf("status is %d, want 143", got)
+	}
+}
+
+func TestFindNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	_, err := process.Find("dbtt-no-such-program")
+	if err == nil || !strings.HasPrefix(err.Error(), `find the command: exec: "dbtt-no-such-program": `) || fault.ClassOf(err) != fault.Usage {
+		t.Errorf("error is %v (status %d), want it to name the program, status 2", err, fault.ClassOf(err))
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	base := []string{
+		"HOME=/home/u", "PATH=/bin", "DBT_TARGET=dev", "DBT_ENGINE_PROFILE=x", "DBT_PROFILES_DIR=/old",
+		"ACTIONS_ID_TOKEN_REQUEST_URL=u", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=t",
+		"AWS_ACCESS_KEY_ID=stale", "AWS_PROFILE=prod", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/x", "AWS_SHARED_CREDENTIALS_FILE=/h/.aws",
+		"GOOGLE_APPLICATION_CREDENTIALS=/k.json", "DBT_ENV_SECRET_OIDC_TOKEN=earlier", "DBT_ENV_SECRET_MINE=kept",
+	}
+	tests := []struct {
+		name         string
+		kind         string
+		set          []string
+		passIdentity bool
+		env, removed []string
+	}{{
+		name: "aws", kind: "aws_session", set: []string{"DBT_PROFILES_DIR=/new", "AWS_ACCESS_KEY_ID=fresh"},
+		env: []string{"HOME=/home/u", "PATH=/bin", "GOOGLE_APPLICATION_CREDENTIALS=/k.json", "DBT_ENV_SECRET_MINE=kept", "DBT_PROFILES_DIR=/new", "AWS_ACCESS_KEY_ID=fresh"},
+		removed: []string{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE",
+			"DBT_ENGINE_PROFILE", "DBT_ENV_SECRET_OIDC_TOKEN", "DBT_TARGET"},
+	}, {
+		name: "google, identity passed on", kind: "google_access_token", passIdentity: true,
+		env: []string{"HOME=/home/u", "PATH=/bin", "ACTIONS_ID_TOKEN_REQUEST_URL=u", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=t",
+			"AWS_ACCESS_KEY_ID=stale", "AWS_PROFILE=prod", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/x", "AWS_SHARED_CREDENTIALS_FILE=/h/.aws", "DBT_ENV_SECRET_MINE=kept"},
+		removed: []string{"DBT_ENGINE_PROFILE", "DBT_ENV_SECRET_OIDC_TOKEN", "DBT_PROFILES_DIR", "DBT_TARGET", "GOOGLE_APPLICATION_CREDENTIALS"},
+	}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			env, removed := process.Environment(base, tt.set, tt.kind, tt.passIdentity)
+			if !slices.Equal(env, tt.env) {
+				t.Errorf("environment is\n%q, want\n%q", env, tt.env)
+			}
+			if !slices.Equal(removed, tt.removed) {
+				t.Errorf("removed are\n%q, want\n%q", removed, tt.removed)
+			}
+		})
+	}
+}
+
+func TestShell(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		shell, goos string
+		name        string
+		args        []string
+		err         string
+	}{
+		{shell: "", goos: "linux", name: "run.sh", args: []string{"bash", "--noprofile", "--norc", "-eo", "pipefail", "/t/s"}},
+		{shell: "", goos: "windows", name: "run.ps1", args: []string{"pwsh", "-NoProfile", "-NonInteractive", "-Command", ". '/t/s'"}},
+		{shell: "sh", goos: "linux", name: "run.sh", args: []string{"sh", "-e", "/t/s"}},
+		{shell: "perl -w {0}", goos: "linux", name: "run.sh", args: []string{"perl", "-w", "/t/s"}},
+		{shell: "fish", goos: "linux", err: `input shell: unknown shell "fish", valid shells are ["bash" "cmd" "powershell" "pwsh" "python" "sh"]`},
+	}
+	for _, tt := range tests {
+		script, err := process.Shell(tt.shell, tt.goos, "dbt build")
+		if msg := message(err); msg != tt.err {
+			t.Errorf("shell %q: error is %q, want %q", tt.shell, msg, tt.err)
+			continue
+		}
+		if tt.err == "" && (script.Name != tt.name || !slices.Equal(script.Command("/t/s"), tt.args)) {
+			t.Errorf("shell %q: got %q %q, want %q %q", tt.shell, script.Name, script.Command("/t/s"), tt.name, tt.args)
+		}
+		if tt.err == "" && !strings.Contains(script.Text, "dbt build") {
+			t.Errorf("shell %q: text is %q, want the run block in it", tt.shell, script.Text)
+		}
+	}
+}
+
+func message(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestInterruptibleEndsWithItsParent(t *testing.T) {
+	t.Parallel()
+	parent, cancel := context.WithCancel(context.Background())
+	ctx, stop := process.Interruptible(parent)
+	defer stop()
+	cancel()
+	select {
+	case <-ctx.Done():
+	case <-time.After(5 * time.Second):
+		t.Fatal("the context did not end with its parent")
+	}
+}

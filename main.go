@@ -1,0 +1,34 @@
+// Command oidc-dbt gives one dbt run a short-lived warehouse credential that is bound to a verified identity.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/command"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// version is set when a release is built.
+var version = "development"
+
+func main() {
+	ctx, stop := process.Interruptible(context.Background())
+	dir, derr := os.Getwd()
+	executable, eerr := os.Executable()
+	if derr != nil || eerr != nil {
+		fmt.Fprintln(os.Stderr, "oidc-dbt: find the working directory and this program:", derr, eerr)
+		os.Exit(1)
+	}
+	status := command.Run(ctx, job.Env{
+		Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.NewTransport(),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: version,
+	}, os.Args[1:])
+	stop()
+	os.Exit(status)
+}
