@@ -1,0 +1,149 @@
+package action_test
+
+import (
+	"flag"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/oidc-dbt/oidc-dbt/internal/action"
+	"go.yaml.in/yaml/v4"
+)
+
+var update = flag.Bool("update", false, "rewrite action.yml and the tables of README.md")
+
+const root = "../../"
+
+// TestYAML holds action.yml to its source, byte by byte.
+func TestYAML(t *testing.T) {
+	t.Parallel()
+	if *update {
+		if err := os.WriteFile(root+"action.yml", action.YAML(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(root + "action.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(action.YAML()), string(have)); diff != "" {
+		t.Errorf("action.yml differs from internal/action (-want +got); go test ./internal/action -update\n%s", diff)
+	}
+}
+
+// TestYAMLMeansWhatItSays reads action.yml as the runner does, and looks for
+// everything that the declarations say.
+func TestYAMLMeansWhatItSays(t *testing.T) {
+	t.Parallel()
+	// The runner refuses an action with an expression where it allows none, a description say.
+	if strings.Contains(string(action.YAML()), "${{") {
+		t.Error("action.yml holds an expression")
+	}
+	type entry struct {
+		Description string `yaml:"description"`
+		Default     string `yaml:"default"`
+	}
+	var got struct {
+		Name        string            `yaml:"name"`
+		Description string            `yaml:"description"`
+		Author      string            `yaml:"author"`
+		Branding    map[string]string `yaml:"branding"`
+		Inputs      map[string]entry  `yaml:"inputs"`
+		Outputs     map[string]entry  `yaml:"outputs"`
+		Runs        map[string]string `yaml:"runs"`
+	}
+	if err := yaml.Load(action.YAML(), &got, yaml.WithKnownFields()); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Inputs) != len(action.Inputs()) {
+		t.Errorf("%d inputs, want %d", len(got.Inputs), len(action.Inputs()))
+	}
+	for _, in := range action.Inputs() {
+		if have, ok := got.Inputs[in.Name]; !ok || have.Default != in.Default || have.Description == "" {
+			t.Errorf("input %s: got %+v, want default %q and a description", in.Name, have, in.Default)
+		}
+		if in.Default != "" && in.Otherwise != "" {
+			t.Errorf("input %s: two defaults, %q and %q", in.Name, in.Default, in.Otherwise)
+		}
+	}
+	if len(got.Outputs) != len(action.Outputs()) {
+		t.Errorf("%d outputs, want %d", len(got.Outputs), len(action.Outputs()))
+	}
+	for _, out := range action.Outputs() {
+		have, ok := got.Outputs[out.Name]
+		if !ok || have.Description == "" {
+			t.Errorf("output %s: not in action.yml", out.Name)
+		}
+		if masked := strings.HasSuffix(have.Description, "(masked)"); masked != out.Secret {
+			t.Errorf("output %s: said to be masked: %t, want %t", out.Name, masked, out.Secret)
+		}
+	}
+	// GitHub's marketplace refuses a description of more than 125 characters.
+	if n := len(got.Description); n > 125 {
+		t.Errorf("description has %d characters, want at most 125", n)
+	}
+	want := map[string]string{"using": "node24", "main": "main.js", "post": "post.js", "post-if": "always()"}
+	if diff := cmp.Diff(want, got.Runs); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+	for _, file := range []string{got.Runs["main"], got.Runs["post"]} {
+		if _, err := os.Stat(root + file); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+var name = regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	var inputs, outputs []string
+	for _, in := range action.Inputs() {
+		inputs = append(inputs, in.Name)
+	}
+	for _, out := range action.Outputs() {
+		outputs = append(outputs, out.Name)
+	}
+	for kind, names := range map[string][]string{"input": inputs, "output": outputs} {
+		seen := map[string]bool{}
+		for _, n := range names {
+			if !name.MatchString(n) || seen[n] {
+				t.Errorf("%s %q: not a plain name, or there twice", kind, n)
+			}
+			seen[n] = true
+		}
+	}
+}
+
+// TestREADME holds the tables between their markers to their source.
+func TestREADME(t *testing.T) {
+	t.Parallel()
+	src, err := os.ReadFile(root + "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(src)
+	for marker, table := range map[string]string{"inputs": action.InputsTable(), "outputs": action.OutputsTable()} {
+		start, end := "<!-- "+marker+":start -->\n", "<!-- "+marker+":end -->"
+		before, rest, ok := strings.Cut(text, start)
+		have, after, closed := strings.Cut(rest, end)
+		if !ok || !closed {
+			t.Errorf("README.md: no %q … %q", strings.TrimSpace(start), end)
+			continue
+		}
+		if *update {
+			text = before + start + table + end + after
+			continue
+		}
+		if diff := cmp.Diff(table, have); diff != "" {
+			t.Errorf("README.md, table of %s (-want +got); go test ./internal/action -update\n%s", marker, diff)
+		}
+	}
+	if *update && text != string(src) {
+		if err := os.WriteFile(root+"README.md", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

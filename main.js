@@ -1,0 +1,272 @@
+// The action's main step: starts the Go binary that lies beside this file and
+// gets out of its way. No dependency, and no decision about identity: all of
+// that is in the binary.
+'use strict';
+
+const { spawn } = require('node:child_process');
+const crypto = require('node:crypto');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+
+// Exit statuses as the binary has them: 1 for the machine's fault, 2 for the user's.
+class Failure extends Error {
+  constructor(message, status = 1) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const windows = process.platform === 'win32';
+const programName = windows ? 'oidc-dbt.exe' : 'oidc-dbt';
+
+// What comes from outside must not become a command of the runner: it obeys
+// "::name::" at the start of a line, and "##[name]" anywhere in one.
+function printable(text) {
+  return text.replace(/[^\t\n\P{C}]|[\u2028\u2029]/gu, '?').replace(/##\[/g, '## [');
+}
+
+function annotate(level, text) {
+  const data = printable(text).replace(/%/g, '%25').replace(/\n/g, '%0A');
+  process.stdout.write(`::${level}::${data}\n`);
+}
+
+// binaryName follows the runner's own words (RUNNER_OS and RUNNER_ARCH, in
+// lower case), but asks node: in a container job the binary runs where node
+// does, on a self-hosted runner the variables may be anything.
+function binaryName() {
+  const system = { linux: 'linux', darwin: 'macos', win32: 'windows' }[process.platform];
+  const arch = { x64: 'x64', arm64: 'arm64' }[process.arch];
+  if (!system || !arch) {
+    throw new Failure(`no binary for ${process.platform} ${process.arch}: there are binaries for Linux, macOS and Windows on x64 and arm64`, 2);
+  }
+  return `oidc-dbt-${system}-${arch}${windows ? '.exe' : ''}`;
+}
+
+// folder makes a folder under RUNNER_TEMP. The binary puts the folder it is
+// in on PATH, so it has to lie there alone and by its plain name.
+function folder(name) {
+  const temp = process.env.RUNNER_TEMP;
+  if (!temp || /[\r\n]/.test(temp)) {
+    throw new Failure('RUNNER_TEMP is not set: the action runs as a step of a workflow', 2);
+  }
+  const dir = path.join(temp, name);
+  fs.mkdirSync(dir, { recursive: true, mode: 0o755 });
+  return dir;
+}
+
+function sha256(data) {
+  return crypto.createHash('sha256').update(data).digest('hex');
+}
+
+// checkSum compares a binary with the list that was committed beside it. The
+// pinned commit covers both: this finds a damaged download, not an attacker.
+function checkSum(dist, name, sum) {
+  let list;
+  try {
+    list = fs.readFileSync(path.join(dist, 'SHA256SUMS'), 'utf8');
+  } catch (err) {
+    if (err.code === 'ENOENT') return;
+    throw err;
+  }
+  const lines = list.split(/\r?\n/).map((line) => /^([0-9a-f]{64}) [ *](.+)$/.exec(line));
+  const found = lines.find((match) => match && match[2] === name);
+  if (!found) {
+    throw new Failure(`check the binary: dist/SHA256SUMS does not list ${name}`);
+  }
+  if (found[1] !== sum) {
+    throw new Failure(`check the binary: SHA-256 of dist/${name} is ${sum}, dist/SHA256SUMS says ${found[1]}: the download is damaged, run the job again`);
+  }
+}
+
+// install gives the release's binary its plain name: a hard link, which costs
+// nothing, or a copy where there can be none (another file system, or a
+// checkout that lost the executable bit).
+function install(dist, name) {
+  const source = path.join(dist, name);
+  const data = fs.readFileSync(source);
+  const sum = sha256(data);
+  checkSum(dist, name, sum);
+  const target = path.join(folder(`oidc-dbt-bin-${sum.slice(0, 16)}`), programName);
+  if (fs.existsSync(target) && sha256(fs.readFileSync(target)) === sum) {
+    return target; // an earlier step of this job
+  }
+  const fresh = `${target}.${crypto.randomUUID()}`;
+  try {
+    if (!windows && (fs.statSync(source).mode & 0o111) === 0) {
+      throw new Failure('not executable');
+    }
+    fs.linkSync(source, fresh);
+  } catch {
+    fs.writeFileSync(fresh, data, { mode: 0o755, flag: 'wx' });
+  }
+  fs.renameSync(fresh, target); // a step beside this one never sees half a file
+  return target;
+}
+
+function inside(dir, file) {
+  const relative = path.relative(dir, file);
+  return relative === '' || (!path.isAbsolute(relative) && relative.split(path.sep)[0] !== '..');
+}
+
+// isLocal reports whether the workflow says `uses: ./…`: the action is in the
+// workspace, not where the runner downloads actions to.
+function isLocal(action) {
+  const real = (dir) => {
+    try {
+      return fs.realpathSync(dir);
+    } catch {
+      return null;
+    }
+  };
+  const workspace = process.env.GITHUB_WORKSPACE && real(process.env.GITHUB_WORKSPACE);
+  const downloads = process.env.RUNNER_TEMP && real(path.join(process.env.RUNNER_TEMP, '..', '_actions'));
+  return Boolean(workspace) && inside(workspace, action) && !(downloads && inside(downloads, action));
+}
+
+// findGo looks through PATH itself: Windows would take a go.exe from the
+// current folder first, which is the workspace.
+function findGo() {
+  for (const dir of (process.env.PATH || '').split(path.delimiter)) {
+    const file = path.join(dir, windows ? 'go.exe' : 'go');
+    try {
+      if (path.isAbsolute(dir) && fs.statSync(file).isFile()) {
+        fs.accessSync(file, fs.constants.X_OK);
+        return file;
+      }
+    } catch {
+      // not in this folder
+    }
+  }
+  throw new Failure('build from source: there is no Go on PATH: add a step with actions/setup-go before this one (go-version-file: go.mod), or pin a release of the action, which needs none', 2);
+}
+
+// goEnvironment is the job's environment with a fixed Go configuration. What
+// the user set about caches and proxies stays: go.sum says what may come from there.
+async function goEnvironment(go) {
+  const all = Object.entries(process.env);
+  // A compiler needs neither the runner's request token nor the inputs.
+  const job = all.filter(([name]) => !/^(ACTIONS|INPUT)_/i.test(name));
+  const kept = ['GOCACHE', 'GOMODCACHE', 'GOPATH', 'GOPROXY', 'GONOPROXY', 'GOPRIVATE', 'GOSUMDB', 'GONOSUMDB', 'GOAUTH'];
+  // Asked for with the user's own configuration (`go env -w`), which GOENV=off then hides.
+  const asked = await run(go, ['env', '-json', ...kept], {
+    cwd: process.env.RUNNER_TEMP,
+    env: { ...Object.fromEntries(job), GOTOOLCHAIN: 'local', GOWORK: 'off' },
+  });
+  return {
+    ...Object.fromEntries(job.filter(([name]) => !/^(GO|CGO_)[A-Z0-9_]*$/i.test(name))),
+    ...Object.fromEntries(Object.entries(JSON.parse(asked.stdout)).filter(([, value]) => value)),
+    GOENV: 'off',
+    GOFLAGS: '-mod=readonly',
+    GOTOOLCHAIN: 'local',
+    GOWORK: 'off',
+    CGO_ENABLED: '0',
+  };
+}
+
+// build compiles the action, once for all steps of a job.
+async function build(action) {
+  const { GITHUB_RUN_ID, GITHUB_RUN_ATTEMPT, GITHUB_JOB } = process.env;
+  const key = sha256(JSON.stringify([action, GITHUB_RUN_ID, GITHUB_RUN_ATTEMPT, GITHUB_JOB])).slice(0, 16);
+  const target = path.join(folder(`oidc-dbt-bin-${key}`), programName);
+  if (fs.existsSync(target)) return target;
+  const go = findGo();
+  process.stdout.write('oidc-dbt: building the action from its source\n');
+  const fresh = `${target}.${crypto.randomUUID()}`;
+  try {
+    const env = await goEnvironment(go);
+    // -buildvcs=false: git refuses a checkout of another user, and go with it.
+    await run(go, ['build', '-trimpath', '-buildvcs=false', '-ldflags', '-s -w', '-o', fresh, '.'], { cwd: action, env });
+    fs.renameSync(fresh, target);
+  } finally {
+    fs.rmSync(fresh, { force: true });
+  }
+  return target;
+}
+
+// run runs a tool and returns its output; its messages are shown only when it fails.
+async function run(program, args, options) {
+  const out = { stdout: '', stderr: '' };
+  const status = await start(program, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] }, (child) => {
+    for (const name of ['stdout', 'stderr']) {
+      child[name].setEncoding('utf8');
+      child[name].on('data', (text) => {
+        out[name] = (out[name] + text).slice(-(64 << 10)); // the last of it says why
+      });
+    }
+  });
+  if (status !== 0) {
+    for (const line of out.stderr.trimEnd().split(/\r\n|\r|\n/)) {
+      process.stdout.write(`go: ${printable(line)}\n`);
+    }
+    if (status > 128 && !windows) throw new Failure('build from source: interrupted', status);
+    throw new Failure(`build from source: go ${args[0]} ended with status ${status}; its messages stand above`);
+  }
+  return out;
+}
+
+// start runs a program to its end and returns its exit status, 128 and the
+// signal's number when a signal ended it. Signals reach node, not its child:
+// they are handed on. (On Windows the console gives them to both.)
+function start(program, args, options, started = () => {}) {
+  return new Promise((resolve, reject) => {
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+    let child;
+    const forward = (signal) => {
+      if (!windows && child) child.kill(signal);
+    };
+    for (const signal of signals) process.on(signal, forward);
+    const done = () => {
+      for (const signal of signals) process.removeListener(signal, forward);
+    };
+    child = spawn(program, args, options);
+    child.on('error', (err) => {
+      done();
+      reject(new Failure(`start ${program}: ${err.code || err.message}`));
+    });
+    child.on('close', (code, signal) => {
+      done();
+      resolve(signal ? 128 + os.constants.signals[signal] : code);
+    });
+    started(child);
+  });
+}
+
+async function binary() {
+  const action = fs.realpathSync(__dirname);
+  if (process.env.OIDC_DBT_BUILD === '1') return build(action);
+  const dist = path.join(action, 'dist');
+  const name = binaryName();
+  if (fs.existsSync(path.join(dist, name))) return install(dist, name);
+  if (isLocal(action)) return build(action);
+  throw new Failure('this commit has no binaries, pin a release: `uses: oidc-dbt/oidc-dbt@<commit of a release> # v1.2.3`; or set OIDC_DBT_BUILD=1 in the step\'s env to build this commit with Go', 2);
+}
+
+async function main() {
+  try {
+    const program = await binary();
+    // Post runs this same file, and nothing when there is none.
+    if (!process.env.GITHUB_STATE) throw new Failure('GITHUB_STATE is not set: the action runs as a step of a workflow', 2);
+    fs.appendFileSync(process.env.GITHUB_STATE, `binary=${program}${os.EOL}`);
+    process.exitCode = await start(program, [], { stdio: 'inherit' });
+  } catch (err) {
+    annotate('error', err instanceof Failure ? err.message : `start the action: ${err.message}`);
+    process.exitCode = err.status || 1;
+  }
+}
+
+// post cleans up. It never fails the job.
+async function post() {
+  const program = process.env.STATE_binary;
+  if (!program) return; // main got nowhere: there is nothing to clean up
+  try {
+    const status = await start(program, ['post'], { stdio: 'inherit' });
+    if (status !== 0) annotate('warning', `clean up: oidc-dbt post ended with status ${status}`);
+  } catch (err) {
+    annotate('warning', `clean up: ${err.message}`);
+  }
+}
+
+module.exports = { post };
+
+if (require.main === module) main();
