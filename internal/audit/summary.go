@@ -80,13 +80,14 @@ func Summary(decision Record, outcome *Record) string {
 // shown are the recorded claims that a reader of the summary wants.
 var shown = []string{"repository", "environment", "ref", "event_name", "run_id", "run_attempt", "workflow_ref", "job_workflow_ref"}
 
-// headline is made of words of ours alone.
+// headline is made of words of ours alone. A request that came to no decision
+// has only its end to tell.
 func headline(decision Record, outcome *Record) string {
 	word := decision.Unmapped.Decision
-	if outcome != nil && word == "" {
-		return outcome.Unmapped.Outcome
+	if word == "" {
+		word = decision.Unmapped.Outcome
 	}
-	if outcome != nil && word == "allowed" && outcome.Unmapped.Outcome != "issued" {
+	if outcome != nil && outcome.Unmapped.Outcome != "issued" {
 		word += ", " + outcome.Unmapped.Outcome
 	}
 	return word
