@@ -55,8 +55,17 @@ function folder(name) {
   return dir;
 }
 
-function sha256(data) {
-  return crypto.createHash('sha256').update(data).digest('hex');
+// sha256 reads in pieces: a buffer for the whole binary costs as much as its hash.
+function sha256(file) {
+  const hash = crypto.createHash('sha256');
+  const piece = Buffer.allocUnsafe(1 << 20);
+  const fd = fs.openSync(file, 'r');
+  try {
+    for (let n; (n = fs.readSync(fd, piece)) > 0; ) hash.update(piece.subarray(0, n));
+  } finally {
+    fs.closeSync(fd);
+  }
+  return hash.digest('hex');
 }
 
 // checkSum compares a binary with the list that was committed beside it. The
@@ -84,21 +93,23 @@ function checkSum(dist, name, sum) {
 // checkout that lost the executable bit).
 function install(dist, name) {
   const source = path.join(dist, name);
-  const data = fs.readFileSync(source);
-  const sum = sha256(data);
+  const sum = sha256(source);
   checkSum(dist, name, sum);
   const target = path.join(folder(`oidc-dbt-bin-${sum.slice(0, 16)}`), programName);
-  if (fs.existsSync(target) && sha256(fs.readFileSync(target)) === sum) {
+  const have = fs.statSync(target, { bigint: true, throwIfNoEntry: false });
+  const want = fs.statSync(source, { bigint: true });
+  if (have && ((have.dev === want.dev && have.ino === want.ino) || sha256(target) === sum)) {
     return target; // an earlier step of this job
   }
   const fresh = `${target}.${crypto.randomUUID()}`;
   try {
-    if (!windows && (fs.statSync(source).mode & 0o111) === 0) {
+    if (!windows && (want.mode & 0o111n) === 0n) {
       throw new Failure('not executable');
     }
     fs.linkSync(source, fresh);
   } catch {
-    fs.writeFileSync(fresh, data, { mode: 0o755, flag: 'wx' });
+    fs.copyFileSync(source, fresh);
+    fs.chmodSync(fresh, 0o755);
   }
   fs.renameSync(fresh, target); // a step beside this one never sees half a file
   return target;
@@ -167,7 +178,7 @@ async function goEnvironment(go) {
 // build compiles the action, once for all steps of a job.
 async function build(action) {
   const { GITHUB_RUN_ID, GITHUB_RUN_ATTEMPT, GITHUB_JOB } = process.env;
-  const key = sha256(JSON.stringify([action, GITHUB_RUN_ID, GITHUB_RUN_ATTEMPT, GITHUB_JOB])).slice(0, 16);
+  const key = crypto.createHash('sha256').update(JSON.stringify([action, GITHUB_RUN_ID, GITHUB_RUN_ATTEMPT, GITHUB_JOB])).digest('hex').slice(0, 16);
   const target = path.join(folder(`oidc-dbt-bin-${key}`), programName);
   if (fs.existsSync(target)) return target;
   const go = findGo();
