@@ -147,3 +147,23 @@ func TestREADME(t *testing.T) {
 		}
 	}
 }
+
+// TestDockerfile: the image is built with the Go that go.mod names.
+func TestDockerfile(t *testing.T) {
+	t.Parallel()
+	find := func(file, pattern string) string {
+		src, err := os.ReadFile(root + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		match := regexp.MustCompile(pattern).FindSubmatch(src)
+		if match == nil {
+			t.Fatalf("%s: no %s", file, pattern)
+		}
+		return string(match[1])
+	}
+	want := find("go.mod", `(?m)^go (\S+)$`)
+	if got := find("Dockerfile", `(?m)^ARG GO_IMAGE=golang:([0-9.]+)-alpine$`); got != want {
+		t.Errorf("Dockerfile builds with Go %s, go.mod says %s", got, want)
+	}
+}
