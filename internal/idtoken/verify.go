@@ -1,0 +1,421 @@
+// Package idtoken verifies ID tokens: what it returns as Claims was signed by the policy's issuer, for this audience, and is of now.
+package idtoken
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// skew is how far the clocks of issuer and runner may differ.
+const skew = 60 * time.Second
+
+// maxToken bounds what is parsed. GitHub's tokens are under 3 KiB.
+const maxToken = 64 << 10
+
+// algorithms are the asymmetric ones. With an HMAC, everybody who has the
+// public key could sign; with "none", everybody.
+var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.ES256, oidc.ES384, oidc.EdDSA}
+
+// An Issuer is who signs, as the policy names it.
+type Issuer struct {
+	URL  string
+	JWKS string // the address of its keys; "" for the known one of GitHub's issuers, else by discovery
+}
+
+// githubIssuer matches GitHub's issuers: the public one, with an enterprise's
+// slug, and of data residency. Their keys have a well-known address, so that
+// discovery's round trip is saved. (GitHub Docs, OpenID Connect reference)
+var githubIssuer = regexp.MustCompile(`^https://token\.actions\.(?:githubusercontent\.com(?:/[A-Za-z0-9-]+)?|[a-z0-9-]+\.ghe\.com)$`)
+
+// serverIssuer matches those of GitHub Enterprise Server.
+var serverIssuer = regexp.MustCompile(`^https://[^/?#@]+/_services/token$`)
+
+func (i Issuer) keys() string {
+	if i.JWKS == "" && (githubIssuer.MatchString(i.URL) || serverIssuer.MatchString(i.URL)) {
+		return i.URL + "/.well-known/jwks"
+	}
+	return i.JWKS
+}
+
+// A Verifier verifies the ID tokens of one issuer.
+type Verifier struct {
+	issuer Issuer
+	client *http.Client
+	now    func() time.Time
+	mu     sync.Mutex
+	keys   *fetch
+}
+
+// fetch is one fetch of the issuer's keys, running or done.
+type fetch struct {
+	done chan struct{}
+	set  jose.JSONWebKeySet
+	err  error
+}
+
+// NewVerifier returns a Verifier. client comes from web.NewClient.
+func NewVerifier(client *http.Client, now func() time.Time, issuer Issuer) *Verifier {
+	return &Verifier{issuer: issuer, client: client, now: now}
+}
+
+// Prefetch starts to fetch the issuer's keys and returns at once. Verify
+// waits for them.
+func (v *Verifier) Prefetch(ctx context.Context) { v.current(ctx) }
+
+func (v *Verifier) current(ctx context.Context) *fetch {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.keys == nil {
+		v.keys = v.start(ctx)
+	}
+	return v.keys
+}
+
+// refetch replaces the keys of old by newly fetched ones, once for all callers.
+func (v *Verifier) refetch(ctx context.Context, old *fetch) *fetch {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.keys == old {
+		v.keys = v.start(ctx)
+	}
+	return v.keys
+}
+
+func (v *Verifier) start(ctx context.Context) *fetch {
+	f := &fetch{done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		f.set, f.err = v.fetchKeys(ctx)
+	}()
+	return f
+}
+
+func (f *fetch) wait(ctx context.Context) (jose.JSONWebKeySet, error) {
+	select {
+	case <-f.done:
+		return f.set, f.err
+	case <-ctx.Done():
+		return jose.JSONWebKeySet{}, ctx.Err()
+	}
+}
+
+// Verify checks the token's signature, issuer, audience and times and returns
+// its claims. An error is of class Rejected, or Unreachable where the
+// issuer's keys cannot be had.
+func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience string) (Claims, error) {
+	raw := idToken.Reveal()
+	if len(raw) > maxToken {
+		return Claims{}, reject("is %d bytes long, want at most %d", len(raw), maxToken)
+	}
+	keys := &keySet{verifier: v}
+	// go-oidc's own check of the times allows none of the skew for exp and
+	// five minutes for nbf; checkTimes has the same bound for both.
+	verifier := oidc.NewVerifier(v.issuer.URL, keys, &oidc.Config{ClientID: audience, SkipClientIDCheck: audience == "", SupportedSigningAlgs: algorithms, SkipExpiryCheck: true, SkipIssuerCheck: true})
+	token, err := verifier.Verify(ctx, raw)
+	switch {
+	case keys.err != nil:
+		return Claims{}, keys.err
+	case err != nil && token == nil:
+		return Claims{}, v.explain(raw, audience, keys, err)
+	}
+	var payload json.RawMessage
+	if err := token.Claims(&payload); err != nil {
+		return Claims{}, reject("its payload is not a JSON object")
+	}
+	values, err := decode(payload)
+	if err != nil {
+		return Claims{}, err
+	}
+	if iss, ok := values["iss"].(string); !ok || iss != v.issuer.URL {
+		return Claims{}, fault.New(fault.Rejected, fmt.Errorf("verify ID token: issuer is %q, want %q", values["iss"], v.issuer.URL),
+			"the issuer in the policy's `identities` must be the token's, to the letter")
+	}
+	expiry, err := checkTimes(values, v.now())
+	if err != nil {
+		return Claims{}, err
+	}
+	return Claims{values: values, expiry: expiry}, nil
+}
+
+func reject(format string, args ...any) error {
+	return fault.New(fault.Rejected, fmt.Errorf("verify ID token: "+format, args...), "")
+}
+
+// explain says in our words what go-oidc has refused. It reads the token
+// unverified, for words alone.
+func (v *Verifier) explain(raw, audience string, keys *keySet, err error) error {
+	jws, perr := jose.ParseSigned(raw, joseAlgorithms())
+	if perr != nil {
+		header, _, _ := strings.Cut(raw, ".")
+		var unknown *jose.ErrUnexpectedSignatureAlgorithm
+		if errors.As(perr, &unknown) {
+			return reject("algorithm is %q, want one of %q", unknown.Got, algorithms)
+		}
+		if header == raw {
+			return reject("not a JSON Web Token")
+		}
+		return reject("malformed JSON Web Token")
+	}
+	if keys.refused {
+		return reject("no key of issuer %q has signed it (key id %q)", v.issuer.URL, jws.Signatures[0].Header.KeyID)
+	}
+	// The signature holds; so these claims are the issuer's.
+	values, derr := decode(jws.UnsafePayloadWithoutVerification())
+	if derr != nil {
+		return derr
+	}
+	if aud, ok := audiences(values["aud"]); ok && !slices.Contains(aud, audience) {
+		return reject("audience is %q, want %q", aud, audience)
+	}
+	return reject("malformed claims: aud is %s", kind(values["aud"]))
+}
+
+func audiences(v any) ([]string, bool) {
+	if s, ok := v.(string); ok {
+		return []string{s}, true
+	}
+	return Claims{values: map[string]any{"aud": v}}.Strings("aud")
+}
+
+// decode decodes a payload. A name that stands twice is refused: two readers
+// could see two values.
+func decode(payload []byte) (map[string]any, error) {
+	dec := json.NewDecoder(bytes.NewReader(payload))
+	dec.UseNumber()
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, reject("its payload is not a JSON object")
+	}
+	values := map[string]any{}
+	for dec.More() {
+		t, err := dec.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return nil, reject("its payload is not a JSON object")
+		}
+		if _, twice := values[name]; twice {
+			return nil, reject("claim %q stands twice", name)
+		}
+		var value any
+		if err := dec.Decode(&value); err != nil {
+			return nil, reject("its payload is not a JSON object")
+		}
+		values[name] = value
+	}
+	for _, name := range []string{"iss", "sub", "aud", "exp", "nbf", "iat"} {
+		for other := range values {
+			// encoding/json, inside go-oidc, takes "Aud" for aud.
+			if other != name && strings.EqualFold(other, name) {
+				return nil, reject("claim %q differs from %q by letter case alone", other, name)
+			}
+		}
+	}
+	return values, nil
+}
+
+// checkTimes checks exp, nbf and iat against now and returns exp.
+func checkTimes(values map[string]any, now time.Time) (time.Time, error) {
+	times := map[string]time.Time{}
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		v, ok := values[name]
+		if !ok {
+			continue
+		}
+		n, isNumber := v.(json.Number)
+		seconds, err := n.Float64()
+		if !isNumber || err != nil || math.Abs(seconds) > 1e11 { // the year 5138; beyond it times overflow
+			return time.Time{}, reject("claim %q is %s, want a number of seconds", name, kind(v))
+		}
+		times[name] = time.Unix(int64(seconds), 0).UTC()
+	}
+	exp, ok := times["exp"]
+	if !ok {
+		return exp, reject("it has no expiry (exp)")
+	}
+	now = now.UTC().Truncate(time.Second)
+	if !now.Before(exp.Add(skew)) {
+		return exp, fault.New(fault.Rejected, fmt.Errorf("verify ID token: it expired at %s, and it is %s now", exp.Format(time.RFC3339), now.Format(time.RFC3339)),
+			"compare the runner's clock with the issuer's; 60 s of difference are allowed")
+	}
+	for _, c := range []struct{ name, what string }{{"nbf", "is not valid before"}, {"iat", "was issued at"}} {
+		if at, ok := times[c.name]; ok && now.Add(skew).Before(at) {
+			return exp, fault.New(fault.Rejected, fmt.Errorf("verify ID token: it %s %s, and it is %s now", c.what, at.Format(time.RFC3339), now.Format(time.RFC3339)),
+				"compare the runner's clock with the issuer's; 60 s of difference are allowed")
+		}
+	}
+	return exp, nil
+}
+
+func kind(v any) string {
+	switch v.(type) {
+	case nil:
+		return "missing"
+	case string:
+		return "a string"
+	case json.Number:
+		return "a number"
+	case bool:
+		return "a boolean"
+	case []any:
+		return "a list"
+	default:
+		return "an object"
+	}
+}
+
+// keySet checks one token's signature with the Verifier's keys. It is
+// go-oidc's KeySet: its RemoteKeySet can neither be filled early nor says
+// apart "no such key" and "cannot reach the issuer".
+type keySet struct {
+	verifier *Verifier
+	err      error // the keys could not be had
+	refused  bool  // no key has signed the token
+}
+
+// VerifySignature implements oidc.KeySet.
+func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
+	jws, err := jose.ParseSigned(jwt, joseAlgorithms())
+	if err != nil {
+		return nil, err
+	}
+	kid := jws.Signatures[0].Header.KeyID
+	fetched := k.verifier.current(ctx)
+	for try := range 2 {
+		set, err := fetched.wait(ctx)
+		if err != nil {
+			k.err = err
+			return nil, err
+		}
+		known := false
+		for _, key := range set.Keys {
+			// Only the issuer's published keys count: a key, or the address
+			// of one (jwk, jku, x5u), in the token's own header does not.
+			if kid != "" && key.KeyID != kid || !usable(key) {
+				continue
+			}
+			known = true
+			if payload, err := jws.Verify(key.Key); err == nil {
+				return payload, nil
+			}
+		}
+		if known || try == 1 {
+			break
+		}
+		fetched = k.verifier.refetch(ctx, fetched) // the issuer may have changed its keys: one look
+	}
+	k.refused = true
+	return nil, errors.New("no key has signed it")
+}
+
+func usable(key jose.JSONWebKey) bool {
+	return key.Valid() && key.IsPublic() && (key.Use == "" || key.Use == "sig")
+}
+
+func joseAlgorithms() []jose.SignatureAlgorithm {
+	list := make([]jose.SignatureAlgorithm, len(algorithms))
+	for i, a := range algorithms {
+		list[i] = jose.SignatureAlgorithm(a)
+	}
+	return list
+}
+
+// fetchKeys gets the issuer's keys, after discovery where their address is
+// not known.
+func (v *Verifier) fetchKeys(ctx context.Context) (jose.JSONWebKeySet, error) {
+	address := v.issuer.keys()
+	if address == "" {
+		var document struct {
+			Issuer string `json:"issuer"`
+			JWKS   string `json:"jwks_uri"`
+		}
+		where := strings.TrimSuffix(v.issuer.URL, "/") + "/.well-known/openid-configuration"
+		if err := v.get(ctx, where, &document); err != nil {
+			return jose.JSONWebKeySet{}, err
+		}
+		if document.Issuer != v.issuer.URL {
+			return jose.JSONWebKeySet{}, fault.New(fault.Rejected, fmt.Errorf("fetch keys of issuer %q: its discovery document is of issuer %q", v.issuer.URL, document.Issuer),
+				"the issuer in the policy's `identities` must be the token's, to the letter")
+		}
+		if _, err := web.CheckURL(document.JWKS); err != nil {
+			return jose.JSONWebKeySet{}, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: jwks_uri of its discovery document: %w", v.issuer.URL, err), "")
+		}
+		address = document.JWKS
+	}
+	var raw struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := v.get(ctx, address, &raw); err != nil {
+		return jose.JSONWebKeySet{}, err
+	}
+	var set jose.JSONWebKeySet
+	for _, r := range raw.Keys {
+		var key jose.JSONWebKey
+		if json.Unmarshal(r, &key) == nil { // RFC 7517 §5: keys of unknown types are to be ignored
+			set.Keys = append(set.Keys, key)
+		}
+	}
+	if len(set.Keys) == 0 {
+		return set, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: got no key", v.issuer.URL), "")
+	}
+	return set, nil
+}
+
+// get gets a JSON document, in as many tries as web.Retry allows.
+func (v *Verifier) get(ctx context.Context, address string, into any) error {
+	_, err := web.Retry(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, v.getOnce(ctx, address, into)
+	})
+	if err != nil {
+		host := address
+		if u, perr := url.Parse(address); perr == nil {
+			host = u.Host
+		}
+		return fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q from %s: %w", v.issuer.URL, host, err), "")
+	}
+	return nil
+}
+
+func (v *Verifier) getOnce(ctx context.Context, address string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return errors.New("not a URL")
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := v.client.Do(req)
+	if err != nil {
+		return web.Temporary(web.Cause(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		err := fmt.Errorf("status is %d, want 200", resp.StatusCode)
+		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+			return web.Temporary(err)
+		}
+		return err
+	}
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(resp.Body); err != nil {
+		return web.Cause(err)
+	}
+	if err := json.Unmarshal(body.Bytes(), into); err != nil {
+		return errors.New("the reply is not the JSON that it should be")
+	}
+	return nil
+}
