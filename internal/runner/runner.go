@@ -1,0 +1,324 @@
+// Package runner speaks the GitHub runner's protocol: inputs, masks, outputs, state, summary and the request for an ID token, through go-githubactions and with what that lacks.
+package runner
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/sethvargo/go-githubactions"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// Env is what a Runner needs of the world.
+type Env struct {
+	Getenv func(string) string
+	Stdout io.Writer    // workflow commands go here
+	HTTP   *http.Client // from web.NewClient
+}
+
+// A Runner is the runner as a step sees it. Its methods return errors where
+// the library panics, and refuse names and values that would smuggle a second
+// line into a file that the runner reads.
+type Runner struct {
+	env    Env
+	action *githubactions.Action
+	masked map[string]bool // SHA-256 of what was masked
+}
+
+// New returns a Runner.
+func New(env Env) *Runner {
+	// The token's bearer must reach the runner alone, and its reply must not
+	// reach an error: hence our client and replyCheck.
+	client := *env.HTTP
+	client.Transport = replyCheck{env.HTTP.Transport}
+	return &Runner{
+		env: env,
+		action: githubactions.New(githubactions.WithGetenv(env.Getenv), githubactions.WithWriter(env.Stdout),
+			githubactions.WithHTTPClient(&client)),
+		masked: map[string]bool{},
+	}
+}
+
+// Input returns an input's value without white space around it, "" where it is not given.
+func (r *Runner) Input(name string) string { return r.action.GetInput(name) }
+
+// State returns what SaveState saved in main, in post.
+func (r *Runner) State(name string) string { return r.env.Getenv("STATE_" + name) }
+
+const permission = `add "permissions: id-token: write" to the job (and to the job that calls it, where it is a reusable workflow)`
+
+// IDToken asks the runner for an ID token with the audience. It tries again
+// when the reply is missing, empty or late. Errors are of class NoIdentity
+// where no token can be had, Unreachable where the endpoint talks nonsense.
+func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, error) {
+	address, bearer := r.env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), r.env.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+	if address == "" || bearer == "" {
+		return secret.Value{}, r.noIdentity()
+	}
+	if err := checkRequestURL(address); err != nil {
+		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: %w", err), "")
+	}
+	token, err := web.Retry(ctx, func(ctx context.Context) (secret.Value, error) {
+		raw, err := r.action.GetIDToken(ctx, audience)
+		if err != nil {
+			return secret.Value{}, requestError(err)
+		}
+		if raw == "" {
+			return secret.Value{}, web.Temporary(errors.New("the reply has no token in it"))
+		}
+		return secret.New(raw), nil
+	})
+	if err == nil {
+		return token, nil
+	}
+	var refused refusal
+	if errors.As(err, &refused) {
+		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token: %w", err), permission)
+	}
+	return secret.Value{}, fault.New(fault.Unreachable, fmt.Errorf("request ID token: %w", err), "run the job again; when it lasts, see GitHub's status page")
+}
+
+func (r *Runner) noIdentity() error {
+	event, head := r.env.Getenv("GITHUB_EVENT_NAME"), r.env.Getenv("GITHUB_HEAD_REF")
+	switch {
+	case r.env.Getenv("GITHUB_ACTIONS") != "true":
+		return fault.New(fault.NoIdentity, errors.New("request ID token: this is not a step of GitHub Actions, and there is no other token source"),
+			"run it as a step of a workflow whose job has `permissions: id-token: write`")
+	case event == "pull_request" && r.fork():
+		return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: this pull request (branch %q) comes from a fork, and GitHub gives forks no ID token", head),
+			"this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == github.repository`; do not switch to pull_request_target, which would run the fork's code with this repository's rights")
+	default:
+		return fault.New(fault.NoIdentity, errors.New("request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"), permission)
+	}
+}
+
+// fork reports whether the event's pull request comes from another repository.
+// Only the words of an error depend on it.
+func (r *Runner) fork() bool {
+	data, err := os.ReadFile(r.env.Getenv("GITHUB_EVENT_PATH"))
+	if err != nil {
+		return false
+	}
+	var event struct {
+		PullRequest struct {
+			Head struct {
+				Repo *struct {
+					FullName string `json:"full_name"`
+				} `json:"repo"`
+			} `json:"head"`
+		} `json:"pull_request"`
+	}
+	if json.Unmarshal(data, &event) != nil {
+		return false
+	}
+	repo := event.PullRequest.Head.Repo
+	return repo == nil || repo.FullName != r.env.Getenv("GITHUB_REPOSITORY") // nil: the fork was deleted
+}
+
+// checkRequestURL checks the runner's own URL, which, unlike an endpoint, has a query.
+func checkRequestURL(raw string) error {
+	base, _, _ := strings.Cut(raw, "?")
+	_, err := web.CheckURL(base)
+	return err
+}
+
+// refusal is the runner's no: 401 or 403.
+type refusal struct{ status int }
+
+func (e refusal) Error() string {
+	return fmt.Sprintf("status is %d: the runner refuses it", e.status)
+}
+
+// requestError turns the library's error into ours: without the reply's body,
+// and with the mark of another try where one may help.
+func requestError(err error) error {
+	var status statusError
+	var failed *githubactions.RequestFailedError
+	switch {
+	case errors.As(err, &failed) && (failed.StatusCode == http.StatusUnauthorized || failed.StatusCode == http.StatusForbidden):
+		// Also the answer to a very early request: the job must be in
+		// progress on the server, for which the runner waits a second.
+		return web.Temporary(refusal{failed.StatusCode})
+	case errors.As(err, &failed):
+		status = statusError(failed.StatusCode)
+		if failed.StatusCode >= 500 || failed.StatusCode == http.StatusTooManyRequests || failed.StatusCode == http.StatusRequestTimeout {
+			return web.Temporary(status)
+		}
+		return status
+	case errors.Is(err, errNotJSON):
+		return web.Temporary(errNotJSON)
+	}
+	return web.Temporary(web.Cause(err))
+}
+
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("status is %d, want 200", int(e)) }
+
+var errNotJSON = errors.New("the reply is not JSON")
+
+// replyCheck hands the library only replies that it can use: it cuts off
+// after 64,000 bytes without a word, quotes bodies in errors, and so on.
+type replyCheck struct{ next http.RoundTripper }
+
+func (c replyCheck) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := c.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return resp, nil // the library's error carries the status; requestError drops its body
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(resp.Body); err != nil {
+		return nil, err
+	}
+	if body.Len() > 0 && !json.Valid(body.Bytes()) || body.Len() == 0 {
+		return nil, errNotJSON
+	}
+	resp.Body = io.NopCloser(&body)
+	return resp, nil
+}
+
+// Mask tells the runner to hide v in everything that is printed from now on.
+func (r *Runner) Mask(v secret.Value) error {
+	if v.IsZero() || r.masked[v.SHA256()] {
+		return nil
+	}
+	if err := oneLine("mask", v.Reveal()); err != nil {
+		return err
+	}
+	if err := r.safely(func() { r.action.AddMask(v.Reveal()) }); err != nil {
+		return err
+	}
+	r.masked[v.SHA256()] = true
+	return nil
+}
+
+// SetOutput sets an output that is not secret.
+func (r *Runner) SetOutput(name, value string) error {
+	return r.set("output "+name, name, value, r.action.SetOutput)
+}
+
+// SetSecretOutput sets a secret output, which must have been masked before.
+func (r *Runner) SetSecretOutput(name string, v secret.Value) error {
+	return r.setSecret("output "+name, name, v, r.action.SetOutput)
+}
+
+// SetEnv sets a variable for the job's next steps.
+func (r *Runner) SetEnv(name, value string) error {
+	return r.set("variable "+name, name, value, r.action.SetEnv)
+}
+
+// SetSecretEnv is SetEnv for a secret, which must have been masked before:
+// every later step prints its environment.
+func (r *Runner) SetSecretEnv(name string, v secret.Value) error {
+	return r.setSecret("variable "+name, name, v, r.action.SetEnv)
+}
+
+// SaveState saves a value for post. It must not be secret.
+func (r *Runner) SaveState(name, value string) error {
+	return r.set("state "+name, name, value, r.action.SaveState)
+}
+
+// AddPath puts a folder in front of the PATH of the job's next steps.
+func (r *Runner) AddPath(dir string) error {
+	return r.set("path", "path", dir, func(_, dir string) { r.action.AddPath(dir) })
+}
+
+// Summary appends Markdown to the step summary.
+func (r *Runner) Summary(markdown string) error {
+	if strings.Contains(markdown, "\x00") {
+		return fault.New(fault.Internal, errors.New("write summary: there is a NUL in it"), "")
+	}
+	if r.env.Getenv("GITHUB_STEP_SUMMARY") == "" {
+		return nil // older GitHub Enterprise Servers have none
+	}
+	return r.safely(func() { r.action.AddStepSummary(markdown) })
+}
+
+// Info prints text to the log; the other levels also show it on the run's page.
+func (r *Runner) Info(text string) error {
+	return r.safely(func() { r.action.Infof("%s", Printable(text)) })
+}
+
+// Warning prints a warning.
+func (r *Runner) Warning(text string) error {
+	return r.safely(func() { r.action.Warningf("%s", Printable(text)) })
+}
+
+// Error prints an error.
+func (r *Runner) Error(text string) error {
+	return r.safely(func() { r.action.Errorf("%s", Printable(text)) })
+}
+
+// Writable returns an error of class Internal unless the runner's files can
+// be appended to, so that no credential is issued that cannot be handed over.
+func (r *Runner) Writable() error {
+	for _, name := range []string{"GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_STATE", "GITHUB_PATH"} {
+		path := r.env.Getenv(name)
+		if path == "" {
+			return fault.New(fault.Internal, fmt.Errorf("write to the runner: %s is not set", name), "the action needs a runner of version 2.327 or later")
+		}
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return fault.New(fault.Internal, fmt.Errorf("write to the runner: %s: %w", name, err), "")
+		}
+	}
+	return nil
+}
+
+func (r *Runner) setSecret(what, name string, v secret.Value, set func(name, value string)) error {
+	if !r.masked[v.SHA256()] {
+		return fault.New(fault.Internal, fmt.Errorf("write %s: it was not masked before", what), "")
+	}
+	return r.set(what, name, v.Reveal(), set)
+}
+
+func (r *Runner) set(what, name, value string, set func(name, value string)) error {
+	if err := oneLine(what, name); err != nil {
+		return err
+	}
+	if err := oneLine(what, value); err != nil {
+		return err
+	}
+	return r.safely(func() { set(name, value) })
+}
+
+// oneLine refuses what would end the line, and with it the value: the
+// library's delimiter is a constant that a value could contain.
+func oneLine(what, value string) error {
+	if strings.ContainsAny(value, "\r\n\x00") {
+		return fault.New(fault.Internal, fmt.Errorf("write %s: there is a line break or NUL in it", what), "")
+	}
+	return nil
+}
+
+// safely turns the library's panic, when it cannot write, into an error.
+func (r *Runner) safely(write func()) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case error:
+			err = fault.New(fault.Internal, fmt.Errorf("write to the runner: %w", p), "")
+		default:
+			panic(p)
+		}
+	}()
+	write()
+	return nil
+}
