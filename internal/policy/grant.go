@@ -20,6 +20,7 @@ type Grant struct {
 	claims      idtoken.Claims
 	rule        Rule
 	actorKind   string
+	warnings    []string
 }
 
 // A DBT is a target's `dbt:` block. The zero DBT is a credentials-only target.
@@ -68,3 +69,6 @@ func (g Grant) Rule() Rule { return g.rule }
 
 // ActorKind returns "user", "bot" or "agent", derived from the claims.
 func (g Grant) ActorKind() string { return g.actorKind }
+
+// Warnings returns what is allowed but due for attention, on this day.
+func (g Grant) Warnings() []string { return g.warnings }

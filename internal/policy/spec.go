@@ -36,9 +36,12 @@ type Key struct {
 	// Check says what is wrong with one value, nil for anything that is not
 	// empty. A value with ${claim} is checked after the claim is filled in.
 	Check func(value string) error
+	// Keys makes the key a mapping of further keys, whose values are under
+	// "name.key" in Values; List, Claims and Check are then theirs.
+	Keys []Key
 }
 
-// A KeyError is a fault of the value at Key.
+// A KeyError is a fault of the value at Key ("name" or "name.key").
 type KeyError struct {
 	Key string
 	Err error

@@ -1,0 +1,109 @@
+package policy
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+)
+
+type object = map[string]any
+
+// Schema returns the JSON Schema (draft 2020-12) of policies, for editors. It
+// is made from the tables that Parse works by; what a schema cannot say
+// (bindings, endpoints, claims) only Parse checks.
+func Schema(cat Catalog) []byte {
+	text := func(doc string) object { return object{"type": "string", "minLength": 1, "description": doc} }
+	list := func(doc string) object {
+		return object{"description": doc, "oneOf": []any{object{"type": "string", "minLength": 1}, object{"type": "array", "minItems": 1, "items": object{"type": "string", "minLength": 1}}}}
+	}
+	duration := func(doc string) object {
+		return object{"type": "string", "pattern": durationText.String(), "description": doc}
+	}
+
+	providers := object{}
+	for name, p := range cat.Providers {
+		providers[name] = keysSchema(p.Keys, text, list)
+	}
+	var outputs []any
+	for _, name := range slices.Sorted(maps.Keys(cat.Adapters)) {
+		a := cat.Adapters[name]
+		properties := object{"type": object{"const": name}, "output": text("The output's name in profiles.yml (default: the target's name).")}
+		for _, key := range slices.Concat(a.Written, a.Secret, secretKeys) {
+			properties[key] = false // written by the product, or a secret
+		}
+		outputs = append(outputs, object{"type": "object", "properties": properties, "required": append([]string{"type"}, a.Required...)})
+	}
+	outputs = append(outputs, object{
+		"type": "object", "additionalProperties": false, "required": []string{"from"},
+		"properties": object{"from": text("A profiles.yml, relative to project-dir."), "output": text("The output in it that gets the credential (default: the target's name).")},
+	})
+
+	identity := object{
+		"type": "object", "additionalProperties": false, "required": []string{"issuer"},
+		"properties": object{
+			"issuer":    text("The issuer of the ID tokens, to the letter."),
+			"kind":      object{"enum": slices.Sorted(maps.Keys(kinds)), "description": "Whose tokens they are; left out where the issuer is a known one."},
+			"jwks_uri":  text("The address of the issuer's keys (default: known for GitHub, else found by discovery)."),
+			"client_id": text("For people: the audience of their ID tokens."),
+			"flow":      object{"enum": []string{"browser", "device"}, "description": "For people: how they sign in."},
+			"scopes":    list("For people: the scopes to ask for."),
+		},
+	}
+	rule := object{
+		"type": "object", "minProperties": 1,
+		"propertyNames":        object{"pattern": claimText.String()},
+		"properties":           object{"identity": text("Whose tokens the rule is for (default: github).")},
+		"additionalProperties": list("A claim and what it may be: `*` matches within one segment, `**` across segments."),
+	}
+	target := object{
+		"type": "object", "additionalProperties": false, "required": []string{"exchange", "allow"},
+		"properties": object{
+			"dbt":            object{"description": "One output of profiles.yml without its secrets, or where to read it; left out for credentials alone.", "oneOf": outputs},
+			"exchange":       object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": providers, "description": "The one provider that gives the credential."},
+			"allow":          object{"type": "array", "minItems": 1, "items": rule, "description": "Rules: any of them; inside a rule: all of it."},
+			"lifetime":       duration("The lifetime to ask for (default: the provider's)."),
+			"max_lifetime":   duration("The longest lifetime that is accepted."),
+			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed."},
+			"trust_max_age":  duration("A review that is older denies every request."),
+		},
+	}
+	schema := object{
+		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "oidc-dbt policy",
+		"type": "object", "additionalProperties": false, "required": []string{"version", "targets"},
+		"properties": object{
+			"version":    object{"const": 1},
+			"identities": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()}, "additionalProperties": identity, "description": "Who may ask (default: github, with GitHub's public issuer)."},
+			"agents":     list("Further accounts that AI agents act through."),
+			"targets":    object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()}, "additionalProperties": target},
+		},
+	}
+	out, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		panic(err) // maps of strings and lists always encode
+	}
+	return append(out, '\n')
+}
+
+func keysSchema(keys []Key, text, list func(string) object) object {
+	properties := object{}
+	required := []string{}
+	for _, k := range keys {
+		switch {
+		case k.Keys != nil:
+			properties[k.Name] = keysSchema(k.Keys, text, list)
+			properties[k.Name].(object)["description"] = k.Doc
+		case k.List:
+			properties[k.Name] = list(k.Doc)
+		default:
+			properties[k.Name] = text(k.Doc)
+		}
+		if k.Required {
+			required = append(required, k.Name)
+		}
+	}
+	s := object{"type": "object", "additionalProperties": false, "properties": properties, "required": required}
+	if len(required) == 0 {
+		s["type"] = []string{"object", "null"}
+	}
+	return s
+}

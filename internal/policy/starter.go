@@ -1,0 +1,40 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Starter returns a policy to begin with, made from the run's own variables.
+// Its values are quoted as YAML; no request is made for it.
+func Starter(getenv func(string) string) string {
+	value := func(name, otherwise string) string {
+		if v := getenv(name); v != "" {
+			return v
+		}
+		return otherwise
+	}
+	repository := value("GITHUB_REPOSITORY", "OWNER/REPOSITORY")
+	ref := value("GITHUB_REF", "refs/heads/main")
+	if !strings.HasPrefix(ref, "refs/heads/") {
+		ref = "refs/heads/main" // a pull request's ref is not what a first policy should admit
+	}
+	return fmt.Sprintf(`version: 1
+targets:
+  prod:
+    dbt:
+      type: snowflake
+      account: YOUR-ACCOUNT
+      user: DBT_PROD
+      database: ANALYTICS
+      warehouse: TRANSFORMING
+      schema: marts
+    exchange:
+      oidc: {audience: snowflakecomputing.com}
+    allow:
+      - repository: %q
+        repository_id: %q
+        environment: production
+        ref: %q
+`, repository, value("GITHUB_REPOSITORY_ID", "REPOSITORY-ID"), ref)
+}
