@@ -3,12 +3,20 @@ package provider
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // Env is the world as an exchange sees it. There is no environment in it:
@@ -24,6 +32,135 @@ type provider struct {
 	// exchange returns the credential, or an error of class Refused (the
 	// provider said no) or Unreachable (it said nothing of use).
 	exchange func(ctx context.Context, env Env, g policy.Grant, idToken secret.Value) (credential.Credential, error)
-	// endpoints returns the URLs that exchange will contact, first hop first, for connecting early.
+	// endpoints returns the URLs that exchange will contact, first hop first,
+	// for connecting early; none where the token is not sent by us.
 	endpoints func(v policy.Values) []string
+}
+
+var providers = map[string]provider{
+	"aws":  awsProvider,
+	"gcp":  gcpProvider,
+	"oidc": oidcProvider,
+}
+
+// Specs returns what a policy may say of each provider.
+func Specs() map[string]policy.Provider {
+	specs := make(map[string]policy.Provider, len(providers))
+	for name, p := range providers {
+		specs[name] = p.spec
+	}
+	return specs
+}
+
+// Names returns the providers' names, sorted.
+func Names() []string { return slices.Sorted(maps.Keys(providers)) }
+
+// Endpoints returns the URLs that an exchange will contact.
+func Endpoints(name string, v policy.Values) []string { return providers[name].endpoints(v) }
+
+// skew is how far the provider's clock may be ahead of ours before a
+// credential counts as longer-lived than asked for.
+const skew = 60 * time.Second
+
+// Exchange exchanges the ID token that g was given for. An error is of class
+// Refused when the provider said no or gave a longer life than the policy
+// allows, Unreachable when it said nothing of use.
+func Exchange(ctx context.Context, env Env, g policy.Grant, idToken secret.Value) (credential.Credential, error) {
+	p, ok := providers[g.Provider()]
+	if !ok || !g.Valid() {
+		return credential.Credential{}, errors.New("exchange ID token: not authorised") // a bug: only Authorize makes grants
+	}
+	c, err := p.exchange(ctx, env, g, idToken)
+	if err != nil {
+		return credential.Credential{}, fault.New(fault.ClassOf(err), fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
+	}
+	now := env.Now()
+	if !c.Expiry.After(now) {
+		return credential.Credential{}, fault.New(fault.Unreachable, fmt.Errorf("exchange ID token with %q: the credential expired at %s, and it is %s now",
+			g.Provider(), c.Expiry.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)), "compare the runner's clock with the provider's")
+	}
+	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); limit > 0 && p.spec.Lifetimes != nil && life > limit+skew {
+		return credential.Credential{}, fault.New(fault.Refused, fmt.Errorf("exchange ID token with %q: the credential lives %s, the policy's max_lifetime is %s",
+			g.Provider(), life.Round(time.Second), limit), "set `lifetime` to what the provider should be asked for, or raise max_lifetime")
+	}
+	return c, nil
+}
+
+// lifetime returns what to ask the provider for, 0 for its default.
+func lifetime(g policy.Grant, byDefault time.Duration) time.Duration {
+	if g.Lifetime() == 0 && g.MaxLifetime() > 0 && g.MaxLifetime() < byDefault {
+		return g.MaxLifetime()
+	}
+	return g.Lifetime()
+}
+
+// refused is the provider's own no: its code and its words, which are
+// foreign, quoted and cut, and without the token should it echo that.
+func refused(code, message string, hint string, secrets ...secret.Value) error {
+	text := clean(code, secrets)
+	if m := clean(message, secrets); m != "" {
+		text = strings.TrimPrefix(text+": "+m, ": ")
+	}
+	if text == "" {
+		text = "no reason given"
+	}
+	return fault.New(fault.Refused, fmt.Errorf("it refuses: %s", text), hint)
+}
+
+// maxWords cuts a provider's message. AWS's longest, with two ARNs, are under 400 characters.
+const maxWords = 400
+
+func clean(s string, secrets []secret.Value) string {
+	for _, v := range secrets {
+		if !v.IsZero() {
+			s = strings.ReplaceAll(s, v.Reveal(), "…")
+			// A token cut short is still a token to whoever knows the rest.
+			if head, _, ok := strings.Cut(v.Reveal(), "."); ok {
+				s = strings.ReplaceAll(s, head+".", "….")
+			}
+		}
+	}
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	if runes := []rune(s); len(runes) > maxWords {
+		s = string(runes[:maxWords]) + "…"
+	}
+	return strings.TrimSpace(s)
+}
+
+// unreachable is a reply of no use, or none.
+func unreachable(format string, args ...any) error {
+	return fault.New(fault.Unreachable, fmt.Errorf(format, args...), "run the job again; when it lasts, see the provider's status page")
+}
+
+// checkURL is policy.Key.Check for endpoints.
+func checkURL(value string) error {
+	_, err := web.CheckURL(value)
+	return err
+}
+
+// oneOf returns a policy.Key.Check that wants a match of a pattern.
+func matching(match func(string) bool, want string) func(string) error {
+	return func(value string) error {
+		if !match(value) {
+			return fmt.Errorf("want %s", want)
+		}
+		return nil
+	}
+}
+
+// checkAudience returns the fault of sending a token of a vendor's audience
+// to somebody else's host, who could use it at the vendor: endpoints are the
+// keys of v that hold URLs, in their order.
+func checkAudience(v policy.Values, audience string, endpoints ...string) (faults []policy.KeyError) {
+	for _, key := range endpoints {
+		if err := policy.CheckAudience(audience, v.Get(key)); v.Get(key) != "" && err != nil {
+			faults = append(faults, policy.KeyError{Key: key, Err: err})
+		}
+	}
+	return faults
 }

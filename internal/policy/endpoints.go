@@ -1,0 +1,73 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// A vendor accepts tokens of an audience. Whoever else got such a token could
+// use it there, so it goes to the vendor's own hosts only.
+type vendor struct {
+	name     string
+	audience *regexp.Regexp
+	hosts    *regexp.Regexp
+	login    bool // the token itself is the login at the warehouse
+}
+
+// vendors are the audiences that have an owner, sovereign clouds included.
+var vendors = []vendor{{
+	name:     "AWS",
+	audience: regexp.MustCompile(`^sts\.amazonaws\.com(?:\.cn)?$`),
+	hosts:    regexp.MustCompile(`^(?:[a-z0-9-]+\.)*(?:amazonaws\.com|amazonaws\.com\.cn|api\.aws|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov)$`),
+}, {
+	name:     "Google Cloud",
+	audience: regexp.MustCompile(`^(?:https:)?//iam\.(?:googleapis\.com|s3nsapis\.fr|apis-berlin-build0\.goog)/`),
+	hosts:    regexp.MustCompile(`^(?:[a-z0-9-]+\.)*(?:googleapis\.com|s3nsapis\.fr|apis-berlin-build0\.goog)$`),
+}, {
+	name:     "Snowflake",
+	audience: regexp.MustCompile(`(?:^|[/.])snowflakecomputing\.(?:com|cn)(?:$|/)`),
+	hosts:    regexp.MustCompile(`^(?:[a-z0-9_-]+\.)*snowflakecomputing\.(?:com|cn)$`),
+	login:    true,
+}, {
+	name:     "Microsoft Entra ID",
+	audience: regexp.MustCompile(`^api://AzureADTokenExchange(?:China|USGov)?$`),
+	hosts:    regexp.MustCompile(`^(?:login\.microsoftonline\.(?:com|us)|login\.partner\.microsoftonline\.cn|login\.chinacloudapi\.cn)$`),
+}}
+
+// CheckAudience returns an error when a token with the audience must not be
+// sent to the endpoint: the audience is a vendor's, and the host is neither
+// the vendor's nor loopback.
+func CheckAudience(audience, endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return errors.New("not a URL")
+	}
+	return checkHost(audience, u.Hostname())
+}
+
+func checkHost(audience, host string) error {
+	if host == "" || web.IsLoopback(host) {
+		return nil
+	}
+	for _, v := range vendors {
+		if v.audience.MatchString(audience) && !v.hosts.MatchString(host) {
+			return fmt.Errorf("host %q is not one of %s, whose audience %q the token has: give an audience of its own", host, v.name, audience)
+		}
+	}
+	return nil
+}
+
+// CheckLogin returns an error when a token with the audience must not be the
+// login at a warehouse: the audience is that of a vendor who exchanges tokens.
+func CheckLogin(audience string) error {
+	for _, v := range vendors {
+		if v.audience.MatchString(audience) && !v.login {
+			return fmt.Errorf("%q is the audience of %s: the warehouse that got such a token could use it there", audience, v.name)
+		}
+	}
+	return nil
+}

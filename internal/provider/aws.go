@@ -1,0 +1,271 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+const awsAudience = "sts.amazonaws.com"
+
+var (
+	roleARN   = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$`)
+	policyARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::(?:[0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]{1,512}$`)
+	region    = regexp.MustCompile(`^[a-z]{2,3}(?:-[a-z]+)+-[0-9]{1,2}$`)
+	session   = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
+	external  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]{2,1224}$`)
+)
+
+// awsProvider exchanges the ID token for a session of a role, with STS's
+// AssumeRoleWithWebIdentity, and that on request for one of a second role.
+// (AWS STS API Reference, version 2011-06-15)
+var awsProvider = provider{
+	spec: policy.Provider{
+		Keys: []policy.Key{
+			{Name: "role", Required: true, Claims: true, Check: matching(roleARN.MatchString, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
+			{Name: "region", Required: true, Check: matching(region.MatchString, "a region such as eu-central-1"), Doc: "The region of the STS endpoint and of the warehouse."},
+			{Name: "audience", Doc: "The ID token's audience (default: sts.amazonaws.com)."},
+			{Name: "session_name", Claims: true, Check: matching(session.MatchString, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run)."},
+			{Name: "session_policy", Check: checkSessionPolicy, Doc: "An inline IAM policy in JSON that narrows what the role may do."},
+			{Name: "policy_arns", List: true, Check: matching(policyARN.MatchString, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
+			{Name: "then_assume", Doc: "A second role, assumed by the first.", Keys: []policy.Key{
+				{Name: "role", Required: true, Claims: true, Check: matching(roleARN.MatchString, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
+				{Name: "external_id", Check: matching(external.MatchString, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
+			}},
+			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
+		},
+		Audience:  awsAudienceOf,
+		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: 12 * time.Hour, Default: time.Hour},
+		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
+			faults := checkAudience(v, awsAudienceOf(v), "endpoint")
+			if err := policy.CheckAudience(awsAudienceOf(v), "https://sts.amazonaws.com"); err != nil && v.Get("endpoint") == "" {
+				faults = append(faults, policy.KeyError{Key: "audience", Err: err})
+			}
+			if v.Get("then_assume.role") != "" && lifetime > time.Hour {
+				faults = append(faults, policy.KeyError{Key: "lifetime", Err: errors.New("AWS gives at most 1h behind a role chain (then_assume)")})
+			}
+			if n := len(v.List("policy_arns")); n > 10 {
+				faults = append(faults, policy.KeyError{Key: "policy_arns", Err: fmt.Errorf("has %d policies, AWS takes at most 10", n)})
+			}
+			return faults
+		},
+	},
+	exchange: assumeRole,
+	endpoints: func(v policy.Values) []string {
+		if e := v.Get("endpoint"); e != "" {
+			return []string{e}
+		}
+		return []string{"https://" + stsHost(v.Get("region"))}
+	},
+}
+
+func awsAudienceOf(v policy.Values) string {
+	if a := v.Get("audience"); a != "" {
+		return a
+	}
+	return awsAudience
+}
+
+// stsHost is where the SDK will go; it is only connected to early.
+func stsHost(region string) string {
+	host := "sts." + region + ".amazonaws.com"
+	if strings.HasPrefix(region, "cn-") {
+		host += ".cn"
+	}
+	return host
+}
+
+func checkSessionPolicy(text string) error {
+	switch {
+	case len(text) > 2048:
+		return fmt.Errorf("is %d characters long, AWS takes at most 2048", len(text))
+	case !json.Valid([]byte(text)):
+		return errors.New("is not JSON")
+	}
+	return nil
+}
+
+// maxAttempts bounds the tries of one hop; the client bounds each try.
+const maxAttempts = 4
+
+// stsClient returns a client that knows nothing but its arguments: a
+// configuration loaded from the environment could name another endpoint or
+// another identity.
+func stsClient(env Env, v policy.Values, credentials aws.CredentialsProvider) *sts.Client {
+	options := sts.Options{
+		Region:      v.Get("region"),
+		Credentials: credentials,
+		HTTPClient:  env.HTTP,
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts = maxAttempts
+			o.MaxBackoff = 5 * time.Second
+			o.Retryables = append(o.Retryables, retry.RetryableErrorCode{Codes: map[string]struct{}{"IDPCommunicationError": {}}})
+		}),
+	}
+	if e := v.Get("endpoint"); e != "" {
+		options.BaseEndpoint = &e
+	}
+	return sts.New(options)
+}
+
+func assumeRole(ctx context.Context, env Env, g policy.Grant, idToken secret.Value) (credential.Credential, error) {
+	v := g.Exchange()
+	name := v.Get("session_name")
+	if name == "" {
+		name = sessionName(g)
+	}
+	in := &sts.AssumeRoleWithWebIdentityInput{
+		RoleArn:          aws.String(v.Get("role")),
+		RoleSessionName:  aws.String(name),
+		WebIdentityToken: aws.String(idToken.Reveal()),
+	}
+	seconds := seconds(lifetime(g, time.Hour))
+	chained := v.Get("then_assume.role") != ""
+	if !chained {
+		in.DurationSeconds, in.Policy, in.PolicyArns = seconds, sessionPolicy(v), policyARNs(v)
+	}
+	out, err := stsClient(env, v, aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(ctx, in)
+	if err != nil {
+		return credential.Credential{}, awsError(err, v.Get("role"), g, idToken)
+	}
+	c, err := awsCredential(out.Credentials, out.AssumedRoleUser, v)
+	if err != nil || !chained {
+		return c, err
+	}
+	first := out.Credentials
+	chain := &sts.AssumeRoleInput{
+		RoleArn: aws.String(v.Get("then_assume.role")), RoleSessionName: aws.String(name),
+		DurationSeconds: seconds, Policy: sessionPolicy(v), PolicyArns: policyARNs(v),
+	}
+	if id := v.Get("then_assume.external_id"); id != "" {
+		chain.ExternalId = &id
+	}
+	next, err := stsClient(env, v, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: *first.AccessKeyId, SecretAccessKey: *first.SecretAccessKey, SessionToken: *first.SessionToken}, nil
+	})).AssumeRole(ctx, chain)
+	if err != nil {
+		return credential.Credential{}, awsError(err, v.Get("then_assume.role"), g, append(c.Secrets(), idToken)...)
+	}
+	return awsCredential(next.Credentials, next.AssumedRoleUser, v)
+}
+
+func seconds(d time.Duration) *int32 {
+	if d == 0 {
+		return nil
+	}
+	return aws.Int32(int32(d / time.Second))
+}
+
+func sessionPolicy(v policy.Values) *string {
+	if p := v.Get("session_policy"); p != "" {
+		return &p
+	}
+	return nil
+}
+
+func policyARNs(v policy.Values) (list []types.PolicyDescriptorType) {
+	for _, arn := range v.List("policy_arns") {
+		list = append(list, types.PolicyDescriptorType{Arn: aws.String(arn)})
+	}
+	return list
+}
+
+func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, v policy.Values) (credential.Credential, error) {
+	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || aws.ToString(c.SessionToken) == "" {
+		return credential.Credential{}, unreachable("the reply has no credentials in it")
+	}
+	if c.Expiration == nil {
+		return credential.Credential{}, unreachable("the credential in the reply has no expiry")
+	}
+	id := v.Get("role")
+	if user != nil && aws.ToString(user.Arn) != "" {
+		id = *user.Arn
+	}
+	return credential.Credential{
+		Kind: "aws_session", ID: id, Expiry: *c.Expiration,
+		AWS: &credential.AWS{
+			AccessKeyID: secret.New(*c.AccessKeyId), SecretAccessKey: secret.New(*c.SecretAccessKey),
+			SessionToken: secret.New(*c.SessionToken), Region: v.Get("region"),
+		},
+	}, nil
+}
+
+var notInSession = regexp.MustCompile(`[^A-Za-z0-9_+=,.@-]+`)
+
+// sessionName names the run in CloudTrail: repository, run and attempt, or
+// the person. The run's number is never cut off.
+func sessionName(g policy.Grant) string {
+	claim := func(name string) string {
+		s, _ := g.Claims().String(name)
+		return notInSession.ReplaceAllString(s, "-")
+	}
+	who, run := claim("repository"), claim("run_id")
+	if attempt := claim("run_attempt"); run != "" && attempt != "" {
+		run += "-" + attempt
+	}
+	for _, name := range []string{"email", "sub"} {
+		if who == "" {
+			who = claim(name)
+		}
+	}
+	if run != "" {
+		run = "@" + run
+	}
+	run = run[:min(len(run), 40)]
+	name := who[:min(len(who), 64-len(run))] + run
+	if len(name) < 2 {
+		return "oidc-dbt"
+	}
+	return name
+}
+
+// awsError tells STS's no from nonsense, and adds what is known of its cause.
+func awsError(err error, role string, g policy.Grant, secrets ...secret.Value) error {
+	var api smithy.APIError
+	var garbled *smithy.DeserializationError
+	switch {
+	case errors.As(err, &api) && api.ErrorFault() == smithy.FaultServer:
+		return unreachable("STS replies %s", clean(api.ErrorCode(), secrets))
+	case errors.As(err, &api) && api.ErrorCode() == "IDPCommunicationError":
+		return unreachable("STS cannot reach the issuer: %s", clean(api.ErrorMessage(), secrets))
+	case errors.As(err, &api) && api.ErrorCode() != "UnknownError":
+		return refused(api.ErrorCode(), api.ErrorMessage(), awsHint(api.ErrorCode(), api.ErrorMessage(), role, g), secrets...)
+	case errors.As(err, &garbled), errors.As(err, &api):
+		return unreachable("the reply is not one of STS")
+	}
+	return unreachable("%w", web.Cause(err))
+}
+
+func awsHint(code, message, role string, g policy.Grant) string {
+	switch {
+	case code == "AccessDenied":
+		return fmt.Sprintf("the trust policy of %s must allow sts:AssumeRoleWithWebIdentity for issuer %s, audience %q and subject %q; an IAM OIDC provider for the issuer must exist in the account",
+			role, g.Claims().Issuer(), g.Audience(), g.Claims().Subject())
+	case code == "InvalidIdentityToken":
+		return fmt.Sprintf("the account has no IAM OIDC provider for issuer %s with audience %q, or it cannot verify the token", g.Claims().Issuer(), g.Audience())
+	case code == "ExpiredTokenException", code == "ExpiredToken":
+		return "compare the runner's clock with the issuer's"
+	case code == "ValidationError" && strings.Contains(message, "DurationSeconds"):
+		return "the role's maximum session duration is shorter than the policy's `lifetime`"
+	case code == "PackedPolicyTooLarge":
+		return "session_policy and policy_arns together are too large: shorten them"
+	case code == "RegionDisabledException":
+		return "enable STS for the region in the account, or name another region"
+	}
+	return ""
+}

@@ -1,0 +1,267 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"google.golang.org/api/googleapi"
+	"google.golang.org/api/iamcredentials/v1"
+	"google.golang.org/api/option"
+	"google.golang.org/api/sts/v1"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+const cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
+
+var (
+	poolProvider   = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z][a-z0-9-]{2,31}/providers/[a-z][a-z0-9-]{1,31}$`)
+	serviceAccount = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}@[a-z0-9.-]+\.gserviceaccount\.com$`)
+	universe       = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+[a-z]{2,}$`)
+)
+
+// gcpProvider exchanges the ID token for a federated access token, which dies
+// with what Google's STS says, and that, where a service account is named, for
+// one of the service account.
+// (Google Cloud: Security Token Service v1, IAM Service Account Credentials v1)
+var gcpProvider = provider{
+	spec: policy.Provider{
+		Keys: []policy.Key{
+			{Name: "workload_identity_provider", Required: true, Check: matching(poolProvider.MatchString, "projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, not its id)"), Doc: "The provider's full name, with the project's number."},
+			{Name: "service_account", Claims: true, Check: matching(serviceAccount.MatchString, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "The service account to act as (default: none, the principal itself)."},
+			{Name: "audience", Doc: "The ID token's audience (default: https://iam.googleapis.com/ and the provider's name)."},
+			{Name: "scopes", List: true, Check: checkScope, Doc: "OAuth scopes (default: cloud-platform)."},
+			{Name: "delegates", List: true, Check: matching(serviceAccount.MatchString, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "Service accounts of a delegation chain, in order."},
+			{Name: "universe_domain", Check: matching(universe.MatchString, "a domain such as googleapis.com"), Doc: "Another universe than googleapis.com."},
+			{Name: "sts_endpoint", Check: checkURL, Doc: "Another Security Token Service, https or http on loopback."},
+			{Name: "iam_endpoint", Check: checkURL, Doc: "Another IAM Credentials service, https or http on loopback."},
+		},
+		Audience:  gcpAudienceOf,
+		Lifetimes: &policy.Lifetimes{Min: time.Minute, Max: 12 * time.Hour, Default: time.Hour},
+		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
+			faults := checkAudience(v, gcpAudienceOf(v), "sts_endpoint")
+			if err := policy.CheckAudience(gcpAudienceOf(v), stsEndpoint(v)); err != nil && v.Get("sts_endpoint") == "" {
+				key := "audience"
+				if v.Get("universe_domain") != "" {
+					key = "universe_domain"
+				}
+				faults = append(faults, policy.KeyError{Key: key, Err: err})
+			}
+			if v.Get("service_account") == "" {
+				for _, key := range []string{"delegates", "iam_endpoint"} {
+					if v.Get(key) != "" {
+						faults = append(faults, policy.KeyError{Key: key, Err: errors.New("is for service_account, which is not given")})
+					}
+				}
+				if lifetime > 0 {
+					faults = append(faults, policy.KeyError{Key: "lifetime", Err: errors.New("direct federation cannot be asked for one: name a service_account")})
+				}
+			}
+			return faults
+		},
+	},
+	exchange: exchangeGoogle,
+	endpoints: func(v policy.Values) []string {
+		list := []string{stsEndpoint(v)}
+		if v.Get("service_account") != "" {
+			list = append(list, iamEndpoint(v))
+		}
+		return list
+	},
+}
+
+func gcpAudienceOf(v policy.Values) string {
+	if a := v.Get("audience"); a != "" {
+		return a
+	}
+	return "https://iam.googleapis.com/" + v.Get("workload_identity_provider")
+}
+
+func stsEndpoint(v policy.Values) string { return googleEndpoint(v, "sts_endpoint", "sts") }
+
+func iamEndpoint(v policy.Values) string { return googleEndpoint(v, "iam_endpoint", "iamcredentials") }
+
+func googleEndpoint(v policy.Values, key, service string) string {
+	if e := v.Get(key); e != "" {
+		return strings.TrimSuffix(e, "/") + "/"
+	}
+	domain := v.Get("universe_domain")
+	if domain == "" {
+		domain = "googleapis.com"
+	}
+	return "https://" + service + "." + domain + "/"
+}
+
+func checkScope(scope string) error {
+	if strings.ContainsAny(scope, " \t\r\n\"\\") {
+		return errors.New("want one OAuth scope without spaces")
+	}
+	return nil
+}
+
+// options give the client our http.Client and nothing of the environment's
+// default credentials.
+func options(env Env, endpoint string) []option.ClientOption {
+	return []option.ClientOption{option.WithHTTPClient(env.HTTP), option.WithEndpoint(endpoint)}
+}
+
+func exchangeGoogle(ctx context.Context, env Env, g policy.Grant, idToken secret.Value) (credential.Credential, error) {
+	v := g.Exchange()
+	scopes := v.List("scopes")
+	if len(scopes) == 0 {
+		scopes = []string{cloudPlatform}
+	}
+	service, err := sts.NewService(ctx, options(env, stsEndpoint(v))...)
+	if err != nil {
+		return credential.Credential{}, fmt.Errorf("make a client for STS: %w", err)
+	}
+	scope := strings.Join(scopes, " ")
+	if v.Get("service_account") != "" {
+		scope = cloudPlatform // what generateAccessToken wants; the scopes are the service account's
+	}
+	federated, err := web.Retry(ctx, func(ctx context.Context) (*sts.GoogleIdentityStsV1ExchangeTokenResponse, error) {
+		token, err := service.V1.Token(&sts.GoogleIdentityStsV1ExchangeTokenRequest{
+			Audience:           "//iam.googleapis.com/" + v.Get("workload_identity_provider"),
+			GrantType:          "urn:ietf:params:oauth:grant-type:token-exchange",
+			RequestedTokenType: "urn:ietf:params:oauth:token-type:access_token",
+			Scope:              scope,
+			SubjectToken:       idToken.Reveal(),
+			SubjectTokenType:   "urn:ietf:params:oauth:token-type:jwt",
+		}).Context(ctx).Do()
+		return token, again(err)
+	})
+	now := env.Now()
+	switch {
+	case err != nil:
+		return credential.Credential{}, googleError(err, "STS", stsHint, g, idToken)
+	case federated.AccessToken == "":
+		return credential.Credential{}, unreachable("the reply of STS has no access token in it")
+	case federated.ExpiresIn <= 0:
+		return credential.Credential{}, unreachable("the reply of STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
+	case federated.TokenType != "" && !strings.EqualFold(federated.TokenType, "Bearer"):
+		return credential.Credential{}, unreachable("the reply of STS has a token of type %q, want Bearer", clean(federated.TokenType, nil))
+	}
+	c := credential.Credential{
+		Kind: "google_access_token", ID: v.Get("workload_identity_provider"),
+		Expiry: now.Add(time.Duration(federated.ExpiresIn) * time.Second), Token: secret.New(federated.AccessToken),
+	}
+	if v.Get("service_account") == "" {
+		return c, nil
+	}
+	return impersonate(ctx, env, g, c.Token, idToken, scopes)
+}
+
+// impersonate exchanges the federated token for one of the service account.
+func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToken secret.Value, scopes []string) (credential.Credential, error) {
+	v := g.Exchange()
+	account := v.Get("service_account")
+	service, err := iamcredentials.NewService(ctx, options(env, iamEndpoint(v))...)
+	if err != nil {
+		return credential.Credential{}, fmt.Errorf("make a client for IAM Credentials: %w", err)
+	}
+	request := &iamcredentials.GenerateAccessTokenRequest{Scope: scopes}
+	if d := lifetime(g, time.Hour); d > 0 {
+		request.Lifetime = fmt.Sprintf("%ds", int(d.Seconds()))
+	}
+	for _, d := range v.List("delegates") {
+		request.Delegates = append(request.Delegates, "projects/-/serviceAccounts/"+d)
+	}
+	reply, err := web.Retry(ctx, func(ctx context.Context) (*iamcredentials.GenerateAccessTokenResponse, error) {
+		call := service.Projects.ServiceAccounts.GenerateAccessToken("projects/-/serviceAccounts/"+account, request).Context(ctx)
+		call.Header().Set("Authorization", "Bearer "+federated.Reveal())
+		token, err := call.Do()
+		return token, again(err)
+	})
+	switch {
+	case err != nil:
+		return credential.Credential{}, googleError(err, "IAM Credentials", iamHint, g, idToken, federated)
+	case reply.AccessToken == "":
+		return credential.Credential{}, unreachable("the reply of IAM Credentials has no access token in it")
+	}
+	expiry, err := time.Parse(time.RFC3339, reply.ExpireTime)
+	if err != nil {
+		return credential.Credential{}, unreachable("the reply of IAM Credentials has an expireTime of %q, want a time", clean(reply.ExpireTime, nil))
+	}
+	return credential.Credential{Kind: "google_access_token", ID: account, Expiry: expiry, Token: secret.New(reply.AccessToken)}, nil
+}
+
+// again marks what another try may cure.
+func again(err error) error {
+	var ge *googleapi.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &ge) && ge.Code < 500 && ge.Code != http.StatusTooManyRequests:
+		return err
+	case errors.As(err, &ge), isTransport(err):
+		return web.Temporary(err)
+	}
+	return err
+}
+
+// isTransport reports whether there was no reply; else it was not JSON.
+func isTransport(err error) bool {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	return !errors.As(err, &syntax) && !errors.As(err, &kind)
+}
+
+// googleError tells the service's no from nonsense. googleapi.Error's own
+// words may be the whole body: only the OAuth and the API fields are used.
+func googleError(err error, service string, hint func(code, message string, g policy.Grant) string, g policy.Grant, secrets ...secret.Value) error {
+	var ge *googleapi.Error
+	if !errors.As(err, &ge) {
+		if !isTransport(err) || errors.Is(err, io.EOF) {
+			return unreachable("the reply is not one of %s", service)
+		}
+		return unreachable("%w", web.Cause(err))
+	}
+	var oauth struct { // RFC 6749 §5.2; the API's own errors have an object under "error"
+		Error       any    `json:"error"`
+		Description string `json:"error_description"`
+	}
+	_ = json.Unmarshal([]byte(ge.Body), &oauth) // a body that is not JSON has neither
+	code, message := "", ge.Message
+	if s, ok := oauth.Error.(string); ok {
+		code, message = s, oauth.Description
+	} else if status, ok := oauth.Error.(map[string]any); ok {
+		code, _ = status["status"].(string)
+	}
+	if ge.Code >= 500 || ge.Code == http.StatusTooManyRequests || code == "" && message == "" {
+		return unreachable("%s replies status %d", service, ge.Code)
+	}
+	return refused(code, message, hint(code, message, g), secrets...)
+}
+
+func stsHint(code, message string, g policy.Grant) string {
+	provider := g.Exchange().Get("workload_identity_provider")
+	switch {
+	case strings.Contains(message, "attribute condition"):
+		return fmt.Sprintf("the attribute condition of %s does not hold for subject %q", provider, g.Claims().Subject())
+	case code == "invalid_target":
+		return fmt.Sprintf("the workload identity pool or provider %s does not exist, or is disabled: it needs the project's number", provider)
+	case code == "invalid_grant":
+		return fmt.Sprintf("provider %s must have issuer %s and allow audience %q; google.subject may have at most 127 bytes", provider, g.Claims().Issuer(), g.Audience())
+	}
+	return ""
+}
+
+func iamHint(code, message string, g policy.Grant) string {
+	switch {
+	case strings.Contains(message, "iam.serviceAccounts.getAccessToken"), code == "PERMISSION_DENIED":
+		return fmt.Sprintf("grant roles/iam.workloadIdentityUser on %s to the pool's principal for subject %q", g.Exchange().Get("service_account"), g.Claims().Subject())
+	case strings.Contains(message, "lifetime"):
+		return "more than 1h needs the organisation policy constraints/iam.allowServiceAccountCredentialLifetimeExtension"
+	}
+	return ""
+}

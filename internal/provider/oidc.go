@@ -1,0 +1,32 @@
+package provider
+
+import (
+	"context"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// oidcProvider exchanges nothing: the warehouse verifies the ID token itself
+// (Snowflake's workload identity federation with provider OIDC, Trino's JWT
+// authentication). The credential dies with the token.
+var oidcProvider = provider{
+	spec: policy.Provider{
+		Keys: []policy.Key{
+			{Name: "audience", Required: true, Doc: "The audience that the warehouse expects in the ID token, such as snowflakecomputing.com."},
+		},
+		Audience: func(v policy.Values) string { return v.Get("audience") },
+		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
+			if err := policy.CheckLogin(v.Get("audience")); err != nil {
+				return []policy.KeyError{{Key: "audience", Err: err}}
+			}
+			return nil
+		},
+	},
+	exchange: func(_ context.Context, _ Env, g policy.Grant, idToken secret.Value) (credential.Credential, error) {
+		return credential.Credential{Kind: "id_token", ID: g.Claims().Subject(), Expiry: g.Claims().Expiry(), Token: idToken}, nil
+	},
+	endpoints: func(policy.Values) []string { return nil },
+}
