@@ -1,0 +1,211 @@
+package standin
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// GoogleConfig is a workload identity pool's provider, and the service
+// accounts that its principals may act as.
+type GoogleConfig struct {
+	IssuerURL        string
+	Provider         string                    // projects/NUMBER/…/providers/NAME
+	AllowedAudiences []string                  // none: https://iam.googleapis.com/ and the provider's name
+	Condition        func(map[string]any) bool // the attribute condition; nil for none
+	// ServiceAccounts are, by address, the subjects that have workloadIdentityUser on them.
+	ServiceAccounts map[string][]string
+}
+
+// A Google is Google Cloud's Security Token Service and IAM Credentials
+// service. It verifies tokens with another library than the product.
+type Google struct {
+	config GoogleConfig
+	server *httptest.Server
+
+	mu     sync.Mutex
+	tokens map[string]GoogleToken
+}
+
+// A GoogleToken is an access token that was issued.
+type GoogleToken struct {
+	Value     string
+	Principal string // the subject, or the service account
+	Federated bool
+	Expiry    time.Time
+}
+
+// StartGoogle starts both services on loopback. Close it.
+func StartGoogle(config GoogleConfig) (*Google, error) {
+	if len(config.AllowedAudiences) == 0 {
+		config.AllowedAudiences = []string{"https://iam.googleapis.com/" + config.Provider}
+	}
+	g := &Google{config: config, tokens: map[string]GoogleToken{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/token", g.token)
+	mux.HandleFunc("POST /v1/projects/-/serviceAccounts/{call}", g.generate)
+	server, err := serve(mux)
+	if err != nil {
+		return nil, err
+	}
+	g.server = server
+	return g, nil
+}
+
+// URL returns the endpoint of both services.
+func (g *Google) URL() string { return g.server.URL }
+
+// Close stops the server.
+func (g *Google) Close() { g.server.Close() }
+
+// Token returns what was issued under a bearer, while it lives.
+func (g *Google) Token(bearer string) (GoogleToken, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t, ok := g.tokens[bearer]
+	return t, ok && time.Now().Before(t.Expiry)
+}
+
+// Tokens returns everything that was issued, for leak tests.
+func (g *Google) Tokens() (all []GoogleToken) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range g.tokens {
+		all = append(all, t)
+	}
+	return all
+}
+
+func (g *Google) issue(principal string, federated bool, life time.Duration) GoogleToken {
+	t := GoogleToken{Value: "ya29.standin-" + rand.Text() + rand.Text(), Principal: principal, Federated: federated, Expiry: time.Now().Add(life)}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tokens[t.Value] = t
+	return t
+}
+
+// token is sts.googleapis.com/v1/token.
+func (g *Google) token(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Audience, GrantType, RequestedTokenType, Scope, SubjectToken, SubjectTokenType string
+	}
+	oauth := func(status int, code, description string) {
+		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(map[string]string{"error": code, "error_description": description})
+	}
+	switch err := json.NewDecoder(r.Body).Decode(&in); {
+	case err != nil:
+		oauth(http.StatusBadRequest, "invalid_request", "Invalid JSON payload received.")
+		return
+	case r.Header.Get("Authorization") != "":
+		oauth(http.StatusBadRequest, "invalid_request", "Authorization header is not allowed.")
+		return
+	case in.GrantType != "urn:ietf:params:oauth:grant-type:token-exchange", in.SubjectTokenType != "urn:ietf:params:oauth:token-type:jwt",
+		in.RequestedTokenType != "urn:ietf:params:oauth:token-type:access_token", in.Scope == "":
+		oauth(http.StatusBadRequest, "invalid_request", "Invalid value for grant_type, token type or scope.")
+		return
+	case in.Audience != "//iam.googleapis.com/"+g.config.Provider:
+		oauth(http.StatusBadRequest, "invalid_target", "The target service indicated by the \"audience\" parameters is invalid.")
+		return
+	}
+	claims, err := g.verify(r.Context(), in.SubjectToken)
+	if err != nil {
+		oauth(http.StatusBadRequest, "invalid_grant", err.Error())
+		return
+	}
+	if g.config.Condition != nil && !g.config.Condition(claims) {
+		oauth(http.StatusUnauthorized, "unauthorized_client", "The given credential is rejected by the attribute condition.")
+		return
+	}
+	subject, _ := claims["sub"].(string)
+	if len(subject) > 127 {
+		oauth(http.StatusBadRequest, "invalid_grant", "The size of mapped attribute google.subject exceeds the 127 bytes limit.")
+		return
+	}
+	expiry, err := claims.GetExpirationTime()
+	if err != nil {
+		oauth(http.StatusBadRequest, "invalid_grant", "exp")
+		return
+	}
+	// A federated token dies with the token that it was exchanged for.
+	life := time.Until(expiry.Time).Truncate(time.Second)
+	t := g.issue(subject, true, life)
+	reply(w, map[string]any{"access_token": t.Value, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": int(life.Seconds())})
+}
+
+func (g *Google) verify(ctx context.Context, raw string) (jwt.MapClaims, error) {
+	claims := jwt.MapClaims{}
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(), jwt.WithIssuer(g.config.IssuerURL))
+	_, err := parser.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) { return issuerKey(ctx, g.config.IssuerURL, t) })
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return nil, errors.New("ID Token issued is stale to sign-in.")
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		return nil, errors.New("The issuer in ID Token does not match the expected one.")
+	case err != nil:
+		return nil, errors.New("Error connecting to the given credential's issuer, or invalid signature.")
+	}
+	audience, err := claims.GetAudience()
+	if err == nil {
+		for _, a := range audience {
+			for _, allowed := range g.config.AllowedAudiences {
+				if a == allowed {
+					return claims, nil
+				}
+			}
+		}
+	}
+	return nil, errors.New("The audience in ID Token [" + strings.Join(audience, " ") + "] does not match the expected audience.")
+}
+
+// generate is iamcredentials.googleapis.com's generateAccessToken.
+func (g *Google) generate(w http.ResponseWriter, r *http.Request) {
+	fail := func(status int, code, message string) {
+		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": status, "message": message, "status": code}})
+	}
+	account, ok := strings.CutSuffix(r.PathValue("call"), ":generateAccessToken")
+	bearer := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	caller, known := g.Token(bearer)
+	if !ok || !known || !caller.Federated {
+		fail(http.StatusUnauthorized, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
+		return
+	}
+	allowed := false
+	for _, subject := range g.config.ServiceAccounts[account] {
+		allowed = allowed || subject == caller.Principal
+	}
+	if !allowed {
+		fail(http.StatusForbidden, "PERMISSION_DENIED", "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist).")
+		return
+	}
+	var in struct {
+		Scope    []string
+		Lifetime string
+	}
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || len(in.Scope) == 0 {
+		fail(http.StatusBadRequest, "INVALID_ARGUMENT", "Request contains an invalid argument.")
+		return
+	}
+	life := time.Hour
+	if in.Lifetime != "" {
+		d, err := time.ParseDuration(in.Lifetime)
+		if err != nil || d <= 0 || d > time.Hour {
+			fail(http.StatusBadRequest, "INVALID_ARGUMENT", "lifetime must be at most 3600s unless constraints/iam.allowServiceAccountCredentialLifetimeExtension is set")
+			return
+		}
+		life = d
+	}
+	t := g.issue(account, false, life)
+	reply(w, map[string]string{"accessToken": t.Value, "expireTime": t.Expiry.UTC().Format(time.RFC3339)})
+}
