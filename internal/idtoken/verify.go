@@ -144,8 +144,12 @@ func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience st
 	if err != nil {
 		return Claims{}, err
 	}
-	if iss, ok := values["iss"].(string); !ok || iss != v.issuer.URL {
-		return Claims{}, fault.New(fault.Rejected, fmt.Errorf("verify ID token: issuer is %q, want %q", values["iss"], v.issuer.URL),
+	iss, ok := values["iss"].(string)
+	if !ok {
+		return Claims{}, reject("issuer is %s, want %q", kind(values["iss"]), v.issuer.URL)
+	}
+	if iss != v.issuer.URL {
+		return Claims{}, fault.New(fault.Rejected, fmt.Errorf("verify ID token: issuer is %q, want %q", iss, v.issuer.URL),
 			"the issuer in the policy's `identities` must be the token's, to the letter")
 	}
 	expiry, err := checkTimes(values, v.now())
@@ -400,7 +404,7 @@ func (v *Verifier) getOnce(ctx context.Context, address string, into any) error 
 	req.Header.Set("Accept", "application/json")
 	resp, err := v.client.Do(req)
 	if err != nil {
-		return web.Temporary(web.Cause(err))
+		return web.Failed(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -412,7 +416,7 @@ func (v *Verifier) getOnce(ctx context.Context, address string, into any) error 
 	}
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(resp.Body); err != nil {
-		return web.Cause(err)
+		return web.Failed(err)
 	}
 	if err := json.Unmarshal(body.Bytes(), into); err != nil {
 		return errors.New("the reply is not the JSON that it should be")

@@ -203,8 +203,10 @@ func again(err error) error {
 		return nil
 	case errors.As(err, &ge) && ge.Code < 500 && ge.Code != http.StatusTooManyRequests:
 		return err
-	case errors.As(err, &ge), isTransport(err):
+	case errors.As(err, &ge):
 		return web.Temporary(err)
+	case isTransport(err):
+		return web.Failed(err)
 	}
 	return err
 }

@@ -158,7 +158,7 @@ func requestError(err error) error {
 	case errors.Is(err, errNotJSON):
 		return web.Temporary(errNotJSON)
 	}
-	return web.Temporary(web.Cause(err))
+	return web.Failed(err)
 }
 
 type statusError int

@@ -20,6 +20,16 @@ func (t temporary) Unwrap() error { return t.error }
 // Temporary marks an error that another try may cure.
 func Temporary(err error) error { return temporary{err} }
 
+// Failed returns why a request had no usable reply: its Cause, marked by
+// Temporary unless another try would meet it again.
+func Failed(err error) error {
+	err = Cause(err)
+	if errors.As(err, new(permanent)) {
+		return err
+	}
+	return Temporary(err)
+}
+
 // Retry calls op until it succeeds, fails with an error that is not marked by
 // Temporary, or has been tried often enough, with exponential back-off and
 // jitter between. Each call gets a context that ends with the try. The error

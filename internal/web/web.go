@@ -127,7 +127,7 @@ func NewClient(rt http.RoundTripper) *http.Client {
 		Timeout:   tryTimeout,
 		CheckRedirect: func(req *http.Request, _ []*http.Request) error {
 			// A redirect would carry the request's secret to a host that nobody checked.
-			return fmt.Errorf("redirected to host %q, redirects are not followed", req.URL.Host)
+			return permanent{fmt.Errorf("redirected to host %q, redirects are not followed", req.URL.Host)}
 		},
 	}
 }
@@ -137,7 +137,7 @@ type guard struct{ next http.RoundTripper }
 
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := checkScheme(req.URL); err != nil {
-		return nil, err
+		return nil, permanent{err}
 	}
 	resp, err := g.next.RoundTrip(req)
 	if err != nil {
@@ -151,7 +151,10 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-var errTooLarge = fmt.Errorf("reply is larger than %d bytes", MaxBody)
+var errTooLarge = permanent{fmt.Errorf("reply is larger than %d bytes", MaxBody)}
+
+// permanent is a fault that another try would meet again.
+type permanent struct{ error }
 
 // limited fails where io.LimitReader would silently end: half a reply must
 // not pass for a whole one.
