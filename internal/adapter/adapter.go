@@ -2,30 +2,50 @@
 package adapter
 
 import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
-	"go.yaml.in/yaml/v4"
 )
 
 // adapter is one file of this package.
 type adapter struct {
-	spec policy.Adapter
+	spec policy.Adapter // Providers is filled in from render
 	// render maps a provider's name to what its credential becomes.
-	render map[string]func(Input) (Output, error)
+	render map[string]func(Input) Output
+	// check says what is wrong with the places that a block names, "" for
+	// nothing; audience is that of a token which is itself the login, else "".
+	check func(block map[string]string, audience string) error
+}
+
+var adapters = map[string]adapter{
+	"athena":    athena,
+	"bigquery":  bigquery,
+	"duckdb":    duckdb,
+	"snowflake": snowflake,
 }
 
 // Input is what an adapter works from.
 type Input struct {
 	Grant      policy.Grant
-	Block      *yaml.Node // the output's mapping as the user wrote it (inline, or read `from`)
+	Type       string     // dbt's adapter type
+	Block      *yaml.Node // the output's mapping as the user wrote it (inline, or read `from`), without merge keys
 	Credential credential.Credential
 }
 
 // Output is what an adapter adds to the user's block.
 type Output struct {
-	Keys []Key      // set in the output, in this order; they replace keys of the same name
-	Env  []Variable // what the profile and the SDKs read
+	Remove []string   // keys of the block that must go: other logins
+	Keys   []Key      // set in the output, in this order; they replace keys of the same name
+	Env    []Variable // what the profile and the SDKs read
 }
 
 // A Key is one key of a profile's output.
@@ -40,3 +60,108 @@ type Variable struct {
 	Value  secret.Value
 	Secret bool // to be masked; a public value (a region, a project) must not be
 }
+
+// Specs returns what a policy may say of each adapter's block.
+func Specs() map[string]policy.Adapter {
+	specs := make(map[string]policy.Adapter, len(adapters))
+	for name, a := range adapters {
+		a.spec.Providers = slices.Sorted(maps.Keys(a.render))
+		specs[name] = a.spec
+	}
+	return specs
+}
+
+// Types returns dbt's names of the adapters, sorted.
+func Types() []string { return slices.Sorted(maps.Keys(adapters)) }
+
+// Check returns an error of class Usage unless the adapter works with the
+// provider; it lists what does.
+func Check(dbtType, provider string) error {
+	a, ok := adapters[dbtType]
+	if !ok {
+		return fault.New(fault.Usage, fmt.Errorf("unknown type %q, valid types are %q", dbtType, Types()), "")
+	}
+	if _, ok := a.render[provider]; !ok {
+		return fault.New(fault.Usage, fmt.Errorf("type %q does not go with provider %q, valid providers are %q", dbtType, provider, slices.Sorted(maps.Keys(a.render))), "")
+	}
+	return nil
+}
+
+// CheckPlaces returns an error of class Usage when the block would take the
+// login somewhere else than the policy's audience says: a host that is not the
+// vendor's, or one that is only known when dbt renders it.
+func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
+	a := adapters[dbtType]
+	if provider != "oidc" {
+		audience = "" // dbt gets a credential that is good for the warehouse alone
+	}
+	values := map[string]string{}
+	for i := 0; block != nil && i+1 < len(block.Content); i += 2 {
+		if v := block.Content[i+1]; v.Kind == yaml.ScalarNode {
+			values[block.Content[i].Value] = v.Value
+		}
+	}
+	if a.check == nil {
+		return nil
+	}
+	if err := a.check(values, audience); err != nil {
+		return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+	}
+	return nil
+}
+
+// Render returns what the credential becomes for the adapter.
+func Render(in Input) (Output, error) {
+	if err := Check(in.Type, in.Grant.Provider()); err != nil {
+		return Output{}, err
+	}
+	a := adapters[in.Type]
+	out := a.render[in.Grant.Provider()](in)
+	out.Remove = slices.Concat(a.spec.Written, a.spec.Secret, policy.SecretKeys())
+	out.Env = append(out.Env, Environment(in.Credential)...)
+	return out, nil
+}
+
+// Environment returns the variables by which a cloud's own SDKs find the
+// credential; also all that a credentials-only target has.
+func Environment(c credential.Credential) []Variable {
+	if c.AWS == nil {
+		return nil
+	}
+	return []Variable{
+		{"AWS_ACCESS_KEY_ID", c.AWS.AccessKeyID, true},
+		{"AWS_SECRET_ACCESS_KEY", c.AWS.SecretAccessKey, true},
+		{"AWS_SESSION_TOKEN", c.AWS.SessionToken, true},
+		{"AWS_REGION", secret.New(c.AWS.Region), false},
+		{"AWS_DEFAULT_REGION", secret.New(c.AWS.Region), false},
+	}
+}
+
+// tokenVariable is what profiles read a bearer from. dbt scrubs the values of
+// DBT_ENV_SECRET_ variables from its logs and keeps them out of its artifacts.
+const tokenVariable = "DBT_ENV_SECRET_OIDC_TOKEN"
+
+func envVar(name string) *yaml.Node { return text("{{ env_var('" + name + "') }}") }
+
+func text(s string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s, Style: yaml.DoubleQuotedStyle}
+}
+
+// value returns the value of a key of a mapping, nil where it has none.
+func value(block *yaml.Node, key string) *yaml.Node {
+	for i := 0; block != nil && i+1 < len(block.Content); i += 2 {
+		if block.Content[i].Value == key {
+			return block.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// tag names the target to the warehouse. It is the same in every run: a
+// change in a connection's key would cost dbt its partial parsing.
+func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Grant.Target()) }
+
+// jinja reports whether only dbt will know a value.
+func jinja(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") }
+
+var accountText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)

@@ -606,6 +606,9 @@ var secretKeys = []string{
 	"secret_access_key", "aws_secret_access_key", "aws_session_token", "motherduck_token", "sslpassword",
 }
 
+// SecretKeys returns the keys of profiles.yml that hold a secret, whatever the adapter.
+func SecretKeys() []string { return slices.Clone(secretKeys) }
+
 // dbt reads the dbt block.
 func (d *document) dbt(t *Target, n *yaml.Node) (fills []fill) {
 	values := d.mapping(n, "dbt")
