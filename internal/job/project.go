@@ -31,7 +31,7 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 		return p, err
 	}
 	if dbt.From == "" {
-		return p, nil
+		return p, adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), dbt.Block)
 	}
 	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
 	text, err := readTrusted(env, s, path, "profiles")
@@ -44,7 +44,10 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	if p.block, p.dbtType, err = p.source.Output(p.names[0], p.output); err != nil {
 		return p, err
 	}
-	return p, adapter.Check(p.dbtType, t.Provider())
+	if err := adapter.Check(p.dbtType, t.Provider()); err != nil {
+		return p, err
+	}
+	return p, adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), p.block)
 }
 
 // render turns the credential into what dbt reads.
