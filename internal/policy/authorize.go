@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,62 +15,19 @@ import (
 )
 
 // reviewAge is after how long trust is due for a review.
-const reviewAge = 90 * 24 * time.Hour
-
-// A Denial says why no grant was given. Its class is Denied.
-type Denial struct {
-	reason string
-	Rules  []RuleDenial // of one target; empty where the reason is another
-}
-
-// A RuleDenial is why one rule did not match.
-type RuleDenial struct {
-	Index      int // from 0
-	Line       int
-	Mismatches []Mismatch
-}
-
-// A Mismatch is one claim that kept a rule from matching.
-type Mismatch struct {
-	Claim string
-	Got   string // as printed: quoted, or "absent", or the type that it is instead of a string
-	Want  string // the patterns, quoted
-}
-
-// maxRules bounds the rules that are printed: the nearest ones come first.
-const maxRules = 20
-
-// Reason returns the denial in one line.
-func (d *Denial) Reason() string { return d.reason }
-
-// Error prints the denial claim by claim.
-func (d *Denial) Error() string {
-	var out strings.Builder
-	fmt.Fprintf(&out, "denied by policy: %s", d.reason)
-	for i, r := range d.Rules {
-		if i == maxRules {
-			fmt.Fprintf(&out, "\n  … and %d more rules", len(d.Rules)-maxRules)
-			break
-		}
-		fmt.Fprintf(&out, "\n  rule %d (line %d):", r.Index+1, r.Line)
-		for _, m := range r.Mismatches {
-			fmt.Fprintf(&out, "\n    %s: got %s, want %s", m.Claim, m.Got, m.Want)
-		}
-	}
-	return out.String()
-}
-
-func deny(hint, format string, args ...any) error {
-	return fault.New(fault.Denied, &Denial{reason: fmt.Sprintf(format, args...)}, hint)
-}
+const reviewAge = 90 * day
 
 // ActorKind returns "user", "bot" or "agent" for the token's actor. It is
-// derived here and never read from the token.
+// derived here and never read from the token; "user" only says that no bot is known.
 func (p *Policy) ActorKind(claims idtoken.Claims) string {
-	if p.identityOf(claims).Kind == "people" {
+	return p.actorKind(claims, p.identityOf(claims))
+}
+
+func (p *Policy) actorKind(claims idtoken.Claims, id Identity) string {
+	if id.Kind == "people" {
 		return "user"
 	}
-	for _, name := range []string{"actor", "user_login"} {
+	for _, name := range []string{"actor", "user_login"} { // GitHub's, GitLab's
 		if actor, ok := claims.String(name); ok {
 			return actorKind(actor, p.agents)
 		}
@@ -76,27 +35,43 @@ func (p *Policy) ActorKind(claims idtoken.Claims) string {
 	return "user"
 }
 
-// identityOf returns the identity whose issuer signed the claims; the zero
-// Identity where the policy has none.
-func (p *Policy) identityOf(claims idtoken.Claims) Identity {
-	for _, id := range p.identities {
-		if id.Issuer == claims.Issuer() && !claims.IsZero() {
-			return id
+// identityOf returns the identity that the claims belong to: by their issuer,
+// and of people's identities also by the client. The zero Identity where the
+// policy has none.
+func (p *Policy) identityOf(claims idtoken.Claims) (id Identity) {
+	for _, candidate := range p.identities {
+		if claims.IsZero() || candidate.Issuer != claims.Issuer() {
+			continue
+		}
+		if candidate.Kind != "people" {
+			id = *candidate
+		} else if slices.Contains(audiences(claims), candidate.ClientID) {
+			return *candidate
 		}
 	}
-	return Identity{}
+	return id
 }
 
-func (p *Policy) view(claims idtoken.Claims, id Identity) view {
-	return view{claims: claims, kind: id.Kind, actor: p.ActorKind(claims)}
+func audiences(claims idtoken.Claims) []string {
+	if one, ok := claims.String("aud"); ok {
+		return []string{one}
+	}
+	list, _ := claims.Strings("aud")
+	return list
+}
+
+func (p *Policy) view(claims idtoken.Claims) view {
+	id := p.identityOf(claims)
+	return view{claims: claims, identity: id, actor: p.actorKind(claims, id)}
 }
 
 // Choose returns the one target that the claims may have. None or several is
-// a *Denial that lists them.
+// a *Denial that lists them, of class Denied.
 func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) {
+	v := p.view(claims)
 	var chosen []*Target
 	for _, t := range p.targets {
-		if _, ok := p.match(t, claims); ok {
+		if _, ok := t.match(v); ok {
 			chosen = append(chosen, t)
 		}
 	}
@@ -104,29 +79,31 @@ func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) {
 	case 1:
 		return chosen[0], nil
 	case 0:
-		return nil, deny("give the step a `target` to see claim by claim why not", "no target's rules match %q, the policy has %q", claims.Subject(), p.Targets())
+		return nil, v.deny(p.targets, "no rule of any target matches %q, the policy has the targets %q", claims.Subject(), p.Targets())
 	}
 	names := make([]string, len(chosen))
 	for i, t := range chosen {
 		names[i] = t.name
 	}
-	return nil, deny("give the step a `target`", "the rules of several targets match %q: %q", claims.Subject(), names)
+	return nil, denied("give the step a `target`", "the rules of several targets match %q: %q", claims.Subject(), names)
 }
 
 // match returns the first rule that the claims match.
-func (p *Policy) match(t *Target, claims idtoken.Claims) (rule, bool) {
+func (t *Target) match(v view) (rule, bool) {
 	for _, r := range t.rules {
-		if r.identity.Issuer != claims.Issuer() || claims.IsZero() {
-			continue // a rule sees tokens of its own identity alone
-		}
-		if r.matches(p.view(claims, r.identity)) {
+		if r.matches(v) {
 			return r, true
 		}
 	}
 	return rule{}, false
 }
 
+// matches reports whether a token may pass by the rule. A rule sees tokens of
+// its own identity alone.
 func (r rule) matches(v view) bool {
+	if v.claims.IsZero() || v.identity.Name != r.identity.Name {
+		return false
+	}
 	for _, m := range r.matchers {
 		if !m.matches(v) {
 			return false
@@ -149,166 +126,78 @@ func (r rule) namesEvent() bool {
 }
 
 // Authorize decides whether the claims may have the target. The error is a
-// *Denial of class Denied.
+// *Denial of class Denied, or of class Usage where there is no such target.
 func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) (Grant, error) {
 	t, err := p.Target(target)
 	if err != nil {
 		return Grant{}, err
 	}
-	r, ok := p.match(t, claims)
+	v := p.view(claims)
+	r, ok := t.match(v)
 	if !ok {
-		return Grant{}, p.deny(t, claims)
+		return Grant{}, v.deny([]*Target{t}, "no rule of target %q matches %q", t.name, claims.Subject())
 	}
-	age := now.Sub(t.trustReviewed)
-	if t.trustMaxAge > 0 && age > t.trustMaxAge {
-		return Grant{}, deny("review who may use it, and set trust_reviewed to today", "the trust of target %q was reviewed on %s, %d days ago, and trust_max_age is %d days",
-			t.name, t.trustReviewed.Format(time.DateOnly), int(age.Hours()/24), int(t.trustMaxAge.Hours()/24))
+	reviewed, age := t.trustReviewed.Format(time.DateOnly), now.Sub(t.trustReviewed)
+	switch {
+	case t.trustMaxAge > 0 && age > t.trustMaxAge:
+		return Grant{}, denied("review who may use it, and set trust_reviewed to today", "the trust of target %q was reviewed on %s, %d days ago, and trust_max_age is %s",
+			t.name, reviewed, age/day, short(t.trustMaxAge))
+	case t.trustMaxAge > 0 && age < -day: // a day for time zones; a date far ahead would switch trust_max_age off
+		return Grant{}, denied("set trust_reviewed to the day of the last review", "the trust of target %q was reviewed on %s, which is in the future", t.name, reviewed)
 	}
 	g := Grant{
-		target: t.name, provider: t.provider, audience: t.audience, exchange: t.exchange, dbt: t.dbt,
-		lifetime: t.lifetime, maxLifetime: t.maxLifetime, claims: claims, rule: Rule{Index: r.index, Line: r.line}, actorKind: p.ActorKind(claims),
+		target: t.name, provider: t.provider, audience: t.audience, lifetime: t.lifetime, maxLifetime: t.maxLifetime,
+		claims: claims, rule: Rule{Index: r.index, Line: r.line}, actorKind: v.actor,
 	}
 	if !t.trustReviewed.IsZero() && age > reviewAge {
-		g.warnings = append(g.warnings, fmt.Sprintf("the trust of target %q was reviewed on %s, %d days ago: a review is due every 90 days",
-			t.name, t.trustReviewed.Format(time.DateOnly), int(age.Hours()/24)))
+		g.warnings = append(g.warnings, fmt.Sprintf("the trust of target %q was reviewed on %s, %d days ago: a review is due every 90 days", t.name, reviewed, age/day))
 	}
-	return g, g.fill(t, r, p.view(claims, r.identity))
+	if g.exchange, g.dbt, err = t.fill(v); err != nil {
+		return Grant{}, err
+	}
+	return g, nil
 }
 
-// deny says claim by claim why no rule of the target matches.
-func (p *Policy) deny(t *Target, claims idtoken.Claims) error {
-	d := &Denial{reason: fmt.Sprintf("no rule of target %q matches %q", t.name, claims.Subject())}
-	hint := ""
-	for _, r := range t.rules {
-		if r.identity.Issuer != claims.Issuer() {
-			d.Rules = append(d.Rules, RuleDenial{Index: r.index, Line: r.line, Mismatches: []Mismatch{{"iss", quote(claims.Issuer()), quote(r.identity.Issuer)}}})
-			continue
-		}
-		v := p.view(claims, r.identity)
-		rd := RuleDenial{Index: r.index, Line: r.line}
-		for _, m := range r.matchers {
-			if m.matches(v) {
-				continue
-			}
-			rd.Mismatches = append(rd.Mismatches, Mismatch{m.claim, v.show(m.claim), m.show()})
-			if hint == "" {
-				hint = m.hint(v)
-			}
-		}
-		if !r.admits(v) {
-			rd.Mismatches = append(rd.Mismatches, Mismatch{"event_name", v.show("event_name"), fmt.Sprintf("one of %q, or an event that the rule names", ownEvents)})
-			if event, _ := claims.String("event_name"); hint == "" && strings.HasPrefix(event, "pull_request") {
-				hint = "a pull request's author controls its workflow; to admit it all the same, the rule must list event_name: " + event
-			}
-		}
-		d.Rules = append(d.Rules, rd)
-	}
-	slices.SortStableFunc(d.Rules, func(a, b RuleDenial) int { return len(a.Mismatches) - len(b.Mismatches) })
-	return fault.New(fault.Denied, d, hint)
-}
-
-func quote(s string) string { return fmt.Sprintf("%q", s) }
-
-// show returns a claim as a denial prints it.
-func (v view) show(claim string) string {
-	switch values := v.values(claim); {
-	case len(values) == 1:
-		return quote(values[0])
-	case len(values) > 1:
-		return fmt.Sprintf("%q", values)
-	case v.claims.Has(claim):
-		return "a value that is not a string"
-	}
-	return "no such claim"
-}
-
-func (m matcher) show() string {
-	if len(m.patterns) == 1 {
-		return quote(m.patterns[0].text)
-	}
-	texts := make([]string, len(m.patterns))
-	for i, p := range m.patterns {
-		texts[i] = p.text
-	}
-	return fmt.Sprintf("one of %q", texts)
-}
-
-// hint returns what to do about a mismatch, where its cause is a known one.
-func (m matcher) hint(v view) string {
-	if v.kind != "github" {
-		return ""
-	}
-	want := m.patterns[0].text
-	got, ok := v.claims.String(m.claim)
-	event, _ := v.claims.String("event_name")
-	switch {
-	case ok && slices.ContainsFunc(m.patterns, func(p pattern) bool { return strings.EqualFold(p.text, got) }):
-		return fmt.Sprintf("%s differs by letter case alone; matching is by exact case", m.claim)
-	case m.claim == "environment" && !ok:
-		return fmt.Sprintf("the job names no environment: add `environment: %s` to it", want)
-	case m.claim == "event_name" && strings.HasPrefix(event, "pull_request"), m.claim == "ref" && strings.HasPrefix(got, "refs/pull/"):
-		return "this is a pull request, whose author controls its workflow; to admit it all the same, give it a rule with its event_name and ref"
-	case m.claim == "job_workflow_ref":
-		workflow, _ := v.claims.String("workflow_ref")
-		if got == workflow {
-			return "the job does not run in the reusable workflow that the rule names: call it with `uses:`"
-		}
-		path, _, _ := strings.Cut(got, "@")
-		if wantPath, _, _ := strings.Cut(want, "@"); path == wantPath {
-			return "the reusable workflow is the right one, at another ref: the caller's `uses: …@ref` decides"
-		}
-	case m.claim == "sub":
-		w, wok := parseSubject(want)
-		g, gok := parseSubject(got)
-		if wok && gok && (w.ownerID == "") != (g.ownerID == "") && w.rest == g.rest {
-			return "the token's subject has the other of GitHub's two forms (with ids, or without), and names or ids differ: compare owner, repository and their ids"
-		}
-		if environment, has := v.claims.String("environment"); has && !strings.Contains(want, ":environment:") {
-			return fmt.Sprintf("the job names the environment %q, which takes the place of the ref in the subject", environment)
-		}
-	}
-	return ""
-}
-
-// fill puts the claims in place of ${claim}.
-func (g *Grant) fill(t *Target, r rule, v view) error {
-	var bad error
+// fill returns the target's settings with the claims in place of ${claim}.
+func (t *Target) fill(v view) (exchange Values, dbt DBT, err error) {
 	replace := func(text string) string {
+		if !strings.Contains(text, "${") {
+			return text
+		}
 		return placeholder.ReplaceAllStringFunc(text, func(m string) string {
 			claim := m[2 : len(m)-1]
 			values := v.values(claim)
-			if len(values) != 1 || !fillable(r.identity.Kind, values[0]) {
-				bad = deny("", "claim %q of %q cannot stand in for ${%s}", claim, v.claims.Subject(), claim)
+			if len(values) != 1 || !fillable(v.identity.Kind, values[0]) {
+				// Parse has held literals to this; pull_number is derived.
+				err = denied("", "%s is %s, which cannot stand in for ${%s}", claim, v.show(claim), claim)
 				return ""
 			}
 			return values[0]
 		})
 	}
-	g.exchange = Values{m: make(map[string][]string, len(t.exchange.m))}
+	exchange.m = make(map[string][]string, len(t.exchange.m))
 	for key, list := range t.exchange.m {
 		filled := make([]string, len(list))
 		for i, text := range list {
-			if filled[i] = replace(text); filled[i] == text {
+			if filled[i] = replace(text); filled[i] == text || err != nil {
 				continue
 			}
-			if check := t.spec.check(key); check != nil && bad == nil {
-				if err := check(filled[i]); err != nil {
-					bad = deny("", "%s %q, with the claims filled in: %v", key, filled[i], err)
+			if check := t.spec.check(key); check != nil {
+				if wrong := check(filled[i]); wrong != nil {
+					err = denied("", "%s %q, with the claims filled in: %v", key, filled[i], wrong)
 				}
 			}
 		}
-		g.exchange.m[key] = filled
+		exchange.m[key] = filled
 	}
-	if t.dbt.Block != nil {
-		g.dbt.Block = fillNode(t.dbt.Block, replace)
+	dbt = t.dbt
+	if dbt.Block != nil {
+		dbt.Block = fillNode(dbt.Block, replace)
 	}
-	if bad != nil {
-		*g = Grant{}
-	}
-	return bad
+	return exchange, dbt, err
 }
 
-// fillNode returns a copy of n with its scalars replaced: the policy itself never changes.
+// fillNode returns a copy of n with its values replaced: the policy itself never changes.
 func fillNode(n *yaml.Node, replace func(string) string) *yaml.Node {
 	c := *n
 	if n.Kind == yaml.ScalarNode {
@@ -319,7 +208,8 @@ func fillNode(n *yaml.Node, replace func(string) string) *yaml.Node {
 	c.Content = make([]*yaml.Node, len(n.Content))
 	for i, e := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 {
-			c.Content[i] = e // a key
+			key := *e
+			c.Content[i] = &key
 			continue
 		}
 		c.Content[i] = fillNode(e, replace)
@@ -341,4 +231,148 @@ func (p Provider) check(name string) func(string) error {
 		}
 		keys, name = keys[i].Keys, rest
 	}
+}
+
+// A Denial says why no grant was given. Its class is Denied.
+type Denial struct {
+	reason string
+	Rules  []RuleDenial // the nearest first; empty where the reason is another
+}
+
+// A RuleDenial is why one rule did not match.
+type RuleDenial struct {
+	Target     string
+	Index      int // from 0
+	Line       int
+	Mismatches []Mismatch
+}
+
+// A Mismatch is one claim that kept a rule from matching.
+type Mismatch struct {
+	Claim string
+	Got   string // as printed: quoted, "no such claim", or that it is no string
+	Want  string // as printed: the patterns, quoted
+}
+
+// maxRules bounds the rules that are printed: the nearest ones come first.
+const maxRules = 20
+
+// Reason returns the denial in one line.
+func (d *Denial) Reason() string { return d.reason }
+
+// Error prints the denial claim by claim.
+func (d *Denial) Error() string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "denied by policy: %s", d.reason)
+	several := slices.ContainsFunc(d.Rules, func(r RuleDenial) bool { return r.Target != d.Rules[0].Target })
+	for i, r := range d.Rules {
+		if i == maxRules {
+			fmt.Fprintf(&out, "\n  … and %s more", plural(len(d.Rules)-maxRules, "rule"))
+			break
+		}
+		out.WriteString("\n  ")
+		if several {
+			fmt.Fprintf(&out, "target %q, ", r.Target)
+		}
+		fmt.Fprintf(&out, "rule %d (line %d):", r.Index+1, r.Line)
+		for _, m := range r.Mismatches {
+			fmt.Fprintf(&out, "\n    %s: got %s, want %s", m.Claim, m.Got, m.Want)
+		}
+	}
+	return out.String()
+}
+
+func denied(hint, format string, args ...any) error {
+	return fault.New(fault.Denied, &Denial{reason: fmt.Sprintf(format, args...)}, hint)
+}
+
+// deny says claim by claim why no rule of the targets matches.
+func (v view) deny(targets []*Target, format string, args ...any) error {
+	type near struct {
+		RuleDenial
+		rule    rule
+		foreign bool // a rule for other identities: however few its mismatches, it is not near
+	}
+	var list []near
+	for _, t := range targets {
+		for _, r := range t.rules {
+			mismatches, foreign := v.mismatches(r)
+			list = append(list, near{RuleDenial{t.name, r.index, r.line, mismatches}, r, foreign})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b near) int {
+		if a.foreign != b.foreign {
+			return map[bool]int{true: 1, false: -1}[a.foreign]
+		}
+		return cmp.Compare(len(a.Mismatches), len(b.Mismatches))
+	})
+	d := &Denial{reason: fmt.Sprintf(format, args...), Rules: make([]RuleDenial, len(list))}
+	hint := ""
+	for i, n := range list {
+		d.Rules[i] = n.RuleDenial
+		if hint == "" && i < maxRules {
+			hint = v.hint(n.rule, n.Mismatches)
+		}
+	}
+	return fault.New(fault.Denied, d, hint)
+}
+
+// mismatches returns what keeps a rule from matching; foreign is set when it
+// is a rule for another identity, whose claims are not compared.
+func (v view) mismatches(r rule) (list []Mismatch, foreign bool) {
+	if v.identity.Name != r.identity.Name || v.claims.IsZero() {
+		if v.claims.Issuer() == r.identity.Issuer {
+			return []Mismatch{{"aud", v.show("aud"), "that of identity " + quote(r.identity.Name)}}, true
+		}
+		return []Mismatch{{"iss", v.show("iss"), quote(r.identity.Issuer)}}, true
+	}
+	for _, m := range r.matchers {
+		if !m.matches(v) {
+			list = append(list, Mismatch{m.claim, v.show(m.claim), m.show()})
+		}
+	}
+	if !r.admits(v) {
+		list = append(list, Mismatch{"event_name", v.show("event_name"), fmt.Sprintf("one of %q, or an event that the rule names", ownEvents)})
+	}
+	return list, false
+}
+
+func quote(s string) string { return strconv.Quote(cut(s)) }
+
+// show returns a claim as a denial prints it.
+func (v view) show(claim string) string {
+	switch values := v.values(claim); {
+	case len(values) == 1:
+		return quote(values[0])
+	case len(values) > 1:
+		return quoteAll(values)
+	case v.claims.Has(claim):
+		return "a value that is not a string"
+	}
+	return "no such claim"
+}
+
+// maxQuoted bounds the elements of a list that are printed: people may be in hundreds of groups.
+const maxQuoted = 20
+
+func quoteAll(values []string) string {
+	texts := make([]string, min(len(values), maxQuoted))
+	for i := range texts {
+		texts[i] = quote(values[i])
+	}
+	if more := len(values) - len(texts); more > 0 {
+		texts = append(texts, fmt.Sprintf("… and %d more", more))
+	}
+	return "[" + strings.Join(texts, " ") + "]"
+}
+
+func (m matcher) show() string {
+	texts := make([]string, len(m.patterns))
+	for i, p := range m.patterns {
+		texts[i] = p.text
+	}
+	if len(texts) == 1 {
+		return quote(texts[0])
+	}
+	return "one of " + quoteAll(texts)
 }

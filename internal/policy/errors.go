@@ -1,20 +1,21 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"go.yaml.in/yaml/v4"
 )
 
-// Errors are all faults of a policy, in the order of their places.
-type Errors struct {
+// faults are all that is wrong with a policy.
+type faults struct {
 	name   string
-	lines  []string
-	faults []placed
+	src    []byte
+	split  []string    // src in lines, once a fault is to be shown
+	hidden map[int]int // by line: the column from which it holds what is not to be shown
+	list   []placed
 }
 
 type placed struct {
@@ -29,12 +30,12 @@ const maxShown = 50
 const maxLine = 160
 
 // Error prints each fault with its place, the line and a caret.
-func (e *Errors) Error() string {
+func (e *faults) Error() string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "parse policy %s: %s", e.name, plural(len(e.faults), "error"))
-	for i, f := range e.faults {
+	fmt.Fprintf(&out, "parse policy %q: %s", e.name, plural(len(e.list), "error"))
+	for i, f := range e.list {
 		if i == maxShown {
-			fmt.Fprintf(&out, "\n… and %d more", len(e.faults)-maxShown)
+			fmt.Fprintf(&out, "\n… and %d more", len(e.list)-maxShown)
 			break
 		}
 		if f.line == 0 {
@@ -42,8 +43,8 @@ func (e *Errors) Error() string {
 			continue
 		}
 		fmt.Fprintf(&out, "\n%s:%d:%d: %s", e.name, f.line, f.column, f.text)
-		if f.line <= len(e.lines) {
-			shown, caret := show(e.lines[f.line-1], f.column)
+		if lines := e.lines(); f.line <= len(lines) {
+			shown, caret := e.show(lines[f.line-1], f.line, f.column)
 			fmt.Fprintf(&out, "\n  %s\n  %s^", shown, strings.Repeat(" ", caret))
 		}
 	}
@@ -57,49 +58,86 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+func (e *faults) lines() []string {
+	if e.split == nil {
+		e.split = lineBreak.Split(strings.TrimPrefix(string(e.src), "\ufeff"), -1)
+	}
+	return e.split
+}
+
+// hideFrom hides a line from a column on, 1 for all of it.
+func (e *faults) hideFrom(line, column int) {
+	if have, ok := e.hidden[line]; !ok || column < have {
+		e.hidden[line] = column
+	}
+}
+
 // secretText matches a key that holds a secret and what is between it and its
-// value. It is wide on purpose: a line with a syntax error has no keys yet.
-var secretText = regexp.MustCompile(`(?i)(?:pass(?:word|wd|phrase)?|pwd|token|secret|private_?key|keyfile\w*|access_?key|credential)\w*["']?\s*[:=]\s*`)
+// value, where there are no nodes to go by: in a line with a syntax error, in
+// a comment. It is wide on purpose.
+var secretText = regexp.MustCompile(`(?i)(?:pass(?:word|wd|phrase)?|pwd|token|secret|private_?key|keyfile\w*|access_?key|api_?key|credential)\w*["']?\s*[:=]\s*`)
 
 // show returns the line as it may be printed, and where the caret stands in it.
-func show(line string, column int) (shown string, caret int) {
-	if m := secretText.FindStringIndex(line); m != nil && m[1] < len(line) {
-		line = line[:m[1]] + "…"
+func (e *faults) show(line string, number, column int) (shown string, caret int) {
+	runes := []rune(line)
+	end := len(runes)
+	if c, ok := e.hidden[number]; ok {
+		end = min(end, c-1)
 	}
-	runes := []rune(strings.ReplaceAll(strings.ToValidUTF8(line, "\uFFFD"), "\t", " "))
-	caret = min(max(column-1, 0), len(runes))
+	if comment := strings.Index(line, "#"); comment >= 0 {
+		if m := secretText.FindStringIndex(line[comment:]); m != nil {
+			end = min(end, utf8.RuneCountInString(line[:comment+m[1]]))
+		}
+	}
+	if end < len(runes) {
+		runes = append(runes[:end:end], '…')
+	}
+	caret = min(max(column-1, 0), end)
 	if start := caret - maxLine/2; start > 0 && len(runes) > maxLine {
 		runes, caret = append([]rune("… "), runes[start:]...), caret-start+2
 	}
 	if len(runes) > maxLine {
-		runes = append(runes[:maxLine], '…')
+		runes = append(runes[:maxLine:maxLine], '…')
 	}
 	for i, r := range runes {
-		if r < ' ' || r == 0x7f {
+		if r == '\t' {
+			runes[i] = ' '
+		} else if !printable(r) {
 			runes[i] = utf8.RuneError
 		}
 	}
-	return string(runes), min(caret, len(runes))
+	return string(runes), caret
 }
 
-func (e *Errors) at(n *yaml.Node, format string, args ...any) {
-	e.add(n.Line, n.Column, format, args...)
+// add adds a fault; long texts in it are cut.
+func (e *faults) add(line, column int, format string, args ...any) {
+	for i, arg := range args {
+		if s, ok := arg.(string); ok {
+			args[i] = cut(s)
+		}
+	}
+	e.list = append(e.list, placed{line, column, fmt.Sprintf(format, args...)})
 }
 
-func (e *Errors) add(line, column int, format string, args ...any) {
-	e.faults = append(e.faults, placed{line, column, fmt.Sprintf(format, args...)})
+// maxText cuts what an error repeats of a value.
+const maxText = 256
+
+func cut(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") + "…"
 }
 
-// result returns e, or nil where there is no fault.
-func (e *Errors) result() error {
-	if len(e.faults) == 0 {
+// result returns e, or nil where there is no fault. Two nodes with nothing
+// between them share a place: its faults keep their order.
+func (e *faults) result() error {
+	if len(e.list) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(e.faults, func(a, b placed) int {
-		if a.line != b.line {
-			return a.line - b.line
-		}
-		return a.column - b.column
+	slices.SortStableFunc(e.list, func(a, b placed) int {
+		return cmp.Or(a.line-b.line, a.column-b.column)
 	})
+	e.lines() // now, so that Error only reads
 	return e
 }

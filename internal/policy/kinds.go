@@ -8,18 +8,20 @@ import (
 
 // A kind is what is known of one CI system's tokens, or of people's.
 type kind struct {
-	// bind are the claims of which a rule must match one by literals, or else
-	// anybody's job at that system would do.
-	bind []string
-	// owner are those of bind that name an organisation alone: any of its
-	// members may start a job, so the rule must also name one of workflow.
-	owner    []string
+	// bind are what a rule may bind: any of them, or else anybody's job at
+	// that system would do.
+	bind []binding
+	// workflow are the claims of which a rule that binds an owner alone must name one.
 	workflow []string
-	// names are those of bind whose value can change hands: a name that was
-	// given up can be taken by somebody else.
-	names []string
-	// ids are the claims that make a name harmless.
+	// ids are the claims that make a name harmless. Names can change hands: one
+	// that was given up can be taken by somebody else.
 	ids []string
+}
+
+// A binding is claims that a rule matches by literals, all of them.
+type binding struct {
+	claims []string
+	owner  bool // they name an organisation alone, in which any member may start a job
 }
 
 // kinds are the kinds of identities. Claims by each system's documentation
@@ -27,25 +29,33 @@ type kind struct {
 // Pipelines, Bitbucket; Kubernetes: service account tokens).
 var kinds = map[string]kind{
 	"github": {
-		bind:     []string{"repository_id", "repository_owner_id", "repository_owner", "repository"},
-		owner:    []string{"repository_owner_id", "repository_owner"},
+		bind: []binding{
+			{claims: []string{"repository_id"}}, {claims: []string{"repository_owner_id"}, owner: true},
+			{claims: []string{"repository_owner"}, owner: true}, {claims: []string{"repository"}},
+		},
 		workflow: []string{"job_workflow_ref"},
-		names:    []string{"repository", "repository_owner"},
 		ids:      []string{"repository_id", "repository_owner_id"},
 	},
 	"gitlab": {
-		bind:     []string{"project_id", "project_path", "namespace_id", "namespace_path"},
-		owner:    []string{"namespace_id", "namespace_path"},
+		bind: []binding{
+			{claims: []string{"project_id"}}, {claims: []string{"namespace_id"}, owner: true},
+			{claims: []string{"namespace_path"}, owner: true}, {claims: []string{"project_path"}},
+		},
 		workflow: []string{"ci_config_ref_uri"},
-		names:    []string{"project_path", "namespace_path"},
 		ids:      []string{"project_id", "namespace_id"},
 	},
-	"circleci":        {bind: []string{"oidc.circleci.com/project-id"}},
-	"buildkite":       {bind: []string{"pipeline_id", "pipeline_slug"}, names: []string{"pipeline_slug"}, ids: []string{"pipeline_id", "organization_id"}},
-	"azure_pipelines": {bind: []string{"sub"}},
-	"bitbucket":       {bind: []string{"repositoryUuid"}},
-	"kubernetes":      {bind: []string{"sub"}},
-	"people":          {bind: []string{"sub", "email", "groups"}},
+	"circleci": {bind: []binding{{claims: []string{"oidc.circleci.com/project-id"}}}},
+	"buildkite": { // one issuer for all its customers: a pipeline's slug says nothing without the organisation
+		bind: []binding{
+			{claims: []string{"pipeline_id"}}, {claims: []string{"organization_id", "pipeline_slug"}},
+			{claims: []string{"organization_slug", "pipeline_slug"}},
+		},
+		ids: []string{"pipeline_id", "organization_id"},
+	},
+	"azure_pipelines": {bind: []binding{{claims: []string{"sub"}}}},
+	"bitbucket":       {bind: []binding{{claims: []string{"repositoryUuid"}}}},
+	"kubernetes":      {bind: []binding{{claims: []string{"sub"}}}},
+	"people":          {bind: []binding{{claims: []string{"sub"}}, {claims: []string{"email"}}, {claims: []string{"groups"}}}},
 }
 
 // knownIssuers tell an identity's kind from its issuer.
@@ -90,8 +100,11 @@ func actorKind(actor string, agents []string) string {
 			return "agent"
 		}
 	}
-	if strings.HasSuffix(actor, "[bot]") {
+	if strings.HasSuffix(actor, "[bot]") || gitlabBot.MatchString(actor) {
 		return "bot"
 	}
 	return "user"
 }
+
+// gitlabBot matches the users behind GitLab's project and group access tokens.
+var gitlabBot = regexp.MustCompile(`^(?:project|group)_[0-9]+_bot(?:_|$)`)

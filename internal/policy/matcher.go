@@ -3,7 +3,10 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 )
@@ -20,8 +23,10 @@ type matcher struct {
 type pattern struct {
 	text    string
 	literal bool
-	stops   string // characters that `*` stops at
-	parts   []part // of a pattern with wildcards
+	stops   string   // characters that `*` stops at
+	parts   []part   // of a pattern with wildcards
+	ref     *pattern // of a workflow: what follows the @, parts being what precedes it
+	subject *subject // of a sub in one of GitHub's forms
 }
 
 // part is a wildcard or the text between two.
@@ -34,29 +39,54 @@ type part struct {
 // branch, is under 512 bytes.
 const maxPattern = 1024
 
-func compilePattern(claim, text string) (pattern, error) {
+var actorKinds = []string{"user", "bot", "agent"}
+
+// compilePattern returns the pattern of a claim. An error says what is wrong
+// with the text, which the caller puts in front.
+func compilePattern(kind, claim, text string) (pattern, error) {
+	p := newPattern(claim, text)
 	switch {
-	case text == "":
-		return pattern{}, errors.New("is empty")
 	case len(text) > maxPattern:
-		return pattern{}, fmt.Errorf("is %d bytes long, want at most %d", len(text), maxPattern)
-	case strings.Trim(text, "*/:@") == "":
-		return pattern{}, errors.New("is only wildcards and would match anything: name what is meant, or leave the claim out")
+		return p, fmt.Errorf("is %d bytes long, want at most %d", len(text), maxPattern)
+	case !clean(text):
+		return p, errors.New("has a control character: no claim that is meant has one")
+	case strings.Contains(text, "${"):
+		return p, errors.New("has ${…}, which stands for something under `dbt` and `exchange` alone")
+	case !p.literal && strings.Trim(text, "*/:@") == "":
+		return p, errors.New("is only wildcards and would match anything: name what is meant, or leave the claim out")
+	case claim == "event_name" && kind == "github" && !p.literal:
+		return p, errors.New("has a wildcard: each event must be named")
+	case claim == "actor_kind" && !slices.Contains(actorKinds, text):
+		return p, fmt.Errorf("is no kind of actor, valid kinds are %q", actorKinds)
 	}
+	if isWorkflow(claim) {
+		if err := checkWorkflow(text); err != nil {
+			return p, err
+		}
+		if !p.literal {
+			path, ref, _ := strings.Cut(text, "@")
+			p.parts = split(path)
+			p.ref = &pattern{text: ref, stops: p.stops, parts: split(ref)}
+		}
+	}
+	if claim == "sub" && kind == "github" {
+		if s, ok := parseSubject(text); ok {
+			p.subject = &s
+		}
+	}
+	return p, nil
+}
+
+// newPattern returns a pattern as its text alone says.
+func newPattern(claim, text string) pattern {
 	p := pattern{text: text, literal: !strings.Contains(text, "*"), stops: "/"}
 	if claim == "sub" {
 		p.stops = "/:"
 	}
-	if isWorkflow(claim) {
-		if err := checkWorkflow(text); err != nil {
-			return pattern{}, err
-		}
+	if !p.literal {
+		p.parts = split(text)
 	}
-	if claim == "event_name" && !p.literal {
-		return pattern{}, errors.New("has a wildcard: each event must be named")
-	}
-	p.parts = split(text)
-	return p, nil
+	return p
 }
 
 // split takes a pattern's text apart.
@@ -79,15 +109,19 @@ func split(text string) (parts []part) {
 	return parts
 }
 
-func isWorkflow(claim string) bool { return claim == "workflow_ref" || claim == "job_workflow_ref" }
+// isWorkflow reports whether a claim is a workflow's path with its ref behind
+// an @: GitHub's two, and GitLab's.
+func isWorkflow(claim string) bool {
+	return claim == "workflow_ref" || claim == "job_workflow_ref" || claim == "ci_config_ref_uri"
+}
 
 // checkWorkflow holds the place of the ref: with `dbt.yml@**` anybody who can
 // push a branch writes the workflow.
 func checkWorkflow(text string) error {
-	_, ref, ok := strings.Cut(text, "@")
+	path, ref, ok := strings.Cut(text, "@")
 	switch {
-	case !ok:
-		return errors.New("has no @: want OWNER/REPO/PATH@REF")
+	case !ok || path == "" || ref == "":
+		return errors.New("has no path or no ref: want PATH@REF")
 	case !strings.Contains(ref, "*"), strings.HasPrefix(ref, "refs/heads/"), strings.HasPrefix(ref, "refs/tags/"):
 		return nil
 	}
@@ -95,32 +129,48 @@ func checkWorkflow(text string) error {
 }
 
 // match reports whether the pattern matches the whole value.
-func (p pattern) match(claim, value string) bool {
-	if p.literal {
+func (p pattern) match(value string) bool {
+	switch {
+	case p.literal:
 		return value == p.text
-	}
-	if isWorkflow(claim) {
+	case p.ref != nil:
 		// The first @ ends the path: a branch named x@refs/tags/v3 must not
 		// let a wildcard in the path reach over it.
-		path, ref, ok := strings.Cut(p.text, "@")
-		valuePath, valueRef, valueOK := strings.Cut(value, "@")
-		return ok && valueOK && p.sub(path).glob(valuePath) && p.sub(ref).glob(valueRef)
+		path, ref, ok := strings.Cut(value, "@")
+		return ok && p.glob(path) && p.ref.glob(ref)
 	}
 	return p.glob(value)
 }
 
-// sub returns a piece of the pattern as a pattern.
-func (p pattern) sub(text string) pattern {
-	return pattern{stops: p.stops, parts: split(text)}
+// clean reports whether a text has no control characters, no line or
+// paragraph separators, and is UTF-8.
+func clean(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] >= 0x7f {
+			return !strings.ContainsFunc(s, func(r rune) bool { return !printable(r) }) && utf8.ValidString(s)
+		}
+	}
+	return true
 }
+
+func printable(r rune) bool { return !unicode.IsControl(r) && r != '\u2028' && r != '\u2029' }
 
 // glob matches by keeping the set of positions that the parts so far may end
 // at: its time is bounded by pattern times value, whatever the wildcards.
 func (p pattern) glob(value string) bool {
-	ends := make([]bool, len(value)+1)
+	if first := p.parts[0]; first.wild == 0 && !strings.HasPrefix(value, first.text) {
+		return false
+	}
+	if last := p.parts[len(p.parts)-1]; last.wild == 0 && !strings.HasSuffix(value, last.text) {
+		return false
+	}
+	if !clean(value) {
+		return false
+	}
+	ends, next := make([]bool, len(value)+1), make([]bool, len(value)+1)
 	ends[0] = true
 	for _, part := range p.parts {
-		next := make([]bool, len(value)+1)
+		clear(next)
 		for i, reached := range ends {
 			if !reached {
 				continue
@@ -131,17 +181,14 @@ func (p pattern) glob(value string) bool {
 				}
 				continue
 			}
-			for j := i; ; j++ {
-				if next[j] {
-					break // the rest was marked from an earlier start
-				}
+			for j := i; j <= len(value) && !next[j]; j++ { // the rest of a marked run was marked with it
 				next[j] = true
-				if j == len(value) || value[j] < ' ' || value[j] == 0x7f || part.wild == 1 && strings.IndexByte(p.stops, value[j]) >= 0 {
+				if j < len(value) && part.wild == 1 && strings.IndexByte(p.stops, value[j]) >= 0 {
 					break
 				}
 			}
 		}
-		ends = next
+		ends, next = next, ends
 	}
 	return ends[len(value)]
 }
@@ -150,7 +197,7 @@ func (p pattern) glob(value string) bool {
 func (m matcher) matches(claims view) bool {
 	for _, value := range claims.values(m.claim) {
 		for _, p := range m.patterns {
-			if p.match(m.claim, value) || m.claim == "sub" && p.matchSubject(value, claims) {
+			if p.match(value) || p.subject != nil && p.subject.match(value, claims) {
 				return true
 			}
 		}
@@ -172,9 +219,9 @@ func (m matcher) literals() ([]string, bool) {
 
 // A view is a token's claims as rules see them: with the derived ones.
 type view struct {
-	claims idtoken.Claims
-	kind   string // of the identity
-	actor  string // actor_kind
+	claims   idtoken.Claims
+	identity Identity // whose issuer signed them; the zero Identity where the policy has none
+	actor    string   // actor_kind
 }
 
 // values returns what a matcher may match: one value; for people also each
@@ -184,15 +231,15 @@ func (v view) values(claim string) []string {
 	case "actor_kind":
 		return []string{v.actor} // derived; a claim of this name in the token counts for nothing
 	case "pull_number":
-		if n := pullNumber(v.claims); n != "" {
+		if n := pullNumber(v.claims); n != "" && v.identity.Kind == "github" {
 			return []string{n}
 		}
-		return nil
+		return nil // derived as well
 	}
 	if s, ok := v.claims.String(claim); ok {
 		return []string{s}
 	}
-	if v.kind == "people" {
+	if v.identity.Kind == "people" {
 		list, _ := v.claims.Strings(claim)
 		return list
 	}
@@ -213,50 +260,48 @@ func pullNumber(claims idtoken.Claims) string {
 	return n
 }
 
-// A subject is a sub claim, or a pattern of one, in GitHub's form.
+// A subject is a sub claim, or a pattern of one, in one of GitHub's forms:
+// repo:OWNER/REPO:… or repo:OWNER@ID/REPO@ID:…
 type subject struct {
 	owner, ownerID, repo, repoID string
-	rest                         string // with its leading colon
+	rest                         string
 }
 
-// parseSubject takes repo:OWNER/REPO:… and repo:OWNER@ID/REPO@ID:… apart.
 func parseSubject(s string) (subject, bool) {
 	s, ok := strings.CutPrefix(s, "repo:")
-	if !ok {
-		return subject{}, false
-	}
-	name, rest, ok := strings.Cut(s, ":")
+	name, rest, colon := strings.Cut(s, ":")
 	owner, repo, slash := strings.Cut(name, "/")
-	if !ok || !slash || strings.Contains(repo, "/") {
+	if !ok || !colon || !slash || strings.Contains(repo, "/") {
 		return subject{}, false
 	}
-	sub := subject{rest: ":" + rest}
-	var ownerIDs, repoIDs bool
-	sub.owner, sub.ownerID, ownerIDs = strings.Cut(owner, "@")
-	sub.repo, sub.repoID, repoIDs = strings.Cut(repo, "@")
-	return sub, ownerIDs == repoIDs && sub.owner != "" && sub.repo != ""
+	sub := subject{rest: rest}
+	var ownerHas, repoHas bool
+	sub.owner, sub.ownerID, ownerHas = strings.Cut(owner, "@")
+	sub.repo, sub.repoID, repoHas = strings.Cut(repo, "@")
+	return sub, ownerHas == repoHas && ownerHas == (sub.ownerID != "") && repoHas == (sub.repoID != "") && sub.owner != "" && sub.repo != ""
 }
 
-// matchSubject matches a pattern in one of GitHub's forms against a subject
-// in the other: repositories that are created or renamed get the form with
-// ids, and trust that was written before must not break, nor widen. The names
-// must match in both; where the pattern has ids, the token's id claims must too.
-func (p pattern) matchSubject(value string, claims view) bool {
-	if claims.kind != "github" {
+func (s subject) hasIDs() bool { return s.ownerID != "" }
+
+// pinsIDs reports whether the ids of a pattern are literal.
+func (s subject) pinsIDs() bool { return s.hasIDs() && !strings.Contains(s.ownerID+s.repoID, "*") }
+
+// match matches a pattern in one of GitHub's forms against a subject in the
+// other: repositories that are created or renamed get the form with ids, and
+// trust that was written before must not break, nor widen. The names must
+// match in both; where the pattern has ids, the token's id claims must too.
+func (s subject) match(value string, v view) bool {
+	got, ok := parseSubject(value)
+	if !ok || s.hasIDs() == got.hasIDs() || v.identity.Kind != "github" {
 		return false
 	}
-	want, ok := parseSubject(p.text)
-	got, gotOK := parseSubject(value)
-	if !ok || !gotOK || (want.ownerID == "") == (got.ownerID == "") {
-		return false
-	}
-	if want.ownerID != "" {
-		ownerID, _ := claims.claims.String("repository_owner_id")
-		repoID, _ := claims.claims.String("repository_id")
-		if !p.sub(want.ownerID).glob(ownerID) || !p.sub(want.repoID).glob(repoID) || ownerID == "" || repoID == "" {
+	fits := func(pattern, value string) bool { return newPattern("sub", pattern).match(value) }
+	if s.hasIDs() {
+		ownerID, hasOwner := v.claims.String("repository_owner_id")
+		repoID, hasRepo := v.claims.String("repository_id")
+		if !hasOwner || !hasRepo || !fits(s.ownerID, ownerID) || !fits(s.repoID, repoID) {
 			return false
 		}
 	}
-	plain := func(s subject) string { return "repo:" + s.owner + "/" + s.repo + s.rest }
-	return p.sub(plain(want)).glob(plain(got))
+	return fits(s.owner, got.owner) && fits(s.repo, got.repo) && fits(s.rest, got.rest)
 }

@@ -2,13 +2,20 @@ package policy
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
+
+// A rule admits a token when all of its matchers do.
+type rule struct {
+	index, line int
+	identity    *Identity
+	matchers    []matcher
+}
 
 // claimText is what a claim may be called: GitHub's are lower case with _,
 // CircleCI's have a host in front.
@@ -26,136 +33,229 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 	if len(n.Content) == 0 {
 		d.at(n, "allow is an empty list: without a rule nobody may use target %q", t.name)
 	}
+	var byName []string
+	var identity *Identity // of the last such rule
+	t.rules = make([]rule, 0, len(n.Content))
 	for i, e := range n.Content {
 		r, ok := d.rule(p, i, e)
-		if !ok {
+		if r.identity == nil {
 			continue
 		}
-		t.rules = append(t.rules, r)
+		t.rules = append(t.rules, r) // one with faults too: it may still name what ${claim} needs
 		if !slices.ContainsFunc(t.identities, func(id Identity) bool { return id.Name == r.identity.Name }) {
-			t.identities = append(t.identities, r.identity)
+			t.identities = append(t.identities, *r.identity)
 		}
-		if r.byName {
-			p.warnings = append(p.warnings, fmt.Sprintf("target %q, rule %d (%s:%d) binds a name alone, which somebody else may take when it is given up: add %s",
-				t.name, i+1, p.name, r.line, strings.Join(kinds[r.identity.Kind].ids, " or ")))
+		if ok && r.bindsNameOnly() {
+			byName, identity = append(byName, strconv.Itoa(i+1)+" (line "+strconv.Itoa(r.line)+")"), r.identity
 		}
 	}
+	if len(byName) == 0 {
+		return
+	}
+	which, binds := "rule "+byName[0], "binds"
+	if len(byName) > 1 {
+		which, binds = "rules "+strings.Join(byName[:min(len(byName), maxRules)], ", "), "bind"
+		if more := len(byName) - maxRules; more > 0 {
+			which += fmt.Sprintf(" and %d more", more)
+		}
+	}
+	p.warnings = append(p.warnings, fmt.Sprintf("target %q: %s %s by name alone, and whoever takes the name when it is given up gets in: add %s",
+		t.name, which, binds, strings.Join(kinds[identity.Kind].ids, " or ")))
 }
 
+// rule reads one rule. Its identity is nil where it is none at all; ok is
+// false when it has a fault.
 func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
-	before := len(d.faults)
-	values := d.mapping(n, "a rule")
-	if values == nil {
+	before := len(d.list)
+	m, ok := d.mapping(n, n, "a rule", nil)
+	if !ok {
 		return r, false
 	}
 	if len(n.Content) == 0 {
 		d.at(n, "a rule is empty: it would allow everybody")
 		return r, false
 	}
-	r = rule{index: index, line: n.Line}
-	identity := "github"
-	if v := values["identity"]; v != nil {
-		identity = d.text(v, "identity")
+	at, name := n, "github"
+	if v := m.get("identity"); v != nil {
+		at, name = v, d.text(v, "identity")
 	}
-	if r.identity, ok = p.identities[identity]; !ok && identity != "" {
-		at := n
-		if v := values["identity"]; v != nil {
-			at = v
+	for _, id := range p.identities {
+		if id.Name == name {
+			r.identity = id
 		}
-		d.at(at, "unknown identity %q, the policy has %q", identity, slices.Sorted(maps.Keys(p.identities)))
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		if key.Value == "identity" {
-			continue
-		}
-		if !claimText.MatchString(key.Value) {
-			d.at(key, "claim name %q is malformed", key.Value)
-			continue
-		}
-		if slices.Contains(timeClaims, key.Value) {
-			d.at(key, "claim %q is a time, which is always checked: leave it out", key.Value)
-			continue
-		}
-		m := matcher{claim: key.Value}
-		for _, e := range d.texts(value, key.Value) {
-			pattern, err := compilePattern(key.Value, e.Value)
-			if err != nil {
-				d.at(e, "%s %q %v", key.Value, e.Value, err)
-				continue
+	if r.identity == nil {
+		if name != "" && len(p.identities) > 0 {
+			names := make([]string, len(p.identities))
+			for i, id := range p.identities {
+				names[i] = id.Name
 			}
-			m.patterns = append(m.patterns, pattern)
+			d.at(at, "unknown identity %q, the policy has %q", name, names)
 		}
-		r.matchers = append(r.matchers, m)
+		r.identity = &Identity{} // so that its matchers are read: all faults at once
 	}
-	if len(d.faults) > before {
+	r.index, r.line = index, n.Line
+	r.matchers = make([]matcher, 0, len(n.Content)/2)
+	for key, value := range m.pairs {
+		if key.Value != "identity" {
+			r.matchers = append(r.matchers, d.matcher(r.identity.Kind, key, value))
+		}
+	}
+	if len(d.list) > before || d.merged[n] {
 		return r, false
 	}
-	if problem := unbound(&r); problem != "" {
+	if problem := r.unbound(); problem != "" {
 		d.at(n, "%s", problem)
 		return r, false
 	}
 	return r, true
 }
 
-// unbound says why a rule binds nobody in particular, "" where it does.
-func unbound(r *rule) string {
-	k := kinds[r.identity.Kind]
-	bound, whole, id := false, false, false
-	for _, m := range r.matchers {
-		if !slices.Contains(k.bind, m.claim) {
+func (d *document) matcher(kind string, key, value *yaml.Node) matcher {
+	m := matcher{claim: key.Value}
+	switch {
+	case !claimText.MatchString(m.claim):
+		d.at(key, "claim name %q is malformed", m.claim)
+	case slices.Contains(timeClaims, m.claim):
+		d.at(key, "%s is a time, which is always checked: leave it out", m.claim)
+	}
+	nodes := d.texts(value, m.claim)
+	m.patterns = make([]pattern, 0, len(nodes))
+	for _, e := range nodes {
+		pattern, err := compilePattern(kind, m.claim, e.Value)
+		if err != nil {
+			d.at(e, "%s %q %v", m.claim, e.Value, err)
 			continue
 		}
-		binds, wholly := true, true
-		for _, p := range m.patterns {
-			b, w := p.binds(r.identity.Kind, m.claim)
-			binds, wholly = binds && b, wholly && w
-		}
-		bound = bound || binds
-		whole = whole || binds && wholly && !slices.Contains(k.owner, m.claim)
-		id = id || binds && !slices.Contains(k.names, m.claim)
+		m.patterns = append(m.patterns, pattern)
 	}
-	if !bound {
-		return fmt.Sprintf("the rule binds nobody in particular: want a literal %s", strings.Join(k.bind, ", "))
-	}
-	if !whole && len(k.workflow) > 0 && !slices.ContainsFunc(r.matchers, func(m matcher) bool { return slices.Contains(k.workflow, m.claim) }) {
-		return fmt.Sprintf("the rule binds an owner alone, and any member can create a repository with an environment in it: add %s, or a literal %s",
-			strings.Join(k.workflow, " or "), strings.Join(slices.DeleteFunc(slices.Clone(k.bind), func(c string) bool { return slices.Contains(k.owner, c) }), " or "))
-	}
-	r.byName = !id
-	return ""
+	return m
 }
 
-// binds reports whether a pattern of a binding claim holds the rule to one
-// owner at least, and whether to one repository.
-func (p pattern) binds(kind, claim string) (binds, whole bool) {
-	if p.literal {
-		return true, true
+// unbound says why a rule binds nobody in particular, "" where it does bind.
+func (r rule) unbound() string {
+	k, ok := kinds[r.identity.Kind]
+	if !ok {
+		return "" // the identity has the fault
 	}
-	if kind == "github" && claim == "repository" {
-		owner, _, ok := strings.Cut(p.text, "/")
-		return ok && owner != "" && !strings.Contains(owner, "*"), false
+	bound := false
+	for _, b := range k.bind {
+		extent := wholly
+		for _, claim := range b.claims {
+			extent = min(extent, r.binds(claim))
+		}
+		if extent == wholly && !b.owner {
+			return ""
+		}
+		bound = bound || extent > not
 	}
-	return false, false
+	if !bound {
+		return "the rule binds nobody in particular: want a literal " + k.wanted(true)
+	}
+	if len(k.workflow) == 0 || slices.ContainsFunc(r.matchers, func(m matcher) bool { return slices.Contains(k.workflow, m.claim) && m.pinsWorkflow() }) {
+		return ""
+	}
+	return fmt.Sprintf("the rule binds an owner alone, and any member can create a repository and an environment in it: add %s of a literal repository, or a literal %s",
+		strings.Join(k.workflow, " or "), k.wanted(false))
+}
+
+// wanted lists what a rule may bind, with what names an owner alone or without.
+func (k kind) wanted(owners bool) string {
+	var list []string
+	for _, b := range k.bind {
+		if owners || !b.owner {
+			list = append(list, strings.Join(b.claims, " with "))
+		}
+	}
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
+}
+
+// extent is how far a rule's matchers hold a claim.
+type extent int
+
+const (
+	not    extent = iota
+	ofOne         // to one owner
+	wholly        // to literals
+)
+
+// binds returns how far the rule holds a claim, in every alternative.
+func (r rule) binds(claim string) extent {
+	held := not
+	for _, m := range r.matchers {
+		if m.claim == claim && len(m.patterns) > 0 {
+			held = wholly
+			for _, p := range m.patterns {
+				held = min(held, p.binds(r.identity.Kind, claim))
+			}
+		}
+	}
+	return held
+}
+
+// binds returns how far a pattern holds a claim.
+func (p pattern) binds(kind, claim string) extent {
+	isPath := kind == "github" && claim == "repository" || kind == "gitlab" && (claim == "project_path" || claim == "namespace_path")
+	owner, repository, hasRepository := strings.Cut(p.text, "/")
+	switch {
+	case isPath && claim != "namespace_path" && (!hasRepository || owner == "" || repository == ""):
+		return not // analytics, acme/: no repository is called so
+	case p.literal:
+		return wholly
+	case isPath && hasRepository && owner != "" && !strings.Contains(owner, "*"):
+		return ofOne
+	}
+	return not
+}
+
+// pinsWorkflow reports whether the workflow's repository is literal in every
+// alternative: a wildcard there would let a new repository bring the workflow.
+func (m matcher) pinsWorkflow() bool {
+	for _, p := range m.patterns {
+		path, _, _ := strings.Cut(p.text, "@")
+		parts := strings.SplitN(path, "/", 3) // OWNER/REPO/PATH
+		if project, _, ok := strings.Cut(path, "//"); ok {
+			parts = []string{project, "", ""} // GitLab's HOST/GROUP/PROJECT//PATH
+		}
+		if len(parts) < 3 || strings.Contains(parts[0]+parts[1], "*") {
+			return false
+		}
+	}
+	return true
+}
+
+// bindsNameOnly reports whether the rule binds names alone where it could bind an id.
+func (r rule) bindsNameOnly() bool {
+	ids := kinds[r.identity.Kind].ids
+	for _, id := range ids {
+		if r.binds(id) == wholly {
+			return false
+		}
+	}
+	for _, m := range r.matchers {
+		if m.claim == "sub" && !slices.ContainsFunc(m.patterns, func(p pattern) bool { return p.subject == nil || !p.subject.pinsIDs() }) {
+			return false
+		}
+	}
+	return len(ids) > 0
 }
 
 // A fill is a value with ${claim} in it.
 type fill struct {
-	node   *yaml.Node
-	where  string
-	claims []string
-	check  func(string) error
+	node  *yaml.Node
+	where string
+	check func(string) error
 }
 
-var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
+// placeholder matches ${claim}, and what was meant as one.
+var placeholder = regexp.MustCompile(`\$\{([^}]*)\}?`)
 
-// placeholders returns the names in a value's ${…}.
-func placeholders(value string) (names []string) {
-	for _, m := range placeholder.FindAllStringSubmatch(value, -1) {
-		names = append(names, m[1])
-	}
-	return names
-}
+// maxFill bounds what a claim brings into a value: names of roles, schemas
+// and users are shorter everywhere.
+const maxFill = 128
 
 // fillText is what a claim may bring into a value. No slash, no quote, no
 // space: it lands in names of roles, schemas and accounts.
@@ -169,44 +269,71 @@ func fillable(kind, value string) bool {
 	if kind == "people" {
 		text = peopleText
 	}
-	return text.MatchString(value) && !strings.Contains(value, "..") && len(value) <= 128
+	return len(value) <= maxFill && text.MatchString(value) && !strings.Contains(value, "..")
 }
 
 // checkFills checks that each ${claim} stands for a claim that every rule of
 // the target matches by literals: only so was it checked.
 func (d *document) checkFills(t *Target, fills []fill) {
 	for _, f := range fills {
-		for _, claim := range f.claims {
-			for _, r := range t.rules {
-				values, ok := r.names(claim)
-				if !ok {
-					d.at(f.node, "%s: ${%s} stands for a claim that not every rule matches by literals (rule %d, line %d)", f.where, claim, r.index+1, r.line)
-					break
-				}
-				if bad := slices.IndexFunc(values, func(v string) bool { return !fillable(r.identity.Kind, v) }); bad >= 0 {
-					d.at(f.node, "%s: ${%s} may be %q (rule %d, line %d), want letters, digits, `.`, `_` and `-`", f.where, claim, values[bad], r.index+1, r.line)
-					break
-				}
+		d.checkFill(t, f)
+	}
+}
+
+func (d *document) checkFill(t *Target, f fill) {
+	claims := placeholder.FindAllStringSubmatch(f.node.Value, -1)
+	for _, c := range claims {
+		if !strings.HasSuffix(c[0], "}") || !claimText.MatchString(c[1]) {
+			d.at(f.node, "%s: %s is malformed, want ${claim}", f.where, strconv.Quote(cut(c[0])))
+			return
+		}
+	}
+	for _, r := range t.rules {
+		example := map[string]string{}
+		for _, c := range claims {
+			claim := c[1]
+			values, ok := r.literals(claim)
+			if !ok {
+				d.at(f.node, "%s: ${%s} stands for a claim that not every rule matches by literals: rule %d (line %d) does not", f.where, claim, r.index+1, r.line)
+				return
 			}
+			for _, value := range values {
+				if !fillable(r.identity.Kind, value) {
+					d.at(f.node, "%s: ${%s} may be %q by rule %d (line %d), want letters, digits, `.`, `_` and `-`, without `..`", f.where, claim, value, r.index+1, r.line)
+					return
+				}
+				example[claim] = value
+			}
+		}
+		if f.check == nil || len(example) < len(claims) {
+			continue
+		}
+		filled := placeholder.ReplaceAllStringFunc(f.node.Value, func(s string) string { return example[s[2:len(s)-1]] })
+		if err := f.check(filled); err != nil {
+			d.at(f.node, "%s %q, as rule %d (line %d) fills it in: %v", f.where, filled, r.index+1, r.line, err)
+			return
 		}
 	}
 }
 
-// names returns the literals that a rule allows for a claim. A rule that
-// matches only refs of pull requests names pull_number.
-func (r rule) names(claim string) (values []string, ok bool) {
+// literals returns what a rule allows a claim to be, when that is literal. A
+// rule that matches only refs of pull requests names pull_number.
+func (r rule) literals(claim string) (values []string, ok bool) {
 	for _, m := range r.matchers {
 		if m.claim == claim {
 			return m.literals()
 		}
-		if claim == "pull_number" && m.claim == "ref" {
-			for _, p := range m.patterns {
-				if !strings.HasPrefix(p.text, "refs/pull/") || !strings.HasSuffix(p.text, "/merge") || strings.Contains(p.text, "**") || strings.Count(p.text, "/") != 3 {
-					return nil, false
-				}
-			}
-			return nil, true
+	}
+	if claim != "pull_number" || r.identity.Kind != "github" {
+		return nil, false
+	}
+	for _, m := range r.matchers {
+		if m.claim == "ref" && !slices.ContainsFunc(m.patterns, func(p pattern) bool { return !pullText.MatchString(p.text) }) {
+			return []string{"1"}, true
 		}
 	}
 	return nil, false
 }
+
+// pullText matches patterns that match nothing but refs of pull requests.
+var pullText = regexp.MustCompile(`^refs/pull/(?:\*|[0-9]+)/merge$`)

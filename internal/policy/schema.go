@@ -21,17 +21,28 @@ func Schema(cat Catalog) []byte {
 	}
 
 	providers := object{}
-	for name, p := range cat.Providers {
+	var needDBT []any
+	for _, name := range slices.Sorted(maps.Keys(cat.Providers)) {
+		p := cat.Providers[name]
 		providers[name] = keysSchema(p.Keys, text, list)
+		if p.NeedsDBT {
+			needDBT = append(needDBT, object{
+				"if":   object{"properties": object{"exchange": object{"required": []string{name}}}},
+				"then": object{"required": []string{"dbt"}},
+			})
+		}
 	}
 	var outputs []any
 	for _, name := range slices.Sorted(maps.Keys(cat.Adapters)) {
 		a := cat.Adapters[name]
 		properties := object{"type": object{"const": name}, "output": text("The output's name in profiles.yml (default: the target's name).")}
-		for _, key := range slices.Concat(a.Written, a.Secret, secretKeys) {
+		for _, key := range slices.Concat(a.Written, a.Secret) {
 			properties[key] = false // written by the product, or a secret
 		}
-		outputs = append(outputs, object{"type": "object", "properties": properties, "required": append([]string{"type"}, a.Required...)})
+		outputs = append(outputs, object{
+			"type": "object", "properties": properties, "required": append([]string{"type"}, a.Required...),
+			"patternProperties": object{secretKey: object{"type": []string{"boolean", "null"}}},
+		})
 	}
 	outputs = append(outputs, object{
 		"type": "object", "additionalProperties": false, "required": []string{"from"},
@@ -66,6 +77,9 @@ func Schema(cat Catalog) []byte {
 			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed."},
 			"trust_max_age":  duration("A review that is older denies every request."),
 		},
+	}
+	if needDBT != nil {
+		target["allOf"] = needDBT
 	}
 	schema := object{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "oidc-dbt policy",

@@ -1,6 +1,9 @@
 package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Catalog is what a policy may name: the providers and the adapters that
 // this build has. Parse checks a policy against it, so the action and every
@@ -19,6 +22,9 @@ type Provider struct {
 	// audience with a foreign endpoint, say), each error at one of its keys.
 	// lifetime is the target's `lifetime`, 0 where it is left out.
 	Check func(v Values, lifetime time.Duration) []KeyError
+	// NeedsDBT is set where the credential is of no use without a warehouse:
+	// a target of this provider has a `dbt:` block.
+	NeedsDBT bool
 	// Lifetimes is the range that may be asked for; nil for a provider that cannot be asked.
 	Lifetimes *Lifetimes
 }
@@ -69,4 +75,4 @@ func (v Values) Get(key string) string {
 }
 
 // List returns the values of a list key, nil where it was left out.
-func (v Values) List(key string) []string { return v.m[key] }
+func (v Values) List(key string) []string { return slices.Clone(v.m[key]) }

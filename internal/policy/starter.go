@@ -20,7 +20,7 @@ func Starter(getenv func(string) string) string {
 		ref = "refs/heads/main" // a pull request's ref is not what a first policy should admit
 	}
 	return fmt.Sprintf(`version: 1
-targets:
+%stargets:
   prod:
     dbt:
       type: snowflake
@@ -36,5 +36,19 @@ targets:
         repository_id: %q
         environment: production
         ref: %q
-`, repository, value("GITHUB_REPOSITORY_ID", "REPOSITORY-ID"), ref)
+`, starterIdentities(getenv("GITHUB_SERVER_URL")), repository, value("GITHUB_REPOSITORY_ID", "REPOSITORY-ID"), ref)
+}
+
+// starterIdentities returns the identities of a policy for another GitHub than
+// the public one: of data residency, or an Enterprise Server.
+func starterIdentities(server string) string {
+	host, ok := strings.CutPrefix(strings.TrimSuffix(server, "/"), "https://")
+	if !ok || host == "github.com" || strings.ContainsAny(host, "/?#@") {
+		return ""
+	}
+	issuer := "https://" + host + "/_services/token"
+	if strings.HasSuffix(host, ".ghe.com") {
+		issuer = "https://token.actions." + host
+	}
+	return fmt.Sprintf("identities:\n  github: {issuer: %q}\n", issuer)
 }

@@ -18,6 +18,7 @@ var oidcProvider = provider{
 			{Name: "audience", Required: true, Doc: "The audience that the warehouse expects in the ID token, such as snowflakecomputing.com."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
+		NeedsDBT: true, // a login at a warehouse is nothing without one
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
 			if err := policy.CheckLogin(v.Get("audience")); err != nil {
 				return []policy.KeyError{{Key: "audience", Err: err}}

@@ -1,0 +1,172 @@
+package policy
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// secretKeys are the keys of profiles.yml, of whatever adapter and at
+// whatever depth, that hold a secret.
+var secretKeys = []string{
+	"password", "pass", "passwd", "token", "access_token", "refresh_token", "jwt_token", "oauth_token", "session_token", "bearer_token",
+	"private_key", "private_key_passphrase", "keyfile_json", "secret", "client_secret", "oauth_client_secret", "azure_client_secret",
+	"secret_access_key", "aws_secret_access_key", "aws_session_token", "motherduck_token", "sslpassword",
+}
+
+// SecretKeys returns the keys of profiles.yml that hold a secret, whatever the adapter.
+func SecretKeys() []string { return slices.Clone(secretKeys) }
+
+// secretKey matches secretKeys and what is named like them, for adapters and
+// settings that come later.
+const secretKey = `^(?:[A-Za-z0-9_]*_)?(?:pass|passwd|passphrase|pwd|token|secret|secret_key|secret_access_key|access_key|private_key|api_key|apikey|keyfile_json)$|[Pp]assword$`
+
+var secretKeyText = regexp.MustCompile(`(?i)` + secretKey)
+
+func secretName(name string) bool { return secretKeyText.MatchString(name) }
+
+// secretValue matches what is a secret whatever its key is called: a key in
+// PEM, a password in a URL, one in the parameters of a connection string
+// (MotherDuck's token, libpq's password).
+var secretValue = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|(?i)(?:^|[?&;\s_])(?:password|pwd|token|secret)=[^&;\s{]`)
+
+func isSecret(spec Adapter, key string) bool {
+	return secretName(key) || slices.Contains(spec.Secret, key)
+}
+
+// literalKey matches keys that choose server or identity, in any adapter:
+// what Jinja renders there is known to dbt alone, after the decision.
+var literalKey = regexp.MustCompile(`^(?:account|host|server|port|proxy_.*|http_path|project|user|role)$`)
+
+// hostKey matches keys of host, URL, account, authority or audience, in any adapter.
+var hostKey = regexp.MustCompile(`^(?:type|account|authority|audience|(?:.*_)?(?:host|hostname|server|port|url|uri|endpoint)|proxy_.*)$`)
+
+// hostClaim matches ${…} in the host of a URL. Buckets are names, not hosts.
+var hostClaim = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*)://[^/]*\$\{`)
+
+var bucketSchemes = []string{"s3", "s3a", "s3n", "gs", "gcs", "r2"}
+
+// dbt reads the dbt block.
+func (d *document) dbt(t *Target, n *yaml.Node) (fills []fill) {
+	m, ok := d.mapping(n, n, "dbt", nil)
+	if !ok {
+		return nil
+	}
+	t.dbt.Output = t.name
+	if v := m.get("output"); v != nil {
+		t.dbt.Output = d.text(v, "output")
+		if t.dbt.Output != "" && !nameText.MatchString(t.dbt.Output) {
+			d.at(v, "output %q: %s", t.dbt.Output, wantName)
+		}
+	}
+	if v := m.get("from"); v != nil {
+		d.mapping(n, n, "dbt with from", []string{"from", "output"})
+		t.dbt.From = d.text(v, "from")
+		switch {
+		case strings.Contains(t.dbt.From, "${"):
+			d.at(v, "from: ${…} is not allowed here: a claim must not choose a file")
+		case strings.Contains(t.dbt.From, "\\") || strings.HasPrefix(t.dbt.From, "/"):
+			d.at(v, "from %q: want a path relative to project-dir, with /", t.dbt.From)
+		}
+		return nil
+	}
+	spec, known := d.dbtType(t, m)
+	t.dbt.Block = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}
+	for key, value := range m.pairs {
+		if key.Value == "output" {
+			continue
+		}
+		t.dbt.Block.Content = append(t.dbt.Block.Content, key, value)
+		if slices.Contains(spec.Written, key.Value) && !isSecret(spec, key.Value) {
+			d.at(key, "%s is written by oidc-dbt, from the exchange: leave it out", key.Value)
+			continue
+		}
+		fills = append(fills, d.dbtValue(spec, key, key.Value, value)...)
+	}
+	if !known {
+		return nil // which claims its keys may hold is not known
+	}
+	return fills
+}
+
+// dbtType reads the type and checks what it asks for.
+func (d *document) dbtType(t *Target, m mapping) (spec Adapter, known bool) {
+	v := m.get("type")
+	if v == nil {
+		m.missing("type: want one of %q", d.adapterNames())
+		return spec, false
+	}
+	t.dbt.Type = d.text(v, "type")
+	if spec, known = d.catalog.Adapters[t.dbt.Type]; !known {
+		if t.dbt.Type != "" {
+			d.at(v, "unknown type %q, valid types are %q", t.dbt.Type, d.adapterNames())
+		}
+		return spec, false
+	}
+	if t.provider != "" && !slices.Contains(spec.Providers, t.provider) {
+		d.at(v, "type %q does not go with provider %q, valid providers are %q", t.dbt.Type, t.provider, spec.Providers)
+	}
+	for _, name := range spec.Required {
+		if v := m.get(name); v == nil {
+			m.missing("%s, which type %q needs", name, t.dbt.Type)
+		} else if isNull(v) || v.Kind == yaml.ScalarNode && v.Value == "" {
+			d.at(v, "%s is empty", name)
+		}
+	}
+	return spec, true
+}
+
+func (d *document) adapterNames() []string { return slices.Sorted(maps.Keys(d.catalog.Adapters)) }
+
+const holdsSecret = "%s holds a secret (…), and a policy holds none: leave it out, the credential comes from the exchange"
+
+// dbtValue checks one value of a dbt block; top is the block's key that it is under.
+func (d *document) dbtValue(spec Adapter, key *yaml.Node, top string, n *yaml.Node) (fills []fill) {
+	// A switch such as client_request_mfa_token is none.
+	if isSecret(spec, key.Value) && !isNull(n) && n.Tag != "!!bool" {
+		d.at(key, holdsSecret, key.Value)
+		return nil
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		for k, v := range (mapping{document: d, node: n}).pairs {
+			fills = append(fills, d.dbtValue(spec, k, top, v)...)
+		}
+	case yaml.SequenceNode:
+		for _, e := range n.Content {
+			fills = append(fills, d.dbtValue(spec, key, top, e)...)
+		}
+	case yaml.ScalarNode:
+		if secretValue.MatchString(n.Value) {
+			d.hideFrom(n.Line, n.Column)
+			d.at(n, holdsSecret, key.Value)
+			return nil
+		}
+		for _, name := range []string{top, key.Value} {
+			if strings.ContainsAny(n.Value, "{") && jinja.MatchString(n.Value) && (literalKey.MatchString(name) || slices.Contains(spec.Literal, name)) {
+				d.at(n, "%s chooses server or identity: want a literal, not Jinja", name)
+				break
+			}
+		}
+		if !strings.Contains(n.Value, "${") {
+			break
+		}
+		for _, name := range []string{top, key.Value} {
+			if hostKey.MatchString(name) || slices.Contains(spec.NoClaims, name) {
+				d.at(n, "%s: %s", name, noClaim)
+				return nil
+			}
+		}
+		if m := hostClaim.FindStringSubmatch(n.Value); m != nil && !slices.Contains(bucketSchemes, strings.ToLower(m[1])) {
+			d.at(n, "%s: %s", key.Value, noClaim)
+			return nil
+		}
+		fills = append(fills, fill{node: n, where: key.Value})
+	}
+	return fills
+}
+
+var jinja = regexp.MustCompile(`\{[{%#]`)

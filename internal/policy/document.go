@@ -1,0 +1,387 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// A document is a policy on its way from YAML, with what is wrong with it so far.
+type document struct {
+	faults
+	catalog Catalog
+	// reported are nodes whose YAML is a fault already: what they hold is not
+	// judged a second time.
+	reported map[*yaml.Node]bool
+	// merged are mappings with a merge key: nothing is missing in them.
+	merged map[*yaml.Node]bool
+}
+
+// lineBreak is what ends a line in YAML 1.1, whose scanner the library has.
+var lineBreak = regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]")
+
+func newDocument(name string, src []byte, cat Catalog) *document {
+	d := &document{catalog: cat, reported: map[*yaml.Node]bool{}, merged: map[*yaml.Node]bool{}}
+	d.name, d.src, d.hidden = name, src, map[int]int{}
+	return d
+}
+
+// load returns the root of the one YAML document, nil where there is none.
+func (d *document) load(src []byte) *yaml.Node {
+	switch {
+	case len(src) > maxSize:
+		d.add(0, 0, "is %d bytes long, want at most %d MiB", len(src), maxSize>>20)
+		return nil
+	case len(bytes.TrimSpace(src)) == 0:
+		d.empty()
+		return nil
+	case !utf8.Valid(src) || bytes.ContainsFunc(src, isBinary):
+		d.add(0, 0, "is not text in UTF-8: it has bytes that no text has")
+		return nil
+	}
+	var documents []*yaml.Node
+	loader, err := yaml.NewLoader(bytes.NewReader(src))
+	for err == nil && len(documents) < 2 {
+		var n yaml.Node
+		if err = loader.Load(&n); err == nil {
+			documents = append(documents, &n)
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		d.malformed(err)
+		return nil
+	}
+	if len(documents) == 0 {
+		d.empty() // comments alone
+		return nil
+	}
+	root := documents[0]
+	if root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
+		root = root.Content[0]
+	}
+	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" && len(documents) == 1 {
+		d.empty()
+		return nil
+	}
+	d.hide(root)
+	d.plain(root, 0)
+	if len(documents) > 1 {
+		second := documents[1]
+		if len(second.Content) == 1 {
+			second = second.Content[0]
+		}
+		d.hide(second)
+		d.add(second.Line, second.Column, "a second document: a policy is one")
+	}
+	return root
+}
+
+func (d *document) empty() { d.add(0, 0, "is empty: a policy has `version` and `targets`") }
+
+// isBinary reports characters that no text file has; YAML allows none of them.
+func isBinary(r rune) bool {
+	return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f || r >= 0x80 && r < 0xa0 && r != 0x85
+}
+
+// malformed reports a syntax error. There are no keys yet, so what looks like
+// a secret hides everything after it.
+func (d *document) malformed(err error) {
+	lines := lineBreak.Split(string(d.src), -1)
+	for i, line := range lines {
+		if m := secretText.FindStringIndex(line); m != nil {
+			d.hideFrom(i+1, utf8.RuneCountInString(line[:m[1]])+1)
+			for later := i + 2; later <= len(lines); later++ {
+				d.hideFrom(later, 1)
+			}
+			break
+		}
+	}
+	var le *yaml.LoadError
+	if !errors.As(err, &le) {
+		d.add(0, 0, "is not YAML")
+		return
+	}
+	tabs := 0
+	for i, line := range lines {
+		indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+		if tab := strings.Index(indent, "\t"); tab >= 0 && len(indent) < len(line) {
+			d.add(i+1, tab+1, "is indented with a tab: YAML wants spaces")
+			tabs++
+		}
+	}
+	switch {
+	case tabs > 0: // the library's words for the first of them say less
+	case strings.HasPrefix(le.Message, "unknown anchor"): // its name may be a secret that starts with *
+		d.add(le.Mark.Line, le.Mark.Column, "%s", noAlias)
+	case strings.Contains(le.Message, "depth"):
+		d.add(le.Mark.Line, le.Mark.Column, "is nested more than %d levels deep", maxDepth)
+	default:
+		d.add(le.Mark.Line, max(le.Mark.Column, 1), "is not YAML: %s", le.Message)
+	}
+}
+
+const (
+	noAlias  = "an alias: a policy says everything where it stands"
+	noMerge  = "a merge key: a policy says everything where it stands"
+	noAnchor = "an anchor: a policy says everything where it stands"
+	noTag    = "a tag: write the value as what it is"
+)
+
+// maxDepth bounds nesting; a policy needs seven levels.
+const maxDepth = 32
+
+// plain refuses what makes a policy mean something else than it shows:
+// aliases, anchors, merge keys, tags, keys that stand twice. The names of
+// anchors and tags are not printed: a secret may start with & or !.
+func (d *document) plain(n *yaml.Node, depth int) {
+	if n.Kind == yaml.AliasNode {
+		d.report(n, noAlias)
+		return
+	}
+	if depth > maxDepth {
+		d.report(n, "is nested more than %d levels deep", maxDepth)
+		n.Content = nil
+		return
+	}
+	if n.Anchor != "" {
+		d.add(n.Line, n.Column, noAnchor) // what it marks is judged all the same
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		d.report(n, noTag)
+	}
+	if n.Kind != yaml.MappingNode {
+		for _, c := range n.Content {
+			d.plain(c, depth+1)
+		}
+		return
+	}
+	first := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		switch {
+		case key.Kind == yaml.AliasNode:
+			d.report(key, noAlias)
+		case key.Tag == "!!merge":
+			d.report(key, noMerge)
+			d.merged[n] = true
+			continue
+		case key.Kind != yaml.ScalarNode || key.Tag != "!!str":
+			d.report(key, "a key is %s, want a string", nodeKind(key))
+		case key.Style&yaml.TaggedStyle != 0:
+			d.report(key, noTag)
+		case first[key.Value] > 0:
+			d.report(key, "key %q stands twice, first on line %d", key.Value, first[key.Value])
+		default:
+			first[key.Value] = key.Line
+			if key.Anchor != "" {
+				d.add(key.Line, key.Column, noAnchor)
+			}
+		}
+		d.plain(value, depth+1)
+	}
+}
+
+// report adds a fault at n, and keeps others away from it.
+func (d *document) report(n *yaml.Node, format string, args ...any) {
+	d.at(n, format, args...)
+	d.reported[n] = true
+}
+
+func (d *document) at(n *yaml.Node, format string, args ...any) {
+	if !d.reported[n] {
+		d.add(n.Line, n.Column, format, args...)
+	}
+}
+
+// hide keeps the values of keys that are named like secrets out of shown
+// lines: from where such a value starts to the line of the next node.
+func (d *document) hide(root *yaml.Node) {
+	from := 0 // the line of the hidden value that is open
+	var walk func(n *yaml.Node, secret bool)
+	walk = func(n *yaml.Node, secret bool) {
+		if from > 0 {
+			for line := from + 1; line < n.Line; line++ {
+				d.hideFrom(line, 1)
+			}
+			from = 0
+		}
+		if secret {
+			d.hideFrom(n.Line, n.Column)
+			from = n.Line
+		}
+		for i, c := range n.Content {
+			inside := secret || n.Kind == yaml.MappingNode && i%2 == 1 && secretName(n.Content[i-1].Value)
+			walk(c, inside || secretValue.MatchString(c.Value))
+		}
+	}
+	walk(root, false)
+	if from > 0 {
+		for line := from + 1; line <= len(d.lines()); line++ {
+			d.hideFrom(line, 1)
+		}
+	}
+}
+
+func nodeKind(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.AliasNode:
+		return "an alias"
+	}
+	switch n.Tag {
+	case "!!str":
+		return "a string"
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "a boolean"
+	case "!!null":
+		return "nothing"
+	case "!!timestamp":
+		return "a date"
+	}
+	return "a value with a tag"
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// A mapping is one of the policy's, its keys known.
+type mapping struct {
+	*document
+	at   *yaml.Node // where what is missing is reported
+	node *yaml.Node
+	what string
+}
+
+// mapping returns n as a mapping whose keys are all among known; any key goes
+// where known is nil. ok is false when it is none.
+func (d *document) mapping(at, n *yaml.Node, what string, known []string) (m mapping, ok bool) {
+	if n.Kind != yaml.MappingNode {
+		d.at(n, "%s is %s, want a mapping", what, nodeKind(n))
+		return m, false
+	}
+	m = mapping{document: d, at: at, node: n, what: what}
+	if known != nil {
+		for key := range m.pairs {
+			if !slices.Contains(known, key.Value) {
+				d.at(key, "unknown key %q in %s, valid keys are %q", key.Value, what, known)
+			}
+		}
+	}
+	return m, true
+}
+
+// pairs yields the keys and values whose keys are sound, in the order of the file.
+func (m mapping) pairs(yield func(key, value *yaml.Node) bool) {
+	for i := 0; i+1 < len(m.node.Content); i += 2 {
+		if key := m.node.Content[i]; !m.reported[key] && !yield(key, m.node.Content[i+1]) {
+			return
+		}
+	}
+}
+
+// get returns the value of a key, nil where it was left out.
+func (m mapping) get(name string) *yaml.Node {
+	for key, value := range m.pairs {
+		if key.Value == name {
+			return value
+		}
+	}
+	return nil
+}
+
+// missing reports a key that was left out.
+func (m mapping) missing(format string, args ...any) {
+	if !m.merged[m.node] {
+		m.document.at(m.at, m.what+" has no "+format, args...)
+	}
+}
+
+// text returns a string; "" after a fault.
+func (d *document) text(n *yaml.Node, what string) string {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!str" && n.Value == "":
+		d.at(n, "%s is empty", what)
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!str":
+		return n.Value
+	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":
+		d.at(n, "%s is %s, want a string: put it in quotes", what, nodeKind(n))
+	default:
+		d.at(n, "%s is %s, want a string", what, nodeKind(n))
+	}
+	return ""
+}
+
+// texts returns a list of strings; a lone string is a list of one. Elements
+// keep their nodes, for faults of their own.
+func (d *document) texts(n *yaml.Node, what string) (nodes []*yaml.Node) {
+	if n.Kind != yaml.SequenceNode {
+		if d.text(n, what) == "" {
+			return nil
+		}
+		return []*yaml.Node{n}
+	}
+	if len(n.Content) == 0 {
+		d.at(n, "%s is an empty list", what)
+	}
+	for _, e := range n.Content {
+		if d.text(e, what) != "" {
+			nodes = append(nodes, e)
+		}
+	}
+	return nodes
+}
+
+func (d *document) strings(n *yaml.Node, what string) (list []string) {
+	for _, e := range d.texts(n, what) {
+		list = append(list, e.Value)
+	}
+	return list
+}
+
+var durationText = regexp.MustCompile(`^[1-9][0-9]{0,4}[smhd]$`)
+
+// duration reads 90s, 30m, 1h or 90d; 0 after a fault.
+func (d *document) duration(n *yaml.Node, what string) time.Duration {
+	if n.Kind != yaml.ScalarNode || !durationText.MatchString(n.Value) {
+		d.at(n, "%s is %s, want a duration such as 30m, 1h or 90d", what, shown(n))
+		return 0
+	}
+	last := len(n.Value) - 1
+	count, err := strconv.Atoi(n.Value[:last])
+	if err != nil {
+		panic(err) // durationText matched: up to five digits
+	}
+	return time.Duration(count) * map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': day}[n.Value[last]]
+}
+
+const day = 24 * time.Hour
+
+// date reads 2026-10-01; the zero time after a fault.
+func (d *document) date(n *yaml.Node, what string) time.Time {
+	t, err := time.Parse(time.DateOnly, n.Value)
+	if n.Kind != yaml.ScalarNode || err != nil {
+		d.at(n, "%s is %s, want a date such as 2026-10-01", what, shown(n))
+		return time.Time{}
+	}
+	return t
+}
+
+// shown is a value of the wrong kind as a fault prints it.
+func shown(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode && !isNull(n) {
+		return strconv.Quote(cut(n.Value))
+	}
+	return nodeKind(n)
+}

@@ -1,0 +1,128 @@
+// Package policy decides who may have a credential: it parses a policy strictly, and only its Authorize gives a Grant.
+//
+// The action and every command use the same Parse, so they cannot disagree.
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+)
+
+// maxSize bounds a policy: 10,000 rules in block style are 1.2 MiB.
+const maxSize = 4 << 20
+
+// A Policy is parsed once and never changes.
+type Policy struct {
+	name       string
+	sha256     string
+	identities []*Identity
+	targets    []*Target
+	agents     []string
+	warnings   []string
+}
+
+// An Identity says who may ask: an issuer, and the kind of its tokens.
+type Identity struct {
+	Name     string
+	Issuer   string
+	Kind     string // one of kinds
+	JWKS     string // the address of the issuer's keys, "" where it is known or found by discovery
+	ClientID string // for people: the ID token's audience
+	Flow     string // for people: "device" or "browser"
+	Scopes   []string
+}
+
+// A Target is one credential that the policy gives.
+type Target struct {
+	name          string
+	provider      string
+	exchange      Values
+	audience      string
+	dbt           DBT
+	lifetime      time.Duration
+	maxLifetime   time.Duration
+	trustReviewed time.Time
+	trustMaxAge   time.Duration
+	rules         []rule
+	identities    []Identity
+	spec          Provider
+}
+
+// Name returns the target's name.
+func (t *Target) Name() string { return t.name }
+
+// Provider returns the name of the provider under `exchange`.
+func (t *Target) Provider() string { return t.provider }
+
+// Audience returns the audience that the ID token must have.
+func (t *Target) Audience() string { return t.audience }
+
+// Exchange returns the provider's block, claims not filled in.
+func (t *Target) Exchange() Values { return t.exchange }
+
+// DBT returns the dbt block, claims not filled in.
+func (t *Target) DBT() DBT {
+	d := t.dbt
+	if d.Block != nil {
+		d.Block = fillNode(d.Block, func(text string) string { return text })
+	}
+	return d
+}
+
+// Identities returns the identities that the target's rules name, each once.
+func (t *Target) Identities() []Identity { return slices.Clone(t.identities) }
+
+// SHA256 returns the hex SHA-256 of the policy's text.
+func (p *Policy) SHA256() string { return p.sha256 }
+
+// Warnings returns what is allowed but unwise, whatever the run.
+func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
+
+// Targets returns the targets' names in the order of the file.
+func (p *Policy) Targets() []string {
+	names := make([]string, len(p.targets))
+	for i, t := range p.targets {
+		names[i] = t.name
+	}
+	return names
+}
+
+// Target returns a target by its name. The error lists the targets; it is of class Usage.
+func (p *Policy) Target(name string) (*Target, error) {
+	for _, t := range p.targets {
+		if t.name == name {
+			return t, nil
+		}
+	}
+	return nil, fault.New(fault.Usage, fmt.Errorf("unknown target %q, %s has %q", name, p.name, p.Targets()), "")
+}
+
+// Identity returns an identity by its name.
+func (p *Policy) Identity(name string) (id Identity, ok bool) {
+	for _, id := range p.identities {
+		if id.Name == name {
+			return *id, true
+		}
+	}
+	return Identity{}, false
+}
+
+// Parse parses and checks a policy; name is how errors call it. An error is
+// of class Usage and holds every fault with its place.
+func Parse(name string, src []byte, cat Catalog) (*Policy, error) {
+	d := newDocument(name, src, cat)
+	sum := sha256.Sum256(src)
+	p := &Policy{name: name, sha256: hex.EncodeToString(sum[:])}
+	if root := d.load(src); root != nil {
+		d.policy(p, root)
+	}
+	if err := d.result(); err != nil {
+		return nil, fault.New(fault.Usage, err, "")
+	}
+	return p, nil
+}

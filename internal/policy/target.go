@@ -1,0 +1,353 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+var (
+	policyKeys   = []string{"version", "identities", "agents", "targets"}
+	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
+	targetKeys   = []string{"dbt", "exchange", "allow", "lifetime", "max_lifetime", "trust_reviewed", "trust_max_age"}
+)
+
+// nameText is what a target or an identity may be called: it becomes a dbt
+// output, a tag, a part of a session's name.
+var nameText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+const wantName = "want letters, digits, `.`, `_` and `-`, the first a letter or digit, at most 64"
+
+func (d *document) policy(p *Policy, root *yaml.Node) {
+	m, ok := d.mapping(root, root, "the policy", policyKeys)
+	if !ok {
+		return
+	}
+	if v := m.get("version"); v == nil {
+		m.missing("version, want `version: 1`")
+	} else if v.Value != "1" || v.Tag != "!!int" {
+		d.at(v, "version is %s, want the number 1", versionShown(v))
+	}
+	d.identities(p, m.get("identities"))
+	if v := m.get("agents"); v != nil {
+		p.agents = d.strings(v, "agents")
+	}
+	v := m.get("targets")
+	if v == nil {
+		m.missing("targets")
+		return
+	}
+	targets, ok := d.mapping(v, v, "targets", nil)
+	if ok && len(v.Content) == 0 {
+		d.at(v, "targets is empty")
+	}
+	if !ok {
+		return
+	}
+	for key, value := range targets.pairs {
+		if !nameText.MatchString(key.Value) {
+			d.at(key, "target name %q: %s", key.Value, wantName)
+		}
+		p.targets = append(p.targets, d.target(p, key, value))
+	}
+}
+
+func versionShown(v *yaml.Node) string {
+	if v.Tag == "!!str" {
+		return "the string " + shown(v)
+	}
+	if v.Kind == yaml.ScalarNode && !isNull(v) {
+		return cut(v.Value)
+	}
+	return nodeKind(v)
+}
+
+const githubIssuer = "https://token.actions.githubusercontent.com"
+
+func (d *document) identities(p *Policy, n *yaml.Node) {
+	if n == nil {
+		p.identities = []*Identity{{Name: "github", Issuer: githubIssuer, Kind: "github"}}
+		return
+	}
+	m, ok := d.mapping(n, n, "identities", nil)
+	if !ok {
+		return
+	}
+	if len(n.Content) == 0 {
+		d.at(n, "identities is empty: leave it out for GitHub alone")
+	}
+	for key, value := range m.pairs {
+		if !nameText.MatchString(key.Value) {
+			d.at(key, "identity name %q: %s", key.Value, wantName)
+		}
+		id := d.identity(key, value)
+		// A token must belong to one identity. People's are told apart by
+		// their audience, the client.
+		for _, other := range p.identities {
+			if id.Issuer == other.Issuer && id.Issuer != "" && (id.Kind == "people") == (other.Kind == "people") && id.ClientID == other.ClientID {
+				d.at(key, "identity %q has the same issuer as identity %q: a token would belong to both", id.Name, other.Name)
+				break
+			}
+		}
+		p.identities = append(p.identities, id)
+	}
+}
+
+func (d *document) identity(key, n *yaml.Node) *Identity {
+	id := &Identity{Name: key.Value}
+	m, ok := d.mapping(key, n, fmt.Sprintf("identity %q", id.Name), identityKeys)
+	if !ok {
+		return id
+	}
+	if v := m.get("issuer"); v == nil {
+		m.missing("issuer")
+	} else {
+		id.Issuer = d.url(v, "issuer")
+	}
+	if v := m.get("kind"); v != nil {
+		id.Kind = d.text(v, "kind")
+		if _, ok := kinds[id.Kind]; !ok && id.Kind != "" {
+			d.at(v, "unknown kind %q, valid kinds are %q", id.Kind, kindNames())
+		}
+	} else if id.Kind = knownKind(id.Issuer); id.Kind == "" && id.Issuer != "" {
+		m.missing("kind, and its issuer is not a known one: valid kinds are %q", kindNames())
+	}
+	if v := m.get("jwks_uri"); v != nil {
+		id.JWKS = d.url(v, "jwks_uri")
+	}
+	if id.Kind != "people" {
+		for _, name := range []string{"client_id", "flow", "scopes"} {
+			if v := m.get(name); v != nil && id.Kind != "" {
+				d.at(v, "%s is for kind \"people\", this is %q", name, id.Kind)
+			}
+		}
+		return id
+	}
+	if v := m.get("client_id"); v != nil {
+		id.ClientID = d.text(v, "client_id")
+	} else {
+		m.missing("client_id, which is the audience of people's ID tokens")
+	}
+	id.Flow = "browser"
+	if v := m.get("flow"); v != nil {
+		if id.Flow = d.text(v, "flow"); id.Flow != "" && !slices.Contains(flows, id.Flow) {
+			d.at(v, "unknown flow %q, valid flows are %q", id.Flow, flows)
+		}
+	}
+	if v := m.get("scopes"); v != nil {
+		id.Scopes = d.strings(v, "scopes")
+	}
+	return id
+}
+
+var flows = []string{"browser", "device"}
+
+func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// url reads an https URL, or an http one on loopback; "" after a fault.
+func (d *document) url(n *yaml.Node, what string) string {
+	s := d.text(n, what)
+	if s == "" {
+		return ""
+	}
+	if u, err := url.Parse(s); err == nil && u.User != nil {
+		d.hideFrom(n.Line, n.Column) // a password may stand in it
+		d.at(n, "%s: has user information in it, want a URL without", what)
+		return ""
+	}
+	if _, err := web.CheckURL(s); err != nil {
+		d.at(n, "%s %q: %v", what, s, err)
+		return ""
+	}
+	return s
+}
+
+func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
+	t := &Target{name: key.Value}
+	m, ok := d.mapping(key, n, fmt.Sprintf("target %q", t.name), targetKeys)
+	if !ok {
+		return t
+	}
+	lifetime := m.get("lifetime")
+	if lifetime != nil {
+		t.lifetime = d.duration(lifetime, "lifetime")
+	}
+	maxLifetime := m.get("max_lifetime")
+	if maxLifetime != nil {
+		t.maxLifetime = d.duration(maxLifetime, "max_lifetime")
+		if t.lifetime > t.maxLifetime && t.maxLifetime > 0 {
+			d.at(maxLifetime, "max_lifetime is %s, shorter than lifetime, which is %s", maxLifetime.Value, lifetime.Value)
+		}
+	}
+	if v := m.get("trust_reviewed"); v != nil {
+		t.trustReviewed = d.date(v, "trust_reviewed")
+	}
+	if v := m.get("trust_max_age"); v != nil {
+		t.trustMaxAge = d.duration(v, "trust_max_age")
+		if m.get("trust_reviewed") == nil {
+			d.at(v, "trust_max_age needs trust_reviewed, the date of the last review")
+		}
+	}
+	var fills []fill
+	if v := m.get("exchange"); v == nil {
+		m.missing("exchange: name one provider of %q", d.providerNames())
+	} else {
+		fills = d.exchange(t, v, lifetime, maxLifetime)
+	}
+	if v := m.get("dbt"); v != nil {
+		fills = append(fills, d.dbt(t, v)...)
+	} else if t.spec.NeedsDBT {
+		m.missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
+	}
+	if v := m.get("allow"); v == nil {
+		m.missing("allow: without a rule nobody may use it")
+	} else {
+		d.allow(p, t, v)
+	}
+	d.checkFills(t, fills)
+	return t
+}
+
+func (d *document) providerNames() []string { return slices.Sorted(maps.Keys(d.catalog.Providers)) }
+
+// exchange reads the one provider of a target.
+func (d *document) exchange(t *Target, n, lifetime, maxLifetime *yaml.Node) (fills []fill) {
+	names := d.providerNames()
+	m, ok := d.mapping(n, n, "exchange", names)
+	if !ok {
+		return nil
+	}
+	if len(n.Content) != 2 && !d.merged[n] {
+		d.at(n, "exchange has %s, want exactly one of %q", plural(len(n.Content)/2, "provider"), names)
+	}
+	for key, block := range m.pairs {
+		spec, known := d.catalog.Providers[key.Value]
+		if !known {
+			continue
+		}
+		t.provider, t.spec = key.Value, spec
+		t.exchange.m = map[string][]string{}
+		before := len(d.list)
+		places := map[string]*yaml.Node{}
+		fills = append(fills, d.keys(t, key, block, key.Value, "", spec.Keys, places)...)
+		sound := len(d.list) == before
+		d.checkLifetimes(t, lifetime, maxLifetime)
+		if !sound {
+			continue // the block's own faults come first: what follows from them would be noise
+		}
+		if spec.Check != nil {
+			for _, fault := range spec.Check(t.exchange, t.lifetime) {
+				at := places[fault.Key]
+				switch {
+				case fault.Key == "lifetime" && lifetime != nil:
+					at = lifetime
+				case at == nil:
+					at = key
+				}
+				d.at(at, "%s: %v", fault.Key, fault.Err)
+			}
+		}
+		if spec.Audience != nil {
+			t.audience = spec.Audience(t.exchange)
+		}
+	}
+	if len(n.Content) != 2 {
+		t.provider, t.spec = "", Provider{} // which one is meant is not known
+	}
+	return fills
+}
+
+// checkLifetimes holds what the target wants to what its provider can give.
+func (d *document) checkLifetimes(t *Target, lifetime, maxLifetime *yaml.Node) {
+	r := t.spec.Lifetimes
+	if t.lifetime > 0 {
+		switch {
+		case r == nil:
+			d.at(lifetime, "lifetime: provider %q cannot be asked for one", t.provider)
+		case t.lifetime < r.Min || t.lifetime > r.Max:
+			d.at(lifetime, "lifetime is %s, provider %q gives %s to %s", lifetime.Value, t.provider, short(r.Min), short(r.Max))
+		}
+	}
+	if t.maxLifetime > 0 && r != nil && t.maxLifetime < r.Min {
+		d.at(maxLifetime, "max_lifetime is %s, provider %q gives at least %s", maxLifetime.Value, t.provider, short(r.Min))
+	}
+}
+
+// short prints a duration as a policy writes it.
+func short(d time.Duration) string {
+	switch {
+	case d >= 2*day && d%day == 0:
+		return fmt.Sprintf("%dd", d/day)
+	case d >= time.Hour && d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d >= time.Minute && d%time.Minute == 0:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	}
+	return d.String()
+}
+
+// keys reads the keys of a provider's block, or of a mapping in it.
+func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys []Key, places map[string]*yaml.Node) (fills []fill) {
+	known := make([]string, len(keys))
+	for i, k := range keys {
+		known[i] = k.Name
+	}
+	if isNull(n) && !d.reported[n] {
+		n = &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column} // `gcp:` with nothing behind it
+	}
+	m, ok := d.mapping(at, n, what, known)
+	if !ok {
+		return nil
+	}
+	for _, k := range keys {
+		v, name := m.get(k.Name), prefix+k.Name
+		if v == nil {
+			if k.Required {
+				m.missing("%s", k.Name)
+			}
+			continue
+		}
+		places[name] = v
+		if k.Keys != nil {
+			fills = append(fills, d.keys(t, v, v, what+"."+k.Name, name+".", k.Keys, places)...)
+			t.exchange.m[name] = []string{""} // it is there
+			continue
+		}
+		nodes := []*yaml.Node{v}
+		if k.List {
+			nodes = d.texts(v, name)
+		} else if d.text(v, name) == "" {
+			continue
+		}
+		for _, e := range nodes {
+			t.exchange.m[name] = append(t.exchange.m[name], e.Value)
+			if strings.Contains(e.Value, "${") {
+				if !k.Claims {
+					d.at(e, "%s: %s", name, noClaim)
+					continue
+				}
+				fills = append(fills, fill{node: e, where: name, check: k.Check})
+				continue
+			}
+			if k.Check == nil {
+				continue
+			}
+			if err := k.Check(e.Value); err != nil {
+				d.at(e, "%s %q: %v", name, e.Value, err)
+			}
+		}
+	}
+	return fills
+}
+
+// noClaim is why ${claim} is refused where it would choose with whom dbt or
+// we speak.
+const noClaim = "${…} is not allowed here: a claim must not choose a host, a URL, an account, an authority or an audience"
