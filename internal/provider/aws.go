@@ -28,7 +28,7 @@ var (
 	policyARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::(?:[0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]{1,512}$`)
 	region    = regexp.MustCompile(`^[a-z]{2,3}(?:-[a-z]+)+-[0-9]{1,2}$`)
 	session   = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
-	external  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]{2,1224}$`)
+	external  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]{2,1000}$`) // AWS takes 1224; regexp repeats 1000 times at most
 )
 
 // awsProvider exchanges the ID token for a session of a role, with STS's
@@ -45,7 +45,7 @@ var awsProvider = provider{
 			{Name: "policy_arns", List: true, Check: matching(policyARN.MatchString, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
 			{Name: "then_assume", Doc: "A second role, assumed by the first.", Keys: []policy.Key{
 				{Name: "role", Required: true, Claims: true, Check: matching(roleARN.MatchString, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
-				{Name: "external_id", Check: matching(external.MatchString, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
+				{Name: "external_id", Check: matching(external.MatchString, "2 to 1000 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
 			}},
 			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
 		},

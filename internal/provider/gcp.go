@@ -25,7 +25,7 @@ import (
 const cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
 
 var (
-	poolProvider   = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z][a-z0-9-]{2,31}/providers/[a-z][a-z0-9-]{1,31}$`)
+	poolProvider   = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]{2,32}/providers/[a-z0-9-]{2,32}$`)
 	serviceAccount = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}@[a-z0-9.-]+\.gserviceaccount\.com$`)
 	universe       = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+[a-z]{2,}$`)
 )
