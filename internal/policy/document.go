@@ -218,7 +218,7 @@ func (d *document) hide(root *yaml.Node) {
 			from = n.Line
 		}
 		for i, c := range n.Content {
-			inside := secret || n.Kind == yaml.MappingNode && i%2 == 1 && secretName(n.Content[i-1].Value)
+			inside := secret || n.Kind == yaml.MappingNode && i%2 == 1 && d.isSecret(n.Content[i-1].Value)
 			walk(c, inside || secretValue.MatchString(c.Value))
 		}
 	}
@@ -228,6 +228,19 @@ func (d *document) hide(root *yaml.Node) {
 			d.hideFrom(line, 1)
 		}
 	}
+}
+
+// isSecret reports whether a key is named like a secret, or is one for any adapter.
+func (d *document) isSecret(key string) bool {
+	if secretName(key) {
+		return true
+	}
+	for _, a := range d.catalog.Adapters {
+		if slices.Contains(a.Secret, key) {
+			return true
+		}
+	}
+	return false
 }
 
 func nodeKind(n *yaml.Node) string {
