@@ -4,7 +4,7 @@ package adapter
 import (
 	"fmt"
 	"maps"
-	"regexp"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -21,9 +21,13 @@ type adapter struct {
 	spec policy.Adapter // Providers is filled in from render
 	// render maps a provider's name to what its credential becomes.
 	render map[string]func(Input) Output
-	// check says what is wrong with the places that a block names, "" for
-	// nothing; audience is that of a token which is itself the login, else "".
-	check func(block map[string]string, audience string) error
+	// check returns what is wrong with the places where a block would have dbt
+	// send the credential; audience is that of a token which is itself the
+	// login, else "". nil where a block names none.
+	check func(block *yaml.Node, audience string) error
+	// others are keys that hold a login for something else, which a credential
+	// of ours does not replace.
+	others []string
 }
 
 var adapters = map[string]adapter{
@@ -37,7 +41,7 @@ var adapters = map[string]adapter{
 type Input struct {
 	Grant      policy.Grant
 	Type       string     // dbt's adapter type
-	Block      *yaml.Node // the output's mapping as the user wrote it (inline, or read `from`), without merge keys
+	Block      *yaml.Node // the output's mapping as the user wrote it (inline, or read `from`), without aliases and merge keys
 	Credential credential.Credential
 }
 
@@ -88,36 +92,39 @@ func Check(dbtType, provider string) error {
 }
 
 // CheckPlaces returns an error of class Usage when the block would take the
-// login somewhere else than the policy's audience says: a host that is not the
-// vendor's, or one that is only known when dbt renders it.
+// credential somewhere else than the policy's audience says: to a host that is
+// not the vendor's, over plain http, or to a place that only dbt will know.
 func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
-	a := adapters[dbtType]
 	if provider != "oidc" {
 		audience = "" // dbt gets a credential that is good for the warehouse alone
 	}
-	values := map[string]string{}
-	for i := 0; block != nil && i+1 < len(block.Content); i += 2 {
-		if v := block.Content[i+1]; v.Kind == yaml.ScalarNode {
-			values[block.Content[i].Value] = v.Value
-		}
-	}
-	if a.check == nil {
+	check := adapters[dbtType].check
+	if check == nil {
 		return nil
 	}
-	if err := a.check(values, audience); err != nil {
+	if err := check(block, audience); err != nil {
 		return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
 	}
 	return nil
 }
 
-// Render returns what the credential becomes for the adapter.
+// Render returns what the credential becomes for the adapter. Its errors are
+// those of Check and CheckPlaces.
 func Render(in Input) (Output, error) {
-	if err := Check(in.Type, in.Grant.Provider()); err != nil {
+	provider := in.Grant.Provider()
+	if err := Check(in.Type, provider); err != nil {
+		return Output{}, err
+	}
+	if err := CheckPlaces(in.Type, provider, in.Grant.Audience(), in.Block); err != nil {
 		return Output{}, err
 	}
 	a := adapters[in.Type]
-	out := a.render[in.Grant.Provider()](in)
-	out.Remove = slices.Concat(a.spec.Written, a.spec.Secret, policy.SecretKeys())
+	out := a.render[provider](in)
+	for _, key := range slices.Concat(a.spec.Written, a.spec.Secret, policy.SecretKeys()) {
+		if !slices.Contains(a.others, key) {
+			out.Remove = append(out.Remove, key)
+		}
+	}
 	out.Env = append(out.Env, Environment(in.Credential)...)
 	return out, nil
 }
@@ -149,12 +156,23 @@ func text(s string) *yaml.Node {
 
 // value returns the value of a key of a mapping, nil where it has none.
 func value(block *yaml.Node, key string) *yaml.Node {
-	for i := 0; block != nil && i+1 < len(block.Content); i += 2 {
+	if block == nil || block.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(block.Content); i += 2 {
 		if block.Content[i].Value == key {
 			return block.Content[i+1]
 		}
 	}
 	return nil
+}
+
+// scalar returns the text of a key's value, "" where there is none.
+func scalar(block *yaml.Node, key string) string {
+	if v := value(block, key); v != nil && v.Kind == yaml.ScalarNode && v.Tag != "!!null" {
+		return v.Value
+	}
+	return ""
 }
 
 // tag names the target to the warehouse. It is the same in every run: a
@@ -164,4 +182,21 @@ func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Grant.Target
 // jinja reports whether only dbt will know a value.
 func jinja(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") }
 
-var accountText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+// checkEndpoint returns what keeps a URL from being given a credential: it is
+// not known yet, or is neither https nor on loopback.
+func checkEndpoint(key, endpoint string) (host string, err error) {
+	if endpoint == "" {
+		return "", nil
+	}
+	if jinja(endpoint) {
+		return "", fmt.Errorf("%s must be a literal: the credential goes there", key)
+	}
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil || u.Hostname() == "" || u.User != nil:
+		return "", fmt.Errorf("%s is %q, want a URL such as https://host", key, endpoint)
+	case u.Scheme != "https" && (u.Scheme != "http" || !policy.IsLoopback(u.Hostname())):
+		return "", fmt.Errorf("%s is %q, want https (http is for loopback only)", key, endpoint)
+	}
+	return u.Hostname(), nil
+}

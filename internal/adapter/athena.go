@@ -1,20 +1,30 @@
 package adapter
 
-import "github.com/oidc-dbt/oidc-dbt/internal/policy"
+import (
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
 
 // athena finds the session by boto3's own variables: the key id would be a
 // connection's key, and change in every run. (dbt-athena 1.11)
 var athena = adapter{
 	spec: policy.Adapter{
-		Required: []string{"s3_staging_dir"},
+		Required: []string{"schema"},
 		Written: []string{
 			"aws_access_key_id", "aws_profile_name", "assume_role_arn", "assume_role_external_id",
 			"assume_role_session_name", "assume_role_duration_seconds",
 		},
+		Literal:  []string{"endpoint_url", "region_name"},
+		NoClaims: []string{"endpoint_url", "region_name"},
+	},
+	check: func(block *yaml.Node, _ string) error {
+		_, err := checkEndpoint("endpoint_url", scalar(block, "endpoint_url"))
+		return err
 	},
 	render: map[string]func(Input) Output{
 		"aws": func(in Input) Output {
-			if value(in.Block, "region_name") != nil {
+			if scalar(in.Block, "region_name") != "" {
 				return Output{}
 			}
 			return Output{Keys: []Key{{"region_name", text(in.Credential.AWS.Region)}}}

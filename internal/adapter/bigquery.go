@@ -1,6 +1,11 @@
 package adapter
 
 import (
+	"errors"
+	"fmt"
+
+	"go.yaml.in/yaml/v4"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
@@ -9,12 +14,26 @@ import (
 // (dbt-bigquery 1.12: method oauth-secrets)
 var bigquery = adapter{
 	spec: policy.Adapter{
+		Required: []string{"project"},
 		Written: []string{
 			"method", "keyfile", "client_id", "token_uri", "impersonate_service_account", "token_endpoint",
 			"workload_pool_provider_path", "service_account_impersonation_url",
 		},
 		Literal:  []string{"project", "database", "api_endpoint"},
 		NoClaims: []string{"api_endpoint"},
+	},
+	check: func(block *yaml.Node, _ string) error {
+		if scalar(block, "project") == "" && scalar(block, "database") == "" {
+			return errors.New("it has no project, and without one google-auth asks the resource manager")
+		}
+		host, err := checkEndpoint("api_endpoint", scalar(block, "api_endpoint"))
+		if err != nil {
+			return err
+		}
+		if policy.CheckHost(googleAudience, host) != nil {
+			return fmt.Errorf("api_endpoint: host %q is not one of Google Cloud, and the access token goes there", host)
+		}
+		return nil
 	},
 	render: map[string]func(Input) Output{
 		"gcp": func(in Input) Output {
@@ -25,8 +44,8 @@ var bigquery = adapter{
 			for _, key := range []string{"execution_project", "project", "database"} {
 				// Without the variable google-auth asks the resource manager
 				// for the project, with a credential that may not.
-				if v := value(in.Block, key); v != nil && v.Value != "" && !jinja(v.Value) {
-					out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_PROJECT", secret.New(v.Value), false})
+				if project := scalar(in.Block, key); project != "" && !jinja(project) {
+					out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_PROJECT", secret.New(project), false})
 					break
 				}
 			}
@@ -34,3 +53,6 @@ var bigquery = adapter{
 		},
 	},
 }
+
+// googleAudience is one that only Google's own hosts may get a token of.
+const googleAudience = "https://iam.googleapis.com/"

@@ -1,23 +1,50 @@
 package adapter
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-// duckdb reads S3 with a secret of DuckDB's own kind. Its values are read
-// from variables that dbt takes for secrets, which the SDKs' names are not.
-// (dbt-duckdb 1.11: secrets)
+// duckdb reads S3 with a secret of DuckDB's own kind. Its values come from
+// variables that dbt takes for secrets: the SDKs' own names would put the
+// session into the manifest, and a full parse into every run.
+//
+// The user's entries of `secrets:` with type s3 say endpoint, url_style,
+// use_ssl, region and scope, and are completed with the session. One that has
+// key material of its own and a scope is left alone: it is for another bucket.
+// Where none is completed, one is added. (dbt-duckdb 1.11: secrets)
 var duckdb = adapter{
-	spec: policy.Adapter{Written: []string{"use_credential_provider"}, Secret: []string{"key_id"}},
+	spec: policy.Adapter{
+		Written: []string{"use_credential_provider"},
+		Secret:  []string{"key_id"},
+	},
+	others: []string{"motherduck_token"},
+	check: func(block *yaml.Node, _ string) error {
+		for _, s := range elements(value(block, "secrets")) {
+			if !isOurs(s) {
+				continue
+			}
+			if err := checkS3(s); err != nil {
+				return fmt.Errorf("secrets of type s3: %w", err)
+			}
+		}
+		return nil
+	},
 	render: map[string]func(Input) Output{
 		"aws": func(in Input) Output {
 			aws := in.Credential.AWS
 			return Output{
-				Keys: []Key{{"extensions", withExtension(value(in.Block, "extensions"), "httpfs")}, {"secrets", withS3(value(in.Block, "secrets"), aws.Region)}},
+				Keys: []Key{
+					{"extensions", withExtension(value(in.Block, "extensions"), "httpfs")},
+					{"secrets", withS3(value(in.Block, "secrets"), aws.Region)},
+				},
 				Env: []Variable{
 					{"DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", aws.AccessKeyID, true},
 					{"DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY", aws.SecretAccessKey, true},
@@ -28,14 +55,19 @@ var duckdb = adapter{
 	},
 }
 
+// elements returns the elements of a list, none of anything else.
+func elements(list *yaml.Node) []*yaml.Node {
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return nil
+	}
+	return list.Content
+}
+
 // withExtension adds an extension to the user's list.
 func withExtension(list *yaml.Node, name string) *yaml.Node {
-	out := &yaml.Node{Kind: yaml.SequenceNode}
-	if list != nil && list.Kind == yaml.SequenceNode {
-		out.Content = slices.Clone(list.Content)
-	}
+	out := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: slices.Clone(elements(list))}
 	for _, e := range out.Content {
-		if v := value(e, "name"); e.Value == name || v != nil && v.Value == name {
+		if e.Value == name || scalar(e, "name") == name {
 			return out
 		}
 	}
@@ -43,43 +75,76 @@ func withExtension(list *yaml.Node, name string) *yaml.Node {
 	return out
 }
 
-// withS3 completes the user's secrets of type s3, which say endpoint, region
-// or scope, with the session; where there is none, it adds one.
+// isOurs reports whether an entry of `secrets:` gets the session. Without a
+// scope an entry with other keys would compete with ours for every bucket.
+func isOurs(s *yaml.Node) bool {
+	if !strings.EqualFold(scalar(s, "type"), "s3") {
+		return false
+	}
+	keys := scalar(s, "key_id") != "" || scalar(s, "secret") != ""
+	return !keys || value(s, "scope") == nil
+}
+
+// checkS3 is checkEndpoint for the form that DuckDB has: host and port, and
+// whether to use TLS.
+func checkS3(s *yaml.Node) error {
+	endpoint, ssl := scalar(s, "endpoint"), scalar(s, "use_ssl")
+	if jinja(endpoint) || jinja(ssl) {
+		return errors.New("endpoint and use_ssl must be literals: the credential goes there")
+	}
+	plain := slices.Contains([]string{"false", "no", "off", "0", "f", "n"}, strings.ToLower(ssl))
+	host := endpoint
+	if h, _, err := net.SplitHostPort(endpoint); err == nil {
+		host = h
+	}
+	if strings.ContainsAny(host, "/@?#") {
+		return fmt.Errorf("endpoint is %q, want host or host:port", endpoint)
+	}
+	if plain && !policy.IsLoopback(host) {
+		return fmt.Errorf("use_ssl is false for endpoint %q, want TLS (plain http is for loopback only)", endpoint)
+	}
+	return nil
+}
+
+// withS3 returns the user's secrets with the session in those of type s3.
 func withS3(list *yaml.Node, region string) *yaml.Node {
-	out := &yaml.Node{Kind: yaml.SequenceNode}
+	out := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
 	found := false
-	if list != nil && list.Kind == yaml.SequenceNode {
-		for _, e := range list.Content {
-			if t := value(e, "type"); t != nil && t.Value == "s3" {
-				e, found = completed(e, region), true
-			}
-			out.Content = append(out.Content, e)
+	for _, s := range elements(list) {
+		if isOurs(s) {
+			s, found = completed(s, region), true
 		}
+		out.Content = append(out.Content, s)
 	}
 	if !found {
-		out.Content = append(out.Content, completed(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text("type"), text("s3")}}, region))
+		s3 := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{text("type"), text("s3")}}
+		out.Content = append(out.Content, completed(s3, region))
 	}
 	return out
 }
 
+// s3Logins are the keys of an S3 secret that choose an identity.
+var s3Logins = []string{
+	"key_id", "secret", "session_token", "provider", "chain", "profile", "refresh", "refresh_info", "validation",
+	"assume_role_arn", "external_id", "web_identity_token_file",
+}
+
 func completed(s3 *yaml.Node, region string) *yaml.Node {
-	out := &yaml.Node{Kind: yaml.MappingNode}
+	out := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for i := 0; i+1 < len(s3.Content); i += 2 {
-		switch s3.Content[i].Value {
-		case "key_id", "secret", "session_token", "provider", "chain", "profile", "refresh":
-		default:
+		if !slices.Contains(s3Logins, s3.Content[i].Value) {
 			out.Content = append(out.Content, s3.Content[i], s3.Content[i+1])
 		}
 	}
-	if value(s3, "region") == nil {
+	if scalar(s3, "region") == "" {
 		out.Content = append(out.Content, text("region"), text(region))
 	}
-	return withPairs(out, "key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", "secret", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY", "session_token", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN")
-}
-
-func withPairs(n *yaml.Node, pairs ...string) *yaml.Node {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		n.Content = append(n.Content, text(pairs[i]), envVar(pairs[i+1]))
+	for _, pair := range [][2]string{
+		{"key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID"},
+		{"secret", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY"},
+		{"session_token", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN"},
+	} {
+		out.Content = append(out.Content, text(pair[0]), envVar(pair[1]))
 	}
-	return n
+	return out
 }

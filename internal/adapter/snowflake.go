@@ -2,22 +2,26 @@ package adapter
 
 import (
 	"fmt"
+	"regexp"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
 // snowflake logs in by workload identity federation: with the ID token
-// itself, or with the identity of an AWS role. (dbt-snowflake 1.12;
-// Snowflake: Workload identity federation)
+// itself, or with the identity of an AWS role, which the connector signs a
+// request of at each login. (dbt-snowflake 1.12; Snowflake: Workload identity
+// federation)
 var snowflake = adapter{
 	spec: policy.Adapter{
-		Required: []string{"account"},
+		Required: []string{"account", "database", "schema"},
 		Written: []string{
 			"authenticator", "method", "workload_identity_provider", "workload_identity_entra_resource", "token_file_path",
 			"private_key_path", "oauth_client_id", "connection_name",
 		},
-		Literal:  []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "user", "role"},
-		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port"},
+		Literal:  []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "user", "role"},
+		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode"},
 	},
 	render: map[string]func(Input) Output{
 		"oidc": func(in Input) Output {
@@ -28,28 +32,44 @@ var snowflake = adapter{
 		},
 		"aws": func(in Input) Output { return workloadIdentity(in, "AWS") },
 	},
-	check: func(block map[string]string, audience string) error {
-		if audience == "" {
-			return nil
+	check: checkSnowflake,
+}
+
+// accountText keeps an account from being a host of somebody else's: the
+// connector puts .snowflakecomputing.com behind it.
+var accountText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// checkSnowflake holds for both providers: what the connector signs for AWS
+// is a login too, for whoever gets it.
+func checkSnowflake(block *yaml.Node, audience string) error {
+	for _, key := range []string{"account", "host", "protocol", "proxy_host"} {
+		if jinja(scalar(block, key)) {
+			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
-		for _, key := range []string{"account", "host", "protocol", "proxy_host"} {
-			if jinja(block[key]) {
-				return fmt.Errorf("%s must be a literal: the ID token goes there", key)
-			}
+	}
+	account, host, protocol := scalar(block, "account"), scalar(block, "host"), scalar(block, "protocol")
+	if !accountText.MatchString(account) {
+		return fmt.Errorf("account is %q, want an account identifier such as acme-prod", account)
+	}
+	if audience == "" {
+		audience = "snowflakecomputing.com"
+	}
+	// With plain http a proxy sees the login, as the server does.
+	for _, key := range []string{"host", "proxy_host"} {
+		if err := policy.CheckHost(audience, scalar(block, key)); err != nil && (key == "host" || protocol == "http") {
+			return fmt.Errorf("%s: %w", key, err)
 		}
-		if account := block["account"]; !accountText.MatchString(account) {
-			return fmt.Errorf("account is %q, want an account identifier such as acme-prod", account)
+	}
+	switch protocol {
+	case "", "https":
+	case "http":
+		if !policy.IsLoopback(host) && !policy.IsLoopback(scalar(block, "proxy_host")) {
+			return fmt.Errorf("protocol is %q, want https (http is for loopback only)", protocol)
 		}
-		for _, key := range []string{"host", "proxy_host"} {
-			if err := policy.CheckHost(audience, block[key]); err != nil {
-				return fmt.Errorf("%s: %w", key, err)
-			}
-		}
-		if block["protocol"] == "http" && (block["host"] == "" || !policy.IsLoopback(block["host"])) {
-			return fmt.Errorf("protocol is %q, want https (http is for loopback only)", block["protocol"])
-		}
-		return nil
-	},
+	default:
+		return fmt.Errorf("protocol is %q, want https", protocol)
+	}
+	return nil
 }
 
 func workloadIdentity(in Input, provider string) Output {

@@ -44,6 +44,9 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	if p.block, p.dbtType, err = p.source.Output(p.names[0], p.output); err != nil {
 		return p, err
 	}
+	if err := p.source.Check(p.names, p.output); err != nil {
+		return p, err
+	}
 	if err := adapter.Check(p.dbtType, t.Provider()); err != nil {
 		return p, err
 	}

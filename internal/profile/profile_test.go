@@ -1,0 +1,395 @@
+package profile_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/profile"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+var update = flag.Bool("update", false, "rewrite the wanted parts in testdata")
+
+// exchanges are a good block for each provider.
+var exchanges = map[string]string{
+	"aws":  `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
+	"gcp":  `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
+	"oidc": `{oidc: {audience: snowflakecomputing.com}}`,
+}
+
+// grant returns what a real token is granted by a real policy.
+func grant(t *testing.T, dbt, exchange string, claims map[string]any) policy.Grant {
+	t.Helper()
+	issuer, err := standin.StartIssuer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	source := fmt.Sprintf(`version: 1
+identities:
+  github: {issuer: "%s", kind: github}
+targets:
+  prod:
+    exchange: %s
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production}
+    dbt:
+      %s
+`, issuer.URL(), exchange, strings.ReplaceAll(strings.TrimSpace(dbt), "\n", "\n      "))
+	p, err := policy.Parse("policy.yml", []byte(source), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := p.Target("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified, err := issuer.Claims(t.Context(), target.Audience(), claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := p.Authorize("prod", verified, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// credentials are one for each provider; nothing of them may be in a profile.
+var credentials = map[string]credential.Credential{
+	"aws": {Kind: "aws_session", AWS: &credential.AWS{
+		AccessKeyID: secret.New("ASIAMARKED0000000001"), SecretAccessKey: secret.New("marked-secret-access-key"), SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
+	}},
+	"gcp":  {Kind: "google_access_token", Token: secret.New("marked-access-token")},
+	"oidc": {Kind: "id_token", Token: secret.New("marked-id-token")},
+}
+
+// part returns a file of a case.
+func part(a *txtar.Archive, name string) string {
+	for _, f := range a.Files {
+		if f.Name == name {
+			return string(f.Data)
+		}
+	}
+	return ""
+}
+
+// golden compares what came out with the case's last part, `want`.
+func golden(t *testing.T, path string, a *txtar.Archive, got string) {
+	t.Helper()
+	for _, marked := range []string{"MARKED", "marked"} {
+		if strings.Contains(got, marked) {
+			t.Errorf("a secret is in the profile:\n%s", got)
+		}
+	}
+	want := part(a, "want")
+	if got == want {
+		return
+	}
+	if !*update {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+		return
+	}
+	if n := len(a.Files); n > 0 && a.Files[n-1].Name == "want" {
+		a.Files = a.Files[:n-1]
+	}
+	a.Files = append(a.Files, txtar.File{Name: "want", Data: []byte(got)})
+	if err := os.WriteFile(path, txtar.Format(a), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func cases(t *testing.T, pattern string) map[string]*txtar.Archive {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no cases in %s: %v", pattern, err)
+	}
+	archives := map[string]*txtar.Archive{}
+	for _, path := range paths {
+		if archives[path], err = txtar.ParseFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return archives
+}
+
+// TestInline renders a policy's `dbt:` block. A case is
+//
+//	-- provider --  the provider
+//	-- dbt --       the block
+//	-- want --      the profile, and behind it the variables, without the claims' own
+func TestInline(t *testing.T) {
+	t.Parallel()
+	for path, a := range cases(t, "testdata/inline/*.txtar") {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+			name := strings.TrimSpace(part(a, "provider"))
+			g := grant(t, part(a, "dbt"), exchanges[name], nil)
+			out, err := adapter.Render(adapter.Input{Grant: g, Type: g.DBT().Type, Block: g.DBT().Block, Credential: credentials[name]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := profile.Render([]string{"analytics"}, g.DBT().Output, g.DBT().Block, out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, path, a, string(text)+variables(out.Env))
+		})
+	}
+}
+
+// variables lists variables as comments; of secret ones the name.
+func variables(list []adapter.Variable) string {
+	var out strings.Builder
+	for _, v := range list {
+		if v.Secret {
+			fmt.Fprintf(&out, "# %s is secret\n", v.Name)
+		} else {
+			fmt.Fprintf(&out, "# %s=%s\n", v.Name, v.Value.Reveal())
+		}
+	}
+	return out.String()
+}
+
+// TestFrom renders a profiles.yml of the user's, with the projects beside it.
+// A case is
+//
+//	-- provider --, -- output --, -- project-dir --, -- profiles --  the provider, and the inputs, one a line
+//	-- files/… --   the checkout; profiles.yml is in the first project's folder
+//	-- want --      the profile
+func TestFrom(t *testing.T) {
+	t.Parallel()
+	for path, a := range cases(t, "testdata/from/*.txtar") {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+			text, err := renderFrom(t, a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, path, a, string(text))
+		})
+	}
+}
+
+func renderFrom(t *testing.T, a *txtar.Archive) ([]byte, error) {
+	t.Helper()
+	root := checkout(t, a)
+	dirs := strings.Fields(part(a, "project-dir"))
+	names, err := profile.Names(root, dirs, strings.Fields(part(a, "profiles")))
+	if err != nil {
+		return nil, err
+	}
+	path := "profiles.yml"
+	if len(dirs) > 0 {
+		path = dirs[0] + "/profiles.yml"
+	}
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := profile.ReadFrom(path, text)
+	if err != nil {
+		return nil, err
+	}
+	output := strings.TrimSpace(part(a, "output"))
+	block, dbtType, err := source.Output(names[0], output)
+	if err != nil {
+		return nil, err
+	}
+	name := strings.TrimSpace(part(a, "provider"))
+	g := grant(t, "{from: profiles.yml, output: "+output+"}", exchanges[name], nil)
+	out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: credentials[name]})
+	if err != nil {
+		return nil, err
+	}
+	return source.Render(names, output, out)
+}
+
+// checkout writes a case's files.
+func checkout(t *testing.T, a *txtar.Archive) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, f := range a.Files {
+		name, ok := strings.CutPrefix(f.Name, "files/")
+		if !ok {
+			continue
+		}
+		path := filepath.Join(root, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, f.Data, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	root := checkout(t, &txtar.Archive{Files: []txtar.File{
+		{Name: "files/dbt_project.yml", Data: []byte("name: analytics\nprofile: analytics\n")},
+		{Name: "files/core/dbt_project.yml", Data: []byte("name: core\nprofile: 'core'\n")},
+		{Name: "files/same/dbt_project.yml", Data: []byte("x: &p core\nprofile: *p\n")},
+		{Name: "files/jinja/dbt_project.yml", Data: []byte("profile: \"{{ env_var('PROFILE') }}\"\n")},
+		{Name: "files/without/dbt_project.yml", Data: []byte("name: without\n")},
+		{Name: "files/number/dbt_project.yml", Data: []byte("profile: 0123\n")},
+		{Name: "files/lines/dbt_project.yml", Data: []byte("profile: \"a\\nb\"\n")},
+		{Name: "files/list/dbt_project.yml", Data: []byte("- profile\n")},
+		{Name: "files/empty/dbt_project.yml"},
+		{Name: "files/binary/dbt_project.yml", Data: []byte("profile: a\x00\n")},
+		{Name: "files/tabs/dbt_project.yml", Data: []byte("a:\n\tprofile: b\n")},
+		{Name: "files/huge/dbt_project.yml", Data: []byte(strings.Repeat("#", 1<<20+1))},
+		{Name: "files/folder/dbt_project.yml/x"},
+		{Name: "files/bomb/dbt_project.yml", Data: []byte(bomb)},
+	}})
+	for _, tt := range []struct {
+		name  string
+		dirs  []string
+		extra []string
+		want  string
+		err   string
+	}{
+		{name: "the root", want: "analytics"},
+		{name: "a folder", dirs: []string{"core"}, want: "core"},
+		{name: "an absolute folder", dirs: []string{filepath.Join(root, "core")}, want: "core"},
+		{name: "several", dirs: []string{".", "core", "same"}, extra: []string{"elementary", "core"}, want: "analytics core elementary"},
+		{name: "Jinja", dirs: []string{"jinja"}, err: "read dbt_project.yml in \"jinja\": its profile \"{{ env_var('PROFILE') }}\" is only known when dbt renders it: name the profile in `profiles`"},
+		{name: "Jinja, named", dirs: []string{"jinja"}, extra: []string{"core"}, want: "core"},
+		{name: "no profile", dirs: []string{"without"}, err: "read dbt_project.yml in \"without\": it has no profile: name the profile in `profiles`"},
+		{name: "no profile, named", dirs: []string{"core", "without"}, extra: []string{"x"}, want: "core x"},
+		{name: "no file", dirs: []string{"nowhere"}, err: "read dbt_project.yml in \"nowhere\": there is no such file: set project-dir, or name the profiles in `profiles`"},
+		{name: "no file, named", dirs: []string{"nowhere"}, extra: []string{"core"}, want: "core"},
+		{name: "one of several folders is mistyped", dirs: []string{"core", "cor"}, extra: []string{"x"}, err: "read dbt_project.yml in \"cor\": there is no such file: set project-dir, or name the profiles in `profiles`"},
+		{name: "all faults at once", dirs: []string{"number", "lines"}, extra: []string{"", "a\r"}, err: "read dbt_project.yml in \"number\": its profile is \"0123\", which is no string to dbt: put it in quotes\n" +
+			"read dbt_project.yml in \"lines\": its profile is \"a\\nb\", want letters, digits, spaces, `.`, `_` and `-`\n" +
+			"profile name \"\": want letters, digits, spaces, `.`, `_` and `-`\n" +
+			"profile name \"a\\r\": want letters, digits, spaces, `.`, `_` and `-`"},
+		{name: "a list", dirs: []string{"list"}, err: `read dbt_project.yml in "list": is not a mapping`},
+		{name: "an empty file", dirs: []string{"empty"}, err: `read dbt_project.yml in "empty": is empty`},
+		{name: "binary", dirs: []string{"binary"}, err: `read dbt_project.yml in "binary": is not text in UTF-8`},
+		{name: "tabs", dirs: []string{"tabs"}, err: `read dbt_project.yml in "tabs": line 2, column 1: is not YAML: found character that cannot start any token`},
+		{name: "huge", dirs: []string{"huge"}, err: `read dbt_project.yml in "huge": is larger than 1024 KiB`},
+		{name: "a folder in its place", dirs: []string{"folder"}, err: `read dbt_project.yml in "folder": not a regular file`},
+		{name: "an alias bomb", dirs: []string{"bomb"}, err: `read dbt_project.yml in "bomb": has more than 100000 values when its aliases are written out`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			names, err := profile.Names(root, tt.dirs, tt.extra)
+			if got := strings.Join(names, " "); got != tt.want {
+				t.Errorf("names are %q, want %q", got, tt.want)
+			}
+			checkUsage(t, err, tt.err)
+		})
+	}
+}
+
+// bomb stands for ten to the power of nine values.
+const bomb = `a: &a [x, x, x, x, x, x, x, x, x, x]
+b: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]
+c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]
+d: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]
+e: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]
+f: &f [*e, *e, *e, *e, *e, *e, *e, *e, *e, *e]
+g: &g [*f, *f, *f, *f, *f, *f, *f, *f, *f, *f]
+h: &h [*g, *g, *g, *g, *g, *g, *g, *g, *g, *g]
+i: [*h, *h, *h, *h, *h, *h, *h, *h, *h, *h]
+`
+
+func checkUsage(t *testing.T, err error, want string) {
+	t.Helper()
+	got := ""
+	if err != nil {
+		got = err.Error()
+		if c := fault.ClassOf(err); c != fault.Usage {
+			t.Errorf("class is %v, want %v", c, fault.Usage)
+		}
+	}
+	if got != want {
+		t.Errorf("error is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestSourceErrors(t *testing.T) {
+	t.Parallel()
+	const good = "analytics:\n  outputs:\n    prod: {type: duckdb}\n    dev: {type: duckdb}\n"
+	for _, tt := range []struct{ name, source, profiles, err string }{
+		{name: "good", source: good},
+		{name: "empty", err: `read profiles "profiles.yml": is empty`},
+		{name: "nothing in it", source: "# none\n", err: `read profiles "profiles.yml": is empty`},
+		{name: "a list", source: "- a\n", err: `read profiles "profiles.yml": is not a mapping`},
+		{name: "a second document", source: good + "---\n" + good, err: `read profiles "profiles.yml": line 5: has a second document`},
+		{name: "not UTF-8", source: "a: \xff\n", err: `read profiles "profiles.yml": is not text in UTF-8`},
+		{name: "not YAML", source: "a: [\n", err: `read profiles "profiles.yml": line 2, column 1: is not YAML: did not find expected node content`},
+		{name: "an alias bomb", source: bomb, err: `read profiles "profiles.yml": has more than 100000 values when its aliases are written out`},
+		{name: "a merge bomb", source: mergeBomb(), err: `read profiles "profiles.yml": has more than 100000 values when its aliases are written out`},
+		{name: "an alias of itself", source: "a: &a [*a]\n", err: `read profiles "profiles.yml": line 1: is nested more than 64 levels deep`},
+		{name: "merges itself", source: "a: &a\n  <<: *a\n", err: `read profiles "profiles.yml": line 2: is nested more than 64 levels deep`},
+		{name: "merges a string", source: "a: {<<: b}\n", err: `read profiles "profiles.yml": line 1: merges what is not a mapping`},
+		{name: "a tag of its own", source: "a: !secret b\n", err: `read profiles "profiles.yml": line 1: has tag "!secret", which dbt does not read`},
+		{name: "a list as key", source: "? [a]\n: b\n", err: `read profiles "profiles.yml": line 1: has a key that is not a scalar`},
+		{name: "no such profile", source: "other: {}\nconfig: {}\n", err: `read profiles "profiles.yml": unknown profile "analytics", it has ["other"]`},
+		{name: "a profile that is nothing", source: "analytics:\n", err: `read profiles "profiles.yml": profile "analytics" has no outputs`},
+		{name: "no outputs", source: "analytics: {target: prod}\n", err: `read profiles "profiles.yml": profile "analytics" has no outputs`},
+		{name: "no such output", source: "analytics: {outputs: {dev: {}, ci: {}}}\n", err: `read profiles "profiles.yml": unknown output "prod" of profile "analytics", it has ["dev" "ci"]`},
+		{name: "an output that is a string", source: "analytics: {outputs: {prod: duckdb}}\n", err: `read profiles "profiles.yml": output "prod" of profile "analytics" is not a mapping`},
+		{name: "no type", source: "analytics: {outputs: {prod: {}}}\n", err: `read profiles "profiles.yml": output "prod" of profile "analytics" has no type`},
+		{name: "a type in Jinja", source: "analytics: {outputs: {prod: {type: \"{{ env_var('T') }}\"}}}\n", err: `read profiles "profiles.yml": type of output "prod" of profile "analytics" is only known when dbt renders it: want a literal`},
+		{name: "a further profile of another type", source: good + "elementary: {outputs: {prod: {type: postgres}}}\n", profiles: "elementary",
+			err: `read profiles "profiles.yml": type of output "prod" is "duckdb" in profile "analytics" and "postgres" in profile "elementary": one credential cannot serve both`},
+		{name: "a further profile without outputs", source: good + "elementary: {}\n", profiles: "elementary", err: `read profiles "profiles.yml": profile "elementary" has no outputs`},
+		{name: "a value that dbt cannot read", source: good + "x: {a: =}\n", err: `read profiles "profiles.yml": line 5: has a "=" that dbt does not read`},
+		{name: "a key without end", source: good + strings.Repeat("k", 1001) + ": 1\n", err: `read profiles "profiles.yml": has a key of more than 1000 characters`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := renderFrom(t, &txtar.Archive{Files: []txtar.File{
+				{Name: "provider", Data: []byte("aws")}, {Name: "output", Data: []byte("prod")}, {Name: "profiles", Data: []byte(tt.profiles)},
+				{Name: "files/dbt_project.yml", Data: []byte("profile: analytics\n")},
+				{Name: "files/profiles.yml", Data: []byte(tt.source)},
+			}})
+			checkUsage(t, err, tt.err)
+		})
+	}
+}
+
+// mergeBomb merges one mapping more often than there is time for.
+func mergeBomb() string {
+	return "a: &a {x: 1}\nb: {<<: [" + strings.Repeat("*a, ", 200_000) + "]}\n"
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	g := grant(t, "{type: duckdb}", exchanges["aws"], map[string]any{
+		"ref": "refs/heads/x'||drop\n::set-output name=a::b", "actor": "dependabot[bot]", "workflow": "Ünsafe", "head_ref": "",
+	})
+	got := variables(profile.Environment(g))
+	want := `# DBT_ENV_CUSTOM_ENV_OIDC_TARGET=prod
+# DBT_ENV_CUSTOM_ENV_OIDC_ACTOR_KIND=bot
+# DBT_ENV_CUSTOM_ENV_OIDC_SUBJECT=repo:acme/analytics:environment:production
+# DBT_ENV_CUSTOM_ENV_OIDC_REPOSITORY=acme/analytics
+# DBT_ENV_CUSTOM_ENV_OIDC_REF=refs/heads/x___drop_::set-output_name=a::b
+# DBT_ENV_CUSTOM_ENV_OIDC_SHA=7f93c5e6a1b20d4f8e9c3a5b7d1f2e4c6a8b0d2f
+# DBT_ENV_CUSTOM_ENV_OIDC_ENVIRONMENT=production
+# DBT_ENV_CUSTOM_ENV_OIDC_ACTOR=dependabot_bot_
+# DBT_ENV_CUSTOM_ENV_OIDC_RUN_ID=16055869479
+# DBT_ENV_CUSTOM_ENV_OIDC_RUN_ATTEMPT=1
+# DBT_ENV_CUSTOM_ENV_OIDC_WORKFLOW_REF=acme/analytics/.github/workflows/dbt.yml@refs/heads/main
+# DBT_ENV_CUSTOM_ENV_OIDC_JOB_WORKFLOW_REF=acme/platform/.github/workflows/dbt.yml@refs/tags/v3
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
