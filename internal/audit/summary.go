@@ -44,7 +44,7 @@ func Summary(decision Record, outcome *Record) string {
 		}
 	}
 	if u.Rule != nil {
-		row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Index, u.Rule.Line))
+		row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Index+1, u.Rule.Line))
 	}
 	row("Policy", u.PolicyOrigin)
 	row("Policy SHA-256", u.PolicySHA256)
@@ -63,7 +63,7 @@ func Summary(decision Record, outcome *Record) string {
 	if len(u.Mismatches) > 0 {
 		b.WriteString("\n| Rule | Claim | Got | Want |\n| --- | --- | --- | --- |\n")
 		for _, m := range u.Mismatches {
-			rule := strconv.Itoa(m.Rule)
+			rule := strconv.Itoa(m.Rule + 1) // as the denial counts
 			if m.Line > 0 {
 				rule += ", line " + strconv.Itoa(m.Line)
 			}

@@ -179,18 +179,17 @@ func decisionOutputs(s Settings, res Result) []output {
 	}
 }
 
-// secretOutputs are the outputs that hold one secret each.
-func secretOutputs(c credential.Credential) map[string]secret.Value {
-	outputs := map[string]secret.Value{
-		"token":       c.Token,
-		"user":        c.User,
-		"password":    c.Password,
-		"private-key": c.PrivateKey,
-	}
+type secretOutput struct {
+	name  string
+	value secret.Value
+}
+
+// secretOutputs are the outputs that hold one secret each; a zero one is not written.
+func secretOutputs(c credential.Credential) []secretOutput {
+	outputs := []secretOutput{{"token", c.Token}, {"user", c.User}, {"password", c.Password}, {"private-key", c.PrivateKey}}
 	if c.AWS != nil {
-		outputs["aws-access-key-id"] = c.AWS.AccessKeyID
-		outputs["aws-secret-access-key"] = c.AWS.SecretAccessKey
-		outputs["aws-session-token"] = c.AWS.SessionToken
+		outputs = append(outputs, secretOutput{"aws-access-key-id", c.AWS.AccessKeyID},
+			secretOutput{"aws-secret-access-key", c.AWS.SecretAccessKey}, secretOutput{"aws-session-token", c.AWS.SessionToken})
 	}
 	return outputs
 }
@@ -226,9 +225,9 @@ func publish(env Env, r *runner.Runner, in inputs, res Result) (dir folder, err 
 		check(r.SetOutput("profiles-dir", dir.path))
 		check(r.SetOutput("profile", res.ProfileNames[0]))
 	}
-	for name, v := range secretOutputs(res.Credential) {
-		if !v.IsZero() {
-			check(r.SetSecretOutput(name, v))
+	for _, o := range secretOutputs(res.Credential) {
+		if !o.value.IsZero() {
+			check(r.SetSecretOutput(o.name, o.value))
 		}
 	}
 	check(r.SetSecretOutput("env", environment))
