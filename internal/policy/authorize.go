@@ -267,7 +267,7 @@ func (d *Denial) Error() string {
 	several := slices.ContainsFunc(d.Rules, func(r RuleDenial) bool { return r.Target != d.Rules[0].Target })
 	for i, r := range d.Rules {
 		if i == maxRules {
-			fmt.Fprintf(&out, "\n  … and %s more", plural(len(d.Rules)-maxRules, "rule"))
+			fmt.Fprintf(&out, "\n  … and %s", plural(len(d.Rules)-maxRules, "more rule"))
 			break
 		}
 		out.WriteString("\n  ")

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -393,5 +392,3 @@ func TestTestdataIsUsed(t *testing.T) {
 		}
 	}
 }
-
-var reviewDay = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
