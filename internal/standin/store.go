@@ -1,10 +1,16 @@
 package standin
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/xml"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/rclone/gofakes3"
@@ -13,7 +19,8 @@ import (
 )
 
 // A Store is an S3 store in memory that honours an STS's credentials and
-// nothing else: it verifies each request's signature, session token and expiry.
+// nothing else: it verifies each request's signature, session token, expiry
+// and session policy.
 type Store struct {
 	sts    *STS
 	next   http.Handler
@@ -65,30 +72,106 @@ func (s *Store) Refused() int {
 }
 
 func (s *Store) handle(w http.ResponseWriter, r *http.Request) {
-	code := signature.V4SignVerifyWithLookup(r, func(accessKey string) (string, bool) {
-		session, ok := s.sts.Session(accessKey)
-		token := r.Header.Get("X-Amz-Security-Token")
-		if token == "" {
-			token = r.URL.Query().Get("X-Amz-Security-Token")
-		}
-		if !ok || token != session.SessionToken || !s.sts.config.Now().Before(session.Expiration) {
-			return "", false
-		}
-		return session.SecretAccessKey, true
-	})
+	err := s.admit(r)
 	s.mu.Lock()
-	if code == signature.ErrNone {
+	if err == nil {
 		s.served[r.Method]++
 	} else {
 		s.refused++
 	}
 	s.mu.Unlock()
-	if code != signature.ErrNone {
-		e := signature.GetAPIError(code)
+	if err != nil {
+		text, failure := xml.Marshal(struct {
+			XMLName                            xml.Name `xml:"Error"`
+			Code, Message, Resource, RequestID string
+		}{Code: err.code, Message: err.message, Resource: r.URL.Path, RequestID: rand.Text()})
+		if failure != nil {
+			panic(failure) // our own type
+		}
 		w.Header().Set("Content-Type", "application/xml")
-		w.WriteHeader(http.StatusForbidden)
-		_, _ = w.Write(signature.EncodeAPIErrorToResponse(e)) // the client may be gone
+		w.WriteHeader(err.status)
+		if r.Method != http.MethodHead {
+			_, _ = w.Write(text) // the client may be gone
+		}
 		return
 	}
 	s.next.ServeHTTP(w, r)
+}
+
+// maxObject bounds what is read before its hash is known to be the signed one.
+const maxObject = 64 << 20
+
+// admit tells whether S3 would let the request through: a live session of the
+// token service, its session token, its signature over this very content, and
+// a session policy that allows the action. Requests' own times are compared
+// with the machine's clock.
+func (s *Store) admit(r *http.Request) *stsError {
+	query := r.URL.Query()
+	token := r.Header.Get("X-Amz-Security-Token")
+	if token == "" {
+		token = query.Get("X-Amz-Security-Token")
+	}
+	var session Session
+	known := false
+	code := signature.V4SignVerifyWithLookup(r, func(accessKey string) (string, bool) {
+		session, known = s.sts.Session(accessKey)
+		return session.SecretAccessKey, known
+	})
+	switch {
+	case known && token != session.SessionToken:
+		return &stsError{http.StatusBadRequest, "InvalidToken", "The provided token is malformed or otherwise invalid."}
+	case known && !s.sts.config.Now().Before(session.Expiration):
+		return &stsError{http.StatusBadRequest, "ExpiredToken", "The provided token has expired."}
+	case code != signature.ErrNone:
+		e := signature.GetAPIError(code)
+		return &stsError{e.HTTPStatusCode, e.Code, e.Description}
+	}
+	if want := r.Header.Get("X-Amz-Content-Sha256"); len(want) == 64 {
+		body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxObject))
+		if err != nil {
+			return &stsError{http.StatusBadRequest, "IncompleteBody", "The request body could not be read."}
+		}
+		if hash(body) != want {
+			return &stsError{http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed."}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	needs := [][2]string{s3Action(r.Method, r.URL.Path, query)}
+	if source, err := url.PathUnescape(r.Header.Get("X-Amz-Copy-Source")); err != nil || source != "" {
+		needs = append(needs, s3Action(http.MethodGet, "/"+strings.TrimPrefix(source, "/"), nil))
+	}
+	for _, n := range needs {
+		if !session.may(n[0], n[1]) {
+			return &stsError{http.StatusForbidden, "AccessDenied", "User: " + session.SessionARN + " is not authorized to perform: " + n[0] + " on resource: " + n[1] + " because no session policy allows the action"}
+		}
+	}
+	return nil
+}
+
+// s3Action names the permission that a request needs, and on what resource.
+func s3Action(method, path string, query url.Values) [2]string {
+	bucket, object, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	resource := "arn:aws:s3:::" + bucket
+	if object != "" {
+		resource += "/" + object
+	}
+	switch {
+	case bucket == "":
+		return [2]string{"s3:ListAllMyBuckets", "*"}
+	case object == "" && query.Has("delete"): // many objects at once: all of them must be allowed
+		return [2]string{"s3:DeleteObject", resource + "/*"}
+	case object == "" && (method == http.MethodGet || method == http.MethodHead):
+		return [2]string{"s3:ListBucket", resource}
+	case object == "" && method == http.MethodPut:
+		return [2]string{"s3:CreateBucket", resource}
+	case object == "":
+		return [2]string{"s3:DeleteBucket", resource}
+	case method == http.MethodGet || method == http.MethodHead:
+		return [2]string{"s3:GetObject", resource}
+	case method == http.MethodDelete && query.Has("uploadId"):
+		return [2]string{"s3:AbortMultipartUpload", resource}
+	case method == http.MethodDelete:
+		return [2]string{"s3:DeleteObject", resource}
+	}
+	return [2]string{"s3:PutObject", resource}
 }

@@ -1,12 +1,8 @@
 package standin
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -19,19 +15,17 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	"github.com/go-jose/go-jose/v4"
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // A Role is an IAM role with its trust policy.
 type Role struct {
-	// Audience and Claims are the trust policy's conditions on a web
-	// identity: `iss:aud`, and StringLike on other claims of GitHub's.
+	// Audience, Claims and Equals are the trust policy's conditions on a web
+	// identity: `iss:aud`, StringLike and StringEquals on claims. Of GitHub's
+	// claims AWS knows those in conditionKeys; a condition on another one is
+	// never met.
 	Audience string
 	Claims   map[string][]string
+	Equals   map[string][]string
 	// TrustedRole and ExternalID are those of AssumeRole; "" for none.
 	TrustedRole string
 	ExternalID  string
@@ -41,6 +35,7 @@ type Role struct {
 // STSConfig is an account: its OIDC provider and its roles.
 type STSConfig struct {
 	IssuerURL   string
+	Audiences   []string         // the provider's client ids; every role's Audience where nil
 	Roles       map[string]Role  // by ARN
 	MinDuration time.Duration    // AWS's 15 minutes where 0; shorter ones are for tests of expiry
 	Now         func() time.Time // time.Now where nil
@@ -51,6 +46,7 @@ type STSConfig struct {
 // so that one mistake is not made twice.
 type STS struct {
 	config STSConfig
+	keys   keyring
 	server *httptest.Server
 
 	mu       sync.Mutex
@@ -64,6 +60,8 @@ type Session struct {
 	RoleARN, SessionARN                        string
 	Subject                                    string // of the web identity
 	Expiration                                 time.Time
+
+	policies []sessionPolicy // each narrows what the session may do
 }
 
 // StartSTS starts a service on loopback. Close it.
@@ -74,7 +72,12 @@ func StartSTS(config STSConfig) (*STS, error) {
 	if config.MinDuration == 0 {
 		config.MinDuration = 15 * time.Minute
 	}
-	s := &STS{config: config, sessions: map[string]Session{}, requests: map[string]int{}}
+	if config.Audiences == nil {
+		for _, role := range config.Roles {
+			config.Audiences = append(config.Audiences, role.Audience)
+		}
+	}
+	s := &STS{config: config, keys: keyring{issuer: config.IssuerURL}, sessions: map[string]Session{}, requests: map[string]int{}}
 	server, err := serve(http.HandlerFunc(s.handle))
 	if err != nil {
 		return nil, err
@@ -122,16 +125,15 @@ type stsError struct {
 
 func (e stsError) Error() string { return e.code + ": " + e.message }
 
-func denied(action, resource string) stsError {
-	return stsError{http.StatusForbidden, "AccessDenied", "Not authorized to perform " + action + resource}
-}
-
 func (s *STS) handle(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil {
 		return
 	}
 	form, err := url.ParseQuery(string(body))
+	for name, values := range r.URL.Query() {
+		form[name] = append(form[name], values...)
+	}
 	if err != nil || form.Get("Version") != "2011-06-15" {
 		s.fail(w, stsError{http.StatusBadRequest, "InvalidAction", "Could not find operation for this version"})
 		return
@@ -149,7 +151,7 @@ func (s *STS) handle(w http.ResponseWriter, r *http.Request) {
 	case "GetCallerIdentity":
 		result, err = s.callerIdentity(r, body)
 	default:
-		err = stsError{http.StatusBadRequest, "InvalidAction", "Could not find operation " + action}
+		err = stsError{http.StatusBadRequest, "InvalidAction", "Could not find operation " + action + " for version 2011-06-15"}
 	}
 	var failed stsError
 	if errors.As(err, &failed) {
@@ -183,6 +185,10 @@ func (s *STS) send(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(text) // the client may be gone
 }
 
+func invalid(format string, args ...any) stsError {
+	return stsError{http.StatusBadRequest, "ValidationError", fmt.Sprintf(format, args...)}
+}
+
 type xmlCredentials struct {
 	AccessKeyID     string `xml:"AccessKeyId"`
 	SecretAccessKey string
@@ -201,32 +207,48 @@ type webIdentityResult struct {
 	Audience string
 	User     xmlUser        `xml:"AssumedRoleUser"`
 	Creds    xmlCredentials `xml:"Credentials"`
+	Packed   int            `xml:"PackedPolicySize,omitempty"`
 	Provider string
 }
 
-var sessionNameText = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+var (
+	roleText        = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}$`)
+	sessionNameText = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+)
 
 func (s *STS) assumeRoleWithWebIdentity(ctx context.Context, form url.Values) (any, error) {
-	const action = "sts:AssumeRoleWithWebIdentity"
+	req, err := s.parse(form)
+	if err != nil {
+		return nil, err
+	}
 	claims, err := s.webIdentity(ctx, form.Get("WebIdentityToken"))
 	if err != nil {
 		return nil, err
 	}
-	arn := form.Get("RoleArn")
-	role, ok := s.config.Roles[arn]
+	role, ok := s.config.Roles[req.role]
 	if !ok || !role.trusts(claims) {
-		return nil, denied(action, "")
+		return nil, stsError{http.StatusForbidden, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"}
+	}
+	if longest := role.longest(); req.duration > longest {
+		return nil, invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 	}
 	subject, _ := claims["sub"].(string)
-	session, err := s.issue(arn, role, form, subject)
-	if err != nil {
-		return nil, err
-	}
+	session := s.issue(req, subject)
 	return webIdentityResult{
-		Subject: subject, Audience: role.Audience, Provider: "arn:aws:iam::123456789012:oidc-provider/" + strings.TrimPrefix(s.config.IssuerURL, "http://"),
-		User: user(session), Creds: credentials(session),
+		Subject: subject, Audience: role.Audience, Packed: req.packed,
+		Provider: "arn:aws:iam::" + account(req.role) + ":oidc-provider/" + strings.TrimPrefix(strings.TrimPrefix(s.config.IssuerURL, "https://"), "http://"),
+		User:     user(session), Creds: credentials(session),
 	}, nil
 }
+
+func (r Role) longest() time.Duration {
+	if r.MaxDuration == 0 {
+		return time.Hour
+	}
+	return r.MaxDuration
+}
+
+func account(arn string) string { return strings.Split(arn, ":")[4] }
 
 func user(s Session) xmlUser {
 	return xmlUser{Arn: s.SessionARN, AssumedRoleID: "AROASTANDIN:" + s.SessionARN[strings.LastIndex(s.SessionARN, "/")+1:]}
@@ -236,139 +258,77 @@ func credentials(s Session) xmlCredentials {
 	return xmlCredentials{s.AccessKeyID, s.SecretAccessKey, s.SessionToken, s.Expiration.UTC().Format(time.RFC3339)}
 }
 
-// webIdentity verifies the token: an OIDC provider for its issuer must exist
-// in the account, its key must have signed it, and it must be of now.
-func (s *STS) webIdentity(ctx context.Context, raw string) (jwt.MapClaims, error) {
-	claims := jwt.MapClaims{}
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.config.Now), jwt.WithLeeway(30*time.Second))
-	_, err := parser.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
-		if iss, _ := t.Claims.GetIssuer(); iss != s.config.IssuerURL {
-			return nil, stsError{http.StatusBadRequest, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for " + iss}
-		}
-		return issuerKey(ctx, s.config.IssuerURL, t)
-	})
-	var failed stsError
-	switch {
-	case errors.As(err, &failed):
-		return nil, failed
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return nil, stsError{http.StatusBadRequest, "ExpiredTokenException", "Token expired"}
-	case err != nil:
-		return nil, stsError{http.StatusBadRequest, "InvalidIdentityToken", "Couldn't verify the token's signature or times"}
-	}
-	return claims, nil
+// A roleRequest is the parameters that both ways to a role have.
+type roleRequest struct {
+	role, name string
+	duration   time.Duration
+	policies   []sessionPolicy
+	packed     int // percent
 }
 
-// issuerKey fetches the issuer's key for a token, by the key's id.
-func issuerKey(ctx context.Context, issuer string, t *jwt.Token) (any, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/jwks", nil)
-	if err != nil {
-		return nil, err
+// parse checks parameters as the service's model does, before anybody is
+// authenticated.
+func (s *STS) parse(form url.Values) (roleRequest, error) {
+	req := roleRequest{role: form.Get("RoleArn"), name: form.Get("RoleSessionName"), duration: time.Hour}
+	if !roleText.MatchString(req.role) {
+		return req, invalid("%s is invalid", req.role)
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, stsError{http.StatusBadRequest, "IDPCommunicationError", "Couldn't reach the identity provider"}
+	if !sessionNameText.MatchString(req.name) {
+		return req, invalid("1 validation error detected: Value '%s' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]*", req.name)
 	}
-	defer resp.Body.Close()
-	var set jose.JSONWebKeySet // parsing alone; golang-jwt verifies
-	if err := json.NewDecoder(resp.Body).Decode(&set); err != nil {
-		return nil, err
-	}
-	kid, _ := t.Header["kid"].(string)
-	for _, key := range set.Key(kid) {
-		return key.Key, nil
-	}
-	return nil, errors.New("no key " + kid)
-}
-
-// trusts evaluates the trust policy's conditions: all of them, each by any of
-// its values. A claim that is not there fails, as it does at AWS.
-func (r Role) trusts(claims jwt.MapClaims) bool {
-	audience, err := claims.GetAudience()
-	if err != nil || len(audience) != 1 || audience[0] != r.Audience {
-		return false
-	}
-	for name, patterns := range r.Claims {
-		value, ok := claims[name].(string)
-		if !ok {
-			return false
-		}
-		matched := false
-		for _, p := range patterns {
-			matched = matched || stringLike(p, value)
-		}
-		if !matched {
-			return false
-		}
-	}
-	return true
-}
-
-// stringLike is IAM's StringLike: `*` for any run of characters, `?` for one.
-func stringLike(pattern, value string) bool {
-	quoted := regexp.QuoteMeta(pattern)
-	quoted = strings.NewReplacer(`\*`, `.*`, `\?`, `.`).Replace(quoted)
-	return regexp.MustCompile(`(?s)^(?:` + quoted + `)$`).MatchString(value)
-}
-
-func (s *STS) issue(arn string, role Role, form url.Values, subject string) (Session, error) {
-	name := form.Get("RoleSessionName")
-	if !sessionNameText.MatchString(name) {
-		return Session{}, stsError{http.StatusBadRequest, "ValidationError", "1 validation error detected: Value at 'roleSessionName' failed to satisfy constraint"}
-	}
-	if p := form.Get("Policy"); p != "" && !json.Valid([]byte(p)) {
-		return Session{}, stsError{http.StatusBadRequest, "MalformedPolicyDocument", "Syntax errors in policy."}
-	}
-	longest := role.MaxDuration
-	if longest == 0 {
-		longest = time.Hour
-	}
-	duration := time.Hour
 	if text := form.Get("DurationSeconds"); text != "" {
+		const constraint = "1 validation error detected: Value '%s' at 'durationSeconds' failed to satisfy constraint: Member must have value %s than or equal to %d"
 		seconds, err := strconv.Atoi(text)
-		if duration = time.Duration(seconds) * time.Second; err != nil || duration < s.config.MinDuration {
-			return Session{}, stsError{http.StatusBadRequest, "ValidationError", fmt.Sprintf("1 validation error detected: Value '%s' at 'durationSeconds' failed to satisfy constraint: Member must have value greater than or equal to 900", text)}
+		req.duration = time.Duration(seconds) * time.Second
+		switch {
+		case err != nil || req.duration < s.config.MinDuration:
+			return req, invalid(constraint, text, "greater", 900)
+		case req.duration > 12*time.Hour:
+			return req, invalid(constraint, text, "less", 43200)
 		}
 	}
-	if duration > longest {
-		return Session{}, stsError{http.StatusBadRequest, "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."}
-	}
-	account, path, _ := strings.Cut(strings.TrimPrefix(arn, "arn:aws:iam::"), ":role/")
+	var err error
+	req.policies, req.packed, err = parseSessionPolicies(form)
+	return req, err
+}
+
+func (s *STS) issue(req roleRequest, subject string) Session {
 	session := Session{
 		AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text() + "/" + rand.Text()[:13], SessionToken: "standin+" + rand.Text() + "/" + rand.Text() + "==",
-		RoleARN: arn, SessionARN: "arn:aws:sts::" + account + ":assumed-role/" + path[strings.LastIndex(path, "/")+1:] + "/" + name,
-		Subject: subject, Expiration: s.config.Now().Add(duration).Truncate(time.Second),
+		RoleARN: req.role, SessionARN: "arn:aws:sts::" + account(req.role) + ":assumed-role/" + req.role[strings.LastIndex(req.role, "/")+1:] + "/" + req.name,
+		Subject: subject, Expiration: s.config.Now().Add(req.duration).Truncate(time.Second), policies: req.policies,
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions[session.AccessKeyID] = session
-	return session, nil
+	return session
 }
 
 type assumeRoleResult struct {
 	XMLName xml.Name       `xml:"AssumeRoleResult"`
 	User    xmlUser        `xml:"AssumedRoleUser"`
 	Creds   xmlCredentials `xml:"Credentials"`
+	Packed  int            `xml:"PackedPolicySize,omitempty"`
 }
 
 func (s *STS) assumeRole(r *http.Request, body []byte, form url.Values) (any, error) {
+	req, err := s.parse(form)
+	if err != nil {
+		return nil, err
+	}
 	caller, err := s.Authenticate(r, body, "sts")
 	if err != nil {
 		return nil, err
 	}
-	arn := form.Get("RoleArn")
-	role, ok := s.config.Roles[arn]
-	if !ok || role.TrustedRole != caller.RoleARN || role.ExternalID != form.Get("ExternalId") {
-		e := denied("sts:AssumeRole", " on resource: "+arn)
-		e.message = "User: " + caller.SessionARN + " is not authorized to perform: sts:AssumeRole on resource: " + arn
-		return nil, e
+	role, ok := s.config.Roles[req.role]
+	if !ok || role.TrustedRole == "" || role.TrustedRole != caller.RoleARN || role.ExternalID != "" && role.ExternalID != form.Get("ExternalId") {
+		return nil, stsError{http.StatusForbidden, "AccessDenied", "User: " + caller.SessionARN + " is not authorized to perform: sts:AssumeRole on resource: " + req.role}
 	}
-	role.MaxDuration = time.Hour // AWS's bound for a role chain
-	session, err := s.issue(arn, role, form, caller.Subject)
-	if err != nil {
-		return nil, err
+	if req.duration > time.Hour { // whatever the role allows
+		return nil, invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
 	}
-	return assumeRoleResult{User: user(session), Creds: credentials(session)}, nil
+	session := s.issue(req, caller.Subject)
+	return assumeRoleResult{User: user(session), Creds: credentials(session), Packed: req.packed}, nil
 }
 
 type callerIdentityResult struct {
@@ -383,44 +343,5 @@ func (s *STS) callerIdentity(r *http.Request, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return callerIdentityResult{Arn: caller.SessionARN, UserID: "AROASTANDIN:" + caller.AccessKeyID, Account: strings.Split(caller.SessionARN, ":")[4]}, nil
-}
-
-var authorizationText = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([a-z0-9-]+)/([a-z0-9]+)/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
-
-// Authenticate verifies a request's signature, session token and expiry, and
-// returns whose it is. The error is one of AWS's.
-func (s *STS) Authenticate(r *http.Request, body []byte, service string) (Session, error) {
-	m := authorizationText.FindStringSubmatch(r.Header.Get("Authorization"))
-	if m == nil {
-		return Session{}, stsError{http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token"}
-	}
-	session, ok := s.Session(m[1])
-	switch {
-	case !ok, r.Header.Get("X-Amz-Security-Token") != session.SessionToken:
-		return Session{}, stsError{http.StatusForbidden, "InvalidClientTokenId", "The security token included in the request is invalid."}
-	case !s.config.Now().Before(session.Expiration):
-		return Session{}, stsError{http.StatusForbidden, "ExpiredToken", "The security token included in the request is expired"}
-	}
-	at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
-	if err != nil || at.Sub(s.config.Now()).Abs() > 15*time.Minute || m[4] != service {
-		return Session{}, stsError{http.StatusForbidden, "SignatureDoesNotMatch", "Signature expired or not for this service"}
-	}
-	signed := &http.Request{Method: r.Method, URL: &url.URL{Scheme: "http", Host: r.Host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}, Host: r.Host, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body))}
-	for _, name := range strings.Split(m[5], ";") {
-		switch name {
-		case "host":
-		case "content-length":
-			signed.ContentLength = r.ContentLength
-		default:
-			signed.Header[http.CanonicalHeaderKey(name)] = r.Header.Values(name)
-		}
-	}
-	hash := sha256.Sum256(body)
-	err = v4.NewSigner().SignHTTP(r.Context(), aws.Credentials{AccessKeyID: session.AccessKeyID, SecretAccessKey: session.SecretAccessKey, SessionToken: session.SessionToken},
-		signed, hex.EncodeToString(hash[:]), service, m[3], at)
-	if again := authorizationText.FindStringSubmatch(signed.Header.Get("Authorization")); err != nil || again == nil || again[6] != m[6] {
-		return Session{}, stsError{http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided."}
-	}
-	return session, nil
+	return callerIdentityResult{Arn: caller.SessionARN, UserID: user(caller).AssumedRoleID, Account: account(caller.SessionARN)}, nil
 }
