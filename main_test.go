@@ -1,0 +1,148 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+const module = "github.com/oidc-dbt/oidc-dbt/internal/"
+
+// rooms is which package of the product may import which: data flows one way,
+// and only job knows all the steps.
+var rooms = map[string][]string{
+	"secret":     {},
+	"fault":      {},
+	"web":        {"fault"},
+	"process":    {"fault"},
+	"action":     {},
+	"runner":     {"fault", "secret", "web"},
+	"idtoken":    {"fault", "secret", "web"},
+	"credential": {"secret"},
+	"policy":     {"fault", "idtoken", "web"},
+	"provider":   {"credential", "fault", "idtoken", "policy", "secret", "web"},
+	"adapter":    {"credential", "fault", "policy", "secret"},
+	"profile":    {"adapter", "fault", "policy", "secret"},
+	"audit":      {"credential", "fault", "idtoken", "secret"},
+	"job":        {"adapter", "audit", "credential", "fault", "idtoken", "policy", "process", "profile", "provider", "runner", "secret", "web"},
+	"command":    {"fault", "job", "runner"},
+	".":          {"command", "job", "process", "web"},
+}
+
+// revealers are the files that may look into a secret: the ones that send it
+// to a server, verify it, or hand it to the runner or the command.
+var revealers = []string{
+	"internal/idtoken/verify.go",
+	"internal/job/action.go",
+	"internal/job/exec.go",
+	"internal/provider/aws.go",
+	"internal/provider/gcp.go",
+	"internal/provider/provider.go",
+	"internal/runner/runner.go",
+	"internal/secret/secret.go",
+}
+
+// world are the names that only main.go may use: everything else gets the
+// real world through job.Env.
+var world = []string{"os.Getenv", "os.Environ", "os.LookupEnv", "time.Now", "http.DefaultClient", "http.DefaultTransport", "os.Exit"}
+
+// outside are packages below internal that the product does not link.
+var outside = []string{"standin", "pyenv"}
+
+func TestRooms(t *testing.T) {
+	t.Parallel()
+	reveals := map[string]bool{}
+	seen := map[string]bool{}
+	walkProduct(t, func(path string, file *ast.File) {
+		room := filepath.ToSlash(strings.TrimPrefix(filepath.Dir(path), "internal/"))
+		seen[room] = true
+		allowed, ok := rooms[room]
+		if !ok {
+			t.Errorf("%s: package %q is not in the table of rooms", path, room)
+		}
+		for _, imp := range file.Imports {
+			if to, ok := strings.CutPrefix(strings.Trim(imp.Path.Value, `"`), module); ok && !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %q, which the table of rooms does not allow", path, to)
+			}
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if n.Recv == nil && n.Name.Name == "init" {
+					t.Errorf("%s has an init function", path)
+				}
+			case *ast.SelectorExpr:
+				if n.Sel.Name == "Reveal" {
+					reveals[path] = true
+				}
+				if x, ok := n.X.(*ast.Ident); ok && path != "main.go" && slices.Contains(world, x.Name+"."+n.Sel.Name) {
+					t.Errorf("%s uses %s.%s: only main.go names the real world", path, x.Name, n.Sel.Name)
+				}
+			}
+			return true
+		})
+	})
+	for _, room := range slices.Sorted(maps.Keys(rooms)) {
+		if !seen[room] {
+			t.Errorf("the table of rooms has %q, which is not there", room)
+		}
+	}
+	reveals["internal/secret/secret.go"] = true // defines it
+	if got := slices.Sorted(maps.Keys(reveals)); !slices.Equal(got, revealers) {
+		t.Errorf("Reveal is called in\n%q, want\n%q", got, revealers)
+	}
+}
+
+func walkProduct(t *testing.T, visit func(path string, file *ast.File)) {
+	t.Helper()
+	files := []string{"main.go"}
+	err := filepath.WalkDir("internal", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testdata" || slices.Contains(outside, d.Name())) {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		visit(filepath.ToSlash(path), file)
+	}
+}
+
+func TestSchemaIsCurrent(t *testing.T) {
+	t.Parallel()
+	want := policy.Schema(job.Catalog())
+	if os.Getenv("UPDATE_SCHEMA") != "" {
+		if err := os.WriteFile("policy.schema.json", want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile("policy.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Error("policy.schema.json is not what the policy's types give: run UPDATE_SCHEMA=1 go test .")
+	}
+}
