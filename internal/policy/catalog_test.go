@@ -49,8 +49,10 @@ func catalog() policy.Catalog {
 				},
 			},
 			"gcp": {
-				Keys:      []policy.Key{{Name: "workload_identity_provider", Required: true}, {Name: "service_account", Claims: true}},
-				Audience:  func(v policy.Values) string { return "https://iam.googleapis.com/" + v.Get("workload_identity_provider") },
+				Keys: []policy.Key{{Name: "workload_identity_provider", Required: true}, {Name: "service_account", Claims: true}},
+				Audience: func(v policy.Values) string {
+					return "https://iam.googleapis.com/" + v.Get("workload_identity_provider")
+				},
 				Lifetimes: &policy.Lifetimes{Min: time.Minute, Max: 12 * time.Hour, Default: time.Hour},
 			},
 		},

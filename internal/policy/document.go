@@ -23,13 +23,15 @@ type document struct {
 	reported map[*yaml.Node]bool
 	// merged are mappings with a merge key: nothing is missing in them.
 	merged map[*yaml.Node]bool
+	roots  []*yaml.Node    // of the documents
+	names  map[string]bool // claims' names that were found well-formed: a policy has few, each in every rule
 }
 
 // lineBreak is what ends a line in YAML 1.1, whose scanner the library has.
 var lineBreak = regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]")
 
 func newDocument(name string, src []byte, cat Catalog) *document {
-	d := &document{catalog: cat, reported: map[*yaml.Node]bool{}, merged: map[*yaml.Node]bool{}}
+	d := &document{catalog: cat, reported: map[*yaml.Node]bool{}, merged: map[*yaml.Node]bool{}, names: map[string]bool{}}
 	d.name, d.src, d.hidden = name, src, map[int]int{}
 	return d
 }
@@ -43,7 +45,7 @@ func (d *document) load(src []byte) *yaml.Node {
 	case len(bytes.TrimSpace(src)) == 0:
 		d.empty()
 		return nil
-	case !utf8.Valid(src) || bytes.ContainsFunc(src, isBinary):
+	case !isText(src):
 		d.add(0, 0, "is not text in UTF-8: it has bytes that no text has")
 		return nil
 	}
@@ -71,14 +73,14 @@ func (d *document) load(src []byte) *yaml.Node {
 		d.empty()
 		return nil
 	}
-	d.hide(root)
+	d.roots = append(d.roots, root)
 	d.plain(root, 0)
 	if len(documents) > 1 {
 		second := documents[1]
 		if len(second.Content) == 1 {
 			second = second.Content[0]
 		}
-		d.hide(second)
+		d.roots = append(d.roots, second)
 		d.add(second.Line, second.Column, "a second document: a policy is one")
 	}
 	return root
@@ -86,9 +88,24 @@ func (d *document) load(src []byte) *yaml.Node {
 
 func (d *document) empty() { d.add(0, 0, "is empty: a policy has `version` and `targets`") }
 
-// isBinary reports characters that no text file has; YAML allows none of them.
-func isBinary(r rune) bool {
-	return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f || r >= 0x80 && r < 0xa0 && r != 0x85
+// isText reports whether src is UTF-8 without the control characters that no
+// text file has, and that YAML refuses without saying where.
+func isText(src []byte) bool {
+	for _, b := range src {
+		if b < ' ' && b != '\t' && b != '\n' && b != '\r' || b == 0x7f {
+			return false
+		}
+	}
+	for rest := src; ; {
+		i := bytes.IndexByte(rest, 0xc2) // what the second block of control characters starts with
+		if i < 0 || i+1 == len(rest) {
+			return utf8.Valid(src)
+		}
+		if next := rest[i+1]; next < 0xa0 && next != 0x85 { // NEL is a line break
+			return false
+		}
+		rest = rest[i+2:]
+	}
 }
 
 // malformed reports a syntax error. There are no keys yet, so what looks like
@@ -148,7 +165,6 @@ func (d *document) plain(n *yaml.Node, depth int) {
 	}
 	if depth > maxDepth {
 		d.report(n, "is nested more than %d levels deep", maxDepth)
-		n.Content = nil
 		return
 	}
 	if n.Anchor != "" {
@@ -163,7 +179,10 @@ func (d *document) plain(n *yaml.Node, depth int) {
 		}
 		return
 	}
-	first := make(map[string]int, len(n.Content)/2)
+	var index map[string]int // of the lines of the keys so far; short mappings are searched
+	if len(n.Content) > 32 {
+		index = make(map[string]int, len(n.Content)/2)
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		switch {
@@ -177,16 +196,41 @@ func (d *document) plain(n *yaml.Node, depth int) {
 			d.report(key, "a key is %s, want a string", nodeKind(key))
 		case key.Style&yaml.TaggedStyle != 0:
 			d.report(key, noTag)
-		case first[key.Value] > 0:
-			d.report(key, "key %q stands twice, first on line %d", key.Value, first[key.Value])
+		case key.Anchor != "":
+			d.add(key.Line, key.Column, noAnchor)
+			fallthrough
 		default:
-			first[key.Value] = key.Line
-			if key.Anchor != "" {
-				d.add(key.Line, key.Column, noAnchor)
+			if first := firstLine(n.Content[:i], key.Value, index); first > 0 {
+				d.report(key, "key %q stands twice, first on line %d", key.Value, first)
+			} else if index != nil {
+				index[key.Value] = key.Line
 			}
 		}
 		d.plain(value, depth+1)
 	}
+}
+
+// firstLine returns the line on which a key stands among those before, 0 for none.
+func firstLine(before []*yaml.Node, key string, index map[string]int) int {
+	if index != nil {
+		return index[key]
+	}
+	for i := 0; i < len(before); i += 2 {
+		if k := before[i]; k.Value == key && k.Kind == yaml.ScalarNode && k.Tag == "!!str" {
+			return k.Line
+		}
+	}
+	return 0
+}
+
+// result returns the faults, nil where there is none.
+func (d *document) result() error {
+	if len(d.list) > 0 {
+		for _, root := range d.roots {
+			d.hide(root)
+		}
+	}
+	return d.faults.result()
 }
 
 // report adds a fault at n, and keeps others away from it.

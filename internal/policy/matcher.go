@@ -167,7 +167,12 @@ func (p pattern) glob(value string) bool {
 	if !clean(value) {
 		return false
 	}
-	ends, next := make([]bool, len(value)+1), make([]bool, len(value)+1)
+	var short [2][256]bool // most claims are: no allocation
+	ends, next := short[0][:], short[1][:]
+	if len(value) >= len(ends) {
+		ends, next = make([]bool, len(value)+1), make([]bool, len(value)+1)
+	}
+	ends, next = ends[:len(value)+1], next[:len(value)+1]
 	ends[0] = true
 	for _, part := range p.parts {
 		clear(next)

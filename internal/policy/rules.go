@@ -114,10 +114,13 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 func (d *document) matcher(kind string, key, value *yaml.Node) matcher {
 	m := matcher{claim: key.Value}
 	switch {
+	case d.names[m.claim]:
 	case !claimText.MatchString(m.claim):
 		d.at(key, "claim name %q is malformed", m.claim)
 	case slices.Contains(timeClaims, m.claim):
 		d.at(key, "%s is a time, which is always checked: leave it out", m.claim)
+	default:
+		d.names[m.claim] = true
 	}
 	nodes := d.texts(value, m.claim)
 	m.patterns = make([]pattern, 0, len(nodes))
