@@ -347,7 +347,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
 	{regexp.MustCompile(`oidc-dbt-step-\d+`), "oidc-dbt-step-N"},
 	{regexp.MustCompile(`(?m)^(::add-mask::).*`), "${1}SECRET"},
-	{regexp.MustCompile(`\d+m\d+s`), "DURATION"},
+	{regexp.MustCompile(`(\d+h)?\d+m\d+s`), "DURATION"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d&#58;\d\d&#58;\d\dZ`), "TIME"}, // in the summary
 	{regexp.MustCompile(`127\.0\.0\.1(&#58;|:)\d+`), "LOOPBACK"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
