@@ -13,7 +13,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/lockedfile"
 )
@@ -32,97 +34,185 @@ func (p Python) Program(name string) string {
 	return filepath.Join(p.Bin, name)
 }
 
-// Ensure returns the environment with the requirements, which must be
-// complete, pinned and have hashes (as `uv pip compile --generate-hashes`
-// writes them). It is made in the user's cache directory when it is not there
-// yet; prepare is Python code that is run once at the end of that, with Home
-// as home directory. What happens is told to log.
-func Ensure(ctx context.Context, name string, requirements []byte, prepare string, log io.Writer) (Python, error) {
-	python, version, err := find(ctx)
-	if err != nil {
-		return Python{}, err
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return Python{}, fmt.Errorf("find the cache directory: %w", err)
-	}
-	sum := sha256.Sum256([]byte(version + "\x00" + prepare + "\x00" + string(requirements)))
-	dir := filepath.Join(cache, "oidc-dbt", "python", name+"-"+hex.EncodeToString(sum[:8]))
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return Python{}, err
-	}
-	unlock, err := lockedfile.MutexAt(dir + ".lock").Lock()
-	if err != nil {
-		return Python{}, err
-	}
-	defer unlock()
-
-	p := Python{Bin: filepath.Join(dir, "bin"), Home: filepath.Join(dir, "home")}
-	if runtime.GOOS == "windows" {
-		p.Bin = filepath.Join(dir, "Scripts")
-	}
-	// A virtual environment cannot be moved, so it is made in place; this
-	// file says that it is whole.
-	whole := filepath.Join(dir, "whole")
-	if _, err := os.Stat(whole); err == nil {
-		return p, nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return p, err
-	}
-	fmt.Fprintf(log, "making a Python environment in %s\n", dir)
-	if err := run(ctx, nil, python, "-m", "venv", dir); err != nil {
-		return p, fmt.Errorf("make a virtual environment (on Debian and Ubuntu it needs the package python3-venv): %w", err)
-	}
-	list := filepath.Join(dir, "requirements.txt")
-	if err := os.WriteFile(list, requirements, 0o644); err != nil {
-		return p, err
-	}
-	// The list is complete, so pip has nothing to resolve.
-	if err := run(ctx, nil, p.Program("python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--require-hashes", "--requirement", list); err != nil {
-		return p, fmt.Errorf("install Python packages: %w", err)
-	}
-	if err := os.MkdirAll(p.Home, 0o755); err != nil {
-		return p, err
-	}
-	if prepare != "" {
-		if err := run(ctx, p.Environ(), p.Program("python"), "-c", prepare); err != nil {
-			return p, fmt.Errorf("prepare the Python environment: %w", err)
-		}
-	}
-	return p, os.WriteFile(whole, nil, 0o644)
-}
-
 // Environ returns the process's environment with Home as home directory and
 // Bin in front of PATH.
 func (p Python) Environ() []string {
 	return append(os.Environ(), "HOME="+p.Home, "USERPROFILE="+p.Home, "PATH="+p.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
-// find returns a Python of version 3.10 or later.
-func find(ctx context.Context) (path, version string, err error) {
+// Ensure returns the environment with the requirements, which must be
+// complete, pinned and have hashes (as `uv pip compile --generate-hashes`
+// writes them). It is made in the user's cache directory when it is not there
+// yet; prepare is Python code that is run once at the end of that, with Home
+// as home directory. What happens is told to log. Runs at the same time wait
+// for each other.
+func Ensure(ctx context.Context, name string, requirements []byte, prepare string, log io.Writer) (Python, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return Python{}, fmt.Errorf("find the cache directory: %w", err)
+	}
+	m := maker{cache: cache, pythons: []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}, log: log}
+	return m.ensure(ctx, name, requirements, prepare)
+}
+
+// A maker is where environments are made, and with which interpreters.
+type maker struct {
+	cache   string
+	pythons []string // the first that fits is used
+	environ []string // beside the process's
+	log     io.Writer
+}
+
+func (m maker) ensure(ctx context.Context, name string, requirements []byte, prepare string) (p Python, err error) {
+	python, version, err := m.find(ctx)
+	if err != nil {
+		return Python{}, err
+	}
+	sum := sha256.Sum256([]byte(version + "\x00" + prepare + "\x00" + string(requirements)))
+	dir := filepath.Join(m.cache, "oidc-dbt", "python", name+"-"+hex.EncodeToString(sum[:8]))
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return Python{}, fmt.Errorf("make the cache directory: %w", err)
+	}
+	unlock, err := lockedfile.MutexAt(dir + ".lock").Lock()
+	if err != nil {
+		return Python{}, fmt.Errorf("lock the cache directory: %w", err)
+	}
+	defer unlock()
+
+	p = Python{Bin: filepath.Join(dir, "bin"), Home: filepath.Join(dir, "home")}
+	if runtime.GOOS == "windows" {
+		p.Bin = filepath.Join(dir, "Scripts")
+	}
+	// A virtual environment cannot be renamed into place, its programs hold
+	// its path; so it is made in place, and this file, written last, says that
+	// it is whole. An environment outlives the interpreter that made it: then
+	// it is made again.
+	whole := filepath.Join(dir, "whole")
+	if _, err := os.Stat(whole); err == nil && m.run(ctx, nil, p.Program("python"), "-I", "-c", "") == nil {
+		return p, nil
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return Python{}, fmt.Errorf("remove a broken environment: %w", err)
+	}
+	fmt.Fprintf(m.log, "making a Python environment in %s\n", dir)
+	if err := m.make(ctx, python, dir, p, requirements, prepare); err != nil {
+		return Python{}, errors.Join(err, os.RemoveAll(dir))
+	}
+	return p, os.WriteFile(whole, nil, 0o644)
+}
+
+func (m maker) make(ctx context.Context, python, dir string, p Python, requirements []byte, prepare string) error {
+	pip := []string{p.Program("python"), "-I", "-m", "pip"}
+	if err := m.run(ctx, nil, python, "-I", "-m", "venv", dir); err != nil {
+		// Debian and Ubuntu keep ensurepip in a package of its own. A pip of the
+		// system can serve the environment instead, from pip 22.3 on.
+		fmt.Fprintln(m.log, "this Python cannot put pip into an environment; trying with its own pip")
+		again := errors.Join(os.RemoveAll(dir), m.run(ctx, nil, python, "-I", "-m", "venv", "--without-pip", dir))
+		pip = []string{python, "-I", "-m", "pip", "--python", p.Program("python")}
+		if again = errors.Join(again, m.run(ctx, nil, pip[0], append(pip[1:], "--version")...)); again != nil {
+			return fmt.Errorf("make a virtual environment (on Debian and Ubuntu: apt install python3-venv): %w", err)
+		}
+	}
+	if err := os.MkdirAll(p.Home, 0o755); err != nil {
+		return err
+	}
+	list := filepath.Join(dir, "requirements.txt")
+	if err := os.WriteFile(list, requirements, 0o644); err != nil {
+		return err
+	}
+	// The list is complete, so pip has nothing to resolve; and nothing is built,
+	// since what a build needs has no hash.
+	args := append(pip[1:], "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
+		"--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", list)
+	if err := m.run(ctx, &progress{log: m.log, every: 3 * time.Second, last: time.Now()}, pip[0], args...); err != nil {
+		return fmt.Errorf("install Python packages: %w", err)
+	}
+	if prepare != "" {
+		m.environ = append(slices.Clip(m.environ), "HOME="+p.Home, "USERPROFILE="+p.Home)
+		if err := m.run(ctx, nil, p.Program("python"), "-I", "-c", prepare); err != nil {
+			return fmt.Errorf("prepare the Python environment: %w", err)
+		}
+	}
+	return nil
+}
+
+// find returns a Python of version 3.10 to 3.13: the packages that are pinned
+// have wheels for these.
+func (m maker) find(ctx context.Context) (path, version string, err error) {
+	const ask = "import platform, sys; print(sys.implementation.cache_tag, platform.machine(), sys.base_prefix); sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))"
 	var tried []string
-	for _, name := range []string{"python3", "python"} {
-		out, err := exec.CommandContext(ctx, name, "-c", "import sys; print(sys.implementation.cache_tag, sys.base_prefix); sys.exit(sys.version_info < (3, 10))").Output()
+	for _, name := range m.pythons {
+		cmd := exec.CommandContext(ctx, name, "-I", "-c", ask)
+		cmd.Env = m.env()
+		out, err := cmd.Output()
 		if err == nil {
 			return name, string(out), nil
 		}
-		tried = append(tried, fmt.Sprintf("%s: %v", name, err))
+		found := err.Error()
+		if tag, _, ok := strings.Cut(string(out), " "); ok {
+			found = tag
+		}
+		tried = append(tried, name+": "+found)
 	}
-	return "", "", fmt.Errorf("find Python 3.10 or later: %s", strings.Join(tried, "; "))
+	return "", "", fmt.Errorf("find Python 3.10 to 3.13: %s", strings.Join(tried, "; "))
+}
+
+// env is the environment of Python and pip: index, proxies and certificates
+// stay as the user has set them; what would put packages elsewhere goes.
+func (m maker) env() []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains([]string{"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_BINARY", "PIP_PYTHON", "PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV"}, strings.ToUpper(name))
+	})
+	return append(append(env, "PIP_USER=0"), m.environ...)
 }
 
 // run runs a program; its error has the end of what the program printed.
-func run(ctx context.Context, env []string, name string, args ...string) error {
+func (m maker) run(ctx context.Context, also io.Writer, name string, args ...string) error {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = env, &out, &out
+	cmd.Env, cmd.Stdout = m.env(), &out
+	if also != nil {
+		cmd.Stdout = io.MultiWriter(&out, also)
+	}
+	cmd.Stderr = cmd.Stdout
+	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Run(); err != nil {
 		text := strings.TrimSpace(out.String())
 		if len(text) > 2000 {
 			text = "…" + text[len(text)-2000:]
 		}
-		return errors.Join(err, errors.New(text))
+		return fmt.Errorf("%w: %s", err, text)
 	}
 	return nil
+}
+
+// progress says now and then how far pip is.
+type progress struct {
+	log     io.Writer
+	every   time.Duration
+	last    time.Time
+	line    []byte
+	fetched int
+}
+
+func (p *progress) Write(text []byte) (int, error) {
+	for _, c := range text {
+		if p.line = append(p.line, c); c != '\n' {
+			continue
+		}
+		line := string(p.line)
+		p.line = p.line[:0]
+		switch {
+		case strings.HasPrefix(line, "Collecting "), strings.HasPrefix(line, "Processing "):
+			p.fetched++
+			if time.Since(p.last) >= p.every {
+				p.last = time.Now()
+				fmt.Fprintf(p.log, "%d packages fetched and checked\n", p.fetched)
+			}
+		case strings.HasPrefix(line, "Installing collected packages"):
+			fmt.Fprintf(p.log, "%d packages fetched and checked; installing them\n", p.fetched)
+		}
+	}
+	return len(text), nil
 }
