@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -30,21 +31,42 @@ type Transport struct {
 	base *http.Transport
 
 	mu    sync.Mutex
-	ready map[string]chan net.Conn // by network address; one connection each
+	ready map[endpoint]chan net.Conn // one connection each
 }
+
+// An endpoint is what a connection is made to.
+type endpoint struct {
+	addr   string
+	secure bool
+}
+
+// readyLife is how long a connection may wait for its first request: servers
+// hang up on silent clients after 20 s or more, and a POST that meets a dead
+// connection is not sent again.
+const readyLife = 15 * time.Second
 
 // NewTransport returns a Transport.
 func NewTransport() *Transport {
-	t := &Transport{ready: map[string]chan net.Conn{}}
+	t := &Transport{ready: map[endpoint]chan net.Conn{}}
 	t.base = &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            func(ctx context.Context, network, addr string) (net.Conn, error) { return t.dial(ctx, addr, false) },
-		DialTLSContext:         func(ctx context.Context, network, addr string) (net.Conn, error) { return t.dial(ctx, addr, true) },
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return t.dial(ctx, endpoint{addr, false})
+		},
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return t.dial(ctx, endpoint{addr, true})
+		},
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12}, // for TLS inside a proxy's tunnel
 		TLSHandshakeTimeout:    tryTimeout,
 		ResponseHeaderTimeout:  tryTimeout,
 		MaxResponseHeaderBytes: 64 << 10,
 		IdleConnTimeout:        90 * time.Second,
+		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			return failure(fmt.Sprintf("the proxy replies with status %d", resp.StatusCode)) // net/http would quote the proxy's own words
+		},
 	}
 	return t
 }
@@ -67,47 +89,77 @@ func (t *Transport) Preconnect(ctx context.Context, rawURLs ...string) {
 		if proxy, err := t.base.Proxy(&http.Request{URL: u}); err != nil || proxy != nil {
 			continue
 		}
-		key := address(u)
-		conn := make(chan net.Conn, 1)
+		to := endpoint{address(u), u.Scheme == "https"}
 		t.mu.Lock()
-		t.ready[key] = conn
+		_, twice := t.ready[to]
+		conn := make(chan net.Conn, 1)
+		if !twice {
+			t.ready[to] = conn
+		}
 		t.mu.Unlock()
+		if twice {
+			continue // a second request to the host follows the first on its connection
+		}
 		go func() {
 			defer close(conn)
-			if c, err := connect(ctx, key, u.Scheme == "https"); err == nil {
+			if c, err := connect(ctx, to); err == nil {
 				conn <- c
+				time.AfterFunc(readyLife, func() { t.discard(to, conn) })
 			}
 		}()
 	}
 }
 
-// dial takes the connection that Preconnect has made or is making, else connects.
-func (t *Transport) dial(ctx context.Context, addr string, secure bool) (net.Conn, error) {
+// take returns the connection that Preconnect has made or is making; nil for none.
+func (t *Transport) take(to endpoint) chan net.Conn {
 	t.mu.Lock()
-	conn := t.ready[addr]
-	delete(t.ready, addr)
-	t.mu.Unlock()
-	if conn != nil {
+	defer t.mu.Unlock()
+	conn := t.ready[to]
+	delete(t.ready, to)
+	return conn
+}
+
+// discard closes conn unless a request has taken it.
+func (t *Transport) discard(to endpoint, conn chan net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ready[to] != conn {
+		return
+	}
+	delete(t.ready, to)
+	if c := <-conn; c != nil {
+		c.Close()
+	}
+}
+
+// dial takes the connection that is ready, else connects.
+func (t *Transport) dial(ctx context.Context, to endpoint) (net.Conn, error) {
+	if conn := t.take(to); conn != nil {
 		select {
 		case c := <-conn:
 			if c != nil {
 				return c, nil
 			}
 		case <-ctx.Done():
+			go func() { // nobody will ask for it any more
+				if c := <-conn; c != nil {
+					c.Close()
+				}
+			}()
 			return nil, ctx.Err()
 		}
 	}
-	return connect(ctx, addr, secure)
+	return connect(ctx, to)
 }
 
-func connect(ctx context.Context, addr string, secure bool) (net.Conn, error) {
+func connect(ctx context.Context, to endpoint) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: tryTimeout}
-	if !secure {
-		return dialer.DialContext(ctx, "tcp", addr)
+	if !to.secure {
+		return dialer.DialContext(ctx, "tcp", to.addr)
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	return (&tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", addr)
+	return (&tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", to.addr)
 }
 
 // address is how net/http names a URL's host to its dialer.
@@ -125,10 +177,9 @@ func NewClient(rt http.RoundTripper) *http.Client {
 	return &http.Client{
 		Transport: guard{rt},
 		Timeout:   tryTimeout,
-		CheckRedirect: func(req *http.Request, _ []*http.Request) error {
-			// A redirect would carry the request's secret to a host that nobody checked.
-			return permanent{fmt.Errorf("redirected to host %q, redirects are not followed", req.URL.Host)}
-		},
+		// guard refuses redirects before http.Client reads the Location; should
+		// one get past it, it is a reply with a wrong status.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
@@ -141,7 +192,11 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := g.next.RoundTrip(req)
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
+	}
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
+		resp.Body.Close()
+		return nil, redirected(req.URL, resp.Header.Get("Location"))
 	}
 	if resp.ContentLength > MaxBody {
 		resp.Body.Close()
@@ -150,6 +205,39 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp.Body = &limited{body: resp.Body, left: MaxBody}
 	return resp, nil
 }
+
+// redirected is the refusal of a redirect: it would carry the request's secret
+// to a host that nobody checked. The error names the host, which tells a
+// captive portal, and nothing else of the header, which a hostile server may
+// have filled with what it was sent.
+func redirected(from *url.URL, location string) error {
+	to, err := from.Parse(location)
+	if err != nil || !hostName.MatchString(to.Host) {
+		return permanent{errors.New("redirected, redirects are not followed")}
+	}
+	return permanent{fmt.Errorf("redirected to host %q, redirects are not followed", to.Host)}
+}
+
+var hostName = regexp.MustCompile(`^(?:[A-Za-z0-9-]{1,63}\.){0,8}[A-Za-z0-9-]{1,63}(?::[0-9]{1,5})?$`)
+
+// plain returns err, a transport's, where its words are this machine's own:
+// other errors of net/http quote what the server sent ("malformed HTTP response %q").
+func plain(err error) error {
+	switch {
+	case errors.As(err, new(failure)), errors.As(err, new(permanent)), // ours
+		errors.As(err, new(net.Error)), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(tls.AlertError)),
+		strings.HasPrefix(err.Error(), "tls: "):
+		return err
+	}
+	return failure("the reply is not HTTP")
+}
+
+// A failure is a fault in our own words.
+type failure string
+
+func (f failure) Error() string { return string(f) }
 
 var errTooLarge = permanent{fmt.Errorf("reply is larger than %d bytes", MaxBody)}
 
@@ -170,6 +258,9 @@ func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.body.Read(p)
 	if l.left -= n; l.left < 0 {
 		return 0, errTooLarge
+	}
+	if err != nil && err != io.EOF {
+		err = plain(err) // a broken trailer is quoted, too
 	}
 	return n, err
 }

@@ -1,0 +1,329 @@
+package web_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestCheckURL(t *testing.T) {
+	t.Parallel()
+	const scheme = `scheme is %q, want https (http is for loopback only)`
+	tests := []struct{ url, err string }{
+		{"https://sts.amazonaws.com", ""},
+		{"https://HOST:8443/_services/token", ""},
+		{"HTTPS://host", ""},
+		{"http://127.0.0.1:8080/x", ""},
+		{"http://127.9.9.9", ""},
+		{"http://[::1]:80", ""},
+		{"http://LocalHost", ""},
+		{"http://sts.amazonaws.com", fmt.Sprintf(scheme, "http")},
+		{"http://127.0.0.1.evil.example", fmt.Sprintf(scheme, "http")},
+		{"http://localhost.evil.example", fmt.Sprintf(scheme, "http")},
+		{"http://127.1", fmt.Sprintf(scheme, "http")}, // some resolvers take it for loopback, others do not
+		{"http://0.0.0.0", fmt.Sprintf(scheme, "http")},
+		{"ftp://127.0.0.1", fmt.Sprintf(scheme, "ftp")},
+		{"file:///etc/passwd", "has no host, want https://HOST"},
+		{"//host/x", fmt.Sprintf(scheme, "")},
+		{"host", "has no host, want https://HOST"},
+		{"", "has no host, want https://HOST"},
+		{"https:host", "has no host, want https://HOST"},
+		{"https://", "has no host, want https://HOST"},
+		{"https://user@host", "has a user in it"},
+		{"https://127.0.0.1:80@evil.example", "has a user in it"},
+		{"https://host/?a=b", "has a query"},
+		{"https://host/?", "has a query"},
+		{"https://host/#", "has a fragment"},
+		{"https://host/#x", "has a fragment"},
+		{"https://host\\@evil.example", "not a URL"},
+		{"https://ho st", "not a URL"},
+		{"https://host/\n", "not a URL"},
+		{"https://host:port", "not a URL"},
+	}
+	for _, tt := range tests {
+		if _, err := web.CheckURL(tt.url); text(err) != tt.err {
+			t.Errorf("%q: error is %q, want %q", tt.url, text(err), tt.err)
+		}
+	}
+}
+
+// raw serves one canned reply to every connection, HTTP or not.
+func raw(t *testing.T, reply string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					_, _ = io.WriteString(conn, reply)
+				}
+			}()
+		}
+	}()
+	return "http://" + listener.Addr().String()
+}
+
+// get sends a request that holds a secret and reads the reply.
+func get(client *http.Client, url string) (string, error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Authorization", "Bearer hunter2")
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", web.Cause(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), web.Cause(err)
+}
+
+// TestBadReplies: a server that echoes what it was sent, wherever it can, gets none of it into an error.
+func TestBadReplies(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, reply, err string }{
+		{"good", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", ""},
+		{"not HTTP", "Bearer hunter2\r\n\r\n", "the reply is not HTTP"},
+		{"status not a number", "HTTP/1.1 hunter2\r\n\r\n", "the reply is not HTTP"},
+		{"broken header", "HTTP/1.1 200 OK\r\nhunter2\r\n\r\n", "the reply is not HTTP"},
+		{"broken length", "HTTP/1.1 200 OK\r\nContent-Length: hunter2\r\n\r\n", "the reply is not HTTP"},
+		{"unknown encoding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: hunter2\r\n\r\n", "the reply is not HTTP"},
+		{"broken trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nhunter2\r\n\r\n", "the reply is not HTTP"},
+		{"nothing", "", "EOF"},
+		{"cut off", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhunter2", "unexpected EOF"},
+		{"redirect", "HTTP/1.1 302 Found\r\nLocation: https://login.corp.example/?token=hunter2\r\n\r\n", `redirected to host "login.corp.example", redirects are not followed`},
+		{"redirect that keeps the method", "HTTP/1.1 307 Temporary Redirect\r\nLocation: https://evil.example/\r\n\r\n", `redirected to host "evil.example", redirects are not followed`},
+		{"redirect to a host of secrets", "HTTP/1.1 302 Found\r\nLocation: https://hunter2_" + strings.Repeat("x", 64) + ".example/\r\n\r\n", "redirected, redirects are not followed"},
+		{"redirect to no URL", "HTTP/1.1 302 Found\r\nLocation: https://hunter2 %zz\r\n\r\n", "redirected, redirects are not followed"},
+		{"announced too large", "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\nhunter2", "reply is larger than 1048576 bytes"},
+		{"too large", "HTTP/1.1 200 OK\r\n\r\n" + strings.Repeat("hunter2 ", web.MaxBody/8) + "!", "reply is larger than 1048576 bytes"},
+		{"headers too large", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("hunter2 ", 64<<10) + "\r\n\r\n", "the reply is not HTTP"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := get(web.NewClient(web.NewTransport()), raw(t, tt.reply)+"/?secret=hunter2")
+			if text(err) != tt.err {
+				t.Errorf("error is %q, want %q", text(err), tt.err)
+			}
+		})
+	}
+}
+
+func TestLargestReplyIsRead(t *testing.T) {
+	t.Parallel()
+	want := strings.Repeat("x", web.MaxBody)
+	for _, head := range []string{"HTTP/1.1 200 OK\r\n\r\n", fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(want))} {
+		got, err := get(web.NewClient(web.NewTransport()), raw(t, head+want))
+		if err != nil || got != want {
+			t.Errorf("read %d bytes, %v, want %d", len(got), err, len(want))
+		}
+	}
+}
+
+func TestClientRefusesPlainHTTP(t *testing.T) {
+	t.Parallel()
+	// 192.0.2.0/24 is for documentation: the refusal comes before any connection.
+	_, err := get(web.NewClient(web.NewTransport()), "http://192.0.2.1/")
+	if want := `scheme is "http", want https (http is for loopback only)`; text(err) != want {
+		t.Errorf("error is %q, want %q", text(err), want)
+	}
+}
+
+func TestClientVerifiesCertificates(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = quiet()
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	_, err := get(web.NewClient(web.NewTransport()), server.URL)
+	if want := "tls: failed to verify certificate: x509: certificate signed by unknown authority"; text(err) != want {
+		t.Errorf("error is %q, want %q", text(err), want)
+	}
+}
+
+func TestCauseHidesTheURL(t *testing.T) {
+	t.Parallel()
+	err := &url.Error{Op: "Get", URL: "https://host/?token=hunter2", Err: io.ErrUnexpectedEOF}
+	if got := web.Cause(err); got != io.ErrUnexpectedEOF {
+		t.Errorf("cause is %q", got)
+	}
+	err.Err = context.DeadlineExceeded
+	if got := web.Cause(err); got.Error() != "no reply in time" || !errors.Is(got, context.DeadlineExceeded) {
+		t.Errorf("cause is %q", got)
+	}
+}
+
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	once := errors.New("once")
+	tests := []struct {
+		name  string
+		errs  []error // of each try; the last one repeats
+		tries int
+		err   string
+	}{
+		{"at once", []error{nil}, 1, ""},
+		{"cured", []error{web.Temporary(once), web.Temporary(once), nil}, 3, ""},
+		{"not cured", []error{web.Temporary(once)}, 4, "once"},
+		{"wrapped", []error{fmt.Errorf("wrapped: %w", web.Temporary(once)), nil}, 2, ""},
+		{"not temporary", []error{once}, 1, "once"},
+		{"then not temporary", []error{web.Temporary(once), errors.New("twice")}, 2, "twice"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tries := 0
+			value, err := web.Retry(context.Background(), func(ctx context.Context) (int, error) {
+				if _, ok := ctx.Deadline(); !ok {
+					t.Error("the try has no time-out")
+				}
+				tries++
+				return tries, tt.errs[min(tries, len(tt.errs))-1]
+			})
+			if text(err) != tt.err || tries != tt.tries {
+				t.Errorf("error is %q after %d tries, want %q after %d", text(err), tries, tt.err, tt.tries)
+			}
+			if err == nil && value != tries {
+				t.Errorf("value is %d, want the last try's", value)
+			}
+		})
+	}
+}
+
+// TestRetryEndsWithTheContext: a signal ends a try that hangs, and a wait between tries.
+func TestRetryEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	stop := errors.New("stop")
+	for name, op := range map[string]func(context.Context) (int, error){
+		"in a try":   func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, web.Temporary(ctx.Err()) },
+		"in between": func(context.Context) (int, error) { return 0, web.Temporary(errors.New("again")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancelCause(context.Background())
+			time.AfterFunc(20*time.Millisecond, func() { cancel(stop) })
+			begin := time.Now()
+			if _, err := web.Retry(ctx, op); err == nil {
+				t.Error("no error")
+			}
+			if took := time.Since(begin); took > 2*time.Second {
+				t.Errorf("took %s", took)
+			}
+		})
+	}
+}
+
+func TestRefusalsAreNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, reply := range map[string]string{
+		"redirect":  "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n",
+		"too large": "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address, tries := raw(t, reply), 0
+			_, err := web.Retry(context.Background(), func(ctx context.Context) (string, error) {
+				tries++
+				_, err := get(web.NewClient(web.NewTransport()), address)
+				return "", web.Failed(err)
+			})
+			if err == nil || tries != 1 {
+				t.Errorf("%d tries, %v, want one and an error", tries, err)
+			}
+		})
+	}
+}
+
+// counting serves and counts connections.
+func counting(t *testing.T) (*httptest.Server, *atomic.Int32) {
+	t.Helper()
+	var conns atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	return server, &conns
+}
+
+func TestPreconnect(t *testing.T) {
+	t.Parallel()
+	server, conns := counting(t)
+	transport := web.NewTransport()
+	transport.Preconnect(context.Background(), server.URL, server.URL+"/again", "not a URL", "http://192.0.2.1")
+	for deadline := time.Now().Add(5 * time.Second); conns.Load() == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if got := conns.Load(); got != 1 {
+		t.Fatalf("%d connections before the request, want 1", got)
+	}
+	for range 2 {
+		if body, err := get(web.NewClient(transport), server.URL); err != nil || body != "ok" {
+			t.Fatalf("got %q, %v", body, err)
+		}
+	}
+	if got := conns.Load(); got != 1 {
+		t.Errorf("%d connections after two requests, want the one that was ready", got)
+	}
+}
+
+// TestPreconnectToNobody: what fails early is met again, and told, by the request.
+func TestPreconnectToNobody(t *testing.T) {
+	t.Parallel()
+	server, _ := counting(t)
+	server.Close()
+	transport := web.NewTransport()
+	transport.Preconnect(context.Background(), server.URL)
+	_, err := get(web.NewClient(transport), server.URL)
+	var refused *net.OpError
+	if !errors.As(err, &refused) {
+		t.Errorf("error is %v, want a refused connection", err)
+	}
+}
+
+// TestPreconnectOfTLSIsNotForPlainHTTP: the same port, asked for both ways.
+func TestPreconnectOfTLSIsNotForPlainHTTP(t *testing.T) {
+	t.Parallel()
+	server, _ := counting(t)
+	transport := web.NewTransport()
+	transport.Preconnect(context.Background(), strings.Replace(server.URL, "http", "https", 1))
+	if body, err := get(web.NewClient(transport), server.URL); err != nil || body != "ok" {
+		t.Errorf("got %q, %v", body, err)
+	}
+}
+
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
