@@ -5,13 +5,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +23,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
@@ -33,10 +36,13 @@ var requirements []byte
 //go:embed all:project
 var project embed.FS
 
-const role = "arn:aws:iam::123456789012:role/dbt-prod"
+const (
+	role     = "arn:aws:iam::123456789012:role/dbt-prod"
+	audience = "sts.amazonaws.com"
+)
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	start := time.Now()
 	err := run(ctx)
 	stop()
@@ -54,7 +60,7 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 
-	d := demo{root: root}
+	d := demo{root: root, jobs: map[string]*job{}}
 	for _, part := range []struct {
 		title string
 		do    func(context.Context) error
@@ -74,8 +80,7 @@ func run(ctx context.Context) (err error) {
 		}
 		fmt.Printf("   (%s)\n", time.Since(began).Round(10*time.Millisecond))
 	}
-	d.stopServers()
-	return err
+	return errors.Join(err, d.stopServers())
 }
 
 type demo struct {
@@ -85,7 +90,9 @@ type demo struct {
 	issuer *standin.Issuer
 	sts    *standin.STS
 	store  *standin.Store
-	state  map[string]string // of the production step
+	jobs   map[string]*job
+	folder string            // where production's profile is
+	state  map[string]string // what production's step keeps for post
 }
 
 func (d *demo) prepare(ctx context.Context) (err error) {
@@ -97,24 +104,26 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	if runtime.GOOS == "windows" {
 		d.binary += ".exe"
 	}
+	stop := stillAt("building the action (the first time takes a minute or two)")
+	defer stop()
 	build := exec.CommandContext(ctx, "go", "build", "-o", d.binary, "github.com/oidc-dbt/oidc-dbt")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the action: %w\n%s", err, out)
 	}
-	say("dbt and the binary are ready")
+	say("dbt is in %s, the binary is built", d.python.Bin)
 	return nil
 }
 
-func (d *demo) startServers(context.Context) (err error) {
+func (d *demo) startServers(ctx context.Context) (err error) {
 	if d.issuer, err = standin.StartIssuer(nil); err != nil {
 		return err
 	}
 	d.sts, err = standin.StartSTS(standin.STSConfig{
 		IssuerURL: d.issuer.URL(),
 		Roles: map[string]standin.Role{role: {
-			Audience: "sts.amazonaws.com",
-			Claims:   map[string][]string{"sub": {"repo:acme/analytics:environment:production"}},
+			Audience: audience,
+			Equals:   map[string][]string{"sub": {"repo:acme/analytics:environment:production"}},
 		}},
 	})
 	if err != nil {
@@ -124,233 +133,329 @@ func (d *demo) startServers(context.Context) (err error) {
 		return err
 	}
 	say("issuer %s, token service %s, store %s", d.issuer.URL(), d.sts.URL(), d.store.URL())
-	resp, err := http.Get(d.store.URL() + "/lake")
+	say("the role trusts this issuer, audience %s, subject repo:acme/analytics:environment:production", audience)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.store.URL()+"/lake", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
 	}
 	resp.Body.Close()
+	say("the store's answer to a request without a credential: %s", resp.Status)
 	return expect("the store's answer to a request without a credential", resp.StatusCode, http.StatusForbidden)
 }
 
-func (d *demo) stopServers() {
+// stopServers stops them, and sees that nothing listens any more.
+func (d *demo) stopServers() (err error) {
+	var addresses []string
 	if d.store != nil {
+		addresses = append(addresses, d.store.URL())
 		d.store.Close()
 	}
 	if d.sts != nil {
+		addresses = append(addresses, d.sts.URL())
 		d.sts.Close()
 	}
 	if d.issuer != nil {
+		addresses = append(addresses, d.issuer.URL())
 		d.issuer.Close()
 	}
+	for _, a := range addresses {
+		if conn, dial := net.DialTimeout("tcp", strings.TrimPrefix(a, "http://"), time.Second); dial == nil {
+			conn.Close()
+			err = errors.Join(err, fmt.Errorf("%s still listens", a))
+		}
+	}
+	return err
 }
 
 func (d *demo) production(ctx context.Context) error {
-	step, err := d.step(ctx, "production", nil, d.issuer.RunnerEnv())
+	j, err := d.job("production")
 	if err != nil {
 		return err
 	}
-	d.state = step.state
-	fmt.Print(step.log)
-	if err := expect("the step's exit status", step.status, 0); err != nil {
-		return err
-	}
-	if err := step.checkSecrets(d); err != nil {
-		return err
-	}
-	say("outputs: decision=%s target=%s type=%s expires-at=%s, and the credential, masked", step.outputs["decision"], step.outputs["target"], step.outputs["type"], step.outputs["expires-at"])
-	profiles, err := os.ReadFile(filepath.Join(step.outputs["profiles-dir"], "profiles.yml"))
+	auth, err := d.authenticate(ctx, j, nil, d.issuer.RunnerEnv())
 	if err != nil {
 		return err
+	}
+	sessions := d.sts.Sessions()
+	if err := errors.Join(
+		expect("the step's exit status", auth.status, 0),
+		expect("credentials that the token service has issued", len(sessions), 1),
+	); err != nil {
+		return err
+	}
+	session := sessions[0]
+	d.state, d.folder = auth.state, auth.outputs["profiles-dir"]
+	o := auth.outputs
+	say("outputs: decision=%s target=%s type=%s profile=%s expires-at=%s", o["decision"], o["target"], o["type"], o["profile"], o["expires-at"])
+	say("and masked: aws-access-key-id=%s aws-secret-access-key=%s aws-session-token=%s", j.mask(o["aws-access-key-id"]), j.mask(o["aws-secret-access-key"]), j.mask(o["aws-session-token"]))
+	variables, err := keyValues(auth.files["ENV"])
+	if err := errors.Join(
+		err,
+		expect("output decision", o["decision"], "allowed"),
+		expect("output target", o["target"], "prod"),
+		expect("output type", o["type"], "duckdb"),
+		expect("output profile", o["profile"], "shop"),
+		expect("output subject", o["subject"], "repo:acme/analytics:environment:production"),
+		expect("output expires-at", o["expires-at"], session.Expiration.UTC().Format(time.RFC3339)),
+		expect("output aws-access-key-id is the token service's", o["aws-access-key-id"] == session.AccessKeyID, true),
+		expect("output aws-secret-access-key is the token service's", o["aws-secret-access-key"] == session.SecretAccessKey, true),
+		expect("output aws-session-token is the token service's", o["aws-session-token"] == session.SessionToken, true),
+		expect("OIDC_DBT_TARGET for later steps", variables["OIDC_DBT_TARGET"], "prod"),
+		expect("folder put on PATH", strings.TrimSpace(auth.files["PATH"]), filepath.Dir(d.binary)),
+	); err != nil {
+		return err
+	}
+	profiles, err := os.ReadFile(filepath.Join(d.folder, "profiles.yml"))
+	if err != nil {
+		return err
+	}
+	if leak := d.leak(string(profiles)); leak != "" {
+		return fmt.Errorf("the profile holds a secret (%s)", leak)
 	}
 	say("the profile that it wrote holds no secret:")
-	fmt.Println(indent(string(profiles)))
+	quote(string(profiles))
 
-	// The next step: env: ${{ fromJSON(steps.auth.outputs.env) }}
+	say("the next step, with `env: ${{ fromJSON(steps.auth.outputs.env) }}`: dbt build")
 	var env map[string]string
-	if err := json.Unmarshal([]byte(step.outputs["env"]), &env); err != nil {
+	if err := json.Unmarshal([]byte(o["env"]), &env); err != nil {
 		return fmt.Errorf("output env: %w", err)
 	}
-	build := exec.CommandContext(ctx, d.python.Program("dbt"), "build", "--no-use-colors")
-	build.Dir, build.Env = d.workspace("production"), d.python.Environ()
-	for name, value := range env {
-		build.Env = append(build.Env, name+"="+value)
+	env["HOME"], env["USERPROFILE"] = d.python.Home, d.python.Home // DuckDB's extensions are there
+	env["PATH"] = d.python.Bin + string(os.PathListSeparator) + os.Getenv("PATH")
+	build, err := j.step(ctx, env, d.python.Program("dbt"), "build", "--no-use-colors")
+	if err != nil {
+		return err
 	}
-	out, err := build.CombinedOutput()
-	if leak := d.leak(string(out)); leak != "" {
+	quote(build.shown)
+	if err := expect("dbt's exit status", build.status, 0); err != nil {
+		return err
+	}
+	if leak := d.leak(build.raw); leak != "" {
 		return fmt.Errorf("dbt printed a secret (%s)", leak)
 	}
-	fmt.Println(indent(string(out)))
-	if err != nil {
-		return fmt.Errorf("dbt build: %w", err)
+	if err := d.checkResults(j); err != nil {
+		return err
 	}
 	puts, gets := d.store.Served(http.MethodPut), d.store.Served(http.MethodGet)
-	say("the store served %d writes and %d reads with the temporary credential, and refused %d requests", puts, gets, d.store.Refused())
-	if puts == 0 || gets == 0 {
-		return errors.New("dbt neither wrote to nor read from the store")
+	say("the store served %d writes and %d reads with the temporary credential; refused: %d, the one before without a credential", puts, gets, d.store.Refused())
+	return errors.Join(
+		expect("writes to the store", puts > 0, true),
+		expect("reads from the store", gets > 0, true),
+		expect("requests that the store refused", d.store.Refused(), 1),
+	)
+}
+
+// checkResults reads dbt's own account of the run.
+func (d *demo) checkResults(j *job) error {
+	var results struct {
+		Metadata struct {
+			Env map[string]string `json:"env"`
+		} `json:"metadata"`
+		Results []struct {
+			ID     string `json:"unique_id"`
+			Status string `json:"status"`
+		} `json:"results"`
 	}
-	return nil
+	text, err := os.ReadFile(filepath.Join(j.workspace(), "target", "run_results.json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &results); err != nil {
+		return fmt.Errorf("run_results.json: %w", err)
+	}
+	if leak := d.leak(string(text)); leak != "" {
+		return fmt.Errorf("run_results.json holds a secret (%s)", leak)
+	}
+	done := map[string]int{}
+	for _, r := range results.Results {
+		kind, _, _ := strings.Cut(r.ID, ".")
+		done[kind+" "+r.Status]++
+	}
+	traces := slices.Sorted(maps.Keys(results.Metadata.Env))
+	say("run_results.json: %d seed, %d models, %d tests; and it names the run, as %s", done["seed success"], done["model success"], done["test pass"], strings.Join(traces, ", "))
+	return errors.Join(
+		expect("nodes", len(results.Results), 8),
+		expect("seeds that succeeded", done["seed success"], 1),
+		expect("models that succeeded", done["model success"], 2),
+		expect("tests that passed", done["test pass"], 5),
+		expect("variables in dbt's artifact that name the run", len(traces) > 0, true),
+	)
 }
 
 func (d *demo) staging(ctx context.Context) error {
+	j, err := d.job("staging")
+	if err != nil {
+		return err
+	}
 	changes := map[string]any{"environment": "staging", "sub": "repo:acme/analytics:environment:staging"}
 	before := d.sts.Requests("AssumeRoleWithWebIdentity")
-	step, err := d.step(ctx, "staging", changes, d.issuer.RunnerEnv())
+	auth, err := d.authenticate(ctx, j, changes, d.issuer.RunnerEnv())
 	if err != nil {
 		return err
 	}
-	fmt.Print(step.log)
-	err = errors.Join(
-		expect("the step's exit status", step.status, 5),
-		expect("output decision", step.outputs["decision"], "denied"),
-		expect("output env", step.outputs["env"], ""),
+	if err := errors.Join(
+		expect("the step's exit status", auth.status, 5),
+		expect("output decision", auth.outputs["decision"], "denied"),
+		expect("the claim diff is shown", strings.Contains(auth.shown, `environment: got "staging", want "production"`), true),
 		expect("requests to the token service", d.sts.Requests("AssumeRoleWithWebIdentity"), before),
-		step.checkSecrets(d),
-	)
+	); err != nil {
+		return err
+	}
+	for name := range auth.outputs {
+		if name == "env" || name == "token" || name == "profiles-dir" || strings.HasPrefix(name, "aws-") {
+			return fmt.Errorf("a denied step has output %q", name)
+		}
+	}
+	say("Exit status 5; no request went to the token service; the dbt step does not run.")
+
+	say("The policy check is the guard rail. The wall is the role's own trust: the same token, sent past the action:")
+	status, reply, err := d.assume(ctx, d.issuer.Sign(audience, changes))
 	if err != nil {
 		return err
 	}
-	say("The policy check is the guard rail. The wall is the role's own trust: the same token, sent past the action:")
-	resp, err := http.PostForm(d.sts.URL(), url.Values{
-		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {role}, "RoleSessionName": {"staging"},
-		"WebIdentityToken": {d.issuer.Sign("sts.amazonaws.com", changes)},
-	})
+	quote(fmt.Sprintf("%d %s", status, reply))
+	if err := errors.Join(
+		expect("its status", status, http.StatusForbidden),
+		expect("AccessDenied in the reply", strings.Contains(reply, "<Code>AccessDenied</Code>"), true),
+	); err != nil {
+		return err
+	}
+	status, _, err = d.assume(ctx, d.issuer.Sign(audience, map[string]any{"environment": "production", "sub": "repo:acme/analytics:environment:production"}))
 	if err != nil {
 		return err
+	}
+	say("The same request with production's token: %d. So it was the claims.", status)
+	return expect("the status with production's token", status, http.StatusOK)
+}
+
+// assume asks the token service for the role, without the action.
+func (d *demo) assume(ctx context.Context, token string) (status int, reply string, err error) {
+	form := url.Values{
+		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {role}, "RoleSessionName": {"by-hand"}, "WebIdentityToken": {token},
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.sts.URL(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
 	}
 	defer resp.Body.Close()
-	var reply bytes.Buffer
-	if _, err := reply.ReadFrom(resp.Body); err != nil {
-		return err
-	}
-	say("%s %s", resp.Status, reply.String())
-	return errors.Join(expect("its status", resp.StatusCode, http.StatusForbidden), expect("AccessDenied in it", strings.Contains(reply.String(), "<Code>AccessDenied</Code>"), true))
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
 }
 
 func (d *demo) fork(ctx context.Context) error {
-	event := filepath.Join(d.root, "event.json")
-	if err := os.WriteFile(event, []byte(`{"pull_request": {"head": {"repo": {"full_name": "mallory/analytics"}}}}`), 0o644); err != nil {
-		return err
-	}
-	step, err := d.step(ctx, "fork", nil, map[string]string{"GITHUB_EVENT_NAME": "pull_request", "GITHUB_HEAD_REF": "patch-1", "GITHUB_EVENT_PATH": event})
+	j, err := d.job("fork")
 	if err != nil {
 		return err
 	}
-	fmt.Print(step.log)
-	return errors.Join(expect("the step's exit status", step.status, 3), expect("outputs", len(step.outputs), 0))
+	event := filepath.Join(j.dir, "event.json")
+	if err := os.WriteFile(event, []byte(`{"pull_request": {"head": {"repo": {"full_name": "mallory/analytics"}}}}`), 0o644); err != nil {
+		return err
+	}
+	auth, err := d.authenticate(ctx, j, nil, map[string]string{"GITHUB_EVENT_NAME": "pull_request", "GITHUB_HEAD_REF": "patch-1", "GITHUB_EVENT_PATH": event})
+	if err != nil {
+		return err
+	}
+	say("Exit status %d.", auth.status)
+	return errors.Join(
+		expect("the step's exit status", auth.status, 3),
+		expect("outputs", len(auth.outputs), 0),
+		expect("the log names the fork", strings.Contains(auth.shown, "fork"), true),
+	)
 }
 
 func (d *demo) audit(context.Context) error {
-	counts := map[string]int{"production": 2, "staging": 1, "fork": 1}
-	for _, name := range slices.Sorted(func(yield func(string) bool) {
-		for n := range counts {
-			if !yield(n) {
-				return
-			}
-		}
-	}) {
-		log, err := os.ReadFile(filepath.Join(d.temp(name), "oidc-dbt", "audit.jsonl"))
+	for _, want := range []struct{ job, records string }{
+		{"production", "Preauth Success, Logon Success"},
+		{"staging", "Preauth Failure"},
+		{"fork", "Logon Failure"},
+	} {
+		text, err := os.ReadFile(d.jobs[want.job].auditLog())
 		if err != nil {
 			return err
 		}
-		fmt.Println(indent(string(log)))
-		if err := expect("records of "+name, bytes.Count(log, []byte("\n")), counts[name]); err != nil {
-			return err
-		}
-		if leak := d.leak(string(log)); leak != "" {
+		say("%s:", want.job)
+		quote(string(text))
+		if leak := d.leak(string(text)); leak != "" {
 			return fmt.Errorf("a secret is in the audit log (%s)", leak)
+		}
+		var records []string
+		ids := map[string]bool{}
+		for line := range strings.Lines(string(text)) {
+			var r struct {
+				Class    int    `json:"class_uid"`
+				Activity string `json:"activity_name"`
+				Status   string `json:"status"`
+				Metadata struct {
+					ID string `json:"correlation_uid"`
+				} `json:"metadata"`
+			}
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				return fmt.Errorf("audit record: %w", err)
+			}
+			if err := expect("the record's OCSF class", r.Class, 3002); err != nil {
+				return err
+			}
+			records, ids[r.Metadata.ID] = append(records, r.Activity+" "+r.Status), true
+		}
+		if err := errors.Join(
+			expect("records of "+want.job, strings.Join(records, ", "), want.records),
+			expect("ids in the records of "+want.job, len(ids), 1),
+		); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 func (d *demo) post(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, d.binary, "post")
-	cmd.Env = append(os.Environ(), "GITHUB_ACTIONS=true", "RUNNER_TEMP="+d.temp("production"))
+	env := map[string]string{}
 	for name, value := range d.state {
-		cmd.Env = append(cmd.Env, "STATE_"+name+"="+value)
+		env["STATE_"+name] = value
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("post: %w\n%s", err, out)
+	j := d.jobs["production"]
+	s, err := j.step(ctx, env, d.binary, "post")
+	if err != nil {
+		return err
 	}
-	left, err := filepath.Glob(filepath.Join(d.temp("production"), "*"))
+	quote(s.shown)
+	if err := expect("post's exit status", s.status, 0); err != nil {
+		return err
+	}
+	left, err := filepath.Glob(filepath.Join(j.temp(), "*"))
 	if err != nil {
 		return err
 	}
 	for i := range left {
 		left[i] = filepath.Base(left[i])
 	}
-	say("left in RUNNER_TEMP: %q, the audit log", left)
-	return expect("what is left", strings.Join(left, " "), "oidc-dbt")
+	say("left in RUNNER_TEMP: %q, with the audit log to upload", left)
+	_, gone := os.Stat(d.folder)
+	_, kept := os.Stat(j.auditLog())
+	return errors.Join(
+		expect("what is left", strings.Join(left, " "), "oidc-dbt"),
+		expect("the profile is gone", errors.Is(gone, fs.ErrNotExist), true),
+		kept,
+	)
 }
 
-func (d *demo) workspace(job string) string { return filepath.Join(d.root, job, "workspace") }
-func (d *demo) temp(job string) string      { return filepath.Join(d.root, job, "temp") }
-
-// A step is what came of one step of a job.
-type step struct {
-	status  int
-	log     string // as the runner shows it: masks applied
-	raw     string
-	outputs map[string]string
-	state   map[string]string
-	summary string
-}
-
-// step runs the action's main as the runner would: inputs and files by
-// variables, in a checkout of the project.
-func (d *demo) step(ctx context.Context, job string, changes map[string]any, env map[string]string) (*step, error) {
-	claims := standin.GitHubClaims()
-	for name, v := range changes {
-		claims[name] = v
-	}
-	d.issuer.SetClaims(claims)
-	if err := d.checkout(d.workspace(job)); err != nil {
+// job makes a job's folders, with the embedded project as its checkout.
+func (d *demo) job(name string) (*job, error) {
+	j := &job{dir: filepath.Join(d.root, name)}
+	d.jobs[name] = j
+	if err := errors.Join(os.MkdirAll(j.workspace(), 0o755), os.MkdirAll(j.temp(), 0o755)); err != nil {
 		return nil, err
 	}
-	files := filepath.Join(d.root, job, "files")
-	if err := errors.Join(os.MkdirAll(files, 0o755), os.MkdirAll(d.temp(job), 0o755)); err != nil {
-		return nil, err
-	}
-	vars := []string{
-		"GITHUB_ACTIONS=true", "GITHUB_EVENT_NAME=push", "GITHUB_REPOSITORY=acme/analytics",
-		"GITHUB_WORKSPACE=" + d.workspace(job), "RUNNER_TEMP=" + d.temp(job),
-		"INPUT_TARGET=prod", "INPUT_POLICY=.github/oidc-dbt.yml", "INPUT_PROJECT-DIR=.",
-	}
-	for _, name := range []string{"OUTPUT", "ENV", "STATE", "PATH", "STEP_SUMMARY"} {
-		path := filepath.Join(files, name)
-		if err := os.WriteFile(path, nil, 0o644); err != nil {
-			return nil, err
-		}
-		vars = append(vars, "GITHUB_"+name+"="+path)
-	}
-	for name, value := range env {
-		vars = append(vars, name+"="+value)
-	}
-	cmd := exec.CommandContext(ctx, d.binary)
-	cmd.Dir, cmd.Env = d.workspace(job), append(os.Environ(), vars...)
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return nil, fmt.Errorf("run the action: %w", err)
-	}
-	s := &step{status: cmd.ProcessState.ExitCode(), raw: string(out)}
-	s.log = show(s.raw)
-	summary, err := os.ReadFile(filepath.Join(files, "STEP_SUMMARY"))
-	if err != nil {
-		return nil, err
-	}
-	s.summary = string(summary)
-	if s.outputs, err = fileCommands(filepath.Join(files, "OUTPUT")); err != nil {
-		return nil, err
-	}
-	s.state, err = fileCommands(filepath.Join(files, "STATE"))
-	return s, err
-}
-
-// checkout puts the embedded project where a checkout would.
-func (d *demo) checkout(workspace string) error {
 	places := strings.NewReplacer("$ISSUER", d.issuer.URL(), "$STS", d.sts.URL(), "$STORE", d.store.Host(), "$TODAY", time.Now().Format(time.DateOnly))
-	return fs.WalkDir(project, "project", func(path string, entry fs.DirEntry, err error) error {
+	return j, fs.WalkDir(project, "project", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -358,9 +463,9 @@ func (d *demo) checkout(workspace string) error {
 		if err != nil {
 			return err
 		}
-		to := filepath.Join(workspace, filepath.FromSlash(strings.TrimPrefix(path, "project/")))
+		to := filepath.Join(j.workspace(), filepath.FromSlash(strings.TrimPrefix(path, "project/")))
 		if path == "project/policy.yml" {
-			to = filepath.Join(workspace, ".github", "oidc-dbt.yml")
+			to = filepath.Join(j.workspace(), ".github", "oidc-dbt.yml")
 		}
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
@@ -369,84 +474,67 @@ func (d *demo) checkout(workspace string) error {
 	})
 }
 
-// show applies the masks, as the runner does to everything that is printed
-// behind them, and indents.
-func show(raw string) string {
-	var masks []string
-	var out strings.Builder
-	for line := range strings.Lines(raw) {
-		if mask, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "::add-mask::"); ok {
-			masks = append(masks, mask)
-			continue
-		}
-		for _, m := range masks {
-			line = strings.ReplaceAll(line, m, "***")
-		}
-		out.WriteString("   │ " + strings.ReplaceAll(line, "%0A", "\n   │ "))
+// authenticate runs the action's step, shows its log, and checks what must
+// hold for every run: masks first, and no secret anywhere but in outputs.
+func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any, env map[string]string) (*step, error) {
+	claims := standin.GitHubClaims()
+	maps.Copy(claims, changes)
+	d.issuer.SetClaims(claims)
+	inputs := map[string]string{"INPUT_TARGET": "prod", "INPUT_POLICY": ".github/oidc-dbt.yml", "INPUT_PROJECT-DIR": "."}
+	maps.Copy(inputs, env)
+	tokens, sessions := len(d.issuer.Issued()), len(d.sts.Sessions())
+	s, err := j.step(ctx, inputs, d.binary)
+	if err != nil {
+		return nil, err
 	}
-	if len(masks) > 0 {
-		return fmt.Sprintf("   │ (%d masks)\n%s", len(masks), out.String())
+	say("%d masks, then:", len(j.masks))
+	quote(s.shown)
+	if s.lateMask {
+		return nil, errors.New("a mask stands behind another line")
 	}
-	return out.String()
-}
-
-// checkSecrets fails when anything secret is to be seen, or a mask came late.
-func (s *step) checkSecrets(d *demo) error {
-	printed, masks := "", true
-	for line := range strings.Lines(s.raw) {
-		isMask := strings.HasPrefix(line, "::add-mask::")
-		if isMask && !masks {
-			return errors.New("a mask stands behind another line")
-		}
-		if masks = isMask; !isMask {
-			printed += line
+	// Everything that this step has got must be masked from now on.
+	for what, secret := range d.secrets(tokens, sessions) {
+		if got := j.mask("x " + secret + " y"); got != "x *** y" {
+			return nil, fmt.Errorf("a step that prints the %s would show %d of its characters", what, len(got))
 		}
 	}
-	for where, text := range map[string]string{"the log": printed, "the summary": s.summary} {
+	for where, text := range map[string]string{
+		"log": s.shown, "step summary": s.files["STEP_SUMMARY"], "environment file": s.files["ENV"], "state file": s.files["STATE"], "path file": s.files["PATH"],
+	} {
 		if leak := d.leak(text); leak != "" {
-			return fmt.Errorf("a secret is in %s (%s)", where, leak)
+			return nil, fmt.Errorf("a secret is in the %s (%s)", where, leak)
 		}
 	}
-	return nil
+	return s, nil
 }
 
-// leak names the secret that is in a text, "" for none.
+// secrets returns what was issued, by name: ID tokens and sessions, without
+// the first ones.
+func (d *demo) secrets(tokens, sessions int) map[string]string {
+	all := map[string]string{}
+	for i, token := range d.issuer.Issued()[tokens:] {
+		all[fmt.Sprintf("ID token %d", i+1)] = token
+	}
+	if issued := d.sts.Sessions(); len(issued) > sessions {
+		for i, s := range issued {
+			all[fmt.Sprintf("access key id %d", i+1)] = s.AccessKeyID
+			all[fmt.Sprintf("secret access key %d", i+1)] = s.SecretAccessKey
+			all[fmt.Sprintf("session token %d", i+1)] = s.SessionToken
+		}
+	}
+	return all
+}
+
+// leak names a secret that is in a text, "" for none.
 func (d *demo) leak(text string) string {
-	secrets := map[string]string{"request token": d.issuer.RequestToken()}
-	for i, token := range d.issuer.Issued() {
-		secrets[fmt.Sprintf("ID token %d", i)] = token
-	}
-	for _, s := range d.sts.Sessions() {
-		secrets["access key id"], secrets["secret access key"], secrets["session token"] = s.AccessKeyID, s.SecretAccessKey, s.SessionToken
-	}
-	for name, s := range secrets {
-		if strings.Contains(text, s) {
+	all := d.secrets(0, 0)
+	all["request token"] = d.issuer.RequestToken()
+	for name, secret := range all {
+		if strings.Contains(text, secret) {
 			return name
 		}
 	}
 	return ""
-}
-
-// fileCommands reads a file as the runner does.
-func fileCommands(path string) (map[string]string, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	values := map[string]string{}
-	lines := strings.Split(string(data), "\n")
-	for i := 0; i < len(lines); i++ {
-		name, delimiter, ok := strings.Cut(lines[i], "<<")
-		if !ok {
-			continue
-		}
-		var value []string
-		for i++; i < len(lines) && lines[i] != delimiter; i++ {
-			value = append(value, lines[i])
-		}
-		values[name] = strings.Join(value, "\n")
-	}
-	return values, nil
 }
 
 func expect[T comparable](what string, got, want T) error {
@@ -458,14 +546,34 @@ func expect[T comparable](what string, got, want T) error {
 
 func say(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }
 
-func indent(text string) string {
-	return "   │ " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n   │ ")
+// quote shows what a program printed.
+func quote(text string) {
+	if text = strings.TrimRight(text, "\n"); text != "" {
+		fmt.Println("   │ " + strings.ReplaceAll(text, "\n", "\n   │ "))
+	}
 }
 
 // indented is where progress goes.
 type indented struct{}
 
 func (indented) Write(p []byte) (int, error) {
-	fmt.Println(indent(string(p)))
+	quote(string(p))
 	return len(p), nil
+}
+
+// stillAt says every ten seconds that something is still being done, until stop.
+func stillAt(what string) (stop func()) {
+	say("%s", what)
+	began, ticker, done := time.Now(), time.NewTicker(10*time.Second), make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ticker.C:
+				say("… still at it after %s", time.Since(began).Round(time.Second))
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { ticker.Stop(); close(done) }
 }
