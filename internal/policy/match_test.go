@@ -52,7 +52,7 @@ func TestMatchAsTheReference(t *testing.T) {
 		return string(out)
 	}
 	matched := 0
-	for range 100_000 {
+	for range 50_000 {
 		claim := testClaims[random.IntN(len(testClaims))]
 		pattern, value := text("a/:@***", 7), text("a/:@\n", 8)
 		p, err := compilePattern("github", claim, pattern)
@@ -67,7 +67,7 @@ func TestMatchAsTheReference(t *testing.T) {
 			matched++
 		}
 	}
-	if matched < 300 {
+	if matched < 150 {
 		t.Errorf("only %d of the values matched: the test says little", matched)
 	}
 }
@@ -115,7 +115,7 @@ func TestMatchTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.match(strings.Repeat("a", 64<<10) + "b") {
+	if p.match(strings.Repeat("a", 16<<10) + "b") {
 		t.Error("it matches")
 	}
 }

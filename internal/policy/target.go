@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -158,9 +157,7 @@ func (d *document) url(n *yaml.Node, what string) string {
 	if s == "" {
 		return ""
 	}
-	if u, err := url.Parse(s); err == nil && u.User != nil {
-		d.hideFrom(n.Line, n.Column) // a password may stand in it
-		d.at(n, "%s: has user information in it, want a URL without", what)
+	if d.userinfo(n, what) {
 		return ""
 	}
 	if _, err := web.CheckURL(s); err != nil {
@@ -169,6 +166,19 @@ func (d *document) url(n *yaml.Node, what string) string {
 	}
 	return s
 }
+
+// userinfo reports a URL with user information, without showing it: a
+// password stands there.
+func (d *document) userinfo(n *yaml.Node, what string) bool {
+	found := userinfoText.MatchString(n.Value)
+	if found {
+		d.hideFrom(n.Line, n.Column)
+		d.at(n, "%s: has user information (…) in it, want a URL without", what)
+	}
+	return found
+}
+
+var userinfoText = regexp.MustCompile(`//[^/?#\s]*@`)
 
 func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	t := &Target{name: key.Value}
@@ -329,6 +339,9 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 		}
 		for _, e := range nodes {
 			t.exchange.m[name] = append(t.exchange.m[name], e.Value)
+			if d.userinfo(e, name) {
+				continue
+			}
 			if strings.Contains(e.Value, "${") {
 				if !k.Claims {
 					d.at(e, "%s: %s", name, noClaim)
