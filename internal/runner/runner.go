@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sethvargo/go-githubactions"
 
@@ -62,8 +65,13 @@ const permission = `add "permissions: id-token: write" to the job (and to the jo
 // where no token can be had, Unreachable where the endpoint talks nonsense.
 func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, error) {
 	address, bearer := r.env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), r.env.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
-	if address == "" || bearer == "" {
-		return secret.Value{}, r.noIdentity()
+	switch {
+	case address == "":
+		return secret.Value{}, r.noIdentity("ACTIONS_ID_TOKEN_REQUEST_URL")
+	case bearer == "":
+		return secret.Value{}, r.noIdentity("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+	case strings.ContainsFunc(bearer, notVisible):
+		return secret.Value{}, fault.New(fault.NoIdentity, errors.New("request ID token: ACTIONS_ID_TOKEN_REQUEST_TOKEN: there is a character in it that no header can carry"), "")
 	}
 	if err := checkRequestURL(address); err != nil {
 		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: %w", err), "")
@@ -75,6 +83,9 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 		}
 		if raw == "" {
 			return secret.Value{}, web.Temporary(errors.New("the reply has no token in it"))
+		}
+		if strings.ContainsFunc(raw, notVisible) {
+			return secret.Value{}, web.Temporary(errors.New("the token in the reply is malformed")) // it could not be masked as one line
 		}
 		return secret.New(raw), nil
 	})
@@ -88,17 +99,20 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 	return secret.Value{}, fault.New(fault.Unreachable, fmt.Errorf("request ID token: %w", err), "run the job again; when it lasts, see GitHub's status page")
 }
 
-func (r *Runner) noIdentity() error {
+// notVisible reports whether c is none of the characters that tokens are made of (RFC 6750, 2.1).
+func notVisible(c rune) bool { return c <= ' ' || c > '~' }
+
+func (r *Runner) noIdentity(missing string) error {
 	event, head := r.env.Getenv("GITHUB_EVENT_NAME"), r.env.Getenv("GITHUB_HEAD_REF")
 	switch {
 	case r.env.Getenv("GITHUB_ACTIONS") != "true":
 		return fault.New(fault.NoIdentity, errors.New("request ID token: this is not a step of GitHub Actions, and there is no other token source"),
 			"run it as a step of a workflow whose job has `permissions: id-token: write`")
-	case event == "pull_request" && r.fork():
+	case strings.HasPrefix(event, "pull_request") && event != "pull_request_target" && r.fork():
 		return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: this pull request (branch %q) comes from a fork, and GitHub gives forks no ID token", head),
 			"this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == github.repository`; do not switch to pull_request_target, which would run the fork's code with this repository's rights")
 	default:
-		return fault.New(fault.NoIdentity, errors.New("request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"), permission)
+		return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: the job may not ask for one (%s is not set)", missing), permission)
 	}
 }
 
@@ -128,6 +142,9 @@ func (r *Runner) fork() bool {
 // checkRequestURL checks the runner's own URL, which, unlike an endpoint, has a query.
 func checkRequestURL(raw string) error {
 	base, _, _ := strings.Cut(raw, "?")
+	if _, err := url.Parse(raw); err != nil {
+		return errors.New("not a URL")
+	}
 	_, err := web.CheckURL(base)
 	return err
 }
@@ -155,20 +172,20 @@ func requestError(err error) error {
 			return web.Temporary(status)
 		}
 		return status
-	case errors.Is(err, errNotJSON):
-		return web.Temporary(errNotJSON)
 	}
-	return web.Failed(err)
+	return web.Failed(err) // replyCheck leaves nothing to quote: these are its words, or the transport's
 }
 
 type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("status is %d, want 200", int(e)) }
 
-var errNotJSON = errors.New("the reply is not JSON")
+// maxReply is how much of a reply the library reads; of more it takes the
+// beginning without a word.
+const maxReply = 64 * 1000
 
-// replyCheck hands the library only replies that it can use: it cuts off
-// after 64,000 bytes without a word, quotes bodies in errors, and so on.
+// replyCheck hands the library only replies that it can use, in its own
+// spelling: the library quotes other bodies in its errors.
 type replyCheck struct{ next http.RoundTripper }
 
 func (c replyCheck) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -176,18 +193,29 @@ func (c replyCheck) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return resp, nil // the library's error carries the status; requestError drops its body
-	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		resp.Body = http.NoBody
+		return resp, nil
+	}
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(resp.Body); err != nil {
 		return nil, err
 	}
-	if body.Len() > 0 && !json.Valid(body.Bytes()) || body.Len() == 0 {
-		return nil, errNotJSON
+	var reply struct {
+		Value string `json:"value"`
 	}
-	resp.Body = io.NopCloser(&body)
+	if err := json.Unmarshal(body.Bytes(), &reply); err != nil {
+		if errors.As(err, new(*json.UnmarshalTypeError)) {
+			return nil, errors.New("the reply has no token in it")
+		}
+		return nil, errors.New("the reply is not JSON")
+	}
+	text, err := json.Marshal(reply)
+	if err != nil || len(text) > maxReply {
+		return nil, fmt.Errorf("the token in the reply is larger than %d bytes", maxReply)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(text))
 	return resp, nil
 }
 
@@ -290,8 +318,8 @@ func (r *Runner) setSecret(what, name string, v secret.Value, set func(name, val
 }
 
 func (r *Runner) set(what, name, value string, set func(name, value string)) error {
-	if err := oneLine(what, name); err != nil {
-		return err
+	if !variable.MatchString(name) {
+		return fault.New(fault.Internal, fmt.Errorf("write %q: not a name", what), "")
 	}
 	if err := oneLine(what, value); err != nil {
 		return err
@@ -299,11 +327,23 @@ func (r *Runner) set(what, name, value string, set func(name, value string)) err
 	return r.safely(func() { set(name, value) })
 }
 
-// oneLine refuses what would end the line, and with it the value: the
-// library's delimiter is a constant that a value could contain.
+// variable is what a name may be. With a "=" or "<<" in it the runner would
+// read the line otherwise, and the value as a line of its own.
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+
+// delimiter is the library's constant, which ends a value that equals it.
+const delimiter = "_GitHubActionsFileCommandDelimeter_"
+
+// oneLine refuses what would end the line, and with it the value, and what
+// the runner would read back as something else.
 func oneLine(what, value string) error {
-	if strings.ContainsAny(value, "\r\n\x00") {
+	switch {
+	case strings.ContainsAny(value, "\r\n\x00"):
 		return fault.New(fault.Internal, fmt.Errorf("write %s: there is a line break or NUL in it", what), "")
+	case value == delimiter:
+		return fault.New(fault.Internal, fmt.Errorf("write %s: it is the line that ends a value", what), "")
+	case !utf8.ValidString(value):
+		return fault.New(fault.Internal, fmt.Errorf("write %s: it is not UTF-8", what), "")
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package runner
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+)
 
 // Printable returns s so that no line of it is a workflow command: a leading
 // `::` and every `##[` are broken by a zero-width space, and control
@@ -12,15 +15,19 @@ func Printable(s string) string {
 			out.WriteByte('\n')
 		}
 		line = strings.Map(func(c rune) rune {
-			if c < ' ' && c != '\t' || c == 0x7f {
-				return '\uFFFD' // a \r would start a line of its own on some consoles
+			if unicode.IsControl(c) && c != '\t' || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029' {
+				return '\uFFFD' // a \r starts a line on some consoles; ESC and U+009B move the cursor; U+202E turns the text round
 			}
 			return c
 		}, line)
-		if trimmed := strings.TrimLeft(line, " \t"); strings.HasPrefix(trimmed, "::") {
+		if trimmed := strings.TrimLeftFunc(line, blank); strings.HasPrefix(trimmed, "::") {
 			line = line[:len(line)-len(trimmed)] + ":\u200b" + trimmed[1:]
 		}
 		out.WriteString(strings.ReplaceAll(line, "##[", "##\u200b["))
 	}
 	return out.String()
 }
+
+// blank reports whether the runner may skip c in front of a command: it trims
+// every white space of Unicode (.NET's String.TrimStart), not only ASCII's.
+func blank(c rune) bool { return unicode.IsSpace(c) || unicode.Is(unicode.Cf, c) }
