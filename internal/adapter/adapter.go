@@ -160,7 +160,7 @@ func value(block *yaml.Node, key string) *yaml.Node {
 		return nil
 	}
 	for i := 0; i+1 < len(block.Content); i += 2 {
-		if block.Content[i].Value == key {
+		if k := block.Content[i]; k.Tag == "!!str" && k.Value == key { // `!!null host` is another key
 			return block.Content[i+1]
 		}
 	}
@@ -168,11 +168,13 @@ func value(block *yaml.Node, key string) *yaml.Node {
 }
 
 // scalar returns the text of a key's value, "" where there is none.
-func scalar(block *yaml.Node, key string) string {
-	if v := value(block, key); v != nil && v.Kind == yaml.ScalarNode && v.Tag != "!!null" {
-		return v.Value
+func scalar(block *yaml.Node, key string) string { return textOf(value(block, key)) }
+
+func textOf(v *yaml.Node) string {
+	if v == nil || v.Kind != yaml.ScalarNode || v.Tag == "!!null" {
+		return ""
 	}
-	return ""
+	return v.Value
 }
 
 // tag names the target to the warehouse. It is the same in every run: a
@@ -180,7 +182,7 @@ func scalar(block *yaml.Node, key string) string {
 func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Grant.Target()) }
 
 // jinja reports whether only dbt will know a value.
-func jinja(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") }
+func jinja(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") || strings.Contains(s, "{#") }
 
 // checkEndpoint returns what keeps a URL from being given a credential: it is
 // not known yet, or is neither https nor on loopback.
@@ -193,7 +195,9 @@ func checkEndpoint(key, endpoint string) (host string, err error) {
 	}
 	u, err := url.Parse(endpoint)
 	switch {
-	case err != nil || u.Hostname() == "" || u.User != nil:
+	case strings.Contains(endpoint, "@"): // what stands before it may be a password
+		return "", fmt.Errorf("%s holds a login, want a URL such as https://host", key)
+	case err != nil || u.Hostname() == "":
 		return "", fmt.Errorf("%s is %q, want a URL such as https://host", key, endpoint)
 	case u.Scheme != "https" && (u.Scheme != "http" || !policy.IsLoopback(u.Hostname())):
 		return "", fmt.Errorf("%s is %q, want https (http is for loopback only)", key, endpoint)

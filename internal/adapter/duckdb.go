@@ -75,35 +75,73 @@ func withExtension(list *yaml.Node, name string) *yaml.Node {
 	return out
 }
 
+// option returns an option of an entry of `secrets:`; DuckDB does not care how
+// its name is spelt, USE_SSL say.
+func option(s *yaml.Node, name string) *yaml.Node {
+	for i := 0; s.Kind == yaml.MappingNode && i+1 < len(s.Content); i += 2 {
+		if strings.EqualFold(s.Content[i].Value, name) {
+			return s.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func optionText(s *yaml.Node, name string) string { return textOf(option(s, name)) }
+
 // isOurs reports whether an entry of `secrets:` gets the session. Without a
 // scope an entry with other keys would compete with ours for every bucket.
 func isOurs(s *yaml.Node) bool {
 	if !strings.EqualFold(scalar(s, "type"), "s3") {
 		return false
 	}
-	keys := scalar(s, "key_id") != "" || scalar(s, "secret") != ""
-	return !keys || value(s, "scope") == nil
+	keys := optionText(s, "key_id") != "" || optionText(s, "secret") != ""
+	return !keys || !hasScope(s)
+}
+
+// hasScope reports whether an entry is for certain buckets or paths only.
+func hasScope(s *yaml.Node) bool {
+	scope := option(s, "scope")
+	all := elements(scope)
+	if all == nil {
+		all = []*yaml.Node{scope}
+	}
+	for _, e := range all {
+		if _, path, _ := strings.Cut(textOf(e), "://"); path == "" && !jinja(textOf(e)) {
+			return false // `s3://` is every bucket
+		}
+	}
+	return true
 }
 
 // checkS3 is checkEndpoint for the form that DuckDB has: host and port, and
 // whether to use TLS.
 func checkS3(s *yaml.Node) error {
-	endpoint, ssl := scalar(s, "endpoint"), scalar(s, "use_ssl")
-	if jinja(endpoint) || jinja(ssl) {
-		return errors.New("endpoint and use_ssl must be literals: the credential goes there")
+	endpoint, ssl, verify := optionText(s, "endpoint"), optionText(s, "use_ssl"), optionText(s, "verify_ssl")
+	if jinja(endpoint) || jinja(ssl) || jinja(verify) {
+		return errors.New("endpoint, use_ssl and verify_ssl must be literals: the credential goes there")
 	}
-	plain := slices.Contains([]string{"false", "no", "off", "0", "f", "n"}, strings.ToLower(ssl))
 	host := endpoint
 	if h, _, err := net.SplitHostPort(endpoint); err == nil {
 		host = h
 	}
-	if strings.ContainsAny(host, "/@?#") {
+	switch {
+	case strings.Contains(host, "@"): // what stands before it may be a password
+		return errors.New("endpoint holds a login, want host or host:port")
+	case strings.ContainsAny(host, "/?#"):
 		return fmt.Errorf("endpoint is %q, want host or host:port", endpoint)
-	}
-	if plain && !policy.IsLoopback(host) {
-		return fmt.Errorf("use_ssl is false for endpoint %q, want TLS (plain http is for loopback only)", endpoint)
+	case policy.IsLoopback(host):
+	case !isTrue(ssl):
+		return fmt.Errorf("use_ssl is %q for endpoint %q, want TLS (plain http is for loopback only)", ssl, endpoint)
+	case !isTrue(verify):
+		return fmt.Errorf("verify_ssl is %q for endpoint %q, want TLS verified", verify, endpoint)
 	}
 	return nil
+}
+
+// isTrue reports whether DuckDB takes a switch that is on by default for on,
+// as dbt's YAML or DuckDB itself reads it; in doubt it does not.
+func isTrue(s string) bool {
+	return slices.Contains([]string{"", "true", "yes", "on", "1", "t", "y"}, strings.ToLower(s))
 }
 
 // withS3 returns the user's secrets with the session in those of type s3.
@@ -123,8 +161,10 @@ func withS3(list *yaml.Node, region string) *yaml.Node {
 	return out
 }
 
-// s3Logins are the keys of an S3 secret that choose an identity.
+// s3Logins are the options of an S3 secret that choose an identity, or would
+// have DuckDB write it to disk.
 var s3Logins = []string{
+	"persistent", "storage",
 	"key_id", "secret", "session_token", "provider", "chain", "profile", "refresh", "refresh_info", "validation",
 	"assume_role_arn", "external_id", "web_identity_token_file",
 }
@@ -132,11 +172,11 @@ var s3Logins = []string{
 func completed(s3 *yaml.Node, region string) *yaml.Node {
 	out := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for i := 0; i+1 < len(s3.Content); i += 2 {
-		if !slices.Contains(s3Logins, s3.Content[i].Value) {
+		if !slices.Contains(s3Logins, strings.ToLower(s3.Content[i].Value)) {
 			out.Content = append(out.Content, s3.Content[i], s3.Content[i+1])
 		}
 	}
-	if scalar(s3, "region") == "" {
+	if optionText(out, "region") == "" {
 		out.Content = append(out.Content, text("region"), text(region))
 	}
 	for _, pair := range [][2]string{

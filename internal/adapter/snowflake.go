@@ -54,16 +54,17 @@ func checkSnowflake(block *yaml.Node, audience string) error {
 	if audience == "" {
 		audience = "snowflakecomputing.com"
 	}
-	// With plain http a proxy sees the login, as the server does.
-	for _, key := range []string{"host", "proxy_host"} {
-		if err := policy.CheckHost(audience, scalar(block, key)); err != nil && (key == "host" || protocol == "http") {
-			return fmt.Errorf("%s: %w", key, err)
-		}
+	if err := policy.CheckHost(audience, host); err != nil {
+		return fmt.Errorf("host: %w", err)
 	}
 	switch protocol {
 	case "", "https":
 	case "http":
-		if !policy.IsLoopback(host) && !policy.IsLoopback(scalar(block, "proxy_host")) {
+		peer := scalar(block, "proxy_host") // sees the login in the clear, as the server does
+		if peer == "" {
+			peer = host
+		}
+		if !policy.IsLoopback(peer) {
 			return fmt.Errorf("protocol is %q, want https (http is for loopback only)", protocol)
 		}
 	default:
