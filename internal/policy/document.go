@@ -27,9 +27,6 @@ type document struct {
 	names  map[string]bool // claims' names that were found well-formed: a policy has few, each in every rule
 }
 
-// lineBreak is what ends a line in YAML 1.1, whose scanner the library has.
-var lineBreak = regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]")
-
 func newDocument(name string, src []byte, cat Catalog) *document {
 	d := &document{catalog: cat, reported: map[*yaml.Node]bool{}, merged: map[*yaml.Node]bool{}, names: map[string]bool{}}
 	d.name, d.src, d.hidden = name, src, map[int]int{}
@@ -111,7 +108,7 @@ func isText(src []byte) bool {
 // malformed reports a syntax error. There are no keys yet, so what looks like
 // a secret hides everything after it.
 func (d *document) malformed(err error) {
-	lines := lineBreak.Split(string(d.src), -1)
+	lines := d.lines()
 	for i, line := range lines {
 		if m := secretText.FindStringIndex(line); m != nil {
 			d.hideFrom(i+1, utf8.RuneCountInString(line[:m[1]])+1)

@@ -60,9 +60,41 @@ func plural(n int, what string) string {
 
 func (e *faults) lines() []string {
 	if e.split == nil {
-		e.split = lineBreak.Split(strings.TrimPrefix(string(e.src), "\ufeff"), -1)
+		e.split = splitLines(strings.TrimPrefix(string(e.src), "\ufeff"))
 	}
 	return e.split
+}
+
+// splitLines splits at what ends a line in YAML 1.1, whose scanner the library
+// has: LF, CR, both, NEL, and the line and paragraph separators.
+func splitLines(text string) (lines []string) {
+	start := 0
+	for i := 0; i < len(text); i++ {
+		width := 0
+		switch rest := text[i:]; rest[0] {
+		case '\n':
+			width = 1
+		case '\r':
+			width = 1
+			if strings.HasPrefix(rest, "\r\n") {
+				width = 2
+			}
+		case 0xc2:
+			if strings.HasPrefix(rest, "\u0085") {
+				width = 2
+			}
+		case 0xe2:
+			if strings.HasPrefix(rest, "\u2028") || strings.HasPrefix(rest, "\u2029") {
+				width = 3
+			}
+		}
+		if width > 0 {
+			lines = append(lines, text[start:i])
+			start = i + width
+			i = start - 1
+		}
+	}
+	return append(lines, text[start:])
 }
 
 // hideFrom hides a line from a column on, 1 for all of it.
@@ -138,6 +170,8 @@ func (e *faults) result() error {
 	slices.SortStableFunc(e.list, func(a, b placed) int {
 		return cmp.Or(a.line-b.line, a.column-b.column)
 	})
-	e.lines() // now, so that Error only reads
+	if e.list[len(e.list)-1].line > 0 {
+		e.lines() // now, so that Error only reads
+	}
 	return e
 }

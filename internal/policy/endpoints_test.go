@@ -1,0 +1,62 @@
+package policy_test
+
+import (
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// TestCheckAudience: a token of a vendor's audience goes to the vendor's own
+// hosts, or stays on this machine.
+func TestCheckAudience(t *testing.T) {
+	t.Parallel()
+	const google = "https://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/gh/providers/gh"
+	refused := func(host, vendor, audience string) string {
+		return `host "` + host + `" is not one of ` + vendor + `, whose audience "` + audience + `" the token has: give an audience of its own`
+	}
+	for _, tt := range []struct{ audience, endpoint, err string }{
+		{"sts.amazonaws.com", "https://sts.eu-central-1.amazonaws.com", ""},
+		{"sts.amazonaws.com", "https://vpce-1.sts.eu-central-1.vpce.amazonaws.com/x", ""},
+		{"sts.amazonaws.com", "http://127.0.0.1:4566", ""},
+		{"sts.amazonaws.com", "http://[::1]:4566", ""},
+		{"sts.amazonaws.com", "https://evil.example", refused("evil.example", "AWS", "sts.amazonaws.com")},
+		{"sts.amazonaws.com", "https://sts.amazonaws.com.evil.example", refused("sts.amazonaws.com.evil.example", "AWS", "sts.amazonaws.com")},
+		{"sts.amazonaws.com", "https://evilamazonaws.com", refused("evilamazonaws.com", "AWS", "sts.amazonaws.com")},
+		{"sts.amazonaws.com", "https://localhost.evil.example", refused("localhost.evil.example", "AWS", "sts.amazonaws.com")},
+		{"sts.amazonaws.com", "https://sts.amazonaws.com@evil.example", refused("evil.example", "AWS", "sts.amazonaws.com")},
+		{"sts.amazonaws.com", "https://sts.googleapis.com", refused("sts.googleapis.com", "AWS", "sts.amazonaws.com")},
+		{google, "https://sts.googleapis.com/v1/token", ""},
+		{google, "https://googleapis.com.evil.example", refused("googleapis.com.evil.example", "Google Cloud", google)},
+		{"snowflakecomputing.com", "https://acme.snowflakecomputing.com", ""},
+		{"snowflakecomputing.com", "https://snowflakecomputing.com.evil.example", refused("snowflakecomputing.com.evil.example", "Snowflake", "snowflakecomputing.com")},
+		{"api://AzureADTokenExchange", "https://login.microsoftonline.com/t", ""},
+		{"api://AzureADTokenExchange", "https://login.microsoftonline.evil", refused("login.microsoftonline.evil", "Microsoft Entra ID", "api://AzureADTokenExchange")},
+		{"one-of-its-own", "https://minio.acme.com", ""},
+		{"sts.amazonaws.com", "https://[", "not a URL"},
+	} {
+		got := ""
+		if err := policy.CheckAudience(tt.audience, tt.endpoint); err != nil {
+			got = err.Error()
+		}
+		if got != tt.err {
+			t.Errorf("%q at %q: error is %q, want %q", tt.audience, tt.endpoint, got, tt.err)
+		}
+	}
+}
+
+func TestCheckLogin(t *testing.T) {
+	t.Parallel()
+	for audience, want := range map[string]string{
+		"snowflakecomputing.com": "", "trino.acme.com": "",
+		"sts.amazonaws.com":          `"sts.amazonaws.com" is the audience of AWS: the warehouse that got such a token could use it there`,
+		"api://AzureADTokenExchange": `"api://AzureADTokenExchange" is the audience of Microsoft Entra ID: the warehouse that got such a token could use it there`,
+	} {
+		got := ""
+		if err := policy.CheckLogin(audience); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: error is %q, want %q", audience, got, want)
+		}
+	}
+}
