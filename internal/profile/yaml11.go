@@ -57,7 +57,8 @@ func parse(text []byte) (*yaml.Node, error) {
 	case !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0:
 		return nil, errors.New("is not text in UTF-8")
 	}
-	loader, err := yaml.NewLoader(bytes.NewReader(text))
+	// libyaml does not count spaces after the last line break as a line of a block scalar.
+	loader, err := yaml.NewLoader(bytes.NewReader(bytes.TrimRight(text, " ")))
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +107,12 @@ func (x *expansion) expand(n *yaml.Node, depth int) (*yaml.Node, error) {
 		return nil, fmt.Errorf("line %d: is nested more than %d levels deep", n.Line, maxDepth)
 	}
 	out := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Line: n.Line}
+	switch {
+	case n.Tag == "!" && n.Kind == yaml.SequenceNode:
+		out.Tag = "!!seq"
+	case n.Tag == "!" && n.Kind == yaml.MappingNode:
+		out.Tag = "!!map"
+	}
 	switch n.Kind {
 	case yaml.AliasNode:
 		return x.expand(n.Alias, depth+1)
@@ -143,11 +150,15 @@ func scalar(out, n *yaml.Node) error {
 	out.Value = n.Value
 	const quoted = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 	switch {
-	case n.Tag == "!": // `! 12` is a string
+	case n.Tag == "!" && n.Value == "" && n.Style&quoted == 0:
 		out.Tag = "!!str"
+	case n.Tag == "!": // of no effect to libyaml, but that quotes do not count
+		out.Tag = tag11(n.Value)
 	case n.Style&yaml.TaggedStyle != 0:
 	case n.Style&quoted != 0:
 		out.Tag = "!!str"
+	case strings.HasPrefix(n.Value, "?"): // between brackets libyaml takes `?x` for a key
+		return fmt.Errorf("line %d: has a plain %q, which dbt may read as something else: put it in quotes", n.Line, n.Value)
 	default:
 		out.Tag = tag11(n.Value)
 	}

@@ -1,0 +1,121 @@
+"""Loads profiles as dbt does, with the real adapters' credentials classes.
+
+Reads a list of cases as JSON from standard input, writes what came of each to
+standard output. A case is {before, after, profiles, output}: before is the
+user's own profiles.yml ("" for a policy's block), after the one written."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from argparse import Namespace
+
+from dbt.adapters.factory import load_plugin
+from dbt.clients.yaml_helper import safe_load
+from dbt.config.profile import Profile
+from dbt.config.renderer import ProfileRenderer
+from dbt.flags import set_from_args
+from dbt_common.context import set_invocation_context
+
+
+def difference(before, after, case):
+    """What differs beside the chosen outputs and the profiles' targets."""
+    lines = []
+    for name in sorted(before.keys() | after.keys(), key=repr):
+        a, b = before.get(name), after.get(name)
+        if name in case["profiles"] and isinstance(b, dict):
+            if b.get("target") != case["output"]:
+                lines.append(f"{name}: target is {b.get('target')!r}")
+            a, b = dict(a or {}, target=None), dict(b, target=None)
+            a["outputs"], b["outputs"] = dict(a.get("outputs") or {}), dict(b["outputs"])
+            a["outputs"].pop(case["output"], None)
+            b["outputs"].pop(case["output"], None)
+        if repr(a) != repr(b) and sorted_repr(a) != sorted_repr(b):  # repr: 1, 1.0 and True differ, nan does not
+            lines.append(f"{name}: was {a!r}, is {b!r}")
+    return lines
+
+
+def sorted_repr(v):
+    if isinstance(v, dict):
+        return "{" + ", ".join(sorted(f"{k!r}: {sorted_repr(e)}" for k, e in v.items())) + "}"
+    if isinstance(v, (list, tuple)):
+        return "[" + ", ".join(sorted_repr(e) for e in v) + "]"
+    return repr(v)
+
+
+def block_difference(before, after, name, case):
+    """Which keys of the chosen output are new, gone and changed."""
+    a = before.get(name, {}).get("outputs", {}).get(case["output"])
+    if a is None:  # it got that of the first profile
+        a = before.get(case["profiles"][0], {}).get("outputs", {}).get(case["output"], {})
+    b = after[name]["outputs"][case["output"]]
+    return {
+        "new": sorted(b.keys() - a.keys()),
+        "gone": sorted(a.keys() - b.keys()),
+        "changed": sorted(k for k in a.keys() & b.keys() if sorted_repr(a[k]) != sorted_repr(b[k])),
+    }
+
+
+def login(credentials):
+    """What the adapter itself makes of the keys for its login."""
+    if credentials.type == "snowflake":
+        return credentials.auth_args()
+    if credentials.type == "bigquery":
+        from dbt.adapters.bigquery.credentials import create_google_credentials
+
+        google = create_google_credentials(credentials)
+        return {"class": type(google).__name__, "token": google.token}
+    if credentials.type == "athena":
+        from dbt.adapters.athena.session import get_boto3_session
+        from dbt.adapters.contracts.connection import Connection
+
+        session = get_boto3_session(Connection(type="athena", name=None, credentials=credentials))
+        keys = session.get_credentials().get_frozen_credentials()
+        return {"key": keys.access_key, "secret": keys.secret_key, "token": keys.token, "region": session.region_name}
+    if credentials.type == "duckdb":
+        return {"sql": credentials.secrets_sql()}
+    raise ValueError(credentials.type)
+
+
+def load(case):
+    with open(case["after"], encoding="utf-8") as f:
+        after = safe_load(f.read())
+    result = {"difference": [], "outputs": {}}
+    before = {}
+    if case["before"]:
+        with open(case["before"], encoding="utf-8") as f:
+            before = safe_load(f.read())
+        result["difference"] = difference(before, after, case)
+    for name in case["profiles"]:
+        cls = load_plugin(after[name]["outputs"][case["output"]]["type"])
+        known = {f.name for f in dataclasses.fields(cls)} | cls._ALIASES.keys() | {"type", "threads"}
+        keys = after[name]["outputs"][case["output"]].keys()
+        profile = Profile.from_raw_profiles(after, name, ProfileRenderer({}))
+        loaded = profile.credentials
+        result["outputs"][name] = {
+            "target": profile.target_name,
+            "threads": profile.threads,
+            "unknown": sorted(k for k in keys if k not in known),
+            "connection": {k: repr(v) for k, v in loaded.connection_info()},
+            "login": login(loaded),
+            "block": block_difference(before, after, name, case),
+        }
+    return result
+
+
+def main():
+    # Only the result goes to standard output.
+    with contextlib.redirect_stdout(sys.stderr):
+        set_invocation_context(os.environ)
+        set_from_args(Namespace(), None)
+        results = []
+        for case in json.load(sys.stdin):
+            try:
+                results.append(load(case))
+            except Exception as e:
+                results.append({"error": f"{type(e).__name__}: {e}"})
+    json.dump(results, sys.stdout)
+
+
+main()

@@ -1,0 +1,233 @@
+//go:build e2e
+
+// Package profiles loads every profile that the product writes with real dbt and the real adapters.
+package profiles
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// A profileCase is what load.py is asked to load.
+type profileCase struct {
+	Before   string   `json:"before"` // the user's profiles.yml, "" for a policy's block
+	After    string   `json:"after"`  // the one written
+	Profiles []string `json:"profiles"`
+	Output   string   `json:"output"`
+}
+
+// A loaded is what came of it.
+type loaded struct {
+	Error      string
+	Difference []string // beside the chosen outputs and the profiles' targets
+	Outputs    map[string]struct {
+		Target     string
+		Threads    any
+		Unknown    []string          // keys that the adapter does not have
+		Connection map[string]string // what dbt compares between runs, and prints
+		Login      map[string]any    // what the adapter makes of it for its login
+		Block      struct{ New, Gone, Changed []string }
+	}
+}
+
+// logins are what each adapter must make of the written keys for its login.
+// VALUE is what the environment has.
+var logins = map[string]string{
+	"snowflake oidc": `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "OIDC", "token": "VALUE_TOKEN"}`,
+	"snowflake aws":  `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}`,
+	"bigquery gcp":   `{"class": "Credentials", "token": "VALUE_TOKEN"}`,
+	"athena aws":     `{"key": "SDK_AWS_ACCESS_KEY_ID", "secret": "SDK_AWS_SECRET_ACCESS_KEY", "token": "SDK_AWS_SESSION_TOKEN", "region": "eu-central-1"}`,
+	"duckdb aws":     `{}`, // see below
+}
+
+// block is what must have changed in the chosen output of each case with a
+// profiles.yml of the user's: the logins, and nothing else.
+var block = map[string]struct{ New, Gone, Changed []string }{
+	"jinja":      {New: []string{"token", "workload_identity_provider"}, Gone: []string{"password", "private_key_passphrase", "private_key_path"}, Changed: []string{"authenticator"}},
+	"anchors":    {Gone: []string{"use_credential_provider"}, Changed: []string{"secrets"}},
+	"several":    {Gone: []string{"aws_access_key_id", "aws_profile_name", "aws_secret_access_key"}},
+	"unset":      {New: []string{"token"}, Gone: []string{"impersonate_service_account", "keyfile"}, Changed: []string{"method"}},
+	"elementary": {New: []string{"authenticator", "query_tag", "token", "workload_identity_provider"}, Gone: []string{"password"}},
+	"projects":   {New: []string{"extensions", "secrets"}},
+}
+
+var profileName = regexp.MustCompile(`(?m)^profile: '?([a-z_]+)'?$`)
+
+// TestLoad loads the golden profiles of internal/profile, which its own tests
+// hold to what the product writes. Beside the chosen output all must be to
+// dbt's reader what it was.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var names []string
+	var pairs []string
+	var cases []profileCase
+	for _, pattern := range []string{"inline", "from"} {
+		paths, err := filepath.Glob("../../internal/profile/testdata/" + pattern + "/*.txtar")
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("no cases in %s: %v", pattern, err)
+		}
+		for _, path := range paths {
+			a, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := strings.TrimSuffix(filepath.Base(path), ".txtar")
+			c := profileCase{Output: "prod", After: filepath.Join(dir, name+".after")}
+			var further []string
+			provider := ""
+			write := func(path string, data []byte) {
+				if err := os.WriteFile(path, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, f := range a.Files {
+				switch {
+				case f.Name == "want":
+					write(c.After, f.Data)
+				case f.Name == "provider":
+					provider = strings.TrimSpace(string(f.Data))
+				case f.Name == "profiles":
+					further = strings.Fields(string(f.Data))
+				case strings.HasSuffix(f.Name, "/profiles.yml"):
+					c.Before = filepath.Join(dir, name+".before")
+					write(c.Before, f.Data)
+				case strings.HasSuffix(f.Name, "/dbt_project.yml"):
+					c.Profiles = append(c.Profiles, profileName.FindStringSubmatch(string(f.Data))[1])
+				}
+			}
+			if c.Profiles = append(c.Profiles, further...); len(c.Profiles) == 0 {
+				c.Profiles = []string{"analytics"}
+			}
+			names, pairs, cases = append(names, name), append(pairs, provider), append(cases, c)
+		}
+	}
+	for name := range block {
+		if !slices.Contains(names, name) {
+			t.Errorf("there is no case %q", name)
+		}
+	}
+	for i, got := range load(t, cases) {
+		t.Run(names[i], func(t *testing.T) {
+			t.Parallel()
+			check(t, names[i], pairs[i], cases[i], got)
+		})
+	}
+}
+
+func load(t *testing.T, cases []profileCase) (results []loaded) {
+	t.Helper()
+	p := python(t)
+	input, err := json.Marshal(cases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), p.Program("python"), "load.py")
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), &stderr
+	cmd.Env = append(p.Environ(),
+		"DBT_ENV_SECRET_OIDC_TOKEN=VALUE_TOKEN",
+		"DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID=VALUE_KEY", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY=VALUE_SECRET", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=VALUE_SESSION",
+		"AWS_ACCESS_KEY_ID=SDK_AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY=SDK_AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN=SDK_AWS_SESSION_TOKEN",
+		"GOOGLE_CLOUD_PROJECT=acme-dbt",
+		"MINIO_KEY=minio", "DBT_ENV_SECRET_MINIO=minio-secret", // of the case `anchors`
+	)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("load.py: %v\n%s", err, stderr.String())
+	}
+	if err := json.Unmarshal(out, &results); err != nil || len(results) != len(cases) {
+		t.Fatalf("load.py printed %s: %v\n%s", out, err, stderr.String())
+	}
+	return results
+}
+
+func check(t *testing.T, name, provider string, c profileCase, got loaded) {
+	if got.Error != "" {
+		t.Fatal(got.Error)
+	}
+	for _, d := range got.Difference {
+		t.Errorf("not as it was: %s", d)
+	}
+	for _, profile := range c.Profiles {
+		o, ok := got.Outputs[profile]
+		if !ok {
+			t.Errorf("profile %q was not loaded", profile)
+			continue
+		}
+		if o.Target != c.Output {
+			t.Errorf("target of %q is %q, want %q", profile, o.Target, c.Output)
+		}
+		if len(o.Unknown) > 0 {
+			t.Errorf("the adapter has no %q", o.Unknown)
+		}
+		for key, v := range o.Connection {
+			if strings.Contains(v, "VALUE") || strings.Contains(v, "SDK") {
+				t.Errorf("dbt compares and prints %s, which is %s", key, v)
+			}
+		}
+		if c.Before != "" {
+			empty := func(l []string) []string { return append([]string{}, l...) }
+			want := block[name]
+			for _, l := range [][2][]string{{o.Block.New, want.New}, {o.Block.Gone, want.Gone}, {o.Block.Changed, want.Changed}} {
+				if diff := cmp.Diff(empty(l[1]), empty(l[0])); diff != "" {
+					t.Errorf("keys of the output of %q (-want +got):\n%s", profile, diff)
+				}
+			}
+		}
+		checkLogin(t, dbtType(o.Connection)+" "+provider, o.Login)
+	}
+	if got := got.Outputs["analytics"].Connection["schema"]; name == "words" && got != "'no'" {
+		t.Errorf("schema is %s to dbt, want 'no'", got)
+	}
+}
+
+// dbtType tells the adapter by a key that only it has.
+func dbtType(connection map[string]string) string {
+	for key, name := range map[string]string{"account": "snowflake", "execution_project": "bigquery", "s3_data_naming": "athena", "external_root": "duckdb"} {
+		if _, ok := connection[key]; ok {
+			return name
+		}
+	}
+	return "unknown"
+}
+
+func checkLogin(t *testing.T, pair string, got map[string]any) {
+	var want map[string]any
+	if err := json.Unmarshal([]byte(logins[pair]), &want); err != nil {
+		t.Fatalf("%s: %v", pair, err)
+	}
+	for key, v := range want {
+		if got[key] != v {
+			t.Errorf("%s logs in with %s %v, want %v", pair, key, got[key], v)
+		}
+	}
+	if pair != "duckdb aws" {
+		return
+	}
+	session := 0
+	for _, sql := range got["sql"].([]any) {
+		if strings.Contains(fmt.Sprint(sql), "key_id 'VALUE_KEY'") {
+			session++
+			for _, want := range []string{"secret 'VALUE_SECRET'", "session_token 'VALUE_SESSION'", "region '"} {
+				if !strings.Contains(fmt.Sprint(sql), want) {
+					t.Errorf("a secret of type s3 has no %s:\n%s", want, sql)
+				}
+			}
+		}
+	}
+	if session == 0 {
+		t.Errorf("no secret of type s3 has the session: %v", got["sql"])
+	}
+}
