@@ -182,7 +182,9 @@ func textOf(v *yaml.Node) string {
 func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Grant.Target()) }
 
 // jinja reports whether only dbt will know a value.
-func jinja(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") || strings.Contains(s, "{#") }
+func jinja(s string) bool {
+	return strings.Contains(s, "{{") || strings.Contains(s, "{%") || strings.Contains(s, "{#")
+}
 
 // checkEndpoint returns what keeps a URL from being given a credential: it is
 // not known yet, or is neither https nor on loopback.

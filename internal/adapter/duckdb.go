@@ -3,7 +3,7 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"net"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -113,6 +113,8 @@ func hasScope(s *yaml.Node) bool {
 	return true
 }
 
+var hostPort = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$`)
+
 // checkS3 is checkEndpoint for the form that DuckDB has: host and port, and
 // whether to use TLS.
 func checkS3(s *yaml.Node) error {
@@ -120,14 +122,17 @@ func checkS3(s *yaml.Node) error {
 	if jinja(endpoint) || jinja(ssl) || jinja(verify) {
 		return errors.New("endpoint, use_ssl and verify_ssl must be literals: the credential goes there")
 	}
-	host := endpoint
-	if h, _, err := net.SplitHostPort(endpoint); err == nil {
-		host = h
+	// The whole of it is held to a pattern: in 127.0.0.1:1@evil.example, what
+	// stands before the colon is no host.
+	parts := hostPort.FindStringSubmatch(endpoint)
+	host := ""
+	if parts != nil {
+		host = strings.Trim(parts[1], "[]")
 	}
 	switch {
-	case strings.Contains(host, "@"): // what stands before it may be a password
+	case strings.Contains(endpoint, "@"): // what stands before it may be a password
 		return errors.New("endpoint holds a login, want host or host:port")
-	case strings.ContainsAny(host, "/?#"):
+	case endpoint != "" && parts == nil:
 		return fmt.Errorf("endpoint is %q, want host or host:port", endpoint)
 	case policy.IsLoopback(host):
 	case !isTrue(ssl):

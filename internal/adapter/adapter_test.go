@@ -1,0 +1,411 @@
+package adapter_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// exchanges are a good block for each provider.
+var exchanges = map[string]string{
+	"aws":  `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
+	"gcp":  `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
+	"oidc": `{oidc: {audience: snowflakecomputing.com}}`,
+}
+
+// blocks are a good block for each type.
+var blocks = map[string]string{
+	"athena":    `{type: athena, schema: marts, database: awsdatacatalog}`,
+	"bigquery":  `{type: bigquery, project: acme-dbt, dataset: marts}`,
+	"duckdb":    `{type: duckdb, path: lake.duckdb}`,
+	"snowflake": `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
+}
+
+// credentials are one for each provider. Each secret has "marked" in it.
+var credentials = map[string]credential.Credential{
+	"aws": {Kind: "aws_session", AWS: &credential.AWS{
+		AccessKeyID: secret.New("marked-access-key-id"), SecretAccessKey: secret.New("marked-secret-access-key"), SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
+	}},
+	"gcp":  {Kind: "google_access_token", Token: secret.New("marked-access-token")},
+	"oidc": {Kind: "id_token", Token: secret.New("marked-id-token")},
+}
+
+func parse(issuer, dbt, exchange string) (*policy.Policy, error) {
+	source := fmt.Sprintf(`version: 1
+identities:
+  github: {issuer: "%s", kind: github}
+targets:
+  prod:
+    dbt: %s
+    exchange: %s
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production}
+`, issuer, dbt, exchange)
+	return policy.Parse("policy.yml", []byte(source), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()})
+}
+
+// issuer is one for a whole test: making its key takes long.
+func issuer(t *testing.T) *standin.Issuer {
+	t.Helper()
+	i, err := standin.StartIssuer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(i.Close)
+	return i
+}
+
+// grant returns what a real token is granted by a real policy.
+func grant(t *testing.T, i *standin.Issuer, dbt, exchange string) policy.Grant {
+	t.Helper()
+	p, err := parse(i.URL(), dbt, exchange)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := p.Target("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := i.Claims(t.Context(), target.Audience(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := p.Authorize("prod", claims, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func node(t *testing.T, source string) *yaml.Node {
+	t.Helper()
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(source), &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc.Content[0]
+}
+
+// flow writes a node on one line, strings quoted.
+func flow(n *yaml.Node) string {
+	var parts []string
+	switch {
+	case n.Kind == yaml.SequenceNode:
+		for _, c := range n.Content {
+			parts = append(parts, flow(c))
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case n.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			parts = append(parts, n.Content[i].Value+": "+flow(n.Content[i+1]))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	case n.Tag == "!!str":
+		return fmt.Sprintf("%q", n.Value)
+	}
+	return n.Value
+}
+
+func checkUsage(t *testing.T, err error, want string) {
+	t.Helper()
+	got := ""
+	if err != nil {
+		got = err.Error()
+		if c := fault.ClassOf(err); c != fault.Usage {
+			t.Errorf("class is %v, want %v", c, fault.Usage)
+		}
+	}
+	if got != want {
+		t.Errorf("error is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ dbtType, provider, err string }{
+		{dbtType: "snowflake", provider: "oidc"},
+		{dbtType: "snowflake", provider: "aws"},
+		{dbtType: "bigquery", provider: "gcp"},
+		{dbtType: "duckdb", provider: "aws"},
+		{dbtType: "athena", provider: "aws"},
+		{dbtType: "snowflake", provider: "gcp", err: `type "snowflake" does not go with provider "gcp", valid providers are ["aws" "oidc"]`},
+		{dbtType: "bigquery", provider: "oidc", err: `type "bigquery" does not go with provider "oidc", valid providers are ["gcp"]`},
+		{dbtType: "duckdb", provider: "", err: `type "duckdb" does not go with provider "", valid providers are ["aws"]`},
+		{dbtType: "athena", provider: "AWS", err: `type "athena" does not go with provider "AWS", valid providers are ["aws"]`},
+		{dbtType: "Snowflake", provider: "oidc", err: `unknown type "Snowflake", valid types are ["athena" "bigquery" "duckdb" "snowflake"]`},
+		{dbtType: "", provider: "oidc", err: `unknown type "", valid types are ["athena" "bigquery" "duckdb" "snowflake"]`},
+	} {
+		t.Run(tt.dbtType+"_"+tt.provider, func(t *testing.T) {
+			t.Parallel()
+			checkUsage(t, adapter.Check(tt.dbtType, tt.provider), tt.err)
+		})
+	}
+}
+
+// TestEveryPair holds, for all that this build has, what is common to it: no
+// secret in a key, every secret in a variable that is masked, every other
+// login gone, and nothing written that a policy may write too.
+func TestEveryPair(t *testing.T) {
+	t.Parallel()
+	i := issuer(t)
+	for dbtType, spec := range adapter.Specs() {
+		for _, name := range spec.Providers {
+			t.Run(dbtType+"_"+name, func(t *testing.T) {
+				t.Parallel()
+				c := credentials[name]
+				g := grant(t, i, blocks[dbtType], exchanges[name])
+				out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: c})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, k := range out.Keys {
+					if strings.Contains(flow(k.Value), "marked") {
+						t.Errorf("key %s holds a secret", k.Name)
+					}
+					for name := range strings.SplitSeq(flow(k.Value), "env_var('") {
+						if name, _, ok := strings.Cut(name, "')"); ok && !slices.ContainsFunc(out.Env, func(v adapter.Variable) bool { return v.Name == name && v.Secret }) {
+							t.Errorf("key %s reads %s, which is not set", k.Name, name)
+						}
+					}
+				}
+				var given []string
+				seen := map[string]bool{}
+				for _, v := range out.Env {
+					if seen[v.Name] {
+						t.Errorf("%s is set twice", v.Name)
+					}
+					seen[v.Name] = true
+					if marked := strings.Contains(v.Value.Reveal(), "marked"); marked != v.Secret {
+						t.Errorf("%s is secret: %v, want %v", v.Name, v.Secret, marked)
+					}
+					if strings.HasPrefix(v.Name, "DBT_ENV_SECRET_") && !v.Secret {
+						t.Errorf("%s would have dbt scrub a public value", v.Name)
+					}
+					given = append(given, v.Value.Reveal())
+				}
+				for _, s := range c.Secrets() {
+					if !slices.Contains(given, s.Reveal()) {
+						t.Error("a secret of the credential is in no variable")
+					}
+				}
+				for _, key := range slices.Concat(spec.Written, policy.SecretKeys()) {
+					if key != "motherduck_token" && !slices.Contains(out.Remove, key) {
+						t.Errorf("%s would stay beside the login", key)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestPolicyRefuses holds that no inline block may carry a login of its own.
+func TestPolicyRefuses(t *testing.T) {
+	t.Parallel()
+	for dbtType, spec := range adapter.Specs() {
+		for _, key := range slices.Concat(spec.Written, spec.Secret, policy.SecretKeys()) {
+			t.Run(dbtType+"_"+key, func(t *testing.T) {
+				t.Parallel()
+				block := strings.Replace(blocks[dbtType], "}", ", "+key+": hunter2}", 1)
+				_, err := parse("https://token.actions.githubusercontent.com", block, exchanges[spec.Providers[0]])
+				if err == nil || !strings.Contains(err.Error(), key) {
+					t.Errorf("error is %v, want one about %s", err, key)
+				}
+			})
+		}
+	}
+}
+
+func TestRender(t *testing.T) {
+	t.Parallel()
+	i := issuer(t)
+	const (
+		session  = `key_id: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID') }}", secret: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY') }}", session_token: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN') }}"`
+		sessions = "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID (secret)\nDBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY (secret)\nDBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN (secret)\n"
+		sdk      = "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
+		httpfs   = "extensions: [\"httpfs\"]\n"
+		token    = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
+	)
+	// secrets is a DuckDB block with one entry, as it reads in a profiles.yml.
+	secrets := func(entry string) string { return "{type: duckdb, secrets: [" + entry + "]}" }
+	for _, tt := range []struct{ name, provider, block, want string }{
+		{name: "Snowflake by the ID token", provider: "oidc", block: blocks["snowflake"],
+			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"OIDC\"\nquery_tag: \"oidc-dbt target=prod\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
+		{name: "Snowflake by AWS, with a query tag", provider: "aws", block: `{type: snowflake, account: acme-prod, query_tag: mine}`,
+			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"AWS\"\n" + sdk},
+		{name: "BigQuery", provider: "gcp", block: blocks["bigquery"],
+			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token + "GOOGLE_CLOUD_PROJECT=acme-dbt\n"},
+		{name: "BigQuery that another project pays for", provider: "gcp", block: `{type: bigquery, database: data, execution_project: payer}`,
+			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token + "GOOGLE_CLOUD_PROJECT=payer\n"},
+		{name: "BigQuery with projects that only dbt knows", provider: "gcp", block: `{type: bigquery, project: "{{ env_var('P') }}"}`,
+			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
+		{name: "Athena", provider: "aws", block: blocks["athena"], want: "region_name: \"eu-central-1\"\n" + sdk},
+		{name: "Athena elsewhere", provider: "aws", block: `{type: athena, region_name: us-east-1}`, want: sdk},
+		{name: "DuckDB with nothing", provider: "aws", block: `{type: duckdb}`,
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "DuckDB with extensions", provider: "aws", block: `{type: duckdb, extensions: [{name: httpfs, repo: core}, spatial]}`,
+			want: `extensions: [{name: "httpfs", repo: "core"}, "spatial"]` + "\n" + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "an endpoint is completed", provider: "aws", block: secrets(`{type: s3, endpoint: "127.0.0.1:9000", url_style: path, use_ssl: no, verify_ssl: false, region: here, scope: "s3://a"}`),
+			want: httpfs + `secrets: [{type: "s3", endpoint: "127.0.0.1:9000", url_style: "path", use_ssl: "no", verify_ssl: false, region: "here", scope: "s3://a", ` + session + "}]\n" + sessions + sdk},
+		{name: "options in any case", provider: "aws", block: secrets(`{type: S3, Provider: credential_chain, KEY_ID: k, Secret: s, REGION: here}`),
+			want: httpfs + `secrets: [{type: "S3", REGION: "here", ` + session + "}]\n" + sessions + sdk},
+		{name: "nothing on disk", provider: "aws", block: secrets(`{type: s3, persistent: true, Storage: local_file}`),
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "another bucket's keys", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: [s3://theirs]}`),
+			want: httpfs + `secrets: [{type: "s3", key_id: "k", secret: "s", scope: ["s3://theirs"]}, {type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "keys for every bucket", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s}`),
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "keys with a scope of nothing", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: }`),
+			want: httpfs + `secrets: [{type: "s3", scope: , region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "keys with a scope of everything", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: [s3://theirs, "s3://"]}`),
+			want: httpfs + `secrets: [{type: "s3", scope: ["s3://theirs", "s3://"], region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "a secret for something else", provider: "aws", block: secrets(`{type: azure, connection_string: c}, {type: "{{ env_var('T') }}"}`),
+			want: httpfs + `secrets: [{type: "azure", connection_string: "c"}, {type: "{{ env_var('T') }}"}, {type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			block := node(t, tt.block)
+			before := flow(block)
+			out, err := adapter.Render(adapter.Input{
+				Grant: grant(t, i, "{from: profiles.yml}", exchanges[tt.provider]), Type: block.Content[1].Value, Block: block, Credential: credentials[tt.provider],
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			for _, k := range out.Keys {
+				fmt.Fprintf(&got, "%s: %s\n", k.Name, flow(k.Value))
+			}
+			for _, v := range out.Env {
+				if v.Secret {
+					fmt.Fprintf(&got, "%s (secret)\n", v.Name)
+				} else {
+					fmt.Fprintf(&got, "%s=%s\n", v.Name, v.Value.Reveal())
+				}
+			}
+			if diff := cmp.Diff(tt.want, got.String()); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if after := flow(block); after != before {
+				t.Errorf("the user's block became %s", after)
+			}
+		})
+	}
+}
+
+// TestCheckPlaces has each way to lead a credential astray, by its name.
+func TestCheckPlaces(t *testing.T) {
+	t.Parallel()
+	i := issuer(t)
+	const snow, own = "snowflakecomputing.com", "https://acme.example"
+	s3 := func(options string) string { return "{type: duckdb, secrets: [{type: s3, " + options + "}]}" }
+	for _, tt := range []struct{ name, provider, audience, block, err string }{
+		{name: "Snowflake", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme-prod}`},
+		{name: "Snowflake's own host", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: acme.privatelink.snowflakecomputing.com, protocol: https, proxy_host: proxy.acme.example}`},
+		{name: "a stand-in on loopback", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: 127.0.0.1, port: 8080, protocol: http}`},
+		{name: "a stand-in as a proxy", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: acme.snowflakecomputing.com, protocol: http, proxy_host: localhost}`},
+		{name: "a host of its own with an audience of its own", provider: "oidc", audience: own, block: `{type: snowflake, account: acme, host: snow.acme.example}`},
+		{name: "no account", provider: "oidc", audience: snow, block: `{type: snowflake}`, err: `account is "", want an account identifier such as acme-prod`},
+		{name: "an account that is a host", provider: "oidc", audience: snow, block: `{type: snowflake, account: evil.example/}`, err: `account is "evil.example/", want an account identifier such as acme-prod`},
+		{name: "an account in Jinja", provider: "oidc", audience: snow, block: `{type: snowflake, account: "{{ env_var('A') }}"}`, err: "account must be a literal: the login goes there"},
+		{name: "a host in Jinja", provider: "oidc", audience: own, block: `{type: snowflake, account: acme, host: "{# #}evil.example"}`, err: "host must be a literal: the login goes there"},
+		{name: "a foreign host", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: evil.example}`,
+			err: `host: host "evil.example" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
+		{name: "a host that ends alike", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: evilsnowflakecomputing.com}`,
+			err: `host: host "evilsnowflakecomputing.com" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
+		{name: "a host behind a slash", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: evil.example/.snowflakecomputing.com}`,
+			err: `host: host "evil.example/.snowflakecomputing.com" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
+		{name: "a host behind a line's end", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: "evil.example\n.snowflakecomputing.com"}`,
+			err: `host: host "evil.example\n.snowflakecomputing.com" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
+		{name: "a host behind a key that looks alike", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, !!null host: acme.snowflakecomputing.com, host: evil.example}`,
+			err: `host: host "evil.example" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
+		{name: "a foreign host for what AWS signs", provider: "aws", audience: "sts.amazonaws.com", block: `{type: snowflake, account: acme, host: evil.example}`,
+			err: `host: host "evil.example" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
+		{name: "plain http", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, protocol: http}`, err: `protocol is "http", want https (http is for loopback only)`},
+		{name: "plain http to a host", provider: "oidc", audience: own, block: `{type: snowflake, account: acme, host: snow.acme.example, protocol: http}`, err: `protocol is "http", want https (http is for loopback only)`},
+		{name: "plain http to loopback by a foreign proxy", provider: "oidc", audience: own, block: `{type: snowflake, account: acme, host: 127.0.0.1, protocol: http, proxy_host: evil.example}`, err: `protocol is "http", want https (http is for loopback only)`},
+		{name: "another protocol", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, protocol: HTTP}`, err: `protocol is "HTTP", want https`},
+
+		{name: "BigQuery", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://bigquery-europe.p.googleapis.com"}`},
+		{name: "BigQuery on loopback", provider: "gcp", block: `{type: bigquery, database: p, api_endpoint: "http://[::1]:9050"}`},
+		{name: "no project", provider: "gcp", block: `{type: bigquery}`, err: "it has no project, and without one google-auth asks the resource manager"},
+		{name: "a foreign endpoint", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://googleapis.com.evil.example"}`,
+			err: `api_endpoint: host "googleapis.com.evil.example" is not one of Google Cloud, and the access token goes there`},
+		{name: "an endpoint by http", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "http://bigquery.googleapis.com"}`,
+			err: `api_endpoint is "http://bigquery.googleapis.com", want https (http is for loopback only)`},
+		{name: "an endpoint without a scheme", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: bigquery.googleapis.com}`,
+			err: `api_endpoint is "bigquery.googleapis.com", want a URL such as https://host`},
+		{name: "an endpoint behind a login", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://me:hunter2@evil.example"}`,
+			err: "api_endpoint holds a login, want a URL such as https://host"},
+		{name: "an endpoint in Jinja", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://{{ env_var('H') }}"}`, err: "api_endpoint must be a literal: the credential goes there"},
+
+		{name: "Athena", provider: "aws", block: `{type: athena, endpoint_url: "https://athena.eu-central-1.api.aws"}`},
+		{name: "Athena by http", provider: "aws", block: `{type: athena, endpoint_url: "http://evil.example"}`, err: `endpoint_url is "http://evil.example", want https (http is for loopback only)`},
+		{name: "Athena by a file", provider: "aws", block: `{type: athena, endpoint_url: "file:///etc"}`, err: `endpoint_url is "file:///etc", want a URL such as https://host`},
+
+		{name: "DuckDB", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: true`)},
+		{name: "DuckDB on loopback", provider: "aws", block: s3(`endpoint: "[::1]:9000", use_ssl: false, verify_ssl: no`)},
+		{name: "DuckDB with other keys for a bucket", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: false, key_id: k, secret: s, scope: s3://minio`)},
+		{name: "DuckDB with no list", provider: "aws", block: `{type: duckdb, secrets: none}`},
+		{name: "S3 by http", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: false`),
+			err: `secrets of type s3: use_ssl is "false" for endpoint "minio.acme.example", want TLS (plain http is for loopback only)`},
+		{name: "S3 by http, in capitals", provider: "aws", block: s3(`ENDPOINT: minio.acme.example, Use_SSL: "N"`),
+			err: `secrets of type s3: use_ssl is "N" for endpoint "minio.acme.example", want TLS (plain http is for loopback only)`},
+		{name: "S3 by http, as a number", provider: "aws", block: s3(`use_ssl: 0x0`),
+			err: `secrets of type s3: use_ssl is "0x0" for endpoint "", want TLS (plain http is for loopback only)`},
+		{name: "S3 by http, with keys for every bucket", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: false, key_id: k, secret: s, scope: "s3://"`),
+			err: `secrets of type s3: use_ssl is "false" for endpoint "minio.acme.example", want TLS (plain http is for loopback only)`},
+		{name: "S3 by TLS that is not verified", provider: "aws", block: s3(`endpoint: minio.acme.example, verify_ssl: false`),
+			err: `secrets of type s3: verify_ssl is "false" for endpoint "minio.acme.example", want TLS verified`},
+		{name: "S3 at a URL", provider: "aws", block: s3(`endpoint: "http://127.0.0.1:9000"`), err: `secrets of type s3: endpoint is "http://127.0.0.1:9000", want host or host:port`},
+		{name: "S3 behind a login", provider: "aws", block: s3(`endpoint: "me:hunter2@evil.example"`), err: "secrets of type s3: endpoint holds a login, want host or host:port"},
+		{name: "S3 behind a login that looks like loopback", provider: "aws", block: s3(`endpoint: "127.0.0.1:9000@evil.example", use_ssl: false`), err: "secrets of type s3: endpoint holds a login, want host or host:port"},
+		{name: "S3 at a port that is none", provider: "aws", block: s3(`endpoint: "127.0.0.1:.evil.example", use_ssl: false`), err: `secrets of type s3: endpoint is "127.0.0.1:.evil.example", want host or host:port`},
+		{name: "S3 behind a line's end", provider: "aws", block: s3(`endpoint: "127.0.0.1\nevil.example", use_ssl: false`), err: `secrets of type s3: endpoint is "127.0.0.1\nevil.example", want host or host:port`},
+		{name: "S3 behind a backslash", provider: "aws", block: s3(`endpoint: 'localhost\.evil.example', use_ssl: false`), err: `secrets of type s3: endpoint is "localhost\\.evil.example", want host or host:port`},
+		{name: "S3 in Jinja", provider: "aws", block: s3(`endpoint: "{{ env_var('E') }}"`), err: "secrets of type s3: endpoint, use_ssl and verify_ssl must be literals: the credential goes there"},
+		{name: "S3 with TLS in Jinja", provider: "aws", block: s3(`use_ssl: "{{ env_var('E') }}"`), err: "secrets of type s3: endpoint, use_ssl and verify_ssl must be literals: the credential goes there"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			block := node(t, tt.block)
+			dbtType := block.Content[1].Value
+			if tt.err != "" {
+				tt.err = fmt.Sprintf("dbt output of type %q: %s", dbtType, tt.err)
+			}
+			checkUsage(t, adapter.CheckPlaces(dbtType, tt.provider, tt.audience, block), tt.err)
+			if tt.audience == own {
+				return
+			}
+			// The same again where the credential is already there.
+			_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", exchanges[tt.provider]), Type: dbtType, Block: block, Credential: credentials[tt.provider]})
+			checkUsage(t, err, tt.err)
+		})
+	}
+}
+
+func TestRenderRefusesAPair(t *testing.T) {
+	t.Parallel()
+	i := issuer(t)
+	_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", exchanges["gcp"]), Type: "duckdb", Block: node(t, "{type: duckdb}"), Credential: credentials["gcp"]})
+	checkUsage(t, err, `type "duckdb" does not go with provider "gcp", valid providers are ["aws"]`)
+}
+
+func TestEnvironmentOfNothing(t *testing.T) {
+	t.Parallel()
+	if got := adapter.Environment(credential.Credential{}); got != nil {
+		t.Errorf("variables are %v, want none", got)
+	}
+}
