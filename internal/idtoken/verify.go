@@ -108,13 +108,20 @@ func (v *Verifier) start(ctx context.Context) *fetch {
 	return f
 }
 
-func (f *fetch) wait(ctx context.Context) (jose.JSONWebKeySet, error) {
+func (v *Verifier) wait(ctx context.Context, f *fetch) (jose.JSONWebKeySet, error) {
 	select {
 	case <-f.done:
-		return f.set, f.err
 	case <-ctx.Done():
-		return jose.JSONWebKeySet{}, ctx.Err()
+		return jose.JSONWebKeySet{}, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: %w", v.issuer.URL, ctx.Err()), "")
 	}
+	if f.err != nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if v.keys == f {
+			v.keys = nil // the next Verify tries again
+		}
+	}
+	return f.set, f.err
 }
 
 // Verify checks the token's signature, issuer, audience and times and returns
@@ -122,13 +129,20 @@ func (f *fetch) wait(ctx context.Context) (jose.JSONWebKeySet, error) {
 // issuer's keys cannot be had.
 func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience string) (Claims, error) {
 	raw := idToken.Reveal()
-	if len(raw) > maxToken {
+	switch {
+	case audience == "":
+		return Claims{}, reject("no audience to verify it for") // a bug: go-oidc would take any
+	case len(raw) > maxToken:
 		return Claims{}, reject("is %d bytes long, want at most %d", len(raw), maxToken)
+	case !strings.Contains(raw, "."):
+		return Claims{}, reject("not a JSON Web Token")
+	case !compact.MatchString(raw):
+		return Claims{}, reject("malformed JSON Web Token")
 	}
 	keys := &keySet{verifier: v}
 	// go-oidc's own check of the times allows none of the skew for exp and
 	// five minutes for nbf; checkTimes has the same bound for both.
-	verifier := oidc.NewVerifier(v.issuer.URL, keys, &oidc.Config{ClientID: audience, SkipClientIDCheck: audience == "", SupportedSigningAlgs: algorithms, SkipExpiryCheck: true, SkipIssuerCheck: true})
+	verifier := oidc.NewVerifier(v.issuer.URL, keys, &oidc.Config{ClientID: audience, SupportedSigningAlgs: algorithms, SkipExpiryCheck: true, SkipIssuerCheck: true})
 	token, err := verifier.Verify(ctx, raw)
 	switch {
 	case keys.err != nil:
@@ -152,12 +166,19 @@ func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience st
 		return Claims{}, fault.New(fault.Rejected, fmt.Errorf("verify ID token: issuer is %q, want %q", iss, v.issuer.URL),
 			"the issuer in the policy's `identities` must be the token's, to the letter")
 	}
+	if sub, _ := values["sub"].(string); sub == "" { // required: OpenID Connect Core, 2
+		return Claims{}, reject("it has no subject (sub)")
+	}
 	expiry, err := checkTimes(values, v.now())
 	if err != nil {
 		return Claims{}, err
 	}
 	return Claims{values: values, expiry: expiry}, nil
 }
+
+// compact is the one form of a JSON Web Token (RFC 7519, 3). The parser would
+// also take JSON, with headers that nobody signed, and skip white space.
+var compact = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*$`)
 
 func reject(format string, args ...any) error {
 	return fault.New(fault.Rejected, fmt.Errorf("verify ID token: "+format, args...), "")
@@ -168,13 +189,9 @@ func reject(format string, args ...any) error {
 func (v *Verifier) explain(raw, audience string, keys *keySet, err error) error {
 	jws, perr := jose.ParseSigned(raw, joseAlgorithms())
 	if perr != nil {
-		header, _, _ := strings.Cut(raw, ".")
 		var unknown *jose.ErrUnexpectedSignatureAlgorithm
 		if errors.As(perr, &unknown) {
 			return reject("algorithm is %q, want one of %q", unknown.Got, algorithms)
-		}
-		if header == raw {
-			return reject("not a JSON Web Token")
 		}
 		return reject("malformed JSON Web Token")
 	}
@@ -189,7 +206,18 @@ func (v *Verifier) explain(raw, audience string, keys *keySet, err error) error 
 	if aud, ok := audiences(values["aud"]); ok && !slices.Contains(aud, audience) {
 		return reject("audience is %q, want %q", aud, audience)
 	}
-	return reject("malformed claims: aud is %s", kind(values["aud"]))
+	for _, name := range []string{"iss", "sub"} {
+		if _, ok := values[name].(string); !ok {
+			return reject("malformed claims: %s is %s", name, kind(values[name]))
+		}
+	}
+	if _, ok := audiences(values["aud"]); !ok {
+		return reject("malformed claims: aud is %s", kind(values["aud"]))
+	}
+	if _, err := checkTimes(values, v.now()); err != nil {
+		return err
+	}
+	return reject("malformed claims")
 }
 
 func audiences(v any) ([]string, bool) {
@@ -299,10 +327,11 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	kid := jws.Signatures[0].Header.KeyID
+	header := jws.Signatures[0].Header
+	kid := header.KeyID
 	fetched := k.verifier.current(ctx)
 	for try := range 2 {
-		set, err := fetched.wait(ctx)
+		set, err := k.verifier.wait(ctx, fetched)
 		if err != nil {
 			k.err = err
 			return nil, err
@@ -311,7 +340,7 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 		for _, key := range set.Keys {
 			// Only the issuer's published keys count: a key, or the address
 			// of one (jwk, jku, x5u), in the token's own header does not.
-			if kid != "" && key.KeyID != kid || !usable(key) {
+			if kid != "" && key.KeyID != kid || !usable(key, header.Algorithm) {
 				continue
 			}
 			known = true
@@ -328,8 +357,9 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 	return nil, errors.New("no key has signed it")
 }
 
-func usable(key jose.JSONWebKey) bool {
-	return key.Valid() && key.IsPublic() && (key.Use == "" || key.Use == "sig")
+// usable reports whether the issuer offers key for signatures by the algorithm.
+func usable(key jose.JSONWebKey, algorithm string) bool {
+	return key.Valid() && key.IsPublic() && (key.Use == "" || key.Use == "sig") && (key.Algorithm == "" || key.Algorithm == algorithm)
 }
 
 func joseAlgorithms() []jose.SignatureAlgorithm {
@@ -357,7 +387,8 @@ func (v *Verifier) fetchKeys(ctx context.Context) (jose.JSONWebKeySet, error) {
 			return jose.JSONWebKeySet{}, fault.New(fault.Rejected, fmt.Errorf("fetch keys of issuer %q: its discovery document is of issuer %q", v.issuer.URL, document.Issuer),
 				"the issuer in the policy's `identities` must be the token's, to the letter")
 		}
-		if _, err := web.CheckURL(document.JWKS); err != nil {
+		base, _, _ := strings.Cut(document.JWKS, "?") // some issuers name a tenant's policy in a query
+		if _, err := web.CheckURL(base); err != nil {
 			return jose.JSONWebKeySet{}, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: jwks_uri of its discovery document: %w", v.issuer.URL, err), "")
 		}
 		address = document.JWKS
@@ -419,7 +450,11 @@ func (v *Verifier) getOnce(ctx context.Context, address string, into any) error 
 		return web.Failed(err)
 	}
 	if err := json.Unmarshal(body.Bytes(), into); err != nil {
-		return errors.New("the reply is not the JSON that it should be")
+		err = errors.New("the reply is not the JSON that it should be")
+		if body.Len() == 0 {
+			return web.Temporary(err) // lost on its way
+		}
+		return err
 	}
 	return nil
 }
