@@ -1,0 +1,260 @@
+// Package setup is what the end-to-end tests start with: the built binary, dbt in a Python environment, the stand-ins, and steps as a runner runs them.
+package setup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// The stand-ins' account: a role that trusts production, and a pool likewise.
+const (
+	Subject        = "repo:acme/analytics:environment:production"
+	Role           = "arn:aws:iam::123456789012:role/dbt-prod"
+	Pool           = "projects/123/locations/global/workloadIdentityPools/gh/providers/gh"
+	ServiceAccount = "dbt@acme-dbt.iam.gserviceaccount.com"
+)
+
+// Rule is the rule of every test's policy.
+const Rule = `{repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}`
+
+// Repository returns the root of the repository.
+func Repository(t testing.TB) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out)))
+}
+
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "oidc-dbt-e2e-*")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "oidc-dbt")
+	build := exec.Command("go", "build", "-o", path, "github.com/oidc-dbt/oidc-dbt")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the binary: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// Binary returns the built binary, one for each test package.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Python returns the environment of all end-to-end tests.
+func Python(t testing.TB) pyenv.Python {
+	t.Helper()
+	requirements, err := os.ReadFile(filepath.Join(Repository(t), "e2e", "requirements.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pyenv.Ensure(context.Background(), "e2e", requirements, "from duckdb_extensions import import_extension; import_extension('httpfs')", os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Issuer starts an issuer of GitHub's claims.
+func Issuer(t testing.TB) *standin.Issuer {
+	t.Helper()
+	issuer, err := standin.StartIssuer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	return issuer
+}
+
+// STS starts a token service whose Role trusts production's subject alone.
+func STS(t testing.TB, issuer *standin.Issuer) *standin.STS {
+	t.Helper()
+	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Roles: map[string]standin.Role{
+		Role: {Audience: "sts.amazonaws.com", Claims: map[string][]string{"sub": {Subject}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sts.Close)
+	return sts
+}
+
+// Write writes a file below dir and returns its path.
+func Write(t testing.TB, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Project writes a dbt project with one seed and one model, and the policy
+// with the target prod.
+func Project(t testing.TB, issuer *standin.Issuer, dbt, exchange string) (workspace string) {
+	t.Helper()
+	workspace = t.TempDir()
+	Write(t, workspace, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
+	Write(t, workspace, "seeds/raw_orders.csv", "order_id,customer,amount\n1,ada,12\n2,grace,40\n3,ada,7\n")
+	Write(t, workspace, "models/customers.sql", "select customer, count(*) as orders from {{ ref('raw_orders') }} group by customer\n")
+	Write(t, workspace, "models/schema.yml", "models:\n  - name: customers\n    columns:\n      - name: customer\n        data_tests: [not_null]\n")
+	Write(t, workspace, ".github/oidc-dbt.yml", Policy(issuer, dbt, exchange))
+	return workspace
+}
+
+// Policy returns a policy with the one target prod.
+func Policy(issuer *standin.Issuer, dbt, exchange string) string {
+	return fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n      - %s\n",
+		issuer.URL(), dbt, exchange, Rule)
+}
+
+// Authenticate runs the action in the workspace and returns the variables of
+// its output `env`. Nothing secret may be in its log, its summary or its profile.
+func Authenticate(t testing.TB, issuer *standin.Issuer, workspace string) (env map[string]string, step *standin.Step) {
+	t.Helper()
+	step, err := standin.RunStep(context.Background(), standin.StepConfig{
+		Binary: Binary(t), Root: t.TempDir(), Workspace: workspace, Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _, err := step.Log()
+	if err != nil {
+		t.Error(err)
+	}
+	if step.Status != 0 {
+		t.Fatalf("the step ended with status %d:\n%s", step.Status, log)
+	}
+	if err := json.Unmarshal([]byte(step.Outputs["env"]), &env); err != nil {
+		t.Fatalf("output env: %v", err)
+	}
+	NoSecrets(t, issuer, "the log and the summary", log+step.Summary)
+	return env, step
+}
+
+// NoSecrets fails the test when an issuer's token or request token is in text.
+func NoSecrets(t testing.TB, issuer *standin.Issuer, where, text string) {
+	t.Helper()
+	for _, s := range append(issuer.Issued(), issuer.RequestToken()) {
+		if strings.Contains(text, s) {
+			t.Errorf("a secret is in %s:\n%s", where, text)
+		}
+	}
+}
+
+// DBT runs dbt in the workspace with the variables alone, as a following step would.
+func DBT(t testing.TB, python pyenv.Python, workspace string, env map[string]string, args ...string) (out string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, python.Program("dbt"), args...)
+	cmd.Dir, cmd.Env = workspace, append(python.Environ(), "NO_COLOR=1", "DBT_USE_COLORS=false")
+	for name, value := range env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	text, err := cmd.CombinedOutput()
+	return string(text), err
+}
+
+// Build runs a dbt build that must pass.
+func Build(t testing.TB, python pyenv.Python, issuer *standin.Issuer, workspace string, env map[string]string) string {
+	t.Helper()
+	out, err := DBT(t, python, workspace, env, "build")
+	if err != nil || !strings.Contains(out, "Completed successfully") {
+		t.Fatalf("dbt build: %v\n%s", err, out)
+	}
+	NoSecrets(t, issuer, "dbt's output", out)
+	return out
+}
+
+// Start starts a server process and waits until its port answers. It is ended
+// with the test.
+func Start(t testing.TB, port int, env []string, name string, args ...string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(t.TempDir(), "server.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+		log.Close()
+	})
+	fail := func(why string) {
+		text, _ := os.ReadFile(log.Name())
+		t.Fatalf("%s %s:\n%s", name, why, text)
+	}
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			fail(fmt.Sprintf("ended at once: %v", err))
+		default:
+		}
+		if time.Now().After(deadline) {
+			fail("did not answer")
+		}
+	}
+}
+
+// Port returns a free port on loopback.
+func Port(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Serve starts a handler on loopback.
+func Serve(t testing.TB, h http.Handler) (host string, port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	return "127.0.0.1", l.Addr().(*net.TCPAddr).Port
+}

@@ -1,0 +1,253 @@
+//go:build e2e
+
+// Package snowflake runs a real `dbt build` through dbt-snowflake against
+// fakesnow behind a server that checks the login as Snowflake does.
+package snowflake
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// A snowflake is an account with one service user:
+// WORKLOAD_IDENTITY = (TYPE = OIDC ISSUER = … SUBJECT = …), or TYPE = AWS ARN = ….
+type snowflake struct {
+	issuer string
+	sts    *standin.STS
+	next   http.Handler
+
+	mu      sync.Mutex
+	logins  int
+	refused []string
+	tags    []string
+}
+
+func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/session/v1/login-request" {
+		s.next.ServeHTTP(w, r)
+		return
+	}
+	raw, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	if err := s.login(r.Context(), r.Header.Get("Content-Encoding"), raw); err != nil {
+		s.mu.Lock()
+		s.refused = append(s.refused, err.Error())
+		s.mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "code": "390144", "message": err.Error(), "data": map[string]any{"nextAction": "RETRY_LOGIN"}})
+		return
+	}
+	s.mu.Lock()
+	s.logins++
+	s.mu.Unlock()
+	r.Body = io.NopCloser(bytes.NewReader(raw))
+	s.next.ServeHTTP(w, r)
+}
+
+// login checks what Snowflake checks: issuer, subject, audience, signature, expiry.
+func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) error {
+	if encoding == "gzip" {
+		z, err := gzip.NewReader(bytes.NewReader(raw))
+		if err != nil {
+			return err
+		}
+		if raw, err = io.ReadAll(z); err != nil {
+			return err
+		}
+	}
+	var in struct {
+		Data struct {
+			Authenticator string         `json:"AUTHENTICATOR"`
+			Provider      string         `json:"PROVIDER"`
+			Token         string         `json:"TOKEN"`
+			Parameters    map[string]any `json:"SESSION_PARAMETERS"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return err
+	}
+	if tag, ok := in.Data.Parameters["QUERY_TAG"].(string); ok {
+		s.mu.Lock()
+		s.tags = append(s.tags, tag)
+		s.mu.Unlock()
+	}
+	if in.Data.Authenticator != "WORKLOAD_IDENTITY" {
+		return fmt.Errorf("authenticator %q is not enabled for the user", in.Data.Authenticator)
+	}
+	switch in.Data.Provider {
+	case "OIDC":
+		return verify(ctx, s.issuer, in.Data.Token)
+	case "AWS":
+		return s.verifyAttestation(ctx, in.Data.Token)
+	}
+	return fmt.Errorf("workload identity provider %q", in.Data.Provider)
+}
+
+func verify(ctx context.Context, issuer, token string) error {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(),
+		jwt.WithIssuer(issuer), jwt.WithAudience("snowflakecomputing.com"), jwt.WithSubject(setup.Subject))
+	_, err := parser.Parse(token, func(t *jwt.Token) (any, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/jwks", nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		var set jose.JSONWebKeySet
+		if err := json.NewDecoder(resp.Body).Decode(&set); err != nil {
+			return nil, err
+		}
+		kid, _ := t.Header["kid"].(string)
+		for _, key := range set.Key(kid) {
+			return key.Key, nil
+		}
+		return nil, errors.New("unknown key")
+	})
+	return err
+}
+
+// verifyAttestation sends the signed GetCallerIdentity on to the token
+// service, as Snowflake does to AWS, and wants the user's role.
+func (s *snowflake) verifyAttestation(ctx context.Context, token string) error {
+	text, err := base64.StdEncoding.DecodeString(token)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		URL     string            `json:"url"`
+		Method  string            `json:"method"`
+		Headers map[string]string `json:"headers"`
+	}
+	if err := json.Unmarshal(text, &in); err != nil {
+		return err
+	}
+	u, err := url.Parse(in.URL)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(u.Host, "sts.") || !strings.HasSuffix(u.Host, ".amazonaws.com") || in.Headers["X-Snowflake-Audience"] != "snowflakecomputing.com" {
+		return fmt.Errorf("attestation for host %q, audience %q", u.Host, in.Headers["X-Snowflake-Audience"])
+	}
+	req, err := http.NewRequestWithContext(ctx, in.Method, s.sts.URL()+u.RequestURI(), nil)
+	if err != nil {
+		return err
+	}
+	req.Host = u.Host
+	for name, value := range in.Headers {
+		req.Header.Set(name, value)
+	}
+	session, err := s.sts.Authenticate(req, nil, "sts")
+	if err != nil {
+		return err
+	}
+	if session.RoleARN != setup.Role {
+		return fmt.Errorf("role %q is not the user's", session.RoleARN)
+	}
+	return nil
+}
+
+// start starts fakesnow with the checking server in front of it.
+func start(t *testing.T, issuer *standin.Issuer, sts *standin.STS) (*snowflake, int) {
+	t.Helper()
+	python := setup.Python(t)
+	port := setup.Port(t)
+	setup.Start(t, port, python.Environ(), python.Program("python"), "-m", "uvicorn", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "fakesnow.server:app")
+	s := &snowflake{issuer: issuer.URL(), sts: sts, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})}
+	_, front := setup.Serve(t, s)
+	return s, front
+}
+
+func block(port int) string {
+	return fmt.Sprintf(`{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %d, protocol: http, user: DBT_PROD, role: TRANSFORMER, database: ANALYTICS, warehouse: W, schema: marts, threads: 4}`, port)
+}
+
+// loopback lets the connector send a workload identity to this machine; it
+// knows Snowflake's hosts alone.
+const loopback = "SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES"
+
+func TestDbtBuildWithTheIDToken(t *testing.T) {
+	issuer := setup.Issuer(t)
+	s, port := start(t, issuer, nil)
+	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
+	env, step := setup.Authenticate(t, issuer, workspace)
+	if step.Outputs["token"] == "" {
+		t.Error("no output token")
+	}
+	env[loopback] = "127.0.0.1"
+	setup.Build(t, setup.Python(t), issuer, workspace, env)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.logins == 0 || len(s.refused) > 0 {
+		t.Errorf("%d logins, refused: %q", s.logins, s.refused)
+	}
+	for _, tag := range s.tags {
+		if tag != "oidc-dbt target=prod" {
+			t.Errorf("query tag is %q", tag)
+		}
+	}
+}
+
+func TestDbtBuildWithAnAWSRole(t *testing.T) {
+	issuer := setup.Issuer(t)
+	sts := setup.STS(t, issuer)
+	s, port := start(t, issuer, sts)
+	workspace := setup.Project(t, issuer, block(port), fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", setup.Role, sts.URL()))
+	env, _ := setup.Authenticate(t, issuer, workspace)
+	env[loopback] = "127.0.0.1"
+	setup.Build(t, setup.Python(t), issuer, workspace, env)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.logins == 0 || len(s.refused) > 0 {
+		t.Errorf("%d logins, refused: %q", s.logins, s.refused)
+	}
+}
+
+// TestTheServerRefusesEachMutation: the proof is worth what the stand-in refuses.
+func TestTheServerRefusesEachMutation(t *testing.T) {
+	issuer, other := setup.Issuer(t), setup.Issuer(t)
+	sign := func(changes map[string]any) string { return issuer.Sign("snowflakecomputing.com", changes) }
+	if err := verify(t.Context(), issuer.URL(), sign(nil)); err != nil {
+		t.Fatalf("the good token is refused: %v", err)
+	}
+	for name, token := range map[string]string{
+		"issuer":    sign(map[string]any{"iss": other.URL()}),
+		"subject":   sign(map[string]any{"sub": "repo:acme/analytics:environment:staging"}),
+		"audience":  issuer.Sign("sts.amazonaws.com", nil),
+		"expiry":    sign(map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}),
+		"signature": other.Sign("snowflakecomputing.com", map[string]any{"iss": issuer.URL()}),
+	} {
+		if err := verify(t.Context(), issuer.URL(), token); err == nil {
+			t.Errorf("a token with another %s is accepted", name)
+		}
+	}
+}
+
+func TestMain(m *testing.M) {
+	_ = os.Unsetenv("SNOWFLAKE_HOME")
+	os.Exit(m.Run())
+}
