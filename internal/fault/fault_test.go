@@ -1,0 +1,65 @@
+package fault_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+)
+
+// TestClassesAreExitStatuses: the numbers and names are a contract with users and with audit records.
+func TestClassesAreExitStatuses(t *testing.T) {
+	t.Parallel()
+	want := map[fault.Class]string{1: "internal", 2: "usage", 3: "no_identity", 4: "token_rejected", 5: "denied", 6: "exchange_refused", 7: "unreachable"}
+	for i, c := range []fault.Class{fault.Internal, fault.Usage, fault.NoIdentity, fault.Rejected, fault.Denied, fault.Refused, fault.Unreachable} {
+		if int(c) != i+1 || c.String() != want[c] {
+			t.Errorf("class %d is %q, want %d, %q", c, c, i+1, want[c])
+		}
+	}
+	if got := fault.Class(99).String(); got != "internal" {
+		t.Errorf("an unknown class is %q, want %q", got, "internal")
+	}
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	plain := errors.New("plain")
+	denied := fault.New(fault.Denied, plain, "ask somebody")
+	bare := fault.New(fault.Denied, plain, "")
+	tests := []struct {
+		name  string
+		err   error
+		text  string
+		class fault.Class
+		hint  string
+	}{
+		{"no class", plain, "plain", fault.Internal, ""},
+		{"none", nil, "", fault.Internal, ""},
+		{"with a class", denied, "plain", fault.Denied, "ask somebody"},
+		{"wrapped", fmt.Errorf("authorise: %w", denied), "authorise: plain", fault.Denied, "ask somebody"},
+		{"joined", errors.Join(plain, denied), "plain\nplain", fault.Denied, "ask somebody"},
+		{"classified again: the first class stays", fault.New(fault.Usage, denied, ""), "plain", fault.Denied, "ask somebody"},
+		{"classified again: the first hint stays", fault.New(fault.Usage, denied, "another"), "plain", fault.Denied, "ask somebody"},
+		{"a hint for one without", fault.New(fault.Usage, fmt.Errorf("authorise: %w", bare), "a hint"), "authorise: plain", fault.Denied, "a hint"},
+		{"classified again, words kept", fault.New(fault.Usage, fmt.Errorf("run: %w", denied), "x"), "run: plain", fault.Denied, "ask somebody"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if tt.err != nil && tt.err.Error() != tt.text {
+				t.Errorf("text is %q, want %q", tt.err, tt.text)
+			}
+			if got := fault.ClassOf(tt.err); got != tt.class {
+				t.Errorf("class is %s, want %s", got, tt.class)
+			}
+			if got := fault.Hint(tt.err); got != tt.hint {
+				t.Errorf("hint is %q, want %q", got, tt.hint)
+			}
+		})
+	}
+	if !errors.Is(fault.New(fault.Usage, fmt.Errorf("read: %w", io.ErrUnexpectedEOF), ""), io.ErrUnexpectedEOF) {
+		t.Error("the cause is lost")
+	}
+}
