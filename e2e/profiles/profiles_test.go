@@ -60,6 +60,7 @@ var block = map[string]struct{ New, Gone, Changed []string }{
 	"unset":      {New: []string{"token"}, Gone: []string{"impersonate_service_account", "keyfile"}, Changed: []string{"method"}},
 	"elementary": {New: []string{"authenticator", "query_tag", "token", "workload_identity_provider"}, Gone: []string{"password"}},
 	"projects":   {New: []string{"extensions", "secrets"}},
+	"further":    {Changed: []string{"extensions", "secrets"}},
 }
 
 var profileName = regexp.MustCompile(`(?m)^profile: '?([a-z_]+)'?$`)

@@ -17,7 +17,7 @@ type project struct {
 	names   []string        // profile names
 	output  string          // the output that gets the credential
 	source  *profile.Source // the user's profiles.yml, nil for an inline block
-	block   *yaml.Node      // the chosen output in source
+	blocks  []*yaml.Node    // the chosen output in each profile of source
 }
 
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
@@ -41,16 +41,21 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	if p.source, err = profile.ReadFrom(path, text); err != nil {
 		return p, err
 	}
-	if p.block, p.dbtType, err = p.source.Output(p.names[0], p.output); err != nil {
+	if _, p.dbtType, err = p.source.Output(p.names[0], p.output); err != nil {
 		return p, err
 	}
-	if err := p.source.Check(p.names, p.output); err != nil {
+	if p.blocks, err = p.source.Blocks(p.names, p.output); err != nil {
 		return p, err
 	}
 	if err := adapter.Check(p.dbtType, t.Provider()); err != nil {
 		return p, err
 	}
-	return p, adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), p.block)
+	for _, b := range p.blocks { // each gets the credential
+		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), b); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
 }
 
 // render turns the credential into what dbt reads.
@@ -59,20 +64,25 @@ func (p project) render(res *Result, g policy.Grant, c credential.Credential) er
 		res.Variables = adapter.Environment(c)
 		return nil
 	}
-	block := p.block
+	blocks := p.blocks
 	if p.source == nil {
-		block = g.DBT().Block
+		blocks = []*yaml.Node{g.DBT().Block}
 	}
-	out, err := adapter.Render(adapter.Input{Grant: g, Type: p.dbtType, Block: block, Credential: c})
-	if err != nil {
-		return err
+	var outs []adapter.Output
+	for _, b := range blocks {
+		out, err := adapter.Render(adapter.Input{Grant: g, Type: p.dbtType, Block: b, Credential: c})
+		if err != nil {
+			return err
+		}
+		outs = append(outs, out)
 	}
+	var err error
 	if p.source == nil {
-		res.Profile, err = profile.Render(p.names, p.output, block, out)
+		res.Profile, err = profile.Render(p.names, p.output, blocks[0], outs[0])
 	} else {
-		res.Profile, err = p.source.Render(p.names, p.output, out)
+		res.Profile, err = p.source.Render(p.names, p.output, outs...)
 	}
 	res.ProfileNames = p.names
-	res.Variables = append(out.Env, profile.Environment(g)...)
+	res.Variables = append(outs[0].Env, profile.Environment(g)...)
 	return err
 }

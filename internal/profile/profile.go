@@ -205,59 +205,61 @@ func keys(n *yaml.Node) (list []string) {
 	return list
 }
 
-// Check returns an error of class Usage when Render could not write the
-// output into each of the named profiles: the first must have it; a further
-// one that has it must have it with the same type.
-func (s *Source) Check(names []string, output string) error {
-	_, want, err := s.Output(names[0], output)
+// Blocks returns the block that becomes the output in each of the named
+// profiles: its own, or that of the first profile, which must have it. Blocks
+// of different types are an error of class Usage.
+func (s *Source) Blocks(names []string, output string) ([]*yaml.Node, error) {
+	first, want, err := s.Output(names[0], output)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	blocks := []*yaml.Node{first}
 	for _, name := range names[1:] {
-		p := get(s.root, name)
-		if p == nil {
+		if s.lacks(name, output) {
+			blocks = append(blocks, first)
 			continue
 		}
-		outputs := get(p, "outputs")
-		if outputs != nil && outputs.Kind == yaml.MappingNode && get(outputs, output) == nil {
-			continue
-		}
-		_, got, err := s.Output(name, output)
+		own, got, err := s.Output(name, output)
 		if err == nil && got != want {
 			err = fault.New(fault.Usage, fmt.Errorf("read profiles %q: type of output %q is %q in profile %q and %q in profile %q: one credential cannot serve both",
 				s.path, output, want, names[0], got, name), "")
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
+		blocks = append(blocks, own)
 	}
-	return nil
+	return blocks, nil
+}
+
+// lacks reports whether a profile is to get another's output: the file does
+// not have the profile, or the profile has outputs, but not this one.
+func (s *Source) lacks(name, output string) bool {
+	p := get(s.root, name)
+	if p == nil {
+		return true
+	}
+	outputs := get(p, "outputs")
+	return outputs != nil && outputs.Kind == yaml.MappingNode && get(outputs, output) == nil
 }
 
 // Render returns the file with the credential in the output of each named
 // profile, which becomes the profile's target; all else is to dbt as it was.
-// A profile without the output gets that of the first one, and so does one
-// that the file does not have.
-func (s *Source) Render(names []string, output string, out adapter.Output) ([]byte, error) {
-	if err := s.Check(names, output); err != nil {
-		return nil, err
-	}
-	first, _, err := s.Output(names[0], output)
+// outs are what the adapter made of each of Blocks; the last one serves the rest.
+func (s *Source) Render(names []string, output string, outs ...adapter.Output) ([]byte, error) {
+	blocks, err := s.Blocks(names, output)
 	if err != nil {
 		return nil, err
 	}
 	root := s.root
-	for _, name := range names {
+	for i, name := range names {
+		block := apply(blocks[i], outs[min(i, len(outs)-1)])
 		p := get(s.root, name)
 		if p == nil {
-			root = with(root, name, profileOf(output, apply(first, out)))
+			root = with(root, name, profileOf(output, block))
 			continue
 		}
-		outputs, block := get(p, "outputs"), first
-		if own := get(outputs, output); own != nil {
-			block = own
-		}
-		p = with(p, "outputs", with(outputs, output, apply(block, out)))
+		p = with(p, "outputs", with(get(p, "outputs"), output, block))
 		root = with(root, name, with(p, "target", text(output)))
 	}
 	e := emitter{}

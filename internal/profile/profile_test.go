@@ -207,17 +207,25 @@ func renderFrom(t *testing.T, a *txtar.Archive) ([]byte, error) {
 		return nil, err
 	}
 	output := strings.TrimSpace(part(a, "output"))
-	block, dbtType, err := source.Output(names[0], output)
+	_, dbtType, err := source.Output(names[0], output)
 	if err != nil {
 		return nil, err
 	}
 	name := strings.TrimSpace(part(a, "provider"))
 	g := grant(t, "{from: profiles.yml, output: "+output+"}", exchanges[name], nil)
-	out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: credentials[name]})
+	blocks, err := source.Blocks(names, output)
 	if err != nil {
 		return nil, err
 	}
-	return source.Render(names, output, out)
+	var outs []adapter.Output
+	for _, block := range blocks {
+		out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: credentials[name]})
+		if err != nil {
+			return nil, err
+		}
+		outs = append(outs, out)
+	}
+	return source.Render(names, output, outs...)
 }
 
 // checkout writes a case's files.
