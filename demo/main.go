@@ -83,6 +83,30 @@ func run(ctx context.Context) (err error) {
 	return errors.Join(err, d.stopServers())
 }
 
+// A job is what is kept of one job.
+type job struct {
+	dir   string
+	masks standin.Masks
+}
+
+func (j *job) workspace() string { return filepath.Join(j.dir, "workspace") }
+func (j *job) temp() string      { return filepath.Join(j.dir, "temp") }
+func (j *job) auditLog() string  { return filepath.Join(j.temp(), "oidc-dbt", "audit.jsonl") }
+
+// step runs a step of the job and returns, beside what came of it, what the
+// runner shows.
+func (j *job) step(ctx context.Context, inputs, env map[string]string, name string, args ...string) (s *standin.Step, shown string, err error) {
+	s, err = standin.RunStep(ctx, standin.StepConfig{Binary: name, Args: args, Root: j.dir, Workspace: j.workspace(), Inputs: inputs, Env: env})
+	if err != nil {
+		return nil, "", err
+	}
+	shown, late := j.masks.Show(s.Raw)
+	if late {
+		return nil, "", errors.New("a mask stands behind another line")
+	}
+	return s, shown, nil
+}
+
 type demo struct {
 	root   string
 	python pyenv.Python
@@ -176,25 +200,23 @@ func (d *demo) production(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	auth, err := d.authenticate(ctx, j, nil, d.issuer.RunnerEnv())
+	auth, _, err := d.authenticate(ctx, j, nil, d.issuer.RunnerEnv())
 	if err != nil {
 		return err
 	}
 	sessions := d.sts.Sessions()
 	if err := errors.Join(
-		expect("the step's exit status", auth.status, 0),
+		expect("the step's exit status", auth.Status, 0),
 		expect("credentials that the token service has issued", len(sessions), 1),
 	); err != nil {
 		return err
 	}
 	session := sessions[0]
-	d.state, d.folder = auth.state, auth.outputs["profiles-dir"]
-	o := auth.outputs
+	d.state, d.folder = auth.State, auth.Outputs["profiles-dir"]
+	o := auth.Outputs
 	say("outputs: decision=%s target=%s type=%s profile=%s expires-at=%s", o["decision"], o["target"], o["type"], o["profile"], o["expires-at"])
-	say("and masked: aws-access-key-id=%s aws-secret-access-key=%s aws-session-token=%s", j.mask(o["aws-access-key-id"]), j.mask(o["aws-secret-access-key"]), j.mask(o["aws-session-token"]))
-	variables, err := keyValues(auth.files["ENV"])
+	say("and masked: aws-access-key-id=%s aws-secret-access-key=%s aws-session-token=%s", j.masks.Hide(o["aws-access-key-id"]), j.masks.Hide(o["aws-secret-access-key"]), j.masks.Hide(o["aws-session-token"]))
 	if err := errors.Join(
-		err,
 		expect("output decision", o["decision"], "allowed"),
 		expect("output target", o["target"], "prod"),
 		expect("output type", o["type"], "duckdb"),
@@ -204,8 +226,8 @@ func (d *demo) production(ctx context.Context) error {
 		expect("output aws-access-key-id is the token service's", o["aws-access-key-id"] == session.AccessKeyID, true),
 		expect("output aws-secret-access-key is the token service's", o["aws-secret-access-key"] == session.SecretAccessKey, true),
 		expect("output aws-session-token is the token service's", o["aws-session-token"] == session.SessionToken, true),
-		expect("OIDC_DBT_TARGET for later steps", variables["OIDC_DBT_TARGET"], "prod"),
-		expect("folder put on PATH", strings.TrimSpace(auth.files["PATH"]), filepath.Dir(d.binary)),
+		expect("OIDC_DBT_TARGET for later steps", auth.Env["OIDC_DBT_TARGET"], "prod"),
+		expect("folder put on PATH", auth.Path, filepath.Dir(d.binary)),
 	); err != nil {
 		return err
 	}
@@ -219,22 +241,22 @@ func (d *demo) production(ctx context.Context) error {
 	say("the profile that it wrote holds no secret:")
 	quote(string(profiles))
 
-	say("the next step, with `env: ${{ fromJSON(steps.auth.outputs.env) }}`: dbt build")
+	say("the next step, with `env: ${{ fromJSON(steps.auth.Outputs.env) }}`: dbt build")
 	var env map[string]string
 	if err := json.Unmarshal([]byte(o["env"]), &env); err != nil {
 		return fmt.Errorf("output env: %w", err)
 	}
 	env["HOME"], env["USERPROFILE"] = d.python.Home, d.python.Home // DuckDB's extensions are there
 	env["PATH"] = d.python.Bin + string(os.PathListSeparator) + os.Getenv("PATH")
-	build, err := j.step(ctx, env, d.python.Program("dbt"), "build", "--no-use-colors")
+	build, shown, err := j.step(ctx, nil, env, d.python.Program("dbt"), "build", "--no-use-colors")
 	if err != nil {
 		return err
 	}
-	quote(build.shown)
-	if err := expect("dbt's exit status", build.status, 0); err != nil {
+	quote(shown)
+	if err := expect("dbt's exit status", build.Status, 0); err != nil {
 		return err
 	}
-	if leak := d.leak(build.raw); leak != "" {
+	if leak := d.leak(build.Raw); leak != "" {
 		return fmt.Errorf("dbt printed a secret (%s)", leak)
 	}
 	if err := d.checkResults(j); err != nil {
@@ -293,19 +315,19 @@ func (d *demo) staging(ctx context.Context) error {
 	}
 	changes := map[string]any{"environment": "staging", "sub": "repo:acme/analytics:environment:staging"}
 	before := d.sts.Requests("AssumeRoleWithWebIdentity")
-	auth, err := d.authenticate(ctx, j, changes, d.issuer.RunnerEnv())
+	auth, shown, err := d.authenticate(ctx, j, changes, d.issuer.RunnerEnv())
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(
-		expect("the step's exit status", auth.status, 5),
-		expect("output decision", auth.outputs["decision"], "denied"),
-		expect("the claim diff is shown", strings.Contains(auth.shown, `environment: got "staging", want "production"`), true),
+		expect("the step's exit status", auth.Status, 5),
+		expect("output decision", auth.Outputs["decision"], "denied"),
+		expect("the claim diff is shown", strings.Contains(shown, `environment: got "staging", want "production"`), true),
 		expect("requests to the token service", d.sts.Requests("AssumeRoleWithWebIdentity"), before),
 	); err != nil {
 		return err
 	}
-	for name := range auth.outputs {
+	for name := range auth.Outputs {
 		if name == "env" || name == "token" || name == "profiles-dir" || strings.HasPrefix(name, "aws-") {
 			return fmt.Errorf("a denied step has output %q", name)
 		}
@@ -360,15 +382,15 @@ func (d *demo) fork(ctx context.Context) error {
 	if err := os.WriteFile(event, []byte(`{"pull_request": {"head": {"repo": {"full_name": "mallory/analytics"}}}}`), 0o644); err != nil {
 		return err
 	}
-	auth, err := d.authenticate(ctx, j, nil, map[string]string{"GITHUB_EVENT_NAME": "pull_request", "GITHUB_HEAD_REF": "patch-1", "GITHUB_EVENT_PATH": event})
+	auth, shown, err := d.authenticate(ctx, j, nil, map[string]string{"GITHUB_EVENT_NAME": "pull_request", "GITHUB_HEAD_REF": "patch-1", "GITHUB_EVENT_PATH": event})
 	if err != nil {
 		return err
 	}
-	say("Exit status %d.", auth.status)
+	say("Exit status %d.", auth.Status)
 	return errors.Join(
-		expect("the step's exit status", auth.status, 3),
-		expect("outputs", len(auth.outputs), 0),
-		expect("the log names the fork", strings.Contains(auth.shown, "fork"), true),
+		expect("the step's exit status", auth.Status, 3),
+		expect("outputs", len(auth.Outputs), 0),
+		expect("the log names the fork", strings.Contains(shown, "fork"), true),
 	)
 }
 
@@ -422,12 +444,12 @@ func (d *demo) post(ctx context.Context) error {
 		env["STATE_"+name] = value
 	}
 	j := d.jobs["production"]
-	s, err := j.step(ctx, env, d.binary, "post")
+	s, shown, err := j.step(ctx, nil, env, d.binary, "post")
 	if err != nil {
 		return err
 	}
-	quote(s.shown)
-	if err := expect("post's exit status", s.status, 0); err != nil {
+	quote(shown)
+	if err := expect("post's exit status", s.Status, 0); err != nil {
 		return err
 	}
 	left, err := filepath.Glob(filepath.Join(j.temp(), "*"))
@@ -476,36 +498,37 @@ func (d *demo) job(name string) (*job, error) {
 
 // authenticate runs the action's step, shows its log, and checks what must
 // hold for every run: masks first, and no secret anywhere but in outputs.
-func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any, env map[string]string) (*step, error) {
+func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any, env map[string]string) (s *standin.Step, shown string, err error) {
 	claims := standin.GitHubClaims()
 	maps.Copy(claims, changes)
 	d.issuer.SetClaims(claims)
-	inputs := map[string]string{"INPUT_TARGET": "prod", "INPUT_POLICY": ".github/oidc-dbt.yml", "INPUT_PROJECT-DIR": "."}
-	maps.Copy(inputs, env)
+	inputs := map[string]string{"target": "prod", "policy": ".github/oidc-dbt.yml", "project-dir": "."}
 	tokens, sessions := len(d.issuer.Issued()), len(d.sts.Sessions())
-	s, err := j.step(ctx, inputs, d.binary)
+	s, shown, err = j.step(ctx, inputs, env, d.binary)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	say("%d masks, then:", len(j.masks))
-	quote(s.shown)
-	if s.lateMask {
-		return nil, errors.New("a mask stands behind another line")
-	}
+	quote(shown)
 	// Everything that this step has got must be masked from now on.
 	for what, secret := range d.secrets(tokens, sessions) {
-		if got := j.mask("x " + secret + " y"); got != "x *** y" {
-			return nil, fmt.Errorf("a step that prints the %s would show %d of its characters", what, len(got))
+		if got := j.masks.Hide("x " + secret + " y"); got != "x *** y" {
+			return nil, "", fmt.Errorf("a step that prints the %s would show %d of its characters", what, len(got))
 		}
 	}
-	for where, text := range map[string]string{
-		"log": s.shown, "step summary": s.files["STEP_SUMMARY"], "environment file": s.files["ENV"], "state file": s.files["STATE"], "path file": s.files["PATH"],
-	} {
+	places := map[string]string{"log": shown, "step summary": s.Summary, "path file": s.Path}
+	for name, value := range s.Env {
+		places["variable "+name] = value
+	}
+	for name, value := range s.State {
+		places["state "+name] = value
+	}
+	for where, text := range places {
 		if leak := d.leak(text); leak != "" {
-			return nil, fmt.Errorf("a secret is in the %s (%s)", where, leak)
+			return nil, "", fmt.Errorf("a secret is in the %s (%s)", where, leak)
 		}
 	}
-	return s, nil
+	return s, shown, nil
 }
 
 // secrets returns what was issued, by name: ID tokens and sessions, without

@@ -1,16 +1,20 @@
 package standin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 )
 
-// A StepConfig is one step of a job that runs the action's binary.
+// A StepConfig is one step of a job: the action's binary, or any program.
 type StepConfig struct {
 	Binary    string
 	Args      []string // none for the action itself
@@ -35,86 +39,152 @@ type Step struct {
 // RunStep runs a step as GitHub's runner does: inputs and files by variables.
 func RunStep(ctx context.Context, c StepConfig) (*Step, error) {
 	s := &Step{Temp: filepath.Join(c.Root, "temp")}
-	files := filepath.Join(c.Root, "files")
-	if err := errors.Join(os.MkdirAll(files, 0o755), os.MkdirAll(s.Temp, 0o755)); err != nil {
+	if err := os.MkdirAll(s.Temp, 0o755); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, c.Binary, c.Args...)
-	cmd.Dir = c.Workspace
-	cmd.Env = append(os.Environ(), "GITHUB_ACTIONS=true", "GITHUB_EVENT_NAME=push", "GITHUB_REPOSITORY=acme/analytics",
-		"GITHUB_WORKSPACE="+c.Workspace, "RUNNER_TEMP="+s.Temp)
-	read := map[string]*map[string]string{"OUTPUT": &s.Outputs, "ENV": &s.Env, "STATE": &s.State, "PATH": nil, "STEP_SUMMARY": nil}
-	for name := range read {
-		path := filepath.Join(files, name)
-		if err := os.WriteFile(path, nil, 0o644); err != nil {
+	files, err := os.MkdirTemp(c.Root, "commands-*") // each step has files of its own
+	if err != nil {
+		return nil, err
+	}
+	env := machine()
+	maps.Copy(env, map[string]string{
+		"CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_REPOSITORY": "acme/analytics",
+		"GITHUB_WORKSPACE": c.Workspace, "RUNNER_TEMP": s.Temp,
+	})
+	commands := []string{"OUTPUT", "ENV", "STATE", "PATH", "STEP_SUMMARY"}
+	for _, name := range commands {
+		env["GITHUB_"+name] = filepath.Join(files, name)
+		if err := os.WriteFile(env["GITHUB_"+name], nil, 0o644); err != nil {
 			return nil, err
 		}
-		cmd.Env = append(cmd.Env, "GITHUB_"+name+"="+path)
 	}
 	for name, value := range c.Inputs {
-		cmd.Env = append(cmd.Env, "INPUT_"+strings.ToUpper(name)+"="+value)
+		env["INPUT_"+strings.ToUpper(strings.ReplaceAll(name, " ", "_"))] = value
 	}
-	for name, value := range c.Env {
+	maps.Copy(env, c.Env)
+
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, c.Binary, c.Args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = c.Workspace, &out, &out
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = []string{} // nil would be this process's
+	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		return nil, fmt.Errorf("run the step: %w", err)
 	}
-	s.Status, s.Raw = cmd.ProcessState.ExitCode(), string(out)
-	for name, into := range read {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("run the step: %w", err)
+	}
+	s.Status, s.Raw = cmd.ProcessState.ExitCode(), out.String()
+	read := map[string]string{}
+	for _, name := range commands {
 		text, err := os.ReadFile(filepath.Join(files, name))
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case into != nil:
-			*into = fileCommands(string(text))
-		case name == "PATH":
-			s.Path = strings.TrimSpace(string(text))
-		default:
-			s.Summary = string(text)
+		read[name] = string(text)
+	}
+	s.Path, s.Summary = strings.TrimSpace(read["PATH"]), read["STEP_SUMMARY"]
+	for name, into := range map[string]*map[string]string{"OUTPUT": &s.Outputs, "ENV": &s.Env, "STATE": &s.State} {
+		if *into, err = keyValues(read[name]); err != nil {
+			return nil, fmt.Errorf("read GITHUB_%s: %w", name, err)
 		}
 	}
 	return s, nil
 }
 
-// fileCommands reads a file of name<<delimiter values.
-func fileCommands(text string) map[string]string {
-	values := map[string]string{}
-	lines := strings.Split(text, "\n")
-	for i := 0; i < len(lines); i++ {
-		name, delimiter, ok := strings.Cut(lines[i], "<<")
-		if !ok {
-			continue
+// machine is the environment that a fresh runner gives every step. Nothing else
+// of this process goes on: it may itself run under a CI system, or with a
+// warehouse's variables set.
+func machine() map[string]string {
+	env := map[string]string{}
+	for _, name := range []string{"PATH", "HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "SystemRoot", "LANG", "LC_ALL"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env[name] = v
 		}
-		var value []string
-		for i++; i < len(lines) && lines[i] != delimiter; i++ {
-			value = append(value, lines[i])
-		}
-		values[name] = strings.Join(value, "\n")
 	}
-	return values
+	return env
 }
 
-// Log returns what the runner shows: masks applied to what stands behind
-// them. The error says that a mask came too late.
-func (s *Step) Log() (log string, masks int, err error) {
-	var hidden []string
-	var out strings.Builder
-	for line := range strings.Lines(s.Raw) {
-		if mask, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "::add-mask::"); ok {
-			if out.Len() > 0 {
-				err = errors.New("a mask stands behind another line")
-			}
-			hidden = append(hidden, mask)
+// keyValues reads a file of outputs, state or variables as the runner does:
+// NAME=VALUE, or NAME<<DELIMITER, lines, DELIMITER. (actions/runner, FileCommandManager)
+func keyValues(text string) (map[string]string, error) {
+	values := map[string]string{}
+	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
+	for i := 0; i < len(lines); i++ {
+		line := lines[i]
+		if line == "" {
 			continue
 		}
-		for _, m := range hidden {
-			line = strings.ReplaceAll(line, m, "***")
+		equals, heredoc := strings.Index(line, "="), strings.Index(line, "<<")
+		switch {
+		case equals > 0 && (heredoc < 0 || equals < heredoc):
+			values[line[:equals]] = line[equals+1:]
+		case heredoc > 0:
+			name, delimiter := line[:heredoc], line[heredoc+2:]
+			end := slices.Index(lines[i+1:], delimiter)
+			if delimiter == "" || end < 0 {
+				return nil, fmt.Errorf("value of %q: delimiter %q not found", name, delimiter)
+			}
+			values[name] = strings.Join(lines[i+1:i+1+end], "\n")
+			i += end + 1
+		default:
+			return nil, fmt.Errorf("invalid line %q", line)
 		}
-		out.WriteString(strings.ReplaceAll(line, "%0A", "\n"))
 	}
-	return out.String(), len(hidden), err
+	return values, nil
+}
+
+// Masks are what the steps of a job have asked to be hidden, from then on in
+// every line of the job.
+type Masks []string
+
+// Show passes what a step printed through the runner's filter: a mask is taken
+// out of the log and kept. late tells whether a mask stood behind another line.
+func (m *Masks) Show(raw string) (shown string, late bool) {
+	var out strings.Builder
+	for line := range strings.Lines(raw) {
+		line = strings.TrimRight(line, "\r\n")
+		if value, ok := strings.CutPrefix(line, "::add-mask::"); ok {
+			late = late || out.Len() > 0
+			*m = append(*m, unescape(value))
+			continue
+		}
+		if strings.HasPrefix(line, "::") {
+			line = unescape(line)
+		}
+		out.WriteString(m.Hide(line) + "\n")
+	}
+	return out.String(), late
+}
+
+// Hide replaces every mask, the longest first, so that none hides half of another.
+func (m Masks) Hide(line string) string {
+	longest := slices.Clone(m)
+	slices.SortFunc(longest, func(a, b string) int { return len(b) - len(a) })
+	for _, mask := range longest {
+		if mask != "" {
+			line = strings.ReplaceAll(line, mask, "***")
+		}
+	}
+	return line
+}
+
+// unescape undoes what the runner's commands escape. (actions/toolkit, escapeData)
+func unescape(s string) string {
+	return strings.NewReplacer("%0D", "\r", "%0A", "\n", "%25", "%").Replace(s)
+}
+
+// Log returns what the runner shows of this step alone. The error says that a
+// mask came too late.
+func (s *Step) Log() (log string, masks int, err error) {
+	var m Masks
+	log, late := m.Show(s.Raw)
+	if late {
+		err = errors.New("a mask stands behind another line")
+	}
+	return log, len(m), err
 }

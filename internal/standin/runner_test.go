@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"fmt"
@@ -25,8 +25,8 @@ func TestShow(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var j job
-			if shown, late := j.show(tt.raw); shown != tt.shown || late != tt.late {
+			var j Masks
+			if shown, late := j.Show(tt.raw); shown != tt.shown || late != tt.late {
 				t.Errorf("got %q, %t, want %q, %t", shown, late, tt.shown, tt.late)
 			}
 		})
@@ -36,9 +36,9 @@ func TestShow(t *testing.T) {
 // Masks hold for the whole job, not for their step alone.
 func TestShowNextStep(t *testing.T) {
 	t.Parallel()
-	var j job
-	j.show("::add-mask::s3cret\n")
-	if shown, _ := j.show("s3cret\n"); shown != "***\n" {
+	var j Masks
+	j.Show("::add-mask::s3cret\n")
+	if shown, _ := j.Show("s3cret\n"); shown != "***\n" {
 		t.Errorf("the next step shows %q", shown)
 	}
 }
