@@ -67,7 +67,7 @@ func YAML() []byte {
 name: oidc-dbt
 description: ` + quote("Gives one dbt run a short-lived warehouse credential, bound to the workflow's verified identity") + `
 author: oidc-dbt
-branding: {icon: key, color: orange}
+branding: {icon: lock, color: orange}
 inputs:
 `)
 	for _, in := range Inputs() {
