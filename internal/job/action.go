@@ -211,50 +211,62 @@ func publish(env Env, r *runner.Runner, in inputs, res Result) (dir folder, err 
 	if err != nil {
 		return dir, err
 	}
+	policyCopy, err := dir.write("policy.yml", res.PolicyText)
+	if err != nil {
+		return dir, err
+	}
 	environment := environmentJSON(vars)
 
-	var errs []error
-	check := func(err error) { errs = append(errs, err) }
-	check(r.Mask(environment))
-	check(r.SaveState(stateFolder, dir.path))
+	// Each in its order, and nothing behind the first that fails.
+	writes := []func() error{
+		func() error { return r.Mask(environment) },
+		func() error { return r.SaveState(stateFolder, dir.path) },
+	}
+	output := func(name, value string) {
+		writes = append(writes, func() error { return r.SetOutput(name, value) })
+	}
 	for _, o := range decisionOutputs(in.Settings, res) {
-		check(r.SetOutput(o.name, o.value))
+		output(o.name, o.value)
 	}
-	check(r.SetOutput("expires-at", res.Credential.Expiry.UTC().Format(time.RFC3339)))
+	output("expires-at", res.Credential.Expiry.UTC().Format(time.RFC3339))
 	if res.Profile != nil {
-		check(r.SetOutput("profiles-dir", dir.path))
-		check(r.SetOutput("profile", res.ProfileNames[0]))
+		output("profiles-dir", dir.path)
+		output("profile", res.ProfileNames[0])
 	}
-	for _, o := range secretOutputs(res.Credential) {
+	for _, o := range append(secretOutputs(res.Credential), secretOutput{"env", environment}) {
 		if !o.value.IsZero() {
-			check(r.SetSecretOutput(o.name, o.value))
+			writes = append(writes, func() error { return r.SetSecretOutput(o.name, o.value) })
 		}
 	}
-	check(r.SetSecretOutput("env", environment))
-	if in.exportEnv {
-		for _, v := range vars {
-			if v.Secret {
-				check(r.SetSecretEnv(v.Name, v.Value))
-			} else {
-				check(r.SetEnv(v.Name, v.Value.Reveal()))
-			}
+	for _, v := range vars {
+		switch {
+		case !in.exportEnv:
+		case v.Secret:
+			writes = append(writes, func() error { return r.SetSecretEnv(v.Name, v.Value) })
+		default:
+			writes = append(writes, func() error { return r.SetEnv(v.Name, v.Value.Reveal()) })
 		}
-	}
-	// For `oidc-dbt exec` in a later step. Neither is secret.
-	copied, err := dir.write("policy.yml", res.PolicyText)
-	check(err)
-	check(r.SetEnv("OIDC_DBT_POLICY", copied))
-	check(r.SetEnv("OIDC_DBT_TARGET", res.Target))
-	check(r.AddPath(filepath.Dir(env.Executable)))
-	for _, w := range res.Warnings {
-		check(r.Warning(w))
 	}
 	if left := res.Credential.Expiry.Sub(env.Now()); left < short && in.run == "" {
-		check(r.Warning(fmt.Sprintf("the credential of target %q dies in %s, and dbt may log in later than that: give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND` in the next one",
-			res.Target, left.Round(time.Second))))
+		res.Warnings = append(res.Warnings, fmt.Sprintf("the credential of target %q dies in %s, and dbt may log in later than that: give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND` in the next one",
+			res.Target, left.Round(time.Second)))
 	}
-	check(r.Summary(res.Summary))
-	return dir, errors.Join(errs...)
+	for _, w := range res.Warnings {
+		writes = append(writes, func() error { return r.Warning(w) })
+	}
+	writes = append(writes,
+		// For `oidc-dbt exec` in a later step. Neither is secret.
+		func() error { return r.SetEnv("OIDC_DBT_POLICY", policyCopy) },
+		func() error { return r.SetEnv("OIDC_DBT_TARGET", res.Target) },
+		func() error { return r.AddPath(filepath.Dir(env.Executable)) },
+		func() error { return r.Summary(res.Summary) },
+	)
+	for _, write := range writes {
+		if err := write(); err != nil {
+			return dir, err
+		}
+	}
+	return dir, nil
 }
 
 // fill writes the profile into the folder and returns every variable that the

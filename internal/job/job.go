@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
@@ -279,8 +280,8 @@ func (d timeoutError) Error() string {
 	return fmt.Sprintf("not done after %s, the time that `timeout` allows", time.Duration(d))
 }
 
-// interrupted puts the reason in front of an error that is only the echo of
-// the context's end.
+// interrupted puts the reason in the place of an error that is only the echo
+// of the context's end.
 func interrupted(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
@@ -290,7 +291,8 @@ func interrupted(ctx context.Context, err error) error {
 	var signal process.Interrupt
 	switch {
 	case errors.As(cause, &timeout):
-		return fault.New(fault.Unreachable, fmt.Errorf("%w: %w", cause, err), "")
+		doing, _, _ := strings.Cut(err.Error(), ": ") // what went wrong then is the time-out
+		return fault.New(fault.Unreachable, fmt.Errorf("%s: %w", doing, timeout), "see whether the server can be reached from this runner, or raise `timeout`")
 	case errors.As(cause, &signal):
 		return fmt.Errorf("%w: nothing was published", signal)
 	}
