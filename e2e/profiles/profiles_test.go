@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
 // A profileCase is what load.py is asked to load.
@@ -129,7 +131,7 @@ func TestLoad(t *testing.T) {
 
 func load(t *testing.T, cases []profileCase) (results []loaded) {
 	t.Helper()
-	p := python(t)
+	p := setup.Python(t)
 	input, err := json.Marshal(cases)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,179 @@
+//go:build e2e
+
+package profiles
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+const poolProvider = "projects/123456789012/locations/global/workloadIdentityPools/github/providers/github"
+
+// world are the servers and programs of the runs.
+type world struct {
+	binary string
+	python pyenv.Python
+	issuer *standin.Issuer
+	sts    *standin.STS
+	store  *standin.Store
+	google *standin.Google
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{binary: setup.Binary(t), python: setup.Python(t), issuer: setup.Issuer(t)}
+	w.sts = setup.STS(t, w.issuer)
+	var err error
+	if w.store, err = standin.StartStore(w.sts, "lake"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.store.Close)
+	if w.google, err = standin.StartGoogle(standin.GoogleConfig{IssuerURL: w.issuer.URL(), Provider: poolProvider}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.google.Close)
+	return w
+}
+
+// secrets returns everything that was issued to anybody.
+func (w *world) secrets() (all []string) {
+	all = append(w.issuer.Issued(), w.issuer.RequestToken())
+	for _, s := range w.sts.Sessions() {
+		all = append(all, s.AccessKeyID, s.SecretAccessKey, s.SessionToken)
+	}
+	for _, token := range w.google.Tokens() {
+		all = append(all, token.Value)
+	}
+	return all
+}
+
+// exec runs a command of dbt through `oidc-dbt exec`, as a run of its own.
+func (w *world) exec(t *testing.T, project string, run int, args ...string) string {
+	t.Helper()
+	claims := standin.GitHubClaims()
+	claims["run_id"], claims["sha"] = fmt.Sprint(16055869479+run), strings.Repeat(fmt.Sprint(run), 40)
+	w.issuer.SetClaims(claims)
+	cmd := exec.CommandContext(t.Context(), w.binary, append([]string{"exec", "--target", "prod", "--audit-log", filepath.Join(t.TempDir(), "audit.jsonl"), "--", w.python.Program("dbt"), "--no-use-colors"}, args...)...)
+	cmd.Dir = project
+	cmd.Env = w.python.Environ()
+	for name, value := range w.issuer.RunnerEnv() {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("dbt %v: %v\n%s", args, err, text)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "::add-mask::") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// projects are one for each pair of adapter and provider: the dbt block, the
+// exchange, and what dbt does. Where the warehouse is not there dbt parses,
+// which is all that the credential could disturb.
+var projects = map[string]struct {
+	dbt, exchange string
+	args          []string
+}{
+	"duckdb":        {`{type: duckdb, path: shop.duckdb, secrets: [{type: s3, endpoint: "$STORE", url_style: path, use_ssl: false}]}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"build"}},
+	"athena":        {`{type: athena, s3_staging_dir: s3://lake/athena/, database: awsdatacatalog, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
+	"snowflake":     {`{type: snowflake, account: acme-prod, user: DBT, database: ANALYTICS, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`, []string{"parse"}},
+	"snowflake-aws": {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
+	"bigquery":      {`{type: bigquery, project: acme-dbt, dataset: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
+}
+
+// TestPartialParsing runs each project twice, with another ID token, session
+// and run id the second time: dbt must parse nothing again, and keep nothing
+// of the credential.
+func TestPartialParsing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, p := range projects {
+		t.Run(name, func(t *testing.T) {
+			project := t.TempDir()
+			w.checkout(t, project, p.dbt, p.exchange)
+			var output strings.Builder
+			for run := range 2 {
+				if err := os.RemoveAll(filepath.Join(project, "logs")); err != nil {
+					t.Fatal(err)
+				}
+				output.WriteString(w.exec(t, project, run, append([]string{"--log-level-file", "debug"}, p.args...)...))
+				log, err := os.ReadFile(filepath.Join(project, "logs", "dbt.log"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				output.Write(log)
+				if run == 0 {
+					continue
+				}
+				if !bytes.Contains(log, []byte("Partial parsing enabled: 0 files deleted, 0 files added, 0 files changed.")) || bytes.Contains(log, []byte("Unable to do partial parsing")) {
+					t.Errorf("the second run did not parse partially:\n%s", log)
+				}
+			}
+			// The manifest of a partial parse keeps the first run's metadata.
+			artifact, runID := "manifest.json", "16055869479"
+			if name == "duckdb" {
+				artifact, runID = "run_results.json", "16055869480"
+			}
+			metadata, err := os.ReadFile(filepath.Join(project, "target", artifact))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{`"OIDC_RUN_ID": "` + runID + `"`, `"OIDC_SUBJECT": "` + setup.Subject + `"`, `"OIDC_TARGET": "prod"`} {
+				if !bytes.Contains(metadata, []byte(want)) {
+					t.Errorf("the metadata of %s has no %s", artifact, want)
+				}
+			}
+			w.checkLeaks(t, "output and log", []byte(output.String()))
+			err = filepath.WalkDir(project, func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				data, err := os.ReadFile(path)
+				w.checkLeaks(t, path, data)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "duckdb" && (w.store.Served("PUT") == 0 || w.store.Served("GET") == 0) {
+				t.Error("dbt neither wrote to nor read from the store")
+			}
+		})
+	}
+}
+
+func (w *world) checkLeaks(t *testing.T, where string, data []byte) {
+	t.Helper()
+	for _, s := range w.secrets() {
+		if bytes.Contains(data, []byte(s)) {
+			t.Errorf("a secret is in %s", where)
+			return
+		}
+	}
+}
+
+// checkout writes a project with one seed and two models.
+func (w *world) checkout(t *testing.T, dir, dbt, exchange string) {
+	t.Helper()
+	places := strings.NewReplacer("$STS", w.sts.URL(), "$STORE", w.store.Host(), "$GOOGLE", w.google.URL(), "$ROLE", setup.Role)
+	setup.Write(t, dir, ".github/oidc-dbt.yml", setup.Policy(w.issuer, places.Replace(dbt), places.Replace(exchange)))
+	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
+	setup.Write(t, dir, "seeds/raw_orders.csv", "order_id,amount\n1,12.50\n2,40.00\n")
+	setup.Write(t, dir, "models/orders.sql", "{{ config(materialized='external', location='s3://lake/orders.parquet') if target.type == 'duckdb' }}\nselect * from {{ ref('raw_orders') }}\n")
+	setup.Write(t, dir, "models/total.sql", "-- depends_on: {{ ref('orders') }}\nselect sum(amount) as total from {% if target.type == 'duckdb' %}read_parquet('s3://lake/orders.parquet'){% else %}{{ ref('orders') }}{% endif %}\n")
+}
