@@ -241,7 +241,7 @@ func (d *demo) production(ctx context.Context) error {
 	say("the profile that it wrote holds no secret:")
 	quote(string(profiles))
 
-	say("the next step, with `env: ${{ fromJSON(steps.auth.Outputs.env) }}`: dbt build")
+	say("the next step, with `env: ${{ fromJSON(steps.auth.outputs.env) }}`: dbt build")
 	var env map[string]string
 	if err := json.Unmarshal([]byte(o["env"]), &env); err != nil {
 		return fmt.Errorf("output env: %w", err)
