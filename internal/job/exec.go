@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,8 +20,11 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 	if _, err := process.Find(args[0]); err != nil {
 		return 0, err
 	}
-	// Workflow commands (masks) are read on both streams.
-	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stderr, HTTP: env.client()})
+	masks := env.Stderr // the runner reads workflow commands on both streams
+	if env.Getenv("GITHUB_ACTIONS") != "true" {
+		masks = io.Discard // nobody would obey them, and a mask shows what it hides
+	}
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: masks, HTTP: env.client()})
 	bounded, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
 	defer cancel()
 	say := func(text string) error {

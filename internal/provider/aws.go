@@ -24,11 +24,11 @@ import (
 const awsAudience = "sts.amazonaws.com"
 
 var (
-	roleARN   = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$`)
-	policyARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::(?:[0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]{1,512}$`)
+	roleARN   = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$`)
+	policyARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::(?:[0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]+$`)
 	region    = regexp.MustCompile(`^[a-z]{2,3}(?:-[a-z]+)+-[0-9]{1,2}$`)
-	session   = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
-	external  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]{2,1000}$`) // AWS takes 1224; regexp repeats 1000 times at most
+	session   = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]+$`)
+	external  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
 )
 
 // awsProvider exchanges the ID token for a session of a role, with STS's
@@ -37,15 +37,15 @@ var (
 var awsProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "role", Required: true, Claims: true, Check: matching(roleARN.MatchString, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
-			{Name: "region", Required: true, Check: matching(region.MatchString, "a region such as eu-central-1"), Doc: "The region of the STS endpoint and of the warehouse."},
+			{Name: "role", Required: true, Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
+			{Name: "region", Required: true, Check: matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of the STS endpoint and of the warehouse."},
 			{Name: "audience", Doc: "The ID token's audience (default: sts.amazonaws.com)."},
-			{Name: "session_name", Claims: true, Check: matching(session.MatchString, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run)."},
+			{Name: "session_name", Claims: true, Check: matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run)."},
 			{Name: "session_policy", Check: checkSessionPolicy, Doc: "An inline IAM policy in JSON that narrows what the role may do."},
-			{Name: "policy_arns", List: true, Check: matching(policyARN.MatchString, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
+			{Name: "policy_arns", List: true, Check: matching(policyARN, 1, 600, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
 			{Name: "then_assume", Doc: "A second role, assumed by the first.", Keys: []policy.Key{
-				{Name: "role", Required: true, Claims: true, Check: matching(roleARN.MatchString, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
-				{Name: "external_id", Check: matching(external.MatchString, "2 to 1000 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
+				{Name: "role", Required: true, Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
+				{Name: "external_id", Check: matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
 			}},
 			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
 		},

@@ -25,8 +25,8 @@ import (
 const cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
 
 var (
-	poolProvider   = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]{2,32}/providers/[a-z0-9-]{2,32}$`)
-	serviceAccount = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}@[a-z0-9.-]+\.gserviceaccount\.com$`)
+	poolProvider   = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
+	serviceAccount = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*@[a-z0-9.-]+\.gserviceaccount\.com$`)
 	universe       = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+[a-z]{2,}$`)
 )
 
@@ -37,12 +37,12 @@ var (
 var gcpProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "workload_identity_provider", Required: true, Check: matching(poolProvider.MatchString, "projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, not its id)"), Doc: "The provider's full name, with the project's number."},
-			{Name: "service_account", Claims: true, Check: matching(serviceAccount.MatchString, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "The service account to act as (default: none, the principal itself)."},
+			{Name: "workload_identity_provider", Required: true, Check: matching(poolProvider, 1, 200, "projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, not its id)"), Doc: "The provider's full name, with the project's number."},
+			{Name: "service_account", Claims: true, Check: matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "The service account to act as (default: none, the principal itself)."},
 			{Name: "audience", Doc: "The ID token's audience (default: https://iam.googleapis.com/ and the provider's name)."},
 			{Name: "scopes", List: true, Check: checkScope, Doc: "OAuth scopes (default: cloud-platform)."},
-			{Name: "delegates", List: true, Check: matching(serviceAccount.MatchString, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "Service accounts of a delegation chain, in order."},
-			{Name: "universe_domain", Check: matching(universe.MatchString, "a domain such as googleapis.com"), Doc: "Another universe than googleapis.com."},
+			{Name: "delegates", List: true, Check: matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "Service accounts of a delegation chain, in order."},
+			{Name: "universe_domain", Check: matching(universe, 1, 253, "a domain such as googleapis.com"), Doc: "Another universe than googleapis.com."},
 			{Name: "sts_endpoint", Check: checkURL, Doc: "Another Security Token Service, https or http on loopback."},
 			{Name: "iam_endpoint", Check: checkURL, Doc: "Another IAM Credentials service, https or http on loopback."},
 		},

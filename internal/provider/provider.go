@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -143,10 +144,12 @@ func checkURL(value string) error {
 	return err
 }
 
-// oneOf returns a policy.Key.Check that wants a match of a pattern.
-func matching(match func(string) bool, want string) func(string) error {
+// matching returns a policy.Key.Check that wants a match of a pattern, of
+// shortest to longest bytes. (Bounds inside a pattern are unrolled when it is
+// compiled, which is at every start.)
+func matching(pattern *regexp.Regexp, shortest, longest int, want string) func(string) error {
 	return func(value string) error {
-		if !match(value) {
+		if len(value) < shortest || len(value) > longest || !pattern.MatchString(value) {
 			return fmt.Errorf("want %s", want)
 		}
 		return nil
