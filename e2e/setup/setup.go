@@ -40,11 +40,15 @@ func Repository(t testing.TB) string {
 	return filepath.Dir(strings.TrimSpace(string(out)))
 }
 
+// built is where binary has built.
+var built struct{ dir string }
+
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "oidc-dbt-e2e-*")
 	if err != nil {
 		return "", err
 	}
+	built.dir = dir
 	path := filepath.Join(dir, "oidc-dbt")
 	build := exec.Command("go", "build", "-o", path, "github.com/oidc-dbt/oidc-dbt")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -249,5 +249,5 @@ func TestTheServerRefusesEachMutation(t *testing.T) {
 
 func TestMain(m *testing.M) {
 	_ = os.Unsetenv("SNOWFLAKE_HOME")
-	os.Exit(m.Run())
+	os.Exit(setup.Main(m))
 }
