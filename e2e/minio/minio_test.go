@@ -1,0 +1,156 @@
+//go:build e2e
+
+// Package minio runs a real dbt build against MinIO: a token service and an S3 store that share no code with ours.
+package minio
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+const (
+	program  = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
+	audience = "sts.amazonaws.com"
+	// property is the claim that names MinIO's policy: a custom property of the repository.
+	property = "repo_property_minio_policy"
+)
+
+func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
+
+// start starts MinIO, which verifies the issuer's tokens by its discovery
+// document, with an empty bucket `lake`.
+func start(t *testing.T) (endpoint, data string, issuer *standin.Issuer) {
+	t.Helper()
+	claims := standin.GitHubClaims()
+	claims[property] = "readwrite"
+	issuer, err := standin.StartIssuer(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	minio, port, home := setup.Tool(t, program), setup.Port(t), t.TempDir()
+	data = filepath.Join(home, "data")
+	if err := os.MkdirAll(filepath.Join(data, "lake"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{
+		"HOME=" + home, "PATH=" + os.Getenv("PATH"), "MINIO_ROOT_USER=root", "MINIO_ROOT_PASSWORD=root-password", "MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CI_CD=on",
+		"MINIO_IDENTITY_OPENID_CONFIG_URL=" + issuer.URL() + "/.well-known/openid-configuration",
+		"MINIO_IDENTITY_OPENID_CLIENT_ID=" + audience,
+		"MINIO_IDENTITY_OPENID_CLAIM_NAME=" + property,
+	}
+	setup.Start(t, port, env, minio, "server", "--quiet", "--anonymous", "--address", fmt.Sprintf("127.0.0.1:%d", port), data)
+	endpoint = fmt.Sprintf("http://127.0.0.1:%d", port)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		resp, err := http.Get(endpoint + "/minio/health/ready")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return endpoint, data, issuer
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("MinIO does not become ready: %v", err)
+		}
+	}
+}
+
+// workspace has the usual project, with the seed's rows kept in the bucket.
+func workspace(t *testing.T, endpoint string, issuer *standin.Issuer) string {
+	t.Helper()
+	dir := setup.Project(t, issuer,
+		fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, secrets: [{type: s3, endpoint: %q, url_style: path, use_ssl: false}]}`, strings.TrimPrefix(endpoint, "http://")),
+		fmt.Sprintf(`{aws: {role: "arn:aws:iam::123456789012:role/ignored", region: us-east-1, endpoint: %q}}`, endpoint))
+	setup.Write(t, dir, "models/orders.sql", "{{ config(materialized='external', location='s3://lake/orders.parquet') }}\nselect * from {{ ref('raw_orders') }}\n")
+	setup.Write(t, dir, "models/read_back.sql", "-- depends_on: {{ ref('orders') }}\nselect count(*) as orders from read_parquet('s3://lake/orders.parquet')\n")
+	return dir
+}
+
+func TestDbtBuild(t *testing.T) {
+	endpoint, data, issuer := start(t)
+	dir := workspace(t, endpoint, issuer)
+	env, step := setup.Authenticate(t, issuer, dir)
+	out := setup.Build(t, setup.Python(t), issuer, dir, env)
+	if !strings.Contains(out, "PASS=5 WARN=0 ERROR=0") {
+		t.Errorf("dbt did not build five nodes:\n%s", out)
+	}
+	for _, name := range []string{"aws-secret-access-key", "aws-session-token"} {
+		if v := step.Outputs[name]; v == "" || strings.Contains(out, v) {
+			t.Errorf("output %s is empty or in dbt's output", name)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(data, "lake", "orders.parquet")); err != nil {
+		t.Errorf("the store does not have the file: %v", err)
+	}
+
+	// The same without the session token, which the store must ask for.
+	env["DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN"] = "made-up"
+	if out, err := setup.DBT(t, setup.Python(t), dir, env, "build", "--select", "read_back"); err == nil {
+		t.Errorf("dbt passed with a session token of its own:\n%s", out)
+	}
+}
+
+// TestItVerifiesTheTokenItself sends tokens past the action: what the policy
+// would stop, MinIO refuses too.
+func TestItVerifiesTheTokenItself(t *testing.T) {
+	endpoint, _, issuer := start(t)
+	other := setup.Issuer(t)
+	for _, tt := range []struct {
+		name, token string
+		status      int
+		says        string
+	}{
+		{"good", issuer.Sign(audience, nil), http.StatusOK, "<AccessKeyId>"},
+		{"another audience", issuer.Sign("snowflakecomputing.com", nil), http.StatusBadRequest, "InvalidParameterValue"},
+		{"expired", issuer.Sign(audience, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}), http.StatusBadRequest, "expired"},
+		{"another key", other.Sign(audience, map[string]any{"iss": issuer.URL(), property: "readwrite"}), http.StatusBadRequest, "InvalidParameterValue"},
+		{"no property of the repository", issuer.Sign(audience, map[string]any{property: nil}), http.StatusBadRequest, "InvalidParameterValue"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, err := http.PostForm(endpoint, url.Values{
+				"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "DurationSeconds": {"900"}, "WebIdentityToken": {tt.token},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != tt.status || !strings.Contains(string(body), tt.says) {
+				t.Errorf("got %s, %v: %s\nwant %d with %q", resp.Status, err, body, tt.status, tt.says)
+			}
+		})
+	}
+}
+
+// TestDeniedByMinIO is a token that the policy admits and the store does not:
+// the wall holds where the guard rail is too wide.
+func TestDeniedByMinIO(t *testing.T) {
+	endpoint, _, issuer := start(t)
+	claims := standin.GitHubClaims()
+	issuer.SetClaims(claims) // without the property
+	dir := workspace(t, endpoint, issuer)
+	step, err := standin.RunStep(t.Context(), standin.StepConfig{
+		Binary: setup.Binary(t), Root: t.TempDir(), Workspace: dir, Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _, err := step.Log()
+	if err != nil {
+		t.Error(err)
+	}
+	if step.Status != 6 || step.Outputs["aws-access-key-id"] != "" || !strings.Contains(log, "InvalidParameterValue") {
+		t.Errorf("the step ended with status %d:\n%s", step.Status, log)
+	}
+	setup.NoSecrets(t, issuer, "the log", log+step.Summary)
+}
