@@ -32,8 +32,6 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the wanted parts of testdata/runs")
 
-// requestToken is what the runner gives a job to ask for ID tokens with.
-const requestToken = "request-token-4a5570bd4a5570bd"
 
 // TestRuns runs every case of testdata/runs through the real entry: a case is
 // one step of a job, or one call of the command. It is a txtar archive:

@@ -187,7 +187,7 @@ func reject(format string, args ...any) error {
 // explain says in our words what go-oidc has refused. It reads the token
 // unverified, for words alone.
 func (v *Verifier) explain(raw, audience string, keys *keySet, err error) error {
-	jws, perr := jose.ParseSigned(raw, joseAlgorithms())
+	jws, perr := jose.ParseSignedCompact(raw, joseAlgorithms())
 	if perr != nil {
 		var unknown *jose.ErrUnexpectedSignatureAlgorithm
 		if errors.As(perr, &unknown) {
@@ -323,7 +323,7 @@ type keySet struct {
 
 // VerifySignature implements oidc.KeySet.
 func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
-	jws, err := jose.ParseSigned(jwt, joseAlgorithms())
+	jws, err := jose.ParseSignedCompact(jwt, joseAlgorithms())
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -117,9 +118,9 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 		oauth(http.StatusBadRequest, "invalid_target", "The target service indicated by the \"audience\" parameters is invalid.")
 		return
 	}
-	claims, err := g.verify(r.Context(), in.SubjectToken)
-	if err != nil {
-		oauth(http.StatusBadRequest, "invalid_grant", err.Error())
+	claims, refusal := g.verify(r.Context(), in.SubjectToken)
+	if refusal != "" {
+		oauth(http.StatusBadRequest, "invalid_grant", refusal)
 		return
 	}
 	if g.config.Condition != nil && !g.config.Condition(claims) {
@@ -142,29 +143,24 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]any{"access_token": t.Value, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": int(life.Seconds())})
 }
 
-func (g *Google) verify(ctx context.Context, raw string) (jwt.MapClaims, error) {
-	claims := jwt.MapClaims{}
+// verify returns the token's claims, or Google's words of refusal.
+func (g *Google) verify(ctx context.Context, raw string) (claims jwt.MapClaims, refusal string) {
+	claims = jwt.MapClaims{}
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(), jwt.WithIssuer(g.config.IssuerURL))
 	_, err := parser.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) { return issuerKey(ctx, g.config.IssuerURL, t) })
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return nil, errors.New("ID Token issued is stale to sign-in.")
+		return nil, "ID Token issued is stale to sign-in."
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
-		return nil, errors.New("The issuer in ID Token does not match the expected one.")
+		return nil, "The issuer in ID Token does not match the expected one."
 	case err != nil:
-		return nil, errors.New("Error connecting to the given credential's issuer, or invalid signature.")
+		return nil, "Error connecting to the given credential's issuer, or invalid signature."
 	}
 	audience, err := claims.GetAudience()
-	if err == nil {
-		for _, a := range audience {
-			for _, allowed := range g.config.AllowedAudiences {
-				if a == allowed {
-					return claims, nil
-				}
-			}
-		}
+	if err != nil || !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(g.config.AllowedAudiences, a) }) {
+		return nil, "The audience in ID Token [" + strings.Join(audience, " ") + "] does not match the expected audience."
 	}
-	return nil, errors.New("The audience in ID Token [" + strings.Join(audience, " ") + "] does not match the expected audience.")
+	return claims, ""
 }
 
 // generate is iamcredentials.googleapis.com's generateAccessToken.
