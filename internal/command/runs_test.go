@@ -32,7 +32,6 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the wanted parts of testdata/runs")
 
-
 // TestRuns runs every case of testdata/runs through the real entry: a case is
 // one step of a job, or one call of the command. It is a txtar archive:
 //
