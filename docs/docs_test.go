@@ -102,7 +102,7 @@ func TestStepsUseDeclaredInputs(t *testing.T) {
 				}
 			}
 			var doc yaml.Node
-			if err := yaml.Load([]byte(strings.ReplaceAll(b, "<commit>", "0000")), &doc); err != nil {
+			if err := yaml.Load([]byte(b), &doc); err != nil {
 				t.Errorf("%s: a block is not YAML: %v", path, err)
 				continue
 			}
