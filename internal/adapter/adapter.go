@@ -125,22 +125,31 @@ func Render(in Input) (Output, error) {
 			out.Remove = append(out.Remove, key)
 		}
 	}
-	out.Env = append(out.Env, Environment(in.Credential)...)
+	if in.Credential.AWS != nil {
+		out.Env = append(out.Env, awsEnvironment(*in.Credential.AWS)...) // boto3, and DuckDB's chain
+	}
 	return out, nil
 }
 
-// Environment returns the variables by which a cloud's own SDKs find the
-// credential; also all that a credentials-only target has.
+// Environment returns the variables by which a cloud's own tools find the
+// credential: all that a credentials-only target has.
 func Environment(c credential.Credential) []Variable {
-	if c.AWS == nil {
-		return nil
+	switch c.Kind {
+	case "aws_session":
+		return awsEnvironment(*c.AWS)
+	case "google_access_token":
+		return []Variable{{"CLOUDSDK_AUTH_ACCESS_TOKEN", c.Token, true}} // gcloud, gsutil
 	}
+	return nil
+}
+
+func awsEnvironment(session credential.AWS) []Variable {
 	return []Variable{
-		{"AWS_ACCESS_KEY_ID", c.AWS.AccessKeyID, true},
-		{"AWS_SECRET_ACCESS_KEY", c.AWS.SecretAccessKey, true},
-		{"AWS_SESSION_TOKEN", c.AWS.SessionToken, true},
-		{"AWS_REGION", secret.New(c.AWS.Region), false},
-		{"AWS_DEFAULT_REGION", secret.New(c.AWS.Region), false},
+		{"AWS_ACCESS_KEY_ID", session.AccessKeyID, true},
+		{"AWS_SECRET_ACCESS_KEY", session.SecretAccessKey, true},
+		{"AWS_SESSION_TOKEN", session.SessionToken, true},
+		{"AWS_REGION", secret.New(session.Region), false},
+		{"AWS_DEFAULT_REGION", secret.New(session.Region), false},
 	}
 }
 

@@ -151,6 +151,11 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 	if err != nil {
 		return res, err
 	}
+	if life, limit := c.Expiry.Sub(env.Now()), grant.MaxLifetime(); limit > 0 && life > limit+time.Minute { // a minute for the clocks
+		// One that could be asked for a shorter life has been refused by now.
+		res.Warnings = append(res.Warnings, fmt.Sprintf("the credential of target %q lives %s, longer than max_lifetime, which is %s: provider %q cannot be asked for a shorter one",
+			res.Target, life.Round(time.Second), limit, grant.Provider()))
+	}
 	res.Credential = c
 	return res, nil
 }
