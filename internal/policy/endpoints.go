@@ -22,7 +22,10 @@ type vendor struct {
 var vendors = []vendor{{
 	name:     "AWS",
 	audience: regexp.MustCompile(`^sts\.amazonaws\.com(?:\.cn)?$`),
-	hosts:    regexp.MustCompile(`^(?:[a-z0-9-]+\.)*(?:amazonaws\.com|amazonaws\.com\.cn|api\.aws|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov)$`),
+	// STS alone: under amazonaws.com there are hosts of everybody's own
+	// (execute-api, elb, vpce-svc). A region has a hyphen, a bucket's "s3" has none.
+	hosts: regexp.MustCompile(`^(?:vpce-[a-z0-9-]+\.)?sts(?:-fips)?(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?(?:\.vpce)?\.` +
+		`(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`),
 }, {
 	name:     "Google Cloud",
 	audience: regexp.MustCompile(`^(?:https:)?//iam\.(?:googleapis\.com|s3nsapis\.fr|apis-berlin-build0\.goog)/`),
