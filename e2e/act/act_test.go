@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -173,8 +174,11 @@ func (r *runner) run(workflow string) (log string, err error) {
 	for name, value := range r.issuer.RunnerEnv() {
 		args = append(args, "--env", name+"="+value)
 	}
+	args = append(args, "--secret", "REQUEST_TOKEN="+r.issuer.RequestToken()) // GitHub's runner masks it by itself
 	act := exec.CommandContext(ctx, setup.Tool(r.t, program), args...)
 	act.Dir, act.Env = r.dir, r.env
+	act.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	act.Cancel = func() error { return syscall.Kill(-act.Process.Pid, syscall.SIGKILL) } // and its steps
 	out, err := act.CombinedOutput()
 	log = string(out)
 	for what, secret := range r.secrets() {
@@ -192,6 +196,7 @@ func (r *runner) secrets() map[string]string {
 		all[what] = value
 		all[what+" in base64"] = base64.StdEncoding.EncodeToString([]byte(value))
 	}
+	add("the request token", r.issuer.RequestToken())
 	for i, token := range r.issuer.Issued() {
 		add(fmt.Sprintf("ID token %d", i+1), token)
 	}
@@ -267,13 +272,16 @@ func TestTwoTargets(t *testing.T) {
 		t.Fatalf("act: %v\n%s", err, log)
 	}
 	want(t, log, "Successfully installed six-1.17.0", "Installed from <local @ checks>", "Catalog written to", "All Finished", "everything has run", "Job succeeded",
-		"AWS_SESSION_TOKEN=***", "OIDC_DBT_TARGET=marts")
+		"ACTIONS_ID_TOKEN_REQUEST_TOKEN=***", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=***", "OIDC_DBT_TARGET=marts")
 	if n := strings.Count(log, "PASS=6 WARN=0 ERROR=0"); n != 3 {
 		t.Errorf("%d builds passed, want 3", n)
 	}
 	// Two steps, and exec once more.
 	if got, want := r.decisions(), "Preauth Success, Logon Success, Preauth Success, Logon Success, Preauth Success, Logon Success"; got != want {
 		t.Errorf("the audit log says %s, want %s", got, want)
+	}
+	if n := strings.Count(log, "✅  Success - Post ./"); n != 2 {
+		t.Errorf("%d post steps passed, want 2", n)
 	}
 	if n := len(r.sts.Sessions()); n != 3 {
 		t.Errorf("%d sessions were issued, want 3", n)

@@ -17,6 +17,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,7 @@ type snowflake struct {
 	logins  int
 	refused []string
 	tags    []string
+	token   string // of the last login
 }
 
 func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -93,6 +95,9 @@ func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) erro
 		s.tags = append(s.tags, tag)
 		s.mu.Unlock()
 	}
+	s.mu.Lock()
+	s.token = in.Data.Token
+	s.mu.Unlock()
 	if in.Data.Authenticator != "WORKLOAD_IDENTITY" {
 		return fmt.Errorf("authenticator %q is not enabled for the user", in.Data.Authenticator)
 	}
@@ -200,8 +205,6 @@ func TestDbtBuildWithTheIDToken(t *testing.T) {
 	}
 	env[loopback] = "127.0.0.1"
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.logins == 0 || len(s.refused) > 0 {
 		t.Errorf("%d logins, refused: %q", s.logins, s.refused)
 	}
@@ -210,6 +213,14 @@ func TestDbtBuildWithTheIDToken(t *testing.T) {
 			t.Errorf("query tag is %q", tag)
 		}
 	}
+
+	// Another run's token in its place: dbt is told why not.
+	env["DBT_ENV_SECRET_OIDC_TOKEN"] = issuer.Sign("snowflakecomputing.com", map[string]any{"sub": "repo:acme/analytics:environment:staging"})
+	out, err := setup.DBT(t, setup.Python(t), workspace, env, "show", "--inline", "select 1")
+	if err == nil || len(s.refused) == 0 || !strings.Contains(out, "invalid subject") {
+		t.Errorf("dbt with another subject: %v, refused %q\n%s", err, s.refused, out)
+	}
+	setup.NoSecrets(t, issuer, "dbt's output", out)
 }
 
 func TestDbtBuildWithAnAWSRole(t *testing.T) {
@@ -220,10 +231,33 @@ func TestDbtBuildWithAnAWSRole(t *testing.T) {
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	env[loopback] = "127.0.0.1"
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.logins == 0 || len(s.refused) > 0 {
 		t.Errorf("%d logins, refused: %q", s.logins, s.refused)
+	}
+
+	text, err := base64.StdEncoding.DecodeString(s.token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(text)
+	session := sts.Sessions()[0]
+	for name, attestation := range map[string]string{
+		"host":      strings.Replace(good, "https://sts.", "https://iam.", 1),
+		"audience":  strings.Replace(good, `"X-Snowflake-Audience": "snowflakecomputing.com"`, `"X-Snowflake-Audience": "example.com"`, 1),
+		"region":    strings.ReplaceAll(good, "eu-central-1", "eu-west-1"),
+		"action":    strings.Replace(good, "GetCallerIdentity", "GetSessionToken", 1),
+		"session":   strings.Replace(good, session.SessionToken, "made-up", 1),
+		"signature": regexp.MustCompile(`Signature=[0-9a-f]{8}`).ReplaceAllString(good, "Signature=00000000"),
+	} {
+		if attestation == good {
+			t.Errorf("the attestation has no %s: %s", name, strings.NewReplacer(session.SessionToken, "…", session.AccessKeyID, "…").Replace(good))
+		}
+		if err := s.verifyAttestation(t.Context(), base64.StdEncoding.EncodeToString([]byte(attestation))); err == nil {
+			t.Errorf("an attestation with another %s is accepted", name)
+		}
+	}
+	if err := s.verifyAttestation(t.Context(), s.token); err != nil {
+		t.Errorf("the good attestation is refused: %v", err)
 	}
 }
 
