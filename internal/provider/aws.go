@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -26,8 +28,9 @@ const awsAudience = "sts.amazonaws.com"
 var (
 	roleARN   = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$`)
 	policyARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::(?:[0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]+$`)
-	region    = regexp.MustCompile(`^[a-z]{2,3}(?:-[a-z]+)+-[0-9]{1,2}$`)
+	region    = regexp.MustCompile(`^[a-z]+(?:-[a-z]+)+-[0-9]+$`)
 	session   = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]+$`)
+	assumed   = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:sts::[0-9]{12}:assumed-role/[A-Za-z0-9_+=,.@-]+/[A-Za-z0-9_+=,.@-]+$`)
 	external  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
 )
 
@@ -53,8 +56,10 @@ var awsProvider = provider{
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: 12 * time.Hour, Default: time.Hour},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
 			faults := checkAudience(v, awsAudienceOf(v), "endpoint")
-			if err := policy.CheckAudience(awsAudienceOf(v), "https://sts.amazonaws.com"); err != nil && v.Get("endpoint") == "" {
-				faults = append(faults, policy.KeyError{Key: "audience", Err: err})
+			if v.Get("endpoint") == "" {
+				if err := policy.CheckAudience(awsAudienceOf(v), stsURL(v.Get("region"))); err != nil {
+					faults = append(faults, policy.KeyError{Key: "audience", Err: err})
+				}
 			}
 			if v.Get("then_assume.role") != "" && lifetime > time.Hour {
 				faults = append(faults, policy.KeyError{Key: "lifetime", Err: errors.New("AWS gives at most 1h behind a role chain (then_assume)")})
@@ -70,7 +75,7 @@ var awsProvider = provider{
 		if e := v.Get("endpoint"); e != "" {
 			return []string{e}
 		}
-		return []string{"https://" + stsHost(v.Get("region"))}
+		return []string{stsURL(v.Get("region"))}
 	},
 }
 
@@ -81,21 +86,21 @@ func awsAudienceOf(v policy.Values) string {
 	return awsAudience
 }
 
-// stsHost is where the SDK will go; it is only connected to early.
-func stsHost(region string) string {
-	host := "sts." + region + ".amazonaws.com"
-	if strings.HasPrefix(region, "cn-") {
-		host += ".cn"
+// stsURL is where the SDK will go for a region: each partition has a domain of its own.
+func stsURL(region string) string {
+	e, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(), sts.EndpointParameters{Region: &region})
+	if err != nil {
+		return "https://sts." + region + ".amazonaws.com" // the exchange itself will say what is wrong with the region
 	}
-	return host
+	return e.URI.String()
 }
 
 func checkSessionPolicy(text string) error {
 	switch {
 	case len(text) > 2048:
 		return fmt.Errorf("is %d characters long, AWS takes at most 2048", len(text))
-	case !json.Valid([]byte(text)):
-		return errors.New("is not JSON")
+	case json.Unmarshal([]byte(text), &map[string]any{}) != nil:
+		return errors.New("want a JSON object")
 	}
 	return nil
 }
@@ -114,7 +119,13 @@ func stsClient(env Env, v policy.Values, credentials aws.CredentialsProvider) *s
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = maxAttempts
 			o.MaxBackoff = 5 * time.Second
-			o.Retryables = append(o.Retryables, retry.RetryableErrorCode{Codes: map[string]struct{}{"IDPCommunicationError": {}}})
+			// The first that knows the error decides. (IDPCommunicationError is one of the SDK's own.)
+			o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+				if web.Refusal(err) != nil {
+					return aws.FalseTernary // a redirect is one the next time, too
+				}
+				return aws.UnknownTernary
+			})}, o.Retryables...)
 		}),
 	}
 	if e := v.Get("endpoint"); e != "" {
@@ -136,12 +147,14 @@ func assumeRole(ctx context.Context, env Env, g policy.Grant, idToken secret.Val
 	}
 	seconds := seconds(lifetime(g, time.Hour))
 	chained := v.Get("then_assume.role") != ""
-	if !chained {
+	if chained {
+		in.DurationSeconds = aws.Int32(900) // AWS's least: the first session is for one request
+	} else {
 		in.DurationSeconds, in.Policy, in.PolicyArns = seconds, sessionPolicy(v), policyARNs(v)
 	}
 	out, err := stsClient(env, v, aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(ctx, in)
 	if err != nil {
-		return credential.Credential{}, awsError(err, v.Get("role"), g, idToken)
+		return credential.Credential{}, awsError(err, g, false, idToken)
 	}
 	c, err := awsCredential(out.Credentials, out.AssumedRoleUser, v)
 	if err != nil || !chained {
@@ -159,7 +172,7 @@ func assumeRole(ctx context.Context, env Env, g policy.Grant, idToken secret.Val
 		return aws.Credentials{AccessKeyID: *first.AccessKeyId, SecretAccessKey: *first.SecretAccessKey, SessionToken: *first.SessionToken}, nil
 	})).AssumeRole(ctx, chain)
 	if err != nil {
-		return credential.Credential{}, awsError(err, v.Get("then_assume.role"), g, append(c.Secrets(), idToken)...)
+		return credential.Credential{}, awsError(err, g, true, append(c.Secrets(), idToken)...)
 	}
 	return awsCredential(next.Credentials, next.AssumedRoleUser, v)
 }
@@ -185,6 +198,8 @@ func policyARNs(v policy.Values) (list []types.PolicyDescriptorType) {
 	return list
 }
 
+// awsCredential checks what came. The session's name in the audit record is
+// the reply's where it looks like one: it must not become a way out for secrets.
 func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, v policy.Values) (credential.Credential, error) {
 	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || aws.ToString(c.SessionToken) == "" {
 		return credential.Credential{}, unreachable("the reply has no credentials in it")
@@ -193,7 +208,10 @@ func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, v policy.V
 		return credential.Credential{}, unreachable("the credential in the reply has no expiry")
 	}
 	id := v.Get("role")
-	if user != nil && aws.ToString(user.Arn) != "" {
+	if second := v.Get("then_assume.role"); second != "" {
+		id = second
+	}
+	if user != nil && len(aws.ToString(user.Arn)) <= 2048 && assumed.MatchString(aws.ToString(user.Arn)) {
 		id = *user.Arn
 	}
 	return credential.Credential{
@@ -205,14 +223,23 @@ func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, v policy.V
 	}, nil
 }
 
-var notInSession = regexp.MustCompile(`[^A-Za-z0-9_+=,.@-]+`)
+// inSession is what a session's name may hold of a claim.
+func inSession(r rune) rune {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', strings.ContainsRune("+=,.@_-", r):
+		return r
+	case r == '/' || r == ':':
+		return '-'
+	}
+	return '_'
+}
 
 // sessionName names the run in CloudTrail: repository, run and attempt, or
 // the person. The run's number is never cut off.
 func sessionName(g policy.Grant) string {
 	claim := func(name string) string {
 		s, _ := g.Claims().String(name)
-		return notInSession.ReplaceAllString(s, "-")
+		return strings.Map(inSession, s)
 	}
 	who, run := claim("repository"), claim("run_id")
 	if attempt := claim("run_attempt"); run != "" && attempt != "" {
@@ -235,33 +262,59 @@ func sessionName(g policy.Grant) string {
 }
 
 // awsError tells STS's no from nonsense, and adds what is known of its cause.
-func awsError(err error, role string, g policy.Grant, secrets ...secret.Value) error {
+// second is set behind a role chain, for the request of the second role.
+func awsError(err error, g policy.Grant, second bool, secrets ...secret.Value) error {
 	var api smithy.APIError
-	var garbled *smithy.DeserializationError
-	switch {
-	case errors.As(err, &api) && api.ErrorFault() == smithy.FaultServer:
-		return unreachable("STS replies %s", clean(api.ErrorCode(), secrets))
-	case errors.As(err, &api) && api.ErrorCode() == "IDPCommunicationError":
-		return unreachable("STS cannot reach the issuer: %s", clean(api.ErrorMessage(), secrets))
-	case errors.As(err, &api) && api.ErrorCode() != "UnknownError":
-		return refused(api.ErrorCode(), api.ErrorMessage(), awsHint(api.ErrorCode(), api.ErrorMessage(), role, g), secrets...)
-	case errors.As(err, &garbled), errors.As(err, &api):
-		return unreachable("the reply is not one of STS")
+	var sent *url.Error
+	var reply *smithyhttp.ResponseError
+	status := 0
+	if errors.As(err, &reply) && reply.Response != nil && reply.Response.Response != nil {
+		status = reply.HTTPStatusCode()
 	}
-	return unreachable("%w", web.Cause(err))
+	switch {
+	case web.Refusal(err) != nil:
+		return unreachable("%w", web.Refusal(err))
+	case errors.As(err, &sent):
+		return unreachable("%w", web.Cause(sent))
+	case errors.Is(err, context.DeadlineExceeded): // the SDK hides what it was doing
+		return unreachable("%w", web.Cause(&url.Error{Err: context.DeadlineExceeded}))
+	case errors.Is(err, context.Canceled):
+		return unreachable("%w", context.Canceled)
+	case !errors.As(err, &api) || api.ErrorCode() == "UnknownError": // what the SDK calls a reply without a code
+		if status >= 300 {
+			return unreachable("STS replies status %d", status)
+		}
+		return unreachable("the reply is not one of STS")
+	case api.ErrorCode() == "IDPCommunicationError":
+		return unreachable("STS cannot reach the issuer: %s", quoted(api.ErrorMessage(), secrets))
+	case status >= 500, retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}.IsErrorThrottle(err) == aws.TrueTernary:
+		return unreachable("STS replies status %d, %s", status, quoted(api.ErrorCode(), secrets))
+	}
+	return refused(api.ErrorCode(), api.ErrorMessage(), awsHint(api.ErrorCode(), api.ErrorMessage(), g, second), secrets...)
 }
 
-func awsHint(code, message, role string, g policy.Grant) string {
+func awsHint(code, message string, g policy.Grant, second bool) string {
+	v := g.Exchange()
 	switch {
+	case code == "AccessDenied" && second:
+		hint := fmt.Sprintf("%s must be allowed sts:AssumeRole on %s, whose trust policy must allow it to %s", v.Get("role"), v.Get("then_assume.role"), v.Get("role"))
+		if v.Get("then_assume.external_id") != "" {
+			hint += " with this external_id"
+		}
+		return hint
 	case code == "AccessDenied":
 		return fmt.Sprintf("the trust policy of %s must allow sts:AssumeRoleWithWebIdentity for issuer %s, audience %q and subject %q; an IAM OIDC provider for the issuer must exist in the account",
-			role, g.Claims().Issuer(), g.Audience(), g.Claims().Subject())
+			v.Get("role"), g.Claims().Issuer(), g.Audience(), g.Claims().Subject())
 	case code == "InvalidIdentityToken":
 		return fmt.Sprintf("the account has no IAM OIDC provider for issuer %s with audience %q, or it cannot verify the token", g.Claims().Issuer(), g.Audience())
+	case code == "IDPRejectedClaim":
+		return "the issuer no longer vouches for the token: run the job again, which gets a new one"
 	case code == "ExpiredTokenException", code == "ExpiredToken":
 		return "compare the runner's clock with the issuer's"
 	case code == "ValidationError" && strings.Contains(message, "DurationSeconds"):
 		return "the role's maximum session duration is shorter than the policy's `lifetime`"
+	case code == "MalformedPolicyDocument":
+		return "session_policy is not an IAM policy"
 	case code == "PackedPolicyTooLarge":
 		return "session_policy and policy_arns together are too large: shorten them"
 	case code == "RegionDisabledException":

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -24,9 +25,14 @@ import (
 
 const cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
 
+// longestLife is the seconds that a token of Google's may live: twelve hours
+// is the most it gives. More is nonsense, and overflows a Duration in the end.
+const longestLife = 24 * 60 * 60
+
 var (
 	poolProvider   = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
 	serviceAccount = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*@[a-z0-9.-]+\.gserviceaccount\.com$`)
+	scopeText      = regexp.MustCompile(`^[!#-\[\]-~]+$`) // RFC 6749 §3.3
 	universe       = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+[a-z]{2,}$`)
 )
 
@@ -40,7 +46,7 @@ var gcpProvider = provider{
 			{Name: "workload_identity_provider", Required: true, Check: matching(poolProvider, 1, 200, "projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, not its id)"), Doc: "The provider's full name, with the project's number."},
 			{Name: "service_account", Claims: true, Check: matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "The service account to act as (default: none, the principal itself)."},
 			{Name: "audience", Doc: "The ID token's audience (default: https://iam.googleapis.com/ and the provider's name)."},
-			{Name: "scopes", List: true, Check: checkScope, Doc: "OAuth scopes (default: cloud-platform)."},
+			{Name: "scopes", List: true, Check: matching(scopeText, 1, 500, "one OAuth scope, without spaces"), Doc: "OAuth scopes (default: cloud-platform)."},
 			{Name: "delegates", List: true, Check: matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "Service accounts of a delegation chain, in order."},
 			{Name: "universe_domain", Check: matching(universe, 1, 253, "a domain such as googleapis.com"), Doc: "Another universe than googleapis.com."},
 			{Name: "sts_endpoint", Check: checkURL, Doc: "Another Security Token Service, https or http on loopback."},
@@ -57,6 +63,7 @@ var gcpProvider = provider{
 				}
 				faults = append(faults, policy.KeyError{Key: key, Err: err})
 			}
+			faults = append(faults, checkIAM(v)...)
 			if v.Get("service_account") == "" {
 				for _, key := range []string{"delegates", "iam_endpoint"} {
 					if v.Get(key) != "" {
@@ -84,7 +91,7 @@ func gcpAudienceOf(v policy.Values) string {
 	if a := v.Get("audience"); a != "" {
 		return a
 	}
-	return "https://iam.googleapis.com/" + v.Get("workload_identity_provider")
+	return googleAudience + v.Get("workload_identity_provider")
 }
 
 func stsEndpoint(v policy.Values) string { return googleEndpoint(v, "sts_endpoint", "sts") }
@@ -102,12 +109,33 @@ func googleEndpoint(v policy.Values, key, service string) string {
 	return "https://" + service + "." + domain + "/"
 }
 
-func checkScope(scope string) error {
-	if strings.ContainsAny(scope, " \t\r\n\"\\") {
-		return errors.New("want one OAuth scope without spaces")
+// checkIAM holds the second hop to the hosts of the first: what Google's STS
+// gives for a token of any audience is of use at Google.
+func checkIAM(v policy.Values) []policy.KeyError {
+	if v.Get("service_account") == "" {
+		return nil
 	}
-	return nil
+	key := "iam_endpoint"
+	if v.Get(key) == "" {
+		key = "universe_domain"
+	}
+	given := v.Get("iam_endpoint") + v.Get("sts_endpoint") // else the fault is that of the first hop
+	if err := policy.CheckAudience(gcpAudienceOf(v), iamEndpoint(v)); err != nil && given != "" {
+		return []policy.KeyError{{Key: key, Err: err}}
+	}
+	first, err := url.Parse(stsEndpoint(v))
+	if err != nil || web.IsLoopback(first.Hostname()) || policy.CheckHost(googleAudience, first.Hostname()) != nil {
+		return nil // checkURL has it, or this is a service of the user's own
+	}
+	second, err := url.Parse(iamEndpoint(v))
+	if err != nil || policy.CheckHost(googleAudience, second.Hostname()) == nil {
+		return nil
+	}
+	return []policy.KeyError{{Key: key, Err: fmt.Errorf("host %q is not one of Google Cloud, whose STS gives the token that would go there", second.Hostname())}}
 }
+
+// googleAudience is how every audience of Google Cloud begins.
+const googleAudience = "https://iam.googleapis.com/"
 
 // options give the client our http.Client and nothing of the environment's
 // default credentials.
@@ -146,10 +174,10 @@ func exchangeGoogle(ctx context.Context, env Env, g policy.Grant, idToken secret
 		return credential.Credential{}, googleError(err, "STS", stsHint, g, idToken)
 	case federated.AccessToken == "":
 		return credential.Credential{}, unreachable("the reply of STS has no access token in it")
-	case federated.ExpiresIn <= 0:
+	case federated.ExpiresIn <= 0, federated.ExpiresIn > longestLife:
 		return credential.Credential{}, unreachable("the reply of STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
 	case federated.TokenType != "" && !strings.EqualFold(federated.TokenType, "Bearer"):
-		return credential.Credential{}, unreachable("the reply of STS has a token of type %q, want Bearer", clean(federated.TokenType, nil))
+		return credential.Credential{}, unreachable("the reply of STS has a token of type %s, want Bearer", quoted(federated.TokenType, []secret.Value{idToken, secret.New(federated.AccessToken)}))
 	}
 	c := credential.Credential{
 		Kind: "google_access_token", ID: v.Get("workload_identity_provider"),
@@ -190,7 +218,7 @@ func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToke
 	}
 	expiry, err := time.Parse(time.RFC3339, reply.ExpireTime)
 	if err != nil {
-		return credential.Credential{}, unreachable("the reply of IAM Credentials has an expireTime of %q, want a time", clean(reply.ExpireTime, nil))
+		return credential.Credential{}, unreachable("the reply of IAM Credentials has an expireTime of %s, want a time", quoted(reply.ExpireTime, []secret.Value{idToken, federated, secret.New(reply.AccessToken)}))
 	}
 	return credential.Credential{Kind: "google_access_token", ID: account, Expiry: expiry, Token: secret.New(reply.AccessToken)}, nil
 }
@@ -260,6 +288,10 @@ func stsHint(code, message string, g policy.Grant) string {
 
 func iamHint(code, message string, g policy.Grant) string {
 	switch {
+	case strings.Contains(message, "has not been used in project"):
+		return "enable the API iamcredentials.googleapis.com in the service account's project"
+	case code == "NOT_FOUND":
+		return fmt.Sprintf("there is no service account %s", g.Exchange().Get("service_account"))
 	case strings.Contains(message, "iam.serviceAccounts.getAccessToken"), code == "PERMISSION_DENIED":
 		return fmt.Sprintf("grant roles/iam.workloadIdentityUser on %s to the pool's principal for subject %q", g.Exchange().Get("service_account"), g.Claims().Subject())
 	case strings.Contains(message, "lifetime"):

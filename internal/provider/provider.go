@@ -9,9 +9,9 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -75,6 +75,11 @@ func Exchange(ctx context.Context, env Env, g policy.Grant, idToken secret.Value
 	if err != nil {
 		return credential.Credential{}, fault.New(fault.ClassOf(err), fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
 	}
+	for _, v := range c.Secrets() {
+		if strings.ContainsFunc(v.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return credential.Credential{}, fault.New(fault.Unreachable, fmt.Errorf("exchange ID token with %q: the credential in the reply has characters that none has", g.Provider()), statusPage)
+		}
+	}
 	now := env.Now()
 	if !c.Expiry.After(now) {
 		return credential.Credential{}, fault.New(fault.Unreachable, fmt.Errorf("exchange ID token with %q: the credential expired at %s, and it is %s now",
@@ -98,45 +103,72 @@ func lifetime(g policy.Grant, byDefault time.Duration) time.Duration {
 // refused is the provider's own no: its code and its words, which are
 // foreign, quoted and cut, and without the token should it echo that.
 func refused(code, message string, hint string, secrets ...secret.Value) error {
-	text := clean(code, secrets)
-	if m := clean(message, secrets); m != "" {
-		text = strings.TrimPrefix(text+": "+m, ": ")
+	words := make([]string, 0, 2)
+	for _, s := range []string{code, message} {
+		if s != "" {
+			words = append(words, quoted(s, secrets))
+		}
 	}
-	if text == "" {
-		text = "no reason given"
+	if len(words) == 0 {
+		words = append(words, "no reason given")
 	}
-	return fault.New(fault.Refused, fmt.Errorf("it refuses: %s", text), hint)
+	return fault.New(fault.Refused, fmt.Errorf("it refuses: %s", strings.Join(words, ": ")), hint)
 }
 
 // maxWords cuts a provider's message. AWS's longest, with two ARNs, are under 400 characters.
 const maxWords = 400
 
-func clean(s string, secrets []secret.Value) string {
-	for _, v := range secrets {
-		if !v.IsZero() {
-			s = strings.ReplaceAll(s, v.Reveal(), "…")
-			// A token cut short is still a token to whoever knows the rest.
-			if head, _, ok := strings.Cut(v.Reveal(), "."); ok {
-				s = strings.ReplaceAll(s, head+".", "….")
-			}
-		}
-	}
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, strings.ToValidUTF8(s, "\uFFFD"))
+// quoted returns a provider's words for an error.
+func quoted(s string, secrets []secret.Value) string {
+	s = without(strings.ToValidUTF8(s, "\uFFFD"), secrets)
 	if runes := []rune(s); len(runes) > maxWords {
 		s = string(runes[:maxWords]) + "…"
 	}
-	return strings.TrimSpace(s)
+	return strconv.Quote(s)
+}
+
+// window is how much of a secret, in a row, counts as an echo of it. Half a
+// token serves whoever can guess the rest: its header is the same in each.
+const window = 12
+
+// without replaces every part of s that stands in one of the secrets, too.
+// Chance alone makes window characters equal once in 10^21 tries.
+func without(s string, secrets []secret.Value) string {
+	hidden := make([]bool, len(s))
+	found := false
+	for _, v := range secrets {
+		text := v.Reveal()
+		size := min(window, len(text))
+		for i := 0; size > 0 && i+size <= len(s); i++ {
+			if strings.Contains(text, s[i:i+size]) {
+				found = true
+				for j := i; j < i+size; j++ {
+					hidden[j] = true
+				}
+			}
+		}
+	}
+	if !found {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		switch {
+		case !hidden[i]:
+			b.WriteByte(s[i])
+		case i == 0 || !hidden[i-1]:
+			b.WriteString("…")
+		}
+	}
+	return b.String()
 }
 
 // unreachable is a reply of no use, or none.
 func unreachable(format string, args ...any) error {
-	return fault.New(fault.Unreachable, fmt.Errorf(format, args...), "run the job again; when it lasts, see the provider's status page")
+	return fault.New(fault.Unreachable, fmt.Errorf(format, args...), statusPage)
 }
+
+const statusPage = "run the job again; when it lasts, see the provider's status page"
 
 // checkURL is policy.Key.Check for endpoints.
 func checkURL(value string) error {

@@ -24,10 +24,20 @@ func Temporary(err error) error { return temporary{err} }
 // Temporary unless another try would meet it again.
 func Failed(err error) error {
 	err = Cause(err)
-	if errors.As(err, new(permanent)) {
+	if Refusal(err) != nil {
 		return err
 	}
 	return Temporary(err)
+}
+
+// Refusal returns why a client of this package refused to send a request or to
+// read its reply, nil where it did not. Another try would be refused again.
+func Refusal(err error) error {
+	var p permanent
+	if errors.As(err, &p) {
+		return p
+	}
+	return nil
 }
 
 // Retry calls op until it succeeds, fails with an error that is not marked by
