@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -120,11 +121,7 @@ func (m maker) make(ctx context.Context, python, dir string, p Python, requireme
 	if err := os.WriteFile(list, requirements, 0o644); err != nil {
 		return err
 	}
-	// The list is complete, so pip has nothing to resolve; and nothing is built,
-	// since what a build needs has no hash.
-	args := append(pip[1:], "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
-		"--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", list)
-	if err := m.run(ctx, &progress{log: m.log, every: 3 * time.Second, last: time.Now()}, pip[0], args...); err != nil {
+	if err := m.install(ctx, pip, p, list, requirements); err != nil {
 		return fmt.Errorf("install Python packages: %w", err)
 	}
 	if prepare != "" {
@@ -132,6 +129,38 @@ func (m maker) make(ctx context.Context, python, dir string, p Python, requireme
 		if err := m.run(ctx, nil, p.Program("python"), "-I", "-c", prepare); err != nil {
 			return fmt.Errorf("prepare the Python environment: %w", err)
 		}
+	}
+	return nil
+}
+
+// uvEntry is uv's entry in a list of requirements.
+var uvEntry = regexp.MustCompile(`(?m)^uv==(?:.*\\\n)*.*\n`)
+
+// install installs a list. It is complete, so there is nothing to resolve; and
+// nothing is built, since what a build needs has no hash. Where uv is in the
+// list, it installs the others: hundreds of packages take pip minutes. It
+// knows nothing of pip's configuration, so where it fails pip takes over.
+func (m maker) install(ctx context.Context, pip []string, p Python, list string, requirements []byte) error {
+	checked := []string{"--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement"}
+	byPip := func(list string) error {
+		args := slices.Concat(pip[1:], []string{"install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, checked, []string{list})
+		return m.run(ctx, &progress{log: m.log, every: 3 * time.Second, last: time.Now()}, pip[0], args...)
+	}
+	uv := uvEntry.Find(requirements)
+	if uv == nil {
+		return byPip(list)
+	}
+	alone := list + ".uv"
+	if err := os.WriteFile(alone, uv, 0o644); err != nil {
+		return err
+	}
+	if err := byPip(alone); err != nil {
+		return err
+	}
+	args := slices.Concat([]string{"pip", "install", "--quiet", "--no-config", "--no-cache", "--python", p.Program("python")}, checked, []string{list})
+	if err := m.run(ctx, nil, p.Program("uv"), args...); err != nil {
+		fmt.Fprintln(m.log, "uv cannot install the packages; trying with pip")
+		return byPip(list)
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ func fakePython(dir string, args []string) int {
 		}
 		return 0
 	}
+	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == "uv" {
+		call = "uv " + call
+	}
 	log, err := os.OpenFile(filepath.Join(dir, "calls"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return 99
@@ -61,6 +64,15 @@ func fakePython(dir string, args []string) int {
 	case slices.Contains(args, "--version") && no("pip"):
 		fmt.Println("No module named pip")
 		return 1
+	case strings.HasPrefix(call, "uv ") && no("uv"):
+		return 1
+	case strings.HasSuffix(call, ".uv"):
+		self, err := os.Executable()
+		python := args[slices.Index(args, "--requirement")+1]
+		if err := errors.Join(err, os.Symlink(self, Python{Bin: filepath.Join(filepath.Dir(python), "bin")}.Program("uv"))); err != nil {
+			fmt.Println(err)
+			return 1
+		}
 	case slices.Contains(args, "install"):
 		if no("network") {
 			fmt.Println("ERROR: No matching distribution found for agate==1.9.1")
@@ -141,6 +153,30 @@ func TestEnsureOnce(t *testing.T) {
 	want := "-I -m pip install --disable-pip-version-check --no-input --progress-bar off --no-deps --only-binary :all: --require-hashes --requirement DIR/"
 	if count(calls(), want) != 3 {
 		t.Errorf("pip was not called with %q: %q", want, calls())
+	}
+}
+
+// Where uv is in the list, it installs the others; pip does where it cannot.
+func TestEnsureWithUV(t *testing.T) {
+	t.Parallel()
+	const requirements = "agate==1.9.1 \\\n    --hash=sha256:…\nuv==0.13.9 \\\n    --hash=sha256:… \\\n    --hash=sha256:…\nzipp==4.1.2 \\\n    --hash=sha256:…\n"
+	for _, lacks := range [][]string{nil, {"uv"}} {
+		m, calls, log := newMaker(t, lacks...)
+		p, err := m.ensure(t.Context(), "demo", []byte(requirements), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		alone, err := os.ReadFile(filepath.Join(filepath.Dir(p.Bin), "requirements.txt.uv"))
+		if want := "uv==0.13.9 \\\n    --hash=sha256:… \\\n    --hash=sha256:…\n"; err != nil || string(alone) != want {
+			t.Errorf("pip was given %q, %v; want %q", alone, err, want)
+		}
+		got := calls()
+		if count(got, "uv pip install --quiet --no-config --no-cache --python DIR/") != 1 || count(got, "--no-deps --only-binary :all: --require-hashes --requirement DIR/") != 2+len(lacks) {
+			t.Errorf("calls are %q", got)
+		}
+		if got, want := strings.Contains(log.String(), "uv cannot install the packages; trying with pip\n"), lacks != nil; got != want {
+			t.Errorf("log is %q", log)
+		}
 	}
 }
 
