@@ -4,22 +4,32 @@ package docs
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
+	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/action"
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 )
+
+var update = flag.Bool("update", false, "rewrite the generated tables of policy.md")
 
 // pages returns every Markdown file by its path from the root.
 func pages(t *testing.T) map[string]string {
@@ -173,13 +183,257 @@ func TestEveryWarehouseHasItsPage(t *testing.T) {
 	}
 }
 
-// TestEvidenceNamesWhatIsThere: each folder that a proof names.
+// TestEvidenceNamesWhatIsThere: each place that a proof names, and each test
+// behind it. A package of tests is no proof while it has none.
 func TestEvidenceNamesWhatIsThere(t *testing.T) {
 	t.Parallel()
-	place := regexp.MustCompile("`((?:e2e|testdata|internal|demo|\\.ci)[\\w/]*)`")
-	for _, m := range place.FindAllStringSubmatch(pages(t)["../docs/evidence.md"], -1) {
-		if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
-			t.Errorf("docs/evidence.md names %q, which is not there", m[1])
+	proof := regexp.MustCompile("`((?:e2e|internal|demo|docs|\\.ci)[\\w/]*)`((?: Test\\w+)*)")
+	tests := 0
+	for line := range strings.Lines(pages(t)["../docs/evidence.md"]) {
+		cells := strings.Split(line, " | ")
+		if len(cells) < 3 {
+			continue
+		}
+		for _, m := range proof.FindAllStringSubmatch(cells[len(cells)-1], -1) {
+			files, err := filepath.Glob(filepath.Join("..", m[1], "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+				t.Errorf("docs/evidence.md names %q, which is not there", m[1])
+			}
+			var code []byte
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				code = append(code, text...)
+			}
+			for _, name := range strings.Fields(m[2]) {
+				tests++
+				if !bytes.Contains(code, []byte("\nfunc "+name+"(t *testing.T) {")) {
+					t.Errorf("docs/evidence.md names the test %s, which %s does not have", name, m[1])
+				}
+			}
+		}
+	}
+	if tests < 20 {
+		t.Errorf("docs/evidence.md names %d tests, want at least 20", tests)
+	}
+}
+
+// TestFirstWorkflow: the workflow that people copy is the safe one.
+func TestFirstWorkflow(t *testing.T) {
+	t.Parallel()
+	src := blocks(pages(t)["../README.md"], "yaml")[0]
+	if n := strings.Count(src, "\n"); n > 20 {
+		t.Errorf("it has %d lines, want at most 20", n)
+	}
+	type step struct {
+		Uses string
+		With map[string]any
+	}
+	var workflow struct {
+		Permissions map[string]string
+		Jobs        map[string]struct {
+			Environment string
+			Permissions map[string]string
+			Steps       []step
+		}
+	}
+	if err := yaml.Load([]byte(src), &workflow); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(src, "\npermissions: {}\n") || len(workflow.Jobs) != 1 {
+		t.Errorf("want no permissions at the top and one job:\n%s", src)
+	}
+	pinned := regexp.MustCompile(`(?m)uses: [\w./-]+@[0-9a-f]{40} # \S`)
+	for name, job := range workflow.Jobs {
+		if job.Environment == "" || !maps.Equal(job.Permissions, map[string]string{"contents": "read", "id-token": "write"}) {
+			t.Errorf("job %q has environment %q and permissions %q", name, job.Environment, job.Permissions)
+		}
+		uses := 0
+		for i, s := range job.Steps {
+			if s.Uses != "" {
+				uses++
+			}
+			if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != false {
+				t.Error("checkout leaves its credentials behind")
+			}
+			if strings.HasPrefix(s.Uses, "oidc-dbt/oidc-dbt@") != (i == len(job.Steps)-1) {
+				t.Error("want the action as the last step, and only there")
+			}
+		}
+		if n := len(pinned.FindAllString(src, -1)); n != uses {
+			t.Errorf("%d of %d actions are pinned by commit, with a comment", n, uses)
+		}
+	}
+}
+
+func TestExitStatuses(t *testing.T) {
+	t.Parallel()
+	_, table, _ := strings.Cut(pages(t)["../README.md"], "## Exit status\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	for class := fault.Class(0); class <= fault.Unreachable; class++ {
+		if !strings.Contains(table, fmt.Sprintf("\n| %d | ", class)) {
+			t.Errorf("README.md does not say what status %d means", class)
+		}
+	}
+	if rows := len(regexp.MustCompile(`(?m)^\| \d+ \|`).FindAllString(table, -1)); rows != int(fault.Unreachable)+1 {
+		t.Errorf("README.md has %d statuses, the code %d", rows, fault.Unreachable+1)
+	}
+}
+
+// TestHosts: every host that the pages' own policies lead to is in the README's table.
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	all := pages(t)
+	_, table, _ := strings.Cut(all["../README.md"], "## Hosts that are contacted\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	seen := map[string]bool{}
+	for path, text := range all {
+		for _, b := range blocks(text, "yaml") {
+			if !strings.HasPrefix(b, "version: 1\n") {
+				continue
+			}
+			p, err := policy.Parse(path, []byte(b), job.Catalog())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range p.Targets() {
+				target, err := p.Target(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen[target.Provider()] = true
+				_, row, ok := strings.Cut(table, "\n| `"+target.Provider()+"` | ")
+				row, _, _ = strings.Cut(row, "\n")
+				if !ok {
+					t.Errorf("README.md has no hosts of provider %q", target.Provider())
+				}
+				for _, endpoint := range provider.Endpoints(target.Provider(), target.Exchange()) {
+					u, err := url.Parse(endpoint)
+					if err != nil {
+						t.Fatal(err)
+					}
+					host := u.Host
+					if r := target.Exchange().Get("region"); r != "" {
+						host = strings.ReplaceAll(host, r, "REGION")
+					}
+					if !strings.Contains(row, "`"+host+"`") {
+						t.Errorf("README.md does not name the host %s of provider %q", host, target.Provider())
+					}
+				}
+			}
+		}
+	}
+	if len(seen) != len(provider.Names()) {
+		t.Errorf("the pages have policies for %v, want all of %q", seen, provider.Names())
+	}
+}
+
+// TestKeysOfProviders holds the tables of docs/policy.md to the code.
+func TestKeysOfProviders(t *testing.T) {
+	t.Parallel()
+	text := pages(t)["../docs/policy.md"]
+	for _, name := range provider.Names() {
+		start, end := "<!-- "+name+":start -->\n", "<!-- "+name+":end -->"
+		before, rest, ok := strings.Cut(text, start)
+		have, after, closed := strings.Cut(rest, end)
+		if !ok || !closed {
+			t.Errorf("policy.md: no %q … %q", strings.TrimSpace(start), end)
+			continue
+		}
+		want := keyTable(provider.Specs()[name])
+		if *update {
+			text = before + start + want + end + after
+		} else if diff := cmp.Diff(want, have); diff != "" {
+			t.Errorf("policy.md, keys of %s (-want +got); go test ./docs -update\n%s", name, diff)
+		}
+	}
+	if *update {
+		if err := os.WriteFile("policy.md", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func keyTable(spec policy.Provider) string {
+	var b strings.Builder
+	b.WriteString("| key | | meaning |\n| --- | --- | --- |\n")
+	var rows func(prefix string, keys []policy.Key)
+	rows = func(prefix string, keys []policy.Key) {
+		for _, k := range keys {
+			var notes []string
+			for _, n := range []struct {
+				is   bool
+				word string
+			}{{k.Required, "required"}, {k.List, "list"}, {k.Claims, "may hold `${claim}`"}} {
+				if n.is {
+					notes = append(notes, n.word)
+				}
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", prefix+k.Name, strings.Join(notes, ", "), k.Doc)
+			rows(prefix+k.Name+".", k.Keys)
+		}
+	}
+	rows("", spec.Keys)
+	if l := spec.Lifetimes; l != nil {
+		fmt.Fprintf(&b, "\n`lifetime`: %s to %s, %s when it is left out.\n", short(l.Min), short(l.Max), short(l.Default))
+	} else {
+		b.WriteString("\n`lifetime` is an error: this provider cannot be asked for one.\n")
+	}
+	return b.String()
+}
+
+// short writes 15m0s as a policy would.
+func short(d time.Duration) string {
+	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+}
+
+// TestAuditFields: the page names fields that records have.
+func TestAuditFields(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../internal/audit/testdata/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no records: %v", err)
+	}
+	fields := map[string]bool{}
+	var collect func(path string, v any)
+	collect = func(path string, v any) {
+		fields[path] = true
+		switch v := v.(type) {
+		case map[string]any:
+			for k, e := range v {
+				collect(strings.TrimPrefix(path+"."+k, "."), e)
+			}
+		case []any:
+			for _, e := range v {
+				collect(path, e)
+			}
+		}
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var record any
+		if err := json.Unmarshal(text, &record); err != nil {
+			t.Fatal(err)
+		}
+		collect("", record)
+	}
+	rows := regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllStringSubmatch(pages(t)["../docs/audit.md"], -1)
+	if len(rows) < 10 {
+		t.Errorf("docs/audit.md has %d rows of fields", len(rows))
+	}
+	for _, row := range rows {
+		for _, m := range regexp.MustCompile("`([\\w.]+)`").FindAllStringSubmatch(row[1], -1) {
+			if !fields[m[1]] {
+				t.Errorf("docs/audit.md names the field %q, which no record has", m[1])
+			}
 		}
 	}
 }
