@@ -23,6 +23,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/action"
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -312,7 +313,13 @@ func TestHosts(t *testing.T) {
 				if !ok {
 					t.Errorf("README.md has no hosts of provider %q", target.Provider())
 				}
-				for _, endpoint := range provider.Endpoints(target.Provider(), target.Exchange()) {
+				var w credential.Warehouse
+				if dbt := target.DBT(); dbt.Block != nil {
+					if w, err = adapter.Warehouse(dbt.Type, dbt.Block); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, endpoint := range provider.Endpoints(target.Provider(), target.Exchange(), w) {
 					u, err := url.Parse(endpoint)
 					if err != nil {
 						t.Fatal(err)

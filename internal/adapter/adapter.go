@@ -25,6 +25,9 @@ type adapter struct {
 	// send the credential; audience is that of a token which is itself the
 	// login, else "". nil where a block names none.
 	check func(block *yaml.Node, audience string) error
+	// warehouse reads from the block what an exchange must know of the place;
+	// Type is filled in. nil where that is nothing.
+	warehouse func(block *yaml.Node) (credential.Warehouse, error)
 	// others are keys that hold a login for something else, which a credential
 	// of ours does not replace.
 	others []string
@@ -106,6 +109,21 @@ func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 		return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
 	}
 	return nil
+}
+
+// Warehouse returns what an exchange must know of the place that the block
+// describes, or an error of class Usage where only dbt will know it.
+func Warehouse(dbtType string, block *yaml.Node) (credential.Warehouse, error) {
+	read := adapters[dbtType].warehouse
+	if read == nil {
+		return credential.Warehouse{Type: dbtType}, nil
+	}
+	w, err := read(block)
+	if err != nil {
+		return w, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+	}
+	w.Type = dbtType
+	return w, nil
 }
 
 // Render returns what the credential becomes for the adapter. Its errors are

@@ -60,7 +60,7 @@ func run() audit.Run {
 func session() credential.Credential {
 	return credential.Credential{
 		Kind: "aws_session", ID: "arn:aws:sts::123456789012:assumed-role/dbt/oidc-dbt-1", Expiry: noon.Add(time.Hour),
-		Token: secret.New("SECRET-token"), User: secret.New("SECRET-user"), Password: secret.New("SECRET-password"), PrivateKey: secret.New("SECRET-key"),
+		Token: secret.New("SECRET-token"), Password: secret.New("SECRET-password"), PrivateKey: secret.New("SECRET-key"),
 		AWS: &credential.AWS{
 			AccessKeyID: secret.New("SECRET-access-key-id"), SecretAccessKey: secret.New("SECRET-access-key"),
 			SessionToken: secret.New("SECRET-session-token"), Region: "eu-central-1",
@@ -163,8 +163,8 @@ func TestSHA256NamesTheLastSecretShown(t *testing.T) {
 		want string
 	}{
 		"bearer":  {credential.Credential{Token: token, AWS: &credential.AWS{SessionToken: key}}, token.SHA256()},
-		"lease":   {credential.Credential{User: token, Password: key}, key.SHA256()},
-		"key":     {credential.Credential{User: token, PrivateKey: key}, key.SHA256()},
+		"lease":   {credential.Credential{Password: key}, key.SHA256()},
+		"key":     {credential.Credential{User: "dbt", PrivateKey: key}, key.SHA256()},
 		"session": {credential.Credential{AWS: &credential.AWS{AccessKeyID: token, SecretAccessKey: token, SessionToken: key}}, key.SHA256()},
 	}
 	for name, tt := range tests {

@@ -289,7 +289,7 @@ func checkSecrets(t *testing.T, parts map[string]string, request string) {
 		}
 	}
 	outputs := fileCommands(t, parts["output"])
-	for _, name := range []string{"token", "user", "password", "private-key", "aws-access-key-id", "aws-secret-access-key", "aws-session-token", "env"} {
+	for _, name := range []string{"token", "password", "private-key", "aws-access-key-id", "aws-secret-access-key", "aws-session-token", "env"} {
 		if v, ok := outputs[name]; ok && !slices.Contains(secrets, v) {
 			t.Errorf("output %s is not masked", name)
 		}
@@ -353,7 +353,7 @@ var unstable = []struct {
 }
 
 // secretOutput matches a secret output's value, in the form that the library writes.
-var secretOutput = regexp.MustCompile(`(?m)^((?:token|user|password|private-key|aws-[a-z-]+|env|DBT_ENV_SECRET_\w+|CLOUDSDK_AUTH_ACCESS_TOKEN|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN))<<\S+\n).*$`)
+var secretOutput = regexp.MustCompile(`(?m)^((?:token|password|private-key|aws-[a-z-]+|env|DBT_ENV_SECRET_\w+|CLOUDSDK_AUTH_ACCESS_TOKEN|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN))<<\S+\n).*$`)
 
 // normalize puts names in place of what differs from run to run.
 func normalize(parts map[string]string, issuer, sts, google, bad, temp, workspace string) {

@@ -10,12 +10,16 @@ import (
 // A Credential is what a provider gave for an ID token. Which of the secrets
 // are set depends on Kind.
 type Credential struct {
-	Kind   string    // "id_token", "aws_session", "google_access_token"
+	// Kind is "id_token", "aws_session", "google_access_token", "access_token"
+	// (any other bearer), "database_login" (User and Password), "key_pair"
+	// (User and PrivateKey) or "service_principal" (User is its client id,
+	// Password its client secret).
+	Kind   string
 	ID     string    // not secret: the assumed role's ARN, the service account, the subject
 	Expiry time.Time // when a new login with it fails; never zero
 
 	Token      secret.Value // a bearer: ID token, access token
-	User       secret.Value
+	User       string       // not secret: whom the database knows
 	Password   secret.Value
 	PrivateKey secret.Value // PKCS#8 DER in base64, one line
 	AWS        *AWS
@@ -29,9 +33,29 @@ type AWS struct {
 	Region          string
 }
 
+// A Warehouse is what an exchange must know of the place that its credential
+// is for. The adapter reads it from the dbt block, and leaves out what the
+// block does not say.
+type Warehouse struct {
+	Type     string // dbt's adapter type; "" for a credentials-only target
+	Host     string // without a port
+	Port     int
+	Database string
+	User     string
+	Redshift Redshift
+}
+
+// Redshift is what AWS must be told for a login at Redshift.
+type Redshift struct {
+	Cluster    string // the identifier of a provisioned cluster
+	Workgroup  string // the name of a serverless workgroup; of the two one is set
+	AutoCreate bool   // make the user where there is none
+	Groups     []string
+}
+
 // Secrets returns every secret that c holds, for masking.
 func (c Credential) Secrets() []secret.Value {
-	all := []secret.Value{c.Token, c.User, c.Password, c.PrivateKey}
+	all := []secret.Value{c.Token, c.Password, c.PrivateKey}
 	if c.AWS != nil {
 		all = append(all, c.AWS.AccessKeyID, c.AWS.SecretAccessKey, c.AWS.SessionToken)
 	}

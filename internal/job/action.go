@@ -186,7 +186,7 @@ type secretOutput struct {
 
 // secretOutputs are the outputs that hold one secret each; a zero one is not written.
 func secretOutputs(c credential.Credential) []secretOutput {
-	outputs := []secretOutput{{"token", c.Token}, {"user", c.User}, {"password", c.Password}, {"private-key", c.PrivateKey}}
+	outputs := []secretOutput{{"token", c.Token}, {"password", c.Password}, {"private-key", c.PrivateKey}}
 	if c.AWS != nil {
 		outputs = append(outputs, secretOutput{"aws-access-key-id", c.AWS.AccessKeyID},
 			secretOutput{"aws-secret-access-key", c.AWS.SecretAccessKey}, secretOutput{"aws-session-token", c.AWS.SessionToken})
@@ -232,6 +232,9 @@ func publish(env Env, r *runner.Runner, in inputs, res Result) (dir folder, err 
 	if res.Profile != nil {
 		output("profiles-dir", dir.path)
 		output("profile", res.ProfileNames[0])
+	}
+	if user := res.Credential.User; user != "" {
+		output("user", user)
 	}
 	for _, o := range append(secretOutputs(res.Credential), secretOutput{"env", environment}) {
 		if !o.value.IsZero() {

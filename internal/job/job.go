@@ -137,7 +137,7 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 	}
 	res.Warnings = append(res.Warnings, grant.Warnings()...)
 
-	c, err := provider.Exchange(ctx, provider.Env{HTTP: env.client(), Now: env.Now}, grant, idToken)
+	c, err := provider.Exchange(ctx, provider.Env{HTTP: env.client(), Now: env.Now}, grant, a.project.warehouse, idToken)
 	for _, v := range c.Secrets() {
 		err = errors.Join(err, r.Mask(v))
 	}
@@ -194,7 +194,7 @@ func (a *attempt) decide(ctx context.Context) (policy.Grant, secret.Value, error
 		}
 	}
 	if len(candidates) == 1 {
-		a.env.Transport.Preconnect(ctx, provider.Endpoints(candidates[0].Provider(), candidates[0].Exchange())...)
+		a.env.Transport.Preconnect(ctx, provider.Endpoints(candidates[0].Provider(), candidates[0].Exchange(), a.project.warehouse)...)
 	}
 	idToken, err := a.verified(ctx, verifiers, audience)
 	if err != nil {
@@ -214,6 +214,9 @@ func (a *attempt) decide(ctx context.Context) (policy.Grant, secret.Value, error
 		}
 	}
 	grant, err := a.policy.Authorize(a.target.Name(), a.claims, a.env.Now())
+	if err == nil {
+		err = a.project.granted(grant)
+	}
 	return grant, idToken, err
 }
 

@@ -1,12 +1,16 @@
 package job
 
 import (
+	"fmt"
 	"path/filepath"
+	"reflect"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/profile"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -18,20 +22,23 @@ type project struct {
 	output  string          // the output that gets the credential
 	source  *profile.Source // the user's profiles.yml, nil for an inline block
 	blocks  []*yaml.Node    // the chosen output in each profile of source
+	// warehouse is what the exchange must know; without the claims filled in
+	// until there is a grant.
+	warehouse credential.Warehouse
 }
 
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
 func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	dbt := t.DBT()
 	if dbt.Type == "" && dbt.From == "" {
-		return project{}, nil
+		return p, provider.Check(t.Provider(), t.Exchange(), p.warehouse)
 	}
 	p = project{dbtType: dbt.Type, output: dbt.Output}
 	if p.names, err = profile.Names(s.Root, s.ProjectDirs, s.Profiles); err != nil {
 		return p, err
 	}
 	if dbt.From == "" {
-		return p, adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), dbt.Block)
+		return p, p.check(t, dbt.Block)
 	}
 	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
 	text, err := readTrusted(env, s, path, "profiles")
@@ -50,12 +57,34 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	if err := adapter.Check(p.dbtType, t.Provider()); err != nil {
 		return p, err
 	}
-	for _, b := range p.blocks { // each gets the credential
+	return p, p.check(t, p.blocks...)
+}
+
+// check holds the blocks, each of which gets the credential, to what adapter
+// and provider ask of them, and sets the warehouse.
+func (p *project) check(t *policy.Target, blocks ...*yaml.Node) error {
+	for i, b := range blocks {
 		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), b); err != nil {
-			return p, err
+			return err
 		}
+		w, err := adapter.Warehouse(p.dbtType, b)
+		if err != nil {
+			return err
+		}
+		if i > 0 && !reflect.DeepEqual(w, p.warehouse) {
+			return fault.New(fault.Usage, fmt.Errorf("read profiles: output %q leads elsewhere in profile %q than in profile %q: one credential cannot serve both", p.output, p.names[i], p.names[0]), "")
+		}
+		p.warehouse = w
 	}
-	return p, nil
+	return provider.Check(t.Provider(), t.Exchange(), p.warehouse)
+}
+
+// granted fills in the claims.
+func (p *project) granted(g policy.Grant) (err error) {
+	if block := g.DBT().Block; block != nil {
+		p.warehouse, err = adapter.Warehouse(p.dbtType, block)
+	}
+	return err
 }
 
 // render turns the credential into what dbt reads.

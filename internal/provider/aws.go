@@ -71,7 +71,7 @@ var awsProvider = provider{
 		},
 	},
 	exchange: assumeRole,
-	endpoints: func(v policy.Values) []string {
+	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
 		if e := v.Get("endpoint"); e != "" {
 			return []string{e}
 		}
@@ -134,7 +134,8 @@ func stsClient(env Env, v policy.Values, credentials aws.CredentialsProvider) *s
 	return sts.New(options)
 }
 
-func assumeRole(ctx context.Context, env Env, g policy.Grant, idToken secret.Value) (credential.Credential, error) {
+func assumeRole(ctx context.Context, env Env, r request) (credential.Credential, error) {
+	g, idToken := r.grant, r.idToken
 	v := g.Exchange()
 	name := v.Get("session_name")
 	if name == "" {

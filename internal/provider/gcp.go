@@ -78,7 +78,7 @@ var gcpProvider = provider{
 		},
 	},
 	exchange: exchangeGoogle,
-	endpoints: func(v policy.Values) []string {
+	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
 		list := []string{stsEndpoint(v)}
 		if v.Get("service_account") != "" {
 			list = append(list, iamEndpoint(v))
@@ -143,7 +143,8 @@ func options(env Env, endpoint string) []option.ClientOption {
 	return []option.ClientOption{option.WithHTTPClient(env.HTTP), option.WithEndpoint(endpoint)}
 }
 
-func exchangeGoogle(ctx context.Context, env Env, g policy.Grant, idToken secret.Value) (credential.Credential, error) {
+func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credential, error) {
+	g, idToken := r.grant, r.idToken
 	v := g.Exchange()
 	scopes := v.List("scopes")
 	if len(scopes) == 0 {

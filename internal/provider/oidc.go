@@ -6,7 +6,6 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
-	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // oidcProvider exchanges nothing: the warehouse verifies the ID token itself
@@ -26,8 +25,9 @@ var oidcProvider = provider{
 			return nil
 		},
 	},
-	exchange: func(_ context.Context, _ Env, g policy.Grant, idToken secret.Value) (credential.Credential, error) {
-		return credential.Credential{Kind: "id_token", ID: g.Claims().Subject(), Expiry: g.Claims().Expiry(), Token: idToken}, nil
+	exchange: func(_ context.Context, _ Env, r request) (credential.Credential, error) {
+		claims := r.grant.Claims()
+		return credential.Credential{Kind: "id_token", ID: claims.Subject(), Expiry: claims.Expiry(), Token: r.idToken}, nil
 	},
-	endpoints: func(policy.Values) []string { return nil },
+	endpoints: func(policy.Values, credential.Warehouse) []string { return nil },
 }

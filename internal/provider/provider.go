@@ -30,12 +30,22 @@ type Env struct {
 // provider is one file of this package.
 type provider struct {
 	spec policy.Provider
+	// check returns what keeps the provider from giving a credential for the
+	// warehouse; nil where it gives one for any.
+	check func(v policy.Values, w credential.Warehouse) error
 	// exchange returns the credential, or an error of class Refused (the
 	// provider said no) or Unreachable (it said nothing of use).
-	exchange func(ctx context.Context, env Env, g policy.Grant, idToken secret.Value) (credential.Credential, error)
+	exchange func(ctx context.Context, env Env, r request) (credential.Credential, error)
 	// endpoints returns the URLs that exchange will contact, first hop first,
 	// for connecting early; none where the token is not sent by us.
-	endpoints func(v policy.Values) []string
+	endpoints func(v policy.Values, w credential.Warehouse) []string
+}
+
+// A request is what an exchange works from.
+type request struct {
+	grant     policy.Grant
+	warehouse credential.Warehouse
+	idToken   secret.Value
 }
 
 var providers = map[string]provider{
@@ -56,22 +66,38 @@ func Specs() map[string]policy.Provider {
 // Names returns the providers' names, sorted.
 func Names() []string { return slices.Sorted(maps.Keys(providers)) }
 
+// Check returns an error of class Usage where the provider cannot give a
+// credential for the warehouse as the dbt block describes it.
+func Check(name string, v policy.Values, w credential.Warehouse) error {
+	check := providers[name].check
+	if check == nil {
+		return nil
+	}
+	if err := check(v, w); err != nil {
+		return fault.New(fault.Usage, fmt.Errorf("provider %q: %w", name, err), "")
+	}
+	return nil
+}
+
 // Endpoints returns the URLs that an exchange will contact.
-func Endpoints(name string, v policy.Values) []string { return providers[name].endpoints(v) }
+func Endpoints(name string, v policy.Values, w credential.Warehouse) []string {
+	return providers[name].endpoints(v, w)
+}
 
 // skew is how far the provider's clock may be ahead of ours before a
 // credential counts as longer-lived than asked for.
 const skew = 60 * time.Second
 
-// Exchange exchanges the ID token that g was given for. An error is of class
-// Refused when the provider said no or gave a longer life than the policy
-// allows, Unreachable when it said nothing of use.
-func Exchange(ctx context.Context, env Env, g policy.Grant, idToken secret.Value) (credential.Credential, error) {
+// Exchange exchanges the ID token that g was given for, for a credential at
+// the warehouse. An error is of class Refused when the provider said no or
+// gave a longer life than the policy allows, Unreachable when it said nothing
+// of use.
+func Exchange(ctx context.Context, env Env, g policy.Grant, w credential.Warehouse, idToken secret.Value) (credential.Credential, error) {
 	p, ok := providers[g.Provider()]
 	if !ok || !g.Valid() {
 		return credential.Credential{}, errors.New("exchange ID token: not authorised") // a bug: only Authorize makes grants
 	}
-	c, err := p.exchange(ctx, env, g, idToken)
+	c, err := p.exchange(ctx, env, request{grant: g, warehouse: w, idToken: idToken})
 	if err != nil {
 		return credential.Credential{}, fault.New(fault.ClassOf(err), fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
 	}
