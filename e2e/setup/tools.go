@@ -1,11 +1,15 @@
 package setup
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // Tool returns a program built from a Go package of a pinned version
@@ -21,15 +25,37 @@ func Tool(t testing.TB, pinned string) string {
 		install := exec.Command("go", "install", pinned)
 		install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-trimpath")
 		install.Dir = dir // outside this module
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("go install %s: %v\n%s", pinned, err, out)
-		}
+		run(t, install)
 	})
 	return filepath.Join(dir, name)
 }
 
+// NPM returns the node_modules of a folder of this repository with a
+// package.json and a package-lock.json, by which npm checks what it downloads.
+// No package's scripts are run; the folder's own script "prepare" is.
+func NPM(t testing.TB, folder string) string {
+	t.Helper()
+	folder = filepath.Join(Repository(t), filepath.FromSlash(folder))
+	lock, err := os.ReadFile(filepath.Join(folder, "package-lock.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(lock)
+	dir := Cached(t, fmt.Sprintf("npm-%s-%x", filepath.Base(folder), sum[:8]), func(dir string) {
+		if err := os.CopyFS(dir, os.DirFS(folder)); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"ci", "--ignore-scripts", "--no-audit", "--no-fund"}, {"run", "--if-present", "prepare"}} {
+			npm := exec.Command("npm", args...)
+			npm.Dir = dir
+			run(t, npm)
+		}
+	})
+	return filepath.Join(dir, "node_modules")
+}
+
 // Cached returns a folder of the user's cache directory, which fill has
-// filled. Another process sees all of it or nothing.
+// filled. Runs at the same time wait for each other, and see all of it or nothing.
 func Cached(t testing.TB, name string, fill func(dir string)) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -37,12 +63,17 @@ func Cached(t testing.TB, name string, fill func(dir string)) string {
 		t.Fatal(err)
 	}
 	tools := filepath.Join(cache, "oidc-dbt", "tools")
-	dir := filepath.Join(tools, name)
-	if _, err := os.Stat(dir); err == nil {
-		return dir
-	}
 	if err := os.MkdirAll(tools, 0o755); err != nil {
 		t.Fatal(err)
+	}
+	dir := filepath.Join(tools, name)
+	unlock, err := lockedfile.MutexAt(dir + ".lock").Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if _, err := os.Stat(dir); err == nil {
+		return dir
 	}
 	fresh, err := os.MkdirTemp(tools, name+"-*.tmp")
 	if err != nil {
@@ -51,11 +82,17 @@ func Cached(t testing.TB, name string, fill func(dir string)) string {
 	defer os.RemoveAll(fresh)
 	fill(fresh)
 	if err := os.Rename(fresh, dir); err != nil {
-		if _, there := os.Stat(dir); there != nil {
-			t.Fatal(err)
-		}
+		t.Fatal(err)
 	}
 	return dir
+}
+
+// run runs a program that must succeed.
+func run(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
 }
 
 // Main runs a package's tests and removes the binary that they share. A

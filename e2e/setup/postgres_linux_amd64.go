@@ -1,0 +1,102 @@
+package setup
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A PostgresServer is a PostgreSQL server on loopback, which asks everybody
+// for a password.
+type PostgresServer struct {
+	Host           string
+	Port           int
+	User, Password string // the superuser's
+	CA             string // the PEM file of the server's certificate authority; "" without TLS
+}
+
+// Postgres starts an empty PostgreSQL server. With TLS it takes no other connections.
+func Postgres(t testing.TB, tls bool) *PostgresServer {
+	t.Helper()
+	s := &PostgresServer{Host: "127.0.0.1", Port: Port(t), User: "postgres", Password: rand.Text()}
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	command := func(program string, args ...string) *exec.Cmd {
+		cmd := exec.Command(filepath.Join(NPM(t, "e2e/setup/postgres"), "@embedded-postgres", "linux-x64", "native", "bin", program), args...)
+		cmd.SysProcAttr = notRoot()
+		return cmd
+	}
+	password := Write(t, dir, "password", s.Password)
+	run(t, command("initdb", "--pgdata="+data, "--username="+s.User, "--pwfile="+password, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"))
+	connections := "host"
+	args := []string{"-D", data, "-c", "listen_addresses=" + s.Host, "-c", fmt.Sprintf("port=%d", s.Port), "-c", "unix_socket_directories=", "-c", "fsync=off"}
+	if tls {
+		connections = "hostssl"
+		ca, server := Certificate(t)
+		s.CA = ca
+		args = append(args, "-c", "ssl=on", "-c", "ssl_cert_file="+server, "-c", "ssl_key_file="+server)
+	}
+	hba := Write(t, dir, "pg_hba.conf", connections+" all all 127.0.0.1/32 scram-sha-256\n")
+	StartCommand(t, command("postgres", append(args, "-c", "hba_file="+hba)...), func() error {
+		conn, err := s.Connect(t.Context(), s.User, s.Password)
+		if err != nil {
+			return err
+		}
+		return conn.Close(t.Context())
+	})
+	return s
+}
+
+// notRoot gives a process another user id where this one is root's, which
+// PostgreSQL refuses: in a user namespace, so that it owns the same files.
+func notRoot() *syscall.SysProcAttr {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	ids := []syscall.SysProcIDMap{{ContainerID: 1, HostID: 0, Size: 1}}
+	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
+}
+
+// Connect logs in to the database postgres. With TLS the server's certificate
+// and name are verified.
+func (s *PostgresServer) Connect(ctx context.Context, user, password string) (*pgx.Conn, error) {
+	query := url.Values{"sslmode": {"disable"}}
+	if s.CA != "" {
+		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.CA}}
+	}
+	dsn := url.URL{Scheme: "postgres", User: url.UserPassword(user, password), Host: net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), Path: "/postgres", RawQuery: query.Encode()}
+	return pgx.Connect(ctx, dsn.String())
+}
+
+// SQL runs statements as the superuser and returns the rows of the last one,
+// each value as text and NULL as "".
+func (s *PostgresServer) SQL(t testing.TB, statements string) (rows [][]string) {
+	t.Helper()
+	conn, err := s.Connect(t.Context(), s.User, s.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	results, err := conn.PgConn().Exec(t.Context(), statements).ReadAll()
+	if err != nil {
+		t.Fatalf("run %s: %v", statements, err)
+	}
+	for _, values := range results[len(results)-1].Rows {
+		var row []string
+		for _, value := range values {
+			row = append(row, string(value))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
