@@ -75,7 +75,8 @@ func Python(t testing.TB) pyenv.Python {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := pyenv.Ensure(context.Background(), "e2e", requirements, "from duckdb_extensions import import_extension; import_extension('httpfs')", os.Stderr)
+	const prepare = "from duckdb_extensions import import_extension\nfor name in ('httpfs', 'aws', 'azure'): import_extension(name)"
+	p, err := pyenv.Ensure(context.Background(), "e2e", requirements, prepare, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

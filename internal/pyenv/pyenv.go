@@ -133,28 +133,33 @@ func (m maker) make(ctx context.Context, python, dir string, p Python, requireme
 	return nil
 }
 
-// uvEntry is uv's entry in a list of requirements.
-var uvEntry = regexp.MustCompile(`(?m)^uv==(?:.*\\\n)*.*\n`)
+// uvEntry is uv's entry in a list of requirements; tools is also setuptools',
+// which builds the packages of a list that are published as source alone
+// (`--no-binary NAME` in the list).
+var (
+	uvEntry = regexp.MustCompile(`(?m)^uv==`)
+	tools   = regexp.MustCompile(`(?m)^(?:uv|setuptools)==(?:.*\\\n)*.*\n`)
+)
 
 // install installs a list. It is complete, so there is nothing to resolve; and
-// nothing is built, since what a build needs has no hash. Where uv is in the
-// list, it installs the others: hundreds of packages take pip minutes. It
-// knows nothing of pip's configuration, so where it fails pip takes over.
+// what is built is built with the list's own setuptools, since what a build
+// fetches for itself has no hash. Where uv is in the list, it installs the
+// others: hundreds of packages take pip minutes. It knows nothing of pip's
+// configuration, so where it fails pip takes over.
 func (m maker) install(ctx context.Context, pip []string, p Python, list string, requirements []byte) error {
-	checked := []string{"--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement"}
+	checked := []string{"--no-deps", "--only-binary", ":all:", "--no-build-isolation", "--require-hashes", "--requirement"}
 	byPip := func(list string) error {
 		args := slices.Concat(pip[1:], []string{"install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, checked, []string{list})
 		return m.run(ctx, &progress{log: m.log, every: 3 * time.Second, last: time.Now()}, pip[0], args...)
 	}
-	uv := uvEntry.Find(requirements)
-	if uv == nil {
+	if !uvEntry.Match(requirements) {
 		return byPip(list)
 	}
-	alone := list + ".uv"
-	if err := os.WriteFile(alone, uv, 0o644); err != nil {
+	first := list + ".tools"
+	if err := os.WriteFile(first, bytes.Join(tools.FindAll(requirements, -1), nil), 0o644); err != nil {
 		return err
 	}
-	if err := byPip(alone); err != nil {
+	if err := byPip(first); err != nil {
 		return err
 	}
 	args := slices.Concat([]string{"pip", "install", "--quiet", "--no-config", "--no-cache", "--python", p.Program("python")}, checked, []string{list})

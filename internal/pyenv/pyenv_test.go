@@ -66,7 +66,7 @@ func fakePython(dir string, args []string) int {
 		return 1
 	case strings.HasPrefix(call, "uv ") && no("uv"):
 		return 1
-	case strings.HasSuffix(call, ".uv"):
+	case strings.HasSuffix(call, ".tools"):
 		self, err := os.Executable()
 		python := args[slices.Index(args, "--requirement")+1]
 		if err := errors.Join(err, os.Symlink(self, Python{Bin: filepath.Join(filepath.Dir(python), "bin")}.Program("uv"))); err != nil {
@@ -150,28 +150,29 @@ func TestEnsureOnce(t *testing.T) {
 	if want := "2 packages fetched and checked; installing them\n"; !strings.Contains(log.String(), want) {
 		t.Errorf("log %q does not have %q", log, want)
 	}
-	want := "-I -m pip install --disable-pip-version-check --no-input --progress-bar off --no-deps --only-binary :all: --require-hashes --requirement DIR/"
+	want := "-I -m pip install --disable-pip-version-check --no-input --progress-bar off --no-deps --only-binary :all: --no-build-isolation --require-hashes --requirement DIR/"
 	if count(calls(), want) != 3 {
 		t.Errorf("pip was not called with %q: %q", want, calls())
 	}
 }
 
 // Where uv is in the list, it installs the others; pip does where it cannot.
+// What builds packages from source is there before them.
 func TestEnsureWithUV(t *testing.T) {
 	t.Parallel()
-	const requirements = "agate==1.9.1 \\\n    --hash=sha256:…\nuv==0.13.9 \\\n    --hash=sha256:… \\\n    --hash=sha256:…\nzipp==4.1.2 \\\n    --hash=sha256:…\n"
+	const requirements = "--no-binary thrift\nagate==1.9.1 \\\n    --hash=sha256:…\nsetuptools==80.10.2 \\\n    --hash=sha256:…\nuv==0.13.9 \\\n    --hash=sha256:… \\\n    --hash=sha256:…\nzipp==4.1.2 \\\n    --hash=sha256:…\n"
 	for _, lacks := range [][]string{nil, {"uv"}} {
 		m, calls, log := newMaker(t, lacks...)
 		p, err := m.ensure(t.Context(), "demo", []byte(requirements), "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		alone, err := os.ReadFile(filepath.Join(filepath.Dir(p.Bin), "requirements.txt.uv"))
-		if want := "uv==0.13.9 \\\n    --hash=sha256:… \\\n    --hash=sha256:…\n"; err != nil || string(alone) != want {
-			t.Errorf("pip was given %q, %v; want %q", alone, err, want)
+		first, err := os.ReadFile(filepath.Join(filepath.Dir(p.Bin), "requirements.txt.tools"))
+		if want := "setuptools==80.10.2 \\\n    --hash=sha256:…\nuv==0.13.9 \\\n    --hash=sha256:… \\\n    --hash=sha256:…\n"; err != nil || string(first) != want {
+			t.Errorf("pip was given %q, %v; want %q", first, err, want)
 		}
 		got := calls()
-		if count(got, "uv pip install --quiet --no-config --no-cache --python DIR/") != 1 || count(got, "--no-deps --only-binary :all: --require-hashes --requirement DIR/") != 2+len(lacks) {
+		if count(got, "uv pip install --quiet --no-config --no-cache --python DIR/") != 1 || count(got, "--no-deps --only-binary :all: --no-build-isolation --require-hashes --requirement DIR/") != 2+len(lacks) {
 			t.Errorf("calls are %q", got)
 		}
 		if got, want := strings.Contains(log.String(), "uv cannot install the packages; trying with pip\n"), lacks != nil; got != want {
