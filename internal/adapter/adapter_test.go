@@ -15,33 +15,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
-	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
-
-// exchanges are a good block for each provider.
-var exchanges = map[string]string{
-	"aws":  `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
-	"gcp":  `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
-	"oidc": `{oidc: {audience: snowflakecomputing.com}}`,
-}
-
-// blocks are a good block for each type.
-var blocks = map[string]string{
-	"athena":    `{type: athena, schema: marts, database: awsdatacatalog}`,
-	"bigquery":  `{type: bigquery, project: acme-dbt, dataset: marts}`,
-	"duckdb":    `{type: duckdb, path: lake.duckdb}`,
-	"snowflake": `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
-}
-
-// credentials are one for each provider. Each secret has "marked" in it.
-var credentials = map[string]credential.Credential{
-	"aws": {Kind: "aws_session", AWS: &credential.AWS{
-		AccessKeyID: secret.New("marked-access-key-id"), SecretAccessKey: secret.New("marked-secret-access-key"), SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
-	}},
-	"gcp":  {Kind: "google_access_token", Token: secret.New("marked-access-token")},
-	"oidc": {Kind: "id_token", Token: secret.New("marked-id-token")},
-}
 
 func parse(issuer, dbt, exchange string) (*policy.Policy, error) {
 	source := fmt.Sprintf(`version: 1
@@ -165,8 +140,8 @@ func TestEveryPair(t *testing.T) {
 		for _, name := range spec.Providers {
 			t.Run(dbtType+"_"+name, func(t *testing.T) {
 				t.Parallel()
-				c := credentials[name]
-				g := grant(t, i, blocks[dbtType], exchanges[name])
+				c := standin.Credential(dbtType, name)
+				g := grant(t, i, standin.Block(dbtType), standin.Exchange(dbtType, name))
 				out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: c})
 				if err != nil {
 					t.Fatal(err)
@@ -218,8 +193,8 @@ func TestPolicyRefuses(t *testing.T) {
 		for _, key := range slices.Concat(spec.Written, spec.Secret, policy.SecretKeys()) {
 			t.Run(dbtType+"_"+key, func(t *testing.T) {
 				t.Parallel()
-				block := strings.Replace(blocks[dbtType], "}", ", "+key+": hunter2}", 1)
-				_, err := parse("https://token.actions.githubusercontent.com", block, exchanges[spec.Providers[0]])
+				block := strings.Replace(standin.Block(dbtType), "}", ", "+key+": hunter2}", 1)
+				_, err := parse("https://token.actions.githubusercontent.com", block, standin.Exchange(dbtType, spec.Providers[0]))
 				if err == nil || !strings.Contains(err.Error(), key) {
 					t.Errorf("error is %v, want one about %s", err, key)
 				}
@@ -241,17 +216,17 @@ func TestRender(t *testing.T) {
 	// secrets is a DuckDB block with one entry, as it reads in a profiles.yml.
 	secrets := func(entry string) string { return "{type: duckdb, secrets: [" + entry + "]}" }
 	for _, tt := range []struct{ name, provider, block, want string }{
-		{name: "Snowflake by the ID token", provider: "oidc", block: blocks["snowflake"],
+		{name: "Snowflake by the ID token", provider: "oidc", block: standin.Block("snowflake"),
 			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"OIDC\"\nquery_tag: \"oidc-dbt target=prod\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
 		{name: "Snowflake by AWS, with a query tag", provider: "aws", block: `{type: snowflake, account: acme-prod, query_tag: mine}`,
 			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"AWS\"\n" + sdk},
-		{name: "BigQuery", provider: "gcp", block: blocks["bigquery"],
+		{name: "BigQuery", provider: "gcp", block: standin.Block("bigquery"),
 			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token + "GOOGLE_CLOUD_PROJECT=acme-dbt\n"},
 		{name: "BigQuery that another project pays for", provider: "gcp", block: `{type: bigquery, database: data, execution_project: payer}`,
 			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token + "GOOGLE_CLOUD_PROJECT=payer\n"},
 		{name: "BigQuery with projects that only dbt knows", provider: "gcp", block: `{type: bigquery, project: "{{ env_var('P') }}"}`,
 			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
-		{name: "Athena", provider: "aws", block: blocks["athena"], want: "region_name: \"eu-central-1\"\n" + sdk},
+		{name: "Athena", provider: "aws", block: standin.Block("athena"), want: "region_name: \"eu-central-1\"\n" + sdk},
 		{name: "Athena elsewhere", provider: "aws", block: `{type: athena, region_name: us-east-1}`, want: sdk},
 		{name: "DuckDB with nothing", provider: "aws", block: `{type: duckdb}`,
 			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
@@ -278,8 +253,9 @@ func TestRender(t *testing.T) {
 			t.Parallel()
 			block := node(t, tt.block)
 			before := flow(block)
+			dbtType := block.Content[1].Value
 			out, err := adapter.Render(adapter.Input{
-				Grant: grant(t, i, "{from: profiles.yml}", exchanges[tt.provider]), Type: block.Content[1].Value, Block: block, Credential: credentials[tt.provider],
+				Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider)), Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -390,7 +366,7 @@ func TestCheckPlaces(t *testing.T) {
 				return
 			}
 			// The same again where the credential is already there.
-			_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", exchanges[tt.provider]), Type: dbtType, Block: block, Credential: credentials[tt.provider]})
+			_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider)), Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider)})
 			checkUsage(t, err, tt.err)
 		})
 	}
@@ -399,7 +375,7 @@ func TestCheckPlaces(t *testing.T) {
 func TestRenderRefusesAPair(t *testing.T) {
 	t.Parallel()
 	i := issuer(t)
-	_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", exchanges["gcp"]), Type: "duckdb", Block: node(t, "{type: duckdb}"), Credential: credentials["gcp"]})
+	_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange("bigquery", "gcp")), Type: "duckdb", Block: node(t, "{type: duckdb}"), Credential: standin.Credential("bigquery", "gcp")})
 	checkUsage(t, err, `type "duckdb" does not go with provider "gcp", valid providers are ["aws"]`)
 }
 

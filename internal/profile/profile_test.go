@@ -11,25 +11,17 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
-	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/profile"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
-	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 var update = flag.Bool("update", false, "rewrite the wanted parts in testdata")
-
-// exchanges are a good block for each provider.
-var exchanges = map[string]string{
-	"aws":  `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
-	"gcp":  `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
-	"oidc": `{oidc: {audience: snowflakecomputing.com}}`,
-}
 
 // grant returns what a real token is granted by a real policy.
 func grant(t *testing.T, dbt, exchange string, claims map[string]any) policy.Grant {
@@ -67,15 +59,6 @@ targets:
 		t.Fatal(err)
 	}
 	return g
-}
-
-// credentials are one for each provider; nothing of them may be in a profile.
-var credentials = map[string]credential.Credential{
-	"aws": {Kind: "aws_session", AWS: &credential.AWS{
-		AccessKeyID: secret.New("ASIAMARKED0000000001"), SecretAccessKey: secret.New("marked-secret-access-key"), SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
-	}},
-	"gcp":  {Kind: "google_access_token", Token: secret.New("marked-access-token")},
-	"oidc": {Kind: "id_token", Token: secret.New("marked-id-token")},
 }
 
 // part returns a file of a case.
@@ -139,8 +122,9 @@ func TestInline(t *testing.T) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
 			name := strings.TrimSpace(part(a, "provider"))
-			g := grant(t, part(a, "dbt"), exchanges[name], nil)
-			out, err := adapter.Render(adapter.Input{Grant: g, Type: g.DBT().Type, Block: g.DBT().Block, Credential: credentials[name]})
+			dbtType := blockType(t, part(a, "dbt"))
+			g := grant(t, part(a, "dbt"), standin.Exchange(dbtType, name), nil)
+			out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: standin.Credential(dbtType, name)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,6 +135,16 @@ func TestInline(t *testing.T) {
 			golden(t, path, a, string(text)+variables(out.Env))
 		})
 	}
+}
+
+// blockType reads the type from a case's block.
+func blockType(t *testing.T, block string) string {
+	t.Helper()
+	var dbt struct{ Type string }
+	if err := yaml.Unmarshal([]byte(block), &dbt); err != nil {
+		t.Fatal(err)
+	}
+	return dbt.Type
 }
 
 // variables lists variables as comments; of secret ones the name.
@@ -212,14 +206,14 @@ func renderFrom(t *testing.T, a *txtar.Archive) ([]byte, error) {
 		return nil, err
 	}
 	name := strings.TrimSpace(part(a, "provider"))
-	g := grant(t, "{from: profiles.yml, output: "+output+"}", exchanges[name], nil)
+	g := grant(t, "{from: profiles.yml, output: "+output+"}", standin.Exchange(dbtType, name), nil)
 	blocks, err := source.Blocks(names, output)
 	if err != nil {
 		return nil, err
 	}
 	var outs []adapter.Output
 	for _, block := range blocks {
-		out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: credentials[name]})
+		out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, name)})
 		if err != nil {
 			return nil, err
 		}
@@ -380,7 +374,7 @@ func mergeBomb() string {
 
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
-	g := grant(t, "{type: duckdb}", exchanges["aws"], map[string]any{
+	g := grant(t, "{type: duckdb}", standin.Exchange("duckdb", "aws"), map[string]any{
 		"ref": "refs/heads/x'||drop\n::set-output name=a::b", "actor": "dependabot[bot]", "workflow": "Ünsafe", "head_ref": "",
 	})
 	got := variables(profile.Environment(g))

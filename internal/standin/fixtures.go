@@ -1,0 +1,60 @@
+package standin
+
+import (
+	"fmt"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// blocks are a good `dbt:` block for each type.
+var blocks = map[string]string{
+	"athena":    `{type: athena, schema: marts, database: awsdatacatalog}`,
+	"bigquery":  `{type: bigquery, project: acme-dbt, dataset: marts}`,
+	"duckdb":    `{type: duckdb, path: lake.duckdb}`,
+	"snowflake": `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
+}
+
+// exchanges are a good `exchange:` block for each provider, and, by type and
+// provider, for each pair that needs one of its own.
+var exchanges = map[string]string{
+	"aws":  `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
+	"gcp":  `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
+	"oidc": `{oidc: {audience: snowflakecomputing.com}}`,
+}
+
+// issued is what each provider gives, and, by type and provider, what it
+// gives to one type alone. Each secret has "marked" in it.
+var issued = map[string]credential.Credential{
+	"aws": {Kind: "aws_session", AWS: &credential.AWS{
+		AccessKeyID: secret.New("marked-access-key-id"), SecretAccessKey: secret.New("marked-secret-access-key"), SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
+	}},
+	"gcp":  {Kind: "google_access_token", Token: secret.New("marked-access-token")},
+	"oidc": {Kind: "id_token", Token: secret.New("marked-id-token")},
+}
+
+// Block returns a good `dbt:` block of an adapter, on one line.
+func Block(dbtType string) string { return fixture(blocks, dbtType) }
+
+// Exchange returns a good `exchange:` block of a provider for an adapter, on
+// one line.
+func Exchange(dbtType, provider string) string {
+	return fixture(exchanges, dbtType+" "+provider, provider)
+}
+
+// Credential returns what a provider gives for an adapter. Its secrets, and
+// nothing else, have "marked" in them; it has no expiry.
+func Credential(dbtType, provider string) credential.Credential {
+	return fixture(issued, dbtType+" "+provider, provider)
+}
+
+// fixture returns the first that there is. It panics where there is none: the
+// table has a line to get.
+func fixture[T any](table map[string]T, names ...string) T {
+	for _, name := range names {
+		if v, ok := table[name]; ok {
+			return v
+		}
+	}
+	panic(fmt.Sprintf("fixtures have nothing for any of %q", names))
+}
