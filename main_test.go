@@ -30,11 +30,13 @@ var rooms = map[string][]string{
 	"idtoken":    {"fault", "secret", "web"},
 	"credential": {"secret"},
 	"policy":     {"fault", "idtoken", "web"},
+	"route":      {"secret"},
+	"broker":     {"credential", "fault", "route", "secret", "web"},
 	"provider":   {"credential", "fault", "idtoken", "policy", "secret", "web"},
-	"adapter":    {"credential", "fault", "policy", "secret"},
+	"adapter":    {"credential", "fault", "policy", "route", "secret"},
 	"profile":    {"adapter", "fault", "policy", "secret"},
 	"audit":      {"credential", "fault", "idtoken", "secret"},
-	"job":        {"adapter", "audit", "credential", "fault", "idtoken", "policy", "process", "profile", "provider", "runner", "secret", "web"},
+	"job":        {"adapter", "audit", "broker", "credential", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"command":    {"fault", "job", "runner"},
 	".":          {"command", "job", "process", "web"},
 }
@@ -42,6 +44,9 @@ var rooms = map[string][]string{
 // revealers are the files that may look into a secret: the ones that send it
 // to a server, verify it, or hand it to the runner or the command.
 var revealers = []string{
+	"internal/broker/broker.go",
+	"internal/broker/clickhouse.go",
+	"internal/broker/tokenendpoint.go",
 	"internal/idtoken/verify.go",
 	"internal/job/action.go",
 	"internal/job/exec.go",

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -13,6 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
@@ -28,6 +30,9 @@ type adapter struct {
 	// warehouse reads from the block what an exchange must know of the place;
 	// Type is filled in. nil where that is nothing.
 	warehouse func(block *yaml.Node) (credential.Warehouse, error)
+	// routes maps a provider's name to how dbt stays logged in by a broker
+	// beside it; nil where it cannot.
+	routes map[string]func(block *yaml.Node) (route.Route, error)
 	// others are keys that hold a login for something else, which a credential
 	// of ours does not replace.
 	others []string
@@ -46,6 +51,7 @@ type Input struct {
 	Type       string     // dbt's adapter type
 	Block      *yaml.Node // the output's mapping as the user wrote it (inline, or read `from`), without aliases and merge keys
 	Credential credential.Credential
+	Route      route.Address // where a broker serves the pair's route; zero without one
 }
 
 // Output is what an adapter adds to the user's block.
@@ -126,6 +132,20 @@ func Warehouse(dbtType string, block *yaml.Node) (credential.Warehouse, error) {
 	return w, nil
 }
 
+// Route returns how dbt stays logged in at the place that the block describes,
+// the zero Route where it reads the credential once. The error is of class Usage.
+func Route(dbtType, provider string, block *yaml.Node) (route.Route, error) {
+	describe := adapters[dbtType].routes[provider]
+	if describe == nil {
+		return route.Route{}, nil
+	}
+	r, err := describe(block)
+	if err != nil {
+		return r, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+	}
+	return r, nil
+}
+
 // Render returns what the credential becomes for the adapter. Its errors are
 // those of Check and CheckPlaces.
 func Render(in Input) (Output, error) {
@@ -175,10 +195,26 @@ func awsEnvironment(session credential.AWS) []Variable {
 // DBT_ENV_SECRET_ variables from its logs and keeps them out of its artifacts.
 const tokenVariable = "DBT_ENV_SECRET_OIDC_TOKEN"
 
+// passwordVariable is what profiles read a password from.
+const passwordVariable = "DBT_ENV_SECRET_OIDC_PASSWORD"
+
 func envVar(name string) *yaml.Node { return text("{{ env_var('" + name + "') }}") }
 
 func text(s string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s, Style: yaml.DoubleQuotedStyle}
+}
+
+func integer(n int) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(n)}
+}
+
+func boolean(b bool) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(b)}
+}
+
+// isOn reports whether dbt's YAML takes a switch for on.
+func isOn(s string) bool {
+	return slices.Contains([]string{"true", "yes", "on"}, strings.ToLower(s))
 }
 
 // value returns the value of a key of a mapping, nil where it has none.

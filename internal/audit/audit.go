@@ -144,6 +144,16 @@ func (r Run) Failed(at time.Time, err error) Record {
 	return e
 }
 
+// TurnedAway returns the record of callers of the broker that did not have its secret.
+func (r Run) TurnedAway(at time.Time, count int) Record {
+	e := r.record(at, activityLogon, statusFailure, severityMedium)
+	e.Unmapped.Outcome = "turned_away"
+	e.Count = count
+	e.StatusDetail = "the broker was asked without this run's secret"
+	e.Message = "no credential handed out"
+	return e
+}
+
 // hash returns the SHA-256 of the part of c that a warehouse is shown last:
 // the bearer, the session token, the password or the key.
 func hash(c credential.Credential) string {

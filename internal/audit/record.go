@@ -22,7 +22,8 @@ type Record struct {
 	StatusCode     string   `json:"status_code,omitempty"`   // the error's class
 	StatusDetail   string   `json:"status_detail,omitempty"` // the error's message
 	Message        string   `json:"message"`
-	Time           int64    `json:"time"` // milliseconds since 1970, as all times here
+	Count          int      `json:"count,omitempty"` // of like events, where one record stands for several
+	Time           int64    `json:"time"`            // milliseconds since 1970, as all times here
 	Metadata       metadata `json:"metadata"`
 	Actor          actor    `json:"actor"`             // who started the run
 	User           user     `json:"user"`              // who is authenticated: the ID token's subject
@@ -91,7 +92,7 @@ type session struct {
 // unmapped is what OCSF has no attribute for. The names are stable.
 type unmapped struct {
 	Decision     string            `json:"decision,omitempty"` // "allowed", "denied"
-	Outcome      string            `json:"outcome,omitempty"`  // "issued", "skipped", "failed"
+	Outcome      string            `json:"outcome,omitempty"`  // "issued", "skipped", "failed", "turned_away"
 	Target       string            `json:"target,omitempty"`
 	Audience     string            `json:"audience,omitempty"`
 	DryRun       bool              `json:"dry_run,omitempty"`

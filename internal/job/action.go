@@ -78,6 +78,7 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 			Profiles:    lines(r.Input("profiles")),
 			AuditLog:    r.Input("audit-log"),
 			DryRun:      boolean("dry-run"),
+			Broker:      r.Input("run") != "",
 			Root:        workspace,
 			Workspace:   workspace,
 		},
@@ -140,6 +141,7 @@ func action(ctx context.Context, env Env, r *runner.Runner) (status int, err err
 	if in.DryRun {
 		return 0, publishDecision(r, in.Settings, res)
 	}
+	defer res.Broker.Close()
 	dir, err := publish(env, r, in, res)
 	if err != nil {
 		return 0, err

@@ -31,7 +31,9 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 		_, err := fmt.Fprintln(env.Stderr, "oidc-dbt: "+runner.Printable(text))
 		return err
 	}
+	s.Broker = true
 	res, err := Authenticate(bounded, env, s, r)
+	defer res.Broker.Close()
 	for _, w := range res.Warnings {
 		err = errors.Join(err, say("warning: "+w))
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
@@ -60,6 +61,7 @@ type Settings struct {
 	Profiles      []string // further profile names
 	AuditLog      string
 	DryRun        bool
+	Broker        bool          // serve what the profile needs for as long as the command runs
 	Timeout       time.Duration // for everything before a command; Action has its own
 	Root          string
 	Workspace     string // the CI job's checkout, "" elsewhere
@@ -77,7 +79,8 @@ type Result struct {
 	Variables    []adapter.Variable
 	PolicyText   []byte
 	Warnings     []string
-	Summary      string // Markdown
+	Summary      string         // Markdown
+	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
 }
 
 // discovery is the audience of a token that only chooses the target, where
@@ -103,7 +106,7 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 		return res, err
 	}
 	res.PolicyText, res.Warnings = text, pol.Warnings()
-	a := attempt{env: env, settings: s, runner: r, policy: pol}
+	a := attempt{env: env, settings: s, runner: r, mask: r.Mask, policy: pol}
 	if s.Target != "" {
 		if a.target, err = pol.Target(s.Target); err != nil {
 			return res, err
@@ -137,12 +140,20 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 	}
 	res.Warnings = append(res.Warnings, grant.Warnings()...)
 
-	c, err := provider.Exchange(ctx, provider.Env{HTTP: env.client(), Now: env.Now}, grant, a.project.warehouse, idToken)
+	c, err := a.exchange(ctx, grant, idToken)
 	for _, v := range c.Secrets() {
 		err = errors.Join(err, r.Mask(v))
 	}
+	defer func() {
+		if err != nil {
+			res.Broker.Close()
+		}
+	}()
 	if err == nil {
-		err = a.project.render(&res, grant, c)
+		res.Broker, err = a.serve(c)
+	}
+	if err == nil {
+		err = a.project.render(&res, grant, c, res.Broker.Address())
 	}
 	if rerr := a.records.outcome(c, err); rerr != nil {
 		return res, errors.Join(err, rerr)
@@ -165,6 +176,7 @@ type attempt struct {
 	env      Env
 	settings Settings
 	runner   *runner.Runner
+	mask     func(secret.Value) error
 	policy   *policy.Policy
 	target   *policy.Target // nil until the claims have chosen one
 	project  project
@@ -261,7 +273,7 @@ func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, a
 	if err != nil {
 		return idToken, err
 	}
-	if err := a.runner.Mask(idToken); err != nil {
+	if err := a.mask(idToken); err != nil {
 		return idToken, err
 	}
 	a.claims = idtoken.Claims{}

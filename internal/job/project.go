@@ -11,6 +11,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/profile"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -22,6 +23,7 @@ type project struct {
 	output  string          // the output that gets the credential
 	source  *profile.Source // the user's profiles.yml, nil for an inline block
 	blocks  []*yaml.Node    // the chosen output in each profile of source
+	route   route.Route     // how dbt stays logged in; the zero Route where it reads the credential once
 	// warehouse is what the exchange must know; without the claims filled in
 	// until there is a grant.
 	warehouse credential.Warehouse
@@ -38,7 +40,7 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 		return p, err
 	}
 	if dbt.From == "" {
-		return p, p.check(t, dbt.Block)
+		return p, p.check(s, t, dbt.Block)
 	}
 	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
 	text, err := readTrusted(env, s, path, "profiles")
@@ -57,12 +59,12 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	if err := adapter.Check(p.dbtType, t.Provider()); err != nil {
 		return p, err
 	}
-	return p, p.check(t, p.blocks...)
+	return p, p.check(s, t, p.blocks...)
 }
 
 // check holds the blocks, each of which gets the credential, to what adapter
-// and provider ask of them, and sets the warehouse.
-func (p *project) check(t *policy.Target, blocks ...*yaml.Node) error {
+// and provider ask of them, and sets the warehouse and the route.
+func (p *project) check(s Settings, t *policy.Target, blocks ...*yaml.Node) error {
 	for i, b := range blocks {
 		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), b); err != nil {
 			return err
@@ -71,10 +73,18 @@ func (p *project) check(t *policy.Target, blocks ...*yaml.Node) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 && !reflect.DeepEqual(w, p.warehouse) {
+		r, err := adapter.Route(p.dbtType, t.Provider(), b)
+		if err != nil {
+			return err
+		}
+		if r.Only && !s.Broker && !s.DryRun {
+			return fault.New(fault.Usage, fmt.Errorf("type %q with provider %q needs oidc-dbt beside dbt: dbt cannot hold this credential itself", p.dbtType, t.Provider()),
+				"give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND`")
+		}
+		if i > 0 && (!reflect.DeepEqual(w, p.warehouse) || r != p.route) {
 			return fault.New(fault.Usage, fmt.Errorf("read profiles: output %q leads elsewhere in profile %q than in profile %q: one credential cannot serve both", p.output, p.names[i], p.names[0]), "")
 		}
-		p.warehouse = w
+		p.warehouse, p.route = w, r
 	}
 	return provider.Check(t.Provider(), t.Exchange(), p.warehouse)
 }
@@ -88,7 +98,7 @@ func (p *project) granted(g policy.Grant) (err error) {
 }
 
 // render turns the credential into what dbt reads.
-func (p project) render(res *Result, g policy.Grant, c credential.Credential) error {
+func (p project) render(res *Result, g policy.Grant, c credential.Credential, served route.Address) error {
 	if p.dbtType == "" {
 		res.Variables = adapter.Environment(c)
 		return nil
@@ -99,7 +109,7 @@ func (p project) render(res *Result, g policy.Grant, c credential.Credential) er
 	}
 	var outs []adapter.Output
 	for _, b := range blocks {
-		out, err := adapter.Render(adapter.Input{Grant: g, Type: p.dbtType, Block: b, Credential: c})
+		out, err := adapter.Render(adapter.Input{Grant: g, Type: p.dbtType, Block: b, Credential: c, Route: served})
 		if err != nil {
 			return err
 		}

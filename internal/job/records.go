@@ -12,6 +12,7 @@ import (
 
 // records appends what happens to the audit log, and keeps it for the summary.
 type records struct {
+	path     string
 	log      *audit.Log
 	now      func() time.Time
 	run      audit.Run
@@ -30,9 +31,20 @@ func openRecords(env Env, s Settings, p *policy.Policy, origin string) (*records
 	if err != nil {
 		return nil, err
 	}
-	return &records{log: log, now: env.Now, run: audit.Run{
+	return &records{path: path, log: log, now: env.Now, run: audit.Run{
 		ID: audit.NewID(), Version: env.Version, PolicyOrigin: origin, PolicySHA256: p.SHA256(), DryRun: s.DryRun,
 	}}, nil
+}
+
+// again opens the log for a renewal, which is a request of its own.
+func (r *records) again() (*records, error) {
+	log, err := audit.Open(r.path)
+	if err != nil {
+		return nil, err
+	}
+	next := &records{path: r.path, log: log, now: r.now, run: r.run}
+	next.run.ID = audit.NewID()
+	return next, nil
 }
 
 // decision records how the request was decided, before anything is exchanged:

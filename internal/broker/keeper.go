@@ -1,0 +1,114 @@
+package broker
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+)
+
+// A Keeper keeps one credential fresh: it gives out the one it has, and gets
+// the next ahead of its end, once for all who ask meanwhile. While the old one
+// lives, a provider that is down is nobody's problem.
+type Keeper struct {
+	renew func(context.Context) (credential.Credential, error)
+	now   func() time.Time
+
+	mu       sync.Mutex
+	current  credential.Credential
+	due      time.Time // when to renew it
+	inFlight chan struct{}
+	failed   error     // of the last renewal; nil after one that succeeded
+	failures int       // in a row
+	again    time.Time // not before, after a failure
+}
+
+// NewKeeper returns a Keeper of first. renew gets the next credential; it is
+// called by one at a time, with a context that no caller's end cancels.
+func NewKeeper(first credential.Credential, renew func(context.Context) (credential.Credential, error), now func() time.Time) *Keeper {
+	k := &Keeper{renew: renew, now: now}
+	k.set(first)
+	return k
+}
+
+// The part of a credential's life that is left when it is renewed, and the
+// most of it: a session of twelve hours need not be renewed after eight.
+const (
+	leftPart = 3
+	leftMost = 20 * time.Minute
+)
+
+func (k *Keeper) set(c credential.Credential) {
+	left := min(c.Expiry.Sub(k.now())/leftPart, leftMost)
+	// Jitter: many runs that started together must not renew together.
+	left += time.Duration(rand.Float64() * 0.2 * float64(left))
+	k.current, k.due, k.failed, k.failures, k.again = c, c.Expiry.Add(-left), nil, 0, time.Time{}
+}
+
+// Current returns a credential that lives. It waits for a renewal only where
+// the old one has died; then an error is the renewal's.
+func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
+	for {
+		k.mu.Lock()
+		now := k.now()
+		alive := now.Before(k.current.Expiry)
+		switch {
+		case now.Before(k.due):
+			defer k.mu.Unlock()
+			return k.current, nil
+		case k.final(), now.Before(k.again):
+			defer k.mu.Unlock()
+			if alive {
+				return k.current, nil
+			}
+			return credential.Credential{}, k.failed
+		}
+		if k.inFlight == nil {
+			k.inFlight = make(chan struct{})
+			go k.refresh(context.WithoutCancel(ctx))
+		}
+		c, done := k.current, k.inFlight
+		k.mu.Unlock()
+		if alive {
+			return c, nil
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return credential.Credential{}, context.Cause(ctx)
+		}
+	}
+}
+
+// final reports whether the last renewal failed for a reason that another try
+// meets again: the policy says no, or there is no identity any more.
+func (k *Keeper) final() bool {
+	switch fault.ClassOf(k.failed) {
+	case fault.Denied, fault.NoIdentity, fault.Usage:
+		return k.failed != nil
+	}
+	return false
+}
+
+// renewTimeout bounds one renewal: token request, keys and all hops, with their retries.
+const renewTimeout = 2 * time.Minute
+
+func (k *Keeper) refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	c, err := k.renew(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil {
+		k.set(c)
+	} else {
+		k.failed = err
+		k.failures++
+		k.again = k.now().Add(min(time.Second<<min(k.failures-1, 5), 30*time.Second))
+	}
+	close(k.inFlight)
+	k.inFlight = nil
+}

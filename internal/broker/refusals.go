@@ -1,0 +1,43 @@
+package broker
+
+import (
+	"sync"
+	"time"
+)
+
+// refusals counts callers that were turned away, and tells of them at most
+// once a minute: whoever knocks must not fill the audit log.
+type refusals struct {
+	tell func(count int)
+	now  func() time.Time
+
+	mu    sync.Mutex
+	count int // not told yet
+	told  time.Time
+}
+
+const tellEvery = time.Minute
+
+func (r *refusals) add() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.count++
+	if now := r.now(); now.Sub(r.told) >= tellEvery {
+		r.told = now
+		r.send()
+	}
+}
+
+// flush tells of those that nothing was said about yet.
+func (r *refusals) flush() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.send()
+}
+
+func (r *refusals) send() {
+	if r.count > 0 {
+		r.tell(r.count)
+		r.count = 0
+	}
+}

@@ -1,0 +1,66 @@
+package broker
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// upstream returns the way to a warehouse over HTTP, and its URL. Certificates
+// are verified, proxies come from the environment; replies have no bound,
+// since results have none.
+func upstream(u route.Upstream) (*http.Transport, *url.URL, error) {
+	config, err := clientTLS(u)
+	if err != nil {
+		return nil, nil, err
+	}
+	base := &url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, strconv.Itoa(u.Port))}
+	if u.Plain {
+		base.Scheme = "http"
+	}
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:     config,
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: 64, // dbt's threads
+		IdleConnTimeout:     90 * time.Second,
+		DisableCompression:  true, // what the client asks for is what it gets
+	}, base, nil
+}
+
+// clientTLS returns how the warehouse's certificate is verified; nil for a
+// plain connection, which only loopback may have.
+func clientTLS(u route.Upstream) (*tls.Config, error) {
+	switch {
+	case u.Host == "" || u.Port == 0:
+		return nil, errors.New("the warehouse has no host or no port")
+	case u.Plain && !web.IsLoopback(u.Host):
+		return nil, fmt.Errorf("the warehouse %q has no TLS (plain connections are for loopback only)", u.Host)
+	case u.Plain:
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Host}
+	if u.CAFile == "" {
+		return config, nil
+	}
+	pem, err := os.ReadFile(u.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the warehouse's certificate authorities: %w", err)
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the warehouse's certificate authorities: %q has none in PEM", u.CAFile)
+	}
+	return config, nil
+}

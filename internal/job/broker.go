@@ -1,0 +1,73 @@
+package job
+
+import (
+	"context"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/broker"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// exchange exchanges the ID token that grant was given for.
+func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (credential.Credential, error) {
+	return provider.Exchange(ctx, provider.Env{HTTP: a.env.client(), Now: a.env.Now}, grant, a.project.warehouse, idToken)
+}
+
+// serve starts the broker that the pair's route asks for; nil where the
+// profile needs none.
+func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
+	if !a.settings.Broker || a.project.route.Kind == "" {
+		return nil, nil
+	}
+	keeper := broker.NewKeeper(first, a.renew, a.env.Now)
+	b, err := broker.Start(broker.Config{
+		Target: a.target.Name(), Route: a.project.route, Current: keeper.Current, Refused: a.refused, Now: a.env.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := a.runner.Mask(b.Address().Secret); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// renew gets the next credential as the first one was got: every new token is
+// verified, its claims authorised, and both lines of the audit log written.
+func (a *attempt) renew(ctx context.Context) (c credential.Credential, err error) {
+	next := *a
+	next.claims = idtoken.Claims{}
+	// What is renewed reaches no output and no variable. A mask in the middle
+	// of the command's own lines could be printed as text.
+	next.mask = func(secret.Value) error { return nil }
+	if next.records, err = a.records.again(); err != nil {
+		return c, err
+	}
+	defer next.records.close()
+	grant, idToken, err := next.decide(ctx)
+	if rerr := next.records.decision(next, grant, err); rerr != nil {
+		return c, rerr
+	}
+	if err != nil {
+		return c, err
+	}
+	c, err = next.exchange(ctx, grant, idToken)
+	if rerr := next.records.outcome(c, err); rerr != nil {
+		return credential.Credential{}, rerr // an unrecorded credential is not handed out
+	}
+	return c, err
+}
+
+// refused records callers of the broker that did not have its secret.
+func (a *attempt) refused(count int) {
+	r, err := a.records.again()
+	if err != nil {
+		return // whoever knocks must not end the run
+	}
+	defer r.close()
+	_ = r.log.Append(r.run.TurnedAway(r.now(), count))
+}
