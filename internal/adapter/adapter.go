@@ -24,9 +24,9 @@ type adapter struct {
 	// render maps a provider's name to what its credential becomes.
 	render map[string]func(Input) Output
 	// check returns what is wrong with the places where a block would have dbt
-	// send the credential; audience is that of a token which is itself the
-	// login, else "". nil where a block names none.
-	check func(block *yaml.Node, audience string) error
+	// send the credential of a provider; audience is that of a token which is
+	// itself the login, else "". nil where a block names none.
+	check func(block *yaml.Node, provider, audience string) error
 	// warehouse reads from the block what an exchange must know of the place;
 	// Type is filled in. nil where that is nothing.
 	warehouse func(block *yaml.Node) (credential.Warehouse, error)
@@ -111,7 +111,7 @@ func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 	if check == nil {
 		return nil
 	}
-	if err := check(block, audience); err != nil {
+	if err := check(block, provider, audience); err != nil {
 		return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
 	}
 	return nil

@@ -18,7 +18,7 @@ var athena = adapter{
 		Literal:  []string{"endpoint_url", "region_name"},
 		NoClaims: []string{"endpoint_url", "region_name"},
 	},
-	check: func(block *yaml.Node, _ string) error {
+	check: func(block *yaml.Node, _, _ string) error {
 		_, err := checkEndpoint("endpoint_url", scalar(block, "endpoint_url"))
 		return err
 	},

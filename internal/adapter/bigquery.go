@@ -22,7 +22,7 @@ var bigquery = adapter{
 		Literal:  []string{"project", "database", "api_endpoint"},
 		NoClaims: []string{"api_endpoint"},
 	},
-	check: func(block *yaml.Node, _ string) error {
+	check: func(block *yaml.Node, _, _ string) error {
 		if scalar(block, "project") == "" && scalar(block, "database") == "" {
 			return errors.New("it has no project, and without one google-auth asks the resource manager")
 		}

@@ -26,7 +26,7 @@ var duckdb = adapter{
 		Secret:  []string{"key_id"},
 	},
 	others: []string{"motherduck_token"},
-	check: func(block *yaml.Node, _ string) error {
+	check: func(block *yaml.Node, _, _ string) error {
 		for _, s := range elements(value(block, "secrets")) {
 			if !isOurs(s) {
 				continue

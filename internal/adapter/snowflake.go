@@ -41,7 +41,7 @@ var accountText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // checkSnowflake holds for both providers: what the connector signs for AWS
 // is a login too, for whoever gets it.
-func checkSnowflake(block *yaml.Node, audience string) error {
+func checkSnowflake(block *yaml.Node, _, audience string) error {
 	for _, key := range []string{"account", "host", "protocol", "proxy_host"} {
 		if jinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
