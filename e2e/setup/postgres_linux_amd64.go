@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 
@@ -67,15 +65,20 @@ func notRoot() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
 }
 
-// Connect logs in to the database postgres. With TLS the server's certificate
-// and name are verified.
-func (s *PostgresServer) Connect(ctx context.Context, user, password string) (*pgx.Conn, error) {
+// URL returns the address of the database postgres for libpq and what reads
+// its URLs; login is the user and the password, escaped. With TLS the server's
+// certificate and name are to be verified.
+func (s *PostgresServer) URL(login string) string {
 	query := url.Values{"sslmode": {"disable"}}
 	if s.CA != "" {
 		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.CA}}
 	}
-	dsn := url.URL{Scheme: "postgres", User: url.UserPassword(user, password), Host: net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), Path: "/postgres", RawQuery: query.Encode()}
-	return pgx.Connect(ctx, dsn.String())
+	return fmt.Sprintf("postgres://%s@%s:%d/postgres?%s", login, s.Host, s.Port, query.Encode())
+}
+
+// Connect logs in to the database postgres.
+func (s *PostgresServer) Connect(ctx context.Context, user, password string) (*pgx.Conn, error) {
+	return pgx.Connect(ctx, s.URL(url.UserPassword(user, password).String()))
 }
 
 // SQL runs statements as the superuser and returns the rows of the last one,

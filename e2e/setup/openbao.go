@@ -1,0 +1,97 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// An OpenBaoServer is OpenBao, which has Vault's API, on loopback: unsealed,
+// and everything in memory.
+type OpenBaoServer struct {
+	URL   string
+	Token string // root's
+}
+
+// OpenBao starts an OpenBao server that holds nothing.
+func OpenBao(t testing.TB) *OpenBaoServer {
+	t.Helper()
+	python, address := Python(t), fmt.Sprintf("127.0.0.1:%d", Port(t))
+	s := &OpenBaoServer{URL: "http://" + address, Token: rand.Text()}
+	cmd := exec.Command(python.Program("bao"), "server", "-dev", "-dev-no-store-token", "-dev-listen-address="+address, "-dev-root-token-id="+s.Token)
+	cmd.Env = python.Environ()
+	StartCommand(t, cmd, func() error {
+		_, err := s.Request(t.Context(), s.Token, http.MethodGet, "sys/mounts", nil)
+		return err
+	})
+	return s
+}
+
+// TrustIssuer lets tokens of an issuer log in at auth/jwt, by the roles that
+// the test writes to auth/jwt/role/….
+func (s *OpenBaoServer) TrustIssuer(t testing.TB, issuer *standin.Issuer) {
+	t.Helper()
+	s.Write(t, "sys/auth/jwt", map[string]any{"type": "jwt"})
+	s.Write(t, "auth/jwt/config", map[string]any{"oidc_discovery_url": issuer.URL(), "bound_issuer": issuer.URL()})
+}
+
+// Write writes to a path as root; it must succeed.
+func (s *OpenBaoServer) Write(t testing.TB, path string, body any) {
+	t.Helper()
+	if _, err := s.Request(t.Context(), s.Token, http.MethodPost, path, body); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A BaoReply is the part of a reply that tests look at.
+type BaoReply struct {
+	Auth struct {
+		ClientToken   string            `json:"client_token"`
+		LeaseDuration int               `json:"lease_duration"` // seconds
+		Policies      []string          `json:"policies"`
+		Metadata      map[string]string `json:"metadata"`
+	} `json:"auth"`
+	LeaseID       string          `json:"lease_id"`
+	LeaseDuration int             `json:"lease_duration"` // seconds
+	Data          json.RawMessage `json:"data"`
+	Errors        []string        `json:"errors"`
+}
+
+// Request sends a request with a token, or without one where it is "". A
+// refusal is an error with the status and the server's words.
+func (s *OpenBaoServer) Request(ctx context.Context, token, method, path string, body any) (reply BaoReply, err error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return BaoReply{}, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, s.URL+"/v1/"+path, bytes.NewReader(text))
+	if err != nil {
+		return BaoReply{}, err
+	}
+	if token != "" {
+		req.Header.Set("X-Vault-Token", token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return BaoReply{}, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNoContent {
+		return BaoReply{}, nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
+		return BaoReply{}, fmt.Errorf("%s %s: %s: %w", method, path, resp.Status, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return reply, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, strings.Join(reply.Errors, "; "))
+	}
+	return reply, nil
+}
