@@ -347,7 +347,7 @@ func TestBadKeyReplies(t *testing.T) {
 		"cut off": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, `{"keys"`)
-		}, 4, "unexpected EOF"},
+		}, 4, "the server hung up"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
+	"net/http"
 	"regexp"
 	"strings"
 	"time"
@@ -121,8 +121,11 @@ func stsClient(env Env, v policy.Values, credentials aws.CredentialsProvider) *s
 			o.MaxBackoff = 5 * time.Second
 			// The first that knows the error decides. (IDPCommunicationError is one of the SDK's own.)
 			o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-				if web.Refusal(err) != nil {
+				switch {
+				case web.Refusal(err) != nil:
 					return aws.FalseTernary // a redirect is one the next time, too
+				case web.NoReply(err):
+					return aws.TrueTernary // the SDK takes half a reply for a bad one
 				}
 				return aws.UnknownTernary
 			})}, o.Retryables...)
@@ -160,6 +163,9 @@ func assumeRole(ctx context.Context, env Env, r request) (credential.Credential,
 	c, err := awsCredential(out.Credentials, out.AssumedRoleUser, v)
 	if err != nil || !chained {
 		return c, err
+	}
+	if err := usable(c, env.Now()); err != nil {
+		return credential.Credential{}, err
 	}
 	first := out.Credentials
 	chain := &sts.AssumeRoleInput{
@@ -266,19 +272,14 @@ func sessionName(g policy.Grant) string {
 // second is set behind a role chain, for the request of the second role.
 func awsError(err error, g policy.Grant, second bool, secrets ...secret.Value) error {
 	var api smithy.APIError
-	var sent *url.Error
 	var reply *smithyhttp.ResponseError
 	status := 0
 	if errors.As(err, &reply) && reply.Response != nil && reply.Response.Response != nil {
 		status = reply.HTTPStatusCode()
 	}
 	switch {
-	case web.Refusal(err) != nil:
-		return unreachable("%w", web.Refusal(err))
-	case errors.As(err, &sent):
-		return unreachable("%w", web.Cause(sent))
-	case errors.Is(err, context.DeadlineExceeded): // the SDK hides what it was doing
-		return unreachable("%w", web.Cause(&url.Error{Err: context.DeadlineExceeded}))
+	case web.NoReply(err):
+		return unreachable("%w", web.Cause(err))
 	case errors.Is(err, context.Canceled):
 		return unreachable("%w", context.Canceled)
 	case !errors.As(err, &api) || api.ErrorCode() == "UnknownError": // what the SDK calls a reply without a code
@@ -288,7 +289,7 @@ func awsError(err error, g policy.Grant, second bool, secrets ...secret.Value) e
 		return unreachable("the reply is not one of STS")
 	case api.ErrorCode() == "IDPCommunicationError":
 		return unreachable("STS cannot reach the issuer: %s", quoted(api.ErrorMessage(), secrets))
-	case status >= 500, retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}.IsErrorThrottle(err) == aws.TrueTernary:
+	case status >= 500, status == http.StatusTooManyRequests, retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}.IsErrorThrottle(err) == aws.TrueTernary:
 		return unreachable("STS replies status %d, %s", status, quoted(api.ErrorCode(), secrets))
 	}
 	return refused(api.ErrorCode(), api.ErrorMessage(), awsHint(api.ErrorCode(), api.ErrorMessage(), g, second), secrets...)

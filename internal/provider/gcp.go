@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -25,9 +24,9 @@ import (
 
 const cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
 
-// longestLife is the seconds that a token of Google's may live: twelve hours
-// is the most it gives. More is nonsense, and overflows a Duration in the end.
-const longestLife = 24 * 60 * 60
+// mostSeconds bounds an expires_in: a year. More is nonsense, and overflows a
+// Duration in the end.
+const mostSeconds = int64(longestLife / time.Second)
 
 var (
 	poolProvider   = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
@@ -158,7 +157,9 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 	if v.Get("service_account") != "" {
 		scope = cloudPlatform // what generateAccessToken wants; the scopes are the service account's
 	}
+	var sent time.Time // from when on an expires_in counts, at the latest
 	federated, err := web.Retry(ctx, func(ctx context.Context) (*sts.GoogleIdentityStsV1ExchangeTokenResponse, error) {
+		sent = env.Now()
 		token, err := service.V1.Token(&sts.GoogleIdentityStsV1ExchangeTokenRequest{
 			Audience:           "//iam.googleapis.com/" + v.Get("workload_identity_provider"),
 			GrantType:          "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -169,23 +170,25 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 		}).Context(ctx).Do()
 		return token, again(err)
 	})
-	now := env.Now()
 	switch {
 	case err != nil:
 		return credential.Credential{}, googleError(err, "STS", stsHint, g, idToken)
-	case federated.AccessToken == "":
+	case federated == nil || federated.AccessToken == "": // JSON's null gives no reply at all
 		return credential.Credential{}, unreachable("the reply of STS has no access token in it")
-	case federated.ExpiresIn <= 0, federated.ExpiresIn > longestLife:
+	case federated.ExpiresIn <= 0, federated.ExpiresIn > mostSeconds:
 		return credential.Credential{}, unreachable("the reply of STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
 	case federated.TokenType != "" && !strings.EqualFold(federated.TokenType, "Bearer"):
 		return credential.Credential{}, unreachable("the reply of STS has a token of type %s, want Bearer", quoted(federated.TokenType, []secret.Value{idToken, secret.New(federated.AccessToken)}))
 	}
 	c := credential.Credential{
 		Kind: "google_access_token", ID: v.Get("workload_identity_provider"),
-		Expiry: now.Add(time.Duration(federated.ExpiresIn) * time.Second), Token: secret.New(federated.AccessToken),
+		Expiry: sent.Add(time.Duration(federated.ExpiresIn) * time.Second), Token: secret.New(federated.AccessToken),
 	}
 	if v.Get("service_account") == "" {
 		return c, nil
+	}
+	if err := usable(c, env.Now()); err != nil {
+		return credential.Credential{}, err
 	}
 	return impersonate(ctx, env, g, c.Token, idToken, scopes)
 }
@@ -214,7 +217,7 @@ func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToke
 	switch {
 	case err != nil:
 		return credential.Credential{}, googleError(err, "IAM Credentials", iamHint, g, idToken, federated)
-	case reply.AccessToken == "":
+	case reply == nil || reply.AccessToken == "":
 		return credential.Credential{}, unreachable("the reply of IAM Credentials has no access token in it")
 	}
 	expiry, err := time.Parse(time.RFC3339, reply.ExpireTime)
@@ -234,17 +237,10 @@ func again(err error) error {
 		return err
 	case errors.As(err, &ge):
 		return web.Temporary(err)
-	case isTransport(err):
+	case web.NoReply(err):
 		return web.Failed(err)
 	}
 	return err
-}
-
-// isTransport reports whether there was no reply; else it was not JSON.
-func isTransport(err error) bool {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	return !errors.As(err, &syntax) && !errors.As(err, &kind)
 }
 
 // googleError tells the service's no from nonsense. googleapi.Error's own
@@ -252,10 +248,10 @@ func isTransport(err error) bool {
 func googleError(err error, service string, hint func(code, message string, g policy.Grant) string, g policy.Grant, secrets ...secret.Value) error {
 	var ge *googleapi.Error
 	if !errors.As(err, &ge) {
-		if !isTransport(err) || errors.Is(err, io.EOF) {
-			return unreachable("the reply is not one of %s", service)
+		if web.NoReply(err) {
+			return unreachable("%w", web.Cause(err))
 		}
-		return unreachable("%w", web.Cause(err))
+		return unreachable("the reply is not one of %s", service)
 	}
 	var oauth struct { // RFC 6749 §5.2; the API's own errors have an object under "error"
 		Error       any    `json:"error"`

@@ -88,6 +88,29 @@ func Endpoints(name string, v policy.Values, w credential.Warehouse) []string {
 // credential counts as longer-lived than asked for.
 const skew = 60 * time.Second
 
+// longestLife is more than any credential lives: a later expiry is one that
+// nobody meant.
+const longestLife = 366 * 24 * time.Hour
+
+// usable returns an error of class Unreachable unless c is what a credential
+// looks like, and of now. It is for the last hop's, and for one that a next hop
+// takes.
+func usable(c credential.Credential, now time.Time) error {
+	for _, v := range c.Secrets() {
+		if strings.ContainsFunc(v.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return unreachable("the credential in the reply has characters that none has")
+		}
+	}
+	expiry, clock := c.Expiry.UTC().Format(time.RFC3339), "compare the runner's clock with the provider's"
+	switch life := c.Expiry.Sub(now); {
+	case life <= 0:
+		return fault.New(fault.Unreachable, fmt.Errorf("the credential expired at %s, and it is %s now", expiry, now.UTC().Format(time.RFC3339)), clock)
+	case life > longestLife:
+		return fault.New(fault.Unreachable, fmt.Errorf("the credential expires at %s, which is later than any does", expiry), clock)
+	}
+	return nil
+}
+
 // Exchange exchanges the ID token that g was given for, for a credential at
 // the warehouse. An error is of class Refused when the provider said no or
 // gave a longer life than the policy allows, Unreachable when it said nothing
@@ -101,15 +124,9 @@ func Exchange(ctx context.Context, env Env, g policy.Grant, w credential.Warehou
 	if err != nil {
 		return credential.Credential{}, fault.New(fault.ClassOf(err), fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
 	}
-	for _, v := range c.Secrets() {
-		if strings.ContainsFunc(v.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return credential.Credential{}, fault.New(fault.Unreachable, fmt.Errorf("exchange ID token with %q: the credential in the reply has characters that none has", g.Provider()), statusPage)
-		}
-	}
 	now := env.Now()
-	if !c.Expiry.After(now) {
-		return credential.Credential{}, fault.New(fault.Unreachable, fmt.Errorf("exchange ID token with %q: the credential expired at %s, and it is %s now",
-			g.Provider(), c.Expiry.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)), "compare the runner's clock with the provider's")
+	if err := usable(c, now); err != nil {
+		return credential.Credential{}, fault.New(fault.Unreachable, fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
 	}
 	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); limit > 0 && p.spec.Lifetimes != nil && life > limit+skew {
 		return credential.Credential{}, fault.New(fault.Refused, fmt.Errorf("exchange ID token with %q: the credential lives %s, the policy's max_lifetime is %s",

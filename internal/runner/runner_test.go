@@ -206,7 +206,7 @@ func TestBadTokenReplies(t *testing.T) {
 		{"cut off", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, `{"value":"hunter2`)
-		}, 4, fault.Unreachable, "unexpected EOF"},
+		}, 4, fault.Unreachable, "the server hung up"},
 		{"hang", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 4, fault.Unreachable, "no reply in time"},
 		{"hang in the reply", func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, `{"value":"hunter2`)

@@ -224,9 +224,10 @@ var hostName = regexp.MustCompile(`^(?:[A-Za-z0-9-]{1,63}\.){0,8}[A-Za-z0-9-]{1,
 // other errors of net/http quote what the server sent ("malformed HTTP response %q").
 func plain(err error) error {
 	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return failure("the server hung up") // a decoder's own EOF, in a whole reply, is another fault
 	case errors.As(err, new(failure)), errors.As(err, new(permanent)), // ours
 		errors.As(err, new(net.Error)), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(tls.AlertError)),
 		strings.HasPrefix(err.Error(), "tls: "):
 		return err
@@ -249,19 +250,24 @@ type permanent struct{ error }
 type limited struct {
 	body io.ReadCloser
 	left int
+	err  error
 }
 
 func (l *limited) Read(p []byte) (int, error) {
+	if l.err != nil {
+		return 0, l.err // decoders ask again
+	}
 	if len(p) > l.left+1 {
 		p = p[:l.left+1] // one more than allowed, to tell "ends here" from "goes on"
 	}
 	n, err := l.body.Read(p)
-	if l.left -= n; l.left < 0 {
-		return 0, errTooLarge
-	}
-	if err != nil && err != io.EOF {
+	switch l.left -= n; {
+	case l.left < 0:
+		n, err = 0, errTooLarge
+	case err != nil && err != io.EOF:
 		err = plain(err) // a broken trailer is quoted, too
 	}
+	l.err = err
 	return n, err
 }
 
@@ -303,17 +309,35 @@ func IsLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// Cause returns what went wrong in a request, without the URL: its query may
-// hold what is nobody's business, and the caller has named the server.
+// Cause returns what went wrong in a request or in reading its reply, without
+// the URL, whose query may hold what is nobody's business, and without what a
+// library wrapped around it: the caller has named the server.
 func Cause(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		if ue.Timeout() && !errors.Is(ue.Err, context.Canceled) {
-			return timedOut{ue.Err}
-		}
-		return ue.Err
+	var refusal permanent
+	var fault failure
+	var sent *url.Error
+	var reason net.Error
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.As(err, &fault):
+		return fault
+	case errors.As(err, &sent):
+		err = sent.Err
+		errors.As(err, &reason)
+	case errors.As(err, &reason):
+		err = reason
+	}
+	if reason != nil && reason.Timeout() && !errors.Is(err, context.Canceled) {
+		return timedOut{err}
 	}
 	return err
+}
+
+// NoReply reports whether err, of a request or of reading its reply, says that
+// there was none, or not all of it. Otherwise the fault is in what came.
+func NoReply(err error) bool {
+	return errors.As(err, new(net.Error)) || errors.As(err, new(failure)) || Refusal(err) != nil
 }
 
 type timedOut struct{ error }
