@@ -120,8 +120,8 @@ func TestCheck(t *testing.T) {
 		{dbtType: "bigquery", provider: "oidc", err: `type "bigquery" does not go with provider "oidc", valid providers are ["gcp"]`},
 		{dbtType: "duckdb", provider: "", err: `type "duckdb" does not go with provider "", valid providers are ["aws"]`},
 		{dbtType: "athena", provider: "AWS", err: `type "athena" does not go with provider "AWS", valid providers are ["aws"]`},
-		{dbtType: "Snowflake", provider: "oidc", err: `unknown type "Snowflake", valid types are ["athena" "bigquery" "duckdb" "snowflake"]`},
-		{dbtType: "", provider: "oidc", err: `unknown type "", valid types are ["athena" "bigquery" "duckdb" "snowflake"]`},
+		{dbtType: "Snowflake", provider: "oidc", err: fmt.Sprintf(`unknown type "Snowflake", valid types are %q`, adapter.Types())},
+		{dbtType: "", provider: "oidc", err: fmt.Sprintf(`unknown type "", valid types are %q`, adapter.Types())},
 	} {
 		t.Run(tt.dbtType+"_"+tt.provider, func(t *testing.T) {
 			t.Parallel()
@@ -203,52 +203,14 @@ func TestPolicyRefuses(t *testing.T) {
 	}
 }
 
-func TestRender(t *testing.T) {
-	t.Parallel()
+// A renderCase is a block and what the provider's credential becomes in it.
+// The block's type is its first key.
+type renderCase struct{ name, provider, block, want string }
+
+func testRender(t *testing.T, cases []renderCase) {
+	t.Helper()
 	i := issuer(t)
-	const (
-		session  = `key_id: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID') }}", secret: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY') }}", session_token: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN') }}"`
-		sessions = "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID (secret)\nDBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY (secret)\nDBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN (secret)\n"
-		sdk      = "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
-		httpfs   = "extensions: [\"httpfs\"]\n"
-		token    = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
-	)
-	// secrets is a DuckDB block with one entry, as it reads in a profiles.yml.
-	secrets := func(entry string) string { return "{type: duckdb, secrets: [" + entry + "]}" }
-	for _, tt := range []struct{ name, provider, block, want string }{
-		{name: "Snowflake by the ID token", provider: "oidc", block: standin.Block("snowflake"),
-			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"OIDC\"\nquery_tag: \"oidc-dbt target=prod\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
-		{name: "Snowflake by AWS, with a query tag", provider: "aws", block: `{type: snowflake, account: acme-prod, query_tag: mine}`,
-			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"AWS\"\n" + sdk},
-		{name: "BigQuery", provider: "gcp", block: standin.Block("bigquery"),
-			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token + "GOOGLE_CLOUD_PROJECT=acme-dbt\n"},
-		{name: "BigQuery that another project pays for", provider: "gcp", block: `{type: bigquery, database: data, execution_project: payer}`,
-			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token + "GOOGLE_CLOUD_PROJECT=payer\n"},
-		{name: "BigQuery with projects that only dbt knows", provider: "gcp", block: `{type: bigquery, project: "{{ env_var('P') }}"}`,
-			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
-		{name: "Athena", provider: "aws", block: standin.Block("athena"), want: "region_name: \"eu-central-1\"\n" + sdk},
-		{name: "Athena elsewhere", provider: "aws", block: `{type: athena, region_name: us-east-1}`, want: sdk},
-		{name: "DuckDB with nothing", provider: "aws", block: `{type: duckdb}`,
-			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "DuckDB with extensions", provider: "aws", block: `{type: duckdb, extensions: [{name: httpfs, repo: core}, spatial]}`,
-			want: `extensions: [{name: "httpfs", repo: "core"}, "spatial"]` + "\n" + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "an endpoint is completed", provider: "aws", block: secrets(`{type: s3, endpoint: "127.0.0.1:9000", url_style: path, use_ssl: no, verify_ssl: false, region: here, scope: "s3://a"}`),
-			want: httpfs + `secrets: [{type: "s3", endpoint: "127.0.0.1:9000", url_style: "path", use_ssl: "no", verify_ssl: false, region: "here", scope: "s3://a", ` + session + "}]\n" + sessions + sdk},
-		{name: "options in any case", provider: "aws", block: secrets(`{type: S3, Provider: credential_chain, KEY_ID: k, Secret: s, REGION: here}`),
-			want: httpfs + `secrets: [{type: "S3", REGION: "here", ` + session + "}]\n" + sessions + sdk},
-		{name: "nothing on disk", provider: "aws", block: secrets(`{type: s3, persistent: true, Storage: local_file}`),
-			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "another bucket's keys", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: [s3://theirs]}`),
-			want: httpfs + `secrets: [{type: "s3", key_id: "k", secret: "s", scope: ["s3://theirs"]}, {type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "keys for every bucket", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s}`),
-			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "keys with a scope of nothing", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: }`),
-			want: httpfs + `secrets: [{type: "s3", scope: , region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "keys with a scope of everything", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: [s3://theirs, "s3://"]}`),
-			want: httpfs + `secrets: [{type: "s3", scope: ["s3://theirs", "s3://"], region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "a secret for something else", provider: "aws", block: secrets(`{type: azure, connection_string: c}, {type: "{{ env_var('T') }}"}`),
-			want: httpfs + `secrets: [{type: "azure", connection_string: "c"}, {type: "{{ env_var('T') }}"}, {type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-	} {
+	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			block := node(t, tt.block)
@@ -281,13 +243,86 @@ func TestRender(t *testing.T) {
 	}
 }
 
+// A placeCase is a block and why no credential may go where it leads. The
+// audience is that of an ID token that is itself the login.
+type placeCase struct{ name, provider, audience, block, err string }
+
+func testPlaces(t *testing.T, cases []placeCase) {
+	t.Helper()
+	i := issuer(t)
+	for _, tt := range cases {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			block := node(t, tt.block)
+			dbtType := block.Content[1].Value
+			if tt.err != "" {
+				tt.err = fmt.Sprintf("dbt output of type %q: %s", dbtType, tt.err)
+			}
+			checkUsage(t, adapter.CheckPlaces(dbtType, tt.provider, tt.audience, block), tt.err)
+			// The same again where the credential is already there.
+			g := grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider))
+			if tt.provider == "oidc" && tt.audience != g.Audience() {
+				return
+			}
+			_, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider)})
+			checkUsage(t, err, tt.err)
+		})
+	}
+}
+
+func TestRender(t *testing.T) {
+	t.Parallel()
+	const (
+		session  = `key_id: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID') }}", secret: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY') }}", session_token: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN') }}"`
+		sessions = "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID (secret)\nDBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY (secret)\nDBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN (secret)\n"
+		sdk      = "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
+		httpfs   = "extensions: [\"httpfs\"]\n"
+		token    = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
+	)
+	// secrets is a DuckDB block with one entry, as it reads in a profiles.yml.
+	secrets := func(entry string) string { return "{type: duckdb, secrets: [" + entry + "]}" }
+	testRender(t, []renderCase{
+		{name: "Snowflake by the ID token", provider: "oidc", block: standin.Block("snowflake"),
+			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"OIDC\"\nquery_tag: \"oidc-dbt target=prod\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
+		{name: "Snowflake by AWS, with a query tag", provider: "aws", block: `{type: snowflake, account: acme-prod, query_tag: mine}`,
+			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"AWS\"\n" + sdk},
+		{name: "BigQuery", provider: "gcp", block: standin.Block("bigquery"),
+			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token + "GOOGLE_CLOUD_PROJECT=acme-dbt\n"},
+		{name: "BigQuery that another project pays for", provider: "gcp", block: `{type: bigquery, database: data, execution_project: payer}`,
+			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token + "GOOGLE_CLOUD_PROJECT=payer\n"},
+		{name: "BigQuery with projects that only dbt knows", provider: "gcp", block: `{type: bigquery, project: "{{ env_var('P') }}"}`,
+			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
+		{name: "Athena", provider: "aws", block: standin.Block("athena"), want: "region_name: \"eu-central-1\"\n" + sdk},
+		{name: "Athena elsewhere", provider: "aws", block: `{type: athena, region_name: us-east-1}`, want: sdk},
+		{name: "DuckDB with nothing", provider: "aws", block: `{type: duckdb}`,
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "DuckDB with extensions", provider: "aws", block: `{type: duckdb, extensions: [{name: httpfs, repo: core}, spatial]}`,
+			want: `extensions: [{name: "httpfs", repo: "core"}, "spatial"]` + "\n" + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "an endpoint is completed", provider: "aws", block: secrets(`{type: s3, endpoint: "127.0.0.1:9000", url_style: path, use_ssl: no, verify_ssl: false, region: here, scope: "s3://a"}`),
+			want: httpfs + `secrets: [{type: "s3", endpoint: "127.0.0.1:9000", url_style: "path", use_ssl: "no", verify_ssl: false, region: "here", scope: "s3://a", ` + session + "}]\n" + sessions + sdk},
+		{name: "options in any case", provider: "aws", block: secrets(`{type: S3, Provider: credential_chain, KEY_ID: k, Secret: s, REGION: here}`),
+			want: httpfs + `secrets: [{type: "S3", REGION: "here", ` + session + "}]\n" + sessions + sdk},
+		{name: "nothing on disk", provider: "aws", block: secrets(`{type: s3, persistent: true, Storage: local_file}`),
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "another bucket's keys", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: [s3://theirs]}`),
+			want: httpfs + `secrets: [{type: "s3", key_id: "k", secret: "s", scope: ["s3://theirs"]}, {type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "keys for every bucket", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s}`),
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "keys with a scope of nothing", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: }`),
+			want: httpfs + `secrets: [{type: "s3", scope: , region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "keys with a scope of everything", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: [s3://theirs, "s3://"]}`),
+			want: httpfs + `secrets: [{type: "s3", scope: ["s3://theirs", "s3://"], region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+		{name: "a secret for something else", provider: "aws", block: secrets(`{type: azure, connection_string: c}, {type: "{{ env_var('T') }}"}`),
+			want: httpfs + `secrets: [{type: "azure", connection_string: "c"}, {type: "{{ env_var('T') }}"}, {type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+	})
+}
+
 // TestCheckPlaces has each way to lead a credential astray, by its name.
 func TestCheckPlaces(t *testing.T) {
 	t.Parallel()
-	i := issuer(t)
 	const snow, own = "snowflakecomputing.com", "https://acme.example"
 	s3 := func(options string) string { return "{type: duckdb, secrets: [{type: s3, " + options + "}]}" }
-	for _, tt := range []struct{ name, provider, audience, block, err string }{
+	testPlaces(t, []placeCase{
 		{name: "Snowflake", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme-prod}`},
 		{name: "Snowflake's own host", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: acme.privatelink.snowflakecomputing.com, protocol: https, proxy_host: proxy.acme.example}`},
 		{name: "a stand-in on loopback", provider: "oidc", audience: snow, block: `{type: snowflake, account: acme, host: 127.0.0.1, port: 8080, protocol: http}`},
@@ -353,23 +388,7 @@ func TestCheckPlaces(t *testing.T) {
 		{name: "S3 behind a backslash", provider: "aws", block: s3(`endpoint: 'localhost\.evil.example', use_ssl: false`), err: `secrets of type s3: endpoint is "localhost\\.evil.example", want host or host:port`},
 		{name: "S3 in Jinja", provider: "aws", block: s3(`endpoint: "{{ env_var('E') }}"`), err: "secrets of type s3: endpoint, use_ssl and verify_ssl must be literals: the credential goes there"},
 		{name: "S3 with TLS in Jinja", provider: "aws", block: s3(`use_ssl: "{{ env_var('E') }}"`), err: "secrets of type s3: endpoint, use_ssl and verify_ssl must be literals: the credential goes there"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			block := node(t, tt.block)
-			dbtType := block.Content[1].Value
-			if tt.err != "" {
-				tt.err = fmt.Sprintf("dbt output of type %q: %s", dbtType, tt.err)
-			}
-			checkUsage(t, adapter.CheckPlaces(dbtType, tt.provider, tt.audience, block), tt.err)
-			if tt.audience == own {
-				return
-			}
-			// The same again where the credential is already there.
-			_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider)), Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider)})
-			checkUsage(t, err, tt.err)
-		})
-	}
+	})
 }
 
 func TestRenderRefusesAPair(t *testing.T) {
