@@ -118,7 +118,7 @@ func TestOpenBaoVerifiesTheTokenItself(t *testing.T) {
 		{"good", issuer.Sign(audience, nil), ""},
 		{"another audience", issuer.Sign("https://vault.example", nil), "error validating token: invalid audience (aud) claim: audience claim does not match any expected audience"},
 		{"expired", issuer.Sign(audience, map[string]any{"iat": past(20 * time.Minute), "nbf": past(20 * time.Minute), "exp": past(15 * time.Minute)}), "error validating token: invalid expiration time (exp) claim: token is expired"},
-		{"another key", other.Sign(audience, map[string]any{"iss": issuer.URL()}), "error validating token: error verifying token signature: failed to verify id token signature"},
+		{"another key", setup.Forge(t, issuer, audience), "error validating token: error verifying token signature: failed to verify id token signature"},
 		{"another issuer", issuer.Sign(audience, map[string]any{"iss": other.URL()}), "error validating token: invalid issuer (iss) claim"},
 		{"another environment", issuer.Sign(audience, map[string]any{"environment": "staging"}), `error validating claims: claim "environment" does not match any associated bound claim values`},
 		{"another workflow", issuer.Sign(audience, map[string]any{"job_workflow_ref": "acme/platform/.github/workflows/dbt.yml@refs/heads/main"}), `error validating claims: claim "job_workflow_ref" does not match any associated bound claim values`},

@@ -2,7 +2,9 @@ package setup
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +54,41 @@ func NPM(t testing.TB, folder string) string {
 		}
 	})
 	return filepath.Join(dir, "node_modules")
+}
+
+// Maven returns a folder with the contents of a tar.gz artifact
+// (group:name:version), whose SHA-256 must be sum; of its one folder only the
+// paths, where there are some. Maven downloads it, from the repositories that
+// the user has set up. prepare is run once with the folder, unless it is nil.
+func Maven(t testing.TB, artifact, sum string, prepare func(dir string), paths ...string) string {
+	t.Helper()
+	coordinates := strings.Split(artifact, ":")
+	if len(coordinates) != 3 {
+		t.Fatalf("artifact %q is not group:name:version", artifact)
+	}
+	group, name, version := coordinates[0], coordinates[1], coordinates[2]
+	return Cached(t, name+"-"+version, func(dir string) {
+		repository := t.TempDir() // the user's own would keep the archive beside its contents
+		run(t, exec.Command("mvn", "--batch-mode", "--quiet", "-Dmaven.repo.local="+repository, "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get",
+			"-Dartifact="+artifact+":tar.gz", "-Dtransitive=false"))
+		archive := filepath.Join(repository, filepath.FromSlash(strings.ReplaceAll(group, ".", "/")), name, version, name+"-"+version+".tar.gz")
+		file, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		hash := sha256.New()
+		if _, err := io.Copy(hash, file); err != nil {
+			t.Fatal(err)
+		}
+		if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
+			t.Fatalf("SHA-256 of %s is %s, want %s", artifact, got, sum)
+		}
+		run(t, exec.Command("tar", append([]string{"-xzf", archive, "-C", dir, "--strip-components=1"}, paths...)...))
+		if prepare != nil {
+			prepare(dir)
+		}
+	})
 }
 
 // Cached returns a folder of the user's cache directory, which fill has

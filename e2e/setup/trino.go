@@ -1,0 +1,144 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A TrinoConfig is whose tokens a Trino server takes.
+type TrinoConfig struct {
+	Issuer   string // the tokens' iss
+	JWKS     string // the URL of the issuer's keys
+	Audience string
+	// UserPattern is a regular expression for the subject, whose first group
+	// is Trino's user.
+	UserPattern string
+}
+
+// A TrinoServer is Trino on loopback, over TLS, with the catalogs memory and tpch.
+type TrinoServer struct {
+	Host string
+	Port int
+	CA   string // the PEM file of the server's certificate authority
+
+	client *http.Client
+}
+
+// Trino starts a Trino server. token makes good tokens of the user, by which
+// it is seen to be ready.
+func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *TrinoServer {
+	t.Helper()
+	const archive = "trino-server-476"
+	home := Maven(t, "io.trino:trino-server:476", "cfd5accde17e8ebd251eeeb78aed1f490e77bb3a164d95a0f454bf8a7c1cbd3f", nil,
+		archive+"/lib", archive+"/plugin/memory", archive+"/plugin/tpch")
+	dir := t.TempDir()
+	s := &TrinoServer{Host: "127.0.0.1", Port: Port(t)}
+	ca, certificate := Certificate(t)
+	s.CA = ca
+	s.client = trusting(t, ca)
+	properties := map[string]string{
+		"http-server.http.port":                               fmt.Sprint(Port(t)), // for the server itself: it takes no tokens there
+		"http-server.https.enabled":                           "true",
+		"http-server.https.port":                              fmt.Sprint(s.Port),
+		"http-server.https.keystore.path":                     certificate,
+		"internal-communication.shared-secret":                rand.Text(),
+		"http-server.authentication.type":                     "JWT",
+		"http-server.authentication.jwt.key-file":             config.JWKS,
+		"http-server.authentication.jwt.required-issuer":      config.Issuer,
+		"http-server.authentication.jwt.required-audience":    config.Audience,
+		"http-server.authentication.jwt.principal-field":      "sub",
+		"http-server.authentication.jwt.user-mapping.pattern": strings.ReplaceAll(config.UserPattern, `\`, `\\`),
+		"catalog.config-dir":                                  filepath.Join(dir, "catalog"),
+		"plugin.dir":                                          filepath.Join(home, "plugin"),
+		"node.environment":                                    "test",
+		"node.id":                                             "trino",
+		"node.bind-ip":                                        s.Host,
+		"node.internal-address":                               s.Host,
+		"node-scheduler.include-coordinator":                  "true",
+	}
+	var text strings.Builder
+	for name, value := range properties {
+		fmt.Fprintf(&text, "%s=%s\n", name, value)
+	}
+	Write(t, dir, "catalog/memory.properties", "connector.name=memory\n")
+	Write(t, dir, "catalog/tpch.properties", "connector.name=tpch\n")
+	cmd := exec.Command(java(t), "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djdk.attach.allowAttachSelf=true", "-XX:+EnableDynamicAgentLoading",
+		"--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow", "-Dconfig="+Write(t, dir, "config.properties", text.String()),
+		"-cp", filepath.Join(home, "lib", "*"), "io.trino.server.TrinoServer")
+	cmd.Dir = dir
+	// A server that says it has started may still have no node to run a query on.
+	StartCommand(t, cmd, func() error {
+		_, err := s.Query(t.Context(), user, token(), "select count(*) from tpch.tiny.nation")
+		return err
+	})
+	return s
+}
+
+// trusting returns a client that trusts one certificate authority.
+func trusting(t testing.TB, ca string) *http.Client {
+	t.Helper()
+	text, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: time.Minute}
+}
+
+// Query runs a query as a user with a token and returns its rows.
+// https://trino.io/docs/current/develop/client-protocol.html
+func (s *TrinoServer) Query(ctx context.Context, user, token, sql string) (rows [][]any, err error) {
+	method, url := http.MethodPost, fmt.Sprintf("https://%s:%d/v1/statement", s.Host, s.Port)
+	for url != "" {
+		req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader([]byte(sql)))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("X-Trino-User", user)
+		resp, err := s.client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("%s: %s", resp.Status, text)
+		}
+		var page struct {
+			NextURI string  `json:"nextUri"`
+			Data    [][]any `json:"data"`
+			Error   *struct {
+				Name    string `json:"errorName"`
+				Message string `json:"message"`
+			} `json:"error"`
+		}
+		if err := json.Unmarshal(text, &page); err != nil {
+			return nil, err
+		}
+		if page.Error != nil {
+			return nil, errors.New(page.Error.Name + ": " + page.Error.Message)
+		}
+		rows = append(rows, page.Data...)
+		method, url, sql = http.MethodGet, page.NextURI, ""
+	}
+	return rows, nil
+}
