@@ -165,13 +165,22 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestEveryWarehouseHasItsPage: a page, a row in the README, and a row of evidence for each pair.
+// sections are those that every warehouse's page has, in this order; others
+// may stand between them.
+var sections = regexp.MustCompile(`(?ms)^## Set-up$.*^## Policy and workflow$.*^## Lifetime$.*^## In .+ log$.*^## Known limits$`)
+
+// TestEveryWarehouseHasItsPage: a page with its sections, a row in the README, and a row of evidence for each pair.
 func TestEveryWarehouseHasItsPage(t *testing.T) {
 	t.Parallel()
 	all := pages(t)
 	for name, spec := range adapter.Specs() {
-		if _, ok := all["../docs/warehouses/"+name+".md"]; !ok {
+		page, ok := all["../docs/warehouses/"+name+".md"]
+		if !ok {
 			t.Errorf("docs/warehouses/%s.md is not there", name)
+			continue
+		}
+		if !sections.MatchString(page) {
+			t.Errorf("docs/warehouses/%s.md does not have the sections Set-up, Policy and workflow, Lifetime, In …'s log, Known limits, in this order", name)
 		}
 		for _, provider := range spec.Providers {
 			if row := fmt.Sprintf("| %s | `%s`", name, provider); !strings.Contains(all["../README.md"], row) {
