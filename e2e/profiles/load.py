@@ -73,6 +73,8 @@ def login(credentials):
         session = get_boto3_session(Connection(type="athena", name=None, credentials=credentials))
         keys = session.get_credentials().get_frozen_credentials()
         return {"key": keys.access_key, "secret": keys.secret_key, "token": keys.token, "region": session.region_name}
+    if credentials.type == "postgres":
+        return {"user": credentials.user, "password": credentials.password, "sslmode": credentials.sslmode, "sslcert": credentials.sslcert}
     if credentials.type == "duckdb":
         return {"sql": credentials.secrets_sql()}
     raise ValueError(credentials.type)
@@ -95,6 +97,7 @@ def load(case):
         loaded = profile.credentials
         result["outputs"][name] = {
             "target": profile.target_name,
+            "type": loaded.type,
             "threads": profile.threads,
             "unknown": sorted(k for k in keys if k not in known),
             "connection": {k: repr(v) for k, v in loaded.connection_info()},

@@ -35,6 +35,7 @@ type loaded struct {
 	Difference []string // beside the chosen outputs and the profiles' targets
 	Outputs    map[string]struct {
 		Target     string
+		Type       string
 		Threads    any
 		Unknown    []string          // keys that the adapter does not have
 		Connection map[string]string // what dbt compares between runs, and prints
@@ -50,7 +51,9 @@ var logins = map[string]string{
 	"snowflake aws":  `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}`,
 	"bigquery gcp":   `{"class": "Credentials", "token": "VALUE_TOKEN"}`,
 	"athena aws":     `{"key": "SDK_AWS_ACCESS_KEY_ID", "secret": "SDK_AWS_SECRET_ACCESS_KEY", "token": "SDK_AWS_SESSION_TOKEN", "region": "eu-central-1"}`,
-	"duckdb aws":     `{}`, // see below
+	"duckdb aws":     `{}`, // see sql
+	"duckdb gcp":     `{}`,
+	"postgres gcp":   `{"user": "dbt@acme-dbt.iam", "password": "VALUE_PASSWORD", "sslcert": null}`,
 }
 
 // block is what must have changed in the chosen output of each case with a
@@ -62,6 +65,7 @@ var block = map[string]struct{ New, Gone, Changed []string }{
 	"unset":      {New: []string{"token"}, Gone: []string{"impersonate_service_account", "keyfile"}, Changed: []string{"method"}},
 	"elementary": {New: []string{"authenticator", "query_tag", "token", "workload_identity_provider"}, Gone: []string{"password"}},
 	"projects":   {New: []string{"extensions", "secrets"}},
+	"password":   {New: []string{"password"}, Gone: []string{"pass", "sslcert", "sslkey"}, Changed: []string{"user"}},
 	"further":    {Changed: []string{"extensions", "secrets"}},
 }
 
@@ -140,7 +144,7 @@ func load(t *testing.T, cases []profileCase) (results []loaded) {
 	cmd := exec.CommandContext(t.Context(), p.Program("python"), "load.py")
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), &stderr
 	cmd.Env = append(p.Environ(),
-		"DBT_ENV_SECRET_OIDC_TOKEN=VALUE_TOKEN",
+		"DBT_ENV_SECRET_OIDC_TOKEN=VALUE_TOKEN", "DBT_ENV_SECRET_OIDC_PASSWORD=VALUE_PASSWORD",
 		"DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID=VALUE_KEY", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY=VALUE_SECRET", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=VALUE_SESSION",
 		"AWS_ACCESS_KEY_ID=SDK_AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY=SDK_AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN=SDK_AWS_SESSION_TOKEN",
 		"GOOGLE_CLOUD_PROJECT=acme-dbt",
@@ -189,21 +193,11 @@ func check(t *testing.T, name, provider string, c profileCase, got loaded) {
 				}
 			}
 		}
-		checkLogin(t, dbtType(o.Connection)+" "+provider, o.Login)
+		checkLogin(t, o.Type+" "+provider, o.Login)
 	}
 	if got := got.Outputs["analytics"].Connection["schema"]; name == "words" && got != "'no'" {
 		t.Errorf("schema is %s to dbt, want 'no'", got)
 	}
-}
-
-// dbtType tells the adapter by a key that only it has.
-func dbtType(connection map[string]string) string {
-	for key, name := range map[string]string{"account": "snowflake", "execution_project": "bigquery", "s3_data_naming": "athena", "external_root": "duckdb"} {
-		if _, ok := connection[key]; ok {
-			return name
-		}
-	}
-	return "unknown"
 }
 
 func checkLogin(t *testing.T, pair string, got map[string]any) {
@@ -216,21 +210,32 @@ func checkLogin(t *testing.T, pair string, got map[string]any) {
 			t.Errorf("%s logs in with %s %v, want %v", pair, key, got[key], v)
 		}
 	}
-	if pair != "duckdb aws" {
-		return
+	if want := sql[pair]; want != nil {
+		checkSQL(t, got["sql"].([]any), want)
 	}
-	session := 0
-	for _, sql := range got["sql"].([]any) {
-		if strings.Contains(fmt.Sprint(sql), "key_id 'VALUE_KEY'") {
-			session++
-			for _, want := range []string{"secret 'VALUE_SECRET'", "session_token 'VALUE_SESSION'", "region '"} {
-				if !strings.Contains(fmt.Sprint(sql), want) {
-					t.Errorf("a secret of type s3 has no %s:\n%s", want, sql)
-				}
+}
+
+// sql is what stands in each secret of DuckDB's that has the credential: one of
+// the credential's values, and what else must be there.
+var sql = map[string][]string{
+	"duckdb aws": {"key_id 'VALUE_KEY'", "secret 'VALUE_SECRET'", "session_token 'VALUE_SESSION'", "region '"},
+	"duckdb gcp": {"bearer_token 'VALUE_TOKEN'"},
+}
+
+func checkSQL(t *testing.T, statements []any, want []string) {
+	found := false
+	for _, s := range statements {
+		if !strings.Contains(fmt.Sprint(s), want[0]) {
+			continue
+		}
+		found = true
+		for _, part := range want[1:] {
+			if !strings.Contains(fmt.Sprint(s), part) {
+				t.Errorf("a secret has no %s:\n%s", part, s)
 			}
 		}
 	}
-	if session == 0 {
-		t.Errorf("no secret of type s3 has the session: %v", got["sql"])
+	if !found {
+		t.Errorf("no secret has %s: %v", want[0], statements)
 	}
 }

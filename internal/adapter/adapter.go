@@ -42,6 +42,7 @@ var adapters = map[string]adapter{
 	"athena":    athena,
 	"bigquery":  bigquery,
 	"duckdb":    duckdb,
+	"postgres":  postgres,
 	"snowflake": snowflake,
 }
 

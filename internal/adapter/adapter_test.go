@@ -118,7 +118,7 @@ func TestCheck(t *testing.T) {
 		{dbtType: "athena", provider: "aws"},
 		{dbtType: "snowflake", provider: "gcp", err: `type "snowflake" does not go with provider "gcp", valid providers are ["aws" "oidc"]`},
 		{dbtType: "bigquery", provider: "oidc", err: `type "bigquery" does not go with provider "oidc", valid providers are ["gcp"]`},
-		{dbtType: "duckdb", provider: "", err: `type "duckdb" does not go with provider "", valid providers are ["aws"]`},
+		{dbtType: "duckdb", provider: "", err: fmt.Sprintf(`type "duckdb" does not go with provider "", valid providers are %q`, adapter.Specs()["duckdb"].Providers)},
 		{dbtType: "athena", provider: "AWS", err: `type "athena" does not go with provider "AWS", valid providers are ["aws"]`},
 		{dbtType: "Snowflake", provider: "oidc", err: fmt.Sprintf(`unknown type "Snowflake", valid types are %q`, adapter.Types())},
 		{dbtType: "", provider: "oidc", err: fmt.Sprintf(`unknown type "", valid types are %q`, adapter.Types())},
@@ -394,8 +394,8 @@ func TestCheckPlaces(t *testing.T) {
 func TestRenderRefusesAPair(t *testing.T) {
 	t.Parallel()
 	i := issuer(t)
-	_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange("bigquery", "gcp")), Type: "duckdb", Block: node(t, "{type: duckdb}"), Credential: standin.Credential("bigquery", "gcp")})
-	checkUsage(t, err, `type "duckdb" does not go with provider "gcp", valid providers are ["aws"]`)
+	_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange("bigquery", "gcp")), Type: "athena", Block: node(t, "{type: athena}"), Credential: standin.Credential("bigquery", "gcp")})
+	checkUsage(t, err, fmt.Sprintf(`type "athena" does not go with provider "gcp", valid providers are %q`, adapter.Specs()["athena"].Providers))
 }
 
 func TestEnvironmentOfNothing(t *testing.T) {

@@ -10,29 +10,31 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// duckdb reads S3 with a secret of DuckDB's own kind. Its values come from
-// variables that dbt takes for secrets: the SDKs' own names would put the
-// session into the manifest, and a full parse into every run.
+// duckdb reads object stores with secrets of DuckDB's own kinds. Their values
+// come from variables that dbt takes for secrets: the SDKs' own names would put
+// the session into the manifest, and a full parse into every run.
 //
-// The user's entries of `secrets:` with type s3 say endpoint, url_style,
-// use_ssl, region and scope, and are completed with the session. One that has
-// key material of its own and a scope is left alone: it is for another bucket.
-// Where none is completed, one is added. (dbt-duckdb 1.11: secrets)
+// The user's entries of `secrets:` of the provider's kind say endpoint,
+// url_style, use_ssl, region and scope, and are completed with the credential.
+// One that has a login of its own and a scope is left alone: it is for another
+// bucket. Where none is completed, one is added. (dbt-duckdb 1.11: secrets)
 var duckdb = adapter{
 	spec: policy.Adapter{
 		Written: []string{"use_credential_provider"},
 		Secret:  []string{"key_id"},
 	},
 	others: []string{"motherduck_token"},
-	check: func(block *yaml.Node, _, _ string) error {
+	check: func(block *yaml.Node, provider, _ string) error {
+		store := stores[provider]
 		for _, s := range elements(value(block, "secrets")) {
-			if !isOurs(s) {
+			if !store.isOurs(s) {
 				continue
 			}
-			if err := checkS3(s); err != nil {
-				return fmt.Errorf("secrets of type s3: %w", err)
+			if err := store.check(s); err != nil {
+				return fmt.Errorf("secrets of type %s: %w", store.kind, err)
 			}
 		}
 		return nil
@@ -40,19 +42,77 @@ var duckdb = adapter{
 	render: map[string]func(Input) Output{
 		"aws": func(in Input) Output {
 			aws := in.Credential.AWS
-			return Output{
-				Keys: []Key{
-					{"extensions", withExtension(value(in.Block, "extensions"), "httpfs")},
-					{"secrets", withS3(value(in.Block, "secrets"), aws.Region)},
-				},
-				Env: []Variable{
-					{"DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", aws.AccessKeyID, true},
-					{"DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY", aws.SecretAccessKey, true},
-					{"DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN", aws.SessionToken, true},
-				},
-			}
+			return stores["aws"].output(in, []Key{{"region", text(aws.Region)}}, []login{
+				{"key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", aws.AccessKeyID},
+				{"secret", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY", aws.SecretAccessKey},
+				{"session_token", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN", aws.SessionToken},
+			})
+		},
+		"gcp": func(in Input) Output {
+			return stores["gcp"].output(in, nil, []login{{"bearer_token", tokenVariable, in.Credential.Token}})
 		},
 	},
+}
+
+// A store is one kind of DuckDB's secrets.
+type store struct {
+	kind      string
+	extension string
+	keys      []string // what an entry has that is a login of its own
+	// drop are the options that choose an identity, or would have DuckDB write
+	// the secret to disk.
+	drop []string
+	// check returns what keeps an entry from being given the credential.
+	check func(s *yaml.Node) error
+}
+
+// stores are by the provider whose credential they take. (DuckDB 1.5:
+// extension httpfs)
+var stores = map[string]store{
+	"aws": {
+		kind: "s3", extension: "httpfs",
+		keys: []string{"key_id", "secret"},
+		drop: []string{
+			"persistent", "storage",
+			"key_id", "secret", "session_token", "provider", "chain", "profile", "refresh", "refresh_info", "validation",
+			"assume_role_arn", "external_id", "web_identity_token_file",
+		},
+		check: func(s *yaml.Node) error {
+			_, err := checkEndpointOption(s)
+			return err
+		},
+	},
+	"gcp": {
+		kind: "gcs", extension: "httpfs",
+		keys: []string{"key_id", "secret", "bearer_token"},
+		drop: []string{"persistent", "storage", "key_id", "secret", "session_token", "bearer_token", "provider", "refresh", "refresh_info"},
+		check: func(s *yaml.Node) error {
+			host, err := checkEndpointOption(s)
+			if err == nil && policy.CheckHost(googleAudience, host) != nil {
+				err = fmt.Errorf("endpoint: host %q is not one of Google Cloud, and the access token goes there", host)
+			}
+			return err
+		},
+	},
+}
+
+// A login is one option of a secret, and the variable that holds its value.
+type login struct {
+	option, variable string
+	value            secret.Value
+}
+
+// output completes the user's secrets with the logins, and with defaults
+// where an entry has none.
+func (st store) output(in Input, defaults []Key, logins []login) Output {
+	out := Output{Keys: []Key{
+		{"extensions", withExtension(value(in.Block, "extensions"), st.extension)},
+		{"secrets", st.completed(value(in.Block, "secrets"), defaults, logins)},
+	}}
+	for _, l := range logins {
+		out.Env = append(out.Env, Variable{l.variable, l.value, true})
+	}
+	return out
 }
 
 // elements returns the elements of a list, none of anything else.
@@ -88,14 +148,14 @@ func option(s *yaml.Node, name string) *yaml.Node {
 
 func optionText(s *yaml.Node, name string) string { return textOf(option(s, name)) }
 
-// isOurs reports whether an entry of `secrets:` gets the session. Without a
-// scope an entry with other keys would compete with ours for every bucket.
-func isOurs(s *yaml.Node) bool {
-	if !strings.EqualFold(scalar(s, "type"), "s3") {
+// isOurs reports whether an entry of `secrets:` gets the credential. Without a
+// scope an entry with another login would compete with ours for every bucket.
+func (st store) isOurs(s *yaml.Node) bool {
+	if !strings.EqualFold(scalar(s, "type"), st.kind) {
 		return false
 	}
-	keys := optionText(s, "key_id") != "" || optionText(s, "secret") != ""
-	return !keys || !hasScope(s)
+	own := slices.ContainsFunc(st.keys, func(key string) bool { return optionText(s, key) != "" })
+	return !own || !hasScope(s)
 }
 
 // hasScope reports whether an entry is for certain buckets or paths only.
@@ -115,32 +175,31 @@ func hasScope(s *yaml.Node) bool {
 
 var hostPort = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$`)
 
-// checkS3 is checkEndpoint for the form that DuckDB has: host and port, and
-// whether to use TLS.
-func checkS3(s *yaml.Node) error {
+// checkEndpointOption is checkEndpoint for the form that DuckDB has: host and
+// port, and whether to use TLS.
+func checkEndpointOption(s *yaml.Node) (host string, err error) {
 	endpoint, ssl, verify := optionText(s, "endpoint"), optionText(s, "use_ssl"), optionText(s, "verify_ssl")
 	if jinja(endpoint) || jinja(ssl) || jinja(verify) {
-		return errors.New("endpoint, use_ssl and verify_ssl must be literals: the credential goes there")
+		return "", errors.New("endpoint, use_ssl and verify_ssl must be literals: the credential goes there")
 	}
 	// The whole of it is held to a pattern: in 127.0.0.1:1@evil.example, what
 	// stands before the colon is no host.
 	parts := hostPort.FindStringSubmatch(endpoint)
-	host := ""
 	if parts != nil {
 		host = strings.Trim(parts[1], "[]")
 	}
 	switch {
 	case strings.Contains(endpoint, "@"): // what stands before it may be a password
-		return errors.New("endpoint holds a login, want host or host:port")
+		return "", errors.New("endpoint holds a login, want host or host:port")
 	case endpoint != "" && parts == nil:
-		return fmt.Errorf("endpoint is %q, want host or host:port", endpoint)
+		return "", fmt.Errorf("endpoint is %q, want host or host:port", endpoint)
 	case policy.IsLoopback(host):
 	case !isTrue(ssl):
-		return fmt.Errorf("use_ssl is %q for endpoint %q, want TLS (plain http is for loopback only)", ssl, endpoint)
+		return "", fmt.Errorf("use_ssl is %q for endpoint %q, want TLS (plain http is for loopback only)", ssl, endpoint)
 	case !isTrue(verify):
-		return fmt.Errorf("verify_ssl is %q for endpoint %q, want TLS verified", verify, endpoint)
+		return "", fmt.Errorf("verify_ssl is %q for endpoint %q, want TLS verified", verify, endpoint)
 	}
-	return nil
+	return host, nil
 }
 
 // isTrue reports whether DuckDB takes a switch that is on by default for on,
@@ -149,47 +208,37 @@ func isTrue(s string) bool {
 	return slices.Contains([]string{"", "true", "yes", "on", "1", "t", "y"}, strings.ToLower(s))
 }
 
-// withS3 returns the user's secrets with the session in those of type s3.
-func withS3(list *yaml.Node, region string) *yaml.Node {
+// completed returns the user's secrets with the logins in those of the kind.
+func (st store) completed(list *yaml.Node, defaults []Key, logins []login) *yaml.Node {
 	out := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
 	found := false
 	for _, s := range elements(list) {
-		if isOurs(s) {
-			s, found = completed(s, region), true
+		if st.isOurs(s) {
+			s, found = st.complete(s, defaults, logins), true
 		}
 		out.Content = append(out.Content, s)
 	}
 	if !found {
-		s3 := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{text("type"), text("s3")}}
-		out.Content = append(out.Content, completed(s3, region))
+		entry := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{text("type"), text(st.kind)}}
+		out.Content = append(out.Content, st.complete(entry, defaults, logins))
 	}
 	return out
 }
 
-// s3Logins are the options of an S3 secret that choose an identity, or would
-// have DuckDB write it to disk.
-var s3Logins = []string{
-	"persistent", "storage",
-	"key_id", "secret", "session_token", "provider", "chain", "profile", "refresh", "refresh_info", "validation",
-	"assume_role_arn", "external_id", "web_identity_token_file",
-}
-
-func completed(s3 *yaml.Node, region string) *yaml.Node {
+func (st store) complete(entry *yaml.Node, defaults []Key, logins []login) *yaml.Node {
 	out := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	for i := 0; i+1 < len(s3.Content); i += 2 {
-		if !slices.Contains(s3Logins, strings.ToLower(s3.Content[i].Value)) {
-			out.Content = append(out.Content, s3.Content[i], s3.Content[i+1])
+	for i := 0; i+1 < len(entry.Content); i += 2 {
+		if !slices.Contains(st.drop, strings.ToLower(entry.Content[i].Value)) {
+			out.Content = append(out.Content, entry.Content[i], entry.Content[i+1])
 		}
 	}
-	if optionText(out, "region") == "" {
-		out.Content = append(out.Content, text("region"), text(region))
+	for _, k := range defaults {
+		if optionText(out, k.Name) == "" {
+			out.Content = append(out.Content, text(k.Name), k.Value)
+		}
 	}
-	for _, pair := range [][2]string{
-		{"key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID"},
-		{"secret", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY"},
-		{"session_token", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN"},
-	} {
-		out.Content = append(out.Content, text(pair[0]), envVar(pair[1]))
+	for _, l := range logins {
+		out.Content = append(out.Content, text(l.option), envVar(l.variable))
 	}
 	return out
 }

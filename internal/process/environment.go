@@ -37,9 +37,15 @@ var sdkVariables = map[string][]string{
 		"CLOUDSDK_AUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
 		"GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_CLOUD_QUOTA_PROJECT",
 	},
+	"access_token":   libpqVariables,
+	"database_login": libpqVariables,
 	// snowflake-connector-python: a token of another login.
 	"id_token": {"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"},
 }
+
+// libpqVariables lead a login elsewhere though the profile names a host, or
+// have it show a certificate beside the password.
+var libpqVariables = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY"}
 
 // Environment returns the environment for a command that uses a credential of
 // the given kind: base without what would outrank the credential and, unless

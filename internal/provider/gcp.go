@@ -22,7 +22,15 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-const cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
+const (
+	cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
+	storage       = "https://www.googleapis.com/auth/devstorage.read_write"
+	sqlLogin      = "https://www.googleapis.com/auth/sqlservice.login"
+)
+
+// serviceAccountScopes are, by dbt's adapter type, all that a service
+// account's token is for there; any other type gets cloudPlatform.
+var serviceAccountScopes = map[string]string{"duckdb": storage, "postgres": sqlLogin}
 
 // mostSeconds bounds an expires_in: a year. More is nonsense, and overflows a
 // Duration in the end.
@@ -45,7 +53,7 @@ var gcpProvider = provider{
 			{Name: "workload_identity_provider", Required: true, Check: matching(poolProvider, 1, 200, "projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, not its id)"), Doc: "The provider's full name, with the project's number."},
 			{Name: "service_account", Claims: true, Check: matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "The service account to act as (default: none, the principal itself)."},
 			{Name: "audience", Doc: "The ID token's audience (default: https://iam.googleapis.com/ and the provider's name)."},
-			{Name: "scopes", List: true, Check: matching(scopeText, 1, 500, "one OAuth scope, without spaces"), Doc: "OAuth scopes (default: cloud-platform)."},
+			{Name: "scopes", List: true, Check: matching(scopeText, 1, 500, "one OAuth scope, without spaces"), Doc: "OAuth scopes (default: cloud-platform; of a service account's token for duckdb devstorage.read_write, for postgres always sqlservice.login)."},
 			{Name: "delegates", List: true, Check: matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "Service accounts of a delegation chain, in order."},
 			{Name: "universe_domain", Check: matching(universe, 1, 253, "a domain such as googleapis.com"), Doc: "Another universe than googleapis.com."},
 			{Name: "sts_endpoint", Check: checkURL, Doc: "Another Security Token Service, https or http on loopback."},
@@ -75,6 +83,16 @@ var gcpProvider = provider{
 			}
 			return faults
 		},
+	},
+	check: func(v policy.Values, w credential.Warehouse) error {
+		switch {
+		case w.Type != "postgres":
+		case v.Get("service_account") == "":
+			return errors.New("Cloud SQL knows service accounts and people, no principals of a workload identity pool: name a service_account")
+		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for whatever it is good for
+			return fmt.Errorf("scopes: a token that is a password at Cloud SQL has %s alone", sqlLogin)
+		}
+		return nil
 	},
 	exchange: exchangeGoogle,
 	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
@@ -148,6 +166,9 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 	scopes := v.List("scopes")
 	if len(scopes) == 0 {
 		scopes = []string{cloudPlatform}
+		if s, ok := serviceAccountScopes[r.warehouse.Type]; ok && v.Get("service_account") != "" {
+			scopes = []string{s}
+		}
 	}
 	service, err := sts.NewService(ctx, options(env, stsEndpoint(v))...)
 	if err != nil {
@@ -190,7 +211,20 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 	if err := usable(c, env.Now()); err != nil {
 		return credential.Credential{}, err
 	}
-	return impersonate(ctx, env, g, c.Token, idToken, scopes)
+	c, err = impersonate(ctx, env, g, c.Token, idToken, scopes)
+	if err == nil && r.warehouse.Type == "postgres" {
+		c = sqlCredential(c)
+	}
+	return c, err
+}
+
+// sqlCredential makes a service account's token a login at Cloud SQL.
+// (Cloud SQL for PostgreSQL: Log in using IAM database authentication)
+func sqlCredential(c credential.Credential) credential.Credential {
+	return credential.Credential{
+		Kind: "database_login", ID: c.ID, Expiry: c.Expiry,
+		User: strings.TrimSuffix(c.ID, ".gserviceaccount.com"), Password: c.Token,
+	}
 }
 
 // impersonate exchanges the federated token for one of the service account.

@@ -12,6 +12,7 @@ var blocks = map[string]string{
 	"athena":    `{type: athena, schema: marts, database: awsdatacatalog}`,
 	"bigquery":  `{type: bigquery, project: acme-dbt, dataset: marts}`,
 	"duckdb":    `{type: duckdb, path: lake.duckdb}`,
+	"postgres":  `{type: postgres, host: db.acme.example, port: 5432, user: dbt, database: analytics, schema: marts}`,
 	"snowflake": `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
 }
 
@@ -21,6 +22,8 @@ var exchanges = map[string]string{
 	"aws":  `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
 	"gcp":  `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
 	"oidc": `{oidc: {audience: snowflakecomputing.com}}`,
+
+	"postgres gcp": `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
 }
 
 // issued is what each provider gives, and, by type and provider, what it
@@ -31,6 +34,8 @@ var issued = map[string]credential.Credential{
 	}},
 	"gcp":  {Kind: "google_access_token", Token: secret.New("marked-access-token")},
 	"oidc": {Kind: "id_token", Token: secret.New("marked-id-token")},
+
+	"postgres gcp": {Kind: "database_login", User: "dbt@acme-dbt.iam", Password: secret.New("marked-access-token")},
 }
 
 // Block returns a good `dbt:` block of an adapter, on one line.

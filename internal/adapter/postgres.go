@@ -1,0 +1,113 @@
+package adapter
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// postgres logs in with a password: a lease's, or a token in its place, as
+// the clouds' own databases take them. (dbt-postgres 1.11)
+var postgres = adapter{
+	spec: policy.Adapter{
+		Required: []string{"host", "port", "schema"},
+		Written:  []string{"sslcert", "sslkey"},
+		Literal:  []string{"sslmode"},
+		NoClaims: []string{"sslmode", "sslrootcert"},
+	},
+	check: checkPostgres,
+	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
+		port, err := strconv.Atoi(scalar(block, "port"))
+		if err != nil {
+			return credential.Warehouse{}, fmt.Errorf("port is %q, want a number", scalar(block, "port"))
+		}
+		database := scalar(block, "database")
+		if database == "" {
+			database = scalar(block, "dbname") // dbt's own alias
+		}
+		return credential.Warehouse{Host: scalar(block, "host"), Port: port, Database: database, User: scalar(block, "user")}, nil
+	},
+	render: map[string]func(Input) Output{
+		"gcp": databasePassword,
+	},
+}
+
+// serverText is one host: libpq takes a list for hosts to try, and what begins
+// with `/` or `@` for a socket.
+var serverText = regexp.MustCompile(`^(?:[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)$`)
+
+// postgresHosts are where a provider's token is a login. Whoever else got it
+// could log in there. What AWS signs names its host itself, Cloud SQL has
+// addresses only, and a lease is for the one database.
+var postgresHosts = map[string]struct {
+	name  string
+	hosts *regexp.Regexp
+}{
+	// (Microsoft: Azure Database for PostgreSQL, Azure Cosmos DB for PostgreSQL; national clouds)
+	"entra": {"Azure Database for PostgreSQL", regexp.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|postgres\.cosmos\.azure\.com)$`)},
+	// (Databricks: Lakebase, on AWS, Azure and Google Cloud; a region may stand behind `database`)
+	"databricks": {"Lakebase", regexp.MustCompile(`^[a-z0-9-]+\.database\.(?:[a-z0-9-]+\.)?(?:(?:cloud|gcp)\.databricks\.com|cloud\.databricks\.us|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)},
+}
+
+func checkPostgres(block *yaml.Node, provider, _ string) error {
+	host, mode, user := scalar(block, "host"), scalar(block, "sslmode"), scalar(block, "user")
+	for _, key := range []string{"host", "port", "sslmode"} {
+		if jinja(scalar(block, key)) {
+			return fmt.Errorf("%s must be a literal: the login goes there", key)
+		}
+	}
+	if !serverText.MatchString(host) {
+		return fmt.Errorf("host is %q, want one host name or address", host)
+	}
+	if known, ok := postgresHosts[provider]; ok && !policy.IsLoopback(host) && !known.hosts.MatchString(strings.ToLower(host)) {
+		return fmt.Errorf("host %q is not one of %s, and the token goes there", host, known.name)
+	}
+	switch mode {
+	case "", "require", "verify-ca", "verify-full":
+	default: // libpq falls back to plain text with `allow` and `prefer`
+		if !policy.IsLoopback(host) {
+			return fmt.Errorf("sslmode is %q, want require, verify-ca or verify-full (a password in the clear is for loopback only)", mode)
+		}
+	}
+	switch {
+	case provider == "gcp", provider == "vault": // they give the user
+	case user == "":
+		return fmt.Errorf("it has no user, and provider %q gives none", provider)
+	case jinja(user):
+		return fmt.Errorf("user must be a literal: the login is for that user")
+	}
+	return nil
+}
+
+// databasePassword puts a database's password, or the token that stands for
+// one, into the profile.
+func databasePassword(in Input) Output {
+	password := in.Credential.Password
+	if password.IsZero() {
+		password = in.Credential.Token
+	}
+	out := Output{
+		Keys: []Key{{"password", envVar(passwordVariable)}},
+		Env:  []Variable{{passwordVariable, password, true}},
+	}
+	if user := in.Credential.User; user != "" {
+		out.Keys = append(out.Keys, Key{"user", text(user)})
+	}
+	if scalar(in.Block, "sslmode") == "" && !policy.IsLoopback(scalar(in.Block, "host")) {
+		mode := "require" // libpq's own default would fall back to plain text
+		if scalar(in.Block, "sslrootcert") != "" {
+			mode = "verify-full"
+		}
+		out.Keys = append(out.Keys, Key{"sslmode", text(mode)})
+	}
+	if value(in.Block, "application_name") == nil {
+		out.Keys = append(out.Keys, Key{"application_name", tag(in)})
+	}
+	return out
+}

@@ -1,0 +1,47 @@
+package adapter_test
+
+import (
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	const (
+		password = "password: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\n"
+		variable = "DBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"
+		account  = "user: \"dbt@acme-dbt.iam\"\n"
+	)
+	testRender(t, []renderCase{
+		{name: "Cloud SQL", provider: "gcp", block: standin.Block("postgres"),
+			want: password + account + "sslmode: \"require\"\napplication_name: \"oidc-dbt target=prod\"\n" + variable},
+		{name: "a CA", provider: "gcp", block: `{type: postgres, host: 10.0.0.3, port: 5432, sslrootcert: ca.pem, application_name: mine}`,
+			want: password + account + "sslmode: \"verify-full\"\n" + variable},
+		{name: "a mode", provider: "gcp", block: `{type: postgres, host: 10.0.0.3, port: 5432, sslmode: verify-ca, application_name: mine}`,
+			want: password + account + variable},
+		{name: "loopback", provider: "gcp", block: `{type: postgres, host: localhost, port: 5432, application_name: mine}`,
+			want: password + account + variable},
+	})
+}
+
+func TestPostgresPlaces(t *testing.T) {
+	t.Parallel()
+	pg := func(keys string) string { return "{type: postgres, port: 5432, " + keys + "}" }
+	testPlaces(t, []placeCase{
+		{name: "an address", provider: "gcp", block: pg(`host: 10.0.0.3`)},
+		{name: "an IPv6 address", provider: "gcp", block: pg(`host: "fd00::3", sslmode: verify-full`)},
+		{name: "in the clear on loopback", provider: "gcp", block: pg(`host: 127.0.0.1, sslmode: disable`)},
+		{name: "in the clear", provider: "gcp", block: pg(`host: 10.0.0.3, sslmode: disable`),
+			err: `sslmode is "disable", want require, verify-ca or verify-full (a password in the clear is for loopback only)`},
+		{name: "in the clear when in doubt", provider: "gcp", block: pg(`host: 10.0.0.3, sslmode: prefer`),
+			err: `sslmode is "prefer", want require, verify-ca or verify-full (a password in the clear is for loopback only)`},
+		{name: "a mode in Jinja", provider: "gcp", block: pg(`host: 10.0.0.3, sslmode: "{{ env_var('M') }}"`), err: "sslmode must be a literal: the login goes there"},
+		{name: "a host in Jinja", provider: "gcp", block: pg(`host: "{{ env_var('H') }}"`), err: "host must be a literal: the login goes there"},
+		{name: "no host", provider: "gcp", block: `{type: postgres, port: 5432}`, err: `host is "", want one host name or address`},
+		{name: "several hosts", provider: "gcp", block: pg(`host: "10.0.0.3,evil.example"`), err: `host is "10.0.0.3,evil.example", want one host name or address`},
+		{name: "a socket", provider: "gcp", block: pg(`host: /var/run/postgresql`), err: `host is "/var/run/postgresql", want one host name or address`},
+		{name: "an abstract socket", provider: "gcp", block: pg(`host: "@evil"`), err: `host is "@evil", want one host name or address`},
+		{name: "a host behind a line's end", provider: "gcp", block: pg(`host: "localhost\nevil.example"`), err: `host is "localhost\nevil.example", want one host name or address`},
+	})
+}
