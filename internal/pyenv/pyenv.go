@@ -135,7 +135,8 @@ func (m maker) make(ctx context.Context, python, dir string, p Python, requireme
 
 // uvEntry is uv's entry in a list of requirements; tools is also setuptools',
 // which builds the packages of a list that are published as source alone
-// (`--no-binary NAME` in the list).
+// (`--no-binary NAME` in the list; an `--only-binary :all:` after it would undo
+// it for pip).
 var (
 	uvEntry = regexp.MustCompile(`(?m)^uv==`)
 	tools   = regexp.MustCompile(`(?m)^(?:uv|setuptools)==(?:.*\\\n)*.*\n`)
