@@ -3,6 +3,7 @@ package web_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -181,6 +182,47 @@ func TestCauseHidesTheURL(t *testing.T) {
 	err.Err = context.DeadlineExceeded
 	if got := web.Cause(err); got.Error() != "no reply in time" || !errors.Is(got, context.DeadlineExceeded) {
 		t.Errorf("cause is %q", got)
+	}
+}
+
+// TestNoReply: a reply that did not come, or not whole, is told from one that
+// a decoder does not like, however often a library wraps it.
+func TestNoReply(t *testing.T) {
+	t.Parallel()
+	decode := func(reply string) error {
+		resp, err := web.NewClient(web.NewTransport()).Get(raw(t, reply))
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		return json.NewDecoder(resp.Body).Decode(&struct{ Token string }{})
+	}
+	for _, tt := range []struct {
+		name, reply string
+		noReply     bool
+		cause       string
+	}{
+		{"good", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", false, ""},
+		{"half of the JSON", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n{\"to", false, ""},
+		{"not JSON", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n<", false, ""},
+		{"half of the reply", "HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n{\"to", true, "the server hung up"},
+		{"nothing", "", true, "the server hung up"},
+		{"redirect", "HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\n\r\n", true, `redirected to host "evil.example", redirects are not followed`},
+		{"too large", "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n", true, "reply is larger than 1048576 bytes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := decode(tt.reply)
+			if err != nil {
+				err = fmt.Errorf("an SDK says: %w", err)
+			}
+			if got := web.NoReply(err); got != tt.noReply {
+				t.Errorf("NoReply(%v) is %v, want %v", err, got, tt.noReply)
+			}
+			if got := text(web.Cause(err)); tt.noReply && got != tt.cause {
+				t.Errorf("cause is %q, want %q", got, tt.cause)
+			}
+		})
 	}
 }
 
