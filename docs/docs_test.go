@@ -197,40 +197,65 @@ func TestEveryWarehouseHasItsPage(t *testing.T) {
 // behind it. A package of tests is no proof while it has none.
 func TestEvidenceNamesWhatIsThere(t *testing.T) {
 	t.Parallel()
-	proof := regexp.MustCompile("`((?:e2e|internal|demo|docs|\\.ci)[\\w/]*)`((?: Test\\w+)*)")
-	tests := 0
+	var proofs strings.Builder
 	for line := range strings.Lines(pages(t)["../docs/evidence.md"]) {
-		cells := strings.Split(line, " | ")
-		if len(cells) < 3 {
+		if cells := strings.Split(line, " | "); len(cells) >= 3 {
+			proofs.WriteString(cells[len(cells)-1])
+		}
+	}
+	if tests := checkPlaces(t, "docs/evidence.md", proofs.String()); tests < 20 {
+		t.Errorf("docs/evidence.md names %d tests, want at least 20", tests)
+	}
+}
+
+// TestAddingAWarehouseNamesWhatIsThere: with an adapter and a provider of
+// today in the place of TYPE and PROVIDER, every file and test is there.
+func TestAddingAWarehouseNamesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	text := pages(t)["../docs/adding-a-warehouse.md"]
+	text = strings.NewReplacer("TYPE", "duckdb", "PROVIDER", "gcp").Replace(text)
+	if tests := checkPlaces(t, "docs/adding-a-warehouse.md", text); tests < 15 {
+		t.Errorf("docs/adding-a-warehouse.md names %d tests, want at least 15", tests)
+	}
+}
+
+var (
+	place = regexp.MustCompile("`([^`\\s]+)`((?: Test\\w+)*)")
+	roots = regexp.MustCompile(`^(?:\.|main_test\.go|policy\.schema\.json|README\.md|(?:e2e|internal|demo|docs|testdata|\.ci)(?:/[\w./-]*)?)$`)
+)
+
+// checkPlaces checks that the files and folders which a page names in
+// backticks are there, and that a folder has the tests named behind it. It
+// returns how many tests there are.
+func checkPlaces(t *testing.T, page, text string) (tests int) {
+	t.Helper()
+	for _, m := range place.FindAllStringSubmatch(text, -1) {
+		if !roots.MatchString(m[1]) {
 			continue
 		}
-		for _, m := range proof.FindAllStringSubmatch(cells[len(cells)-1], -1) {
-			files, err := filepath.Glob(filepath.Join("..", m[1], "*_test.go"))
+		if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+			t.Errorf("%s names %q, which is not there", page, m[1])
+		}
+		files, err := filepath.Glob(filepath.Join("..", m[1], "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var code []byte
+		for _, file := range files {
+			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
-				t.Errorf("docs/evidence.md names %q, which is not there", m[1])
-			}
-			var code []byte
-			for _, file := range files {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				code = append(code, text...)
-			}
-			for _, name := range strings.Fields(m[2]) {
-				tests++
-				if !bytes.Contains(code, []byte("\nfunc "+name+"(t *testing.T) {")) {
-					t.Errorf("docs/evidence.md names the test %s, which %s does not have", name, m[1])
-				}
+			code = append(code, text...)
+		}
+		for _, name := range strings.Fields(m[2]) {
+			tests++
+			if !bytes.Contains(code, []byte("\nfunc "+name+"(t *testing.T) {")) {
+				t.Errorf("%s names the test %s, which %s does not have", page, name, m[1])
 			}
 		}
 	}
-	if tests < 20 {
-		t.Errorf("docs/evidence.md names %d tests, want at least 20", tests)
-	}
+	return tests
 }
 
 // TestFirstWorkflow: the workflow that people copy is the safe one.
