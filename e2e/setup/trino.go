@@ -24,7 +24,8 @@ type TrinoConfig struct {
 	Issuer   string // the tokens' iss
 	JWKS     string // the URL of the issuer's keys
 	Audience string
-	// UserPattern is a regular expression for the subject, whose first group
+	Claim    string // the name of the principal: sub, say
+	// UserPattern is a regular expression for the principal, whose first group
 	// is Trino's user.
 	UserPattern string
 }
@@ -60,7 +61,7 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 		"http-server.authentication.jwt.key-file":             config.JWKS,
 		"http-server.authentication.jwt.required-issuer":      config.Issuer,
 		"http-server.authentication.jwt.required-audience":    config.Audience,
-		"http-server.authentication.jwt.principal-field":      "sub",
+		"http-server.authentication.jwt.principal-field":      config.Claim,
 		"http-server.authentication.jwt.user-mapping.pattern": strings.ReplaceAll(config.UserPattern, `\`, `\\`),
 		"catalog.config-dir":                                  filepath.Join(dir, "catalog"),
 		"plugin.dir":                                          filepath.Join(home, "plugin"),

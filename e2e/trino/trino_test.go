@@ -26,7 +26,7 @@ func TestTrino(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
 	server := setup.Trino(t, setup.TrinoConfig{
-		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: audience, UserPattern: `repo:([^/]+)/analytics:environment:production`,
+		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: audience, Claim: "sub", UserPattern: `repo:([^/]+)/analytics:environment:production`,
 	}, user, func() string { return issuer.Sign(audience, nil) })
 	t.Run("verifies the token itself", func(t *testing.T) { verifies(t, server, issuer) })
 }

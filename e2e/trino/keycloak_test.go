@@ -1,0 +1,125 @@
+//go:build e2e
+
+package trino
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// TestKeycloak has one Keycloak and one Trino that takes its tokens, for all its cases.
+func TestKeycloak(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	realm := setup.Keycloak(t, issuer, audience)
+	t.Run("verifies the token itself", func(t *testing.T) { keycloakVerifies(t, realm, issuer) })
+
+	transformer := ask(t, realm, jwtBearer(issuer.Sign(realm.URL, nil), issuer.Sign(realm.URL, nil))).Token
+	server := setup.Trino(t, setup.TrinoConfig{
+		Issuer: realm.URL, JWKS: realm.JWKS, Audience: audience, Claim: "preferred_username", UserPattern: "(transformer|service-account-dbt-prod)",
+	}, "transformer", func() string { return transformer })
+	t.Run("Trino takes its tokens alone", func(t *testing.T) {
+		idToken := issuer.Sign(audience, nil)
+		if rows, err := server.Query(t.Context(), "transformer", idToken, "select 1"); err == nil || err.Error() != "401 Unauthorized: Unknown signing key ID" {
+			t.Errorf("with an ID token: got %v, %v", rows, err)
+		}
+		token := ask(t, realm, clientAssertion(issuer.Sign(realm.URL, nil))).Token
+		if rows, err := server.Query(t.Context(), "service-account-dbt-prod", token, "select current_user"); err != nil || fmt.Sprint(rows) != "[[service-account-dbt-prod]]" {
+			t.Errorf("with the client's token: got %v, %v", rows, err)
+		}
+	})
+}
+
+// clientAssertion asks for the client's own token. (RFC 7523 §2.2)
+func clientAssertion(assertion string) url.Values {
+	return url.Values{
+		"grant_type":            {"client_credentials"},
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+		"client_assertion":      {assertion},
+	}
+}
+
+// jwtBearer asks for the token of the user whom an assertion names, by a
+// client that proves itself with another. (RFC 7523 §2.1)
+func jwtBearer(assertion, client string) url.Values {
+	form := clientAssertion(client)
+	form.Set("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
+	form.Set("assertion", assertion)
+	return form
+}
+
+// keycloakVerifies sends tokens past the action.
+func keycloakVerifies(t *testing.T, realm setup.Realm, issuer *standin.Issuer) {
+	past := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
+	good := issuer.Sign(realm.URL, nil)
+	for _, tt := range []struct{ name, token, client, user string }{
+		{"good", good, "", ""},
+		{"another audience", issuer.Sign("other", nil), "invalid_client: Invalid token audience", "invalid_grant: Invalid token audience"},
+		{
+			"expired", issuer.Sign(realm.URL, map[string]any{"iat": past(15 * time.Minute), "nbf": past(15 * time.Minute), "exp": past(10 * time.Minute)}),
+			"invalid_client: Token is not active", "invalid_grant: Token is not active",
+		},
+		{"another key", setup.Forge(t, issuer, realm.URL), "invalid_client: Invalid client or Invalid client credentials", "invalid_grant: Invalid signature"},
+		{
+			"another issuer", issuer.Sign(realm.URL, map[string]any{"iss": "https://issuer.example"}),
+			"invalid_client: Invalid client or Invalid client credentials", "invalid_grant: No Identity Provider for provided issuer",
+		},
+		{
+			"another subject", issuer.Sign(realm.URL, map[string]any{"sub": "repo:acme/analytics:environment:staging"}),
+			"invalid_client: Invalid client or Invalid client credentials", "invalid_grant: User not found",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, grant := range []struct {
+				name, refusal, user string
+				form                url.Values
+			}{
+				{"client_assertion", tt.client, "service-account-dbt-prod", clientAssertion(tt.token)},
+				{"jwt_bearer", tt.user, "transformer", jwtBearer(tt.token, good)},
+			} {
+				reply := ask(t, realm, grant.form)
+				if refusal := strings.TrimSuffix(reply.Error+": "+reply.Description, ": "); refusal != grant.refusal {
+					t.Errorf("%s: got %q, want %q", grant.name, refusal, grant.refusal)
+				}
+				if grant.refusal != "" {
+					continue
+				}
+				claims := jwt.MapClaims{}
+				if _, _, err := jwt.NewParser().ParseUnverified(reply.Token, claims); err != nil || claims["preferred_username"] != grant.user || reply.Lifetime != 300 {
+					t.Errorf("%s: got a token for %d s with claims %v, %v, want 300 s and user %s", grant.name, reply.Lifetime, claims, err, grant.user)
+				}
+			}
+		})
+	}
+}
+
+// A reply is a token response. (RFC 6749 §5)
+type reply struct {
+	Token       string `json:"access_token"`
+	Lifetime    int    `json:"expires_in"`
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+func ask(t *testing.T, realm setup.Realm, form url.Values) (r reply) {
+	t.Helper()
+	resp, err := http.PostForm(realm.TokenURL, form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
