@@ -77,6 +77,8 @@ def login(credentials):
         return {"user": credentials.user, "password": credentials.password, "sslmode": credentials.sslmode, "sslcert": credentials.sslcert}
     if credentials.type == "duckdb":
         return {"sql": credentials.secrets_sql()}
+    if credentials.type == "trino":
+        return {"class": type(credentials.trino_auth()).__name__, "token": credentials.trino_auth().token, "scheme": credentials.http_scheme.value, "tags": ",".join(credentials.client_tags)}
     raise ValueError(credentials.type)
 
 
@@ -90,14 +92,14 @@ def load(case):
             before = safe_load(f.read())
         result["difference"] = difference(before, after, case)
     for name in case["profiles"]:
-        cls = load_plugin(after[name]["outputs"][case["output"]]["type"])
-        known = {f.name for f in dataclasses.fields(cls)} | cls._ALIASES.keys() | {"type", "threads"}
         keys = after[name]["outputs"][case["output"]].keys()
+        load_plugin(after[name]["outputs"][case["output"]]["type"])
         profile = Profile.from_raw_profiles(after, name, ProfileRenderer({}))
-        loaded = profile.credentials
+        loaded = profile.credentials  # of dbt-trino's, say, a class that its method chooses
+        known = {f.name for f in dataclasses.fields(loaded)} | loaded._ALIASES.keys() | set(loaded._connection_keys()) | {"type", "threads"}
         result["outputs"][name] = {
-            "target": profile.target_name,
             "type": loaded.type,
+            "target": profile.target_name,
             "threads": profile.threads,
             "unknown": sorted(k for k in keys if k not in known),
             "connection": {k: repr(v) for k, v in loaded.connection_info()},

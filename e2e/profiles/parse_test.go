@@ -93,6 +93,7 @@ var projects = map[string]struct {
 	"athena":        {`{type: athena, s3_staging_dir: s3://lake/athena/, database: awsdatacatalog, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
 	"snowflake":     {`{type: snowflake, account: acme-prod, user: DBT, database: ANALYTICS, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`, []string{"parse"}},
 	"snowflake-aws": {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
+	"trino":         {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{oidc: {audience: trino.acme.example}}`, []string{"parse"}},
 	"bigquery":      {`{type: bigquery, project: acme-dbt, dataset: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
 }
 

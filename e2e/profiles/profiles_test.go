@@ -34,8 +34,8 @@ type loaded struct {
 	Error      string
 	Difference []string // beside the chosen outputs and the profiles' targets
 	Outputs    map[string]struct {
-		Target     string
 		Type       string
+		Target     string
 		Threads    any
 		Unknown    []string          // keys that the adapter does not have
 		Connection map[string]string // what dbt compares between runs, and prints
@@ -54,6 +54,7 @@ var logins = map[string]string{
 	"duckdb aws":     `{}`, // see sql
 	"duckdb gcp":     `{}`,
 	"postgres gcp":   `{"user": "dbt@acme-dbt.iam", "password": "VALUE_PASSWORD", "sslcert": null}`,
+	"trino oidc":     `{"class": "JWTAuthentication", "token": "VALUE_TOKEN", "scheme": "https", "tags": "oidc-dbt,target=prod,run=16055869479"}`,
 }
 
 // block is what must have changed in the chosen output of each case with a
@@ -67,6 +68,7 @@ var block = map[string]struct{ New, Gone, Changed []string }{
 	"projects":   {New: []string{"extensions", "secrets"}},
 	"password":   {New: []string{"password"}, Gone: []string{"pass", "sslcert", "sslkey"}, Changed: []string{"user"}},
 	"further":    {Changed: []string{"extensions", "secrets"}},
+	"trino":      {New: []string{"client_tags", "jwt_token"}, Gone: []string{"impersonation_user", "password"}, Changed: []string{"method"}},
 }
 
 var profileName = regexp.MustCompile(`(?m)^profile: '?([a-z_]+)'?$`)

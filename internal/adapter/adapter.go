@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,6 +45,7 @@ var adapters = map[string]adapter{
 	"duckdb":    duckdb,
 	"postgres":  postgres,
 	"snowflake": snowflake,
+	"trino":     trino,
 }
 
 // Input is what an adapter works from.
@@ -244,6 +246,15 @@ func textOf(v *yaml.Node) string {
 // tag names the target to the warehouse. It is the same in every run: a
 // change in a connection's key would cost dbt its partial parsing.
 func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Grant.Target()) }
+
+var notTraceable = regexp.MustCompile(`[^A-Za-z0-9._/@:=-]`)
+
+// runID names the run to the warehouse, "" where the CI system has no such
+// claim. It is only for keys that are not the connection's.
+func runID(in Input) string {
+	id, _ := in.Grant.Claims().String("run_id")
+	return notTraceable.ReplaceAllString(id, "_")
+}
 
 // jinja reports whether only dbt will know a value.
 func jinja(s string) bool {

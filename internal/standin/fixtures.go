@@ -14,6 +14,7 @@ var blocks = map[string]string{
 	"duckdb":    `{type: duckdb, path: lake.duckdb}`,
 	"postgres":  `{type: postgres, host: db.acme.example, port: 5432, user: dbt, database: analytics, schema: marts}`,
 	"snowflake": `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
+	"trino":     `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
 }
 
 // exchanges are a good `exchange:` block for each provider, and, by type and
@@ -24,6 +25,7 @@ var exchanges = map[string]string{
 	"oidc": `{oidc: {audience: snowflakecomputing.com}}`,
 
 	"postgres gcp": `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
+	"trino oidc":   `{oidc: {audience: trino.acme.example}}`,
 }
 
 // issued is what each provider gives, and, by type and provider, what it

@@ -1,0 +1,86 @@
+package adapter
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// trino sends a bearer with each request: the ID token itself, which Trino
+// verifies, or an access token. With method `jwt` dbt speaks https alone.
+// (dbt-trino 1.11; Trino: JWT authentication)
+var trino = adapter{
+	spec: policy.Adapter{
+		Required: []string{"host", "port", "schema"},
+		Written: []string{
+			"method", "impersonation_user", "client_certificate", "client_private_key", "keytab", "principal", "krb5_config",
+			"service_name", "hostname_override", "mutual_authentication", "force_preemptive", "sanitize_mutual_error_response", "delegate",
+		},
+		Literal:  []string{"host", "port", "cert", "http_scheme", "roles"},
+		NoClaims: []string{"host", "port", "cert", "http_scheme"},
+	},
+	check: checkTrino,
+	render: map[string]func(Input) Output{
+		"oidc": trinoToken,
+	},
+}
+
+// hostText is one host name or IPv4 address. Client libraries take a host
+// with a colon or a slash for a URL, which may name another scheme and port.
+var hostText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+var portText = regexp.MustCompile(`^[0-9]{1,5}$`)
+
+func checkTrino(block *yaml.Node, _, audience string) error {
+	for _, key := range []string{"host", "port", "cert", "http_scheme"} {
+		if jinja(scalar(block, key)) {
+			return fmt.Errorf("%s must be a literal: the token goes there", key)
+		}
+	}
+	host, port, scheme := scalar(block, "host"), scalar(block, "port"), scalar(block, "http_scheme")
+	switch {
+	case !hostText.MatchString(host):
+		return fmt.Errorf("host is %q, want a host name alone", host)
+	case !portText.MatchString(port):
+		return fmt.Errorf("port is %q, want a number", port)
+	case scheme != "" && scheme != "https":
+		return fmt.Errorf("http_scheme is %q, want https: Trino takes no token over anything else", scheme)
+	case scalar(block, "database") == "" && scalar(block, "catalog") == "":
+		return errors.New("it has no database, which is Trino's catalog")
+	}
+	if err := policy.CheckHost(audience, host); err != nil {
+		return fmt.Errorf("host: %w", err)
+	}
+	cert := value(block, "cert")
+	switch {
+	case cert == nil, cert.Tag == "!!null", policy.IsLoopback(host):
+	case cert.Tag == "!!bool" && isOn(cert.Value):
+	case cert.Tag == "!!str" && strings.ContainsAny(cert.Value, `./\`): // a path, and no false in disguise
+	default:
+		return fmt.Errorf("cert is %q, want true or the path of a CA's certificate (without verification is for loopback only)", cert.Value)
+	}
+	return nil
+}
+
+func trinoToken(in Input) Output {
+	out := Output{
+		Keys: []Key{{"method", text("jwt")}, {"jwt_token", envVar(tokenVariable)}},
+		Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
+	}
+	if cert := value(in.Block, "cert"); cert == nil || cert.Tag == "!!null" {
+		out.Keys = append(out.Keys, Key{"cert", boolean(true)}) // dbt-trino's own default verifies nothing
+	}
+	if value(in.Block, "client_tags") == nil {
+		tags := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: []*yaml.Node{text("oidc-dbt"), text("target=" + in.Grant.Target())}}
+		if run := runID(in); run != "" {
+			tags.Content = append(tags.Content, text("run="+run))
+		}
+		out.Keys = append(out.Keys, Key{"client_tags", tags})
+	}
+	return out
+}

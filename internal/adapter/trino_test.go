@@ -1,0 +1,53 @@
+package adapter_test
+
+import (
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+func TestTrino(t *testing.T) {
+	t.Parallel()
+	const (
+		login = "method: \"jwt\"\njwt_token: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n"
+		tags  = "client_tags: [\"oidc-dbt\", \"target=prod\", \"run=16055869479\"]\n"
+		token = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
+	)
+	testRender(t, []renderCase{
+		{name: "the ID token", provider: "oidc", block: standin.Block("trino"), want: login + "cert: true\n" + tags + token},
+		{name: "a CA and tags of one's own", provider: "oidc", block: `{type: trino, host: trino.acme.example, port: 443, catalog: lake, cert: ca.pem, client_tags: [mine]}`, want: login + token},
+		{name: "a cert of nothing", provider: "oidc", block: `{type: trino, host: trino.acme.example, port: 443, catalog: lake, cert: , client_tags: [mine]}`, want: login + "cert: true\n" + token},
+	})
+}
+
+// TestTrinoPlaces has each way to lead a token astray, by its name.
+func TestTrinoPlaces(t *testing.T) {
+	t.Parallel()
+	const audience = "trino.acme.example"
+	block := func(keys string) string { return "{type: trino, database: lake, " + keys + "}" }
+	testPlaces(t, []placeCase{
+		{name: "good", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, http_scheme: https, cert: /etc/ssl/acme.pem`)},
+		{name: "verified by the system's roots", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, cert: true`)},
+		{name: "not verified on loopback", provider: "oidc", audience: audience, block: block(`host: 127.0.0.1, port: 8443, cert: false`)},
+		{name: "not verified", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, cert: false`),
+			err: `cert is "false", want true or the path of a CA's certificate (without verification is for loopback only)`},
+		{name: "not verified, in words of YAML 1.1", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, cert: no`),
+			err: `cert is "no", want true or the path of a CA's certificate (without verification is for loopback only)`},
+		{name: "not verified, as a number", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, cert: 0`),
+			err: `cert is "0", want true or the path of a CA's certificate (without verification is for loopback only)`},
+		{name: "not verified, as nothing", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, cert: ""`),
+			err: `cert is "", want true or the path of a CA's certificate (without verification is for loopback only)`},
+		{name: "verification in Jinja", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, cert: "{{ env_var('C') }}"`), err: "cert must be a literal: the token goes there"},
+		{name: "by http", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, http_scheme: http`),
+			err: `http_scheme is "http", want https: Trino takes no token over anything else`},
+		{name: "a host in Jinja", provider: "oidc", audience: audience, block: block(`host: "{{ env_var('H') }}", port: 443`), err: "host must be a literal: the token goes there"},
+		{name: "a host that is a URL", provider: "oidc", audience: audience, block: block(`host: "https://evil.example:1/", port: 443`), err: `host is "https://evil.example:1/", want a host name alone`},
+		{name: "a host with a port", provider: "oidc", audience: audience, block: block(`host: "trino.acme.example:8443", port: 443`), err: `host is "trino.acme.example:8443", want a host name alone`},
+		{name: "a host behind a login", provider: "oidc", audience: audience, block: block(`host: "trino.acme.example@evil.example", port: 443`), err: `host is "trino.acme.example@evil.example", want a host name alone`},
+		{name: "a host behind a line's end", provider: "oidc", audience: audience, block: block(`host: "localhost\nevil.example", port: 443`), err: `host is "localhost\nevil.example", want a host name alone`},
+		{name: "a port that is a host", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: "443@evil.example"`), err: `port is "443@evil.example", want a number`},
+		{name: "no catalog", provider: "oidc", audience: audience, block: `{type: trino, host: trino.acme.example, port: 443}`, err: "it has no database, which is Trino's catalog"},
+		{name: "a vendor's audience", provider: "oidc", audience: "snowflakecomputing.com", block: block(`host: trino.acme.example, port: 443`),
+			err: `host: host "trino.acme.example" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
+	})
+}
