@@ -10,6 +10,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // postgres logs in with a password: a lease's, or a token in its place, as
@@ -99,12 +100,21 @@ func databasePassword(in Input) Output {
 	if user := in.Credential.User; user != "" {
 		out.Keys = append(out.Keys, Key{"user", text(user)})
 	}
-	if scalar(in.Block, "sslmode") == "" && !policy.IsLoopback(scalar(in.Block, "host")) {
-		mode := "require" // libpq's own default would fall back to plain text
-		if scalar(in.Block, "sslrootcert") != "" {
+	mode, ca := scalar(in.Block, "sslmode"), scalar(in.Block, "sslrootcert")
+	if mode == "" && !policy.IsLoopback(scalar(in.Block, "host")) {
+		mode = "require" // libpq's own default would fall back to plain text
+		if ca != "" {
 			mode = "verify-full"
 		}
 		out.Keys = append(out.Keys, Key{"sslmode", text(mode)})
+	}
+	// dbt's Rust engine reads neither key; libpq then looks here before it
+	// falls back. For dbt-postgres, and where they agree anyway, the keys win.
+	if mode != "" {
+		out.Env = append(out.Env, Variable{"PGSSLMODE", secret.New(mode), false})
+	}
+	if ca != "" && !jinja(ca) {
+		out.Env = append(out.Env, Variable{"PGSSLROOTCERT", secret.New(ca), false})
 	}
 	if value(in.Block, "application_name") == nil {
 		out.Keys = append(out.Keys, Key{"application_name", tag(in)})

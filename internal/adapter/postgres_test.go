@@ -15,11 +15,11 @@ func TestPostgres(t *testing.T) {
 	)
 	testRender(t, []renderCase{
 		{name: "Cloud SQL", provider: "gcp", block: standin.Block("postgres"),
-			want: password + account + "sslmode: \"require\"\napplication_name: \"oidc-dbt target=prod\"\n" + variable},
+			want: password + account + "sslmode: \"require\"\napplication_name: \"oidc-dbt target=prod\"\n" + variable + "PGSSLMODE=require\n"},
 		{name: "a CA", provider: "gcp", block: `{type: postgres, host: 10.0.0.3, port: 5432, sslrootcert: ca.pem, application_name: mine}`,
-			want: password + account + "sslmode: \"verify-full\"\n" + variable},
+			want: password + account + "sslmode: \"verify-full\"\n" + variable + "PGSSLMODE=verify-full\nPGSSLROOTCERT=ca.pem\n"},
 		{name: "a mode", provider: "gcp", block: `{type: postgres, host: 10.0.0.3, port: 5432, sslmode: verify-ca, application_name: mine}`,
-			want: password + account + variable},
+			want: password + account + variable + "PGSSLMODE=verify-ca\n"},
 		{name: "loopback", provider: "gcp", block: `{type: postgres, host: localhost, port: 5432, application_name: mine}`,
 			want: password + account + variable},
 	})
