@@ -50,9 +50,11 @@ var revealers = []string{
 	"internal/idtoken/verify.go",
 	"internal/job/action.go",
 	"internal/job/exec.go",
+	"internal/job/lease.go",
 	"internal/provider/aws.go",
 	"internal/provider/gcp.go",
 	"internal/provider/provider.go",
+	"internal/provider/vault.go",
 	"internal/runner/runner.go",
 	"internal/secret/secret.go",
 }

@@ -180,6 +180,14 @@ func Environment(c credential.Credential) []Variable {
 		return awsEnvironment(*c.AWS)
 	case "google_access_token":
 		return []Variable{{"CLOUDSDK_AUTH_ACCESS_TOKEN", c.Token, true}} // gcloud, gsutil
+	case "service_principal": // Azure's SDKs; the tenant is the user's to say
+		return []Variable{{"AZURE_CLIENT_ID", secret.New(c.User), false}, {"AZURE_CLIENT_SECRET", c.Password, true}}
+	case "database_login":
+		return []Variable{{"OIDC_DBT_USER", secret.New(c.User), false}, {passwordVariable, c.Password, true}}
+	case "key_pair":
+		return []Variable{{"OIDC_DBT_USER", secret.New(c.User), false}, {privateKeyVariable, c.PrivateKey, true}}
+	case "access_token":
+		return []Variable{{tokenVariable, c.Token, true}}
 	}
 	return nil
 }
@@ -200,6 +208,9 @@ const tokenVariable = "DBT_ENV_SECRET_OIDC_TOKEN"
 
 // passwordVariable is what profiles read a password from.
 const passwordVariable = "DBT_ENV_SECRET_OIDC_PASSWORD"
+
+// privateKeyVariable is what profiles read a private key from.
+const privateKeyVariable = "DBT_ENV_SECRET_OIDC_PRIVATE_KEY"
 
 func envVar(name string) *yaml.Node { return text("{{ env_var('" + name + "') }}") }
 

@@ -26,6 +26,7 @@ const (
 	classUID      = 3002 // Authentication
 
 	activityLogon   = 1
+	activityLogoff  = 2
 	activityPreauth = 6
 
 	statusSuccess = 1
@@ -110,6 +111,7 @@ func (r Run) Issued(at time.Time, c credential.Credential) Record {
 	e := r.record(at, activityLogon, statusSuccess, severityInformational)
 	e.Unmapped.Outcome = "issued"
 	e.Unmapped.Kind = c.Kind
+	e.Unmapped.Static = c.Static
 	e.Session = &session{
 		UID:            clean(c.ID),
 		Issuer:         clean(r.Provider),
@@ -117,6 +119,23 @@ func (r Run) Issued(at time.Time, c credential.Credential) Record {
 		CredentialUID:  hash(c),
 	}
 	e.Message = "credential issued"
+	return e
+}
+
+// Revoked returns the record of the end of a credential before its expiry;
+// id is the credential's, err what kept it from ending.
+func (r Run) Revoked(at time.Time, id string, err error) Record {
+	e := r.record(at, activityLogoff, statusSuccess, severityInformational)
+	e.Unmapped.Outcome = "revoked"
+	e.Message = "credential revoked"
+	if err != nil {
+		e = r.record(at, activityLogoff, statusFailure, severityLow)
+		e.Unmapped.Outcome = "failed"
+		e.StatusCode = fault.ClassOf(err).String()
+		e.StatusDetail = clean(err.Error())
+		e.Message = "credential not revoked: it lives to its expiry"
+	}
+	e.Session = &session{UID: clean(id), Issuer: clean(r.Provider)}
 	return e
 }
 

@@ -79,6 +79,9 @@ func everyRecord(r audit.Run) map[string]audit.Record {
 		"issued":  r.Issued(noon, session()),
 		"failed":  r.Failed(noon, fault.New(fault.Unreachable, errors.New("exchange at \"sts\": 503"), "")),
 		"skipped": r.Skipped(noon),
+		"static":  r.Issued(noon, credential.Credential{Kind: "database_login", ID: "secret/data/dbt", Expiry: credential.Never(), Password: secret.New("SECRET-password"), Static: true}),
+		"kept":    r.Revoked(noon, "database/creds/dbt/4a57", fault.New(fault.Refused, errors.New("revoke the lease: it refuses: \"permission denied\""), "")),
+		"revoked": r.Revoked(noon, "database/creds/dbt/4a57", nil),
 	}
 }
 
@@ -88,7 +91,7 @@ func everyRecord(r audit.Run) map[string]audit.Record {
 func TestOCSF(t *testing.T) {
 	t.Parallel()
 	captions := map[string]map[float64]string{
-		"activity": {1: "Logon", 6: "Preauth"},
+		"activity": {1: "Logon", 2: "Logoff", 6: "Preauth"},
 		"severity": {1: "Informational", 2: "Low", 3: "Medium"},
 		"status":   {1: "Success", 2: "Failure"},
 	}

@@ -92,7 +92,7 @@ type session struct {
 // unmapped is what OCSF has no attribute for. The names are stable.
 type unmapped struct {
 	Decision     string            `json:"decision,omitempty"` // "allowed", "denied"
-	Outcome      string            `json:"outcome,omitempty"`  // "issued", "skipped", "failed", "turned_away"
+	Outcome      string            `json:"outcome,omitempty"`  // "issued", "skipped", "revoked", "failed", "turned_away"
 	Target       string            `json:"target,omitempty"`
 	Audience     string            `json:"audience,omitempty"`
 	DryRun       bool              `json:"dry_run,omitempty"`
@@ -103,6 +103,7 @@ type unmapped struct {
 	Mismatches   []Mismatch        `json:"mismatches,omitempty"`
 	Omitted      int               `json:"mismatches_omitted,omitempty"`
 	Kind         string            `json:"credential_kind,omitempty"`
+	Static       bool              `json:"static,omitempty"` // nothing ends the credential with the run
 	Claims       map[string]string `json:"claims,omitempty"`
 }
 
@@ -112,7 +113,7 @@ type matched struct {
 }
 
 var (
-	activityNames = map[int]string{activityLogon: "Logon", activityPreauth: "Preauth"}
+	activityNames = map[int]string{activityLogon: "Logon", activityLogoff: "Logoff", activityPreauth: "Preauth"}
 	statusNames   = map[int]string{statusSuccess: "Success", statusFailure: "Failure"}
 	severityNames = map[int]string{severityInformational: "Informational", severityLow: "Low", severityMedium: "Medium"}
 )

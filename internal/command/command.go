@@ -23,7 +23,7 @@ func Run(ctx context.Context, env job.Env, args []string) int {
 	case len(args) == 0 && inActions:
 		return job.Action(ctx, env)
 	case len(args) == 1 && args[0] == "post":
-		job.Post(env)
+		job.Post(ctx, env)
 		return 0
 	}
 	status := 0

@@ -43,7 +43,7 @@ var update = flag.Bool("update", false, "rewrite the wanted parts of testdata/ru
 //	-- workspace/… --  files of the checkout
 //	-- want/… --     what must come out: status, stdout, stderr, output, env, state, path, summary, audit, files
 //
-// $ISSUER, $STS, $GOOGLE and $BAD (a server of bad replies) are the servers'
+// $ISSUER, $STS, $GOOGLE, $VAULT and $BAD (a server of bad replies) are the servers'
 // addresses, $TEMP is RUNNER_TEMP, $WORKSPACE the checkout. Whatever a case
 // is about, nothing secret may be seen anywhere, and every mask stands first.
 func TestRuns(t *testing.T) {
@@ -158,6 +158,11 @@ func (c *runCase) run(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	t.Cleanup(google.Close)
+	vault, err := standin.StartVault(vaultConfig(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(vault.Close)
 	bad := badServer(t, issuer)
 
 	root := t.TempDir()
@@ -167,7 +172,7 @@ func (c *runCase) run(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 	}
-	places := strings.NewReplacer("$ISSUER", issuer.URL(), "$STS", sts.URL(), "$GOOGLE", google.URL(), "$BAD", bad.URL, "$TEMP", temp, "$WORKSPACE", workspace)
+	places := strings.NewReplacer("$ISSUER", issuer.URL(), "$STS", sts.URL(), "$GOOGLE", google.URL(), "$VAULT", vault.URL(), "$BAD", bad.URL, "$TEMP", temp, "$WORKSPACE", workspace)
 
 	env := map[string]string{
 		"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": workspace, "RUNNER_TEMP": temp, "GITHUB_EVENT_NAME": "push",
@@ -238,8 +243,8 @@ func (c *runCase) run(t *testing.T) map[string]string {
 		}
 		parts["profiles"] = string(data)
 	}
-	checkSecrets(t, parts, issuer.RequestToken())
-	normalize(parts, issuer.URL(), sts.URL(), google.URL(), bad.URL, temp, workspace)
+	checkSecrets(t, parts, append(vault.Issued(), issuer.RequestToken())...)
+	normalize(parts, issuer.URL(), sts.URL(), google.URL(), vault.URL(), bad.URL, temp, workspace)
 	return parts
 }
 
@@ -270,9 +275,8 @@ func tree(t *testing.T, dir string) string {
 // checkSecrets is the leak test of every case. A secret is what the step
 // masks, and what it hands over in secret outputs: the second must be among
 // the first, and neither may be seen anywhere else, plain, in base64 or escaped.
-func checkSecrets(t *testing.T, parts map[string]string, request string) {
+func checkSecrets(t *testing.T, parts map[string]string, secrets ...string) {
 	t.Helper()
-	secrets := []string{request}
 	masked := true
 	var rest []string
 	lines := parts["stdout"] + parts["stderr"]
@@ -347,6 +351,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`(\d+h)?\d+m\d+s`), "DURATION"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d&#58;\d\d&#58;\d\dZ`), "TIME"}, // in the summary
 	{regexp.MustCompile(`127\.0\.0\.1(&#58;|:)\d+`), "LOOPBACK"},
+	{regexp.MustCompile(`\bv-jwt-repo-[A-Z2-7]{12}\b`), "DATABASE-USER"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
 	{regexp.MustCompile(`\b[A-Z2-7]{26}\b`), "ID"},
 	{regexp.MustCompile(`\b\d+ days ago`), "DAYS ago"},
@@ -356,8 +361,8 @@ var unstable = []struct {
 var secretOutput = regexp.MustCompile(`(?m)^((?:token|password|private-key|aws-[a-z-]+|env|DBT_ENV_SECRET_\w+|CLOUDSDK_AUTH_ACCESS_TOKEN|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN))<<\S+\n).*$`)
 
 // normalize puts names in place of what differs from run to run.
-func normalize(parts map[string]string, issuer, sts, google, bad, temp, workspace string) {
-	places := strings.NewReplacer(issuer, "$ISSUER", sts, "$STS", google, "$GOOGLE", bad, "$BAD", temp, "$TEMP", workspace, "$WORKSPACE")
+func normalize(parts map[string]string, issuer, sts, google, vault, bad, temp, workspace string) {
+	places := strings.NewReplacer(issuer, "$ISSUER", sts, "$STS", google, "$GOOGLE", vault, "$VAULT", bad, "$BAD", temp, "$TEMP", workspace, "$WORKSPACE")
 	for name, text := range parts {
 		text = secretOutput.ReplaceAllString(places.Replace(text), "${1}SECRET")
 		for _, u := range unstable {
@@ -487,5 +492,26 @@ func googleConfig(issuer *standin.Issuer) standin.GoogleConfig {
 		IssuerURL: issuer.URL(), Provider: pool,
 		Condition:       func(claims map[string]any) bool { return claims["sub"] == subject },
 		ServiceAccounts: map[string][]string{"dbt@acme-dbt.iam.gserviceaccount.com": {subject}},
+	}
+}
+
+// vaultConfig is a server whose role trusts what the cases' rules allow.
+func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
+	production := map[string][]string{"repository_id": {"487920697"}, "environment": {"production"}}
+	paths := []string{"database/creds/dbt-prod", "secret/data/dbt", "kv/azure", "secret/data/nothing"}
+	return standin.VaultConfig{
+		IssuerURL: issuer.URL(),
+		Roles: map[string]standin.VaultRole{
+			"dbt-prod":  {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths},
+			"elsewhere": {BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"environment": {"staging"}}, Policies: paths},
+			"poor":      {BoundAudiences: []string{"vault"}, BoundClaims: production},
+			"endless":   {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, Endless: true},
+			"short":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Minute},
+		},
+		Secrets: map[string]standin.VaultSecret{
+			"database/creds/dbt-prod": {TTL: time.Hour},
+			"secret/data/dbt":         {Data: map[string]any{"data": map[string]any{"username": "DBT", "password": "hunter2-static"}, "metadata": map[string]any{"version": 1}}},
+			"kv/azure":                {Data: map[string]any{"client_id": "0a0b0c0d", "client_secret": "hunter2-principal"}},
+		},
 	}
 }

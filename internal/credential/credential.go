@@ -23,6 +23,23 @@ type Credential struct {
 	Password   secret.Value
 	PrivateKey secret.Value // PKCS#8 DER in base64, one line
 	AWS        *AWS
+
+	// Static is set where the secret is the same for whoever may read it, and
+	// nothing ends it with the run; Expiry is then Never, or when it is rotated.
+	Static bool
+	Lease  *Lease // what ends the credential before its expiry; nil for nothing
+}
+
+// Never is the expiry of what has none: RFC 5280 §4.1.2.5 writes it so.
+func Never() time.Time { return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }
+
+// A Lease is the login at a Vault or OpenBao server under which a credential
+// was issued. Its end is the credential's.
+type Lease struct {
+	Address   string
+	Namespace string
+	CACert    string // PEM; "" for the system's roots
+	Token     secret.Value
 }
 
 // AWS is a temporary session of the AWS security token service.
@@ -58,6 +75,9 @@ func (c Credential) Secrets() []secret.Value {
 	all := []secret.Value{c.Token, c.Password, c.PrivateKey}
 	if c.AWS != nil {
 		all = append(all, c.AWS.AccessKeyID, c.AWS.SecretAccessKey, c.AWS.SessionToken)
+	}
+	if c.Lease != nil {
+		all = append(all, c.Lease.Token)
 	}
 	held := all[:0]
 	for _, v := range all {

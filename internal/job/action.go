@@ -30,16 +30,21 @@ func Action(ctx context.Context, env Env) int {
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
 	status, err := action(ctx, env, r)
 	if err != nil {
-		text := err.Error()
-		if hint := fault.Hint(err); hint != "" {
-			text += "\nhint: " + hint
-		}
+		text := withHint(err)
 		if werr := r.Error(text); werr != nil {
 			fmt.Fprintln(env.Stderr, runner.Printable(text)) // stdout is gone: say it where one still may read
 		}
 		return ExitStatus(err)
 	}
 	return status
+}
+
+// withHint returns what an error says, and what to do about it.
+func withHint(err error) string {
+	if hint := fault.Hint(err); hint != "" {
+		return err.Error() + "\nhint: " + hint
+	}
+	return err.Error()
 }
 
 // inputs are the action's inputs, checked.
@@ -136,7 +141,7 @@ func action(ctx context.Context, env Env, r *runner.Runner) (status int, err err
 	}
 	res, err := Authenticate(bounded, env, in.Settings, r)
 	if err != nil {
-		return 0, errors.Join(err, publishDecision(r, in.Settings, res))
+		return 0, errors.Join(err, publishDecision(r, in.Settings, res), res.lease.end(ctx, env))
 	}
 	if in.DryRun {
 		return 0, publishDecision(r, in.Settings, res)
@@ -144,13 +149,19 @@ func action(ctx context.Context, env Env, r *runner.Runner) (status int, err err
 	defer res.Broker.Close()
 	dir, err := publish(env, r, in, res)
 	if err != nil {
-		return 0, err
+		return 0, errors.Join(err, res.lease.end(ctx, env))
 	}
 	if in.run == "" {
 		return 0, nil
 	}
 	cancel() // the time-out is for what comes before `run`
-	return runScript(ctx, env, r, in, res, dir)
+	status, err = runScript(ctx, env, r, in, res, dir)
+	if lerr := res.lease.end(ctx, env); lerr != nil {
+		_ = r.Warning("clean up: " + withHint(lerr)) // post tries again; the command's own status stands
+	} else {
+		err = errors.Join(err, dir.forget())
+	}
+	return status, err
 }
 
 // publishDecision writes what a step without a credential leaves: who asked
@@ -209,6 +220,9 @@ func publish(env Env, r *runner.Runner, in inputs, res Result) (dir folder, err 
 			err = errors.Join(err, dir.remove())
 		}
 	}()
+	if err := dir.keep(res.lease); err != nil {
+		return dir, err
+	}
 	vars, err := dir.fill(res)
 	if err != nil {
 		return dir, err
@@ -318,11 +332,18 @@ func runScript(ctx context.Context, env Env, r *runner.Runner, in inputs, res Re
 	return runCommand(ctx, env, res, dir, script.Command(path), in.path(where), false, func(text string) error { return r.Info(text) })
 }
 
-// Post removes what the step wrote. It never fails the job: what it cannot
-// remove it names.
-func Post(env Env) {
+// Post ends the credential where it can be ended, and removes what the step
+// wrote. It never fails the job: what it cannot do it names.
+func Post(ctx context.Context, env Env) {
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
-	if err := ownFolder(env.Getenv("RUNNER_TEMP"), r.State(stateFolder)).remove(); err != nil {
-		_ = r.Warning("clean up: " + err.Error()) // nothing is left to tell it to
+	dir := ownFolder(env.Getenv("RUNNER_TEMP"), r.State(stateFolder))
+	l, err := dir.kept(env)
+	if err == nil {
+		err = l.end(ctx, env)
+	}
+	for _, err := range []error{err, dir.remove()} {
+		if err != nil {
+			_ = r.Warning("clean up: " + withHint(err)) // nothing is left to tell it to
+		}
 	}
 }

@@ -81,6 +81,7 @@ type Result struct {
 	Warnings     []string
 	Summary      string         // Markdown
 	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
+	lease        *lease         // nil where nothing ends the credential before its expiry
 }
 
 // discovery is the audience of a token that only chooses the target, where
@@ -141,12 +142,15 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 	res.Warnings = append(res.Warnings, grant.Warnings()...)
 
 	c, err := a.exchange(ctx, grant, idToken)
+	res.lease = newLease(c, a.records)
 	for _, v := range c.Secrets() {
 		err = errors.Join(err, r.Mask(v))
 	}
 	defer func() {
 		if err != nil {
 			res.Broker.Close()
+			err = errors.Join(err, res.lease.end(ctx, env))
+			res.lease = nil
 		}
 	}()
 	if err == nil {
@@ -162,7 +166,10 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 	if err != nil {
 		return res, err
 	}
-	if life, limit := c.Expiry.Sub(env.Now()), grant.MaxLifetime(); limit > 0 && life > limit+time.Minute { // a minute for the clocks
+	if c.Static {
+		res.Warnings = append(res.Warnings, fmt.Sprintf("the secret of target %q has no lease (`static: true`): it is not this run's alone, and the end of the run does not end it", res.Target))
+	}
+	if life, limit := c.Expiry.Sub(env.Now()), grant.MaxLifetime(); !c.Expiry.Equal(credential.Never()) && limit > 0 && life > limit+time.Minute { // a minute for the clocks
 		// One that could be asked for a shorter life has been refused by now.
 		res.Warnings = append(res.Warnings, fmt.Sprintf("the credential of target %q lives %s, longer than max_lifetime, which is %s: provider %q cannot be asked for a shorter one",
 			res.Target, life.Round(time.Second), limit, grant.Provider()))

@@ -49,7 +49,7 @@ func catalog() policy.Catalog {
 				},
 			},
 			"gcp": {
-				Keys: []policy.Key{{Name: "workload_identity_provider", Required: true}, {Name: "service_account", Claims: true}},
+				Keys: []policy.Key{{Name: "workload_identity_provider", Required: true}, {Name: "service_account", Claims: true}, {Name: "static", Bool: true}},
 				Audience: func(v policy.Values) string {
 					return "https://iam.googleapis.com/" + v.Get("workload_identity_provider")
 				},

@@ -377,6 +377,15 @@ func (d *document) text(n *yaml.Node, what string) string {
 	return ""
 }
 
+// boolean returns true or false; false after a fault.
+func (d *document) boolean(n *yaml.Node, what string) bool {
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
+		d.at(n, "%s is %s, want true or false", what, shown(n))
+		return false
+	}
+	return strings.EqualFold(n.Value, "true")
+}
+
 // texts returns a list of strings; a lone string is a list of one. Elements
 // keep their nodes, for faults of their own.
 func (d *document) texts(n *yaml.Node, what string) (nodes []*yaml.Node) {

@@ -276,6 +276,7 @@ func TestParseAccepts(t *testing.T) {
 		{"credentials only", "version: 1\ntargets: {lake: {exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt\", region: x, then_assume: {role: \"arn:aws:iam::123456789012:role/lake\"}}}, allow: [{repository_id: \"1\"}], lifetime: 15m, max_lifetime: 1d}}"},
 		{"Jinja where dbt chooses no server", "version: 1\ntargets: {prod: {dbt: {type: snowflake, account: acme, schema: \"{{ env_var('SCHEMA') }}\", client_request_mfa_token: true}, exchange: {oidc: {audience: x}}, allow: [{repository_id: \"1\"}]}}"},
 		{"claims that every rule names", "version: 1\ntargets: {prod: {dbt: {type: duckdb, path: \"s3://acme-${environment}/x.duckdb\", schema: \"pr_${pull_number}\"}, exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt-${environment}\", region: x}}, allow: [{repository_id: \"1\", environment: ci, event_name: pull_request, ref: refs/pull/*/merge}, {repository_id: \"2\", environment: ci, event_name: pull_request, pull_number: \"7\"}]}}"},
+		{"a switch", "version: 1\ntargets: {lake: {exchange: {gcp: {workload_identity_provider: p, static: true}}, allow: [{repository_id: \"1\"}]}, bay: {exchange: {gcp: {workload_identity_provider: p, static: false}}, allow: [{repository_id: \"2\"}]}}"},
 		{"agents", "version: 1\nagents: acme-agent\n" + snowflake + `{repository_id: "1"}]}}`},
 		{"every kind", `version: 1
 identities:

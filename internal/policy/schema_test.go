@@ -75,7 +75,7 @@ func TestSchema(t *testing.T) {
 		"yaml/unknown-key", "yaml/not-a-mapping", "policy/no-version", "policy/version-2", "policy/version-string", "policy/no-targets", "policy/targets-empty", "policy/target-name",
 		"identities/empty", "identities/no-issuer", "identities/unknown-kind", "identities/unknown-key", "rules/no-allow", "rules/allow-empty", "rules/empty-rule", "rules/string-rule",
 		"rules/empty-list", "rules/empty-string", "rules/number", "rules/boolean", "rules/mapping", "rules/claim-name", "exchange/none", "exchange/empty", "exchange/two", "exchange/unknown",
-		"exchange/missing-key", "exchange/unknown-key", "exchange/wrong-type", "exchange/nested", "exchange/list-empty", "exchange/oidc-without-dbt", "lifetime/not-a-duration", "lifetime/number",
+		"exchange/missing-key", "exchange/switch-is-a-string", "exchange/switch-is-a-list", "exchange/unknown-key", "exchange/wrong-type", "exchange/nested", "exchange/list-empty", "exchange/oidc-without-dbt", "lifetime/not-a-duration", "lifetime/number",
 		"trust/not-a-date", "dbt/list", "dbt/no-type", "dbt/unknown-type", "dbt/missing-key", "dbt/written-key", "dbt/from-and-keys", "secrets/password", "secrets/token", "secrets/adapters-own",
 	} {
 		if refused, known := refuses[name]; !refused || !known {

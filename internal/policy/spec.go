@@ -38,6 +38,7 @@ type Key struct {
 	Doc      string // one sentence, for the JSON Schema and the documentation
 	Required bool
 	List     bool // a list of strings; a lone string is a list of one
+	Bool     bool // true or false; Values has it as "true", and not at all where it is false
 	Claims   bool // ${claim} may stand in the value (never for a host, URL, account or audience)
 	// Check says what is wrong with one value, nil for anything that is not
 	// empty. A value with ${claim} is checked after the claim is filled in.

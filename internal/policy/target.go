@@ -331,6 +331,12 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 			t.exchange.m[name] = []string{""} // it is there
 			continue
 		}
+		if k.Bool {
+			if d.boolean(v, name) {
+				t.exchange.m[name] = []string{"true"}
+			}
+			continue
+		}
 		nodes := []*yaml.Node{v}
 		if k.List {
 			nodes = d.texts(v, name)
@@ -340,6 +346,10 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 		for _, e := range nodes {
 			t.exchange.m[name] = append(t.exchange.m[name], e.Value)
 			if d.userinfo(e, name) {
+				continue
+			}
+			if secretValue.MatchString(e.Value) {
+				d.at(e, holdsSecret, name)
 				continue
 			}
 			if strings.Contains(e.Value, "${") {

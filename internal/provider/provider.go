@@ -34,7 +34,8 @@ type provider struct {
 	// warehouse; nil where it gives one for any.
 	check func(v policy.Values, w credential.Warehouse) error
 	// exchange returns the credential, or an error of class Refused (the
-	// provider said no) or Unreachable (it said nothing of use).
+	// provider said no) or Unreachable (it said nothing of use). A Lease that
+	// began is in the credential in both cases.
 	exchange func(ctx context.Context, env Env, r request) (credential.Credential, error)
 	// endpoints returns the URLs that exchange will contact, first hop first,
 	// for connecting early; none where the token is not sent by us.
@@ -49,9 +50,10 @@ type request struct {
 }
 
 var providers = map[string]provider{
-	"aws":  awsProvider,
-	"gcp":  gcpProvider,
-	"oidc": oidcProvider,
+	"aws":   awsProvider,
+	"gcp":   gcpProvider,
+	"oidc":  oidcProvider,
+	"vault": vaultProvider,
 }
 
 // Specs returns what a policy may say of each provider.
@@ -103,6 +105,7 @@ func usable(c credential.Credential, now time.Time) error {
 	}
 	expiry, clock := c.Expiry.UTC().Format(time.RFC3339), "compare the runner's clock with the provider's"
 	switch life := c.Expiry.Sub(now); {
+	case c.Static && c.Expiry.Equal(credential.Never()):
 	case life <= 0:
 		return fault.New(fault.Unreachable, fmt.Errorf("the credential expired at %s, and it is %s now", expiry, now.UTC().Format(time.RFC3339)), clock)
 	case life > longestLife:
@@ -121,18 +124,22 @@ func Exchange(ctx context.Context, env Env, g policy.Grant, w credential.Warehou
 		return credential.Credential{}, errors.New("exchange ID token: not authorised") // a bug: only Authorize makes grants
 	}
 	c, err := p.exchange(ctx, env, request{grant: g, warehouse: w, idToken: idToken})
-	if err != nil {
-		return credential.Credential{}, fault.New(fault.ClassOf(err), fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
-	}
 	now := env.Now()
-	if err := usable(c, now); err != nil {
-		return credential.Credential{}, fault.New(fault.Unreachable, fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
+	if err == nil {
+		err = usable(c, now)
 	}
-	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); limit > 0 && p.spec.Lifetimes != nil && life > limit+skew {
-		return credential.Credential{}, fault.New(fault.Refused, fmt.Errorf("exchange ID token with %q: the credential lives %s, the policy's max_lifetime is %s",
-			g.Provider(), life.Round(time.Second), limit), "set `lifetime` to what the provider should be asked for, or raise max_lifetime")
+	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); err == nil && limit > 0 && p.spec.Lifetimes != nil && life > limit+skew {
+		err = fault.New(fault.Refused, fmt.Errorf("the credential lives %s, the policy's max_lifetime is %s",
+			life.Round(time.Second), limit), "set `lifetime` to what the provider should be asked for, or raise max_lifetime")
 	}
-	return c, nil
+	if err == nil {
+		return c, nil
+	}
+	err = fault.New(fault.ClassOf(err), fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
+	if c.Lease != nil {
+		err = errors.Join(err, Revoke(ctx, env, *c.Lease)) // nobody will get to know what it is for
+	}
+	return credential.Credential{}, err
 }
 
 // lifetime returns what to ask the provider for, 0 for its default.

@@ -43,9 +43,10 @@ var update = flag.Bool("update", false, "rewrite the golden files of testdata")
 // and read what came into testdata: requests/FIXTURE.http is what goes over
 // the wire, bad/FIXTURE.txt what a user is told when a reply is no good.
 var fixtures = map[string][]fixture{
-	"aws":  aws,
-	"gcp":  gcp,
-	"oidc": oidc,
+	"aws":   aws,
+	"gcp":   gcp,
+	"oidc":  oidc,
+	"vault": vault,
 }
 
 // A fixture is one exchange: what the policy says, what each server replies,
@@ -55,7 +56,10 @@ type fixture struct {
 	target string         // the target's keys in YAML, indented by four: exchange, dbt, lifetime …; `allow` is added
 	claims map[string]any // changes to those of standin.GitHubClaims; nil removes one
 	hops   []hop
-	want   issued
+	// end is the request that ends what an exchange had begun when it failed, as
+	// request.what has it; "" where nothing is to be ended.
+	end  string
+	want issued
 }
 
 // issued is what a credential is to be.
@@ -653,6 +657,8 @@ func (r run) outcome(t *testing.T, hops map[string]int, at int, b badReply) stri
 	t.Helper()
 	res := r.exchange(t, func(w http.ResponseWriter, req request) {
 		switch n, ok := hops[req.what()]; {
+		case r.end != "" && req.what() == r.end:
+			w.WriteHeader(http.StatusNoContent)
 		case !ok:
 			t.Errorf("an unknown request: %s", req.what())
 		case n == at:
@@ -664,6 +670,13 @@ func (r run) outcome(t *testing.T, hops map[string]int, at int, b badReply) stri
 			r.hops[n].send(w, http.StatusOK, r.hops[n].reply)
 		}
 	})
+	tries := len(res.requests) - at
+	if last := len(res.requests) - 1; r.end != "" && res.requests[last].what() == r.end {
+		tries--
+	}
+	if ended := tries < len(res.requests)-at; res.err == nil && ended || res.err != nil && r.end != "" && at > 0 && !ended {
+		t.Errorf("%s, %s: what was begun was ended: %v", r.hops[at].name, b.name, ended)
+	}
 	if res.err == nil {
 		if !b.maybe {
 			t.Errorf("%s, %s: a credential came of it", r.hops[at].name, b.name)
@@ -684,7 +697,7 @@ func (r run) outcome(t *testing.T, hops map[string]int, at int, b badReply) stri
 	if !ok {
 		t.Errorf("%s, %s: the error is %q", r.hops[at].name, b.name, message)
 	}
-	text := fmt.Sprintf("%s, tries: %d | %s", class, len(res.requests)-at, short)
+	text := fmt.Sprintf("%s, tries: %d | %s", class, tries, short)
 	if hint != "" {
 		text += " | " + hint
 	}

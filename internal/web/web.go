@@ -4,6 +4,7 @@ package web
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ const tryTimeout = 10 * time.Second
 // SSL_CERT_DIR. It can be connected before it is used.
 type Transport struct {
 	base *http.Transport
+	tls  *tls.Config
 
 	mu    sync.Mutex
 	ready map[endpoint]chan net.Conn // one connection each
@@ -46,8 +48,12 @@ type endpoint struct {
 const readyLife = 15 * time.Second
 
 // NewTransport returns a Transport.
-func NewTransport() *Transport {
-	t := &Transport{ready: map[endpoint]chan net.Conn{}}
+func NewTransport() *Transport { return NewTransportTrusting(nil) }
+
+// NewTransportTrusting returns a Transport that trusts the roots alone, and
+// not the system's; nil for the system's.
+func NewTransportTrusting(roots *x509.CertPool) *Transport {
+	t := &Transport{ready: map[endpoint]chan net.Conn{}, tls: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}
 	t.base = &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -56,7 +62,7 @@ func NewTransport() *Transport {
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return t.dial(ctx, endpoint{addr, true})
 		},
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12}, // for TLS inside a proxy's tunnel
+		TLSClientConfig:        t.tls, // for TLS inside a proxy's tunnel
 		TLSHandshakeTimeout:    tryTimeout,
 		ResponseHeaderTimeout:  tryTimeout,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -102,7 +108,7 @@ func (t *Transport) Preconnect(ctx context.Context, rawURLs ...string) {
 		}
 		go func() {
 			defer close(conn)
-			if c, err := connect(ctx, to); err == nil {
+			if c, err := t.connect(ctx, to); err == nil {
 				conn <- c
 				time.AfterFunc(readyLife, func() { t.discard(to, conn) })
 			}
@@ -149,17 +155,17 @@ func (t *Transport) dial(ctx context.Context, to endpoint) (net.Conn, error) {
 			return nil, ctx.Err()
 		}
 	}
-	return connect(ctx, to)
+	return t.connect(ctx, to)
 }
 
-func connect(ctx context.Context, to endpoint) (net.Conn, error) {
+func (t *Transport) connect(ctx context.Context, to endpoint) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: tryTimeout}
 	if !to.secure {
 		return dialer.DialContext(ctx, "tcp", to.addr)
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	return (&tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", to.addr)
+	return (&tls.Dialer{NetDialer: dialer, Config: t.tls}).DialContext(ctx, "tcp", to.addr)
 }
 
 // address is how net/http names a URL's host to its dialer.

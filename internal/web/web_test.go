@@ -3,6 +3,7 @@ package web_test
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,6 +171,30 @@ func TestClientVerifiesCertificates(t *testing.T) {
 	_, err := get(web.NewClient(web.NewTransport()), server.URL)
 	if want := "tls: failed to verify certificate: x509: certificate signed by unknown authority"; text(err) != want {
 		t.Errorf("error is %q, want %q", text(err), want)
+	}
+}
+
+// TestTransportTrusts: the roots given, and no others, are trusted, for early connections too.
+func TestTransportTrusts(t *testing.T) {
+	t.Parallel()
+	start := func() *httptest.Server {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+		server.Config.ErrorLog = quiet()
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		return server
+	}
+	server := start()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	transport := web.NewTransportTrusting(roots)
+	transport.Preconnect(t.Context(), server.URL)
+	if body, err := get(web.NewClient(transport), server.URL); err != nil || body != "ok" {
+		t.Errorf("got %q, %v", body, err)
+	}
+	_, err := get(web.NewClient(web.NewTransportTrusting(x509.NewCertPool())), server.URL)
+	if want := "tls: failed to verify certificate: x509: certificate signed by unknown authority"; text(err) != want {
+		t.Errorf("without the root: error is %q, want %q", text(err), want)
 	}
 }
 

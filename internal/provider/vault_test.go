@@ -1,0 +1,273 @@
+package provider_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// vaultLogin is the first hop of everything at Vault. The words of refusals
+// are OpenBao's, and Vault's where they differ.
+var vaultLogin = hop{
+	name:    "login",
+	reply:   `{"request_id": "f3d0", "lease_id": "", "renewable": false, "lease_duration": 0, "data": null, "wrap_info": null, "warnings": null, "auth": {"client_token": "hvs.CAESIJ-vault-token-0123456789", "accessor": "p6mV", "policies": ["dbt-prod", "default"], "token_policies": ["dbt-prod", "default"], "metadata": {"role": "dbt-prod"}, "lease_duration": 1200, "renewable": true, "entity_id": "6b0b", "token_type": "service", "orphan": true}}`,
+	secrets: []string{"auth.client_token"},
+	also:    []mutation{{"auth", nil}, {"auth.lease_duration", -1}, {"auth.lease_duration", 1e12}, {"auth.lease_duration", "soon"}},
+	refusal: `{"errors": ["$MESSAGE"]}`,
+	refusals: []refusal{
+		{400, "", `error validating token: invalid audience (aud) claim: audience claim does not match any expected audience`},
+		{400, "", `role \"dbt-prod\" could not be found`},
+		{400, "", `error validating claims: claim \"environment\" does not match any associated bound claim values`},
+		{400, "", `error validating claims: claim \"environment\" is missing`},
+		{400, "", `error validating token: invalid subject (sub) claim`},
+		{400, "", `error validating token: invalid issuer (iss) claim`},
+		{400, "", `error validating token: error verifying token signature: failed to verify id token signature`},
+		{400, "", `could not load configuration`},
+		{403, "", `1 error occurred:\n\t* permission denied\n\n`},
+		{404, "", `namespace not found`},
+		{503, "", `Vault is sealed`},
+	},
+}
+
+// vaultEnd kills the token and its leases.
+const vaultEnd = "PUT vault.acme.example:8200 /v1/auth/token/revoke-self"
+
+var vault = []fixture{{
+	name: "vault",
+	target: `
+    exchange:
+      vault: {address: "https://vault.acme.example:8200", namespace: data/dbt, auth_path: jwt-github, role: "dbt-${environment}", audience: https://vault.acme.example, secret: "database/creds/dbt-${environment}"}`,
+	claims: map[string]any{"environment": "production"},
+	hops: []hop{vaultLogin, {
+		name:    "read",
+		reply:   `{"request_id": "f3d1", "lease_id": "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", "renewable": true, "lease_duration": 900, "data": {"username": "v-jwt-repo-dbt-prod-0TxpJuFn", "password": "hunter2-0123456789-A1a"}, "wrap_info": null, "warnings": null, "auth": null}`,
+		secrets: []string{"data.password"},
+		expiry:  "lease_duration",
+		also:    []mutation{{"lease_id", nil}, {"lease_id", ""}, {"data", nil}, {"data.username", nil}, {"data.username", "{{ env_var('HOME') }}"}},
+		refusal: `{"errors": ["$MESSAGE"]}`,
+		refusals: []refusal{
+			{403, "", `1 error occurred:\n\t* permission denied\n\n`},
+			{400, "", `unknown role: dbt-production`},
+			{404, "", `no handler for route \"database/creds/dbt-production\". route entry not found.`},
+			{400, "", `Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.`},
+			{500, "", `1 error occurred:\n\t* failed to connect to the database`},
+		},
+	}},
+	end:  vaultEnd,
+	want: issued{kind: "database_login", id: "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", user: "v-jwt-repo-dbt-prod-0TxpJuFn", life: 15 * time.Minute},
+}}
+
+// read runs the exchange of a fixture for a warehouse, with another secret.
+func (r run) read(t *testing.T, dbtType, secret string) result {
+	t.Helper()
+	r.warehouse.Type = dbtType
+	return r.exchange(t, func(w http.ResponseWriter, req request) {
+		switch {
+		case req.what() == r.end:
+			w.WriteHeader(http.StatusNoContent)
+		case strings.HasSuffix(req.RequestURI, "/login"):
+			r.hops[0].send(w, http.StatusOK, r.hops[0].reply)
+		default:
+			r.hops[1].send(w, http.StatusOK, secret)
+		}
+	})
+}
+
+// leased is a reply with the data in it, for fifteen minutes.
+func leased(data string) string {
+	return `{"lease_id": "database/creds/dbt-production/V7UE", "lease_duration": 900, "data": ` + data + `}`
+}
+
+func vaultRun(t *testing.T, f fixture) run {
+	t.Helper()
+	issuer, err := standin.StartIssuer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	verifier := idtoken.NewVerifier(web.NewClient(web.NewTransport()), func() time.Time { return start }, idtoken.Issuer{URL: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks"})
+	return f.authorize(t, issuer, verifier)
+}
+
+// TestVaultForms: what a secret's fields become depends on the warehouse.
+func TestVaultForms(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := x509.MarshalPKCS8PrivateKey(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inPEM := func(kind string, der []byte) string {
+		text, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	line := base64.StdEncoding.EncodeToString(pkcs8)
+	const (
+		login     = `{"username": "u", "password": "hunter2-p"}`
+		principal = `{"client_id": "c", "client_secret": "hunter2-s"}`
+		token     = `{"token": "hunter2-t"}`
+	)
+	keyPair := `{"username": "u", "rsa_private_key": ` + inPEM("PRIVATE KEY", pkcs8) + `}`
+	r := vaultRun(t, vault[0])
+	for _, tt := range []struct{ name, dbtType, data, want, err string }{
+		{name: "a login for PostgreSQL", dbtType: "postgres", data: login, want: "database_login u hunter2-p"},
+		{name: "a login for Redshift", dbtType: "redshift", data: login, want: "database_login u hunter2-p"},
+		{name: "a login for ClickHouse", dbtType: "clickhouse", data: login, want: "database_login u hunter2-p"},
+		{name: "a login for SQL Server", dbtType: "sqlserver", data: login, want: "database_login u hunter2-p"},
+		{name: "a principal for SQL Server", dbtType: "sqlserver", data: principal, want: "service_principal c hunter2-s"},
+		{name: "a principal for Fabric", dbtType: "fabric", data: principal, want: "service_principal c hunter2-s"},
+		{name: "a bearer for Spark", dbtType: "spark", data: token, want: "access_token  hunter2-t"},
+		{name: "an access token for Spark", dbtType: "spark", data: `{"access_token": "hunter2-a", "token": "hunter2-t"}`, want: "access_token  hunter2-a"},
+		{name: "a key for Snowflake, PKCS #8", dbtType: "snowflake", data: keyPair, want: "key_pair u " + line},
+		{name: "a key for Snowflake, PKCS #1", dbtType: "snowflake", data: `{"username": "u", "private_key": ` + inPEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)) + `}`, want: "key_pair u " + line},
+		{name: "a key for anything", data: keyPair, want: "key_pair u " + line},
+		{name: "a principal for anything", data: principal, want: "service_principal c hunter2-s"},
+		{name: "an elliptic key", dbtType: "snowflake", data: `{"username": "u", "private_key": ` + inPEM("PRIVATE KEY", ec) + `}`, err: "the private key is not an unencrypted RSA key in PEM"},
+		{name: "an encrypted key", dbtType: "snowflake", data: `{"username": "u", "private_key": ` + inPEM("ENCRYPTED PRIVATE KEY", pkcs8) + `}`, err: "the private key is not an unencrypted RSA key in PEM"},
+		{name: "no key at all", dbtType: "snowflake", data: `{"username": "u", "private_key": "hunter2"}`, err: "the private key is not an unencrypted RSA key in PEM"},
+		{name: "a login for Snowflake", dbtType: "snowflake", data: login, err: `the secret has the fields ["password" "username"], want "username" and "rsa_private_key" or "private_key"`},
+		{name: "a login for Fabric", dbtType: "fabric", data: login, err: `the secret has the fields ["password" "username"], want "client_id" and "client_secret"`},
+		{name: "a user without a password", dbtType: "sqlserver", data: `{"username": "u", "Password": "hunter2"}`, err: `the secret has the fields ["Password" "username"], want "username" and "password", or "client_id" and "client_secret"`},
+		{name: "a user in Jinja", dbtType: "postgres", data: `{"username": "{{ env_var('HOME') }}", "password": "hunter2"}`, err: `the field "username" has characters that no user has`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			res := r.read(t, tt.dbtType, leased(tt.data))
+			if tt.err != "" {
+				if want := `exchange ID token with "vault": read "database/creds/dbt-production": ` + tt.err; fmt.Sprint(res.err) != want || fault.ClassOf(res.err) != fault.Refused {
+					t.Errorf("got %v\nwant %s", res.err, want)
+				}
+				if last := res.requests[len(res.requests)-1].what(); last != r.end {
+					t.Errorf("the last request is %q, want the end of the lease", last)
+				}
+				return
+			}
+			c := res.credential
+			secret := c.Password.Reveal() + c.PrivateKey.Reveal() + c.Token.Reveal()
+			if got := c.Kind + " " + c.User + " " + secret; res.err != nil || got != tt.want {
+				t.Errorf("got %s, %v\nwant %s", got, res.err, tt.want)
+			}
+			if c.Lease == nil || c.Lease.Token.Reveal() != "hvs.CAESIJ-vault-token-0123456789" || !slices.Contains(c.Secrets(), c.Lease.Token) {
+				t.Errorf("the lease is %+v", c.Lease)
+			}
+		})
+	}
+}
+
+// TestVaultExpiry: the end is that of the lease or of the token, whichever is
+// first; what has no lease needs the policy's consent.
+func TestVaultExpiry(t *testing.T) {
+	t.Parallel()
+	static := vault[0]
+	static.target = strings.Replace(static.target, "address:", "static: true, address:", 1)
+	strict, lax := vaultRun(t, vault[0]), vaultRun(t, static)
+	const data = `"data": {"username": "u", "password": "hunter2"`
+	for _, tt := range []struct {
+		name, reply string
+		life        time.Duration
+		static      bool
+		err         string // without `static: true`; "" where it makes no difference
+	}{
+		{name: "a lease", reply: `{"lease_id": "l", "lease_duration": 900, ` + data + `}}`, life: 15 * time.Minute},
+		{name: "a lease that outlives the token", reply: `{"lease_id": "l", "lease_duration": 3600, ` + data + `}}`, life: 20 * time.Minute},
+		{name: "KV version 1", reply: `{"lease_id": "", "lease_duration": 2764800, ` + data + `}}`, static: true, life: credential.Never().Sub(start), err: "no lease"},
+		{name: "KV version 2", reply: `{"lease_id": "", "lease_duration": 0, "data": {` + data + `}, "metadata": {"version": 3}}}`, static: true, life: credential.Never().Sub(start), err: "no lease"},
+		{name: "a static role", reply: `{"lease_id": "", "lease_duration": 0, ` + data + `, "ttl": 4000, "last_vault_rotation": "1999-12-31T23:00:00Z"}}`, static: true, life: 4000 * time.Second, err: "no lease"},
+		{name: "a user's own ttl", reply: `{"lease_id": "", "lease_duration": 0, ` + data + `, "ttl": 4000}}`, static: true, life: credential.Never().Sub(start), err: "no lease"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			res := lax.read(t, "", tt.reply)
+			if got := res.credential.Expiry.Sub(start); res.err != nil || got != tt.life || res.credential.Static != tt.static {
+				t.Errorf("it lives %s, static: %v, %v, want %s, %v", got, res.credential.Static, res.err, tt.life, tt.static)
+			}
+			res = strict.read(t, "", tt.reply)
+			if tt.err == "" {
+				if res.err != nil {
+					t.Error(res.err)
+				}
+				return
+			}
+			if want := `exchange ID token with "vault": read "database/creds/dbt-production": the secret has no lease, it outlives the run`; fmt.Sprint(res.err) != want || fault.ClassOf(res.err) != fault.Refused {
+				t.Errorf("got %v\nwant %s", res.err, want)
+			}
+		})
+	}
+}
+
+// TestVaultRevoke: over TLS of a private authority; a token that has ended is
+// no error, one that may not end itself is.
+func TestVaultRevoke(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		status int
+		reply  string
+		err    string
+	}{
+		{name: "done", status: 204},
+		{name: "Vault does not know it", status: 403, reply: `{"errors": ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`},
+		{name: "OpenBao does not know it", status: 403, reply: `{"errors": ["permission denied"]}`},
+		{name: "not allowed", status: 403, reply: `{"errors": ["1 error occurred:\n\t* permission denied\n\n"]}`, err: `revoke the lease: it refuses: "1 error occurred: * permission denied"`},
+		{name: "a batch token", status: 400, reply: `{"errors": ["batch tokens cannot be revoked"]}`, err: `revoke the lease: it refuses: "batch tokens cannot be revoked"`},
+		{name: "a page", status: 403, reply: `<html>hunter2`, err: `revoke the lease: Vault replies status 403`},
+		{name: "its token in its words", status: 400, reply: `{"errors": ["bad token hvs.CAESIJ-0123456789"]}`, err: `revoke the lease: it refuses: "bad token …"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if req.Header.Get("X-Vault-Token") != "hvs.CAESIJ-0123456789" || req.Header.Get("X-Vault-Namespace") != "team" || req.URL.Path != "/v1/auth/token/revoke-self" {
+					t.Errorf("asked for %s with %v", req.URL.Path, req.Header)
+				}
+				w.WriteHeader(tt.status)
+				_, _ = io.WriteString(w, tt.reply)
+			}))
+			t.Cleanup(server.Close)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // a job that was cancelled ends its lease all the same
+			err := provider.Revoke(ctx, provider.Env{HTTP: web.NewClient(web.NewTransport()), Now: time.Now}, credential.Lease{
+				Address: server.URL, Namespace: "team", Token: secret.New("hvs.CAESIJ-0123456789"),
+				CACert: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
+			})
+			if got := fmt.Sprint(err); err != nil && got != tt.err || err == nil && tt.err != "" {
+				t.Errorf("got %v\nwant %s", err, tt.err)
+			}
+		})
+	}
+}
