@@ -5,6 +5,7 @@ package trino
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -29,6 +30,47 @@ func TestTrino(t *testing.T) {
 		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: audience, Claim: "sub", UserPattern: `repo:([^/]+)/analytics:environment:production`,
 	}, user, func() string { return issuer.Sign(audience, nil) })
 	t.Run("verifies the token itself", func(t *testing.T) { verifies(t, server, issuer) })
+	t.Run("dbt build", func(t *testing.T) { build(t, server, issuer) })
+	t.Run("dbt with a token that the policy lets through", func(t *testing.T) { refused(t, server, issuer) })
+}
+
+// output is one output of profiles.yml for a user of the server.
+func output(server *setup.TrinoServer, user string) string {
+	return fmt.Sprintf("{type: trino, host: %q, port: %d, user: %q, database: memory, schema: marts, threads: 4, cert: %q}", server.Host, server.Port, user, server.CA)
+}
+
+// environ is what the step gave, without the certificate authorities of the
+// machine: requests prefers them to the profile's `cert`.
+func environ(step map[string]string) map[string]string {
+	env := map[string]string{"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
+	maps.Copy(env, step)
+	return env
+}
+
+func build(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
+	workspace := setup.Project(t, issuer, output(server, user), fmt.Sprintf("{oidc: {audience: %q}}", audience))
+	env, step := setup.Authenticate(t, issuer, workspace)
+	out := setup.Build(t, setup.Python(t), issuer, workspace, environ(env))
+	if !strings.Contains(out, "PASS=3 WARN=0 ERROR=0") {
+		t.Errorf("dbt did not build three nodes:\n%s", out)
+	}
+	rows, err := server.Query(t.Context(), user, step.Outputs["token"], "select customer, orders from memory.marts.customers order by customer")
+	if err != nil || fmt.Sprint(rows) != "[[ada 2] [grace 1]]" {
+		t.Errorf("what dbt built: got %v, %v", rows, err)
+	}
+	env["DBT_ENV_SECRET_OIDC_TOKEN"] = issuer.Sign(audience, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()})
+	if out, err := setup.DBT(t, setup.Python(t), workspace, environ(env), "build"); err == nil || !strings.Contains(out, "JWT expired ") {
+		t.Errorf("with an expired token: %v\n%s", err, out)
+	}
+}
+
+// refused is an audience that the policy's author chose, and Trino does not take.
+func refused(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
+	workspace := setup.Project(t, issuer, output(server, user), "{oidc: {audience: starburst}}")
+	env, _ := setup.Authenticate(t, issuer, workspace)
+	if out, err := setup.DBT(t, setup.Python(t), workspace, environ(env), "build"); err == nil || !strings.Contains(out, "Invalid Audience: [starburst]. Allowed audiences: trino") {
+		t.Errorf("with another audience: %v\n%s", err, out)
+	}
 }
 
 // verifies sends tokens past the action: what the policy would stop, Trino refuses too.
