@@ -112,18 +112,3 @@ func TestDuckDB(t *testing.T) {
 		t.Errorf("dbt passed with a session token of its own:\n%s", out)
 	}
 }
-
-// TestSnowflakeWorkloadIdentity: what the profile of providers `oidc` and `aws` comes to, as docs/warehouses/snowflake.md has it.
-func TestSnowflakeWorkloadIdentity(t *testing.T) {
-	t.Parallel()
-	e, issuer := start(t), setup.Issuer(t)
-	workspace := setup.Project(t, issuer,
-		`{type: snowflake, account: acme-prod, host: 127.0.0.1, port: 9, protocol: http, user: DBT_PROD, role: TRANSFORMER, database: ANALYTICS, warehouse: W, schema: marts}`,
-		"{oidc: {audience: snowflakecomputing.com}}")
-	env, _ := setup.Authenticate(t, issuer, workspace)
-	out, err := e.dbt(t, workspace, env, "build")
-	if err == nil || !strings.Contains(out, "Unsupported authenticator: workload_identity") {
-		t.Errorf("dbt build: %v\n%s", err, out)
-	}
-	setup.NoSecrets(t, issuer, "dbt's output", out)
-}
