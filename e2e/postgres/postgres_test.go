@@ -1,6 +1,6 @@
 //go:build e2e && linux && amd64
 
-// Package postgres runs a real PostgreSQL, and OpenBao, which makes users in it.
+// Package postgres runs a real PostgreSQL: alone, behind the doors of the clouds' services, and beside OpenBao, which makes users in it.
 package postgres
 
 import (

@@ -24,6 +24,7 @@ type GoogleConfig struct {
 	Condition        func(map[string]any) bool // the attribute condition; nil for none
 	// ServiceAccounts are, by address, the subjects that have workloadIdentityUser on them.
 	ServiceAccounts map[string][]string
+	Now             func() time.Time // time.Now where it is nil; ID tokens are verified by the machine's clock
 }
 
 // A Google is Google Cloud's Security Token Service and IAM Credentials
@@ -41,6 +42,7 @@ type GoogleToken struct {
 	Value     string
 	Principal string // the subject, or the service account
 	Federated bool
+	Scopes    []string
 	Expiry    time.Time
 }
 
@@ -48,6 +50,9 @@ type GoogleToken struct {
 func StartGoogle(config GoogleConfig) (*Google, error) {
 	if len(config.AllowedAudiences) == 0 {
 		config.AllowedAudiences = []string{"https://iam.googleapis.com/" + config.Provider}
+	}
+	if config.Now == nil {
+		config.Now = time.Now
 	}
 	g := &Google{config: config, tokens: map[string]GoogleToken{}}
 	mux := http.NewServeMux()
@@ -72,7 +77,7 @@ func (g *Google) Token(bearer string) (GoogleToken, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t, ok := g.tokens[bearer]
-	return t, ok && time.Now().Before(t.Expiry)
+	return t, ok && g.config.Now().Before(t.Expiry)
 }
 
 // Tokens returns everything that was issued, for leak tests.
@@ -85,8 +90,8 @@ func (g *Google) Tokens() (all []GoogleToken) {
 	return all
 }
 
-func (g *Google) issue(principal string, federated bool, life time.Duration) GoogleToken {
-	t := GoogleToken{Value: "ya29.standin-" + rand.Text() + rand.Text(), Principal: principal, Federated: federated, Expiry: time.Now().Add(life)}
+func (g *Google) issue(principal string, federated bool, scopes []string, life time.Duration) GoogleToken {
+	t := GoogleToken{Value: "ya29.standin-" + rand.Text() + rand.Text(), Principal: principal, Federated: federated, Scopes: scopes, Expiry: g.config.Now().Add(life)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.tokens[t.Value] = t
@@ -139,7 +144,7 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 	}
 	// A federated token dies with the token that it was exchanged for.
 	life := time.Until(expiry.Time).Truncate(time.Second)
-	t := g.issue(subject, true, life)
+	t := g.issue(subject, true, strings.Fields(in.Scope), life)
 	reply(w, map[string]any{"access_token": t.Value, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": int(life.Seconds())})
 }
 
@@ -202,6 +207,6 @@ func (g *Google) generate(w http.ResponseWriter, r *http.Request) {
 		}
 		life = d
 	}
-	t := g.issue(account, false, life)
+	t := g.issue(account, false, in.Scope, life)
 	reply(w, map[string]string{"accessToken": t.Value, "expireTime": t.Expiry.UTC().Format(time.RFC3339)})
 }
