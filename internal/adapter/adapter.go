@@ -187,7 +187,7 @@ func Environment(c credential.Credential) []Variable {
 	case "key_pair":
 		return []Variable{{"OIDC_DBT_USER", secret.New(c.User), false}, {privateKeyVariable, c.PrivateKey, true}}
 	case "access_token":
-		return []Variable{{tokenVariable, c.Token, true}}
+		return []Variable{{tokenVariable, c.Token, true}} // no cloud's own tool reads a bearer from a variable
 	}
 	return nil
 }

@@ -38,8 +38,16 @@ var vendors = []vendor{{
 }, {
 	name:     "Microsoft Entra ID",
 	audience: regexp.MustCompile(`^api://AzureADTokenExchange(?:China|USGov)?$`),
-	hosts:    regexp.MustCompile(`^(?:login\.microsoftonline\.(?:com|us)|login\.partner\.microsoftonline\.cn|login\.chinacloudapi\.cn)$`),
+	hosts:    regexp.MustCompile(`^(?:login\.microsoftonline\.(?:com|us)|login\.partner\.microsoftonline\.cn|login\.chinacloudapi\.cn|(?:[a-z0-9-]+\.)?login\.microsoft\.com)$`),
+}, {
+	name:     "Databricks",
+	audience: regexp.MustCompile(`^https://` + databricksHosts + `/oidc/`), // a token endpoint; an account's id has no form of its own
+	hosts:    regexp.MustCompile(`^` + databricksHosts + `$`),
 }}
+
+// databricksHosts are workspaces and account consoles in each cloud.
+// (databricks-sdk-py, environments.py)
+const databricksHosts = `(?:[a-z0-9-]+\.)+(?:cloud\.databricks\.(?:com|us|mil)|gcp\.databricks\.com|azuredatabricks\.net|databricks\.azure\.(?:us|cn))`
 
 // CheckAudience returns an error when a token with the audience must not be
 // sent to the endpoint: the audience is a vendor's, and the host is neither

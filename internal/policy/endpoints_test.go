@@ -11,6 +11,7 @@ import (
 func TestCheckAudience(t *testing.T) {
 	t.Parallel()
 	const google = "https://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/gh/providers/gh"
+	const workspace = "https://dbc-1.cloud.databricks.com/oidc/v1/token"
 	refused := func(host, vendor, audience string) string {
 		return `host "` + host + `" is not one of ` + vendor + `, whose audience "` + audience + `" the token has: give an audience of its own`
 	}
@@ -41,6 +42,17 @@ func TestCheckAudience(t *testing.T) {
 		{"snowflakecomputing.com", "https://snowflakecomputing.com.evil.example", refused("snowflakecomputing.com.evil.example", "Snowflake", "snowflakecomputing.com")},
 		{"api://AzureADTokenExchange", "https://login.microsoftonline.com/t", ""},
 		{"api://AzureADTokenExchange", "https://login.microsoftonline.evil", refused("login.microsoftonline.evil", "Microsoft Entra ID", "api://AzureADTokenExchange")},
+		{"api://AzureADTokenExchangeUSGov", "https://login.microsoftonline.us/t", ""},
+		{"api://AzureADTokenExchange", "https://westeurope.login.microsoft.com/t", ""},
+		{"api://AzureADTokenExchange", "https://evil.login.microsoft.com.evil.example/t", refused("evil.login.microsoft.com.evil.example", "Microsoft Entra ID", "api://AzureADTokenExchange")},
+		{workspace, "https://dbc-1.cloud.databricks.com", ""},
+		{workspace, "https://accounts.gcp.databricks.com", ""},
+		{workspace, "https://adb-1.7.azuredatabricks.net", ""},
+		{workspace, "https://adb-1.7.databricks.azure.cn", ""},
+		{workspace, "https://cloud.databricks.com", refused("cloud.databricks.com", "Databricks", workspace)},
+		{workspace, "https://app.aws.databricksapps.com", refused("app.aws.databricksapps.com", "Databricks", workspace)},
+		{workspace, "https://evilazuredatabricks.net", refused("evilazuredatabricks.net", "Databricks", workspace)},
+		{"https://accounts.azuredatabricks.net/oidc/accounts/1/v1/token", "https://evil.example", refused("evil.example", "Databricks", "https://accounts.azuredatabricks.net/oidc/accounts/1/v1/token")},
 		{"one-of-its-own", "https://minio.acme.com", ""},
 		{"sts.amazonaws.com", "https://[", "not a URL"},
 	} {

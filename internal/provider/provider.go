@@ -50,10 +50,13 @@ type request struct {
 }
 
 var providers = map[string]provider{
-	"aws":   awsProvider,
-	"gcp":   gcpProvider,
-	"oidc":  oidcProvider,
-	"vault": vaultProvider,
+	"aws":            awsProvider,
+	"databricks":     databricksProvider,
+	"entra":          entraProvider,
+	"gcp":            gcpProvider,
+	"oidc":           oidcProvider,
+	"token_exchange": tokenExchangeProvider,
+	"vault":          vaultProvider,
 }
 
 // Specs returns what a policy may say of each provider.

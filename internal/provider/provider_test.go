@@ -43,18 +43,22 @@ var update = flag.Bool("update", false, "rewrite the golden files of testdata")
 // and read what came into testdata: requests/FIXTURE.http is what goes over
 // the wire, bad/FIXTURE.txt what a user is told when a reply is no good.
 var fixtures = map[string][]fixture{
-	"aws":   aws,
-	"gcp":   gcp,
-	"oidc":  oidc,
-	"vault": vault,
+	"aws":            aws,
+	"databricks":     databricks,
+	"entra":          entra,
+	"gcp":            gcp,
+	"oidc":           oidc,
+	"token_exchange": tokenExchange,
+	"vault":          vault,
 }
 
 // A fixture is one exchange: what the policy says, what each server replies,
 // and the credential that comes of it.
 type fixture struct {
-	name   string         // of its golden files
-	target string         // the target's keys in YAML, indented by four: exchange, dbt, lifetime …; `allow` is added
-	claims map[string]any // changes to those of standin.GitHubClaims; nil removes one
+	name   string               // of its golden files
+	target string               // the target's keys in YAML, indented by four: exchange, dbt, lifetime …; `allow` is added
+	claims map[string]any       // changes to those of standin.GitHubClaims; nil removes one
+	place  credential.Warehouse // what the adapter reads from a profiles.yml, where the policy says `from`
 	hops   []hop
 	// end is the request that ends what an exchange had begun when it failed, as
 	// request.what has it; "" where nothing is to be ended.
@@ -111,12 +115,7 @@ type run struct {
 // eachFixture calls test for every fixture of every provider of the production map.
 func eachFixture(t *testing.T, test func(t *testing.T, r run)) {
 	t.Helper()
-	issuer, err := standin.StartIssuer(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
-	verifier := idtoken.NewVerifier(web.NewClient(web.NewTransport()), func() time.Time { return start }, idtoken.Issuer{URL: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks"})
+	issuer, verifier := startIssuer(t)
 	if got, want := slices.Sorted(maps.Keys(fixtures)), provider.Names(); !slices.Equal(got, want) {
 		t.Errorf("there are fixtures for %q, want %q", got, want)
 	}
@@ -137,6 +136,16 @@ func eachFixture(t *testing.T, test func(t *testing.T, r run)) {
 	}
 }
 
+func startIssuer(t testing.TB) (*standin.Issuer, *idtoken.Verifier) {
+	t.Helper()
+	issuer, err := standin.StartIssuer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	return issuer, idtoken.NewVerifier(web.NewClient(web.NewTransport()), func() time.Time { return start }, idtoken.Issuer{URL: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks"})
+}
+
 // authorize gets the grant as the product does: the policy is parsed, the
 // token verified, and the claims decided upon.
 func (f fixture) authorize(t *testing.T, issuer *standin.Issuer, verifier *idtoken.Verifier) run {
@@ -153,7 +162,7 @@ func (f fixture) authorize(t *testing.T, issuer *standin.Issuer, verifier *idtok
 	}
 	changes := map[string]any{"jti": "jti", "iat": start.Unix(), "nbf": start.Unix(), "exp": start.Add(5 * time.Minute).Unix()}
 	maps.Copy(changes, f.claims)
-	r := run{fixture: f, idToken: secret.New(issuer.Sign(target.Audience(), changes))}
+	r := run{fixture: f, warehouse: f.place, idToken: secret.New(issuer.Sign(target.Audience(), changes))}
 	claims, err := verifier.Verify(t.Context(), r.idToken, target.Audience())
 	if err != nil {
 		t.Fatal(err)
@@ -353,7 +362,7 @@ var unstable = []struct {
 	with    string
 }{
 	{regexp.MustCompile(`\bSignature=[0-9a-f]{64}\b`), "Signature=SIGNATURE"},
-	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "UUID"},
+	{regexp.MustCompile(`(?m)^(Amz-Sdk-Invocation-Id: ).*`), "${1}UUID"},
 }
 
 // show writes a request as a file of HTTP; each parameter of a form on a line.

@@ -1,0 +1,251 @@
+package provider
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+var (
+	instanceText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+	endpointText = regexp.MustCompile(`^projects/[A-Za-z0-9_-]+/branches/[A-Za-z0-9_-]+/endpoints/[A-Za-z0-9_-]+$`)
+	accountsHost = regexp.MustCompile(`^accounts(?:-dod)?\.`)
+)
+
+// databricksProvider exchanges the ID token for an access token of a service
+// principal, or of whoever an account-wide policy makes of it, and that, for
+// Lakebase, for a password of its database: a token as such is none.
+// (Databricks: OAuth token federation; API reference, Generate Database
+// Credential; the hosts as databricks-sdk-py, config.py, tells them apart)
+var databricksProvider = provider{
+	spec: policy.Provider{
+		Keys: []policy.Key{
+			{Name: "client_id", Claims: true, Check: matching(uuidText, 36, 36, "a service principal's application id"), Doc: "The service principal's application id (left out: an account-wide federation policy decides)."},
+			{Name: "audience", Doc: "The ID token's audience, as the federation policy names it (default: account_id; without one the token endpoint of `host`)."},
+			{Name: "account_id", Check: matching(uuidText, 36, 36, "an account's id"), Doc: "The Databricks account: what federation policies without audiences want for one."},
+			{Name: "host", Check: checkDatabricksHost, Doc: "The workspace that gives the token, or an account's console (default: the `host` of a dbt block of type databricks; required elsewhere)."},
+			{Name: "database_instance", Check: matching(instanceText, 1, 63, "the name of a database instance"), Doc: "Lakebase Provisioned: the instance that dbt logs in to."},
+			{Name: "database_endpoint", Check: matching(endpointText, 1, 300, "projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT"), Doc: "Lakebase Autoscaling: the endpoint that dbt logs in to."},
+		},
+		Audience: databricksAudienceOf,
+		Check: func(v policy.Values, _ time.Duration) (faults []policy.KeyError) {
+			fault := func(key, format string, args ...any) {
+				faults = append(faults, policy.KeyError{Key: key, Err: fmt.Errorf(format, args...)})
+			}
+			if databricksAudienceOf(v) == "" {
+				fault("audience", "is missing: what the federation policy names, or give account_id, which is Databricks' default")
+			}
+			if v.Get("database_instance") != "" && v.Get("database_endpoint") != "" {
+				fault("database_endpoint", "is for Lakebase Autoscaling, and database_instance for Provisioned: give one")
+			}
+			if v.Get("host") == "" {
+				return faults
+			}
+			if isAccountsHost(v.Get("host")) && v.Get("account_id") == "" {
+				fault("host", "is an account's console: account_id is missing")
+			}
+			if err := checkDatabricksAudience(v, v.Get("host")); err != nil {
+				fault("host", "%w", err)
+			}
+			return faults
+		},
+	},
+	check:    checkDatabricks,
+	exchange: exchangeDatabricks,
+	endpoints: func(v policy.Values, w credential.Warehouse) []string {
+		if databricksHost(v, w) == "" {
+			return nil
+		}
+		return []string{databricksTokenURL(v, databricksHost(v, w))}
+	},
+}
+
+// checkDatabricks holds the host of the dbt block, where it is the one, to the
+// rules of `host`.
+func checkDatabricks(v policy.Values, w credential.Warehouse) error {
+	host := databricksHost(v, w)
+	lakebase := v.Get("database_instance")+v.Get("database_endpoint") != ""
+	switch {
+	case host == "":
+		return errors.New("host is missing: the workspace that gives the token")
+	case w.Type == "postgres" && !lakebase:
+		return errors.New("database_instance or database_endpoint is missing: Lakebase gives a password for one of them")
+	case w.Type == "postgres" && isAccountsHost(host):
+		return errors.New("host is an account's console, Lakebase takes tokens of its own workspace")
+	case w.Type != "postgres" && lakebase:
+		return fmt.Errorf("database_instance and database_endpoint are for Lakebase, which is type \"postgres\", not %q", w.Type)
+	case v.Get("host") != "":
+		return nil // the policy was checked
+	}
+	if err := checkDatabricksHost(host); err != nil {
+		return fmt.Errorf("host %q of the dbt output: %w", host, err)
+	}
+	return checkDatabricksAudience(v, host)
+}
+
+// databricksHost returns where to ask: a host, or a URL.
+func databricksHost(v policy.Values, w credential.Warehouse) string {
+	if h := v.Get("host"); h != "" {
+		return h
+	}
+	if w.Type == "databricks" { // elsewhere it is a database's
+		return w.Host
+	}
+	return ""
+}
+
+// databricksURL returns a host, or a URL, as a URL without a slash at its end.
+func databricksURL(host string) string {
+	if !strings.Contains(host, "://") {
+		host = "https://" + host
+	}
+	return strings.TrimSuffix(host, "/")
+}
+
+func checkDatabricksHost(host string) error {
+	if !strings.Contains(host, "://") && strings.ContainsAny(host, ":/") {
+		return errors.New("want a host, or https://HOST")
+	}
+	return checkHostURL(databricksURL(host))
+}
+
+// hostOf returns the host of a URL that was checked.
+func hostOf(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+func isAccountsHost(host string) bool { return accountsHost.MatchString(hostOf(databricksURL(host))) }
+
+func databricksTokenURL(v policy.Values, host string) string {
+	if isAccountsHost(host) {
+		return databricksURL(host) + "/oidc/accounts/" + v.Get("account_id") + "/v1/token"
+	}
+	return databricksURL(host) + "/oidc/v1/token"
+}
+
+// databricksAudienceOf returns the audience, "" where nobody says. The host of
+// the dbt block is not asked: a target's audience is known from the policy alone.
+func databricksAudienceOf(v policy.Values) string {
+	switch {
+	case v.Get("audience") != "":
+		return v.Get("audience")
+	case v.Get("account_id") != "":
+		return v.Get("account_id")
+	case v.Get("host") != "":
+		return databricksTokenURL(v, v.Get("host"))
+	}
+	return ""
+}
+
+// checkDatabricksAudience is policy.CheckHost, and takes the account's id for
+// an audience of Databricks' own, which no pattern can tell.
+func checkDatabricksAudience(v policy.Values, host string) error {
+	audience, name := databricksAudienceOf(v), hostOf(databricksURL(host))
+	const known = "https://accounts.cloud.databricks.com/oidc/v1/token"
+	if audience != "" && strings.EqualFold(audience, v.Get("account_id")) && policy.CheckHost(known, name) != nil {
+		return fmt.Errorf("host %q is not one of Databricks, whose audience %q the token has: give an audience of its own", name, audience)
+	}
+	return policy.CheckHost(audience, name)
+}
+
+func exchangeDatabricks(ctx context.Context, env Env, r request) (credential.Credential, error) {
+	v, claims := r.grant.Exchange(), r.grant.Claims()
+	host := databricksHost(v, r.warehouse)
+	form := url.Values{"grant_type": {tokenExchange}, "subject_token_type": {jwtToken}, "scope": {"all-apis"}}
+	principal := "the account"
+	if id := v.Get("client_id"); id != "" {
+		form.Set("client_id", id)
+		principal = "service principal " + id
+	}
+	c, err := tokenRequest{
+		service: "Databricks", url: databricksTokenURL(v, host), idToken: []string{"subject_token"}, form: form,
+		hint: func(string, string) string {
+			return fmt.Sprintf("%s needs a federation policy with issuer %s, audience %q and subject %q, to the letter, and must be in the workspace",
+				principal, claims.Issuer(), r.grant.Audience(), claims.Subject())
+		},
+	}.send(ctx, env, r.idToken)
+	if err != nil {
+		return credential.Credential{}, err
+	}
+	c.ID = v.Get("client_id")
+	if c.ID == "" {
+		c.ID = claims.Subject()
+	}
+	if r.warehouse.Type != "postgres" {
+		return c, nil
+	}
+	if err := usable(c, env.Now()); err != nil {
+		return credential.Credential{}, err
+	}
+	return lakebase(ctx, env, r, c)
+}
+
+// lakebase exchanges the workspace's token for a password of a database.
+func lakebase(ctx context.Context, env Env, r request, workspace credential.Credential) (credential.Credential, error) {
+	v := r.grant.Exchange()
+	path, body := "/api/2.0/postgres/credentials", map[string]any{"endpoint": v.Get("database_endpoint")}
+	if name := v.Get("database_instance"); name != "" {
+		id, _ := r.grant.Claims().String("jti") // tries of one request have one id
+		if id == "" {
+			id = rand.Text()
+		}
+		path, body = "/api/2.0/database/credentials", map[string]any{"instance_names": []string{name}, "request_id": id}
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return credential.Credential{}, fmt.Errorf("make a request: %w", err)
+	}
+	secrets := []secret.Value{r.idToken, workspace.Token}
+	reply, _, err := call{
+		service: "Lakebase", url: databricksURL(v.Get("host")) + path, body: string(text), secrets: secrets,
+		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}, "Authorization": {"Bearer " + workspace.Token.Reveal()}},
+		hint: func(string, string) string {
+			return fmt.Sprintf("%s must be a user of the workspace, with a role of its name in the database", workspace.ID)
+		},
+	}.do(ctx, env)
+	if err != nil {
+		return credential.Credential{}, err
+	}
+	var password struct {
+		Token          string
+		ExpirationTime string `json:"expiration_time"` // of an instance
+		ExpireTime     string `json:"expire_time"`     // of an endpoint
+	}
+	if err := json.Unmarshal(reply, &password); err != nil {
+		return credential.Credential{}, unreachable("the reply is not one of Lakebase")
+	}
+	if password.Token == "" {
+		return credential.Credential{}, unreachable("the reply of Lakebase has no token in it")
+	}
+	expires := password.ExpirationTime + password.ExpireTime
+	expiry, err := time.Parse(time.RFC3339, expires)
+	if err != nil {
+		return credential.Credential{}, unreachable("the reply of Lakebase has an expiry of %s, want a time", quoted(expires, append(secrets, secret.New(password.Token))))
+	}
+	return credential.Credential{Kind: "access_token", ID: workspace.ID, Token: secret.New(password.Token), Expiry: expiry}, nil
+}
+
+// checkHostURL is checkURL for one without a path.
+func checkHostURL(value string) error {
+	u, err := web.CheckURL(value)
+	if err == nil && strings.Trim(u.Path, "/") != "" {
+		err = errors.New("has a path, want https://HOST")
+	}
+	return err
+}

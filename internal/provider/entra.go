@@ -1,0 +1,180 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+var (
+	uuidText = regexp.MustCompile(`^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
+	// tenantText leaves out `common`, `organizations` and `consumers`: an
+	// application logs in to a tenant.
+	tenantText = regexp.MustCompile(`^(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?:[a-z0-9-]+\.)+[a-z]{2,})$`)
+	// defaultScope is the only form that a client's own login may ask for.
+	defaultScope = regexp.MustCompile(`^[!#-\[\]-~]+/\.default$`)
+)
+
+// entraProvider logs in an application or a managed identity of Microsoft
+// Entra ID: the ID token is the client's assertion, which one of its federated
+// identity credentials must trust. (Microsoft identity platform: OAuth 2.0
+// client credentials flow, third case; RFC 7523 §2.2)
+var entraProvider = provider{
+	spec: policy.Provider{
+		Keys: []policy.Key{
+			{Name: "tenant", Required: true, Check: matching(tenantText, 1, 253, "a tenant's id or domain"), Doc: "The tenant (directory) of the application: its id or a domain."},
+			{Name: "client_id", Required: true, Claims: true, Check: matching(uuidText, 36, 36, "an application (client) id, not the object's"), Doc: "The application (client) id of the app registration or managed identity."},
+			{Name: "scope", Check: matching(defaultScope, 1, 500, "a resource and /.default, such as https://database.windows.net/.default"), Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
+			{Name: "audience", Doc: "The ID token's audience (default: api://AzureADTokenExchange, in other clouds than the public one theirs)."},
+			{Name: "authority", Check: checkHostURL, Doc: "Another authority, for sovereign clouds (default: https://login.microsoftonline.com)."},
+		},
+		Audience: entraAudienceOf,
+		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
+			key := "authority"
+			if v.Get(key) == "" {
+				key = "audience" // then it is that which does not fit
+			}
+			if err := policy.CheckAudience(entraAudienceOf(v), entraURL(v)); err != nil {
+				return []policy.KeyError{{Key: key, Err: err}}
+			}
+			return nil
+		},
+	},
+	check: func(v policy.Values, w credential.Warehouse) error {
+		if entraScope(v, w) != "" {
+			return nil
+		}
+		if w.Type == "" {
+			return errors.New("scope is missing: a target without dbt has no default")
+		}
+		return fmt.Errorf("scope is missing: type %q has no default", w.Type)
+	},
+	exchange: exchangeEntra,
+	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
+		return []string{entraURL(v)}
+	},
+}
+
+// An azureCloud is one of Azure's clouds, which share nothing.
+type azureCloud struct {
+	authority string
+	audience  string // that federated identity credentials want
+	databases string // the domain of the databases' resources
+}
+
+// azureClouds are the clouds, the public one first. (Microsoft Entra: National
+// clouds; Azure CLI, the clouds' endpoints)
+var azureClouds = []azureCloud{
+	{"login.microsoftonline.com", "api://AzureADTokenExchange", "database.windows.net"},
+	{"login.microsoftonline.us", "api://AzureADTokenExchangeUSGov", "database.usgovcloudapi.net"},
+	{"login.partner.microsoftonline.cn", "api://AzureADTokenExchangeChina", "database.chinacloudapi.cn"},
+	{"login.chinacloudapi.cn", "api://AzureADTokenExchangeChina", "database.chinacloudapi.cn"},
+}
+
+// cloudOf returns the authority's cloud; one that is not known is a further
+// door to the public one.
+func cloudOf(v policy.Values) azureCloud {
+	if u, err := url.Parse(v.Get("authority")); err == nil {
+		for _, c := range azureClouds {
+			if c.authority == u.Hostname() {
+				return c
+			}
+		}
+	}
+	return azureClouds[0]
+}
+
+func entraAudienceOf(v policy.Values) string {
+	if a := v.Get("audience"); a != "" {
+		return a
+	}
+	return cloudOf(v).audience
+}
+
+// databricksApplication is Azure Databricks in every cloud. (databricks-sdk-py,
+// environments.py)
+const databricksApplication = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
+
+// entraScope returns what the token is for, "" where nobody says.
+func entraScope(v policy.Values, w credential.Warehouse) string {
+	if s := v.Get("scope"); s != "" {
+		return s
+	}
+	switch databases := cloudOf(v).databases; w.Type {
+	case "fabric", "sqlserver":
+		return "https://" + databases + "/.default"
+	case "postgres":
+		return "https://ossrdbms-aad." + databases + "/.default"
+	case "databricks":
+		return databricksApplication + "/.default"
+	case "duckdb":
+		return "https://storage.azure.com/.default" // in every cloud
+	}
+	return ""
+}
+
+func entraAuthority(v policy.Values) string {
+	if a := v.Get("authority"); a != "" {
+		return strings.TrimSuffix(a, "/")
+	}
+	return "https://" + azureClouds[0].authority
+}
+
+func entraURL(v policy.Values) string {
+	return entraAuthority(v) + "/" + v.Get("tenant") + "/oauth2/v2.0/token"
+}
+
+func exchangeEntra(ctx context.Context, env Env, r request) (credential.Credential, error) {
+	v := r.grant.Exchange()
+	c, err := tokenRequest{
+		service: "Entra ID", url: entraURL(v), idToken: []string{"client_assertion"},
+		form: url.Values{
+			"grant_type": {"client_credentials"}, "client_id": {v.Get("client_id")}, "scope": {entraScope(v, r.warehouse)},
+			"client_assertion_type": {clientAssertion},
+		},
+		hint: func(_, description string) string { return entraHint(description, r) },
+	}.send(ctx, env, r.idToken)
+	c.ID = v.Get("client_id")
+	return c, err
+}
+
+var aadsts = regexp.MustCompile(`^AADSTS([0-9]+)`)
+
+// entraHint knows the codes of Entra ID's security token service. (Microsoft
+// Entra: authentication and authorization error codes)
+func entraHint(description string, r request) string {
+	v, claims := r.grant.Exchange(), r.grant.Claims()
+	code := ""
+	if m := aadsts.FindStringSubmatch(description); m != nil {
+		code = m[1]
+	}
+	switch code {
+	case "70021", "700211", "700212", "700213", "70025":
+		return fmt.Sprintf("the application needs a federated identity credential with issuer %s, subject %q and audience %q, to the letter; a new one takes some minutes to work",
+			claims.Issuer(), claims.Subject(), r.grant.Audience())
+	case "700016", "50034":
+		return fmt.Sprintf("there is no application %s in tenant %s: client_id is the application (client) id, not the object's", v.Get("client_id"), v.Get("tenant"))
+	case "90002", "900023":
+		return fmt.Sprintf("there is no tenant %s at %s", v.Get("tenant"), entraAuthority(v))
+	case "700024":
+		return "compare the runner's clock with the issuer's"
+	case "50013", "700027", "50027":
+		return fmt.Sprintf("Entra ID cannot verify the token: the keys of issuer %s must be reachable from the internet", claims.Issuer())
+	case "500011", "500014", "650057":
+		return fmt.Sprintf("the resource of scope %s is not known, or disabled, in tenant %s", entraScope(v, r.warehouse), v.Get("tenant"))
+	case "70011", "1002012":
+		return "scope is a resource's identifier and /.default"
+	case "50105", "501051":
+		return fmt.Sprintf("the application %s must be assigned to the resource in tenant %s", v.Get("client_id"), v.Get("tenant"))
+	case "53003", "700223", "700238":
+		return "a policy of the tenant blocks this login: see the sign-in logs of service principals"
+	}
+	return ""
+}

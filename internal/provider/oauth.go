@@ -1,0 +1,180 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// The names of grants and tokens that OAuth servers know.
+const (
+	tokenExchange   = "urn:ietf:params:oauth:grant-type:token-exchange"        // RFC 8693 §2.1
+	jwtBearer       = "urn:ietf:params:oauth:grant-type:jwt-bearer"            // RFC 7523 §2.1
+	clientAssertion = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" // RFC 7523 §2.2
+	jwtToken        = "urn:ietf:params:oauth:token-type:jwt"                   // RFC 8693 §3
+	accessToken     = "urn:ietf:params:oauth:token-type:access_token"
+)
+
+// A tokenRequest asks an OAuth 2.0 token endpoint for an access token, with
+// the ID token for proof. (RFC 6749 §4.4 and §4.5, RFC 7523 §2, RFC 8693 §2.1)
+//
+// golang.org/x/oauth2 is not used: it cuts a reply that is too large, takes
+// one without an expiry for a token that never dies, clamps an absurd expiry
+// to 68 years, and has no grants but those of RFC 6749.
+type tokenRequest struct {
+	service string   // who is asked, for errors
+	url     string   // https, or http on loopback
+	idToken []string // the parameters that the ID token is sent as
+	form    url.Values
+	hint    func(code, description string) string
+}
+
+// send returns the access token as a credential, or an error of class Refused
+// or Unreachable. Its ID is to be set.
+func (t tokenRequest) send(ctx context.Context, env Env, idToken secret.Value) (credential.Credential, error) {
+	form := maps.Clone(t.form)
+	for _, parameter := range t.idToken {
+		form.Set(parameter, idToken.Reveal())
+	}
+	reply, sent, err := call{
+		service: t.service, url: t.url, body: form.Encode(),
+		header:  http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}},
+		secrets: []secret.Value{idToken}, hint: t.hint,
+	}.do(ctx, env)
+	if err != nil {
+		return credential.Credential{}, err
+	}
+	return readToken(t.service, reply, sent, idToken)
+}
+
+// readToken reads a token endpoint's reply to a request that was sent at the
+// given time. (RFC 6749 §5.1, RFC 8693 §2.2.1)
+func readToken(service string, reply []byte, sent time.Time, idToken secret.Value) (credential.Credential, error) {
+	var token struct {
+		AccessToken string          `json:"access_token"`
+		IssuedType  string          `json:"issued_token_type"`
+		TokenType   string          `json:"token_type"`
+		ExpiresIn   json.RawMessage `json:"expires_in"` // a number, or a string that holds one: Entra's first version
+	}
+	if err := json.Unmarshal(reply, &token); err != nil {
+		return credential.Credential{}, unreachable("the reply is not one of %s", service)
+	}
+	secrets := []secret.Value{idToken, secret.New(token.AccessToken)}
+	lives := strings.Trim(string(token.ExpiresIn), `"`)
+	seconds, err := strconv.ParseInt(lives, 10, 64)
+	switch {
+	case token.AccessToken == "":
+		return credential.Credential{}, unreachable("the reply of %s has no access token in it", service)
+	case !strings.EqualFold(token.TokenType, "Bearer"): // a token of another type, or none ("N_A"), is no login for who just holds it
+		return credential.Credential{}, unreachable("the reply of %s has a token of type %s, want Bearer", service, quoted(token.TokenType, secrets))
+	case !slices.Contains([]string{"", accessToken, jwtToken}, token.IssuedType):
+		return credential.Credential{}, unreachable("the reply of %s has an issued_token_type of %s, want %q", service, quoted(token.IssuedType, secrets), accessToken)
+	case lives == "":
+		// OAuth only recommends it, and a JWT has an exp of its own. But what is
+		// opaque to its client must not be read by it (RFC 9068 §6).
+		return credential.Credential{}, fault.New(fault.Unreachable, errors.New("the reply of "+service+" has no expires_in: nobody knows when its token dies"),
+			"have the authorization server say how long its tokens live (RFC 6749 §5.1)")
+	case err != nil, seconds <= 0, seconds > mostSeconds:
+		return credential.Credential{}, unreachable("the reply of %s has an expires_in of %s, want seconds from now", service, quoted(lives, secrets))
+	}
+	return credential.Credential{
+		Kind: "access_token", Token: secret.New(token.AccessToken),
+		Expiry: sent.Add(time.Duration(seconds) * time.Second), // the server counts from later
+	}, nil
+}
+
+// A call is a POST to a service that replies in JSON.
+type call struct {
+	service string // who is called, for errors
+	url     string
+	header  http.Header
+	body    string
+	secrets []secret.Value // what header and body hold of secrets
+	hint    func(code, message string) string
+}
+
+// A reply is a whole one, with status 200.
+type reply struct {
+	body []byte
+	sent time.Time // when the request was
+}
+
+// do returns the body of a reply with status 200 and when its request was
+// sent, or an error of class Refused or Unreachable. What another try may cure
+// is tried again.
+func (c call) do(ctx context.Context, env Env) ([]byte, time.Time, error) {
+	r, err := web.Retry(ctx, func(ctx context.Context) (reply, error) { return c.try(ctx, env) })
+	return r.body, r.sent, err
+}
+
+func (c call) try(ctx context.Context, env Env) (reply, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader(c.body))
+	if err != nil {
+		return reply{}, errors.New("make a request: not a URL") // a bug: the policy was checked
+	}
+	req.Header = c.header.Clone()
+	sent := env.Now()
+	resp, err := env.HTTP.Do(req)
+	if err != nil {
+		return reply{}, noReply(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return reply{}, noReply(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return reply{body, sent}, nil
+	}
+	code, message := errorReply(body)
+	switch {
+	case resp.StatusCode >= 500, resp.StatusCode == http.StatusTooManyRequests, code == "temporarily_unavailable":
+		err := unreachable("%s replies status %d", c.service, resp.StatusCode)
+		if code != "" {
+			err = unreachable("%s replies status %d, %s", c.service, resp.StatusCode, quoted(code, c.secrets))
+		}
+		return reply{}, web.Temporary(err)
+	case code == "": // not the service's own no: a proxy's, or another server's
+		return reply{}, unreachable("%s replies status %d", c.service, resp.StatusCode)
+	}
+	return reply{}, refused(code, message, c.hint(code, message), c.secrets...)
+}
+
+// noReply is the error of a request that had none, or half of one.
+func noReply(err error) error {
+	if refusal := web.Refusal(err); refusal != nil {
+		return unreachable("%w", refusal)
+	}
+	return web.Temporary(unreachable("%w", web.Cause(err)))
+}
+
+// errorReply returns what an error reply says, "" for what it does not:
+// OAuth's words (RFC 6749 §5.2) or, of Databricks, also its API's.
+func errorReply(body []byte) (code, message string) {
+	var fields map[string]any
+	if json.Unmarshal(body, &fields) != nil {
+		return "", ""
+	}
+	first := func(names ...string) string {
+		for _, name := range names {
+			if s, ok := fields[name].(string); ok && s != "" {
+				return s
+			}
+		}
+		return ""
+	}
+	return first("error", "errorCode", "error_code"), first("error_description", "errorSummary", "message")
+}

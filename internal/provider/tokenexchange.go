@@ -1,0 +1,141 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+var (
+	visible   = regexp.MustCompile(`^[!-~]+$`)
+	scopeList = regexp.MustCompile(`^[!#-\[\]-~]+(?: [!#-\[\]-~]+)*$`) // RFC 6749 §3.3
+)
+
+// grants are the ways to ask, by the value of `grant`.
+var grants = []string{"token_exchange", "jwt_bearer", "client_assertion"}
+
+// tokenExchangeProvider asks the company's own authorization server for an
+// access token that the warehouse accepts. The ID token is the only proof:
+// there is no client secret. (RFC 8693; RFC 7523 §2.1 and §2.2)
+var tokenExchangeProvider = provider{
+	spec: policy.Provider{
+		Keys: []policy.Key{
+			{Name: "token_url", Required: true, Check: checkURL, Doc: "The authorization server's token endpoint, https or http on loopback."},
+			{Name: "audience", Required: true, Doc: "The ID token's audience: what the server wants there, its issuer or token endpoint, say."},
+			{Name: "grant", Check: oneOf(grants), Doc: "How to ask: token_exchange (RFC 8693, the default), jwt_bearer (RFC 7523 §2.1: the ID token is the grant) or client_assertion (RFC 7523 §2.2: it authenticates the client, whose own token this is)."},
+			{Name: "client_id", Claims: true, Check: matching(visible, 1, 255, "1 to 255 characters that can be seen"), Doc: "The client that asks (left out: none is named)."},
+			{Name: "client_authentication", Check: oneOf([]string{"none", "id_token"}), Doc: "How the client proves itself: none (the default), or id_token: the ID token is its assertion, too (RFC 7523 §2.2)."},
+			{Name: "scope", Claims: true, Check: matching(scopeList, 1, 1000, "OAuth scopes, divided by one space"), Doc: "What to ask for, such as session:role:TRANSFORMER (default: what the server gives without)."},
+			{Name: "resource", Check: checkURI, Doc: "Where the token is used, as an absolute URI (RFC 8707)."},
+			{Name: "target_audience", Check: matching(visible, 1, 500, "1 to 500 characters that can be seen"), Doc: "Where the token is used, by the server's name for it: the request's own `audience` (RFC 8693 §2.1)."},
+			{Name: "subject_token_type", Check: checkURI, Doc: "What to call the ID token in grant token_exchange (default: urn:ietf:params:oauth:token-type:jwt)."},
+		},
+		Audience: func(v policy.Values) string { return v.Get("audience") },
+		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
+			faults := checkAudience(v, v.Get("audience"), "token_url")
+			if grant := grantOf(v); grant != "token_exchange" && v.Get("subject_token_type") != "" {
+				faults = append(faults, policy.KeyError{Key: "subject_token_type", Err: fmt.Errorf("is for grant token_exchange, not %s", grant)})
+			}
+			if grantOf(v) == "client_assertion" && v.Get("client_authentication") == "none" {
+				faults = append(faults, policy.KeyError{Key: "client_authentication", Err: errors.New("is the ID token in grant client_assertion, which is nothing else")})
+			}
+			return faults
+		},
+	},
+	exchange: exchangeToken,
+	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
+		return []string{v.Get("token_url")}
+	},
+}
+
+func grantOf(v policy.Values) string {
+	if g := v.Get("grant"); g != "" {
+		return g
+	}
+	return grants[0]
+}
+
+func exchangeToken(ctx context.Context, env Env, r request) (credential.Credential, error) {
+	v, claims := r.grant.Exchange(), r.grant.Claims()
+	t := tokenRequest{
+		service: "the authorization server", url: v.Get("token_url"), form: url.Values{},
+		hint: func(code, _ string) string { return tokenHint(code, r) },
+	}
+	switch grantOf(v) {
+	case "token_exchange":
+		t.form.Set("grant_type", tokenExchange)
+		t.form.Set("subject_token_type", jwtToken)
+		if kind := v.Get("subject_token_type"); kind != "" {
+			t.form.Set("subject_token_type", kind)
+		}
+		t.form.Set("requested_token_type", accessToken) // else the server may give what it likes
+		t.idToken = append(t.idToken, "subject_token")
+	case "jwt_bearer":
+		t.form.Set("grant_type", jwtBearer)
+		t.idToken = append(t.idToken, "assertion")
+	case "client_assertion":
+		t.form.Set("grant_type", "client_credentials")
+	}
+	if grantOf(v) == "client_assertion" || v.Get("client_authentication") == "id_token" {
+		t.form.Set("client_assertion_type", clientAssertion)
+		t.idToken = append(t.idToken, "client_assertion")
+	}
+	for parameter, key := range map[string]string{"client_id": "client_id", "scope": "scope", "resource": "resource", "audience": "target_audience"} {
+		if value := v.Get(key); value != "" {
+			t.form.Set(parameter, value)
+		}
+	}
+	c, err := t.send(ctx, env, r.idToken)
+	c.ID = v.Get("client_id")
+	if c.ID == "" {
+		c.ID = claims.Subject()
+	}
+	return c, err
+}
+
+// tokenHint knows the codes of RFC 6749 §5.2, RFC 8693 §2.2.2 and RFC 8707 §2.
+func tokenHint(code string, r request) string {
+	v, claims := r.grant.Exchange(), r.grant.Claims()
+	switch code {
+	case "invalid_client", "invalid_grant":
+		return fmt.Sprintf("the authorization server must trust issuer %s with audience %q, and know subject %q", claims.Issuer(), r.grant.Audience(), claims.Subject())
+	case "unauthorized_client", "unsupported_grant_type":
+		return fmt.Sprintf("grant %s must be enabled at the authorization server, and for the client", grantOf(v))
+	case "invalid_target":
+		return "the authorization server does not know resource or target_audience, or does not give this client a token for it"
+	case "invalid_scope":
+		if v.Get("scope") == "" {
+			return "name the scope that the client may have"
+		}
+		return fmt.Sprintf("the client may not have scope %q", v.Get("scope"))
+	}
+	return ""
+}
+
+// oneOf returns a policy.Key.Check that wants one of a few words.
+func oneOf(words []string) func(string) error {
+	return func(value string) error {
+		for _, w := range words {
+			if value == w {
+				return nil
+			}
+		}
+		return fmt.Errorf("valid values are %q", words)
+	}
+}
+
+// checkURI wants an absolute URI. (RFC 3986 §4.3)
+func checkURI(value string) error {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme == "" || !visible.MatchString(value) || strings.Contains(value, "#") {
+		return errors.New("want an absolute URI without a fragment")
+	}
+	return nil
+}
