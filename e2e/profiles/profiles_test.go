@@ -53,6 +53,7 @@ var logins = map[string]string{
 	"athena aws":     `{"key": "SDK_AWS_ACCESS_KEY_ID", "secret": "SDK_AWS_SECRET_ACCESS_KEY", "token": "SDK_AWS_SESSION_TOKEN", "region": "eu-central-1"}`,
 	"duckdb aws":     `{}`, // see sql
 	"duckdb gcp":     `{}`,
+	"postgres vault": `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "sslmode": "verify-full", "sslcert": null}`,
 	"postgres gcp":   `{"user": "dbt@acme-dbt.iam", "password": "VALUE_PASSWORD", "sslcert": null}`,
 	"trino oidc":     `{"class": "JWTAuthentication", "token": "VALUE_TOKEN", "scheme": "https", "tags": "oidc-dbt,target=prod,run=16055869479"}`,
 }

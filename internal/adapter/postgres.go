@@ -35,7 +35,8 @@ var postgres = adapter{
 		return credential.Warehouse{Host: scalar(block, "host"), Port: port, Database: database, User: scalar(block, "user")}, nil
 	},
 	render: map[string]func(Input) Output{
-		"gcp": databasePassword,
+		"gcp":   databasePassword,
+		"vault": databasePassword,
 	},
 }
 

@@ -20,6 +20,8 @@ func TestPostgres(t *testing.T) {
 			want: password + account + "sslmode: \"verify-full\"\n" + variable + "PGSSLMODE=verify-full\nPGSSLROOTCERT=ca.pem\n"},
 		{name: "a mode", provider: "gcp", block: `{type: postgres, host: 10.0.0.3, port: 5432, sslmode: verify-ca, application_name: mine}`,
 			want: password + account + variable + "PGSSLMODE=verify-ca\n"},
+		{name: "a lease", provider: "vault", block: `{type: postgres, host: db.acme.example, port: 5432, user: somebody, sslmode: verify-full, application_name: mine}`,
+			want: password + "user: \"v-dbt-1\"\n" + variable + "PGSSLMODE=verify-full\n"},
 		{name: "loopback", provider: "gcp", block: `{type: postgres, host: localhost, port: 5432, application_name: mine}`,
 			want: password + account + variable},
 	})
