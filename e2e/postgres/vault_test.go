@@ -1,0 +1,95 @@
+//go:build e2e && linux && amd64
+
+package postgres
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// leased is a workspace whose target prod has its login from OpenBao.
+func leased(t *testing.T, issuer *standin.Issuer, bao *setup.OpenBaoServer, server *setup.PostgresServer) string {
+	t.Helper()
+	return setup.Project(t, issuer,
+		fmt.Sprintf("{type: postgres, host: %q, port: %d, database: postgres, schema: marts, threads: 4, sslmode: verify-full, sslrootcert: %q}", server.Host, server.Port, server.CA),
+		fmt.Sprintf("{vault: {address: %q, role: dbt-prod, audience: %q, secret: database/creds/dbt-prod}}", bao.URL, audience))
+}
+
+// TestVault: what one run's user builds stays, and is another run's to build
+// again; the user goes with `post`.
+func TestVault(t *testing.T) {
+	t.Parallel()
+	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
+	trust(t, bao, issuer)
+	lend(t, bao, server)
+	workspace := leased(t, issuer, bao, server)
+	users := map[string]bool{}
+	for range 2 {
+		root := t.TempDir()
+		step, log := run(t, standin.StepConfig{Root: root, Workspace: workspace, Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv()})
+		if step.Status != 0 {
+			t.Fatalf("the step ended with status %d:\n%s", step.Status, log)
+		}
+		user, password := step.Outputs["user"], step.Outputs["password"]
+		users[user] = true
+		out := setup.Build(t, setup.Python(t), issuer, workspace, map[string]string{
+			"DBT_PROFILES_DIR": step.Outputs["profiles-dir"], "DBT_ENV_SECRET_OIDC_PASSWORD": password,
+		})
+		if !strings.Contains(out, "PASS=3 WARN=0 ERROR=0") || strings.Contains(out+log+step.Summary, password) {
+			t.Errorf("dbt did not build three nodes, or the password is in a log:\n%s\n%s", log, out)
+		}
+		post, log := run(t, standin.StepConfig{Args: []string{"post"}, Root: root, Workspace: workspace, Env: map[string]string{"STATE_folder": step.State["folder"]}})
+		if post.Status != 0 {
+			t.Fatalf("post ended with status %d:\n%s", post.Status, log)
+		}
+		gone(t, server, user, password)
+	}
+	if len(users) != 2 {
+		t.Errorf("two runs had the users %v, want two", users)
+	}
+	for _, row := range server.SQL(t, "select tableowner from pg_tables where schemaname = 'marts' union all select viewowner from pg_views where schemaname = 'marts'") {
+		if row[0] != "dbt" {
+			t.Errorf("what dbt built is %s's, want dbt's", row[0])
+		}
+	}
+}
+
+// TestVaultRefuses is a claim that the policy admits and OpenBao's role does
+// not: no user is made.
+func TestVaultRefuses(t *testing.T) {
+	t.Parallel()
+	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
+	trust(t, bao, issuer)
+	lend(t, bao, server)
+	claims := standin.GitHubClaims()
+	claims["job_workflow_ref"] = "acme/analytics/.github/workflows/own.yml@refs/heads/main"
+	issuer.SetClaims(claims)
+	step, log := run(t, standin.StepConfig{
+		Root: t.TempDir(), Workspace: leased(t, issuer, bao, server), Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
+	})
+	if step.Status != 6 || !strings.Contains(log, `claim \"job_workflow_ref\" does not match any associated bound claim values`) {
+		t.Errorf("the step ended with status %d, want 6 and OpenBao's reason:\n%s", step.Status, log)
+	}
+	if rows := server.SQL(t, "select rolname from pg_roles where rolname like 'v-%'"); len(rows) > 0 {
+		t.Errorf("OpenBao made %v", rows)
+	}
+}
+
+// run runs the binary as a step.
+func run(t *testing.T, config standin.StepConfig) (step *standin.Step, log string) {
+	t.Helper()
+	config.Binary = setup.Binary(t)
+	step, err := standin.RunStep(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _, err = step.Log()
+	if err != nil {
+		t.Error(err)
+	}
+	return step, log
+}
