@@ -1,0 +1,77 @@
+package adapter
+
+import (
+	"fmt"
+	"strconv"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+)
+
+// clickhouse logs in with a user and a password. A bearer, which ClickHouse
+// takes and dbt-clickhouse has no key for, is put into each request by the
+// broker's proxy. (dbt-clickhouse 1.10)
+var clickhouse = adapter{
+	spec: policy.Adapter{
+		Required: []string{"host", "schema"},
+		Written:  []string{"client_cert", "client_cert_key"},
+		Literal:  []string{"server_host_name", "secure", "verify", "driver"},
+		NoClaims: []string{"server_host_name", "secure", "verify", "driver"},
+	},
+	check: checkClickHouse,
+	render: map[string]func(Input) Output{
+		"vault": func(in Input) Output {
+			return Output{
+				Keys: []Key{{"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
+				Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
+			}
+		},
+		"token_exchange": func(in Input) Output {
+			return Output{
+				Remove: []string{"server_host_name"},
+				Keys: []Key{
+					{"driver", text("http")}, {"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"secure", boolean(false)},
+					{"password", envVar(passwordVariable)},
+				},
+				Env: []Variable{{passwordVariable, in.Route.Secret, true}},
+			}
+		},
+	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"token_exchange": func(block *yaml.Node) (route.Route, error) {
+			secure := isOn(scalar(block, "secure"))
+			port := 8123
+			if secure {
+				port = 8443
+			}
+			if p := scalar(block, "port"); p != "" {
+				var err error
+				if port, err = strconv.Atoi(p); err != nil {
+					return route.Route{}, fmt.Errorf("port is %q, want a number", p)
+				}
+			}
+			return route.Route{Kind: route.ClickHouse, Only: true, Upstream: route.Upstream{Host: scalar(block, "host"), Port: port, Plain: !secure}}, nil
+		},
+	},
+}
+
+// checkClickHouse keeps the login from going out in the clear, or to whoever
+// has any certificate.
+func checkClickHouse(block *yaml.Node, _, _ string) error {
+	for _, key := range []string{"host", "port", "secure", "verify", "server_host_name", "driver"} {
+		if jinja(scalar(block, key)) {
+			return fmt.Errorf("%s must be a literal: the login goes there", key)
+		}
+	}
+	host, secure, verify := scalar(block, "host"), scalar(block, "secure"), scalar(block, "verify")
+	switch {
+	case policy.IsLoopback(host):
+	case !isOn(secure):
+		return fmt.Errorf("secure is %q for host %q, want true (plain connections are for loopback only)", secure, host)
+	case verify != "" && !isOn(verify):
+		return fmt.Errorf("verify is %q for host %q, want certificates verified", verify, host)
+	}
+	return nil
+}
