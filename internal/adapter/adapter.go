@@ -40,12 +40,14 @@ type adapter struct {
 }
 
 var adapters = map[string]adapter{
-	"athena":    athena,
-	"bigquery":  bigquery,
-	"duckdb":    duckdb,
-	"postgres":  postgres,
-	"snowflake": snowflake,
-	"trino":     trino,
+	"athena":     athena,
+	"bigquery":   bigquery,
+	"clickhouse": clickhouse,
+	"duckdb":     duckdb,
+	"postgres":   postgres,
+	"snowflake":  snowflake,
+	"spark":      spark,
+	"trino":      trino,
 }
 
 // Input is what an adapter works from.

@@ -15,6 +15,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
@@ -142,7 +144,16 @@ func TestEveryPair(t *testing.T) {
 				t.Parallel()
 				c := standin.Credential(dbtType, name)
 				g := grant(t, i, standin.Block(dbtType), standin.Exchange(dbtType, name))
-				out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: c})
+				r, err := adapter.Route(dbtType, name, g.DBT().Block)
+				if err != nil {
+					t.Fatal(err)
+				}
+				in, secrets := adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: c}, c.Secrets()
+				if r.Only { // dbt gets the broker's secret in place of the credential
+					in.Route = route.Address{Host: "127.0.0.1", Port: 20001, Secret: secret.New("marked-secret-of-the-run")}
+					secrets = []secret.Value{in.Route.Secret}
+				}
+				out, err := adapter.Render(in)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -171,7 +182,7 @@ func TestEveryPair(t *testing.T) {
 					}
 					given = append(given, v.Value.Reveal())
 				}
-				for _, s := range c.Secrets() {
+				for _, s := range secrets {
 					if !slices.Contains(given, s.Reveal()) {
 						t.Error("a secret of the credential is in no variable")
 					}

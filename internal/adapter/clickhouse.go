@@ -16,9 +16,10 @@ import (
 var clickhouse = adapter{
 	spec: policy.Adapter{
 		Required: []string{"host", "schema"},
-		Written:  []string{"client_cert", "client_cert_key"},
-		Literal:  []string{"server_host_name", "secure", "verify", "driver"},
-		NoClaims: []string{"server_host_name", "secure", "verify", "driver"},
+		// A certificate for another name would pass for the host's.
+		Written:  []string{"client_cert", "client_cert_key", "server_host_name"},
+		Literal:  []string{"secure", "verify", "driver"},
+		NoClaims: []string{"secure", "verify", "driver"},
 	},
 	check: checkClickHouse,
 	render: map[string]func(Input) Output{
@@ -30,7 +31,6 @@ var clickhouse = adapter{
 		},
 		"token_exchange": func(in Input) Output {
 			return Output{
-				Remove: []string{"server_host_name"},
 				Keys: []Key{
 					{"driver", text("http")}, {"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"secure", boolean(false)},
 					{"password", envVar(passwordVariable)},
@@ -52,6 +52,9 @@ var clickhouse = adapter{
 					return route.Route{}, fmt.Errorf("port is %q, want a number", p)
 				}
 			}
+			if driver := scalar(block, "driver"); driver != "" && driver != "http" {
+				return route.Route{}, fmt.Errorf("driver is %q, want http: a bearer is for HTTP alone", driver)
+			}
 			return route.Route{Kind: route.ClickHouse, Only: true, Upstream: route.Upstream{Host: scalar(block, "host"), Port: port, Plain: !secure}}, nil
 		},
 	},
@@ -60,13 +63,15 @@ var clickhouse = adapter{
 // checkClickHouse keeps the login from going out in the clear, or to whoever
 // has any certificate.
 func checkClickHouse(block *yaml.Node, _, _ string) error {
-	for _, key := range []string{"host", "port", "secure", "verify", "server_host_name", "driver"} {
+	for _, key := range []string{"host", "port", "secure", "verify", "driver"} {
 		if jinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
 	}
 	host, secure, verify := scalar(block, "host"), scalar(block, "secure"), scalar(block, "verify")
 	switch {
+	case !serverText.MatchString(host):
+		return fmt.Errorf("host is %q, want one host name or address", host)
 	case policy.IsLoopback(host):
 	case !isOn(secure):
 		return fmt.Errorf("secure is %q for host %q, want true (plain connections are for loopback only)", secure, host)

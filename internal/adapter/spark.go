@@ -48,8 +48,8 @@ func checkSpark(block *yaml.Node, _, _ string) error {
 		}
 	}
 	host, method := scalar(block, "host"), scalar(block, "method")
-	if strings.HasPrefix(host, "http:") || strings.ContainsAny(host, "@?#") {
-		return fmt.Errorf("host is %q, want a host or https://host", host)
+	if !serverText.MatchString(strings.TrimPrefix(host, "https://")) {
+		return fmt.Errorf("host is %q, want one host name or address", host)
 	}
 	switch method {
 	case "http", "odbc": // TLS always

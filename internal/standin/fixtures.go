@@ -9,12 +9,14 @@ import (
 
 // blocks are a good `dbt:` block for each type.
 var blocks = map[string]string{
-	"athena":    `{type: athena, schema: marts, database: awsdatacatalog}`,
-	"bigquery":  `{type: bigquery, project: acme-dbt, dataset: marts}`,
-	"duckdb":    `{type: duckdb, path: lake.duckdb}`,
-	"postgres":  `{type: postgres, host: db.acme.example, port: 5432, user: dbt, database: analytics, schema: marts}`,
-	"snowflake": `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
-	"trino":     `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
+	"athena":     `{type: athena, schema: marts, database: awsdatacatalog}`,
+	"bigquery":   `{type: bigquery, project: acme-dbt, dataset: marts}`,
+	"clickhouse": `{type: clickhouse, host: ch.acme.example, port: 8443, secure: true, schema: marts}`,
+	"duckdb":     `{type: duckdb, path: lake.duckdb}`,
+	"postgres":   `{type: postgres, host: db.acme.example, port: 5432, user: dbt, database: analytics, schema: marts}`,
+	"snowflake":  `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
+	"spark":      `{type: spark, method: thrift, host: spark.acme.example, port: 10001, use_ssl: true, schema: marts}`,
+	"trino":      `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
 }
 
 // exchanges are a good `exchange:` block for each provider, and, by type and

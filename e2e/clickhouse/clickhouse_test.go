@@ -1,0 +1,165 @@
+//go:build e2e
+
+// Package clickhouse runs a real dbt build on ClickHouse's own engine, behind a
+// server that takes bearers as ClickHouse Cloud does: dbt-clickhouse cannot
+// send one, so the step's proxy does.
+package clickhouse
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
+
+const (
+	audience = "https://clickhouse.example"
+	user     = "dbt-prod"
+)
+
+// A company has an identity provider that gives access tokens for ID tokens
+// (RFC 7523 §2.2), and a ClickHouse that takes these.
+type company struct {
+	github   *standin.Issuer
+	provider *standin.Issuer // signs the access tokens
+	life     time.Duration   // of an access token
+	next     http.Handler    // ClickHouse, which trusts whoever comes
+
+	mu      sync.Mutex
+	served  map[string]int // requests by bearer
+	refused []string
+}
+
+func (c *company) token(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	refuse := func(why error) {
+		w.WriteHeader(http.StatusUnauthorized)
+		_ = json.NewEncoder(w).Encode(map[string]any{"error": "invalid_client", "error_description": why.Error()})
+	}
+	if r.PostFormValue("grant_type") != "client_credentials" || r.PostFormValue("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+		refuse(errors.New("not a client that proves itself by an assertion"))
+		return
+	}
+	if err := setup.Verify(r.Context(), c.github, c.provider.URL(), setup.Subject, r.PostFormValue("client_assertion")); err != nil {
+		refuse(err)
+		return
+	}
+	token := c.provider.Sign(audience, map[string]any{"sub": user, "exp": time.Now().Add(c.life).Unix()})
+	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": int(c.life / time.Second)})
+}
+
+func (c *company) clickHouse(w http.ResponseWriter, r *http.Request) {
+	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	err := errors.New("no bearer")
+	if ok {
+		err = setup.Verify(r.Context(), c.provider, audience, user, bearer)
+	}
+	c.mu.Lock()
+	if err == nil {
+		c.served[bearer]++
+	} else {
+		c.refused = append(c.refused, err.Error())
+	}
+	c.mu.Unlock()
+	if err != nil {
+		w.Header().Set("X-ClickHouse-Exception-Code", "516")
+		http.Error(w, "Code: 516. DB::Exception: "+err.Error()+". (AUTHENTICATION_FAILED)", http.StatusForbidden)
+		return
+	}
+	c.next.ServeHTTP(w, r)
+}
+
+func start(t *testing.T, life time.Duration) (c *company, tokenURL string, port int) {
+	t.Helper()
+	python, engine := setup.Python(t), setup.Port(t)
+	setup.Start(t, engine, python.Environ(), python.Program("python"), "server.py", fmt.Sprint(engine), filepath.Join(t.TempDir(), "data"))
+	c = &company{
+		github: setup.Issuer(t), provider: setup.Issuer(t), life: life, served: map[string]int{},
+		next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", engine)}),
+	}
+	host, tokens := setup.Serve(t, http.HandlerFunc(c.token))
+	_, port = setup.Serve(t, http.HandlerFunc(c.clickHouse))
+	return c, fmt.Sprintf("http://%s:%d/token", host, tokens), port
+}
+
+// TestDbtBuild outlives its token several times over.
+func TestDbtBuild(t *testing.T) {
+	c, tokenURL, port := start(t, 3*time.Second)
+	python := setup.Python(t)
+	workspace := setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 2}`, port),
+		fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: %q}}`, tokenURL, c.provider.URL()))
+	audit := filepath.Join(t.TempDir(), "audit.jsonl")
+	cmd := exec.CommandContext(t.Context(), setup.Binary(t), "exec", "--target", "prod", "--audit-log", audit, "--", python.Program("dbt"), "--no-use-colors", "build")
+	cmd.Dir, cmd.Env = workspace, python.Environ()
+	for name, value := range c.github.RunnerEnv() {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	text, err := cmd.CombinedOutput()
+	out := string(text)
+	if err != nil || !strings.Contains(out, "Completed successfully") {
+		t.Fatalf("dbt build: %v\n%s", err, out)
+	}
+	if len(c.served) < 2 || len(c.refused) > 0 {
+		t.Errorf("%d tokens were used, want several; refused: %q", len(c.served), c.refused)
+	}
+	for token := range c.served {
+		if strings.Contains(out, token) {
+			t.Error("a token is in the output")
+		}
+	}
+	log, err := os.ReadFile(audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if issued := strings.Count(string(log), `"outcome":"issued"`); issued < len(c.served) {
+		t.Errorf("the audit log has %d credentials, %d were used:\n%s", issued, len(c.served), log)
+	}
+}
+
+// TestTheServerRefusesEachMutation: the proof is worth what the stand-in refuses.
+func TestTheServerRefusesEachMutation(t *testing.T) {
+	c, _, port := start(t, time.Minute)
+	for _, tt := range []struct {
+		name, bearer string
+		status       int
+	}{
+		{"good", c.provider.Sign(audience, map[string]any{"sub": user}), http.StatusOK},
+		{"none", "", http.StatusForbidden},
+		{"an ID token", c.github.Sign(audience, map[string]any{"sub": user}), http.StatusForbidden},
+		{"another audience", c.provider.Sign("other", map[string]any{"sub": user}), http.StatusForbidden},
+		{"another user", c.provider.Sign(audience, nil), http.StatusForbidden},
+		{"another issuer", c.provider.Sign(audience, map[string]any{"sub": user, "iss": "https://issuer.example"}), http.StatusForbidden},
+		{"expired", c.provider.Sign(audience, map[string]any{"sub": user, "exp": time.Now().Add(-time.Minute).Unix()}), http.StatusForbidden},
+		{"another key", setup.Forge(t, c.provider, audience), http.StatusForbidden},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/?query=select+1", port), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+tt.bearer)
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != tt.status {
+				t.Errorf("status is %d, want %d", resp.StatusCode, tt.status)
+			}
+		})
+	}
+}

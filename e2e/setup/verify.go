@@ -1,0 +1,42 @@
+package setup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// Verify checks what a service checks of an issuer's token before it lets a
+// subject in: issuer, audience, subject, signature and expiry. The library is
+// not the product's.
+func Verify(ctx context.Context, issuer *standin.Issuer, audience, subject, token string) error {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(),
+		jwt.WithIssuer(issuer.URL()), jwt.WithAudience(audience), jwt.WithSubject(subject))
+	_, err := parser.Parse(token, func(t *jwt.Token) (any, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer.URL()+"/.well-known/jwks", nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		var set jose.JSONWebKeySet
+		if err := json.NewDecoder(resp.Body).Decode(&set); err != nil {
+			return nil, err
+		}
+		kid, _ := t.Header["kid"].(string)
+		for _, key := range set.Key(kid) {
+			return key.Key, nil
+		}
+		return nil, errors.New("unknown key")
+	})
+	return err
+}
