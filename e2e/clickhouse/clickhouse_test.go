@@ -13,7 +13,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -37,6 +36,7 @@ type company struct {
 	github   *standin.Issuer
 	provider *standin.Issuer // signs the access tokens
 	life     time.Duration   // of an access token
+	password string          // the user's, "" for none
 	next     http.Handler    // ClickHouse, which trusts whoever comes
 
 	mu      sync.Mutex
@@ -63,10 +63,15 @@ func (c *company) token(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *company) clickHouse(w http.ResponseWriter, r *http.Request) {
+	err := errors.New("no login")
 	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	err := errors.New("no bearer")
 	if ok {
 		err = setup.Verify(r.Context(), c.provider, audience, user, bearer)
+	} else if name, password, ok := r.BasicAuth(); ok {
+		bearer = name
+		if err = nil; name != user || c.password == "" || password != c.password {
+			err = errors.New("wrong user or password")
+		}
 	}
 	c.mu.Lock()
 	if err == nil {
@@ -103,13 +108,7 @@ func TestDbtBuild(t *testing.T) {
 	workspace := setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 2}`, port),
 		fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: %q}}`, tokenURL, c.provider.URL()))
 	audit := filepath.Join(t.TempDir(), "audit.jsonl")
-	cmd := exec.CommandContext(t.Context(), setup.Binary(t), "exec", "--target", "prod", "--audit-log", audit, "--", python.Program("dbt"), "--no-use-colors", "build")
-	cmd.Dir, cmd.Env = workspace, python.Environ()
-	for name, value := range c.github.RunnerEnv() {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
-	text, err := cmd.CombinedOutput()
-	out := string(text)
+	out, err := setup.Exec(t, c.github, workspace, []string{"--audit-log", audit}, python.Program("dbt"), "--no-use-colors", "build")
 	if err != nil || !strings.Contains(out, "Completed successfully") {
 		t.Fatalf("dbt build: %v\n%s", err, out)
 	}
@@ -127,6 +126,23 @@ func TestDbtBuild(t *testing.T) {
 	}
 	if issued := strings.Count(string(log), `"outcome":"issued"`); issued < len(c.served) {
 		t.Errorf("the audit log has %d credentials, %d were used:\n%s", issued, len(c.served), log)
+	}
+}
+
+// TestDbtBuildWithALogin has user and password from a real OpenBao.
+func TestDbtBuildWithALogin(t *testing.T) {
+	c, _, port := start(t, time.Minute)
+	c.password = "correct horse/battery&staple"
+	exchange := setup.OpenBao(t).Static(t, c.github, map[string]any{"username": user, "password": c.password})
+	workspace := setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 2}`, port), exchange)
+	env, _ := setup.Authenticate(t, c.github, workspace)
+	setup.Build(t, setup.Python(t), c.github, workspace, env)
+	if len(c.served) != 1 || len(c.refused) > 0 {
+		t.Errorf("%d logins were used, want one; refused: %q", len(c.served), c.refused)
+	}
+	env["DBT_ENV_SECRET_OIDC_PASSWORD"] = "another-password"
+	if out, err := setup.DBT(t, setup.Python(t), workspace, env, "debug"); err == nil || !strings.Contains(out, "wrong user or password") {
+		t.Errorf("dbt with another password: %v\n%s", err, out)
 	}
 }
 

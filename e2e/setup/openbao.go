@@ -95,3 +95,16 @@ func (s *OpenBaoServer) Request(ctx context.Context, token, method, path string,
 	}
 	return reply, nil
 }
+
+// Static puts a secret into the KV engine, which a rule like the tests' may
+// read, and returns an exchange block for it.
+func (s *OpenBaoServer) Static(t testing.TB, issuer *standin.Issuer, data map[string]any) (exchange string) {
+	t.Helper()
+	s.TrustIssuer(t, issuer)
+	s.Write(t, "secret/data/dbt", map[string]any{"data": data})
+	s.Write(t, "sys/policies/acl/dbt", map[string]any{"policy": `path "secret/data/dbt" { capabilities = ["read"] }`})
+	s.Write(t, "auth/jwt/role/dbt-prod", map[string]any{
+		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"}, "bound_claims": map[string]any{"sub": Subject}, "token_policies": []string{"dbt"},
+	})
+	return fmt.Sprintf(`{vault: {address: %q, role: dbt-prod, audience: vault, secret: secret/data/dbt, static: true}}`, s.URL)
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -161,6 +162,21 @@ func Authenticate(t testing.TB, issuer *standin.Issuer, workspace string) (env m
 	}
 	NoSecrets(t, issuer, "the log and the summary", log+step.Summary)
 	return env, step
+}
+
+// Exec runs a command through `oidc-dbt exec` in the workspace, as a job's
+// step would, and returns what both printed.
+func Exec(t testing.TB, issuer *standin.Issuer, workspace string, flags []string, command ...string) (out string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Binary(t), slices.Concat([]string{"exec", "--target", "prod"}, flags, []string{"--"}, command)...)
+	cmd.Dir, cmd.Env = workspace, Python(t).Environ()
+	for name, value := range issuer.RunnerEnv() {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	text, err := cmd.CombinedOutput()
+	return string(text), err
 }
 
 // NoSecrets fails the test when an issuer's token or request token is in text.

@@ -8,6 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
@@ -21,6 +22,9 @@ var spark = adapter{
 		NoClaims: []string{"method", "use_ssl", "connection_string_suffix"},
 	},
 	check: checkSpark,
+	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
+		return credential.Warehouse{Bearer: scalar(block, "method") != "thrift"}, nil
+	},
 	render: map[string]func(Input) Output{
 		"vault": func(in Input) Output {
 			if in.Credential.Kind == "access_token" {

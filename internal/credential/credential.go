@@ -59,6 +59,7 @@ type Warehouse struct {
 	Port     int
 	Database string
 	User     string
+	Bearer   bool // it takes a token where others of its type take a user and a password
 	Redshift Redshift
 }
 

@@ -253,7 +253,7 @@ func readSecret(ctx context.Context, env Env, r request) (c credential.Credentia
 		return c, unreachable("read %q: the reply has no data in it", path)
 	}
 	data := unnested(reply.Data)
-	if err := fillIn(&c, r.warehouse.Type, data); err != nil {
+	if err := fillIn(&c, r.warehouse, data); err != nil {
 		return c, fault.New(fault.Refused, fmt.Errorf("read %q: %w", path, err), "name a secret in `secret` that has these fields")
 	}
 	c.ID = path
@@ -323,13 +323,13 @@ var forms = map[string][]form{
 	"postgres":   {loginForm},
 	"redshift":   {loginForm},
 	"snowflake":  {keyForm}, // Snowflake takes no password of a service user
-	"spark":      {loginForm, tokenForm},
+	"spark":      {loginForm},
 	"sqlserver":  {loginForm, principalForm},
 }
 
 // fillIn makes the fields the credential that the warehouse takes. Its error
 // says which fields there are, by name.
-func fillIn(c *credential.Credential, dbtType string, data map[string]any) error {
+func fillIn(c *credential.Credential, w credential.Warehouse, data map[string]any) error {
 	field := func(names []string) string {
 		for _, name := range names {
 			if s, ok := data[name].(string); ok && s != "" {
@@ -339,7 +339,11 @@ func fillIn(c *credential.Credential, dbtType string, data map[string]any) error
 		return ""
 	}
 	var wanted []string
-	for _, f := range forms[dbtType] {
+	fitting := forms[w.Type]
+	if w.Bearer {
+		fitting = []form{tokenForm}
+	}
+	for _, f := range fitting {
 		user, value := field(f.fields[0]), field(f.fields[1])
 		wanted = append(wanted, f.String())
 		if value == "" || user == "" && f.fields[0] != nil {

@@ -1,0 +1,118 @@
+//go:build e2e
+
+// Package spark takes dbt-spark as far as its login at a Thrift server, which
+// checks user and password as LDAP would.
+package spark
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+)
+
+func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
+
+// SASL's messages in Thrift: a status, a length and a payload. (Thrift, TSaslTransport)
+const (
+	saslStart    = 1
+	saslOK       = 2
+	saslBad      = 3
+	saslComplete = 5
+)
+
+// A server is a Thrift server's door: SASL PLAIN (RFC 4616). Behind it is nothing.
+type server struct {
+	login string // "\0user\0password"
+
+	mu      sync.Mutex
+	let     int // in
+	refused int
+}
+
+func (s *server) serve(conn net.Conn) {
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	read := func() (status byte, payload string) {
+		var head [5]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return 0, ""
+		}
+		body := make([]byte, min(binary.BigEndian.Uint32(head[1:]), 1<<16))
+		if _, err := io.ReadFull(conn, body); err != nil {
+			return 0, ""
+		}
+		return head[0], string(body)
+	}
+	send := func(status byte, payload string) {
+		reply := append([]byte{status}, binary.BigEndian.AppendUint32(nil, uint32(len(payload)))...)
+		_, _ = conn.Write(append(reply, payload...))
+	}
+	if status, mechanism := read(); status != saslStart || mechanism != "PLAIN" {
+		send(saslBad, "mechanism is not PLAIN")
+		return
+	}
+	status, login := read()
+	s.mu.Lock()
+	good := (status == saslOK || status == saslComplete) && strings.HasSuffix(login, s.login)
+	if good {
+		s.let++
+	} else {
+		s.refused++
+	}
+	s.mu.Unlock()
+	if !good {
+		send(saslBad, "Error validating the login")
+		return
+	}
+	send(saslComplete, "")
+	_, _ = io.CopyN(io.Discard, conn, 4) // OpenSession comes; there is no Spark to open one
+}
+
+func start(t *testing.T, login string) (*server, int) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	s := &server{login: login}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(conn)
+		}
+	}()
+	return s, listener.Addr().(*net.TCPAddr).Port
+}
+
+func TestLogin(t *testing.T) {
+	issuer, python := setup.Issuer(t), setup.Python(t)
+	s, port := start(t, "\x00dbt-prod\x00correct horse")
+	exchange := setup.OpenBao(t).Static(t, issuer, map[string]any{"username": "dbt-prod", "password": "correct horse"})
+	workspace := setup.Project(t, issuer, fmt.Sprintf(`{type: spark, method: thrift, host: 127.0.0.1, port: %d, schema: marts}`, port), exchange)
+	env, _ := setup.Authenticate(t, issuer, workspace)
+	out, _ := setup.DBT(t, python, workspace, env, "debug") // it fails behind the login, where nothing is
+	if s.let == 0 || s.refused > 0 {
+		t.Errorf("%d logins, %d refused:\n%s", s.let, s.refused, out)
+	}
+	if strings.Contains(out, "correct horse") {
+		t.Errorf("the password is in dbt's output:\n%s", out)
+	}
+
+	env["DBT_ENV_SECRET_OIDC_PASSWORD"] = "another"
+	out, err := setup.DBT(t, python, workspace, env, "debug")
+	if err == nil || s.refused == 0 || !strings.Contains(out, "Error validating the login") {
+		t.Errorf("dbt with another password: %v, %d refused\n%s", err, s.refused, out)
+	}
+}
