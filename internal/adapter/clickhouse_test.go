@@ -14,7 +14,7 @@ func TestClickHouse(t *testing.T) {
 	t.Parallel()
 	testRender(t, []renderCase{
 		{name: "a lease", provider: "vault", block: standin.Block("clickhouse"),
-			want: "user: \"v-jwt-dbt-1\"\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
+			want: "user: \"v-dbt-1\"\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
 	})
 }
 

@@ -10,7 +10,7 @@ func TestSpark(t *testing.T) {
 	t.Parallel()
 	testRender(t, []renderCase{
 		{name: "a lease", provider: "vault", block: standin.Block("spark"),
-			want: "auth: \"LDAP\"\nuser: \"v-jwt-dbt-1\"\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
+			want: "auth: \"LDAP\"\nuser: \"v-dbt-1\"\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
 	})
 }
 

@@ -22,10 +22,11 @@ var blocks = map[string]string{
 // exchanges are a good `exchange:` block for each provider, and, by type and
 // provider, for each pair that needs one of its own.
 var exchanges = map[string]string{
-	"aws":   `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
-	"gcp":   `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
-	"oidc":  `{oidc: {audience: snowflakecomputing.com}}`,
-	"vault": `{vault: {address: "https://vault.acme.example:8200", role: dbt, audience: vault, secret: database/creds/dbt}}`,
+	"aws":            `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
+	"gcp":            `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
+	"oidc":           `{oidc: {audience: snowflakecomputing.com}}`,
+	"token_exchange": `{token_exchange: {token_url: "https://auth.acme.example/token", grant: client_assertion, audience: "https://auth.acme.example", client_id: dbt-prod}}`,
+	"vault":          `{vault: {address: "https://vault.acme.example:8200", role: dbt, audience: vault, secret: database/creds/dbt}}`,
 
 	"postgres gcp": `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
 	"trino oidc":   `{oidc: {audience: trino.acme.example}}`,
@@ -37,9 +38,10 @@ var issued = map[string]credential.Credential{
 	"aws": {Kind: "aws_session", AWS: &credential.AWS{
 		AccessKeyID: secret.New("marked-access-key-id"), SecretAccessKey: secret.New("marked-secret-access-key"), SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
 	}},
-	"gcp":   {Kind: "google_access_token", Token: secret.New("marked-access-token")},
-	"oidc":  {Kind: "id_token", Token: secret.New("marked-id-token")},
-	"vault": {Kind: "database_login", User: "v-dbt-1", Password: secret.New("marked-password")},
+	"gcp":            {Kind: "google_access_token", Token: secret.New("marked-access-token")},
+	"oidc":           {Kind: "id_token", Token: secret.New("marked-id-token")},
+	"token_exchange": {Kind: "access_token", Token: secret.New("marked-access-token")},
+	"vault":          {Kind: "database_login", User: "v-dbt-1", Password: secret.New("marked-password")},
 
 	"postgres gcp": {Kind: "database_login", User: "dbt@acme-dbt.iam", Password: secret.New("marked-access-token")},
 }
