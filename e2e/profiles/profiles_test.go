@@ -47,15 +47,18 @@ type loaded struct {
 // logins are what each adapter must make of the written keys for its login.
 // VALUE is what the environment has.
 var logins = map[string]string{
-	"snowflake oidc": `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "OIDC", "token": "VALUE_TOKEN"}`,
-	"snowflake aws":  `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}`,
-	"bigquery gcp":   `{"class": "Credentials", "token": "VALUE_TOKEN"}`,
-	"athena aws":     `{"key": "SDK_AWS_ACCESS_KEY_ID", "secret": "SDK_AWS_SECRET_ACCESS_KEY", "token": "SDK_AWS_SESSION_TOKEN", "region": "eu-central-1"}`,
-	"duckdb aws":     `{}`, // see sql
-	"duckdb gcp":     `{}`,
-	"postgres vault": `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "sslmode": "verify-full", "sslcert": null}`,
-	"postgres gcp":   `{"user": "dbt@acme-dbt.iam", "password": "VALUE_PASSWORD", "sslcert": null}`,
-	"trino oidc":     `{"class": "JWTAuthentication", "token": "VALUE_TOKEN", "scheme": "https", "tags": "oidc-dbt,target=prod,run=16055869479"}`,
+	"snowflake oidc":      `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "OIDC", "token": "VALUE_TOKEN"}`,
+	"snowflake aws":       `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}`,
+	"bigquery gcp":        `{"class": "Credentials", "token": "VALUE_TOKEN"}`,
+	"athena aws":          `{"key": "SDK_AWS_ACCESS_KEY_ID", "secret": "SDK_AWS_SECRET_ACCESS_KEY", "token": "SDK_AWS_SESSION_TOKEN", "region": "eu-central-1"}`,
+	"duckdb aws":          `{}`, // see sql
+	"duckdb gcp":          `{}`,
+	"duckdb entra":        `{}`,
+	"postgres entra":      `{"user": "dbt-prod", "password": "VALUE_PASSWORD", "sslmode": "require"}`,
+	"postgres databricks": `{"user": "5bf7c6a1-0f43-4a36-a7cf-3a2a9a4d4f5e", "password": "VALUE_PASSWORD", "sslmode": "require"}`,
+	"postgres vault":      `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "sslmode": "verify-full", "sslcert": null}`,
+	"postgres gcp":        `{"user": "dbt@acme-dbt.iam", "password": "VALUE_PASSWORD", "sslcert": null}`,
+	"trino oidc":          `{"class": "JWTAuthentication", "token": "VALUE_TOKEN", "scheme": "https", "tags": "oidc-dbt,target=prod,run=16055869479"}`,
 }
 
 // block is what must have changed in the chosen output of each case with a
@@ -221,8 +224,9 @@ func checkLogin(t *testing.T, pair string, got map[string]any) {
 // sql is what stands in each secret of DuckDB's that has the credential: one of
 // the credential's values, and what else must be there.
 var sql = map[string][]string{
-	"duckdb aws": {"key_id 'VALUE_KEY'", "secret 'VALUE_SECRET'", "session_token 'VALUE_SESSION'", "region '"},
-	"duckdb gcp": {"bearer_token 'VALUE_TOKEN'"},
+	"duckdb aws":   {"key_id 'VALUE_KEY'", "secret 'VALUE_SECRET'", "session_token 'VALUE_SESSION'", "region '"},
+	"duckdb entra": {"access_token 'VALUE_TOKEN'", "provider access_token", "account_name 'acmelake'"},
+	"duckdb gcp":   {"bearer_token 'VALUE_TOKEN'"},
 }
 
 func checkSQL(t *testing.T, statements []any, want []string) {

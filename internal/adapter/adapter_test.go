@@ -204,7 +204,7 @@ func TestPolicyRefuses(t *testing.T) {
 		for _, key := range slices.Concat(spec.Written, spec.Secret, policy.SecretKeys()) {
 			t.Run(dbtType+"_"+key, func(t *testing.T) {
 				t.Parallel()
-				block := strings.Replace(standin.Block(dbtType), "}", ", "+key+": hunter2}", 1)
+				block := strings.TrimSuffix(standin.Block(dbtType), "}") + ", " + key + ": hunter2}"
 				_, err := parse("https://token.actions.githubusercontent.com", block, standin.Exchange(dbtType, spec.Providers[0]))
 				if err == nil || !strings.Contains(err.Error(), key) {
 					t.Errorf("error is %v, want one about %s", err, key)

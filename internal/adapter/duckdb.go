@@ -29,13 +29,18 @@ var duckdb = adapter{
 	others: []string{"motherduck_token"},
 	check: func(block *yaml.Node, provider, _ string) error {
 		store := stores[provider]
+		found := false
 		for _, s := range elements(value(block, "secrets")) {
 			if !store.isOurs(s) {
 				continue
 			}
+			found = true
 			if err := store.check(s); err != nil {
 				return fmt.Errorf("secrets of type %s: %w", store.kind, err)
 			}
+		}
+		if !found && store.required != "" {
+			return fmt.Errorf("secrets has none of type %s, want one with %s", store.kind, store.required)
 		}
 		return nil
 	},
@@ -51,6 +56,13 @@ var duckdb = adapter{
 		"gcp": func(in Input) Output {
 			return stores["gcp"].output(in, nil, []login{{"bearer_token", tokenVariable, in.Credential.Token}})
 		},
+		"entra": func(in Input) Output {
+			out := stores["entra"].output(in, []Key{{"provider", text("access_token")}}, []login{{"access_token", tokenVariable, in.Credential.Token}})
+			// The extension's own transport looks for certificates where only
+			// some systems have them. (DuckDB: Azure extension)
+			out.Keys = append(out.Keys, Key{"settings", withSetting(value(in.Block, "settings"), "azure_transport_option_type", "curl")})
+			return out
+		},
 	},
 }
 
@@ -63,11 +75,12 @@ type store struct {
 	// the secret to disk.
 	drop []string
 	// check returns what keeps an entry from being given the credential.
-	check func(s *yaml.Node) error
+	check    func(s *yaml.Node) error
+	required string // the option without which DuckDB does not find the store; "" for none
 }
 
 // stores are by the provider whose credential they take. (DuckDB 1.5:
-// extension httpfs)
+// extensions httpfs and azure)
 var stores = map[string]store{
 	"aws": {
 		kind: "s3", extension: "httpfs",
@@ -94,6 +107,38 @@ var stores = map[string]store{
 			return err
 		},
 	},
+	"entra": {
+		kind: "azure", extension: "azure",
+		keys: []string{"connection_string", "access_token", "client_secret", "client_certificate_path"},
+		drop: []string{
+			"persistent", "storage", "provider", "connection_string", "access_token", "chain", "tenant_id", "client_id", "client_secret",
+			"client_certificate_path", "refresh", "refresh_info", "validation",
+		},
+		check:    checkAzure,
+		required: "account_name",
+	},
+}
+
+var (
+	storageAccount = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
+	// blobHosts are Azure Storage's, national clouds included; the account
+	// stands in front. Of loopback only the name can have that.
+	blobHosts = regexp.MustCompile(`^(?:(?:[a-z0-9-]+\.)*(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|storage\.azure\.net)|localhost(?::[0-9]{1,5})?)$`)
+)
+
+// checkAzure holds for DuckDB's form of a place in Azure Storage: always TLS,
+// at the account's name in front of the endpoint.
+func checkAzure(s *yaml.Node) error {
+	account, endpoint := optionText(s, "account_name"), optionText(s, "endpoint")
+	switch {
+	case jinja(account) || jinja(endpoint):
+		return errors.New("account_name and endpoint must be literals: the credential goes there")
+	case !storageAccount.MatchString(account):
+		return fmt.Errorf("account_name is %q, want a storage account's name", account)
+	case endpoint != "" && !blobHosts.MatchString(endpoint):
+		return fmt.Errorf("endpoint %q is not one of Azure Storage, such as blob.core.windows.net, and the access token goes there", endpoint)
+	}
+	return nil
 }
 
 // A login is one option of a secret, and the variable that holds its value.
@@ -132,6 +177,18 @@ func withExtension(list *yaml.Node, name string) *yaml.Node {
 		}
 	}
 	out.Content = append(out.Content, text(name))
+	return out
+}
+
+// withSetting adds a setting to the user's, unless it is there.
+func withSetting(settings *yaml.Node, name, v string) *yaml.Node {
+	out := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	if settings != nil && settings.Kind == yaml.MappingNode {
+		out.Content = slices.Clone(settings.Content)
+	}
+	if option(out, name) == nil {
+		out.Content = append(out.Content, text(name), text(v))
+	}
 	return out
 }
 

@@ -27,3 +27,34 @@ func TestDuckDBOnGoogleCloudStorage(t *testing.T) {
 			err: `secrets of type gcs: use_ssl is "false" for endpoint "", want TLS (plain http is for loopback only)`},
 	})
 }
+
+func TestDuckDBOnAzureStorage(t *testing.T) {
+	t.Parallel()
+	const (
+		bearer   = `provider: "access_token", access_token: "{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}"`
+		settings = "settings: {azure_transport_option_type: \"curl\"}\n"
+		token    = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
+	)
+	azure := func(options string) string { return "{type: duckdb, secrets: [{type: azure, " + options + "}]}" }
+	testRender(t, []renderCase{
+		{name: "an account is completed", provider: "entra", block: azure(`account_name: acmelake, Provider: credential_chain, chain: cli, scope: az://marts`),
+			want: `extensions: ["azure"]` + "\n" + `secrets: [{type: "azure", account_name: "acmelake", scope: "az://marts", ` + bearer + "}]\n" + settings + token},
+		{name: "settings of the user's", provider: "entra", block: `{type: duckdb, settings: {threads: 4, Azure_Transport_Option_Type: default}, secrets: [{type: azure, account_name: acmelake, connection_string: c}]}`,
+			want: `extensions: ["azure"]` + "\n" + `secrets: [{type: "azure", account_name: "acmelake", ` + bearer + "}]\n" + `settings: {threads: 4, Azure_Transport_Option_Type: "default"}` + "\n" + token},
+	})
+	testPlaces(t, []placeCase{
+		{name: "an account", provider: "entra", block: azure(`account_name: acmelake`)},
+		{name: "an endpoint", provider: "entra", block: azure(`account_name: acmelake, endpoint: dfs.core.usgovcloudapi.net`)},
+		{name: "loopback", provider: "entra", block: azure(`account_name: acmelake, endpoint: "localhost:10000"`)},
+		{name: "no secret", provider: "entra", block: `{type: duckdb}`, err: "secrets has none of type azure, want one with account_name"},
+		{name: "no account", provider: "entra", block: azure(`connection_string: c`), err: `secrets of type azure: account_name is "", want a storage account's name`},
+		{name: "an account that is a host", provider: "entra", block: azure(`account_name: evil.example/`), err: `secrets of type azure: account_name is "evil.example/", want a storage account's name`},
+		{name: "an account in Jinja", provider: "entra", block: azure(`account_name: "{{ env_var('A') }}"`), err: "secrets of type azure: account_name and endpoint must be literals: the credential goes there"},
+		{name: "a foreign host", provider: "entra", block: azure(`account_name: acmelake, endpoint: evil.example`),
+			err: `secrets of type azure: endpoint "evil.example" is not one of Azure Storage, such as blob.core.windows.net, and the access token goes there`},
+		{name: "a host that ends alike", provider: "entra", block: azure(`account_name: acmelake, ENDPOINT: evilblob.core.windows.net.evil.example`),
+			err: `secrets of type azure: endpoint "evilblob.core.windows.net.evil.example" is not one of Azure Storage, such as blob.core.windows.net, and the access token goes there`},
+		{name: "an address of loopback", provider: "entra", block: azure(`account_name: acmelake, endpoint: 127.0.0.1`), // acmelake.127.0.0.1 is none
+			err: `secrets of type azure: endpoint "127.0.0.1" is not one of Azure Storage, such as blob.core.windows.net, and the access token goes there`},
+	})
+}

@@ -35,8 +35,10 @@ var postgres = adapter{
 		return credential.Warehouse{Host: scalar(block, "host"), Port: port, Database: database, User: scalar(block, "user")}, nil
 	},
 	render: map[string]func(Input) Output{
-		"gcp":   databasePassword,
-		"vault": databasePassword,
+		"databricks": databasePassword,
+		"entra":      databasePassword,
+		"gcp":        databasePassword,
+		"vault":      databasePassword,
 	},
 }
 

@@ -1,10 +1,6 @@
 package adapter_test
 
-import (
-	"testing"
-
-	"github.com/oidc-dbt/oidc-dbt/internal/standin"
-)
+import "testing"
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
@@ -14,7 +10,7 @@ func TestPostgres(t *testing.T) {
 		account  = "user: \"dbt@acme-dbt.iam\"\n"
 	)
 	testRender(t, []renderCase{
-		{name: "Cloud SQL", provider: "gcp", block: standin.Block("postgres"),
+		{name: "Cloud SQL", provider: "gcp", block: `{type: postgres, host: db.acme.example, port: 5432}`,
 			want: password + account + "sslmode: \"require\"\napplication_name: \"oidc-dbt target=prod\"\n" + variable + "PGSSLMODE=require\n"},
 		{name: "a CA", provider: "gcp", block: `{type: postgres, host: 10.0.0.3, port: 5432, sslrootcert: ca.pem, application_name: mine}`,
 			want: password + account + "sslmode: \"verify-full\"\n" + variable + "PGSSLMODE=verify-full\nPGSSLROOTCERT=ca.pem\n"},
@@ -24,6 +20,10 @@ func TestPostgres(t *testing.T) {
 			want: password + "user: \"v-dbt-1\"\n" + variable + "PGSSLMODE=verify-full\n"},
 		{name: "loopback", provider: "gcp", block: `{type: postgres, host: localhost, port: 5432, application_name: mine}`,
 			want: password + account + variable},
+		{name: "Azure", provider: "entra", block: `{type: postgres, host: acme.postgres.database.azure.com, port: 5432, user: dbt-prod, sslmode: require, application_name: mine}`,
+			want: password + variable + "PGSSLMODE=require\n"},
+		{name: "Lakebase", provider: "databricks", block: `{type: postgres, host: ep-cool-sky-d2ab.database.eu-central-1.cloud.databricks.com, port: 5432, user: 5bf7c6a1-0f43-4a36-a7cf-3a2a9a4d4f5e, application_name: mine}`,
+			want: password + "sslmode: \"require\"\n" + variable + "PGSSLMODE=require\n"},
 	})
 }
 
@@ -44,6 +44,16 @@ func TestPostgresPlaces(t *testing.T) {
 		{name: "several hosts", provider: "gcp", block: pg(`host: "10.0.0.3,evil.example"`), err: `host is "10.0.0.3,evil.example", want one host name or address`},
 		{name: "a socket", provider: "gcp", block: pg(`host: /var/run/postgresql`), err: `host is "/var/run/postgresql", want one host name or address`},
 		{name: "an abstract socket", provider: "gcp", block: pg(`host: "@evil"`), err: `host is "@evil", want one host name or address`},
+		{name: "Azure", provider: "entra", block: pg(`host: Acme.postgres.database.usgovcloudapi.net, user: dbt`)},
+		{name: "Azure's stand-in on loopback", provider: "entra", block: pg(`host: localhost, user: dbt`)},
+		{name: "Azure without a user", provider: "entra", block: pg(`host: acme.postgres.database.azure.com`), err: `it has no user, and provider "entra" gives none`},
+		{name: "Azure with a user in Jinja", provider: "entra", block: pg(`host: acme.postgres.database.azure.com, user: "{{ env_var('U') }}"`), err: "user must be a literal: the login is for that user"},
+		{name: "Azure's token elsewhere", provider: "entra", block: pg(`host: db.acme.example, user: dbt`), err: `host "db.acme.example" is not one of Azure Database for PostgreSQL, and the token goes there`},
+		{name: "Azure's token at a host that ends alike", provider: "entra", block: pg(`host: evilpostgres.database.azure.com, user: dbt`),
+			err: `host "evilpostgres.database.azure.com" is not one of Azure Database for PostgreSQL, and the token goes there`},
+		{name: "Lakebase", provider: "databricks", block: pg(`host: instance-0935a9d9.database.azuredatabricks.net, user: dbt`)},
+		{name: "Lakebase's token elsewhere", provider: "databricks", block: pg(`host: x.database.cloud.databricks.com.evil.example, user: dbt`),
+			err: `host "x.database.cloud.databricks.com.evil.example" is not one of Lakebase, and the token goes there`},
 		{name: "a host behind a line's end", provider: "gcp", block: pg(`host: "localhost\nevil.example"`), err: `host is "localhost\nevil.example", want one host name or address`},
 	})
 }

@@ -12,8 +12,8 @@ var blocks = map[string]string{
 	"athena":     `{type: athena, schema: marts, database: awsdatacatalog}`,
 	"bigquery":   `{type: bigquery, project: acme-dbt, dataset: marts}`,
 	"clickhouse": `{type: clickhouse, host: ch.acme.example, port: 8443, secure: true, schema: marts}`,
-	"duckdb":     `{type: duckdb, path: lake.duckdb}`,
-	"postgres":   `{type: postgres, host: db.acme.example, port: 5432, user: dbt, database: analytics, schema: marts}`,
+	"duckdb":     `{type: duckdb, path: lake.duckdb, secrets: [{type: azure, account_name: acmelake}]}`,
+	"postgres":   `{type: postgres, host: localhost, port: 5432, user: dbt, database: analytics, schema: marts}`,
 	"snowflake":  `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
 	"spark":      `{type: spark, method: thrift, host: spark.acme.example, port: 10001, use_ssl: true, schema: marts}`,
 	"trino":      `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
@@ -23,13 +23,15 @@ var blocks = map[string]string{
 // provider, for each pair that needs one of its own.
 var exchanges = map[string]string{
 	"aws":            `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
+	"entra":          `{entra: {tenant: 11111111-2222-3333-4444-555555555555, client_id: 66666666-7777-8888-9999-000000000000}}`,
 	"gcp":            `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
 	"oidc":           `{oidc: {audience: snowflakecomputing.com}}`,
 	"token_exchange": `{token_exchange: {token_url: "https://auth.acme.example/token", grant: client_assertion, audience: "https://auth.acme.example", client_id: dbt-prod}}`,
 	"vault":          `{vault: {address: "https://vault.acme.example:8200", role: dbt, audience: vault, secret: database/creds/dbt}}`,
 
-	"postgres gcp": `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
-	"trino oidc":   `{oidc: {audience: trino.acme.example}}`,
+	"postgres databricks": `{databricks: {host: acme.cloud.databricks.com, client_id: 66666666-7777-8888-9999-000000000000, database_instance: dw}}`,
+	"postgres gcp":        `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
+	"trino oidc":          `{oidc: {audience: trino.acme.example}}`,
 }
 
 // issued is what each provider gives, and, by type and provider, what it
@@ -38,12 +40,14 @@ var issued = map[string]credential.Credential{
 	"aws": {Kind: "aws_session", AWS: &credential.AWS{
 		AccessKeyID: secret.New("marked-access-key-id"), SecretAccessKey: secret.New("marked-secret-access-key"), SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
 	}},
+	"entra":          {Kind: "access_token", Token: secret.New("marked-access-token")},
 	"gcp":            {Kind: "google_access_token", Token: secret.New("marked-access-token")},
 	"oidc":           {Kind: "id_token", Token: secret.New("marked-id-token")},
 	"token_exchange": {Kind: "access_token", Token: secret.New("marked-access-token")},
 	"vault":          {Kind: "database_login", User: "v-dbt-1", Password: secret.New("marked-password")},
 
-	"postgres gcp": {Kind: "database_login", User: "dbt@acme-dbt.iam", Password: secret.New("marked-access-token")},
+	"postgres databricks": {Kind: "access_token", Token: secret.New("marked-password")},
+	"postgres gcp":        {Kind: "database_login", User: "dbt@acme-dbt.iam", Password: secret.New("marked-access-token")},
 }
 
 // Block returns a good `dbt:` block of an adapter, on one line.
