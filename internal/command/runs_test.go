@@ -43,7 +43,8 @@ var update = flag.Bool("update", false, "rewrite the wanted parts of testdata/ru
 //	-- workspace/… --  files of the checkout
 //	-- want/… --     what must come out: status, stdout, stderr, output, env, state, path, summary, audit, files
 //
-// $ISSUER, $STS, $GOOGLE, $VAULT and $BAD (a server of bad replies) are the servers'
+// $ISSUER, $STS, $GOOGLE, $VAULT, $ENTRA, $DATABRICKS, $TOKENS (an
+// authorization server) and $BAD (a server of bad replies) are the servers'
 // addresses, $TEMP is RUNNER_TEMP, $WORKSPACE the checkout. Whatever a case
 // is about, nothing secret may be seen anywhere, and every mask stands first.
 func TestRuns(t *testing.T) {
@@ -163,6 +164,21 @@ func (c *runCase) run(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	t.Cleanup(vault.Close)
+	entra, err := standin.StartEntra(entraConfig(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(entra.Close)
+	databricks, err := standin.StartDatabricks(databricksConfig(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(databricks.Close)
+	tokens, err := standin.StartAuthServer(authServerConfig(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tokens.Close)
 	bad := badServer(t, issuer)
 
 	root := t.TempDir()
@@ -172,7 +188,11 @@ func (c *runCase) run(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 	}
-	places := strings.NewReplacer("$ISSUER", issuer.URL(), "$STS", sts.URL(), "$GOOGLE", google.URL(), "$VAULT", vault.URL(), "$BAD", bad.URL, "$TEMP", temp, "$WORKSPACE", workspace)
+	names := []string{
+		"$ISSUER", issuer.URL(), "$STS", sts.URL(), "$GOOGLE", google.URL(), "$VAULT", vault.URL(), "$ENTRA", entra.URL(), "$DATABRICKS", databricks.URL(),
+		"$TOKENS", tokens.URL(), "$BAD", bad.URL, "$TEMP", temp, "$WORKSPACE", workspace,
+	}
+	places := strings.NewReplacer(names...)
 
 	env := map[string]string{
 		"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": workspace, "RUNNER_TEMP": temp, "GITHUB_EVENT_NAME": "push",
@@ -244,7 +264,7 @@ func (c *runCase) run(t *testing.T) map[string]string {
 		parts["profiles"] = string(data)
 	}
 	checkSecrets(t, parts, append(vault.Issued(), issuer.RequestToken())...)
-	normalize(parts, issuer.URL(), sts.URL(), google.URL(), vault.URL(), bad.URL, temp, workspace)
+	normalize(parts, names)
 	return parts
 }
 
@@ -346,6 +366,7 @@ var unstable = []struct {
 }{
 	{regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), "JWT"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d(?:&#58;|:)\d\d(?:&#58;|:)\d\dZ`), "TIME"}, // in Entra's words
 	{regexp.MustCompile(`oidc-dbt-step-\d+`), "oidc-dbt-step-N"},
 	{regexp.MustCompile(`(?m)^(::add-mask::).*`), "${1}SECRET"},
 	{regexp.MustCompile(`(\d+h)?\d+m\d+s`), "DURATION"},
@@ -361,10 +382,12 @@ var unstable = []struct {
 var secretOutput = regexp.MustCompile(`(?m)^((?:token|password|private-key|aws-[a-z-]+|env|DBT_ENV_SECRET_\w+|CLOUDSDK_AUTH_ACCESS_TOKEN|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN))<<\S+\n).*$`)
 
 // normalize puts names in place of what differs from run to run.
-func normalize(parts map[string]string, issuer, sts, google, vault, bad, temp, workspace string) {
-	places := strings.NewReplacer(issuer, "$ISSUER", sts, "$STS", google, "$GOOGLE", vault, "$VAULT", bad, "$BAD", temp, "$TEMP", workspace, "$WORKSPACE")
+func normalize(parts map[string]string, names []string) {
+	places := slices.Clone(names)
+	slices.Reverse(places) // values before their names
+	replacer := strings.NewReplacer(places...)
 	for name, text := range parts {
-		text = secretOutput.ReplaceAllString(places.Replace(text), "${1}SECRET")
+		text = secretOutput.ReplaceAllString(replacer.Replace(text), "${1}SECRET")
 		for _, u := range unstable {
 			text = u.pattern.ReplaceAllString(text, u.with)
 		}
@@ -512,6 +535,38 @@ func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
 			"database/creds/dbt-prod": {TTL: time.Hour},
 			"secret/data/dbt":         {Data: map[string]any{"data": map[string]any{"username": "DBT", "password": "hunter2-static"}, "metadata": map[string]any{"version": 1}}},
 			"kv/azure":                {Data: map[string]any{"client_id": "0a0b0c0d", "client_secret": "hunter2-principal"}},
+		},
+	}
+}
+
+const workload = "repo:acme/analytics:environment:production"
+
+// entraConfig is a tenant with an application that trusts the environment.
+func entraConfig(issuer *standin.Issuer) standin.EntraConfig {
+	return standin.EntraConfig{
+		Tenant: "acme.example", Resources: []string{"https://database.windows.net", "https://storage.azure.com"},
+		Applications: map[string][]standin.FederatedCredential{
+			"11111111-2222-3333-4444-555555555555": {{Issuer: issuer.URL(), Subject: workload, Audience: "api://AzureADTokenExchange"}},
+		},
+	}
+}
+
+// databricksConfig is an account with a service principal that trusts the environment.
+func databricksConfig(issuer *standin.Issuer) standin.DatabricksConfig {
+	return standin.DatabricksConfig{
+		Account: "12121212-3434-5656-7878-909090909090", Instances: []string{"marts"},
+		Policies: []standin.FederationPolicy{{ServicePrincipal: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", Issuer: issuer.URL(), Subject: workload}},
+	}
+}
+
+// authServerConfig is a company's authorization server with a client of the
+// environment's, and a public one for whom the environment is a user.
+func authServerConfig(issuer *standin.Issuer) standin.AuthServerConfig {
+	return standin.AuthServerConfig{
+		IssuerURL: issuer.URL(), Users: []string{workload},
+		Clients: map[string]standin.AuthClient{
+			"dbt-production": {Subject: workload, Scopes: []string{"session:role:TRANSFORMER"}},
+			"dbt":            {Scopes: []string{"session:role:TRANSFORMER"}, Targets: []string{"trino"}},
 		},
 	}
 }
