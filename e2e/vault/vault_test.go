@@ -1,0 +1,100 @@
+//go:build e2e
+
+// Package vault asks a real OpenBao for what needs no database: a static secret, in a namespace, behind a certificate of one's own.
+package vault
+
+import (
+	"encoding/pem"
+	"fmt"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
+
+const audience = "https://bao.acme.example"
+
+// start starts OpenBao with a KV engine of version 2 in the namespace team,
+// and the role dbt that reads one secret of it. It returns a front with TLS
+// and the PEM of its authority.
+func start(t *testing.T, issuer *standin.Issuer) (address, ca string) {
+	t.Helper()
+	bao := setup.OpenBao(t)
+	bao.Write(t, "sys/namespaces/team", map[string]any{})
+	bao.Write(t, "team/sys/mounts/kv", map[string]any{"type": "kv", "options": map[string]string{"version": "2"}})
+	bao.Write(t, "team/kv/data/dbt", map[string]any{"data": map[string]string{"username": "dbt", "password": "hunter2-static"}})
+	bao.Write(t, "team/sys/policies/acl/dbt", map[string]any{"policy": `path "kv/data/dbt" { capabilities = ["read"] }`})
+	bao.Write(t, "team/sys/auth/github", map[string]any{"type": "jwt"})
+	bao.Write(t, "team/auth/github/config", map[string]any{"oidc_discovery_url": issuer.URL(), "bound_issuer": issuer.URL()})
+	bao.Write(t, "team/auth/github/role/dbt", map[string]any{
+		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{audience}, "bound_claims": map[string]string{"environment": "production"}, "token_policies": []string{"dbt"},
+	})
+	to, err := url.Parse(bao.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }})
+	t.Cleanup(front.Close)
+	return front.URL, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}))
+}
+
+func TestStaticSecret(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	address, ca := start(t, issuer)
+	step := func(t *testing.T, root string, args []string, env map[string]string, keys string) (*standin.Step, string) {
+		t.Helper()
+		policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    exchange:\n      vault: {address: %q, namespace: team, auth_path: github, role: dbt, audience: %q, secret: kv/data/dbt%s}\n    allow:\n      - %s\n",
+			issuer.URL(), address, audience, keys, setup.Rule)
+		s, err := standin.RunStep(t.Context(), standin.StepConfig{
+			Binary: setup.Binary(t), Args: args, Root: root, Workspace: t.TempDir(), Inputs: map[string]string{"target": "prod", "policy": policy}, Env: env,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, _, err := s.Log()
+		if err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log+s.Summary, "hunter2") {
+			t.Errorf("the secret is in the log or the summary:\n%s\n%s", log, s.Summary)
+		}
+		return s, log
+	}
+	root := fmt.Sprintf(", ca_cert: %q", ca)
+	for _, tt := range []struct {
+		name, keys string
+		status     int
+		log        string
+	}{
+		{"good", root + ", static: true", 0, "the secret of target \"prod\" has no lease (`static: true`): it is not this run's alone, and the end of the run does not end it"},
+		{"not accepted", root, 6, `read "kv/data/dbt": the secret has no lease, it outlives the run`},
+		{"another root", ", static: true", 7, "certificate signed by unknown authority"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s, log := step(t, dir, nil, issuer.RunnerEnv(), tt.keys)
+			if s.Status != tt.status || !strings.Contains(log, tt.log) {
+				t.Fatalf("the step ended with status %d, want %d:\n%s", s.Status, tt.status, log)
+			}
+			if tt.status != 0 {
+				return
+			}
+			if o := s.Outputs; o["user"] != "dbt" || o["password"] != "hunter2-static" || o["expires-at"] != "9999-12-31T23:59:59Z" {
+				t.Errorf("user %q, expires at %s", o["user"], o["expires-at"])
+			}
+			post, log := step(t, dir, []string{"post"}, map[string]string{"STATE_folder": s.State["folder"]}, tt.keys)
+			if post.Status != 0 || log != "" {
+				t.Errorf("post ended with status %d:\n%s", post.Status, log)
+			}
+		})
+	}
+}
