@@ -4,6 +4,7 @@ Reads a list of cases as JSON from standard input, writes what came of each to
 standard output. A case is {before, after, profiles, output}: before is the
 user's own profiles.yml ("" for a policy's block), after the one written."""
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -60,7 +61,10 @@ def block_difference(before, after, name, case):
 def login(credentials):
     """What the adapter itself makes of the keys for its login."""
     if credentials.type == "snowflake":
-        return credentials.auth_args()
+        args = credentials.auth_args()
+        if args["private_key"]:  # DER, which the environment has in base64
+            args["private_key"] = base64.b64encode(args["private_key"]).decode() == os.environ["DBT_ENV_SECRET_OIDC_PRIVATE_KEY"]
+        return args
     if credentials.type == "bigquery":
         from dbt.adapters.bigquery.credentials import create_google_credentials
 
@@ -77,6 +81,22 @@ def login(credentials):
         return {"user": credentials.user, "password": credentials.password, "sslmode": credentials.sslmode, "sslcert": credentials.sslcert}
     if credentials.type == "duckdb":
         return {"sql": credentials.secrets_sql()}
+    if credentials.type == "databricks":
+        manager = credentials.authenticate()  # checks the keys
+        return {"token": manager.token, "secret": manager.client_secret, "tags": credentials.query_tags}
+    if credentials.type == "fabric":
+        from dbt.adapters.fabric.fabric_token_provider import FabricTokenProvider
+
+        attributes = FabricTokenProvider(credentials).get_sql_attrs_before()  # what the driver is handed
+        token = attributes and attributes[FabricTokenProvider.SQL_COPT_SS_ACCESS_TOKEN][4:].decode("utf-16-le")
+        return {"token": token, "authentication": credentials.authentication, "id": credentials.client_id, "secret": credentials.client_secret}
+    if credentials.type == "sqlserver":
+        from dbt.adapters.sqlserver.sqlserver_auth import get_pyodbc_attrs_before_credentials
+        from dbt.adapters.sqlserver.sqlserver_backend import build_common_connection_string_parts
+
+        attributes = get_pyodbc_attrs_before_credentials(credentials)  # what the driver is handed
+        token = attributes[1256][4:].decode("utf-16-le") if attributes else None
+        return {"token": token, "string": ";".join(build_common_connection_string_parts(credentials, credentials.backend.value == "mssql-python"))}
     if credentials.type == "trino":
         return {"class": type(credentials.trino_auth()).__name__, "token": credentials.trino_auth().token, "scheme": credentials.http_scheme.value, "tags": ",".join(credentials.client_tags)}
     raise ValueError(credentials.type)

@@ -5,6 +5,10 @@ package profiles
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -47,18 +51,29 @@ type loaded struct {
 // logins are what each adapter must make of the written keys for its login.
 // VALUE is what the environment has.
 var logins = map[string]string{
-	"snowflake oidc":      `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "OIDC", "token": "VALUE_TOKEN"}`,
-	"snowflake aws":       `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}`,
-	"bigquery gcp":        `{"class": "Credentials", "token": "VALUE_TOKEN"}`,
-	"athena aws":          `{"key": "SDK_AWS_ACCESS_KEY_ID", "secret": "SDK_AWS_SECRET_ACCESS_KEY", "token": "SDK_AWS_SESSION_TOKEN", "region": "eu-central-1"}`,
-	"duckdb aws":          `{}`, // see sql
-	"duckdb gcp":          `{}`,
-	"duckdb entra":        `{}`,
-	"postgres entra":      `{"user": "dbt-prod", "password": "VALUE_PASSWORD", "sslmode": "require"}`,
-	"postgres databricks": `{"user": "5bf7c6a1-0f43-4a36-a7cf-3a2a9a4d4f5e", "password": "VALUE_PASSWORD", "sslmode": "require"}`,
-	"postgres vault":      `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "sslmode": "verify-full", "sslcert": null}`,
-	"postgres gcp":        `{"user": "dbt@acme-dbt.iam", "password": "VALUE_PASSWORD", "sslcert": null}`,
-	"trino oidc":          `{"class": "JWTAuthentication", "token": "VALUE_TOKEN", "scheme": "https", "tags": "oidc-dbt,target=prod,run=16055869479"}`,
+	"snowflake oidc":           `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "OIDC", "token": "VALUE_TOKEN"}`,
+	"snowflake aws":            `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}`,
+	"bigquery gcp":             `{"class": "Credentials", "token": "VALUE_TOKEN"}`,
+	"athena aws":               `{"key": "SDK_AWS_ACCESS_KEY_ID", "secret": "SDK_AWS_SECRET_ACCESS_KEY", "token": "SDK_AWS_SESSION_TOKEN", "region": "eu-central-1"}`,
+	"duckdb aws":               `{}`, // see sql
+	"duckdb gcp":               `{}`,
+	"duckdb entra":             `{}`,
+	"postgres entra":           `{"user": "dbt-prod", "password": "VALUE_PASSWORD", "sslmode": "require"}`,
+	"postgres databricks":      `{"user": "5bf7c6a1-0f43-4a36-a7cf-3a2a9a4d4f5e", "password": "VALUE_PASSWORD", "sslmode": "require"}`,
+	"postgres vault":           `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "sslmode": "verify-full", "sslcert": null}`,
+	"postgres gcp":             `{"user": "dbt@acme-dbt.iam", "password": "VALUE_PASSWORD", "sslcert": null}`,
+	"trino oidc":               `{"class": "JWTAuthentication", "token": "VALUE_TOKEN", "scheme": "https", "tags": "oidc-dbt,target=prod,run=16055869479"}`,
+	"databricks databricks":    `{"token": "VALUE_TOKEN", "secret": "", "tags": "{\"oidc_dbt_run_id\":\"16055869479\",\"oidc_dbt_target\":\"prod\"}"}`,
+	"databricks entra":         `{"token": "VALUE_TOKEN", "secret": ""}`,
+	"fabric entra":             `{"token": "VALUE_TOKEN"}`,
+	"fabric vault":             `{"token": null, "authentication": "ActiveDirectoryServicePrincipal", "id": "66666666-7777-8888-9999-000000000000", "secret": "VALUE_PASSWORD"}`,
+	"sqlserver entra":          `{"token": "VALUE_TOKEN"}`,
+	"sqlserver vault":          `{"token": null, "string": "SERVER=sql.acme.example,1433;Database=marts;UID=v-dbt-1;PWD=VALUE_PASSWORD;encrypt=Yes;TrustServerCertificate=No"}`,
+	"snowflake entra":          `{"authenticator": "oauth", "token": "VALUE_TOKEN"}`,
+	"snowflake token_exchange": `{"authenticator": "oauth", "token": "VALUE_TOKEN"}`,
+	"snowflake vault":          `{"user": "V_DBT_1", "private_key": true}`,
+	"trino entra":              `{"class": "JWTAuthentication", "token": "VALUE_TOKEN", "scheme": "https"}`,
+	"trino token_exchange":     `{"class": "JWTAuthentication", "token": "VALUE_TOKEN", "scheme": "https"}`,
 }
 
 // block is what must have changed in the chosen output of each case with a
@@ -72,6 +87,8 @@ var block = map[string]struct{ New, Gone, Changed []string }{
 	"projects":   {New: []string{"extensions", "secrets"}},
 	"password":   {New: []string{"password"}, Gone: []string{"pass", "sslcert", "sslkey"}, Changed: []string{"user"}},
 	"further":    {Changed: []string{"extensions", "secrets"}},
+	"microsoft":  {New: []string{"authentication", "client_id", "client_secret"}, Gone: []string{"auth", "pass", "username"}},
+	"workspace":  {New: []string{"query_tags", "token"}, Gone: []string{"auth_type", "client_id", "client_secret"}},
 	"trino":      {New: []string{"client_tags", "jwt_token"}, Gone: []string{"impersonation_user", "password"}, Changed: []string{"method"}},
 }
 
@@ -151,6 +168,7 @@ func load(t *testing.T, cases []profileCase) (results []loaded) {
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), &stderr
 	cmd.Env = append(p.Environ(),
 		"DBT_ENV_SECRET_OIDC_TOKEN=VALUE_TOKEN", "DBT_ENV_SECRET_OIDC_PASSWORD=VALUE_PASSWORD",
+		"DBT_ENV_SECRET_OIDC_PRIVATE_KEY="+privateKey(t),
 		"DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID=VALUE_KEY", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY=VALUE_SECRET", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=VALUE_SESSION",
 		"AWS_ACCESS_KEY_ID=SDK_AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY=SDK_AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN=SDK_AWS_SESSION_TOKEN",
 		"GOOGLE_CLOUD_PROJECT=acme-dbt",
@@ -164,6 +182,20 @@ func load(t *testing.T, cases []profileCase) (results []loaded) {
 		t.Fatalf("load.py printed %s: %v\n%s", out, err, stderr.String())
 	}
 	return results
+}
+
+// privateKey returns a key as the profile of a key pair reads it.
+func privateKey(t *testing.T) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(der)
 }
 
 func check(t *testing.T, name, provider string, c profileCase, got loaded) {

@@ -28,6 +28,9 @@ type adapter struct {
 	// send the credential of a provider; audience is that of a token which is
 	// itself the login, else "". nil where a block names none.
 	check func(block *yaml.Node, provider, audience string) error
+	// suits returns what is wrong with a credential, once it is there, for the
+	// place; nil where every kind goes wherever check lets one go.
+	suits func(block *yaml.Node, c credential.Credential) error
 	// warehouse reads from the block what an exchange must know of the place;
 	// Type is filled in. nil where that is nothing.
 	warehouse func(block *yaml.Node) (credential.Warehouse, error)
@@ -43,10 +46,13 @@ var adapters = map[string]adapter{
 	"athena":     athena,
 	"bigquery":   bigquery,
 	"clickhouse": clickhouse,
+	"databricks": databricks,
 	"duckdb":     duckdb,
+	"fabric":     fabric,
 	"postgres":   postgres,
 	"snowflake":  snowflake,
 	"spark":      spark,
+	"sqlserver":  sqlserver,
 	"trino":      trino,
 }
 
@@ -162,6 +168,11 @@ func Render(in Input) (Output, error) {
 		return Output{}, err
 	}
 	a := adapters[in.Type]
+	if a.suits != nil {
+		if err := a.suits(in.Block, in.Credential); err != nil {
+			return Output{}, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", in.Type, err), "")
+		}
+	}
 	out := a.render[provider](in)
 	for _, key := range slices.Concat(a.spec.Written, a.spec.Secret, policy.SecretKeys()) {
 		if !slices.Contains(a.others, key) {
@@ -231,6 +242,11 @@ func boolean(b bool) *yaml.Node {
 // isOn reports whether dbt's YAML takes a switch for on.
 func isOn(s string) bool {
 	return slices.Contains([]string{"true", "yes", "on"}, strings.ToLower(s))
+}
+
+// isOff reports whether dbt's YAML takes a switch that is off by default for off.
+func isOff(s string) bool {
+	return slices.Contains([]string{"", "false", "no", "off"}, strings.ToLower(s))
 }
 
 // value returns the value of a key of a mapping, nil where it has none.

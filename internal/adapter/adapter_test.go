@@ -118,7 +118,7 @@ func TestCheck(t *testing.T) {
 		{dbtType: "bigquery", provider: "gcp"},
 		{dbtType: "duckdb", provider: "aws"},
 		{dbtType: "athena", provider: "aws"},
-		{dbtType: "snowflake", provider: "gcp", err: `type "snowflake" does not go with provider "gcp", valid providers are ["aws" "oidc"]`},
+		{dbtType: "snowflake", provider: "gcp", err: fmt.Sprintf(`type "snowflake" does not go with provider "gcp", valid providers are %q`, adapter.Specs()["snowflake"].Providers)},
 		{dbtType: "bigquery", provider: "oidc", err: `type "bigquery" does not go with provider "oidc", valid providers are ["gcp"]`},
 		{dbtType: "duckdb", provider: "", err: fmt.Sprintf(`type "duckdb" does not go with provider "", valid providers are %q`, adapter.Specs()["duckdb"].Providers)},
 		{dbtType: "athena", provider: "AWS", err: `type "athena" does not go with provider "AWS", valid providers are ["aws"]`},

@@ -11,8 +11,10 @@ import (
 
 // snowflake logs in by workload identity federation: with the ID token
 // itself, or with the identity of an AWS role, which the connector signs a
-// request of at each login. (dbt-snowflake 1.12; Snowflake: Workload identity
-// federation)
+// request of at each login; or with an access token of an authorization
+// server that it trusts (External OAuth), or a key pair that a vault lends.
+// (dbt-snowflake 1.12; Snowflake: Workload identity federation, External
+// OAuth, Key-pair authentication)
 var snowflake = adapter{
 	spec: policy.Adapter{
 		Required: []string{"account", "database", "schema"},
@@ -30,7 +32,15 @@ var snowflake = adapter{
 			out.Env = []Variable{{tokenVariable, in.Credential.Token, true}}
 			return out
 		},
-		"aws": func(in Input) Output { return workloadIdentity(in, "AWS") },
+		"aws":            func(in Input) Output { return workloadIdentity(in, "AWS") },
+		"entra":          externalOAuth,
+		"token_exchange": externalOAuth,
+		"vault": func(in Input) Output {
+			return withTag(in, Output{
+				Keys: []Key{{"user", text(in.Credential.User)}, {"private_key", envVar(privateKeyVariable)}},
+				Env:  []Variable{{privateKeyVariable, in.Credential.PrivateKey, true}},
+			})
+		},
 	},
 	check: checkSnowflake,
 }
@@ -74,7 +84,19 @@ func checkSnowflake(block *yaml.Node, _, audience string) error {
 }
 
 func workloadIdentity(in Input, provider string) Output {
-	out := Output{Keys: []Key{{"authenticator", text("workload_identity")}, {"workload_identity_provider", text(provider)}}}
+	return withTag(in, Output{Keys: []Key{{"authenticator", text("workload_identity")}, {"workload_identity_provider", text(provider)}}})
+}
+
+// externalOAuth names the authenticator that both of dbt's engines take for a
+// plain access token: `oauth` is a refresh token to the Rust one.
+func externalOAuth(in Input) Output {
+	return withTag(in, Output{
+		Keys: []Key{{"authenticator", text("jwt")}, {"token", envVar(tokenVariable)}},
+		Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
+	})
+}
+
+func withTag(in Input, out Output) Output {
 	if value(in.Block, "query_tag") == nil {
 		out.Keys = append(out.Keys, Key{"query_tag", tag(in)})
 	}

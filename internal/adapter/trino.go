@@ -26,7 +26,9 @@ var trino = adapter{
 	},
 	check: checkTrino,
 	render: map[string]func(Input) Output{
-		"oidc": trinoToken,
+		"entra":          trinoToken,
+		"oidc":           trinoToken,
+		"token_exchange": trinoToken,
 	},
 }
 

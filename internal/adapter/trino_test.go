@@ -15,6 +15,8 @@ func TestTrino(t *testing.T) {
 	)
 	testRender(t, []renderCase{
 		{name: "the ID token", provider: "oidc", block: standin.Block("trino"), want: login + "cert: true\n" + tags + token},
+		{name: "a token of Entra ID", provider: "entra", block: standin.Block("trino"), want: login + "cert: true\n" + tags + token},
+		{name: "a token of the company's identity provider", provider: "token_exchange", block: standin.Block("trino"), want: login + "cert: true\n" + tags + token},
 		{name: "a CA and tags of one's own", provider: "oidc", block: `{type: trino, host: trino.acme.example, port: 443, catalog: lake, cert: ca.pem, client_tags: [mine]}`, want: login + token},
 		{name: "a cert of nothing", provider: "oidc", block: `{type: trino, host: trino.acme.example, port: 443, catalog: lake, cert: , client_tags: [mine]}`, want: login + "cert: true\n" + token},
 	})

@@ -37,15 +37,28 @@ var sdkVariables = map[string][]string{
 		"CLOUDSDK_AUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
 		"GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_CLOUD_QUOTA_PROJECT",
 	},
-	"access_token":   libpqVariables,
+	"access_token":   slices.Concat(libpqVariables, databricksVariables, snowflakeVariables),
 	"database_login": libpqVariables,
-	// snowflake-connector-python: a token of another login.
-	"id_token": {"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"},
+	"key_pair":       snowflakeVariables,
+	"id_token":       snowflakeVariables,
 }
 
 // libpqVariables lead a login elsewhere though the profile names a host, or
 // have it show a certificate beside the password.
 var libpqVariables = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY"}
+
+// snowflakeVariables are another login to snowflake-connector-python.
+var snowflakeVariables = []string{"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"}
+
+// databricksVariables have databricks-sdk choose another login than the
+// token, or refuse to choose between two.
+var databricksVariables = []string{
+	"DATABRICKS_AUTH_TYPE", "DATABRICKS_USERNAME", "DATABRICKS_PASSWORD", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET",
+	"DATABRICKS_CONFIG_PROFILE", "DATABRICKS_CONFIG_FILE", "DATABRICKS_DISCOVERY_URL", "DATABRICKS_METADATA_SERVICE_URL",
+	"DATABRICKS_OIDC_TOKEN_ENV", "DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_TOKEN_AUDIENCE",
+	"DATABRICKS_GOOGLE_SERVICE_ACCOUNT", "GOOGLE_CREDENTIALS", "DATABRICKS_AZURE_RESOURCE_ID",
+	"ARM_USE_MSI", "ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_TENANT_ID",
+}
 
 // Environment returns the environment for a command that uses a credential of
 // the given kind: base without what would outrank the credential and, unless

@@ -1,0 +1,125 @@
+package adapter
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// databricks sends a bearer with each request: Databricks' own token, or one
+// of Microsoft Entra ID in Azure. Both of dbt's engines read it as `token`.
+// (dbt-databricks 1.12)
+var databricks = adapter{
+	spec: policy.Adapter{
+		Required: []string{"host", "http_path", "schema"},
+		Written: []string{
+			"auth_type", "client_id", "azure_client_id", "azure_tenant_id", "oauth_redirect_url", "oauth_scopes", "oidc_token_filepath",
+		},
+		Literal:  []string{"connection_parameters", "compute"},
+		NoClaims: []string{"connection_parameters", "http_path", "compute"},
+	},
+	check: checkDatabricks,
+	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
+		return credential.Warehouse{Host: scalar(block, "host")}, nil
+	},
+	render: map[string]func(Input) Output{
+		"databricks": databricksToken,
+		"entra":      databricksToken,
+	},
+}
+
+// databricksHosts are workspaces in each cloud. (databricks-sdk-py, environments.py)
+var databricksHosts = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+(?:cloud\.databricks\.(?:com|us|mil)|gcp\.databricks\.com|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
+
+// azureHosts are those of them that take a token of Entra ID.
+var azureHosts = regexp.MustCompile(`(?:azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
+
+func checkDatabricks(block *yaml.Node, provider, _ string) error {
+	for _, key := range []string{"host", "http_path"} {
+		if jinja(scalar(block, key)) {
+			return fmt.Errorf("%s must be a literal: the token goes there", key)
+		}
+	}
+	host := scalar(block, "host")
+	name := strings.ToLower(host)
+	switch {
+	case !hostText.MatchString(host):
+		return fmt.Errorf("host is %q, want a host name alone", host)
+	case policy.IsLoopback(host):
+	case !databricksHosts.MatchString(name):
+		return fmt.Errorf("host %q is not one of Databricks, and the token goes there", host)
+	case provider == "entra" && !azureHosts.MatchString(name):
+		return fmt.Errorf("host %q is not one of Azure Databricks, and Entra ID's token is for that", host)
+	}
+	return checkParameters(value(block, "connection_parameters"), policy.IsLoopback(host))
+}
+
+// otherLogins are the connector's parameters that choose another login, as it
+// reads them. (databricks-sql-connector 4.2: session.py, auth/auth.py)
+var otherLogins = []string{
+	"auth_type", "username", "password", "access_token", "credentials_provider", "client_id", "client_secret",
+	"identity_federation_client_id", "experimental_oauth_persistence", "_use_cert_as_auth",
+}
+
+// checkParameters holds what dbt hands on to the connector as it is, and over
+// everything else.
+func checkParameters(parameters *yaml.Node, loopback bool) error {
+	if parameters == nil || parameters.Tag == "!!null" {
+		return nil
+	}
+	if parameters.Kind != yaml.MappingNode {
+		return fmt.Errorf("connection_parameters is no mapping")
+	}
+	for i := 0; i+1 < len(parameters.Content); i += 2 {
+		key, v := parameters.Content[i].Value, parameters.Content[i+1]
+		name, text := "connection_parameters."+key, textOf(v)
+		switch {
+		case jinja(key), v.Kind == yaml.ScalarNode && jinja(text):
+			return fmt.Errorf("%s must be a literal: the token goes where it says", name)
+		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"):
+			return fmt.Errorf("%s chooses another login: leave it out", name)
+		case key == "_connection_uri":
+			host, err := checkEndpoint(name, text)
+			if err != nil {
+				return err
+			}
+			if !policy.IsLoopback(host) || !loopback {
+				return fmt.Errorf("%s is for loopback only: the token goes to host", name)
+			}
+		case key == "_port" && !portText.MatchString(text):
+			return fmt.Errorf("%s is %q, want a number", name, text)
+		case key == "_tls_no_verify" && !isOff(text) && !loopback, key == "_tls_verify_hostname" && !isOn(text) && !loopback:
+			return fmt.Errorf("%s is %q, want TLS verified (without is for loopback only)", name, text)
+		case key == "http_headers":
+			for i := 0; v.Kind == yaml.MappingNode && i+1 < len(v.Content); i += 2 {
+				if strings.EqualFold(v.Content[i].Value, "authorization") {
+					return fmt.Errorf("%s has an Authorization header: it would stand beside the token's", name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func databricksToken(in Input) Output {
+	out := Output{
+		Keys: []Key{{"token", envVar(tokenVariable)}},
+		Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
+	}
+	if value(in.Block, "query_tags") == nil {
+		tags := map[string]string{"oidc_dbt_target": in.Grant.Target()}
+		if run := runID(in); run != "" {
+			tags["oidc_dbt_run_id"] = run
+		}
+		line, _ := json.Marshal(tags) // strings alone cannot fail
+		out.Keys = append(out.Keys, Key{"query_tags", text(string(line))})
+	}
+	return out
+}

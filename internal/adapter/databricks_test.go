@@ -1,0 +1,62 @@
+package adapter_test
+
+import (
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+func TestDatabricks(t *testing.T) {
+	t.Parallel()
+	const (
+		login = "token: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n"
+		tags  = `query_tags: "{\"oidc_dbt_run_id\":\"16055869479\",\"oidc_dbt_target\":\"prod\"}"` + "\n"
+		token = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
+	)
+	testRender(t, []renderCase{
+		{name: "a token of its own", provider: "databricks", block: standin.Block("databricks"), want: login + tags + token},
+		{name: "a token of Entra ID", provider: "entra", block: standin.Block("databricks"), want: login + tags + token},
+		{name: "tags of one's own", provider: "databricks", block: `{type: databricks, host: acme.cloud.databricks.com, query_tags: '{"team": "data"}'}`, want: login + token},
+	})
+	w, err := adapter.Warehouse("databricks", node(t, standin.Block("databricks")))
+	if err != nil || w.Host != "adb-1234567890123456.7.azuredatabricks.net" {
+		t.Errorf("the warehouse is at %q, %v", w.Host, err)
+	}
+}
+
+// TestDatabricksPlaces has each way to lead a token astray, by its name.
+func TestDatabricksPlaces(t *testing.T) {
+	t.Parallel()
+	block := func(keys string) string { return "{type: databricks, http_path: /sql/1.0/warehouses/a, " + keys + "}" }
+	parameters := func(p string) string { return block("host: acme.cloud.databricks.com, connection_parameters: " + p) }
+	local := func(p string) string { return block("host: localhost, connection_parameters: " + p) }
+	testPlaces(t, []placeCase{
+		{name: "on AWS", provider: "databricks", block: block(`host: acme.cloud.databricks.com`)},
+		{name: "on AWS for the US government", provider: "databricks", block: block(`host: ACME.cloud.databricks.us`)},
+		{name: "on Google Cloud", provider: "databricks", block: block(`host: 123.4.gcp.databricks.com`)},
+		{name: "in Azure China", provider: "entra", block: block(`host: adb-1.2.databricks.azure.cn`)},
+		{name: "Entra ID's token on AWS", provider: "entra", block: block(`host: acme.cloud.databricks.com`), err: `host "acme.cloud.databricks.com" is not one of Azure Databricks, and Entra ID's token is for that`},
+		{name: "a foreign host", provider: "databricks", block: block(`host: evil.example`), err: `host "evil.example" is not one of Databricks, and the token goes there`},
+		{name: "a host that ends alike", provider: "databricks", block: block(`host: evilcloud.databricks.com`), err: `host "evilcloud.databricks.com" is not one of Databricks, and the token goes there`},
+		{name: "a host that is a URL", provider: "databricks", block: block(`host: "https://acme.cloud.databricks.com"`), err: `host is "https://acme.cloud.databricks.com", want a host name alone`},
+		{name: "a host behind a login", provider: "databricks", block: block(`host: "acme.cloud.databricks.com@evil.example"`), err: `host is "acme.cloud.databricks.com@evil.example", want a host name alone`},
+		{name: "a host in Jinja", provider: "databricks", block: block(`host: "{{ env_var('H') }}"`), err: "host must be a literal: the token goes there"},
+		{name: "a path in Jinja", provider: "databricks", block: `{type: databricks, host: acme.cloud.databricks.com, http_path: "{{ env_var('P') }}"}`, err: "http_path must be a literal: the token goes there"},
+
+		{name: "harmless parameters", provider: "databricks", block: parameters(`{_retry_delay_max: 5, use_cloud_fetch: false, _tls_trusted_ca_file: ca.pem, _tls_no_verify: false, _tls_verify_hostname: true, http_headers: {X-Team: data}}`)},
+		{name: "no parameters", provider: "databricks", block: parameters(``)},
+		{name: "a stand-in on loopback", provider: "databricks", block: local(`{_connection_uri: "https://127.0.0.1:8443/sql", _tls_no_verify: true, _tls_verify_hostname: false, _port: 8443}`)},
+		{name: "parameters that are none", provider: "databricks", block: parameters(`x`), err: "connection_parameters is no mapping"},
+		{name: "another place", provider: "databricks", block: parameters(`{_connection_uri: "https://evil.example/"}`), err: "connection_parameters._connection_uri is for loopback only: the token goes to host"},
+		{name: "another place than loopback", provider: "databricks", block: local(`{_connection_uri: "https://evil.example/"}`), err: "connection_parameters._connection_uri is for loopback only: the token goes to host"},
+		{name: "another place by http", provider: "databricks", block: parameters(`{_connection_uri: "http://evil.example/"}`), err: `connection_parameters._connection_uri is "http://evil.example/", want https (http is for loopback only)`},
+		{name: "a port that is a host", provider: "databricks", block: parameters(`{_port: "443@evil.example"}`), err: `connection_parameters._port is "443@evil.example", want a number`},
+		{name: "not verified", provider: "databricks", block: parameters(`{_tls_no_verify: true}`), err: `connection_parameters._tls_no_verify is "true", want TLS verified (without is for loopback only)`},
+		{name: "the name not verified", provider: "databricks", block: parameters(`{_tls_verify_hostname: 0}`), err: `connection_parameters._tls_verify_hostname is "0", want TLS verified (without is for loopback only)`},
+		{name: "verification in Jinja", provider: "databricks", block: parameters(`{_tls_no_verify: "{{ env_var('V') }}"}`), err: "connection_parameters._tls_no_verify must be a literal: the token goes where it says"},
+		{name: "another login", provider: "databricks", block: parameters(`{auth_type: databricks-oauth}`), err: "connection_parameters.auth_type chooses another login: leave it out"},
+		{name: "another client", provider: "databricks", block: parameters(`{azure_client_id: x}`), err: "connection_parameters.azure_client_id chooses another login: leave it out"},
+		{name: "a header beside the token", provider: "databricks", block: parameters(`{http_headers: {authorization: Basic x}}`), err: "connection_parameters.http_headers has an Authorization header: it would stand beside the token's"},
+	})
+}

@@ -1,0 +1,58 @@
+package adapter
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// fabric logs in at Microsoft Fabric with a token of Entra ID, or as a
+// service principal that a vault lends. (dbt-fabric 1.12)
+var fabric = adapter{
+	spec: policy.Adapter{
+		Required: []string{"database", "schema"},
+		Written: append([]string{
+			"credential_class", "credential_kwargs", "federated_token_url", "federated_token_header", "federated_token_file", "token_scope",
+		}, microsoftLogins...),
+		Secret:   microsoftSecrets,
+		Literal:  append([]string{"tenant_id"}, append(fabricAPIs, microsoftPlaces...)...),
+		NoClaims: append([]string{"tenant_id"}, append(fabricAPIs, microsoftSwitches...)...),
+	},
+	check: func(block *yaml.Node, provider, _ string) error {
+		if oneOf(block, "host", "server") == "" {
+			return errors.New("it has no host, and without one dbt-fabric sends the login to Fabric's API for it")
+		}
+		if err := checkMicrosoft(block, true); err != nil {
+			return err
+		}
+		for _, key := range fabricAPIs {
+			host, err := checkEndpoint(key, scalar(block, key))
+			if err != nil {
+				return err
+			}
+			if host != "" && !policy.IsLoopback(host) && !fabricAPIHosts.MatchString(strings.ToLower(host)) {
+				return fmt.Errorf("%s: host %q is not one of Fabric, and the login goes there", key, host)
+			}
+		}
+		if provider == "vault" && !tenantText.MatchString(scalar(block, "tenant_id")) {
+			return fmt.Errorf("tenant_id is %q, want the id of the service principal's tenant", scalar(block, "tenant_id"))
+		}
+		return nil
+	},
+	render: map[string]func(Input) Output{
+		"entra": entraToken,
+		"vault": servicePrincipal,
+	},
+}
+
+// fabricAPIs are where dbt-fabric sends tokens beside the warehouse.
+var fabricAPIs = []string{"fabric_base_api_uri", "powerbi_base_api_uri", "purview_endpoint", "purview"}
+
+var fabricAPIHosts = regexp.MustCompile(`^(?:[a-z0-9-]+\.)*(?:fabric\.microsoft\.com|powerbi\.com|powerbigov\.us|powerbi\.cn|purview\.azure\.(?:com|us|cn)|purview\.microsoft\.com)$`)
+
+var tenantText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)

@@ -1,0 +1,163 @@
+package adapter
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// sqlserver logs in at SQL Server, Azure SQL and Synapse with a token of
+// Entra ID, which only the backend `pyodbc` takes, or with what a vault lends:
+// a database's login, or a service principal. (dbt-sqlserver 1.12)
+var sqlserver = adapter{
+	spec: policy.Adapter{
+		Required: []string{"database", "schema"},
+		Written:  append([]string{"tenant_id", "access_token_expires_on"}, microsoftLogins...),
+		Secret:   microsoftSecrets,
+		Literal:  append([]string{"driver", "backend"}, microsoftPlaces...),
+		NoClaims: append([]string{"driver"}, microsoftSwitches...),
+	},
+	check: func(block *yaml.Node, provider, _ string) error {
+		if err := checkMicrosoft(block, provider == "entra"); err != nil {
+			return err
+		}
+		driver, backend, port := scalar(block, "driver"), scalar(block, "backend"), scalar(block, "port")
+		switch {
+		case jinja(driver), jinja(backend):
+			return errors.New("driver and backend must be literals: they carry the login")
+		case driver != "" && !driverText.MatchString(driver):
+			return fmt.Errorf("driver is %q, want the name of an ODBC driver", driver)
+		case port != "" && !portText.MatchString(port):
+			return fmt.Errorf("port is %q, want a number", port)
+		case provider == "entra" && backend != "" && backend != "pyodbc":
+			return fmt.Errorf("backend is %q, and only pyodbc takes a token of Entra ID", backend)
+		}
+		return nil
+	},
+	suits: func(block *yaml.Node, c credential.Credential) error {
+		if c.Kind != "service_principal" {
+			return nil
+		}
+		// The server says where its client gets a token with the secret.
+		return checkMicrosoftHost(block)
+	},
+	render: map[string]func(Input) Output{
+		"entra": func(in Input) Output {
+			out := entraToken(in)
+			// No key of the connection: it may change in every run.
+			expiry := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(in.Credential.Expiry.Unix(), 10)}
+			out.Keys = append(out.Keys, Key{"access_token_expires_on", expiry})
+			return out
+		},
+		"vault": func(in Input) Output {
+			if in.Credential.Kind == "service_principal" {
+				return servicePrincipal(in)
+			}
+			return Output{
+				Keys: []Key{{"authentication", text("sql")}, {"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
+				Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
+			}
+		},
+	},
+}
+
+var (
+	// microsoftLogins are keys of dbt-sqlserver and dbt-fabric, and their
+	// aliases, that choose a login.
+	microsoftLogins  = []string{"authentication", "auth", "UID", "user", "username", "windows_login", "trusted_connection", "client_id", "app_id"}
+	microsoftSecrets = []string{"PWD", "app_secret"}
+	// microsoftSwitches are keys that choose how the server is reached.
+	microsoftSwitches = []string{"host", "server", "port", "encrypt", "trust_cert", "TrustServerCertificate"}
+	microsoftPlaces   = append([]string{"database"}, microsoftSwitches...)
+)
+
+// entraHosts are where a token of Entra ID for Microsoft's databases is a
+// login: Azure SQL, Synapse and Fabric, in each cloud. Whoever else got it
+// could log in there. (Microsoft: Azure Private Endpoint private DNS zone
+// values; Fabric: connectivity to a warehouse)
+var entraHosts = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+(?:database\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|` +
+	`sql\.azuresynapse\.(?:net|usgovcloudapi\.net|azure\.cn)|(?:database|datawarehouse)\.fabric\.microsoft\.com|datawarehouse\.pbidedicated\.windows\.net)$`)
+
+var (
+	// microsoftServer is one server. Fabric's host may hold the port, SQL
+	// Server's the instance; both end up in a connection string.
+	microsoftServer = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*)(?:,[0-9]{1,5}|\\[A-Za-z0-9_$-]+)?$`)
+	databaseText    = regexp.MustCompile(`^[^;{}=\x00-\x1f]+$`)
+	driverText      = regexp.MustCompile(`^(?:[^;{}=]+|\{[^;{}=]+\})$`)
+)
+
+// oneOf returns the value of whichever of a key's names the block has.
+func oneOf(block *yaml.Node, names ...string) string {
+	for _, name := range names {
+		if v := value(block, name); v != nil {
+			return textOf(v)
+		}
+	}
+	return ""
+}
+
+// microsoftHost returns the server's name, "" for one that is none.
+func microsoftHost(block *yaml.Node) string {
+	if m := microsoftServer.FindStringSubmatch(oneOf(block, "host", "server")); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// checkMicrosoft holds the connection string that the adapters put together:
+// they escape neither host nor database.
+func checkMicrosoft(block *yaml.Node, token bool) error {
+	for _, key := range microsoftPlaces {
+		if jinja(scalar(block, key)) {
+			return fmt.Errorf("%s must be a literal: the login goes there", key)
+		}
+	}
+	server, database, host := oneOf(block, "host", "server"), scalar(block, "database"), microsoftHost(block)
+	encrypt, trust := oneOf(block, "encrypt"), oneOf(block, "trust_cert", "TrustServerCertificate")
+	switch {
+	case host == "":
+		return fmt.Errorf("host is %q, want one server", server)
+	case !databaseText.MatchString(database):
+		return fmt.Errorf("database is %q, want a name that can stand in a connection string", database)
+	case policy.IsLoopback(host):
+		return nil
+	case encrypt != "" && !isOn(encrypt):
+		return fmt.Errorf("encrypt is %q, want TLS (without is for loopback only)", encrypt)
+	case !isOff(trust):
+		return fmt.Errorf("trust_cert is %q, want the certificate verified (without is for loopback only)", trust)
+	case token:
+		return checkMicrosoftHost(block)
+	}
+	return nil
+}
+
+func checkMicrosoftHost(block *yaml.Node) error {
+	host := microsoftHost(block)
+	if policy.IsLoopback(host) || entraHosts.MatchString(strings.ToLower(host)) {
+		return nil
+	}
+	return fmt.Errorf("host %q is not one of Azure SQL, Synapse and Fabric, and the login is for all of them", host)
+}
+
+func entraToken(in Input) Output {
+	return Output{
+		Keys: []Key{{"authentication", text("ActiveDirectoryAccessToken")}, {"access_token", envVar(tokenVariable)}},
+		Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
+	}
+}
+
+func servicePrincipal(in Input) Output {
+	return Output{
+		Keys: []Key{
+			{"authentication", text("ActiveDirectoryServicePrincipal")}, {"client_id", text(in.Credential.User)}, {"client_secret", envVar(passwordVariable)},
+		},
+		Env: []Variable{{passwordVariable, in.Credential.Password, true}},
+	}
+}
