@@ -58,7 +58,7 @@ func (c *company) token(w http.ResponseWriter, r *http.Request) {
 		refuse(err)
 		return
 	}
-	token := c.provider.Sign(audience, map[string]any{"sub": user, "exp": time.Now().Add(c.life).Unix()})
+	token := c.provider.Sign(audience, map[string]any{"sub": user, "exp": time.Now().Add(c.life).Unix() + 1}) // whole seconds: the token says no less than the reply
 	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": int(c.life / time.Second)})
 }
 
@@ -132,7 +132,7 @@ func TestDbtBuild(t *testing.T) {
 // TestDbtBuildWithALogin has user and password from a real OpenBao.
 func TestDbtBuildWithALogin(t *testing.T) {
 	c, _, port := start(t, time.Minute)
-	c.password = "correct horse/battery&staple"
+	c.password = "correct-horse/battery&staple"
 	exchange := setup.OpenBao(t).Static(t, c.github, map[string]any{"username": user, "password": c.password})
 	workspace := setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 2}`, port), exchange)
 	env, _ := setup.Authenticate(t, c.github, workspace)

@@ -98,15 +98,15 @@ func start(t *testing.T, login string) (*server, int) {
 
 func TestLogin(t *testing.T) {
 	issuer, python := setup.Issuer(t), setup.Python(t)
-	s, port := start(t, "\x00dbt-prod\x00correct horse")
-	exchange := setup.OpenBao(t).Static(t, issuer, map[string]any{"username": "dbt-prod", "password": "correct horse"})
+	s, port := start(t, "\x00dbt-prod\x00correct-horse")
+	exchange := setup.OpenBao(t).Static(t, issuer, map[string]any{"username": "dbt-prod", "password": "correct-horse"})
 	workspace := setup.Project(t, issuer, fmt.Sprintf(`{type: spark, method: thrift, host: 127.0.0.1, port: %d, schema: marts}`, port), exchange)
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	out, _ := setup.DBT(t, python, workspace, env, "debug") // it fails behind the login, where nothing is
 	if s.let == 0 || s.refused > 0 {
 		t.Errorf("%d logins, %d refused:\n%s", s.let, s.refused, out)
 	}
-	if strings.Contains(out, "correct horse") {
+	if strings.Contains(out, "correct-horse") {
 		t.Errorf("the password is in dbt's output:\n%s", out)
 	}
 

@@ -20,6 +20,7 @@ type Keeper struct {
 	mu       sync.Mutex
 	current  credential.Credential
 	due      time.Time // when to renew it
+	late     time.Time // from when on it may die on its way
 	inFlight chan struct{}
 	failed   error     // of the last renewal; nil after one that succeeded
 	failures int       // in a row
@@ -35,21 +36,24 @@ func NewKeeper(first credential.Credential, renew func(context.Context) (credent
 }
 
 // The part of a credential's life that is left when it is renewed, and the
-// most of it: a session of twelve hours need not be renewed after eight.
+// most of it: a session of twelve hours need not be renewed after eight. And
+// the same for when callers wait for the next one.
 const (
-	leftPart = 3
-	leftMost = 20 * time.Minute
+	leftPart, leftMost = 3, 20 * time.Minute
+	latePart, lateMost = 10, 5 * time.Second
 )
 
 func (k *Keeper) set(c credential.Credential) {
-	left := min(c.Expiry.Sub(k.now())/leftPart, leftMost)
+	life := c.Expiry.Sub(k.now())
+	left := min(life/leftPart, leftMost)
 	// Jitter: many runs that started together must not renew together.
 	left += time.Duration(rand.Float64() * 0.2 * float64(left))
+	k.late = c.Expiry.Add(-min(life/latePart, lateMost))
 	k.current, k.due, k.failed, k.failures, k.again = c, c.Expiry.Add(-left), nil, 0, time.Time{}
 }
 
 // Current returns a credential that lives. It waits for a renewal only where
-// the old one has died; then an error is the renewal's.
+// the old one has died, or is about to; an error is the renewal's.
 func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 	for {
 		k.mu.Lock()
@@ -70,9 +74,9 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 			k.inFlight = make(chan struct{})
 			go k.refresh(context.WithoutCancel(ctx))
 		}
-		c, done := k.current, k.inFlight
+		c, done, healthy := k.current, k.inFlight, now.Before(k.late)
 		k.mu.Unlock()
-		if alive {
+		if healthy {
 			return c, nil
 		}
 		select {

@@ -79,6 +79,21 @@ func TestRenewedAheadOfItsEnd(t *testing.T) {
 	})
 }
 
+// TestAboutToDie: nobody gets a credential that could die on its way while a
+// new one is coming.
+func TestAboutToDie(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{life: time.Minute, takes: time.Second}
+		k := p.keeper()
+		time.Sleep(57 * time.Second)
+		checkCurrent(t, k, "1", "")
+		p.fail(errors.New("down"))
+		time.Sleep(57 * time.Second)
+		checkCurrent(t, k, "1", "") // better than none
+	})
+}
+
 // TestOneRenewalForAll: a thousand clients at the credential's end are one exchange.
 func TestOneRenewalForAll(t *testing.T) {
 	t.Parallel()

@@ -80,17 +80,17 @@ var vault = []fixture{{
 }}
 
 // read runs the exchange of a fixture for a warehouse, with another secret.
-func (r run) read(t *testing.T, dbtType, secret string) result {
+func (r run) read(t *testing.T, w credential.Warehouse, secret string) result {
 	t.Helper()
-	r.warehouse.Type = dbtType
-	return r.exchange(t, func(w http.ResponseWriter, req request) {
+	r.warehouse = w
+	return r.exchange(t, func(reply http.ResponseWriter, req request) {
 		switch {
 		case req.what() == r.end:
-			w.WriteHeader(http.StatusNoContent)
+			reply.WriteHeader(http.StatusNoContent)
 		case strings.HasSuffix(req.RequestURI, "/login"):
-			r.hops[0].send(w, http.StatusOK, r.hops[0].reply)
+			r.hops[0].send(reply, http.StatusOK, r.hops[0].reply)
 		default:
-			r.hops[1].send(w, http.StatusOK, secret)
+			r.hops[1].send(reply, http.StatusOK, secret)
 		}
 	})
 }
@@ -145,15 +145,20 @@ func TestVaultForms(t *testing.T) {
 	)
 	keyPair := `{"username": "u", "rsa_private_key": ` + inPEM("PRIVATE KEY", pkcs8) + `}`
 	r := vaultRun(t, vault[0])
-	for _, tt := range []struct{ name, dbtType, data, want, err string }{
+	for _, tt := range []struct {
+		name, dbtType, data, want, err string
+		bearer                         bool
+	}{
 		{name: "a login for PostgreSQL", dbtType: "postgres", data: login, want: "database_login u hunter2-p"},
 		{name: "a login for Redshift", dbtType: "redshift", data: login, want: "database_login u hunter2-p"},
 		{name: "a login for ClickHouse", dbtType: "clickhouse", data: login, want: "database_login u hunter2-p"},
 		{name: "a login for SQL Server", dbtType: "sqlserver", data: login, want: "database_login u hunter2-p"},
 		{name: "a principal for SQL Server", dbtType: "sqlserver", data: principal, want: "service_principal c hunter2-s"},
 		{name: "a principal for Fabric", dbtType: "fabric", data: principal, want: "service_principal c hunter2-s"},
-		{name: "a bearer for Spark", dbtType: "spark", data: token, want: "access_token  hunter2-t"},
-		{name: "an access token for Spark", dbtType: "spark", data: `{"access_token": "hunter2-a", "token": "hunter2-t"}`, want: "access_token  hunter2-a"},
+		{name: "a bearer for Spark", dbtType: "spark", bearer: true, data: token, want: "access_token  hunter2-t"},
+		{name: "an access token for Spark", dbtType: "spark", bearer: true, data: `{"access_token": "hunter2-a", "token": "hunter2-t"}`, want: "access_token  hunter2-a"},
+		{name: "a login for Spark", dbtType: "spark", data: login, want: "database_login u hunter2-p"},
+		{name: "a login for Spark over HTTP", dbtType: "spark", bearer: true, data: login, err: `the secret has the fields ["password" "username"], want "access_token" or "token"`},
 		{name: "a key for Snowflake, PKCS #8", dbtType: "snowflake", data: keyPair, want: "key_pair u " + line},
 		{name: "a key for Snowflake, PKCS #1", dbtType: "snowflake", data: `{"username": "u", "private_key": ` + inPEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)) + `}`, want: "key_pair u " + line},
 		{name: "a key for anything", data: keyPair, want: "key_pair u " + line},
@@ -168,7 +173,7 @@ func TestVaultForms(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			res := r.read(t, tt.dbtType, leased(tt.data))
+			res := r.read(t, credential.Warehouse{Type: tt.dbtType, Bearer: tt.bearer}, leased(tt.data))
 			if tt.err != "" {
 				if want := `exchange ID token with "vault": read "database/creds/dbt-production": ` + tt.err; fmt.Sprint(res.err) != want || fault.ClassOf(res.err) != fault.Refused {
 					t.Errorf("got %v\nwant %s", res.err, want)
@@ -213,11 +218,11 @@ func TestVaultExpiry(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			res := lax.read(t, "", tt.reply)
+			res := lax.read(t, credential.Warehouse{}, tt.reply)
 			if got := res.credential.Expiry.Sub(start); res.err != nil || got != tt.life || res.credential.Static != tt.static {
 				t.Errorf("it lives %s, static: %v, %v, want %s, %v", got, res.credential.Static, res.err, tt.life, tt.static)
 			}
-			res = strict.read(t, "", tt.reply)
+			res = strict.read(t, credential.Warehouse{}, tt.reply)
 			if tt.err == "" {
 				if res.err != nil {
 					t.Error(res.err)
