@@ -215,7 +215,10 @@ func lakebase(ctx context.Context, env Env, r request, workspace credential.Cred
 	reply, _, err := call{
 		service: "Lakebase", url: databricksURL(v.Get("host")) + path, body: string(text), secrets: secrets,
 		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}, "Authorization": {"Bearer " + workspace.Token.Reveal()}},
-		hint: func(string, string) string {
+		hint: func(code, _ string) string {
+			if code == "RESOURCE_DOES_NOT_EXIST" {
+				return "the database is not one of this workspace: database_instance is for Lakebase Provisioned, database_endpoint for Autoscaling"
+			}
 			return fmt.Sprintf("%s must be a user of the workspace, with a role of its name in the database", workspace.ID)
 		},
 	}.do(ctx, env)
