@@ -409,9 +409,35 @@ func TestRenderRefusesAPair(t *testing.T) {
 	checkUsage(t, err, fmt.Sprintf(`type "athena" does not go with provider "gcp", valid providers are %q`, adapter.Specs()["athena"].Providers))
 }
 
-func TestEnvironmentOfNothing(t *testing.T) {
+// TestEnvironment: what a target without a dbt block gives a command.
+func TestEnvironment(t *testing.T) {
 	t.Parallel()
-	if got := adapter.Environment(credential.Credential{}); got != nil {
-		t.Errorf("variables are %v, want none", got)
+	for _, tt := range []struct {
+		name string
+		c    credential.Credential
+		want string
+	}{
+		{"nothing", credential.Credential{}, ""},
+		{"a login", standin.Credential("", "vault"), "OIDC_DBT_USER=v-dbt-1\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
+		{"a key pair", credential.Credential{Kind: "key_pair", User: "U", PrivateKey: secret.New("marked")}, "OIDC_DBT_USER=U\nDBT_ENV_SECRET_OIDC_PRIVATE_KEY (secret)\n"},
+		{"a service principal", credential.Credential{Kind: "service_principal", User: "id", Password: secret.New("marked")}, "AZURE_CLIENT_ID=id\nAZURE_CLIENT_SECRET (secret)\n"},
+		{"a bearer", credential.Credential{Kind: "access_token", Token: secret.New("marked")}, "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"},
+		{"Google's bearer", standin.Credential("", "gcp"), "CLOUDSDK_AUTH_ACCESS_TOKEN (secret)\n"},
+		{"a session", standin.Credential("", "aws"), "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := ""
+			for _, v := range adapter.Environment(tt.c) {
+				if v.Secret {
+					got += v.Name + " (secret)\n"
+				} else {
+					got += v.Name + "=" + v.Value.Reveal() + "\n"
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got\n%swant\n%s", got, tt.want)
+			}
+		})
 	}
 }
