@@ -54,10 +54,7 @@ func (s *OpenBaoServer) Write(t testing.TB, path string, body any) {
 // A BaoReply is the part of a reply that tests look at.
 type BaoReply struct {
 	Auth struct {
-		ClientToken   string            `json:"client_token"`
-		LeaseDuration int               `json:"lease_duration"` // seconds
-		Policies      []string          `json:"policies"`
-		Metadata      map[string]string `json:"metadata"`
+		ClientToken string `json:"client_token"`
 	} `json:"auth"`
 	LeaseID       string          `json:"lease_id"`
 	LeaseDuration int             `json:"lease_duration"` // seconds

@@ -38,6 +38,36 @@ func TestKeycloak(t *testing.T) {
 			t.Errorf("with the client's token: got %v, %v", rows, err)
 		}
 	})
+	t.Run("dbt build", func(t *testing.T) { exchanged(t, realm, server, issuer) })
+}
+
+// exchanged builds with a token that Keycloak gave the action.
+func exchanged(t *testing.T, realm setup.Realm, server *setup.TrinoServer, issuer *standin.Issuer) {
+	exchange := func(audience, more string) string {
+		return fmt.Sprintf("{token_exchange: {token_url: %q, audience: %q, %s}}", realm.TokenURL, audience, more)
+	}
+	const assertion, bearer = "grant: client_assertion", "grant: jwt_bearer, client_authentication: id_token"
+	for _, tt := range []struct{ grant, user string }{{assertion, "service-account-dbt-prod"}, {bearer, "transformer"}} {
+		workspace := setup.Project(t, issuer, output(server, tt.user), exchange(realm.URL, tt.grant))
+		env, step := setup.Authenticate(t, issuer, workspace)
+		out := setup.Build(t, setup.Python(t), issuer, workspace, environ(env))
+		if token := step.Outputs["token"]; !strings.Contains(out, "PASS=3 WARN=0 ERROR=0") || token == "" || strings.Contains(out, token) {
+			t.Errorf("%s: dbt did not build three nodes, or the token is in its output:\n%s", tt.grant, out)
+		}
+
+		// What Keycloak refuses ends the step, with its reason.
+		refused, err := standin.RunStep(t.Context(), standin.StepConfig{
+			Binary: setup.Binary(t), Root: t.TempDir(), Workspace: setup.Project(t, issuer, output(server, tt.user), exchange("https://other.example", tt.grant)),
+			Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, _, err := refused.Log()
+		if err != nil || refused.Status != 6 || !strings.Contains(log, "Invalid token audience") {
+			t.Errorf("%s for another audience: status %d, %v, want 6:\n%s", tt.grant, refused.Status, err, log)
+		}
+	}
 }
 
 // clientAssertion asks for the client's own token. (RFC 7523 §2.2)
