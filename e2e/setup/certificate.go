@@ -16,9 +16,9 @@ import (
 )
 
 // Certificate makes a certificate authority and, signed by it, a certificate
-// for loopback, both good for a day. It returns the paths of two PEM files: the
+// for loopback and further names, both good for a day. It returns the paths of two PEM files: the
 // authority's certificate, and the server's private key with its certificate.
-func Certificate(t testing.TB) (ca, server string) {
+func Certificate(t testing.TB, names ...string) (ca, server string) {
 	t.Helper()
 	now := time.Now()
 	root := &x509.Certificate{
@@ -27,7 +27,7 @@ func Certificate(t testing.TB) (ca, server string) {
 	}
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: append([]string{"localhost"}, names...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	rootKey, leafKey := newKey(t), newKey(t)

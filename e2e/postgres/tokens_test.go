@@ -1,0 +1,105 @@
+//go:build e2e && linux && amd64
+
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+const client = "66666666-7777-8888-9999-000000000000"
+
+// TestAzure runs a dbt build with Entra ID's token as the password, which the
+// front checks as Azure Database for PostgreSQL does: live, for its resource,
+// and that of the principal whom the role stands for.
+func TestAzure(t *testing.T) {
+	t.Parallel()
+	const resource = "https://ossrdbms-aad.database.windows.net"
+	issuer, clock := setup.Issuer(t), &clock{}
+	entra, err := standin.StartEntra(standin.EntraConfig{
+		Tenant:       "acme.onmicrosoft.com",
+		Applications: map[string][]standin.FederatedCredential{client: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}}},
+		Resources:    []string{resource, "https://storage.azure.com"}, Now: clock.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(entra.Close)
+	f := startFront(t, "dbt-prod", func(user, password string) error {
+		bearer, live := entra.Bearer(password)
+		switch {
+		case !live:
+			return errors.New("the token is expired or unknown")
+		case bearer.Client != client || user != "dbt-prod":
+			return fmt.Errorf("the token is that of %s", bearer.Client)
+		case !entra.Valid(password, resource+"/.default"):
+			return fmt.Errorf("the token is for %q", bearer.Scopes)
+		}
+		return nil
+	})
+	exchange := func(more string) string {
+		return fmt.Sprintf("{entra: {tenant: acme.onmicrosoft.com, client_id: %s, authority: %q%s}}", client, entra.URL(), more)
+	}
+	workspace := setup.Project(t, issuer, f.block(", user: dbt-prod"), exchange(""))
+	env, _ := setup.Authenticate(t, issuer, workspace)
+	setup.Build(t, setup.Python(t), issuer, workspace, env)
+	if in, refused := f.counts(t); in == 0 || refused > 0 {
+		t.Errorf("%d logins, %d refusals; want some and none", in, refused)
+	}
+	other, _ := setup.Authenticate(t, issuer, setup.Project(t, issuer, f.block(", user: dbt-prod"), exchange(`, scope: "https://storage.azure.com/.default"`)))
+	expectRefused(t, workspace, env, other["DBT_ENV_SECRET_OIDC_PASSWORD"], "the token is for")
+	clock.forward(61 * time.Minute)
+	expectRefused(t, workspace, env, "", "the token is expired or unknown")
+}
+
+// TestLakebase runs a dbt build with the password that Lakebase gives for one
+// database instance, which the front holds to that instance.
+func TestLakebase(t *testing.T) {
+	t.Parallel()
+	issuer, clock := setup.Issuer(t), &clock{}
+	const account = "11111111-2222-3333-4444-555555555555"
+	databricks, err := standin.StartDatabricks(standin.DatabricksConfig{
+		Account: account, Policies: []standin.FederationPolicy{{ServicePrincipal: client, Issuer: issuer.URL(), Subject: setup.Subject}},
+		Instances: []string{"dw", "other"}, Now: clock.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(databricks.Close)
+	f := startFront(t, client, func(user, password string) error {
+		bearer, live := databricks.Bearer(password)
+		switch {
+		case !live:
+			return errors.New("the token is expired or unknown")
+		case bearer.Client != user:
+			return fmt.Errorf("the token is that of %s", bearer.Client)
+		case !databricks.Valid(password, "database") || !databricks.Valid(password, "dw"):
+			return fmt.Errorf("the token is for %q", bearer.Scopes)
+		}
+		return nil
+	})
+	exchange := func(instance string) string {
+		return fmt.Sprintf("{databricks: {host: %q, client_id: %s, account_id: %s, database_instance: %s}}", databricks.URL(), client, account, instance)
+	}
+	workspace := setup.Project(t, issuer, f.block(", user: "+client), exchange("dw"))
+	env, _ := setup.Authenticate(t, issuer, workspace)
+	setup.Build(t, setup.Python(t), issuer, workspace, env)
+	if in, refused := f.counts(t); in == 0 || refused > 0 {
+		t.Errorf("%d logins, %d refusals; want some and none", in, refused)
+	}
+	other, _ := setup.Authenticate(t, issuer, setup.Project(t, issuer, f.block(", user: "+client), exchange("other")))
+	expectRefused(t, workspace, env, other["DBT_ENV_SECRET_OIDC_PASSWORD"], "the token is for")
+	for _, b := range databricks.Bearers() {
+		if len(b.Scopes) == 1 { // the workspace's own
+			expectRefused(t, workspace, env, b.Value, "the token is for")
+			break
+		}
+	}
+	clock.forward(61 * time.Minute)
+	expectRefused(t, workspace, env, "", "the token is expired or unknown")
+}
