@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // A login is what a client sends to Snowflake.
@@ -84,78 +86,89 @@ func TestSnowflakeWorkloadIdentity(t *testing.T) {
 	setup.NoSecrets(t, issuer, "dbt's output", out)
 }
 
-// TestSnowflake: the logins by an access token and by a key pair, in the keys
-// that dbt-snowflake takes too.
-func TestSnowflake(t *testing.T) {
+// build builds twice: with the credential that the action got, which must
+// pass, and with another in its place.
+func (e engine) build(t *testing.T, issuer *standin.Issuer, dbt, exchange, variable, other string) {
+	t.Helper()
+	workspace := setup.Project(t, issuer, dbt, exchange)
+	env, _ := setup.Authenticate(t, issuer, workspace)
+	out, err := e.dbt(t, workspace, env, "build")
+	if err != nil || !strings.Contains(out, "3 success") {
+		t.Fatalf("dbt build: %v\n%s", err, out)
+	}
+	if secret := env[variable]; secret == "" || strings.Contains(out, secret) {
+		t.Errorf("%s is not set, or is in dbt's output:\n%s", variable, out)
+	}
+	env[variable] = other
+	if out, err := e.dbt(t, workspace, env, "build"); err == nil {
+		t.Errorf("dbt passed with another secret:\n%s", out)
+	}
+}
+
+// TestSnowflakeToken: the login by an access token of the company's own server.
+func TestSnowflakeToken(t *testing.T) {
 	t.Parallel()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	const role = "session:role:TRANSFORMER"
+	e, issuer := start(t), setup.Issuer(t)
+	server, err := standin.StartAuthServer(standin.AuthServerConfig{
+		IssuerURL: issuer.URL(), Audience: "https://login.acme.example", Clients: map[string]standin.AuthClient{"dbt": {Subject: setup.Subject, Scopes: []string{role}}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(server.Close)
+	block := snowflake(t, func(l login) error {
+		if l.Authenticator != "OAUTH" || !server.Valid(l.Token, role) {
+			return fmt.Errorf("authenticator %q, or its token, is not the user's", l.Authenticator)
+		}
+		return nil
+	})
+	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, client_id: dbt, audience: https://login.acme.example, scope: [%q]}}`, server.URL(), role)
+	e.build(t, issuer, block, exchange, "DBT_ENV_SECRET_OIDC_TOKEN", "made-up")
+}
+
+// TestSnowflakeKeyPair: the login by a key pair that a vault has.
+func TestSnowflakeKeyPair(t *testing.T) {
+	t.Parallel()
+	generate := func() (*rsa.PrivateKey, []byte) {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key, der
 	}
+	key, der := generate()
+	_, other := generate()
 	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fingerprint := sha256.Sum256(public)
-	issuer := "ACME-PROD.DBT_PROD.SHA256:" + base64.StdEncoding.EncodeToString(fingerprint[:])
-	e := start(t)
-	for _, tt := range []struct {
-		name, keys, variable, secret string
-		check                        func(login) error
-	}{{
-		name: "token", keys: `authenticator: jwt, token: "{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}"`, variable: "DBT_ENV_SECRET_OIDC_TOKEN", secret: "access-token-of-the-user",
-		check: func(l login) error {
-			if l.Authenticator != "OAUTH" || l.Token != "access-token-of-the-user" {
-				return fmt.Errorf("authenticator %q, or its token, is not the user's", l.Authenticator)
-			}
-			return nil
-		},
-	}, {
-		name: "key pair", keys: `private_key: "{{ env_var('DBT_ENV_SECRET_OIDC_PRIVATE_KEY') }}"`, variable: "DBT_ENV_SECRET_OIDC_PRIVATE_KEY", secret: base64.StdEncoding.EncodeToString(der),
-		check: func(l login) error {
-			if l.Authenticator != "SNOWFLAKE_JWT" {
-				return fmt.Errorf("authenticator is %q", l.Authenticator)
-			}
-			parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithIssuer(issuer), jwt.WithSubject("ACME-PROD.DBT_PROD"))
-			_, err := parser.Parse(l.Token, func(*jwt.Token) (any, error) { return &key.PublicKey, nil })
-			return err
-		},
-	}} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			logins := 0
-			block := snowflake(t, func(l login) error {
-				logins++
-				return tt.check(l)
-			})
-			workspace := t.TempDir()
-			setup.Write(t, workspace, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
-			setup.Write(t, workspace, "models/one.sql", "select 1 as one\n")
-			setup.Write(t, workspace, "profiles.yml", fmt.Sprintf("shop: {target: prod, outputs: {prod: %s, %s}}}\n", strings.TrimSuffix(block, "}"), tt.keys))
-			env := map[string]string{"DBT_PROFILES_DIR": workspace, tt.variable: tt.secret}
-			out, err := e.dbt(t, workspace, env, "build")
-			if err != nil || !strings.Contains(out, "1 success") || logins == 0 {
-				t.Fatalf("dbt build after %d logins: %v\n%s", logins, err, out)
-			}
-			if strings.Contains(out, tt.secret) {
-				t.Errorf("the secret is in dbt's output:\n%s", out)
-			}
-			other, err := rsa.GenerateKey(rand.Reader, 2048)
-			if err != nil {
-				t.Fatal(err)
-			}
-			der, err := x509.MarshalPKCS8PrivateKey(other)
-			if err != nil {
-				t.Fatal(err)
-			}
-			env[tt.variable] = base64.StdEncoding.EncodeToString(der)
-			if out, err := e.dbt(t, workspace, env, "build"); err == nil {
-				t.Errorf("dbt passed with another secret:\n%s", out)
-			}
-		})
+	e, issuer := start(t), setup.Issuer(t)
+	server, err := standin.StartVault(standin.VaultConfig{
+		IssuerURL: issuer.URL(),
+		Roles:     map[string]standin.VaultRole{"dbt": {BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"sub": {setup.Subject}}, Policies: []string{"kv/dbt"}}},
+		Secrets: map[string]standin.VaultSecret{"kv/dbt": {Data: map[string]any{
+			"username": "DBT_PROD", "private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(server.Close)
+	block := snowflake(t, func(l login) error {
+		if l.Authenticator != "SNOWFLAKE_JWT" {
+			return fmt.Errorf("authenticator is %q", l.Authenticator)
+		}
+		parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithSubject("ACME-PROD.DBT_PROD"),
+			jwt.WithIssuer("ACME-PROD.DBT_PROD.SHA256:"+base64.StdEncoding.EncodeToString(fingerprint[:])))
+		_, err := parser.Parse(l.Token, func(*jwt.Token) (any, error) { return &key.PublicKey, nil })
+		return err
+	})
+	exchange := fmt.Sprintf(`{vault: {address: %q, audience: vault, role: dbt, secret: kv/dbt, static: true}}`, server.URL())
+	e.build(t, issuer, block, exchange, "DBT_ENV_SECRET_OIDC_PRIVATE_KEY", base64.StdEncoding.EncodeToString(other))
 }
