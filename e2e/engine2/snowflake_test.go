@@ -123,7 +123,7 @@ func TestSnowflakeToken(t *testing.T) {
 		}
 		return nil
 	})
-	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, client_id: dbt, audience: https://login.acme.example, scope: [%q]}}`, server.URL(), role)
+	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, client_id: dbt, audience: https://login.acme.example, scope: %q}}`, server.URL(), role)
 	e.build(t, issuer, block, exchange, "DBT_ENV_SECRET_OIDC_TOKEN", "made-up")
 }
 
