@@ -121,13 +121,13 @@ func checkDatabricksHost(host string) error {
 	return checkHostURL(databricksURL(host))
 }
 
-// hostOf returns the host of a URL that was checked.
+// hostOf returns the host of a URL that was checked, in lower case.
 func hostOf(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return ""
 	}
-	return u.Hostname()
+	return strings.ToLower(u.Hostname())
 }
 
 func isAccountsHost(host string) bool { return accountsHost.MatchString(hostOf(databricksURL(host))) }

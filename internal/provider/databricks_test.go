@@ -100,6 +100,7 @@ func TestDatabricksRefusesPolicies(t *testing.T) {
 	checkPolicies(t, "databricks", []policyCase{
 		{name: "good", block: byID + ", client_id: " + principal, place: place},
 		{name: "a host, whose token endpoint is the audience", block: byHost, place: place},
+		{name: "in capitals", block: byID, place: credential.Warehouse{Type: "databricks", Host: "ADB-1.7.AzureDatabricks.net"}},
 		{name: "Lakebase", block: byHost + ", database_instance: marts", place: lakebase},
 		{name: "a stand-in", block: byID + ", host: http://127.0.0.1:8080", place: place},
 		{name: "a proxy of one's own, with an audience of its own", block: "audience: acme, host: databricks.acme.example", place: place},
