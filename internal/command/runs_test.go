@@ -367,6 +367,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), "JWT"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d(?:&#58;|:)\d\d(?:&#58;|:)\d\dZ`), "TIME"}, // in Entra's words
+	{regexp.MustCompile(`(access_token_expires_on: )\d+`), "${1}EPOCH"},
 	{regexp.MustCompile(`oidc-dbt-step-\d+`), "oidc-dbt-step-N"},
 	{regexp.MustCompile(`(?m)^(::add-mask::).*`), "${1}SECRET"},
 	{regexp.MustCompile(`(\d+h)?\d+m\d+s`), "DURATION"},
