@@ -97,6 +97,10 @@ def login(credentials):
         attributes = get_pyodbc_attrs_before_credentials(credentials)  # what the driver is handed
         token = attributes[1256][4:].decode("utf-16-le") if attributes else None
         return {"token": token, "string": ";".join(build_common_connection_string_parts(credentials, credentials.backend.value == "mssql-python"))}
+    if credentials.type == "clickhouse":
+        return {k: getattr(credentials, k) for k in ("driver", "host", "port", "secure", "verify", "user", "password")}
+    if credentials.type == "spark":
+        return {k: getattr(credentials, k) for k in ("method", "auth", "use_ssl", "user", "password", "token")}
     if credentials.type == "trino":
         return {"class": type(credentials.trino_auth()).__name__, "token": credentials.trino_auth().token, "scheme": credentials.http_scheme.value, "tags": ",".join(credentials.client_tags)}
     raise ValueError(credentials.type)

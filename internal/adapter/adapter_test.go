@@ -15,7 +15,6 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
-	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -150,7 +149,7 @@ func TestEveryPair(t *testing.T) {
 				}
 				in, secrets := adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: c}, c.Secrets()
 				if r.Only { // dbt gets the broker's secret in place of the credential
-					in.Route = route.Address{Host: "127.0.0.1", Port: 20001, Secret: secret.New("marked-secret-of-the-run")}
+					in.Route = standin.Address()
 					secrets = []secret.Value{in.Route.Secret}
 				}
 				out, err := adapter.Render(in)

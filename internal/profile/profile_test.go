@@ -124,7 +124,13 @@ func TestInline(t *testing.T) {
 			name := strings.TrimSpace(part(a, "provider"))
 			dbtType := blockType(t, part(a, "dbt"))
 			g := grant(t, part(a, "dbt"), standin.Exchange(dbtType, name), nil)
-			out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: standin.Credential(dbtType, name)})
+			in := adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: standin.Credential(dbtType, name)}
+			if r, err := adapter.Route(dbtType, name, in.Block); err != nil {
+				t.Fatal(err)
+			} else if r.Only {
+				in.Route = standin.Address()
+			}
+			out, err := adapter.Render(in)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
@@ -75,6 +76,11 @@ func Exchange(dbtType, provider string) string {
 // does.
 func Credential(dbtType, provider string) credential.Credential {
 	return fixture(issued, dbtType+" "+provider, provider)
+}
+
+// Address is where a broker serves a pair, for those that have no other way.
+func Address() route.Address {
+	return route.Address{Host: "127.0.0.1", Port: 20001, Secret: secret.New("marked-secret-of-the-run")}
 }
 
 // fixture returns the first that there is. It panics where there is none: the
