@@ -545,7 +545,7 @@ const workload = "repo:acme/analytics:environment:production"
 // entraConfig is a tenant with an application that trusts the environment.
 func entraConfig(issuer *standin.Issuer) standin.EntraConfig {
 	return standin.EntraConfig{
-		Tenant: "acme.example", Resources: []string{"https://database.windows.net", "https://storage.azure.com"},
+		Tenant: "acme.example", Resources: []string{"https://database.windows.net", "https://storage.azure.com", "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d", "api://acme-warehouse"},
 		Applications: map[string][]standin.FederatedCredential{
 			"11111111-2222-3333-4444-555555555555": {{Issuer: issuer.URL(), Subject: workload, Audience: "api://AzureADTokenExchange"}},
 		},
