@@ -59,6 +59,9 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	if err := adapter.Check(p.dbtType, t.Provider()); err != nil {
 		return p, err
 	}
+	if err := t.CheckLifetimes(p.dbtType); err != nil {
+		return p, err
+	}
 	return p, p.check(s, t, p.blocks...)
 }
 

@@ -22,9 +22,10 @@ type vendor struct {
 var vendors = []vendor{{
 	name:     "AWS",
 	audience: regexp.MustCompile(`^sts\.amazonaws\.com(?:\.cn)?$`),
-	// STS alone: under amazonaws.com there are hosts of everybody's own
-	// (execute-api, elb, vpce-svc). A region has a hyphen, a bucket's "s3" has none.
-	hosts: regexp.MustCompile(`^(?:vpce-[a-z0-9-]+\.)?sts(?:-fips)?(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?(?:\.vpce)?\.` +
+	// STS, and Identity Center's OIDC service, alone: under amazonaws.com there
+	// are hosts of everybody's own (execute-api, elb, vpce-svc). A region has a
+	// hyphen, a bucket's "s3" has none.
+	hosts: regexp.MustCompile(`^(?:vpce-[a-z0-9-]+\.)?(?:sts|oidc)(?:-fips)?(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?(?:\.vpce)?\.` +
 		`(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`),
 }, {
 	name:     "Google Cloud",

@@ -27,6 +27,18 @@ type Provider struct {
 	NeedsDBT bool
 	// Lifetimes is the range that may be asked for; nil for a provider that cannot be asked.
 	Lifetimes *Lifetimes
+	// Logins has, by dbt's type, the range of a credential that is of another
+	// kind than the provider's usual one: a login at the database itself.
+	Logins map[string]*Lifetimes
+}
+
+// LifetimesFor returns the range that may be asked for at a warehouse of
+// dbt's type, nil where none may.
+func (p Provider) LifetimesFor(dbtType string) *Lifetimes {
+	if l, ok := p.Logins[dbtType]; ok {
+		return l
+	}
+	return p.Lifetimes
 }
 
 // Lifetimes is the range of lifetimes that a provider can be asked for.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -210,12 +212,19 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	if v := m.get("exchange"); v == nil {
 		m.missing("exchange: name one provider of %q", d.providerNames())
 	} else {
-		fills = d.exchange(t, v, lifetime, maxLifetime)
+		fills = d.exchange(t, v, lifetime)
 	}
 	if v := m.get("dbt"); v != nil {
 		fills = append(fills, d.dbt(t, v)...)
 	} else if t.spec.NeedsDBT {
 		m.missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
+	}
+	for _, f := range t.lifetimeFaults(t.dbt.Type) {
+		at := lifetime
+		if f.Key == "max_lifetime" {
+			at = maxLifetime
+		}
+		d.at(at, "%v", f.Err)
 	}
 	if v := m.get("allow"); v == nil {
 		m.missing("allow: without a rule nobody may use it")
@@ -229,7 +238,7 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 func (d *document) providerNames() []string { return slices.Sorted(maps.Keys(d.catalog.Providers)) }
 
 // exchange reads the one provider of a target.
-func (d *document) exchange(t *Target, n, lifetime, maxLifetime *yaml.Node) (fills []fill) {
+func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill) {
 	names := d.providerNames()
 	m, ok := d.mapping(n, n, "exchange", names)
 	if !ok {
@@ -249,7 +258,6 @@ func (d *document) exchange(t *Target, n, lifetime, maxLifetime *yaml.Node) (fil
 		places := map[string]*yaml.Node{}
 		fills = append(fills, d.keys(t, key, block, key.Value, "", spec.Keys, places)...)
 		sound := len(d.list) == before
-		d.checkLifetimes(t, lifetime, maxLifetime)
 		if !sound {
 			continue // the block's own faults come first: what follows from them would be noise
 		}
@@ -275,20 +283,46 @@ func (d *document) exchange(t *Target, n, lifetime, maxLifetime *yaml.Node) (fil
 	return fills
 }
 
-// checkLifetimes holds what the target wants to what its provider can give.
-func (d *document) checkLifetimes(t *Target, lifetime, maxLifetime *yaml.Node) {
-	r := t.spec.Lifetimes
+// lifetimeFaults holds what the target wants to what its provider can give at
+// a warehouse of dbt's type, "" where that is not known yet.
+func (t *Target) lifetimeFaults(dbtType string) (faults []KeyError) {
+	if t.provider == "" {
+		return nil // a fault already
+	}
+	at := ""
+	if _, ok := t.spec.Logins[dbtType]; ok {
+		at = fmt.Sprintf(" at type %q", dbtType)
+	}
+	add := func(key, format string, args ...any) {
+		faults = append(faults, KeyError{Key: key, Err: fmt.Errorf("%s%s%s", key, fmt.Sprintf(format, args...), at)})
+	}
+	r := t.spec.LifetimesFor(dbtType)
 	if t.lifetime > 0 {
 		switch {
 		case r == nil:
-			d.at(lifetime, "lifetime: provider %q cannot be asked for one", t.provider)
+			add("lifetime", ": provider %q cannot be asked for one", t.provider)
 		case t.lifetime < r.Min || t.lifetime > r.Max:
-			d.at(lifetime, "lifetime is %s, provider %q gives %s to %s", lifetime.Value, t.provider, short(r.Min), short(r.Max))
+			add("lifetime", " is %s, provider %q gives %s to %s", short(t.lifetime), t.provider, short(r.Min), short(r.Max))
 		}
 	}
 	if t.maxLifetime > 0 && r != nil && t.maxLifetime < r.Min {
-		d.at(maxLifetime, "max_lifetime is %s, provider %q gives at least %s", maxLifetime.Value, t.provider, short(r.Min))
+		add("max_lifetime", " is %s, provider %q gives at least %s", short(t.maxLifetime), t.provider, short(r.Min))
 	}
+	return faults
+}
+
+// CheckLifetimes returns an error of class Usage where the provider cannot
+// give the target's lifetimes at a warehouse of dbt's type. Parse has done it
+// for a type that stands in the policy.
+func (t *Target) CheckLifetimes(dbtType string) error {
+	var errs []error
+	for _, f := range t.lifetimeFaults(dbtType) {
+		errs = append(errs, fmt.Errorf("target %q: %w", t.name, f.Err))
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fault.New(fault.Usage, errors.Join(errs...), "")
 }
 
 // short prints a duration as a policy writes it.

@@ -5,22 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
-	"github.com/oidc-dbt/oidc-dbt/internal/secret"
-	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 const awsAudience = "sts.amazonaws.com"
@@ -34,9 +27,10 @@ var (
 	external  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
 )
 
-// awsProvider exchanges the ID token for a session of a role, with STS's
-// AssumeRoleWithWebIdentity, and that on request for one of a second role.
-// (AWS STS API Reference, version 2011-06-15)
+// awsProvider exchanges the ID token for a session of a role, and that on
+// request for one of a second role. At Redshift and at PostgreSQL (RDS, Aurora)
+// it exchanges the session in turn for a login of the database, and hands on
+// the login alone.
 var awsProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
@@ -51,9 +45,14 @@ var awsProvider = provider{
 				{Name: "external_id", Check: matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
 			}},
 			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
+			{Name: "redshift_endpoint", Check: checkURL, Doc: "For type redshift: another endpoint of its API, https or http on loopback (default: the region's)."},
 		},
 		Audience:  awsAudienceOf,
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: 12 * time.Hour, Default: time.Hour},
+		Logins: map[string]*policy.Lifetimes{
+			"redshift": {Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour},
+			"postgres": nil, // a token of RDS lives 15 minutes
+		},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
 			faults := checkAudience(v, awsAudienceOf(v), "endpoint")
 			if v.Get("endpoint") == "" {
@@ -70,12 +69,14 @@ var awsProvider = provider{
 			return faults
 		},
 	},
-	exchange: assumeRole,
-	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
-		if e := v.Get("endpoint"); e != "" {
-			return []string{e}
+	check:    checkAWSLogin,
+	exchange: exchangeAWS,
+	endpoints: func(v policy.Values, w credential.Warehouse) []string {
+		list := []string{awsSTS(v)}
+		if w.Type == "redshift" {
+			list = append(list, redshiftEndpoint(v, w.Redshift))
 		}
-		return []string{stsURL(v.Get("region"))}
+		return list
 	},
 }
 
@@ -84,15 +85,6 @@ func awsAudienceOf(v policy.Values) string {
 		return a
 	}
 	return awsAudience
-}
-
-// stsURL is where the SDK will go for a region: each partition has a domain of its own.
-func stsURL(region string) string {
-	e, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(), sts.EndpointParameters{Region: &region})
-	if err != nil {
-		return "https://sts." + region + ".amazonaws.com" // the exchange itself will say what is wrong with the region
-	}
-	return e.URI.String()
 }
 
 func checkSessionPolicy(text string) error {
@@ -105,83 +97,40 @@ func checkSessionPolicy(text string) error {
 	return nil
 }
 
-// maxAttempts bounds the tries of one hop; the client bounds each try.
-const maxAttempts = 4
-
-// stsClient returns a client that knows nothing but its arguments: a
-// configuration loaded from the environment could name another endpoint or
-// another identity.
-func stsClient(env Env, v policy.Values, credentials aws.CredentialsProvider) *sts.Client {
-	options := sts.Options{
-		Region:      v.Get("region"),
-		Credentials: credentials,
-		HTTPClient:  env.HTTP,
-		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
-			o.MaxAttempts = maxAttempts
-			o.MaxBackoff = 5 * time.Second
-			// The first that knows the error decides. (IDPCommunicationError is one of the SDK's own.)
-			o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-				switch {
-				case web.Refusal(err) != nil:
-					return aws.FalseTernary // a redirect is one the next time, too
-				case web.NoReply(err):
-					return aws.TrueTernary // the SDK takes half a reply for a bad one
-				}
-				return aws.UnknownTernary
-			})}, o.Retryables...)
-		}),
+func exchangeAWS(ctx context.Context, env Env, r request) (credential.Credential, error) {
+	var login func(context.Context, Env, request, credential.Credential) (credential.Credential, error)
+	switch r.warehouse.Type {
+	case "redshift":
+		login = redshiftLogin
+	case "postgres":
+		login = rdsLogin
+	default:
+		return assumeRoles(ctx, env, r, seconds(lifetime(r.grant, time.Hour)))
 	}
-	if e := v.Get("endpoint"); e != "" {
-		options.BaseEndpoint = &e
+	session, err := assumeRoles(ctx, env, r, aws.Int32(shortest))
+	if err == nil {
+		err = usable(session, env.Now())
 	}
-	return sts.New(options)
-}
-
-func assumeRole(ctx context.Context, env Env, r request) (credential.Credential, error) {
-	g, idToken := r.grant, r.idToken
-	v := g.Exchange()
-	name := v.Get("session_name")
-	if name == "" {
-		name = sessionName(g)
-	}
-	in := &sts.AssumeRoleWithWebIdentityInput{
-		RoleArn:          aws.String(v.Get("role")),
-		RoleSessionName:  aws.String(name),
-		WebIdentityToken: aws.String(idToken.Reveal()),
-	}
-	seconds := seconds(lifetime(g, time.Hour))
-	chained := v.Get("then_assume.role") != ""
-	if chained {
-		in.DurationSeconds = aws.Int32(900) // AWS's least: the first session is for one request
-	} else {
-		in.DurationSeconds, in.Policy, in.PolicyArns = seconds, sessionPolicy(v), policyARNs(v)
-	}
-	out, err := stsClient(env, v, aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(ctx, in)
 	if err != nil {
-		return credential.Credential{}, awsError(err, g, false, idToken)
-	}
-	c, err := awsCredential(out.Credentials, out.AssumedRoleUser, v)
-	if err != nil || !chained {
-		return c, err
-	}
-	if err := usable(c, env.Now()); err != nil {
 		return credential.Credential{}, err
 	}
-	first := out.Credentials
-	chain := &sts.AssumeRoleInput{
-		RoleArn: aws.String(v.Get("then_assume.role")), RoleSessionName: aws.String(name),
-		DurationSeconds: seconds, Policy: sessionPolicy(v), PolicyArns: policyARNs(v),
+	return login(ctx, env, r, session)
+}
+
+// assumeRoles returns a session of `role` or, where it is given, of
+// `then_assume`; life is in seconds, nil for AWS's default.
+func assumeRoles(ctx context.Context, env Env, r request, life *int32) (credential.Credential, error) {
+	v := r.grant.Exchange()
+	if v.Get("then_assume.role") == "" {
+		return assumeRoleWithWebIdentity(ctx, env, r, &sts.AssumeRoleWithWebIdentityInput{DurationSeconds: life, Policy: sessionPolicy(v), PolicyArns: policyARNs(v)})
 	}
-	if id := v.Get("then_assume.external_id"); id != "" {
-		chain.ExternalId = &id
-	}
-	next, err := stsClient(env, v, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: *first.AccessKeyId, SecretAccessKey: *first.SecretAccessKey, SessionToken: *first.SessionToken}, nil
-	})).AssumeRole(ctx, chain)
+	first, err := firstSession(ctx, env, r)
 	if err != nil {
-		return credential.Credential{}, awsError(err, g, true, append(c.Secrets(), idToken)...)
+		return credential.Credential{}, err
 	}
-	return awsCredential(next.Credentials, next.AssumedRoleUser, v)
+	return assumeRole(ctx, env, r, first, &sts.AssumeRoleInput{
+		RoleArn: aws.String(v.Get("then_assume.role")), DurationSeconds: life, Policy: sessionPolicy(v), PolicyArns: policyARNs(v),
+	})
 }
 
 func seconds(d time.Duration) *int32 {
@@ -203,124 +152,4 @@ func policyARNs(v policy.Values) (list []types.PolicyDescriptorType) {
 		list = append(list, types.PolicyDescriptorType{Arn: aws.String(arn)})
 	}
 	return list
-}
-
-// awsCredential checks what came. The session's name in the audit record is
-// the reply's where it looks like one: it must not become a way out for secrets.
-func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, v policy.Values) (credential.Credential, error) {
-	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || aws.ToString(c.SessionToken) == "" {
-		return credential.Credential{}, unreachable("the reply has no credentials in it")
-	}
-	if c.Expiration == nil {
-		return credential.Credential{}, unreachable("the credential in the reply has no expiry")
-	}
-	id := v.Get("role")
-	if second := v.Get("then_assume.role"); second != "" {
-		id = second
-	}
-	if user != nil && len(aws.ToString(user.Arn)) <= 2048 && assumed.MatchString(aws.ToString(user.Arn)) {
-		id = *user.Arn
-	}
-	return credential.Credential{
-		Kind: "aws_session", ID: id, Expiry: *c.Expiration,
-		AWS: &credential.AWS{
-			AccessKeyID: secret.New(*c.AccessKeyId), SecretAccessKey: secret.New(*c.SecretAccessKey),
-			SessionToken: secret.New(*c.SessionToken), Region: v.Get("region"),
-		},
-	}, nil
-}
-
-// inSession is what a session's name may hold of a claim.
-func inSession(r rune) rune {
-	switch {
-	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', strings.ContainsRune("+=,.@_-", r):
-		return r
-	case r == '/' || r == ':':
-		return '-'
-	}
-	return '_'
-}
-
-// sessionName names the run in CloudTrail: repository, run and attempt, or
-// the person. The run's number is never cut off.
-func sessionName(g policy.Grant) string {
-	claim := func(name string) string {
-		s, _ := g.Claims().String(name)
-		return strings.Map(inSession, s)
-	}
-	who, run := claim("repository"), claim("run_id")
-	if attempt := claim("run_attempt"); run != "" && attempt != "" {
-		run += "-" + attempt
-	}
-	for _, name := range []string{"email", "sub"} {
-		if who == "" {
-			who = claim(name)
-		}
-	}
-	if run != "" {
-		run = "@" + run
-	}
-	run = run[:min(len(run), 40)]
-	name := who[:min(len(who), 64-len(run))] + run
-	if len(name) < 2 {
-		return "oidc-dbt"
-	}
-	return name
-}
-
-// awsError tells STS's no from nonsense, and adds what is known of its cause.
-// second is set behind a role chain, for the request of the second role.
-func awsError(err error, g policy.Grant, second bool, secrets ...secret.Value) error {
-	var api smithy.APIError
-	var reply *smithyhttp.ResponseError
-	status := 0
-	if errors.As(err, &reply) && reply.Response != nil && reply.Response.Response != nil {
-		status = reply.HTTPStatusCode()
-	}
-	switch {
-	case web.NoReply(err):
-		return unreachable("%w", web.Cause(err))
-	case errors.Is(err, context.Canceled):
-		return unreachable("%w", context.Canceled)
-	case !errors.As(err, &api) || api.ErrorCode() == "UnknownError": // what the SDK calls a reply without a code
-		if status >= 300 {
-			return unreachable("STS replies status %d", status)
-		}
-		return unreachable("the reply is not one of STS")
-	case api.ErrorCode() == "IDPCommunicationError":
-		return unreachable("STS cannot reach the issuer: %s", quoted(api.ErrorMessage(), secrets))
-	case status >= 500, status == http.StatusTooManyRequests, retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}.IsErrorThrottle(err) == aws.TrueTernary:
-		return unreachable("STS replies status %d, %s", status, quoted(api.ErrorCode(), secrets))
-	}
-	return refused(api.ErrorCode(), api.ErrorMessage(), awsHint(api.ErrorCode(), api.ErrorMessage(), g, second), secrets...)
-}
-
-func awsHint(code, message string, g policy.Grant, second bool) string {
-	v := g.Exchange()
-	switch {
-	case code == "AccessDenied" && second:
-		hint := fmt.Sprintf("%s must be allowed sts:AssumeRole on %s, whose trust policy must allow it to %s", v.Get("role"), v.Get("then_assume.role"), v.Get("role"))
-		if v.Get("then_assume.external_id") != "" {
-			hint += " with this external_id"
-		}
-		return hint
-	case code == "AccessDenied":
-		return fmt.Sprintf("the trust policy of %s must allow sts:AssumeRoleWithWebIdentity for issuer %s, audience %q and subject %q; an IAM OIDC provider for the issuer must exist in the account",
-			v.Get("role"), g.Claims().Issuer(), g.Audience(), g.Claims().Subject())
-	case code == "InvalidIdentityToken":
-		return fmt.Sprintf("the account has no IAM OIDC provider for issuer %s with audience %q, or it cannot verify the token", g.Claims().Issuer(), g.Audience())
-	case code == "IDPRejectedClaim":
-		return "the issuer no longer vouches for the token: run the job again, which gets a new one"
-	case code == "ExpiredTokenException", code == "ExpiredToken":
-		return "compare the runner's clock with the issuer's"
-	case code == "ValidationError" && strings.Contains(message, "DurationSeconds"):
-		return "the role's maximum session duration is shorter than the policy's `lifetime`"
-	case code == "MalformedPolicyDocument":
-		return "session_policy is not an IAM policy"
-	case code == "PackedPolicyTooLarge":
-		return "session_policy and policy_arns together are too large: shorten them"
-	case code == "RegionDisabledException":
-		return "enable STS for the region in the account, or name another region"
-	}
-	return ""
 }

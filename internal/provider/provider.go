@@ -50,13 +50,14 @@ type request struct {
 }
 
 var providers = map[string]provider{
-	"aws":            awsProvider,
-	"databricks":     databricksProvider,
-	"entra":          entraProvider,
-	"gcp":            gcpProvider,
-	"oidc":           oidcProvider,
-	"token_exchange": tokenExchangeProvider,
-	"vault":          vaultProvider,
+	"aws":             awsProvider,
+	"databricks":      databricksProvider,
+	"entra":           entraProvider,
+	"gcp":             gcpProvider,
+	"identity_center": identityCenterProvider,
+	"oidc":            oidcProvider,
+	"token_exchange":  tokenExchangeProvider,
+	"vault":           vaultProvider,
 }
 
 // Specs returns what a policy may say of each provider.
@@ -131,7 +132,7 @@ func Exchange(ctx context.Context, env Env, g policy.Grant, w credential.Warehou
 	if err == nil {
 		err = usable(c, now)
 	}
-	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); err == nil && limit > 0 && p.spec.Lifetimes != nil && life > limit+skew {
+	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); err == nil && limit > 0 && p.spec.LifetimesFor(w.Type) != nil && life > limit+skew {
 		err = fault.New(fault.Refused, fmt.Errorf("the credential lives %s, the policy's max_lifetime is %s",
 			life.Round(time.Second), limit), "set `lifetime` to what the provider should be asked for, or raise max_lifetime")
 	}

@@ -1,0 +1,269 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// maxAttempts bounds the tries of one hop; the client bounds each try.
+const maxAttempts = 4
+
+// shortest is AWS's least life for a session, in seconds: for one that is used
+// for a single request.
+const shortest = 900
+
+func awsRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = maxAttempts
+		o.MaxBackoff = 5 * time.Second
+		// The first that knows the error decides. (IDPCommunicationError is one of the SDK's own.)
+		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			switch {
+			case web.Refusal(err) != nil:
+				return aws.FalseTernary // a redirect is one the next time, too
+			case web.NoReply(err):
+				return aws.TrueTernary // the SDK takes half a reply for a bad one
+			}
+			return aws.UnknownTernary
+		})}, o.Retryables...)
+	})
+}
+
+// awsSTS returns the endpoint of STS that a block of aws or identity_center
+// leads to.
+func awsSTS(v policy.Values) string {
+	if e := v.Get("endpoint"); e != "" {
+		return e
+	}
+	return stsURL(v.Get("region"))
+}
+
+// stsURL is where the SDK will go for a region: each partition has a domain of its own.
+func stsURL(region string) string {
+	e, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(), sts.EndpointParameters{Region: &region})
+	if err != nil {
+		return "https://sts." + region + ".amazonaws.com" // the exchange itself will say what is wrong with the region
+	}
+	return e.URI.String()
+}
+
+// stsClient returns a client that knows nothing but its arguments: a
+// configuration loaded from the environment could name another endpoint or
+// another identity.
+func stsClient(env Env, v policy.Values, credentials aws.CredentialsProvider) *sts.Client {
+	return sts.New(sts.Options{
+		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "endpoint"), Credentials: credentials, HTTPClient: env.HTTP, Retryer: awsRetryer(),
+	})
+}
+
+// otherEndpoint returns the endpoint that a key names, nil for the SDK's own.
+func otherEndpoint(v policy.Values, key string) *string {
+	if e := v.Get(key); e != "" {
+		return &e
+	}
+	return nil
+}
+
+// signsAs makes requests be signed by a session.
+func signsAs(session *credential.AWS) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return sessionKeys(session), nil })
+}
+
+func sessionKeys(session *credential.AWS) aws.Credentials {
+	return aws.Credentials{
+		AccessKeyID: session.AccessKeyID.Reveal(), SecretAccessKey: session.SecretAccessKey.Reveal(), SessionToken: session.SessionToken.Reveal(),
+	}
+}
+
+// assumeRoleWithWebIdentity exchanges the ID token for a session of `role`. in
+// says the rest: how long it lives, and what narrows it.
+func assumeRoleWithWebIdentity(ctx context.Context, env Env, r request, in *sts.AssumeRoleWithWebIdentityInput) (credential.Credential, error) {
+	v := r.grant.Exchange()
+	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(r.grant)), aws.String(r.idToken.Reveal())
+	out, err := stsClient(env, v, aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(ctx, in)
+	if err != nil {
+		return credential.Credential{}, awsError(err, "STS", func(code, message string) string { return webIdentityHint(code, message, r.grant) }, r.idToken)
+	}
+	return awsCredential(out.Credentials, out.AssumedRoleUser, *in.RoleArn, v.Get("region"))
+}
+
+// firstSession is a session of `role` for the next request alone.
+func firstSession(ctx context.Context, env Env, r request) (credential.Credential, error) {
+	c, err := assumeRoleWithWebIdentity(ctx, env, r, &sts.AssumeRoleWithWebIdentityInput{DurationSeconds: aws.Int32(shortest)})
+	if err == nil {
+		err = usable(c, env.Now())
+	}
+	return c, err
+}
+
+// assumeRole exchanges a session for one of the role that in names.
+func assumeRole(ctx context.Context, env Env, r request, first credential.Credential, in *sts.AssumeRoleInput) (credential.Credential, error) {
+	v := r.grant.Exchange()
+	in.RoleSessionName = aws.String(sessionName(r.grant))
+	if id := v.Get("then_assume.external_id"); id != "" {
+		in.ExternalId = &id
+	}
+	hidden := append(first.Secrets(), r.idToken)
+	for _, c := range in.ProvidedContexts {
+		hidden = append(hidden, secret.New(aws.ToString(c.ContextAssertion)))
+	}
+	out, err := stsClient(env, v, signsAs(first.AWS)).AssumeRole(ctx, in)
+	if err != nil {
+		return credential.Credential{}, awsError(err, "STS", func(code, message string) string {
+			if code == "AccessDenied" {
+				return chainHint(v, *in.RoleArn, len(in.ProvidedContexts) > 0)
+			}
+			return sessionHint(code, message)
+		}, hidden...)
+	}
+	return awsCredential(out.Credentials, out.AssumedRoleUser, *in.RoleArn, v.Get("region"))
+}
+
+// awsCredential checks what came. The session's name in the audit record is
+// the reply's where it looks like one: it must not become a way out for secrets.
+func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, role, region string) (credential.Credential, error) {
+	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || aws.ToString(c.SessionToken) == "" {
+		return credential.Credential{}, unreachable("the reply has no credentials in it")
+	}
+	if c.Expiration == nil {
+		return credential.Credential{}, unreachable("the credential in the reply has no expiry")
+	}
+	id := role
+	if user != nil && len(aws.ToString(user.Arn)) <= 2048 && assumed.MatchString(aws.ToString(user.Arn)) {
+		id = *user.Arn
+	}
+	return credential.Credential{
+		Kind: "aws_session", ID: id, Expiry: *c.Expiration,
+		AWS: &credential.AWS{
+			AccessKeyID: secret.New(*c.AccessKeyId), SecretAccessKey: secret.New(*c.SecretAccessKey),
+			SessionToken: secret.New(*c.SessionToken), Region: region,
+		},
+	}, nil
+}
+
+// inSession is what a session's name may hold of a claim.
+func inSession(r rune) rune {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', strings.ContainsRune("+=,.@_-", r):
+		return r
+	case r == '/' || r == ':':
+		return '-'
+	}
+	return '_'
+}
+
+// sessionName names the run in CloudTrail: as the policy says, else repository,
+// run and attempt, or the person. The run's number is never cut off.
+func sessionName(g policy.Grant) string {
+	if name := g.Exchange().Get("session_name"); name != "" {
+		return name
+	}
+	claim := func(name string) string {
+		s, _ := g.Claims().String(name)
+		return strings.Map(inSession, s)
+	}
+	who, run := claim("repository"), claim("run_id")
+	if attempt := claim("run_attempt"); run != "" && attempt != "" {
+		run += "-" + attempt
+	}
+	for _, name := range []string{"email", "sub"} {
+		if who == "" {
+			who = claim(name)
+		}
+	}
+	if run != "" {
+		run = "@" + run
+	}
+	run = run[:min(len(run), 40)]
+	name := who[:min(len(who), 64-len(run))] + run
+	if len(name) < 2 {
+		return "oidc-dbt"
+	}
+	return name
+}
+
+// awsError tells a service's no from nonsense, and adds what hint knows of its cause.
+func awsError(err error, service string, hint func(code, message string) string, secrets ...secret.Value) error {
+	var api smithy.APIError
+	var reply *smithyhttp.ResponseError
+	status := 0
+	if errors.As(err, &reply) && reply.Response != nil && reply.Response.Response != nil {
+		status = reply.HTTPStatusCode()
+	}
+	switch {
+	case web.NoReply(err):
+		return unreachable("%w", web.Cause(err))
+	case errors.Is(err, context.Canceled):
+		return unreachable("%w", context.Canceled)
+	case !errors.As(err, &api) || api.ErrorCode() == "UnknownError": // what the SDK calls a reply without a code
+		if status >= 300 {
+			return unreachable("%s replies status %d", service, status)
+		}
+		return unreachable("the reply is not one of %s", service)
+	case api.ErrorCode() == "IDPCommunicationError":
+		return unreachable("%s cannot reach the issuer: %s", service, quoted(api.ErrorMessage(), secrets))
+	case status >= 500, status == http.StatusTooManyRequests, retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}.IsErrorThrottle(err) == aws.TrueTernary:
+		return unreachable("%s replies status %d, %s", service, status, quoted(api.ErrorCode(), secrets))
+	}
+	return refused(api.ErrorCode(), api.ErrorMessage(), hint(api.ErrorCode(), api.ErrorMessage()), secrets...)
+}
+
+func webIdentityHint(code, message string, g policy.Grant) string {
+	v := g.Exchange()
+	switch code {
+	case "AccessDenied":
+		return fmt.Sprintf("the trust policy of %s must allow sts:AssumeRoleWithWebIdentity for issuer %s, audience %q and subject %q; an IAM OIDC provider for the issuer must exist in the account",
+			v.Get("role"), g.Claims().Issuer(), g.Audience(), g.Claims().Subject())
+	case "InvalidIdentityToken":
+		return fmt.Sprintf("the account has no IAM OIDC provider for issuer %s with audience %q, or it cannot verify the token", g.Claims().Issuer(), g.Audience())
+	case "IDPRejectedClaim":
+		return "the issuer no longer vouches for the token: run the job again, which gets a new one"
+	}
+	return sessionHint(code, message)
+}
+
+// chainHint is what a role chain needs on both sides.
+func chainHint(v policy.Values, second string, withContext bool) string {
+	actions := "sts:AssumeRole"
+	if withContext {
+		actions = "sts:AssumeRole and sts:SetContext"
+	}
+	hint := fmt.Sprintf("%s must be allowed %s on %s, whose trust policy must allow it to %s", v.Get("role"), actions, second, v.Get("role"))
+	if v.Get("then_assume.external_id") != "" {
+		hint += " with this external_id"
+	}
+	return hint
+}
+
+// sessionHint knows what can be wrong with a session of any role.
+func sessionHint(code, message string) string {
+	switch {
+	case code == "ExpiredTokenException", code == "ExpiredToken":
+		return "compare the runner's clock with the issuer's"
+	case code == "ValidationError" && strings.Contains(message, "DurationSeconds"):
+		return "the role's maximum session duration is shorter than the policy's `lifetime`"
+	case code == "MalformedPolicyDocument":
+		return "session_policy is not an IAM policy"
+	case code == "PackedPolicyTooLarge":
+		return "session_policy and policy_arns together are too large: shorten them"
+	case code == "RegionDisabledException":
+		return "enable STS for the region in the account, or name another region"
+	}
+	return ""
+}
