@@ -29,6 +29,7 @@ type Role struct {
 	// TrustedRole and ExternalID are those of AssumeRole; "" for none.
 	TrustedRole string
 	ExternalID  string
+	SetsContext bool          // the trust policy allows TrustedRole sts:SetContext, too
 	MaxDuration time.Duration // 0 for the default of an hour
 }
 
@@ -52,6 +53,8 @@ type STS struct {
 	mu       sync.Mutex
 	sessions map[string]Session // by access key id
 	requests map[string]int     // by action
+	// identities is where identity contexts come from; nil for nowhere.
+	identities *IdentityCenter
 }
 
 // A Session is what the service has issued.
@@ -59,6 +62,7 @@ type Session struct {
 	AccessKeyID, SecretAccessKey, SessionToken string
 	RoleARN, SessionARN                        string
 	Subject                                    string // of the web identity
+	User                                       string // of Identity Center, whose identity the session carries
 	Expiration                                 time.Time
 
 	policies []sessionPolicy // each narrows what the session may do
@@ -233,7 +237,7 @@ func (s *STS) assumeRoleWithWebIdentity(ctx context.Context, form url.Values) (a
 		return nil, invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 	}
 	subject, _ := claims["sub"].(string)
-	session := s.issue(req, subject)
+	session := s.issue(req, subject, "")
 	return webIdentityResult{
 		Subject: subject, Audience: role.Audience, Packed: req.packed,
 		Provider: "arn:aws:iam::" + account(req.role) + ":oidc-provider/" + strings.TrimPrefix(strings.TrimPrefix(s.config.IssuerURL, "https://"), "http://"),
@@ -292,11 +296,11 @@ func (s *STS) parse(form url.Values) (roleRequest, error) {
 	return req, err
 }
 
-func (s *STS) issue(req roleRequest, subject string) Session {
+func (s *STS) issue(req roleRequest, subject, user string) Session {
 	session := Session{
 		AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text() + "/" + rand.Text()[:13], SessionToken: "standin+" + rand.Text() + "/" + rand.Text() + "==",
 		RoleARN: req.role, SessionARN: "arn:aws:sts::" + account(req.role) + ":assumed-role/" + req.role[strings.LastIndex(req.role, "/")+1:] + "/" + req.name,
-		Subject: subject, Expiration: s.config.Now().Add(req.duration).Truncate(time.Second), policies: req.policies,
+		Subject: subject, User: user, Expiration: s.config.Now().Add(req.duration).Truncate(time.Second), policies: req.policies,
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -327,8 +331,37 @@ func (s *STS) assumeRole(r *http.Request, body []byte, form url.Values) (any, er
 	if req.duration > time.Hour { // whatever the role allows
 		return nil, invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
 	}
-	session := s.issue(req, caller.Subject)
+	identity, err := s.providedUser(form, role, caller)
+	if err != nil {
+		return nil, err
+	}
+	session := s.issue(req, caller.Subject, identity)
 	return assumeRoleResult{User: user(session), Creds: credentials(session), Packed: req.packed}, nil
+}
+
+// providedUser returns the user of the request's identity context, "" where it
+// has none. (STS API Reference, AssumeRole, ProvidedContexts)
+func (s *STS) providedUser(form url.Values, role Role, caller Session) (user string, err error) {
+	provider, assertion := form.Get("ProvidedContexts.member.1.ProviderArn"), form.Get("ProvidedContexts.member.1.ContextAssertion")
+	switch {
+	case provider == "" && assertion == "":
+		return "", nil
+	case form.Get("ProvidedContexts.member.2.ProviderArn") != "":
+		return "", invalid("1 validation error detected: Value at 'providedContexts' failed to satisfy constraint: Member must have length less than or equal to 1")
+	case !role.SetsContext:
+		return "", forbidden("AccessDenied", "User: "+caller.SessionARN+" is not authorized to perform: sts:SetContext on resource: "+form.Get("RoleArn"))
+	case provider != "arn:aws:iam::aws:contextProvider/IdentityCenter":
+		return "", invalid("Invalid context provider ARN")
+	}
+	s.mu.Lock()
+	identities := s.identities
+	s.mu.Unlock()
+	if identities != nil {
+		if user, ok := identities.user(assertion); ok {
+			return user, nil
+		}
+	}
+	return "", invalid("Invalid or expired context assertion")
 }
 
 type callerIdentityResult struct {

@@ -29,6 +29,8 @@ const (
 	longRole  = "arn:aws:iam::123456789012:role/long"
 	laterRole = "arn:aws:iam::123456789012:role/later"
 	loneRole  = "arn:aws:iam::123456789012:role/lone"
+	// personRole is assumed with the identity of a person.
+	personRole = "arn:aws:iam::123456789012:role/person"
 )
 
 type account struct {
@@ -52,8 +54,9 @@ func newAccount(t *testing.T, now func() time.Time) account {
 			prodRole: {Audience: "sts.amazonaws.com", Equals: subject},
 			namedRole: {Audience: "sts.amazonaws.com", Claims: map[string][]string{"sub": {"repo:acme/*:environment:prod???ion"}},
 				Equals: map[string][]string{"repository_id": {"1", "487920697"}, "environment": {"production"}}},
-			longRole:  {Audience: "sts.amazonaws.com", Claims: subject, MaxDuration: 12 * time.Hour},
-			laterRole: {TrustedRole: prodRole, ExternalID: "acme", MaxDuration: 12 * time.Hour},
+			longRole:   {Audience: "sts.amazonaws.com", Claims: subject, MaxDuration: 12 * time.Hour},
+			laterRole:  {TrustedRole: prodRole, ExternalID: "acme", MaxDuration: 12 * time.Hour},
+			personRole: {TrustedRole: prodRole, SetsContext: true},
 			// AWS has no condition key for this claim, so that nothing meets the condition.
 			loneRole: {Audience: "sts.amazonaws.com", Claims: subject, Equals: map[string][]string{"repository_owner": {"acme"}}},
 		},
