@@ -50,6 +50,7 @@ var adapters = map[string]adapter{
 	"duckdb":     duckdb,
 	"fabric":     fabric,
 	"postgres":   postgres,
+	"redshift":   redshift,
 	"snowflake":  snowflake,
 	"spark":      spark,
 	"sqlserver":  sqlserver,

@@ -120,7 +120,7 @@ func TestCheck(t *testing.T) {
 		{dbtType: "snowflake", provider: "gcp", err: fmt.Sprintf(`type "snowflake" does not go with provider "gcp", valid providers are %q`, adapter.Specs()["snowflake"].Providers)},
 		{dbtType: "bigquery", provider: "oidc", err: `type "bigquery" does not go with provider "oidc", valid providers are ["gcp"]`},
 		{dbtType: "duckdb", provider: "", err: fmt.Sprintf(`type "duckdb" does not go with provider "", valid providers are %q`, adapter.Specs()["duckdb"].Providers)},
-		{dbtType: "athena", provider: "AWS", err: `type "athena" does not go with provider "AWS", valid providers are ["aws"]`},
+		{dbtType: "athena", provider: "AWS", err: fmt.Sprintf(`type "athena" does not go with provider "AWS", valid providers are %q`, adapter.Specs()["athena"].Providers)},
 		{dbtType: "Snowflake", provider: "oidc", err: fmt.Sprintf(`unknown type "Snowflake", valid types are %q`, adapter.Types())},
 		{dbtType: "", provider: "oidc", err: fmt.Sprintf(`unknown type "", valid types are %q`, adapter.Types())},
 	} {

@@ -22,12 +22,12 @@ var athena = adapter{
 		_, err := checkEndpoint("endpoint_url", scalar(block, "endpoint_url"))
 		return err
 	},
-	render: map[string]func(Input) Output{
-		"aws": func(in Input) Output {
-			if scalar(in.Block, "region_name") != "" {
-				return Output{}
-			}
-			return Output{Keys: []Key{{"region_name", text(in.Credential.AWS.Region)}}}
-		},
-	},
+	render: map[string]func(Input) Output{"aws": athenaSession, "identity_center": athenaSession},
+}
+
+func athenaSession(in Input) Output {
+	if scalar(in.Block, "region_name") != "" {
+		return Output{}
+	}
+	return Output{Keys: []Key{{"region_name", text(in.Credential.AWS.Region)}}}
 }

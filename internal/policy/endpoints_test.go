@@ -26,6 +26,8 @@ func TestCheckAudience(t *testing.T) {
 		{"sts.amazonaws.com", "https://sts.cn-north-1.amazonaws.com.cn", ""},
 		{"sts.amazonaws.com", "https://sts.us-iso-east-1.c2s.ic.gov", ""},
 		{"sts.amazonaws.com", "https://sts.us-east-1.api.aws", ""},
+		{"sts.amazonaws.com", "https://oidc.eu-central-1.amazonaws.com", ""},
+		{"sts.amazonaws.com", "https://oidc.eks.eu-central-1.amazonaws.com", refused("oidc.eks.eu-central-1.amazonaws.com", "AWS", "sts.amazonaws.com")},
 		{"sts.amazonaws.com", "https://a1b2c3.execute-api.eu-central-1.amazonaws.com", refused("a1b2c3.execute-api.eu-central-1.amazonaws.com", "AWS", "sts.amazonaws.com")},
 		{"sts.amazonaws.com", "https://sts.execute-api.eu-central-1.amazonaws.com", refused("sts.execute-api.eu-central-1.amazonaws.com", "AWS", "sts.amazonaws.com")},
 		{"sts.amazonaws.com", "https://sts.s3.amazonaws.com", refused("sts.s3.amazonaws.com", "AWS", "sts.amazonaws.com")},

@@ -63,4 +63,68 @@ var aws = []fixture{{
 		},
 	}},
 	want: issued{kind: "aws_session", id: "arn:aws:sts::210987654321:assumed-role/lake/acme-analytics@16055869479-1", life: 30 * time.Minute},
+}, {
+	name: "aws-redshift-user",
+	target: `
+    lifetime: 30m
+    dbt: {type: redshift, host: acme.abc123.eu-central-1.redshift.amazonaws.com, port: 5439, user: dbt, dbname: analytics, schema: marts, autocreate: true, db_groups: [readers, writers]}
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}`,
+	hops: []hop{assumeRoleWithWebIdentity, redshiftHop("GetClusterCredentials", "IAMA:dbt", "2000-01-01T00:30:00Z",
+		refusal{403, "AccessDenied", "User: arn:aws:sts::123456789012:assumed-role/dbt-prod/acme is not authorized to perform: redshift:JoinGroup on resource: arn:aws:redshift:eu-central-1:123456789012:dbgroup:acme/writers"},
+		refusal{404, "ClusterNotFound", "Cluster acme not found."},
+		refusal{400, "UnsupportedOperation", "The operation is not supported."},
+		refusal{403, "ExpiredToken", "The security token included in the request is expired"},
+		refusal{400, "Throttling", "Rate exceeded"},
+	)},
+	want: issued{kind: "database_login", id: "arn:aws:sts::123456789012:assumed-role/dbt-prod/acme-analytics@16055869479-1", user: "IAMA:dbt", life: 30 * time.Minute},
+}, {
+	name: "aws-redshift-role",
+	target: `
+    dbt: {type: redshift, host: redshift.acme.example, cluster_id: acme, port: 5439, dbname: analytics, schema: marts}
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}`,
+	hops: []hop{assumeRoleWithWebIdentity, redshiftHop("GetClusterCredentialsWithIAM", "IAMR:dbt-prod", "2000-01-01T01:00:00Z",
+		refusal{403, "AccessDenied", "User: arn:aws:sts::123456789012:assumed-role/dbt-prod/acme is not authorized to perform: redshift:GetClusterCredentialsWithIAM on resource: arn:aws:redshift:eu-central-1:123456789012:dbname:acme/analytics"},
+	)},
+	want: issued{kind: "database_login", id: "arn:aws:sts::123456789012:assumed-role/dbt-prod/acme-analytics@16055869479-1", user: "IAMR:dbt-prod", life: time.Hour},
+}, {
+	name: "aws-redshift-serverless",
+	target: `
+    max_lifetime: 20m
+    dbt: {type: redshift, host: marts.123456789012.eu-central-1.redshift-serverless.amazonaws.com, port: 5439, dbname: analytics, schema: marts}
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}`,
+	hops: []hop{assumeRoleWithWebIdentity, {
+		name:    "GetCredentials",
+		reply:   `{"dbPassword": "serverless/password+0123456789abcdef==", "dbUser": "IAMR:dbt-prod", "expiration": 946686000, "nextRefreshTime": 946686000}`,
+		secrets: []string{"dbPassword"},
+		expiry:  "expiration",
+		also:    []mutation{{"dbUser", nil}, {"dbUser", ""}, {"dbUser", "IAMR:two\nlines"}, {"dbUser", 7}},
+		refusal: `{"__type": "$CODE", "message": "$MESSAGE"}`,
+		refusals: []refusal{
+			{400, "AccessDeniedException", "User: arn:aws:sts::123456789012:assumed-role/dbt-prod/acme is not authorized to perform: redshift-serverless:GetCredentials on resource: arn:aws:redshift-serverless:eu-central-1:123456789012:workgroup/8a5b"},
+			{400, "ResourceNotFoundException", "The workgroup marts could not be found."},
+			{400, "ValidationException", "Value at 'durationSeconds' failed to satisfy constraint"},
+			{400, "ThrottlingException", "Rate exceeded"},
+			{403, "InvalidSignatureException", "Signature expired"},
+		},
+		mediaType: "application/x-amz-json-1.1",
+	}},
+	want: issued{kind: "database_login", id: "arn:aws:sts::123456789012:assumed-role/dbt-prod/acme-analytics@16055869479-1", user: "IAMR:dbt-prod", life: 20 * time.Minute},
 }}
+
+// redshiftHop is a request to Redshift. (Redshift API Reference, version 2012-12-01)
+func redshiftHop(action, user, expiry string, refusals ...refusal) hop {
+	return hop{
+		name: action,
+		reply: `<` + action + `Response xmlns="http://redshift.amazonaws.com/doc/2012-12-01/"><` + action + `Result>` +
+			`<DbUser>` + user + `</DbUser><DbPassword>cluster/password+0123456789abcdef==</DbPassword><Expiration>` + expiry + `</Expiration>` +
+			`</` + action + `Result><ResponseMetadata><RequestId>01234567-89ab-cdef-0123-456789abcdef</RequestId></ResponseMetadata></` + action + `Response>`,
+		secrets:  []string{"DbPassword"},
+		expiry:   "Expiration",
+		also:     []mutation{{"DbUser", nil}, {"DbUser", ""}, {"DbUser", "IAM:two\nlines"}},
+		refusal:  `<ErrorResponse xmlns="http://redshift.amazonaws.com/doc/2012-12-01/"><Error><Type>Sender</Type><Code>$CODE</Code><Message>$MESSAGE</Message></Error><RequestId>01234567-89ab-cdef-0123-456789abcdef</RequestId></ErrorResponse>`,
+		refusals: refusals,
+	}
+}

@@ -99,7 +99,7 @@ func redshiftLogin(ctx context.Context, env Env, r request, session credential.C
 		return credential.Credential{}, awsError(err, service, hint, append(session.Secrets(), r.idToken)...)
 	case aws.ToString(login.password) == "":
 		return credential.Credential{}, unreachable("the reply of %s has no password in it", service)
-	case !databaseUser.MatchString(aws.ToString(login.user)):
+	case len(aws.ToString(login.user)) > 200 || !databaseUser.MatchString(aws.ToString(login.user)):
 		return credential.Credential{}, unreachable("the reply of %s has no database user in it", service)
 	case login.expiry == nil:
 		return credential.Credential{}, unreachable("the login in the reply of %s has no expiry", service)
@@ -151,7 +151,7 @@ func workgroupLogin(ctx context.Context, env Env, r request, session *credential
 
 // databaseUser matches the users of logins: IAM:NAME, IAMA:NAME for one that
 // may have to be made, IAMR:ROLE. They become a key of the profile.
-var databaseUser = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:-]{1,200}$`)
+var databaseUser = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:-]+$`)
 
 func redshiftHint(code string, v policy.Values, w credential.Warehouse, session string) string {
 	in := v.Get("region")

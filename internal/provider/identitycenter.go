@@ -25,7 +25,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-var applicationARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:sso::[0-9]{12}:application/ssoins-[A-Za-z0-9.-]{1,64}/apl-[A-Za-z0-9]{1,64}$`)
+var applicationARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:sso::[0-9]{12}:application/ssoins-[A-Za-z0-9.-]+/apl-[A-Za-z0-9]+$`)
 
 // identityCenterProvider exchanges the ID token for the identity of a user of
 // IAM Identity Center, whom the trusted token issuer's claim names.
@@ -50,9 +50,11 @@ var identityCenterProvider = provider{
 			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
 			{Name: "oidc_endpoint", Check: checkURL, Doc: "Another endpoint of Identity Center's OIDC service, https or http on loopback (default: the region's)."},
 		},
-		Audience:  awsAudienceOf,
-		NeedsDBT:  true, // what is exchanged for what depends on the warehouse
-		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour}, // it is a role chain
+		Audience: awsAudienceOf,
+		// What is exchanged for what depends on the warehouse.
+		NeedsDBT: true,
+		// Those of a role chain.
+		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour},
 		Logins:    map[string]*policy.Lifetimes{"redshift": nil},
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
 			faults := checkAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint")
@@ -166,15 +168,18 @@ func identityContext(ctx context.Context, env Env, r request, session credential
 	if err != nil {
 		return secret.Value{}, unreachable("%w", err)
 	}
-	switch {
+	switch identity := secret.New(reply.Details.Context); {
 	case reply.status >= 300 && reply.code() == "":
 		return secret.Value{}, unreachable("Identity Center replies status %d", reply.status)
 	case reply.status >= 300:
 		return secret.Value{}, refused(reply.code(), reply.message(), identityHint(reply.code(), r.grant), hidden...)
-	case reply.Details.Context == "":
+	case identity.IsZero():
 		return secret.Value{}, unreachable("the reply of Identity Center has no identity context in it")
+	case isGarbled(identity):
+		return secret.Value{}, unreachable("the identity context in the reply has characters that none has")
+	default:
+		return identity, nil
 	}
-	return secret.New(reply.Details.Context), nil
 }
 
 // An identityReply is a reply of CreateTokenWithIAM: the context, or why not,

@@ -102,10 +102,8 @@ const longestLife = 366 * 24 * time.Hour
 // looks like, and of now. It is for the last hop's, and for one that a next hop
 // takes.
 func usable(c credential.Credential, now time.Time) error {
-	for _, v := range c.Secrets() {
-		if strings.ContainsFunc(v.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return unreachable("the credential in the reply has characters that none has")
-		}
+	if slices.ContainsFunc(c.Secrets(), isGarbled) {
+		return unreachable("the credential in the reply has characters that none has")
 	}
 	expiry, clock := c.Expiry.UTC().Format(time.RFC3339), "compare the runner's clock with the provider's"
 	switch life := c.Expiry.Sub(now); {
@@ -116,6 +114,11 @@ func usable(c credential.Credential, now time.Time) error {
 		return fault.New(fault.Unreachable, fmt.Errorf("the credential expires at %s, which is later than any does", expiry), clock)
 	}
 	return nil
+}
+
+// isGarbled reports whether v has characters that no token or password has.
+func isGarbled(v secret.Value) bool {
+	return strings.ContainsFunc(v.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // Exchange exchanges the ID token that g was given for, for a credential at

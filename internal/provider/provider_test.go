@@ -43,13 +43,14 @@ var update = flag.Bool("update", false, "rewrite the golden files of testdata")
 // and read what came into testdata: requests/FIXTURE.http is what goes over
 // the wire, bad/FIXTURE.txt what a user is told when a reply is no good.
 var fixtures = map[string][]fixture{
-	"aws":            aws,
-	"databricks":     databricks,
-	"entra":          entra,
-	"gcp":            gcp,
-	"oidc":           oidc,
-	"token_exchange": tokenExchange,
-	"vault":          vault,
+	"aws":             aws,
+	"databricks":      databricks,
+	"entra":           entra,
+	"gcp":             gcp,
+	"identity_center": identityCenter,
+	"oidc":            oidc,
+	"token_exchange":  tokenExchange,
+	"vault":           vault,
 }
 
 // A fixture is one exchange: what the policy says, what each server replies,

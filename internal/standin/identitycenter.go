@@ -77,8 +77,8 @@ func (c *IdentityCenter) user(assertion string) (user string, ok bool) {
 	return found.user, ok && c.config.Now().Before(found.expires)
 }
 
-// An oauthError is an error reply of CreateTokenWithIAM.
-type oauthError struct {
+// An identityError is an error reply of CreateTokenWithIAM.
+type identityError struct {
 	kind, code, description string
 }
 
@@ -115,27 +115,27 @@ func (c *IdentityCenter) handle(w http.ResponseWriter, r *http.Request) {
 }
 
 // exchange returns the user whom the token's claim names.
-func (c *IdentityCenter) exchange(r *http.Request, body []byte) (user string, failed *oauthError) {
+func (c *IdentityCenter) exchange(r *http.Request, body []byte) (user string, failed *identityError) {
 	session, err := c.sts.AuthenticateIn(r, body, "sso-oauth", c.config.Region)
 	if err != nil {
 		e, _ := err.(stsError)
-		return "", &oauthError{e.code, "", e.message}
+		return "", &identityError{e.code, "", e.message}
 	}
 	var in struct{ ClientID, GrantType, Assertion string }
 	if err := json.Unmarshal(body, &in); err != nil {
-		return "", &oauthError{"InvalidRequestException", "invalid_request", "Invalid request"}
+		return "", &identityError{"InvalidRequestException", "invalid_request", "Invalid request"}
 	}
 	switch {
 	case in.ClientID != c.config.Application:
-		return "", &oauthError{"InvalidClientException", "invalid_client", "Invalid client provided"}
+		return "", &identityError{"InvalidClientException", "invalid_client", "Invalid client provided"}
 	case !slices.Contains(c.config.Roles, session.RoleARN) || !session.may("sso-oauth:CreateTokenWithIAM", in.ClientID):
-		return "", &oauthError{"AccessDeniedException", "", "User: " + session.SessionARN + " is not authorized to perform: sso-oauth:CreateTokenWithIAM on resource: " + in.ClientID}
+		return "", &identityError{"AccessDeniedException", "", "User: " + session.SessionARN + " is not authorized to perform: sso-oauth:CreateTokenWithIAM on resource: " + in.ClientID}
 	case in.GrantType != "urn:ietf:params:oauth:grant-type:jwt-bearer":
-		return "", &oauthError{"UnsupportedGrantTypeException", "unsupported_grant_type", "Unsupported grant type"}
+		return "", &identityError{"UnsupportedGrantTypeException", "unsupported_grant_type", "Unsupported grant type"}
 	}
 	user, ok := c.tokenUser(r.Context(), in.Assertion)
 	if !ok {
-		return "", &oauthError{"InvalidGrantException", "invalid_grant", "Invalid grant provided"}
+		return "", &identityError{"InvalidGrantException", "invalid_grant", "Invalid grant provided"}
 	}
 	return user, nil
 }

@@ -1,0 +1,120 @@
+package adapter
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// redshift logs in with a user and a password that were made for the run. The
+// methods `iam` and `iam_role`, by which dbt would ask AWS itself, take no
+// session token in a profile. (dbt-redshift 1.11)
+var redshift = adapter{
+	spec: policy.Adapter{
+		Required: []string{"host", "port", "schema"},
+		Written: []string{
+			"method", "iam_profile", "access_key_id", "token_endpoint",
+			"issuer_url", "idc_region", "idp_listen_port", "idp_response_timeout", "idc_client_display_name",
+		},
+		Literal:  []string{"sslmode"},
+		NoClaims: []string{"sslmode", "region", "cluster_id", "is_serverless", "serverless_work_group", "serverless_acct_id"},
+	},
+	check:     checkRedshift,
+	warehouse: redshiftWarehouse,
+	render: map[string]func(Input) Output{
+		"aws": redshiftPassword,
+	},
+}
+
+// The hosts of clusters and workgroups, which begin with their names.
+var (
+	clusterHost   = regexp.MustCompile(`(?i)^([a-z0-9-]+)\.[a-z0-9-]+\.[a-z0-9-]+\.redshift\.amazonaws\.`)
+	workgroupHost = regexp.MustCompile(`(?i)^([a-z0-9-]+)\.[0-9]+\.[a-z0-9-]+\.redshift-serverless\.amazonaws\.`)
+)
+
+// isServerless tells which of the two there is.
+func isServerless(block *yaml.Node) bool {
+	return workgroupHost.MatchString(scalar(block, "host")) || isOn(scalar(block, "is_serverless")) ||
+		scalar(block, "serverless_work_group") != "" && scalar(block, "cluster_id") == ""
+}
+
+func checkRedshift(block *yaml.Node, provider, _ string) error {
+	literal := []string{"host", "port", "sslmode"}
+	if provider == "aws" { // AWS is asked for a login, by what these say
+		literal = append(literal, "dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate")
+		for _, group := range elements(value(block, "db_groups")) {
+			if jinja(textOf(group)) {
+				return errors.New("db_groups must be literals: the login is made from them")
+			}
+		}
+	}
+	for _, key := range literal {
+		if jinja(scalar(block, key)) {
+			return fmt.Errorf("%s must be a literal: the login is made from it, or goes there", key)
+		}
+	}
+	host, mode := scalar(block, "host"), scalar(block, "sslmode")
+	switch {
+	case !serverText.MatchString(host):
+		return fmt.Errorf("host is %q, want one host name or address", host)
+	case scalar(block, "dbname") == "" && scalar(block, "database") == "":
+		return errors.New("it has no dbname")
+	case mode == "disable" && !policy.IsLoopback(host): // any other verifies the certificate
+		return errors.New(`sslmode is "disable", want verify-full or verify-ca (a login in the clear is for loopback only)`)
+	}
+	return nil
+}
+
+func redshiftWarehouse(block *yaml.Node) (credential.Warehouse, error) {
+	w := credential.Warehouse{Host: scalar(block, "host"), Database: scalar(block, "database"), User: scalar(block, "user")}
+	if w.Database == "" {
+		w.Database = scalar(block, "dbname") // dbt's own alias
+	}
+	var err error
+	if w.Port, err = strconv.Atoi(scalar(block, "port")); err != nil {
+		return w, fmt.Errorf("port is %q, want a number", scalar(block, "port"))
+	}
+	named, hosts, key := &w.Redshift.Cluster, clusterHost, "cluster_id"
+	if isServerless(block) {
+		named, hosts, key = &w.Redshift.Workgroup, workgroupHost, "serverless_work_group"
+	}
+	if *named = scalar(block, key); *named == "" {
+		if m := hosts.FindStringSubmatch(w.Host); m != nil {
+			*named = strings.ToLower(m[1])
+		}
+	}
+	w.Redshift.AutoCreate = isOn(scalar(block, "autocreate"))
+	for _, group := range elements(value(block, "db_groups")) {
+		w.Redshift.Groups = append(w.Redshift.Groups, textOf(group))
+	}
+	return w, nil
+}
+
+func redshiftPassword(in Input) Output {
+	return Output{
+		// dbt's Rust engine takes no cluster_id beside the method database.
+		Remove: []string{"cluster_id"},
+		Keys: append([]Key{{"method", text("database")}, {"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
+			redshiftConnection(in)...),
+		Env: []Variable{{passwordVariable, in.Credential.Password, true}},
+	}
+}
+
+// redshiftConnection adds what a connection lacks: the tag, and a certificate
+// for this very host. The driver's own default takes one for any.
+func redshiftConnection(in Input) (keys []Key) {
+	if scalar(in.Block, "sslmode") == "" && !policy.IsLoopback(scalar(in.Block, "host")) {
+		keys = append(keys, Key{"sslmode", text("verify-full")})
+	}
+	if value(in.Block, "query_group") == nil {
+		keys = append(keys, Key{"query_group", tag(in)})
+	}
+	return keys
+}
