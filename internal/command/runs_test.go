@@ -43,8 +43,9 @@ var update = flag.Bool("update", false, "rewrite the wanted parts of testdata/ru
 //	-- workspace/… --  files of the checkout
 //	-- want/… --     what must come out: status, stdout, stderr, output, env, state, path, summary, audit, files
 //
-// $ISSUER, $STS, $GOOGLE, $VAULT, $ENTRA, $DATABRICKS, $TOKENS (an
-// authorization server) and $BAD (a server of bad replies) are the servers'
+// $ISSUER, $STS, $REDSHIFT, $IDENTITY_CENTER, $GOOGLE, $VAULT, $ENTRA,
+// $DATABRICKS, $TOKENS (an authorization server) and $BAD (a server of bad
+// replies) are the servers'
 // addresses, $TEMP is RUNNER_TEMP, $WORKSPACE the checkout. Whatever a case
 // is about, nothing secret may be seen anywhere, and every mask stands first.
 func TestRuns(t *testing.T) {
@@ -179,6 +180,16 @@ func (c *runCase) run(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	t.Cleanup(tokens.Close)
+	redshift, err := standin.StartRedshift(sts, redshiftConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(redshift.Close)
+	people, err := standin.StartIdentityCenter(sts, identityCenterConfig(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(people.Close)
 	bad := badServer(t, issuer)
 
 	root := t.TempDir()
@@ -189,7 +200,7 @@ func (c *runCase) run(t *testing.T) map[string]string {
 		}
 	}
 	names := []string{
-		"$ISSUER", issuer.URL(), "$STS", sts.URL(), "$GOOGLE", google.URL(), "$VAULT", vault.URL(), "$ENTRA", entra.URL(), "$DATABRICKS", databricks.URL(),
+		"$ISSUER", issuer.URL(), "$STS", sts.URL(), "$REDSHIFT", redshift.URL(), "$IDENTITY_CENTER", people.URL(), "$GOOGLE", google.URL(), "$VAULT", vault.URL(), "$ENTRA", entra.URL(), "$DATABRICKS", databricks.URL(),
 		"$TOKENS", tokens.URL(), "$BAD", bad.URL, "$TEMP", temp, "$WORKSPACE", workspace,
 	}
 	places := strings.NewReplacer(names...)
@@ -498,15 +509,36 @@ func stsReply(life time.Duration) http.HandlerFunc {
 const (
 	prodRole = "arn:aws:iam::123456789012:role/dbt-prod"
 	lakeRole = "arn:aws:iam::210987654321:role/lake"
+	poorRole = "arn:aws:iam::123456789012:role/poor" // has no permissions
 	pool     = "projects/123/locations/global/workloadIdentityPools/gh/providers/gh"
 )
 
 // stsConfig is an account whose role trusts what the cases' rules allow.
 func stsConfig(issuer *standin.Issuer) standin.STSConfig {
+	production := map[string][]string{"sub": {"repo:acme/analytics:environment:production", "repo:acme@9919/analytics@487920697:environment:production"}}
 	return standin.STSConfig{IssuerURL: issuer.URL(), Roles: map[string]standin.Role{
-		prodRole: {Audience: "sts.amazonaws.com", Claims: map[string][]string{"sub": {"repo:acme/analytics:environment:production", "repo:acme@9919/analytics@487920697:environment:production"}}},
-		lakeRole: {TrustedRole: prodRole, ExternalID: "acme"},
+		prodRole: {Audience: "sts.amazonaws.com", Claims: production},
+		poorRole: {Audience: "sts.amazonaws.com", Claims: production},
+		lakeRole: {TrustedRole: prodRole, ExternalID: "acme", SetsContext: true},
 	}}
+}
+
+// redshiftConfig is one cluster and one workgroup, where the role may get the
+// login of one user, in one group, at one database.
+var redshiftConfig = standin.RedshiftConfig{
+	Region: "eu-central-1", Clusters: map[string]standin.Cluster{"acme": {Users: []string{"dbt"}}}, Workgroups: map[string]standin.Workgroup{"marts": {ID: "8a5b"}},
+	Policies: map[string]string{prodRole: `{"Statement": [
+		{"Effect": "Allow", "Action": "redshift:GetClusterCredentials", "Resource": ["arn:aws:redshift:eu-central-1:123456789012:dbuser:acme/dbt", "arn:aws:redshift:eu-central-1:123456789012:dbname:acme/analytics"]},
+		{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": "arn:aws:redshift:eu-central-1:123456789012:dbgroup:acme/writers"},
+		{"Effect": "Allow", "Action": "redshift-serverless:GetCredentials", "Resource": "arn:aws:redshift-serverless:eu-central-1:123456789012:workgroup/8a5b"}]}`},
+}
+
+// identityCenterConfig knows the actor of the cases as a user.
+func identityCenterConfig(issuer *standin.Issuer) standin.IdentityCenterConfig {
+	return standin.IdentityCenterConfig{
+		Region: "eu-central-1", Application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", Roles: []string{prodRole},
+		IssuerURL: issuer.URL(), Audiences: []string{"sts.amazonaws.com"}, Claim: "actor", Users: map[string]string{"octocat": "user-1"},
+	}
 }
 
 // googleConfig is a pool whose condition names the environment.
