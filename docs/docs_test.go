@@ -420,12 +420,18 @@ func keyTable(spec policy.Provider) string {
 		}
 	}
 	rows("", spec.Keys)
-	if l := spec.Lifetimes; l != nil {
-		fmt.Fprintf(&b, "\n`lifetime`: %s to %s, %s when it is left out.\n", short(l.Min), short(l.Max), short(l.Default))
-	} else {
-		b.WriteString("\n`lifetime` is an error: this provider cannot be asked for one.\n")
+	b.WriteString("\n" + lifetimes("`lifetime`", spec.Lifetimes))
+	for _, dbtType := range slices.Sorted(maps.Keys(spec.Logins)) {
+		b.WriteString("\n" + lifetimes("`lifetime` at type "+dbtType, spec.Logins[dbtType]))
 	}
 	return b.String()
+}
+
+func lifetimes(what string, l *policy.Lifetimes) string {
+	if l == nil {
+		return what + " is an error: this provider cannot be asked for one.\n"
+	}
+	return fmt.Sprintf("%s: %s to %s, %s when it is left out.\n", what, short(l.Min), short(l.Max), short(l.Default))
 }
 
 // short writes 15m0s as a policy would.

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from unittest import mock
 
 from dbt.adapters.factory import load_plugin
 from dbt.clients.yaml_helper import safe_load
@@ -79,6 +80,12 @@ def login(credentials):
         return {"key": keys.access_key, "secret": keys.secret_key, "token": keys.token, "region": session.region_name}
     if credentials.type == "postgres":
         return {"user": credentials.user, "password": credentials.password, "sslmode": credentials.sslmode, "sslcert": credentials.sslcert}
+    if credentials.type == "redshift":
+        from dbt.adapters.redshift import connections
+
+        with mock.patch.object(connections.redshift_connector, "connect") as connect:
+            connections.get_connection_method(credentials)()
+        return {k: connect.call_args.kwargs.get(k) for k in ("user", "password", "ssl", "sslmode", "iam")}
     if credentials.type == "duckdb":
         return {"sql": credentials.secrets_sql()}
     if credentials.type == "databricks":

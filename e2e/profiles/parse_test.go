@@ -21,12 +21,13 @@ const poolProvider = "projects/123456789012/locations/global/workloadIdentityPoo
 
 // world are the servers and programs of the runs.
 type world struct {
-	binary string
-	python pyenv.Python
-	issuer *standin.Issuer
-	sts    *standin.STS
-	store  *standin.Store
-	google *standin.Google
+	binary   string
+	python   pyenv.Python
+	issuer   *standin.Issuer
+	sts      *standin.STS
+	store    *standin.Store
+	redshift *standin.Redshift
+	google   *standin.Google
 }
 
 func newWorld(t *testing.T) *world {
@@ -42,6 +43,13 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.google.Close)
+	if w.redshift, err = standin.StartRedshift(w.sts, standin.RedshiftConfig{
+		Region: "eu-central-1", Workgroups: map[string]standin.Workgroup{"marts": {ID: "8a5b"}},
+		Policies: map[string]string{setup.Role: `{"Statement": {"Effect": "Allow", "Action": "redshift-serverless:GetCredentials", "Resource": "*"}}`},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.redshift.Close)
 	return w
 }
 
@@ -50,6 +58,9 @@ func (w *world) secrets() (all []string) {
 	all = append(w.issuer.Issued(), w.issuer.RequestToken())
 	for _, s := range w.sts.Sessions() {
 		all = append(all, s.AccessKeyID, s.SecretAccessKey, s.SessionToken)
+	}
+	for _, l := range w.redshift.Logins() {
+		all = append(all, l.Password)
 	}
 	for _, token := range w.google.Tokens() {
 		all = append(all, token.Value)
@@ -93,6 +104,7 @@ var projects = map[string]struct {
 	"athena":        {`{type: athena, s3_staging_dir: s3://lake/athena/, database: awsdatacatalog, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
 	"snowflake":     {`{type: snowflake, account: acme-prod, user: DBT, database: ANALYTICS, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`, []string{"parse"}},
 	"snowflake-aws": {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
+	"redshift":      {`{type: redshift, host: marts.123456789012.eu-central-1.redshift-serverless.amazonaws.com, port: 5439, dbname: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS", redshift_endpoint: "$REDSHIFT"}}`, []string{"parse"}},
 	"trino":         {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{oidc: {audience: trino.acme.example}}`, []string{"parse"}},
 	"bigquery":      {`{type: bigquery, project: acme-dbt, dataset: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
 }
@@ -171,7 +183,7 @@ func (w *world) checkLeaks(t *testing.T, where string, data []byte) {
 // checkout writes a project with one seed and two models.
 func (w *world) checkout(t *testing.T, dir, dbt, exchange string) {
 	t.Helper()
-	places := strings.NewReplacer("$STS", w.sts.URL(), "$STORE", w.store.Host(), "$GOOGLE", w.google.URL(), "$ROLE", setup.Role)
+	places := strings.NewReplacer("$STS", w.sts.URL(), "$STORE", w.store.Host(), "$REDSHIFT", w.redshift.URL(), "$GOOGLE", w.google.URL(), "$ROLE", setup.Role)
 	setup.Write(t, dir, ".github/oidc-dbt.yml", setup.Policy(w.issuer, places.Replace(dbt), places.Replace(exchange)))
 	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
 	setup.Write(t, dir, "seeds/raw_orders.csv", "order_id,amount\n1,12.50\n2,40.00\n")
