@@ -58,6 +58,7 @@ var logins = map[string]string{
 	"duckdb aws":                `{}`, // see sql
 	"duckdb gcp":                `{}`,
 	"duckdb entra":              `{}`,
+	"postgres aws":              `{"user": "dbt", "password": "VALUE_PASSWORD", "sslmode": "verify-full"}`,
 	"postgres entra":            `{"user": "dbt-prod", "password": "VALUE_PASSWORD", "sslmode": "require"}`,
 	"postgres databricks":       `{"user": "5bf7c6a1-0f43-4a36-a7cf-3a2a9a4d4f5e", "password": "VALUE_PASSWORD", "sslmode": "require"}`,
 	"postgres vault":            `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "sslmode": "verify-full", "sslcert": null}`,

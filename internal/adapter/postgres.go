@@ -35,6 +35,7 @@ var postgres = adapter{
 		return credential.Warehouse{Host: scalar(block, "host"), Port: port, Database: database, User: scalar(block, "user")}, nil
 	},
 	render: map[string]func(Input) Output{
+		"aws":        databasePassword,
 		"databricks": databasePassword,
 		"entra":      databasePassword,
 		"gcp":        databasePassword,

@@ -64,6 +64,14 @@ var aws = []fixture{{
 	}},
 	want: issued{kind: "aws_session", id: "arn:aws:sts::210987654321:assumed-role/lake/acme-analytics@16055869479-1", life: 30 * time.Minute},
 }, {
+	name: "aws-rds",
+	target: `
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}
+    dbt: {type: postgres, host: dw.c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt, database: analytics, schema: marts}`,
+	hops: []hop{assumeRoleWithWebIdentity},
+	want: issued{kind: "database_login", id: "arn:aws:sts::123456789012:assumed-role/dbt-prod/acme-analytics@16055869479-1", user: "dbt", life: 15 * time.Minute},
+}, {
 	name: "aws-redshift-user",
 	target: `
     lifetime: 30m

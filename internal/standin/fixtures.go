@@ -56,6 +56,7 @@ var issued = map[string]credential.Credential{
 	"vault":          {Kind: "database_login", User: "v-dbt-1", Password: secret.New("marked-password")},
 
 	"identity_center":     awsSession,
+	"postgres aws":        {Kind: "database_login", User: "dbt", Password: secret.New("marked-password")},
 	"postgres databricks": {Kind: "access_token", Token: secret.New("marked-password")},
 	"redshift aws":        {Kind: "database_login", User: "IAM:dbt", Password: secret.New("marked-password")},
 	"postgres gcp":        {Kind: "database_login", User: "dbt@acme-dbt.iam", Password: secret.New("marked-access-token")},
