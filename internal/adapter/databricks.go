@@ -48,6 +48,9 @@ func checkDatabricks(block *yaml.Node, provider, _ string) error {
 		}
 	}
 	host := scalar(block, "host")
+	if name, port, ok := strings.Cut(host, ":"); ok && policy.IsLoopback(name) && portText.MatchString(port) {
+		host = name // a stand-in, whose connector needs _connection_uri besides
+	}
 	name := strings.ToLower(host)
 	switch {
 	case !hostText.MatchString(host):

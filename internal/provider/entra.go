@@ -48,7 +48,10 @@ var entraProvider = provider{
 		},
 	},
 	check: func(v policy.Values, w credential.Warehouse) error {
-		if entraScope(v, w) != "" {
+		if s := entraScope(v, w); s != "" {
+			if (w.Type == "trino" || w.Type == "snowflake") && microsoftScope.MatchString(s) {
+				return fmt.Errorf("scope is %q, and type %q would get a token that is good at Microsoft's own service: name a resource of yours", s, w.Type)
+			}
 			return nil
 		}
 		if w.Type == "" {
@@ -97,6 +100,10 @@ func entraAudienceOf(v policy.Values) string {
 	}
 	return cloudOf(v).audience
 }
+
+// microsoftScope is for services of Microsoft's: databases, storage, the
+// management of Azure, Graph.
+var microsoftScope = regexp.MustCompile(`(?i)^(?:https://(?:[a-z0-9-]+\.)*(?:windows\.net|azure\.(?:com|net|us|cn)|usgovcloudapi\.net|chinacloudapi\.cn|microsoft\.(?:com|us))(?:/.*)?|` + databricksApplication + `)/\.default$`)
 
 // databricksApplication is Azure Databricks in every cloud. (databricks-sdk-py,
 // environments.py)

@@ -90,6 +90,11 @@ func TestEntraRefusesPolicies(t *testing.T) {
 		{name: "a vendor's audience to another", block: good + ", audience: sts.amazonaws.com",
 			err: `audience: host "login.microsoftonline.com" is not one of AWS, whose audience "sts.amazonaws.com" the token has: give an audience of its own`},
 		{name: "no default", block: good, place: credential.Warehouse{Type: "snowflake"}, err: `provider "entra": scope is missing: type "snowflake" has no default`},
+		{name: "a resource of one's own", block: good + `, scope: "api://trino.acme.example/.default"`, place: credential.Warehouse{Type: "trino"}},
+		{name: "Microsoft's databases for somebody's Trino", block: good + `, scope: "https://database.windows.net/.default"`, place: credential.Warehouse{Type: "trino"},
+			err: `provider "entra": scope is "https://database.windows.net/.default", and type "trino" would get a token that is good at Microsoft's own service: name a resource of yours`},
+		{name: "Azure Databricks for Snowflake", block: good + `, scope: 2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default`, place: credential.Warehouse{Type: "snowflake"},
+			err: `provider "entra": scope is "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default", and type "snowflake" would get a token that is good at Microsoft's own service: name a resource of yours`},
 		{name: "no dbt", block: good, err: `provider "entra": scope is missing: a target without dbt has no default`},
 	})
 }
