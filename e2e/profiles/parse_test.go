@@ -39,7 +39,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.store.Close)
-	if w.google, err = standin.StartGoogle(standin.GoogleConfig{IssuerURL: w.issuer.URL(), Provider: poolProvider}); err != nil {
+	if w.google, err = standin.StartGoogle(standin.GoogleConfig{
+		IssuerURL: w.issuer.URL(), Provider: poolProvider, ServiceAccounts: map[string][]string{setup.ServiceAccount: {setup.Subject}},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.google.Close)
@@ -107,6 +109,9 @@ var projects = map[string]struct {
 	"redshift":      {`{type: redshift, host: marts.123456789012.eu-central-1.redshift-serverless.amazonaws.com, port: 5439, dbname: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS", redshift_endpoint: "$REDSHIFT"}}`, []string{"parse"}},
 	"trino":         {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{oidc: {audience: trino.acme.example}}`, []string{"parse"}},
 	"bigquery":      {`{type: bigquery, project: acme-dbt, dataset: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
+	"duckdb-gcp":    {`{type: duckdb, path: shop.duckdb}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
+	"postgres-aws":  {`{type: postgres, host: dw.c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt, database: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
+	"postgres-gcp":  {`{type: postgres, host: 10.0.0.3, port: 5432, database: analytics, schema: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, service_account: ` + setup.ServiceAccount + `, sts_endpoint: "$GOOGLE", iam_endpoint: "$GOOGLE"}}`, []string{"parse"}},
 }
 
 // TestPartialParsing runs each project twice, with another ID token, session
