@@ -29,7 +29,8 @@ var redshift = adapter{
 	check:     checkRedshift,
 	warehouse: redshiftWarehouse,
 	render: map[string]func(Input) Output{
-		"aws": redshiftPassword,
+		"aws":   redshiftPassword,
+		"vault": redshiftPassword,
 	},
 }
 

@@ -25,6 +25,8 @@ func TestRedshift(t *testing.T) {
 		{name: "a cluster", provider: "aws", block: standin.Block("redshift"), want: login + verified + group + variable},
 		{name: "a group", provider: "aws", block: `{type: redshift, host: r.acme.example, port: 5439, dbname: analytics, query_group: mine}`, want: login + verified + variable},
 		{name: "a mode", provider: "aws", block: `{type: redshift, host: r.acme.example, port: 5439, dbname: analytics, sslmode: verify-ca}`, want: login + group + variable},
+		{name: "a lease", provider: "vault", block: `{type: redshift, host: r.acme.example, port: 5439, dbname: analytics, user: somebody, query_group: mine}`,
+			want: "method: \"database\"\nuser: \"v-dbt-1\"\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\n" + verified + variable},
 		{name: "loopback", provider: "aws", block: `{type: redshift, host: localhost, port: 5439, dbname: analytics}`, want: login + group + variable},
 	})
 }
