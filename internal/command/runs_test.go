@@ -76,6 +76,37 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// TestExpiresAt: what is said is when a login of dbt's begins to fail: with
+// the ID token, with the token that follows from it, with a login that the
+// database takes for less long than the session lives which made it.
+func TestExpiresAt(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]time.Duration{
+		"allowed-snowflake-oidc":           5 * time.Minute,
+		"allowed-bigquery-gcp":             5 * time.Minute,
+		"allowed-bigquery-service-account": time.Hour,
+		"allowed-databricks":               5 * time.Minute,
+		"allowed-athena-aws":               time.Hour,
+		"allowed-redshift-aws":             time.Hour,
+		"allowed-redshift-serverless":      20 * time.Minute,
+		"short-life-rds":                   15 * time.Minute,
+		"allowed-vault":                    10 * time.Minute, // the token ends the lease of an hour
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			archive, err := txtar.ParseFile("../../testdata/runs/" + name + ".txtar")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := readCase(t, archive)
+			c.run(t)
+			if c.life != want {
+				t.Errorf("expires-at is %s away, want %s", c.life, want)
+			}
+		})
+	}
+}
+
 // wanted are the parts of a case's result.
 var wanted = []string{"status", "stdout", "stderr", "output", "env", "state", "path", "summary", "audit", "profiles", "files"}
 
@@ -87,6 +118,8 @@ type runCase struct {
 	token  string
 	files  map[string]string
 	want   map[string]string
+
+	life time.Duration // from the run's end to what it says in expires-at, in whole minutes
 }
 
 func readCase(t *testing.T, a *txtar.Archive) *runCase {
@@ -273,6 +306,9 @@ func (c *runCase) run(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 		parts["profiles"] = string(data)
+	}
+	if expiry, err := time.Parse(time.RFC3339, fileCommands(t, parts["output"])["expires-at"]); err == nil {
+		c.life = time.Until(expiry).Round(time.Minute)
 	}
 	checkSecrets(t, parts, append(vault.Issued(), issuer.RequestToken())...)
 	normalize(parts, names)
