@@ -83,9 +83,11 @@ def login(credentials):
     if credentials.type == "redshift":
         from dbt.adapters.redshift import connections
 
-        with mock.patch.object(connections.redshift_connector, "connect") as connect:
+        with mock.patch.object(connections.redshift_connector, "connect") as connect, mock.patch("dbt.adapters.redshift.auth_providers.requests.post") as post:
+            post.return_value.json.return_value = {"access_token": "POSTED"}
             connections.get_connection_method(credentials)()
-        return {k: connect.call_args.kwargs.get(k) for k in ("user", "password", "ssl", "sslmode", "iam")}
+        asked = f"{post.call_args.args[0]} {post.call_args.kwargs['data']}" if post.called else None
+        return {"asked": asked} | {k: connect.call_args.kwargs.get(k) for k in ("user", "password", "ssl", "sslmode", "iam", "token", "token_type")}
     if credentials.type == "duckdb":
         return {"sql": credentials.secrets_sql()}
     if credentials.type == "databricks":

@@ -66,6 +66,7 @@ var logins = map[string]string{
 	"clickhouse vault":          `{"host": "ch.acme.example", "secure": true, "verify": true, "user": "v-dbt-1", "password": "VALUE_PASSWORD"}`,
 	"clickhouse token_exchange": `{"driver": "http", "host": "127.0.0.1", "port": 20001, "secure": false, "user": "dbt-prod", "password": "VALUE_PASSWORD"}`,
 	"spark vault":               `{"method": "thrift", "auth": "LDAP", "use_ssl": true, "user": "v-dbt-1", "password": "VALUE_PASSWORD", "token": null}`,
+	"redshift identity_center":  `{"token": "POSTED", "token_type": "EXT_JWT", "ssl": true, "sslmode": "verify-full", "iam": false, "asked": "http://127.0.0.1:20001/token client_secret=VALUE_TOKEN"}`,
 	"redshift vault":            `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "ssl": true, "iam": null}`,
 	"redshift aws":              `{"user": "IAM:dbt", "password": "VALUE_PASSWORD", "ssl": true, "iam": null}`,
 	"athena identity_center":    `{"key": "SDK_AWS_ACCESS_KEY_ID", "secret": "SDK_AWS_SECRET_ACCESS_KEY", "token": "SDK_AWS_SESSION_TOKEN", "region": "eu-central-1"}`,

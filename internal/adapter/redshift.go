@@ -11,6 +11,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
 // redshift logs in with a user and a password that were made for the run. The
@@ -29,8 +30,15 @@ var redshift = adapter{
 	check:     checkRedshift,
 	warehouse: redshiftWarehouse,
 	render: map[string]func(Input) Output{
-		"aws":   redshiftPassword,
-		"vault": redshiftPassword,
+		"aws":             redshiftPassword,
+		"identity_center": redshiftToken,
+		"vault":           redshiftPassword,
+	},
+	// dbt asks a token endpoint at each login; there is no key for a token.
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"identity_center": func(*yaml.Node) (route.Route, error) {
+			return route.Route{Kind: route.TokenEndpoint, Only: true}, nil
+		},
 	},
 }
 
@@ -105,6 +113,21 @@ func redshiftPassword(in Input) Output {
 		Keys: append([]Key{{"method", text("database")}, {"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
 			redshiftConnection(in)...),
 		Env: []Variable{{passwordVariable, in.Credential.Password, true}},
+	}
+}
+
+// redshiftToken has dbt fetch the ID token from the broker at each login, and
+// hand it to Redshift, which exchanges it at Identity Center. Of the two kinds
+// of endpoint that dbt knows, `entra` sends what request_data says and no more.
+func redshiftToken(in Input) Output {
+	endpoint := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{
+		text("type"), text("entra"),
+		text("request_url"), text(fmt.Sprintf("http://%s:%d/token", in.Route.Host, in.Route.Port)),
+		text("request_data"), text("client_secret={{ env_var('" + tokenVariable + "') }}"),
+	}}
+	return Output{
+		Keys: append([]Key{{"method", text("oauth_token_identity_center")}, {"token_endpoint", endpoint}}, redshiftConnection(in)...),
+		Env:  []Variable{{tokenVariable, in.Route.Secret, true}},
 	}
 }
 

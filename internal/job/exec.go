@@ -90,6 +90,16 @@ func runCommand(ctx context.Context, env Env, res Result, dir folder, args []str
 		}
 		set = append(set, "AWS_SHARED_CREDENTIALS_FILE="+empty, "AWS_CONFIG_FILE="+empty)
 	}
+	if res.Broker != nil {
+		// It is on this machine: a proxy of the environment's could not reach it.
+		hosts := "127.0.0.1"
+		for _, name := range []string{"NO_PROXY", "no_proxy"} {
+			if have := env.Getenv(name); have != "" {
+				hosts = have + ",127.0.0.1"
+			}
+		}
+		set = append(set, "NO_PROXY="+hosts, "no_proxy="+hosts)
+	}
 	environ, removed := process.Environment(env.Environ, set, res.Credential.Kind, passIdentity)
 	if len(removed) > 0 {
 		if err := say("not passed on to the command: " + strings.Join(removed, ", ")); err != nil {

@@ -44,4 +44,12 @@ var identityCenter = []fixture{{
 		},
 	}},
 	want: issued{kind: "aws_session", id: "arn:aws:sts::123456789012:assumed-role/lake/acme-analytics@16055869479-1", life: time.Hour},
+}, {
+	// No hops: Redshift exchanges the ID token itself.
+	name: "identity-center-redshift",
+	target: `
+    dbt: {type: redshift, host: acme.abc123.eu-central-1.redshift.amazonaws.com, port: 5439, dbname: analytics, schema: marts}
+    exchange:
+      identity_center: {region: eu-central-1, audience: redshift.acme.example}`,
+	want: issued{kind: "id_token", id: "repo:acme/analytics:environment:production", life: 5 * time.Minute},
 }}

@@ -36,12 +36,13 @@ var exchanges = map[string]string{
 	"token_exchange": `{token_exchange: {token_url: "https://auth.acme.example/token", grant: client_assertion, audience: "https://auth.acme.example", client_id: dbt-prod}}`,
 	"vault":          `{vault: {address: "https://vault.acme.example:8200", role: dbt, audience: vault, secret: database/creds/dbt}}`,
 
-	"identity_center":     `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-prod"}}`,
-	"postgres databricks": `{databricks: {host: acme.cloud.databricks.com, client_id: 66666666-7777-8888-9999-000000000000, database_instance: dw}}`,
-	"postgres gcp":        `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
-	"trino oidc":          `{oidc: {audience: trino.acme.example}}`,
-	"snowflake entra":     `{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, scope: "api://snowflake.acme.example/.default"}}`,
-	"trino entra":         `{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, scope: "api://trino.acme.example/.default"}}`,
+	"identity_center":          `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-prod"}}`,
+	"postgres databricks":      `{databricks: {host: acme.cloud.databricks.com, client_id: 66666666-7777-8888-9999-000000000000, database_instance: dw}}`,
+	"postgres gcp":             `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
+	"redshift identity_center": `{identity_center: {region: eu-central-1, audience: redshift.acme.example}}`,
+	"trino oidc":               `{oidc: {audience: trino.acme.example}}`,
+	"snowflake entra":          `{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, scope: "api://snowflake.acme.example/.default"}}`,
+	"trino entra":              `{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, scope: "api://trino.acme.example/.default"}}`,
 }
 
 // issued is what each provider gives, and, by type and provider, what it
@@ -55,14 +56,15 @@ var issued = map[string]credential.Credential{
 	"token_exchange": {Kind: "access_token", Token: secret.New("marked-access-token")},
 	"vault":          {Kind: "database_login", User: "v-dbt-1", Password: secret.New("marked-password")},
 
-	"identity_center":     awsSession,
-	"postgres aws":        {Kind: "database_login", User: "dbt", Password: secret.New("marked-password")},
-	"postgres databricks": {Kind: "access_token", Token: secret.New("marked-password")},
-	"redshift aws":        {Kind: "database_login", User: "IAM:dbt", Password: secret.New("marked-password")},
-	"postgres gcp":        {Kind: "database_login", User: "dbt@acme-dbt.iam", Password: secret.New("marked-access-token")},
-	"fabric vault":        {Kind: "service_principal", User: "66666666-7777-8888-9999-000000000000", Password: secret.New("marked-client-secret")},
-	"snowflake vault":     {Kind: "key_pair", User: "V_DBT_1", PrivateKey: secret.New("marked-private-key")},
-	"sqlserver entra":     {Kind: "access_token", Token: secret.New("marked-access-token"), Expiry: time.Unix(1795600000, 0)},
+	"identity_center":          awsSession,
+	"postgres aws":             {Kind: "database_login", User: "dbt", Password: secret.New("marked-password")},
+	"postgres databricks":      {Kind: "access_token", Token: secret.New("marked-password")},
+	"redshift identity_center": {Kind: "id_token", Token: secret.New("marked-id-token")},
+	"redshift aws":             {Kind: "database_login", User: "IAM:dbt", Password: secret.New("marked-password")},
+	"postgres gcp":             {Kind: "database_login", User: "dbt@acme-dbt.iam", Password: secret.New("marked-access-token")},
+	"fabric vault":             {Kind: "service_principal", User: "66666666-7777-8888-9999-000000000000", Password: secret.New("marked-client-secret")},
+	"snowflake vault":          {Kind: "key_pair", User: "V_DBT_1", PrivateKey: secret.New("marked-private-key")},
+	"sqlserver entra":          {Kind: "access_token", Token: secret.New("marked-access-token"), Expiry: time.Unix(1795600000, 0)},
 }
 
 var awsSession = credential.Credential{Kind: "aws_session", AWS: &credential.AWS{
