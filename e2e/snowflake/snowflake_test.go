@@ -31,11 +31,14 @@ import (
 )
 
 // A snowflake is an account with one service user:
-// WORKLOAD_IDENTITY = (TYPE = OIDC ISSUER = … SUBJECT = …), or TYPE = AWS ARN = ….
+// WORKLOAD_IDENTITY = (TYPE = OIDC ISSUER = … SUBJECT = …), or TYPE = AWS ARN = …;
+// one that an External OAuth integration maps to, or one with an RSA_PUBLIC_KEY.
 type snowflake struct {
-	issuer string
-	sts    *standin.STS
-	next   http.Handler
+	issuer  string
+	sts     *standin.STS
+	bearer  func(token string) error       // nil without an integration
+	keyPair func(user, token string) error // nil without a key
+	next    http.Handler
 
 	mu      sync.Mutex
 	logins  int
@@ -84,6 +87,7 @@ func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) erro
 			Authenticator string         `json:"AUTHENTICATOR"`
 			Provider      string         `json:"PROVIDER"`
 			Token         string         `json:"TOKEN"`
+			Login         string         `json:"LOGIN_NAME"`
 			Parameters    map[string]any `json:"SESSION_PARAMETERS"`
 		} `json:"data"`
 	}
@@ -98,7 +102,12 @@ func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) erro
 	s.mu.Lock()
 	s.token = in.Data.Token
 	s.mu.Unlock()
-	if in.Data.Authenticator != "WORKLOAD_IDENTITY" {
+	switch {
+	case in.Data.Authenticator == "OAUTH" && s.bearer != nil:
+		return s.bearer(in.Data.Token)
+	case in.Data.Authenticator == "SNOWFLAKE_JWT" && s.keyPair != nil:
+		return s.keyPair(in.Data.Login, in.Data.Token)
+	case in.Data.Authenticator != "WORKLOAD_IDENTITY":
 		return fmt.Errorf("authenticator %q is not enabled for the user", in.Data.Authenticator)
 	}
 	switch in.Data.Provider {
