@@ -10,8 +10,12 @@ import (
 	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/redshift"
+	"github.com/aws/aws-sdk-go-v2/service/redshiftserverless"
+	"github.com/aws/aws-sdk-go-v2/service/ssooidc"
 	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/hashicorp/vault/api"
 	"github.com/sethvargo/go-githubactions"
 	"google.golang.org/api/iamcredentials/v1"
 	"google.golang.org/api/option"
@@ -19,7 +23,7 @@ import (
 )
 
 // linked keeps the packages that a case does not call in the program.
-var linked = []any{oidc.NewVerifier, iamcredentials.NewService}
+var linked = []any{oidc.NewVerifier, iamcredentials.NewService, redshift.New, redshiftserverless.New, ssooidc.New, api.NewClient}
 
 func main() {
 	if len(os.Args) != 4 || len(linked) == 0 {
