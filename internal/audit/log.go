@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
@@ -107,15 +108,34 @@ func open(path string) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{f: f, regular: info.Mode().IsRegular()}
-	if l.regular && info.Size() > 0 {
-		last := make([]byte, 1)
-		if _, err := f.ReadAt(last, info.Size()-1); err != nil {
+	if !l.regular {
+		return l, nil
+	}
+	// Another process may be in the middle of its line.
+	for range 10 {
+		if l.torn, err = torn(f); err != nil {
 			f.Close()
 			return nil, err
 		}
-		l.torn = last[0] != '\n'
+		if !l.torn {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	return l, nil
+}
+
+// torn reports whether a file ends within a line.
+func torn(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return false, err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
+		return false, err
+	}
+	return last[0] != '\n', nil
 }
 
 // Append writes the record in one write and waits until it is on the disk.
