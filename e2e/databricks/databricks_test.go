@@ -1,0 +1,208 @@
+//go:build e2e
+
+// Package databricks opens a session with dbt-databricks at a workspace that
+// checks the bearer, and has no warehouse behind it.
+package databricks
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
+
+const (
+	account   = "66666666-7777-8888-9999-000000000000"
+	principal = "11111111-2222-3333-4444-555555555555"
+	resource  = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
+)
+
+// A workspace is the Thrift service of a SQL warehouse as far as its door.
+// (Apache Hive TCLIService, which Databricks SQL speaks)
+type workspace struct {
+	tokens *standin.TokenService
+	scope  string
+
+	mu      sync.Mutex
+	opened  [][]byte // what asked for sessions that were opened
+	refused int
+}
+
+func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/.well-known/databricks-config":
+		fmt.Fprint(rw, `{"host_type": "workspace", "account_id": "`+account+`"}`)
+		return
+	case r.Method != http.MethodPost || r.URL.Path != "/sql/1.0/warehouses/a":
+		http.NotFound(rw, r)
+		return
+	}
+	call, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !w.tokens.Valid(token, w.scope) {
+		w.mu.Lock()
+		w.refused++
+		w.mu.Unlock()
+		rw.Header().Set("X-Thriftserver-Error-Message", "Invalid access token.")
+		rw.WriteHeader(http.StatusForbidden)
+		return
+	}
+	name, sequence := message(call)
+	if name != "OpenSession" {
+		rw.Header().Set("X-Thriftserver-Error-Message", "This workspace has no warehouse.")
+		rw.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	w.mu.Lock()
+	w.opened = append(w.opened, call)
+	w.mu.Unlock()
+	rw.Header().Set("Content-Type", "application/x-thrift")
+	_, _ = rw.Write(sessionReply(sequence))
+}
+
+// message reads the head of a call in Thrift's strict binary protocol.
+func message(call []byte) (name string, sequence uint32) {
+	if len(call) < 8 {
+		return "", 0
+	}
+	size := int(binary.BigEndian.Uint32(call[4:]))
+	if len(call) < 12+size {
+		return "", 0
+	}
+	return string(call[8 : 8+size]), binary.BigEndian.Uint32(call[8+size:])
+}
+
+// sessionReply is TOpenSessionResp with status, version and session handle.
+func sessionReply(sequence uint32) []byte {
+	var b bytes.Buffer
+	put := func(v any) { _ = binary.Write(&b, binary.BigEndian, v) }
+	text := func(s string) { put(uint32(len(s))); b.WriteString(s) }
+	field := func(kind byte, id int16) { b.WriteByte(kind); put(id) }
+	const boolean, i32, binaryText, structure, stop = 2, 8, 11, 12, 0
+
+	put(uint32(0x80010002)) // version 1, a reply
+	text("OpenSession")
+	put(sequence)
+	field(structure, 0) // success
+	{
+		field(structure, 1) // status
+		field(i32, 1)
+		put(uint32(0)) // SUCCESS_STATUS
+		b.WriteByte(stop)
+		field(i32, 2)
+		put(uint32(0xa509)) // SPARK_CLI_SERVICE_PROTOCOL_V9
+		field(structure, 3) // session handle
+		field(structure, 1)
+		field(binaryText, 1)
+		text("0123456789abcdef")
+		field(binaryText, 2)
+		text("fedcba9876543210")
+		b.WriteByte(stop)
+		b.WriteByte(stop)
+		field(boolean, 1285) // canUseMultipleCatalogs
+		b.WriteByte(1)
+		b.WriteByte(stop)
+	}
+	b.WriteByte(stop)
+	return b.Bytes()
+}
+
+// start serves the workspace by TLS and returns its port and its authority's certificate.
+func start(t *testing.T, w *workspace) (port int, ca string) {
+	t.Helper()
+	ca, server := setup.Certificate(t)
+	certificate, err := tls.LoadX509KeyPair(server, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: w, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close() })
+	return l.Addr().(*net.TCPAddr).Port, ca
+}
+
+// TestSession: the session opens with the token of the exchange and no other.
+func TestSession(t *testing.T) {
+	for _, tt := range []struct {
+		name, scope string
+		start       func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error)
+		ask         func(url string) string
+	}{
+		{"databricks", "all-apis", func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error) {
+			return standin.StartDatabricks(standin.DatabricksConfig{Account: account, Now: now, Policies: []standin.FederationPolicy{
+				{ServicePrincipal: principal, Issuer: issuer.URL(), Subject: setup.Subject},
+			}})
+		}, func(url string) string {
+			return fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", url, account, principal)
+		}},
+		{"entra", resource + "/.default", func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error) {
+			return standin.StartEntra(standin.EntraConfig{Tenant: "acme.example", Resources: []string{resource}, Now: now, Applications: map[string][]standin.FederatedCredential{
+				principal: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}},
+			}})
+		}, func(url string) string {
+			return fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", principal, url)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			issuer := setup.Issuer(t)
+			late := time.Duration(0)
+			tokens, err := tt.start(issuer, func() time.Time { return time.Now().Add(late) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(tokens.Close)
+			w := &workspace{tokens: tokens, scope: tt.scope}
+			port, ca := start(t, w)
+			dbt := fmt.Sprintf(`{type: databricks, host: "127.0.0.1:%d", http_path: /sql/1.0/warehouses/a, catalog: main, schema: marts, connection_parameters: {_connection_uri: "https://127.0.0.1:%d/sql/1.0/warehouses/a", _tls_trusted_ca_file: %q, enable_telemetry: false}}`, port, port, ca)
+			dir := setup.Project(t, issuer, dbt, tt.ask(tokens.URL()))
+			env, _ := setup.Authenticate(t, issuer, dir)
+			env["REQUESTS_CA_BUNDLE"] = ca
+			good := env["DBT_ENV_SECRET_OIDC_TOKEN"]
+
+			// debug asks for a row once it has its session.
+			out, err := setup.DBT(t, setup.Python(t), dir, env, "debug")
+			if err == nil || !strings.Contains(out, "This workspace has no warehouse.") || len(w.opened) == 0 || w.refused > 0 {
+				t.Fatalf("dbt debug: %v, %d sessions, %d refused\n%s", err, len(w.opened), w.refused, out)
+			}
+			if !bytes.Contains(w.opened[0], []byte("oidc_dbt_run_id:16055869479")) {
+				t.Error("the session has no tag of the run")
+			}
+			setup.NoSecrets(t, issuer, "dbt's output", out)
+			if strings.Contains(out, good) {
+				t.Error("the token is in dbt's output")
+			}
+
+			for name, token := range map[string]string{"one that nobody issued": good + "x", "the ID token": issuer.Issued()[0], "an expired one": good} {
+				if late = 0; name == "an expired one" {
+					late = 2 * time.Hour
+				}
+				opened := len(w.opened)
+				env["DBT_ENV_SECRET_OIDC_TOKEN"] = token
+				out, err := setup.DBT(t, setup.Python(t), dir, env, "debug")
+				if err == nil || !strings.Contains(out, "Invalid access token") || len(w.opened) != opened {
+					t.Errorf("dbt debug with %s: %v, %d sessions more\n%s", name, err, len(w.opened)-opened, out)
+				}
+			}
+		})
+	}
+}
