@@ -98,7 +98,7 @@ func (f *front) serve(plain net.Conn) error {
 		return fmt.Errorf("start-up message %T", message)
 	}
 	who := login{user: startup.Parameters["user"], database: startup.Parameters["database"]}
-	if startup.Parameters["plugin_name"] == "IdpTokenAuthPlugin" {
+	if strings.HasSuffix(startup.Parameters["plugin_name"], "IdpTokenAuthPlugin") {
 		if kind := startup.Parameters["token_type"]; kind != "EXT_JWT" {
 			return fmt.Errorf("token of type %q", kind)
 		}
