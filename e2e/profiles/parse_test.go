@@ -17,6 +17,16 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
+// What the further exchanges of projects ask.
+const (
+	clientID       = "11111111-2222-3333-4444-555555555555"
+	askEntra       = `{entra: {tenant: acme.example, client_id: ` + clientID + `, authority: "$ENTRA"}}`
+	askEntraOwn    = `{entra: {tenant: acme.example, client_id: ` + clientID + `, authority: "$ENTRA", scope: "api://acme/.default"}}`
+	askDatabricks  = `{databricks: {host: "$DATABRICKS", account_id: ` + clientID + `, client_id: ` + clientID + `}}`
+	askAuthServer  = `{token_exchange: {token_url: "$AUTH/token", audience: acme, grant: client_assertion, client_id: dbt-prod}}`
+	databricksHost = "host: adb-1234567890123456.7.azuredatabricks.net, http_path: /sql/1.0/warehouses/a"
+)
+
 const poolProvider = "projects/123456789012/locations/global/workloadIdentityPools/github/providers/github"
 
 // world are the servers and programs of the runs.
@@ -28,6 +38,8 @@ type world struct {
 	store    *standin.Store
 	redshift *standin.Redshift
 	google   *standin.Google
+
+	entra, databricks, authServer *standin.TokenService
 }
 
 func newWorld(t *testing.T) *world {
@@ -52,6 +64,25 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.redshift.Close)
+	if w.entra, err = standin.StartEntra(standin.EntraConfig{Tenant: "acme.example",
+		Resources:    []string{"https://database.windows.net", "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d", "api://acme"},
+		Applications: map[string][]standin.FederatedCredential{clientID: {{Issuer: w.issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.entra.Close)
+	if w.databricks, err = standin.StartDatabricks(standin.DatabricksConfig{Account: clientID, Policies: []standin.FederationPolicy{
+		{ServicePrincipal: clientID, Issuer: w.issuer.URL(), Subject: setup.Subject},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.databricks.Close)
+	if w.authServer, err = standin.StartAuthServer(standin.AuthServerConfig{IssuerURL: w.issuer.URL(), Audience: "acme", Clients: map[string]standin.AuthClient{
+		"dbt-prod": {Subject: setup.Subject, Scopes: []string{"warehouse"}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.authServer.Close)
 	return w
 }
 
@@ -66,6 +97,11 @@ func (w *world) secrets() (all []string) {
 	}
 	for _, token := range w.google.Tokens() {
 		all = append(all, token.Value)
+	}
+	for _, service := range []*standin.TokenService{w.entra, w.databricks, w.authServer} {
+		for _, bearer := range service.Bearers() {
+			all = append(all, bearer.Value)
+		}
 	}
 	return all
 }
@@ -102,16 +138,24 @@ var projects = map[string]struct {
 	dbt, exchange string
 	args          []string
 }{
-	"duckdb":        {`{type: duckdb, path: shop.duckdb, secrets: [{type: s3, endpoint: "$STORE", url_style: path, use_ssl: false}]}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"build"}},
-	"athena":        {`{type: athena, s3_staging_dir: s3://lake/athena/, database: awsdatacatalog, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
-	"snowflake":     {`{type: snowflake, account: acme-prod, user: DBT, database: ANALYTICS, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`, []string{"parse"}},
-	"snowflake-aws": {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
-	"redshift":      {`{type: redshift, host: marts.123456789012.eu-central-1.redshift-serverless.amazonaws.com, port: 5439, dbname: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS", redshift_endpoint: "$REDSHIFT"}}`, []string{"parse"}},
-	"trino":         {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{oidc: {audience: trino.acme.example}}`, []string{"parse"}},
-	"bigquery":      {`{type: bigquery, project: acme-dbt, dataset: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
-	"duckdb-gcp":    {`{type: duckdb, path: shop.duckdb}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
-	"postgres-aws":  {`{type: postgres, host: dw.c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt, database: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
-	"postgres-gcp":  {`{type: postgres, host: 10.0.0.3, port: 5432, database: analytics, schema: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, service_account: ` + setup.ServiceAccount + `, sts_endpoint: "$GOOGLE", iam_endpoint: "$GOOGLE"}}`, []string{"parse"}},
+	"duckdb":                   {`{type: duckdb, path: shop.duckdb, secrets: [{type: s3, endpoint: "$STORE", url_style: path, use_ssl: false}]}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"build"}},
+	"athena":                   {`{type: athena, s3_staging_dir: s3://lake/athena/, database: awsdatacatalog, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
+	"snowflake":                {`{type: snowflake, account: acme-prod, user: DBT, database: ANALYTICS, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`, []string{"parse"}},
+	"snowflake-aws":            {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
+	"redshift":                 {`{type: redshift, host: marts.123456789012.eu-central-1.redshift-serverless.amazonaws.com, port: 5439, dbname: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS", redshift_endpoint: "$REDSHIFT"}}`, []string{"parse"}},
+	"trino":                    {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{oidc: {audience: trino.acme.example}}`, []string{"parse"}},
+	"bigquery":                 {`{type: bigquery, project: acme-dbt, dataset: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
+	"duckdb-gcp":               {`{type: duckdb, path: shop.duckdb}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
+	"postgres-aws":             {`{type: postgres, host: dw.c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt, database: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
+	"postgres-gcp":             {`{type: postgres, host: 10.0.0.3, port: 5432, database: analytics, schema: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, service_account: ` + setup.ServiceAccount + `, sts_endpoint: "$GOOGLE", iam_endpoint: "$GOOGLE"}}`, []string{"parse"}},
+	"trino-entra":              {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, askEntraOwn, []string{"parse"}},
+	"trino-token-exchange":     {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, askAuthServer, []string{"parse"}},
+	"snowflake-entra":          {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, askEntraOwn, []string{"parse"}},
+	"snowflake-token-exchange": {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, askAuthServer, []string{"parse"}},
+	"databricks":               {`{type: databricks, ` + databricksHost + `, catalog: main, schema: marts}`, askDatabricks, []string{"parse"}},
+	"databricks-entra":         {`{type: databricks, ` + databricksHost + `, catalog: main, schema: marts}`, askEntra, []string{"parse"}},
+	"fabric":                   {`{type: fabric, host: acme.datawarehouse.fabric.microsoft.com, database: marts, schema: dbo}`, askEntra, []string{"parse"}},
+	"sqlserver":                {`{type: sqlserver, driver: ODBC Driver 18 for SQL Server, host: acme.database.windows.net, database: marts, schema: dbo}`, askEntra, []string{"parse"}},
 }
 
 // TestPartialParsing runs each project twice, with another ID token, session
@@ -188,7 +232,8 @@ func (w *world) checkLeaks(t *testing.T, where string, data []byte) {
 // checkout writes a project with one seed and two models.
 func (w *world) checkout(t *testing.T, dir, dbt, exchange string) {
 	t.Helper()
-	places := strings.NewReplacer("$STS", w.sts.URL(), "$STORE", w.store.Host(), "$REDSHIFT", w.redshift.URL(), "$GOOGLE", w.google.URL(), "$ROLE", setup.Role)
+	places := strings.NewReplacer("$STS", w.sts.URL(), "$STORE", w.store.Host(), "$REDSHIFT", w.redshift.URL(), "$GOOGLE", w.google.URL(), "$ROLE", setup.Role,
+		"$ENTRA", w.entra.URL(), "$DATABRICKS", w.databricks.URL(), "$AUTH", w.authServer.URL())
 	setup.Write(t, dir, ".github/oidc-dbt.yml", setup.Policy(w.issuer, places.Replace(dbt), places.Replace(exchange)))
 	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
 	setup.Write(t, dir, "seeds/raw_orders.csv", "order_id,amount\n1,12.50\n2,40.00\n")
