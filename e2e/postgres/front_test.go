@@ -45,27 +45,7 @@ func startFront(t *testing.T, user string, check func(user, password string) err
 		t.Fatal(err)
 	}
 	f.CA, f.tls = ca, &tls.Config{Certificates: []tls.Certificate{pair}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Port = l.Addr().(*net.TCPAddr).Port
-	var open sync.WaitGroup
-	t.Cleanup(func() { l.Close(); open.Wait() })
-	open.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			open.Go(func() {
-				defer conn.Close()
-				if err := f.serve(conn); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-					t.Logf("front: %v", err)
-				}
-			})
-		}
-	})
+	f.Port = setup.Listen(t, f.serve)
 	return f
 }
 

@@ -53,27 +53,8 @@ func startFront(t *testing.T, server *setup.PostgresServer, admit func(login) (u
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &front{Port: l.Addr().(*net.TCPAddr).Port, CA: ca, server: server, admit: admit, tls: &tls.Config{Certificates: []tls.Certificate{pair}}}
-	var open sync.WaitGroup
-	t.Cleanup(func() { l.Close(); open.Wait() })
-	open.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			open.Go(func() {
-				defer conn.Close()
-				if err := f.serve(conn); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-					t.Logf("front: %v", err)
-				}
-			})
-		}
-	})
+	f := &front{CA: ca, server: server, admit: admit, tls: &tls.Config{Certificates: []tls.Certificate{pair}}}
+	f.Port = setup.Listen(t, f.serve)
 	return f
 }
 

@@ -10,7 +10,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,8 +22,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
@@ -34,7 +31,7 @@ import (
 // WORKLOAD_IDENTITY = (TYPE = OIDC ISSUER = … SUBJECT = …), or TYPE = AWS ARN = …;
 // one that an External OAuth integration maps to, or one with an RSA_PUBLIC_KEY.
 type snowflake struct {
-	issuer  string
+	issuer  *standin.Issuer
 	sts     *standin.STS
 	bearer  func(token string) error       // nil without an integration
 	keyPair func(user, token string) error // nil without a key
@@ -112,37 +109,11 @@ func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) erro
 	}
 	switch in.Data.Provider {
 	case "OIDC":
-		return verify(ctx, s.issuer, in.Data.Token)
+		return setup.Verify(ctx, s.issuer, "snowflakecomputing.com", setup.Subject, in.Data.Token)
 	case "AWS":
 		return s.verifyAttestation(ctx, in.Data.Token)
 	}
 	return fmt.Errorf("workload identity provider %q", in.Data.Provider)
-}
-
-func verify(ctx context.Context, issuer, token string) error {
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(),
-		jwt.WithIssuer(issuer), jwt.WithAudience("snowflakecomputing.com"), jwt.WithSubject(setup.Subject))
-	_, err := parser.Parse(token, func(t *jwt.Token) (any, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/jwks", nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		defer resp.Body.Close()
-		var set jose.JSONWebKeySet
-		if err := json.NewDecoder(resp.Body).Decode(&set); err != nil {
-			return nil, err
-		}
-		kid, _ := t.Header["kid"].(string)
-		for _, key := range set.Key(kid) {
-			return key.Key, nil
-		}
-		return nil, errors.New("unknown key")
-	})
-	return err
 }
 
 // verifyAttestation sends the signed GetCallerIdentity on to the token
@@ -191,7 +162,7 @@ func start(t *testing.T, issuer *standin.Issuer, sts *standin.STS) (*snowflake, 
 	python := setup.Python(t)
 	port := setup.Port(t)
 	setup.Start(t, port, python.Environ(), python.Program("python"), "-m", "uvicorn", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "fakesnow.server:app")
-	s := &snowflake{issuer: issuer.URL(), sts: sts, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})}
+	s := &snowflake{issuer: issuer, sts: sts, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})}
 	_, front := setup.Serve(t, s)
 	return s, front
 }
@@ -274,7 +245,7 @@ func TestDbtBuildWithAnAWSRole(t *testing.T) {
 func TestTheServerRefusesEachMutation(t *testing.T) {
 	issuer, other := setup.Issuer(t), setup.Issuer(t)
 	sign := func(changes map[string]any) string { return issuer.Sign("snowflakecomputing.com", changes) }
-	if err := verify(t.Context(), issuer.URL(), sign(nil)); err != nil {
+	if err := setup.Verify(t.Context(), issuer, "snowflakecomputing.com", setup.Subject, sign(nil)); err != nil {
 		t.Fatalf("the good token is refused: %v", err)
 	}
 	for name, token := range map[string]string{
@@ -284,7 +255,7 @@ func TestTheServerRefusesEachMutation(t *testing.T) {
 		"expiry":    sign(map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}),
 		"signature": other.Sign("snowflakecomputing.com", map[string]any{"iss": issuer.URL()}),
 	} {
-		if err := verify(t.Context(), issuer.URL(), token); err == nil {
+		if err := setup.Verify(t.Context(), issuer, "snowflakecomputing.com", setup.Subject, token); err == nil {
 			t.Errorf("a token with another %s is accepted", name)
 		}
 	}

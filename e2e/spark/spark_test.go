@@ -37,8 +37,7 @@ type server struct {
 	refused int
 }
 
-func (s *server) serve(conn net.Conn) {
-	defer conn.Close()
+func (s *server) serve(conn net.Conn) error {
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	read := func() (status byte, payload string) {
 		var head [5]byte
@@ -57,7 +56,7 @@ func (s *server) serve(conn net.Conn) {
 	}
 	if status, mechanism := read(); status != saslStart || mechanism != "PLAIN" {
 		send(saslBad, "mechanism is not PLAIN")
-		return
+		return nil
 	}
 	status, login := read()
 	s.mu.Lock()
@@ -70,30 +69,17 @@ func (s *server) serve(conn net.Conn) {
 	s.mu.Unlock()
 	if !good {
 		send(saslBad, "Error validating the login")
-		return
+		return nil
 	}
 	send(saslComplete, "")
-	_, _ = io.CopyN(io.Discard, conn, 4) // OpenSession comes; there is no Spark to open one
+	_, err := io.CopyN(io.Discard, conn, 4) // OpenSession comes; there is no Spark to open one
+	return err
 }
 
 func start(t *testing.T, login string) (*server, int) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
 	s := &server{login: login}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go s.serve(conn)
-		}
-	}()
-	return s, listener.Addr().(*net.TCPAddr).Port
+	return s, setup.Listen(t, s.serve)
 }
 
 func TestLogin(t *testing.T) {
