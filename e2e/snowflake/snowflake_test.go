@@ -22,7 +22,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )

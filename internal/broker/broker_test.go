@@ -3,6 +3,7 @@ package broker_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
@@ -112,7 +113,8 @@ func TestGuard(t *testing.T) {
 // TestPort: the profile leads to the same port in every run, if nobody has it.
 func TestPort(t *testing.T) {
 	t.Parallel()
-	config := func(c *broker.Config) { c.Target = "prod" }
+	target := rand.Text() // whose port nobody else has
+	config := func(c *broker.Config) { c.Target = target }
 	first := start(t, route.Route{Kind: route.TokenEndpoint}, config)
 	second := start(t, route.Route{Kind: route.TokenEndpoint}, config)
 	if first.Address().Port == second.Address().Port {
