@@ -5,7 +5,6 @@
 package sqlserver
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -61,8 +60,14 @@ func debug(t *testing.T, workspace string, env map[string]string) (out string, e
 	return setup.DBT(t, setup.Python(t), workspace, env, "debug")
 }
 
-// refusal is what the front says to whom it does not admit.
-var refusal = errors.New("Login failed for user '<token-identified principal>'.")
+// A refusal is what the front says to whom it does not admit.
+type refusal string
+
+// Error implements error.
+func (r refusal) Error() string { return string(r) }
+
+// errRefused has SQL Server's words.
+const errRefused = refusal("Login failed for user '<token-identified principal>'.")
 
 // TestToken: both adapters hand the token of the exchange to the driver.
 func TestToken(t *testing.T) {
@@ -78,7 +83,7 @@ func TestToken(t *testing.T) {
 			t.Cleanup(tokens.Close)
 			f := &front{admit: func(l login) error {
 				if l.Database != "marts" || !tokens.Valid(l.Token, resource+"/.default") {
-					return refusal
+					return errRefused
 				}
 				return nil
 			}}

@@ -33,12 +33,14 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 	}
 	s.Broker = true
 	res, err := Authenticate(bounded, env, s, r)
-	defer res.Broker.Close()
-	defer func() {
-		if lerr := res.lease.end(ctx, env); lerr != nil {
-			_ = say("warning: clean up: " + withHint(lerr)) // the command's own status stands
-		}
-	}()
+	if err == nil {
+		defer res.Broker.Close()
+		defer func() {
+			if lerr := res.lease.end(ctx, env); lerr != nil {
+				_ = say("warning: clean up: " + withHint(lerr)) // the command's own status stands
+			}
+		}()
+	}
 	for _, w := range res.Warnings {
 		err = errors.Join(err, say("warning: "+w))
 	}

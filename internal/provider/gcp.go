@@ -88,7 +88,7 @@ var gcpProvider = provider{
 		switch {
 		case w.Type != "postgres":
 		case v.Get("service_account") == "":
-			return errors.New("Cloud SQL knows service accounts and people, no principals of a workload identity pool: name a service_account")
+			return errors.New("service accounts and people log in to Cloud SQL, principals of a workload identity pool do not: name a service_account")
 		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for whatever it is good for
 			return fmt.Errorf("scopes: a token that is a password at Cloud SQL has %s alone", sqlLogin)
 		}

@@ -223,7 +223,7 @@ func send(env Env, req *http.Request) (reply identityReply, err error) {
 		return reply, web.Failed(err)
 	}
 	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
-		return reply, web.Temporary(fmt.Errorf("Identity Center replies status %d", resp.StatusCode))
+		return reply, web.Temporary(unreachable("Identity Center replies status %d", resp.StatusCode))
 	}
 	if err := json.Unmarshal(text, &reply); err != nil && resp.StatusCode < 300 {
 		return reply, errors.New("the reply is not one of Identity Center")

@@ -145,7 +145,7 @@ func (r *Redshift) asked(action string) {
 func (r *Redshift) issue(login Login, life time.Duration, needs ...[2]string) (Login, error) {
 	for _, n := range needs {
 		if !r.policies[login.Session.RoleARN].allows(n[0], n[1]) || !login.Session.may(n[0], n[1]) {
-			return login, fmt.Errorf("User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action", login.Session.SessionARN, n[0], n[1], n[0])
+			return login, fmt.Errorf("%s: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action", "User", login.Session.SessionARN, n[0], n[1], n[0])
 		}
 	}
 	login.Password, login.Expiration = rand.Text()+"/"+rand.Text()+"==", r.config.Now().Add(life).Truncate(time.Second)
