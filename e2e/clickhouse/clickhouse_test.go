@@ -107,6 +107,9 @@ func TestDbtBuild(t *testing.T) {
 	python := setup.Python(t)
 	workspace := setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 2}`, port),
 		fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: %q}}`, tokenURL, c.provider.URL()))
+	// Each of the two takes as long as a token lives.
+	setup.Write(t, workspace, "models/slow.sql", "{{ config(materialized='table') }}\nselect sleep(3) as slept\n")
+	setup.Write(t, workspace, "models/slower.sql", "{{ config(materialized='table') }}\nselect sleep(3) + slept as slept from {{ ref('slow') }}\n")
 	audit := filepath.Join(t.TempDir(), "audit.jsonl")
 	out, err := setup.Exec(t, c.github, workspace, []string{"--audit-log", audit}, python.Program("dbt"), "--no-use-colors", "build")
 	if err != nil || !strings.Contains(out, "Completed successfully") {
