@@ -158,13 +158,7 @@ func (f *front) forward(conn net.Conn, client *pgproto3.Backend, user, password,
 	}
 	defer server.Conn.Close()
 	server.ParameterStatuses["server_version"] = "8.0.2" // what Redshift says that it is
-	client.Send(&pgproto3.AuthenticationOk{})
-	for name, value := range server.ParameterStatuses {
-		client.Send(&pgproto3.ParameterStatus{Name: name, Value: value})
-	}
-	client.Send(&pgproto3.BackendKeyData{ProcessID: server.PID, SecretKey: server.SecretKey})
-	client.Send(&pgproto3.ReadyForQuery{TxStatus: server.TxStatus})
-	if err := client.Flush(); err != nil {
+	if err := setup.Welcome(client, server); err != nil {
 		return err
 	}
 	go func() {

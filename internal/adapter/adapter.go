@@ -273,6 +273,15 @@ func textOf(v *yaml.Node) string {
 	return v.Value
 }
 
+// portOf returns the block's port, which an exchange or a proxy must know.
+func portOf(block *yaml.Node) (int, error) {
+	port, err := strconv.Atoi(scalar(block, "port"))
+	if err != nil {
+		return 0, fmt.Errorf("port is %q, want a number", scalar(block, "port"))
+	}
+	return port, nil
+}
+
 // tag names the target to the warehouse. It is the same in every run: a
 // change in a connection's key would cost dbt its partial parsing.
 func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Grant.Target()) }

@@ -2,7 +2,6 @@ package adapter
 
 import (
 	"fmt"
-	"strconv"
 
 	"go.yaml.in/yaml/v4"
 
@@ -46,10 +45,10 @@ var clickhouse = adapter{
 			if secure {
 				port = 8443
 			}
-			if p := scalar(block, "port"); p != "" {
+			if scalar(block, "port") != "" {
 				var err error
-				if port, err = strconv.Atoi(p); err != nil {
-					return route.Route{}, fmt.Errorf("port is %q, want a number", p)
+				if port, err = portOf(block); err != nil {
+					return route.Route{}, err
 				}
 			}
 			if driver := scalar(block, "driver"); driver != "" && driver != "http" {

@@ -3,7 +3,6 @@ package adapter
 import (
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -24,9 +23,9 @@ var postgres = adapter{
 	},
 	check: checkPostgres,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
-		port, err := strconv.Atoi(scalar(block, "port"))
+		port, err := portOf(block)
 		if err != nil {
-			return credential.Warehouse{}, fmt.Errorf("port is %q, want a number", scalar(block, "port"))
+			return credential.Warehouse{}, err
 		}
 		database := scalar(block, "database")
 		if database == "" {

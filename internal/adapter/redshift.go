@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -87,8 +86,8 @@ func redshiftWarehouse(block *yaml.Node) (credential.Warehouse, error) {
 		w.Database = scalar(block, "dbname") // dbt's own alias
 	}
 	var err error
-	if w.Port, err = strconv.Atoi(scalar(block, "port")); err != nil {
-		return w, fmt.Errorf("port is %q, want a number", scalar(block, "port"))
+	if w.Port, err = portOf(block); err != nil {
+		return w, err
 	}
 	named, hosts, key := &w.Redshift.Cluster, clusterHost, "cluster_id"
 	if isServerless(block) {
