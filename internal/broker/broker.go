@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"hash/fnv"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -25,10 +27,12 @@ import (
 type Config struct {
 	Target string // its name decides the port, so that the profile is the same in every run
 	Route  route.Route
+	Dir    string // for the files that clients read; only this user may enter it, and the caller removes it
 	// Current returns a credential that is not about to die. It is called for
 	// every request, also by several at once.
 	Current func(context.Context) (credential.Credential, error)
 	Refused func(count int) // callers without the secret since the last call; at most once a minute
+	Failed  func(error)     // a file could not be rewritten
 	Now     func() time.Time
 }
 
@@ -36,46 +40,123 @@ type Config struct {
 type Broker struct {
 	config  Config
 	secret  secret.Value
-	address netip.AddrPort
-	server  *http.Server
-	ended   chan struct{} // closed when nothing listens any more
+	address netip.AddrPort // zero of a route that does not listen
+	service service
+	file    string // the path of service.file
 	refused refusals
+
+	stop    context.CancelFunc
+	server  *http.Server   // nil for a protocol of its own
+	running sync.WaitGroup // the listener, its connections and the rewriting of the file
 }
 
-// handlers are the routes.
-var handlers = map[route.Kind]func(*Broker) (http.Handler, error){
+// A service is how a route is served. One that listens has a handler or a
+// conn; one may have a file beside it or alone.
+type service struct {
+	handler http.Handler                    // HTTP
+	tls     *tls.Certificate                // for HTTPS; nil for HTTP
+	conn    func(context.Context, net.Conn) // a protocol of its own; it returns where ctx ends, or conn is closed
+	file    *file
+}
+
+// A file is what a client reads in the place of a listener, or to find one.
+type file struct {
+	name string
+	// content is what the file holds, 0600, of the current credential.
+	content func(credential.Credential) ([]byte, error)
+}
+
+// listening are the routes with a listener, which b.address names already.
+var listening = map[route.Kind]func(b *Broker) (service, error){
 	route.ClickHouse:    clickHouse,
 	route.TokenEndpoint: tokenEndpoint,
 }
 
-// Start listens on loopback and serves the route until Close. The error is of
-// class Internal, or Usage where the upstream cannot be one.
-func Start(config Config) (*Broker, error) {
-	handler, ok := handlers[config.Route.Kind]
-	if !ok {
-		return nil, fmt.Errorf("start broker: unknown route %q", config.Route.Kind) // a bug
+// silent are the routes without: a file alone, or a credential that only has
+// to be kept alive.
+var silent = map[route.Kind]func(b *Broker) (service, error){}
+
+// Start serves the route until Close. The error is of class Internal, or Usage
+// where the upstream cannot be one.
+func Start(config Config) (b *Broker, err error) {
+	build, listens := listening[config.Route.Kind]
+	if !listens {
+		if build = silent[config.Route.Kind]; build == nil {
+			return nil, fmt.Errorf("start broker: unknown route %q", config.Route.Kind) // a bug
+		}
 	}
-	b := &Broker{config: config, secret: newSecret(), ended: make(chan struct{}), refused: refusals{tell: config.Refused, now: config.Now}}
-	serve, err := handler(b)
-	if err != nil {
+	b = &Broker{config: config, secret: newSecret(), refused: refusals{tell: config.Refused, now: config.Now}}
+	var listener net.Listener
+	if listens {
+		if listener, err = listen(config.Target); err != nil {
+			return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
+		}
+		b.address = listener.Addr().(*net.TCPAddr).AddrPort()
+		defer func() {
+			if err != nil {
+				listener.Close()
+			}
+		}()
+	}
+	if b.service, err = build(b); err != nil {
 		return nil, fault.New(fault.Usage, fmt.Errorf("start broker: %w", err), "")
 	}
-	listener, err := listen(config.Target)
-	if err != nil {
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	if err := b.keep(ctx); err != nil {
+		stop()
 		return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
 	}
-	b.address = listener.Addr().(*net.TCPAddr).AddrPort()
+	switch {
+	case b.service.handler != nil:
+		b.serveHTTP(listener)
+	case b.service.conn != nil:
+		b.serveConns(ctx, listener)
+	}
+	return b, nil
+}
+
+func (b *Broker) serveHTTP(listener net.Listener) {
 	b.server = &http.Server{
-		Handler:           b.guard(serve),
+		Handler:           b.guard(b.service.handler),
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          log.New(io.Discard, "", 0), // it would quote what clients send
 	}
-	go func() {
-		defer close(b.ended)
+	if b.service.tls != nil {
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*b.service.tls}, MinVersion: tls.VersionTLS12})
+	}
+	b.running.Go(func() {
 		_ = b.server.Serve(listener) // ErrServerClosed, after Close
-	}()
-	return b, nil
+	})
+}
+
+// maxConns bounds the connections of a protocol of its own: dbt has one a
+// thread, and no more than a hundred or so of those.
+const maxConns = 1024
+
+func (b *Broker) serveConns(ctx context.Context, listener net.Listener) {
+	context.AfterFunc(ctx, func() { listener.Close() })
+	free := make(chan struct{}, maxConns)
+	b.running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				if ctx.Err() != nil {
+					return
+				}
+				time.Sleep(10 * time.Millisecond) // out of descriptors, say: until one is free
+				continue
+			}
+			free <- struct{}{}
+			b.running.Go(func() {
+				defer func() { <-free }()
+				defer conn.Close()
+				defer context.AfterFunc(ctx, func() { conn.Close() })()
+				b.service.conn(ctx, conn)
+			})
+		}
+	})
 }
 
 // Address returns where the route is served; the zero Address of no broker.
@@ -83,7 +164,11 @@ func (b *Broker) Address() route.Address {
 	if b == nil {
 		return route.Address{}
 	}
-	return route.Address{Host: b.address.Addr().String(), Port: int(b.address.Port()), Secret: b.secret}
+	a := route.Address{Secret: b.secret, File: b.file}
+	if b.address.IsValid() {
+		a.Host, a.Port = b.address.Addr().String(), int(b.address.Port())
+	}
+	return a
 }
 
 // Close ends the route at once: the command that used it has ended. Of no
@@ -93,8 +178,11 @@ func (b *Broker) Close() {
 		return
 	}
 	b.refused.flush()
-	_ = b.server.Close() // the listener's error helps nobody any more
-	<-b.ended
+	b.stop()
+	if b.server != nil {
+		_ = b.server.Close() // the listener's error helps nobody any more
+	}
+	b.running.Wait()
 }
 
 // newSecret returns 256 random bits, in characters that need no escape anywhere.

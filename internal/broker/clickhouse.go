@@ -1,10 +1,7 @@
 package broker
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
-	"net/http/httputil"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 )
@@ -13,7 +10,7 @@ import (
 // credential as bearer, which dbt-clickhouse has no key for. The client shows
 // the secret as its password, in whichever of the interface's three forms.
 // (ClickHouse: HTTP interface, authentication)
-func clickHouse(b *Broker) (http.Handler, error) {
+func clickHouse(b *Broker) (service, error) {
 	proxy, err := b.proxy(func(out *http.Request, c credential.Credential) {
 		q := out.URL.Query()
 		q.Del("user")
@@ -24,9 +21,9 @@ func clickHouse(b *Broker) (http.Handler, error) {
 		out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 	})
 	if err != nil {
-		return nil, err
+		return service{}, err
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return service{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !b.knows(clickHousePassword(r)) {
 			b.refused.add()
 			w.Header().Set("X-ClickHouse-Exception-Code", "516")
@@ -34,7 +31,7 @@ func clickHouse(b *Broker) (http.Handler, error) {
 			return
 		}
 		proxy.ServeHTTP(w, r)
-	}), nil
+	})}, nil
 }
 
 func clickHousePassword(r *http.Request) string {
@@ -45,41 +42,4 @@ func clickHousePassword(r *http.Request) string {
 		return key
 	}
 	return r.URL.Query().Get("password")
-}
-
-// proxy returns a handler that passes requests on to the upstream, with the
-// current credential put in by login. Replies that would send the client
-// elsewhere become errors.
-func (b *Broker) proxy(login func(out *http.Request, c credential.Credential)) (http.Handler, error) {
-	transport, base, err := upstream(b.config.Route.Upstream)
-	if err != nil {
-		return nil, err
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := b.config.Current(r.Context())
-		if err != nil {
-			badGateway(w, err)
-			return
-		}
-		(&httputil.ReverseProxy{
-			Transport: transport,
-			Rewrite: func(p *httputil.ProxyRequest) {
-				p.SetURL(base)
-				p.Out.Header.Del("Authorization")
-				login(p.Out, c)
-			},
-			ModifyResponse: func(resp *http.Response) error {
-				if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
-					return errors.New("the warehouse redirects, and redirects are not followed")
-				}
-				return nil
-			},
-			FlushInterval: -1, // results are for the client to buffer
-			ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, err error) { badGateway(w, err) },
-		}).ServeHTTP(w, r)
-	}), nil
-}
-
-func badGateway(w http.ResponseWriter, err error) {
-	http.Error(w, fmt.Sprintf("oidc-dbt: %v", err), http.StatusBadGateway)
 }

@@ -9,8 +9,8 @@ import (
 // tokenEndpoint is an OAuth token endpoint whose client secret is the route's
 // secret (RFC 6749 §4.4, §5.1). It answers with the credential, whatever scope
 // or resource is asked for.
-func tokenEndpoint(b *Broker) (http.Handler, error) {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func tokenEndpoint(b *Broker) (service, error) {
+	return service{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		reply := func(status int, v map[string]any) {
@@ -36,5 +36,5 @@ func tokenEndpoint(b *Broker) (http.Handler, error) {
 			"access_token": c.Token.Reveal(), "token_type": "Bearer",
 			"expires_in": int(c.Expiry.Sub(b.config.Now()) / time.Second),
 		})
-	}), nil
+	})}, nil
 }

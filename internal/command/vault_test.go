@@ -197,8 +197,12 @@ func TestPostReadsNothingElse(t *testing.T) {
 		t.Fatalf("status is %d: %s", status, s.stdout.String())
 	}
 	folder := s.read("STATE")["folder"]
-	lease := filepath.Join(folder, "lease.json")
-	elsewhere := s.write("elsewhere/lease.json", "")
+	leases, err := filepath.Glob(filepath.Join(folder, "lease-*.json"))
+	if err != nil || len(leases) != 1 {
+		t.Fatalf("leases are %q, %v, want one", leases, err)
+	}
+	lease := leases[0]
+	elsewhere := s.write("elsewhere/"+filepath.Base(lease), "")
 	if err := os.Rename(lease, elsewhere); err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +213,7 @@ func TestPostReadsNothingElse(t *testing.T) {
 	if err := os.Symlink(elsewhere, lease); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := s.post(), "::warning::clean up: read lease.json: not a regular file\n"; got != want {
+	if got, want := s.post(), "::warning::clean up: read "+filepath.Base(lease)+": not a regular file\n"; got != want {
 		t.Errorf("post says %q, want %q", got, want)
 	}
 	s.checkEnd(1, recordsOfNobody)

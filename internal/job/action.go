@@ -139,27 +139,28 @@ func action(ctx context.Context, env Env, r *runner.Runner) (status int, err err
 	if err := r.Writable(); err != nil {
 		return 0, err // before anything is issued that could then not be handed over
 	}
-	res, err := Authenticate(bounded, env, in.Settings, r)
+	dir, err := newFolder(env.Getenv("RUNNER_TEMP"))
 	if err != nil {
-		return 0, errors.Join(err, publishDecision(r, in.Settings, res), res.lease.end(ctx, env))
+		return 0, err
 	}
-	if in.DryRun {
-		return 0, publishDecision(r, in.Settings, res)
+	in.Dir = dir.path
+	in.Say = func(text string) { _ = r.Info(text) }
+	res, err := Authenticate(bounded, env, in.Settings, r)
+	if err != nil || in.DryRun {
+		return 0, errors.Join(err, publishDecision(r, in.Settings, res), dir.remove())
 	}
 	defer res.Broker.Close()
-	dir, err := publish(env, r, in, res)
-	if err != nil {
-		return 0, errors.Join(err, res.lease.end(ctx, env))
+	if err := publish(env, r, in, res, dir); err != nil {
+		return 0, errors.Join(err, res.leases.end(ctx, env), dir.remove())
 	}
 	if in.run == "" {
 		return 0, nil
 	}
 	cancel() // the time-out is for what comes before `run`
 	status, err = runScript(ctx, env, r, in, res, dir)
-	if lerr := res.lease.end(ctx, env); lerr != nil {
+	res.Broker.Close()
+	if lerr := res.leases.end(ctx, env); lerr != nil {
 		_ = r.Warning("clean up: " + withHint(lerr)) // post tries again; the command's own status stands
-	} else {
-		err = errors.Join(err, dir.forget())
 	}
 	return status, err
 }
@@ -208,28 +209,15 @@ func secretOutputs(c credential.Credential) []secretOutput {
 }
 
 // publish hands the credential to the job's next steps. Every mask stands
-// before everything else; where something cannot be written, the folder is
-// removed again.
-func publish(env Env, r *runner.Runner, in inputs, res Result) (dir folder, err error) {
-	dir, err = newFolder(env.Getenv("RUNNER_TEMP"))
-	if err != nil {
-		return dir, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, dir.remove())
-		}
-	}()
-	if err := dir.keep(res.lease); err != nil {
-		return dir, err
-	}
+// before everything else.
+func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error {
 	vars, err := dir.fill(res)
 	if err != nil {
-		return dir, err
+		return err
 	}
 	policyCopy, err := dir.write("policy.yml", res.PolicyText)
 	if err != nil {
-		return dir, err
+		return err
 	}
 	environment := environmentJSON(vars)
 
@@ -282,10 +270,10 @@ func publish(env Env, r *runner.Runner, in inputs, res Result) (dir folder, err 
 	)
 	for _, write := range writes {
 		if err := write(); err != nil {
-			return dir, err
+			return err
 		}
 	}
-	return dir, nil
+	return nil
 }
 
 // fill writes the profile into the folder and returns every variable that the
@@ -337,11 +325,8 @@ func runScript(ctx context.Context, env Env, r *runner.Runner, in inputs, res Re
 func Post(ctx context.Context, env Env) {
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
 	dir := ownFolder(env.Getenv("RUNNER_TEMP"), r.State(stateFolder))
-	l, err := dir.kept(env)
-	if err == nil {
-		err = l.end(ctx, env)
-	}
-	for _, err := range []error{err, dir.remove()} {
+	all, err := dir.kept(env)
+	for _, err := range []error{err, all.end(ctx, env), dir.remove()} {
 		if err != nil {
 			_ = r.Warning("clean up: " + withHint(err)) // nothing is left to tell it to
 		}

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"errors"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -11,9 +12,14 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// exchange exchanges the ID token that grant was given for.
-func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (credential.Credential, error) {
-	return provider.Exchange(ctx, provider.Env{HTTP: a.env.client(), Now: a.env.Now}, grant, a.project.warehouse, idToken)
+// exchange exchanges the ID token that grant was given for. What the client
+// exchanges by itself is the ID token.
+func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (c credential.Credential, err error) {
+	if a.settings.Broker && a.project.route.IDToken {
+		return provider.IDToken(grant, idToken)
+	}
+	c, err = provider.Exchange(ctx, provider.Env{HTTP: a.env.client(), Now: a.env.Now}, grant, a.project.warehouse, idToken)
+	return c, errors.Join(err, a.leases.add(c, a.records))
 }
 
 // serve starts the broker that the pair's route asks for; nil where the
@@ -24,7 +30,8 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 	}
 	keeper := broker.NewKeeper(first, a.renew, a.env.Now)
 	b, err := broker.Start(broker.Config{
-		Target: a.target.Name(), Route: a.project.route, Current: keeper.Current, Refused: a.refused, Now: a.env.Now,
+		Target: a.target.Name(), Route: a.project.route, Dir: a.settings.Dir,
+		Current: keeper.Current, Refused: a.refused, Failed: a.failed, Now: a.env.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -39,6 +46,11 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 // renew gets the next credential as the first one was got: every new token is
 // verified, its claims authorised, and both lines of the audit log written.
 func (a *attempt) renew(ctx context.Context) (c credential.Credential, err error) {
+	defer func() {
+		if err != nil {
+			a.failed(err)
+		}
+	}()
 	next := *a
 	next.claims = idtoken.Claims{}
 	// What is renewed reaches no output and no variable. A mask in the middle
@@ -60,6 +72,12 @@ func (a *attempt) renew(ctx context.Context) (c credential.Credential, err error
 		return credential.Credential{}, rerr // an unrecorded credential is not handed out
 	}
 	return c, err
+}
+
+// failed tells of a renewal that came to nothing. dbt gets to know of it only
+// where the old credential dies.
+func (a *attempt) failed(err error) {
+	a.settings.Say("warning: renew the credential: " + withHint(err))
 }
 
 // refused records callers of the broker that did not have its secret.

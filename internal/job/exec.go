@@ -31,12 +31,22 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 		_, err := fmt.Fprintln(env.Stderr, "oidc-dbt: "+runner.Printable(text))
 		return err
 	}
-	s.Broker = true
+	dir, err := newFolder(env.TempDir)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if rerr := dir.remove(); rerr != nil {
+			_ = say("warning: clean up: " + rerr.Error()) // the command's own status stands
+		}
+	}()
+	s.Broker, s.Dir = true, dir.path
+	s.Say = func(text string) { _ = say(text) }
 	res, err := Authenticate(bounded, env, s, r)
 	if err == nil {
-		defer res.Broker.Close()
 		defer func() {
-			if lerr := res.lease.end(ctx, env); lerr != nil {
+			res.Broker.Close()
+			if lerr := res.leases.end(ctx, env); lerr != nil {
 				_ = say("warning: clean up: " + withHint(lerr)) // the command's own status stands
 			}
 		}()
@@ -57,15 +67,6 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 			}
 		}
 	}
-	dir, err := newFolder(env.TempDir)
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		if rerr := dir.remove(); rerr != nil {
-			_ = say("warning: clean up: " + rerr.Error()) // the command's own status stands
-		}
-	}()
 	cancel()
 	return runCommand(ctx, env, res, dir, args, "", passIdentity, say)
 }
@@ -102,7 +103,7 @@ func runCommand(ctx context.Context, env Env, res Result, dir folder, args []str
 		}
 		set = append(set, "NO_PROXY="+hosts, "no_proxy="+hosts)
 	}
-	environ, removed := process.Environment(env.Environ, set, res.Credential.Kind, passIdentity)
+	environ, removed := process.Environment(env.Environ, set, []string{res.Credential.Kind, string(res.route.Kind)}, passIdentity)
 	if len(removed) > 0 {
 		if err := say("not passed on to the command: " + strings.Join(removed, ", ")); err != nil {
 			return 0, err

@@ -19,6 +19,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -61,7 +62,9 @@ type Settings struct {
 	Profiles      []string // further profile names
 	AuditLog      string
 	DryRun        bool
-	Broker        bool          // serve what the profile needs for as long as the command runs
+	Broker        bool          // keep the credential fresh for as long as the command runs
+	Dir           string        // this step's or command's own folder, which only the user may enter
+	Say           func(string)  // one line for the user, at any time; called by several at once
 	Timeout       time.Duration // for everything before a command; Action has its own
 	Root          string
 	Workspace     string // the CI job's checkout, "" elsewhere
@@ -81,7 +84,8 @@ type Result struct {
 	Warnings     []string
 	Summary      string         // Markdown
 	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
-	lease        *lease         // nil where nothing ends the credential before its expiry
+	route        route.Route    // the broker's
+	leases       *leases        // what ends with the run
 }
 
 // discovery is the audience of a token that only chooses the target, where
@@ -107,7 +111,8 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 		return res, err
 	}
 	res.PolicyText, res.Warnings = text, pol.Warnings()
-	a := attempt{env: env, settings: s, runner: r, mask: r.Mask, policy: pol}
+	a := attempt{env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: folder{s.Dir}}}
+	res.leases = a.leases
 	if s.Target != "" {
 		if a.target, err = pol.Target(s.Target); err != nil {
 			return res, err
@@ -142,19 +147,19 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 	res.Warnings = append(res.Warnings, grant.Warnings()...)
 
 	c, err := a.exchange(ctx, grant, idToken)
-	res.lease = newLease(c, a.records)
 	for _, v := range c.Secrets() {
 		err = errors.Join(err, r.Mask(v))
 	}
 	defer func() {
 		if err != nil {
 			res.Broker.Close()
-			err = errors.Join(err, res.lease.end(ctx, env))
-			res.lease = nil
+			err = errors.Join(err, res.leases.end(ctx, env))
 		}
 	}()
 	if err == nil {
-		res.Broker, err = a.serve(c)
+		if res.Broker, err = a.serve(c); res.Broker != nil {
+			res.route = a.project.route
+		}
 	}
 	if err == nil {
 		err = a.project.render(&res, grant, c, res.Broker.Address())
@@ -189,6 +194,7 @@ type attempt struct {
 	project  project
 	claims   idtoken.Claims // zero until a token was verified
 	records  *records
+	leases   *leases // of every renewal too
 }
 
 // decide asks for the ID token, verifies it and authorises its claims. Keys

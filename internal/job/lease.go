@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/audit"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -24,19 +26,50 @@ type lease struct {
 	log string // the audit log's path
 }
 
-// newLease returns nil for a credential that nothing ends.
-func newLease(c credential.Credential, r *records) *lease {
+// leases are those of a run: the first credential's, and of every renewal. All
+// end with it, and none before: a session that began under an old one may
+// still be at work.
+type leases struct {
+	dir folder // where post finds them
+
+	mu   sync.Mutex
+	list []*lease
+}
+
+// add takes in the lease of c, if it has one.
+func (ls *leases) add(c credential.Credential, r *records) error {
 	if c.Lease == nil {
 		return nil
 	}
-	return &lease{Lease: *c.Lease, id: c.ID, run: r.run, log: r.path}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l := &lease{Lease: *c.Lease, id: c.ID, run: r.run, log: r.path}
+	ls.list = append(ls.list, l)
+	return ls.dir.keep(l)
+}
+
+// end ends every lease. The error is for a warning; of a run that has none,
+// or did not get that far, there is none.
+func (ls *leases) end(ctx context.Context, env Env) error {
+	if ls == nil {
+		return nil
+	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	var errs []error
+	for _, l := range ls.list {
+		err := l.end(ctx, env)
+		if err == nil {
+			err = ls.dir.forget(l)
+		}
+		errs = append(errs, err)
+	}
+	ls.list = nil
+	return errors.Join(errs...)
 }
 
 // end ends the lease and records it. The error is for a warning.
 func (l *lease) end(ctx context.Context, env Env) error {
-	if l == nil {
-		return nil
-	}
 	err := provider.Revoke(ctx, provider.Env{HTTP: env.client(), Now: env.Now}, l.Lease)
 	log, lerr := audit.Open(l.log)
 	if lerr != nil {
@@ -45,9 +78,11 @@ func (l *lease) end(ctx context.Context, env Env) error {
 	return errors.Join(err, log.Append(l.run.Revoked(env.Now(), l.id, err)), log.Close())
 }
 
-// leaseFile holds, in the step's folder, what post needs: another process,
+// leaseFiles hold, in the step's folder, what post needs: another process,
 // which the runner gives nothing but state values, and those it would log.
-const leaseFile = "lease.json"
+const leaseFiles = "lease-*.json"
+
+func (l *lease) file() string { return strings.Replace(leaseFiles, "*", l.run.ID, 1) }
 
 // maxLeaseFile bounds what is read of it: tokens are under 4 KiB, certificates under 64.
 const maxLeaseFile = 1 << 20
@@ -71,7 +106,7 @@ type keptLease struct {
 
 // keep writes the lease for post.
 func (f folder) keep(l *lease) error {
-	if l == nil {
+	if f.path == "" {
 		return nil
 	}
 	text, err := json.Marshal(keptLease{
@@ -81,48 +116,63 @@ func (f folder) keep(l *lease) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.write(leaseFile, text)
+	_, err = f.write(l.file(), text)
 	return err
 }
 
-// kept returns the lease that keep wrote, nil where there is none.
-func (f folder) kept(env Env) (*lease, error) {
+// kept returns the leases that keep wrote; the error is of those that could
+// not be read.
+func (f folder) kept(env Env) (*leases, error) {
+	all := &leases{dir: f}
 	if f.path == "" {
-		return nil, nil
+		return all, nil
 	}
-	path := filepath.Join(f.path, leaseFile)
+	paths, err := filepath.Glob(filepath.Join(f.path, leaseFiles))
+	errs := []error{err}
+	for _, path := range paths {
+		l, err := readLease(path, env.Version)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read %s: %w", filepath.Base(path), cause(err)))
+			continue
+		}
+		all.list = append(all.list, l)
+	}
+	return all, errors.Join(errs...)
+}
+
+func readLease(path, version string) (*lease, error) {
 	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("not a regular file") // a link leads to somebody else's, a pipe never ends
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", leaseFile, cause(err))
+		return nil, err
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", leaseFile, cause(err))
+		return nil, err
 	}
 	defer file.Close()
 	var k keptLease
 	if err := json.NewDecoder(io.LimitReader(file, maxLeaseFile)).Decode(&k); err != nil {
-		return nil, fmt.Errorf("read %s: it is not as it was written", leaseFile) // the decoder's words may quote the token
+		return nil, errors.New("it is not as it was written") // the decoder's words may quote the token
 	}
 	return &lease{
 		Lease: credential.Lease{Address: k.Address, Namespace: k.Namespace, CACert: k.CACert, Token: secret.New(k.Token)},
 		id:    k.ID, log: k.AuditLog,
 		run: audit.Run{
-			ID: k.AuditID, Version: env.Version, PolicyOrigin: k.PolicyOrigin, PolicySHA256: k.PolicySHA256,
+			ID: k.AuditID, Version: version, PolicyOrigin: k.PolicyOrigin, PolicySHA256: k.PolicySHA256,
 			Target: k.Target, Provider: k.Provider, Audience: k.Audience,
 		},
 	}, nil
 }
 
-// forget removes the lease that has ended.
-func (f folder) forget() error {
-	err := os.Remove(filepath.Join(f.path, leaseFile))
+// forget removes the file of a lease that has ended.
+func (f folder) forget(l *lease) error {
+	if f.path == "" {
+		return nil
+	}
+	err := os.Remove(filepath.Join(f.path, l.file()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -18,8 +18,8 @@ var dbtVariables = []string{
 // secretPrefix begins every variable by which a written profile reads a secret.
 const secretPrefix = "DBT_ENV_SECRET_OIDC_"
 
-// sdkVariables are, by a credential's kind, the variables that its SDK would
-// obey before or beside the credential handed over.
+// sdkVariables are, by the kind of a credential or of a route, the variables
+// that its SDK would obey before or beside the credential handed over.
 var sdkVariables = map[string][]string{
 	// botocore's and aws-sdk-cpp's chains: keys, profiles, web identity, containers.
 	"aws_session": {
@@ -60,16 +60,19 @@ var databricksVariables = []string{
 	"ARM_USE_MSI", "ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_TENANT_ID",
 }
 
-// Environment returns the environment for a command that uses a credential of
-// the given kind: base without what would outrank the credential and, unless
+// Environment returns the environment for a command that uses a credential:
+// kinds are the credential's and, where a broker serves it, the route's. It is base without what would outrank the credential and, unless
 // passIdentity, without the runner's request variables; and then the
 // variables set ("NAME=value"). removed names what was taken out and not set
 // anew, sorted.
 //
 // Taking out the request variables is hygiene, not a boundary: code of the
 // same user can read them from a parent process.
-func Environment(base, set []string, kind string, passIdentity bool) (env, removed []string) {
-	drop := slices.Concat(dbtVariables, sdkVariables[kind])
+func Environment(base, set, kinds []string, passIdentity bool) (env, removed []string) {
+	drop := slices.Clone(dbtVariables)
+	for _, kind := range kinds {
+		drop = append(drop, sdkVariables[kind]...)
+	}
 	if !passIdentity {
 		drop = append(drop, requestVariables...)
 	}

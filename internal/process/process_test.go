@@ -147,7 +147,7 @@ func TestEnvironment(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			env, removed := process.Environment(base, tt.set, tt.kind, tt.passIdentity)
+			env, removed := process.Environment(base, tt.set, []string{tt.kind}, tt.passIdentity)
 			if !slices.Equal(env, tt.env) {
 				t.Errorf("environment is\n%q, want\n%q", env, tt.env)
 			}

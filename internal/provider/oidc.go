@@ -26,8 +26,7 @@ var oidcProvider = provider{
 		},
 	},
 	exchange: func(_ context.Context, _ Env, r request) (credential.Credential, error) {
-		claims := r.grant.Claims()
-		return credential.Credential{Kind: "id_token", ID: claims.Subject(), Expiry: claims.Expiry(), Token: r.idToken}, nil
+		return IDToken(r.grant, r.idToken)
 	},
 	endpoints: func(policy.Values, credential.Warehouse) []string { return nil },
 }

@@ -149,6 +149,16 @@ func Exchange(ctx context.Context, env Env, g policy.Grant, w credential.Warehou
 	return credential.Credential{}, err
 }
 
+// IDToken returns the ID token that g was given for as a credential: what the
+// warehouse verifies itself, or dbt's own client exchanges.
+func IDToken(g policy.Grant, idToken secret.Value) (credential.Credential, error) {
+	if !g.Valid() {
+		return credential.Credential{}, errors.New("hand out ID token: not authorised") // a bug: only Authorize makes grants
+	}
+	claims := g.Claims()
+	return credential.Credential{Kind: "id_token", ID: claims.Subject(), Expiry: claims.Expiry(), Token: idToken}, nil
+}
+
 // lifetime returns what to ask the provider for, 0 for its default.
 func lifetime(g policy.Grant, byDefault time.Duration) time.Duration {
 	if g.Lifetime() == 0 && g.MaxLifetime() > 0 && g.MaxLifetime() < byDefault {

@@ -8,15 +8,32 @@ type Kind string
 
 // The kinds.
 const (
-	None          Kind = ""               // dbt reads the credential once, from the profile
-	TokenEndpoint Kind = "token_endpoint" // an OAuth token endpoint: dbt-redshift with Identity Center
-	ClickHouse    Kind = "clickhouse"     // a proxy for ClickHouse's HTTP interface
+	None Kind = "" // dbt reads the credential once, from the profile
+
+	// What a client library asks for by itself.
+	AWSContainer       Kind = "aws_container"              // container credentials: every AWS SDK
+	AzureTokenFile     Kind = "azure_federated_token_file" // azure-identity
+	DatabricksMetadata Kind = "databricks_metadata"        // databricks-sdk's metadata service
+	FederatedTokenURL  Kind = "federated_token_url"        // dbt-fabric
+	GoogleADC          Kind = "google_adc"                 // google-auth's external_account
+	PasswordFile       Kind = "pgpassfile"                 // libpq
+	TokenEndpoint      Kind = "token_endpoint"             // OAuth: dbt-redshift with Identity Center
+
+	// Proxies that put the credential into each login or request.
+	ClickHouse Kind = "clickhouse" // ClickHouse's HTTP interface
+	Postgres   Kind = "postgres"   // PostgreSQL's wire protocol
+	Snowflake  Kind = "snowflake"
+	Trino      Kind = "trino"
+
+	// Nothing is served: the credential that dbt has is kept alive.
+	Lease Kind = "lease" // of Vault or OpenBao
 )
 
 // A Route is what a pair of adapter and provider needs beside dbt.
 type Route struct {
 	Kind     Kind
 	Only     bool     // the pair has no other way: without a broker it is an error
+	IDToken  bool     // the client exchanges by itself: the route serves the ID token
 	Upstream Upstream // of a proxy: the warehouse
 }
 
@@ -29,9 +46,12 @@ type Upstream struct {
 	CAFile string
 }
 
-// An Address is where the broker serves a route, on loopback.
+// An Address is where the broker serves a route: on loopback, in a file that
+// it rewrites, or both.
 type Address struct {
-	Host   string // an IP address
+	Host   string // an IP address; "" of a route that is a file alone
 	Port   int
 	Secret secret.Value // what the client must show: a bearer or a password, new in each run
+	File   string       // the path of the file that the client reads; "" for none
+	CAFile string       // the path of the certificate authority to verify the broker with, in PEM; "" for plain HTTP
 }

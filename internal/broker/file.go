@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+)
+
+// How often the credential is looked at: a tenth of its life, since a renewal
+// begins when a third is left, and within these.
+const (
+	lookPart              = 10
+	lookLeast, lookAtMost = time.Second, time.Minute
+)
+
+// keep writes the service's file, and has it rewritten ahead of each expiry.
+// Of a route that does not listen it is also what has the credential renewed,
+// since nobody asks for it.
+func (b *Broker) keep(ctx context.Context) error {
+	if b.service.file == nil && b.address.IsValid() {
+		return nil
+	}
+	c, err := b.config.Current(ctx)
+	if err != nil {
+		return err
+	}
+	if b.service.file != nil {
+		b.file = filepath.Join(b.config.Dir, b.service.file.name)
+	}
+	written, err := b.rewrite(c, nil)
+	if err != nil {
+		return err
+	}
+	if b.address.IsValid() {
+		return nil // the file leads to the listener, and stays as it is
+	}
+	b.running.Go(func() {
+		for {
+			life := c.Expiry.Sub(b.config.Now())
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(min(max(life/lookPart, lookLeast), lookAtMost)):
+			}
+			next, err := b.config.Current(ctx)
+			if err == nil {
+				c = next
+				written, err = b.rewrite(c, written)
+			}
+			if err != nil && ctx.Err() == nil {
+				b.config.Failed(err)
+			}
+		}
+	})
+	return nil
+}
+
+// rewrite has the file hold what it must of c, where that is not what it
+// holds already, and returns that. A reader sees the old file or the new one.
+func (b *Broker) rewrite(c credential.Credential, written []byte) ([]byte, error) {
+	f := b.service.file
+	if f == nil {
+		return nil, nil
+	}
+	content, err := f.content(c)
+	if err != nil || bytes.Equal(content, written) {
+		return written, err
+	}
+	next, err := os.CreateTemp(b.config.Dir, f.name+".*") // 0600
+	if err != nil {
+		return written, fmt.Errorf("write %s: %w", f.name, err)
+	}
+	_, err = next.Write(content)
+	if cerr := next.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(next.Name(), b.file)
+	}
+	if err != nil {
+		_ = os.Remove(next.Name()) // half of it is of no use
+		return written, fmt.Errorf("write %s: %w", f.name, err)
+	}
+	return content, nil
+}
