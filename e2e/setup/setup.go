@@ -170,13 +170,19 @@ func Exec(t testing.TB, issuer *standin.Issuer, workspace string, flags []string
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
+	text, err := ExecCommand(ctx, t, issuer, workspace, flags, command...).CombinedOutput()
+	return string(text), err
+}
+
+// ExecCommand returns what Exec runs, not started.
+func ExecCommand(ctx context.Context, t testing.TB, issuer *standin.Issuer, workspace string, flags []string, command ...string) *exec.Cmd {
+	t.Helper()
 	cmd := exec.CommandContext(ctx, Binary(t), slices.Concat([]string{"exec", "--target", "prod"}, flags, []string{"--"}, command)...)
 	cmd.Dir, cmd.Env = workspace, Python(t).Environ()
 	for name, value := range issuer.RunnerEnv() {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	text, err := cmd.CombinedOutput()
-	return string(text), err
+	return cmd
 }
 
 // NoSecrets fails the test when an issuer's token or request token is in text.
