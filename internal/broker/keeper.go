@@ -19,8 +19,9 @@ type Keeper struct {
 
 	mu       sync.Mutex
 	current  credential.Credential
-	due      time.Time // when to renew it
-	late     time.Time // from when on it may die on its way
+	end      time.Time     // its expiry by the clock that nobody sets: see left
+	due      time.Duration // what is left of its life when it is renewed
+	late     time.Duration // what is left when it may die on its way
 	inFlight chan struct{}
 	failed   error     // of the last renewal; nil after one that succeeded
 	failures int       // in a row
@@ -44,12 +45,20 @@ const (
 )
 
 func (k *Keeper) set(c credential.Credential) {
-	life := c.Expiry.Sub(k.now())
-	left := min(life/leftPart, leftMost)
+	now := k.now()
+	life := c.Expiry.Round(0).Sub(now.Round(0))
+	k.due = min(life/leftPart, leftMost)
 	// Jitter: many runs that started together must not renew together.
-	left += time.Duration(rand.Float64() * 0.2 * float64(left))
-	k.late = c.Expiry.Add(-min(life/latePart, lateMost))
-	k.current, k.due, k.failed, k.failures, k.again = c, c.Expiry.Add(-left), nil, 0, time.Time{}
+	k.due += time.Duration(rand.Float64() * 0.2 * float64(k.due))
+	k.late = min(life/latePart, lateMost)
+	k.current, k.end, k.failed, k.failures, k.again = c, now.Add(life), nil, 0, time.Time{}
+}
+
+// left returns what is left of the credential's life: by the wall clock, which
+// goes on while the machine sleeps, or by the monotonic one, which nobody can
+// set back, whichever says less.
+func (k *Keeper) left(now time.Time) time.Duration {
+	return min(k.current.Expiry.Round(0).Sub(now.Round(0)), k.end.Sub(now))
 }
 
 // Current returns a credential that lives. It waits for a renewal only where
@@ -58,14 +67,14 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 	for {
 		k.mu.Lock()
 		now := k.now()
-		alive := now.Before(k.current.Expiry)
+		left := k.left(now)
 		switch {
-		case now.Before(k.due):
+		case left > k.due:
 			defer k.mu.Unlock()
 			return k.current, nil
 		case k.final(), now.Before(k.again):
 			defer k.mu.Unlock()
-			if alive {
+			if left > 0 {
 				return k.current, nil
 			}
 			return credential.Credential{}, k.failed
@@ -74,7 +83,7 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 			k.inFlight = make(chan struct{})
 			go k.refresh(context.WithoutCancel(ctx))
 		}
-		c, done, healthy := k.current, k.inFlight, now.Before(k.late)
+		c, done, healthy := k.current, k.inFlight, left > k.late
 		k.mu.Unlock()
 		if healthy {
 			return c, nil
