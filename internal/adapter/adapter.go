@@ -144,9 +144,18 @@ func Warehouse(dbtType string, block *yaml.Node) (credential.Warehouse, error) {
 	return w, nil
 }
 
+// alone are the routes of credentials-only targets, by provider.
+var alone = map[string]route.Route{
+	"aws": {Kind: route.AWSContainer},
+}
+
 // Route returns how dbt stays logged in at the place that the block describes,
-// the zero Route where it reads the credential once. The error is of class Usage.
+// the zero Route where it reads the credential once. Without a type it is that
+// of a credentials-only target. The error is of class Usage.
 func Route(dbtType, provider string, block *yaml.Node) (route.Route, error) {
+	if dbtType == "" {
+		return alone[provider], nil
+	}
 	describe := adapters[dbtType].routes[provider]
 	if describe == nil {
 		return route.Route{}, nil
@@ -181,17 +190,18 @@ func Render(in Input) (Output, error) {
 		}
 	}
 	if in.Credential.AWS != nil {
-		out.Env = append(out.Env, awsEnvironment(*in.Credential.AWS)...) // boto3, and DuckDB's chain
+		out.Env = append(out.Env, awsEnvironment(*in.Credential.AWS, in.Route)...) // boto3, and DuckDB's chain
 	}
 	return out, nil
 }
 
 // Environment returns the variables by which a cloud's own tools find the
-// credential: all that a credentials-only target has.
-func Environment(c credential.Credential) []Variable {
+// credential, or where a broker serves it: all that a credentials-only target
+// has.
+func Environment(c credential.Credential, served route.Address) []Variable {
 	switch c.Kind {
 	case "aws_session":
-		return awsEnvironment(*c.AWS)
+		return awsEnvironment(*c.AWS, served)
 	case "google_access_token":
 		return []Variable{{"CLOUDSDK_AUTH_ACCESS_TOKEN", c.Token, true}} // gcloud, gsutil
 	case "service_principal": // Azure's SDKs; the tenant is the user's to say
@@ -206,14 +216,32 @@ func Environment(c credential.Credential) []Variable {
 	return nil
 }
 
-func awsEnvironment(session credential.AWS) []Variable {
-	return []Variable{
-		{"AWS_ACCESS_KEY_ID", session.AccessKeyID, true},
-		{"AWS_SECRET_ACCESS_KEY", session.SecretAccessKey, true},
-		{"AWS_SESSION_TOKEN", session.SessionToken, true},
+// awsEnvironment is the session in AWS's own variables or, where a broker
+// serves it, the way there: then no key is in the environment, since every SDK
+// would prefer it. The metadata service of the machine is switched off, so
+// that its identity never takes the place of one that cannot be had.
+func awsEnvironment(session credential.AWS, served route.Address) []Variable {
+	region := []Variable{
 		{"AWS_REGION", secret.New(session.Region), false},
 		{"AWS_DEFAULT_REGION", secret.New(session.Region), false},
 	}
+	if served.Host != "" {
+		return append([]Variable{
+			{"AWS_CONTAINER_CREDENTIALS_FULL_URI", secret.New(fmt.Sprintf("http://%s:%d%s", served.Host, served.Port, route.AWSContainerPath)), false},
+			{"AWS_CONTAINER_AUTHORIZATION_TOKEN", served.Secret, true},
+			{"AWS_EC2_METADATA_DISABLED", secret.New("true"), false},
+		}, region...)
+	}
+	return append([]Variable{
+		{"AWS_ACCESS_KEY_ID", session.AccessKeyID, true},
+		{"AWS_SECRET_ACCESS_KEY", session.SecretAccessKey, true},
+		{"AWS_SESSION_TOKEN", session.SessionToken, true},
+	}, region...)
+}
+
+// awsContainer is the route of whatever finds an AWS session by itself.
+func awsContainer(*yaml.Node) (route.Route, error) {
+	return route.Route{Kind: route.AWSContainer}, nil
 }
 
 // tokenVariable is what profiles read a bearer from. dbt scrubs the values of

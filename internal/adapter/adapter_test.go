@@ -15,6 +15,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -147,51 +148,58 @@ func TestEveryPair(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				in, secrets := adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: c}, c.Secrets()
-				if r.Only { // dbt gets the broker's secret in place of the credential
+				in := adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: c}
+				if !r.Only {
+					checkPair(t, in, spec, c.Secrets())
+				}
+				if r.Kind != route.None { // dbt gets the broker's secret in place of the credential
 					in.Route = standin.Address()
-					secrets = []secret.Value{in.Route.Secret}
-				}
-				out, err := adapter.Render(in)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, k := range out.Keys {
-					if strings.Contains(flow(k.Value), "marked") {
-						t.Errorf("key %s holds a secret", k.Name)
-					}
-					for name := range strings.SplitSeq(flow(k.Value), "env_var('") {
-						if name, _, ok := strings.Cut(name, "')"); ok && !slices.ContainsFunc(out.Env, func(v adapter.Variable) bool { return v.Name == name && v.Secret }) {
-							t.Errorf("key %s reads %s, which is not set", k.Name, name)
-						}
-					}
-				}
-				var given []string
-				seen := map[string]bool{}
-				for _, v := range out.Env {
-					if seen[v.Name] {
-						t.Errorf("%s is set twice", v.Name)
-					}
-					seen[v.Name] = true
-					if marked := strings.Contains(v.Value.Reveal(), "marked"); marked != v.Secret {
-						t.Errorf("%s is secret: %v, want %v", v.Name, v.Secret, marked)
-					}
-					if strings.HasPrefix(v.Name, "DBT_ENV_SECRET_") && !v.Secret {
-						t.Errorf("%s would have dbt scrub a public value", v.Name)
-					}
-					given = append(given, v.Value.Reveal())
-				}
-				for _, s := range secrets {
-					if !slices.Contains(given, s.Reveal()) {
-						t.Error("a secret of the credential is in no variable")
-					}
-				}
-				for _, key := range slices.Concat(spec.Written, policy.SecretKeys()) {
-					if key != "motherduck_token" && !slices.Contains(out.Remove, key) {
-						t.Errorf("%s would stay beside the login", key)
-					}
+					checkPair(t, in, spec, []secret.Value{in.Route.Secret})
 				}
 			})
+		}
+	}
+}
+
+func checkPair(t *testing.T, in adapter.Input, spec policy.Adapter, secrets []secret.Value) {
+	t.Helper()
+	out, err := adapter.Render(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range out.Keys {
+		if strings.Contains(flow(k.Value), "marked") {
+			t.Errorf("key %s holds a secret", k.Name)
+		}
+		for name := range strings.SplitSeq(flow(k.Value), "env_var('") {
+			if name, _, ok := strings.Cut(name, "')"); ok && !slices.ContainsFunc(out.Env, func(v adapter.Variable) bool { return v.Name == name && v.Secret }) {
+				t.Errorf("key %s reads %s, which is not set", k.Name, name)
+			}
+		}
+	}
+	var given []string
+	seen := map[string]bool{}
+	for _, v := range out.Env {
+		if seen[v.Name] {
+			t.Errorf("%s is set twice", v.Name)
+		}
+		seen[v.Name] = true
+		if marked := strings.Contains(v.Value.Reveal(), "marked"); marked != v.Secret {
+			t.Errorf("%s is secret: %v, want %v", v.Name, v.Secret, marked)
+		}
+		if strings.HasPrefix(v.Name, "DBT_ENV_SECRET_") && !v.Secret {
+			t.Errorf("%s would have dbt scrub a public value", v.Name)
+		}
+		given = append(given, v.Value.Reveal())
+	}
+	for _, s := range secrets {
+		if !slices.Contains(given, s.Reveal()) {
+			t.Error("a secret of the credential is in no variable")
+		}
+	}
+	for _, key := range slices.Concat(spec.Written, policy.SecretKeys()) {
+		if key != "motherduck_token" && !slices.Contains(out.Remove, key) {
+			t.Errorf("%s would stay beside the login", key)
 		}
 	}
 }
@@ -215,7 +223,10 @@ func TestPolicyRefuses(t *testing.T) {
 
 // A renderCase is a block and what the provider's credential becomes in it.
 // The block's type is its first key.
-type renderCase struct{ name, provider, block, want string }
+type renderCase struct {
+	name, provider, block, want string
+	served                      bool // by a broker
+}
 
 func testRender(t *testing.T, cases []renderCase) {
 	t.Helper()
@@ -226,9 +237,13 @@ func testRender(t *testing.T, cases []renderCase) {
 			block := node(t, tt.block)
 			before := flow(block)
 			dbtType := block.Content[1].Value
-			out, err := adapter.Render(adapter.Input{
+			in := adapter.Input{
 				Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider)), Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider),
-			})
+			}
+			if tt.served {
+				in.Route = standin.Address()
+			}
+			out, err := adapter.Render(in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -286,7 +301,9 @@ func TestRender(t *testing.T) {
 		session  = `key_id: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID') }}", secret: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY') }}", session_token: "{{ env_var('DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN') }}"`
 		sessions = "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID (secret)\nDBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY (secret)\nDBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN (secret)\n"
 		sdk      = "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
+		served   = "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:20001/credentials\nAWS_CONTAINER_AUTHORIZATION_TOKEN (secret)\nAWS_EC2_METADATA_DISABLED=true\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
 		httpfs   = "extensions: [\"httpfs\"]\n"
+		chain    = `provider: "credential_chain", refresh: "auto"`
 		token    = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
 	)
 	// secrets is a DuckDB block with one entry, as it reads in a profiles.yml.
@@ -303,6 +320,15 @@ func TestRender(t *testing.T) {
 		{name: "BigQuery with projects that only dbt knows", provider: "gcp", block: `{type: bigquery, project: "{{ env_var('P') }}"}`,
 			want: "method: \"oauth-secrets\"\ntoken: \"{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}\"\n" + token},
 		{name: "Athena", provider: "aws", block: standin.Block("athena"), want: "region_name: \"eu-central-1\"\n" + sdk},
+		{name: "Athena by the broker", provider: "identity_center", served: true, block: standin.Block("athena"), want: "region_name: \"eu-central-1\"\n" + served},
+		{name: "Snowflake by AWS and the broker", provider: "aws", served: true, block: `{type: snowflake, account: acme-prod, query_tag: mine}`,
+			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"AWS\"\n" + served},
+		{name: "DuckDB by the broker", provider: "aws", served: true, block: `{type: duckdb}`,
+			want: `extensions: ["httpfs", "aws"]` + "\n" + `secrets: [{type: "s3", region: "eu-central-1", ` + chain + "}]\n" + served},
+		{name: "DuckDB's own chain, by the broker", provider: "aws", served: true,
+			block: `{type: duckdb, extensions: [{name: aws, repo: core_nightly}], secrets: [{type: s3, PROVIDER: credential_chain, Chain: env, profile: mine, refresh: never, key_id: k, endpoint: "127.0.0.1:9000", use_ssl: no, Region: here, scope: }, {type: s3, key_id: k, secret: s, scope: s3://theirs}]}`,
+			want: `extensions: [{name: "aws", repo: "core_nightly"}, "httpfs"]` + "\n" +
+				`secrets: [{type: "s3", endpoint: "127.0.0.1:9000", use_ssl: "no", Region: "here", scope: , ` + chain + `}, {type: "s3", key_id: "k", secret: "s", scope: "s3://theirs"}]` + "\n" + served},
 		{name: "Athena elsewhere", provider: "aws", block: `{type: athena, region_name: us-east-1}`, want: sdk},
 		{name: "DuckDB with nothing", provider: "aws", block: `{type: duckdb}`,
 			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
@@ -412,22 +438,25 @@ func TestRenderRefusesAPair(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name string
-		c    credential.Credential
-		want string
+		name   string
+		c      credential.Credential
+		served route.Address
+		want   string
 	}{
-		{"nothing", credential.Credential{}, ""},
-		{"a login", standin.Credential("", "vault"), "OIDC_DBT_USER=v-dbt-1\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
-		{"a key pair", credential.Credential{Kind: "key_pair", User: "U", PrivateKey: secret.New("marked")}, "OIDC_DBT_USER=U\nDBT_ENV_SECRET_OIDC_PRIVATE_KEY (secret)\n"},
-		{"a service principal", credential.Credential{Kind: "service_principal", User: "id", Password: secret.New("marked")}, "AZURE_CLIENT_ID=id\nAZURE_CLIENT_SECRET (secret)\n"},
-		{"a bearer", credential.Credential{Kind: "access_token", Token: secret.New("marked")}, "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"},
-		{"Google's bearer", standin.Credential("", "gcp"), "CLOUDSDK_AUTH_ACCESS_TOKEN (secret)\n"},
-		{"a session", standin.Credential("", "aws"), "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"},
+		{"nothing", credential.Credential{}, route.Address{}, ""},
+		{"a login", standin.Credential("", "vault"), route.Address{}, "OIDC_DBT_USER=v-dbt-1\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
+		{"a key pair", credential.Credential{Kind: "key_pair", User: "U", PrivateKey: secret.New("marked")}, route.Address{}, "OIDC_DBT_USER=U\nDBT_ENV_SECRET_OIDC_PRIVATE_KEY (secret)\n"},
+		{"a service principal", credential.Credential{Kind: "service_principal", User: "id", Password: secret.New("marked")}, route.Address{}, "AZURE_CLIENT_ID=id\nAZURE_CLIENT_SECRET (secret)\n"},
+		{"a bearer", credential.Credential{Kind: "access_token", Token: secret.New("marked")}, route.Address{}, "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"},
+		{"Google's bearer", standin.Credential("", "gcp"), route.Address{}, "CLOUDSDK_AUTH_ACCESS_TOKEN (secret)\n"},
+		{"a session", standin.Credential("", "aws"), route.Address{}, "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"},
+		{"a session that a broker serves", standin.Credential("", "aws"), standin.Address(),
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:20001/credentials\nAWS_CONTAINER_AUTHORIZATION_TOKEN (secret)\nAWS_EC2_METADATA_DISABLED=true\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			got := ""
-			for _, v := range adapter.Environment(tt.c) {
+			for _, v := range adapter.Environment(tt.c, tt.served) {
 				if v.Secret {
 					got += v.Name + " (secret)\n"
 				} else {

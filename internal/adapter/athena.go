@@ -4,6 +4,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
 // athena finds the session by boto3's own variables: the key id would be a
@@ -23,6 +24,7 @@ var athena = adapter{
 		return err
 	},
 	render: map[string]func(Input) Output{"aws": athenaSession, "identity_center": athenaSession},
+	routes: map[string]func(*yaml.Node) (route.Route, error){"aws": awsContainer, "identity_center": awsContainer},
 }
 
 func athenaSession(in Input) Output {

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
@@ -46,8 +47,11 @@ var duckdb = adapter{
 	},
 	render: map[string]func(Input) Output{
 		"aws": func(in Input) Output {
-			aws := in.Credential.AWS
-			return stores["aws"].output(in, []Key{{"region", text(aws.Region)}}, []login{
+			aws, region := in.Credential.AWS, Key{"region", text(in.Credential.AWS.Region)}
+			if in.Route.Host != "" {
+				return awsChain(in, region)
+			}
+			return stores["aws"].output(in, []Key{region}, []login{
 				{"key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", aws.AccessKeyID},
 				{"secret", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY", aws.SecretAccessKey},
 				{"session_token", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN", aws.SessionToken},
@@ -64,6 +68,29 @@ var duckdb = adapter{
 			return out
 		},
 	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"aws": func(block *yaml.Node) (route.Route, error) {
+			for _, s := range elements(value(block, "secrets")) {
+				if stores["aws"].isOurs(s) && slices.ContainsFunc(notOfChain, func(name string) bool { return option(s, name) != nil }) {
+					return route.Route{}, nil
+				}
+			}
+			return route.Route{Kind: route.AWSContainer}, nil
+		},
+	},
+}
+
+// notOfChain are options of an S3 secret that it cannot have together with
+// provider credential_chain. (DuckDB 1.5: extension aws)
+var notOfChain = []string{"verify_ssl", "kms_key_id", "requester_pays", "extra_http_headers"}
+
+// awsChain has DuckDB ask the broker, which is the only one of the SDK's
+// default chain that is left: `chain` has no name for it. DuckDB asks again
+// when the store refuses a session, but only where `refresh` says so.
+func awsChain(in Input, region Key) Output {
+	out := stores["aws"].output(in, []Key{region, {"provider", text("credential_chain")}, {"refresh", text("auto")}}, nil)
+	out.Keys[0].Value = withExtension(out.Keys[0].Value, "aws")
+	return out
 }
 
 // A store is one kind of DuckDB's secrets.

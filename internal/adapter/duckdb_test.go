@@ -1,6 +1,44 @@
 package adapter_test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// TestAWSRoutes: the session is served wherever the client can ask for it.
+func TestAWSRoutes(t *testing.T) {
+	t.Parallel()
+	s3 := func(options string) string { return "{type: duckdb, secrets: [{type: s3, " + options + "}]}" }
+	for _, tt := range []struct {
+		name, dbtType, provider, block string
+		want                           route.Kind
+	}{
+		{"DuckDB", "duckdb", "aws", `{type: duckdb}`, route.AWSContainer},
+		{"DuckDB with an endpoint", "duckdb", "aws", s3(`endpoint: "127.0.0.1:9000", url_style: path, use_ssl: false`), route.AWSContainer},
+		{"DuckDB with what its chain cannot have", "duckdb", "aws", s3(`KMS_Key_ID: k`), route.None},
+		{"DuckDB with that for another bucket", "duckdb", "aws", s3(`kms_key_id: k, key_id: k, secret: s, scope: s3://theirs`), route.AWSContainer},
+		{"DuckDB elsewhere", "duckdb", "gcp", `{type: duckdb}`, route.None},
+		{"Athena", "athena", "aws", standin.Block("athena"), route.AWSContainer},
+		{"Athena as a person", "athena", "identity_center", standin.Block("athena"), route.AWSContainer},
+		{"Snowflake", "snowflake", "aws", standin.Block("snowflake"), route.AWSContainer},
+		{"no dbt", "", "aws", "", route.AWSContainer},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			block := node(t, "{}")
+			if tt.block != "" {
+				block = node(t, tt.block)
+			}
+			got, err := adapter.Route(tt.dbtType, tt.provider, block)
+			if err != nil || got != (route.Route{Kind: tt.want}) {
+				t.Errorf("route is %+v, %v, want one of kind %q alone", got, err, tt.want)
+			}
+		})
+	}
+}
 
 func TestDuckDBOnGoogleCloudStorage(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
 // snowflake logs in by workload identity federation: with the ID token
@@ -42,7 +43,8 @@ var snowflake = adapter{
 			})
 		},
 	},
-	check: checkSnowflake,
+	check:  checkSnowflake,
+	routes: map[string]func(*yaml.Node) (route.Route, error){"aws": awsContainer},
 }
 
 // accountText keeps an account from being a host of somebody else's: the

@@ -47,7 +47,7 @@ type Broker struct {
 
 	stop    context.CancelFunc
 	server  *http.Server   // nil for a protocol of its own
-	running sync.WaitGroup // the listener, its connections and the rewriting of the file
+	running sync.WaitGroup // the listener, its connections and the renewals that nobody asks for
 }
 
 // A service is how a route is served. One that listens has a handler or a
@@ -57,6 +57,7 @@ type service struct {
 	tls     *tls.Certificate                // for HTTPS; nil for HTTP
 	conn    func(context.Context, net.Conn) // a protocol of its own; it returns where ctx ends, or conn is closed
 	file    *file
+	ahead   bool // renew though nobody asks: the clients wait too briefly for an exchange
 }
 
 // A file is what a client reads in the place of a listener, or to find one.
@@ -68,6 +69,7 @@ type file struct {
 
 // listening are the routes with a listener, which b.address names already.
 var listening = map[route.Kind]func(b *Broker) (service, error){
+	route.AWSContainer:  awsContainer,
 	route.ClickHouse:    clickHouse,
 	route.TokenEndpoint: tokenEndpoint,
 }

@@ -19,10 +19,11 @@ const (
 )
 
 // keep writes the service's file, and has it rewritten ahead of each expiry.
-// Of a route that does not listen it is also what has the credential renewed,
-// since nobody asks for it.
+// Of a route that does not listen, or is to be ahead, it is also what has the
+// credential renewed, since nobody asks for it in time.
 func (b *Broker) keep(ctx context.Context) error {
-	if b.service.file == nil && b.address.IsValid() {
+	ahead := b.service.ahead || !b.address.IsValid()
+	if b.service.file == nil && !ahead {
 		return nil
 	}
 	c, err := b.config.Current(ctx)
@@ -36,7 +37,7 @@ func (b *Broker) keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.address.IsValid() {
+	if !ahead {
 		return nil // the file leads to the listener, and stays as it is
 	}
 	b.running.Go(func() {
@@ -48,11 +49,11 @@ func (b *Broker) keep(ctx context.Context) error {
 			case <-time.After(min(max(life/lookPart, lookLeast), lookAtMost)):
 			}
 			next, err := b.config.Current(ctx)
-			if err == nil {
-				c = next
-				written, err = b.rewrite(c, written)
+			if err != nil {
+				continue // whoever renews has told of it
 			}
-			if err != nil && ctx.Err() == nil {
+			c = next
+			if written, err = b.rewrite(c, written); err != nil {
 				b.config.Failed(err)
 			}
 		}

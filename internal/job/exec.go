@@ -86,12 +86,12 @@ func runCommand(ctx context.Context, env Env, res Result, dir folder, args []str
 		}
 	}
 	if res.Credential.AWS != nil {
-		// Left out, the SDKs would read ~/.aws, where another identity may stand.
+		// Left out, the SDKs would read ~/.aws and ~/.boto, where another identity may stand.
 		empty, err := dir.write("empty", nil)
 		if err != nil {
 			return 0, err
 		}
-		set = append(set, "AWS_SHARED_CREDENTIALS_FILE="+empty, "AWS_CONFIG_FILE="+empty)
+		set = append(set, "AWS_SHARED_CREDENTIALS_FILE="+empty, "AWS_CONFIG_FILE="+empty, "BOTO_CONFIG="+empty)
 	}
 	if res.Broker != nil {
 		// It is on this machine: a proxy of the environment's could not reach it.

@@ -33,6 +33,9 @@ type project struct {
 func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	dbt := t.DBT()
 	if dbt.Type == "" && dbt.From == "" {
+		if p.route, err = adapter.Route("", t.Provider(), nil); err != nil {
+			return p, err
+		}
 		return p, provider.Check(t.Provider(), t.Exchange(), p.warehouse)
 	}
 	p = project{dbtType: dbt.Type, output: dbt.Output}
@@ -103,7 +106,7 @@ func (p *project) granted(g policy.Grant) (err error) {
 // render turns the credential into what dbt reads.
 func (p project) render(res *Result, g policy.Grant, c credential.Credential, served route.Address) error {
 	if p.dbtType == "" {
-		res.Variables = adapter.Environment(c)
+		res.Variables = adapter.Environment(c, served)
 		return nil
 	}
 	blocks := p.blocks

@@ -21,16 +21,8 @@ const secretPrefix = "DBT_ENV_SECRET_OIDC_"
 // sdkVariables are, by the kind of a credential or of a route, the variables
 // that its SDK would obey before or beside the credential handed over.
 var sdkVariables = map[string][]string{
-	// botocore's and aws-sdk-cpp's chains: keys, profiles, web identity, containers.
-	"aws_session": {
-		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
-		"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_CREDENTIAL_EXPIRATION", "AWS_CREDENTIAL_FILE", "BOTO_CONFIG",
-		"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
-		"AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE",
-		"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-		"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-		"AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
-	},
+	"aws_session":   awsVariables,
+	"aws_container": awsVariables,
 	// google-auth's application default credentials, and gcloud's own.
 	"google_access_token": {
 		"GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_GHA_CREDS_PATH", "GOOGLE_OAUTH_ACCESS_TOKEN",
@@ -41,6 +33,18 @@ var sdkVariables = map[string][]string{
 	"database_login": libpqVariables,
 	"key_pair":       snowflakeVariables,
 	"id_token":       snowflakeVariables,
+}
+
+// awsVariables are what botocore's, aws-sdk-cpp's and the other chains look at:
+// keys, profiles, web identity, containers.
+var awsVariables = []string{
+	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_CREDENTIAL_EXPIRATION", "AWS_CREDENTIAL_FILE", "BOTO_CONFIG",
+	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
+	"AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE",
+	"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+	"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+	"AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
 }
 
 // libpqVariables lead a login elsewhere though the profile names a host, or

@@ -29,6 +29,9 @@ const (
 	Lease Kind = "lease" // of Vault or OpenBao
 )
 
+// AWSContainerPath is where a broker serves container credentials.
+const AWSContainerPath = "/credentials"
+
 // A Route is what a pair of adapter and provider needs beside dbt.
 type Route struct {
 	Kind     Kind

@@ -1,0 +1,62 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+)
+
+// awsReply bounds how long a client waits for a session that is not there
+// yet. aws-sdk-cpp hangs up after a second and botocore after two; both ask
+// again, and botocore shows what the reply says.
+const awsReply = 900 * time.Millisecond
+
+// awsContainer serves container credentials to every AWS SDK, which sends the
+// secret in the header Authorization as it is. The SDKs keep a session until
+// it is about to expire, DuckDB until a store refuses it.
+// (AWS SDKs and Tools Reference Guide: Container credential provider)
+func awsContainer(b *Broker) (service, error) {
+	return service{ahead: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		reply := func(status int, fields map[string]string) {
+			w.WriteHeader(status)
+			_ = json.NewEncoder(w).Encode(fields) // the client may be gone
+		}
+		refuse := func(status int, code, message string) {
+			reply(status, map[string]string{"code": code, "message": "oidc-dbt: " + message})
+		}
+		switch {
+		case !b.knows(r.Header.Get("Authorization")):
+			b.refused.add()
+			refuse(http.StatusUnauthorized, "AccessDenied", "the authorization token is not this run's")
+			return
+		case r.URL.Path != route.AWSContainerPath:
+			refuse(http.StatusNotFound, "NotFound", "credentials are at "+route.AWSContainerPath)
+			return
+		case r.Method != http.MethodGet:
+			refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "credentials are to be had by GET")
+			return
+		}
+		ctx, cancel := context.WithTimeoutCause(r.Context(), awsReply, errors.New("the next session is still being asked for"))
+		defer cancel()
+		c, err := b.config.Current(ctx)
+		switch {
+		case err != nil:
+			refuse(http.StatusServiceUnavailable, "NoCredentials", err.Error())
+		case c.AWS == nil:
+			refuse(http.StatusServiceUnavailable, "NoCredentials", "the credential is no session of AWS")
+		default:
+			reply(http.StatusOK, map[string]string{
+				"AccessKeyId":     c.AWS.AccessKeyID.Reveal(),
+				"SecretAccessKey": c.AWS.SecretAccessKey.Reveal(),
+				"Token":           c.AWS.SessionToken.Reveal(),
+				"Expiration":      c.Expiry.UTC().Format(time.RFC3339),
+			})
+		}
+	})}, nil
+}
