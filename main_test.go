@@ -47,6 +47,8 @@ var revealers = []string{
 	"internal/broker/awscontainer.go",
 	"internal/broker/broker.go",
 	"internal/broker/clickhouse.go",
+	"internal/broker/googleadc.go",
+	"internal/broker/googlestorage.go",
 	"internal/broker/tokenendpoint.go",
 	"internal/idtoken/verify.go",
 	"internal/job/action.go",

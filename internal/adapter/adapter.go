@@ -147,22 +147,24 @@ func Warehouse(dbtType string, block *yaml.Node) (credential.Warehouse, error) {
 // alone are the routes of credentials-only targets, by provider.
 var alone = map[string]route.Route{
 	"aws": {Kind: route.AWSContainer},
+	"gcp": {Kind: route.GoogleADC},
 }
 
 // Route returns how dbt stays logged in at the place that the block describes,
 // the zero Route where it reads the credential once. Without a type it is that
 // of a credentials-only target. The error is of class Usage.
-func Route(dbtType, provider string, block *yaml.Node) (route.Route, error) {
-	if dbtType == "" {
-		return alone[provider], nil
-	}
+func Route(dbtType, provider string, exchange policy.Values, block *yaml.Node) (r route.Route, err error) {
 	describe := adapters[dbtType].routes[provider]
-	if describe == nil {
-		return route.Route{}, nil
+	switch {
+	case dbtType == "":
+		r = alone[provider]
+	case describe != nil:
+		if r, err = describe(block); err != nil {
+			return r, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+		}
 	}
-	r, err := describe(block)
-	if err != nil {
-		return r, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+	if r.Kind == route.GoogleADC {
+		r.Google = route.Google{Audience: "//iam.googleapis.com/" + exchange.Get("workload_identity_provider"), Universe: exchange.Get("universe_domain")}
 	}
 	return r, nil
 }
@@ -203,6 +205,9 @@ func Environment(c credential.Credential, served route.Address) []Variable {
 	case "aws_session":
 		return awsEnvironment(*c.AWS, served)
 	case "google_access_token":
+		if served.File != "" {
+			return googleEnvironment(served)
+		}
 		return []Variable{{"CLOUDSDK_AUTH_ACCESS_TOKEN", c.Token, true}} // gcloud, gsutil
 	case "service_principal": // Azure's SDKs; the tenant is the user's to say
 		return []Variable{{"AZURE_CLIENT_ID", secret.New(c.User), false}, {"AZURE_CLIENT_SECRET", c.Password, true}}
@@ -214,6 +219,13 @@ func Environment(c credential.Credential, served route.Address) []Variable {
 		return []Variable{{tokenVariable, c.Token, true}} // no cloud's own tool reads a bearer from a variable
 	}
 	return nil
+}
+
+// googleEnvironment leads to the broker: Google's client libraries by the
+// first, gcloud by the second, which reads no other.
+func googleEnvironment(served route.Address) []Variable {
+	file := secret.New(served.File)
+	return []Variable{{"GOOGLE_APPLICATION_CREDENTIALS", file, false}, {"CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", file, false}}
 }
 
 // awsEnvironment is the session in AWS's own variables or, where a broker

@@ -144,7 +144,7 @@ func TestEveryPair(t *testing.T) {
 				t.Parallel()
 				c := standin.Credential(dbtType, name)
 				g := grant(t, i, standin.Block(dbtType), standin.Exchange(dbtType, name))
-				r, err := adapter.Route(dbtType, name, g.DBT().Block)
+				r, err := adapter.Route(dbtType, name, g.Exchange(), g.DBT().Block)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -154,7 +154,11 @@ func TestEveryPair(t *testing.T) {
 				}
 				if r.Kind != route.None { // dbt gets the broker's secret in place of the credential
 					in.Route = standin.Address()
-					checkPair(t, in, spec, []secret.Value{in.Route.Secret})
+					lead := in.Route.Secret
+					if slices.Contains([]route.Kind{route.AzureTokenFile, route.GoogleADC, route.PasswordFile}, r.Kind) {
+						lead = secret.New(in.Route.File) // which holds it
+					}
+					checkPair(t, in, spec, []secret.Value{lead})
 				}
 			})
 		}

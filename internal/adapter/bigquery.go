@@ -7,11 +7,13 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// bigquery logs in with an access token, which is read once and not renewed.
-// (dbt-bigquery 1.12: method oauth-secrets)
+// bigquery logs in with application default credentials that lead to the
+// broker, and without one with an access token, which is read once and not
+// renewed. (dbt-bigquery 1.12: methods oauth and oauth-secrets)
 var bigquery = adapter{
 	spec: policy.Adapter{
 		Required: []string{"project"},
@@ -41,6 +43,13 @@ var bigquery = adapter{
 				Keys: []Key{{"method", text("oauth-secrets")}, {"token", envVar(tokenVariable)}},
 				Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
 			}
+			if in.Route.File != "" {
+				out = Output{Keys: []Key{{"method", text("oauth")}}, Env: googleEnvironment(in.Route)}
+				if universe := in.Grant.Exchange().Get("universe_domain"); universe != "" {
+					// The client refuses a credential of another universe than its own.
+					out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_UNIVERSE_DOMAIN", secret.New(universe), false})
+				}
+			}
 			for _, key := range []string{"execution_project", "project", "database"} {
 				// Without the variable google-auth asks the resource manager
 				// for the project, with a credential that may not.
@@ -51,6 +60,9 @@ var bigquery = adapter{
 			}
 			return out
 		},
+	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"gcp": func(*yaml.Node) (route.Route, error) { return route.Route{Kind: route.GoogleADC}, nil },
 	},
 }
 

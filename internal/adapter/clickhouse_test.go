@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -54,14 +55,14 @@ func TestClickHouseRoute(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := adapter.Route("clickhouse", "token_exchange", node(t, tt.block))
+			got, err := adapter.Route("clickhouse", "token_exchange", policy.Values{}, node(t, tt.block))
 			checkUsage(t, err, tt.err)
 			if diff := cmp.Diff(tt.want, got); err == nil && diff != "" {
 				t.Errorf("route (-want +got):\n%s", diff)
 			}
 		})
 	}
-	if r, err := adapter.Route("clickhouse", "vault", node(t, standin.Block("clickhouse"))); r != (route.Route{}) || err != nil {
+	if r, err := adapter.Route("clickhouse", "vault", policy.Values{}, node(t, standin.Block("clickhouse"))); r != (route.Route{}) || err != nil {
 		t.Errorf("with a lease the route is %+v, %v, want none", r, err)
 	}
 }

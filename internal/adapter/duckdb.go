@@ -3,8 +3,10 @@ package adapter
 import (
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -51,17 +53,23 @@ var duckdb = adapter{
 			if in.Route.Host != "" {
 				return awsChain(in, region)
 			}
-			return stores["aws"].output(in, []Key{region}, []login{
+			return stores["aws"].output(in, []Key{region}, nil, []login{
 				{"key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", aws.AccessKeyID},
 				{"secret", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY", aws.SecretAccessKey},
 				{"session_token", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN", aws.SessionToken},
 			})
 		},
 		"gcp": func(in Input) Output {
-			return stores["gcp"].output(in, nil, []login{{"bearer_token", tokenVariable, in.Credential.Token}})
+			if in.Route.Port == 0 {
+				return stores["gcp"].output(in, nil, nil, []login{{"bearer_token", tokenVariable, in.Credential.Token}})
+			}
+			return stores["gcp"].output(in, nil, []Key{
+				{"endpoint", text(net.JoinHostPort(in.Route.Host, strconv.Itoa(in.Route.Port)))},
+				{"use_ssl", boolean(false)}, {"url_style", text("path")},
+			}, []login{{"bearer_token", tokenVariable, in.Route.Secret}})
 		},
 		"entra": func(in Input) Output {
-			out := stores["entra"].output(in, []Key{{"provider", text("access_token")}}, []login{{"access_token", tokenVariable, in.Credential.Token}})
+			out := stores["entra"].output(in, []Key{{"provider", text("access_token")}}, nil, []login{{"access_token", tokenVariable, in.Credential.Token}})
 			// The extension's own transport looks for certificates where only
 			// some systems have them. (DuckDB: Azure extension)
 			out.Keys = append(out.Keys, Key{"settings", withSetting(value(in.Block, "settings"), "azure_transport_option_type", "curl")})
@@ -77,6 +85,7 @@ var duckdb = adapter{
 			}
 			return route.Route{Kind: route.AWSContainer}, nil
 		},
+		"gcp": googleStorage,
 	},
 }
 
@@ -88,9 +97,59 @@ var notOfChain = []string{"verify_ssl", "kms_key_id", "requester_pays", "extra_h
 // default chain that is left: `chain` has no name for it. DuckDB asks again
 // when the store refuses a session, but only where `refresh` says so.
 func awsChain(in Input, region Key) Output {
-	out := stores["aws"].output(in, []Key{region, {"provider", text("credential_chain")}, {"refresh", text("auto")}}, nil)
+	out := stores["aws"].output(in, []Key{region, {"provider", text("credential_chain")}, {"refresh", text("auto")}}, nil, nil)
 	out.Keys[0].Value = withExtension(out.Keys[0].Value, "aws")
 	return out
+}
+
+// googleStorage describes the proxy to Cloud Storage, which is one: all entries
+// that get the credential must name the same place.
+func googleStorage(block *yaml.Node) (route.Route, error) {
+	r := route.Route{Kind: route.GoogleStorage, Upstream: route.Upstream{Host: "storage.googleapis.com", Port: 443}}
+	for _, key := range []string{"settings", "config_options"} {
+		if scalar(value(block, key), "http_proxy") != "" {
+			return r, fmt.Errorf("%s.http_proxy would keep dbt from the broker on this machine: set HTTPS_PROXY for oidc-dbt instead", key)
+		}
+	}
+	found := false
+	for _, s := range elements(value(block, "secrets")) {
+		if !stores["gcp"].isOurs(s) {
+			continue
+		}
+		u, err := storageEndpoint(s)
+		switch {
+		case err != nil:
+			return r, fmt.Errorf("secrets of type gcs: %w", err)
+		case found && u != r.Upstream:
+			return r, errors.New("secrets of type gcs: two of them name different endpoints, and one broker serves one")
+		}
+		r.Upstream, found = u, true
+	}
+	return r, nil
+}
+
+// storageEndpoint is the upstream that an entry of type gcs names.
+func storageEndpoint(s *yaml.Node) (u route.Upstream, err error) {
+	if optionText(s, "http_proxy") != "" {
+		return u, errors.New("http_proxy would keep dbt from the broker on this machine: set HTTPS_PROXY for oidc-dbt instead")
+	}
+	if !isTrue(optionText(s, "verify_ssl")) {
+		return u, errors.New("verify_ssl is off, and the broker verifies TLS in any case: leave it out")
+	}
+	u = route.Upstream{Host: optionText(s, "endpoint"), Port: 443, Plain: !isTrue(optionText(s, "use_ssl"))}
+	if u.Plain {
+		u.Port = 80
+	}
+	if host, port, err := net.SplitHostPort(u.Host); err == nil {
+		if u.Port, err = strconv.Atoi(port); err != nil || u.Port < 1 || u.Port > 65535 {
+			return u, fmt.Errorf("endpoint: port is %q, want one to 65535", port)
+		}
+		u.Host = host
+	}
+	if u.Host = strings.Trim(u.Host, "[]"); u.Host == "" {
+		u.Host = "storage.googleapis.com"
+	}
+	return u, nil
 }
 
 // A store is one kind of DuckDB's secrets.
@@ -174,12 +233,12 @@ type login struct {
 	value            secret.Value
 }
 
-// output completes the user's secrets with the logins, and with defaults
-// where an entry has none.
-func (st store) output(in Input, defaults []Key, logins []login) Output {
+// output completes the user's secrets with the logins, with defaults where an
+// entry has none, and with fixed in place of what it has.
+func (st store) output(in Input, defaults, fixed []Key, logins []login) Output {
 	out := Output{Keys: []Key{
 		{"extensions", withExtension(value(in.Block, "extensions"), st.extension)},
-		{"secrets", st.completed(value(in.Block, "secrets"), defaults, logins)},
+		{"secrets", st.completed(value(in.Block, "secrets"), defaults, fixed, logins)},
 	}}
 	for _, l := range logins {
 		out.Env = append(out.Env, Variable{l.variable, l.value, true})
@@ -293,28 +352,35 @@ func isTrue(s string) bool {
 }
 
 // completed returns the user's secrets with the logins in those of the kind.
-func (st store) completed(list *yaml.Node, defaults []Key, logins []login) *yaml.Node {
+func (st store) completed(list *yaml.Node, defaults, fixed []Key, logins []login) *yaml.Node {
 	out := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
 	found := false
 	for _, s := range elements(list) {
 		if st.isOurs(s) {
-			s, found = st.complete(s, defaults, logins), true
+			s, found = st.complete(s, defaults, fixed, logins), true
 		}
 		out.Content = append(out.Content, s)
 	}
 	if !found {
 		entry := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{text("type"), text(st.kind)}}
-		out.Content = append(out.Content, st.complete(entry, defaults, logins))
+		out.Content = append(out.Content, st.complete(entry, defaults, fixed, logins))
 	}
 	return out
 }
 
-func (st store) complete(entry *yaml.Node, defaults []Key, logins []login) *yaml.Node {
+func (st store) complete(entry *yaml.Node, defaults, fixed []Key, logins []login) *yaml.Node {
 	out := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	drop := slices.Clone(st.drop)
+	for _, k := range fixed {
+		drop = append(drop, k.Name)
+	}
 	for i := 0; i+1 < len(entry.Content); i += 2 {
-		if !slices.Contains(st.drop, strings.ToLower(entry.Content[i].Value)) {
+		if !slices.Contains(drop, strings.ToLower(entry.Content[i].Value)) {
 			out.Content = append(out.Content, entry.Content[i], entry.Content[i+1])
 		}
+	}
+	for _, k := range fixed {
+		out.Content = append(out.Content, text(k.Name), k.Value)
 	}
 	for _, k := range defaults {
 		if optionText(out, k.Name) == "" {

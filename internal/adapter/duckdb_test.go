@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -20,7 +21,7 @@ func TestAWSRoutes(t *testing.T) {
 		{"DuckDB with an endpoint", "duckdb", "aws", s3(`endpoint: "127.0.0.1:9000", url_style: path, use_ssl: false`), route.AWSContainer},
 		{"DuckDB with what its chain cannot have", "duckdb", "aws", s3(`KMS_Key_ID: k`), route.None},
 		{"DuckDB with that for another bucket", "duckdb", "aws", s3(`kms_key_id: k, key_id: k, secret: s, scope: s3://theirs`), route.AWSContainer},
-		{"DuckDB elsewhere", "duckdb", "gcp", `{type: duckdb}`, route.None},
+		{"DuckDB elsewhere", "duckdb", "entra", `{type: duckdb}`, route.None},
 		{"Athena", "athena", "aws", standin.Block("athena"), route.AWSContainer},
 		{"Athena as a person", "athena", "identity_center", standin.Block("athena"), route.AWSContainer},
 		{"Snowflake", "snowflake", "aws", standin.Block("snowflake"), route.AWSContainer},
@@ -32,7 +33,7 @@ func TestAWSRoutes(t *testing.T) {
 			if tt.block != "" {
 				block = node(t, tt.block)
 			}
-			got, err := adapter.Route(tt.dbtType, tt.provider, block)
+			got, err := adapter.Route(tt.dbtType, tt.provider, policy.Values{}, block)
 			if err != nil || got != (route.Route{Kind: tt.want}) {
 				t.Errorf("route is %+v, %v, want one of kind %q alone", got, err, tt.want)
 			}
@@ -51,6 +52,10 @@ func TestDuckDBOnGoogleCloudStorage(t *testing.T) {
 		{name: "nothing", provider: "gcp", block: `{type: duckdb}`, want: httpfs + `secrets: [{type: "gcs", ` + bearer + "}]\n" + token},
 		{name: "an endpoint is completed", provider: "gcp", block: `{type: duckdb, secrets: [{type: GCS, endpoint: "127.0.0.1:9000", use_ssl: false, url_style: path, Key_ID: k, SECRET: s}]}`,
 			want: httpfs + `secrets: [{type: "GCS", endpoint: "127.0.0.1:9000", use_ssl: false, url_style: "path", ` + bearer + "}]\n" + token},
+		{name: "by the broker", provider: "gcp", block: `{type: duckdb}`, served: true,
+			want: httpfs + `secrets: [{type: "gcs", endpoint: "127.0.0.1:20001", use_ssl: false, url_style: "path", ` + bearer + "}]\n" + token},
+		{name: "an endpoint by the broker", provider: "gcp", block: `{type: duckdb, secrets: [{type: gcs, ENDPOINT: storage.googleapis.com, USE_SSL: true, Url_Style: vhost, scope: "gs://ours", requester_pays: true}, {type: s3, endpoint: e}]}`, served: true,
+			want: httpfs + `secrets: [{type: "gcs", scope: "gs://ours", requester_pays: true, endpoint: "127.0.0.1:20001", use_ssl: false, url_style: "path", ` + bearer + `}, {type: "s3", endpoint: "e"}]` + "\n" + token},
 		{name: "another bucket's token", provider: "gcp", block: `{type: duckdb, secrets: [{type: gcs, bearer_token: b, scope: gs://theirs}, {type: s3, region: here}]}`,
 			want: httpfs + `secrets: [{type: "gcs", bearer_token: "b", scope: "gs://theirs"}, {type: "s3", region: "here"}, {type: "gcs", ` + bearer + "}]\n" + token},
 	})
@@ -64,6 +69,48 @@ func TestDuckDBOnGoogleCloudStorage(t *testing.T) {
 		{name: "plain http", provider: "gcp", block: gcs(`use_ssl: false`),
 			err: `secrets of type gcs: use_ssl is "false" for endpoint "", want TLS (plain http is for loopback only)`},
 	})
+}
+
+func TestDuckDBRouteToGoogleCloudStorage(t *testing.T) {
+	t.Parallel()
+	google := route.Upstream{Host: "storage.googleapis.com", Port: 443}
+	gcs := func(options string) string { return "{type: duckdb, secrets: [{type: gcs, " + options + "}]}" }
+	for _, tt := range []struct {
+		name, block string
+		want        route.Upstream
+		err         string
+	}{
+		{name: "nothing", block: `{type: duckdb}`, want: google},
+		{name: "no endpoint", block: gcs(`scope: "gs://ours"`), want: google},
+		{name: "a regional host", block: gcs(`endpoint: storage.me-central2.rep.googleapis.com`), want: route.Upstream{Host: "storage.me-central2.rep.googleapis.com", Port: 443}},
+		{name: "loopback", block: gcs(`ENDPOINT: "127.0.0.1:9000", use_ssl: false`), want: route.Upstream{Host: "127.0.0.1", Port: 9000, Plain: true}},
+		{name: "loopback by its name", block: gcs(`endpoint: localhost, use_ssl: no`), want: route.Upstream{Host: "localhost", Port: 80, Plain: true}},
+		{name: "loopback of version 6", block: gcs(`endpoint: "[::1]", verify_ssl: true`), want: route.Upstream{Host: "::1", Port: 443}},
+		{name: "two of one place", block: `{type: duckdb, secrets: [{type: gcs, scope: "gs://a"}, {type: gcs, scope: "gs://b", endpoint: storage.googleapis.com}]}`, want: google},
+		{name: "somebody else's, with a login", block: `{type: duckdb, secrets: [{type: gcs, scope: "gs://a", key_id: k, secret: s, endpoint: "127.0.0.1:1", http_proxy: p}]}`, want: google},
+		{name: "two places", block: `{type: duckdb, secrets: [{type: gcs, scope: "gs://a"}, {type: gcs, scope: "gs://b", endpoint: "127.0.0.1:9000"}]}`,
+			err: "secrets of type gcs: two of them name different endpoints, and one broker serves one"},
+		{name: "a certificate that nobody looks at", block: gcs(`endpoint: "127.0.0.1:9000", verify_ssl: false`),
+			err: "secrets of type gcs: verify_ssl is off, and the broker verifies TLS in any case: leave it out"},
+		{name: "a port that is none", block: gcs(`endpoint: "127.0.0.1:99999", use_ssl: false`),
+			err: `secrets of type gcs: endpoint: port is "99999", want one to 65535`},
+		{name: "a proxy", block: gcs(`http_proxy: proxy.acme.example`),
+			err: "secrets of type gcs: http_proxy would keep dbt from the broker on this machine: set HTTPS_PROXY for oidc-dbt instead"},
+		{name: "a proxy for all", block: `{type: duckdb, settings: {http_proxy: proxy.acme.example}}`,
+			err: "settings.http_proxy would keep dbt from the broker on this machine: set HTTPS_PROXY for oidc-dbt instead"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if tt.err != "" {
+				tt.err = `dbt output of type "duckdb": ` + tt.err
+			}
+			got, err := adapter.Route("duckdb", "gcp", policy.Values{}, node(t, tt.block))
+			checkUsage(t, err, tt.err)
+			if want := (route.Route{Kind: route.GoogleStorage, Upstream: tt.want}); err == nil && got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
 }
 
 func TestDuckDBOnAzureStorage(t *testing.T) {

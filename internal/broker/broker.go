@@ -71,6 +71,8 @@ type file struct {
 var listening = map[route.Kind]func(b *Broker) (service, error){
 	route.AWSContainer:  awsContainer,
 	route.ClickHouse:    clickHouse,
+	route.GoogleADC:     googleADC,
+	route.GoogleStorage: googleStorage,
 	route.TokenEndpoint: tokenEndpoint,
 }
 

@@ -33,7 +33,7 @@ type project struct {
 func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 	dbt := t.DBT()
 	if dbt.Type == "" && dbt.From == "" {
-		if p.route, err = adapter.Route("", t.Provider(), nil); err != nil {
+		if p.route, err = adapter.Route("", t.Provider(), t.Exchange(), nil); err != nil {
 			return p, err
 		}
 		return p, provider.Check(t.Provider(), t.Exchange(), p.warehouse)
@@ -79,7 +79,7 @@ func (p *project) check(s Settings, t *policy.Target, blocks ...*yaml.Node) erro
 		if err != nil {
 			return err
 		}
-		r, err := adapter.Route(p.dbtType, t.Provider(), b)
+		r, err := adapter.Route(p.dbtType, t.Provider(), t.Exchange(), b)
 		if err != nil {
 			return err
 		}

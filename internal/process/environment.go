@@ -23,11 +23,16 @@ const secretPrefix = "DBT_ENV_SECRET_OIDC_"
 var sdkVariables = map[string][]string{
 	"aws_session":   awsVariables,
 	"aws_container": awsVariables,
-	// google-auth's application default credentials, and gcloud's own.
+	// google-auth's application default credentials, gcloud's own, and
+	// Terraform's; and where the clients would send them instead.
 	"google_access_token": {
 		"GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_GHA_CREDS_PATH", "GOOGLE_OAUTH_ACCESS_TOKEN",
 		"CLOUDSDK_AUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
-		"GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_CLOUD_QUOTA_PROJECT",
+		"CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT", "CLOUDSDK_AUTH_DISABLE_CREDENTIALS",
+		"GOOGLE_CREDENTIALS", "GOOGLE_CLOUD_KEYFILE_JSON", "GCLOUD_KEYFILE_JSON", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
+		"GOOGLE_BACKEND_CREDENTIALS", "GOOGLE_BACKEND_IMPERSONATE_SERVICE_ACCOUNT",
+		"GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_CLOUD_UNIVERSE_DOMAIN",
+		"BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST",
 	},
 	"access_token":   slices.Concat(libpqVariables, databricksVariables, snowflakeVariables),
 	"database_login": libpqVariables,

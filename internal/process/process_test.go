@@ -164,6 +164,32 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestNoOtherWayToGoogle: what google-auth, BigQuery's client, gcloud and
+// Terraform would obey before the file, or would send its token to.
+func TestNoOtherWayToGoogle(t *testing.T) {
+	t.Parallel()
+	gone := []string{
+		"BIGQUERY_EMULATOR_HOST", "CLOUDSDK_AUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "CLOUDSDK_AUTH_DISABLE_CREDENTIALS", "CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT",
+		"GCLOUD_KEYFILE_JSON", "GOOGLE_BACKEND_CREDENTIALS", "GOOGLE_BACKEND_IMPERSONATE_SERVICE_ACCOUNT", "GOOGLE_CLOUD_KEYFILE_JSON",
+		"GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_CLOUD_UNIVERSE_DOMAIN", "GOOGLE_CREDENTIALS", "GOOGLE_GHA_CREDS_PATH", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT", "GOOGLE_OAUTH_ACCESS_TOKEN",
+		"STORAGE_EMULATOR_HOST",
+	}
+	// What proves or finds the machine, or names a project: no login.
+	kept := []string{"GOOGLE_CLOUD_PROJECT=p", "GOOGLE_API_USE_CLIENT_CERTIFICATE=true", "GCE_METADATA_HOST=h", "NO_GCE_CHECK=true", "CLOUDSDK_CONFIG=/c"}
+	base := slices.Clone(kept)
+	for _, name := range append(gone, "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE") {
+		base = append(base, name+"=stale")
+	}
+	set := []string{"GOOGLE_APPLICATION_CREDENTIALS=/ours", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE=/ours"}
+	env, removed := process.Environment(base, set, []string{"google_access_token", "google_adc"}, false)
+	if want := slices.Concat(kept, set); !slices.Equal(env, want) {
+		t.Errorf("environment is\n%q, want\n%q", env, want)
+	}
+	if !slices.Equal(removed, gone) {
+		t.Errorf("removed are\n%q, want\n%q", removed, gone)
+	}
+}
+
 func TestShell(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

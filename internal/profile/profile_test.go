@@ -125,7 +125,7 @@ func TestInline(t *testing.T) {
 			dbtType := blockType(t, part(a, "dbt"))
 			g := grant(t, part(a, "dbt"), standin.Exchange(dbtType, name), nil)
 			in := adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: standin.Credential(dbtType, name)}
-			if r, err := adapter.Route(dbtType, name, in.Block); err != nil {
+			if r, err := adapter.Route(dbtType, name, in.Grant.Exchange(), in.Block); err != nil {
 				t.Fatal(err)
 			} else if r.Only {
 				in.Route = standin.Address()

@@ -20,10 +20,11 @@ const (
 	TokenEndpoint      Kind = "token_endpoint"             // OAuth: dbt-redshift with Identity Center
 
 	// Proxies that put the credential into each login or request.
-	ClickHouse Kind = "clickhouse" // ClickHouse's HTTP interface
-	Postgres   Kind = "postgres"   // PostgreSQL's wire protocol
-	Snowflake  Kind = "snowflake"
-	Trino      Kind = "trino"
+	ClickHouse    Kind = "clickhouse"     // ClickHouse's HTTP interface
+	GoogleStorage Kind = "google_storage" // Cloud Storage's XML API: DuckDB
+	Postgres      Kind = "postgres"       // PostgreSQL's wire protocol
+	Snowflake     Kind = "snowflake"
+	Trino         Kind = "trino"
 
 	// Nothing is served: the credential that dbt has is kept alive.
 	Lease Kind = "lease" // of Vault or OpenBao
@@ -38,6 +39,14 @@ type Route struct {
 	Only     bool     // the pair has no other way: without a broker it is an error
 	IDToken  bool     // the client exchanges by itself: the route serves the ID token
 	Upstream Upstream // of a proxy: the warehouse
+	Google   Google   // of GoogleADC
+}
+
+// A Google is what Google's client libraries want to know of a credential
+// beside where it comes from.
+type Google struct {
+	Audience string // the workload identity provider: //iam.googleapis.com/projects/NUMBER/…
+	Universe string // its domain; "" for googleapis.com
 }
 
 // An Upstream is the warehouse behind a proxy. TLS is verified, with the

@@ -87,9 +87,9 @@ func Credential(dbtType, provider string) credential.Credential {
 	return fixture(issued, dbtType+" "+provider, provider)
 }
 
-// Address is where a broker serves a pair, for those that have no other way.
+// Address is where a broker serves a pair.
 func Address() route.Address {
-	return route.Address{Host: "127.0.0.1", Port: 20001, Secret: secret.New("marked-secret-of-the-run")}
+	return route.Address{Host: "127.0.0.1", Port: 20001, Secret: secret.New("marked-secret-of-the-run"), File: "/step/file"}
 }
 
 // fixture returns the first that there is. It panics where there is none: the

@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+)
+
+// googleFile is the file that GOOGLE_APPLICATION_CREDENTIALS names.
+const googleFile = "google-credentials.json"
+
+// googleADC is a file of application default credentials that has Google's
+// client libraries ask the broker twice: for a subject token, which is the
+// route's secret, and with that for an access token (RFC 8693). The broker has
+// impersonated the service account by then, so the file names none. The file
+// stays as it is: whatever is renewed comes from the listener.
+// (Google Cloud: AIP-4117, external account credentials)
+func googleADC(b *Broker) (service, error) {
+	content, err := googleCredentials(b)
+	if err != nil {
+		return service{}, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /subject-token", b.googleSubjectToken)
+	mux.HandleFunc("POST /token", b.googleToken)
+	return service{
+		handler: mux,
+		file:    &file{name: googleFile, content: func(credential.Credential) ([]byte, error) { return content, nil }},
+	}, nil
+}
+
+func googleCredentials(b *Broker) ([]byte, error) {
+	google := b.config.Route.Google
+	if google.Universe == "" {
+		google.Universe = "googleapis.com"
+	}
+	base := "http://" + b.address.String()
+	return json.MarshalIndent(map[string]any{
+		"type":               "external_account",
+		"audience":           google.Audience,
+		"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", // it is none, but every library knows the type
+		"token_url":          base + "/token",
+		"universe_domain":    google.Universe,
+		"credential_source": map[string]any{
+			"url":     base + "/subject-token",
+			"headers": map[string]string{"Authorization": "Bearer " + b.secret.Reveal()},
+		},
+	}, "", "  ")
+}
+
+// googleSubjectToken gives back what the caller has shown: the ID token would
+// be good for more than this route, and dies before the run does.
+func (b *Broker) googleSubjectToken(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if !b.knows(bearer(r)) {
+		b.refused.add()
+		http.Error(w, "oidc-dbt: the bearer is not this run's", http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	_, _ = w.Write([]byte(b.secret.Reveal())) // without a line's end: it would be part of the token
+}
+
+// googleToken answers with the run's own access token, whatever audience,
+// scopes, project or service account is asked for. A token of 225 s or less is
+// fetched anew for each request to Google (google-auth: REFRESH_THRESHOLD):
+// it comes from the keeper, and costs no exchange.
+func (b *Broker) googleToken(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	reply := func(status int, v map[string]any) {
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(v) // the client is gone
+	}
+	refuse := func(status int, code, description string) {
+		reply(status, map[string]any{"error": code, "error_description": "oidc-dbt: " + description}) // RFC 6749 §5.2
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	switch {
+	case !b.knows(r.PostFormValue("subject_token")):
+		b.refused.add()
+		refuse(http.StatusUnauthorized, "invalid_grant", "the subject token is not this run's")
+		return
+	case r.PostFormValue("grant_type") != "urn:ietf:params:oauth:grant-type:token-exchange":
+		refuse(http.StatusBadRequest, "unsupported_grant_type", "want a token exchange")
+		return
+	}
+	c, err := b.config.Current(r.Context())
+	switch {
+	case err == nil:
+		reply(http.StatusOK, map[string]any{
+			"access_token": c.Token.Reveal(), "token_type": "Bearer",
+			"issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+			"expires_in":        max(1, int(c.Expiry.Sub(b.config.Now())/time.Second)), // Google's library for Go refuses 0
+		})
+	case fault.ClassOf(err) == fault.Unreachable:
+		refuse(http.StatusServiceUnavailable, "temporarily_unavailable", err.Error())
+	default:
+		refuse(http.StatusBadRequest, "invalid_grant", err.Error()) // another try would meet it again
+	}
+}
+
+// bearer returns what a client shows as its bearer, "" for none (RFC 6750 §2.1).
+func bearer(r *http.Request) string {
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return token
+}
