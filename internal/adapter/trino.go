@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
 // trino sends a bearer with each request: the ID token itself, which Trino
@@ -29,6 +30,11 @@ var trino = adapter{
 		"entra":          trinoToken,
 		"oidc":           trinoToken,
 		"token_exchange": trinoToken,
+	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"entra":          trinoRoute,
+		"oidc":           trinoRoute,
+		"token_exchange": trinoRoute,
 	},
 }
 
@@ -69,12 +75,33 @@ func checkTrino(block *yaml.Node, _, audience string) error {
 	return nil
 }
 
+// trinoRoute is the proxy, which verifies Trino's certificate in dbt's place.
+func trinoRoute(block *yaml.Node) (route.Route, error) {
+	port, err := portOf(block)
+	r := route.Route{Kind: route.Trino, Upstream: route.Upstream{Host: scalar(block, "host"), Port: port}}
+	if cert := value(block, "cert"); cert == nil || cert.Tag == "!!null" || cert.Tag == "!!bool" && isOn(cert.Value) {
+		return r, err
+	} else if cert.Tag == "!!str" && cert.Value != "" {
+		r.Upstream.CAFile = cert.Value
+	} else {
+		r.Upstream.Unverified = true // on loopback: checkTrino
+	}
+	return r, err
+}
+
 func trinoToken(in Input) Output {
 	out := Output{
 		Keys: []Key{{"method", text("jwt")}, {"jwt_token", envVar(tokenVariable)}},
 		Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
 	}
-	if cert := value(in.Block, "cert"); cert == nil || cert.Tag == "!!null" {
+	cert := value(in.Block, "cert")
+	switch {
+	case in.Route.Port != 0:
+		// The client takes a token to https alone. The path, which is new in
+		// each run, costs dbt its partial parsing.
+		out.Keys = append(out.Keys, Key{"host", text(in.Route.Host)}, Key{"port", integer(in.Route.Port)}, Key{"cert", text(in.Route.CAFile)})
+		out.Env[0].Value = in.Route.Secret
+	case cert == nil, cert.Tag == "!!null":
 		out.Keys = append(out.Keys, Key{"cert", boolean(true)}) // dbt-trino's own default verifies nothing
 	}
 	if value(in.Block, "client_tags") == nil {

@@ -3,6 +3,9 @@ package adapter_test
 import (
 	"testing"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
@@ -19,7 +22,36 @@ func TestTrino(t *testing.T) {
 		{name: "a token of the company's identity provider", provider: "token_exchange", block: standin.Block("trino"), want: login + "cert: true\n" + tags + token},
 		{name: "a CA and tags of one's own", provider: "oidc", block: `{type: trino, host: trino.acme.example, port: 443, catalog: lake, cert: ca.pem, client_tags: [mine]}`, want: login + token},
 		{name: "a cert of nothing", provider: "oidc", block: `{type: trino, host: trino.acme.example, port: 443, catalog: lake, cert: , client_tags: [mine]}`, want: login + "cert: true\n" + token},
+		{name: "by the broker", provider: "token_exchange", served: true, block: `{type: trino, host: trino.acme.example, port: 443, catalog: lake, cert: ca.pem, client_tags: [mine]}`,
+			want: login + "host: \"127.0.0.1\"\nport: 20001\ncert: \"/step/ca.pem\"\n" + token},
 	})
+}
+
+// TestTrinoRoute: the broker verifies Trino's certificate as dbt would have.
+func TestTrinoRoute(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, block string
+		want        route.Upstream
+		err         string
+	}{
+		{name: "the system's authorities", block: `{host: trino.acme.example, port: 443}`, want: route.Upstream{Host: "trino.acme.example", Port: 443}},
+		{name: "said so", block: `{host: trino.acme.example, port: 443, cert: true}`, want: route.Upstream{Host: "trino.acme.example", Port: 443}},
+		{name: "an authority", block: `{host: trino.acme.example, port: 8443, cert: certs/ca.pem}`, want: route.Upstream{Host: "trino.acme.example", Port: 8443, CAFile: "certs/ca.pem"}},
+		{name: "none, on loopback", block: `{host: localhost, port: 8443, cert: false}`, want: route.Upstream{Host: "localhost", Port: 8443, Unverified: true}},
+		{name: "a port that is none", block: `{host: trino.acme.example, port: high}`, err: `dbt output of type "trino": port is "high", want a number`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, provider := range adapter.Specs()["trino"].Providers {
+				got, err := adapter.Route("trino", provider, policy.Values{}, node(t, tt.block))
+				checkUsage(t, err, tt.err)
+				if want := (route.Route{Kind: route.Trino, Upstream: tt.want}); err == nil && got != want {
+					t.Errorf("%s: route is %+v, want %+v", provider, got, want)
+				}
+			}
+		})
+	}
 }
 
 // TestTrinoPlaces has each way to lead a token astray, by its name.

@@ -43,6 +43,7 @@ type Broker struct {
 	address netip.AddrPort // zero of a route that does not listen
 	service service
 	file    string // the path of service.file
+	caFile  string // the path of the authority that vouches for service.tls
 	refused refusals
 
 	stop    context.CancelFunc
@@ -53,16 +54,12 @@ type Broker struct {
 // A service is how a route is served. One that listens has a handler or a
 // conn; one may have a file beside it or alone.
 type service struct {
-	handler    http.Handler                    // HTTP
-	tls        *tls.Certificate                // for HTTPS; nil for HTTP
-	secretPath bool                            // clients ask at Address.URL and show nothing else
-	conn       func(context.Context, net.Conn) // a protocol of its own; it returns where ctx ends, or conn is closed
-	file       *file
-	ahead      bool // renew though nobody asks: the clients wait too briefly for an exchange
+	handler http.Handler                    // HTTP
+	tls     bool                            // HTTPS, with an authority of this run's own
+	conn    func(context.Context, net.Conn) // a protocol of its own; it returns where ctx ends, or conn is closed
+	file    *file
+	ahead   bool // renew though nobody asks: the clients wait too briefly for an exchange
 }
-
-// tokenPath ends the path of a route whose secret is the segment before it.
-const tokenPath = "/token"
 
 // A file is what a client reads in the place of a listener, or to find one.
 type file struct {
@@ -73,21 +70,17 @@ type file struct {
 
 // listening are the routes with a listener, which b.address names already.
 var listening = map[route.Kind]func(b *Broker) (service, error){
-	route.AWSContainer:         awsContainer,
-	route.AzureManagedIdentity: managedIdentity,
-	route.ClickHouse:           clickHouse,
-	route.DatabricksMetadata:   databricksMetadata,
-	route.FederatedTokenURL:    federatedTokenURL,
-	route.GoogleADC:            googleADC,
-	route.GoogleStorage:        googleStorage,
-	route.TokenEndpoint:        tokenEndpoint,
+	route.AWSContainer:  awsContainer,
+	route.ClickHouse:    clickHouse,
+	route.GoogleADC:     googleADC,
+	route.GoogleStorage: googleStorage,
+	route.TokenEndpoint: tokenEndpoint,
+	route.Trino:         trino,
 }
 
 // silent are the routes without: a file alone, or a credential that only has
 // to be kept alive.
-var silent = map[route.Kind]func(b *Broker) (service, error){
-	route.AzureTokenFile: azureTokenFile,
-}
+var silent = map[route.Kind]func(b *Broker) (service, error){}
 
 // Start serves the route until Close. The error is of class Internal, or Usage
 // where the upstream cannot be one.
@@ -120,6 +113,14 @@ func Start(config Config) (b *Broker, err error) {
 		stop()
 		return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
 	}
+	if b.service.tls {
+		certificate, err := b.authority()
+		if err != nil {
+			stop()
+			return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
+		}
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+	}
 	switch {
 	case b.service.handler != nil:
 		b.serveHTTP(listener)
@@ -135,9 +136,6 @@ func (b *Broker) serveHTTP(listener net.Listener) {
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          log.New(io.Discard, "", 0), // it would quote what clients send
-	}
-	if b.service.tls != nil {
-		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*b.service.tls}, MinVersion: tls.VersionTLS12})
 	}
 	b.running.Go(func() {
 		_ = b.server.Serve(listener) // ErrServerClosed, after Close
@@ -177,12 +175,9 @@ func (b *Broker) Address() route.Address {
 	if b == nil {
 		return route.Address{}
 	}
-	a := route.Address{Secret: b.secret, File: b.file}
+	a := route.Address{Secret: b.secret, File: b.file, CAFile: b.caFile}
 	if b.address.IsValid() {
 		a.Host, a.Port = b.address.Addr().String(), int(b.address.Port())
-	}
-	if b.service.secretPath {
-		a.URL = secret.New("http://" + b.address.String() + "/" + b.secret.Reveal() + tokenPath)
 	}
 	return a
 }

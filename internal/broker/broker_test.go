@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +41,7 @@ func (r *refusals) add(count int) {
 }
 
 // start serves a route with the bearer "marked-token", which lives an hour.
-func start(t *testing.T, r route.Route, changes ...func(*broker.Config)) *broker.Broker {
+func start(t testing.TB, r route.Route, changes ...func(*broker.Config)) *broker.Broker {
 	t.Helper()
 	config := broker.Config{
 		Target: t.Name(), Route: r, Now: time.Now, Refused: func(int) {},
@@ -222,7 +221,7 @@ func TestTokenEndpointWithoutCredential(t *testing.T) {
 }
 
 // clickHouseServer takes the bearer alone, and answers with what it was sent.
-func clickHouseServer(t *testing.T) (*httptest.Server, route.Route) {
+func clickHouseServer(t testing.TB) (*httptest.Server, route.Route) {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -238,19 +237,7 @@ func clickHouseServer(t *testing.T) (*httptest.Server, route.Route) {
 		fmt.Fprintf(w, "%s %s host=%s key=%s user=%s body=%s", r.Method, r.URL.RequestURI(), r.Host, r.Header.Get("X-ClickHouse-Key"), r.Header.Get("X-ClickHouse-User"), body)
 	}))
 	t.Cleanup(server.Close)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(u.Port())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return server, route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: u.Hostname(), Port: port, CAFile: ca}}
+	return server, route.Route{Kind: route.ClickHouse, Upstream: upstreamOf(t, server)}
 }
 
 func TestClickHouse(t *testing.T) {
@@ -320,7 +307,7 @@ func TestCertificateOfSomebodyElse(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body)
-	if want := new(tls.CertificateVerificationError); resp.StatusCode != http.StatusBadGateway || !strings.Contains(string(body), "tls: failed to verify certificate") {
+	if want := new(tls.CertificateVerificationError); resp.StatusCode != http.StatusInternalServerError || !strings.Contains(string(body), "tls: failed to verify certificate") {
 		t.Errorf("status %d, %s, want a %T", resp.StatusCode, body, want)
 	}
 }

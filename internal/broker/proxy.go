@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httputil"
 
@@ -13,14 +16,22 @@ import (
 // current credential put in by login. Replies that would send the client
 // elsewhere become errors.
 func (b *Broker) proxy(login func(out *http.Request, c credential.Credential)) (http.Handler, error) {
+	return b.rewritingProxy(login, nil)
+}
+
+// rewritingProxy is a proxy whose replies are changed or refused by reply,
+// which gets them without compression.
+func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Credential), reply func(*http.Response) error) (http.Handler, error) {
 	transport, base, err := upstream(b.config.Route.Upstream)
 	if err != nil {
 		return nil, err
 	}
+	transport.DisableCompression = reply == nil // what the client asks for is what it gets
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := b.config.Current(r.Context())
 		if err != nil {
-			badGateway(w, err)
+			// Clients ask again after a bad gateway, and keep its words to themselves.
+			brokerError(w, http.StatusInternalServerError, err)
 			return
 		}
 		(&httputil.ReverseProxy{
@@ -28,20 +39,36 @@ func (b *Broker) proxy(login func(out *http.Request, c credential.Credential)) (
 			Rewrite: func(p *httputil.ProxyRequest) {
 				p.SetURL(base)
 				p.Out.Header.Del("Authorization")
+				p.Out.Header.Del("Upgrade") // another protocol could not be looked at
+				p.Out.Header.Del("Connection")
+				if reply != nil {
+					p.Out.Header.Del("Accept-Encoding") // net/http asks for gzip, and undoes it
+					p.Out.Header.Del("Range")
+				}
 				login(p.Out, c)
 			},
 			ModifyResponse: func(resp *http.Response) error {
 				if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
 					return errors.New("the warehouse redirects, and redirects are not followed")
 				}
+				if reply != nil {
+					return reply(resp)
+				}
 				return nil
 			},
 			FlushInterval: -1, // results are for the client to buffer
-			ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, err error) { badGateway(w, err) },
+			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+				status := http.StatusBadGateway
+				if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) {
+					status = http.StatusInternalServerError // no other try will do better
+				}
+				brokerError(w, status, err)
+			},
+			ErrorLog: log.New(io.Discard, "", 0), // a client that is gone is none of ours
 		}).ServeHTTP(w, r)
 	}), nil
 }
 
-func badGateway(w http.ResponseWriter, err error) {
-	http.Error(w, fmt.Sprintf("oidc-dbt: %v", err), http.StatusBadGateway)
+func brokerError(w http.ResponseWriter, status int, err error) {
+	http.Error(w, fmt.Sprintf("oidc-dbt: %v", err), status)
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -28,6 +29,9 @@ func upstream(u route.Upstream) (*http.Transport, *url.URL, error) {
 	if u.Plain {
 		base.Scheme = "http"
 	}
+	if base.Port() == standardPorts[base.Scheme] {
+		base.Host = strings.TrimSuffix(base.Host, ":"+base.Port()) // as clients have it in their Host
+	}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -35,9 +39,11 @@ func upstream(u route.Upstream) (*http.Transport, *url.URL, error) {
 		TLSHandshakeTimeout: 10 * time.Second,
 		MaxIdleConnsPerHost: 64, // dbt's threads
 		IdleConnTimeout:     90 * time.Second,
-		DisableCompression:  true, // what the client asks for is what it gets
 	}, base, nil
 }
+
+// standardPorts are those that a URL may leave out.
+var standardPorts = map[string]string{"https": "443", "http": "80"}
 
 // clientTLS returns how the warehouse's certificate is verified; nil for a
 // plain connection, which only loopback may have.
@@ -47,10 +53,12 @@ func clientTLS(u route.Upstream) (*tls.Config, error) {
 		return nil, errors.New("the warehouse has no host or no port")
 	case u.Plain && !web.IsLoopback(u.Host):
 		return nil, fmt.Errorf("the warehouse %q has no TLS (plain connections are for loopback only)", u.Host)
+	case u.Unverified && !web.IsLoopback(u.Host):
+		return nil, fmt.Errorf("the certificate of the warehouse %q is not verified (that is for loopback only)", u.Host)
 	case u.Plain:
 		return nil, nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Host}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Host, InsecureSkipVerify: u.Unverified}
 	if u.CAFile == "" {
 		return config, nil
 	}

@@ -120,6 +120,14 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 	return in, nil
 }
 
+// commandDir is where `run` runs.
+func (in inputs) commandDir() string {
+	if in.dir == "" {
+		return in.path(in.firstProject())
+	}
+	return in.path(in.dir)
+}
+
 func lines(s string) (list []string) {
 	for line := range strings.Lines(s) {
 		if line = strings.TrimSpace(line); line != "" {
@@ -143,7 +151,7 @@ func action(ctx context.Context, env Env, r *runner.Runner) (status int, err err
 	if err != nil {
 		return 0, err
 	}
-	in.Dir = dir.path
+	in.Dir, in.CommandDir = dir.path, in.commandDir()
 	in.Say = func(text string) { _ = r.Info(text) }
 	res, err := Authenticate(bounded, env, in.Settings, r)
 	if err != nil || in.DryRun {
@@ -313,11 +321,7 @@ func runScript(ctx context.Context, env Env, r *runner.Runner, in inputs, res Re
 	if err != nil {
 		return 0, err
 	}
-	where := in.dir
-	if where == "" {
-		where = in.firstProject()
-	}
-	return runCommand(ctx, env, res, dir, script.Command(path), in.path(where), false, func(text string) error { return r.Info(text) })
+	return runCommand(ctx, env, res, dir, script.Command(path), in.commandDir(), false, func(text string) error { return r.Info(text) })
 }
 
 // Post ends the credential where it can be ended, and removes what the step

@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -29,8 +30,12 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 		return nil, nil
 	}
 	keeper := broker.NewKeeper(first, a.renew, a.env.Now)
+	r := a.project.route
+	if ca := r.Upstream.CAFile; ca != "" && !filepath.IsAbs(ca) {
+		r.Upstream.CAFile = filepath.Join(a.settings.CommandDir, ca) // where dbt would have found it
+	}
 	b, err := broker.Start(broker.Config{
-		Target: a.target.Name(), Route: a.project.route, Dir: a.settings.Dir,
+		Target: a.target.Name(), Route: r, Dir: a.settings.Dir,
 		Current: keeper.Current, Refused: a.refused, Failed: a.failed, Now: a.env.Now,
 	})
 	if err != nil {

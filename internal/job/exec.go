@@ -40,7 +40,7 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 			_ = say("warning: clean up: " + rerr.Error()) // the command's own status stands
 		}
 	}()
-	s.Broker, s.Dir = true, dir.path
+	s.Broker, s.Dir, s.CommandDir = true, dir.path, env.Dir
 	s.Say = func(text string) { _ = say(text) }
 	res, err := Authenticate(bounded, env, s, r)
 	if err == nil {

@@ -35,6 +35,7 @@ type Issuer struct {
 	requestToken string
 
 	mu     sync.Mutex
+	life   time.Duration
 	key    *rsa.PrivateKey
 	keyID  string
 	old    []jose.JSONWebKey
@@ -49,7 +50,7 @@ func StartIssuer(claims map[string]any) (*Issuer, error) {
 	if claims == nil {
 		claims = GitHubClaims()
 	}
-	i := &Issuer{requestToken: "request-token-" + rand.Text(), claims: maps.Clone(claims), counts: map[string]int{}}
+	i := &Issuer{requestToken: "request-token-" + rand.Text(), life: tokenLife, claims: maps.Clone(claims), counts: map[string]int{}}
 	if err := i.RotateKey(); err != nil {
 		return nil, err
 	}
@@ -115,6 +116,13 @@ func (i *Issuer) SetClaims(claims map[string]any) {
 	i.claims = maps.Clone(claims)
 }
 
+// SetLife changes how long tokens live from now on.
+func (i *Issuer) SetLife(life time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.life = life
+}
+
 // Issued returns every token that was handed out or signed, for leak tests.
 func (i *Issuer) Issued() []string {
 	i.mu.Lock()
@@ -164,7 +172,7 @@ func (i *Issuer) Sign(audience string, changes map[string]any) string {
 	now := time.Now()
 	payload := map[string]any{
 		"iss": i.server.URL, "aud": audience, "jti": rand.Text(),
-		"iat": now.Unix(), "nbf": now.Add(-5 * time.Minute).Unix(), "exp": now.Add(tokenLife).Unix(),
+		"iat": now.Unix(), "nbf": now.Add(-5 * time.Minute).Unix(), "exp": now.Add(i.life).Unix(),
 	}
 	maps.Copy(payload, i.claims)
 	for name, v := range changes {

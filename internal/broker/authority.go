@@ -1,0 +1,74 @@
+package broker
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// certificateLife is that of the certificates for loopback: longer than any
+// run, since their private keys end with the process. A scheduler may run for months.
+const certificateLife = 400 * 24 * time.Hour
+
+// authority makes a certificate authority for this run alone, writes its
+// certificate for the client, and returns a certificate for loopback. The
+// authority's key has signed once when it is forgotten, and the authority is
+// good for no other name: whoever trusts the file trusts this broker.
+func (b *Broker) authority() (c tls.Certificate, err error) {
+	now := b.config.Now()
+	loopback := net.IPv4(127, 0, 0, 1)
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "oidc-dbt, one run"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife), // the clock may be set back meanwhile
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+		PermittedDNSDomainsCritical: true, PermittedDNSDomains: []string{"localhost"},
+		PermittedIPRanges: []*net.IPNet{{IP: loopback.To4(), Mask: net.CIDRMask(32, 32)}},
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{loopback},
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return c, err
+	}
+	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return c, err
+	}
+	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, &rootKey.PublicKey, rootKey)
+	if err != nil {
+		return c, err
+	}
+	if root, err = x509.ParseCertificate(rootDER); err != nil { // with its key's id, which the leaf names
+		return c, err
+	}
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, &leafKey.PublicKey, rootKey)
+	if err != nil {
+		return c, err
+	}
+	b.caFile = filepath.Join(b.config.Dir, "ca.pem")
+	file, err := os.OpenFile(b.caFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return c, fmt.Errorf("write the certificate of the route: %w", err)
+	}
+	err = pem.Encode(file, &pem.Block{Type: "CERTIFICATE", Bytes: rootDER})
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return c, fmt.Errorf("write the certificate of the route: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: leafKey}, nil
+}

@@ -1,0 +1,131 @@
+package broker
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+)
+
+// trino passes statements on to Trino with the credential as bearer. The
+// client shows the secret as its own bearer, and only ever over TLS.
+//
+// Replies name where a statement goes on; that must be the same Trino, and is
+// led here. (Trino: client REST API)
+func trino(b *Broker) (service, error) {
+	u := b.config.Route.Upstream
+	uris := uriRewriter{
+		keys:      []string{"nextUri", "partialCancelUri"}, // infoUri is a page for people, who log in to it themselves
+		authority: authorityOf(&url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, fmt.Sprint(u.Port))}),
+		under:     statements + "/",
+		base:      "https://" + b.address.String(),
+	}
+	proxy, err := b.rewritingProxy(func(out *http.Request, c credential.Credential) {
+		for name := range out.Header {
+			if strings.HasPrefix(name, "X-Forwarded-") {
+				out.Header.Del(name) // Trino may build its URIs from them
+			}
+		}
+		// Results by way of a storage would have to be fetched past this proxy.
+		out.Header.Del("X-Trino-Query-Data-Encoding")
+		out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
+	}, uris.reply)
+	if err != nil {
+		return service{}, err
+	}
+	return service{tls: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !b.knows(bearer(r)):
+			b.refused.add()
+			http.Error(w, "oidc-dbt: the token is not this run's", http.StatusUnauthorized)
+		case !isStatement(r):
+			http.Error(w, "oidc-dbt: only statements are passed on to Trino", http.StatusNotFound)
+		default:
+			proxy.ServeHTTP(w, r)
+		}
+	})}, nil
+}
+
+// statements is the path of Trino's API that clients run SQL by.
+const statements = "/v1/statement"
+
+// isStatement reports whether a request is one that clients make: to begin a
+// statement, or to go on with one, look at it or cancel it.
+func isStatement(r *http.Request) bool {
+	p := r.URL.Path
+	if r.URL.RawPath != "" || path.Clean(p) != p { // what a server may read as another path
+		return false
+	}
+	switch r.Method {
+	case http.MethodPost:
+		return p == statements
+	case http.MethodGet, http.MethodHead, http.MethodDelete:
+		return strings.HasPrefix(p, statements+"/")
+	}
+	return false
+}
+
+// A uriRewriter leads URIs in replies to the proxy.
+type uriRewriter struct {
+	keys      []string // of the reply's object, whose values are URIs
+	authority string   // the warehouse's; another is an error
+	under     string   // what the URIs' paths begin with
+	base      string   // the proxy's own, in place of scheme and authority
+}
+
+// aheadSize is how much of a reply is read before its status goes out: the URIs
+// are among its first keys, and a foreign one becomes an error.
+const aheadSize = 4 << 10
+
+// reply has the URIs of a reply rewritten on their way.
+func (u uriRewriter) reply(resp *http.Response) error {
+	if resp.StatusCode >= http.StatusMultipleChoices || resp.Request.Method == http.MethodHead {
+		return nil // the client reads no URI out of it
+	}
+	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" {
+		return fmt.Errorf("the reply is encoded as %q, want gzip or none", encoding)
+	}
+	body := newJSONRewriter(resp.Body, u.keys, u.rewrite)
+	whole, err := body.ahead(aheadSize)
+	if err != nil {
+		return err
+	}
+	resp.Body, resp.ContentLength = body, -1
+	resp.Header.Del("Content-Length")
+	if whole >= 0 {
+		resp.ContentLength = whole
+		resp.Header.Set("Content-Length", fmt.Sprint(whole))
+	}
+	return nil
+}
+
+// rewrite returns the URI as it is to be asked for at the proxy.
+func (u uriRewriter) rewrite(key, uri string) (string, error) {
+	parsed, err := url.Parse(uri)
+	switch {
+	case err != nil || parsed.User != nil || parsed.Fragment != "":
+		return "", fmt.Errorf("%s of the reply is %q, want a URI of the warehouse", key, uri)
+	case authorityOf(parsed) != u.authority:
+		return "", fmt.Errorf("%s of the reply leads to %q, want %q", key, authorityOf(parsed), u.authority)
+	case !strings.HasPrefix(parsed.EscapedPath(), u.under):
+		return "", fmt.Errorf("%s of the reply has the path %q, want one under %s", key, parsed.EscapedPath(), u.under)
+	}
+	next := u.base + parsed.EscapedPath()
+	if parsed.RawQuery != "" || parsed.ForceQuery {
+		next += "?" + parsed.RawQuery
+	}
+	return next, nil
+}
+
+// authorityOf returns scheme, host and port of a URL in one form.
+func authorityOf(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = standardPorts[u.Scheme]
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
