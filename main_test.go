@@ -45,8 +45,10 @@ var rooms = map[string][]string{
 // to a server, verify it, or hand it to the runner or the command.
 var revealers = []string{
 	"internal/broker/awscontainer.go",
+	"internal/broker/azure.go",
 	"internal/broker/broker.go",
 	"internal/broker/clickhouse.go",
+	"internal/broker/databricks.go",
 	"internal/broker/googleadc.go",
 	"internal/broker/googlestorage.go",
 	"internal/broker/tokenendpoint.go",

@@ -37,6 +37,9 @@ type adapter struct {
 	// routes maps a provider's name to how dbt stays logged in by a broker
 	// beside it; nil where it cannot.
 	routes map[string]func(block *yaml.Node) (route.Route, error)
+	// reroute changes a route by what the policy says under `exchange`; nil
+	// where that does not matter.
+	reroute func(r route.Route, exchange policy.Values) route.Route
 	// others are keys that hold a login for something else, which a credential
 	// of ours does not replace.
 	others []string
@@ -145,19 +148,22 @@ func Warehouse(dbtType string, block *yaml.Node) (credential.Warehouse, error) {
 }
 
 // alone are the routes of credentials-only targets, by provider.
-var alone = map[string]route.Route{
-	"aws": {Kind: route.AWSContainer},
-	"gcp": {Kind: route.GoogleADC},
+var alone = map[string]func(exchange policy.Values) route.Route{
+	"aws":        func(policy.Values) route.Route { return route.Route{Kind: route.AWSContainer} },
+	"databricks": databricksTools,
+	"entra":      func(policy.Values) route.Route { return route.Route{Kind: route.AzureTokenFile, IDToken: true} },
+	"gcp":        func(policy.Values) route.Route { return route.Route{Kind: route.GoogleADC} },
 }
 
 // Route returns how dbt stays logged in at the place that the block describes,
 // the zero Route where it reads the credential once. Without a type it is that
 // of a credentials-only target. The error is of class Usage.
 func Route(dbtType, provider string, exchange policy.Values, block *yaml.Node) (r route.Route, err error) {
-	describe := adapters[dbtType].routes[provider]
+	a := adapters[dbtType]
+	describe, tools := a.routes[provider], alone[provider]
 	switch {
-	case dbtType == "":
-		r = alone[provider]
+	case dbtType == "" && tools != nil:
+		r = tools(exchange)
 	case describe != nil:
 		if r, err = describe(block); err != nil {
 			return r, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
@@ -165,6 +171,9 @@ func Route(dbtType, provider string, exchange policy.Values, block *yaml.Node) (
 	}
 	if r.Kind == route.GoogleADC {
 		r.Google = route.Google{Audience: "//iam.googleapis.com/" + exchange.Get("workload_identity_provider"), Universe: exchange.Get("universe_domain")}
+	}
+	if a.reroute != nil {
+		r = a.reroute(r, exchange)
 	}
 	return r, nil
 }
@@ -200,7 +209,14 @@ func Render(in Input) (Output, error) {
 // Environment returns the variables by which a cloud's own tools find the
 // credential, or where a broker serves it: all that a credentials-only target
 // has.
-func Environment(c credential.Credential, served route.Address) []Variable {
+func Environment(g policy.Grant, c credential.Credential, served route.Address) []Variable {
+	switch {
+	case served == (route.Address{}):
+	case g.Provider() == "databricks":
+		return append(databricksMetadata(served), Variable{"DATABRICKS_HOST", secret.New(g.Exchange().Get("host")), false})
+	case g.Provider() == "entra":
+		return federatedTokenFile(g, served)
+	}
 	switch c.Kind {
 	case "aws_session":
 		return awsEnvironment(*c.AWS, served)

@@ -53,7 +53,7 @@ func TestGoogleWithoutDbt(t *testing.T) {
 		t.Errorf("got %+v, %v", r, err)
 	}
 	got := ""
-	for _, v := range adapter.Environment(standin.Credential("", "gcp"), standin.Address()) {
+	for _, v := range adapter.Environment(g, standin.Credential("", "gcp"), standin.Address()) {
 		got += v.Name + "=" + v.Value.Reveal() + "\n"
 	}
 	if got != adcVariables {

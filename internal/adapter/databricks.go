@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // databricks sends a bearer with each request: Databricks' own token, or one
@@ -32,6 +35,10 @@ var databricks = adapter{
 	render: map[string]func(Input) Output{
 		"databricks": databricksToken,
 		"entra":      databricksToken,
+	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"databricks": databricksRoute,
+		"entra":      databricksRoute,
 	},
 }
 
@@ -111,10 +118,48 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 	return nil
 }
 
+func databricksRoute(block *yaml.Node) (route.Route, error) {
+	return metadataRoute(scalar(block, "host")), nil
+}
+
+// databricksTools is for the SDKs and the command of Databricks.
+func databricksTools(exchange policy.Values) route.Route {
+	return metadataRoute(exchange.Get("host"))
+}
+
+// metadataRoute is for the workspace at a host, or a URL, that was checked.
+func metadataRoute(host string) route.Route {
+	_, name, isURL := strings.Cut(host, "://")
+	if !isURL {
+		name = host
+	}
+	r := route.Route{Kind: route.DatabricksMetadata, Upstream: route.Upstream{Host: strings.TrimSuffix(name, "/"), Port: 443}}
+	if name, port, ok := strings.Cut(r.Upstream.Host, ":"); ok {
+		r.Upstream.Host = name
+		r.Upstream.Port, _ = strconv.Atoi(port) // its form was checked
+	}
+	return r
+}
+
+// databricksMetadata has databricks-sdk ask the broker, for each session and
+// each request of its REST API. With DATABRICKS_AUTH_TYPE it looks at no other
+// login, the profile's token included.
+func databricksMetadata(served route.Address) []Variable {
+	return []Variable{
+		{"DATABRICKS_AUTH_TYPE", secret.New("metadata-service"), false},
+		{"DATABRICKS_METADATA_SERVICE_URL", served.URL, true},
+	}
+}
+
+// databricksToken writes the token also where the broker serves the next
+// ones: dbt-databricks wants one, and dbt's Rust engine has no other way.
 func databricksToken(in Input) Output {
 	out := Output{
 		Keys: []Key{{"token", envVar(tokenVariable)}},
 		Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
+	}
+	if in.Route != (route.Address{}) {
+		out.Env = append(out.Env, databricksMetadata(in.Route)...)
 	}
 	if value(in.Block, "query_tags") == nil {
 		tags := map[string]string{"oidc_dbt_target": in.Grant.Target()}

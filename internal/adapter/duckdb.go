@@ -69,7 +69,16 @@ var duckdb = adapter{
 			}, []login{{"bearer_token", tokenVariable, in.Route.Secret}})
 		},
 		"entra": func(in Input) Output {
-			out := stores["entra"].output(in, []Key{{"provider", text("access_token")}}, nil, []login{{"access_token", tokenVariable, in.Credential.Token}})
+			// A secret with the token would keep that; one of a managed identity
+			// has DuckDB ask for a token in each query.
+			provider, logins := "access_token", []login{{"access_token", tokenVariable, in.Credential.Token}}
+			if in.Route != (route.Address{}) {
+				provider, logins = "managed_identity", nil
+			}
+			out := stores["entra"].output(in, []Key{{"provider", text(provider)}}, nil, logins)
+			if in.Route != (route.Address{}) {
+				out.Env = managedIdentity(in.Route)
+			}
 			// The extension's own transport looks for certificates where only
 			// some systems have them. (DuckDB: Azure extension)
 			out.Keys = append(out.Keys, Key{"settings", withSetting(value(in.Block, "settings"), "azure_transport_option_type", "curl")})
@@ -85,7 +94,8 @@ var duckdb = adapter{
 			}
 			return route.Route{Kind: route.AWSContainer}, nil
 		},
-		"gcp": googleStorage,
+		"entra": managedIdentityRoute,
+		"gcp":   googleStorage,
 	},
 }
 
@@ -198,7 +208,7 @@ var stores = map[string]store{
 		keys: []string{"connection_string", "access_token", "client_secret", "client_certificate_path"},
 		drop: []string{
 			"persistent", "storage", "provider", "connection_string", "access_token", "chain", "tenant_id", "client_id", "client_secret",
-			"client_certificate_path", "refresh", "refresh_info", "validation",
+			"client_certificate_path", "object_id", "resource_id", "token_scope", "refresh", "refresh_info", "validation",
 		},
 		check:    checkAzure,
 		required: "account_name",

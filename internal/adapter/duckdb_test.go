@@ -21,7 +21,6 @@ func TestAWSRoutes(t *testing.T) {
 		{"DuckDB with an endpoint", "duckdb", "aws", s3(`endpoint: "127.0.0.1:9000", url_style: path, use_ssl: false`), route.AWSContainer},
 		{"DuckDB with what its chain cannot have", "duckdb", "aws", s3(`KMS_Key_ID: k`), route.None},
 		{"DuckDB with that for another bucket", "duckdb", "aws", s3(`kms_key_id: k, key_id: k, secret: s, scope: s3://theirs`), route.AWSContainer},
-		{"DuckDB elsewhere", "duckdb", "entra", `{type: duckdb}`, route.None},
 		{"Athena", "athena", "aws", standin.Block("athena"), route.AWSContainer},
 		{"Athena as a person", "athena", "identity_center", standin.Block("athena"), route.AWSContainer},
 		{"Snowflake", "snowflake", "aws", standin.Block("snowflake"), route.AWSContainer},

@@ -9,6 +9,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // fabric logs in at Microsoft Fabric with a token of Entra ID, or as a
@@ -45,9 +47,50 @@ var fabric = adapter{
 		return nil
 	},
 	render: map[string]func(Input) Output{
-		"entra": entraToken,
+		"entra": fabricEntra,
 		"vault": servicePrincipal,
 	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"entra": func(*yaml.Node) (route.Route, error) {
+			return route.Route{Kind: route.FederatedTokenURL, IDToken: true}, nil
+		},
+	},
+	reroute: func(r route.Route, exchange policy.Values) route.Route {
+		if r.Kind == route.FederatedTokenURL && !exchangesItself(exchange) {
+			return route.Route{Kind: route.AzureManagedIdentity}
+		}
+		return r
+	},
+}
+
+// exchangesItself reports whether dbt-fabric can exchange the ID token: it
+// asks for tokens of the public cloud, and for those that it wants.
+func exchangesItself(exchange policy.Values) bool {
+	authority := strings.TrimSuffix(exchange.Get("authority"), "/")
+	return (authority == "" || authority == publicAuthority) && exchange.Get("scope") == ""
+}
+
+func fabricEntra(in Input) Output {
+	switch exchange := in.Grant.Exchange(); {
+	case in.Route == (route.Address{}):
+		return entraToken(in)
+	case exchangesItself(exchange):
+		return Output{
+			Keys: []Key{
+				{"authentication", text("workload_identity")}, {"tenant_id", text(exchange.Get("tenant"))}, {"client_id", text(exchange.Get("client_id"))},
+				{"federated_token_url", text(fmt.Sprintf("http://%s:%d/token", in.Route.Host, in.Route.Port))},
+				{"federated_token_header", text("Bearer {{ env_var('" + tokenVariable + "') }}")},
+			},
+			Env: []Variable{
+				{tokenVariable, in.Route.Secret, true},
+				{"AZURE_AUTHORITY_HOST", secret.New(publicAuthority), false}, // azure-identity would take another from the job's
+			},
+		}
+	}
+	return Output{
+		Keys: []Key{{"authentication", text("token_credential")}, {"credential_class", text("azure.identity.ManagedIdentityCredential")}},
+		Env:  managedIdentity(in.Route),
+	}
 }
 
 // fabricAPIs are where dbt-fabric sends tokens beside the warehouse.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
 // sqlserver logs in at SQL Server, Azure SQL and Synapse with a token of
@@ -50,6 +51,9 @@ var sqlserver = adapter{
 	},
 	render: map[string]func(Input) Output{
 		"entra": func(in Input) Output {
+			if in.Route != (route.Address{}) {
+				return Output{Keys: []Key{{"authentication", text("MSI")}}, Env: managedIdentity(in.Route)}
+			}
 			out := entraToken(in)
 			// No key of the connection: it may change in every run.
 			expiry := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(in.Credential.Expiry.Unix(), 10)}
@@ -65,6 +69,9 @@ var sqlserver = adapter{
 				Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
 			}
 		},
+	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"entra": managedIdentityRoute,
 	},
 }
 

@@ -54,12 +54,16 @@ type Broker struct {
 // A service is how a route is served. One that listens has a handler or a
 // conn; one may have a file beside it or alone.
 type service struct {
-	handler http.Handler                    // HTTP
-	tls     bool                            // HTTPS, with an authority of this run's own
-	conn    func(context.Context, net.Conn) // a protocol of its own; it returns where ctx ends, or conn is closed
-	file    *file
-	ahead   bool // renew though nobody asks: the clients wait too briefly for an exchange
+	handler    http.Handler                    // HTTP
+	tls        bool                            // HTTPS, with an authority of this run's own
+	secretPath bool                            // clients ask at Address.URL and show nothing else
+	conn       func(context.Context, net.Conn) // a protocol of its own; it returns where ctx ends, or conn is closed
+	file       *file
+	ahead      bool // renew though nobody asks: the clients wait too briefly for an exchange
 }
+
+// tokenPath ends the path of a route whose secret is the segment before it.
+const tokenPath = "/token"
 
 // A file is what a client reads in the place of a listener, or to find one.
 type file struct {
@@ -70,17 +74,22 @@ type file struct {
 
 // listening are the routes with a listener, which b.address names already.
 var listening = map[route.Kind]func(b *Broker) (service, error){
-	route.AWSContainer:  awsContainer,
-	route.ClickHouse:    clickHouse,
-	route.GoogleADC:     googleADC,
-	route.GoogleStorage: googleStorage,
-	route.TokenEndpoint: tokenEndpoint,
-	route.Trino:         trino,
+	route.AWSContainer:         awsContainer,
+	route.AzureManagedIdentity: managedIdentity,
+	route.ClickHouse:           clickHouse,
+	route.DatabricksMetadata:   databricksMetadata,
+	route.FederatedTokenURL:    federatedTokenURL,
+	route.GoogleADC:            googleADC,
+	route.GoogleStorage:        googleStorage,
+	route.TokenEndpoint:        tokenEndpoint,
+	route.Trino:                trino,
 }
 
 // silent are the routes without: a file alone, or a credential that only has
 // to be kept alive.
-var silent = map[route.Kind]func(b *Broker) (service, error){}
+var silent = map[route.Kind]func(b *Broker) (service, error){
+	route.AzureTokenFile: azureTokenFile,
+}
 
 // Start serves the route until Close. The error is of class Internal, or Usage
 // where the upstream cannot be one.
@@ -178,6 +187,9 @@ func (b *Broker) Address() route.Address {
 	a := route.Address{Secret: b.secret, File: b.file, CAFile: b.caFile}
 	if b.address.IsValid() {
 		a.Host, a.Port = b.address.Addr().String(), int(b.address.Port())
+	}
+	if b.service.secretPath {
+		a.URL = secret.New("http://" + b.address.String() + "/" + b.secret.Reveal() + tokenPath)
 	}
 	return a
 }

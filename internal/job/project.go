@@ -106,7 +106,7 @@ func (p *project) granted(g policy.Grant) (err error) {
 // render turns the credential into what dbt reads.
 func (p project) render(res *Result, g policy.Grant, c credential.Credential, served route.Address) error {
 	if p.dbtType == "" {
-		res.Variables = adapter.Environment(c, served)
+		res.Variables = adapter.Environment(g, c, served)
 		return nil
 	}
 	blocks := p.blocks

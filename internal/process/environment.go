@@ -34,10 +34,14 @@ var sdkVariables = map[string][]string{
 		"GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_CLOUD_UNIVERSE_DOMAIN",
 		"BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST",
 	},
-	"access_token":   slices.Concat(libpqVariables, databricksVariables, snowflakeVariables),
-	"database_login": libpqVariables,
-	"key_pair":       snowflakeVariables,
-	"id_token":       snowflakeVariables,
+	"access_token":               slices.Concat(libpqVariables, databricksVariables, snowflakeVariables),
+	"database_login":             libpqVariables,
+	"azure_managed_identity":     managedIdentityVariables,
+	"azure_federated_token_file": slices.Concat(managedIdentityVariables, entraVariables),
+	"federated_token_url":        entraVariables,
+	"databricks_metadata":        databricksVariables,
+	"key_pair":                   snowflakeVariables,
+	"id_token":                   snowflakeVariables,
 	// requests verifies by these in the place of the profile's cert.
 	"trino": {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"},
 }
@@ -57,6 +61,21 @@ var awsVariables = []string{
 // libpqVariables lead a login elsewhere though the profile names a host, or
 // have it show a certificate beside the password.
 var libpqVariables = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY"}
+
+// managedIdentityVariables lead Azure's SDKs to the endpoint of another kind
+// of host than App Service. (azure-identity, managed_identity.py)
+var managedIdentityVariables = []string{
+	"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET", "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+}
+
+// entraVariables are another login for DefaultAzureCredential, which it would
+// take first, or choose where it logs in. (azure-identity, _constants.py)
+var entraVariables = []string{
+	"AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_REGIONAL_AUTHORITY_NAME",
+	"AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN",
+	"AZURE_USERNAME", "AZURE_PASSWORD", "AZURE_TOKEN_CREDENTIALS",
+	"AZURE_KUBERNETES_TOKEN_PROXY", "AZURE_KUBERNETES_SNI_NAME", "AZURE_KUBERNETES_CA_FILE", "AZURE_KUBERNETES_CA_DATA",
+}
 
 // snowflakeVariables are another login to snowflake-connector-python.
 var snowflakeVariables = []string{"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"}

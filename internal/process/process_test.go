@@ -244,3 +244,39 @@ func TestInterruptibleEndsWithItsParent(t *testing.T) {
 		t.Fatal("the context did not end with its parent")
 	}
 }
+
+// TestEnvironmentOfRoutes: nothing of the job's leads a client past the broker.
+func TestEnvironmentOfRoutes(t *testing.T) {
+	t.Parallel()
+	for kind, tt := range map[string]struct{ base, set, removed string }{
+		"databricks_metadata": {
+			base:    "DATABRICKS_AUTH_TYPE=pat DATABRICKS_CLIENT_SECRET=s DATABRICKS_CONFIG_PROFILE=p DATABRICKS_METADATA_SERVICE_URL=u ARM_CLIENT_ID=i",
+			set:     "DATABRICKS_AUTH_TYPE=metadata-service DATABRICKS_METADATA_SERVICE_URL=ours",
+			removed: "ARM_CLIENT_ID DATABRICKS_CLIENT_SECRET DATABRICKS_CONFIG_PROFILE",
+		},
+		"azure_managed_identity": {
+			base:    "IDENTITY_ENDPOINT=e IDENTITY_HEADER=h IDENTITY_SERVER_THUMBPRINT=t IMDS_ENDPOINT=e MSI_ENDPOINT=e MSI_SECRET=s AZURE_POD_IDENTITY_AUTHORITY_HOST=h",
+			set:     "IDENTITY_ENDPOINT=ours IDENTITY_HEADER=ours",
+			removed: "AZURE_POD_IDENTITY_AUTHORITY_HOST IDENTITY_SERVER_THUMBPRINT IMDS_ENDPOINT MSI_ENDPOINT MSI_SECRET",
+		},
+		"azure_federated_token_file": {
+			base:    "AZURE_CLIENT_SECRET=s AZURE_CLIENT_CERTIFICATE_PATH=p AZURE_USERNAME=u AZURE_PASSWORD=p AZURE_TOKEN_CREDENTIALS=dev IDENTITY_ENDPOINT=e MSI_ENDPOINT=e AZURE_CLIENT_ID=i",
+			set:     "AZURE_FEDERATED_TOKEN_FILE=ours AZURE_CLIENT_ID=ours",
+			removed: "AZURE_CLIENT_CERTIFICATE_PATH AZURE_CLIENT_SECRET AZURE_PASSWORD AZURE_TOKEN_CREDENTIALS AZURE_USERNAME IDENTITY_ENDPOINT MSI_ENDPOINT",
+		},
+		"federated_token_url": {
+			base:    "AZURE_AUTHORITY_HOST=https://login.microsoftonline.us AZURE_REGIONAL_AUTHORITY_NAME=westus",
+			set:     "AZURE_AUTHORITY_HOST=ours",
+			removed: "AZURE_REGIONAL_AUTHORITY_NAME",
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			set := strings.Fields(tt.set)
+			env, removed := process.Environment(strings.Fields(tt.base), set, []string{"", kind}, false)
+			if !slices.Equal(env, set) || strings.Join(removed, " ") != tt.removed {
+				t.Errorf("environment is %q, want %q; removed are %q, want %s", env, set, removed, tt.removed)
+			}
+		})
+	}
+}

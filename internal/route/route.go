@@ -11,13 +11,14 @@ const (
 	None Kind = "" // dbt reads the credential once, from the profile
 
 	// What a client library asks for by itself.
-	AWSContainer       Kind = "aws_container"              // container credentials: every AWS SDK
-	AzureTokenFile     Kind = "azure_federated_token_file" // azure-identity
-	DatabricksMetadata Kind = "databricks_metadata"        // databricks-sdk's metadata service
-	FederatedTokenURL  Kind = "federated_token_url"        // dbt-fabric
-	GoogleADC          Kind = "google_adc"                 // google-auth's external_account
-	PasswordFile       Kind = "pgpassfile"                 // libpq
-	TokenEndpoint      Kind = "token_endpoint"             // OAuth: dbt-redshift with Identity Center
+	AWSContainer         Kind = "aws_container"              // container credentials: every AWS SDK
+	AzureManagedIdentity Kind = "azure_managed_identity"     // App Service's endpoint: azure-identity, DuckDB
+	AzureTokenFile       Kind = "azure_federated_token_file" // azure-identity
+	DatabricksMetadata   Kind = "databricks_metadata"        // databricks-sdk's metadata service
+	FederatedTokenURL    Kind = "federated_token_url"        // dbt-fabric
+	GoogleADC            Kind = "google_adc"                 // google-auth's external_account
+	PasswordFile         Kind = "pgpassfile"                 // libpq
+	TokenEndpoint        Kind = "token_endpoint"             // OAuth: dbt-redshift with Identity Center
 
 	// Proxies that put the credential into each login or request.
 	ClickHouse    Kind = "clickhouse"     // ClickHouse's HTTP interface
@@ -38,7 +39,7 @@ type Route struct {
 	Kind     Kind
 	Only     bool     // the pair has no other way: without a broker it is an error
 	IDToken  bool     // the client exchanges by itself: the route serves the ID token
-	Upstream Upstream // of a proxy: the warehouse
+	Upstream Upstream // of a proxy, and of databricks_metadata: the warehouse
 	Google   Google   // of GoogleADC
 }
 
@@ -65,6 +66,7 @@ type Address struct {
 	Host   string // an IP address; "" of a route that is a file alone
 	Port   int
 	Secret secret.Value // what the client must show: a bearer or a password, new in each run
+	URL    secret.Value // of a client that shows nothing: the secret is a segment of its path
 	File   string       // the path of the file that the client reads; "" for none
 	CAFile string       // the path of the certificate authority to verify the broker with, in PEM; "" for plain HTTP
 }

@@ -89,7 +89,10 @@ func Credential(dbtType, provider string) credential.Credential {
 
 // Address is where a broker serves a pair.
 func Address() route.Address {
-	return route.Address{Host: "127.0.0.1", Port: 20001, Secret: secret.New("marked-secret-of-the-run"), File: "/step/file", CAFile: "/step/ca.pem"}
+	return route.Address{
+		Host: "127.0.0.1", Port: 20001, Secret: secret.New("marked-secret-of-the-run"), File: "/step/file", CAFile: "/step/ca.pem",
+		URL: secret.New("http://127.0.0.1:20001/marked-secret-of-the-run/token"),
+	}
 }
 
 // fixture returns the first that there is. It panics where there is none: the

@@ -1,0 +1,43 @@
+package adapter
+
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// publicAuthority is Entra ID in Azure's public cloud.
+const publicAuthority = "https://login.microsoftonline.com"
+
+func managedIdentityRoute(*yaml.Node) (route.Route, error) {
+	return route.Route{Kind: route.AzureManagedIdentity}, nil
+}
+
+// managedIdentity has Azure's SDKs ask the broker as they would ask App
+// Service, for each token; what they get is exchanged by the broker.
+func managedIdentity(served route.Address) []Variable {
+	return []Variable{
+		{"IDENTITY_ENDPOINT", secret.New(fmt.Sprintf("http://%s:%d/token", served.Host, served.Port)), false},
+		{"IDENTITY_HEADER", served.Secret, true},
+	}
+}
+
+// federatedTokenFile has Azure's SDKs exchange the ID token in the file by
+// themselves, for whatever resource they need.
+func federatedTokenFile(g policy.Grant, served route.Address) []Variable {
+	exchange := g.Exchange()
+	authority := exchange.Get("authority")
+	if authority == "" {
+		authority = publicAuthority
+	}
+	return []Variable{
+		{"AZURE_FEDERATED_TOKEN_FILE", secret.New(served.File), false},
+		{"AZURE_CLIENT_ID", secret.New(exchange.Get("client_id")), false},
+		{"AZURE_TENANT_ID", secret.New(exchange.Get("tenant")), false},
+		{"AZURE_AUTHORITY_HOST", secret.New(authority), false},
+	}
+}

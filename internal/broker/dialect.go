@@ -1,0 +1,75 @@
+package broker
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+)
+
+// A dialect is how one client library asks for a credential by GET, and what
+// it understands.
+type dialect struct {
+	shown   func(*http.Request) string // what the client shows for the secret
+	unknown string                     // said to one that shows something else
+	// check returns what else is wrong with a request, "" for nothing; nil
+	// where that can be nothing.
+	check  func(*http.Request) (status int, fault string)
+	reply  func(*http.Request, credential.Credential) any
+	refuse func(status int, words string) any
+}
+
+// answer speaks a dialect, in JSON.
+func (b *Broker) answer(d dialect) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		reply := func(status int, v any) {
+			w.WriteHeader(status)
+			_ = json.NewEncoder(w).Encode(v) // the client is gone
+		}
+		refuse := func(status int, words string) { reply(status, d.refuse(status, "oidc-dbt: "+words)) }
+		if !b.knows(d.shown(r)) {
+			b.refused.add()
+			refuse(http.StatusUnauthorized, d.unknown)
+			return
+		}
+		if r.Method != http.MethodGet {
+			refuse(http.StatusMethodNotAllowed, "want GET")
+			return
+		}
+		if d.check != nil {
+			if status, fault := d.check(r); fault != "" {
+				refuse(status, fault)
+				return
+			}
+		}
+		c, err := b.config.Current(r.Context())
+		if err != nil {
+			refuse(statusOf(err), err.Error())
+			return
+		}
+		reply(http.StatusOK, d.reply(r, c))
+	})
+}
+
+// statusOf tells a client's retries an outage, which may pass, from a no,
+// which does not.
+func statusOf(err error) int {
+	switch fault.ClassOf(err) {
+	case fault.Unreachable, fault.Internal:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusForbidden
+}
+
+// bearerOf returns the bearer of a request, "" for none.
+func bearerOf(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return token
+}
