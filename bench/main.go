@@ -3,7 +3,8 @@
 // Command bench measures the action as a whole process, from start to
 // credential, against a bare program that links the same packages, sends the
 // same requests and checks nothing. Both run in turn, on loopback, without and
-// with 30 ms added to each request. It prints medians and ratios, and judges nothing.
+// with 30 ms added to each request. Then it measures the broker's routes in a
+// command that `exec` runs. It prints medians and ratios, and judges nothing.
 package main
 
 import (
@@ -31,6 +32,13 @@ const (
 )
 
 func main() {
+	if route := os.Getenv(clientVariable); route != "" {
+		if err := measureClient(route); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	runs := flag.Int("n", 31, "counted runs of each program in each case")
 	flag.Parse()
 	if err := bench(*runs); err != nil {
@@ -66,19 +74,18 @@ func bench(runs int) error {
 			}
 		}
 	}
-	return nil
+	return routes(root, runs)
 }
 
-// slow puts a server behind one that counts requests and delays each.
-func slow(target string, delay time.Duration, requests *atomic.Int64) (*httptest.Server, error) {
+// fronted puts a server behind one that calls before for each request.
+func fronted(target string, before func()) (*httptest.Server, error) {
 	u, err := url.Parse(target)
 	if err != nil {
 		return nil, err
 	}
 	proxy := httputil.NewSingleHostReverseProxy(u)
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests.Add(1)
-		time.Sleep(delay)
+		before()
 		proxy.ServeHTTP(w, r)
 	})), nil
 }
@@ -110,7 +117,10 @@ func measure(root, provider string, delay time.Duration, runs int) error {
 	defer google.Close()
 	var requests atomic.Int64
 	front := func(target string) *httptest.Server {
-		server, ferr := slow(target, delay, &requests)
+		server, ferr := fronted(target, func() {
+			requests.Add(1)
+			time.Sleep(delay)
+		})
 		if ferr != nil {
 			err = ferr
 			return nil
@@ -136,13 +146,8 @@ func measure(root, provider string, delay time.Duration, runs int) error {
 	workspace := filepath.Join(root, provider+delay.String())
 	policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github, jwks_uri: %q}\ntargets:\n  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
 		issuer.URL(), keys, dbt, exchange)
-	if err := os.MkdirAll(filepath.Join(workspace, ".github"), 0o755); err != nil {
+	if err := writeProject(workspace, policy); err != nil {
 		return err
-	}
-	for name, text := range map[string]string{".github/oidc-dbt.yml": policy, "dbt_project.yml": "name: shop\nprofile: shop\n"} {
-		if err := os.WriteFile(filepath.Join(workspace, name), []byte(text), 0o644); err != nil {
-			return err
-		}
 	}
 	env := append(os.Environ(), "ACTIONS_ID_TOKEN_REQUEST_URL="+issuerFront.URL+"/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN="+issuer.RequestToken())
 	action := func() (*exec.Cmd, error) {

@@ -1,0 +1,130 @@
+//go:build unix
+
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// clientVariable has this program be the command that `exec` runs: the client
+// of a route.
+const clientVariable = "OIDC_DBT_BENCH_CLIENT"
+
+// clients connect as dbt's own client libraries do, and return what asks once.
+var clients = map[string]func() (ask func() error, err error){
+	"aws_container": func() (func() error, error) {
+		return asking(http.DefaultClient, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), "", http.Header{"Authorization": {os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")}}), nil
+	},
+	"google_adc": func() (func() error, error) {
+		text, err := os.ReadFile(os.Getenv("GOOGLE_APPLICATION_CREDENTIALS"))
+		if err != nil {
+			return nil, err
+		}
+		var adc struct {
+			TokenURL string `json:"token_url"`
+			Source   struct {
+				Headers map[string]string `json:"headers"`
+			} `json:"credential_source"`
+		}
+		if err := json.Unmarshal(text, &adc); err != nil {
+			return nil, err
+		}
+		token, _ := strings.CutPrefix(adc.Source.Headers["Authorization"], "Bearer ")
+		return form(adc.TokenURL, url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token": {token}}), nil
+	},
+	"federated_token_url": func() (func() error, error) {
+		p, err := readProfile()
+		return asking(http.DefaultClient, http.MethodGet, p.text("federated_token_url"), "", http.Header{"Authorization": {p.text("federated_token_header")}}), err
+	},
+	"token_endpoint": func() (func() error, error) {
+		p, err := readProfile()
+		endpoint, _ := p["token_endpoint"].(map[string]any)
+		return form(fmt.Sprint(endpoint["request_url"]), url.Values{"client_secret": {os.Getenv("DBT_ENV_SECRET_OIDC_TOKEN")}}), err
+	},
+	"clickhouse": func() (func() error, error) {
+		p, err := readProfile()
+		return asking(http.DefaultClient, http.MethodPost, "http://"+p.address()+"/", "select 1", http.Header{"X-Clickhouse-Key": {os.Getenv("DBT_ENV_SECRET_OIDC_PASSWORD")}}), err
+	},
+	"trino": func() (func() error, error) {
+		p, err := readProfile()
+		if err != nil {
+			return nil, err
+		}
+		ca, err := os.ReadFile(p.text("cert"))
+		if err != nil {
+			return nil, err
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(ca)
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+		return asking(client, http.MethodPost, "https://"+p.address()+"/v1/statement", "select 1", http.Header{"Authorization": {"Bearer " + os.Getenv("DBT_ENV_SECRET_OIDC_TOKEN")}}), nil
+	},
+}
+
+// asking returns what sends a request and reads the reply, which must be good.
+func asking(client *http.Client, method, to, body string, header http.Header) func() error {
+	return func() error {
+		req, err := http.NewRequest(method, to, strings.NewReader(body))
+		if err != nil {
+			return err
+		}
+		req.Header = header
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("status is %d: %s", resp.StatusCode, text)
+		}
+		return nil
+	}
+}
+
+func form(to string, values url.Values) func() error {
+	return asking(http.DefaultClient, http.MethodPost, to, values.Encode(), http.Header{"Content-Type": {"application/x-www-form-urlencoded"}})
+}
+
+// A profile is the output that the run has written.
+type profile map[string]any
+
+func readProfile() (profile, error) {
+	text, err := os.ReadFile(filepath.Join(os.Getenv("DBT_PROFILES_DIR"), "profiles.yml"))
+	if err != nil {
+		return nil, err
+	}
+	var all map[string]struct {
+		Outputs map[string]map[string]any `yaml:"outputs"`
+	}
+	if err := yaml.Load(text, &all); err != nil {
+		return nil, err
+	}
+	return all["shop"].Outputs["prod"], nil
+}
+
+// text returns a value, with a variable of the environment filled in.
+func (p profile) text(key string) string {
+	v := fmt.Sprint(p[key])
+	if before, rest, ok := strings.Cut(v, "{{ env_var('"); ok {
+		name, after, _ := strings.Cut(rest, "') }}")
+		v = before + os.Getenv(name) + after
+	}
+	return v
+}
+
+func (p profile) address() string { return fmt.Sprintf("%v:%v", p["host"], p["port"]) }

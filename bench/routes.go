@@ -1,0 +1,236 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// threads is how many clients ask at once where memory is measured.
+const threads = 64
+
+// A routeCase is one way of asking the broker: a pair that leads to it.
+type routeCase struct {
+	route, dbt, exchange string
+}
+
+// A report is what a client says of a run.
+type report struct {
+	First  int64         // when the first byte came, in nanoseconds since 1970
+	Each   time.Duration // median of the further requests, one behind the other
+	Memory int64         // the most that the broker's process ever had, in bytes, after threads clients at once
+}
+
+// routes measures each route, from the request for the ID token to the first
+// byte at a client in the command that `exec` runs, and each request thereafter.
+func routes(root string, runs int) error {
+	issuer, err := standin.StartIssuer(nil)
+	if err != nil {
+		return err
+	}
+	defer issuer.Close()
+	var asked atomic.Int64
+	front, err := fronted(issuer.URL(), func() { asked.CompareAndSwap(0, time.Now().UnixNano()) })
+	if err != nil {
+		return err
+	}
+	defer front.Close()
+	cases, done, err := routeCases(root, issuer)
+	if err != nil {
+		return err
+	}
+	defer done()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nThe broker's routes, medians of %d runs; memory with %d clients at once.\n\n", runs, threads)
+	fmt.Println("| route | token request to first byte | each further request | memory |")
+	fmt.Println("| --- | --- | --- | --- |")
+	for _, c := range cases {
+		workspace := filepath.Join(root, "route-"+c.route)
+		policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github, jwks_uri: %q}\ntargets:\n  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
+			issuer.URL(), issuer.URL()+"/.well-known/jwks", c.dbt, c.exchange)
+		if err := writeProject(workspace, policy); err != nil {
+			return err
+		}
+		var firsts, each, memory []int64
+		for range runs {
+			cmd := exec.Command(filepath.Join(root, "oidc-dbt"), "exec", "--target", "prod", "--audit-log", filepath.Join(workspace+"-audit.jsonl"), "--", self)
+			cmd.Dir = workspace
+			cmd.Env = append(os.Environ(), clientVariable+"="+c.route, "GITHUB_EVENT_NAME=push",
+				"ACTIONS_ID_TOKEN_REQUEST_URL="+front.URL+"/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN="+issuer.RequestToken())
+			var out, words bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &words
+			asked.Store(0)
+			if err := cmd.Run(); err != nil {
+				return fmt.Errorf("route %s: %w\n%s", c.route, err, words.String())
+			}
+			var r report
+			if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+				return fmt.Errorf("route %s: %w\n%s", c.route, err, words.String())
+			}
+			firsts, each, memory = append(firsts, r.First-asked.Load()), append(each, int64(r.Each)), append(memory, r.Memory)
+		}
+		fmt.Printf("| %s | %.1f ms | %.3f ms | %.1f MiB |\n", c.route, ms(middle(firsts)), ms(middle(each)), float64(middle(memory))/(1<<20))
+	}
+	return nil
+}
+
+func middle[T ~int64](values []T) time.Duration {
+	slices.Sort(values)
+	return time.Duration(values[len(values)/2])
+}
+
+func writeProject(workspace, policy string) error {
+	if err := os.MkdirAll(filepath.Join(workspace, ".github"), 0o755); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{".github/oidc-dbt.yml": policy, "dbt_project.yml": "name: shop\nprofile: shop\n"} {
+		if err := os.WriteFile(filepath.Join(workspace, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routeCases starts what the routes lead to: providers, and warehouses that
+// answer at once.
+func routeCases(root string, issuer *standin.Issuer) (cases []routeCase, done func(), err error) {
+	var closers []func()
+	done = func() {
+		for _, c := range closers {
+			c()
+		}
+	}
+	defer func() {
+		if err != nil {
+			done()
+		}
+	}()
+	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Roles: map[string]standin.Role{
+		role: {Audience: "sts.amazonaws.com", Claims: map[string][]string{"sub": {"repo:acme/analytics:environment:production"}}},
+	}})
+	if err != nil {
+		return nil, done, err
+	}
+	closers = append(closers, sts.Close)
+	google, err := standin.StartGoogle(standin.GoogleConfig{IssuerURL: issuer.URL(), Provider: pool})
+	if err != nil {
+		return nil, done, err
+	}
+	closers = append(closers, google.Close)
+	clickHouse := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "1\n") }))
+	trino := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"id":"1","data":[[1]],"stats":{"state":"FINISHED"}}`)
+	}))
+	closers = append(closers, clickHouse.Close, trino.Close)
+	ca := filepath.Join(root, "trino.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: trino.Certificate().Raw}), 0o644); err != nil {
+		return nil, done, err
+	}
+	tokens, err := standin.StartAuthServer(standin.AuthServerConfig{
+		IssuerURL: issuer.URL(), Audience: "https://auth.example",
+		Clients: map[string]standin.AuthClient{"dbt-prod": {Subject: "repo:acme/analytics:environment:production"}},
+	})
+	if err != nil {
+		return nil, done, err
+	}
+	closers = append(closers, tokens.Close)
+	port := func(s *httptest.Server) string { return s.URL[strings.LastIndexByte(s.URL, ':')+1:] }
+	aws := fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, sts.URL())
+	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, audience: "https://auth.example"}}`, tokens.URL())
+	return []routeCase{
+		{"aws_container", "{type: duckdb, path: x.duckdb}", aws},
+		{"google_adc", "{type: bigquery, project: acme-dbt, dataset: marts}", fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, google.URL())},
+		{"federated_token_url", standin.Block("fabric"), standin.Exchange("fabric", "entra")},
+		{"token_endpoint", standin.Block("redshift"), standin.Exchange("redshift", "identity_center")},
+		{"clickhouse", fmt.Sprintf("{type: clickhouse, host: 127.0.0.1, port: %s, schema: marts}", port(clickHouse)), exchange},
+		{"trino", fmt.Sprintf("{type: trino, host: 127.0.0.1, port: %s, database: lake, schema: marts, cert: %q}", port(trino), ca), exchange},
+	}, done, nil
+}
+
+// measureClient is the other end, in the command that `exec` runs.
+func measureClient(route string) error {
+	connect, ok := clients[route]
+	if !ok {
+		return fmt.Errorf("no client for route %q", route)
+	}
+	ask, err := connect()
+	if err != nil {
+		return err
+	}
+	var r report
+	if err := ask(); err != nil {
+		return err
+	}
+	r.First = time.Now().UnixNano()
+	times := make([]time.Duration, 200)
+	for i := range times {
+		began := time.Now()
+		if err := ask(); err != nil {
+			return err
+		}
+		times[i] = time.Since(began)
+	}
+	r.Each = middle(times)
+	var wait sync.WaitGroup
+	errs := make(chan error, threads)
+	for range threads {
+		wait.Go(func() {
+			ask, err := connect()
+			for i := 0; i < 10 && err == nil; i++ {
+				err = ask()
+			}
+			errs <- err
+		})
+	}
+	wait.Wait()
+	for range threads {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
+	if r.Memory, err = peakMemory(os.Getppid()); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// peakMemory returns the largest resident size that a process ever had, 0
+// where the system does not say.
+func peakMemory(pid int) (int64, error) {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if os.IsNotExist(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		var kib int64
+		if _, err := fmt.Sscanf(lines.Text(), "VmHWM: %d kB", &kib); err == nil {
+			return kib << 10, nil
+		}
+	}
+	return 0, nil
+}
