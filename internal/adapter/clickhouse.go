@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"fmt"
+	"strconv"
 
 	"go.yaml.in/yaml/v4"
 
@@ -9,9 +10,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
-// clickhouse logs in with a user and a password. A bearer, which ClickHouse
-// takes and dbt-clickhouse has no key for, is put into each request by the
-// broker's proxy. (dbt-clickhouse 1.10)
+// clickhouse logs in with a user and a password. The broker's proxy puts fresh
+// ones into each request, or a bearer, which ClickHouse takes and
+// dbt-clickhouse has no key for. (dbt-clickhouse 1.10)
 var clickhouse = adapter{
 	spec: policy.Adapter{
 		Required: []string{"host", "schema"},
@@ -23,40 +24,77 @@ var clickhouse = adapter{
 	check: checkClickHouse,
 	render: map[string]func(Input) Output{
 		"vault": func(in Input) Output {
+			if in.Route.Port != 0 {
+				return clickHouseProxy(in)
+			}
 			return Output{
 				Keys: []Key{{"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
 				Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
 			}
 		},
-		"token_exchange": func(in Input) Output {
-			return Output{
-				Keys: []Key{
-					{"driver", text("http")}, {"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"secure", boolean(false)},
-					{"password", envVar(passwordVariable)},
-				},
-				Env: []Variable{{passwordVariable, in.Route.Secret, true}},
-			}
-		},
+		"token_exchange": clickHouseProxy,
 	},
 	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"vault": func(block *yaml.Node) (route.Route, error) {
+			r, err := clickHouseRoute(block)
+			if err != nil || clickHouseDriver(block, r.Upstream.Port) != "http" {
+				return route.Route{}, err // a lease is good for the native protocol too, as long as it lives
+			}
+			return r, nil
+		},
 		"token_exchange": func(block *yaml.Node) (route.Route, error) {
-			secure := isOn(scalar(block, "secure"))
-			port := 8123
-			if secure {
-				port = 8443
+			r, err := clickHouseRoute(block)
+			if err != nil {
+				return r, err
 			}
-			if scalar(block, "port") != "" {
-				var err error
-				if port, err = portOf(block); err != nil {
-					return route.Route{}, err
-				}
+			if driver := clickHouseDriver(block, r.Upstream.Port); driver != "http" {
+				return r, fmt.Errorf("driver is %q, want http: a bearer is for HTTP alone", driver)
 			}
-			if driver := scalar(block, "driver"); driver != "" && driver != "http" {
-				return route.Route{}, fmt.Errorf("driver is %q, want http: a bearer is for HTTP alone", driver)
-			}
-			return route.Route{Kind: route.ClickHouse, Only: true, Upstream: route.Upstream{Host: scalar(block, "host"), Port: port, Plain: !secure}}, nil
+			r.Only = true
+			return r, nil
 		},
 	},
+}
+
+// clickHouseProxy leads dbt to the broker. The user stays what the block says:
+// it is a key of the connection, and the broker puts in the real one.
+func clickHouseProxy(in Input) Output {
+	return Output{
+		Keys: []Key{
+			{"driver", text("http")}, {"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"secure", boolean(false)},
+			{"password", envVar(passwordVariable)},
+		},
+		Env: []Variable{{passwordVariable, in.Route.Secret, true}},
+	}
+}
+
+// clickHouseRoute is the proxy to where dbt-clickhouse would have connected.
+func clickHouseRoute(block *yaml.Node) (route.Route, error) {
+	secure := isOn(scalar(block, "secure"))
+	port := map[string]int{"http false": 8123, "http true": 8443, "native false": 9000, "native true": 9440}[clickHouseDriver(block, 0)+" "+strconv.FormatBool(secure)]
+	if scalar(block, "port") != "" {
+		var err error
+		if port, err = portOf(block); err != nil {
+			return route.Route{}, err
+		}
+	}
+	verify := scalar(block, "verify")
+	return route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{
+		Host: scalar(block, "host"), Port: port, Plain: !secure, Unverified: secure && verify != "" && !isOn(verify), // on loopback: checkClickHouse
+	}}, nil
+}
+
+// clickHouseDriver is the protocol that dbt-clickhouse chooses: by the port,
+// where the block does not say it.
+func clickHouseDriver(block *yaml.Node, port int) string {
+	driver := scalar(block, "driver")
+	switch {
+	case driver != "":
+		return driver
+	case port == 9000, port == 9440:
+		return "native"
+	}
+	return "http"
 }
 
 // checkClickHouse keeps the login from going out in the clear, or to whoever

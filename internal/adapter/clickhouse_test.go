@@ -13,9 +13,12 @@ import (
 
 func TestClickHouse(t *testing.T) {
 	t.Parallel()
+	const proxied = "driver: \"http\"\nhost: \"127.0.0.1\"\nport: 20001\nsecure: false\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"
 	testRender(t, []renderCase{
 		{name: "a lease", provider: "vault", block: standin.Block("clickhouse"),
 			want: "user: \"v-dbt-1\"\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
+		{name: "a lease by the broker", provider: "vault", block: standin.Block("clickhouse"), served: true, want: proxied},
+		{name: "a token", provider: "token_exchange", block: standin.Block("clickhouse"), served: true, want: proxied},
 	})
 }
 
@@ -42,16 +45,24 @@ func TestClickHouseRoute(t *testing.T) {
 	to := func(host string, port int, plain bool) route.Route {
 		return route.Route{Kind: route.ClickHouse, Only: true, Upstream: route.Upstream{Host: host, Port: port, Plain: plain}}
 	}
+	unverified := to("127.0.0.1", 8443, false)
+	unverified.Upstream.Unverified = true
+	const native = `dbt output of type "clickhouse": driver is "native", want http: a bearer is for HTTP alone`
+	const port = `dbt output of type "clickhouse": port is "high", want a number`
 	for _, tt := range []struct {
 		name, block string
-		want        route.Route
-		err         string
+		want        route.Route // with a token; the zero Route where a lease has none either
+		err         string      // with a token
+		lease       string      // with a lease
 	}{
 		{name: "TLS", block: `{host: ch.acme.example, secure: true}`, want: to("ch.acme.example", 8443, false)},
 		{name: "a port", block: `{host: ch.acme.example, port: 443, secure: true, driver: http}`, want: to("ch.acme.example", 443, false)},
 		{name: "plain", block: `{host: 127.0.0.1}`, want: to("127.0.0.1", 8123, true)},
-		{name: "the native protocol", block: `{host: ch.acme.example, secure: true, driver: native}`, err: `dbt output of type "clickhouse": driver is "native", want http: a bearer is for HTTP alone`},
-		{name: "a port that is none", block: `{host: ch.acme.example, secure: true, port: high}`, err: `dbt output of type "clickhouse": port is "high", want a number`},
+		{name: "unverified", block: `{host: 127.0.0.1, secure: true, verify: false}`, want: unverified},
+		{name: "the native protocol", block: `{host: ch.acme.example, secure: true, driver: native}`, err: native},
+		{name: "the native protocol by its port", block: `{host: ch.acme.example, secure: true, port: 9440}`, err: native},
+		{name: "HTTP on the port of the native protocol", block: `{host: 127.0.0.1, port: 9000, driver: http}`, want: to("127.0.0.1", 9000, true)},
+		{name: "a port that is none", block: `{host: ch.acme.example, secure: true, port: high}`, err: port, lease: port},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -60,9 +71,12 @@ func TestClickHouseRoute(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); err == nil && diff != "" {
 				t.Errorf("route (-want +got):\n%s", diff)
 			}
+			tt.want.Only = false // dbt can hold a lease itself
+			got, err = adapter.Route("clickhouse", "vault", policy.Values{}, node(t, tt.block))
+			checkUsage(t, err, tt.lease)
+			if diff := cmp.Diff(tt.want, got); err == nil && diff != "" {
+				t.Errorf("route with a lease (-want +got):\n%s", diff)
+			}
 		})
-	}
-	if r, err := adapter.Route("clickhouse", "vault", policy.Values{}, node(t, standin.Block("clickhouse"))); r != (route.Route{}) || err != nil {
-		t.Errorf("with a lease the route is %+v, %v, want none", r, err)
 	}
 }

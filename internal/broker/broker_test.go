@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,6 +160,7 @@ func TestStartRefuses(t *testing.T) {
 		{"no route", route.Route{}, fault.Internal, `start broker: unknown route ""`},
 		{"no host", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Port: 1}}, fault.Usage, "start broker: the warehouse has no host or no port"},
 		{"plain", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8123, Plain: true}}, fault.Usage, `start broker: the warehouse "ch.example" has no TLS (plain connections are for loopback only)`},
+		{"unverified", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8443, Unverified: true}}, fault.Usage, `start broker: the certificate of the warehouse "ch.example" is not verified (that is for loopback only)`},
 		{"no authorities", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8443, CAFile: empty}}, fault.Usage, fmt.Sprintf("start broker: read the warehouse's certificate authorities: %q has none in PEM", empty)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -225,7 +227,7 @@ func clickHouseServer(t testing.TB) (*httptest.Server, route.Route) {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.URL.Path == "/redirect":
+		case r.URL.Query().Has("redirect"):
 			http.Redirect(w, r, "https://evil.example/", http.StatusTemporaryRedirect)
 			return
 		case r.Header.Get("Authorization") != "Bearer marked-token":
@@ -245,6 +247,7 @@ func TestClickHouse(t *testing.T) {
 	server, r := clickHouseServer(t)
 	b := start(t, r)
 	password := b.Address().Secret.Reveal()
+	const wrong = "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)\n"
 	host := strings.TrimPrefix(server.URL, "https://")
 	for _, tt := range []struct {
 		name   string
@@ -259,10 +262,19 @@ func TestClickHouse(t *testing.T) {
 			r.Header.Set("X-ClickHouse-Key", password)
 		}, 200, "POST / host=" + host + " key= user= body=select 1"},
 		{"query", "/?password=" + password + "&user=dbt&query=select+2", func(*http.Request) {}, 200, "POST /?query=select+2 host=" + host + " key= user= body=select 1"},
-		{"no login", "/", func(*http.Request) {}, 403, "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)\n"},
-		{"another password", "/", func(r *http.Request) { r.SetBasicAuth("dbt", password+"x") }, 403, "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)\n"},
-		{"the secret as a bearer", "/", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+password) }, 403, "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)\n"},
-		{"redirect", "/redirect", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 502, "oidc-dbt: the warehouse redirects, and redirects are not followed\n"},
+		{"a session and a role", "/?session_id=s&role=r&quota_key=k", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 200, "POST /?quota_key=k&role=r&session_id=s host=" + host + " key= user= body=select 1"},
+		{"another user beside it", "/?user=admin", func(r *http.Request) {
+			r.SetBasicAuth("dbt", password)
+			r.Header.Set("X-ClickHouse-User", "admin")
+		}, 200, "POST / host=" + host + " key= user= body=select 1"},
+		{"another user behind a semicolon", "/?a=b;user=admin&query=select+2", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 200, "POST /?query=select+2 host=" + host + " key= user= body=select 1"},
+		{"a ping", "/ping", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 200, "POST /ping host=" + host + " key= user= body=select 1"},
+		{"another path", "/play", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 404, "oidc-dbt: only queries are passed on to ClickHouse\n"},
+		{"another path in escapes", "/%2e%2e/play", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 404, "oidc-dbt: only queries are passed on to ClickHouse\n"},
+		{"no login", "/", func(*http.Request) {}, 403, wrong},
+		{"another password", "/", func(r *http.Request) { r.SetBasicAuth("dbt", password+"x") }, 403, wrong},
+		{"the secret as a bearer", "/", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+password) }, 403, wrong},
+		{"redirect", "/?redirect=1", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 502, "oidc-dbt: the warehouse redirects, and redirects are not followed\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -287,6 +299,38 @@ func TestClickHouse(t *testing.T) {
 				t.Error("the credential came back")
 			}
 		})
+	}
+}
+
+// TestClickHouseLease: user and password may be new in each request, and hold anything.
+func TestClickHouseLease(t *testing.T) {
+	t.Parallel()
+	var leases atomic.Int32
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		fmt.Fprintf(w, "%s %q %s %d", user, password, r.URL.RawQuery, len(r.Header["Authorization"]))
+	}))
+	t.Cleanup(server.Close)
+	b := start(t, route.Route{Kind: route.ClickHouse, Upstream: upstreamOf(t, server)}, func(c *broker.Config) {
+		c.Current = func(context.Context) (credential.Credential, error) {
+			return credential.Credential{User: fmt.Sprintf("v-dbt-%d", leases.Add(1)), Password: secret.New("a:b é\n"), Expiry: time.Now().Add(time.Hour)}, nil
+		}
+	})
+	for i := 1; i <= 2; i++ {
+		req, err := http.NewRequest(http.MethodPost, "http://"+address(b)+"/?session_id=s", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("dbt", b.Address().Secret.Reveal())
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if want := fmt.Sprintf(`v-dbt-%d "a:b é\n" session_id=s 1`, i); err != nil || string(body) != want {
+			t.Errorf("got %s, %v, want %s", body, err, want)
+		}
 	}
 }
 

@@ -7,30 +7,39 @@ import (
 )
 
 // clickHouse passes requests on to ClickHouse's HTTP interface with the
-// credential as bearer, which dbt-clickhouse has no key for. The client shows
-// the secret as its password, in whichever of the interface's three forms.
-// (ClickHouse: HTTP interface, authentication)
+// credential in them: a bearer, or user and password of a lease. The client
+// shows the secret as its password, in whichever of the interface's three
+// forms; its user does not matter, and nor would another: ClickHouse gets one
+// login, this. (ClickHouse: HTTP interface, authentication)
 func clickHouse(b *Broker) (service, error) {
 	proxy, err := b.proxy(func(out *http.Request, c credential.Credential) {
 		q := out.URL.Query()
 		q.Del("user")
 		q.Del("password")
 		out.URL.RawQuery = q.Encode()
-		out.Header.Del("X-ClickHouse-User")
-		out.Header.Del("X-ClickHouse-Key")
-		out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
+		for _, name := range []string{"X-ClickHouse-User", "X-ClickHouse-Key", "X-ClickHouse-SSL-Certificate-Auth"} {
+			out.Header.Del(name)
+		}
+		if c.Token.IsZero() {
+			out.SetBasicAuth(c.User, c.Password.Reveal()) // a header of its own would not hold every password
+		} else {
+			out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
+		}
 	})
 	if err != nil {
 		return service{}, err
 	}
 	return service{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !b.knows(clickHousePassword(r)) {
+		switch {
+		case !b.knows(clickHousePassword(r)):
 			b.refused.add()
 			w.Header().Set("X-ClickHouse-Exception-Code", "516")
 			http.Error(w, "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)", http.StatusForbidden)
-			return
+		case r.URL.EscapedPath() != "/" && r.URL.EscapedPath() != "/ping":
+			http.Error(w, "oidc-dbt: only queries are passed on to ClickHouse", http.StatusNotFound) // no dashboards, no handlers of the server's own
+		default:
+			proxy.ServeHTTP(w, r)
 		}
-		proxy.ServeHTTP(w, r)
 	})}, nil
 }
 
