@@ -51,6 +51,7 @@ var revealers = []string{
 	"internal/broker/databricks.go",
 	"internal/broker/googleadc.go",
 	"internal/broker/googlestorage.go",
+	"internal/broker/postgres.go",
 	"internal/broker/tokenendpoint.go",
 	"internal/broker/trino.go",
 	"internal/idtoken/verify.go",

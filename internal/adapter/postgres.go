@@ -1,19 +1,23 @@
 package adapter
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // postgres logs in with a password: a lease's, or a token in its place, as
-// the clouds' own databases take them. (dbt-postgres 1.11)
+// the clouds' own databases take them. Through a broker's proxy it is the
+// proxy's, which logs in with a fresh one each time. (dbt-postgres 1.11)
 var postgres = adapter{
 	spec: policy.Adapter{
 		Required: []string{"host", "port", "schema"},
@@ -27,11 +31,7 @@ var postgres = adapter{
 		if err != nil {
 			return credential.Warehouse{}, err
 		}
-		database := scalar(block, "database")
-		if database == "" {
-			database = scalar(block, "dbname") // dbt's own alias
-		}
-		return credential.Warehouse{Host: scalar(block, "host"), Port: port, Database: database, User: scalar(block, "user")}, nil
+		return credential.Warehouse{Host: scalar(block, "host"), Port: port, Database: databaseOf(block), User: scalar(block, "user")}, nil
 	},
 	render: map[string]func(Input) Output{
 		"aws":        databasePassword,
@@ -40,6 +40,73 @@ var postgres = adapter{
 		"gcp":        databasePassword,
 		"vault":      databasePassword,
 	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"aws":        postgresProxy,
+		"databricks": postgresProxy,
+		"entra":      postgresProxy,
+		"gcp":        postgresProxy,
+		"vault":      postgresProxy,
+	},
+}
+
+// databaseOf returns the block's database, by its name or dbt's own alias.
+func databaseOf(block *yaml.Node) string {
+	if database := scalar(block, "database"); database != "" {
+		return database
+	}
+	return scalar(block, "dbname")
+}
+
+// postgresProxy describes the way to the server as libpq would go it, except
+// that it never trusts a server that it has not verified: without a file of
+// authorities the system's vouch for the host's name, as libpq has it for
+// `sslrootcert: system`.
+func postgresProxy(block *yaml.Node) (route.Route, error) {
+	u, err := databaseUpstream(block)
+	if err != nil {
+		return route.Route{}, err
+	}
+	mode, ca := scalar(block, "sslmode"), scalar(block, "sslrootcert")
+	switch {
+	case jinja(ca):
+		return route.Route{}, errors.New("sslrootcert must be a literal: oidc-dbt verifies the server by it")
+	case ca != "" && ca != "system":
+		u.CAFile = ca
+		u.AnyName = mode == "require" || mode == "verify-ca"
+	}
+	if policy.IsLoopback(u.Host) {
+		u.Plain = mode == "" && ca == "" || slices.Contains([]string{"disable", "allow", "prefer"}, mode)
+	}
+	return route.Route{Kind: route.Postgres, Upstream: u}, nil
+}
+
+// databaseUpstream is what PostgreSQL and Redshift have in common.
+func databaseUpstream(block *yaml.Node) (u route.Upstream, err error) {
+	u = route.Upstream{Host: scalar(block, "host"), User: scalar(block, "user"), Database: databaseOf(block)}
+	if jinja(u.Database) {
+		u.Database = ""
+	}
+	u.Port, err = portOf(block)
+	return u, err
+}
+
+// proxyUser is who the profile says that dbt is, where the proxy logs in as
+// somebody else each time: a name that changed would cost dbt its partial
+// parsing.
+const proxyUser = "oidc-dbt"
+
+// throughProxy leads dbt to the proxy, which the password is for, and which
+// encrypts on the way to the server. In place of a lease's user, another one
+// each time, the profile keeps the block's.
+func throughProxy(in Input) []Key {
+	keys := []Key{{"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"sslmode", text("disable")}, {"password", envVar(passwordVariable)}}
+	switch user := in.Credential.User; {
+	case in.Grant.Provider() != "vault" && user != "":
+		keys = append(keys, Key{"user", text(user)})
+	case scalar(in.Block, "user") == "":
+		keys = append(keys, Key{"user", text(proxyUser)})
+	}
+	return keys
 }
 
 // serverText is one host: libpq takes a list for hosts to try, and what begins
@@ -92,6 +159,13 @@ func checkPostgres(block *yaml.Node, provider, _ string) error {
 // databasePassword puts a database's password, or the token that stands for
 // one, into the profile.
 func databasePassword(in Input) Output {
+	if in.Route.Port != 0 {
+		return Output{
+			Remove: []string{"sslrootcert"}, // libpq refuses `system` without TLS
+			Keys:   append(throughProxy(in), applicationName(in)...),
+			Env:    []Variable{{passwordVariable, in.Route.Secret, true}, {"PGSSLMODE", secret.New("disable"), false}},
+		}
+	}
 	password := in.Credential.Password
 	if password.IsZero() {
 		password = in.Credential.Token
@@ -119,8 +193,14 @@ func databasePassword(in Input) Output {
 	if ca != "" && !jinja(ca) {
 		out.Env = append(out.Env, Variable{"PGSSLROOTCERT", secret.New(ca), false})
 	}
-	if value(in.Block, "application_name") == nil {
-		out.Keys = append(out.Keys, Key{"application_name", tag(in)})
-	}
+	out.Keys = append(out.Keys, applicationName(in)...)
 	return out
+}
+
+// applicationName is the tag, where the block has none of its own.
+func applicationName(in Input) []Key {
+	if value(in.Block, "application_name") != nil {
+		return nil
+	}
+	return []Key{{"application_name", tag(in)}}
 }

@@ -33,11 +33,13 @@ var redshift = adapter{
 		"identity_center": redshiftToken,
 		"vault":           redshiftPassword,
 	},
-	// dbt asks a token endpoint at each login; there is no key for a token.
 	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"aws": redshiftProxy,
+		// dbt asks a token endpoint at each login; there is no key for a token.
 		"identity_center": func(*yaml.Node) (route.Route, error) {
 			return route.Route{Kind: route.TokenEndpoint, Only: true}, nil
 		},
+		"vault": redshiftProxy,
 	},
 }
 
@@ -72,7 +74,7 @@ func checkRedshift(block *yaml.Node, provider, _ string) error {
 	switch {
 	case !serverText.MatchString(host):
 		return fmt.Errorf("host is %q, want one host name or address", host)
-	case scalar(block, "dbname") == "" && scalar(block, "database") == "":
+	case databaseOf(block) == "":
 		return errors.New("it has no dbname")
 	case mode == "disable" && !policy.IsLoopback(host): // any other verifies the certificate
 		return errors.New(`sslmode is "disable", want verify-full or verify-ca (a login in the clear is for loopback only)`)
@@ -81,10 +83,7 @@ func checkRedshift(block *yaml.Node, provider, _ string) error {
 }
 
 func redshiftWarehouse(block *yaml.Node) (credential.Warehouse, error) {
-	w := credential.Warehouse{Host: scalar(block, "host"), Database: scalar(block, "database"), User: scalar(block, "user")}
-	if w.Database == "" {
-		w.Database = scalar(block, "dbname") // dbt's own alias
-	}
+	w := credential.Warehouse{Host: scalar(block, "host"), Database: databaseOf(block), User: scalar(block, "user")}
 	var err error
 	if w.Port, err = portOf(block); err != nil {
 		return w, err
@@ -105,7 +104,26 @@ func redshiftWarehouse(block *yaml.Node) (credential.Warehouse, error) {
 	return w, nil
 }
 
+// redshiftProxy describes the way to Redshift as its driver goes it, which
+// takes a certificate for any name unless told otherwise.
+func redshiftProxy(block *yaml.Node) (route.Route, error) {
+	u, err := databaseUpstream(block)
+	mode := scalar(block, "sslmode")
+	if mode == "" && !policy.IsLoopback(u.Host) {
+		mode = "verify-full" // as redshiftConnection writes it
+	}
+	u.Plain, u.AnyName = mode == "disable", mode != "disable" && mode != "verify-full"
+	return route.Route{Kind: route.Postgres, Upstream: u}, err
+}
+
 func redshiftPassword(in Input) Output {
+	if in.Route.Port != 0 {
+		return Output{
+			Remove: []string{"cluster_id"},
+			Keys:   append(append([]Key{{"method", text("database")}}, throughProxy(in)...), redshiftTag(in)...),
+			Env:    []Variable{{passwordVariable, in.Route.Secret, true}},
+		}
+	}
 	return Output{
 		// dbt's Rust engine takes no cluster_id beside the method database.
 		Remove: []string{"cluster_id"},
@@ -136,8 +154,13 @@ func redshiftConnection(in Input) (keys []Key) {
 	if scalar(in.Block, "sslmode") == "" && !policy.IsLoopback(scalar(in.Block, "host")) {
 		keys = append(keys, Key{"sslmode", text("verify-full")})
 	}
-	if value(in.Block, "query_group") == nil {
-		keys = append(keys, Key{"query_group", tag(in)})
+	return append(keys, redshiftTag(in)...)
+}
+
+// redshiftTag is the tag, where the block has none of its own.
+func redshiftTag(in Input) []Key {
+	if value(in.Block, "query_group") != nil {
+		return nil
 	}
-	return keys
+	return []Key{{"query_group", tag(in)}}
 }

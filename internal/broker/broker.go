@@ -81,6 +81,7 @@ var listening = map[route.Kind]func(b *Broker) (service, error){
 	route.FederatedTokenURL:    federatedTokenURL,
 	route.GoogleADC:            googleADC,
 	route.GoogleStorage:        googleStorage,
+	route.Postgres:             postgres,
 	route.TokenEndpoint:        tokenEndpoint,
 	route.Trino:                trino,
 }

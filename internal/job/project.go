@@ -24,8 +24,8 @@ type project struct {
 	source  *profile.Source // the user's profiles.yml, nil for an inline block
 	blocks  []*yaml.Node    // the chosen output in each profile of source
 	route   route.Route     // how dbt stays logged in; the zero Route where it reads the credential once
-	// warehouse is what the exchange must know; without the claims filled in
-	// until there is a grant.
+	// warehouse is what the exchange must know; as in route, no claims are
+	// filled in until there is a grant.
 	warehouse credential.Warehouse
 }
 
@@ -97,9 +97,14 @@ func (p *project) check(s Settings, t *policy.Target, blocks ...*yaml.Node) erro
 
 // granted fills in the claims.
 func (p *project) granted(g policy.Grant) (err error) {
-	if block := g.DBT().Block; block != nil {
-		p.warehouse, err = adapter.Warehouse(p.dbtType, block)
+	block := g.DBT().Block
+	if block == nil {
+		return nil
 	}
+	if p.warehouse, err = adapter.Warehouse(p.dbtType, block); err != nil {
+		return err
+	}
+	p.route, err = adapter.Route(p.dbtType, g.Provider(), g.Exchange(), block)
 	return err
 }
 

@@ -42,6 +42,12 @@ var sdkVariables = map[string][]string{
 	"databricks_metadata":        databricksVariables,
 	"key_pair":                   snowflakeVariables,
 	"id_token":                   snowflakeVariables,
+	// What would have libpq ask more of the proxy on this machine than a
+	// password, or TLS, which begins behind it.
+	"postgres": {
+		"PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIRESSL", "PGGSSENCMODE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIREPEER",
+		"PGPASSWORD", "PGPASSFILE",
+	},
 	// requests verifies by these in the place of the profile's cert.
 	"trino": {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"},
 }

@@ -58,6 +58,11 @@ type Upstream struct {
 	Plain      bool // no TLS; only ever for loopback
 	Unverified bool // any certificate will do; only ever for loopback
 	CAFile     string
+	AnyName    bool // the certificate may be for another name than Host, as by libpq's verify-ca
+
+	// Of a database:
+	User     string // who logs in where the credential does not say
+	Database string // the one that a client may open; "" where only dbt knows its name
 }
 
 // An Address is where the broker serves a route: on loopback, in a file that

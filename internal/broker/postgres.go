@@ -1,0 +1,332 @@
+package broker
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+)
+
+// postgres logs clients in at a PostgreSQL server, or at one that speaks its
+// protocol, and then passes on what both say, unread. The client shows the
+// secret as its password, over plain loopback.
+// (PostgreSQL 18: Frontend/Backend Protocol)
+func postgres(b *Broker) (service, error) {
+	config, err := clientTLS(b.config.Route.Upstream)
+	if err != nil {
+		return service{}, err
+	}
+	if config != nil {
+		config.NextProtos = []string{"postgresql"} // as libpq since 17: no server of another protocol answers
+	}
+	p := &postgresProxy{Broker: b, tls: config, live: map[cancelKey]int{}}
+	return service{conn: p.serve}, nil
+}
+
+type postgresProxy struct {
+	*Broker
+	tls *tls.Config // nil for a plain connection
+
+	mu   sync.Mutex
+	live map[cancelKey]int // the sessions that may be cancelled
+}
+
+// A cancelKey is what a server gives a session for cancelling what it does.
+type cancelKey struct {
+	process uint32
+	secret  string
+}
+
+// SQLSTATE codes. (PostgreSQL: Appendix A)
+const (
+	connectionFailure    = "08006"
+	protocolViolation    = "08P01"
+	invalidAuthorization = "28000"
+	invalidPassword      = "28P01"
+)
+
+// A postgresError is what the client is told. Of other errors it is told
+// nothing: they are its own end, or it has the server's words already.
+type postgresError struct {
+	code string
+	error
+}
+
+// errPassedOn is a refusal of the server's, which the client has by now.
+var errPassedOn = errors.New("the server has refused")
+
+// clientPatience bounds a client's part of the login: it is on this machine
+// and asks nobody.
+const clientPatience = 10 * time.Second
+
+func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
+	timer := time.AfterFunc(clientPatience, func() { conn.Close() })
+	defer timer.Stop()
+	client := bufio.NewReader(conn)
+	startup, cancel, err := readStartup(client, conn)
+	if cancel != nil {
+		timer.Stop()
+		p.cancel(ctx, *cancel)
+		return
+	}
+	if err == nil {
+		err = p.admit(client, conn, startup)
+	}
+	timer.Stop()
+	var server *postgresServer
+	if err == nil {
+		server, err = p.open(ctx, conn, startup)
+	}
+	if told, ok := errors.AsType[postgresError](err); ok {
+		_ = send(conn, &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: told.code, Message: "oidc-dbt: " + told.Error()})
+	}
+	if err != nil {
+		return
+	}
+	defer p.forget(server.key)
+	defer server.Close()
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	forward(client, conn, server)
+}
+
+// maxStartup bounds a client's first message, as the server itself does
+// (MAX_STARTUP_PACKET_LENGTH).
+const maxStartup = 10_000
+
+// The first messages' codes, which stand where a start-up has its version.
+const (
+	cancelRequest = 80877102
+	tlsRequest    = 80877103
+	gssRequest    = 80877104
+)
+
+// readStartup reads how a client begins. A request for encryption is declined:
+// the client is on this machine. It returns a start-up or a cancel request.
+func readStartup(client io.Reader, conn io.Writer) (*pgproto3.StartupMessage, *pgproto3.CancelRequest, error) {
+	for range 3 { // at most one request for each kind of encryption
+		var size [4]byte
+		if _, err := io.ReadFull(client, size[:]); err != nil {
+			return nil, nil, err
+		}
+		n := binary.BigEndian.Uint32(size[:])
+		if n < 8 || n > maxStartup {
+			return nil, nil, postgresError{protocolViolation, fmt.Errorf("the first message has %d bytes, want 8 to %d", n, maxStartup)}
+		}
+		body := make([]byte, n-4)
+		if _, err := io.ReadFull(client, body); err != nil {
+			return nil, nil, err
+		}
+		switch binary.BigEndian.Uint32(body) {
+		case tlsRequest, gssRequest:
+			if _, err := conn.Write([]byte{'N'}); err != nil {
+				return nil, nil, err
+			}
+		case cancelRequest:
+			request := &pgproto3.CancelRequest{}
+			if err := request.Decode(body); err != nil {
+				return nil, nil, postgresError{protocolViolation, err}
+			}
+			return nil, request, nil
+		default:
+			startup := &pgproto3.StartupMessage{}
+			if err := startup.Decode(body); err != nil {
+				return nil, nil, postgresError{protocolViolation, err}
+			}
+			return startup, nil, nil
+		}
+	}
+	return nil, nil, postgresError{protocolViolation, errors.New("the client asks for encryption again and again")}
+}
+
+// admit lets in who has the secret and wants the target's database. Until
+// then nothing is sent to the server.
+func (p *postgresProxy) admit(client io.Reader, conn io.Writer, startup *pgproto3.StartupMessage) error {
+	if err := send(conn, &pgproto3.AuthenticationCleartextPassword{}); err != nil {
+		return err
+	}
+	m, err := readMessage(client)
+	if err != nil {
+		return err
+	}
+	var shown pgproto3.PasswordMessage
+	if m.kind != 'p' || shown.Decode(m.body) != nil || !p.knows(shown.Password) {
+		p.refused.add()
+		return postgresError{invalidPassword, errors.New("the password is not this run's")}
+	}
+	if want, got := p.config.Route.Upstream.Database, startup.Parameters["database"]; want != "" && got != want {
+		return postgresError{invalidAuthorization, fmt.Errorf("the database is %q, want this target's, %q", got, want)}
+	}
+	return nil
+}
+
+// patience bounds what comes before the server's own part of the login:
+// dbt-postgres gives up after 10 s (connect_timeout), and then says no more
+// than "timeout expired".
+const patience = 9 * time.Second
+
+var errPatience = fmt.Errorf("not there after %s", patience)
+
+// open logs the client in at the server, with the current credential.
+func (p *postgresProxy) open(ctx context.Context, client io.Writer, startup *pgproto3.StartupMessage) (*postgresServer, error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	defer cancel()
+	c, err := p.config.Current(bounded)
+	if err != nil {
+		return nil, postgresError{connectionFailure, fmt.Errorf("get a credential: %w", err)}
+	}
+	server, err := p.dial(bounded)
+	if err != nil {
+		return nil, postgresError{connectionFailure, err}
+	}
+	if err := p.logIn(ctx, client, server, startup, c); err != nil {
+		server.Close()
+		return nil, err
+	}
+	return server, nil
+}
+
+// logInPatience bounds the server's part of the login. A database that sleeps
+// takes half a minute to wake up; clients with less patience go by themselves.
+const logInPatience = time.Minute
+
+func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *postgresServer, startup *pgproto3.StartupMessage, c credential.Credential) error {
+	ctx, cancel := context.WithTimeout(ctx, logInPatience)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	l := postgresLogin{user: p.config.Route.Upstream.User, password: c.Password.Reveal(), tls: server.tls}
+	if c.User != "" {
+		l.user = c.User
+	}
+	if l.password == "" {
+		l.password = c.Token.Reveal() // in the password's place, as the clouds' databases take it
+	}
+	startup.Parameters["user"] = l.user
+	told := bufio.NewWriter(client)
+	err := l.run(told, server, startup)
+	if err == nil {
+		p.remember(server.key) // before the client has it
+	}
+	if ferr := told.Flush(); err == nil && ferr != nil {
+		p.forget(server.key)
+		return ferr
+	}
+	switch {
+	case err == nil, errors.Is(err, errPassedOn):
+		return err
+	case ctx.Err() != nil:
+		err = fmt.Errorf("not done after %s", logInPatience)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		err = errors.New("the server has closed the connection")
+	}
+	return postgresError{invalidAuthorization, fmt.Errorf("log in at %q: %w", p.place(), err)}
+}
+
+func (p *postgresProxy) remember(key *pgproto3.BackendKeyData) {
+	if key == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live[cancelKey{key.ProcessID, string(key.SecretKey)}]++
+}
+
+func (p *postgresProxy) forget(key *pgproto3.BackendKeyData) {
+	if key == nil {
+		return
+	}
+	k := cancelKey{key.ProcessID, string(key.SecretKey)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live[k]--; p.live[k] <= 0 {
+		delete(p.live, k)
+	}
+}
+
+// cancel passes on a request to cancel what one of the proxy's own sessions
+// does. It comes without a password, and the key is its proof. Nobody is told
+// whether there is such a session.
+func (p *postgresProxy) cancel(ctx context.Context, request pgproto3.CancelRequest) {
+	p.mu.Lock()
+	live := p.live[cancelKey{request.ProcessID, string(request.SecretKey)}] > 0
+	p.mu.Unlock()
+	if !live {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	defer cancel()
+	server, err := p.dial(ctx)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	if send(server, &request) == nil {
+		_, _ = io.Copy(io.Discard, server) // its end tells the client that the request was seen
+	}
+}
+
+// forward copies in both directions until one side ends.
+func forward(in io.Reader, client net.Conn, server *postgresServer) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(server.Conn, in)
+		server.Close()
+	}()
+	_, _ = io.Copy(client, server.in)
+	// The client may not have read the server's last words yet: it closes.
+	if half, ok := client.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	<-done
+}
+
+// A message is one of the protocol after the start-up.
+type message struct {
+	kind byte
+	body []byte
+}
+
+// maxMessage bounds messages of a login: errors are under 30,000 bytes for
+// libpq, and tokens as passwords well under that.
+const maxMessage = 64 << 10
+
+func readMessage(r io.Reader) (message, error) {
+	var head [5]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return message{}, err
+	}
+	n := binary.BigEndian.Uint32(head[1:])
+	if n < 4 || n > maxMessage {
+		return message{}, postgresError{protocolViolation, fmt.Errorf("message %q has %d bytes, want 4 to %d", head[0], n, maxMessage)}
+	}
+	m := message{head[0], make([]byte, n-4)}
+	_, err := io.ReadFull(r, m.body)
+	return m, err
+}
+
+// writeTo passes the message on.
+func (m message) writeTo(w io.Writer) error {
+	head := binary.BigEndian.AppendUint32([]byte{m.kind}, uint32(len(m.body)+4))
+	_, err := w.Write(append(head, m.body...))
+	return err
+}
+
+func send(w io.Writer, m pgproto3.Message) error {
+	text, err := m.Encode(nil)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
+}
