@@ -93,10 +93,9 @@ func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 	if err != nil {
 		return
 	}
-	defer p.forget(server.key)
 	defer server.Close()
 	defer context.AfterFunc(ctx, func() { server.Close() })()
-	forward(client, conn, server)
+	p.forward(client, conn, server)
 }
 
 // maxStartup bounds a client's first message, as the server itself does
@@ -276,7 +275,7 @@ func (p *postgresProxy) cancel(ctx context.Context, request pgproto3.CancelReque
 }
 
 // forward copies in both directions until one side ends.
-func forward(in io.Reader, client net.Conn, server *postgresServer) {
+func (p *postgresProxy) forward(in io.Reader, client net.Conn, server *postgresServer) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -284,6 +283,7 @@ func forward(in io.Reader, client net.Conn, server *postgresServer) {
 		server.Close()
 	}()
 	_, _ = io.Copy(client, server.in)
+	p.forget(server.key)
 	// The client may not have read the server's last words yet: it closes.
 	if half, ok := client.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()

@@ -31,6 +31,10 @@ type postgresServer struct {
 	key *pgproto3.BackendKeyData // nil where the server gives none
 }
 
+func newPostgresServer(conn net.Conn) *postgresServer {
+	return &postgresServer{Conn: conn, in: bufio.NewReader(conn)}
+}
+
 // place is the server's address, for errors.
 func (p *postgresProxy) place() string {
 	u := p.config.Route.Upstream
@@ -50,7 +54,7 @@ func (p *postgresProxy) dial(ctx context.Context) (*postgresServer, error) {
 		return failed(err)
 	}
 	if p.tls == nil {
-		return &postgresServer{Conn: conn, in: bufio.NewReader(conn)}, nil
+		return newPostgresServer(conn), nil
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	secured, err := encrypt(ctx, conn, p.tls)
@@ -58,8 +62,9 @@ func (p *postgresProxy) dial(ctx context.Context) (*postgresServer, error) {
 		conn.Close()
 		return failed(err)
 	}
-	state := secured.ConnectionState()
-	return &postgresServer{Conn: secured, in: bufio.NewReader(secured), tls: &state}, nil
+	server, state := newPostgresServer(secured), secured.ConnectionState()
+	server.tls = &state
+	return server, nil
 }
 
 // encrypt asks for TLS. It reads no byte more than the answer: what somebody
