@@ -1,6 +1,16 @@
 package adapter_test
 
-import "testing"
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
@@ -8,6 +18,8 @@ func TestPostgres(t *testing.T) {
 		password = "password: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\n"
 		variable = "DBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"
 		account  = "user: \"dbt@acme-dbt.iam\"\n"
+		proxy    = "host: \"127.0.0.1\"\nport: 20001\nsslmode: \"disable\"\n" + password
+		plain    = variable + "PGSSLMODE=disable\n"
 	)
 	testRender(t, []renderCase{
 		{name: "Cloud SQL", provider: "gcp", block: `{type: postgres, host: db.acme.example, port: 5432}`,
@@ -26,7 +38,67 @@ func TestPostgres(t *testing.T) {
 			want: password + variable + "PGSSLMODE=require\n"},
 		{name: "Lakebase", provider: "databricks", block: `{type: postgres, host: ep-cool-sky-d2ab.database.eu-central-1.cloud.databricks.com, port: 5432, user: 5bf7c6a1-0f43-4a36-a7cf-3a2a9a4d4f5e, application_name: mine}`,
 			want: password + "sslmode: \"require\"\n" + variable + "PGSSLMODE=require\n"},
+		{name: "Cloud SQL by the proxy", provider: "gcp", served: true, block: `{type: postgres, host: db.acme.example, port: 5432, sslmode: verify-ca, sslrootcert: ca.pem}`,
+			want: proxy + account + "application_name: \"oidc-dbt target=prod\"\n" + plain},
+		{name: "RDS by the proxy", provider: "aws", served: true, block: `{type: postgres, host: dw.c1a2.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt, application_name: mine}`,
+			want: proxy + "user: \"dbt\"\n" + plain},
+		{name: "Azure by the proxy", provider: "entra", served: true, block: `{type: postgres, host: acme.postgres.database.azure.com, port: 5432, user: dbt-prod, sslmode: require, application_name: mine}`,
+			want: proxy + plain},
+		{name: "a lease by the proxy", provider: "vault", served: true, block: `{type: postgres, host: db.acme.example, port: 5432, application_name: mine}`,
+			want: proxy + "user: \"oidc-dbt\"\n" + plain},
+		{name: "a lease by the proxy, with a name for its user", provider: "vault", served: true, block: `{type: postgres, host: db.acme.example, port: 5432, user: somebody, application_name: mine}`,
+			want: proxy + plain},
 	})
+	out, err := adapter.Render(adapter.Input{
+		Grant: grant(t, issuer(t), "{from: profiles.yml}", standin.Exchange("postgres", "gcp")), Type: "postgres",
+		Block: node(t, `{type: postgres, host: 10.0.0.3, port: 5432, sslrootcert: system}`), Credential: standin.Credential("postgres", "gcp"), Route: standin.Address(),
+	})
+	if err != nil || !slices.Contains(out.Remove, "sslrootcert") {
+		t.Errorf("what goes is %q, %v: libpq refuses sslrootcert=system without TLS", out.Remove, err)
+	}
+}
+
+// TestPostgresRoute: the proxy verifies what libpq would, and the name where
+// anybody's certificate would do.
+func TestPostgresRoute(t *testing.T) {
+	t.Parallel()
+	type u = route.Upstream
+	for _, tt := range []struct {
+		name, keys string
+		want       u
+		err        string
+	}{
+		{name: "no mode", keys: "host: h", want: u{Host: "h", Port: 5432}},
+		{name: "require", keys: "host: h, sslmode: require", want: u{Host: "h", Port: 5432}},
+		{name: "the system's authorities", keys: "host: h, sslrootcert: system, sslmode: verify-ca", want: u{Host: "h", Port: 5432}},
+		{name: "a CA", keys: "host: h, sslrootcert: ca.pem", want: u{Host: "h", Port: 5432, CAFile: "ca.pem"}},
+		{name: "verify-full", keys: "host: h, sslrootcert: ca.pem, sslmode: verify-full", want: u{Host: "h", Port: 5432, CAFile: "ca.pem"}},
+		{name: "verify-ca", keys: "host: 10.0.0.3, sslrootcert: ca.pem, sslmode: verify-ca", want: u{Host: "10.0.0.3", Port: 5432, CAFile: "ca.pem", AnyName: true}},
+		{name: "require with a CA", keys: "host: h, sslrootcert: ca.pem, sslmode: require", want: u{Host: "h", Port: 5432, CAFile: "ca.pem", AnyName: true}},
+		{name: "loopback", keys: "host: 127.0.0.1", want: u{Host: "127.0.0.1", Port: 5432, Plain: true}},
+		{name: "loopback, in doubt", keys: "host: localhost, sslmode: prefer, sslrootcert: ca.pem", want: u{Host: "localhost", Port: 5432, Plain: true, CAFile: "ca.pem"}},
+		{name: "loopback with TLS", keys: "host: 127.0.0.1, sslmode: verify-full, sslrootcert: ca.pem", want: u{Host: "127.0.0.1", Port: 5432, CAFile: "ca.pem"}},
+		{name: "user and database", keys: "host: h, user: dbt, database: analytics", want: u{Host: "h", Port: 5432, User: "dbt", Database: "analytics"}},
+		{name: "dbname", keys: "host: h, dbname: analytics", want: u{Host: "h", Port: 5432, Database: "analytics"}},
+		{name: "a database in Jinja", keys: `host: h, database: "{{ env_var('D') }}"`, want: u{Host: "h", Port: 5432}},
+		{name: "a CA in Jinja", keys: `host: h, sslrootcert: "{{ env_var('C') }}"`, err: `dbt output of type "postgres": sslrootcert must be a literal: oidc-dbt verifies the server by it`},
+		{name: "no port", keys: "host: h, port: x", err: `dbt output of type "postgres": port is "x", want a number`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			keys := tt.keys
+			if tt.name != "no port" {
+				keys += ", port: 5432"
+			}
+			for _, provider := range []string{"aws", "databricks", "entra", "gcp", "vault"} {
+				got, err := adapter.Route("postgres", provider, policy.Values{}, node(t, "{type: postgres, "+keys+"}"))
+				checkUsage(t, err, tt.err)
+				if diff := cmp.Diff(route.Route{Kind: route.Postgres, Upstream: tt.want}, got); err == nil && diff != "" {
+					t.Errorf("%s (-want +got)\n%s", provider, diff)
+				}
+			}
+		})
+	}
 }
 
 func TestPostgresPlaces(t *testing.T) {

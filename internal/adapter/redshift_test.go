@@ -7,6 +7,8 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
@@ -20,6 +22,7 @@ func TestRedshift(t *testing.T) {
 		verified = "sslmode: \"verify-full\"\n"
 		group    = "query_group: \"oidc-dbt target=prod\"\n"
 		variable = "DBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"
+		proxy    = "method: \"database\"\nhost: \"127.0.0.1\"\nport: 20001\nsslmode: \"disable\"\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\n"
 	)
 	testRender(t, []renderCase{
 		{name: "a cluster", provider: "aws", block: standin.Block("redshift"), want: login + verified + group + variable},
@@ -28,7 +31,41 @@ func TestRedshift(t *testing.T) {
 		{name: "a lease", provider: "vault", block: `{type: redshift, host: r.acme.example, port: 5439, dbname: analytics, user: somebody, query_group: mine}`,
 			want: "method: \"database\"\nuser: \"v-dbt-1\"\npassword: \"{{ env_var('DBT_ENV_SECRET_OIDC_PASSWORD') }}\"\n" + verified + variable},
 		{name: "loopback", provider: "aws", block: `{type: redshift, host: localhost, port: 5439, dbname: analytics}`, want: login + group + variable},
+		{name: "a cluster by the proxy", provider: "aws", served: true, block: standin.Block("redshift"), want: proxy + "user: \"IAM:dbt\"\n" + group + variable},
+		{name: "a lease by the proxy", provider: "vault", served: true, block: `{type: redshift, host: r.acme.example, port: 5439, dbname: analytics, sslmode: verify-ca, query_group: mine}`,
+			want: proxy + "user: \"oidc-dbt\"\n" + variable},
 	})
+}
+
+// TestRedshiftRoute: the proxy verifies what the driver would.
+func TestRedshiftRoute(t *testing.T) {
+	t.Parallel()
+	type u = route.Upstream
+	for _, tt := range []struct {
+		name, keys string
+		want       u
+	}{
+		{"no mode", "host: r.acme.example, dbname: d, user: dbt", u{Host: "r.acme.example", Port: 5439, Database: "d", User: "dbt"}},
+		{"verify-full", "host: r.acme.example, dbname: d, sslmode: verify-full", u{Host: "r.acme.example", Port: 5439, Database: "d"}},
+		{"verify-ca", "host: r.acme.example, dbname: d, sslmode: verify-ca", u{Host: "r.acme.example", Port: 5439, Database: "d", AnyName: true}},
+		{"the driver's default on loopback", "host: 127.0.0.1, dbname: d", u{Host: "127.0.0.1", Port: 5439, Database: "d", AnyName: true}},
+		{"in the clear on loopback", "host: 127.0.0.1, dbname: d, sslmode: disable", u{Host: "127.0.0.1", Port: 5439, Database: "d", Plain: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, provider := range []string{"aws", "vault"} {
+				got, err := adapter.Route("redshift", provider, policy.Values{}, node(t, "{type: redshift, port: 5439, "+tt.keys+"}"))
+				checkUsage(t, err, "")
+				if diff := cmp.Diff(route.Route{Kind: route.Postgres, Upstream: tt.want}, got); diff != "" {
+					t.Errorf("%s (-want +got)\n%s", provider, diff)
+				}
+			}
+		})
+	}
+	got, err := adapter.Route("redshift", "identity_center", policy.Values{}, node(t, standin.Block("redshift")))
+	if want := (route.Route{Kind: route.TokenEndpoint, Only: true}); err != nil || got != want {
+		t.Errorf("route of a person is %+v, %v, want %+v", got, err, want)
+	}
 }
 
 func TestRedshiftPlaces(t *testing.T) {

@@ -170,6 +170,29 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestNoOtherWayToThePostgresProxy: what would have libpq go elsewhere, ask
+// for TLS or another form of login than the proxy's, or find another password.
+func TestNoOtherWayToThePostgresProxy(t *testing.T) {
+	t.Parallel()
+	gone := []string{
+		"PGCHANNELBINDING", "PGGSSENCMODE", "PGHOSTADDR", "PGPASSFILE", "PGPASSWORD", "PGREQUIREAUTH", "PGREQUIREPEER", "PGREQUIRESSL",
+		"PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLNEGOTIATION", "PGSSLROOTCERT",
+	}
+	base := []string{"PGOPTIONS=-c work_mem=1GB", "PGSSLMODE=require"}
+	for _, name := range gone {
+		base = append(base, name+"=stale")
+	}
+	for _, kind := range []string{"database_login", "access_token"} {
+		env, removed := process.Environment(base, []string{"PGSSLMODE=disable"}, []string{kind, "postgres"}, false)
+		if want := []string{"PGOPTIONS=-c work_mem=1GB", "PGSSLMODE=disable"}; !slices.Equal(env, want) {
+			t.Errorf("with a credential of kind %q environment is\n%q, want\n%q", kind, env, want)
+		}
+		if !slices.Equal(removed, gone) {
+			t.Errorf("with a credential of kind %q removed are\n%q, want\n%q", kind, removed, gone)
+		}
+	}
+}
+
 // TestNoOtherWayToGoogle: what google-auth, BigQuery's client, gcloud and
 // Terraform would obey before the file, or would send its token to.
 func TestNoOtherWayToGoogle(t *testing.T) {
