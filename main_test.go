@@ -52,6 +52,7 @@ var revealers = []string{
 	"internal/broker/googleadc.go",
 	"internal/broker/googlestorage.go",
 	"internal/broker/postgres.go",
+	"internal/broker/snowflake.go",
 	"internal/broker/tokenendpoint.go",
 	"internal/broker/trino.go",
 	"internal/idtoken/verify.go",

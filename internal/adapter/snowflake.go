@@ -2,18 +2,22 @@ package adapter
 
 import (
 	"fmt"
+	"net"
 	"regexp"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // snowflake logs in by workload identity federation: with the ID token
 // itself, or with the identity of an AWS role, which the connector signs a
 // request of at each login; or with an access token of an authorization
 // server that it trusts (External OAuth), or a key pair that a vault lends.
+// Beside a broker dbt logs in there, and all but AWS's is put in by its proxy.
 // (dbt-snowflake 1.12; Snowflake: Workload identity federation, External
 // OAuth, Key-pair authentication)
 var snowflake = adapter{
@@ -28,6 +32,9 @@ var snowflake = adapter{
 	},
 	render: map[string]func(Input) Output{
 		"oidc": func(in Input) Output {
+			if in.Route.Host != "" {
+				return throughProxy(in)
+			}
 			out := workloadIdentity(in, "OIDC")
 			out.Keys = append(out.Keys, Key{"token", envVar(tokenVariable)})
 			out.Env = []Variable{{tokenVariable, in.Credential.Token, true}}
@@ -37,24 +44,39 @@ var snowflake = adapter{
 		"entra":          externalOAuth,
 		"token_exchange": externalOAuth,
 		"vault": func(in Input) Output {
+			if in.Route.Host != "" {
+				out := throughProxy(in)
+				if value(in.Block, "reuse_connections") == nil {
+					// The user of a session is dropped with its lease: each
+					// node gets a session of the user that there is.
+					out.Keys = append(out.Keys, Key{"reuse_connections", boolean(false)})
+				}
+				return out
+			}
 			return withTag(in, Output{
 				Keys: []Key{{"user", text(in.Credential.User)}, {"private_key", envVar(privateKeyVariable)}},
 				Env:  []Variable{{privateKeyVariable, in.Credential.PrivateKey, true}},
 			})
 		},
 	},
-	check:  checkSnowflake,
-	routes: map[string]func(*yaml.Node) (route.Route, error){"aws": awsContainer},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"oidc":           snowflakeRoute,
+		"aws":            awsContainer,
+		"entra":          snowflakeRoute,
+		"token_exchange": snowflakeRoute,
+		"vault":          snowflakeRoute,
+	},
+	check: checkSnowflake,
 }
 
 // accountText keeps an account from being a host of somebody else's: the
 // connector puts .snowflakecomputing.com behind it.
 var accountText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// checkSnowflake holds for both providers: what the connector signs for AWS
+// checkSnowflake holds for all providers: what the connector signs for AWS
 // is a login too, for whoever gets it.
 func checkSnowflake(block *yaml.Node, _, audience string) error {
-	for _, key := range []string{"account", "host", "protocol", "proxy_host"} {
+	for _, key := range []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port"} {
 		if jinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
@@ -92,10 +114,82 @@ func workloadIdentity(in Input, provider string) Output {
 // externalOAuth names the authenticator that both of dbt's engines take for a
 // plain access token: `oauth` is a refresh token to the Rust one.
 func externalOAuth(in Input) Output {
+	if in.Route.Host != "" {
+		return throughProxy(in)
+	}
 	return withTag(in, Output{
 		Keys: []Key{{"authenticator", text("jwt")}, {"token", envVar(tokenVariable)}},
 		Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
 	})
+}
+
+// throughProxy has dbt log in at the broker, which knows who it is from the
+// route's secret: to the connector an access token, which it sends anywhere.
+func throughProxy(in Input) Output {
+	out := Output{
+		Remove: []string{"proxy_host", "proxy_port"}, // the broker goes by it; it does not lead back to this machine
+		Keys: []Key{
+			{"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"protocol", text("http")},
+			{"authenticator", text("jwt")}, {"token", envVar(tokenVariable)},
+		},
+		Env: []Variable{{tokenVariable, in.Route.Secret, true}},
+	}
+	if proxy := snowflakeProxy(in.Block); proxy != "" {
+		// For stages and large results, which dbt gets from cloud storage. The
+		// lower case is another variable, and the one that counts.
+		out.Env = append(out.Env, Variable{"HTTPS_PROXY", secret.New(proxy), false}, Variable{"https_proxy", secret.New(proxy), false})
+	}
+	return withTag(in, out)
+}
+
+func snowflakeRoute(block *yaml.Node) (route.Route, error) {
+	account := strings.ReplaceAll(scalar(block, "account"), "_", "-") // as dbt does
+	u := route.Upstream{
+		Host: scalar(block, "host"), Port: 443, Plain: scalar(block, "protocol") == "http",
+		Proxy: snowflakeProxy(block), Account: accountName(account),
+	}
+	if u.Host == "" {
+		u.Host = accountHost(account)
+	}
+	if scalar(block, "port") != "" {
+		var err error
+		if u.Port, err = portOf(block); err != nil {
+			return route.Route{}, err
+		}
+	}
+	return route.Route{Kind: route.Snowflake, Upstream: u}, nil
+}
+
+// accountName returns the name in an account identifier, without region and
+// cloud, and without the number that a global one has.
+// (snowflake-connector-python, util_text.py, parse_account)
+func accountName(account string) string {
+	name, rest, _ := strings.Cut(account, ".")
+	if domain, _, _ := strings.Cut(rest, "."); domain == "global" {
+		name = name[:max(0, strings.LastIndex(name, "-"))]
+	}
+	return name
+}
+
+// accountHost returns where an account is: in China under a domain of its own.
+// (snowflake-connector-python, util_text.py, construct_hostname)
+func accountHost(account string) string {
+	_, region, _ := strings.Cut(account, ".")
+	if strings.HasPrefix(strings.ToLower(region), "cn-") {
+		return account + ".snowflakecomputing.cn"
+	}
+	return account + ".snowflakecomputing.com"
+}
+
+// snowflakeProxy returns the HTTP proxy that a block names, "" for none. A
+// scheme before it is one that the connector does not look at.
+func snowflakeProxy(block *yaml.Node) string {
+	host, port := scalar(block, "proxy_host"), scalar(block, "proxy_port")
+	if host == "" || port == "" {
+		return ""
+	}
+	host = strings.TrimPrefix(strings.TrimPrefix(host, "http://"), "https://")
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 func withTag(in Input, out Output) Output {

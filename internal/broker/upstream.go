@@ -18,7 +18,7 @@ import (
 )
 
 // upstream returns the way to a warehouse over HTTP, and its URL. Certificates
-// are verified, proxies come from the environment; replies have no bound,
+// are verified; the proxy on the way is the environment's unless the route names one; replies have no bound,
 // since results have none.
 func upstream(u route.Upstream) (*http.Transport, *url.URL, error) {
 	config, err := clientTLS(u)
@@ -32,8 +32,16 @@ func upstream(u route.Upstream) (*http.Transport, *url.URL, error) {
 	if base.Port() == standardPorts[base.Scheme] {
 		base.Host = strings.TrimSuffix(base.Host, ":"+base.Port()) // as clients have it in their Host
 	}
+	proxy := http.ProxyFromEnvironment
+	if u.Proxy != "" {
+		p, err := url.Parse(u.Proxy)
+		if err != nil {
+			return nil, nil, fmt.Errorf("the proxy %q on the way to the warehouse is no URL", u.Proxy)
+		}
+		proxy = http.ProxyURL(p)
+	}
 	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
+		Proxy:               proxy,
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:     config,
 		TLSHandshakeTimeout: 10 * time.Second,

@@ -58,11 +58,13 @@ type Upstream struct {
 	Plain      bool // no TLS; only ever for loopback
 	Unverified bool // any certificate will do; only ever for loopback
 	CAFile     string
+	Proxy      string // the HTTP proxy on the way there, a URL; "" for the environment's
 	AnyName    bool // the certificate may be for another name than Host, as by libpq's verify-ca
 
 	// Of a database:
 	User     string // who logs in where the credential does not say
 	Database string // the one that a client may open; "" where only dbt knows its name
+	Account  string // of Snowflake: its name, without region and domain
 }
 
 // An Address is where the broker serves a route: on loopback, in a file that

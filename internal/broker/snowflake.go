@@ -1,0 +1,378 @@
+package broker
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// The two requests whose replies open a session. Everything else that a client
+// asks for must belong to one: queries, their cancelling, heartbeats, telemetry.
+// (snowflake-connector-python 4.8, network.py; gosnowflake, restful.go)
+const (
+	snowflakeLogin = "/session/v1/login-request"
+	snowflakeRenew = "/session/token-request"
+)
+
+// Codes of Snowflake's own, which its clients take for final.
+const (
+	snowflakeBadToken  = "390303" // the OAuth access token is invalid
+	snowflakeNoSession = "390104" // log in first
+)
+
+// A snowflakeProxy lets clients log in with the route's secret, as an OAuth
+// token, in whose place the current credential goes on to Snowflake. What
+// follows it passes as it is, under the session token that Snowflake gave.
+// Stages and large results lie in cloud storage, whose addresses and
+// credentials are in the replies: the client goes there by itself.
+type snowflakeProxy struct {
+	broker   *Broker
+	upstream route.Upstream
+	client   *http.Client // for logins
+	base     *url.URL
+	pass     http.Handler // for all else
+	sessions sessions
+}
+
+func snowflake(b *Broker) (service, error) {
+	u := b.config.Route.Upstream
+	transport, base, err := upstream(u)
+	if err != nil {
+		return service{}, err
+	}
+	transport.DisableCompression = true // what the client asks for is what it gets
+	s := &snowflakeProxy{broker: b, upstream: u, client: web.NewClient(transport), base: base}
+	s.pass = &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(base)
+			if p.Out.URL.Path == snowflakeRenew {
+				p.Out.Header.Set("Accept-Encoding", "identity") // its reply is read here
+			}
+		},
+		ModifyResponse: s.check,
+		FlushInterval:  -1, // results are for the client to buffer
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			refuseSnowflake(w, http.StatusBadGateway, snowflakeNoSession, err) // the status counts: clients ask again
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // a client that is gone is none of ours
+	}
+	return service{handler: s}, nil
+}
+
+func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method == http.MethodPost && r.URL.Path == snowflakeLogin:
+		reply, err := s.login(r)
+		if err != nil {
+			// Clients show the message of a reply, and try again after a status.
+			refuseSnowflake(w, http.StatusOK, snowflakeBadToken, err)
+			return
+		}
+		w.Header().Set("Content-Type", reply.contentType)
+		w.WriteHeader(reply.status)
+		_, _ = w.Write(reply.body) // the client is gone
+	case s.sessions.has(r.Header.Get("Authorization")):
+		s.pass.ServeHTTP(w, r)
+	default:
+		s.broker.refused.add()
+		refuseSnowflake(w, http.StatusUnauthorized, snowflakeNoSession, errors.New("the session is none of this run's"))
+	}
+}
+
+// refuseSnowflake replies as Snowflake does.
+func refuseSnowflake(w http.ResponseWriter, status int, code string, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "code": code, "message": "oidc-dbt: " + err.Error(), "data": map[string]any{}}) // the client is gone
+}
+
+// A loginReply is what Snowflake says to a login.
+type loginReply struct {
+	status      int
+	contentType string
+	body        []byte
+}
+
+// maxLogin bounds a login, packed or not, and the reply to a renewal: a few
+// kilobytes in practice.
+const maxLogin = 1 << 20
+
+func (s *snowflakeProxy) login(r *http.Request) (reply loginReply, err error) {
+	in, err := readLogin(r)
+	if err != nil {
+		return reply, fmt.Errorf("read login: %w", err)
+	}
+	switch {
+	case !s.broker.knows(in.text("TOKEN")):
+		s.broker.refused.add()
+		return reply, errors.New("the token is not this run's")
+	case !strings.EqualFold(in.text("ACCOUNT_NAME"), s.upstream.Account):
+		return reply, fmt.Errorf("account is %q, want %q", in.text("ACCOUNT_NAME"), s.upstream.Account)
+	}
+	c, err := s.broker.config.Current(r.Context())
+	if err != nil {
+		return reply, err
+	}
+	if err := in.putIn(c, s.upstream.Account, s.broker.config.Now()); err != nil {
+		return reply, err
+	}
+	body, err := in.encode()
+	if err != nil {
+		return reply, err
+	}
+	target := *s.base
+	target.Path, target.RawQuery = snowflakeLogin, r.URL.RawQuery
+	reply, err = web.Retry(r.Context(), func(ctx context.Context) (loginReply, error) {
+		out, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
+		if err != nil {
+			return reply, err
+		}
+		for _, name := range []string{"Accept", "Content-Type", "User-Agent", "X-Snowflake-Service"} {
+			if v := r.Header.Get(name); v != "" {
+				out.Header.Set(name, v)
+			}
+		}
+		return s.send(out)
+	})
+	if err != nil {
+		return reply, fmt.Errorf("log in at %s: %w", s.upstream.Host, err)
+	}
+	s.sessions.learn(reply.body)
+	return reply, nil
+}
+
+// send sends a login, and reads the reply. Each error is one to try again
+// after, a redirect too: Snowflake sends them at times, by mistake, and has
+// its clients ask again. (snowflake-jdbc, pull request 2344)
+func (s *snowflakeProxy) send(out *http.Request) (reply loginReply, err error) {
+	resp, err := s.client.Do(out)
+	if err != nil {
+		return reply, web.Temporary(web.Cause(err))
+	}
+	defer resp.Body.Close()
+	reply = loginReply{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
+	if reply.body, err = io.ReadAll(resp.Body); err != nil {
+		return reply, web.Temporary(web.Cause(err))
+	}
+	return reply, nil
+}
+
+// check holds each reply to what a client may see of it. A redirect becomes
+// status 502, upon which clients ask again.
+func (s *snowflakeProxy) check(resp *http.Response) error {
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
+		return errors.New("Snowflake redirects, and redirects are not followed")
+	}
+	if resp.Request.URL.Path != snowflakeRenew {
+		return nil
+	}
+	body, err := readBounded(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		return fmt.Errorf("read the session's renewal: %w", err)
+	}
+	s.sessions.learn(body)
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
+}
+
+var errTooLarge = fmt.Errorf("it has more than %d bytes", maxLogin)
+
+func readBounded(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, maxLogin+1))
+	if err == nil && len(body) > maxLogin {
+		err = errTooLarge
+	}
+	return body, err
+}
+
+// A snowflakeRequest is the body of a login: {"data": {"TOKEN": …}}. What is not
+// looked at goes on to the letter.
+type snowflakeRequest struct {
+	whole, data map[string]json.RawMessage
+}
+
+func readLogin(r *http.Request) (in snowflakeRequest, err error) {
+	var body io.Reader = r.Body
+	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	case "", "identity":
+	case "gzip":
+		z, err := gzip.NewReader(body)
+		if err != nil {
+			return in, err
+		}
+		body = z
+	default:
+		return in, fmt.Errorf("content encoding is %q, want gzip", encoding)
+	}
+	text, err := readBounded(body)
+	if err != nil {
+		return in, err
+	}
+	return parseLogin(text)
+}
+
+func parseLogin(text []byte) (in snowflakeRequest, err error) {
+	// The texts are read from the same maps that are sent on: of a key that
+	// stands there twice, nobody sees the other one.
+	if err := json.Unmarshal(text, &in.whole); err != nil {
+		return in, errNotLogin
+	}
+	if err := json.Unmarshal(in.whole["data"], &in.data); err != nil || in.data == nil {
+		return in, errNotLogin
+	}
+	return in, nil
+}
+
+// errNotLogin does not say what stands there: it may be a password.
+var errNotLogin = errors.New("want a JSON object with an object data")
+
+// text returns the text of a key, "" where there is none.
+func (in snowflakeRequest) text(key string) string {
+	var s string
+	if json.Unmarshal(in.data[key], &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// putIn makes the login one with the credential.
+func (in snowflakeRequest) putIn(c credential.Credential, account string, now time.Time) error {
+	authenticator, token := "", c.Token.Reveal()
+	delete(in.data, "PROVIDER")
+	switch c.Kind {
+	case "id_token": // Snowflake: Workload identity federation
+		authenticator = "WORKLOAD_IDENTITY"
+		in.data["PROVIDER"] = json.RawMessage(`"OIDC"`)
+	case "access_token": // Snowflake: External OAuth
+		authenticator = "OAUTH"
+	case "key_pair":
+		authenticator = "SNOWFLAKE_JWT"
+		var err error
+		if token, err = signLogin(account, c.User, c.PrivateKey, now); err != nil {
+			return fmt.Errorf("sign login: %w", err)
+		}
+		if in.data["LOGIN_NAME"], err = json.Marshal(c.User); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("a credential of kind %q is no login at Snowflake", c.Kind)
+	}
+	var err error
+	in.data["AUTHENTICATOR"], _ = json.Marshal(authenticator)
+	in.data["TOKEN"], err = json.Marshal(token)
+	return err
+}
+
+func (in snowflakeRequest) encode() (body []byte, err error) {
+	if in.whole["data"], err = json.Marshal(in.data); err != nil {
+		return nil, err
+	}
+	return json.Marshal(in.whole)
+}
+
+// signedLife is how long a login that a key signed is good for: it is sent at once.
+const signedLife = time.Minute
+
+// signLogin returns a JWT by which Snowflake knows the user with the key.
+// (Snowflake: Key-pair authentication, generating a JWT token)
+func signLogin(account, user string, privateKey secret.Value, now time.Time) (string, error) {
+	der, err := base64.StdEncoding.DecodeString(privateKey.Reveal())
+	if err != nil {
+		return "", errors.New("the key is not in base64")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return "", errors.New("the key is not in PKCS#8")
+	}
+	key, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return "", fmt.Errorf("the key is %T, want RSA", parsed)
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return "", err
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, (&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		return "", err
+	}
+	subject := strings.ToUpper(account + "." + user)
+	fingerprint := sha256.Sum256(public)
+	return jwt.Signed(signer).Claims(jwt.Claims{
+		Issuer: subject + ".SHA256:" + base64.StdEncoding.EncodeToString(fingerprint[:]), Subject: subject,
+		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(signedLife)),
+	}).Serialize()
+}
+
+// sessions are those that clients of this run have opened, by the SHA-256 of
+// their tokens. Of 100,000 logins they are ten megabytes.
+type sessions struct {
+	mu    sync.Mutex
+	known map[[sha256.Size]byte]struct{}
+}
+
+// learn takes in the tokens of a reply, if it has some.
+func (s *sessions) learn(body []byte) {
+	var reply struct {
+		Data struct {
+			Token        string `json:"token"`        // of a login
+			SessionToken string `json:"sessionToken"` // of a renewal
+			MasterToken  string `json:"masterToken"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(body, &reply) != nil {
+		return // what the client cannot use either
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil {
+		s.known = map[[sha256.Size]byte]struct{}{}
+	}
+	for _, token := range []string{reply.Data.Token, reply.Data.SessionToken, reply.Data.MasterToken} {
+		if token != "" {
+			s.known[sha256.Sum256([]byte(token))] = struct{}{}
+		}
+	}
+}
+
+// has reports whether a request's authorization is one of them:
+// Snowflake Token="…".
+func (s *sessions) has(authorization string) bool {
+	token, ok := strings.CutPrefix(authorization, `Snowflake Token="`)
+	if !ok {
+		return false
+	}
+	token, ok = strings.CutSuffix(token, `"`)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok = s.known[sha256.Sum256([]byte(token))]
+	return ok
+}
