@@ -40,7 +40,8 @@ type snowflake struct {
 	logins  int
 	refused []string
 	tags    []string
-	token   string // of the last login
+	token   string          // of the last login
+	used    map[string]bool // all that let someone in
 }
 
 func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,6 +63,7 @@ func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.logins++
+	s.used[s.token] = true
 	s.mu.Unlock()
 	r.Body = io.NopCloser(bytes.NewReader(raw))
 	s.next.ServeHTTP(w, r)
@@ -161,7 +163,7 @@ func start(t *testing.T, issuer *standin.Issuer, sts *standin.STS) (*snowflake, 
 	python := setup.Python(t)
 	port := setup.Port(t)
 	setup.Start(t, port, python.Environ(), python.Program("python"), "-m", "uvicorn", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "fakesnow.server:app")
-	s := &snowflake{issuer: issuer, sts: sts, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})}
+	s := &snowflake{issuer: issuer, sts: sts, used: map[string]bool{}, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})}
 	_, front := setup.Serve(t, s)
 	return s, front
 }
