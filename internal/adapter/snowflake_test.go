@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -64,7 +65,7 @@ func TestSnowflakeRoute(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			for _, provider := range []string{"oidc", "entra", "token_exchange", "vault"} {
-				got, err := adapter.Route("snowflake", provider, node(t, tt.block))
+				got, err := adapter.Route("snowflake", provider, policy.Values{}, node(t, tt.block))
 				checkUsage(t, err, tt.err)
 				if diff := cmp.Diff(route.Route{Kind: route.Snowflake, Upstream: tt.want}, got); err == nil && diff != "" {
 					t.Errorf("route with %s (-want +got):\n%s", provider, diff)
