@@ -33,7 +33,7 @@ var snowflake = adapter{
 	render: map[string]func(Input) Output{
 		"oidc": func(in Input) Output {
 			if in.Route.Host != "" {
-				return throughProxy(in)
+				return snowflakeByProxy(in)
 			}
 			out := workloadIdentity(in, "OIDC")
 			out.Keys = append(out.Keys, Key{"token", envVar(tokenVariable)})
@@ -45,7 +45,7 @@ var snowflake = adapter{
 		"token_exchange": externalOAuth,
 		"vault": func(in Input) Output {
 			if in.Route.Host != "" {
-				out := throughProxy(in)
+				out := snowflakeByProxy(in)
 				if value(in.Block, "reuse_connections") == nil {
 					// The user of a session is dropped with its lease: each
 					// node gets a session of the user that there is.
@@ -115,7 +115,7 @@ func workloadIdentity(in Input, provider string) Output {
 // plain access token: `oauth` is a refresh token to the Rust one.
 func externalOAuth(in Input) Output {
 	if in.Route.Host != "" {
-		return throughProxy(in)
+		return snowflakeByProxy(in)
 	}
 	return withTag(in, Output{
 		Keys: []Key{{"authenticator", text("jwt")}, {"token", envVar(tokenVariable)}},
@@ -123,9 +123,9 @@ func externalOAuth(in Input) Output {
 	})
 }
 
-// throughProxy has dbt log in at the broker, which knows who it is from the
+// snowflakeByProxy has dbt log in at the broker, which knows who it is from the
 // route's secret: to the connector an access token, which it sends anywhere.
-func throughProxy(in Input) Output {
+func snowflakeByProxy(in Input) Output {
 	out := Output{
 		Remove: []string{"proxy_host", "proxy_port"}, // the broker goes by it; it does not lead back to this machine
 		Keys: []Key{

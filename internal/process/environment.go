@@ -48,7 +48,7 @@ var sdkVariables = map[string][]string{
 		"PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIRESSL", "PGGSSENCMODE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIREPEER",
 		"PGPASSWORD", "PGPASSFILE",
 	},
-	"snowflake":                  snowflakeVariables,
+	"snowflake": snowflakeVariables,
 	// requests verifies by these in the place of the profile's cert.
 	"trino": {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"},
 }

@@ -59,7 +59,7 @@ type Upstream struct {
 	Unverified bool // any certificate will do; only ever for loopback
 	CAFile     string
 	Proxy      string // the HTTP proxy on the way there, a URL; "" for the environment's
-	AnyName    bool // the certificate may be for another name than Host, as by libpq's verify-ca
+	AnyName    bool   // the certificate may be for another name than Host, as by libpq's verify-ca
 
 	// Of a database:
 	User     string // who logs in where the credential does not say
