@@ -282,6 +282,29 @@ const passwordVariable = "DBT_ENV_SECRET_OIDC_PASSWORD"
 // privateKeyVariable is what profiles read a private key from.
 const privateKeyVariable = "DBT_ENV_SECRET_OIDC_PRIVATE_KEY"
 
+// Held returns a credential of what a profile's variables hold.
+func Held(vars []Variable) (c credential.Credential) {
+	var session credential.AWS
+	for _, v := range vars {
+		switch v.Name {
+		case tokenVariable:
+			c.Token = v.Value
+		case passwordVariable:
+			c.Password = v.Value
+		case privateKeyVariable:
+			c.PrivateKey = v.Value
+		case "AWS_ACCESS_KEY_ID":
+			session.AccessKeyID = v.Value
+		case "AWS_SECRET_ACCESS_KEY":
+			session.SecretAccessKey = v.Value
+		case "AWS_SESSION_TOKEN":
+			session.SessionToken = v.Value
+		}
+	}
+	c.AWS = &session
+	return c
+}
+
 func envVar(name string) *yaml.Node { return text("{{ env_var('" + name + "') }}") }
 
 func text(s string) *yaml.Node {

@@ -16,7 +16,8 @@ import (
 
 // Run runs the binary with its arguments (without the program's name) and
 // returns the exit status. Without arguments, in a step of GitHub Actions, it
-// is the action; `post` is what the action's post step calls.
+// is the action; `post` is what the action's post step calls, and the action
+// itself starts `keep-fresh`.
 func Run(ctx context.Context, env job.Env, args []string) int {
 	inActions := env.Getenv("GITHUB_ACTIONS") == "true"
 	switch {
@@ -25,6 +26,8 @@ func Run(ctx context.Context, env job.Env, args []string) int {
 	case len(args) == 1 && args[0] == "post":
 		job.Post(ctx, env)
 		return 0
+	case len(args) == 2 && args[0] == job.KeepFreshCommand:
+		return job.KeepFresh(ctx, env, args[1])
 	}
 	status := 0
 	err := root(env, inActions, &status).Run(ctx, append([]string{"oidc-dbt"}, args...))

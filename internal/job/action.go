@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
-	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
@@ -29,14 +28,19 @@ const short = 15 * time.Minute
 func Action(ctx context.Context, env Env) int {
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
 	status, err := action(ctx, env, r)
-	if err != nil {
-		text := withHint(err)
-		if werr := r.Error(text); werr != nil {
-			fmt.Fprintln(env.Stderr, runner.Printable(text)) // stdout is gone: say it where one still may read
-		}
-		return ExitStatus(err)
+	return report(env, r, status, err)
+}
+
+// report tells the error, and returns the step's exit status.
+func report(env Env, r *runner.Runner, status int, err error) int {
+	if err == nil {
+		return status
 	}
-	return status
+	text := withHint(err)
+	if werr := r.Error(text); werr != nil {
+		fmt.Fprintln(env.Stderr, runner.Printable(text)) // stdout is gone: say it where one still may read
+	}
+	return ExitStatus(err)
 }
 
 // withHint returns what an error says, and what to do about it.
@@ -52,6 +56,7 @@ type inputs struct {
 	Settings
 	timeout   time.Duration
 	exportEnv bool
+	keepFresh bool
 	run       string
 	shell     string
 	dir       string // for run
@@ -83,16 +88,18 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 			Profiles:    lines(r.Input("profiles")),
 			AuditLog:    r.Input("audit-log"),
 			DryRun:      boolean("dry-run"),
-			Broker:      r.Input("run") != "",
 			Root:        workspace,
 			Workspace:   workspace,
 		},
 		timeout:   DefaultTimeout,
 		exportEnv: boolean("export-env"),
+		keepFresh: boolean("keep-fresh"),
 		run:       r.Input("run"),
 		shell:     r.Input("shell"),
 		dir:       r.Input("working-directory"),
 	}
+	in.Broker = in.run != "" || in.keepFresh
+	in.exportEnv = in.exportEnv || in.keepFresh
 	if t := r.Input("timeout"); t != "" {
 		d, err := time.ParseDuration(t)
 		if err != nil || d <= 0 {
@@ -113,6 +120,12 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 		errs = append(errs, errors.New("input run: a dry run has no credential to run it with"))
 	} else if _, err := process.Shell(in.shell, runtime.GOOS, in.run); err != nil {
 		errs = append(errs, err)
+	}
+	switch {
+	case in.keepFresh && in.run != "":
+		errs = append(errs, errors.New("input keep-fresh: is for the steps that follow, and `run` keeps its own credential fresh: give one of them"))
+	case in.keepFresh && in.DryRun:
+		errs = append(errs, errors.New("input keep-fresh: a dry run has no credential to keep"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return in, fault.New(fault.Usage, err, "")
@@ -142,35 +155,45 @@ func action(ctx context.Context, env Env, r *runner.Runner) (status int, err err
 	if err != nil {
 		return 0, err
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, in.timeout, errTimeout(in.timeout))
-	defer cancel()
-	if err := r.Writable(); err != nil {
-		return 0, err // before anything is issued that could then not be handed over
+	if in.keepFresh {
+		return startKeepFresh(ctx, env, r)
 	}
 	dir, err := newFolder(env.Getenv("RUNNER_TEMP"))
 	if err != nil {
 		return 0, err
 	}
-	in.Dir, in.CommandDir = dir.path, in.commandDir()
 	in.Say = func(text string) { _ = r.Info(text) }
-	res, err := Authenticate(bounded, env, in.Settings, r)
-	if err != nil || in.DryRun {
-		return 0, errors.Join(err, publishDecision(r, in.Settings, res), dir.remove())
+	res, err := obtain(ctx, env, r, in, dir)
+	if err != nil || in.run == "" {
+		return 0, err
 	}
 	defer res.Broker.Close()
-	if err := publish(env, r, in, res, dir); err != nil {
-		return 0, errors.Join(err, res.leases.end(ctx, env), dir.remove())
-	}
-	if in.run == "" {
-		return 0, nil
-	}
-	cancel() // the time-out is for what comes before `run`
 	status, err = runScript(ctx, env, r, in, res, dir)
 	res.Broker.Close()
 	if lerr := res.leases.end(ctx, env); lerr != nil {
 		_ = r.Warning("clean up: " + withHint(lerr)) // post tries again; the command's own status stands
 	}
 	return status, err
+}
+
+// obtain gets the credential and hands it to the job's next steps, within the
+// step's time-out. After an error, and after a dry run, nothing of it is left.
+func obtain(ctx context.Context, env Env, r *runner.Runner, in inputs, dir folder) (res Result, err error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, in.timeout, errTimeout(in.timeout))
+	defer cancel()
+	if err := r.Writable(); err != nil {
+		return res, errors.Join(err, dir.remove()) // before anything is issued that could then not be handed over
+	}
+	in.Dir, in.CommandDir = dir.path, in.commandDir()
+	res, err = Authenticate(bounded, env, in.Settings, r)
+	if err != nil || in.DryRun {
+		return res, errors.Join(err, publishDecision(r, in.Settings, res), dir.remove())
+	}
+	if err := publish(env, r, in, res, dir); err != nil {
+		res.Broker.Close()
+		return res, errors.Join(err, res.leases.end(ctx, env), dir.remove())
+	}
+	return res, nil
 }
 
 // publishDecision writes what a step without a credential leaves: who asked
@@ -206,8 +229,14 @@ type secretOutput struct {
 	value secret.Value
 }
 
-// secretOutputs are the outputs that hold one secret each; a zero one is not written.
-func secretOutputs(c credential.Credential) []secretOutput {
+// secretOutputs are the outputs that hold one secret each; a zero one is not
+// written. With a broker they hold what the profile reads, which is not the
+// credential but what leads to it.
+func secretOutputs(res Result) []secretOutput {
+	c := res.Credential
+	if res.Broker != nil {
+		c = adapter.Held(res.Variables)
+	}
 	outputs := []secretOutput{{"token", c.Token}, {"password", c.Password}, {"private-key", c.PrivateKey}}
 	if c.AWS != nil {
 		outputs = append(outputs, secretOutput{"aws-access-key-id", c.AWS.AccessKeyID},
@@ -219,7 +248,11 @@ func secretOutputs(c credential.Credential) []secretOutput {
 // publish hands the credential to the job's next steps. Every mask stands
 // before everything else.
 func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error {
-	vars, err := dir.fill(res)
+	fill := dir.fill
+	if in.keepFresh && res.Broker != nil {
+		fill = dir.provide
+	}
+	vars, err := fill(env, res)
 	if err != nil {
 		return err
 	}
@@ -240,7 +273,11 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 	for _, o := range decisionOutputs(in.Settings, res) {
 		output(o.name, o.value)
 	}
-	output("expires-at", res.Credential.Expiry.UTC().Format(time.RFC3339))
+	expiry := res.Credential.Expiry
+	if in.keepFresh && res.Broker != nil {
+		expiry = res.ceiling.end
+	}
+	output("expires-at", expiry.UTC().Format(time.RFC3339))
 	if res.Profile != nil {
 		output("profiles-dir", dir.path)
 		output("profile", res.ProfileNames[0])
@@ -248,7 +285,7 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 	if user := res.Credential.User; user != "" {
 		output("user", user)
 	}
-	for _, o := range append(secretOutputs(res.Credential), secretOutput{"env", environment}) {
+	for _, o := range append(secretOutputs(res), secretOutput{"env", environment}) {
 		if !o.value.IsZero() {
 			writes = append(writes, func() error { return r.SetSecretOutput(o.name, o.value) })
 		}
@@ -262,10 +299,7 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 			writes = append(writes, func() error { return r.SetEnv(v.Name, v.Value.Reveal()) })
 		}
 	}
-	if left := res.Credential.Expiry.Sub(env.Now()); left < short && in.run == "" {
-		res.Warnings = append(res.Warnings, fmt.Sprintf("the credential of target %q dies in %s, and dbt may log in later than that: give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND` in the next one",
-			res.Target, left.Round(time.Second)))
-	}
+	res.Warnings = append(res.Warnings, handOverWarnings(env, in, res, vars)...)
 	for _, w := range res.Warnings {
 		writes = append(writes, func() error { return r.Warning(w) })
 	}
@@ -284,9 +318,31 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 	return nil
 }
 
+// handOverWarnings is what the next steps should know of the credential.
+func handOverWarnings(env Env, in inputs, res Result, vars []adapter.Variable) (warnings []string) {
+	left := res.Credential.Expiry.Sub(env.Now()).Round(time.Second)
+	switch {
+	case in.keepFresh && res.Broker != nil:
+		// Of later steps nothing can be taken out.
+		var set []string
+		for _, v := range vars {
+			set = append(set, v.Name+"=")
+		}
+		if _, outrank := process.Environment(env.Environ, set, res.kinds(), true); len(outrank) > 0 {
+			warnings = append(warnings, fmt.Sprintf("set in the job's environment, where dbt may obey them before the credential of target %q: %s", res.Target, strings.Join(outrank, ", ")))
+		}
+	case in.keepFresh:
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh, since type %q reads it once: it dies in %s", res.Target, res.Type, left))
+	case left < short && in.run == "":
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q dies in %s, and dbt may log in later than that: set `keep-fresh: true`, give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND` in the next one",
+			res.Target, left))
+	}
+	return warnings
+}
+
 // fill writes the profile into the folder and returns every variable that the
 // profile and the SDKs need, DBT_PROFILES_DIR first.
-func (f folder) fill(res Result) ([]adapter.Variable, error) {
+func (f folder) fill(_ Env, res Result) ([]adapter.Variable, error) {
 	if res.Profile == nil {
 		return res.Variables, nil
 	}
@@ -321,6 +377,9 @@ func runScript(ctx context.Context, env Env, r *runner.Runner, in inputs, res Re
 	if err != nil {
 		return 0, err
 	}
+	if res.Broker != nil {
+		in.Say(res.ceiling.announce(env.Now()))
+	}
 	return runCommand(ctx, env, res, dir, script.Command(path), in.commandDir(), false, func(text string) error { return r.Info(text) })
 }
 
@@ -328,11 +387,5 @@ func runScript(ctx context.Context, env Env, r *runner.Runner, in inputs, res Re
 // wrote. It never fails the job: what it cannot do it names.
 func Post(ctx context.Context, env Env) {
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
-	dir := ownFolder(env.Getenv("RUNNER_TEMP"), r.State(stateFolder))
-	all, err := dir.kept(env)
-	for _, err := range []error{err, all.end(ctx, env), dir.remove()} {
-		if err != nil {
-			_ = r.Warning("clean up: " + withHint(err)) // nothing is left to tell it to
-		}
-	}
+	cleanUp(ctx, env, r, ownFolder(env.Getenv("RUNNER_TEMP"), r.State(stateFolder)))
 }

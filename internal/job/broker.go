@@ -66,6 +66,7 @@ func (a *attempt) renew(ctx context.Context) (c credential.Credential, err error
 	}
 	defer next.records.close()
 	grant, idToken, err := next.decide(ctx)
+	err = ceilingOf(a.runner, a.env.Now()).explain(err, a.env.Now())
 	if rerr := next.records.decision(next, grant, err); rerr != nil {
 		return c, rerr
 	}

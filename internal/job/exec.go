@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // Exec gets a credential, runs the command with it, cleans up, and returns
@@ -27,7 +31,10 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: masks, HTTP: env.client()})
 	bounded, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
 	defer cancel()
+	var mu sync.Mutex // renewals say something too
 	say := func(text string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		_, err := fmt.Fprintln(env.Stderr, "oidc-dbt: "+runner.Printable(text))
 		return err
 	}
@@ -68,42 +75,24 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 		}
 	}
 	cancel()
+	if res.Broker != nil {
+		s.Say(res.ceiling.announce(env.Now()))
+	}
 	return runCommand(ctx, env, res, dir, args, "", passIdentity, say)
 }
 
 // runCommand starts the command in an environment that holds this credential
 // and no other.
 func runCommand(ctx context.Context, env Env, res Result, dir folder, args []string, where string, passIdentity bool, say func(string) error) (int, error) {
-	vars, err := dir.fill(res)
+	vars, err := dir.provide(env, res)
 	if err != nil {
 		return 0, err
 	}
 	var set []string
 	for _, v := range vars {
 		set = append(set, v.Name+"="+v.Value.Reveal())
-		if v.Name == "DBT_PROFILES_DIR" {
-			set = append(set, "DBT_ENGINE_PROFILES_DIR="+v.Value.Reveal()) // dbt 1.12's name, which outranks the other
-		}
 	}
-	if res.Credential.AWS != nil {
-		// Left out, the SDKs would read ~/.aws and ~/.boto, where another identity may stand.
-		empty, err := dir.write("empty", nil)
-		if err != nil {
-			return 0, err
-		}
-		set = append(set, "AWS_SHARED_CREDENTIALS_FILE="+empty, "AWS_CONFIG_FILE="+empty, "BOTO_CONFIG="+empty)
-	}
-	if res.Broker != nil {
-		// It is on this machine: a proxy of the environment's could not reach it.
-		hosts := "127.0.0.1"
-		for _, name := range []string{"NO_PROXY", "no_proxy"} {
-			if have := env.Getenv(name); have != "" {
-				hosts = have + ",127.0.0.1"
-			}
-		}
-		set = append(set, "NO_PROXY="+hosts, "no_proxy="+hosts)
-	}
-	environ, removed := process.Environment(env.Environ, set, []string{res.Credential.Kind, string(res.route.Kind)}, passIdentity)
+	environ, removed := process.Environment(env.Environ, set, res.kinds(), passIdentity)
 	if len(removed) > 0 {
 		if err := say("not passed on to the command: " + strings.Join(removed, ", ")); err != nil {
 			return 0, err
@@ -111,6 +100,44 @@ func runCommand(ctx context.Context, env Env, res Result, dir folder, args []str
 	}
 	return process.Run(ctx, process.Command{Args: args, Dir: where, Env: environ, Stdin: env.Stdin, Stdout: env.Stdout, Stderr: env.Stderr})
 }
+
+// provide is fill with what keeps the environment from leading elsewhere.
+func (f folder) provide(env Env, res Result) ([]adapter.Variable, error) {
+	vars, err := f.fill(env, res)
+	if err != nil {
+		return nil, err
+	}
+	add := func(value string, names ...string) {
+		for _, name := range names {
+			vars = append(vars, adapter.Variable{Name: name, Value: secret.New(value)})
+		}
+	}
+	if res.Profile != nil {
+		add(f.path, "DBT_ENGINE_PROFILES_DIR") // dbt 1.12's name, which outranks the other
+	}
+	if res.Credential.AWS != nil {
+		// Left out, the SDKs would read ~/.aws and ~/.boto, where another identity may stand.
+		empty, err := f.write("empty", nil)
+		if err != nil {
+			return nil, err
+		}
+		add(empty, "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "BOTO_CONFIG")
+	}
+	if res.Broker != nil {
+		// It is on this machine: a proxy of the environment's could not reach it.
+		hosts := "127.0.0.1"
+		for _, name := range []string{"NO_PROXY", "no_proxy"} {
+			if have := env.Getenv(name); have != "" && !slices.Contains(strings.Split(have, ","), hosts) {
+				hosts = have + ",127.0.0.1"
+			}
+		}
+		add(hosts, "NO_PROXY", "no_proxy")
+	}
+	return vars, nil
+}
+
+// kinds are the credential's and the route's, for what outranks them.
+func (res Result) kinds() []string { return []string{res.Credential.Kind, string(res.route.Kind)} }
 
 // DefaultTimeout is for everything before the command.
 const DefaultTimeout = 2 * time.Minute

@@ -1,7 +1,9 @@
 package job
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +30,27 @@ func (f folder) write(name string, data []byte) (path string, err error) {
 		return "", fmt.Errorf("write %s: %w", name, err)
 	}
 	return path, nil
+}
+
+// maxOwn bounds what is read of a file of ours: of a lease tokens are under
+// 4 KiB, certificates under 64.
+const maxOwn = 1 << 20
+
+// readOwn reads a file that this program wrote.
+func readOwn(path string) ([]byte, error) {
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file") // a link leads to somebody else's, a pipe never ends
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxOwn))
 }
 
 func (f folder) remove() error {

@@ -86,6 +86,8 @@ type Result struct {
 	Summary      string         // Markdown
 	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
 	route        route.Route    // the broker's
+	ceiling      ceiling        // of what the broker keeps fresh
+	refused      func(int)      // records callers without the secret
 	leases       *leases        // what ends with the run
 }
 
@@ -113,7 +115,7 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 	}
 	res.PolicyText, res.Warnings = text, pol.Warnings()
 	a := attempt{env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: folder{s.Dir}}}
-	res.leases = a.leases
+	res.leases, res.refused, res.ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
 	if s.Target != "" {
 		if a.target, err = pol.Target(s.Target); err != nil {
 			return res, err
@@ -164,6 +166,11 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 	}
 	if err == nil {
 		err = a.project.render(&res, grant, c, res.Broker.Address())
+	}
+	for _, v := range res.Variables {
+		if v.Secret {
+			err = errors.Join(err, r.Mask(v.Value)) // a route's may hold more than its secret
+		}
 	}
 	if rerr := a.records.outcome(c, err); rerr != nil {
 		return res, errors.Join(err, rerr)

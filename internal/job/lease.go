@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -84,9 +83,6 @@ const leaseFiles = "lease-*.json"
 
 func (l *lease) file() string { return strings.Replace(leaseFiles, "*", l.run.ID, 1) }
 
-// maxLeaseFile bounds what is read of it: tokens are under 4 KiB, certificates under 64.
-const maxLeaseFile = 1 << 20
-
 // keptLease is a lease on the disk. The claims of the run are not in it:
 // verified claims do not come from a file.
 type keptLease struct {
@@ -141,20 +137,12 @@ func (f folder) kept(env Env) (*leases, error) {
 }
 
 func readLease(path, version string) (*lease, error) {
-	info, err := os.Lstat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file") // a link leads to somebody else's, a pipe never ends
-	}
+	text, err := readOwn(path)
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
 	var k keptLease
-	if err := json.NewDecoder(io.LimitReader(file, maxLeaseFile)).Decode(&k); err != nil {
+	if err := json.Unmarshal(text, &k); err != nil {
 		return nil, errors.New("it is not as it was written") // the decoder's words may quote the token
 	}
 	return &lease{

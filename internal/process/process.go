@@ -45,13 +45,13 @@ func Find(program string) (string, error) {
 // It waits however long the command runs. err is set, and status means
 // nothing, when the command could not be started.
 func Run(ctx context.Context, c Command) (status int, err error) {
-	if err := context.Cause(ctx); err != nil {
-		return 0, fmt.Errorf("start %q: %w", c.Args[0], err)
-	}
 	// From here on signals are the command's business, ctx's no longer.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, forwarded...)
 	defer signal.Stop(signals)
+	if err := context.Cause(ctx); err != nil {
+		return 0, fmt.Errorf("start %q: %w", c.Args[0], err)
+	}
 
 	cmd := &exec.Cmd{Path: c.Args[0], Args: c.Args, Dir: c.Dir, Env: c.Env, Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr}
 	if cmd.Path, err = Find(c.Args[0]); err != nil {
@@ -71,7 +71,9 @@ func Run(ctx context.Context, c Command) (status int, err error) {
 				if s == os.Interrupt && isTerminal(c.Stdin) {
 					continue
 				}
-				_ = cmd.Process.Signal(s) // it may have ended meanwhile
+				// It may have ended meanwhile. On Windows nothing can be
+				// sent: the console has told the command itself.
+				_ = cmd.Process.Signal(s)
 			case <-done:
 				return
 			}

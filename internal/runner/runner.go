@@ -13,6 +13,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/sethvargo/go-githubactions"
@@ -36,6 +37,7 @@ type Runner struct {
 	env    Env
 	action *githubactions.Action
 	masked map[string]bool // SHA-256 of what was masked
+	mu     sync.Mutex      // a line is printed whole, whoever prints another
 }
 
 // New returns a Runner.
@@ -359,6 +361,8 @@ func (r *Runner) safely(write func()) (err error) {
 			panic(p)
 		}
 	}()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	write()
 	return nil
 }

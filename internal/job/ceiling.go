@@ -1,0 +1,51 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+)
+
+// guessedLife is how long a request token lives that does not say: hosted
+// runners' end about six hours after the job's start.
+const guessedLife = 6 * time.Hour
+
+// A ceiling is when the runner's request token ends. Nothing is kept fresh for
+// longer, since no ID token can be had.
+type ceiling struct {
+	end   time.Time
+	known bool // the token says so
+}
+
+func ceilingOf(r *runner.Runner, now time.Time) ceiling {
+	if end, ok := r.Ceiling(); ok {
+		return ceiling{end, true}
+	}
+	return ceiling{now.Add(guessedLife), false}
+}
+
+// announce tells how long the run may take, before it is too late.
+func (c ceiling) announce(now time.Time) string {
+	if !c.known {
+		return "the credential is kept fresh for about 6 hours, as long as the runner's request token lives"
+	}
+	left := strings.TrimSuffix(max(c.end.Sub(now), 0).Round(time.Minute).String(), "0s")
+	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %s), when the runner's request token ends", c.end.UTC().Format("15:04"), left)
+}
+
+// explain gives a renewal that gets no ID token the reason that a first
+// request does not have: the job was allowed to ask.
+func (c ceiling) explain(err error, now time.Time) error {
+	if err == nil || fault.ClassOf(err) != fault.NoIdentity {
+		return err
+	}
+	hint := "the job has ended, or its request token has, which lives for about 6 hours: nothing is kept fresh for longer; split the job"
+	if c.known && !now.Before(c.end) {
+		hint = fmt.Sprintf("the runner's request token ended at %s UTC: nothing is kept fresh for longer; split the job", c.end.UTC().Format("15:04"))
+	}
+	return fault.New(fault.NoIdentity, errors.New(err.Error()), hint)
+}

@@ -1,0 +1,205 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/broker"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// KeepFreshCommand is the argument with which this program starts itself in
+// the background; the step's folder follows. Nothing secret is an argument:
+// the request token is inherited with the environment, and never on a disk.
+const KeepFreshCommand = "keep-fresh"
+
+const (
+	// notesFile holds what the background process has to say, for post: nobody
+	// reads its output any more.
+	notesFile = "notes.log"
+	// controlFile says how it is ended.
+	controlFile = "control.json"
+)
+
+// startKeepFresh has the whole step done by this program in the background,
+// and returns when the credential is handed over.
+func startKeepFresh(ctx context.Context, env Env, r *runner.Runner) (status int, err error) {
+	if err := r.Writable(); err != nil {
+		return 0, err
+	}
+	temp := env.Getenv("RUNNER_TEMP")
+	dir, err := newFolder(temp)
+	if err != nil {
+		return 0, err
+	}
+	// Whatever becomes of this process: post finds what was left.
+	if err := r.SaveState(stateFolder, dir.path); err != nil {
+		return 0, errors.Join(err, dir.remove())
+	}
+	notes, err := os.OpenFile(filepath.Join(dir.path, notesFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("write %s: %w", notesFile, cause(err)), dir.remove())
+	}
+	daemon, err := process.StartDaemon(process.Command{
+		Args: []string{env.Executable, KeepFreshCommand, dir.path}, Dir: temp, Env: env.Environ, Stderr: notes,
+	})
+	notes.Close()
+	released := false
+	if err == nil {
+		released, status, err = daemon.Wait(ctx, env.Stdout)
+	}
+	if !released && (err != nil || status != 0) {
+		cleanUp(ctx, env, r, dir)
+	}
+	return status, err
+}
+
+// KeepFresh is the background process: it does what the step would do, and
+// then serves the credential until post, the runner or the ceiling ends it. It
+// returns the exit status; path is the step's folder.
+func KeepFresh(ctx context.Context, env Env, path string) int {
+	ctx, leash := process.OnLeash(ctx, env.Stdin)
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
+	return report(env, r, 0, keepFresh(ctx, env, r, leash, path))
+}
+
+func keepFresh(ctx context.Context, env Env, r *runner.Runner, leash *process.Leash, path string) error {
+	stdout, ok := env.Stdout.(io.WriteCloser)
+	dir := ownFolder(env.Getenv("RUNNER_TEMP"), path)
+	if !ok || dir.path == "" {
+		return errors.New("keep the credential fresh: this is no background process of a step") // a bug, or a curious user
+	}
+	in, err := readInputs(env, r)
+	if err != nil {
+		return err
+	}
+	in.Say = func(text string) {
+		if r.Info(text) != nil { // the step has ended
+			note := strings.TrimPrefix(strings.ReplaceAll(runner.Printable(text), "\n", "; "), "warning: ")
+			fmt.Fprintf(env.Stderr, "%s: %s\n", env.Now().UTC().Format(time.TimeOnly+"Z"), note)
+		}
+	}
+	res, err := obtain(ctx, env, r, in, dir)
+	if err != nil || res.Broker == nil {
+		return err // without a broker the step is done
+	}
+	defer func() {
+		res.Broker.Close()
+		_ = res.leases.end(ctx, env) // what is left has its file, and post tries again
+	}()
+	control, err := broker.NewControl(res.refused, env.Now)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	if err := dir.keepControl(control); err != nil {
+		return err
+	}
+	defer os.Remove(filepath.Join(dir.path, controlFile)) // the folder is post's
+	in.Say(res.ceiling.announce(env.Now()))
+	if err := leash.Ready(ctx, stdout); err != nil {
+		return err
+	}
+	select {
+	case <-control.Stopped():
+	case <-ctx.Done():
+	case <-time.After(res.ceiling.end.Sub(env.Now())):
+		in.Say("the runner's request token has ended, and keep-fresh with it")
+	}
+	return nil
+}
+
+// control is how post ends the background process.
+type control struct {
+	Address string `json:"address"`
+	Secret  string `json:"secret"`
+}
+
+func (f folder) keepControl(c *broker.Control) error {
+	text, err := json.Marshal(control{c.Address(), c.Secret().Reveal()})
+	if err != nil {
+		return err
+	}
+	_, err = f.write(controlFile, text)
+	return err
+}
+
+// endTimeout is how long post waits for the background process to end the
+// credential and itself.
+const endTimeout = 30 * time.Second
+
+// endKeepFresh ends the background process of the folder's step, where it has
+// one, and waits until it is gone.
+func (f folder) endKeepFresh(ctx context.Context) error {
+	if f.path == "" {
+		return nil
+	}
+	text, err := readOwn(filepath.Join(f.path, controlFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there was none, or it has ended
+	}
+	var c control
+	if err == nil && json.Unmarshal(text, &c) != nil {
+		err = errors.New("it is not as it was written")
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", controlFile, cause(err))
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), endTimeout, fmt.Errorf("not done after %s", endTimeout))
+	defer cancel()
+	return broker.Stop(ctx, c.Address, secret.New(c.Secret))
+}
+
+// maxNotes is how many of the notes' lines are shown, the last ones: a
+// provider that is down for hours leaves one for each renewal.
+const maxNotes = 20
+
+// notes returns what the background process had to say, "" for nothing.
+func (f folder) notes() (string, error) {
+	if f.path == "" {
+		return "", nil
+	}
+	text, err := readOwn(filepath.Join(f.path, notesFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", notesFile, cause(err))
+	}
+	list := lines(string(text))
+	if more := len(list) - maxNotes; more > 0 {
+		list = slices.Concat([]string{fmt.Sprintf("(%d lines before these)", more)}, list[more:])
+	}
+	return strings.Join(list, "\n"), nil
+}
+
+// cleanUp ends the credential where it can be ended, and removes what the
+// step wrote. What it cannot do it names.
+func cleanUp(ctx context.Context, env Env, r *runner.Runner, dir folder) {
+	warn := func(err error) {
+		if err != nil {
+			_ = r.Warning("clean up: " + withHint(err)) // nothing is left to tell it to
+		}
+	}
+	warn(dir.endKeepFresh(ctx))
+	notes, err := dir.notes()
+	warn(err)
+	if notes != "" {
+		_ = r.Warning("while the credential was kept fresh:\n" + notes)
+	}
+	all, err := dir.kept(env)
+	warn(err)
+	warn(all.end(ctx, env))
+	warn(dir.remove())
+}
