@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -148,6 +149,40 @@ func walkProduct(t *testing.T, visit func(path string, file *ast.File)) {
 		}
 		visit(filepath.ToSlash(path), file)
 	}
+}
+
+var defaultMux = []string{"http.DefaultServeMux", "http.Handle", "http.HandleFunc", "http.ListenAndServe", "http.ListenAndServeTLS", "http.Serve", "http.ServeTLS"}
+
+// TestNothingDumps: a process that holds credentials for hours has no handler
+// that shows its memory.
+func TestNothingDumps(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := strings.Fields(string(out))
+	if !slices.Contains(linked, "net/http") {
+		t.Fatalf("go list names %d packages, without net/http", len(linked))
+	}
+	for _, name := range []string{"net/http/pprof", "expvar"} {
+		if slices.Contains(linked, name) {
+			t.Errorf("the binary links %s", name)
+		}
+	}
+	// Libraries may register what they like there: nothing of ours serves it.
+	walkProduct(t, func(path string, file *ast.File) {
+		ast.Inspect(file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if x, ok := sel.X.(*ast.Ident); ok && slices.Contains(defaultMux, x.Name+"."+sel.Sel.Name) {
+				t.Errorf("%s uses %s.%s, which may serve the default handlers", path, x.Name, sel.Sel.Name)
+			}
+			return true
+		})
+	})
 }
 
 func TestSchemaIsCurrent(t *testing.T) {

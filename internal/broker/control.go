@@ -89,7 +89,7 @@ func Stop(ctx context.Context, address string, secret secret.Value) error {
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("end the background process: %w", err)
+		return errors.New("end the background process: it is not there any more, and nothing was kept fresh since it ended")
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

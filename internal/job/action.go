@@ -332,7 +332,7 @@ func handOverWarnings(env Env, in inputs, res Result, vars []adapter.Variable) (
 			warnings = append(warnings, fmt.Sprintf("set in the job's environment, where dbt may obey them before the credential of target %q: %s", res.Target, strings.Join(outrank, ", ")))
 		}
 	case in.keepFresh:
-		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh, since type %q reads it once: it dies in %s", res.Target, res.Type, left))
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: whatever uses it reads it once. It dies in %s", res.Target, left))
 	case left < short && in.run == "":
 		warnings = append(warnings, fmt.Sprintf("the credential of target %q dies in %s, and dbt may log in later than that: set `keep-fresh: true`, give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND` in the next one",
 			res.Target, left))

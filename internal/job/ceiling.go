@@ -3,7 +3,6 @@ package job
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -33,8 +32,8 @@ func (c ceiling) announce(now time.Time) string {
 	if !c.known {
 		return "the credential is kept fresh for about 6 hours, as long as the runner's request token lives"
 	}
-	left := strings.TrimSuffix(max(c.end.Sub(now), 0).Round(time.Minute).String(), "0s")
-	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %s), when the runner's request token ends", c.end.UTC().Format("15:04"), left)
+	left := max(c.end.Sub(now), 0).Round(time.Minute)
+	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the runner's request token ends", c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute)
 }
 
 // explain gives a renewal that gets no ID token the reason that a first

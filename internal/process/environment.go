@@ -1,6 +1,7 @@
 package process
 
 import (
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -96,6 +97,10 @@ var databricksVariables = []string{
 	"DATABRICKS_GOOGLE_SERVICE_ACCOUNT", "GOOGLE_CREDENTIALS", "DATABRICKS_AZURE_RESOURCE_ID",
 	"ARM_USE_MSI", "ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_TENANT_ID",
 }
+
+// Outranking returns the names that Environment takes out, by the kind of a
+// credential or a route.
+func Outranking() map[string][]string { return maps.Clone(sdkVariables) }
 
 // Environment returns the environment for a command that uses a credential:
 // kinds are the credential's and, where a broker serves it, the route's. It is base without what would outrank the credential and, unless

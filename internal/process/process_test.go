@@ -1,11 +1,13 @@
 package process_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,6 +38,16 @@ func TestMain(m *testing.M) {
 		<-ctx.Done()
 		fmt.Print(context.Cause(ctx))
 		os.Exit(7)
+	case "twice": // as dbt: a second signal ends what the first began to end
+		signals := make(chan os.Signal, 2)
+		signal.Notify(signals, syscall.SIGTERM)
+		fmt.Println("ready")
+		<-signals
+		fmt.Println("once")
+		<-signals
+		os.Exit(9)
+	case "daemon", "daemon that fails", "daemon that hangs":
+		daemon(os.Getenv("PROCESS_TEST_COMMAND"))
 	}
 }
 
@@ -90,6 +102,23 @@ func TestRunForwardsSignals(t *testing.T) {
 	}
 	if want := "ready\nstopped by signal: terminated"; out.text.String() != want {
 		t.Errorf("the command saw %q, want %q", out.text.String(), want)
+	}
+}
+
+// Not parallel: it signals its own process.
+func TestRunForwardsASecondSignal(t *testing.T) {
+	lines, out := io.Pipe()
+	c := self(t, "twice", out, io.Discard)
+	go func() {
+		p, _ := os.FindProcess(os.Getpid())
+		for seen := bufio.NewScanner(lines); seen.Scan(); {
+			_ = p.Signal(syscall.SIGTERM)
+		}
+	}()
+	got, err := process.Run(context.Background(), c)
+	out.Close()
+	if err != nil || got != 9 {
+		t.Fatalf("status is %d, %v, want the command's own 9", got, err)
 	}
 }
 

@@ -31,17 +31,18 @@ const tokenLife = 5 * time.Minute
 // token endpoint: discovery, keys, and ID tokens for whoever has the request
 // token.
 type Issuer struct {
-	server       *httptest.Server
-	requestToken string
+	server *httptest.Server
 
-	mu     sync.Mutex
-	life   time.Duration
-	key    *rsa.PrivateKey
-	keyID  string
-	old    []jose.JSONWebKey
-	claims map[string]any
-	issued []string
-	counts map[string]int
+	mu           sync.Mutex
+	requestToken string
+	requestsEnd  time.Time // zero for never
+	life         time.Duration
+	key          *rsa.PrivateKey
+	keyID        string
+	old          []jose.JSONWebKey
+	claims       map[string]any
+	issued       []string
+	counts       map[string]int
 }
 
 // StartIssuer starts an issuer on loopback. Its tokens carry claims, or
@@ -102,7 +103,20 @@ func (i *Issuer) Close() { i.server.Close() }
 func (i *Issuer) RequestURL() string { return i.server.URL + "/token?api-version=2.0" }
 
 // RequestToken returns the value of ACTIONS_ID_TOKEN_REQUEST_TOKEN.
-func (i *Issuer) RequestToken() string { return i.requestToken }
+func (i *Issuer) RequestToken() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.requestToken
+}
+
+// EndRequests gives the job a request token that says when it ends, as
+// GitHub's does, and refuses it from then on. Call it before RequestToken.
+func (i *Issuer) EndRequests(at time.Time) {
+	token := i.Sign("job", map[string]any{"exp": at.Unix()})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.requestToken, i.requestsEnd = token, time.Unix(at.Unix(), 0)
+}
 
 // RunnerEnv returns the two variables that a job with `id-token: write` has.
 func (i *Issuer) RunnerEnv() map[string]string {
@@ -235,7 +249,10 @@ func (i *Issuer) jwks(w http.ResponseWriter, _ *http.Request) {
 // token is the runner's endpoint: a bearer and an audience give an ID token.
 func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || bearer != i.requestToken {
+	i.mu.Lock()
+	ended := !i.requestsEnd.IsZero() && !time.Now().Before(i.requestsEnd)
+	i.mu.Unlock()
+	if !ok || bearer != i.RequestToken() || ended {
 		http.Error(w, `{"message":"not authorized"}`, http.StatusUnauthorized)
 		return
 	}

@@ -1,0 +1,596 @@
+//go:build linux
+
+package command_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// A freshStep is a step with keep-fresh: a ClickHouse that takes bearers of a
+// company's authorization server, which live for seconds.
+type freshStep struct {
+	t         *testing.T
+	issuer    *standin.Issuer
+	tokens    *standin.TokenService
+	root      string
+	env       map[string]string
+	warehouse *warehouse
+	port      string // of the profile
+}
+
+// warehouse collects the bearers that it was shown.
+type warehouse struct {
+	*httptest.Server
+	mu      sync.Mutex
+	bearers map[string]bool
+}
+
+func (w *warehouse) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bearers[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")] = true
+	_, _ = io.WriteString(rw, "1\n")
+}
+
+// newFreshStep lays the step out. exchange is "" for the authorization server,
+// or where to go instead of it.
+func newFreshStep(t *testing.T, life time.Duration, tokenURL string) *freshStep {
+	t.Helper()
+	issuer, err := standin.StartIssuer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	s := &freshStep{t: t, issuer: issuer, root: t.TempDir(), warehouse: &warehouse{bearers: map[string]bool{}}}
+	config := authServerConfig(issuer)
+	config.Lifetime = life
+	if s.tokens, err = standin.StartAuthServer(config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.tokens.Close)
+	s.warehouse.Server = httptest.NewServer(s.warehouse)
+	t.Cleanup(s.warehouse.Close)
+	if tokenURL == "" {
+		tokenURL = s.tokens.URL() + "/token"
+	}
+	s.write("workspace/.github/oidc-dbt.yml", fmt.Sprintf(`version: 1
+identities:
+  github: {issuer: %q, kind: github}
+targets:
+  prod:
+    dbt: {type: clickhouse, host: 127.0.0.1, port: %s, schema: marts}
+    exchange:
+      token_exchange: {token_url: %q, audience: %q, client_id: dbt, target_audience: trino}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
+    trust_reviewed: 2999-01-01
+  alone:
+    exchange:
+      token_exchange: {token_url: %[3]q, audience: %[4]q, client_id: dbt, target_audience: trino}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
+    trust_reviewed: 2999-01-01
+`, issuer.URL(), s.warehouse.URL[strings.LastIndex(s.warehouse.URL, ":")+1:], tokenURL, s.tokens.URL()+"/token"))
+	s.write("workspace/dbt_project.yml", "name: a\nprofile: a\n")
+	temp := filepath.Join(s.root, "temp")
+	if err := os.Mkdir(temp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.env = map[string]string{
+		"OIDC_DBT_TEST_BINARY": "1", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_WORKSPACE": filepath.Join(s.root, "workspace"),
+		"RUNNER_TEMP": temp, "PATH": os.Getenv("PATH"), "RUNNER_TRACKING_ID": "github_1", "INPUT_TARGET": "prod", "INPUT_KEEP-FRESH": "true",
+	}
+	maps.Copy(s.env, issuer.RunnerEnv())
+	for _, name := range commandFiles {
+		s.env["GITHUB_"+name] = s.write("commands/"+name, "")
+	}
+	t.Cleanup(func() {
+		for _, pid := range s.processes() { // none, unless the test failed
+			t.Errorf("process %d is left", pid)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return s
+}
+
+func (s *freshStep) write(name, text string) string {
+	s.t.Helper()
+	path := filepath.Join(s.root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// command is a process of the step.
+func (s *freshStep) command(args ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
+	s.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out = &bytes.Buffer{}
+	cmd = exec.Command(exe, args...)
+	cmd.Stdout, cmd.Stderr = out, out // by pipes, whose end Wait waits for, as runners do
+	for name, value := range s.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd, out
+}
+
+// run runs a process of the step to its end, and to that of its output.
+func (s *freshStep) run(args ...string) (status int, out string) {
+	s.t.Helper()
+	cmd, text := s.command(args...)
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		s.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), text.String()
+}
+
+// begin runs the step, which must succeed, and returns what it set for later steps.
+func (s *freshStep) begin() (out string, env map[string]string) {
+	s.t.Helper()
+	status, out := s.run()
+	if status != 0 {
+		s.t.Fatalf("status is %d: %s", status, out)
+	}
+	if profiles, err := os.ReadFile(filepath.Join(s.read("OUTPUT")["profiles-dir"], "profiles.yml")); err == nil { // a target without dbt has none
+		s.port = string(regexp.MustCompile(`port: (\d+)`).FindSubmatch(profiles)[1])
+	}
+	return out, s.read("ENV")
+}
+
+func (s *freshStep) read(name string) map[string]string {
+	s.t.Helper()
+	text, err := os.ReadFile(s.env["GITHUB_"+name])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return fileCommands(s.t, string(text))
+}
+
+// post runs the post step and returns what it printed.
+func (s *freshStep) post() string {
+	s.t.Helper()
+	s.env["STATE_folder"] = s.read("STATE")["folder"]
+	status, out := s.run("post")
+	if status != 0 {
+		s.t.Errorf("post ended with status %d", status)
+	}
+	return out
+}
+
+// query asks the warehouse as dbt does, by the profile.
+func (s *freshStep) query(password string) (status int, err error) {
+	s.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, "http://127.0.0.1:"+s.port+"/?query=SELECT+1", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.SetBasicAuth("default", password)
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode, nil
+}
+
+// processes are those whose environment has the step's RUNNER_TEMP.
+func (s *freshStep) processes() (pids []int) {
+	s.t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // it may have ended
+		if bytes.Contains(text, []byte("RUNNER_TEMP="+s.env["RUNNER_TEMP"]+"\x00")) {
+			pid, err := strconv.Atoi(strings.Split(file, "/")[2])
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// daemon is the one process that is left.
+func (s *freshStep) daemon() int {
+	s.t.Helper()
+	pids := s.processes()
+	if len(pids) != 1 {
+		s.t.Fatalf("processes are %v, want one", pids)
+	}
+	return pids[0]
+}
+
+// soon fails the test unless is comes to be within some seconds.
+func soon(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not come to be", what)
+		}
+	}
+}
+
+// checkEnd holds what is left: no process, no folder, and the audit lines
+// that begin like these.
+func (s *freshStep) checkEnd(audit string) {
+	s.t.Helper()
+	if pids := s.processes(); len(pids) > 0 {
+		s.t.Errorf("processes are left: %v", pids)
+	}
+	if left, err := filepath.Glob(filepath.Join(s.env["RUNNER_TEMP"], "oidc-dbt-step-*")); err != nil || len(left) > 0 {
+		s.t.Errorf("left behind: %q, %v", left, err)
+	}
+	if got := s.audit(); !strings.HasPrefix(got, audit) {
+		s.t.Errorf("the audit log is\n%s\nwant it to begin\n%s", got, audit)
+	}
+}
+
+func (s *freshStep) audit() string {
+	s.t.Helper()
+	log, err := os.ReadFile(filepath.Join(s.env["RUNNER_TEMP"], "oidc-dbt", "audit.jsonl"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return auditLines(string(log))
+}
+
+// secrets is all that must be seen nowhere.
+func (s *freshStep) secrets() []string {
+	s.warehouse.mu.Lock()
+	defer s.warehouse.mu.Unlock()
+	return slices.Concat(s.issuer.Issued(), []string{s.issuer.RequestToken()}, slices.Collect(maps.Keys(s.warehouse.bearers)))
+}
+
+// TestKeepFresh: the step ends, and with it its output; what it started serves
+// fresh credentials to the next steps; post leaves nothing.
+func TestKeepFresh(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, 2*time.Second, "")
+	s.env["CLICKHOUSE_PASSWORD"], s.env["DBT_TARGET"] = "mine", "dev"
+	out, env := s.begin()
+	for _, want := range []string{
+		"\n::warning::set in the job's environment, where dbt may obey them before the credential of target \"prod\": DBT_TARGET\n",
+		"\nthe credential is kept fresh for about 6 hours, as long as the runner's request token lives\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the step does not say %q: %s", want, out)
+		}
+	}
+	outputs, folder := s.read("OUTPUT"), s.read("STATE")["folder"]
+	checkSecrets(t, map[string]string{"stdout": out, "output": fmt.Sprintf("password=%s\nenv=%s\n", outputs["password"], outputs["env"])}, s.secrets()...)
+	password := env["DBT_ENV_SECRET_OIDC_PASSWORD"]
+	if password == "" || outputs["password"] != password || outputs["token"] != "" {
+		t.Errorf("output password is not what the profile reads, or output token is written")
+	}
+	for name, want := range map[string]string{"DBT_PROFILES_DIR": folder, "DBT_ENGINE_PROFILES_DIR": folder, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} {
+		if env[name] != want {
+			t.Errorf("%s is %q, want %q", name, env[name], want)
+		}
+	}
+	expiry, err := time.Parse(time.RFC3339, outputs["expires-at"])
+	if left := time.Until(expiry); err != nil || left < 5*time.Hour || left > 6*time.Hour {
+		t.Errorf("expires-at is %q, want about 6 hours from now", outputs["expires-at"])
+	}
+
+	// Several lives of a bearer.
+	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(200 * time.Millisecond) {
+		if status, err := s.query(password); status != 200 || err != nil {
+			t.Fatalf("a query after %s: status %d, %v", time.Since(begin), status, err)
+		}
+	}
+	s.warehouse.mu.Lock()
+	used := len(s.warehouse.bearers)
+	s.warehouse.mu.Unlock()
+	if used < 3 {
+		t.Errorf("%d bearers were used, want several", used)
+	}
+
+	// Whoever has no password gets nothing, and two knocks are one record.
+	for range 2 {
+		if status, err := s.query("another"); status != http.StatusForbidden || err != nil {
+			t.Errorf("a query with another password: status %d, %v", status, err)
+		}
+	}
+
+	s.checkDaemon(folder)
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	if _, err := s.query(password); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("after post: %v", err)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\nPreauth Success prod\nLogon Success prod\n")
+	if n := strings.Count(s.audit(), "Refused"); n > 2 {
+		t.Errorf("%d records of refused callers: %s", n, s.audit())
+	}
+}
+
+// checkDaemon looks at the background process from outside: what a second
+// user sees, and what is on the disk.
+func (s *freshStep) checkDaemon(folder string) {
+	s.t.Helper()
+	pid := s.daemon()
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, args, _ := strings.Cut(string(line), "\x00"); args != "keep-fresh\x00"+folder+"\x00" {
+		s.t.Errorf("its arguments are %q", args)
+	}
+	for fd := range 3 {
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+		if fd == 2 && to != filepath.Join(folder, "notes.log") {
+			s.t.Errorf("its standard error is %q, %v", to, err)
+		}
+	}
+	err = filepath.WalkDir(s.env["RUNNER_TEMP"], func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == s.env["RUNNER_TEMP"] {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			s.t.Errorf("%s is %v", path, info.Mode())
+		}
+		if d.IsDir() {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, secret := range s.secrets() {
+			if strings.Contains(string(text), secret) {
+				s.t.Errorf("a secret is in %s", path)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+// TestKeepFreshFails: a failure is the step's own, with its words and its
+// status, and nothing is left.
+func TestKeepFreshFails(t *testing.T) {
+	t.Parallel()
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hang(r) }))
+	t.Cleanup(hanging.Close)
+	t.Cleanup(hanging.CloseClientConnections)
+	for _, tt := range []struct {
+		name     string
+		change   func(s *freshStep)
+		tokenURL string
+		status   int
+		says     string
+		audit    string
+	}{{
+		name: "denied", status: 5, audit: "Preauth Failure prod denied",
+		change: func(s *freshStep) {
+			claims := standin.GitHubClaims()
+			claims["environment"] = "staging"
+			s.issuer.SetClaims(claims)
+		},
+		says: `environment: got "staging", want "production"`,
+	}, {
+		name: "too slow", status: 7, tokenURL: hanging.URL, audit: "Preauth Success prod\nLogon Failure prod unreachable",
+		change: func(s *freshStep) { s.env["INPUT_TIMEOUT"] = "1s" },
+		says:   "::error::exchange ID token with \"token_exchange\": not done after 1s, the time that `timeout` allows",
+	}, {
+		name: "no summary", status: 1, audit: "Preauth Success prod\nLogon Success prod\n",
+		change: func(s *freshStep) { s.env["GITHUB_STEP_SUMMARY"] = s.root },
+		says:   "::error::write to the runner: ",
+	}, {
+		name: "wrong input", status: 2,
+		change: func(s *freshStep) { s.env["INPUT_TIMEOUT"] = "soon" },
+		says:   `::error::input timeout: got "soon", want a duration such as 90s or 2m`,
+	}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newFreshStep(t, time.Minute, tt.tokenURL)
+			tt.change(s)
+			status, out := s.run()
+			if status != tt.status || !strings.Contains(out, tt.says) || strings.Count(out, "::error::") != 1 || strings.Contains(out, "::warning::") {
+				t.Errorf("status is %d, want %d; it says %s", status, tt.status, out)
+			}
+			if tt.audit != "" {
+				s.checkEnd(tt.audit)
+			}
+			if got := s.post(); got != "" {
+				t.Errorf("post says %s", got)
+			}
+		})
+	}
+}
+
+// TestKeepFreshIsInterrupted: while the exchange hangs the runner cancels the
+// step, or the step is killed. In neither case does the background process go on.
+func TestKeepFreshIsInterrupted(t *testing.T) {
+	t.Parallel()
+	for sig, status := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130, syscall.SIGKILL: -1} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			asked := make(chan struct{}, 8)
+			hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				asked <- struct{}{}
+				hang(r)
+			}))
+			t.Cleanup(hanging.Close)
+			t.Cleanup(hanging.CloseClientConnections)
+			s := newFreshStep(t, time.Minute, hanging.URL)
+			cmd, out := s.command()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-asked:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the exchange did not begin")
+			}
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != status {
+				t.Errorf("exit status is %d, want %d", got, status)
+			}
+			if want := fmt.Sprintf("::error::stopped by signal: %s: nothing was published", sig); sig != syscall.SIGKILL && !strings.Contains(out.String(), want) {
+				t.Errorf("it says %s, want %s", out.String(), want)
+			}
+			soon(t, "the end of the background process", func() bool { return len(s.processes()) == 0 })
+			if got := s.post(); got != "" {
+				t.Errorf("post says %s", got)
+			}
+			s.checkEnd("Preauth Success prod\nLogon Failure prod unreachable ")
+		})
+	}
+}
+
+// TestKeepFreshEnds by others than post, which then has nothing to end.
+func TestKeepFreshEnds(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		end  func(s *freshStep)
+		says string // post
+	}{
+		{"told by a signal", func(s *freshStep) { _ = syscall.Kill(s.daemon(), syscall.SIGTERM) }, ""},
+		{"killed", func(s *freshStep) { _ = syscall.Kill(s.daemon(), syscall.SIGKILL) }, "::warning::clean up: end the background process: it is not there any more, and nothing was kept fresh since it ended\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newFreshStep(t, time.Minute, "")
+			s.begin()
+			tt.end(s)
+			soon(t, "the end of the background process", func() bool { return len(s.processes()) == 0 })
+			if got := s.post(); got != tt.says {
+				t.Errorf("post says %q, want %q", got, tt.says)
+			}
+			s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+		})
+	}
+}
+
+// TestKeepFreshEndsAtTheCeiling: no ID token can be had any more.
+func TestKeepFreshEndsAtTheCeiling(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Hour, "")
+	end := time.Now().Add(4 * time.Second)
+	s.issuer.EndRequests(end)
+	s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = s.issuer.RequestToken()
+	out, _ := s.begin()
+	if want := "\nthe credential is kept fresh until " + end.UTC().Format("15:04") + " UTC (in 0h00m), when the runner's request token ends\n"; !strings.Contains(out, want) {
+		t.Errorf("it says %s, want %s", out, want)
+	}
+	if got, want := s.read("OUTPUT")["expires-at"], end.UTC().Format(time.RFC3339); got != want {
+		t.Errorf("expires-at is %s, want %s", got, want)
+	}
+	soon(t, "the end of the background process", func() bool { return len(s.processes()) == 0 })
+	got := regexp.MustCompile(`\d\d:\d\d:\d\dZ`).ReplaceAllString(s.post(), "TIME")
+	if want := "::warning::while the credential was kept fresh:%0ATIME: the runner's request token has ended, and keep-fresh with it\n"; got != want {
+		t.Errorf("post says %q, want %q", got, want)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+}
+
+// TestKeepFreshTellsOfFailures: nobody reads the background process's output,
+// so post says what it met.
+func TestKeepFreshTellsOfFailures(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, 2*time.Second, "")
+	_, env := s.begin()
+	claims := standin.GitHubClaims()
+	claims["ref"] = "refs/heads/other"
+	s.issuer.SetClaims(claims)
+	soon(t, "a query that fails", func() bool {
+		status, err := s.query(env["DBT_ENV_SECRET_OIDC_PASSWORD"])
+		return status == http.StatusBadGateway && err == nil
+	})
+	got := s.post()
+	if !strings.HasPrefix(got, "::warning::while the credential was kept fresh:%0A") || !strings.Contains(got, `Z: renew the credential: `) || !strings.Contains(got, `ref: got "refs/heads/other", want "refs/heads/main"`) {
+		t.Errorf("post says %q", got)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+}
+
+// TestKeepFreshWithoutARoute is an ordinary step that says so.
+func TestKeepFreshWithoutARoute(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	s.env["INPUT_TARGET"] = "alone"
+	out, env := s.begin()
+	if want := `::warning::the credential of target "alone" is not kept fresh: whatever uses it reads it once. It dies in 1m0s`; !strings.Contains(out, want) {
+		t.Errorf("it says %s, want %s", out, want)
+	}
+	if pids := s.processes(); len(pids) > 0 || env["DBT_ENV_SECRET_OIDC_TOKEN"] == "" {
+		t.Errorf("processes are %v, variables %q", pids, slices.Collect(maps.Keys(env)))
+	}
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	s.checkEnd("Preauth Success alone\nLogon Success alone\n")
+}
+
+// TestKeepFreshTwice: two steps, two processes; each post ends its own.
+func TestKeepFreshTwice(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	_, first := s.begin()
+	firstState := s.env["GITHUB_STATE"]
+	for _, name := range commandFiles {
+		s.env["GITHUB_"+name] = s.write("second/"+name, "")
+	}
+	_, second := s.begin()
+	if n := len(s.processes()); n != 2 || first["DBT_ENV_SECRET_OIDC_PASSWORD"] == second["DBT_ENV_SECRET_OIDC_PASSWORD"] {
+		t.Errorf("%d processes, want two with a password each", n)
+	}
+	if got := s.post(); got != "" || len(s.processes()) != 1 {
+		t.Errorf("post says %s, processes are %v", got, s.processes())
+	}
+	s.env["GITHUB_STATE"] = firstState
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\nPreauth Success prod\nLogon Success prod\n")
+}
+
+// TestKeepFreshIsForTheAction: by hand it does nothing.
+func TestKeepFreshIsForTheAction(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	status, out := s.run("keep-fresh", s.root)
+	if want := "::error::keep the credential fresh: this is no background process of a step\n"; status != 1 || out != want {
+		t.Errorf("status is %d: %s", status, out)
+	}
+}
