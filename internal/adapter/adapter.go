@@ -35,8 +35,9 @@ type adapter struct {
 	// Type is filled in. nil where that is nothing.
 	warehouse func(block *yaml.Node) (credential.Warehouse, error)
 	// routes maps a provider's name to how dbt stays logged in by a broker
-	// beside it; nil where it cannot.
-	routes map[string]func(block *yaml.Node) (route.Route, error)
+	// beside it; nil where it cannot. direct is the same for dbt that is not to
+	// connect through a proxy.
+	routes, direct map[string]func(block *yaml.Node) (route.Route, error)
 	// reroute changes a route by what the policy says under `exchange`; nil
 	// where that does not matter.
 	reroute func(r route.Route, exchange policy.Values) route.Route
@@ -158,9 +159,25 @@ var alone = map[string]func(exchange policy.Values) route.Route{
 // Route returns how dbt stays logged in at the place that the block describes,
 // the zero Route where it reads the credential once. Without a type it is that
 // of a credentials-only target. The error is of class Usage.
-func Route(dbtType, provider string, exchange policy.Values, block *yaml.Node) (r route.Route, err error) {
-	a := adapters[dbtType]
-	describe, tools := a.routes[provider], alone[provider]
+func Route(dbtType, provider string, exchange policy.Values, block *yaml.Node) (route.Route, error) {
+	return find(adapters[dbtType].routes, dbtType, provider, exchange, block)
+}
+
+// Direct returns the route for dbt that is not to connect through a proxy. The
+// error is of class Usage, also where the pair has no other way.
+func Direct(dbtType, provider string, exchange policy.Values, block *yaml.Node) (route.Route, error) {
+	r, err := Route(dbtType, provider, exchange, block)
+	if err != nil || !r.Kind.IsProxy() {
+		return r, err
+	}
+	if r.Only {
+		return r, fault.New(fault.Usage, fmt.Errorf("type %q with provider %q works through the proxy alone", dbtType, provider), "remove `proxy: false` from the target")
+	}
+	return find(adapters[dbtType].direct, dbtType, provider, exchange, block)
+}
+
+func find(routes map[string]func(*yaml.Node) (route.Route, error), dbtType, provider string, exchange policy.Values, block *yaml.Node) (r route.Route, err error) {
+	describe, tools, reroute := routes[provider], alone[provider], adapters[dbtType].reroute
 	switch {
 	case dbtType == "" && tools != nil:
 		r = tools(exchange)
@@ -168,15 +185,21 @@ func Route(dbtType, provider string, exchange policy.Values, block *yaml.Node) (
 		if r, err = describe(block); err != nil {
 			return r, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
 		}
+	case provider == lender:
+		r.Kind = route.Lease
 	}
 	if r.Kind == route.GoogleADC {
 		r.Google = route.Google{Audience: "//iam.googleapis.com/" + exchange.Get("workload_identity_provider"), Universe: exchange.Get("universe_domain")}
 	}
-	if a.reroute != nil {
-		r = a.reroute(r, exchange)
+	if reroute != nil {
+		r = reroute(r, exchange)
 	}
 	return r, nil
 }
+
+// lender is the provider whose credentials can be renewed where they are:
+// whoever has read one once stays logged in.
+const lender = "vault"
 
 // Render returns what the credential becomes for the adapter. Its errors are
 // those of Check and CheckPlaces.

@@ -122,6 +122,15 @@ func (r Run) Issued(at time.Time, c credential.Credential) Record {
 	return e
 }
 
+// Renewed returns the outcome's record of a renewal that lets c live longer:
+// the same credential, with another expiry.
+func (r Run) Renewed(at time.Time, c credential.Credential) Record {
+	e := r.Issued(at, c)
+	e.Unmapped.Outcome = "renewed"
+	e.Message = "credential renewed"
+	return e
+}
+
 // Revoked returns the record of the end of a credential before its expiry;
 // id is the credential's, err what kept it from ending.
 func (r Run) Revoked(at time.Time, id string, err error) Record {

@@ -77,6 +77,7 @@ func everyRecord(r audit.Run) map[string]audit.Record {
 			{Rule: 1, Line: 17, Claim: "ref", Got: "", Want: "refs/heads/main"},
 		}),
 		"issued":  r.Issued(noon, session()),
+		"renewed": r.Renewed(noon, credential.Credential{Kind: "database_login", ID: "database/creds/dbt/4a57", Expiry: noon.Add(time.Hour), Password: secret.New("SECRET-password")}),
 		"failed":  r.Failed(noon, fault.New(fault.Unreachable, errors.New("exchange at \"sts\": 503"), "")),
 		"skipped": r.Skipped(noon),
 		"static":  r.Issued(noon, credential.Credential{Kind: "database_login", ID: "secret/data/dbt", Expiry: credential.Never(), Password: secret.New("SECRET-password"), Static: true}),

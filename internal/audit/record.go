@@ -92,7 +92,7 @@ type session struct {
 // unmapped is what OCSF has no attribute for. The names are stable.
 type unmapped struct {
 	Decision     string            `json:"decision,omitempty"` // "allowed", "denied"
-	Outcome      string            `json:"outcome,omitempty"`  // "issued", "skipped", "revoked", "failed", "turned_away"
+	Outcome      string            `json:"outcome,omitempty"`  // "issued", "renewed", "skipped", "revoked", "failed", "turned_away"
 	Target       string            `json:"target,omitempty"`
 	Audience     string            `json:"audience,omitempty"`
 	DryRun       bool              `json:"dry_run,omitempty"`

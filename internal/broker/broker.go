@@ -91,6 +91,8 @@ var listening = map[route.Kind]func(b *Broker) (service, error){
 // to be kept alive.
 var silent = map[route.Kind]func(b *Broker) (service, error){
 	route.AzureTokenFile: azureTokenFile,
+	// What is renewed is the credential that dbt has.
+	route.Lease: func(*Broker) (service, error) { return service{}, nil },
 }
 
 // Start serves the route until Close. The error is of class Internal, or Usage

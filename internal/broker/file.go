@@ -15,7 +15,7 @@ import (
 // begins when a third is left, and within these.
 const (
 	lookPart              = 10
-	lookLeast, lookAtMost = time.Second, time.Minute
+	lookLeast, lookAtMost = 200 * time.Millisecond, time.Minute
 )
 
 // keep writes the service's file, and has it rewritten ahead of each expiry.

@@ -72,7 +72,7 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 		case left > k.due:
 			defer k.mu.Unlock()
 			return k.current, nil
-		case k.final(), now.Before(k.again):
+		case k.failed != nil && fault.Lasts(k.failed), now.Before(k.again):
 			defer k.mu.Unlock()
 			if left > 0 {
 				return k.current, nil
@@ -94,16 +94,6 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 			return credential.Credential{}, context.Cause(ctx)
 		}
 	}
-}
-
-// final reports whether the last renewal failed for a reason that another try
-// meets again: the policy says no, or there is no identity any more.
-func (k *Keeper) final() bool {
-	switch fault.ClassOf(k.failed) {
-	case fault.Denied, fault.NoIdentity, fault.Usage:
-		return k.failed != nil
-	}
-	return false
 }
 
 // renewTimeout bounds one renewal: token request, keys and all hops, with their retries.

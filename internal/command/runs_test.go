@@ -598,6 +598,8 @@ func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
 			"elsewhere": {BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"environment": {"staging"}}, Policies: paths},
 			"poor":      {BoundAudiences: []string{"vault"}, BoundClaims: production},
 			"endless":   {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, Endless: true},
+			"brief":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Second},
+			"capped":    {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Second, TokenMaxTTL: 4 * time.Second},
 			"short":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Minute},
 		},
 		Secrets: map[string]standin.VaultSecret{

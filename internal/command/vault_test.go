@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,6 +90,22 @@ func (s *vaultStep) run(args ...string) int {
 		Now: time.Now, Transport: web.NewTransport(), Stdin: strings.NewReader(""), Stdout: &s.stdout, Stderr: &s.stderr,
 		Dir: s.env["GITHUB_WORKSPACE"], TempDir: s.temp, Executable: "/opt/oidc-dbt/oidc-dbt", Version: "test",
 	}, args)
+}
+
+// process is the step as a process of its own: its command writes beside it.
+func (s *vaultStep) process(further ...string) *exec.Cmd {
+	s.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Stdout, cmd.Stderr = &s.stdout, &s.stderr
+	cmd.Env = append(append(os.Environ(), "OIDC_DBT_TEST_BINARY=1"), further...)
+	for name, value := range s.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd
 }
 
 // read returns what the step wrote to one of the runner's files.
@@ -235,6 +253,84 @@ func TestRunEndsTheLease(t *testing.T) {
 	s.checkEnd(0, recordsOfLease)
 }
 
+// TestLeaseIsRenewed: a command that runs for longer than a lease logs in to
+// its end, with the one login that it was given; then that is gone.
+func TestLeaseIsRenewed(t *testing.T) {
+	t.Parallel()
+	s := newVaultStep(t, "brief", map[string]string{"run": "echo started; sleep 6", "shell": "sh"})
+	cmd := s.process()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	var outputs map[string]string
+	for running, checks := true, 0; running; {
+		if outputs == nil || outputs["password"] == "" {
+			outputs = s.read("OUTPUT")
+		} else if works := s.vault.Login(outputs["user"], outputs["password"]); works {
+			checks++
+		} else if s.vault.Tokens() > 0 {
+			t.Fatalf("the login does not work any more after %d checks", checks)
+		}
+		select {
+		case err := <-ended:
+			if running = false; err != nil || checks < 100 {
+				t.Errorf("it ended with %v, after %d checks: %s", err, checks, s.stdout.String())
+			}
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	renewals := s.checkRenewals("Logoff Success prod\n")
+	if renewals < 3 || renewals > 6 {
+		t.Errorf("%d renewals of two seconds in six", renewals)
+	}
+}
+
+// checkRenewals holds the audit log to an issue, renewals and an end, and
+// returns how many renewals there are.
+func (s *vaultStep) checkRenewals(end string) int {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.temp, "oidc-dbt", "audit.jsonl"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	renewals := strings.Count(string(text), `"outcome":"renewed"`)
+	const pair = "Preauth Success prod\nLogon Success prod\n"
+	s.checkEnd(0, fmt.Sprintf("%s%s%d ids\n", strings.Repeat(pair, 1+renewals), end, 1+renewals))
+	return renewals
+}
+
+// TestLeaseReachesItsMaximum: it is told at the start, and once when it is so;
+// the command's own status stands.
+func TestLeaseReachesItsMaximum(t *testing.T) {
+	t.Parallel()
+	s := newVaultStep(t, "capped", map[string]string{"run": "sleep 6; exit 3", "shell": "sh"})
+	cmd := s.process()
+	if _ = cmd.Run(); cmd.ProcessState.ExitCode() != 3 {
+		t.Fatalf("it ended with %s: %s", cmd.ProcessState, s.stdout.String())
+	}
+	moment := regexp.MustCompile(`beyond [0-9TZ:-]+, in [0-9]s`)
+	said := moment.ReplaceAllString(s.stdout.String(), "beyond TIME")
+	const hint = "raise token_max_ttl of auth/jwt/role/capped, or give it a token_period"
+	for _, want := range []string{
+		"::warning::target \"prod\": the lease cannot be renewed beyond TIME: no login works from then on%0Ahint: " + hint + "\n",
+		"warning: renew the credential: the lease cannot be renewed beyond TIME: no login works from then on\nhint: " + hint + "\n",
+	} {
+		if strings.Count(said, want) != 1 {
+			t.Errorf("it says\n%s\nwant once\n%s", said, want)
+		}
+	}
+	outputs := s.read("OUTPUT")
+	if s.vault.Login(outputs["user"], outputs["password"]) {
+		t.Error("the login outlives the command")
+	}
+	_ = s.post()
+}
+
 // TestUnpublishedLeaseEnds: a credential that nobody gets must not stay.
 func TestUnpublishedLeaseEnds(t *testing.T) {
 	t.Parallel()
@@ -251,19 +347,11 @@ func TestUnpublishedLeaseEnds(t *testing.T) {
 func TestSIGTERMEndsTheLease(t *testing.T) {
 	t.Parallel()
 	s := newVaultStep(t, "dbt-prod", map[string]string{"run": "echo started; exec sleep 60", "shell": "sh"})
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe)
+	cmd := s.process()
+	cmd.Stdout = nil
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
-	}
-	cmd.Stderr = &s.stderr
-	cmd.Env = append(os.Environ(), "OIDC_DBT_TEST_BINARY=1")
-	for name, value := range s.env {
-		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -303,19 +391,10 @@ func TestSIGTERMEndsTheLease(t *testing.T) {
 // reaches a request; what it cannot read is an error that says so.
 func TestEnvironmentDoesNotChooseTheVault(t *testing.T) {
 	t.Parallel()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	run := func(t *testing.T, further ...string) (s *vaultStep, status int) {
 		t.Helper()
 		s = newVaultStep(t, "dbt-prod", nil)
-		cmd := exec.Command(exe)
-		cmd.Stdout, cmd.Stderr = &s.stdout, &s.stderr
-		cmd.Env = append(append(os.Environ(), "OIDC_DBT_TEST_BINARY=1"), further...)
-		for name, value := range s.env {
-			cmd.Env = append(cmd.Env, name+"="+value)
-		}
+		cmd := s.process(further...)
 		if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 			t.Fatal(err)
 		}

@@ -34,12 +34,48 @@ type Credential struct {
 func Never() time.Time { return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }
 
 // A Lease is the login at a Vault or OpenBao server under which a credential
-// was issued. Its end is the credential's.
+// was issued, and the lease of the secret that it is. The end of either is the
+// credential's.
 type Lease struct {
 	Address   string
 	Namespace string
 	CACert    string // PEM; "" for the system's roots
 	Token     secret.Value
+
+	ID     string // of the secret's lease, as the server has it; "" of a secret without one
+	Secret Term   // the lease's
+	Login  Term   // the token's
+}
+
+// A Term is how long something is lent for.
+type Term struct {
+	Expiry    time.Time // zero for no end
+	Renewable bool
+	Limit     time.Time // what the server renews it to at most; zero where it has not said
+}
+
+// Last returns when the term ends however often it is renewed, zero where
+// nothing is known of such an end.
+func (t Term) Last() time.Time {
+	if t.Renewable {
+		return t.Limit
+	}
+	return t.Expiry
+}
+
+// Expiry returns when the lease ends, or the login above it.
+func (l Lease) Expiry() time.Time { return earlier(l.Secret.Expiry, l.Login.Expiry) }
+
+// Last returns when no renewal keeps the lease any more, zero where nothing is
+// known of that.
+func (l Lease) Last() time.Time { return earlier(l.Secret.Last(), l.Login.Last()) }
+
+// earlier returns the earlier of two times; zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // AWS is a temporary session of the AWS security token service.

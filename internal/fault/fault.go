@@ -75,3 +75,21 @@ func Hint(err error) string {
 	}
 	return ""
 }
+
+// Lasting returns err marked as one that another try meets again, though its
+// class alone does not say so.
+func Lasting(err error) error { return lasting{err} }
+
+type lasting struct{ error }
+
+func (l lasting) Unwrap() error { return l.error }
+
+// Lasts reports whether another try of what ended in err will meet it again:
+// the policy says no, there is no identity, or err is Lasting.
+func Lasts(err error) bool {
+	switch ClassOf(err) {
+	case Denied, NoIdentity, Usage:
+		return true
+	}
+	return errors.As(err, new(lasting))
+}

@@ -63,3 +63,28 @@ func TestNew(t *testing.T) {
 		t.Error("the cause is lost")
 	}
 }
+
+func TestLasts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"denied", fault.New(fault.Denied, errors.New("no"), ""), true},
+		{"no identity", fault.New(fault.NoIdentity, errors.New("no"), ""), true},
+		{"usage", fault.New(fault.Usage, errors.New("no"), ""), true},
+		{"refused", fault.New(fault.Refused, errors.New("no"), ""), false},
+		{"refused for good", fmt.Errorf("renew: %w", fault.Lasting(fault.New(fault.Refused, errors.New("no"), ""))), true},
+		{"unreachable", fault.New(fault.Unreachable, errors.New("no"), ""), false},
+		{"a bug", errors.New("no"), false},
+		{"none", nil, false},
+	} {
+		if got := fault.Lasts(tt.err); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	if err := fault.Lasting(fault.New(fault.Refused, errors.New("no"), "do")); fault.ClassOf(err) != fault.Refused || fault.Hint(err) != "do" || err.Error() != "no" {
+		t.Errorf("it changes the error: %v, %v, %q", err, fault.ClassOf(err), fault.Hint(err))
+	}
+}

@@ -2,7 +2,7 @@ package job
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
@@ -10,23 +10,49 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // exchange exchanges the ID token that grant was given for. What the client
-// exchanges by itself is the ID token.
+// exchanges by itself is the ID token; what it holds already is renewed.
 func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (c credential.Credential, err error) {
-	if a.settings.Broker && a.project.route.IDToken {
+	switch {
+	case a.settings.Broker && a.project.route.IDToken:
 		return provider.IDToken(grant, idToken)
+	case a.held != nil:
+		if c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held); err == nil {
+			*a.held = c
+		}
+		return c, err
 	}
-	c, err = provider.Exchange(ctx, provider.Env{HTTP: a.env.client(), Now: a.env.Now}, grant, a.project.warehouse, idToken)
-	return c, errors.Join(err, a.leases.add(c, a.records))
+	if c, err = provider.Exchange(ctx, a.env.provider(), grant, a.project.warehouse, idToken); err != nil {
+		return c, err
+	}
+	return c, a.leases.add(ctx, a.env, c, a.records)
+}
+
+// hold has the lease of c renewed from now on, where that is the pair's route.
+// What will end it for good is a warning: the run may be shorter.
+func (a *attempt) hold(ctx context.Context, grant policy.Grant, c credential.Credential) (renewed credential.Credential, warning string) {
+	if !a.settings.Broker || a.project.route.Kind != route.Lease || c.Static {
+		return c, ""
+	}
+	c, err := provider.Outlook(ctx, a.env.provider(), grant, c)
+	if err != nil {
+		warning = fmt.Sprintf("target %q: %s", a.target.Name(), withHint(err))
+	}
+	if c.Lease.Secret.Renewable {
+		a.held = &c
+	}
+	return c, warning
 }
 
 // serve starts the broker that the pair's route asks for; nil where the
-// profile needs none.
+// profile needs none, or there is nothing to renew.
 func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
-	if !a.settings.Broker || a.project.route.Kind == "" {
+	kind := a.project.route.Kind
+	if !a.settings.Broker || kind == route.None || kind == route.Lease && a.held == nil {
 		return nil, nil
 	}
 	keeper := broker.NewKeeper(first, a.renew, a.env.Now)
@@ -40,6 +66,9 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if b.Address().Host == "" {
+		return b, nil // nobody asks it, with whatever secret
 	}
 	if err := a.runner.Mask(b.Address().Secret); err != nil {
 		b.Close()
@@ -64,6 +93,7 @@ func (a *attempt) renew(ctx context.Context) (c credential.Credential, err error
 	if next.records, err = a.records.again(); err != nil {
 		return c, err
 	}
+	next.records.renewal = a.held != nil
 	defer next.records.close()
 	grant, idToken, err := next.decide(ctx)
 	err = ceilingOf(a.runner, a.env.Now()).explain(err, a.env.Now())

@@ -53,6 +53,8 @@ func (s Settings) path(p string) string {
 
 func (e Env) client() *http.Client { return web.NewClient(e.Transport) }
 
+func (e Env) provider() provider.Env { return provider.Env{HTTP: e.client(), Now: e.Now} }
+
 // Settings are what the user asked for. Relative paths start at Root.
 type Settings struct {
 	Target        string   // "": chosen by the claims
@@ -160,6 +162,10 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 		}
 	}()
 	if err == nil {
+		var warning string
+		if c, warning = a.hold(ctx, grant, c); warning != "" {
+			res.Warnings = append(res.Warnings, warning)
+		}
 		if res.Broker, err = a.serve(c); res.Broker != nil {
 			res.route = a.project.route
 		}
@@ -202,7 +208,8 @@ type attempt struct {
 	project  project
 	claims   idtoken.Claims // zero until a token was verified
 	records  *records
-	leases   *leases // of every renewal too
+	leases   *leases                // of every renewal too
+	held     *credential.Credential // what dbt has, of which the lease is renewed; nil for any other route
 }
 
 // decide asks for the ID token, verifies it and authorises its claims. Keys

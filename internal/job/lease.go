@@ -35,16 +35,24 @@ type leases struct {
 	list []*lease
 }
 
-// add takes in the lease of c, if it has one.
-func (ls *leases) add(c credential.Credential, r *records) error {
+// add takes in the lease of c, if it has one. After an error c must not be
+// used: post would not find its lease, so that it is ended at once.
+func (ls *leases) add(ctx context.Context, env Env, c credential.Credential, r *records) error {
 	if c.Lease == nil {
 		return nil
 	}
+	l := &lease{Lease: *c.Lease, id: c.ID, run: r.run, log: r.path}
+	err := ls.dir.keep(l)
+	if err != nil {
+		ended := provider.Revoke(ctx, env.provider(), l.Lease)
+		if err = errors.Join(err, ended, ls.dir.forget(l)); ended == nil {
+			return err
+		}
+	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l := &lease{Lease: *c.Lease, id: c.ID, run: r.run, log: r.path}
 	ls.list = append(ls.list, l)
-	return ls.dir.keep(l)
+	return err
 }
 
 // end ends every lease. The error is for a warning; of a run that has none,
@@ -69,7 +77,7 @@ func (ls *leases) end(ctx context.Context, env Env) error {
 
 // end ends the lease and records it. The error is for a warning.
 func (l *lease) end(ctx context.Context, env Env) error {
-	err := provider.Revoke(ctx, provider.Env{HTTP: env.client(), Now: env.Now}, l.Lease)
+	err := provider.Revoke(ctx, env.provider(), l.Lease)
 	log, lerr := audit.Open(l.log)
 	if lerr != nil {
 		return errors.Join(err, lerr)

@@ -16,6 +16,7 @@ type records struct {
 	log      *audit.Log
 	now      func() time.Time
 	run      audit.Run
+	renewal  bool          // the outcome is a lease that goes on
 	first    *audit.Record // the decision; of a request that did not come to one, its end
 	followUp *audit.Record
 }
@@ -82,8 +83,11 @@ func (r *records) decision(a attempt, g policy.Grant, err error) error {
 // outcome records what the exchange came to, before anything is published.
 func (r *records) outcome(c credential.Credential, err error) error {
 	record := r.run.Issued(r.now(), c)
-	if err != nil {
+	switch {
+	case err != nil:
 		record = r.run.Failed(r.now(), err)
+	case r.renewal:
+		record = r.run.Renewed(r.now(), c)
 	}
 	r.followUp = &record
 	return r.log.Append(record)

@@ -56,10 +56,11 @@ var fixtures = map[string][]fixture{
 // A fixture is one exchange: what the policy says, what each server replies,
 // and the credential that comes of it.
 type fixture struct {
-	name   string               // of its golden files
-	target string               // the target's keys in YAML, indented by four: exchange, dbt, lifetime …; `allow` is added
-	claims map[string]any       // changes to those of standin.GitHubClaims; nil removes one
-	place  credential.Warehouse // what the adapter reads from a profiles.yml, where the policy says `from`
+	name   string                 // of its golden files
+	target string                 // the target's keys in YAML, indented by four: exchange, dbt, lifetime …; `allow` is added
+	claims map[string]any         // changes to those of standin.GitHubClaims; nil removes one
+	place  credential.Warehouse   // what the adapter reads from a profiles.yml, where the policy says `from`
+	held   *credential.Credential // it is not an exchange, but the renewal of this one
 	hops   []hop
 	// end is the request that ends what an exchange had begun when it failed, as
 	// request.what has it; "" where nothing is to be ended.
@@ -221,7 +222,12 @@ func (r run) exchange(t *testing.T, serve func(w http.ResponseWriter, req reques
 		})}
 		go server.Serve(listener)
 		transport := &http.Transport{DialContext: listener.dial, DialTLSContext: listener.dial}
-		res.credential, res.err = provider.Exchange(t.Context(), provider.Env{HTTP: web.NewClient(transport), Now: time.Now}, r.grant, r.warehouse, r.idToken)
+		env := provider.Env{HTTP: web.NewClient(transport), Now: time.Now}
+		if r.held != nil {
+			res.credential, res.err = provider.Renew(t.Context(), env, r.grant, *r.held)
+		} else {
+			res.credential, res.err = provider.Exchange(t.Context(), env, r.grant, r.warehouse, r.idToken)
+		}
 		transport.CloseIdleConnections()
 		server.Close()
 	})
@@ -392,9 +398,15 @@ func (r run) show(req request) string {
 	return text
 }
 
-// secrets are the ID token and every secret of the good replies to the first hops.
+// secrets are the ID token, or the credential that is renewed, and every secret of the good replies to the first hops.
 func (r run) secrets(hops int) []string {
 	list := []string{r.idToken.Reveal()}
+	if r.held != nil { // a renewal sends no ID token
+		list = nil
+		for _, s := range r.held.Secrets() {
+			list = append(list, s.Reveal())
+		}
+	}
 	for _, h := range r.hops[:hops] {
 		for _, path := range h.secrets {
 			if s, ok := h.at(path).(string); ok {
@@ -704,6 +716,9 @@ func (r run) outcome(t *testing.T, hops map[string]int, at int, b badReply) stri
 		t.Errorf("%s, %s: a secret's %q is in %q", r.hops[at].name, b.name, part, message)
 	}
 	short, ok := strings.CutPrefix(message, fmt.Sprintf("exchange ID token with %q: ", r.grant.Provider()))
+	if r.held != nil {
+		short, ok = message, strings.HasPrefix(message, "renew the ")
+	}
 	if !ok {
 		t.Errorf("%s, %s: the error is %q", r.hops[at].name, b.name, message)
 	}

@@ -238,10 +238,11 @@ func readSecret(ctx context.Context, env Env, r request) (c credential.Credentia
 	if life := login.Auth.LeaseDuration; nonsense(life) {
 		return c, unreachable("log in: the reply has a lease_duration of %d, want seconds from now", life)
 	}
+	lease.Login = termFrom(asked, login.Auth.LeaseDuration, login.Auth.Renewable)
 	server.secrets = append(server.secrets, lease.Token)
 	server.client.SetToken(lease.Token.Reveal())
 
-	loggedIn, asked := asked, env.Now()
+	asked = env.Now()
 	path := v.Get("secret")
 	reply, err := server.ask(ctx, readHint(g), func(ctx context.Context) (*api.Response, error) {
 		return server.client.Logical().ReadRawWithContext(ctx, path)
@@ -268,16 +269,21 @@ func readSecret(ctx context.Context, env Env, r request) (c credential.Credentia
 	case nonsense(life):
 		return c, unreachable("read %q: the reply has a lease_duration of %d, want seconds from now", path, life)
 	default:
-		c.Expiry = asked.Add(time.Duration(life) * time.Second)
-	}
-	// The end of the token is the end of its leases. One without an end has 0.
-	if end := loggedIn.Add(time.Duration(login.Auth.LeaseDuration) * time.Second); end.After(loggedIn) && end.Before(c.Expiry) {
-		c.Expiry = end
+		lease.ID, lease.Secret = reply.LeaseID, termFrom(asked, life, reply.Renewable)
+		c.Expiry = lease.Expiry()
 	}
 	if strings.HasPrefix(reply.LeaseID, path+"/") && len(reply.LeaseID) <= 512 && leaseText.MatchString(reply.LeaseID) {
 		c.ID = reply.LeaseID
 	}
 	return c, nil
+}
+
+// termFrom reads a reply's lease_duration. A token without an end has 0.
+func termFrom(asked time.Time, seconds int, renewable bool) credential.Term {
+	if seconds == 0 {
+		return credential.Term{}
+	}
+	return credential.Term{Expiry: asked.Add(time.Duration(seconds) * time.Second), Renewable: renewable}
 }
 
 // unnested returns the fields of a secret: a KV engine of version 2 has them

@@ -54,11 +54,13 @@ var vaultLogin = hop{
 // vaultEnd kills the token and its leases.
 const vaultEnd = "PUT vault.acme.example:8200 /v1/auth/token/revoke-self"
 
-var vault = []fixture{{
-	name: "vault",
-	target: `
+const vaultTarget = `
     exchange:
-      vault: {address: "https://vault.acme.example:8200", namespace: data/dbt, auth_path: jwt-github, role: "dbt-${environment}", audience: https://vault.acme.example, secret: "database/creds/dbt-${environment}"}`,
+      vault: {address: "https://vault.acme.example:8200", namespace: data/dbt, auth_path: jwt-github, role: "dbt-${environment}", audience: https://vault.acme.example, secret: "database/creds/dbt-${environment}"}`
+
+var vault = []fixture{{
+	name:   "vault",
+	target: vaultTarget,
 	claims: map[string]any{"environment": "production"},
 	hops: []hop{vaultLogin, {
 		name:    "read",
@@ -77,7 +79,49 @@ var vault = []fixture{{
 	}},
 	end:  vaultEnd,
 	want: issued{kind: "database_login", id: "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", user: "v-jwt-repo-dbt-prod-0TxpJuFn", life: 15 * time.Minute},
+}, {
+	name:   "vault-renewal",
+	target: vaultTarget,
+	claims: map[string]any{"environment": "production"},
+	held:   lent(),
+	hops: []hop{{
+		name:    "renew the token",
+		reply:   `{"request_id": "f3d2", "lease_id": "", "renewable": false, "lease_duration": 0, "data": null, "wrap_info": null, "warnings": null, "auth": {"client_token": "hvs.CAESIJ-vault-token-0123456789", "accessor": "p6mV", "policies": ["dbt-prod", "default"], "token_policies": ["dbt-prod", "default"], "metadata": {"role": "dbt-prod"}, "lease_duration": 1200, "renewable": true, "entity_id": "6b0b", "token_type": "service", "orphan": true}}`,
+		expiry:  "auth.lease_duration",
+		also:    []mutation{{"auth", nil}},
+		refusal: `{"errors": ["$MESSAGE"]}`,
+		refusals: []refusal{
+			{403, "", `permission denied`},
+			{403, "", `2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n`},
+			{403, "", `1 error occurred:\n\t* permission denied\n\n`},
+			{400, "", `batch tokens cannot be renewed`},
+			{503, "", `Vault is sealed`},
+		},
+	}, {
+		name:    "renew the lease",
+		reply:   `{"request_id": "f3d3", "lease_id": "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", "renewable": true, "lease_duration": 900, "data": null, "wrap_info": null, "warnings": null, "auth": null}`,
+		expiry:  "lease_duration",
+		refusal: `{"errors": ["$MESSAGE"]}`,
+		refusals: []refusal{
+			{400, "", `lease not found`},
+			{403, "", `1 error occurred:\n\t* permission denied\n\n`},
+			{400, "", `lease is not renewable`},
+			{500, "", `1 error occurred:\n\t* failed to renew entry: resp: (*logical.Response)(nil) err: failed to update user`},
+		},
+	}},
+	want: issued{kind: "database_login", id: "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", user: "v-jwt-repo-dbt-prod-0TxpJuFn", life: 15 * time.Minute},
 }}
+
+// lent is a credential whose lease ends in five minutes.
+func lent() *credential.Credential {
+	return &credential.Credential{
+		Kind: "database_login", ID: "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", User: "v-jwt-repo-dbt-prod-0TxpJuFn", Password: secret.New("hunter2-0123456789-A1a"), Expiry: start.Add(5 * time.Minute),
+		Lease: &credential.Lease{
+			Address: "https://vault.acme.example:8200", Namespace: "data/dbt", Token: secret.New("hvs.CAESIJ-vault-token-0123456789"),
+			ID: "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", Secret: credential.Term{Expiry: start.Add(5 * time.Minute), Renewable: true}, Login: credential.Term{Expiry: start.Add(10 * time.Minute), Renewable: true},
+		},
+	}
+}
 
 // read runs the exchange of a fixture for a warehouse, with another secret.
 func (r run) read(t *testing.T, w credential.Warehouse, secret string) result {
@@ -272,6 +316,157 @@ func TestVaultRevoke(t *testing.T) {
 			})
 			if got := fmt.Sprint(err); err != nil && got != tt.err || err == nil && tt.err != "" {
 				t.Errorf("got %v\nwant %s", err, tt.err)
+			}
+		})
+	}
+}
+
+// renewal is a server that lends for ten seconds at a time, and its clock.
+type renewal struct {
+	run
+	vault *standin.Vault
+	env   provider.Env
+	at    *time.Time
+}
+
+// newRenewal lends a credential by the role and the secret.
+func newRenewal(t *testing.T, role standin.VaultRole, lease standin.VaultSecret) (renewal, credential.Credential) {
+	t.Helper()
+	issuer, verifier := startIssuer(t)
+	at := start
+	r := renewal{at: &at, env: provider.Env{HTTP: web.NewClient(web.NewTransport()), Now: func() time.Time { return at }}}
+	const path = "database/creds/dbt-prod"
+	role.BoundAudiences, role.Policies, lease.TTL = []string{"vault"}, []string{path}, 10*time.Second
+	if role.TokenTTL == 0 {
+		role.TokenTTL = 20 * time.Second
+	}
+	var err error
+	r.vault, err = standin.StartVault(standin.VaultConfig{
+		IssuerURL: issuer.URL(), Now: r.env.Now, Roles: map[string]standin.VaultRole{"dbt-prod": role}, Secrets: map[string]standin.VaultSecret{path: lease},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.vault.Close)
+	r.run = fixture{target: "exchange:\n      vault: {address: " + r.vault.URL() + ", role: dbt-prod, audience: vault, secret: " + path + "}"}.authorize(t, issuer, verifier)
+	c, err := provider.Exchange(t.Context(), r.env, r.grant, credential.Warehouse{}, r.idToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, c
+}
+
+// TestRenew: the same user lives on, as long as renewals come in time and the
+// server's maximum allows.
+func TestRenew(t *testing.T) {
+	t.Parallel()
+	const (
+		secretHint = "raise max_ttl of the role behind database/creds/dbt-prod"
+		loginHint  = "raise token_max_ttl of auth/jwt/role/dbt-prod, or give it a token_period"
+		endedHint  = "it has ended: the server was out of reach for longer than it lives, or somebody revoked it"
+	)
+	for _, tt := range []struct {
+		name    string
+		role    standin.VaultRole
+		lease   standin.VaultSecret
+		every   time.Duration // between renewals; 0 for six seconds
+		last    time.Duration // the credential's end, from the start
+		err     string
+		hint    string
+		renewed int
+	}{
+		{name: "the lease's maximum", lease: standin.VaultSecret{MaxTTL: 45 * time.Second}, renewed: 6, last: 45 * time.Second,
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:45Z, in 3s: no login works from then on", hint: secretHint},
+		{name: "the token's maximum", role: standin.VaultRole{TokenMaxTTL: 28 * time.Second}, renewed: 3, last: 28 * time.Second,
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:28Z, in 4s: no login works from then on", hint: loginHint},
+		{name: "too late", every: 10 * time.Second, last: 10 * time.Second, err: `renew the lease: it refuses: "lease not found"`, hint: endedHint},
+		{name: "too late for the token", every: 20 * time.Second, last: 10 * time.Second, err: `renew the Vault token: it refuses: "permission denied"`, hint: endedHint},
+		{name: "not allowed", role: standin.VaultRole{Fixed: true}, last: 10 * time.Second, err: `renew the Vault token: it refuses: "1 error occurred: * permission denied"`,
+			hint: "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"},
+		{name: "a batch token", role: standin.VaultRole{Batch: true}, renewed: 2, last: 20 * time.Second,
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 2s: no login works from then on", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r, first := newRenewal(t, tt.role, tt.lease)
+			if tt.every == 0 {
+				tt.every = 6 * time.Second
+			}
+			c, renewed := first, 0
+			var err error
+			for ; err == nil && renewed < 100; renewed++ {
+				if !r.vault.Login(first.User, first.Password.Reveal()) {
+					t.Fatal("the login ended though it was renewed in time")
+				}
+				*r.at = r.at.Add(tt.every)
+				var next credential.Credential
+				if next, err = provider.Renew(t.Context(), r.env, r.grant, c); err == nil {
+					c = next
+				}
+			}
+			if got := fmt.Sprint(err); got != tt.err || fault.Hint(err) != tt.hint || !fault.Lasts(err) || fault.ClassOf(err) != fault.Refused {
+				t.Errorf("got %s (%v)\nhint: %s\nwant %s\nhint: %s", got, fault.ClassOf(err), fault.Hint(err), tt.err, tt.hint)
+			}
+			if renewed--; renewed != tt.renewed || c.Expiry.Sub(start) != tt.last {
+				t.Errorf("renewed %d times, to %s from the start, want %d, %s", renewed, c.Expiry.Sub(start), tt.renewed, tt.last)
+			}
+			if c.User != first.User || c.Password != first.Password || c.ID != first.ID {
+				t.Errorf("it is another login: %s for %s", c.User, first.User)
+			}
+			*r.at = start.Add(tt.last)
+			if r.vault.Login(first.User, first.Password.Reveal()) {
+				t.Error("the login outlives its expiry")
+			}
+		})
+	}
+}
+
+// TestOutlook: what will end the lease is told at the start, and asking for it
+// leaves the lease at its usual life.
+func TestOutlook(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		role  standin.VaultRole
+		lease standin.VaultSecret
+		err   string
+		hint  string
+	}{
+		{name: "no end in sight"},
+		{name: "six hours", lease: standin.VaultSecret{MaxTTL: 6 * time.Hour}},
+		{name: "the lease's maximum", role: standin.VaultRole{TokenMaxTTL: 4 * time.Hour}, lease: standin.VaultSecret{MaxTTL: 2 * time.Hour},
+			err: "the lease cannot be renewed beyond 2000-01-01T02:00:00Z, in 2h0m0s: no login works from then on", hint: "raise max_ttl of the role behind database/creds/dbt-prod"},
+		{name: "the token's maximum", role: standin.VaultRole{TokenMaxTTL: time.Hour}, lease: standin.VaultSecret{MaxTTL: 2 * time.Hour},
+			err: "the lease cannot be renewed beyond 2000-01-01T01:00:00Z, in 1h0m0s: no login works from then on", hint: "raise token_max_ttl of auth/jwt/role/dbt-prod, or give it a token_period"},
+		{name: "a token with a period", role: standin.VaultRole{Period: 20 * time.Second}},
+		{name: "a batch token", role: standin.VaultRole{Batch: true},
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 20s: no login works from then on", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
+		{name: "a lease that is not renewable", lease: standin.VaultSecret{Rigid: true},
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:10Z, in 10s: no login works from then on", hint: "raise the time to live of database/creds/dbt-prod: its engine gives leases that cannot be renewed"},
+		{name: "not allowed", role: standin.VaultRole{Fixed: true}, err: `renew the Vault token: it refuses: "1 error occurred: * permission denied"`,
+			hint: "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r, first := newRenewal(t, tt.role, tt.lease)
+			c, err := provider.Outlook(t.Context(), r.env, r.grant, first)
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if got != tt.err || fault.Hint(err) != tt.hint {
+				t.Errorf("got %s\nhint: %s\nwant %s\nhint: %s", got, fault.Hint(err), tt.err, tt.hint)
+			}
+			if c.Expiry != first.Expiry || c.User != first.User {
+				t.Errorf("it is %s's to %s, want %s's to %s", c.User, c.Expiry, first.User, first.Expiry)
+			}
+			*r.at = first.Expiry.Add(-time.Second)
+			if !r.vault.Login(first.User, first.Password.Reveal()) {
+				t.Error("the login ended early")
+			}
+			*r.at = first.Expiry
+			if r.vault.Login(first.User, first.Password.Reveal()) {
+				t.Error("the login is left with a longer life than it had")
 			}
 		})
 	}

@@ -34,6 +34,15 @@ const (
 // AWSContainerPath is where a broker serves container credentials.
 const AWSContainerPath = "/credentials"
 
+// IsProxy reports whether dbt then connects to the broker in the place of the warehouse.
+func (k Kind) IsProxy() bool {
+	switch k {
+	case ClickHouse, Postgres, Snowflake, Trino:
+		return true
+	}
+	return false
+}
+
 // A Route is what a pair of adapter and provider needs beside dbt.
 type Route struct {
 	Kind     Kind

@@ -33,15 +33,21 @@ type VaultRole struct {
 	BoundAudiences []string
 	BoundClaims    map[string][]string // each by any of its values
 	TokenTTL       time.Duration       // 0 for ten minutes
-	Policies       []string            // paths that it may read, beside ending itself
+	TokenMaxTTL    time.Duration       // what renewals come to; 0 for a month
+	Period         time.Duration       // that each renewal gives, whatever is asked for; 0 for none
+	Policies       []string            // paths that it may read, beside ending and renewing itself
 	Endless        bool                // its tokens may not end themselves
+	Fixed          bool                // its tokens may renew nothing
+	Batch          bool                // its tokens are of type batch
 }
 
 // A VaultSecret is what a path gives. With a TTL it makes a user for each
 // read, whom the end of the lease removes; else it is a KV engine's.
 type VaultSecret struct {
-	TTL  time.Duration
-	Data map[string]any
+	TTL    time.Duration
+	MaxTTL time.Duration  // what renewals come to; 0 for a month
+	Rigid  bool           // its leases cannot be renewed
+	Data   map[string]any // of a KV engine
 }
 
 // A Vault is a Vault or OpenBao server. It verifies tokens with another
@@ -58,14 +64,58 @@ type Vault struct {
 
 // A vaultToken has the leases that end with it.
 type vaultToken struct {
-	role   VaultRole
-	expiry time.Time
-	leases []vaultLease
+	role VaultRole
+	vaultTerm
+	leases []*vaultLease
 }
 
 type vaultLease struct {
+	id             string
 	user, password string
-	expiry         time.Time
+	rigid          bool
+	vaultTerm
+}
+
+// A vaultTerm is how long something lives, and may live.
+type vaultTerm struct {
+	ttl            time.Duration
+	expiry, latest time.Time
+}
+
+func (v *Vault) term(ttl, most time.Duration) vaultTerm {
+	if most == 0 {
+		most = 768 * time.Hour // the server's own default
+	}
+	now := v.config.Now()
+	t := vaultTerm{ttl: min(ttl, most), latest: now.Add(most)}
+	t.expiry = now.Add(t.ttl)
+	return t
+}
+
+// renew begins the term anew, for as many seconds as are asked for, or as it
+// had at first, and returns how many that are, and what the server says to it.
+func (t *vaultTerm) renew(now time.Time, increment int) (seconds int, warnings []string) {
+	life := t.ttl
+	if increment > 0 {
+		life = time.Duration(increment) * time.Second
+	}
+	if left := t.latest.Sub(now); life > left {
+		warnings = []string{fmt.Sprintf("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly", vaultTime(life), vaultTime(left.Round(time.Second)))}
+		life = left
+	}
+	t.expiry = now.Add(life)
+	return int(life.Round(time.Second).Seconds()), warnings
+}
+
+// vaultTime writes a duration as the server does: 6h, not 6h0m0s.
+func vaultTime(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = strings.TrimSuffix(text, zero[1:])
+		}
+	}
+	return text
 }
 
 // StartVault starts a server on loopback. Close it.
@@ -81,6 +131,7 @@ func StartVault(config VaultConfig) (*Vault, error) {
 	for _, method := range []string{http.MethodPut, http.MethodPost} {
 		mux.HandleFunc(method+" /v1/auth/{path...}", v.auth)
 	}
+	mux.HandleFunc("PUT /v1/sys/leases/renew", v.renewLease)
 	mux.HandleFunc("GET /v1/{path...}", v.read)
 	server, err := serve(v.namespaced(mux))
 	if err != nil {
@@ -116,6 +167,28 @@ func (v *Vault) Login(user, password string) bool {
 		}
 	}
 	return false
+}
+
+// Token gives out a token of a role, as a login does.
+func (v *Vault) Token(role string) (string, error) {
+	r, ok := v.config.Roles[role]
+	if !ok {
+		return "", fmt.Errorf("role %q could not be found", role)
+	}
+	return v.issue(r), nil
+}
+
+// issue makes a token.
+func (v *Vault) issue(role VaultRole) string {
+	if role.TokenTTL == 0 {
+		role.TokenTTL = 10 * time.Minute
+	}
+	token := "s." + rand.Text()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.tokens[token] = &vaultToken{role: role, vaultTerm: v.term(role.TokenTTL, role.TokenMaxTTL)}
+	v.issued = append(v.issued, token)
+	return token
 }
 
 // Tokens returns how many tokens are alive.
@@ -157,6 +230,8 @@ func (v *Vault) auth(w http.ResponseWriter, r *http.Request) {
 		v.login(w, r)
 	case "token/revoke-self":
 		v.revokeSelf(w, r)
+	case "token/renew-self":
+		v.renewSelf(w, r)
 	default:
 		vaultErrors(w, http.StatusForbidden, "permission denied")
 	}
@@ -177,22 +252,26 @@ func (v *Vault) login(w http.ResponseWriter, r *http.Request) {
 		vaultErrors(w, http.StatusBadRequest, refusal)
 		return
 	}
-	ttl := role.TokenTTL
-	if ttl == 0 {
-		ttl = 10 * time.Minute
-	}
-	token := "s." + rand.Text()
+	token := v.issue(role)
 	v.mu.Lock()
-	v.tokens[token] = &vaultToken{role: role, expiry: v.config.Now().Add(ttl)}
-	v.issued = append(v.issued, token)
+	ttl := v.tokens[token].ttl
 	v.mu.Unlock()
 	reply(w, map[string]any{
 		"request_id": rand.Text(), "lease_id": "", "lease_duration": 0, "renewable": false, "data": nil, "warnings": nil,
-		"auth": map[string]any{
-			"client_token": token, "accessor": rand.Text(), "policies": role.Policies, "metadata": map[string]string{"role": in.Role},
-			"lease_duration": int(ttl.Seconds()), "renewable": true, "token_type": "service", "orphan": true, "num_uses": 0,
-		},
+		"auth": role.auth(token, int(ttl.Seconds())),
 	})
+}
+
+// auth is what a reply says of a token.
+func (r VaultRole) auth(token string, seconds int) map[string]any {
+	kind := "service"
+	if r.Batch {
+		kind = "batch"
+	}
+	return map[string]any{
+		"client_token": token, "accessor": rand.Text(), "policies": r.Policies,
+		"lease_duration": seconds, "renewable": !r.Batch, "token_type": kind, "orphan": true, "num_uses": 0,
+	}
 }
 
 // verify returns the server's words of refusal, "" for none.
@@ -254,11 +333,11 @@ func (v *Vault) read(w http.ResponseWriter, r *http.Request) {
 	case secret.TTL == 0:
 		reply(w, map[string]any{"request_id": rand.Text(), "lease_id": "", "lease_duration": 0, "renewable": false, "data": secret.Data})
 	default:
-		l := vaultLease{user: "v-jwt-repo-" + rand.Text()[:12], password: "A1a-" + rand.Text()[:16], expiry: v.config.Now().Add(secret.TTL)}
+		l := &vaultLease{id: path + "/" + rand.Text(), user: "v-jwt-repo-" + rand.Text()[:12], password: "A1a-" + rand.Text()[:16], rigid: secret.Rigid, vaultTerm: v.term(secret.TTL, secret.MaxTTL)}
 		t.leases = append(t.leases, l)
 		v.issued = append(v.issued, l.password)
 		reply(w, map[string]any{
-			"request_id": rand.Text(), "lease_id": path + "/" + rand.Text(), "lease_duration": int(secret.TTL.Seconds()), "renewable": true,
+			"request_id": rand.Text(), "lease_id": l.id, "lease_duration": int(l.ttl.Seconds()), "renewable": !l.rigid,
 			"data": map[string]any{"username": l.user, "password": l.password},
 		})
 	}
@@ -275,5 +354,62 @@ func (v *Vault) revokeSelf(w http.ResponseWriter, r *http.Request) {
 	default:
 		delete(v.tokens, r.Header.Get("X-Vault-Token")) // and its leases with it
 		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (v *Vault) renewSelf(w http.ResponseWriter, r *http.Request) {
+	var in struct{ Increment int }
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		vaultErrors(w, http.StatusBadRequest, "error parsing JSON")
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch t := v.token(r); {
+	case t == nil:
+		vaultErrors(w, http.StatusForbidden, "permission denied")
+	case t.role.Fixed:
+		vaultErrors(w, http.StatusForbidden, denied)
+	case t.role.Batch:
+		vaultErrors(w, http.StatusBadRequest, "batch tokens cannot be renewed")
+	default:
+		if t.role.Period > 0 {
+			t.ttl, in.Increment = t.role.Period, 0
+		}
+		seconds, warnings := t.renew(v.config.Now(), in.Increment)
+		reply(w, map[string]any{"request_id": rand.Text(), "lease_id": "", "lease_duration": 0, "renewable": false, "data": nil, "warnings": warnings,
+			"auth": t.role.auth(r.Header.Get("X-Vault-Token"), seconds)})
+	}
+}
+
+func (v *Vault) renewLease(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		LeaseID   string `json:"lease_id"`
+		Increment int
+	}
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		vaultErrors(w, http.StatusBadRequest, "error parsing JSON")
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t := v.token(r)
+	switch {
+	case t == nil:
+		vaultErrors(w, http.StatusForbidden, "permission denied")
+		return
+	case t.role.Fixed:
+		vaultErrors(w, http.StatusForbidden, denied)
+		return
+	}
+	i := slices.IndexFunc(t.leases, func(l *vaultLease) bool { return l.id == in.LeaseID && v.alive(l.expiry) })
+	switch {
+	case i < 0:
+		vaultErrors(w, http.StatusBadRequest, "lease not found")
+	case t.leases[i].rigid:
+		vaultErrors(w, http.StatusBadRequest, "lease is not renewable")
+	default:
+		seconds, warnings := t.leases[i].renew(v.config.Now(), in.Increment)
+		reply(w, map[string]any{"request_id": rand.Text(), "lease_id": in.LeaseID, "lease_duration": seconds, "renewable": true, "data": nil, "warnings": warnings, "auth": nil})
 	}
 }
