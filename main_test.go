@@ -54,6 +54,7 @@ var revealers = []string{
 	"internal/broker/googleadc.go",
 	"internal/broker/googlestorage.go",
 	"internal/broker/postgres.go",
+	"internal/broker/s3.go",
 	"internal/broker/snowflake.go",
 	"internal/broker/tokenendpoint.go",
 	"internal/broker/trino.go",

@@ -66,11 +66,11 @@ func start(t *testing.T) (endpoint, data string, issuer *standin.Issuer) {
 }
 
 // workspace has the usual project, with the seed's rows kept in the bucket.
-func workspace(t *testing.T, endpoint string, issuer *standin.Issuer) string {
+func workspace(t *testing.T, address string, issuer *standin.Issuer, threads int) string {
 	t.Helper()
 	dir := setup.Project(t, issuer,
-		fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, secrets: [{type: s3, endpoint: %q, url_style: path, use_ssl: false}]}`, strings.TrimPrefix(endpoint, "http://")),
-		fmt.Sprintf(`{aws: {role: "arn:aws:iam::123456789012:role/ignored", region: us-east-1, endpoint: %q}}`, endpoint))
+		fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, threads: %d, secrets: [{type: s3, endpoint: %q, url_style: path, use_ssl: false}]}`, threads, address),
+		fmt.Sprintf(`{aws: {role: "arn:aws:iam::123456789012:role/ignored", region: us-east-1, endpoint: "http://%s"}}`, address))
 	setup.Write(t, dir, "models/orders.sql", "{{ config(materialized='external', location='s3://lake/orders.parquet') }}\nselect * from {{ ref('raw_orders') }}\n")
 	setup.Write(t, dir, "models/read_back.sql", "-- depends_on: {{ ref('orders') }}\nselect count(*) as orders from read_parquet('s3://lake/orders.parquet')\n")
 	return dir
@@ -78,7 +78,7 @@ func workspace(t *testing.T, endpoint string, issuer *standin.Issuer) string {
 
 func TestDbtBuild(t *testing.T) {
 	endpoint, data, issuer := start(t)
-	dir := workspace(t, endpoint, issuer)
+	dir := workspace(t, strings.TrimPrefix(endpoint, "http://"), issuer, 1)
 	env, step := setup.Authenticate(t, issuer, dir)
 	out := setup.Build(t, setup.Python(t), issuer, dir, env)
 	if !strings.Contains(out, "PASS=5 WARN=0 ERROR=0") {
@@ -138,7 +138,7 @@ func TestDeniedByMinIO(t *testing.T) {
 	endpoint, _, issuer := start(t)
 	claims := standin.GitHubClaims()
 	issuer.SetClaims(claims) // without the property
-	dir := workspace(t, endpoint, issuer)
+	dir := workspace(t, strings.TrimPrefix(endpoint, "http://"), issuer, 1)
 	step, err := standin.RunStep(t.Context(), standin.StepConfig{
 		Binary: setup.Binary(t), Root: t.TempDir(), Workspace: dir, Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
 	})

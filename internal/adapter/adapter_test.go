@@ -307,7 +307,8 @@ func TestRender(t *testing.T) {
 		sdk      = "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
 		served   = "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:20001/credentials\nAWS_CONTAINER_AUTHORIZATION_TOKEN (secret)\nAWS_EC2_METADATA_DISABLED=true\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
 		httpfs   = "extensions: [\"httpfs\"]\n"
-		chain    = `provider: "credential_chain", refresh: "auto"`
+		here     = `endpoint: "127.0.0.1:20001", use_ssl: false, url_style: "path", key_id: "oidc-dbt", secret: "unused"`
+		shown    = `session_token: "{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}"`
 		token    = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
 	)
 	// secrets is a DuckDB block with one entry, as it reads in a profiles.yml.
@@ -328,11 +329,10 @@ func TestRender(t *testing.T) {
 		{name: "Snowflake by AWS and the broker", provider: "aws", served: true, block: `{type: snowflake, account: acme-prod, query_tag: mine}`,
 			want: "authenticator: \"workload_identity\"\nworkload_identity_provider: \"AWS\"\n" + served},
 		{name: "DuckDB by the broker", provider: "aws", served: true, block: `{type: duckdb}`,
-			want: `extensions: ["httpfs", "aws"]` + "\n" + `secrets: [{type: "s3", region: "eu-central-1", ` + chain + "}]\n" + served},
-		{name: "DuckDB's own chain, by the broker", provider: "aws", served: true,
-			block: `{type: duckdb, extensions: [{name: aws, repo: core_nightly}], secrets: [{type: s3, PROVIDER: credential_chain, Chain: env, profile: mine, refresh: never, key_id: k, endpoint: "127.0.0.1:9000", use_ssl: no, Region: here, scope: }, {type: s3, key_id: k, secret: s, scope: s3://theirs}]}`,
-			want: `extensions: [{name: "aws", repo: "core_nightly"}, "httpfs"]` + "\n" +
-				`secrets: [{type: "s3", endpoint: "127.0.0.1:9000", use_ssl: "no", Region: "here", scope: , ` + chain + `}, {type: "s3", key_id: "k", secret: "s", scope: "s3://theirs"}]` + "\n" + served},
+			want: httpfs + `secrets: [{type: "s3", ` + here + `, region: "eu-central-1", ` + shown + "}]\n" + token + served},
+		{name: "DuckDB's own store, by the broker", provider: "aws", served: true,
+			block: secrets(`{type: s3, PROVIDER: credential_chain, Chain: env, refresh: auto, Endpoint: minio.acme.example, use_ssl: yes, verify_ssl: true, URL_STYLE: vhost, http_proxy: p, Region: here, kms_key_id: k}, {type: s3, key_id: k, secret: s, scope: s3://theirs}`),
+			want:  httpfs + `secrets: [{type: "s3", Region: "here", kms_key_id: "k", ` + here + ", " + shown + `}, {type: "s3", key_id: "k", secret: "s", scope: "s3://theirs"}]` + "\n" + token + served},
 		{name: "Athena elsewhere", provider: "aws", block: `{type: athena, region_name: us-east-1}`, want: sdk},
 		{name: "DuckDB with nothing", provider: "aws", block: `{type: duckdb}`,
 			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},

@@ -51,7 +51,7 @@ var duckdb = adapter{
 		"aws": func(in Input) Output {
 			aws, region := in.Credential.AWS, Key{"region", text(in.Credential.AWS.Region)}
 			if in.Route.Host != "" {
-				return awsChain(in, region)
+				return stores["aws"].served(in, region)
 			}
 			return stores["aws"].output(in, []Key{region}, nil, []login{
 				{"key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", aws.AccessKeyID},
@@ -85,31 +85,63 @@ var duckdb = adapter{
 			return out
 		},
 	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"aws": func(block *yaml.Node) (route.Route, error) {
-			for _, s := range elements(value(block, "secrets")) {
-				if stores["aws"].isOurs(s) && slices.ContainsFunc(notOfChain, func(name string) bool { return option(s, name) != nil }) {
-					return route.Route{}, nil
-				}
-			}
-			return route.Route{Kind: route.AWSContainer}, nil
-		},
-		"entra": managedIdentityRoute,
-		"gcp":   googleStorage,
-	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){"aws": s3Route, "entra": managedIdentityRoute, "gcp": googleStorage},
 }
 
-// notOfChain are options of an S3 secret that it cannot have together with
-// provider credential_chain. (DuckDB 1.5: extension aws)
-var notOfChain = []string{"verify_ssl", "kms_key_id", "requester_pays", "extra_http_headers"}
+// s3Route leads to the one object store that the block's secrets are for.
+// There is none where they are for several, or where DuckDB is to use a proxy,
+// which could not reach the broker.
+func s3Route(block *yaml.Node) (route.Route, error) {
+	settings := value(block, "settings")
+	ca, proxy := optionText(settings, "ca_cert_file"), optionText(settings, "http_proxy")
+	stored := map[route.Upstream]bool{}
+	served := proxy == "" && !jinja(ca)
+	for _, s := range elements(value(block, "secrets")) {
+		if stores["aws"].isOurs(s) {
+			stored[s3Upstream(s, ca)] = true
+			served = served && !jinja(optionText(s, "url_style"))
+		}
+	}
+	if len(stored) == 0 {
+		stored[route.Upstream{CAFile: ca}] = true // Amazon S3
+	}
+	if !served || len(stored) > 1 {
+		return route.Route{}, nil
+	}
+	r := route.Route{Kind: route.S3}
+	for r.Upstream = range stored {
+	}
+	return r, nil
+}
 
-// awsChain has DuckDB ask the broker, which is the only one of the SDK's
-// default chain that is left: `chain` has no name for it. DuckDB asks again
-// when the store refuses a session, but only where `refresh` says so.
-func awsChain(in Input, region Key) Output {
-	out := stores["aws"].output(in, []Key{region, {"provider", text("credential_chain")}, {"refresh", text("auto")}}, nil, nil)
-	out.Keys[0].Value = withExtension(out.Keys[0].Value, "aws")
-	return out
+// s3Upstream returns the store that an entry of `secrets:` is for, as DuckDB
+// finds it.
+func s3Upstream(s *yaml.Node, ca string) route.Upstream {
+	u := route.Upstream{CAFile: ca}
+	parts := hostPort.FindStringSubmatch(optionText(s, "endpoint"))
+	if parts == nil || parts[0] == "s3.amazonaws.com" { // its hosts go by region
+		return u
+	}
+	u.Host, u.Port = strings.Trim(parts[1], "[]"), 443
+	u.Unverified = !isTrue(optionText(s, "verify_ssl"))
+	u.Buckets = !strings.EqualFold(optionText(s, "url_style"), "path")
+	if u.Plain = !isTrue(optionText(s, "use_ssl")); u.Plain {
+		u.Port = 80
+	}
+	if port, err := strconv.Atoi(parts[2]); err == nil {
+		u.Port = port
+	}
+	return u
+}
+
+// served has DuckDB ask the broker for objects. The endpoint that an entry has
+// is where the broker goes. (DuckDB 1.5: secrets of type s3)
+func (st store) served(in Input, region Key) Output {
+	st.drop = slices.Concat(st.drop, []string{"verify_ssl", "http_proxy", "http_proxy_username", "http_proxy_password"})
+	return st.output(in, []Key{region}, []Key{
+		{"endpoint", text(net.JoinHostPort(in.Route.Host, strconv.Itoa(in.Route.Port)))}, {"use_ssl", boolean(false)}, {"url_style", text("path")},
+		{"key_id", text("oidc-dbt")}, {"secret", text("unused")}, // what they sign is signed anew
+	}, []login{{"session_token", tokenVariable, in.Route.Secret}})
 }
 
 // googleStorage describes the proxy to Cloud Storage, which is one: all entries
@@ -291,7 +323,7 @@ func withSetting(settings *yaml.Node, name, v string) *yaml.Node {
 // option returns an option of an entry of `secrets:`; DuckDB does not care how
 // its name is spelt, USE_SSL say.
 func option(s *yaml.Node, name string) *yaml.Node {
-	for i := 0; s.Kind == yaml.MappingNode && i+1 < len(s.Content); i += 2 {
+	for i := 0; s != nil && s.Kind == yaml.MappingNode && i+1 < len(s.Content); i += 2 {
 		if strings.EqualFold(s.Content[i].Value, name) {
 			return s.Content[i+1]
 		}
@@ -326,7 +358,7 @@ func hasScope(s *yaml.Node) bool {
 	return true
 }
 
-var hostPort = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$`)
+var hostPort = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?$`)
 
 // checkEndpointOption is checkEndpoint for the form that DuckDB has: host and
 // port, and whether to use TLS.

@@ -9,32 +9,36 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestAWSRoutes: the session is served wherever the client can ask for it.
+// TestAWSRoutes: the session is served wherever the client can be led to the broker.
 func TestAWSRoutes(t *testing.T) {
 	t.Parallel()
+	container, amazon := route.Route{Kind: route.AWSContainer}, route.Route{Kind: route.S3}
+	at := func(u route.Upstream) route.Route { return route.Route{Kind: route.S3, Upstream: u} }
 	s3 := func(options string) string { return "{type: duckdb, secrets: [{type: s3, " + options + "}]}" }
 	for _, tt := range []struct {
 		name, dbtType, provider, block string
-		want                           route.Kind
+		want                           route.Route
 	}{
-		{"DuckDB", "duckdb", "aws", `{type: duckdb}`, route.AWSContainer},
-		{"DuckDB with an endpoint", "duckdb", "aws", s3(`endpoint: "127.0.0.1:9000", url_style: path, use_ssl: false`), route.AWSContainer},
-		{"DuckDB with what its chain cannot have", "duckdb", "aws", s3(`KMS_Key_ID: k`), route.None},
-		{"DuckDB with that for another bucket", "duckdb", "aws", s3(`kms_key_id: k, key_id: k, secret: s, scope: s3://theirs`), route.AWSContainer},
-		{"Athena", "athena", "aws", standin.Block("athena"), route.AWSContainer},
-		{"Athena as a person", "athena", "identity_center", standin.Block("athena"), route.AWSContainer},
-		{"Snowflake", "snowflake", "aws", standin.Block("snowflake"), route.AWSContainer},
-		{"no dbt", "", "aws", "", route.AWSContainer},
+		{"DuckDB on Amazon S3", "duckdb", "aws", `{type: duckdb}`, amazon},
+		{"DuckDB on Amazon S3, in two regions", "duckdb", "aws", `{type: duckdb, secrets: [{type: s3, region: eu-central-1, scope: s3://a}, {type: s3, endpoint: s3.amazonaws.com, region: us-east-1, scope: s3://b}]}`, amazon},
+		{"a store on loopback", "duckdb", "aws", s3(`endpoint: "127.0.0.1:9000", url_style: path, use_ssl: false`), at(route.Upstream{Host: "127.0.0.1", Port: 9000, Plain: true})},
+		{"a store on IPv6's loopback", "duckdb", "aws", s3(`endpoint: "[::1]", url_style: path, use_ssl: false`), at(route.Upstream{Host: "::1", Port: 80, Plain: true})},
+		{"a store with buckets in its host", "duckdb", "aws", s3(`ENDPOINT: minio.acme.example, USE_SSL: true`), at(route.Upstream{Host: "minio.acme.example", Port: 443, Buckets: true})},
+		{"a store with a certificate of one's own", "duckdb", "aws", `{type: duckdb, settings: {ca_cert_file: ca.pem}, secrets: [{type: s3, endpoint: "minio.acme.example:9443", url_style: path}]}`,
+			at(route.Upstream{Host: "minio.acme.example", Port: 9443, CAFile: "ca.pem"})},
+		{"beside another bucket's", "duckdb", "aws", s3(`endpoint: other.example, key_id: k, secret: s, scope: s3://theirs`), amazon},
+		{"two stores", "duckdb", "aws", `{type: duckdb, secrets: [{type: s3, scope: s3://a}, {type: s3, endpoint: minio.acme.example, scope: s3://b}]}`, route.Route{}},
+		{"a proxy", "duckdb", "aws", `{type: duckdb, settings: {http_proxy: p}}`, route.Route{}},
+		{"any certificate", "duckdb", "aws", s3(`endpoint: "127.0.0.1:9000", url_style: path, verify_ssl: false`), at(route.Upstream{Host: "127.0.0.1", Port: 9000, Unverified: true})},
+		{"Athena", "athena", "aws", standin.Block("athena"), container},
+		{"Athena as a person", "athena", "identity_center", standin.Block("athena"), container},
+		{"Snowflake", "snowflake", "aws", standin.Block("snowflake"), container},
+		{"no dbt", "", "aws", "{}", container},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			block := node(t, "{}")
-			if tt.block != "" {
-				block = node(t, tt.block)
-			}
-			got, err := adapter.Route(tt.dbtType, tt.provider, policy.Values{}, block)
-			if err != nil || got != (route.Route{Kind: tt.want}) {
-				t.Errorf("route is %+v, %v, want one of kind %q alone", got, err, tt.want)
+			if got, err := adapter.Route(tt.dbtType, tt.provider, policy.Values{}, node(t, tt.block)); err != nil || got != tt.want {
+				t.Errorf("route is %+v, %v, want %+v", got, err, tt.want)
 			}
 		})
 	}

@@ -82,6 +82,7 @@ var listening = map[route.Kind]func(b *Broker) (service, error){
 	route.GoogleADC:            googleADC,
 	route.GoogleStorage:        googleStorage,
 	route.Postgres:             postgres,
+	route.S3:                   s3,
 	route.Snowflake:            snowflake,
 	route.TokenEndpoint:        tokenEndpoint,
 	route.Trino:                trino,

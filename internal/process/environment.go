@@ -24,6 +24,7 @@ const secretPrefix = "DBT_ENV_SECRET_OIDC_"
 var sdkVariables = map[string][]string{
 	"aws_session":   awsVariables,
 	"aws_container": awsVariables,
+	"s3":            awsVariables,
 	// google-auth's application default credentials, gcloud's own, and
 	// Terraform's; and where the clients would send them instead.
 	"google_access_token": {

@@ -24,6 +24,7 @@ const (
 	ClickHouse    Kind = "clickhouse"     // ClickHouse's HTTP interface
 	GoogleStorage Kind = "google_storage" // Cloud Storage's XML API: DuckDB
 	Postgres      Kind = "postgres"       // PostgreSQL's wire protocol
+	S3            Kind = "s3"             // Amazon S3's protocol, and container credentials beside it: DuckDB
 	Snowflake     Kind = "snowflake"
 	Trino         Kind = "trino"
 
@@ -62,13 +63,15 @@ type Google struct {
 // An Upstream is the warehouse behind a proxy. TLS is verified, with the
 // system's roots unless CAFile names others.
 type Upstream struct {
-	Host       string
+	Host       string // "" of an object store for Amazon S3
 	Port       int
 	Plain      bool // no TLS; only ever for loopback
 	Unverified bool // any certificate will do; only ever for loopback
 	CAFile     string
 	Proxy      string // the HTTP proxy on the way there, a URL; "" for the environment's
 	AnyName    bool   // the certificate may be for another name than Host, as by libpq's verify-ca
+
+	Buckets bool // of an object store: each bucket's name stands in front of the host
 
 	// Of a database:
 	User     string // who logs in where the credential does not say

@@ -1,0 +1,165 @@
+//go:build e2e
+
+package minio
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+)
+
+// life is that of a session behind a door. MinIO's own shortest is 15 minutes.
+const life = 3 * time.Second
+
+// A door stands in front of MinIO. It has the token service say that sessions
+// die after life, and the store refuse those that have, in the words of S3.
+type door struct {
+	next *httputil.ReverseProxy
+
+	mu      sync.Mutex
+	expiry  map[string]time.Time // by access key id
+	served  map[string]int       // requests by access key id
+	refused int
+}
+
+var (
+	xmlKey        = regexp.MustCompile(`<AccessKeyId>([^<]+)</AccessKeyId>`)
+	xmlExpiration = regexp.MustCompile(`<Expiration>[^<]+</Expiration>`)
+	signedBy      = regexp.MustCompile(`Credential=([^/]+)/`)
+)
+
+func newDoor(t *testing.T, endpoint string) (d *door, address string) {
+	t.Helper()
+	minio, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d = &door{expiry: map[string]time.Time{}, served: map[string]int{}}
+	d.next = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(minio)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		ModifyResponse: d.shorten,
+	}
+	host, port := setup.Serve(t, d)
+	return d, fmt.Sprintf("%s:%d", host, port)
+}
+
+// shorten has a reply of the token service say the life that the door grants.
+func (d *door) shorten(r *http.Response) error {
+	if r.Request.Method != http.MethodPost || r.Request.URL.Path != "/" || r.StatusCode != http.StatusOK {
+		return nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	if key := xmlKey.FindSubmatch(body); key != nil {
+		expiry := time.Now().Add(life).UTC().Truncate(time.Second)
+		body = xmlExpiration.ReplaceAll(body, []byte("<Expiration>"+expiry.Format(time.RFC3339)+"</Expiration>"))
+		d.mu.Lock()
+		d.expiry[string(key[1])] = expiry
+		d.mu.Unlock()
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	r.Header.Set("Content-Length", fmt.Sprint(len(body)))
+	return nil
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if key := signedBy.FindStringSubmatch(r.Header.Get("Authorization")); key != nil {
+		d.mu.Lock()
+		dead := !time.Now().Before(d.expiry[key[1]])
+		if dead {
+			d.refused++
+		} else {
+			d.served[key[1]]++
+		}
+		d.mu.Unlock()
+		if dead {
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>")
+			return
+		}
+	}
+	d.next.ServeHTTP(w, r)
+}
+
+// slow adds branches to the project, each of which sleeps as long as a session
+// lives between one file in the store and the next.
+func slow(t *testing.T, dir string, branches int) (nodes int) {
+	t.Helper()
+	const (
+		write = "-- depends_on: {{ ref('%s') }}\n{{ config(materialized='external', location='s3://lake/%s.parquet') }}\nselect * from {{ ref('raw_orders') }}\n"
+		sleep = "import time\n\ndef model(dbt, session):\n    dbt.config(materialized='table')\n    dbt.ref('%s')\n    time.sleep(%d)\n    return session.sql('select 1 as one')\n"
+	)
+	for b := range branches {
+		before := "raw_orders"
+		for step := range 3 {
+			file, wait := fmt.Sprintf("file_%d_%d", b, step), fmt.Sprintf("wait_%d_%d", b, step)
+			setup.Write(t, dir, "models/"+file+".sql", fmt.Sprintf(write, before, file))
+			nodes++
+			if step < 2 {
+				setup.Write(t, dir, "models/"+wait+".py", fmt.Sprintf(sleep, file, life/time.Second))
+				nodes++
+			}
+			before = wait
+		}
+	}
+	return nodes
+}
+
+// TestOutlivesSessions: a build that takes several sessions' lives passes with
+// the broker beside it, and fails without.
+func TestOutlivesSessions(t *testing.T) {
+	endpoint, data, issuer := start(t)
+	for _, threads := range []int{1, 8} {
+		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
+			d, address := newDoor(t, endpoint)
+			dir := workspace(t, address, issuer, threads)
+			want := fmt.Sprintf("PASS=%d WARN=0 ERROR=0", 5+slow(t, dir, threads))
+			audit := filepath.Join(t.TempDir(), "audit.jsonl")
+			out, err := setup.Exec(t, issuer, dir, []string{"--audit-log", audit}, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
+			if err != nil || !strings.Contains(out, want) {
+				t.Fatalf("dbt build: %v, want %s\n%s", err, want, out)
+			}
+			if len(d.served) < 3 || d.refused > 0 {
+				t.Errorf("the store served %d sessions and refused %d requests, want 3 sessions at least, and none", len(d.served), d.refused)
+			}
+			log, err := os.ReadFile(audit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if issued := strings.Count(string(log), `"outcome":"issued"`); issued < len(d.served) {
+				t.Errorf("the audit log has %d sessions, %d were used:\n%s", issued, len(d.served), log)
+			}
+			if _, err := os.Stat(filepath.Join(data, "lake", "file_0_2.parquet")); err != nil {
+				t.Errorf("the store does not have the last file: %v", err)
+			}
+		})
+	}
+	t.Run("without the broker", func(t *testing.T) {
+		_, address := newDoor(t, endpoint)
+		dir := workspace(t, address, issuer, 8)
+		slow(t, dir, 1)
+		env, _ := setup.Authenticate(t, issuer, dir)
+		out, err := setup.DBT(t, setup.Python(t), dir, env, "build")
+		if err == nil || !strings.Contains(out, "ExpiredToken") {
+			t.Errorf("dbt build: %v, want a session that has expired\n%s", err, out)
+		}
+	})
+}
