@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -55,6 +57,41 @@ var clients = map[string]func() (ask func() error, err error){
 	"clickhouse": func() (func() error, error) {
 		p, err := readProfile()
 		return asking(http.DefaultClient, http.MethodPost, "http://"+p.address()+"/", "select 1", http.Header{"X-Clickhouse-Key": {os.Getenv("DBT_ENV_SECRET_OIDC_PASSWORD")}}), err
+	},
+	"databricks_metadata": func() (func() error, error) {
+		p, err := readProfile()
+		return asking(http.DefaultClient, http.MethodGet, os.Getenv("DATABRICKS_METADATA_SERVICE_URL"), "",
+			http.Header{"X-Databricks-Metadata-Version": {"1"}, "X-Databricks-Host": {"https://" + p.text("host")}}), err
+	},
+	"postgres": func() (func() error, error) {
+		p, err := readProfile()
+		if err != nil {
+			return nil, err
+		}
+		conn, err := pgconn.Connect(context.Background(), fmt.Sprintf("host=%v port=%v user=%v dbname=%v password=%v sslmode=disable", p["host"], p["port"], p["user"], p["database"], p.text("password")))
+		if err != nil {
+			return nil, err
+		}
+		return func() error {
+			_, err := conn.Exec(context.Background(), "select 1").ReadAll()
+			return err
+		}, nil
+	},
+	"snowflake": func() (func() error, error) {
+		p, err := readProfile()
+		if err != nil {
+			return nil, err
+		}
+		login, err := json.Marshal(map[string]any{"data": map[string]any{"ACCOUNT_NAME": p["account"], "LOGIN_NAME": "DBT", "AUTHENTICATOR": "OAUTH", "TOKEN": p.text("token")}})
+		if err != nil {
+			return nil, err
+		}
+		base, header := "http://"+p.address(), http.Header{"Content-Type": {"application/json"}}
+		if err := asking(http.DefaultClient, http.MethodPost, base+"/session/v1/login-request", string(login), header)(); err != nil {
+			return nil, err
+		}
+		header = http.Header{"Authorization": {`Snowflake Token="` + sessionToken + `"`}}
+		return asking(http.DefaultClient, http.MethodPost, base+"/queries/v1/query-request", "{}", header), nil
 	},
 	"trino": func() (func() error, error) {
 		p, err := readProfile()

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +20,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -142,7 +145,16 @@ func routeCases(root string, issuer *standin.Issuer) (cases []routeCase, done fu
 		w.Header().Set("Content-Type", "application/json")
 		io.WriteString(w, `{"id":"1","data":[[1]],"stats":{"state":"FINISHED"}}`)
 	}))
-	closers = append(closers, clickHouse.Close, trino.Close)
+	snowflake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"success":true,"data":{"token":"`+sessionToken+`"}}`)
+	}))
+	closers = append(closers, clickHouse.Close, trino.Close, snowflake.Close)
+	database, err := startDatabase()
+	if err != nil {
+		return nil, done, err
+	}
+	closers = append(closers, func() { database.Close() })
 	ca := filepath.Join(root, "trino.pem")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: trino.Certificate().Raw}), 0o644); err != nil {
 		return nil, done, err
@@ -155,17 +167,73 @@ func routeCases(root string, issuer *standin.Issuer) (cases []routeCase, done fu
 		return nil, done, err
 	}
 	closers = append(closers, tokens.Close)
+	const account, principal = "66666666-7777-8888-9999-000000000000", "11111111-2222-3333-4444-555555555555"
+	databricks, err := standin.StartDatabricks(standin.DatabricksConfig{
+		Account:  account,
+		Policies: []standin.FederationPolicy{{ServicePrincipal: principal, Issuer: issuer.URL(), Subject: "repo:acme/analytics:environment:production"}},
+	})
+	if err != nil {
+		return nil, done, err
+	}
+	closers = append(closers, databricks.Close)
 	port := func(s *httptest.Server) string { return s.URL[strings.LastIndexByte(s.URL, ':')+1:] }
 	aws := fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, sts.URL())
 	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, audience: "https://auth.example"}}`, tokens.URL())
 	return []routeCase{
-		{"aws_container", "{type: duckdb, path: x.duckdb}", aws},
+		{"aws_container", standin.Block("athena"), aws},
 		{"google_adc", "{type: bigquery, project: acme-dbt, dataset: marts}", fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, google.URL())},
+		{"databricks_metadata", "{type: databricks, host: dbc-a1b2c3d4-e5f6.cloud.databricks.com, http_path: /sql/1.0/warehouses/abc, schema: marts}", fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", databricks.URL(), account, principal)},
 		{"federated_token_url", standin.Block("fabric"), standin.Exchange("fabric", "entra")},
 		{"token_endpoint", standin.Block("redshift"), standin.Exchange("redshift", "identity_center")},
 		{"clickhouse", fmt.Sprintf("{type: clickhouse, host: 127.0.0.1, port: %s, schema: marts}", port(clickHouse)), exchange},
+		{"postgres", fmt.Sprintf("{type: postgres, host: 127.0.0.1, port: %d, user: dbt, database: analytics, schema: marts}", database.Addr().(*net.TCPAddr).Port), aws},
+		{"snowflake", fmt.Sprintf("{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %s, protocol: http, user: DBT, database: D, schema: S, warehouse: W}", port(snowflake)), `{oidc: {audience: snowflakecomputing.com}}`},
 		{"trino", fmt.Sprintf("{type: trino, host: 127.0.0.1, port: %s, database: lake, schema: marts, cert: %q}", port(trino), ca), exchange},
 	}, done, nil
+}
+
+// sessionToken is what the warehouse that stands for Snowflake gives to every login.
+const sessionToken = "session"
+
+// startDatabase starts a server that speaks PostgreSQL's protocol, takes any
+// password, and answers every query with nothing.
+func startDatabase() (net.Listener, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				backend := pgproto3.NewBackend(conn, conn)
+				if _, err := backend.ReceiveStartupMessage(); err != nil {
+					return
+				}
+				backend.Send(&pgproto3.AuthenticationCleartextPassword{})
+				for backend.Flush() == nil {
+					m, err := backend.Receive()
+					if err != nil {
+						return
+					}
+					switch m.(type) {
+					case *pgproto3.PasswordMessage:
+						backend.Send(&pgproto3.AuthenticationOk{})
+					case *pgproto3.Query:
+						backend.Send(&pgproto3.EmptyQueryResponse{})
+					default:
+						return
+					}
+					backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+				}
+			}()
+		}
+	}()
+	return listener, nil
 }
 
 // measureClient is the other end, in the command that `exec` runs.
