@@ -4,6 +4,7 @@
 package bigquery
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,16 +27,18 @@ func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 type warehouse struct {
 	google    *standin.Google
 	principal string
+	slow      func() // called before each query that has "slow" in it
 
 	mu       sync.Mutex
 	resource map[string]map[string]any // datasets and tables, by path
 	jobs     map[string]map[string]any
 	queries  []string
+	served   map[string]int // requests by bearer
 	refused  int
 }
 
 func (w *warehouse) start(t *testing.T) (endpoint string) {
-	w.resource, w.jobs = map[string]map[string]any{}, map[string]map[string]any{}
+	w.resource, w.jobs, w.served = map[string]map[string]any{}, map[string]map[string]any{}, map[string]int{}
 	mux := http.NewServeMux()
 	const project = "/bigquery/v2/projects/{project}"
 	mux.HandleFunc("GET "+project+"/datasets", w.list)
@@ -55,22 +58,42 @@ func (w *warehouse) start(t *testing.T) (endpoint string) {
 		fail(rw, http.StatusNotImplemented, "notImplemented", r.URL.Path)
 	})
 	_, port := setup.Serve(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		token, ok := w.google.Token(bearer)
+		if !w.admits(rw, r) {
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if w.slow != nil && r.Method == http.MethodPost && bytes.Contains(body, []byte("slow")) {
+			w.slow()
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		switch {
-		case !ok:
-			w.refused++
-			fail(rw, http.StatusUnauthorized, "authError", "Request had invalid authentication credentials.")
-		case token.Principal != w.principal:
-			w.refused++
-			fail(rw, http.StatusForbidden, "accessDenied", "Access Denied: Project acme-dbt: "+token.Principal+" does not have bigquery.jobs.create")
-		default:
-			mux.ServeHTTP(rw, r)
-		}
+		mux.ServeHTTP(rw, r)
 	}))
 	return fmt.Sprintf("http://127.0.0.1:%d", port)
+}
+
+// admits lets in whoever shows a live token of the principal.
+func (w *warehouse) admits(rw http.ResponseWriter, r *http.Request) bool {
+	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	token, ok := w.google.Token(bearer)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case !ok:
+		w.refused++
+		fail(rw, http.StatusUnauthorized, "authError", "Request had invalid authentication credentials.")
+	case token.Principal != w.principal:
+		w.refused++
+		fail(rw, http.StatusForbidden, "accessDenied", "Access Denied: Project acme-dbt: "+token.Principal+" does not have bigquery.jobs.create")
+	default:
+		w.served[bearer]++
+		return true
+	}
+	return false
 }
 
 func send(rw http.ResponseWriter, status int, v any) {
@@ -230,14 +253,18 @@ func (w *warehouse) results(rw http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func start(t *testing.T, principal string) (*warehouse, *standin.Issuer, string) {
+func start(t *testing.T, principal string, changes ...func(*standin.GoogleConfig)) (*warehouse, *standin.Issuer, string) {
 	t.Helper()
 	issuer := setup.Issuer(t)
-	google, err := standin.StartGoogle(standin.GoogleConfig{
+	config := standin.GoogleConfig{
 		IssuerURL: issuer.URL(), Provider: setup.Pool,
 		Condition:       func(claims map[string]any) bool { return claims["repository_id"] == "487920697" },
 		ServiceAccounts: map[string][]string{setup.ServiceAccount: {setup.Subject}},
-	})
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	google, err := standin.StartGoogle(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ type GoogleConfig struct {
 	Condition        func(map[string]any) bool // the attribute condition; nil for none
 	// ServiceAccounts are, by address, the subjects that have workloadIdentityUser on them.
 	ServiceAccounts map[string][]string
+	Life            time.Duration    // the most that an access token lives; 0: as Google has it
 	Now             func() time.Time // time.Now where it is nil; ID tokens are verified by the machine's clock
 }
 
@@ -33,8 +34,9 @@ type Google struct {
 	config GoogleConfig
 	server *httptest.Server
 
-	mu     sync.Mutex
-	tokens map[string]GoogleToken
+	mu        sync.Mutex
+	tokens    map[string]GoogleToken
+	exchanges int
 }
 
 // A GoogleToken is an access token that was issued.
@@ -90,7 +92,17 @@ func (g *Google) Tokens() (all []GoogleToken) {
 	return all
 }
 
+// Exchanges returns how many tokens the Security Token Service was asked for.
+func (g *Google) Exchanges() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.exchanges
+}
+
 func (g *Google) issue(principal string, federated bool, scopes []string, life time.Duration) GoogleToken {
+	if g.config.Life > 0 {
+		life = min(life, g.config.Life)
+	}
 	t := GoogleToken{Value: "ya29.standin-" + rand.Text() + rand.Text(), Principal: principal, Federated: federated, Scopes: scopes, Expiry: g.config.Now().Add(life)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -98,8 +110,11 @@ func (g *Google) issue(principal string, federated bool, scopes []string, life t
 	return t
 }
 
-// token is sts.googleapis.com/v1/token.
+// token is sts.googleapis.com/v1/token, which takes JSON and RFC 8693's form.
 func (g *Google) token(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	g.exchanges++
+	g.mu.Unlock()
 	var in struct {
 		Audience, GrantType, RequestedTokenType, Scope, SubjectToken, SubjectTokenType string
 	}
@@ -108,7 +123,14 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(map[string]string{"error": code, "error_description": description})
 	}
-	switch err := json.NewDecoder(r.Body).Decode(&in); {
+	var err error
+	if r.Header.Get("Content-Type") == "application/x-www-form-urlencoded" {
+		in.Audience, in.GrantType, in.RequestedTokenType = r.PostFormValue("audience"), r.PostFormValue("grant_type"), r.PostFormValue("requested_token_type")
+		in.Scope, in.SubjectToken, in.SubjectTokenType = r.PostFormValue("scope"), r.PostFormValue("subject_token"), r.PostFormValue("subject_token_type")
+	} else {
+		err = json.NewDecoder(r.Body).Decode(&in)
+	}
+	switch {
 	case err != nil:
 		oauth(http.StatusBadRequest, "invalid_request", "Invalid JSON payload received.")
 		return
@@ -145,7 +167,7 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 	// A federated token dies with the token that it was exchanged for.
 	life := time.Until(expiry.Time).Truncate(time.Second)
 	t := g.issue(subject, true, strings.Fields(in.Scope), life)
-	reply(w, map[string]any{"access_token": t.Value, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": int(life.Seconds())})
+	reply(w, map[string]any{"access_token": t.Value, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": int(t.Expiry.Sub(g.config.Now()).Round(time.Second).Seconds())})
 }
 
 // verify returns the token's claims, or Google's words of refusal.
