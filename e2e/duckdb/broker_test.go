@@ -1,0 +1,143 @@
+//go:build e2e
+
+package duckdb
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rclone/gofakes3"
+	"github.com/rclone/gofakes3/s3mem"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// A lakeOfGoogle is a bucket of Cloud Storage behind a door that takes live
+// tokens of the service account. slow is called for each object that is
+// written and has "slow" in its name.
+type lakeOfGoogle struct {
+	google *standin.Google
+	issuer *standin.Issuer
+	port   int
+	slow   func()
+
+	mu      sync.Mutex
+	served  map[string]int // requests by bearer
+	refused atomic.Int32
+}
+
+func startLake(t *testing.T, change func(*standin.GoogleConfig)) *lakeOfGoogle {
+	t.Helper()
+	l := &lakeOfGoogle{issuer: setup.Issuer(t), served: map[string]int{}}
+	config := standin.GoogleConfig{IssuerURL: l.issuer.URL(), Provider: setup.Pool, ServiceAccounts: map[string][]string{setup.ServiceAccount: {setup.Subject}}}
+	change(&config)
+	var err error
+	if l.google, err = standin.StartGoogle(config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.google.Close)
+	objects := s3mem.New()
+	if err := objects.CreateBucket(context.Background(), "lake"); err != nil {
+		t.Fatal(err)
+	}
+	store := gofakes3.New(objects).Server()
+	_, l.port = setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if token, live := l.google.Token(bearer); !live || token.Principal != setup.ServiceAccount {
+			l.refused.Add(1)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		l.mu.Lock()
+		l.served[bearer]++
+		l.mu.Unlock()
+		r.Header.Del("Authorization") // the store behind would look for a signature
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "slow") {
+			l.slow()
+		}
+		store.ServeHTTP(w, r)
+	}))
+	return l
+}
+
+// project has a chain of four models, each an object that is slow to write.
+func (l *lakeOfGoogle) project(t *testing.T, threads int) (workspace string) {
+	t.Helper()
+	workspace = setup.Project(t, l.issuer,
+		fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, threads: %d, secrets: [{type: gcs, endpoint: "127.0.0.1:%d", url_style: path, use_ssl: false}]}`, threads, l.port),
+		fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q, service_account: %s, iam_endpoint: %q}}", setup.Pool, l.google.URL(), setup.ServiceAccount, l.google.URL()))
+	from := "{{ ref('raw_orders') }}"
+	for n := range 4 {
+		setup.Write(t, workspace, fmt.Sprintf("models/slow_%d.sql", n), fmt.Sprintf("{{ config(materialized='external', location='gs://lake/slow_%d.parquet') }}\nselect * from %s\n", n, from))
+		setup.Write(t, workspace, fmt.Sprintf("models/wide_%d.sql", n), fmt.Sprintf("{{ config(materialized='external', location='gs://lake/wide_%d.parquet') }}\nselect * from {{ ref('raw_orders') }}\n", n))
+		from = fmt.Sprintf("{{ ref('slow_%d') }}", n)
+	}
+	return workspace
+}
+
+// TestABuildOutlivesGooglesToken: the tokens live two seconds, the four slow
+// objects alone take eight.
+func TestABuildOutlivesGooglesToken(t *testing.T) {
+	t.Parallel()
+	for _, threads := range []int{1, 8} {
+		t.Run(fmt.Sprint(threads, " threads"), func(t *testing.T) {
+			t.Parallel()
+			l := startLake(t, func(c *standin.GoogleConfig) { c.Life = 2 * time.Second })
+			l.slow = func() { time.Sleep(2 * time.Second) }
+			out, err := setup.Exec(t, l.issuer, l.project(t, threads), nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
+			if err != nil || !strings.Contains(out, "Completed successfully") {
+				t.Fatalf("dbt build: %v\n%s", err, out)
+			}
+			if refused := l.refused.Load(); len(l.served) < 4 || refused > 0 {
+				t.Errorf("%d tokens were used, %d requests refused; want four at least, and none", len(l.served), refused)
+			}
+			for token := range l.served {
+				if strings.Contains(out, token) {
+					t.Error("an access token is in the output")
+				}
+			}
+		})
+	}
+}
+
+// TestGooglesTokenWithoutTheBroker: the same build with the step's static
+// token fails, once the token has died on the way.
+func TestGooglesTokenWithoutTheBroker(t *testing.T) {
+	t.Parallel()
+	clock := &clock{}
+	l := startLake(t, func(c *standin.GoogleConfig) { c.Now = clock.now })
+	l.slow = func() { clock.forward(61 * time.Minute) }
+	workspace := l.project(t, 1)
+	env, _ := setup.Authenticate(t, l.issuer, workspace)
+	out, err := setup.DBT(t, setup.Python(t), workspace, env, "build")
+	if err == nil || len(l.served) != 1 || l.refused.Load() == 0 || !strings.Contains(out, "HTTP") {
+		t.Errorf("dbt build with a token that dies on the way: %v\n%s", err, out)
+	}
+}
+
+// TestGooglesServiceGoesDown: dbt ends soon after its token, and says why.
+func TestGooglesServiceGoesDown(t *testing.T) {
+	t.Parallel()
+	l := startLake(t, func(c *standin.GoogleConfig) { c.Life = 2 * time.Second })
+	var down sync.Once
+	var since time.Time
+	l.slow = func() {
+		down.Do(func() { l.google.Close(); since = time.Now() })
+		time.Sleep(2 * time.Second)
+	}
+	out, err := setup.Exec(t, l.issuer, l.project(t, 1), nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build", "--fail-fast")
+	took := time.Since(since)
+	if want := "oidc-dbt: warning: renew the credential: exchange ID token"; err == nil || !strings.Contains(out, want) {
+		t.Errorf("dbt build: %v, want the output to say %q:\n%s", err, want, out)
+	}
+	if took > time.Minute {
+		t.Errorf("dbt ended %s after the service", took)
+	}
+}
