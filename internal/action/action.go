@@ -60,6 +60,7 @@ func Outputs() []Output {
 		{Name: "aws-access-key-id", Secret: true, Description: "For `AWS_ACCESS_KEY_ID`"},
 		{Name: "aws-secret-access-key", Secret: true, Description: "For `AWS_SECRET_ACCESS_KEY`"},
 		{Name: "aws-session-token", Secret: true, Description: "For `AWS_SESSION_TOKEN`"},
+		{Name: "google-credentials-file", Description: "With `keep-fresh`: the file for `GOOGLE_APPLICATION_CREDENTIALS`, good until the job ends"},
 		{Name: "env", Secret: true, Description: "A JSON object of every variable that the profile and the SDKs need, for the dbt step's `env:`, through `fromJSON`"},
 	}
 }

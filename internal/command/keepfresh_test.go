@@ -4,6 +4,7 @@ package command_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -560,6 +562,70 @@ func TestKeepFreshWithoutARoute(t *testing.T) {
 		t.Errorf("post says %s", got)
 	}
 	s.checkEnd("Preauth Success alone\nLogon Success alone\n")
+}
+
+// TestKeepFreshOfGoogle: Google's own tools find the file by their variables,
+// and other tools by the step's output.
+func TestKeepFreshOfGoogle(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	google, err := standin.StartGoogle(googleConfig(s.issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(google.Close)
+	s.write("workspace/.github/oidc-dbt.yml", fmt.Sprintf(`version: 1
+identities:
+  github: {issuer: %q, kind: github}
+targets:
+  prod:
+    exchange:
+      gcp: {workload_identity_provider: %s, sts_endpoint: %q}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
+    trust_reviewed: 2999-01-01
+`, s.issuer.URL(), pool, google.URL()))
+	_, env := s.begin()
+	path := s.read("OUTPUT")["google-credentials-file"]
+	if env["GOOGLE_APPLICATION_CREDENTIALS"] != path || env["CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE"] != path || filepath.Dir(path) != s.read("STATE")["folder"] {
+		t.Errorf("the output is %q, the variables are %q", path, env)
+	}
+	if s.read("OUTPUT")["token"] != "" || env["CLOUDSDK_AUTH_ACCESS_TOKEN"] != "" {
+		t.Error("a token that dies is handed over beside the file")
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		TokenURL string `json:"token_url"`
+		Source   struct {
+			Headers map[string]string `json:"headers"`
+		} `json:"credential_source"`
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.PostForm(file.TokenURL, url.Values{
+		"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token": {strings.TrimPrefix(file.Source.Headers["Authorization"], "Bearer ")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var reply struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
+		t.Fatal(err)
+	}
+	if _, live := google.Token(reply.AccessToken); !live {
+		t.Errorf("status %d, and no live token", resp.StatusCode)
+	}
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
 }
 
 // TestKeepFreshTwice: two steps, two processes; each post ends its own.

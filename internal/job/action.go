@@ -14,6 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
@@ -281,6 +282,9 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 	if res.Profile != nil {
 		output("profiles-dir", dir.path)
 		output("profile", res.ProfileNames[0])
+	}
+	if in.keepFresh && res.route.Kind == route.GoogleADC { // with `run` its end is the step's
+		output("google-credentials-file", res.Broker.Address().File)
 	}
 	if user := res.Credential.User; user != "" {
 		output("user", user)
