@@ -324,7 +324,7 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 
 // handOverWarnings is what the next steps should know of the credential.
 func handOverWarnings(env Env, in inputs, res Result, vars []adapter.Variable) (warnings []string) {
-	left := res.Credential.Expiry.Sub(env.Now()).Round(time.Second)
+	left := res.Credential.Expiry.Sub(env.Now())
 	switch {
 	case in.keepFresh && res.Broker != nil:
 		// Of later steps nothing can be taken out.
@@ -336,10 +336,10 @@ func handOverWarnings(env Env, in inputs, res Result, vars []adapter.Variable) (
 			warnings = append(warnings, fmt.Sprintf("set in the job's environment, where dbt may obey them before the credential of target %q: %s", res.Target, strings.Join(outrank, ", ")))
 		}
 	case in.keepFresh:
-		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: whatever uses it reads it once. It dies in %s", res.Target, left))
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: whatever uses it reads it once. It dies in %s", res.Target, left.Round(time.Second)))
 	case left < short && in.run == "":
 		warnings = append(warnings, fmt.Sprintf("the credential of target %q dies in %s, and dbt may log in later than that: set `keep-fresh: true`, give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND` in the next one",
-			res.Target, left))
+			res.Target, left.Round(time.Second)))
 	}
 	return warnings
 }
