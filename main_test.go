@@ -63,6 +63,7 @@ var revealers = []string{
 	"internal/job/exec.go",
 	"internal/job/keepfresh.go",
 	"internal/job/lease.go",
+	"internal/job/serve.go",
 	"internal/provider/awssts.go",
 	"internal/provider/databricks.go",
 	"internal/provider/gcp.go",

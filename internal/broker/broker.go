@@ -199,6 +199,12 @@ func (b *Broker) Address() route.Address {
 	return a
 }
 
+// Expiry returns when the credential dies that is served now, or why there is none.
+func (b *Broker) Expiry(ctx context.Context) (time.Time, error) {
+	c, err := b.config.Current(ctx)
+	return c.Expiry, err
+}
+
 // Close ends the route at once: the command that used it has ended. Of no
 // broker it does nothing.
 func (b *Broker) Close() {

@@ -61,7 +61,7 @@ func root(env job.Env, inActions bool, status *int) *cli.Command {
 			_ = cli.ShowRootCommandHelp(c)
 			return fault.New(fault.Usage, errors.New("no command given"), "inside a step of GitHub Actions it runs the action; elsewhere begin with `oidc-dbt exec -- dbt build`")
 		},
-		Commands: []*cli.Command{execCommand(env, inActions, status), versionCommand(env)},
+		Commands: []*cli.Command{execCommand(env, inActions, status), serveCommand(env, inActions), versionCommand(env)},
 	}
 }
 
@@ -117,42 +117,91 @@ func execCommand(env job.Env, inActions bool, status *int) *cli.Command {
 			"The command gets a profile of its own (DBT_PROFILES_DIR) and the variables that it reads.\n" +
 			"What is written is removed when the command ends.",
 		OnUsageError: usageError,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "target", Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, "target")},
-			&cli.StringFlag{Name: "policy", Usage: "a path, or the policy itself (default: .github/oidc-dbt.yml, found upwards)", Sources: variable(env, "policy")},
-			&cli.StringSliceFlag{Name: "project-dir", Usage: "where dbt_project.yml is (default: the working directory)", Sources: variable(env, "project-dir")},
-			&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
-			&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env), Sources: variable(env, "audit-log")},
+		Flags: append(targetFlags(env),
 			&cli.BoolFlag{Name: "dry-run", Usage: "verify and decide, exchange nothing, run nothing", Sources: variable(env, "dry-run")},
 			&cli.DurationFlag{Name: "timeout", Usage: "for everything before the command", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},
 			&cli.BoolFlag{Name: "pass-identity", Usage: "leave the runner's request variables to the command", Sources: variable(env, "pass-identity")},
-		},
+		),
 		Action: func(ctx context.Context, c *cli.Command) (err error) {
 			if !c.Args().Present() {
 				return fault.New(fault.Usage, errors.New("no command given"), "put it after `--`: oidc-dbt exec -- dbt build")
 			}
-			if c.Duration("timeout") <= 0 {
-				return fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", c.Duration("timeout")), "")
+			s, err := settings(env, c, inActions)
+			if err != nil {
+				return err
 			}
-			s := job.Settings{
-				Target:        c.String("target"),
-				Policy:        c.String("policy"),
-				SearchUpwards: c.String("policy") == "",
-				ProjectDirs:   c.StringSlice("project-dir"),
-				Profiles:      c.StringSlice("profiles"),
-				AuditLog:      c.String("audit-log"),
-				DryRun:        c.Bool("dry-run"),
-				Timeout:       c.Duration("timeout"),
-				Root:          env.Dir,
-			}
-			if s.AuditLog == "" {
-				s.AuditLog = auditLog(env)
-			}
-			if inActions {
-				s.Workspace = env.Getenv("GITHUB_WORKSPACE")
-			}
+			s.DryRun = c.Bool("dry-run")
 			*status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool("pass-identity"))
 			return err
+		},
+	}
+}
+
+// targetFlags say which credential, for whom, and where that is recorded.
+func targetFlags(env job.Env) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "target", Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, "target")},
+		&cli.StringFlag{Name: "policy", Usage: "a path, or the policy itself (default: .github/oidc-dbt.yml, found upwards)", Sources: variable(env, "policy")},
+		&cli.StringSliceFlag{Name: "project-dir", Usage: "where dbt_project.yml is (default: the working directory)", Sources: variable(env, "project-dir")},
+		&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
+		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env), Sources: variable(env, "audit-log")},
+	}
+}
+
+// settings reads targetFlags and the flag timeout.
+func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err error) {
+	s = job.Settings{
+		Target:        c.String("target"),
+		Policy:        c.String("policy"),
+		SearchUpwards: c.String("policy") == "",
+		ProjectDirs:   c.StringSlice("project-dir"),
+		Profiles:      c.StringSlice("profiles"),
+		AuditLog:      c.String("audit-log"),
+		Timeout:       c.Duration("timeout"),
+		Root:          env.Dir,
+	}
+	if s.Timeout <= 0 {
+		return s, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")
+	}
+	if s.AuditLog == "" {
+		s.AuditLog = auditLog(env)
+	}
+	if inActions {
+		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
+	}
+	return s, nil
+}
+
+func serveCommand(env job.Env, inActions bool) *cli.Command {
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "keep a credential fresh for other processes of this machine, until a signal",
+		ArgsUsage: " ",
+		Description: "Example, as a sidecar:\n\n    oidc-dbt serve --target prod --dir /run/oidc-dbt --ready-file /run/oidc-dbt/ready --health-port 8081\n\n" +
+			"and beside it, once the ready file is there:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
+			"The folder holds profiles.yml and env, which a POSIX shell can read in; its user alone may enter it.\n" +
+			"GET /healthz on the health port answers 200 while there is a credential that lives, else 503.\n" +
+			"SIGTERM, SIGINT and SIGHUP end it with status 0, and remove what was written. Where the runner's\n" +
+			"request token says when it ends, so does this, with status 3.",
+		OnUsageError: usageError,
+		Flags: append(targetFlags(env),
+			&cli.DurationFlag{Name: "timeout", Usage: "for everything before it is ready", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},
+			&cli.StringFlag{Name: "dir", Usage: "a folder for profiles.yml and env, empty or not there yet (default: a new one below the temporary folder)", Sources: variable(env, "dir")},
+			&cli.StringFlag{Name: "ready-file", Usage: "a file that is there once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, "ready-file")},
+			&cli.IntFlag{Name: "ready-fd", Usage: "a descriptor that gets the same as one line once it is ready, and is closed", Sources: variable(env, "ready-fd")},
+			&cli.IntFlag{Name: "health-port", Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any that is free", Sources: variable(env, "health-port")},
+		),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return fault.New(fault.Usage, fmt.Errorf("unexpected argument %q", c.Args().First()), "to run a command with the credential: oidc-dbt exec -- COMMAND")
+			}
+			s, err := settings(env, c, inActions)
+			if err != nil {
+				return err
+			}
+			return job.Serve(ctx, env, s, job.ServeSettings{
+				Dir: c.String("dir"), ReadyFile: c.String("ready-file"), ReadyFD: c.Int("ready-fd"), HealthPort: c.Int("health-port"),
+			})
 		},
 	}
 }

@@ -30,12 +30,13 @@ func TestMain(m *testing.M) {
 	ctx, stop := process.Interruptible(context.Background())
 	defer stop()
 	executable, err := os.Executable()
-	if err != nil {
-		panic(err)
+	dir, derr := os.Getwd()
+	if err != nil || derr != nil {
+		panic(errors.Join(err, derr))
 	}
 	os.Exit(command.Run(ctx, job.Env{
 		Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.NewTransport(),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, TempDir: os.TempDir(), Executable: executable, Version: "test",
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: "test",
 	}, os.Args[1:]))
 }
 

@@ -94,13 +94,15 @@ targets:
     trust_reviewed: 2999-01-01
 `, issuer.URL(), s.warehouse.URL[strings.LastIndex(s.warehouse.URL, ":")+1:], tokenURL, s.tokens.URL()+"/token"))
 	s.write("workspace/dbt_project.yml", "name: a\nprofile: a\n")
-	temp := filepath.Join(s.root, "temp")
-	if err := os.Mkdir(temp, 0o755); err != nil {
-		t.Fatal(err)
+	temp, tmp := filepath.Join(s.root, "temp"), filepath.Join(s.root, "tmp")
+	for _, dir := range []string{temp, tmp} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.env = map[string]string{
 		"OIDC_DBT_TEST_BINARY": "1", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_WORKSPACE": filepath.Join(s.root, "workspace"),
-		"RUNNER_TEMP": temp, "PATH": os.Getenv("PATH"), "RUNNER_TRACKING_ID": "github_1", "INPUT_TARGET": "prod", "INPUT_KEEP-FRESH": "true",
+		"RUNNER_TEMP": temp, "TMPDIR": tmp, "PATH": os.Getenv("PATH"), "RUNNER_TRACKING_ID": "github_1", "INPUT_TARGET": "prod", "INPUT_KEEP-FRESH": "true",
 	}
 	maps.Copy(s.env, issuer.RunnerEnv())
 	for _, name := range commandFiles {
@@ -161,10 +163,16 @@ func (s *freshStep) begin() (out string, env map[string]string) {
 	if status != 0 {
 		s.t.Fatalf("status is %d: %s", status, out)
 	}
-	if profiles, err := os.ReadFile(filepath.Join(s.read("OUTPUT")["profiles-dir"], "profiles.yml")); err == nil { // a target without dbt has none
+	s.readPort(s.read("OUTPUT")["profiles-dir"])
+	return out, s.read("ENV")
+}
+
+// readPort reads where the profile leads to; a target without dbt has none.
+func (s *freshStep) readPort(dir string) {
+	s.t.Helper()
+	if profiles, err := os.ReadFile(filepath.Join(dir, "profiles.yml")); err == nil {
 		s.port = string(regexp.MustCompile(`port: (\d+)`).FindSubmatch(profiles)[1])
 	}
-	return out, s.read("ENV")
 }
 
 func (s *freshStep) read(name string) map[string]string {
@@ -250,7 +258,7 @@ func (s *freshStep) checkEnd(audit string) {
 	if pids := s.processes(); len(pids) > 0 {
 		s.t.Errorf("processes are left: %v", pids)
 	}
-	if left, err := filepath.Glob(filepath.Join(s.env["RUNNER_TEMP"], "oidc-dbt-step-*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(s.root, "t*mp", "oidc-dbt-step-*")); err != nil || len(left) > 0 {
 		s.t.Errorf("left behind: %q, %v", left, err)
 	}
 	if got := s.audit(); !strings.HasPrefix(got, audit) {

@@ -17,6 +17,54 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
+// A session is a credential with its broker, for as long as a command of this
+// machine uses it.
+type session struct {
+	Result
+	dir folder
+	say func(string) error
+	end func() // closes the broker, ends the leases and removes the folder
+}
+
+// begin gets the credential; what it says goes to standard error. After an
+// error nothing is left of it.
+func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, error) {
+	masks := env.Stderr // the runner reads workflow commands on both streams
+	if env.Getenv("GITHUB_ACTIONS") != "true" {
+		masks = io.Discard // nobody would obey them, and a mask shows what it hides
+	}
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: masks, HTTP: env.client()})
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
+	defer cancel()
+	var mu sync.Mutex // renewals say something too
+	run := &session{dir: dir, say: func(text string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := fmt.Fprintln(env.Stderr, "oidc-dbt: "+runner.Printable(text))
+		return err
+	}}
+	run.end = func() {
+		run.Broker.Close()
+		for _, err := range []error{run.leases.end(ctx, env), dir.remove()} {
+			if err != nil {
+				_ = run.say("warning: clean up: " + withHint(err)) // the command's own status stands
+			}
+		}
+	}
+	s.Broker, s.Dir, s.CommandDir = true, dir.path, env.Dir
+	s.Say = func(text string) { _ = run.say(text) }
+	var err error
+	run.Result, err = Authenticate(ctx, env, s, r)
+	for _, w := range run.Warnings {
+		err = errors.Join(err, run.say("warning: "+w))
+	}
+	if err != nil {
+		run.end()
+		return nil, err
+	}
+	return run, nil
+}
+
 // Exec gets a credential, runs the command with it, cleans up, and returns
 // the command's own exit status. Its own words go to standard error; the
 // command's output is untouched.
@@ -24,61 +72,31 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 	if _, err := process.Find(args[0]); err != nil {
 		return 0, err
 	}
-	masks := env.Stderr // the runner reads workflow commands on both streams
-	if env.Getenv("GITHUB_ACTIONS") != "true" {
-		masks = io.Discard // nobody would obey them, and a mask shows what it hides
-	}
-	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: masks, HTTP: env.client()})
-	bounded, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
-	defer cancel()
-	var mu sync.Mutex // renewals say something too
-	say := func(text string) error {
-		mu.Lock()
-		defer mu.Unlock()
-		_, err := fmt.Fprintln(env.Stderr, "oidc-dbt: "+runner.Printable(text))
-		return err
-	}
 	dir, err := newFolder(env.TempDir)
 	if err != nil {
 		return 0, err
 	}
-	defer func() {
-		if rerr := dir.remove(); rerr != nil {
-			_ = say("warning: clean up: " + rerr.Error()) // the command's own status stands
-		}
-	}()
-	s.Broker, s.Dir, s.CommandDir = true, dir.path, env.Dir
-	s.Say = func(text string) { _ = say(text) }
-	res, err := Authenticate(bounded, env, s, r)
-	if err == nil {
-		defer func() {
-			res.Broker.Close()
-			if lerr := res.leases.end(ctx, env); lerr != nil {
-				_ = say("warning: clean up: " + withHint(lerr)) // the command's own status stands
-			}
-		}()
-	}
-	for _, w := range res.Warnings {
-		err = errors.Join(err, say("warning: "+w))
-	}
+	run, err := begin(ctx, env, s, dir)
 	if err != nil {
 		return 0, err
 	}
+	defer run.end()
 	if s.DryRun {
-		return 0, say(fmt.Sprintf("target %q is allowed for %s; nothing was exchanged", res.Target, res.Subject))
+		return 0, run.say(fmt.Sprintf("target %q is allowed for %s; nothing was exchanged", run.Target, run.Subject))
 	}
 	for _, a := range args {
 		if a == "--profiles-dir" || strings.HasPrefix(a, "--profiles-dir=") {
-			if err := say("warning: --profiles-dir in the command hides the profile that holds the credential"); err != nil {
+			if err := run.say("warning: --profiles-dir in the command hides the profile that holds the credential"); err != nil {
 				return 0, err
 			}
 		}
 	}
-	cancel()
-	if res.Broker != nil {
-		s.Say(res.ceiling.announce(env.Now()))
+	if run.Broker != nil {
+		if err := run.say(run.ceiling.announce(env.Now())); err != nil {
+			return 0, err
+		}
 	}
-	return runCommand(ctx, env, res, dir, args, "", passIdentity, say)
+	return runCommand(ctx, env, run.Result, dir, args, "", passIdentity, run.say)
 }
 
 // runCommand starts the command in an environment that holds this credential

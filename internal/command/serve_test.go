@@ -1,0 +1,264 @@
+//go:build linux
+
+package command_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// A sidecar is a running `oidc-dbt serve`.
+type sidecar struct {
+	*freshStep
+	cmd   *exec.Cmd
+	out   *bytes.Buffer
+	ready struct {
+		ProfilesDir string `json:"profiles_dir"`
+		Env         string `json:"env"`
+		Health      string `json:"health"`
+	}
+}
+
+// serve starts it, and waits for its ready file.
+func (s *freshStep) serve(args ...string) *sidecar {
+	s.t.Helper()
+	side := &sidecar{freshStep: s}
+	file := filepath.Join(s.root, "ready")
+	side.cmd, side.out = s.command(append([]string{"serve", "--target", "prod", "--ready-file", file}, args...)...)
+	side.cmd.Dir = s.env["GITHUB_WORKSPACE"]
+	if err := side.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = side.cmd.Process.Kill() }) // it has ended, unless the test failed
+	soon(s.t, "the ready file", func() bool {
+		text, err := os.ReadFile(file)
+		return err == nil && json.Unmarshal(text, &side.ready) == nil
+	})
+	side.readPort(side.ready.ProfilesDir)
+	return side
+}
+
+// health asks as a probe does.
+func (s *sidecar) health() (status int, fields map[string]string) {
+	s.t.Helper()
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(s.ready.Health)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&fields); err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, fields
+}
+
+// end ends it by a signal, and returns its status.
+func (s *sidecar) end(sig syscall.Signal) int {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+	_ = s.cmd.Wait()
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// TestServe: a shell beside it reads the variables in, and is served longer
+// than a credential lives; a signal leaves nothing.
+func TestServe(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			s := newFreshStep(t, 2*time.Second, "")
+			s.env["NO_PROXY"] = "it's.example,$HOME,`id`"
+			dir := filepath.Join(s.root, "shared")
+			side := s.serve("--dir", dir)
+			if side.ready.ProfilesDir != dir || side.ready.Env != filepath.Join(dir, "env") {
+				t.Errorf("the ready file says %+v", side.ready)
+			}
+			shell := exec.Command("sh", "-c", `set -eu; set -a; . "$0"; set +a; printf '%s\n' "$NO_PROXY" "$DBT_PROFILES_DIR" "$DBT_ENV_SECRET_OIDC_PASSWORD"`, side.ready.Env)
+			out, err := shell.CombinedOutput()
+			lines := strings.Split(string(out), "\n")
+			if err != nil || len(lines) != 4 || lines[0] != s.env["NO_PROXY"]+",127.0.0.1" || lines[1] != dir {
+				t.Fatalf("the shell reads %q, %v", out, err)
+			}
+			for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(200 * time.Millisecond) {
+				if status, err := s.query(lines[2]); status != 200 || err != nil {
+					t.Fatalf("a query after %s: status %d, %v", time.Since(begin), status, err)
+				}
+			}
+			if n := len(s.warehouse.bearers); n < 3 {
+				t.Errorf("%d bearers were used, want several", n)
+			}
+			status, fields := side.health()
+			if expiry, err := time.Parse(time.RFC3339, fields["expires_at"]); status != 200 || fields["status"] != "ok" || len(fields) != 2 || err != nil || time.Until(expiry) > 2*time.Second {
+				t.Errorf("healthz: status %d, %v", status, fields)
+			}
+			if status := side.end(sig); status != 0 {
+				t.Errorf("status is %d: %s", status, side.out.String())
+			}
+			if _, err := os.Stat(dir); !os.IsNotExist(err) {
+				t.Errorf("the folder is left: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(s.root, "ready")); !os.IsNotExist(err) {
+				t.Errorf("the ready file is left: %v", err)
+			}
+			for _, secret := range append(s.secrets(), lines[2]) {
+				for line := range strings.Lines(side.out.String()) {
+					if !strings.HasPrefix(line, "::add-mask::") && strings.Contains(line, secret) {
+						t.Errorf("a secret is in the output: %s", line)
+					}
+				}
+			}
+			s.checkEnd("Preauth Success prod\nLogon Success prod\nPreauth Success prod\nLogon Success prod\n")
+		})
+	}
+}
+
+// TestServeIsNotHealthy while there is no credential that lives.
+func TestServeIsNotHealthy(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, 2*time.Second, "")
+	side := s.serve()
+	claims := standin.GitHubClaims()
+	claims["ref"] = "refs/heads/other"
+	s.issuer.SetClaims(claims)
+	soon(t, "status 503", func() bool {
+		status, fields := side.health()
+		return status == 503 && fields["status"] == "failing" && strings.Contains(fields["reason"], `ref: got "refs/heads/other"`)
+	})
+	if status := side.end(syscall.SIGTERM); status != 0 || !strings.Contains(side.out.String(), "oidc-dbt: warning: renew the credential: ") {
+		t.Errorf("status is %d: %s", status, side.out.String())
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+}
+
+// TestServeTellsADescriptor, as systemd's and s6's children do.
+func TestServeTellsADescriptor(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, out := s.command("serve", "--target", "prod", "--ready-fd", "3")
+	cmd.Dir, cmd.ExtraFiles = s.env["GITHUB_WORKSPACE"], []*os.File{w}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var told map[string]string
+	if err := json.NewDecoder(r).Decode(&told); err != nil || told["env"] == "" {
+		t.Errorf("told %v, %v: %s", told, err, out.String())
+	}
+	if n, err := r.Read(make([]byte, 16)); n > 1 || n == 0 && err == nil { // the line's end, then the descriptor's
+		t.Errorf("%d bytes more, %v", n, err)
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("ended with %v: %s", err, out.String())
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+}
+
+// TestServeAfterAKill: what an earlier process could not clear is cleared.
+func TestServeAfterAKill(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	dir := filepath.Join(s.root, "shared")
+	side := s.serve("--dir", dir)
+	if status := side.end(syscall.SIGKILL); status != -1 {
+		t.Errorf("status is %d", status)
+	}
+	left := s.write("shared/left", "")
+	_ = os.Remove(filepath.Join(s.root, "ready"))
+	side = s.serve("--dir", dir)
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", left, err)
+	}
+	if status := side.end(syscall.SIGTERM); status != 0 {
+		t.Errorf("status is %d: %s", status, side.out.String())
+	}
+	s.checkEnd("Preauth Success prod\n")
+}
+
+func TestServeEndsAtTheCeiling(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Hour, "")
+	end := time.Now().Add(4 * time.Second)
+	s.issuer.EndRequests(end)
+	s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = s.issuer.RequestToken()
+	side := s.serve()
+	_ = side.cmd.Wait()
+	want := "oidc-dbt: keep the credential fresh: no ID token can be had any more\nhint: the runner's request token ended at " +
+		end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job\n"
+	if status := side.cmd.ProcessState.ExitCode(); status != 3 || !strings.HasSuffix(side.out.String(), want) {
+		t.Errorf("status is %d: %s, want %s", status, side.out.String(), want)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+}
+
+func TestServeRefuses(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { taken.Close() })
+	port := fmt.Sprint(taken.Addr().(*net.TCPAddr).Port)
+	for name, tt := range map[string]struct {
+		args   []string
+		status int
+		says   string // the end
+	}{
+		"an argument":            {[]string{"dbt"}, 2, "oidc-dbt: unexpected argument \"dbt\"\nhint: to run a command with the credential: oidc-dbt exec -- COMMAND\n"},
+		"no time":                {[]string{"--timeout", "0s"}, 2, "oidc-dbt: flag --timeout: got 0s, want more than 0\n"},
+		"a file as folder":       {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name one that is not there yet: it is made\n"},
+		"an open folder":         {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": others may enter it (-rwxr-xr-x)\nhint: name one that is not there yet: it is made\n"},
+		"somebody else's folder": {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": it holds files of somebody else's, and everything in it is removed at the end\nhint: name one that is not there yet: it is made\n"},
+		"below nothing":          {[]string{"--dir", "$ROOT/no/where"}, 2, "oidc-dbt: flag --dir: \"$ROOT/no/where\": no such file or directory\n"},
+		"standard output":        {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more: it is closed\n"},
+		"no descriptor":          {[]string{"--ready-fd", "99"}, 2, "oidc-dbt: flag --ready-fd: 99: bad file descriptor\n"},
+		"a port that is taken":   {[]string{"--health-port", port}, 1, "oidc-dbt: listen for /healthz: listen tcp4 127.0.0.1:" + port + ": bind: address already in use\n"},
+		"a ready file nowhere":   {[]string{"--ready-file", "$ROOT/no/ready"}, 1, "oidc-dbt: write ready file: open $ROOT/no/.ready."},
+		"no route":               {[]string{"--target", "alone"}, 2, "oidc-dbt: serve target \"alone\": whatever uses its credential reads it once, and nothing can be kept fresh\nhint: use `oidc-dbt exec -- COMMAND`\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newFreshStep(t, time.Minute, "")
+			s.write("full/mine", "")
+			if err := os.Chmod(filepath.Join(s.root, "full"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"serve", "--target", "prod"}
+			for _, a := range tt.args {
+				args = append(args, strings.ReplaceAll(a, "$ROOT", s.root))
+			}
+			cmd, out := s.command(args...)
+			cmd.Dir = s.env["GITHUB_WORKSPACE"]
+			_ = cmd.Run()
+			want := strings.ReplaceAll(tt.says, "$ROOT", s.root)
+			if got := cmd.ProcessState.ExitCode(); got != tt.status || !strings.HasSuffix(out.String(), want) && (strings.HasSuffix(want, "\n") || !strings.Contains(out.String(), want)) {
+				t.Errorf("status is %d, want %d; it says %s want %s", got, tt.status, out.String(), want)
+			}
+			if left, err := filepath.Glob(filepath.Join(s.root, "tmp", "*")); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %q, %v", left, err)
+			}
+			if _, err := os.Stat(filepath.Join(s.root, "full", "mine")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

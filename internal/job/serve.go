@@ -1,0 +1,220 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/broker"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+)
+
+// ServeSettings are what Serve is asked for beside the credential.
+type ServeSettings struct {
+	Dir        string // "" for a new folder
+	ReadyFile  string // "" for none
+	ReadyFD    int    // 0 for none
+	HealthPort int    // 0 for any
+}
+
+// Serve keeps a credential fresh for other processes of the user, until a
+// signal: then it returns nil. What it wrote is gone by then.
+func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error) {
+	ready, err := o.readyFD()
+	if err != nil {
+		return err
+	}
+	var dir folder
+	if o.Dir == "" {
+		dir, err = newFolder(env.TempDir)
+	} else {
+		dir, err = claimFolder(s.path(o.Dir))
+	}
+	if err != nil {
+		return err
+	}
+	run, err := begin(ctx, env, s, dir)
+	if err != nil {
+		return err
+	}
+	defer run.end()
+	if run.Broker == nil {
+		return fault.New(fault.Usage, fmt.Errorf("serve target %q: whatever uses its credential reads it once, and nothing can be kept fresh", run.Target),
+			"use `oidc-dbt exec -- COMMAND`")
+	}
+	vars, err := dir.provide(env, run.Result)
+	if err != nil {
+		return err
+	}
+	environ, err := dir.write("env", shellVariables(vars))
+	if err != nil {
+		return err
+	}
+	health, err := listenHealth(run.Broker, o.HealthPort)
+	if err != nil {
+		return err
+	}
+	defer health.Close()
+	if err := run.say(run.ceiling.announce(env.Now())); err != nil {
+		return err
+	}
+	told, err := json.Marshal(map[string]string{"profiles_dir": dir.path, "env": environ, "health": "http://" + health.Addr + "/healthz"})
+	if err != nil {
+		return err
+	}
+	told = append(told, '\n')
+	if o.ReadyFile != "" {
+		path := s.path(o.ReadyFile)
+		if err := writeWhole(path, told); err != nil {
+			return fmt.Errorf("write ready file: %w", err)
+		}
+		defer os.Remove(path) // nothing is ready any more
+	}
+	if ready != nil {
+		_, err := ready.Write(told)
+		if err = errors.Join(err, ready.Close()); err != nil {
+			return fmt.Errorf("write to the descriptor %d: %w", o.ReadyFD, err)
+		}
+	}
+	var ceiling <-chan time.Time // a guess ends nothing
+	if run.ceiling.known {
+		ceiling = time.After(run.ceiling.end.Sub(env.Now()))
+	}
+	select {
+	case <-ctx.Done():
+		var signal process.Interrupt
+		if errors.As(context.Cause(ctx), &signal) {
+			return nil
+		}
+		return context.Cause(ctx)
+	case <-ceiling:
+		return run.ceiling.explain(fault.New(fault.NoIdentity, errors.New("keep the credential fresh: no ID token can be had any more"), ""), env.Now())
+	}
+}
+
+// readyFD opens the descriptor that the caller handed over; nil for none.
+func (o ServeSettings) readyFD() (*os.File, error) {
+	if o.ReadyFD == 0 {
+		return nil, nil
+	}
+	if o.ReadyFD <= 2 {
+		return nil, fault.New(fault.Usage, fmt.Errorf("flag --ready-fd: got %d, want 3 or more: it is closed", o.ReadyFD), "")
+	}
+	f := os.NewFile(uintptr(o.ReadyFD), "ready")
+	if _, err := f.Stat(); err != nil {
+		return nil, fault.New(fault.Usage, fmt.Errorf("flag --ready-fd: %d: %w", o.ReadyFD, cause(err)), "")
+	}
+	return f, nil
+}
+
+// claim marks a folder as one whose whole content is ours.
+const claim = ".oidc-dbt-serve"
+
+// claimFolder returns a folder that only this user may enter, and that holds
+// nothing: one that is not there yet, an empty one, or one that an earlier
+// process could not clear. The error is of class Usage.
+func claimFolder(path string) (folder, error) {
+	fail := func(err error, hint string) (folder, error) {
+		return folder{}, fault.New(fault.Usage, fmt.Errorf("flag --dir: %q: %w", path, cause(err)), hint)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fail(err, "")
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return fail(err, "")
+	}
+	const name = "name one that is not there yet: it is made"
+	switch {
+	case !info.IsDir():
+		return fail(errors.New("not a folder"), name)
+	case info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows": // there the mode says nothing
+		return fail(fmt.Errorf("others may enter it (%v)", info.Mode().Perm()), name)
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fail(err, "")
+	}
+	if _, err := os.Lstat(filepath.Join(path, claim)); err != nil && len(entries) > 0 {
+		return fail(errors.New("it holds files of somebody else's, and everything in it is removed at the end"), name)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+			return fail(err, "")
+		}
+	}
+	f := folder{path}
+	_, err = f.write(claim, nil)
+	return f, err
+}
+
+// writeWhole writes a file that is there as a whole or not at all.
+func writeWhole(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // half of it is of no use
+	}
+	return err
+}
+
+// shellVariables are lines that a POSIX shell, and what reads dotenv files,
+// takes as they are: nothing within single quotes means anything.
+func shellVariables(vars []adapter.Variable) []byte {
+	var b strings.Builder
+	for _, v := range vars {
+		fmt.Fprintf(&b, "%s='%s'\n", v.Name, strings.ReplaceAll(v.Value.Reveal(), "'", `'\''`))
+	}
+	return []byte(b.String())
+}
+
+// healthTimeout is how long a probe waits for a renewal that is under way.
+const healthTimeout = 5 * time.Second
+
+// listenHealth serves /healthz on loopback, without anything secret.
+func listenHealth(b *broker.Broker, port int) (*http.Server, error) {
+	listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return nil, fmt.Errorf("listen for /healthz: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeoutCause(r.Context(), healthTimeout, errors.New("the next credential is still being asked for"))
+		defer cancel()
+		status, reply := http.StatusOK, map[string]string{"status": "ok"}
+		if expiry, err := b.Expiry(ctx); err != nil {
+			status, reply = http.StatusServiceUnavailable, map[string]string{"status": "failing", "reason": err.Error()}
+		} else {
+			reply["expires_at"] = expiry.UTC().Format(time.RFC3339)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(reply) // whoever probes may be gone
+	})
+	server := &http.Server{
+		Addr: listener.Addr().String(), Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
+		ErrorLog: log.New(io.Discard, "", 0), // it would quote what clients send
+	}
+	go func() { _ = server.Serve(listener) }() // until Close
+	return server, nil
+}
