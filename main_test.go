@@ -53,6 +53,7 @@ var revealers = []string{
 	"internal/broker/databricks.go",
 	"internal/broker/googleadc.go",
 	"internal/broker/googlestorage.go",
+	"internal/broker/passwordfile.go",
 	"internal/broker/postgres.go",
 	"internal/broker/s3.go",
 	"internal/broker/snowflake.go",

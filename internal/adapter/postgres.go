@@ -47,6 +47,19 @@ var postgres = adapter{
 		"gcp":        postgresProxy,
 		"vault":      postgresProxy,
 	},
+	// A lease brings another user each time, which no file can tell libpq.
+	direct: map[string]func(*yaml.Node) (route.Route, error){
+		"aws":        passwordFile,
+		"databricks": passwordFile,
+		"entra":      passwordFile,
+		"gcp":        passwordFile,
+	},
+}
+
+// passwordFile has libpq read the password anew for each connection.
+func passwordFile(block *yaml.Node) (route.Route, error) {
+	u, err := databaseUpstream(block)
+	return route.Route{Kind: route.PasswordFile, Upstream: u}, err
 }
 
 // databaseOf returns the block's database, by its name or dbt's own alias.
@@ -173,6 +186,12 @@ func databasePassword(in Input) Output {
 	out := Output{
 		Keys: []Key{{"password", envVar(passwordVariable)}},
 		Env:  []Variable{{passwordVariable, password, true}},
+	}
+	if in.Route.File != "" { // libpq looks there where the password is empty, and dbt refuses none at all
+		out = Output{
+			Keys: []Key{{"password", text("")}},
+			Env:  []Variable{{"PGPASSFILE", secret.New(in.Route.File), false}},
+		}
 	}
 	if user := in.Credential.User; user != "" {
 		out.Keys = append(out.Keys, Key{"user", text(user)})

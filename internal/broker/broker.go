@@ -92,6 +92,7 @@ var listening = map[route.Kind]func(b *Broker) (service, error){
 // to be kept alive.
 var silent = map[route.Kind]func(b *Broker) (service, error){
 	route.AzureTokenFile: azureTokenFile,
+	route.PasswordFile:   passwordFile,
 	// What is renewed is the credential that dbt has.
 	route.Lease: func(*Broker) (service, error) { return service{}, nil },
 }

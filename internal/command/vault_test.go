@@ -316,6 +316,10 @@ func TestLeaseReachesItsMaximum(t *testing.T) {
 	moment := regexp.MustCompile(`beyond [0-9TZ:-]+, in [0-9]s`)
 	said := moment.ReplaceAllString(s.stdout.String(), "beyond TIME")
 	const hint = "raise token_max_ttl of auth/jwt/role/capped, or give it a token_period"
+	announced := regexp.MustCompile(`the credential is kept fresh until [0-9:]+ UTC \(in 0h00m\), when the lease ends\n`)
+	if !announced.MatchString(said) {
+		t.Errorf("it says\n%s\nwant %s", said, announced)
+	}
 	for _, want := range []string{
 		"::warning::target \"prod\": the lease cannot be renewed beyond TIME: no login works from then on%0Ahint: " + hint + "\n",
 		"warning: renew the credential: the lease cannot be renewed beyond TIME: no login works from then on\nhint: " + hint + "\n",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 )
@@ -14,17 +15,31 @@ import (
 const guessedLife = 6 * time.Hour
 
 // A ceiling is when the runner's request token ends. Nothing is kept fresh for
-// longer, since no ID token can be had.
+// longer, since no ID token can be had. A lease may have an earlier one.
 type ceiling struct {
 	end   time.Time
 	known bool // the token says so
+	lease bool // of the lease
 }
 
 func ceilingOf(r *runner.Runner, now time.Time) ceiling {
 	if end, ok := r.Ceiling(); ok {
-		return ceiling{end, true}
+		return ceiling{end: end, known: true}
 	}
-	return ceiling{now.Add(guessedLife), false}
+	return ceiling{end: now.Add(guessedLife)}
+}
+
+// under returns the ceiling of the lease of c, where that is the lower one. A
+// lease that cannot be renewed has its end.
+func (c ceiling) under(held credential.Credential) ceiling {
+	end := held.Lease.Last()
+	if end.IsZero() {
+		end = held.Expiry
+	}
+	if c.end.Before(end) {
+		return c
+	}
+	return ceiling{end: end, known: true, lease: true}
 }
 
 // announce tells how long the run may take, before it is too late.
@@ -32,8 +47,12 @@ func (c ceiling) announce(now time.Time) string {
 	if !c.known {
 		return "the credential is kept fresh for about 6 hours, as long as the runner's request token lives"
 	}
+	what := "runner's request token"
+	if c.lease {
+		what = "lease"
+	}
 	left := max(c.end.Sub(now), 0).Round(time.Minute)
-	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the runner's request token ends", c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute)
+	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the %s ends", c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute, what)
 }
 
 // explain gives a renewal that gets no ID token the reason that a first

@@ -165,6 +165,7 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 		var warning string
 		if c, warning = a.hold(ctx, grant, c); warning != "" {
 			res.Warnings = append(res.Warnings, warning)
+			res.ceiling = res.ceiling.under(c)
 		}
 		if res.Broker, err = a.serve(c); res.Broker != nil {
 			res.route = a.project.route

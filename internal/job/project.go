@@ -79,7 +79,7 @@ func (p *project) check(s Settings, t *policy.Target, blocks ...*yaml.Node) erro
 		if err != nil {
 			return err
 		}
-		r, err := adapter.Route(p.dbtType, t.Provider(), t.Exchange(), b)
+		r, err := routeOf(t, p.dbtType, b)
 		if err != nil {
 			return err
 		}
@@ -104,8 +104,21 @@ func (p *project) granted(g policy.Grant) (err error) {
 	if p.warehouse, err = adapter.Warehouse(p.dbtType, block); err != nil {
 		return err
 	}
-	p.route, err = adapter.Route(p.dbtType, g.Provider(), g.Exchange(), block)
+	p.route, err = routeOf(g, p.dbtType, block)
 	return err
+}
+
+// routeOf returns how dbt stays logged in: as of a target, or with the claims
+// filled in as of a grant.
+func routeOf(t interface {
+	Direct() bool
+	Provider() string
+	Exchange() policy.Values
+}, dbtType string, block *yaml.Node) (route.Route, error) {
+	if t.Direct() {
+		return adapter.Direct(dbtType, t.Provider(), t.Exchange(), block)
+	}
+	return adapter.Route(dbtType, t.Provider(), t.Exchange(), block)
 }
 
 // render turns the credential into what dbt reads.

@@ -146,7 +146,7 @@ func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) 
 		return Grant{}, denied("set trust_reviewed to the day of the last review", "the trust of target %q was reviewed on %s, which is in the future", t.name, reviewed)
 	}
 	g := Grant{
-		target: t.name, provider: t.provider, audience: t.audience, lifetime: t.lifetime, maxLifetime: t.maxLifetime,
+		target: t.name, provider: t.provider, audience: t.audience, lifetime: t.lifetime, maxLifetime: t.maxLifetime, direct: t.direct,
 		claims: claims, rule: Rule{Index: r.index, Line: r.line}, actorKind: v.actor,
 	}
 	if !t.trustReviewed.IsZero() && age > reviewAge {

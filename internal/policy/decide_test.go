@@ -357,6 +357,25 @@ func TestGrant(t *testing.T) {
 	}
 }
 
+// TestDirect: whether dbt may connect through a proxy is the target's to say.
+func TestDirect(t *testing.T) {
+	t.Parallel()
+	for keys, want := range map[string]bool{"": false, "proxy: true": false, "proxy: false": true} {
+		p := parse(t, policyOf(`{repository_id: "1296269", environment: production}`)+"    "+keys+"\n")
+		target, err := p.Target("prod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := p.Authorize("prod", claims(t, map[string]any{"repository_id": "1296269", "environment": "production"}), reviewDay)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target.Direct() != want || g.Direct() != want {
+			t.Errorf("%q: it is %v of the target, %v of the grant, want %v", keys, target.Direct(), g.Direct(), want)
+		}
+	}
+}
+
 func TestTrustReview(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, keys, warning, err string }{

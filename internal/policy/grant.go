@@ -17,6 +17,7 @@ type Grant struct {
 	dbt         DBT
 	lifetime    time.Duration
 	maxLifetime time.Duration
+	direct      bool
 	claims      idtoken.Claims
 	rule        Rule
 	actorKind   string
@@ -60,6 +61,9 @@ func (g Grant) Lifetime() time.Duration { return g.lifetime }
 
 // MaxLifetime returns the longest lifetime allowed, 0 for no limit.
 func (g Grant) MaxLifetime() time.Duration { return g.maxLifetime }
+
+// Direct reports whether dbt is to connect to the warehouse itself.
+func (g Grant) Direct() bool { return g.direct }
 
 // Claims returns the verified claims that were authorised.
 func (g Grant) Claims() idtoken.Claims { return g.claims }

@@ -46,6 +46,7 @@ type Target struct {
 	dbt           DBT
 	lifetime      time.Duration
 	maxLifetime   time.Duration
+	direct        bool
 	trustReviewed time.Time
 	trustMaxAge   time.Duration
 	rules         []rule
@@ -73,6 +74,10 @@ func (t *Target) DBT() DBT {
 	}
 	return d
 }
+
+// Direct reports whether dbt is to connect to the warehouse itself, and to no
+// proxy of a broker.
+func (t *Target) Direct() bool { return t.direct }
 
 // Identities returns the identities that the target's rules name, each once.
 func (t *Target) Identities() []Identity { return slices.Clone(t.identities) }

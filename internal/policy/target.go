@@ -18,7 +18,7 @@ import (
 var (
 	policyKeys   = []string{"version", "identities", "agents", "targets"}
 	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
-	targetKeys   = []string{"dbt", "exchange", "allow", "lifetime", "max_lifetime", "trust_reviewed", "trust_max_age"}
+	targetKeys   = []string{"dbt", "exchange", "allow", "lifetime", "max_lifetime", "proxy", "trust_reviewed", "trust_max_age"}
 )
 
 // nameText is what a target or an identity may be called: it becomes a dbt
@@ -198,6 +198,9 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 		if t.lifetime > t.maxLifetime && t.maxLifetime > 0 {
 			d.at(maxLifetime, "max_lifetime is %s, shorter than lifetime, which is %s", maxLifetime.Value, lifetime.Value)
 		}
+	}
+	if v := m.get("proxy"); v != nil {
+		t.direct = !d.boolean(v, "proxy")
 	}
 	if v := m.get("trust_reviewed"); v != nil {
 		t.trustReviewed = d.date(v, "trust_reviewed")

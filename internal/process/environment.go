@@ -50,7 +50,8 @@ var sdkVariables = map[string][]string{
 		"PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIRESSL", "PGGSSENCMODE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIREPEER",
 		"PGPASSWORD", "PGPASSFILE",
 	},
-	"snowflake": snowflakeVariables,
+	"pgpassfile": slices.Concat(libpqVariables, []string{"PGPASSWORD"}),
+	"snowflake":  snowflakeVariables,
 	// requests verifies by these in the place of the profile's cert.
 	"trino": {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"},
 }

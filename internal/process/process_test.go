@@ -222,6 +222,24 @@ func TestNoOtherWayToThePostgresProxy(t *testing.T) {
 	}
 }
 
+// TestNoOtherWayToThePasswordFile: what libpq would take before it, or would
+// have it connect elsewhere.
+func TestNoOtherWayToThePasswordFile(t *testing.T) {
+	t.Parallel()
+	gone := []string{"PGHOSTADDR", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY"}
+	base := []string{"PGPASSFILE=/home/somebody/.pgpass", "PGOPTIONS=-c work_mem=1GB"}
+	for _, name := range gone {
+		base = append(base, name+"=stale")
+	}
+	env, removed := process.Environment(base, []string{"PGPASSFILE=/tmp/step/pgpass"}, []string{"google_access_token", "pgpassfile"}, false)
+	if want := []string{"PGOPTIONS=-c work_mem=1GB", "PGPASSFILE=/tmp/step/pgpass"}; !slices.Equal(env, want) {
+		t.Errorf("environment is\n%q, want\n%q", env, want)
+	}
+	if !slices.Equal(removed, gone) {
+		t.Errorf("removed are\n%q, want\n%q", removed, gone)
+	}
+}
+
 // TestNoOtherWayToGoogle: what google-auth, BigQuery's client, gcloud and
 // Terraform would obey before the file, or would send its token to.
 func TestNoOtherWayToGoogle(t *testing.T) {

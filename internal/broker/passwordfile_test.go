@@ -1,0 +1,167 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/broker"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// TestPasswordFile: a line for one server and user, which another library
+// reads as it was meant.
+func TestPasswordFile(t *testing.T) {
+	t.Parallel()
+	const token = "db.example:5432/?Action=connect&X-Amz-Signature=0a1b"
+	for _, tt := range []struct {
+		name     string
+		upstream route.Upstream
+		c        credential.Credential
+		line     string
+		err      string
+	}{
+		{name: "a token for a password", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "dbt", Database: "dw"},
+			c: credential.Credential{Token: secret.New("ya29.token")}, line: "db.example:5432:dw:dbt:ya29.token\n"},
+		{name: "a user of the credential", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "somebody", Database: "dw"},
+			c: credential.Credential{User: "dbt@acme.iam", Token: secret.New("ya29.token")}, line: "db.example:5432:dw:dbt@acme.iam:ya29.token\n"},
+		{name: "colons", upstream: route.Upstream{Host: "fd00::3", Port: 6432, User: `acme\dbt`, Database: "a:b"},
+			c: credential.Credential{Password: secret.New(token)}, line: `fd00\:\:3:6432:a\:b:acme\\dbt:db.example\:5432/?Action=connect&X-Amz-Signature=0a1b` + "\n"},
+		{name: "a database that dbt knows alone", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "dbt"},
+			c: credential.Credential{Password: secret.New("p")}, line: "db.example:5432:*:dbt:p\n"},
+		{name: "no user", upstream: route.Upstream{Host: "db.example", Port: 5432},
+			c: credential.Credential{Password: secret.New("p")}, err: "start broker: the credential is no user and password"},
+		{name: "no password", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "dbt"}, err: "start broker: the credential is no user and password"},
+		{name: "another line", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "dbt"},
+			c: credential.Credential{Password: secret.New("p\n*:*:*:*:p")}, err: "start broker: the user, the database or the password has characters that a line cannot hold"},
+		{name: "no server", c: credential.Credential{User: "dbt", Password: secret.New("p")}, err: "start broker: the database has no host or no port"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.c.Expiry = time.Now().Add(time.Hour)
+			b, err := broker.Start(broker.Config{
+				Target: "prod", Route: route.Route{Kind: route.PasswordFile, Upstream: tt.upstream}, Dir: t.TempDir(), Now: time.Now,
+				Current: func(context.Context) (credential.Credential, error) { return tt.c, nil },
+			})
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err {
+					t.Errorf("error is %v, want %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			if b.Address().Host != "" || b.Address().File == "" {
+				t.Errorf("it is served at %+v, want a file alone", b.Address())
+			}
+			text, err := os.ReadFile(b.Address().File)
+			if err != nil || string(text) != tt.line {
+				t.Errorf("the file is %q, %v, want %q", text, err, tt.line)
+			}
+			if info, err := os.Stat(b.Address().File); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 { // libpq takes no other
+				t.Errorf("its mode is %v, %v", info.Mode(), err)
+			}
+			user, database := tt.c.User, tt.upstream.Database
+			if user == "" {
+				user = tt.upstream.User
+			}
+			if database == "" {
+				database = "any"
+			}
+			for host, known := range map[string]bool{tt.upstream.Host: true, "evil.example": false} {
+				config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d user='%s' database=%s passfile=%s sslmode=disable",
+					host, tt.upstream.Port, strings.ReplaceAll(user, `\`, `\\`), database, b.Address().File))
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := ""
+				if known {
+					want = tt.c.Password.Reveal()
+					if tt.c.Password.IsZero() {
+						want = tt.c.Token.Reveal()
+					}
+				}
+				if config.Password != want {
+					t.Errorf("the password for %s is %q, want %q", host, config.Password, want)
+				}
+			}
+		})
+	}
+}
+
+// TestPasswordFileIsRewritten: ahead of each expiry, renamed into place, and
+// left as it is while a renewal fails.
+func TestPasswordFileIsRewritten(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		const life = 5 * time.Second
+		var down atomic.Bool
+		issued := 0
+		issue := func(context.Context) (credential.Credential, error) {
+			if down.Load() {
+				return credential.Credential{}, context.DeadlineExceeded
+			}
+			issued++
+			time.Sleep(200 * time.Millisecond) // an exchange
+			return credential.Credential{User: "dbt", Token: secret.New(fmt.Sprint("token-", issued)), Expiry: time.Now().Add(life)}, nil
+		}
+		first, _ := issue(t.Context())
+		keeper := broker.NewKeeper(first, issue, time.Now)
+		b, err := broker.Start(broker.Config{
+			Target: "prod", Route: route.Route{Kind: route.PasswordFile, Upstream: route.Upstream{Host: "db.example", Port: 5432}}, Dir: dir, Now: time.Now,
+			Current: keeper.Current, Failed: func(err error) { t.Errorf("rewrite: %v", err) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		expiry := map[string]time.Time{fmt.Sprintln("db.example:5432:*:dbt:token-1"): first.Expiry}
+		last := ""
+		check := func(alive bool) {
+			t.Helper()
+			text, err := os.ReadFile(b.Address().File)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(text) != last { // written within the look after the exchange
+				last = string(text)
+				if _, ok := expiry[last]; !ok {
+					expiry[last] = time.Now().Add(life - 700*time.Millisecond)
+				}
+			}
+			if got := time.Now().Before(expiry[last]); got != alive {
+				t.Errorf("after %d exchanges the file has one that is alive: %v, want %v", issued, got, alive)
+			}
+		}
+		for range 300 { // 30 seconds
+			time.Sleep(100 * time.Millisecond)
+			check(true)
+		}
+		if issued < 6 || issued > 12 {
+			t.Errorf("%d exchanges of five seconds in thirty", issued)
+		}
+		down.Store(true)
+		time.Sleep(2 * life)
+		check(false)
+		down.Store(false)
+		time.Sleep(30 * time.Second) // the back-off
+		check(true)
+		if others, err := filepath.Glob(filepath.Join(dir, "pgpass.*")); err != nil || len(others) > 0 {
+			t.Errorf("left behind: %q, %v", others, err)
+		}
+	})
+}
