@@ -67,7 +67,8 @@ func Maven(t testing.TB, artifact, sum string, prepare func(dir string), paths .
 		t.Fatalf("artifact %q is not group:name:version", artifact)
 	}
 	group, name, version := coordinates[0], coordinates[1], coordinates[2]
-	return Cached(t, name+"-"+version, func(dir string) {
+	wanted := sha256.Sum256([]byte(strings.Join(paths, "\n")))
+	return Cached(t, fmt.Sprintf("%s-%s-%x", name, version, wanted[:4]), func(dir string) {
 		repository := t.TempDir() // the user's own would keep the archive beside its contents
 		run(t, exec.Command("mvn", "--batch-mode", "--quiet", "-Dmaven.repo.local="+repository, "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get",
 			"-Dartifact="+artifact+":tar.gz", "-Dtransitive=false"))

@@ -30,7 +30,7 @@ type TrinoConfig struct {
 	UserPattern string
 }
 
-// A TrinoServer is Trino on loopback, over TLS, with the catalogs memory and tpch.
+// A TrinoServer is Trino on loopback, over TLS, with the catalogs blackhole, memory and tpch.
 type TrinoServer struct {
 	Host string
 	Port int
@@ -45,7 +45,7 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 	t.Helper()
 	const archive = "trino-server-476"
 	home := Maven(t, "io.trino:trino-server:476", "cfd5accde17e8ebd251eeeb78aed1f490e77bb3a164d95a0f454bf8a7c1cbd3f", nil,
-		archive+"/lib", archive+"/plugin/memory", archive+"/plugin/tpch")
+		archive+"/lib", archive+"/plugin/blackhole", archive+"/plugin/memory", archive+"/plugin/tpch")
 	dir := t.TempDir()
 	s := &TrinoServer{Host: "127.0.0.1", Port: Port(t)}
 	ca, certificate := Certificate(t)
@@ -75,6 +75,7 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 	for name, value := range properties {
 		fmt.Fprintf(&text, "%s=%s\n", name, value)
 	}
+	Write(t, dir, "catalog/blackhole.properties", "connector.name=blackhole\n")
 	Write(t, dir, "catalog/memory.properties", "connector.name=memory\n")
 	Write(t, dir, "catalog/tpch.properties", "connector.name=tpch\n")
 	cmd := exec.Command(java(t), "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djdk.attach.allowAttachSelf=true", "-XX:+EnableDynamicAgentLoading",

@@ -26,12 +26,18 @@ const (
 func TestTrino(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
-	server := setup.Trino(t, setup.TrinoConfig{
-		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: audience, Claim: "sub", UserPattern: `repo:([^/]+)/analytics:environment:production`,
-	}, user, func() string { return issuer.Sign(audience, nil) })
+	server := start(t, issuer)
 	t.Run("verifies the token itself", func(t *testing.T) { verifies(t, server, issuer) })
 	t.Run("dbt build", func(t *testing.T) { build(t, server, issuer) })
 	t.Run("dbt with a token that the policy lets through", func(t *testing.T) { refused(t, server, issuer) })
+}
+
+// start starts a server that takes the issuer's tokens, of production alone.
+func start(t *testing.T, issuer *standin.Issuer) *setup.TrinoServer {
+	t.Helper()
+	return setup.Trino(t, setup.TrinoConfig{
+		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: audience, Claim: "sub", UserPattern: `repo:([^/]+)/analytics:environment:production`,
+	}, user, func() string { return issuer.Sign(audience, nil) })
 }
 
 // output is one output of profiles.yml for a user of the server.

@@ -1,0 +1,133 @@
+//go:build e2e
+
+package trino
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// tokenLife is that of the ID tokens of the runs below. Trino allows no skew.
+const tokenLife = 5 * time.Second
+
+// TestBroker runs longer than its token lives, several times over. It has a
+// server of its own, since the issuer's tokens are short.
+func TestBroker(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	server := start(t, issuer)
+	// A table that takes longer to read than a token lives.
+	for _, sql := range []string{
+		"create schema if not exists memory.marts",
+		"create table blackhole.default.slow (x bigint) with (split_count = 1, pages_per_split = 7, rows_per_page = 1, page_processing_delay = '1s')",
+	} {
+		if _, err := server.Query(t.Context(), user, issuer.Sign(audience, nil), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	issuer.SetLife(tokenLife)
+	t.Run("at once", func(t *testing.T) {
+		for _, threads := range []int{1, 8} {
+			t.Run(fmt.Sprintf("%d threads", threads), func(t *testing.T) {
+				t.Parallel()
+				outlive(t, server, issuer, threads)
+			})
+		}
+		t.Run("without", func(t *testing.T) {
+			t.Parallel()
+			without(t, server, issuer)
+		})
+	})
+	t.Run("an identity that is lost", func(t *testing.T) { lost(t, server, issuer) })
+}
+
+// slowProject is one whose build takes longer than several tokens live, and
+// each of its slow statements longer than one.
+func slowProject(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, schema string, threads int) (workspace string) {
+	t.Helper()
+	block := strings.NewReplacer("schema: marts", "schema: "+schema, "threads: 4", fmt.Sprintf("threads: %d", threads)).Replace(output(server, user))
+	workspace = setup.Project(t, issuer, block, fmt.Sprintf("{oidc: {audience: %q}}", audience))
+	const slow = "select count(*) + %d as n from blackhole.default.slow"
+	setup.Write(t, workspace, "models/slow.sql", "{{ config(materialized='table') }}\n"+fmt.Sprintf(slow, 0))
+	setup.Write(t, workspace, "models/slower.sql", "{{ config(materialized='table') }}\n"+fmt.Sprintf(slow, 1)+" cross join {{ ref('slow') }}")
+	for i := 2; i < threads; i++ { // at the same time
+		setup.Write(t, workspace, fmt.Sprintf("models/slow%d.sql", i), "{{ config(materialized='table') }}\n"+fmt.Sprintf(slow, i))
+	}
+	return workspace
+}
+
+func outlive(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, threads int) {
+	schema := fmt.Sprintf("threads%d", threads)
+	workspace := slowProject(t, server, issuer, schema, threads)
+	audit := filepath.Join(t.TempDir(), "audit.jsonl")
+	out, err := setup.Exec(t, issuer, workspace, []string{"--audit-log", audit}, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
+	if err != nil || !strings.Contains(out, "Completed successfully") {
+		t.Fatalf("dbt build: %v\n%s", err, out)
+	}
+	setup.NoSecrets(t, issuer, "the output", out)
+	rows, err := server.Query(t.Context(), user, issuer.Sign(audience, nil), "select n from memory."+schema+".slower")
+	if err != nil || fmt.Sprint(rows) != "[[8]]" {
+		t.Errorf("what dbt built: got %v, %v", rows, err)
+	}
+	log, err := os.ReadFile(audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two slow statements, one behind the other, are fourteen seconds.
+	if issued := strings.Count(string(log), `"outcome":"issued"`); issued < 4 {
+		t.Errorf("%d tokens were issued, want four or more:\n%s", issued, log)
+	}
+}
+
+// without is the same run with the token in the profile.
+func without(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
+	workspace := slowProject(t, server, issuer, "alone", 1)
+	env, _ := setup.Authenticate(t, issuer, workspace)
+	if out, err := setup.DBT(t, setup.Python(t), workspace, environ(env), "build"); err == nil || !strings.Contains(out, "JWT expired ") {
+		t.Errorf("dbt build without the broker: %v\n%s", err, out)
+	}
+}
+
+// lost has the job's next tokens say staging: they are verified and authorised
+// like the first, and dbt ends with the reason soon after the last good one.
+func lost(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
+	workspace := slowProject(t, server, issuer, "lost", 1)
+	cmd := setup.ExecCommand(t.Context(), t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build", "--select", "slow", "slower")
+	out := &watched{words: "START sql table model lost.slow ", seen: sync.OnceValue(func() time.Time {
+		claims := standin.GitHubClaims()
+		claims["environment"], claims["sub"] = "staging", "repo:acme/analytics:environment:staging"
+		issuer.SetClaims(claims)
+		return time.Now()
+	})}
+	cmd.Stdout, cmd.Stderr = out, out
+	err := cmd.Run()
+	ended := time.Now()
+	const words = `error 500: b'oidc-dbt: denied by policy: no rule of target "prod" matches "repo:acme/analytics:environment:staging"`
+	if took := ended.Sub(out.seen()); err == nil || !strings.Contains(out.text.String(), words) || took > tokenLife+10*time.Second {
+		t.Errorf("dbt build ended with %v, %v after the identity had gone:\n%s", err, took, out.text.String())
+	}
+}
+
+// watched keeps what is written, and calls seen whenever it has the words in it.
+type watched struct {
+	words string
+	seen  func() time.Time
+	text  bytes.Buffer
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	n, err := w.text.Write(p)
+	if bytes.Contains(w.text.Bytes(), []byte(w.words)) {
+		w.seen()
+	}
+	return n, err
+}
