@@ -37,6 +37,7 @@ type company struct {
 	provider *standin.Issuer // signs the access tokens
 	life     time.Duration   // of an access token
 	password string          // the user's, "" for none
+	vault    *standin.Vault  // whose leases are logins, nil for none
 	next     http.Handler    // ClickHouse, which trusts whoever comes
 
 	mu      sync.Mutex
@@ -69,7 +70,8 @@ func (c *company) clickHouse(w http.ResponseWriter, r *http.Request) {
 		err = setup.Verify(r.Context(), c.provider, audience, user, bearer)
 	} else if name, password, ok := r.BasicAuth(); ok {
 		bearer = name
-		if err = nil; name != user || c.password == "" || password != c.password {
+		static := c.password != "" && name == user && password == c.password
+		if err = nil; !static && (c.vault == nil || !c.vault.Login(name, password)) {
 			err = errors.New("wrong user or password")
 		}
 	}
@@ -101,39 +103,93 @@ func start(t *testing.T, life time.Duration) (c *company, tokenURL string, port 
 	return c, fmt.Sprintf("http://%s:%d/token", host, tokens), port
 }
 
-// TestDbtBuild outlives its token several times over.
-func TestDbtBuild(t *testing.T) {
-	c, tokenURL, port := start(t, 3*time.Second)
-	python := setup.Python(t)
-	workspace := setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 2}`, port),
-		fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: %q}}`, tokenURL, c.provider.URL()))
-	// Each of the two takes as long as a token lives.
+// life is that of a token or lease in the runs that outlive several of them.
+const life = 3 * time.Second
+
+// slowProject is one with models that take as long as a login lives each.
+func slowProject(t *testing.T, c *company, port, threads int, exchange string) (workspace string) {
+	t.Helper()
+	workspace = setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: %d}`, port, threads), exchange)
 	setup.Write(t, workspace, "models/slow.sql", "{{ config(materialized='table') }}\nselect sleep(3) as slept\n")
 	setup.Write(t, workspace, "models/slower.sql", "{{ config(materialized='table') }}\nselect sleep(3) + slept as slept from {{ ref('slow') }}\n")
-	audit := filepath.Join(t.TempDir(), "audit.jsonl")
-	out, err := setup.Exec(t, c.github, workspace, []string{"--audit-log", audit}, python.Program("dbt"), "--no-use-colors", "build")
-	if err != nil || !strings.Contains(out, "Completed successfully") {
-		t.Fatalf("dbt build: %v\n%s", err, out)
-	}
-	if len(c.served) < 2 || len(c.refused) > 0 {
-		t.Errorf("%d tokens were used, want several; refused: %q", len(c.served), c.refused)
-	}
-	for token := range c.served {
-		if strings.Contains(out, token) {
-			t.Error("a token is in the output")
-		}
-	}
-	log, err := os.ReadFile(audit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if issued := strings.Count(string(log), `"outcome":"issued"`); issued < len(c.served) {
-		t.Errorf("the audit log has %d credentials, %d were used:\n%s", issued, len(c.served), log)
+	return workspace
+}
+
+// TestDbtBuild outlives its token, or its lease, several times over.
+func TestDbtBuild(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		threads int
+		lease   bool
+	}{{"a token, 1 thread", 1, false}, {"a token, 8 threads", 8, false}, {"a lease, 1 thread", 1, true}, {"a lease, 8 threads", 8, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, tokenURL, port := start(t, life)
+			exchange := fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: %q}}`, tokenURL, c.provider.URL())
+			if tt.lease {
+				exchange = c.lend(t, life)
+			}
+			audit := filepath.Join(t.TempDir(), "audit.jsonl")
+			out, err := setup.Exec(t, c.github, slowProject(t, c, port, tt.threads, exchange), []string{"--audit-log", audit}, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
+			if err != nil || !strings.Contains(out, "Completed successfully") {
+				t.Fatalf("dbt build: %v\n%s", err, out)
+			}
+			if len(c.served) < 3 || len(c.refused) > 0 {
+				t.Errorf("%d logins were used, want several; refused: %q", len(c.served), c.refused)
+			}
+			for login := range c.served {
+				if strings.Contains(out, login) {
+					t.Error("a login is in the output")
+				}
+			}
+			log, err := os.ReadFile(audit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if issued := strings.Count(string(log), `"outcome":"issued"`); issued < len(c.served) {
+				t.Errorf("the audit log has %d credentials, %d were used:\n%s", issued, len(c.served), log)
+			}
+			if c.vault != nil && c.vault.Tokens() > 0 {
+				t.Errorf("%d leases outlive the run", c.vault.Tokens())
+			}
+		})
 	}
 }
 
-// TestDbtBuildWithALogin has user and password from a real OpenBao.
+// TestWithoutTheBroker is the same run with the lease in the profile.
+func TestWithoutTheBroker(t *testing.T) {
+	t.Parallel()
+	c, _, port := start(t, life)
+	workspace := slowProject(t, c, port, 1, c.lend(t, life))
+	env, _ := setup.Authenticate(t, c.github, workspace)
+	if out, err := setup.DBT(t, setup.Python(t), workspace, env, "build"); err == nil || !strings.Contains(out, "wrong user or password") {
+		t.Errorf("dbt build without the broker: %v\n%s", err, out)
+	}
+}
+
+// lend starts a Vault that makes a user of ClickHouse's for each read, and
+// returns the exchange block for it.
+func (c *company) lend(t *testing.T, life time.Duration) (exchange string) {
+	t.Helper()
+	vault, err := standin.StartVault(standin.VaultConfig{
+		IssuerURL: c.github.URL(),
+		Roles: map[string]standin.VaultRole{"dbt-prod": {
+			BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"sub": {setup.Subject}}, Policies: []string{"database/creds/clickhouse"},
+		}},
+		Secrets: map[string]standin.VaultSecret{"database/creds/clickhouse": {TTL: life}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(vault.Close)
+	c.vault = vault
+	return fmt.Sprintf(`{vault: {address: %q, role: dbt-prod, audience: vault, secret: database/creds/clickhouse}}`, vault.URL())
+}
+
+// TestDbtBuildWithALogin has user and password from a real OpenBao, in the
+// profile and by the broker.
 func TestDbtBuildWithALogin(t *testing.T) {
+	t.Parallel()
 	c, _, port := start(t, time.Minute)
 	c.password = "correct-horse/battery&staple"
 	exchange := setup.OpenBao(t).Static(t, c.github, map[string]any{"username": user, "password": c.password})
@@ -143,6 +199,9 @@ func TestDbtBuildWithALogin(t *testing.T) {
 	if len(c.served) != 1 || len(c.refused) > 0 {
 		t.Errorf("%d logins were used, want one; refused: %q", len(c.served), c.refused)
 	}
+	if out, err := setup.Exec(t, c.github, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build"); err != nil || !strings.Contains(out, "Completed successfully") || len(c.refused) > 0 {
+		t.Errorf("dbt build by the broker: %v; refused: %q\n%s", err, c.refused, out)
+	}
 	env["DBT_ENV_SECRET_OIDC_PASSWORD"] = "another-password"
 	if out, err := setup.DBT(t, setup.Python(t), workspace, env, "debug"); err == nil || !strings.Contains(out, "wrong user or password") {
 		t.Errorf("dbt with another password: %v\n%s", err, out)
@@ -151,6 +210,7 @@ func TestDbtBuildWithALogin(t *testing.T) {
 
 // TestTheServerRefusesEachMutation: the proof is worth what the stand-in refuses.
 func TestTheServerRefusesEachMutation(t *testing.T) {
+	t.Parallel()
 	c, _, port := start(t, time.Minute)
 	for _, tt := range []struct {
 		name, bearer string
