@@ -150,7 +150,7 @@ func googleStorage(block *yaml.Node) (route.Route, error) {
 	r := route.Route{Kind: route.GoogleStorage, Upstream: route.Upstream{Host: "storage.googleapis.com", Port: 443}}
 	for _, key := range []string{"settings", "config_options"} {
 		if scalar(value(block, key), "http_proxy") != "" {
-			return r, fmt.Errorf("%s.http_proxy would keep dbt from the broker on this machine: set HTTPS_PROXY for oidc-dbt instead", key)
+			return r, fmt.Errorf("%s.http_proxy is for DuckDB, and the broker goes to the store in its place: set HTTPS_PROXY for oidc-dbt instead", key)
 		}
 	}
 	found := false
@@ -173,7 +173,7 @@ func googleStorage(block *yaml.Node) (route.Route, error) {
 // storageEndpoint is the upstream that an entry of type gcs names.
 func storageEndpoint(s *yaml.Node) (u route.Upstream, err error) {
 	if optionText(s, "http_proxy") != "" {
-		return u, errors.New("http_proxy would keep dbt from the broker on this machine: set HTTPS_PROXY for oidc-dbt instead")
+		return u, errors.New("http_proxy is for DuckDB, and the broker goes to the store in its place: set HTTPS_PROXY for oidc-dbt instead")
 	}
 	if !isTrue(optionText(s, "verify_ssl")) {
 		return u, errors.New("verify_ssl is off, and the broker verifies TLS in any case: leave it out")

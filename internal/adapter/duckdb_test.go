@@ -98,9 +98,9 @@ func TestDuckDBRouteToGoogleCloudStorage(t *testing.T) {
 		{name: "a port that is none", block: gcs(`endpoint: "127.0.0.1:99999", use_ssl: false`),
 			err: `secrets of type gcs: endpoint: port is "99999", want one to 65535`},
 		{name: "a proxy", block: gcs(`http_proxy: proxy.acme.example`),
-			err: "secrets of type gcs: http_proxy would keep dbt from the broker on this machine: set HTTPS_PROXY for oidc-dbt instead"},
+			err: "secrets of type gcs: http_proxy is for DuckDB, and the broker goes to the store in its place: set HTTPS_PROXY for oidc-dbt instead"},
 		{name: "a proxy for all", block: `{type: duckdb, settings: {http_proxy: proxy.acme.example}}`,
-			err: "settings.http_proxy would keep dbt from the broker on this machine: set HTTPS_PROXY for oidc-dbt instead"},
+			err: "settings.http_proxy is for DuckDB, and the broker goes to the store in its place: set HTTPS_PROXY for oidc-dbt instead"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
