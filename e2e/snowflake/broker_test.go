@@ -5,9 +5,16 @@ package snowflake
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -180,14 +187,142 @@ func build(t *testing.T, s *snowflake, issuer *standin.Issuer, workspace, refusa
 }
 
 func TestDbtOutlivesTheIDToken(t *testing.T) {
-	for _, threads := range []int{1, 8} {
-		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
+	for _, tt := range []struct {
+		threads int
+		slow    time.Duration
+	}{{1, 100 * time.Millisecond}, {8, 250 * time.Millisecond}} {
+		t.Run(fmt.Sprintf("threads %d", tt.threads), func(t *testing.T) {
 			issuer := setup.Issuer(t)
 			issuer.SetLife(tokenLife)
-			s, _, port := startSessions(t, issuer, 0, 250*time.Millisecond)
-			workspace := setup.Project(t, issuer, perNode(block(port), threads), "{oidc: {audience: snowflakecomputing.com}}")
+			s, _, port := startSessions(t, issuer, 0, tt.slow)
+			workspace := setup.Project(t, issuer, perNode(block(port), tt.threads), "{oidc: {audience: snowflakecomputing.com}}")
 			chain(t, workspace)
 			build(t, s, issuer, workspace, "token is expired")
 		})
+	}
+}
+
+func TestDbtOutlivesTheAccessToken(t *testing.T) {
+	const role = "session:role:TRANSFORMER"
+	issuer := setup.Issuer(t)
+	server, err := standin.StartAuthServer(standin.AuthServerConfig{IssuerURL: issuer.URL(), Audience: "acme", Lifetime: tokenLife, Clients: map[string]standin.AuthClient{
+		"dbt-prod": {Subject: setup.Subject, Scopes: []string{role}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	s, _, port := startSessions(t, issuer, 0, 250*time.Millisecond)
+	s.bearer = func(token string) error {
+		if !server.Valid(token, role) {
+			return errors.New("Invalid OAuth access token.")
+		}
+		return nil
+	}
+	workspace := setup.Project(t, issuer, perNode(oauthBlock(port), 4),
+		fmt.Sprintf("{token_exchange: {token_url: %q, audience: acme, grant: client_assertion, client_id: dbt-prod, scope: %q}}", server.URL()+"/token", role))
+	chain(t, workspace)
+	build(t, s, issuer, workspace, "Invalid OAuth access token")
+}
+
+// A plugin is Vault's for Snowflake: each read of a path makes a user with a
+// key, whom the end of the lease drops. The rest is a server with database logins.
+// (Vault: Snowflake database secrets engine)
+type plugin struct {
+	life time.Duration
+
+	mu    sync.Mutex
+	users map[string]leasedUser
+}
+
+type leasedUser struct {
+	key     *rsa.PublicKey
+	dropped time.Time
+}
+
+// lend makes a key pair of a reply's login.
+func (p *plugin) lend(resp *http.Response) error {
+	if !strings.HasPrefix(resp.Request.URL.Path, "/v1/database/creds/") || resp.StatusCode != http.StatusOK {
+		return nil
+	}
+	var reply map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
+		return err
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	user := "V_JWT_" + rand.Text()[:12]
+	p.mu.Lock()
+	p.users[user] = leasedUser{&key.PublicKey, time.Now().Add(p.life)}
+	p.mu.Unlock()
+	reply["renewable"] = false
+	reply["data"] = map[string]any{"username": user, "rsa_private_key": string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))}
+	text, err := json.Marshal(reply)
+	if err != nil {
+		return err
+	}
+	resp.Header.Del("Content-Length")
+	resp.ContentLength, resp.Body = -1, io.NopCloser(bytes.NewReader(text))
+	return nil
+}
+
+func (p *plugin) check(user, token string) error {
+	p.mu.Lock()
+	u, ok := p.users[user]
+	p.mu.Unlock()
+	if !ok || time.Now().After(u.dropped) {
+		return fmt.Errorf("user %q does not exist", user)
+	}
+	return checkKeyPair(u.key, user, token)
+}
+
+func TestDbtOutlivesTheKeyPair(t *testing.T) {
+	issuer := setup.Issuer(t)
+	server, err := standin.StartVault(standin.VaultConfig{
+		IssuerURL: issuer.URL(),
+		Roles:     map[string]standin.VaultRole{"dbt": {BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"sub": {setup.Subject}}, Policies: []string{"database/creds/snowflake"}}},
+		Secrets:   map[string]standin.VaultSecret{"database/creds/snowflake": {TTL: tokenLife}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	address, err := url.Parse(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plugin{life: tokenLife, users: map[string]leasedUser{}}
+	host, vault := setup.Serve(t, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(address) }, ModifyResponse: p.lend})
+
+	s, _, port := startSessions(t, issuer, 0, 250*time.Millisecond)
+	s.keyPair = p.check
+	workspace := setup.Project(t, issuer, strings.Replace(oauthBlock(port), "threads: 4", "threads: 8", 1), // each node logs in by itself: the profile says so
+		fmt.Sprintf("{vault: {address: \"http://%s:%d\", audience: vault, role: dbt, secret: database/creds/snowflake}}", host, vault))
+	chain(t, workspace)
+	build(t, s, issuer, workspace, "does not exist")
+
+	// The users change from run to run, the profile does not.
+	out, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "--debug", "parse")
+	if err != nil || strings.Contains(out, "Unable to do partial parsing") {
+		t.Errorf("dbt parse: %v\n%s", err, out)
+	}
+}
+
+// TestDbtRenewsItsSession: connections are kept, as by default, and their
+// session tokens end; dbt renews them with the master token, and logs in no more.
+func TestDbtRenewsItsSession(t *testing.T) {
+	issuer := setup.Issuer(t)
+	issuer.SetLife(tokenLife)
+	s, door, port := startSessions(t, issuer, 2*time.Second, 250*time.Millisecond)
+	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
+	chain(t, workspace)
+	out, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
+	if err != nil || !strings.Contains(out, "Completed successfully") {
+		t.Fatalf("dbt build: %v, refused: %q\n%s", err, s.refused, out)
+	}
+	if door.renewals < 2 || s.logins > 6 {
+		t.Errorf("%d renewals, %d logins of 4 threads", door.renewals, s.logins)
 	}
 }

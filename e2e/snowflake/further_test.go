@@ -100,15 +100,12 @@ const leased = "V_DBT_1"
 // checkKeyPair verifies what the connector signed, as Snowflake does.
 // (Snowflake: Using key-pair authentication, generating a JWT)
 func checkKeyPair(public *rsa.PublicKey, user, token string) error {
-	if user != leased {
-		return fmt.Errorf("user %q does not exist", user)
-	}
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(der)
-	subject := "ACME-PROD." + leased
+	subject := "ACME-PROD." + user
 	claims := jwt.MapClaims{}
 	_, err = jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithSubject(subject),
 		jwt.WithIssuer(subject+".SHA256:"+base64.StdEncoding.EncodeToString(sum[:]))).ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return public, nil })
@@ -136,12 +133,18 @@ func TestDbtBuildWithAKeyPair(t *testing.T) {
 	text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	exchange := setup.OpenBao(t).Static(t, issuer, map[string]any{"username": leased, "rsa_private_key": text})
 	s, port := start(t, issuer, nil)
+	check := func(user, token string) error {
+		if user != leased {
+			return fmt.Errorf("user %q does not exist", user)
+		}
+		return checkKeyPair(&key.PublicKey, user, token)
+	}
 	dropped := false
 	s.keyPair = func(user, token string) error {
 		if dropped {
 			return errors.New("JWT token is invalid: the user was dropped")
 		}
-		return checkKeyPair(&key.PublicKey, user, token)
+		return check(user, token)
 	}
 	workspace := setup.Project(t, issuer, oauthBlock(port), exchange)
 	env, step := setup.Authenticate(t, issuer, workspace)
@@ -191,11 +194,11 @@ func TestDbtBuildWithAKeyPair(t *testing.T) {
 		"no token":    {leased, ""},
 		"private key": {leased, env["DBT_ENV_SECRET_OIDC_PRIVATE_KEY"]},
 	} {
-		if err := checkKeyPair(&key.PublicKey, tt.user, tt.token); err == nil {
+		if err := check(tt.user, tt.token); err == nil {
 			t.Errorf("a login with another %s is accepted", name)
 		}
 	}
-	if err := checkKeyPair(&key.PublicKey, leased, mutated(key, nil)); err != nil {
+	if err := check(leased, mutated(key, nil)); err != nil {
 		t.Errorf("the good login is refused: %v", err)
 	}
 

@@ -53,7 +53,8 @@ func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	if err := s.login(r.Context(), r.Header.Get("Content-Encoding"), raw); err != nil {
+	by, err := s.login(r.Context(), r.Header.Get("Content-Encoding"), raw)
+	if err != nil {
 		s.mu.Lock()
 		s.refused = append(s.refused, err.Error())
 		s.mu.Unlock()
@@ -63,21 +64,22 @@ func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.logins++
-	s.used[s.token] = true
+	s.used[by] = true
 	s.mu.Unlock()
 	r.Body = io.NopCloser(bytes.NewReader(raw))
 	s.next.ServeHTTP(w, r)
 }
 
-// login checks what Snowflake checks: issuer, subject, audience, signature, expiry.
-func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) error {
+// login checks what Snowflake checks: issuer, subject, audience, signature,
+// expiry. It returns what let the client in: the token, or the key's user.
+func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) (by string, err error) {
 	if encoding == "gzip" {
 		z, err := gzip.NewReader(bytes.NewReader(raw))
 		if err != nil {
-			return err
+			return "", err
 		}
 		if raw, err = io.ReadAll(z); err != nil {
-			return err
+			return "", err
 		}
 	}
 	var in struct {
@@ -90,7 +92,7 @@ func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) erro
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(raw, &in); err != nil {
-		return err
+		return "", err
 	}
 	if tag, ok := in.Data.Parameters["QUERY_TAG"].(string); ok {
 		s.mu.Lock()
@@ -102,19 +104,19 @@ func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) erro
 	s.mu.Unlock()
 	switch {
 	case in.Data.Authenticator == "OAUTH" && s.bearer != nil:
-		return s.bearer(in.Data.Token)
+		return in.Data.Token, s.bearer(in.Data.Token)
 	case in.Data.Authenticator == "SNOWFLAKE_JWT" && s.keyPair != nil:
-		return s.keyPair(in.Data.Login, in.Data.Token)
+		return in.Data.Login, s.keyPair(in.Data.Login, in.Data.Token)
 	case in.Data.Authenticator != "WORKLOAD_IDENTITY":
-		return fmt.Errorf("authenticator %q is not enabled for the user", in.Data.Authenticator)
+		return "", fmt.Errorf("authenticator %q is not enabled for the user", in.Data.Authenticator)
 	}
 	switch in.Data.Provider {
 	case "OIDC":
-		return setup.Verify(ctx, s.issuer, "snowflakecomputing.com", setup.Subject, in.Data.Token)
+		return in.Data.Token, setup.Verify(ctx, s.issuer, "snowflakecomputing.com", setup.Subject, in.Data.Token)
 	case "AWS":
-		return s.verifyAttestation(ctx, in.Data.Token)
+		return in.Data.Token, s.verifyAttestation(ctx, in.Data.Token)
 	}
-	return fmt.Errorf("workload identity provider %q", in.Data.Provider)
+	return "", fmt.Errorf("workload identity provider %q", in.Data.Provider)
 }
 
 // verifyAttestation sends the signed GetCallerIdentity on to the token
