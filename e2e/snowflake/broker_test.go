@@ -4,6 +4,7 @@ package snowflake
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -33,6 +34,9 @@ type sessions struct {
 	next http.Handler
 	life time.Duration // of a session token; 0 for no end
 	slow time.Duration // what each statement takes longer
+	// answer is for statements that fakesnow has none for; nil for none.
+	answer func(sql string) map[string]any
+	cancel func() // nil where nothing is cancelled
 
 	mu       sync.Mutex
 	open     map[string]session // by session token and by master token
@@ -74,12 +78,49 @@ func (s *sessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.life > 0 && time.Since(held.opened) > s.life:
 		refuse("390112", "Session token is expired.")
 	default:
-		if r.URL.Path == "/queries/v1/query-request" {
+		switch r.URL.Path {
+		case "/queries/v1/query-request":
+			if s.answered(w, r) {
+				return
+			}
 			time.Sleep(s.slow)
+		case "/queries/v1/abort-request":
+			if s.cancel != nil {
+				s.cancel()
+			}
 		}
 		r.Header.Set("Authorization", fmt.Sprintf("Snowflake Token=%q", held.inner))
 		s.next.ServeHTTP(w, r)
 	}
+}
+
+// answered answers a statement where fakesnow would not.
+func (s *sessions) answered(w http.ResponseWriter, r *http.Request) bool {
+	if s.answer == nil {
+		return false
+	}
+	raw, err := io.ReadAll(r.Body)
+	if err != nil {
+		return true // the client is gone
+	}
+	r.Body = io.NopCloser(bytes.NewReader(raw))
+	z, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return false
+	}
+	var in struct {
+		SQL string `json:"sqlText"`
+	}
+	if json.NewDecoder(z).Decode(&in) != nil {
+		return false
+	}
+	reply := s.answer(in.SQL)
+	if reply == nil {
+		return false
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(reply) // the client is gone
+	return true
 }
 
 // give opens a session and returns what a client is told of it.
@@ -324,5 +365,101 @@ func TestDbtRenewsItsSession(t *testing.T) {
 	}
 	if door.renewals < 2 || s.logins > 6 {
 		t.Errorf("%d renewals, %d logins of 4 threads", door.renewals, s.logins)
+	}
+}
+
+// A cloud is what Snowflake's replies lead its clients to: stages and large
+// results, at addresses that are signed.
+type cloud struct {
+	mu     sync.Mutex
+	files  map[string][]byte
+	served []string
+	shown  []string // what clients said of themselves
+}
+
+func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.served = append(c.served, r.Method+" "+r.URL.Path)
+	c.shown = append(c.shown, fmt.Sprint(r.Header))
+	switch text, ok := c.files[r.URL.Path]; {
+	case r.Method == http.MethodPut:
+		c.files[r.URL.Path] = body
+	case !ok:
+		http.NotFound(w, r)
+	default:
+		_, _ = w.Write(text) // the client is gone
+	}
+}
+
+// statement answers those that fakesnow has no answer for, nil for the others.
+func (c *cloud) statement(url, folder string, cancelled <-chan struct{}) func(sql string) map[string]any {
+	stage := map[string]any{"locationType": "GCS", "location": "stage/", "creds": map[string]any{}, "presignedUrl": url + "/stage/up.csv"}
+	return func(sql string) map[string]any {
+		switch {
+		case strings.HasPrefix(sql, "put "):
+			return map[string]any{"success": true, "data": map[string]any{
+				"command": "UPLOAD", "src_locations": []string{folder + "/up.csv"}, "stageInfo": stage, "parallel": 1, "autoCompress": false, "sourceCompression": "none", "overwrite": true,
+			}}
+		case strings.HasPrefix(sql, "get "):
+			return map[string]any{"success": true, "data": map[string]any{
+				"command": "DOWNLOAD", "src_locations": []string{"up.csv"}, "presignedUrls": []string{url + "/stage/up.csv"}, "localLocation": folder + "/down", "stageInfo": stage, "parallel": 1,
+			}}
+		case sql == "select chunks":
+			chunk := map[string]any{"url": url + "/result", "rowCount": 2, "uncompressedSize": len(c.files["/result"]), "compressedSize": len(c.files["/result"])}
+			return map[string]any{"success": true, "data": map[string]any{
+				"queryResultFormat": "json", "queryId": "01b2", "total": 5, "returned": 5, "rowset": [][]string{{"100"}}, "chunks": []any{chunk, chunk}, "parameters": []any{},
+				"rowtype": []any{map[string]any{"name": "N", "type": "fixed", "scale": 0, "precision": 38, "length": nil, "byteLength": nil, "nullable": false}}, "statementTypeId": 4096,
+			}}
+		case sql == "select forever":
+			select {
+			case <-cancelled:
+			case <-time.After(30 * time.Second):
+			}
+			return map[string]any{"success": false, "code": "000604", "message": "SQL execution canceled", "data": map[string]any{"errorCode": "000604", "sqlState": "57014"}}
+		}
+		return nil
+	}
+}
+
+// TestTheConnector: stages and results in cloud storage, which the client gets
+// by itself; a large result in a reply; a session that ends; and a statement
+// that is cancelled while it runs.
+func TestTheConnector(t *testing.T) {
+	issuer := setup.Issuer(t)
+	_, door, port := startSessions(t, issuer, 2*time.Second, 0)
+	folder := t.TempDir()
+	if err := os.Mkdir(filepath.Join(folder, "down"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	setup.Write(t, folder, "up.csv", "1,ada\n")
+	c := &cloud{files: map[string][]byte{"/result": []byte(`["1"],["2"]`)}}
+	host, storage := setup.Serve(t, c)
+	cancelled := make(chan struct{})
+	door.cancel = sync.OnceFunc(func() { close(cancelled) })
+	door.answer = c.statement(fmt.Sprintf("http://%s:%d", host, storage), folder, cancelled)
+	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
+	script := filepath.Join(setup.Repository(t), "e2e", "snowflake", "connector.py")
+	out, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("python"), script, folder)
+	if err != nil {
+		t.Fatalf("the connector: %v\n%s", err, out)
+	}
+	setup.NoSecrets(t, issuer, "the output", out)
+	setup.NoSecrets(t, issuer, "cloud storage", fmt.Sprint(c.shown))
+	if !strings.HasSuffix(out, "put UPLOADED\nget DOWNLOADED 1,ada\nchunks 106\ninline 100000\nrenewed 1\ncancelled 604\nafter 2\n") {
+		t.Errorf("the connector printed\n%s", out)
+	}
+	if door.renewals != 1 {
+		t.Errorf("the session was renewed %d times, want once", door.renewals)
+	}
+	if got, want := strings.Join(c.served, ", "), "PUT /stage/up.csv, GET /stage/up.csv, GET /result, GET /result"; got != want {
+		t.Errorf("cloud storage served %s, want %s", got, want)
+	}
+	if strings.Contains(fmt.Sprint(c.shown), "Snowflake Token") {
+		t.Errorf("cloud storage was shown %q", c.shown)
 	}
 }
