@@ -40,15 +40,21 @@ func lend(t *testing.T, bao *setup.OpenBaoServer, server *setup.PostgresServer) 
 		"plugin_name": "postgresql-database-plugin", "allowed_roles": "dbt-prod",
 		"connection_url": server.URL("{{username}}:{{password}}"), "username": server.User, "password": server.Password,
 	})
+	lendFor(t, bao, "5m", "10m")
+	bao.Write(t, "sys/policies/acl/dbt-prod", map[string]any{"policy": `path "database/creds/dbt-prod" { capabilities = ["read"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }`})
+}
+
+// lendFor says how long the users live, at first and at most.
+func lendFor(t *testing.T, bao *setup.OpenBaoServer, life, longest string) {
+	t.Helper()
 	bao.Write(t, "database/roles/dbt-prod", map[string]any{
-		"db_name": "warehouse", "default_ttl": "5m", "max_ttl": "10m",
+		"db_name": "warehouse", "default_ttl": life, "max_ttl": longest,
 		"creation_statements": []string{
 			`create role "{{name}}" with login password '{{password}}' valid until '{{expiration}}' in role dbt`,
 			`alter role "{{name}}" set role dbt`,
 		},
 	})
-	bao.Write(t, "sys/policies/acl/dbt-prod", map[string]any{"policy": `path "database/creds/dbt-prod" { capabilities = ["read"] }
-path "auth/token/revoke-self" { capabilities = ["update"] }`})
 }
 
 // gone waits until a login is refused: OpenBao revokes a token's leases after

@@ -15,10 +15,10 @@ import (
 )
 
 // leased is a workspace whose target prod has its login from OpenBao.
-func leased(t *testing.T, issuer *standin.Issuer, bao *setup.OpenBaoServer, server *setup.PostgresServer) string {
+func leased(t *testing.T, issuer *standin.Issuer, bao *setup.OpenBaoServer, server *setup.PostgresServer, schema string) string {
 	t.Helper()
 	return setup.Project(t, issuer,
-		fmt.Sprintf("{type: postgres, host: %q, port: %d, database: postgres, schema: marts, threads: 4, sslmode: verify-full, sslrootcert: %q}", server.Host, server.Port, server.CA),
+		fmt.Sprintf("{type: postgres, host: %q, port: %d, database: postgres, schema: %s, threads: 4, sslmode: verify-full, sslrootcert: %q}", server.Host, server.Port, schema, server.CA),
 		fmt.Sprintf("{vault: {address: %q, role: dbt-prod, audience: %q, secret: database/creds/dbt-prod}}", bao.URL, audience))
 }
 
@@ -29,7 +29,7 @@ func TestVault(t *testing.T) {
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
 	trust(t, bao, issuer)
 	lend(t, bao, server)
-	workspace := leased(t, issuer, bao, server)
+	workspace := leased(t, issuer, bao, server, "marts")
 	users := map[string]bool{}
 	for range 2 {
 		root := t.TempDir()
@@ -72,7 +72,7 @@ func TestVaultRefuses(t *testing.T) {
 	claims["job_workflow_ref"] = "acme/analytics/.github/workflows/own.yml@refs/heads/main"
 	issuer.SetClaims(claims)
 	step, log := run(t, standin.StepConfig{
-		Root: t.TempDir(), Workspace: leased(t, issuer, bao, server), Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
+		Root: t.TempDir(), Workspace: leased(t, issuer, bao, server, "marts"), Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
 	})
 	if step.Status != 6 || !strings.Contains(log, `claim \"job_workflow_ref\" does not match any associated bound claim values`) {
 		t.Errorf("the step ended with status %d, want 6 and OpenBao's reason:\n%s", step.Status, log)
@@ -94,7 +94,7 @@ func TestVaultBehindExec(t *testing.T) {
 		env[name] = value
 	}
 	step, log := run(t, standin.StepConfig{
-		Args: []string{"exec", "--target", "prod", "--", python.Program("dbt"), "build"}, Root: t.TempDir(), Workspace: leased(t, issuer, bao, server), Env: env,
+		Args: []string{"exec", "--target", "prod", "--", python.Program("dbt"), "build"}, Root: t.TempDir(), Workspace: leased(t, issuer, bao, server, "marts"), Env: env,
 	})
 	if step.Status != 0 || !strings.Contains(log, "PASS=3 WARN=0 ERROR=0") {
 		t.Fatalf("exec ended with status %d:\n%s", step.Status, log)

@@ -1,0 +1,138 @@
+//go:build e2e && linux && amd64
+
+package postgres
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// slow adds branches to the project, each of models that sleep for two
+// seconds, one behind the other. dbt logs in anew for each.
+func slow(t *testing.T, workspace string, branches int) (want string) {
+	t.Helper()
+	const length = 4
+	for b := range branches {
+		before := "customers"
+		for i := range length {
+			name := fmt.Sprintf("slow_%d_%d", b, i)
+			setup.Write(t, workspace, "models/"+name+".sql", "-- depends_on: {{ ref('"+before+"') }}\n{{ config(materialized='table') }}\nselect 1 as one from pg_sleep(2)\n")
+			before = name
+		}
+	}
+	return fmt.Sprintf("PASS=%d WARN=0 ERROR=0", 3+length*branches)
+}
+
+// outlive builds slow projects through the proxy, with 1 thread and with 8,
+// and one without it, which must fail at a login with the words refusal. A
+// credential lives for a few seconds, and each project has its schema.
+func outlive(t *testing.T, issuer *standin.Issuer, project func(schema string) (workspace string), refusal string) {
+	t.Helper()
+	dbt := setup.Python(t).Program("dbt")
+	for _, threads := range []int{1, 8} {
+		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
+			t.Parallel()
+			workspace, audit := project(fmt.Sprintf("threads_%d", threads)), filepath.Join(t.TempDir(), "audit.jsonl")
+			want := slow(t, workspace, threads)
+			out, err := setup.Exec(t, issuer, workspace, []string{"--audit-log", audit}, dbt, "--no-use-colors", "build", "--threads", fmt.Sprint(threads))
+			if err != nil || !strings.Contains(out, want) {
+				t.Fatalf("dbt build: %v, want %s\n%s", err, want, out)
+			}
+			setup.NoSecrets(t, issuer, "what exec and dbt print", out)
+			log, err := os.ReadFile(audit)
+			if n := strings.Count(string(log), `"outcome":"issued"`); err != nil || n < 3 {
+				t.Errorf("the run had %d credentials, want 3 at least: %v\n%s", n, err, log)
+			}
+		})
+	}
+	t.Run("without the broker", func(t *testing.T) {
+		t.Parallel()
+		workspace := project("alone")
+		slow(t, workspace, 1)
+		env, _ := setup.Authenticate(t, issuer, workspace)
+		out, err := setup.DBT(t, setup.Python(t), workspace, env, "build")
+		if err == nil || !strings.Contains(out, refusal) {
+			t.Errorf("dbt build: %v, want %q\n%s", err, refusal, out)
+		}
+	})
+}
+
+// TestOutlivesLeases: OpenBao's users live for three seconds, and PostgreSQL
+// has them log in by SCRAM, bound to its certificate.
+func TestOutlivesLeases(t *testing.T) {
+	t.Parallel()
+	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
+	trust(t, bao, issuer)
+	lend(t, bao, server)
+	lendFor(t, bao, "3s", "3s")
+	outlive(t, issuer, func(schema string) string { return leased(t, issuer, bao, server, schema) }, "password authentication failed for user")
+}
+
+// tokenLife is how long a front takes a token for a login.
+const tokenLife = 3 * time.Second
+
+// TestOutlivesRDSTokens: what a role's session signs is taken for three seconds.
+func TestOutlivesRDSTokens(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	sts := setup.STS(t, issuer)
+	var f *front
+	f = startFront(t, "dbt", func(user, password string) error {
+		u, err := url.Parse("https://" + password)
+		if err != nil {
+			return err
+		}
+		signed, err := time.Parse("20060102T150405Z", u.Query().Get("X-Amz-Date"))
+		if err != nil || time.Since(signed) > tokenLife+time.Second { // it has whole seconds
+			return errors.New("PAM authentication failed: the token is expired")
+		}
+		_, err = sts.AuthenticateRDS(password, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.Port)), user, "eu-central-1")
+		return err
+	})
+	exchange := fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", setup.Role, shortSessions(t, sts.URL()))
+	outlive(t, issuer, func(schema string) string {
+		return setup.Project(t, issuer, strings.Replace(f.block(", user: dbt"), "schema: marts", "schema: "+schema, 1), exchange)
+	}, "the token is expired")
+}
+
+var expiration = regexp.MustCompile(`<Expiration>[^<]+</Expiration>`)
+
+// shortSessions stands before a token service and says that its sessions end
+// with the front's patience: AWS's own live for a quarter of an hour at least.
+func shortSessions(t *testing.T, sts string) (endpoint string) {
+	t.Helper()
+	u, err := url.Parse(sts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, port := setup.Serve(t, &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		ModifyResponse: func(r *http.Response) error {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return err
+			}
+			body = expiration.ReplaceAll(body, []byte("<Expiration>"+time.Now().Add(tokenLife).UTC().Format(time.RFC3339)+"</Expiration>"))
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+			return nil
+		},
+	})
+	return fmt.Sprintf("http://%s:%d", host, port)
+}
