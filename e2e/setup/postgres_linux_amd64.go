@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -21,6 +22,8 @@ type PostgresServer struct {
 	Port           int
 	User, Password string // the superuser's
 	CA             string // the PEM file of the server's certificate authority; "" without TLS
+
+	rules string // the path of pg_hba.conf
 }
 
 // Postgres starts an empty PostgreSQL server. With TLS it takes no other connections.
@@ -44,8 +47,8 @@ func Postgres(t testing.TB, tls bool) *PostgresServer {
 		s.CA = ca
 		args = append(args, "-c", "ssl=on", "-c", "ssl_cert_file="+server, "-c", "ssl_key_file="+server)
 	}
-	hba := Write(t, dir, "pg_hba.conf", connections+" all all 127.0.0.1/32 scram-sha-256\n")
-	StartCommand(t, command("postgres", append(args, "-c", "hba_file="+hba)...), func() error {
+	s.rules = Write(t, dir, "pg_hba.conf", connections+" all all 127.0.0.1/32 scram-sha-256\n")
+	StartCommand(t, command("postgres", append(args, "-c", "hba_file="+s.rules)...), func() error {
 		conn, err := s.Connect(t.Context(), s.User, s.Password)
 		if err != nil {
 			return err
@@ -53,6 +56,22 @@ func Postgres(t testing.TB, tls bool) *PostgresServer {
 		return conn.Close(t.Context())
 	})
 	return s
+}
+
+// Ask has the server ask one user for the password in a form of its own: `md5`
+// or `password`, in the clear.
+func (s *PostgresServer) Ask(t testing.TB, user, form string) {
+	t.Helper()
+	others, err := os.ReadFile(s.rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connections, _, _ := strings.Cut(string(others), " ")
+	rule := fmt.Sprintf("%s all %s 127.0.0.1/32 %s\n", connections, user, form)
+	if err := os.WriteFile(s.rules, append([]byte(rule), others...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.SQL(t, "select pg_reload_conf()")
 }
 
 // notRoot gives a process another user id where this one is root's, which
