@@ -8,10 +8,13 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -33,11 +36,14 @@ const (
 // A workspace is the Thrift service of a SQL warehouse as far as its door.
 // (Apache Hive TCLIService, which Databricks SQL speaks)
 type workspace struct {
-	tokens *standin.TokenService
-	scope  string
+	tokens   *standin.TokenService
+	scope    string
+	exchange string       // the URL of the token endpoint behind the door; "" for none
+	next     http.Handler // the warehouse; nil for none
 
 	mu      sync.Mutex
-	opened  [][]byte // what asked for sessions that were opened
+	served  map[string]bool // the tokens that were shown and good
+	opened  [][]byte        // what asked for sessions that were opened
 	refused int
 }
 
@@ -46,6 +52,25 @@ func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/.well-known/databricks-config":
 		fmt.Fprint(rw, `{"host_type": "workspace", "account_id": "`+account+`"}`)
 		return
+	case r.URL.Path == "/oidc/v1/token" && w.exchange != "":
+		to, err := url.Parse(w.exchange)
+		if err != nil {
+			http.Error(rw, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		httputil.NewSingleHostReverseProxy(to).ServeHTTP(rw, r)
+		return
+	case r.URL.Path == "/oidc/v1/token" && r.FormValue("return_original_token_if_authenticated") == "true":
+		// The connector would have another issuer's token exchanged, unless the
+		// workspace takes it as it is.
+		token := r.FormValue("subject_token")
+		if !w.tokens.Valid(token, w.scope) {
+			rw.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		_ = json.NewEncoder(rw).Encode(map[string]any{"access_token": token, "token_type": "Bearer"})
+		return
+	case r.URL.Path == "/api/2.0/preview/scim/v2/Me":
 	case r.Method != http.MethodPost || r.URL.Path != "/sql/1.0/warehouses/a":
 		http.NotFound(rw, r)
 		return
@@ -61,6 +86,21 @@ func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Unlock()
 		rw.Header().Set("X-Thriftserver-Error-Message", "Invalid access token.")
 		rw.WriteHeader(http.StatusForbidden)
+		return
+	}
+	w.mu.Lock()
+	if w.served == nil {
+		w.served = map[string]bool{}
+	}
+	w.served[token] = true
+	w.mu.Unlock()
+	if r.Method == http.MethodGet {
+		me(rw)
+		return
+	}
+	if w.next != nil {
+		r.Body = io.NopCloser(bytes.NewReader(call))
+		w.next.ServeHTTP(rw, r)
 		return
 	}
 	name, sequence := message(call)

@@ -14,6 +14,7 @@ type DatabricksConfig struct {
 	Policies  []FederationPolicy
 	Instances []string         // of Lakebase Provisioned
 	Endpoints []string         // of Lakebase Autoscaling: projects/…/branches/…/endpoints/…
+	Lifetime  time.Duration    // of an access token at most; where 0, the federated token's
 	Now       func() time.Time // time.Now where nil
 }
 
@@ -96,6 +97,9 @@ func (c DatabricksConfig) token(s *TokenService, w http.ResponseWriter, r *http.
 	}
 	// The access token dies with the federated token.
 	life := expiry.Sub(s.now()).Truncate(time.Second)
+	if c.Lifetime > 0 {
+		life = min(life, c.Lifetime)
+	}
 	b := s.issue(who, []string{"all-apis"}, life)
 	reply(w, map[string]any{"access_token": b.Value, "scope": "all-apis", "token_type": "Bearer", "expires_in": int(life.Seconds())})
 }

@@ -1,0 +1,154 @@
+//go:build e2e
+
+package databricks
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// life is a token's: a node of the slow models takes two seconds.
+const life = 6 * time.Second
+
+// A giver is where tokens come from, of whom the policy asks them, and what
+// they must be for.
+type giver struct {
+	tokens          *standin.TokenService
+	exchange, scope string
+}
+
+var givers = map[string]func(t *testing.T, issuer *standin.Issuer) giver{
+	"databricks": func(t *testing.T, issuer *standin.Issuer) giver {
+		tokens, err := standin.StartDatabricks(standin.DatabricksConfig{Account: account, Lifetime: life, Policies: []standin.FederationPolicy{
+			{ServicePrincipal: principal, Issuer: issuer.URL(), Subject: setup.Subject},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return giver{tokens, fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", tokens.URL(), account, principal), "all-apis"}
+	},
+	"entra": func(t *testing.T, issuer *standin.Issuer) giver {
+		tokens, err := standin.StartEntra(standin.EntraConfig{Tenant: "acme.example", Resources: []string{resource}, Lifetime: life, Applications: map[string][]standin.FederatedCredential{
+			principal: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return giver{tokens, fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", principal, tokens.URL()), resource + "/.default"}
+	},
+}
+
+// slow starts a workspace with a warehouse that admits the giver's tokens, and
+// returns it with a dbt project of slow models.
+func slow(t *testing.T, provider string, models int) (w *workspace, issuer *standin.Issuer, dir string) {
+	t.Helper()
+	issuer = setup.Issuer(t)
+	g := givers[provider](t, issuer)
+	t.Cleanup(g.tokens.Close)
+	// The connector looks into tokens for their end.
+	g.tokens.IssueJWTs(map[string]string{"databricks": g.tokens.URL(), "entra": "https://sts.windows.net/acme.example/"}[provider])
+	python, engine := setup.Python(t), setup.Port(t)
+	setup.Start(t, engine, python.Environ(), python.Program("python"), "warehouse.py", fmt.Sprint(engine))
+	w = &workspace{tokens: g.tokens, scope: g.scope, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", engine)})}
+	port, ca := start(t, w)
+	dir = setup.Project(t, issuer, fmt.Sprintf(`{type: databricks, host: "127.0.0.1:%d", http_path: /sql/1.0/warehouses/a, catalog: lake, schema: marts, connection_parameters: {_connection_uri: "https://127.0.0.1:%d/sql/1.0/warehouses/a", _tls_trusted_ca_file: %q, enable_telemetry: false}}`,
+		port, port, ca), g.exchange)
+	for i := range models {
+		setup.Write(t, dir, fmt.Sprintf("models/slow%d.sql", i), "{{ config(materialized='table') }}\nselect 'SLOW' as pace\n")
+	}
+	t.Setenv("REQUESTS_CA_BUNDLE", ca) // databricks-sdk asks the host what it is
+	// A job's own login, of which none may win.
+	t.Setenv("DATABRICKS_TOKEN", "stale")
+	t.Setenv("DATABRICKS_CLIENT_SECRET", "stale")
+	t.Setenv("DATABRICKS_AUTH_TYPE", "pat")
+	return w, issuer, dir
+}
+
+// TestBuildOutlivesItsTokens: dbt-databricks asks the metadata service again
+// for each session and each statement.
+func TestBuildOutlivesItsTokens(t *testing.T) {
+	for _, tt := range []struct {
+		provider        string
+		threads, models int
+	}{{"databricks", 1, 8}, {"entra", 8, 64}} {
+		t.Run(fmt.Sprintf("%s, %d threads", tt.provider, tt.threads), func(t *testing.T) {
+			w, issuer, dir := slow(t, tt.provider, tt.models)
+			audit := filepath.Join(t.TempDir(), "audit.jsonl")
+			out, err := setup.Exec(t, issuer, dir, []string{"--audit-log", audit}, "dbt", "--no-use-colors", "build", "--threads", fmt.Sprint(tt.threads))
+			if err != nil || !strings.Contains(out, "Completed successfully") || !strings.Contains(out, fmt.Sprintf("PASS=%d ", tt.models+3)) {
+				t.Fatalf("dbt build: %v\n%s", err, out)
+			}
+			if len(w.served) < 3 || w.refused > 0 {
+				t.Errorf("%d tokens were used, %d requests refused, want several and none", len(w.served), w.refused)
+			}
+			if !strings.Contains(out, "not passed on to the command: ACTIONS_ID_TOKEN_REQUEST_TOKEN, ACTIONS_ID_TOKEN_REQUEST_URL, DATABRICKS_CLIENT_SECRET\n") {
+				t.Errorf("what was taken away is not told:\n%s", out)
+			}
+			log, err := os.ReadFile(audit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if issued := strings.Count(string(log), `"outcome":"issued"`); issued < len(w.served) {
+				t.Errorf("the audit log has %d credentials, %d were used", issued, len(w.served))
+			}
+			for token := range w.served {
+				if strings.Contains(out+string(log), token) {
+					t.Error("a token is in the output or the audit log")
+				}
+			}
+		})
+	}
+}
+
+// TestBuildWithoutTheBroker is the same build with the one token that a step
+// leaves behind.
+func TestBuildWithoutTheBroker(t *testing.T) {
+	w, issuer, dir := slow(t, "databricks", 8)
+	env, _ := setup.Authenticate(t, issuer, dir)
+	env["DATABRICKS_AUTH_TYPE"], env["DATABRICKS_CLIENT_SECRET"] = "", ""
+	out, err := setup.DBT(t, setup.Python(t), dir, env, "build", "--threads", "1", "--fail-fast")
+	if err == nil || !strings.Contains(out, "Invalid access token") || w.refused == 0 || len(w.served) > 1 {
+		t.Errorf("dbt build: %v, %d tokens used, %d requests refused\n%s", err, len(w.served), w.refused, out)
+	}
+}
+
+// TestSDKOutlivesItsTokens: databricks-sdk alone, as a target without dbt has it.
+func TestSDKOutlivesItsTokens(t *testing.T) {
+	issuer := setup.Issuer(t)
+	g := givers["databricks"](t, issuer)
+	t.Cleanup(g.tokens.Close)
+	w := &workspace{tokens: g.tokens, scope: g.scope}
+	port, ca := start(t, w)
+	t.Setenv("REQUESTS_CA_BUNDLE", ca)
+	dir := t.TempDir()
+	// The exchange is with one host, which is the workspace here: its door
+	// passes the token endpoint on.
+	w.exchange = g.tokens.URL()
+	exchange := fmt.Sprintf(`{databricks: {host: "https://127.0.0.1:%d", account_id: %s, client_id: %s}}`, port, account, principal)
+	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(setup.Policy(issuer, "{}", exchange), "    dbt: {}\n", "", 1))
+	t.Setenv("SSL_CERT_FILE", ca)
+	script := setup.Write(t, dir, "me.py", "import time\nfrom databricks.sdk import WorkspaceClient\nw = WorkspaceClient()\nfor _ in range(16):\n    print(w.current_user.me().user_name)\n    time.sleep(1)\n")
+	out, err := setup.Exec(t, issuer, dir, nil, "python", script)
+	if err != nil || strings.Count(out, "dbt@acme.example") != 16 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if len(w.served) < 3 || w.refused > 0 {
+		t.Errorf("%d tokens were used, %d requests refused, want several and none", len(w.served), w.refused)
+	}
+}
+
+// me is the SCIM API's answer to who asks.
+func me(rw http.ResponseWriter) {
+	rw.Header().Set("Content-Type", "application/json")
+	fmt.Fprint(rw, `{"userName": "dbt@acme.example"}`)
+}
