@@ -64,6 +64,11 @@ func start(t *testing.T) engine {
 	return e
 }
 
+// variables are the engine's own.
+func (e engine) variables() []string {
+	return []string{"HOME=" + e.python.Home, "NO_COLOR=1", "XDG_CACHE_HOME=" + e.cache, "DBT_ALLOW_EXPERIMENTAL_ADAPTERS=true"}
+}
+
 // dbt runs the engine in the workspace with the variables alone.
 func (e engine) dbt(t *testing.T, workspace string, env map[string]string, args ...string) (string, error) {
 	t.Helper()
@@ -71,7 +76,7 @@ func (e engine) dbt(t *testing.T, workspace string, env map[string]string, args 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, e.python.Program("dbt"), args...)
 	cmd.Dir = workspace
-	cmd.Env = append(e.python.Environ(), "NO_COLOR=1", "XDG_CACHE_HOME="+e.cache, "DBT_ALLOW_EXPERIMENTAL_ADAPTERS=true")
+	cmd.Env = append(e.python.Environ(), e.variables()...)
 	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
