@@ -86,6 +86,29 @@ func TestSnowflakeWorkloadIdentity(t *testing.T) {
 	setup.NoSecrets(t, issuer, "dbt's output", out)
 }
 
+// TestSnowflakeByTheBroker: beside the step, the ID token serves this engine, too.
+func TestSnowflakeByTheBroker(t *testing.T) {
+	t.Parallel()
+	e, issuer := start(t), setup.Issuer(t)
+	logins := make(chan string, 100)
+	block := snowflake(t, func(l login) error {
+		if l.Authenticator != "WORKLOAD_IDENTITY" {
+			return fmt.Errorf("authenticator is %q", l.Authenticator)
+		}
+		logins <- l.Token
+		return setup.Verify(t.Context(), issuer, "snowflakecomputing.com", setup.Subject, l.Token)
+	})
+	workspace := setup.Project(t, issuer, block, "{oidc: {audience: snowflakecomputing.com}}")
+	out, err := setup.Exec(t, issuer, workspace, nil, "env", "XDG_CACHE_HOME="+e.cache, "DBT_ALLOW_EXPERIMENTAL_ADAPTERS=true", "NO_COLOR=1", e.python.Program("dbt"), "build")
+	if err != nil || !strings.Contains(out, "3 success") {
+		t.Fatalf("dbt build: %v\n%s", err, out)
+	}
+	setup.NoSecrets(t, issuer, "dbt's output", out)
+	if len(logins) == 0 {
+		t.Error("nobody logged in")
+	}
+}
+
 // build builds twice: with the credential that the action got, which must
 // pass, and with another in its place.
 func (e engine) build(t *testing.T, issuer *standin.Issuer, dbt, exchange, variable, other string) {

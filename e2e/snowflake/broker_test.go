@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -337,21 +338,23 @@ func TestDbtOutlivesTheKeyPair(t *testing.T) {
 	p := &plugin{life: tokenLife, users: map[string]leasedUser{}}
 	host, vault := setup.Serve(t, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(address) }, ModifyResponse: p.lend})
 
-	s, _, port := startSessions(t, issuer, 0, 250*time.Millisecond)
+	s, _, front := startSessions(t, issuer, 0, 250*time.Millisecond)
 	s.keyPair = p.check
-	workspace := setup.Project(t, issuer, strings.Replace(oauthBlock(port), "threads: 4", "threads: 8", 1), // each node logs in by itself: the profile says so
+	workspace := setup.Project(t, issuer, strings.Replace(oauthBlock(front), "threads: 4", "threads: 8", 1), // each node logs in by itself: the profile says so
 		fmt.Sprintf("{vault: {address: \"http://%s:%d\", audience: vault, role: dbt, secret: database/creds/snowflake}}", host, vault))
 	chain(t, workspace)
 	build(t, s, issuer, workspace, "does not exist")
 
-	// The users change from run to run, the profile does not: dbt parses partially.
+	// The users change from run to run, the profile does not: dbt parses
+	// partially. (The port may be another test's, who has the same target.)
+	port := regexp.MustCompile(`port: \d+`)
 	var profiles []string
 	for range 2 {
 		out, err := setup.Exec(t, issuer, workspace, nil, "sh", "-c", "cat \"$DBT_PROFILES_DIR/profiles.yml\"")
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		profiles = append(profiles, out)
+		profiles = append(profiles, port.ReplaceAllString(out, "port: N"))
 	}
 	if !strings.Contains(profiles[0], "reuse_connections: false") || profiles[0] != profiles[1] {
 		t.Errorf("the profile became\n%s, was\n%s", profiles[1], profiles[0])

@@ -74,7 +74,6 @@ func snowflake(b *Broker) (service, error) {
 			}
 		},
 		ModifyResponse: s.check,
-		FlushInterval:  -1, // results are for the client to buffer
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			refuseSnowflake(w, http.StatusBadGateway, snowflakeNoSession, err) // the status counts: clients ask again
 		},

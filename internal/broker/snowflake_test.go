@@ -39,6 +39,7 @@ import (
 // A snowflakeAccount gives sessions for any login, and serves who has one.
 type snowflakeAccount struct {
 	*httptest.Server
+	large []byte // the reply at /large
 
 	mu       sync.Mutex
 	bodies   []string // of logins
@@ -102,6 +103,9 @@ func (s *snowflakeAccount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply = map[string]any{"success": false, "code": "390104"}
 	case r.URL.Path == "/session/token-request":
 		reply = open("sessionToken")
+	case r.URL.Path == "/large":
+		_, _ = w.Write(s.large) // the client is gone
+		return
 	case r.URL.Path == "/redirect":
 		http.Redirect(w, r, "https://evil.example/", http.StatusTemporaryRedirect)
 		return
