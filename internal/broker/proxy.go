@@ -34,6 +34,9 @@ func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Crede
 			brokerError(w, http.StatusInternalServerError, err)
 			return
 		}
+		// The warehouse may answer before it has read everything, and net/http
+		// would take the rest of the request away from under its transport.
+		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1 has it
 		(&httputil.ReverseProxy{
 			Transport: transport,
 			Rewrite: func(p *httputil.ProxyRequest) {

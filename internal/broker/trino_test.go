@@ -417,3 +417,19 @@ func TestAuthorityWithoutAFolder(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// TestReplyBeforeTheRequestIsRead: a warehouse may refuse what it has not read
+// to its end, and the client is to see that whole.
+func TestReplyBeforeTheRequestIsRead(t *testing.T) {
+	t.Parallel()
+	reply := strings.Repeat("no ", 100_000)
+	b, _ := startTrino(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, reply)
+	})
+	client := trusting(t, b)
+	for range 200 {
+		if status, body := statement(t, b, client, http.MethodPost, "/v1/statement"); status != http.StatusOK || body != reply {
+			t.Fatalf("status %d, %d bytes, want %d", status, len(body), len(reply))
+		}
+	}
+}
