@@ -37,6 +37,7 @@ func node(t *testing.T) string {
 type runner struct {
 	t      *testing.T
 	dir    string // the repository
+	home   string
 	audit  string
 	issuer *standin.Issuer
 	sts    *standin.STS
@@ -44,13 +45,14 @@ type runner struct {
 	env    []string
 }
 
-func newRunner(t *testing.T) *runner {
+// newRunner starts one whose sessions live for life, 0 for as long as is asked for.
+func newRunner(t *testing.T, life time.Duration) *runner {
 	t.Helper()
 	r := &runner{t: t, dir: t.TempDir(), issuer: setup.Issuer(t)}
 	role := func(name string) string { return "arn:aws:iam::123456789012:role/dbt-" + name }
 	trust := standin.Role{Audience: "sts.amazonaws.com", Equals: map[string][]string{"sub": {setup.Subject}}}
 	var err error
-	if r.sts, err = standin.StartSTS(standin.STSConfig{IssuerURL: r.issuer.URL(), Roles: map[string]standin.Role{role("prod"): trust, role("marts"): trust}}); err != nil {
+	if r.sts, err = standin.StartSTS(standin.STSConfig{IssuerURL: r.issuer.URL(), Life: life, Roles: map[string]standin.Role{role("prod"): trust, role("marts"): trust}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.sts.Close)
@@ -136,6 +138,7 @@ func (r *runner) environment() {
 			r.env = append(r.env, kv)
 		}
 	}
+	r.home = home
 	r.env = append(r.env, "HOME="+home, "XDG_CACHE_HOME="+filepath.Join(home, "cache"), "XDG_CONFIG_HOME="+filepath.Join(home, "config"), "PATH="+path,
 		"PIP_NO_CACHE_DIR=1", "PIP_DISABLE_PIP_VERSION_CHECK=1", "NO_COLOR=1", "DBT_USE_COLORS=false")
 	for name, value := range caches {
@@ -145,13 +148,16 @@ func (r *runner) environment() {
 }
 
 // run runs a workflow and returns everything that act printed. No secret may be in it.
-func (r *runner) run(workflow string) (log string, err error) {
+func (r *runner) run(workflow string, env ...string) (log string, err error) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 15*time.Minute)
 	defer cancel()
 	args := []string{"push", "-W", ".github/workflows/" + workflow, "-P", "ubuntu-latest=-self-hosted", "--pull=false", "--no-cache-server", "--env", "AUDIT_LOG=" + r.audit}
 	for name, value := range r.issuer.RunnerEnv() {
 		args = append(args, "--env", name+"="+value)
+	}
+	for _, kv := range env {
+		args = append(args, "--env", kv)
 	}
 	args = append(args, "--secret", "REQUEST_TOKEN="+r.issuer.RequestToken()) // GitHub's runner masks it by itself
 	act := exec.CommandContext(ctx, setup.Tool(r.t, program), args...)
@@ -228,7 +234,7 @@ func want(t *testing.T, log string, lines ...string) {
 
 // TestBuild is the README's workflow: the action's outputs feed a dbt build.
 func TestBuild(t *testing.T) {
-	r := newRunner(t)
+	r := newRunner(t, 0)
 	log, err := r.run("build.yml")
 	if err != nil {
 		t.Fatalf("act: %v\n%s", err, log)
@@ -245,7 +251,7 @@ func TestBuild(t *testing.T) {
 // TestTwoTargets has other tools between and after two authentications; each
 // build uses its own session, and prints no secret though a step tries to.
 func TestTwoTargets(t *testing.T) {
-	r := newRunner(t)
+	r := newRunner(t, 0)
 	log, err := r.run("two.yml")
 	if err != nil {
 		t.Fatalf("act: %v\n%s", err, log)
@@ -270,7 +276,7 @@ func TestTwoTargets(t *testing.T) {
 // TestDenied is the same job from another environment: nothing after the
 // action runs, nothing is exchanged.
 func TestDenied(t *testing.T) {
-	r := newRunner(t)
+	r := newRunner(t, 0)
 	claims := standin.GitHubClaims()
 	claims["environment"], claims["sub"] = "staging", "repo:acme/analytics:environment:staging"
 	r.issuer.SetClaims(claims)
@@ -294,5 +300,109 @@ func TestDenied(t *testing.T) {
 	}
 	if r.store.Served(http.MethodGet)+r.store.Served(http.MethodPut)+r.store.Refused() != 0 {
 		t.Error("the store was asked")
+	}
+}
+
+// left returns what a job has left on the machine: processes with its home,
+// and folders of its steps.
+func (r *runner) left() (left []string) {
+	r.t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // it may have ended
+		if strings.Contains("\x00"+string(text), "\x00HOME="+r.home+"\x00") {
+			line, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+			left = append(left, strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	err = filepath.WalkDir(r.home, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(entry.Name(), "oidc-dbt-step-") {
+			left = append(left, path)
+		}
+		return err
+	})
+	if err != nil {
+		r.t.Error(err)
+	}
+	return left
+}
+
+// TestKeepFresh has two targets in one job whose sessions die in seconds;
+// plain dbt steps outlive them, and nothing outlives the job.
+func TestKeepFresh(t *testing.T) {
+	r := newRunner(t, 4*time.Second)
+	log, err := r.run("fresh.yml", "KEEP_FRESH=true")
+	if err != nil {
+		t.Fatalf("act: %v\n%s", err, log)
+	}
+	want(t, log, "Catalog written to", "the credential is kept fresh for about 6 hours", "Job succeeded")
+	for line, n := range map[string]int{"PASS=6 WARN=0 ERROR=0": 3, "oidc-dbt keep-fresh ": 2, "✅  Success - Post ./": 2} {
+		if got := strings.Count(log, line); got != n {
+			t.Errorf("act printed %q %d times, want %d:\n%s", line, got, n, log)
+		}
+	}
+	if strings.Contains(log, "clean up: ") || strings.Contains(log, "while the credential was kept fresh") {
+		t.Errorf("post warns:\n%s", log)
+	}
+	if left := r.left(); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	if decisions := r.decisions(); strings.Contains(decisions, "Failure") || strings.Count(decisions, "Logon Success") < 6 {
+		t.Errorf("the audit log says %s", decisions)
+	}
+	if n := r.store.Refused(); n > 0 {
+		t.Errorf("the store refused %d requests", n)
+	}
+}
+
+// TestWithoutKeepFresh is the same job, whose sessions have died by the time
+// of the first build.
+func TestWithoutKeepFresh(t *testing.T) {
+	r := newRunner(t, 4*time.Second)
+	log, err := r.run("fresh.yml", "KEEP_FRESH=false")
+	if err == nil {
+		t.Fatalf("it passed:\n%s", log)
+	}
+	want(t, log, "❌  Failure - Main The second target's build, by what was exported", "set `keep-fresh: true`")
+	if r.store.Refused() == 0 {
+		t.Errorf("the store refused nothing:\n%s", log)
+	}
+}
+
+// TestKeepFreshIsKilled by a step of the job: post says so, and cleans up.
+func TestKeepFreshIsKilled(t *testing.T) {
+	r := newRunner(t, 4*time.Second)
+	log, err := r.run("killed.yml")
+	if err != nil {
+		t.Fatalf("act: %v\n%s", err, log)
+	}
+	want(t, log, "Job succeeded")
+	if n := strings.Count(log, "clean up: end the background process: it is not there any more"); n != 1 {
+		t.Errorf("post warned %d times, want 1:\n%s", n, log)
+	}
+	if left := r.left(); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestLongCommand is one command in the action's own step, longer than three sessions.
+func TestLongCommand(t *testing.T) {
+	r := newRunner(t, 4*time.Second)
+	log, err := r.run("long.yml")
+	if err != nil {
+		t.Fatalf("act: %v\n%s", err, log)
+	}
+	want(t, log, "the credential is kept fresh for about 6 hours", "Job succeeded")
+	if n := strings.Count(log, "PASS=6 WARN=0 ERROR=0"); n != 3 {
+		t.Errorf("%d builds passed, want 3:\n%s", n, log)
+	}
+	if n := len(r.sts.Sessions()); n < 3 {
+		t.Errorf("%d sessions were issued, want several", n)
+	}
+	if left := r.left(); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
