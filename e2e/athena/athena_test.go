@@ -12,10 +12,12 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
@@ -26,13 +28,18 @@ func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 // A guard lets requests through that a session of the token service has
 // signed, for whatever service; moto itself checks nothing.
 type guard struct {
-	sts  *standin.STS
-	next http.Handler
+	sts   *standin.STS
+	next  *httputil.ReverseProxy
+	takes time.Duration // how long a query runs; moto's are done at once
 
 	mu       sync.Mutex
-	services []string // asked for
+	services []string             // asked for
+	sessions map[string]bool      // access key ids
+	began    map[string]time.Time // queries, by id
 	refused  int
 }
+
+var queryID = regexp.MustCompile(`"QueryExecutionId": ?"([^"]+)"`)
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -44,32 +51,73 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if parts := strings.Split(r.Header.Get("Authorization"), "/"); len(parts) > 3 {
 		service = parts[3]
 	}
-	_, err = g.sts.Authenticate(r, body, service)
+	session, err := g.sts.Authenticate(r, body, service)
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if err != nil {
 		g.refused++
+		g.mu.Unlock()
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		w.WriteHeader(http.StatusForbidden)
 		_ = json.NewEncoder(w).Encode(map[string]string{"__type": "UnrecognizedClientException", "message": err.Error()}) // the client may be gone
 		return
 	}
-	g.services = append(g.services, service)
+	g.services, g.sessions[session.AccessKeyID] = append(g.services, service), true
+	g.mu.Unlock()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	g.next.ServeHTTP(w, r)
+}
+
+// stillRuns has a query that moto calls done run on until it has taken its time.
+func (g *guard) stillRuns(resp *http.Response) error {
+	if !strings.HasSuffix(resp.Request.Header.Get("X-Amz-Target"), ".GetQueryExecution") {
+		return nil
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if id := queryID.FindSubmatch(body); id != nil {
+		g.mu.Lock()
+		began, ok := g.began[string(id[1])]
+		if !ok {
+			began = time.Now()
+			g.began[string(id[1])] = began
+		}
+		g.mu.Unlock()
+		if time.Since(began) < g.takes {
+			body = bytes.ReplaceAll(body, []byte(`"SUCCEEDED"`), []byte(`"RUNNING"`))
+		}
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Set("Content-Length", fmt.Sprint(len(body)))
+	return nil
+}
+
+// start starts moto behind a guard, and returns moto's own port too.
+func start(t *testing.T, sts *standin.STS, takes time.Duration) (g *guard, front, moto int) {
+	t.Helper()
+	python := setup.Python(t)
+	moto = setup.Port(t)
+	setup.Start(t, moto, python.Environ(), python.Program("moto_server"), "--host", "127.0.0.1", "--port", fmt.Sprint(moto))
+	g = &guard{sts: sts, takes: takes, sessions: map[string]bool{}, began: map[string]time.Time{}}
+	g.next = httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", moto)})
+	g.next.ModifyResponse = g.stillRuns
+	_, front = setup.Serve(t, g)
+	return g, front, moto
+}
+
+func project(t *testing.T, issuer *standin.Issuer, sts *standin.STS, front, threads int) string {
+	t.Helper()
+	return setup.Project(t, issuer,
+		fmt.Sprintf(`{type: athena, region_name: eu-central-1, s3_staging_dir: "s3://acme/athena/", database: awsdatacatalog, schema: marts, threads: %d, endpoint_url: "http://127.0.0.1:%d"}`, threads, front),
+		fmt.Sprintf(`{aws: {role: %q, region: eu-central-1, endpoint: %q}}`, setup.Role, sts.URL()))
 }
 
 func TestDebugAndShow(t *testing.T) {
 	issuer, python := setup.Issuer(t), setup.Python(t)
 	sts := setup.STS(t, issuer)
-	port := setup.Port(t)
-	setup.Start(t, port, python.Environ(), python.Program("moto_server"), "--host", "127.0.0.1", "--port", fmt.Sprint(port))
-	g := &guard{sts: sts, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})}
-	_, front := setup.Serve(t, g)
-
-	workspace := setup.Project(t, issuer,
-		fmt.Sprintf(`{type: athena, region_name: eu-central-1, s3_staging_dir: "s3://acme/athena/", database: awsdatacatalog, schema: marts, endpoint_url: "http://127.0.0.1:%d"}`, front),
-		fmt.Sprintf(`{aws: {role: %q, region: eu-central-1, endpoint: %q}}`, setup.Role, sts.URL()))
+	g, front, _ := start(t, sts, 0)
+	workspace := project(t, issuer, sts, front, 1)
 	env, step := setup.Authenticate(t, issuer, workspace)
 	// dbt-athena hands its endpoint_url to Athena alone.
 	env["AWS_ENDPOINT_URL"] = fmt.Sprintf("http://127.0.0.1:%d", front)
@@ -95,5 +143,59 @@ func TestDebugAndShow(t *testing.T) {
 	env["AWS_SESSION_TOKEN"] = "made-up"
 	if out, err := setup.DBT(t, python, workspace, env, "debug"); err == nil || g.refused == 0 {
 		t.Errorf("dbt debug passed with a session token of its own:\n%s", out)
+	}
+}
+
+// TestOutlivesSessions: queries that take several sessions' lives come to
+// their end with the broker beside dbt, and fail without.
+func TestOutlivesSessions(t *testing.T) {
+	const life, takes = 2 * time.Second, 7 * time.Second
+	issuer, python := setup.Issuer(t), setup.Python(t)
+	for _, threads := range []int{1, 8} {
+		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
+			sts := setup.STSOf(t, issuer, life)
+			g, front, moto := start(t, sts, takes)
+			workspace := project(t, issuer, sts, front, threads)
+			for n := range threads {
+				setup.Write(t, workspace, fmt.Sprintf("tests/good_%d.sql", n), fmt.Sprintf("select %d as n where false\n", n))
+				passes(t, moto)
+			}
+			command := []string{"env", fmt.Sprintf("AWS_ENDPOINT_URL=http://127.0.0.1:%d", front), python.Program("dbt"), "--no-use-colors", "test", "--select", "test_type:singular"}
+			out, err := setup.Exec(t, issuer, workspace, nil, command...)
+			if want := fmt.Sprintf("PASS=%d WARN=0 ERROR=0", threads); err != nil || !strings.Contains(out, want) {
+				t.Fatalf("dbt test: %v, want %s\n%s", err, want, out)
+			}
+			if len(g.sessions) < 3 || g.refused > 0 {
+				t.Errorf("%d sessions were used, %d requests refused; want 3 at least, and none", len(g.sessions), g.refused)
+			}
+		})
+	}
+	t.Run("without the broker", func(t *testing.T) {
+		sts := setup.STSOf(t, issuer, life)
+		_, front, moto := start(t, sts, takes)
+		workspace := project(t, issuer, sts, front, 1)
+		setup.Write(t, workspace, "tests/good.sql", "select 1 as n where false\n")
+		passes(t, moto)
+		env, _ := setup.Authenticate(t, issuer, workspace)
+		env["AWS_ENDPOINT_URL"] = fmt.Sprintf("http://127.0.0.1:%d", front)
+		out, err := setup.DBT(t, python, workspace, env, "test", "--select", "test_type:singular")
+		if err == nil || !strings.Contains(out, "ExpiredToken") {
+			t.Errorf("dbt test: %v, want a session that has expired\n%s", err, out)
+		}
+	})
+}
+
+// passes has moto's next query return what a test of dbt's does that passes.
+func passes(t *testing.T, moto int) {
+	t.Helper()
+	const result = `{"region": "eu-central-1", "results": [{"rows": [{"Data": [{"VarCharValue": "failures"}, {"VarCharValue": "should_warn"}, {"VarCharValue": "should_error"}]}, {"Data": [{"VarCharValue": "0"}, {"VarCharValue": "false"}, {"VarCharValue": "false"}]}],
+		"column_info": [{"Name": "failures", "Type": "bigint"}, {"Name": "should_warn", "Type": "boolean"}, {"Name": "should_error", "Type": "boolean"}]}]}`
+	resp, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/moto-api/static/athena/query-results", moto), "application/json", strings.NewReader(result))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		t.Fatalf("moto replies %s", resp.Status)
 	}
 }

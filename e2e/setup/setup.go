@@ -96,9 +96,12 @@ func Issuer(t testing.TB) *standin.Issuer {
 }
 
 // STS starts a token service whose Role trusts production's subject alone.
-func STS(t testing.TB, issuer *standin.Issuer) *standin.STS {
+func STS(t testing.TB, issuer *standin.Issuer) *standin.STS { return STSOf(t, issuer, 0) }
+
+// STSOf is STS with sessions that live no longer than life.
+func STSOf(t testing.TB, issuer *standin.Issuer, life time.Duration) *standin.STS {
 	t.Helper()
-	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Roles: map[string]standin.Role{
+	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Life: life, Roles: map[string]standin.Role{
 		Role: {Audience: "sts.amazonaws.com", Claims: map[string][]string{"sub": {Subject}}},
 	}})
 	if err != nil {
