@@ -473,3 +473,25 @@ func TestTheConnector(t *testing.T) {
 		t.Errorf("cloud storage was shown %q", c.shown)
 	}
 }
+
+// sessionLife leaves the connector two seconds between asking and logging in.
+const sessionLife = 8 * time.Second
+
+// TestDbtOutlivesAWSSessions: what the connector signs at a login, it signs
+// with a session that lives then.
+func TestDbtOutlivesAWSSessions(t *testing.T) {
+	t.Setenv(loopback, "127.0.0.1")
+	for _, threads := range []int{1, 8} {
+		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
+			issuer := setup.Issuer(t)
+			s, _, port := startSessions(t, issuer, 0, 800*time.Millisecond)
+			s.sts = setup.STSOf(t, issuer, sessionLife)
+			workspace := setup.Project(t, issuer, perNode(block(port), threads), fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", setup.Role, s.sts.URL()))
+			chain(t, workspace)
+			build(t, s, issuer, workspace, "ExpiredToken")
+			if len(s.roles) < 3 {
+				t.Errorf("%d sessions have signed, want 3 at least", len(s.roles))
+			}
+		})
+	}
+}

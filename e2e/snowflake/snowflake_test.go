@@ -42,6 +42,7 @@ type snowflake struct {
 	tags    []string
 	token   string          // of the last login
 	used    map[string]bool // all that let someone in
+	roles   map[string]bool // the sessions of AWS that signed, by access key id
 }
 
 func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -156,6 +157,9 @@ func (s *snowflake) verifyAttestation(ctx context.Context, token string) error {
 	if session.RoleARN != setup.Role {
 		return fmt.Errorf("role %q is not the user's", session.RoleARN)
 	}
+	s.mu.Lock()
+	s.roles[session.AccessKeyID] = true
+	s.mu.Unlock()
 	return nil
 }
 
@@ -165,7 +169,7 @@ func start(t *testing.T, issuer *standin.Issuer, sts *standin.STS) (*snowflake, 
 	python := setup.Python(t)
 	port := setup.Port(t)
 	setup.Start(t, port, python.Environ(), python.Program("python"), "-m", "uvicorn", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "fakesnow.server:app")
-	s := &snowflake{issuer: issuer, sts: sts, used: map[string]bool{}, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})}
+	s := &snowflake{issuer: issuer, sts: sts, used: map[string]bool{}, roles: map[string]bool{}, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})}
 	_, front := setup.Serve(t, s)
 	return s, front
 }
