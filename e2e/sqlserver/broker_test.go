@@ -1,0 +1,265 @@
+//go:build e2e
+
+package sqlserver
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// life is that of an access token, and of an ID token.
+const life = 4 * time.Second
+
+// logins has one process log in six times, for as long as four tokens live:
+// dbt debug asks for a row once it has logged in, which the front has not.
+const logins = `import time
+from dbt.cli.main import dbtRunner
+for _ in range(6):
+    dbtRunner().invoke(["--no-use-colors", "debug"])
+    time.sleep(2.5)
+`
+
+// tenant starts a tenant of Entra ID whose access tokens die soon, and a front
+// that admits them, with a dbt project for an adapter. The front says which
+// tokens it admitted.
+func tenant(t *testing.T, adapter string, exchange func(*standin.TokenService) string) (f *front, tokens *standin.TokenService, issuer *standin.Issuer, workspace string, used func() int) {
+	t.Helper()
+	issuer = setup.Issuer(t)
+	issuer.SetLife(life)
+	tokens, err := standin.StartEntra(standin.EntraConfig{Tenant: "acme.example", Resources: []string{resource}, Lifetime: life,
+		Applications: map[string][]standin.FederatedCredential{application: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tokens.Close)
+	var mu sync.Mutex
+	admitted := map[string]bool{}
+	f = &front{admit: func(l login) error {
+		if l.Database != "marts" || !tokens.Valid(l.Token, resource+"/.default") {
+			return errRefused
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		admitted[l.Token] = true
+		return nil
+	}}
+	port := f.start(t)
+	dbt := fmt.Sprintf(`{type: fabric, host: "127.0.0.1,%d", database: marts, schema: dbo, trust_cert: true, retries: 0}`, port)
+	if adapter == "sqlserver" {
+		dbt = fmt.Sprintf(`{type: sqlserver, driver: %q, host: 127.0.0.1, port: %d, database: marts, schema: dbo, trust_cert: true, retries: 0}`, driver(t), port)
+	}
+	workspace = setup.Project(t, issuer, dbt, exchange(tokens))
+	setup.Write(t, workspace, "logins.py", logins)
+	t.Setenv("LD_LIBRARY_PATH", libraries(t))
+	return f, tokens, issuer, workspace, func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(admitted)
+	}
+}
+
+// elsewhere has oidc-dbt ask the stand-in, as it would ask a sovereign cloud.
+func elsewhere(tokens *standin.TokenService) string {
+	return fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", application, tokens.URL())
+}
+
+// TestLoginsOutliveTheirTokens: azure-identity asks the broker as it would ask
+// App Service.
+func TestLoginsOutliveTheirTokens(t *testing.T) {
+	for _, adapter := range []string{"sqlserver", "fabric"} {
+		t.Run(adapter, func(t *testing.T) {
+			f, tokens, issuer, workspace, used := tenant(t, adapter, elsewhere)
+			audit := filepath.Join(t.TempDir(), "audit.jsonl")
+			t.Setenv("IDENTITY_HEADER", "stale")
+			t.Setenv("IDENTITY_SERVER_THUMBPRINT", "stale") // Service Fabric's
+			out, err := setup.Exec(t, issuer, workspace, []string{"--audit-log", audit}, "python", "logins.py")
+			if err != nil || f.logins < 6 || len(f.refused) > 0 || used() < 3 || strings.Count(out, "This server has no database.") < 6 {
+				t.Fatalf("%v, %d logins with %d tokens, refused %q\n%s", err, f.logins, used(), f.refused, out)
+			}
+			log, err := os.ReadFile(audit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if issued := strings.Count(string(log), `"outcome":"issued"`); issued < used() {
+				t.Errorf("the audit log has %d credentials, %d were used", issued, used())
+			}
+			for _, b := range tokens.Bearers() {
+				if strings.Contains(out+string(log), b.Value) {
+					t.Error("a token is in the output or the audit log")
+				}
+			}
+		})
+	}
+}
+
+// TestLoginsWithoutTheBroker are the same with the one token that a step
+// leaves behind.
+func TestLoginsWithoutTheBroker(t *testing.T) {
+	for _, adapter := range []string{"sqlserver", "fabric"} {
+		t.Run(adapter, func(t *testing.T) {
+			f, _, issuer, workspace, used := tenant(t, adapter, elsewhere)
+			env, _ := setup.Authenticate(t, issuer, workspace)
+			python := setup.Python(t)
+			cmd := exec.CommandContext(t.Context(), python.Program("python"), "logins.py")
+			cmd.Dir, cmd.Env = workspace, python.Environ()
+			for name, value := range env {
+				cmd.Env = append(cmd.Env, name+"="+value)
+			}
+			text, err := cmd.CombinedOutput()
+			out := string(text)
+			if err != nil || used() > 1 || len(f.refused) < 3 || !strings.Contains(out, string(errRefused)) {
+				t.Errorf("%v, %d logins with %d tokens, refused %q\n%s", err, f.logins, used(), f.refused, out)
+			}
+		})
+	}
+}
+
+// TestFederatedTokenURL: dbt-fabric fetches the ID token from the broker, and
+// exchanges it at Entra ID itself, which the stand-in is by its public name:
+// clients reach it by a proxy that leads there.
+func TestFederatedTokenURL(t *testing.T) {
+	f, tokens, issuer, workspace, used := tenant(t, "fabric", func(*standin.TokenService) string {
+		return fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s}}", application)
+	})
+	l := publicAuthority(t, tokens)
+	t.Setenv("HTTPS_PROXY", l.proxy)
+	t.Setenv("REQUESTS_CA_BUNDLE", l.ca)
+	t.Setenv("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us") // of the job; not for this target
+	audit := filepath.Join(t.TempDir(), "audit.jsonl")
+	out, err := setup.Exec(t, issuer, workspace, []string{"--audit-log", audit}, "python", "logins.py")
+	if err != nil || f.logins < 6 || len(f.refused) > 0 || used() < 3 || strings.Count(out, "This server has no database.") < 6 {
+		t.Fatalf("%v, %d logins with %d tokens, refused %q; Entra ID was asked for %q\n%s", err, f.logins, used(), f.refused, l.asked, out)
+	}
+	setup.NoSecrets(t, issuer, "dbt's output", out)
+	log, err := os.ReadFile(audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if handed := strings.Count(string(log), `"credential_kind":"id_token"`); handed < used() {
+		t.Errorf("the audit log has %d ID tokens, %d were exchanged:\n%s", handed, used(), log)
+	}
+}
+
+// TestTokenFile: a target without dbt leaves azure-identity the file with the
+// ID token. Each new credential reads what is there now; one that is kept
+// reads it again only after ten minutes, and what it read has died by then.
+func TestTokenFile(t *testing.T) {
+	_, tokens, issuer, workspace, _ := tenant(t, "fabric", elsewhere)
+	setup.Write(t, workspace, ".github/oidc-dbt.yml", strings.Replace(
+		setup.Policy(issuer, "{}", fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, scope: %s/.default}}", application, resource)), "    dbt: {}\n", "", 1))
+	l := publicAuthority(t, tokens)
+	t.Setenv("HTTPS_PROXY", l.proxy)
+	t.Setenv("REQUESTS_CA_BUNDLE", l.ca)
+	// A job's own login, which azure-identity would take first.
+	t.Setenv("AZURE_TENANT_ID", "stale")
+	t.Setenv("AZURE_CLIENT_ID", "stale")
+	t.Setenv("AZURE_CLIENT_SECRET", "stale")
+	t.Setenv("AZURE_TOKEN_CREDENTIALS", "dev")
+	setup.Write(t, workspace, "tokens.py", `import os, time
+from azure.identity import DefaultAzureCredential
+kept = DefaultAzureCredential()
+for _ in range(5):
+    print("new", len(DefaultAzureCredential().get_token("`+resource+`/.default").token) > 0)
+    try:
+        print("kept", len(kept.get_token("`+resource+`/.default").token) > 0)
+    except Exception as e:
+        print("kept", "AADSTS700024" in str(e) and "dead")
+    time.sleep(2.5)
+print(oct(os.stat(os.environ["AZURE_FEDERATED_TOKEN_FILE"]).st_mode & 0o777))
+`)
+	out, err := setup.Exec(t, issuer, workspace, nil, "python", "tokens.py")
+	if err != nil || strings.Count(out, "new True\n") != 5 || !strings.Contains(out, "kept True\n") || !strings.Contains(out, "kept dead\n") || !strings.Contains(out, "\n0o600\n") {
+		t.Errorf("%v; Entra ID was asked for %q\n%s", err, l.asked, out)
+	}
+	setup.NoSecrets(t, issuer, "the output", out)
+}
+
+// An authority is Entra ID's public address: discovery and the tenant's token
+// endpoint, behind a proxy that leads nowhere else.
+type authority struct {
+	proxy, ca string
+	mu        sync.Mutex
+	asked     []string
+}
+
+func publicAuthority(t *testing.T, tokens *standin.TokenService) *authority {
+	t.Helper()
+	const host = "login.microsoftonline.com"
+	a := &authority{}
+	to, err := url.Parse(tokens.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply := func(w http.ResponseWriter, v any) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /acme.example/oauth2/v2.0/token", httputil.NewSingleHostReverseProxy(to))
+	mux.HandleFunc("GET /acme.example/v2.0/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{
+			"issuer": "https://" + host + "/acme.example/v2.0", "authorization_endpoint": "https://" + host + "/acme.example/oauth2/v2.0/authorize",
+			"token_endpoint": "https://" + host + "/acme.example/oauth2/v2.0/token",
+		})
+	})
+	mux.HandleFunc("GET /common/discovery/instance", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{"tenant_discovery_endpoint": "https://" + host + "/acme.example/v2.0/.well-known/openid-configuration",
+			"metadata": []any{map[string]any{"preferred_network": host, "preferred_cache": "login.windows.net", "aliases": []string{host, "login.windows.net"}}}})
+	})
+	ca, key := setup.Certificate(t, host)
+	a.ca = ca
+	pair, err := tls.LoadX509KeyPair(key, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		a.asked = append(a.asked, r.Method+" "+r.URL.Path)
+		a.mu.Unlock()
+		mux.ServeHTTP(w, r)
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	_, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect || r.Host != host+":443" {
+			http.Error(w, "not this one", http.StatusForbidden)
+			return
+		}
+		there, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer there.Close()
+		w.WriteHeader(http.StatusOK)
+		here, rest, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer here.Close()
+		go func() { _, _ = io.Copy(there, rest); there.Close() }()
+		_, _ = io.Copy(here, there)
+	}))
+	a.proxy = fmt.Sprintf("http://127.0.0.1:%d", port)
+	return a
+}
