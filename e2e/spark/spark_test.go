@@ -30,7 +30,7 @@ const (
 
 // A server is a Thrift server's door: SASL PLAIN (RFC 4616). Behind it is nothing.
 type server struct {
-	login string // "\0user\0password"
+	admit func(user, password string) bool
 
 	mu      sync.Mutex
 	let     int // in
@@ -60,7 +60,10 @@ func (s *server) serve(conn net.Conn) error {
 	}
 	status, login := read()
 	s.mu.Lock()
-	good := (status == saslOK || status == saslComplete) && strings.HasSuffix(login, s.login)
+	good := false
+	if part := strings.Split(login, "\x00"); (status == saslOK || status == saslComplete) && len(part) == 3 {
+		good = s.admit(part[1], part[2])
+	}
 	if good {
 		s.let++
 	} else {
@@ -76,15 +79,22 @@ func (s *server) serve(conn net.Conn) error {
 	return err
 }
 
-func start(t *testing.T, login string) (*server, int) {
+func start(t *testing.T, admit func(user, password string) bool) (*server, int) {
 	t.Helper()
-	s := &server{login: login}
+	s := &server{admit: admit}
 	return s, setup.Listen(t, s.serve)
+}
+
+// counts returns how many logins were let in, and how many not.
+func (s *server) counts() (let, refused int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.let, s.refused
 }
 
 func TestLogin(t *testing.T) {
 	issuer, python := setup.Issuer(t), setup.Python(t)
-	s, port := start(t, "\x00dbt-prod\x00correct-horse")
+	s, port := start(t, func(user, password string) bool { return user == "dbt-prod" && password == "correct-horse" })
 	exchange := setup.OpenBao(t).Static(t, issuer, map[string]any{"username": "dbt-prod", "password": "correct-horse"})
 	workspace := setup.Project(t, issuer, fmt.Sprintf(`{type: spark, method: thrift, host: 127.0.0.1, port: %d, schema: marts}`, port), exchange)
 	env, _ := setup.Authenticate(t, issuer, workspace)

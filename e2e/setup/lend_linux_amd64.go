@@ -1,0 +1,48 @@
+package setup
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Lend has OpenBao make a user in a PostgreSQL server for each run, who lives
+// for ttl from each renewal and for most at the longest, and returns an
+// exchange block for it. A rule like the tests' may have one.
+func (s *OpenBaoServer) Lend(t testing.TB, server *PostgresServer, ttl, most time.Duration) (exchange string) {
+	t.Helper()
+	s.Write(t, "sys/mounts/database", map[string]any{"type": "database"})
+	s.Write(t, "database/config/users", map[string]any{
+		"plugin_name": "postgresql-database-plugin", "allowed_roles": "dbt",
+		"connection_url": server.URL("{{username}}:{{password}}"), "username": server.User, "password": server.Password,
+	})
+	s.Write(t, "database/roles/dbt", map[string]any{
+		"db_name": "users", "default_ttl": ttl.String(), "max_ttl": most.String(),
+		"creation_statements": []string{`create role "{{name}}" with login password '{{password}}' valid until '{{expiration}}'`},
+	})
+	s.Write(t, "sys/policies/acl/dbt", map[string]any{"policy": `path "database/creds/dbt" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }`})
+	s.Write(t, "auth/jwt/role/dbt", map[string]any{
+		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"}, "bound_claims": map[string]any{"sub": Subject},
+		"token_policies": []string{"dbt"}, "token_no_default_policy": true, "token_ttl": ttl.String(), "token_max_ttl": most.String(),
+	})
+	return fmt.Sprintf(`{vault: {address: %q, role: dbt, audience: vault, secret: database/creds/dbt}}`, s.URL)
+}
+
+// Gone waits until none of the users that were lent is left: OpenBao ends a
+// token's leases after it has answered.
+func (*OpenBaoServer) Gone(t testing.TB, server *PostgresServer) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		users := server.SQL(t, "select rolname from pg_roles where rolname like 'v-%'")
+		if len(users) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("users that are left: %v", users)
+			return
+		}
+	}
+}
