@@ -68,9 +68,10 @@ func run(ctx context.Context) (err error) {
 		{"Getting ready: dbt-duckdb in a Python environment of its own, and the action's binary", d.prepare},
 		{"Starting a CI issuer, a token service with one role, and an S3 store, all on loopback", d.startServers},
 		{"Production: the action gets a credential, and the next step's `dbt build` uses it", d.production},
+		{"A long run: sessions live three seconds, and the build outlives them", d.long},
 		{"Staging: the same job is denied", d.staging},
 		{"A pull request from a fork: there is no identity at all", d.fork},
-		{"The audit records of all three runs", d.audit},
+		{"The audit records of all four runs", d.audit},
 		{"After the job: post removes what the step has written", d.post},
 	} {
 		fmt.Printf("\n── %s\n", part.title)
@@ -271,6 +272,57 @@ func (d *demo) production(ctx context.Context) error {
 	)
 }
 
+// short is the life of a session in the long run, and slow what its slowest
+// model takes.
+const short, slow = 3 * time.Second, 4 * time.Second
+
+// long has the action's binary beside dbt: each request to the store is signed
+// with a session that lives then.
+func (d *demo) long(ctx context.Context) error {
+	j, err := d.job("long")
+	if err != nil {
+		return err
+	}
+	d.sts.SetLife(short)
+	defer d.sts.SetLife(0)
+	env := d.issuer.RunnerEnv()
+	env["HOME"], env["USERPROFILE"] = d.python.Home, d.python.Home
+	env["PATH"] = d.python.Bin + string(os.PathListSeparator) + os.Getenv("PATH")
+	env["FORECAST_SECONDS"] = fmt.Sprint(slow.Seconds())
+	known, used, refused := d.sts.Sessions(), d.store.Used(), d.store.Refused()
+	say("oidc-dbt exec --target prod -- dbt build; one of its models takes %s", slow)
+	build, shown, err := j.step(ctx, nil, env, d.binary, "exec", "--target", "prod", "--", d.python.Program("dbt"), "build", "--no-use-colors")
+	if err != nil {
+		return err
+	}
+	ended := time.Now()
+	quote(shown)
+	if err := expect("the command's exit status", build.Status, 0); err != nil {
+		return err
+	}
+	if leak := d.leak(shown); leak != "" {
+		return fmt.Errorf("the run printed a secret (%s)", leak)
+	}
+	if err := d.checkResults(j); err != nil {
+		return err
+	}
+	sessions := slices.DeleteFunc(d.sts.Sessions(), func(s standin.Session) bool {
+		return slices.ContainsFunc(known, func(k standin.Session) bool { return k.AccessKeyID == s.AccessKeyID })
+	})
+	if len(sessions) < 2 {
+		return fmt.Errorf("sessions of the long run: got %d, want several", len(sessions))
+	}
+	first := slices.MinFunc(sessions, func(a, b standin.Session) int { return a.Expiration.Compare(b.Expiration) })
+	used = d.store.Used() - used
+	say("the token service has issued %d sessions, the store has served requests of %d; the first was dead %s before the end; refused: %d",
+		len(sessions), used, ended.Sub(first.Expiration).Round(100*time.Millisecond), d.store.Refused()-refused)
+	return errors.Join(
+		expect("sessions that the store has served are several", used > 1, true),
+		expect("the first session was dead before the end", first.Expiration.Before(ended), true),
+		expect("requests that the store refused", d.store.Refused(), refused),
+	)
+}
+
 // checkResults reads dbt's own account of the run.
 func (d *demo) checkResults(j *job) error {
 	var results struct {
@@ -300,9 +352,9 @@ func (d *demo) checkResults(j *job) error {
 	traces := slices.Sorted(maps.Keys(results.Metadata.Env))
 	say("run_results.json: %d seed, %d models, %d tests; and it names the run, as %s", done["seed success"], done["model success"], done["test pass"], strings.Join(traces, ", "))
 	return errors.Join(
-		expect("nodes", len(results.Results), 8),
+		expect("nodes", len(results.Results), 9),
 		expect("seeds that succeeded", done["seed success"], 1),
-		expect("models that succeeded", done["model success"], 2),
+		expect("models that succeeded", done["model success"], 3),
 		expect("tests that passed", done["test pass"], 5),
 		expect("variables in dbt's artifact that name the run", len(traces) > 0, true),
 	)
@@ -397,6 +449,7 @@ func (d *demo) fork(ctx context.Context) error {
 func (d *demo) audit(context.Context) error {
 	for _, want := range []struct{ job, records string }{
 		{"production", "Preauth Success, Logon Success"},
+		{"long", "Preauth Success, Logon Success"}, // for each session
 		{"staging", "Preauth Failure"},
 		{"fork", "Logon Failure"},
 	} {
@@ -405,13 +458,17 @@ func (d *demo) audit(context.Context) error {
 			return err
 		}
 		say("%s:", want.job)
-		quote(string(text))
+		lines := slices.Collect(strings.Lines(string(text)))
+		quote(strings.Join(lines[:min(len(lines), 2)], ""))
+		if more := len(lines) - 2; more > 0 {
+			say("and %d records of further sessions", more)
+		}
 		if leak := d.leak(string(text)); leak != "" {
 			return fmt.Errorf("a secret is in the audit log (%s)", leak)
 		}
 		var records []string
 		ids := map[string]bool{}
-		for line := range strings.Lines(string(text)) {
+		for _, line := range lines {
 			var r struct {
 				Class    int    `json:"class_uid"`
 				Activity string `json:"activity_name"`
@@ -428,9 +485,14 @@ func (d *demo) audit(context.Context) error {
 			}
 			records, ids[r.Metadata.ID] = append(records, r.Activity+" "+r.Status), true
 		}
+		sessions, wanted := 1, want.records
+		if want.job == "long" { // the last may have been on its way when the run ended
+			sessions = (len(records) + 1) / 2
+			wanted = strings.Join(slices.Repeat(strings.Split(wanted, ", "), sessions)[:len(records)], ", ")
+		}
 		if err := errors.Join(
-			expect("records of "+want.job, strings.Join(records, ", "), want.records),
-			expect("ids in the records of "+want.job, len(ids), 1),
+			expect("records of "+want.job, strings.Join(records, ", "), wanted),
+			expect("ids in the records of "+want.job, len(ids), sessions),
 		); err != nil {
 			return err
 		}

@@ -27,7 +27,8 @@ type Store struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
-	served  map[string]int // by method
+	served  map[string]int  // by method
+	used    map[string]bool // sessions, by access key id
 	refused int
 }
 
@@ -39,7 +40,7 @@ func StartStore(sts *STS, buckets ...string) (*Store, error) {
 			return nil, fmt.Errorf("create bucket %q: %w", name, err)
 		}
 	}
-	s := &Store{sts: sts, next: gofakes3.New(backend).Server(), served: map[string]int{}}
+	s := &Store{sts: sts, next: gofakes3.New(backend).Server(), served: map[string]int{}, used: map[string]bool{}}
 	server, err := serve(http.HandlerFunc(s.handle))
 	if err != nil {
 		return nil, err
@@ -64,6 +65,13 @@ func (s *Store) Served(method string) int {
 	return s.served[method]
 }
 
+// Used returns how many sessions requests were let through with.
+func (s *Store) Used() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.used)
+}
+
 // Refused returns how many requests were refused.
 func (s *Store) Refused() int {
 	s.mu.Lock()
@@ -72,10 +80,11 @@ func (s *Store) Refused() int {
 }
 
 func (s *Store) handle(w http.ResponseWriter, r *http.Request) {
-	err := s.admit(r)
+	session, err := s.admit(r)
 	s.mu.Lock()
 	if err == nil {
 		s.served[r.Method]++
+		s.used[session.AccessKeyID] = true
 	} else {
 		s.refused++
 	}
@@ -105,13 +114,12 @@ const maxObject = 64 << 20
 // token service, its session token, its signature over this very content, and
 // a session policy that allows the action. Requests' own times are compared
 // with the machine's clock.
-func (s *Store) admit(r *http.Request) *stsError {
+func (s *Store) admit(r *http.Request) (session Session, failed *stsError) {
 	query := r.URL.Query()
 	token := r.Header.Get("X-Amz-Security-Token")
 	if token == "" {
 		token = query.Get("X-Amz-Security-Token")
 	}
-	var session Session
 	known := false
 	code := signature.V4SignVerifyWithLookup(r, func(accessKey string) (string, bool) {
 		session, known = s.sts.Session(accessKey)
@@ -119,20 +127,20 @@ func (s *Store) admit(r *http.Request) *stsError {
 	})
 	switch {
 	case known && token != session.SessionToken:
-		return &stsError{http.StatusBadRequest, "InvalidToken", "The provided token is malformed or otherwise invalid."}
+		return session, &stsError{http.StatusBadRequest, "InvalidToken", "The provided token is malformed or otherwise invalid."}
 	case known && !s.sts.config.Now().Before(session.Expiration):
-		return &stsError{http.StatusBadRequest, "ExpiredToken", "The provided token has expired."}
+		return session, &stsError{http.StatusBadRequest, "ExpiredToken", "The provided token has expired."}
 	case code != signature.ErrNone:
 		e := signature.GetAPIError(code)
-		return &stsError{e.HTTPStatusCode, e.Code, e.Description}
+		return session, &stsError{e.HTTPStatusCode, e.Code, e.Description}
 	}
 	if want := r.Header.Get("X-Amz-Content-Sha256"); len(want) == 64 {
 		body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxObject))
 		if err != nil {
-			return &stsError{http.StatusBadRequest, "IncompleteBody", "The request body could not be read."}
+			return session, &stsError{http.StatusBadRequest, "IncompleteBody", "The request body could not be read."}
 		}
 		if hash(body) != want {
-			return &stsError{http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed."}
+			return session, &stsError{http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed."}
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
@@ -142,10 +150,10 @@ func (s *Store) admit(r *http.Request) *stsError {
 	}
 	for _, n := range needs {
 		if !session.may(n[0], n[1]) {
-			return &stsError{http.StatusForbidden, "AccessDenied", "User: " + session.SessionARN + " is not authorized to perform: " + n[0] + " on resource: " + n[1] + " because no session policy allows the action"}
+			return session, &stsError{http.StatusForbidden, "AccessDenied", "User: " + session.SessionARN + " is not authorized to perform: " + n[0] + " on resource: " + n[1] + " because no session policy allows the action"}
 		}
 	}
-	return nil
+	return session, nil
 }
 
 // s3Action names the permission that a request needs, and on what resource.

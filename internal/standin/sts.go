@@ -97,6 +97,13 @@ func (s *STS) URL() string { return s.server.URL }
 // Close stops the server.
 func (s *STS) Close() { s.server.Close() }
 
+// SetLife changes how long sessions live from now on, as STSConfig.Life.
+func (s *STS) SetLife(life time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config.Life = life
+}
+
 // Session returns what was issued under an access key id.
 func (s *STS) Session(accessKeyID string) (Session, bool) {
 	s.mu.Lock()
@@ -298,6 +305,8 @@ func (s *STS) parse(form url.Values) (roleRequest, error) {
 }
 
 func (s *STS) issue(req roleRequest, subject, user string) Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	life := req.duration
 	if s.config.Life != 0 {
 		life = s.config.Life
@@ -307,8 +316,6 @@ func (s *STS) issue(req roleRequest, subject, user string) Session {
 		RoleARN: req.role, SessionARN: "arn:aws:sts::" + account(req.role) + ":assumed-role/" + req.role[strings.LastIndex(req.role, "/")+1:] + "/" + req.name,
 		Subject: subject, User: user, Expiration: s.config.Now().Add(life).Truncate(time.Second), policies: req.policies,
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.sessions[session.AccessKeyID] = session
 	return session
 }
