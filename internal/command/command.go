@@ -181,8 +181,8 @@ func serveCommand(env job.Env, inActions bool) *cli.Command {
 			"and beside it, once the ready file is there:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
 			"The folder holds profiles.yml and env, which a POSIX shell can read in; its user alone may enter it.\n" +
 			"GET /healthz on the health port answers 200 while there is a credential that lives, else 503.\n" +
-			"SIGTERM, SIGINT and SIGHUP end it with status 0, and remove what was written. Where the runner's\n" +
-			"request token says when it ends, so does this, with status 3.",
+			"SIGTERM, SIGINT and SIGHUP end it with status 0, and remove what was written. With the runner's\n" +
+			"request token it ends by itself, with status 3, and with a lease that is extended no further, with 6.",
 		OnUsageError: usageError,
 		Flags: append(targetFlags(env),
 			&cli.DurationFlag{Name: "timeout", Usage: "for everything before it is ready", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},

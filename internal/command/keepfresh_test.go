@@ -129,6 +129,15 @@ func (s *freshStep) write(name, text string) string {
 	return path
 }
 
+func (s *freshStep) file(name string) string {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.root, name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // command is a process of the step.
 func (s *freshStep) command(args ...string) (cmd *exec.Cmd, out *bytes.Buffer) {
 	s.t.Helper()
@@ -528,7 +537,8 @@ func TestKeepFreshEndsAtTheCeiling(t *testing.T) {
 	}
 	soon(t, "the end of the background process", func() bool { return len(s.processes()) == 0 })
 	got := regexp.MustCompile(`\d\d:\d\d:\d\dZ`).ReplaceAllString(s.post(), "TIME")
-	if want := "::warning::while the credential was kept fresh:%0ATIME: the runner's request token has ended, and keep-fresh with it\n"; got != want {
+	if want := "::warning::while the credential was kept fresh:%0ATIME: keep the credential fresh: the runner's request token has ended; hint: the runner's request token ended at " +
+		end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job\n"; got != want {
 		t.Errorf("post says %q, want %q", got, want)
 	}
 	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
@@ -657,6 +667,176 @@ func TestKeepFreshTwice(t *testing.T) {
 		t.Errorf("post says %s", got)
 	}
 	s.checkEnd("Preauth Success prod\nLogon Success prod\nPreauth Success prod\nLogon Success prod\n")
+}
+
+// TestRenewalsEndAtTheCeiling: a command goes on, and learns why nothing is
+// renewed any more.
+func TestRenewalsEndAtTheCeiling(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, 2*time.Second, "")
+	end := time.Now().Add(5 * time.Second)
+	s.issuer.EndRequests(end)
+	s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = s.issuer.RequestToken()
+	delete(s.env, "INPUT_KEEP-FRESH")
+	s.env["INPUT_RUN"] = `
+		url=$(sed -n 's/.*port: //p' "$DBT_PROFILES_DIR/profiles.yml")
+		for n in 1 2 3 4 5 6 7 8 9 10 11 12; do
+			curl -sS -o answer -w '%{http_code}
+' --user "default:$DBT_ENV_SECRET_OIDC_PASSWORD" --data 'SELECT 1' "http://127.0.0.1:$url/"
+			sleep 1
+		done
+		cat answer; rm answer; exit 4`
+	status, out := s.run()
+	hint := "hint: the runner's request token ended at " + end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job"
+	if status != 4 || !strings.Contains(out, "\n200\n") || !strings.Contains(out, "\n500\n") || !strings.Contains(out, "oidc-dbt: request ID token: status is 401: the runner refuses it") ||
+		strings.Count(out, "warning: renew the credential: request ID token: ") != 1 || strings.Count(out, hint) != 1 {
+		t.Errorf("status is %d: %s", status, out)
+	}
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+}
+
+// TestBrokerDoesNotStart: what was issued is not handed over, and nothing is left.
+func TestBrokerDoesNotStart(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	s.write("workspace/.github/oidc-dbt.yml", regexp.MustCompile(`dbt: .*`).ReplaceAllString(s.file("workspace/.github/oidc-dbt.yml"),
+		`dbt: {type: trino, host: trino.acme.example, port: 443, user: dbt, database: lake, schema: marts, cert: nowhere.pem}`))
+	for name, args := range map[string][]string{"keep-fresh": nil, "exec": {"exec", "--target", "prod", "--", "touch", filepath.Join(s.root, "ran")}} {
+		cmd, out := s.command(args...)
+		cmd.Dir = s.env["GITHUB_WORKSPACE"]
+		_ = cmd.Run()
+		if got := cmd.ProcessState.ExitCode(); got != 2 || !strings.Contains(out.String(), "start broker: ") {
+			t.Errorf("%s: status is %d, want 2: %s", name, got, out.String())
+		}
+	}
+	if _, err := os.Stat(filepath.Join(s.root, "ran")); !os.IsNotExist(err) {
+		t.Errorf("the command ran: %v", err)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Failure prod usage start broker: ")
+}
+
+// TestKeepFreshRenewsALease, and post ends it, with the background process and
+// without.
+func TestKeepFreshRenewsALease(t *testing.T) {
+	t.Parallel()
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("killed: %t", killed), func(t *testing.T) {
+			t.Parallel()
+			s := newFreshStep(t, time.Minute, "")
+			config := vaultConfig(s.issuer)
+			vault, err := standin.StartVault(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(vault.Close)
+			s.write("workspace/.github/oidc-dbt.yml", fmt.Sprintf(`version: 1
+identities:
+  github: {issuer: %q, kind: github}
+targets:
+  prod:
+    dbt: {type: postgres, host: 127.0.0.1, port: 5432, dbname: shop, schema: marts}
+    exchange:
+      vault: {address: %q, role: dbt-prod, audience: vault, secret: database/creds/dbt-prod}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
+    trust_reviewed: 2999-01-01
+`, s.issuer.URL(), vault.URL()))
+			s.begin()
+			pid := s.daemon()
+			if vault.Tokens() == 0 {
+				t.Error("no token is alive after the step")
+			}
+			want := ""
+			if killed {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				soon(t, "the end of the background process", func() bool { return len(s.processes()) == 0 })
+				want = "::warning::clean up: end the background process: it is not there any more, and nothing was kept fresh since it ended\n"
+			}
+			if got := s.post(); got != want {
+				t.Errorf("post says %q, want %q", got, want)
+			}
+			if n := vault.Tokens(); n != 0 {
+				t.Errorf("%d tokens are alive after post", n)
+			}
+			s.checkEnd("Preauth Success prod\nLogon Success prod\nLogoff Success prod\n")
+		})
+	}
+}
+
+// TestASecondUserGetsNothing: another user of the machine reads no file, no
+// environment and no argument of the background process, and is turned away
+// where it listens. Only root may try that.
+func TestASecondUserGetsNothing(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Log("not root: file modes are TestKeepFresh's")
+		return
+	}
+	s := newFreshStep(t, time.Minute, "")
+	for dir := s.root; dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil { // so that it is our own modes that keep others out
+			t.Fatal(err)
+		}
+	}
+	s.begin()
+	folder, pid := s.read("STATE")["folder"], s.daemon()
+	nobody := func(program string, args ...string) (out string, err error) {
+		cmd := exec.Command(program, args...)
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		text, err := cmd.CombinedOutput()
+		return string(text), err
+	}
+	if out, err := nobody("ls", filepath.Dir(folder)); err != nil || !strings.Contains(out, filepath.Base(folder)) {
+		t.Fatalf("a second user cannot come as far as the folder: %v: %s", err, out)
+	}
+	paths := []string{folder, filepath.Join(s.env["RUNNER_TEMP"], "oidc-dbt", "audit.jsonl"), fmt.Sprintf("/proc/%d/environ", pid), fmt.Sprintf("/proc/%d/mem", pid), fmt.Sprintf("/proc/%d/fd/2", pid)}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		paths = append(paths, filepath.Join(folder, e.Name()))
+	}
+	if len(entries) < 4 {
+		t.Errorf("the folder holds %v", entries)
+	}
+	for _, path := range paths {
+		if out, err := nobody("cat", path); err == nil || !strings.Contains(out, "Permission denied") {
+			t.Errorf("a second user reads %s: %v: %q", path, err, out)
+		}
+	}
+	address := struct{ Address string }{}
+	text, err := os.ReadFile(filepath.Join(folder, "control.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &address); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		out, err := nobody("curl", "-sS", "--data", "SELECT 1", "http://127.0.0.1:"+s.port+"/")
+		if err != nil || !strings.Contains(out, "the password is not this run's") {
+			t.Errorf("the broker says to a second user: %v: %q", err, out)
+		}
+		if out, err := nobody("curl", "-sS", "http://"+address.Address+"/stop"); err == nil {
+			t.Errorf("the control says to a second user: %q", out)
+		}
+	}
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Errorf("a second user has ended it: %v", err)
+	}
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	// The first knock of each listener is told at once, the others at the end.
+	if n := strings.Count(s.audit(), "without this run's secret"); n != 4 {
+		t.Errorf("%d records of callers without the secret, want 4:\n%s", n, s.audit())
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
 }
 
 // TestKeepFreshIsForTheAction: by hand it does nothing.

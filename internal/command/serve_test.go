@@ -202,7 +202,7 @@ func TestServeEndsAtTheCeiling(t *testing.T) {
 	s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = s.issuer.RequestToken()
 	side := s.serve()
 	_ = side.cmd.Wait()
-	want := "oidc-dbt: keep the credential fresh: no ID token can be had any more\nhint: the runner's request token ended at " +
+	want := "oidc-dbt: keep the credential fresh: the runner's request token has ended\nhint: the runner's request token ended at " +
 		end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job\n"
 	if status := side.cmd.ProcessState.ExitCode(); status != 3 || !strings.HasSuffix(side.out.String(), want) {
 		t.Errorf("status is %d: %s, want %s", status, side.out.String(), want)

@@ -47,12 +47,24 @@ func (c ceiling) announce(now time.Time) string {
 	if !c.known {
 		return "the credential is kept fresh for about 6 hours, as long as the runner's request token lives"
 	}
-	what := "runner's request token"
-	if c.lease {
-		what = "lease"
-	}
 	left := max(c.end.Sub(now), 0).Round(time.Minute)
-	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the %s ends", c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute, what)
+	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the %s ends", c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute, c.what())
+}
+
+func (c ceiling) what() string {
+	if c.lease {
+		return "lease"
+	}
+	return "runner's request token"
+}
+
+// over is why a broker that nobody stops has ended.
+func (c ceiling) over(now time.Time) error {
+	err := fmt.Errorf("keep the credential fresh: the %s has ended", c.what())
+	if c.lease {
+		return fault.New(fault.Refused, err, "raise what bounds it: the secret's max_ttl, and token_max_ttl of the role")
+	}
+	return c.explain(fault.New(fault.NoIdentity, err, ""), now)
 }
 
 // explain gives a renewal that gets no ID token the reason that a first

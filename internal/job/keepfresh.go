@@ -115,7 +115,7 @@ func keepFresh(ctx context.Context, env Env, r *runner.Runner, leash *process.Le
 	case <-control.Stopped():
 	case <-ctx.Done():
 	case <-time.After(res.ceiling.end.Sub(env.Now())):
-		in.Say("the runner's request token has ended, and keep-fresh with it")
+		in.Say(withHint(res.ceiling.over(env.Now())))
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 		}
 		return context.Cause(ctx)
 	case <-ceiling:
-		return run.ceiling.explain(fault.New(fault.NoIdentity, errors.New("keep the credential fresh: no ID token can be had any more"), ""), env.Now())
+		return run.ceiling.over(env.Now())
 	}
 }
 
