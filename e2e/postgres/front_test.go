@@ -143,7 +143,7 @@ func (f *front) forward(conn net.Conn, client *pgproto3.Backend, parameters map[
 		return err
 	}
 	go func() {
-		_, _ = io.Copy(conn, server.Conn)
+		_ = setup.Replies(client, server) // its end is the server's or the client's
 		conn.Close()
 	}()
 	_, err = io.Copy(server.Conn, conn)

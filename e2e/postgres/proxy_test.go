@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,54 +21,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// slow adds branches to the project, each of models that sleep for two
-// seconds, one behind the other. dbt logs in anew for each.
-func slow(t *testing.T, workspace string, branches int) (want string) {
-	t.Helper()
-	const length = 4
-	for b := range branches {
-		before := "customers"
-		for i := range length {
-			name := fmt.Sprintf("slow_%d_%d", b, i)
-			setup.Write(t, workspace, "models/"+name+".sql", "-- depends_on: {{ ref('"+before+"') }}\n{{ config(materialized='table') }}\nselect 1 as one from pg_sleep(2)\n")
-			before = name
-		}
-	}
-	return fmt.Sprintf("PASS=%d WARN=0 ERROR=0", 3+length*branches)
-}
-
-// outlive builds slow projects with the broker, with 1 thread and with 8,
-// and one without, which must fail at a login with the words refusal. A
-// credential lives for a few seconds, and each project has its schema.
+// outlive builds slow projects with the broker, and one without, which must
+// fail at a login with the words refusal.
 func outlive(t *testing.T, issuer *standin.Issuer, project func(schema string) (workspace string), refusal string) {
 	t.Helper()
-	dbt := setup.Python(t).Program("dbt")
-	for _, threads := range []int{1, 8} {
-		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
-			t.Parallel()
-			workspace, audit := project(fmt.Sprintf("threads_%d", threads)), filepath.Join(t.TempDir(), "audit.jsonl")
-			want := slow(t, workspace, threads)
-			out, err := setup.Exec(t, issuer, workspace, []string{"--audit-log", audit}, dbt, "--no-use-colors", "build", "--threads", fmt.Sprint(threads))
-			if err != nil || !strings.Contains(out, want) {
-				t.Fatalf("dbt build: %v, want %s\n%s", err, want, out)
-			}
-			setup.NoSecrets(t, issuer, "what exec and dbt print", out)
-			log, err := os.ReadFile(audit)
-			if n := strings.Count(string(log), `"outcome":"issued"`) + strings.Count(string(log), `"outcome":"renewed"`); err != nil || n < 3 {
-				t.Errorf("the run had %d credentials or renewals, want 3 at least: %v\n%s", n, err, log)
-			}
-		})
-	}
-	t.Run("without the broker", func(t *testing.T) {
-		t.Parallel()
-		workspace := project("alone")
-		slow(t, workspace, 1)
-		env, _ := setup.Authenticate(t, issuer, workspace)
-		out, err := setup.DBT(t, setup.Python(t), workspace, env, "build")
-		if err == nil || !strings.Contains(out, refusal) {
-			t.Errorf("dbt build: %v, want %q\n%s", err, refusal, out)
-		}
-	})
+	setup.OutlivePostgres(t, issuer, project)
+	setup.ExpirePostgres(t, issuer, project, refusal)
 }
 
 // TestOutlivesLeases: OpenBao's users live for three seconds, and PostgreSQL

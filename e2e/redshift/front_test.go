@@ -162,7 +162,7 @@ func (f *front) forward(conn net.Conn, client *pgproto3.Backend, user, password,
 		return err
 	}
 	go func() {
-		_, _ = io.Copy(conn, server.Conn)
+		_ = setup.Replies(client, server) // its end is the server's or the client's
 		conn.Close()
 	}()
 	for {

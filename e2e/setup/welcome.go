@@ -17,3 +17,22 @@ func Welcome(client *pgproto3.Backend, server *pgconn.HijackedConn) error {
 	client.Send(&pgproto3.ReadyForQuery{TxStatus: server.TxStatus})
 	return client.Flush()
 }
+
+// Replies passes on what the server says until its end. They are read by the
+// library: where writing a start-up takes it 15 ms it begins to read behind our
+// back, and a copy of the bare connection would miss what it has got by then.
+func Replies(client *pgproto3.Backend, server *pgconn.HijackedConn) error {
+	for {
+		message, err := server.Frontend.Receive()
+		if err != nil {
+			return err
+		}
+		client.Send(message)
+		if server.Frontend.ReadBufferLen() > 0 {
+			continue
+		}
+		if err := client.Flush(); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,177 @@
+//go:build e2e && linux && amd64
+
+package redshift
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// life is how long logins count here. Redshift's own shortest is 15 minutes.
+const life = 3 * time.Second
+
+// A door stands before Redshift's API, and has its logins end after life.
+type door struct {
+	endpoint string
+
+	mu     sync.Mutex
+	expiry map[string]time.Time // by password
+}
+
+var (
+	dbPassword = regexp.MustCompile(`<DbPassword>([^<]+)</DbPassword>`)
+	expiration = regexp.MustCompile(`<Expiration>[^<]+</Expiration>`)
+)
+
+func newDoor(t *testing.T, endpoint string) *door {
+	t.Helper()
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{expiry: map[string]time.Time{}}
+	host, port := setup.Serve(t, &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(u)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		ModifyResponse: d.shorten,
+	})
+	d.endpoint = fmt.Sprintf("http://%s:%d", host, port)
+	return d
+}
+
+func (d *door) shorten(r *http.Response) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	if password := dbPassword.FindSubmatch(body); password != nil {
+		end := time.Now().Add(life)
+		body = expiration.ReplaceAll(body, []byte("<Expiration>"+end.UTC().Format(time.RFC3339)+"</Expiration>"))
+		d.mu.Lock()
+		d.expiry[string(password[1])] = end
+		d.mu.Unlock()
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return nil
+}
+
+func (d *door) live(password string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Now().Before(d.expiry[password])
+}
+
+// schema is the front's block with a schema of its own.
+func (f *front) inSchema(schema, keys string) string {
+	return strings.Replace(f.block(keys), "schema: marts", "schema: "+schema, 1)
+}
+
+// TestOutlivesLogins: what AWS gives is good for three seconds.
+func TestOutlivesLogins(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	d := newDoor(t, w.redshift.URL())
+	f := startFront(t, w.server, func(l login) (string, string, error) {
+		if !d.live(l.password) {
+			return "", "", errors.New("the login has expired")
+		}
+		if err := w.redshift.Check("acme", l.user, l.database, func(p string) bool { return p == l.password }); err != nil {
+			return "", "", err
+		}
+		return "dbt", w.server.Password, nil
+	})
+	exchange := strings.Replace(w.exchange(), w.redshift.URL(), d.endpoint, 1)
+	project := func(schema string) string {
+		return setup.Project(t, w.issuer, f.inSchema(schema, ", cluster_id: acme, user: dbt"), exchange)
+	}
+	setup.OutlivePostgres(t, w.issuer, project, "SSL_CERT_FILE="+f.CA)
+	setup.ExpirePostgres(t, w.issuer, project, "the login has expired", "SSL_CERT_FILE="+f.CA)
+}
+
+// TestOutlivesLeases: Vault's users live for three seconds.
+func TestOutlivesLeases(t *testing.T) {
+	t.Parallel()
+	issuer, server := setup.Issuer(t), setup.Postgres(t, false)
+	server.SQL(t, fmt.Sprintf("create role dbt login password '%s'; grant create on database postgres to dbt", server.Password))
+	vault, err := standin.StartVault(standin.VaultConfig{
+		IssuerURL: issuer.URL(),
+		Roles: map[string]standin.VaultRole{"dbt-prod": {
+			BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"sub": {setup.Subject}}, TokenTTL: 2 * time.Hour, Policies: []string{"database/creds/dbt-prod"},
+		}},
+		Secrets: map[string]standin.VaultSecret{"database/creds/dbt-prod": {TTL: life}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(vault.Close)
+	f := startFront(t, server, func(l login) (string, string, error) {
+		if !vault.Login(l.user, l.password) {
+			return "", "", errors.New("the lease has ended")
+		}
+		return "dbt", server.Password, nil
+	})
+	project := func(schema string) string {
+		return setup.Project(t, issuer, f.inSchema(schema, ""), fmt.Sprintf("{vault: {address: %q, role: dbt-prod, audience: vault, secret: database/creds/dbt-prod}}", vault.URL()))
+	}
+	setup.OutlivePostgres(t, issuer, project, "SSL_CERT_FILE="+f.CA)
+	setup.ExpirePostgres(t, issuer, project, "the lease has ended", "SSL_CERT_FILE="+f.CA)
+}
+
+// TestOutlivesIDTokens: dbt asks the token endpoint at each login, and each
+// token lives for three seconds. The pair does not go without a broker, so
+// what would have happened is tried with the tokens themselves.
+func TestOutlivesIDTokens(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.issuer.SetLife(life)
+	people, err := standin.StartIdentityCenter(w.sts, standin.IdentityCenterConfig{
+		Region: region, IssuerURL: w.issuer.URL(), Audiences: []string{"redshift.acme.example"}, Claim: "actor", Users: map[string]string{"octocat": "dbt"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(people.Close)
+	var mu sync.Mutex
+	tokens := map[string]bool{}
+	f := startFront(t, w.server, func(l login) (string, string, error) {
+		user, ok := people.LogIn(t.Context(), l.token)
+		if !ok || l.user != "" {
+			return "", "", errors.New("authentication with Identity Center failed")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		tokens[l.token] = true
+		return user, w.server.Password, nil
+	})
+	t.Run("runs", func(t *testing.T) {
+		setup.OutlivePostgres(t, w.issuer, func(schema string) string {
+			return setup.Project(t, w.issuer, f.inSchema(schema, ""), fmt.Sprintf("{identity_center: {region: %s, audience: redshift.acme.example}}", region))
+		}, "SSL_CERT_FILE="+f.CA)
+	})
+	if len(tokens) < 3 {
+		t.Errorf("the runs logged in with %d tokens, want 3 at least", len(tokens))
+	}
+	time.Sleep(life)
+	for token := range tokens {
+		if _, ok := people.LogIn(t.Context(), token); ok {
+			t.Error("a token is taken after its end")
+		}
+	}
+}
