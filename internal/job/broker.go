@@ -14,11 +14,15 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
+// handsOut reports whether the client exchanges by itself: what it gets is the
+// ID token, and the provider is not asked by us.
+func (a *attempt) handsOut() bool { return a.settings.Broker && a.project.route.IDToken }
+
 // exchange exchanges the ID token that grant was given for. What the client
 // exchanges by itself is the ID token; what it holds already is renewed.
 func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (c credential.Credential, err error) {
 	switch {
-	case a.settings.Broker && a.project.route.IDToken:
+	case a.handsOut():
 		return provider.IDToken(grant, idToken)
 	case a.held != nil:
 		if c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held); err == nil {

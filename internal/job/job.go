@@ -234,7 +234,7 @@ func (a *attempt) decide(ctx context.Context) (policy.Grant, secret.Value, error
 			audience = discovery
 		}
 	}
-	if len(candidates) == 1 {
+	if len(candidates) == 1 && !a.handsOut() {
 		a.env.Transport.Preconnect(ctx, provider.Endpoints(candidates[0].Provider(), candidates[0].Exchange(), a.project.warehouse)...)
 	}
 	idToken, err := a.verified(ctx, verifiers, audience)
