@@ -4,7 +4,9 @@ package trino
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,11 +37,19 @@ func TestBroker(t *testing.T) {
 		}
 	}
 	issuer.SetLife(tokenLife)
+	token := authorizationServer(t, issuer)
 	t.Run("at once", func(t *testing.T) {
-		for _, threads := range []int{1, 8} {
-			t.Run(fmt.Sprintf("%d threads", threads), func(t *testing.T) {
+		for _, tt := range []struct {
+			provider, exchange string
+			threads            int
+		}{
+			{"oidc", idTokens, 1},
+			{"entra", fmt.Sprintf(`{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, scope: "api://trino/.default", authority: %q}}`, token), 8},
+			{"token_exchange", fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: "https://auth.example"}}`, token+"/acme.example/oauth2/v2.0/token"), 8},
+		} {
+			t.Run(fmt.Sprintf("%s, threads %d", tt.provider, tt.threads), func(t *testing.T) {
 				t.Parallel()
-				outlive(t, server, issuer, threads)
+				outlive(t, server, issuer, tt.provider, tt.exchange, tt.threads)
 			})
 		}
 		t.Run("without", func(t *testing.T) {
@@ -50,12 +60,33 @@ func TestBroker(t *testing.T) {
 	t.Run("an identity that is lost", func(t *testing.T) { lost(t, server, issuer) })
 }
 
+const idTokens = "{oidc: {audience: " + audience + "}}"
+
+// authorizationServer gives a token for the server to whoever proves itself by
+// an ID token, as Entra ID and others do. (RFC 7523 §2.2) Trino trusts one issuer,
+// so it signs with that one's key. It returns the URL that Entra's path starts at.
+func authorizationServer(t *testing.T, issuer *standin.Issuer) (url string) {
+	t.Helper()
+	host, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		wanted := map[bool]string{true: "api://AzureADTokenExchange", false: "https://auth.example"}[r.PostFormValue("scope") == "api://trino/.default"]
+		if err := setup.Verify(r.Context(), issuer, wanted, setup.Subject, r.PostFormValue("client_assertion")); err != nil || r.PostFormValue("grant_type") != "client_credentials" {
+			w.WriteHeader(http.StatusUnauthorized)
+			_ = json.NewEncoder(w).Encode(map[string]any{"error": "invalid_client", "error_description": fmt.Sprint(err)})
+			return
+		}
+		token := issuer.Sign(audience, map[string]any{"exp": time.Now().Add(tokenLife).Unix() + 1}) // no less than the reply says
+		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": int(tokenLife / time.Second)})
+	}))
+	return fmt.Sprintf("http://%s:%d", host, port)
+}
+
 // slowProject is one whose build takes longer than several tokens live, and
 // each of its slow statements longer than one.
-func slowProject(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, schema string, threads int) (workspace string) {
+func slowProject(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, schema, exchange string, threads int) (workspace string) {
 	t.Helper()
 	block := strings.NewReplacer("schema: marts", "schema: "+schema, "threads: 4", fmt.Sprintf("threads: %d", threads)).Replace(output(server, user))
-	workspace = setup.Project(t, issuer, block, fmt.Sprintf("{oidc: {audience: %q}}", audience))
+	workspace = setup.Project(t, issuer, block, exchange)
 	const slow = "select count(*) + %d as n from blackhole.default.slow"
 	setup.Write(t, workspace, "models/slow.sql", "{{ config(materialized='table') }}\n"+fmt.Sprintf(slow, 0))
 	setup.Write(t, workspace, "models/slower.sql", "{{ config(materialized='table') }}\n"+fmt.Sprintf(slow, 1)+" cross join {{ ref('slow') }}")
@@ -65,9 +96,8 @@ func slowProject(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer
 	return workspace
 }
 
-func outlive(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, threads int) {
-	schema := fmt.Sprintf("threads%d", threads)
-	workspace := slowProject(t, server, issuer, schema, threads)
+func outlive(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, schema, exchange string, threads int) {
+	workspace := slowProject(t, server, issuer, schema, exchange, threads)
 	audit := filepath.Join(t.TempDir(), "audit.jsonl")
 	out, err := setup.Exec(t, issuer, workspace, []string{"--audit-log", audit}, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
 	if err != nil || !strings.Contains(out, "Completed successfully") {
@@ -90,7 +120,7 @@ func outlive(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, th
 
 // without is the same run with the token in the profile.
 func without(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
-	workspace := slowProject(t, server, issuer, "alone", 1)
+	workspace := slowProject(t, server, issuer, "alone", idTokens, 1)
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	if out, err := setup.DBT(t, setup.Python(t), workspace, environ(env), "build"); err == nil || !strings.Contains(out, "JWT expired ") {
 		t.Errorf("dbt build without the broker: %v\n%s", err, out)
@@ -100,7 +130,7 @@ func without(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 // lost has the job's next tokens say staging: they are verified and authorised
 // like the first, and dbt ends with the reason soon after the last good one.
 func lost(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
-	workspace := slowProject(t, server, issuer, "lost", 1)
+	workspace := slowProject(t, server, issuer, "lost", idTokens, 1)
 	cmd := setup.ExecCommand(t.Context(), t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build", "--select", "slow", "slower")
 	out := &watched{words: "START sql table model lost.slow ", seen: sync.OnceValue(func() time.Time {
 		claims := standin.GitHubClaims()

@@ -54,6 +54,10 @@ func exchanged(t *testing.T, realm setup.Realm, server *setup.TrinoServer, issue
 		if token := step.Outputs["token"]; !strings.Contains(out, "PASS=3 WARN=0 ERROR=0") || token == "" || strings.Contains(out, token) {
 			t.Errorf("%s: dbt did not build three nodes, or the token is in its output:\n%s", tt.grant, out)
 		}
+		byProxy, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
+		if err != nil || !strings.Contains(byProxy, "PASS=3 WARN=0 ERROR=0") {
+			t.Errorf("%s through the broker: %v\n%s", tt.grant, err, byProxy)
+		}
 
 		// What Keycloak refuses ends the step, with its reason.
 		refused, err := standin.RunStep(t.Context(), standin.StepConfig{
