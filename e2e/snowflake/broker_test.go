@@ -171,16 +171,18 @@ func startSessions(t *testing.T, issuer *standin.Issuer, life, slow time.Duratio
 }
 
 // chain adds models that follow one another, so that no number of threads
-// makes the run a short one, and as many that need not.
+// makes the run a short one, and some that need not.
 func chain(t *testing.T, workspace string) {
 	t.Helper()
-	const length = 6
+	const length, wide = 8, 4
 	for i := range length {
 		from := "{{ ref('raw_orders') }}"
 		if i > 0 {
 			from = fmt.Sprintf("{{ ref('chain_%d') }}", i-1)
 		}
 		setup.Write(t, workspace, fmt.Sprintf("models/chain_%d.sql", i), "{{ config(materialized='table') }}\nselect * from "+from+"\n")
+	}
+	for i := range wide {
 		setup.Write(t, workspace, fmt.Sprintf("models/wide_%d.sql", i), "select * from {{ ref('raw_orders') }}\n")
 	}
 }
@@ -190,11 +192,14 @@ func perNode(block string, threads int) string {
 	return strings.Replace(block, "threads: 4}", fmt.Sprintf("threads: %d, reuse_connections: false}", threads), 1)
 }
 
-// tokenLife is many times shorter than the runs.
-const tokenLife = 3 * time.Second
+// tokenLife is many times shorter than the runs, whose statements are slow.
+const (
+	tokenLife = 3 * time.Second
+	slow      = 500 * time.Millisecond
+)
 
 // build runs dbt through exec, which must pass, and the same run without the
-// broker, in which a later login must be refused with the words.
+// broker, in which a later login must be refused with the words; "" leaves that out.
 func build(t *testing.T, s *snowflake, issuer *standin.Issuer, workspace, refusal string) {
 	t.Helper()
 	python := setup.Python(t)
@@ -220,6 +225,9 @@ func build(t *testing.T, s *snowflake, issuer *standin.Issuer, workspace, refusa
 		t.Errorf("the audit log has %d credentials:\n%s", issued, log)
 	}
 
+	if refusal == "" {
+		return
+	}
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	env[loopback] = "127.0.0.1"
 	out, err = setup.DBT(t, python, workspace, env, "build")
@@ -232,14 +240,15 @@ func TestDbtOutlivesTheIDToken(t *testing.T) {
 	for _, tt := range []struct {
 		threads int
 		slow    time.Duration
-	}{{1, 100 * time.Millisecond}, {8, 250 * time.Millisecond}} {
+		refusal string
+	}{{1, 250 * time.Millisecond, ""}, {8, slow, "token is expired"}} {
 		t.Run(fmt.Sprintf("threads %d", tt.threads), func(t *testing.T) {
 			issuer := setup.Issuer(t)
 			issuer.SetLife(tokenLife)
 			s, _, port := startSessions(t, issuer, 0, tt.slow)
 			workspace := setup.Project(t, issuer, perNode(block(port), tt.threads), "{oidc: {audience: snowflakecomputing.com}}")
 			chain(t, workspace)
-			build(t, s, issuer, workspace, "token is expired")
+			build(t, s, issuer, workspace, tt.refusal)
 		})
 	}
 }
@@ -254,7 +263,7 @@ func TestDbtOutlivesTheAccessToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	s, _, port := startSessions(t, issuer, 0, 250*time.Millisecond)
+	s, _, port := startSessions(t, issuer, 0, slow)
 	s.bearer = func(token string) error {
 		if !server.Valid(token, role) {
 			return errors.New("Invalid OAuth access token.")
@@ -338,7 +347,7 @@ func TestDbtOutlivesTheKeyPair(t *testing.T) {
 	p := &plugin{life: tokenLife, users: map[string]leasedUser{}}
 	host, vault := setup.Serve(t, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(address) }, ModifyResponse: p.lend})
 
-	s, _, front := startSessions(t, issuer, 0, 250*time.Millisecond)
+	s, _, front := startSessions(t, issuer, 0, slow)
 	s.keyPair = p.check
 	workspace := setup.Project(t, issuer, strings.Replace(oauthBlock(front), "threads: 4", "threads: 8", 1), // each node logs in by itself: the profile says so
 		fmt.Sprintf("{vault: {address: \"http://%s:%d\", audience: vault, role: dbt, secret: database/creds/snowflake}}", host, vault))
@@ -366,7 +375,7 @@ func TestDbtOutlivesTheKeyPair(t *testing.T) {
 func TestDbtRenewsItsSession(t *testing.T) {
 	issuer := setup.Issuer(t)
 	issuer.SetLife(tokenLife)
-	s, door, port := startSessions(t, issuer, 2*time.Second, 250*time.Millisecond)
+	s, door, port := startSessions(t, issuer, 2*time.Second, slow)
 	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
 	chain(t, workspace)
 	out, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
@@ -462,6 +471,10 @@ func TestTheConnector(t *testing.T) {
 	setup.NoSecrets(t, issuer, "cloud storage", fmt.Sprint(c.shown))
 	if !strings.HasSuffix(out, "put UPLOADED\nget DOWNLOADED 1,ada\nchunks 106\ninline 100000\nrenewed 1\ncancelled 604\nafter 2\n") {
 		t.Errorf("the connector printed\n%s", out)
+	}
+	guess, err := setup.Exec(t, issuer, workspace, nil, "env", "DBT_ENV_SECRET_OIDC_TOKEN=guess", setup.Python(t).Program("python"), script, folder)
+	if err == nil || !strings.Contains(guess, "oidc-dbt: the token is not this run's") {
+		t.Errorf("with another token: %v\n%s", err, guess)
 	}
 	if door.renewals != 1 {
 		t.Errorf("the session was renewed %d times, want once", door.renewals)

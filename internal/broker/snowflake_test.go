@@ -96,6 +96,10 @@ func (s *snowflakeAccount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://evil.example/", http.StatusTemporaryRedirect)
 			return
 		}
+		if r.URL.Query().Get("busy") != "" {
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+			return
+		}
 		s.bodies = append(s.bodies, string(body))
 		s.requests = append(s.requests, fmt.Sprintf("%s %s authorization=%q encoding=%q agent=%q", r.Method, r.URL.RequestURI(), r.Header.Get("Authorization"), r.Header.Get("Content-Encoding"), r.UserAgent()))
 		reply = open("token")
@@ -471,6 +475,10 @@ func TestSnowflakeFailsLater(t *testing.T) {
 	session, _ := logIn(t, b)
 	if status, reply := askSnowflake(t, b, http.MethodPost, "/redirect", session, nil); status != http.StatusBadGateway || reply.Message != "oidc-dbt: Snowflake redirects, and redirects are not followed" {
 		t.Errorf("a query that is redirected: status %d, %+v", status, reply)
+	}
+	login := []byte(loginBody(b.Address().Secret.Reveal()))
+	if status, reply := askSnowflake(t, b, http.MethodPost, "/session/v1/login-request?busy=1", "", login); status != http.StatusServiceUnavailable {
+		t.Errorf("a login while Snowflake is busy: status %d, %+v", status, reply)
 	}
 	account.Close()
 	if status, _ := askSnowflake(t, b, http.MethodPost, "/queries/v1/query-request", session, nil); status != http.StatusBadGateway {
