@@ -5,11 +5,13 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -34,6 +36,7 @@ func s3(b *Broker) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
+	buffers := newPool(s3Buffer)
 	requests := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !b.knows(r.Header.Get("X-Amz-Security-Token")) {
 			b.refused.add()
@@ -58,8 +61,8 @@ func s3(b *Broker) (service, error) {
 		(&httputil.ReverseProxy{
 			Rewrite:        func(p *httputil.ProxyRequest) { to.lead(p.Out) },
 			Transport:      signer{b.config.Now, *c.AWS, to.region, store.transport},
-			ModifyResponse: stays,
-			FlushInterval:  -1, // results are for the client to buffer
+			ModifyResponse: arrived,
+			BufferPool:     buffers,
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 				s3Error(w, http.StatusServiceUnavailable, "ServiceUnavailable", err)
 			},
@@ -210,9 +213,35 @@ func (s signer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.next.RoundTrip(r)
 }
 
-// stays keeps the client here: where S3 says that a bucket is elsewhere, the
+// arrived keeps the client here: where S3 says that a bucket is elsewhere, the
 // header with its region is enough.
-func stays(resp *http.Response) error {
+func arrived(resp *http.Response) error {
 	resp.Header.Del("Location")
+	resp.Body = whole{resp.Body}
 	return nil
 }
+
+// s3Buffer is how much of an object is passed on at once. TLS gives 16 KiB at
+// a time, and a write for each of these would cost a third of the throughput.
+const s3Buffer = 256 << 10
+
+// whole is a body that fills the reader's buffer.
+type whole struct{ io.ReadCloser }
+
+func (w whole) Read(p []byte) (int, error) {
+	n, err := io.ReadFull(w.ReadCloser, p)
+	if errors.Is(err, io.ErrUnexpectedEOF) && n > 0 {
+		err = nil // the next read has the end, or what broke it off
+	}
+	return n, err
+}
+
+// A pool lends buffers of one size.
+type pool struct{ free sync.Pool }
+
+func newPool(size int) *pool {
+	return &pool{sync.Pool{New: func() any { b := make([]byte, size); return &b }}}
+}
+
+func (p *pool) Get() []byte  { return *p.free.Get().(*[]byte) }
+func (p *pool) Put(b []byte) { p.free.Put(&b) }

@@ -238,3 +238,30 @@ func TestS3LargeObject(t *testing.T) {
 		t.Errorf("status %d, %d bytes came back, want %d", status, len(body), len(rows))
 	}
 }
+
+// TestS3CutOff: an object that does not arrive as a whole is no shorter object.
+func TestS3CutOff(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000000")
+		_, _ = w.Write(make([]byte, 300_000)) // and no more: the server closes
+	}))
+	t.Cleanup(server.Close)
+	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, server.URL)}, gives(session("1", time.Now().Add(time.Hour)), nil))
+	req, err := http.NewRequest(http.MethodGet, "http://"+address(b)+"/lake/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := aws.Credentials{AccessKeyID: "oidc-dbt", SecretAccessKey: "unused", SessionToken: b.Address().Secret.Reveal()}
+	if err := v4.NewSigner().SignHTTP(t.Context(), keys, req, "UNSIGNED-PAYLOAD", "s3", "eu-central-1", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%d bytes came, and the error is %v", len(body), err)
+	}
+}

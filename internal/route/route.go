@@ -38,7 +38,7 @@ const AWSContainerPath = "/credentials"
 // IsProxy reports whether dbt then connects to the broker in the place of the warehouse.
 func (k Kind) IsProxy() bool {
 	switch k {
-	case ClickHouse, Postgres, Snowflake, Trino:
+	case ClickHouse, GoogleStorage, Postgres, S3, Snowflake, Trino:
 		return true
 	}
 	return false

@@ -1,0 +1,103 @@
+package broker_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/broker"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+)
+
+// BenchmarkAWSContainer is what an SDK waits for each time it asks.
+func BenchmarkAWSContainer(b *testing.B) {
+	proxy := start(b, awsContainer, gives(session("1", time.Now().Add(time.Hour)), nil))
+	for b.Loop() {
+		if status, body := ask(b, proxy, "GET", "/credentials", proxy.Address().Secret.Reveal()); status != http.StatusOK {
+			b.Fatal(status, body)
+		}
+	}
+}
+
+// BenchmarkS3 has the proxy beside a direct connection with TLS: a request for
+// nothing much, and an object of 64 MiB read and written.
+func BenchmarkS3(b *testing.B) {
+	const size = 64 << 20
+	block := strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			b.Error(err)
+		}
+		if r.Method == http.MethodGet {
+			for range size / len(block) {
+				_, _ = io.WriteString(w, block)
+			}
+		}
+	}))
+	b.Cleanup(server.Close)
+	c := session("1", time.Now().Add(time.Hour))
+	proxy := start(b, route.Route{Kind: route.S3, Upstream: upstreamOf(b, server)}, gives(c, nil), func(c *broker.Config) { c.Dir = b.TempDir() })
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true}}
+	send := func(b *testing.B, method, base string, body io.Reader) {
+		req, err := http.NewRequestWithContext(b.Context(), method, base+"/lake/object", body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if body != nil {
+			req.ContentLength = size
+		}
+		req.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+		keys := aws.Credentials{AccessKeyID: "oidc-dbt", SecretAccessKey: "unused", SessionToken: proxy.Address().Secret.Reveal()}
+		if err := v4.NewSigner().SignHTTP(b.Context(), keys, req, "UNSIGNED-PAYLOAD", "s3", "eu-central-1", time.Now()); err != nil {
+			b.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+			b.Fatal(resp.Status, err)
+		}
+	}
+	for _, way := range []struct{ name, base string }{{"direct", server.URL}, {"proxy", "http://" + address(proxy)}} {
+		b.Run("round trip/"+way.name, func(b *testing.B) {
+			for b.Loop() {
+				send(b, http.MethodHead, way.base, nil)
+			}
+		})
+		b.Run("read/"+way.name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				send(b, http.MethodGet, way.base, nil)
+			}
+		})
+		b.Run("write/"+way.name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				send(b, http.MethodPut, way.base, io.LimitReader(repeating(block), size))
+			}
+		})
+	}
+}
+
+// repeating reads as its own text over and over.
+type repeating string
+
+func (r repeating) Read(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		n += copy(p[n:], r)
+	}
+	return n, nil
+}
