@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -75,7 +76,11 @@ func snowflake(b *Broker) (service, error) {
 		},
 		ModifyResponse: s.check,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			refuseSnowflake(w, http.StatusBadGateway, snowflakeNoSession, err) // the status counts: clients ask again
+			status := http.StatusBadGateway // clients ask again
+			if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) {
+				status = http.StatusOK // clients show the message: no other try will do better
+			}
+			refuseSnowflake(w, status, snowflakeNoSession, err)
 		},
 		ErrorLog: log.New(io.Discard, "", 0), // a client that is gone is none of ours
 	}

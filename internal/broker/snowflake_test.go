@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -483,6 +485,24 @@ func TestSnowflakeFailsLater(t *testing.T) {
 	account.Close()
 	if status, _ := askSnowflake(t, b, http.MethodPost, "/queries/v1/query-request", session, nil); status != http.StatusBadGateway {
 		t.Errorf("a query without Snowflake: status %d, want one after which clients ask again", status)
+	}
+
+	// Somebody else in Snowflake's place: for that no client asks again.
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &rsaKey().PublicKey, rsaKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp4", account.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &http.Server{Handler: account, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: rsaKey()}}}}
+	defer other.Close()
+	go func() { _ = other.ServeTLS(l, "", "") }() // to Close
+	const want = "oidc-dbt: tls: failed to verify certificate: x509: certificate signed by unknown authority"
+	if status, reply := askSnowflake(t, b, http.MethodPost, "/queries/v1/query-request", session, nil); status != http.StatusOK || reply.Success || reply.Message != want {
+		t.Errorf("a query to another server: status %d, %+v", status, reply)
 	}
 }
 
