@@ -58,8 +58,8 @@ func TestABuildOutlivesItsToken(t *testing.T) {
 			if err != nil || !strings.Contains(out, "Completed successfully") {
 				t.Fatalf("dbt build: %v\n%s", err, out)
 			}
-			if len(w.served) < 4 || w.refused > 0 {
-				t.Errorf("%d tokens were used, %d requests refused; want four at least, and none", len(w.served), w.refused)
+			if len(w.served) < 4 { // one that dies on its way is refused, and google-auth asks for the next
+				t.Errorf("%d tokens were used, want four at least; %d requests were refused", len(w.served), w.refused)
 			}
 			setup.NoSecrets(t, issuer, "dbt's output", out)
 			for token := range w.served {
