@@ -61,7 +61,10 @@ func tenant(t *testing.T, adapter string, exchange func(*standin.TokenService) s
 	}}
 	port := f.start(t)
 	dbt := fmt.Sprintf(`{type: fabric, host: "127.0.0.1,%d", database: marts, schema: dbo, trust_cert: true, retries: 0}`, port)
-	if adapter == "sqlserver" {
+	switch adapter {
+	case "sqlserver by mssql-python":
+		dbt = fmt.Sprintf(`{type: sqlserver, backend: mssql-python, host: 127.0.0.1, port: %d, database: marts, schema: dbo, trust_cert: true, retries: 0}`, port)
+	case "sqlserver":
 		dbt = fmt.Sprintf(`{type: sqlserver, driver: %q, host: 127.0.0.1, port: %d, database: marts, schema: dbo, trust_cert: true, retries: 0}`, driver(t), port)
 	}
 	workspace = setup.Project(t, issuer, dbt, exchange(tokens))
@@ -82,7 +85,7 @@ func elsewhere(tokens *standin.TokenService) string {
 // TestLoginsOutliveTheirTokens: azure-identity asks the broker as it would ask
 // App Service.
 func TestLoginsOutliveTheirTokens(t *testing.T) {
-	for _, adapter := range []string{"sqlserver", "fabric"} {
+	for _, adapter := range []string{"sqlserver", "sqlserver by mssql-python", "fabric"} {
 		t.Run(adapter, func(t *testing.T) {
 			f, tokens, issuer, workspace, used := tenant(t, adapter, elsewhere)
 			audit := filepath.Join(t.TempDir(), "audit.jsonl")

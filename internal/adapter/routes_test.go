@@ -58,6 +58,8 @@ func TestServed(t *testing.T) {
 			want:  `authentication: "token_credential"` + "\n" + `credential_class: "azure.identity.ManagedIdentityCredential"` + "\n" + identity},
 		{name: "SQL Server", provider: "entra", block: standin.Block("sqlserver"),
 			route: route.Route{Kind: route.AzureManagedIdentity}, want: `authentication: "MSI"` + "\n" + identity},
+		{name: "SQL Server by mssql-python", provider: "entra", block: `{type: sqlserver, backend: mssql-python, host: acme.database.windows.net, database: marts}`,
+			route: route.Route{Kind: route.AzureManagedIdentity, Only: true}, want: `authentication: "MSI"` + "\n" + identity},
 		{name: "DuckDB on Azure Storage", provider: "entra", block: standin.Block("duckdb"),
 			route: route.Route{Kind: route.AzureManagedIdentity}, want: lake + identity},
 		{name: "DuckDB with an identity of one's own", provider: "entra",

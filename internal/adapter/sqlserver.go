@@ -15,8 +15,9 @@ import (
 )
 
 // sqlserver logs in at SQL Server, Azure SQL and Synapse with a token of
-// Entra ID, which only the backend `pyodbc` takes, or with what a vault lends:
-// a database's login, or a service principal. (dbt-sqlserver 1.12)
+// Entra ID, or with what a vault lends: a database's login, or a service
+// principal. The backend `pyodbc` takes a token from the profile,
+// `mssql-python` only what azure-identity finds. (dbt-sqlserver 1.12)
 var sqlserver = adapter{
 	spec: policy.Adapter{
 		Required: []string{"database", "schema"},
@@ -37,8 +38,8 @@ var sqlserver = adapter{
 			return fmt.Errorf("driver is %q, want the name of an ODBC driver", driver)
 		case port != "" && !portText.MatchString(port):
 			return fmt.Errorf("port is %q, want a number", port)
-		case provider == "entra" && backend != "" && backend != "pyodbc":
-			return fmt.Errorf("backend is %q, and only pyodbc takes a token of Entra ID", backend)
+		case provider == "entra" && backend != "" && backend != "pyodbc" && backend != mssqlPython:
+			return fmt.Errorf("backend is %q, and only pyodbc and mssql-python take a token of Entra ID", backend)
 		}
 		return nil
 	},
@@ -71,9 +72,13 @@ var sqlserver = adapter{
 		},
 	},
 	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"entra": managedIdentityRoute,
+		"entra": func(block *yaml.Node) (route.Route, error) {
+			return route.Route{Kind: route.AzureManagedIdentity, Only: scalar(block, "backend") == mssqlPython}, nil
+		},
 	},
 }
+
+const mssqlPython = "mssql-python"
 
 var (
 	// microsoftLogins are keys of dbt-sqlserver and dbt-fabric, and their
