@@ -80,7 +80,7 @@ func snowflake(b *Broker) (service, error) {
 			if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) {
 				status = http.StatusOK // clients show the message: no other try will do better
 			}
-			refuseSnowflake(w, status, snowflakeNoSession, err)
+			refuseSnowflake(w, status, snowflakeNoSession, web.Cause(err))
 		},
 		ErrorLog: log.New(io.Discard, "", 0), // a client that is gone is none of ours
 	}

@@ -340,6 +340,11 @@ func TestEnvironmentOfRoutes(t *testing.T) {
 			set:     "AZURE_AUTHORITY_HOST=ours",
 			removed: "AZURE_REGIONAL_AUTHORITY_NAME",
 		},
+		"snowflake": {
+			base:    "SNOWFLAKE_TOKEN=t SNOWFLAKE_TOKEN_FILE_PATH=p SNOWFLAKE_PASSWORD=p SNOWFLAKE_USER=u HTTPS_PROXY=http://elsewhere",
+			set:     "HTTPS_PROXY=ours https_proxy=ours",
+			removed: "SNOWFLAKE_PASSWORD SNOWFLAKE_TOKEN SNOWFLAKE_TOKEN_FILE_PATH SNOWFLAKE_USER",
+		},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
