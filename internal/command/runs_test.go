@@ -590,7 +590,7 @@ func googleConfig(issuer *standin.Issuer) standin.GoogleConfig {
 // vaultConfig is a server whose role trusts what the cases' rules allow.
 func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
 	production := map[string][]string{"repository_id": {"487920697"}, "environment": {"production"}}
-	paths := []string{"database/creds/dbt-prod", "secret/data/dbt", "kv/azure", "secret/data/nothing"}
+	paths := []string{"database/creds/dbt-prod", "azure/creds/dbt-prod", "secret/data/dbt", "kv/azure", "secret/data/nothing"}
 	return standin.VaultConfig{
 		IssuerURL: issuer.URL(),
 		Roles: map[string]standin.VaultRole{
@@ -604,6 +604,7 @@ func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
 		},
 		Secrets: map[string]standin.VaultSecret{
 			"database/creds/dbt-prod": {TTL: time.Hour},
+			"azure/creds/dbt-prod":    {TTL: 2 * time.Second, Azure: true},
 			"secret/data/dbt":         {Data: map[string]any{"data": map[string]any{"username": "DBT", "password": "hunter2-static"}, "metadata": map[string]any{"version": 1}}},
 			"kv/azure":                {Data: map[string]any{"client_id": "0a0b0c0d", "client_secret": "hunter2-principal"}},
 		},

@@ -257,37 +257,69 @@ func TestRunEndsTheLease(t *testing.T) {
 // its end, with the one login that it was given; then that is gone.
 func TestLeaseIsRenewed(t *testing.T) {
 	t.Parallel()
-	s := newVaultStep(t, "brief", map[string]string{"run": "echo started; sleep 6", "shell": "sh"})
-	cmd := s.process()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	var outputs map[string]string
-	for running, checks := true, 0; running; {
-		if outputs == nil || outputs["password"] == "" {
-			outputs = s.read("OUTPUT")
-		} else if works := s.vault.Login(outputs["user"], outputs["password"]); works {
-			checks++
-		} else if s.vault.Tokens() > 0 {
-			t.Fatalf("the login does not work any more after %d checks", checks)
-		}
-		select {
-		case err := <-ended:
-			if running = false; err != nil || checks < 100 {
-				t.Errorf("it ended with %v, after %d checks: %s", err, checks, s.stdout.String())
+	for _, tt := range []struct{ name, dbt, secret string }{
+		{name: "credentials alone"},
+		{name: "spark", dbt: "{type: spark, method: thrift, host: spark.acme.example, use_ssl: true, schema: marts}"},
+		{name: "sqlserver", dbt: "{type: sqlserver, backend: mssql-python, host: sql.acme.example, database: marts, schema: dbo}"},
+		{name: "sqlserver as a service principal", secret: "azure", dbt: "{type: sqlserver, driver: d, host: acme.database.windows.net, database: marts, schema: dbo}"},
+		{name: "fabric", secret: "azure", dbt: "{type: fabric, host: acme.datawarehouse.fabric.microsoft.com, tenant_id: acme.example, database: marts, schema: dbo}"},
+		{name: "postgres without the proxy", dbt: "{type: postgres, host: db.acme.example, port: 5432, database: marts, schema: dbo}\n    proxy: false"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newVaultStep(t, "brief", map[string]string{"run": "sleep 6", "shell": "sh"})
+			s.warehouse(tt.dbt, tt.secret)
+			cmd := s.process()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
 			}
-		case <-time.After(20 * time.Millisecond):
-		}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			var outputs map[string]string
+			for running, checks := true, 0; running; {
+				if outputs == nil || outputs["password"] == "" {
+					outputs = s.read("OUTPUT")
+				} else if works := s.vault.Login(outputs["user"], outputs["password"]); works {
+					checks++
+				} else if s.vault.Tokens() > 0 {
+					t.Fatalf("the login does not work any more after %d checks", checks)
+				}
+				select {
+				case err := <-ended:
+					if running = false; err != nil || checks < 100 {
+						t.Errorf("it ended with %v, after %d checks: %s", err, checks, s.stdout.String())
+					}
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+			if got := s.post(); got != "" {
+				t.Errorf("post says %s", got)
+			}
+			if renewals := s.checkRenewals("Logoff Success prod\n"); renewals < 3 || renewals > 6 {
+				t.Errorf("%d renewals of two seconds in six", renewals)
+			}
+		})
 	}
-	if got := s.post(); got != "" {
-		t.Errorf("post says %s", got)
+}
+
+// warehouse gives the target a dbt block, and another engine's secret where
+// there is one.
+func (s *vaultStep) warehouse(dbt, engine string) {
+	s.t.Helper()
+	if dbt == "" {
+		return
 	}
-	renewals := s.checkRenewals("Logoff Success prod\n")
-	if renewals < 3 || renewals > 6 {
-		t.Errorf("%d renewals of two seconds in six", renewals)
+	path := filepath.Join(s.root, "workspace", ".github", "oidc-dbt.yml")
+	policy, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
 	}
+	text := strings.Replace(string(policy), "    exchange:", "    dbt: "+dbt+"\n    exchange:", 1)
+	if engine != "" {
+		text = strings.Replace(text, "secret: database/", "secret: "+engine+"/", 1)
+	}
+	s.write("workspace/.github/oidc-dbt.yml", text)
+	s.write("workspace/dbt_project.yml", "name: analytics\nprofile: analytics\n")
 }
 
 // checkRenewals holds the audit log to an issue, renewals and an end, and

@@ -47,6 +47,7 @@ type VaultSecret struct {
 	TTL    time.Duration
 	MaxTTL time.Duration  // what renewals come to; 0 for a month
 	Rigid  bool           // its leases cannot be renewed
+	Azure  bool           // it makes service principals: a client's id and its secret
 	Data   map[string]any // of a KV engine
 }
 
@@ -338,9 +339,17 @@ func (v *Vault) read(w http.ResponseWriter, r *http.Request) {
 		v.issued = append(v.issued, l.password)
 		reply(w, map[string]any{
 			"request_id": rand.Text(), "lease_id": l.id, "lease_duration": int(l.ttl.Seconds()), "renewable": !l.rigid,
-			"data": map[string]any{"username": l.user, "password": l.password},
+			"data": secret.fields(l),
 		})
 	}
+}
+
+// fields are what a secret has of who was made.
+func (s VaultSecret) fields(l *vaultLease) map[string]any {
+	if s.Azure {
+		return map[string]any{"client_id": l.user, "client_secret": l.password}
+	}
+	return map[string]any{"username": l.user, "password": l.password}
 }
 
 func (v *Vault) revokeSelf(w http.ResponseWriter, r *http.Request) {
