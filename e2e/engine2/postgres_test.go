@@ -5,6 +5,7 @@ package engine2
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,4 +61,23 @@ func TestPostgres(t *testing.T) {
 		t.Errorf("dbt with a login of RDS: %v\n%s", err, out)
 	}
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
+}
+
+// TestPostgresByTheProxy: the engine logs in at the proxy, whose password is
+// fit for a URL, and the proxy with what is not. TLS is the proxy's too.
+func TestPostgresByTheProxy(t *testing.T) {
+	t.Parallel()
+	e, bao, issuer, server := start(t), setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
+	const password = "db.eu-central-1.rds.amazonaws.com:5432/?Action=connect&DBUser=dbt&X-Amz-Credential=ASIA%2F20261125#/@"
+	server.SQL(t, fmt.Sprintf(`create role "dbt@acme.iam" login password '%s'; grant create on database postgres to "dbt@acme.iam"`, password))
+	workspace := setup.Project(t, issuer,
+		fmt.Sprintf(`{type: postgres, host: 127.0.0.1, port: %d, database: postgres, schema: marts, sslmode: verify-full, sslrootcert: %q}`, server.Port, server.CA),
+		bao.Static(t, issuer, map[string]any{"username": "dbt@acme.iam", "password": password}))
+	out, err := setup.Exec(t, issuer, workspace, nil, slices.Concat([]string{"env"}, e.variables(), []string{e.python.Program("dbt"), "build"})...)
+	if err != nil || !strings.Contains(out, "3 success") {
+		t.Errorf("dbt build: %v\n%s", err, out)
+	}
+	if owner := server.SQL(t, "select distinct tableowner from pg_tables where schemaname = 'marts'"); len(owner) != 1 || owner[0][0] != "dbt@acme.iam" {
+		t.Errorf("the tables are %q's", owner)
+	}
 }

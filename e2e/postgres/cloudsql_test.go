@@ -60,6 +60,7 @@ func TestCloudSQL(t *testing.T) {
 		t.Errorf("output user is %q, want %q", step.Outputs["user"], user)
 	}
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
+	f.expectBuilt(t, issuer, workspace)
 	if in, refused := f.counts(t); in == 0 || refused > 0 {
 		t.Errorf("%d logins, %d refusals; want some and none", in, refused)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // A front is the door of a cloud's database service: it takes TLS alone, asks
@@ -167,6 +168,16 @@ func (f *front) counts(t *testing.T) (in, refused int) {
 		}
 	}
 	return len(f.logins), f.refused
+}
+
+// expectBuilt builds once more, through the proxy.
+func (f *front) expectBuilt(t *testing.T, issuer *standin.Issuer, workspace string) {
+	t.Helper()
+	f.server.SQL(t, "drop schema marts cascade")
+	out, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "build")
+	if err != nil || !strings.Contains(out, "PASS=3 WARN=0 ERROR=0") {
+		t.Errorf("dbt build through the proxy: %v\n%s", err, out)
+	}
 }
 
 // expectRefused runs a query with another password, which the service must refuse.

@@ -5,6 +5,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,6 +90,7 @@ func TestLakebase(t *testing.T) {
 	workspace := setup.Project(t, issuer, f.block(", user: "+client), exchange("dw"))
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
+	f.expectBuilt(t, issuer, workspace)
 	if in, refused := f.counts(t); in == 0 || refused > 0 {
 		t.Errorf("%d logins, %d refusals; want some and none", in, refused)
 	}
@@ -102,4 +104,30 @@ func TestLakebase(t *testing.T) {
 	}
 	clock.forward(61 * time.Minute)
 	expectRefused(t, workspace, env, "", "the token is expired or unknown")
+}
+
+// TestOutlivesEntraTokens: Entra ID's tokens live for four seconds.
+func TestOutlivesEntraTokens(t *testing.T) {
+	t.Parallel()
+	const resource = "https://ossrdbms-aad.database.windows.net"
+	issuer := setup.Issuer(t)
+	entra, err := standin.StartEntra(standin.EntraConfig{
+		Tenant:       "acme.onmicrosoft.com",
+		Applications: map[string][]standin.FederatedCredential{client: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}}},
+		Resources:    []string{resource}, Lifetime: 4 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(entra.Close)
+	f := startFront(t, "dbt-prod", func(_, password string) error {
+		if !entra.Valid(password, resource+"/.default") {
+			return errors.New("the token is expired or unknown")
+		}
+		return nil
+	})
+	outlive(t, issuer, func(schema string) string {
+		return setup.Project(t, issuer, strings.Replace(f.block(", user: dbt-prod"), "schema: marts", "schema: "+schema, 1),
+			fmt.Sprintf("{entra: {tenant: acme.onmicrosoft.com, client_id: %s, authority: %q}}", client, entra.URL()))
+	}, "the token is expired or unknown")
 }
