@@ -97,8 +97,7 @@ func trinoToken(in Input) Output {
 	cert := value(in.Block, "cert")
 	switch {
 	case in.Route.Port != 0:
-		// The client takes a token to https alone. The path, which is new in
-		// each run, costs dbt its partial parsing.
+		// The client takes a token to https alone.
 		out.Keys = append(out.Keys, Key{"host", text(in.Route.Host)}, Key{"port", integer(in.Route.Port)}, Key{"cert", text(in.Route.CAFile)})
 		out.Env[0].Value = in.Route.Secret
 	case cert == nil, cert.Tag == "!!null":

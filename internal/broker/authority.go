@@ -20,7 +20,7 @@ import (
 // run, since their private keys end with the process. A scheduler may run for months.
 const certificateLife = 400 * 24 * time.Hour
 
-// authority makes a certificate authority for this run alone, writes its
+// authority makes a certificate authority for this run alone, publishes its
 // certificate for the client, and returns a certificate for loopback. The
 // authority's key has signed once when it is forgotten, and the authority is
 // good for no other name: whoever trusts the file trusts this broker.
@@ -58,17 +58,34 @@ func (b *Broker) authority() (c tls.Certificate, err error) {
 	if err != nil {
 		return c, err
 	}
-	b.caFile = filepath.Join(b.config.Dir, "ca.pem")
-	file, err := os.OpenFile(b.caFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return c, fmt.Errorf("write the certificate of the route: %w", err)
-	}
-	err = pem.Encode(file, &pem.Block{Type: "CERTIFICATE", Bytes: rootDER})
-	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return c, fmt.Errorf("write the certificate of the route: %w", err)
+	if b.caFile, err = b.publish(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER})); err != nil {
+		return c, err
 	}
 	return tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: leafKey}, nil
+}
+
+// publish writes the authority's certificate and returns its path: the same in
+// every run that has the target's own port, since dbt parses a project anew
+// where its profile differs. Who has the port has the file, too.
+func (b *Broker) publish(certificate []byte) (path string, err error) {
+	if b.ownPort && b.config.StateDir != "" {
+		path = filepath.Join(b.config.StateDir, fmt.Sprintf("ca-%d.pem", b.address.Port()))
+		if err = os.MkdirAll(b.config.StateDir, 0o700); err == nil {
+			err = replace(path, certificate)
+		}
+		if err == nil {
+			return path, nil
+		}
+	}
+	path = filepath.Join(b.config.Dir, "ca.pem") // no place that stays: parsing anew is all that it costs
+	return path, replace(path, certificate)
+}
+
+// withdraw removes what publish wrote, before another run may have the port.
+func (b *Broker) withdraw() {
+	b.withdrawn.Do(func() {
+		if b.caFile != "" {
+			_ = os.Remove(b.caFile) // it vouches for a key that nobody has any more
+		}
+	})
 }

@@ -28,6 +28,9 @@ type Config struct {
 	Target string // its name decides the port, so that the profile is the same in every run
 	Route  route.Route
 	Dir    string // for the files that clients read; only this user may enter it, and the caller removes it
+	// StateDir is a folder of this user's that stays, for what is to have the same
+	// path in every run; "" for none. It need not be there.
+	StateDir string
 	// Current returns a credential that is not about to die. It is called for
 	// every request, also by several at once.
 	Current func(context.Context) (credential.Credential, error)
@@ -44,11 +47,13 @@ type Broker struct {
 	service service
 	file    string // the path of service.file
 	caFile  string // the path of the authority that vouches for service.tls
+	ownPort bool   // it is the target's
 	refused refusals
 
-	stop    context.CancelFunc
-	server  *http.Server   // nil for a protocol of its own
-	running sync.WaitGroup // the listener, its connections and the renewals that nobody asks for
+	stop      context.CancelFunc
+	server    *http.Server   // nil for a protocol of its own
+	running   sync.WaitGroup // the listener, its connections and the renewals that nobody asks for
+	withdrawn sync.Once
 }
 
 // A service is how a route is served. One that listens has a handler or a
@@ -109,7 +114,7 @@ func Start(config Config) (b *Broker, err error) {
 	b = &Broker{config: config, secret: newSecret(), refused: refusals{tell: config.Refused, now: config.Now}}
 	var listener net.Listener
 	if listens {
-		if listener, err = listen(config.Target); err != nil {
+		if listener, b.ownPort, err = listen(config.Target); err != nil {
 			return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
 		}
 		b.address = listener.Addr().(*net.TCPAddr).AddrPort()
@@ -213,6 +218,7 @@ func (b *Broker) Close() {
 		return
 	}
 	b.refused.flush()
+	b.withdraw()
 	b.stop()
 	if b.server != nil {
 		_ = b.server.Close() // the listener's error helps nobody any more
@@ -235,15 +241,15 @@ const (
 
 // listen takes the target's own port, or any where that is taken: then dbt
 // parses the project anew, because the profile differs.
-func listen(target string) (net.Listener, error) {
+func listen(target string) (listener net.Listener, own bool, err error) {
 	name := fnv.New32a()
 	io.WriteString(name, target)
 	port := firstPort + name.Sum32()%ports
-	listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		listener, err = net.Listen("tcp4", "127.0.0.1:0")
+	if listener, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+		return listener, true, nil
 	}
-	return listener, err
+	listener, err = net.Listen("tcp4", "127.0.0.1:0")
+	return listener, false, err
 }
 
 // guard turns away what no client of dbt's sends: a page in a browser that

@@ -72,20 +72,30 @@ func (b *Broker) rewrite(c credential.Credential, written []byte) ([]byte, error
 	if err != nil || bytes.Equal(content, written) {
 		return written, err
 	}
-	next, err := os.CreateTemp(b.config.Dir, f.name+".*") // 0600
+	if err := replace(b.file, content); err != nil {
+		return written, err
+	}
+	return content, nil
+}
+
+// replace has the file hold content, 0600: the old whole or the new one,
+// whenever it is read.
+func replace(path string, content []byte) error {
+	dir, name := filepath.Split(path)
+	next, err := os.CreateTemp(dir, name+".*") // 0600
 	if err != nil {
-		return written, fmt.Errorf("write %s: %w", f.name, err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	_, err = next.Write(content)
 	if cerr := next.Close(); err == nil {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(next.Name(), b.file)
+		err = os.Rename(next.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(next.Name()) // half of it is of no use
-		return written, fmt.Errorf("write %s: %w", f.name, err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return content, nil
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -408,12 +409,52 @@ func TestAuthority(t *testing.T) {
 	}
 }
 
+// TestAuthorityPath: whoever has the target's port has the same file in every
+// run, and nobody else's goes with it.
+func TestAuthorityPath(t *testing.T) {
+	t.Parallel()
+	state := filepath.Join(t.TempDir(), "state") // not there yet
+	target := rand.Text()                        // whose port nobody else has
+	run := func(state string) *broker.Broker {
+		b, _ := startTrino(t, func(http.ResponseWriter, *http.Request) {}, func(c *broker.Config) { c.Target, c.StateDir = target, state })
+		return b
+	}
+	first := run(state)
+	path := first.Address().CAFile
+	if want := filepath.Join(state, fmt.Sprintf("ca-%d.pem", first.Address().Port)); path != want {
+		t.Errorf("the file is %s, want %s", path, want)
+	}
+	beside := run(state)
+	if strings.HasPrefix(beside.Address().CAFile, state) {
+		t.Errorf("two brokers have one file: %s", beside.Address().CAFile)
+	}
+	if status, _ := statement(t, first, trusting(t, first), http.MethodGet, "/v1/statement/x"); status != http.StatusOK {
+		t.Errorf("the first broker is not trusted any more: status %d", status)
+	}
+	first.Close()
+	if files, err := os.ReadDir(state); err != nil || len(files) > 0 {
+		t.Errorf("left are %v, %v", files, err)
+	}
+	second := run(state)
+	if second.Address().CAFile != path {
+		t.Errorf("the file is %s, was %s", second.Address().CAFile, path)
+	}
+	first.Close() // again
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("the second broker's file: %v, %v", info, err)
+	}
+	second.Close()
+	if third := run(filepath.Join(beside.Address().CAFile, "no folder")); filepath.Base(third.Address().CAFile) != "ca.pem" {
+		t.Errorf("the file is %s", third.Address().CAFile)
+	}
+}
+
 // TestAuthorityWithoutAFolder: the disk may be full.
 func TestAuthorityWithoutAFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "missing")
 	_, err := broker.Start(broker.Config{Target: t.Name(), Route: route.Route{Kind: route.Trino, Upstream: route.Upstream{Host: "trino.example", Port: 443}}, Dir: dir, Now: time.Now})
-	if err == nil || !strings.HasPrefix(err.Error(), "start broker: write the certificate of the route: open "+filepath.Join(dir, "ca.pem")+": ") {
+	if err == nil || !strings.HasPrefix(err.Error(), "start broker: write ca.pem: open "+filepath.Join(dir, "ca.pem.")) {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -166,6 +166,7 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 	if s.AuditLog == "" {
 		s.AuditLog = auditLog(env)
 	}
+	s.StateDir = filepath.Dir(auditLog(env))
 	if inActions {
 		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
 	}

@@ -89,6 +89,7 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 			Profiles:    lines(r.Input("profiles")),
 			AuditLog:    r.Input("audit-log"),
 			DryRun:      boolean("dry-run"),
+			StateDir:    filepath.Join(temp, "oidc-dbt"),
 			Root:        workspace,
 			Workspace:   workspace,
 		},

@@ -65,7 +65,7 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 		r.Upstream.CAFile = filepath.Join(a.settings.CommandDir, ca) // where dbt would have found it
 	}
 	b, err := broker.Start(broker.Config{
-		Target: a.target.Name(), Route: r, Dir: a.settings.Dir,
+		Target: a.target.Name(), Route: r, Dir: a.settings.Dir, StateDir: a.settings.StateDir,
 		Current: keeper.Current, Refused: a.refused, Failed: a.failed, Now: a.env.Now,
 	})
 	if err != nil {

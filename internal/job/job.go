@@ -66,6 +66,7 @@ type Settings struct {
 	DryRun        bool
 	Broker        bool          // keep the credential fresh for as long as the command runs
 	Dir           string        // this step's or command's own folder, which only the user may enter
+	StateDir      string        // a folder of this user's that stays between runs; "" for none
 	CommandDir    string        // where the command runs; what its profile names is relative to it
 	Say           func(string)  // one line for the user, at any time; called by several at once
 	Timeout       time.Duration // for everything before a command; Action has its own

@@ -46,6 +46,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if err != nil {
 		return err
 	}
+	s.StateDir = "" // another container may have the folder alone
 	run, err := begin(ctx, env, s, dir)
 	if err != nil {
 		return err
