@@ -28,6 +28,9 @@ var clients = map[string]func() (ask func() error, err error){
 	"aws_container": func() (func() error, error) {
 		return asking(http.DefaultClient, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), "", http.Header{"Authorization": {os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")}}), nil
 	},
+	"azure_managed_identity": func() (func() error, error) {
+		return asking(http.DefaultClient, http.MethodGet, os.Getenv("IDENTITY_ENDPOINT")+"?resource=https://database.windows.net", "", http.Header{"X-Identity-Header": {os.Getenv("IDENTITY_HEADER")}}), nil
+	},
 	"google_adc": func() (func() error, error) {
 		text, err := os.ReadFile(os.Getenv("GOOGLE_APPLICATION_CREDENTIALS"))
 		if err != nil {

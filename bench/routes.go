@@ -176,11 +176,22 @@ func routeCases(root string, issuer *standin.Issuer) (cases []routeCase, done fu
 		return nil, done, err
 	}
 	closers = append(closers, databricks.Close)
+	entra, err := standin.StartEntra(standin.EntraConfig{
+		Tenant: "acme.example", Resources: []string{"https://database.windows.net"},
+		Applications: map[string][]standin.FederatedCredential{
+			principal: {{Issuer: issuer.URL(), Subject: "repo:acme/analytics:environment:production", Audience: "api://AzureADTokenExchange"}},
+		},
+	})
+	if err != nil {
+		return nil, done, err
+	}
+	closers = append(closers, entra.Close)
 	port := func(s *httptest.Server) string { return s.URL[strings.LastIndexByte(s.URL, ':')+1:] }
 	aws := fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, sts.URL())
 	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, audience: "https://auth.example"}}`, tokens.URL())
 	return []routeCase{
 		{"aws_container", standin.Block("athena"), aws},
+		{"azure_managed_identity", standin.Block("sqlserver"), fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", principal, entra.URL())},
 		{"google_adc", "{type: bigquery, project: acme-dbt, dataset: marts}", fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, google.URL())},
 		{"databricks_metadata", "{type: databricks, host: dbc-a1b2c3d4-e5f6.cloud.databricks.com, http_path: /sql/1.0/warehouses/abc, schema: marts}", fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", databricks.URL(), account, principal)},
 		{"federated_token_url", standin.Block("fabric"), standin.Exchange("fabric", "entra")},
