@@ -43,6 +43,7 @@ type runner struct {
 	sts    *standin.STS
 	store  *standin.Store
 	env    []string
+	args   []string // act's further ones
 }
 
 // newRunner starts one whose sessions live for life, 0 for as long as is asked for.
@@ -156,6 +157,7 @@ func (r *runner) run(workflow string, env ...string) (log string, err error) {
 	for name, value := range r.issuer.RunnerEnv() {
 		args = append(args, "--env", name+"="+value)
 	}
+	args = append(args, r.args...)
 	for _, kv := range env {
 		args = append(args, "--env", kv)
 	}
