@@ -37,19 +37,20 @@ func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secr
 }
 
 // hold has the lease of c renewed from now on, where that is the pair's route.
-// What will end it for good is a warning: the run may be shorter.
-func (a *attempt) hold(ctx context.Context, grant policy.Grant, c credential.Credential) (renewed credential.Credential, warning string) {
+// The error is for a warning: it says what will end the lease within the
+// longest run, and this one may be shorter.
+func (a *attempt) hold(ctx context.Context, grant policy.Grant, c credential.Credential) (credential.Credential, error) {
 	if !a.settings.Broker || a.project.route.Kind != route.Lease || c.Static {
-		return c, ""
+		return c, nil
 	}
 	c, err := provider.Outlook(ctx, a.env.provider(), grant, c)
 	if err != nil {
-		warning = fmt.Sprintf("target %q: %s", a.target.Name(), withHint(err))
+		err = fmt.Errorf("target %q: %w", a.target.Name(), err)
 	}
 	if c.Lease.Secret.Renewable {
 		a.held = &c
 	}
-	return c, warning
+	return c, err
 }
 
 // serve starts the broker that the pair's route asks for; nil where the

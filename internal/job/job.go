@@ -163,10 +163,12 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 		}
 	}()
 	if err == nil {
-		var warning string
-		if c, warning = a.hold(ctx, grant, c); warning != "" {
-			res.Warnings = append(res.Warnings, warning)
-			res.ceiling = res.ceiling.under(c)
+		var ends error
+		if c, ends = a.hold(ctx, grant, c); ends != nil {
+			res.Warnings = append(res.Warnings, withHint(ends))
+			if fault.ClassOf(ends) == fault.Refused { // else the server may be back by the first renewal
+				res.ceiling = res.ceiling.under(c)
+			}
 		}
 		if res.Broker, err = a.serve(c); res.Broker != nil {
 			res.route = a.project.route

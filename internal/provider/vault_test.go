@@ -429,8 +429,10 @@ func TestOutlook(t *testing.T) {
 		name  string
 		role  standin.VaultRole
 		lease standin.VaultSecret
+		down  bool
 		err   string
 		hint  string
+		class fault.Class // of err; Refused where it is left out
 	}{
 		{name: "no end in sight"},
 		{name: "six hours", lease: standin.VaultSecret{MaxTTL: 6 * time.Hour}},
@@ -445,17 +447,24 @@ func TestOutlook(t *testing.T) {
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:10Z, in 10s: no login works from then on", hint: "raise the time to live of database/creds/dbt-prod: its engine gives leases that cannot be renewed"},
 		{name: "not allowed", role: standin.VaultRole{Fixed: true}, err: `renew the Vault token: it refuses: "1 error occurred: * permission denied"`,
 			hint: "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"},
+		{name: "out of reach", down: true, err: "renew the Vault token: dial tcp $VAULT: connect: connection refused", class: fault.Unreachable, hint: "run the job again; when it lasts, see the provider's status page"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r, first := newRenewal(t, tt.role, tt.lease)
+			if tt.down {
+				r.vault.Close()
+			}
 			c, err := provider.Outlook(t.Context(), r.env, r.grant, first)
 			got := ""
 			if err != nil {
-				got = err.Error()
+				got = strings.ReplaceAll(err.Error(), strings.TrimPrefix(r.vault.URL(), "http://"), "$VAULT")
 			}
-			if got != tt.err || fault.Hint(err) != tt.hint {
-				t.Errorf("got %s\nhint: %s\nwant %s\nhint: %s", got, fault.Hint(err), tt.err, tt.hint)
+			if tt.class == 0 {
+				tt.class = fault.Refused
+			}
+			if got != tt.err || fault.Hint(err) != tt.hint || err != nil && fault.ClassOf(err) != tt.class {
+				t.Errorf("got %s (%v)\nhint: %s\nwant %s (%v)\nhint: %s", got, fault.ClassOf(err), fault.Hint(err), tt.err, tt.class, tt.hint)
 			}
 			if c.Expiry != first.Expiry || c.User != first.User {
 				t.Errorf("it is %s's to %s, want %s's to %s", c.User, c.Expiry, first.User, first.Expiry)
