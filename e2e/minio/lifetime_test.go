@@ -26,7 +26,8 @@ const life = 3 * time.Second
 // A door stands in front of MinIO. It has the token service say that sessions
 // die after life, and the store refuse those that have, in the words of S3.
 type door struct {
-	next *httputil.ReverseProxy
+	next  *httputil.ReverseProxy
+	gives int // sessions until the token service is down; 0 for any number
 
 	mu      sync.Mutex
 	expiry  map[string]time.Time // by access key id
@@ -80,6 +81,15 @@ func (d *door) shorten(r *http.Response) error {
 }
 
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost && r.URL.Path == "/" {
+		d.mu.Lock()
+		down := d.gives > 0 && len(d.expiry) >= d.gives
+		d.mu.Unlock()
+		if down {
+			http.Error(w, "down", http.StatusInternalServerError)
+			return
+		}
+	}
 	if key := signedBy.FindStringSubmatch(r.Header.Get("Authorization")); key != nil {
 		d.mu.Lock()
 		dead := !time.Now().Before(d.expiry[key[1]])
@@ -163,3 +173,25 @@ func TestOutlivesSessions(t *testing.T) {
 		}
 	})
 }
+
+// TestTokenServiceGoesDown: dbt ends soon after the last session, and says why.
+func TestTokenServiceGoesDown(t *testing.T) {
+	endpoint, _, issuer := start(t)
+	d, address := newDoor(t, endpoint)
+	d.gives = 1
+	dir := workspace(t, address, issuer, 8)
+	slow(t, dir, 1)
+	out, err := setup.Exec(t, issuer, dir, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
+	for _, want := range []string{"Bad Request (HTTP code 400)", `ExpiredToken: oidc-dbt: exchange ID token with "aws": `, "oidc-dbt: warning: renew the credential: "} {
+		if err == nil || !strings.Contains(out, want) {
+			t.Fatalf("dbt build: %v, want %q\n%s", err, want, out)
+		}
+	}
+	for _, node := range took.FindAllStringSubmatch(out, -1) {
+		if d, err := time.ParseDuration(node[1]); err != nil || d > 15*time.Second { // ten on a machine that has time
+			t.Errorf("a node failed after %s\n%s", node[1], out)
+		}
+	}
+}
+
+var took = regexp.MustCompile(`\[ERROR in ([0-9.]+s)\]`)

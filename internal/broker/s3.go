@@ -2,10 +2,11 @@ package broker
 
 import (
 	"context"
-	"encoding/xml"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -43,14 +44,9 @@ func s3(b *Broker) (service, error) {
 			s3Error(w, http.StatusForbidden, "InvalidAccessKeyId", errors.New("the session token is not this run's"))
 			return
 		}
-		ctx, cancel := context.WithTimeoutCause(r.Context(), s3Wait, errors.New("the next session is still being asked for"))
-		c, err := b.config.Current(ctx)
-		cancel()
-		if err == nil && c.AWS == nil {
-			err = errors.New("the credential is no session of AWS")
-		}
+		c, err := b.session(r.Context())
 		if err != nil {
-			s3Error(w, http.StatusServiceUnavailable, "ServiceUnavailable", err)
+			s3Error(w, http.StatusBadRequest, "ExpiredToken", err)
 			return
 		}
 		to, err := store.place(r)
@@ -63,9 +59,7 @@ func s3(b *Broker) (service, error) {
 			Transport:      signer{b.config.Now, *c.AWS, to.region, store.transport},
 			ModifyResponse: arrived,
 			BufferPool:     buffers,
-			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-				s3Error(w, http.StatusServiceUnavailable, "ServiceUnavailable", err)
-			},
+			ErrorHandler:   brokenOff,
 		}).ServeHTTP(w, r)
 	})
 	return service{ahead: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -77,23 +71,51 @@ func s3(b *Broker) (service, error) {
 	})}, nil
 }
 
-// s3Wait bounds how long a request waits for a session that is not there yet.
-// With DuckDB's three retries that is ten seconds.
-const s3Wait = 2 * time.Second
+// How long a request waits for a session that is not there yet. DuckDB asks
+// twice to open a file, so that dbt ends within ten seconds.
+const s3Wait, s3Again = 4 * time.Second, 500 * time.Millisecond
 
-// s3Error is an error in S3's form; DuckDB tries 503 again, and shows the words
-// of the last one.
-func s3Error(w http.ResponseWriter, status int, code string, err error) {
-	text, merr := xml.Marshal(struct {
-		XMLName       xml.Name `xml:"Error"`
-		Code, Message string
-	}{Code: code, Message: "oidc-dbt: " + err.Error()})
-	if merr != nil {
-		panic(merr) // strings always marshal
+// session returns a session that lives, for which it waits a while: DuckDB
+// would try another time in the same second, and show no reason thereafter.
+func (b *Broker) session(ctx context.Context) (c credential.Credential, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s3Wait, errors.New("the next session is still being asked for"))
+	defer cancel()
+	for {
+		if c, err = b.config.Current(ctx); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return c, err
+		case <-time.After(s3Again):
+		}
 	}
+	if c.AWS == nil {
+		return c, errors.New("the credential is no session of AWS")
+	}
+	return c, nil
+}
+
+// brokenOff replies to a request that the store has not answered. DuckDB tries
+// 503 again; where the store cannot be reached at all it shows the reason.
+func brokenOff(w http.ResponseWriter, _ *http.Request, err error) {
+	var dial *net.OpError
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &dial) && dial.Op == "dial" || errors.As(err, &certificate) {
+		s3Error(w, http.StatusBadGateway, "BadGateway", err)
+		return
+	}
+	s3Error(w, http.StatusServiceUnavailable, "ServiceUnavailable", err)
+}
+
+// xmlText leaves quotes as they are: DuckDB shows the text as it stands.
+var xmlText = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+// s3Error is an error in S3's form.
+func s3Error(w http.ResponseWriter, status int, code string, err error) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // the client may be gone
+	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>oidc-dbt: %s</Message></Error>", code, xmlText.Replace(err.Error()))
 }
 
 // An objectStore is where requests go.

@@ -142,7 +142,7 @@ func TestS3(t *testing.T) {
 		{"a body that was not signed", s3Request{method: "PUT", target: "/lake/x", body: "rows", hash: wrong}, 400, "<Code>XAmzContentSHA256Mismatch</Code>"},
 		{"nothing there", s3Request{method: "GET", target: "/lake/none"}, 404, "<Code>NoSuchKey</Code>"},
 		{"another token", s3Request{method: "GET", target: "/lake/none", token: "guess"}, 403,
-			"<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token is not this run&#39;s</Message></Error>"},
+			"<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token is not this run's</Message></Error>"},
 		{"the session itself", s3Request{method: "GET", target: "/lake/none", token: c.AWS.SessionToken.Reveal()}, 403, "InvalidAccessKeyId"},
 		{"another service", s3Request{method: "GET", target: "/lake/none", region: "eu/central"}, 400,
 			"<Error><Code>InvalidRequest</Code><Message>oidc-dbt: the request is not signed for S3</Message></Error>"},
@@ -190,8 +190,8 @@ func TestS3WithoutSession(t *testing.T) {
 				}
 			})
 			status, _, body := s3Request{method: "PUT", target: "/lake/x", body: "rows"}.send(t, b)
-			if want := "<Error><Code>ServiceUnavailable</Code><Message>oidc-dbt: " + tt.message + "</Message></Error>"; status != 503 || body != want {
-				t.Errorf("status %d, %s want 503, %s", status, body, want)
+			if want := "<Error><Code>ExpiredToken</Code><Message>oidc-dbt: " + tt.message + "</Message></Error>"; status != 400 || body != want {
+				t.Errorf("status %d, %s want 400, %s", status, body, want)
 			}
 		})
 	}
@@ -220,7 +220,7 @@ func TestS3StaysHere(t *testing.T) {
 	}
 	server.Close()
 	status, _, body := s3Request{method: "GET", target: "/lake/x"}.send(t, b)
-	if status != 503 || !strings.Contains(body, "<Message>oidc-dbt: dial tcp ") {
+	if status != 502 || !strings.Contains(body, "<Message>oidc-dbt: dial tcp ") {
 		t.Errorf("status %d, %s, want the store named as gone", status, body)
 	}
 }
