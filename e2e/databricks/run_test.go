@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,4 +153,32 @@ func TestSDKOutlivesItsTokens(t *testing.T) {
 func me(rw http.ResponseWriter) {
 	rw.Header().Set("Content-Type", "application/json")
 	fmt.Fprint(rw, `{"userName": "dbt@acme.example"}`)
+}
+
+// TestProviderGoesDown: dbt fails soon after its last token's end, and
+// oidc-dbt says why.
+func TestProviderGoesDown(t *testing.T) {
+	w, issuer, dir := slow(t, "databricks", 16)
+	warehouse := w.next
+	var once sync.Once
+	var down time.Time
+	w.next = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		once.Do(func() { down = time.Now(); w.tokens.Close() })
+		warehouse.ServeHTTP(rw, r)
+	})
+	out, err := setup.Exec(t, issuer, dir, nil, "dbt", "--no-use-colors", "--debug", "build", "--threads", "1", "--fail-fast")
+	if err == nil || !strings.Contains(out, `warning: renew the credential: exchange ID token with "databricks": `) {
+		t.Errorf("dbt build: %v\n%s", err, out)
+	}
+	if took := time.Since(down); took > life+20*time.Second {
+		t.Errorf("dbt ended %s after the provider", took)
+	}
+	// The SDK's errors tell its configuration, and its libraries log requests.
+	log, err := os.ReadFile(filepath.Join(dir, "logs", "dbt.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := regexp.MustCompile(`/[A-Za-z0-9_-]{43}/token`).FindString(out + string(log)); found != "" {
+		t.Errorf("the way to the metadata service is in dbt's output or log: %s", found)
+	}
 }
