@@ -1,0 +1,121 @@
+package docs
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// ways say what a route is to whoever runs dbt.
+var ways = map[route.Kind]string{
+	route.AWSContainer:         "container credentials, which every AWS SDK asks for",
+	route.AzureManagedIdentity: "the endpoint of a managed identity, which Azure's SDKs ask",
+	route.AzureTokenFile:       "the ID token in a file that is rewritten, which Azure's SDKs exchange",
+	route.DatabricksMetadata:   "the metadata service, which Databricks' SDK asks",
+	route.FederatedTokenURL:    "the ID token from a URL, which dbt-fabric asks and exchanges",
+	route.GoogleADC:            "application default credentials, by which Google's libraries ask",
+	route.PasswordFile:         "a password file that is rewritten, which libpq reads",
+	route.TokenEndpoint:        "an OAuth token endpoint, which dbt-redshift asks",
+	route.ClickHouse:           "a proxy for ClickHouse's HTTP interface",
+	route.GoogleStorage:        "a proxy for Cloud Storage",
+	route.Postgres:             "a proxy for PostgreSQL's protocol",
+	route.S3:                   "a proxy for S3, and container credentials",
+	route.Snowflake:            "a proxy for Snowflake",
+	route.Trino:                "a proxy for Trino",
+	route.Lease:                "the lease is renewed; dbt keeps its login",
+}
+
+// TestEveryPairHasItsRoute: how dbt stays logged in with each pair, in a table
+// of long-runs.md, and a proof of it in evidence.md.
+func TestEveryPairHasItsRoute(t *testing.T) {
+	t.Parallel()
+	all := pages(t)
+	_, evidence, ok := strings.Cut(all["../docs/evidence.md"], "\n## Runs that outlive their credential\n")
+	if !ok {
+		t.Fatal("evidence.md has no section for runs that outlive their credential")
+	}
+	seen := map[route.Kind]bool{}
+	var table strings.Builder
+	table.WriteString("| `type` | provider | beside dbt |\n| --- | --- | --- |\n")
+	specs := adapter.Specs()
+	specs[""] = policy.Adapter{Providers: provider.Names()}
+	for _, dbtType := range slices.Sorted(maps.Keys(specs)) {
+		for _, name := range specs[dbtType].Providers {
+			r, err := routeOf(t, dbtType, name)
+			if err != nil {
+				if dbtType != "" {
+					t.Errorf("%s × %s: %v", dbtType, name, err)
+				}
+				continue
+			}
+			seen[r.Kind] = true
+			way, shown := ways[r.Kind], "`"+dbtType+"`"
+			switch {
+			case dbtType == "" && r.Kind == route.None:
+				way, shown = "nothing: the variables are read once", "(none)"
+			case dbtType == "":
+				shown = "(none)"
+			case r.Kind == route.None:
+				t.Errorf("%s × %s has no route", dbtType, name)
+			default:
+				if row := fmt.Sprintf("| %s × `%s` |", dbtType, name); !strings.Contains(evidence, row) {
+					t.Errorf("evidence.md, runs that outlive their credential: no row %q", row)
+				}
+			}
+			fmt.Fprintf(&table, "| %s | `%s` | %s |\n", shown, name, way)
+		}
+	}
+	seen[route.PasswordFile] = true // with `proxy: false`
+	for kind := range ways {
+		if !seen[kind] {
+			t.Errorf("no pair has the route %q", kind)
+		}
+	}
+	page := all["../docs/long-runs.md"]
+	before, rest, _ := strings.Cut(page, "<!-- routes:start -->\n")
+	have, after, closed := strings.Cut(rest, "<!-- routes:end -->")
+	switch {
+	case !closed:
+		t.Error("long-runs.md has no table of routes")
+	case *update:
+		if err := os.WriteFile("long-runs.md", []byte(before+"<!-- routes:start -->\n"+table.String()+"<!-- routes:end -->"+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		if diff := cmp.Diff(table.String(), have); diff != "" {
+			t.Errorf("long-runs.md, the table of routes (-want +got); go test ./docs -update\n%s", diff)
+		}
+	}
+}
+
+// routeOf returns the route of a target with a good block and a good exchange.
+func routeOf(t *testing.T, dbtType, name string) (route.Route, error) {
+	t.Helper()
+	dbt := ""
+	if dbtType != "" {
+		dbt = "    dbt: " + standin.Block(dbtType) + "\n"
+	}
+	text := fmt.Sprintf("version: 1\ntargets:\n  prod:\n%s    exchange: %s\n    allow:\n      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
+		dbt, standin.Exchange(dbtType, name))
+	pol, err := policy.Parse("policy", []byte(text), job.Catalog())
+	if err != nil {
+		return route.Route{}, err
+	}
+	target, err := pol.Target("prod")
+	if err != nil {
+		return route.Route{}, err
+	}
+	return adapter.Route(dbtType, name, target.Exchange(), target.DBT().Block)
+}
