@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -42,7 +43,8 @@ func Find(program string) (string, error) {
 
 // Run starts the command, forwards SIGINT, SIGTERM and SIGHUP to it, and
 // returns its exit status: 128 and the signal's number when a signal ended it.
-// It waits however long the command runs. err is set, and status means
+// It waits however long the command runs, and on Linux ends it with SIGTERM
+// when this process is killed. err is set, and status means
 // nothing, when the command could not be started.
 func Run(ctx context.Context, c Command) (status int, err error) {
 	// From here on signals are the command's business, ctx's no longer.
@@ -53,10 +55,13 @@ func Run(ctx context.Context, c Command) (status int, err error) {
 		return 0, fmt.Errorf("start %q: %w", c.Args[0], err)
 	}
 
-	cmd := &exec.Cmd{Path: c.Args[0], Args: c.Args, Dir: c.Dir, Env: c.Env, Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr}
+	cmd := &exec.Cmd{Path: c.Args[0], Args: c.Args, Dir: c.Dir, Env: c.Env, Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr, SysProcAttr: tied()}
 	if cmd.Path, err = Find(c.Args[0]); err != nil {
 		return 0, err
 	}
+	// The command is tied to a thread: this one must not end before it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		return 0, fault.New(fault.Usage, fmt.Errorf("start %q: %w", c.Args[0], err), "")
 	}

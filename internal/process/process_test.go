@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 		<-ctx.Done()
 		fmt.Print(context.Cause(ctx))
 		os.Exit(7)
+	case "parent": // of one that waits
+		exe, _ := os.Executable()
+		_, _ = process.Run(context.Background(), process.Command{Args: []string{exe}, Env: append(os.Environ(), "PROCESS_TEST_COMMAND=wait"), Stdout: os.Stdout})
 	case "twice": // as dbt: a second signal ends what the first began to end
 		signals := make(chan os.Signal, 2)
 		signal.Notify(signals, syscall.SIGTERM)
