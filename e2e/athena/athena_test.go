@@ -31,6 +31,7 @@ type guard struct {
 	sts   *standin.STS
 	next  *httputil.ReverseProxy
 	takes time.Duration // how long a query runs; moto's are done at once
+	first func()        // called while a query runs; nil for nothing
 
 	mu       sync.Mutex
 	services []string             // asked for
@@ -85,6 +86,9 @@ func (g *guard) stillRuns(resp *http.Response) error {
 		}
 		g.mu.Unlock()
 		if time.Since(began) < g.takes {
+			if g.first != nil {
+				g.first()
+			}
 			body = bytes.ReplaceAll(body, []byte(`"SUCCEEDED"`), []byte(`"RUNNING"`))
 		}
 	}
@@ -197,5 +201,32 @@ func passes(t *testing.T, moto int) {
 	resp.Body.Close()
 	if resp.StatusCode >= 300 {
 		t.Fatalf("moto replies %s", resp.Status)
+	}
+}
+
+// TestTokenServiceGoesDown: a query that runs on ends soon after the last
+// session, and boto3 says why.
+func TestTokenServiceGoesDown(t *testing.T) {
+	issuer, python := setup.Issuer(t), setup.Python(t)
+	sts := setup.STSOf(t, issuer, 4*time.Second)
+	g, front, _ := start(t, sts, time.Minute)
+	g.first = sync.OnceFunc(sts.Close)
+	workspace := project(t, issuer, sts, front, 1)
+	command := []string{"env", fmt.Sprintf("AWS_ENDPOINT_URL=http://127.0.0.1:%d", front), python.Program("dbt"), "--no-use-colors", "show", "--inline", "select 1 as one"}
+	out, err := setup.Exec(t, issuer, workspace, nil, command...)
+	ended := time.Now()
+	for _, want := range []string{"Received non 200 response 503 from container metadata", "oidc-dbt: exchange ID token with", "oidc-dbt: warning: renew the credential: "} {
+		if err == nil || !strings.Contains(out, want) {
+			t.Fatalf("dbt show: %v, want %q\n%s", err, want, out)
+		}
+	}
+	last := time.Time{}
+	for _, s := range sts.Sessions() {
+		if s.Expiration.After(last) {
+			last = s.Expiration
+		}
+	}
+	if took := ended.Sub(last); took > 20*time.Second { // ten on a machine that has time
+		t.Errorf("dbt ended %s after the last session\n%s", took, out)
 	}
 }
