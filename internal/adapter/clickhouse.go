@@ -38,7 +38,7 @@ var clickhouse = adapter{
 		"vault": func(block *yaml.Node) (route.Route, error) {
 			r, err := clickHouseRoute(block)
 			if err != nil || clickHouseDriver(block, r.Upstream.Port) != "http" {
-				return route.Route{}, err // a lease is good for the native protocol too, as long as it lives
+				return route.Route{Kind: route.Lease}, err // the native protocol is none of the proxy's
 			}
 			return r, nil
 		},
