@@ -312,7 +312,7 @@ func TestKeepFresh(t *testing.T) {
 	if password == "" || outputs["password"] != password || outputs["token"] != "" {
 		t.Errorf("output password is not what the profile reads, or output token is written")
 	}
-	for name, want := range map[string]string{"DBT_PROFILES_DIR": folder, "DBT_ENGINE_PROFILES_DIR": folder, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} {
+	for name, want := range map[string]string{"DBT_PROFILES_DIR": folder, "DBT_ENGINE_PROFILES_DIR": "", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} {
 		if env[name] != want {
 			t.Errorf("%s is %q, want %q", name, env[name], want)
 		}
@@ -655,7 +655,11 @@ func TestKeepFreshTwice(t *testing.T) {
 	for _, name := range commandFiles {
 		s.env["GITHUB_"+name] = s.write("second/"+name, "")
 	}
-	_, second := s.begin()
+	s.env["DBT_ENV_SECRET_OIDC_TOKEN"] = "earlier" // that of another target, say
+	out, second := s.begin()
+	if strings.Contains(out, "::warning::") {
+		t.Errorf("the second step warns: %s", out)
+	}
 	if n := len(s.processes()); n != 2 || first["DBT_ENV_SECRET_OIDC_PASSWORD"] == second["DBT_ENV_SECRET_OIDC_PASSWORD"] {
 		t.Errorf("%d processes, want two with a password each", n)
 	}

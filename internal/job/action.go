@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -333,7 +334,11 @@ func handOverWarnings(env Env, in inputs, res Result, vars []adapter.Variable) (
 		for _, v := range vars {
 			set = append(set, v.Name+"=")
 		}
-		if _, outrank := process.Environment(env.Environ, set, res.kinds(), true); len(outrank) > 0 {
+		_, outrank := process.Environment(env.Environ, set, res.kinds(), true)
+		outrank = slices.DeleteFunc(outrank, func(name string) bool {
+			return strings.HasPrefix(name, process.SecretPrefix) // an earlier step's, for its own profile
+		})
+		if len(outrank) > 0 {
 			warnings = append(warnings, fmt.Sprintf("set in the job's environment, where dbt may obey them before the credential of target %q: %s", res.Target, strings.Join(outrank, ", ")))
 		}
 	case in.keepFresh:

@@ -107,7 +107,7 @@ func runCommand(ctx context.Context, env Env, res Result, dir folder, args []str
 		return 0, err
 	}
 	var set []string
-	for _, v := range vars {
+	for _, v := range append(vars, dir.engine(res)...) {
 		set = append(set, v.Name+"="+v.Value.Reveal())
 	}
 	environ, removed := process.Environment(env.Environ, set, res.kinds(), passIdentity)
@@ -130,9 +130,6 @@ func (f folder) provide(env Env, res Result) ([]adapter.Variable, error) {
 			vars = append(vars, adapter.Variable{Name: name, Value: secret.New(value)})
 		}
 	}
-	if res.Profile != nil {
-		add(f.path, "DBT_ENGINE_PROFILES_DIR") // dbt 1.12's name, which outranks the other
-	}
 	if res.Credential.AWS != nil {
 		// Left out, the SDKs would read ~/.aws and ~/.boto, where another identity may stand.
 		empty, err := f.write("empty", nil)
@@ -152,6 +149,16 @@ func (f folder) provide(env Env, res Result) ([]adapter.Variable, error) {
 		add(hosts, "NO_PROXY", "no_proxy")
 	}
 	return vars, nil
+}
+
+// engine is dbt 1.12's own name of DBT_PROFILES_DIR, which outranks it. It is
+// for a single command: a job's later steps must be able to name another
+// target's folder by the name that they know.
+func (f folder) engine(res Result) []adapter.Variable {
+	if res.Profile == nil {
+		return nil
+	}
+	return []adapter.Variable{{Name: "DBT_ENGINE_PROFILES_DIR", Value: secret.New(f.path)}}
 }
 
 // kinds are the credential's and the route's, for what outranks them.

@@ -60,7 +60,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if err != nil {
 		return err
 	}
-	environ, err := dir.write("env", shellVariables(vars))
+	environ, err := dir.write("env", shellVariables(append(vars, dir.engine(run.Result)...)))
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ var dbtVariables = []string{
 	"DBT_PROFILES_DIR", "DBT_ENGINE_PROFILES_DIR",
 }
 
-// secretPrefix begins every variable by which a written profile reads a secret.
-const secretPrefix = "DBT_ENV_SECRET_OIDC_"
+// SecretPrefix begins every variable by which a written profile reads a secret.
+const SecretPrefix = "DBT_ENV_SECRET_OIDC_"
 
 // sdkVariables are, by the kind of a credential or of a route, the variables
 // that its SDK would obey before or beside the credential handed over.
@@ -105,10 +105,10 @@ var databricksVariables = []string{
 func Outranking() map[string][]string { return maps.Clone(sdkVariables) }
 
 // Environment returns the environment for a command that uses a credential:
-// kinds are the credential's and, where a broker serves it, the route's. It is base without what would outrank the credential and, unless
-// passIdentity, without the runner's request variables; and then the
-// variables set ("NAME=value"). removed names what was taken out and not set
-// anew, sorted.
+// kinds are the credential's and, where a broker serves it, the route's. It is
+// base without what would outrank the credential and, unless passIdentity,
+// without the runner's request variables; and then the variables set
+// ("NAME=value"). removed names what was taken out and not set anew, sorted.
 //
 // Taking out the request variables is hygiene, not a boundary: code of the
 // same user can read them from a parent process.
@@ -132,7 +132,7 @@ func Environment(base, set, kinds []string, passIdentity bool) (env, removed []s
 		n := fold(name(kv))
 		switch {
 		case isSet[n]:
-		case dropped[n], strings.HasPrefix(n, secretPrefix): // the prefix: an earlier step's credential
+		case dropped[n], strings.HasPrefix(n, SecretPrefix): // the prefix: an earlier step's credential
 			removed = append(removed, name(kv))
 		default:
 			env = append(env, kv)
