@@ -555,7 +555,7 @@ func TestKeepFreshTellsOfFailures(t *testing.T) {
 	s.issuer.SetClaims(claims)
 	soon(t, "a query that fails", func() bool {
 		status, err := s.query(env["DBT_ENV_SECRET_OIDC_PASSWORD"])
-		return status == http.StatusBadGateway && err == nil
+		return status >= 500 && err == nil
 	})
 	got := s.post()
 	if !strings.HasPrefix(got, "::warning::while the credential was kept fresh:%0A") || !strings.Contains(got, `Z: renew the credential: `) || !strings.Contains(got, `ref: got "refs/heads/other", want "refs/heads/main"`) {
