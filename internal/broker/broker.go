@@ -36,6 +36,7 @@ type Config struct {
 	Current func(context.Context) (credential.Credential, error)
 	Refused func(count int) // callers without the secret since the last call; at most once a minute
 	Failed  func(error)     // a file could not be rewritten
+	Closed  func()          // at the end of Close; nil for nothing
 	Now     func() time.Time
 }
 
@@ -224,6 +225,9 @@ func (b *Broker) Close() {
 		_ = b.server.Close() // the listener's error helps nobody any more
 	}
 	b.running.Wait()
+	if b.config.Closed != nil {
+		b.config.Closed()
+	}
 }
 
 // newSecret returns 256 random bits, in characters that need no escape anywhere.

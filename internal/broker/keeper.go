@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type Keeper struct {
 	failed   error     // of the last renewal; nil after one that succeeded
 	failures int       // in a row
 	again    time.Time // not before, after a failure
+	closed   bool
 }
 
 // NewKeeper returns a Keeper of first. renew gets the next credential; it is
@@ -72,10 +74,13 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 		case left > k.due:
 			defer k.mu.Unlock()
 			return k.current, nil
-		case k.failed != nil && fault.Lasts(k.failed), now.Before(k.again):
+		case k.closed, k.failed != nil && fault.Lasts(k.failed), now.Before(k.again):
 			defer k.mu.Unlock()
-			if left > 0 {
+			switch {
+			case left > 0:
 				return k.current, nil
+			case k.failed == nil:
+				return credential.Credential{}, errors.New("the run is over")
 			}
 			return credential.Credential{}, k.failed
 		}
@@ -93,6 +98,26 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 		case <-ctx.Done():
 			return credential.Credential{}, context.Cause(ctx)
 		}
+	}
+}
+
+// closeWait bounds what the end of a run waits for; most renewals take less
+// than a second.
+const closeWait = 3 * time.Second
+
+// Close has nothing renewed any more, and lets a renewal that is under way come
+// to its end: what it gets must be recorded, and may be a lease to revoke.
+func (k *Keeper) Close() {
+	k.mu.Lock()
+	k.closed = true
+	done := k.inFlight
+	k.mu.Unlock()
+	if done == nil {
+		return
+	}
+	select {
+	case <-done:
+	case <-time.After(closeWait):
 	}
 }
 

@@ -193,3 +193,32 @@ func TestClockJumps(t *testing.T) {
 	now = now.Add(-48 * time.Hour)
 	checkCurrent(t, k, "1", "")
 }
+
+// TestCloseLetsARenewalEnd: what it gets is known to whoever cleans up.
+func TestCloseLetsARenewalEnd(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ takes, waits time.Duration }{{time.Second, time.Second}, {time.Minute, 3 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &provider{life: time.Minute, takes: tt.takes}
+			k := p.keeper()
+			k.Close() // nothing is under way
+			k = p.keeper()
+			time.Sleep(45 * time.Second)
+			checkCurrent(t, k, "0", "")
+			synctest.Wait()
+			began := time.Now()
+			k.Close()
+			if took := time.Since(began); took != tt.waits {
+				t.Errorf("it waited %s for a renewal that takes %s, want %s", took, tt.takes, tt.waits)
+			}
+			if n := p.calls.Load(); n != 1 {
+				t.Errorf("%d renewals, want 1", n)
+			}
+			time.Sleep(time.Hour)
+			checkCurrent(t, k, "", "the run is over")
+			if n := p.calls.Load(); n != 1 {
+				t.Errorf("%d renewals after the end, want none", n-1)
+			}
+		})
+	}
+}

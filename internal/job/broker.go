@@ -67,7 +67,7 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 	}
 	b, err := broker.Start(broker.Config{
 		Target: a.target.Name(), Route: r, Dir: a.settings.Dir, StateDir: a.settings.StateDir,
-		Current: keeper.Current, Refused: a.refused, Failed: a.failed, Now: a.env.Now,
+		Current: keeper.Current, Refused: a.refused, Failed: a.failed, Closed: keeper.Close, Now: a.env.Now,
 	})
 	if err != nil {
 		return nil, err
