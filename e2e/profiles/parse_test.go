@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
@@ -23,17 +24,22 @@ const (
 	askEntra       = `{entra: {tenant: acme.example, client_id: ` + clientID + `, authority: "$ENTRA"}}`
 	askEntraOwn    = `{entra: {tenant: acme.example, client_id: ` + clientID + `, authority: "$ENTRA", scope: "api://acme/.default"}}`
 	askDatabricks  = `{databricks: {host: "$DATABRICKS", account_id: ` + clientID + `, client_id: ` + clientID + `}}`
+	askVault       = `{vault: {address: "$VAULT", role: dbt-prod, audience: vault, secret: database/creds/dbt-prod}}`
 	askAuthServer  = `{token_exchange: {token_url: "$AUTH/token", audience: acme, grant: client_assertion, client_id: dbt-prod}}`
 	databricksHost = "host: adb-1234567890123456.7.azuredatabricks.net, http_path: /sql/1.0/warehouses/a"
 )
 
 const poolProvider = "projects/123456789012/locations/global/workloadIdentityPools/github/providers/github"
 
+// target is one that no other test has: its port must be free in both runs.
+const target = "parsed-twice"
+
 // world are the servers and programs of the runs.
 type world struct {
 	binary   string
 	python   pyenv.Python
 	issuer   *standin.Issuer
+	vault    *standin.Vault
 	sts      *standin.STS
 	store    *standin.Store
 	redshift *standin.Redshift
@@ -57,6 +63,15 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.google.Close)
+	if w.vault, err = standin.StartVault(standin.VaultConfig{
+		IssuerURL: w.issuer.URL(), Roles: map[string]standin.VaultRole{"dbt-prod": {
+			BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"sub": {setup.Subject}}, Policies: []string{"database/creds/dbt-prod"},
+		}},
+		Secrets: map[string]standin.VaultSecret{"database/creds/dbt-prod": {TTL: time.Hour}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.vault.Close)
 	if w.redshift, err = standin.StartRedshift(w.sts, standin.RedshiftConfig{
 		Region: "eu-central-1", Workgroups: map[string]standin.Workgroup{"marts": {ID: "8a5b"}},
 		Policies: map[string]string{setup.Role: `{"Statement": {"Effect": "Allow", "Action": "redshift-serverless:GetCredentials", "Resource": "*"}}`},
@@ -112,7 +127,7 @@ func (w *world) exec(t *testing.T, project string, run int, args ...string) stri
 	claims := standin.GitHubClaims()
 	claims["run_id"], claims["sha"] = fmt.Sprint(16055869479+run), strings.Repeat(fmt.Sprint(run), 40)
 	w.issuer.SetClaims(claims)
-	cmd := exec.CommandContext(t.Context(), w.binary, append([]string{"exec", "--target", "prod", "--audit-log", filepath.Join(t.TempDir(), "audit.jsonl"), "--", w.python.Program("dbt"), "--no-use-colors"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), w.binary, append([]string{"exec", "--target", target, "--audit-log", filepath.Join(t.TempDir(), "audit.jsonl"), "--", w.python.Program("dbt"), "--no-use-colors"}, args...)...)
 	cmd.Dir = project
 	cmd.Env = w.python.Environ()
 	for name, value := range w.issuer.RunnerEnv() {
@@ -148,6 +163,8 @@ var projects = map[string]struct {
 	"duckdb-gcp":               {`{type: duckdb, path: shop.duckdb}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, sts_endpoint: "$GOOGLE"}}`, []string{"parse"}},
 	"postgres-aws":             {`{type: postgres, host: dw.c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt, database: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
 	"postgres-gcp":             {`{type: postgres, host: 10.0.0.3, port: 5432, database: analytics, schema: marts}`, `{gcp: {workload_identity_provider: ` + poolProvider + `, service_account: ` + setup.ServiceAccount + `, sts_endpoint: "$GOOGLE", iam_endpoint: "$GOOGLE"}}`, []string{"parse"}},
+	"postgres-vault":           {`{type: postgres, host: dw.acme.example, port: 5432, database: analytics, schema: marts}`, askVault, []string{"parse"}},
+	"redshift-vault":           {`{type: redshift, host: acme.abc123.eu-central-1.redshift.amazonaws.com, port: 5439, dbname: analytics, schema: marts}`, askVault, []string{"parse"}},
 	"trino-entra":              {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, askEntraOwn, []string{"parse"}},
 	"trino-token-exchange":     {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, askAuthServer, []string{"parse"}},
 	"snowflake-entra":          {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, askEntraOwn, []string{"parse"}},
@@ -195,7 +212,7 @@ func TestPartialParsing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range []string{`"OIDC_RUN_ID": "` + runID + `"`, `"OIDC_SUBJECT": "` + setup.Subject + `"`, `"OIDC_TARGET": "prod"`} {
+			for _, want := range []string{`"OIDC_RUN_ID": "` + runID + `"`, `"OIDC_SUBJECT": "` + setup.Subject + `"`, `"OIDC_TARGET": "` + target + `"`} {
 				if !bytes.Contains(metadata, []byte(want)) {
 					t.Errorf("the metadata of %s has no %s", artifact, want)
 				}
@@ -233,8 +250,9 @@ func (w *world) checkLeaks(t *testing.T, where string, data []byte) {
 func (w *world) checkout(t *testing.T, dir, dbt, exchange string) {
 	t.Helper()
 	places := strings.NewReplacer("$STS", w.sts.URL(), "$STORE", w.store.Host(), "$REDSHIFT", w.redshift.URL(), "$GOOGLE", w.google.URL(), "$ROLE", setup.Role,
-		"$ENTRA", w.entra.URL(), "$DATABRICKS", w.databricks.URL(), "$AUTH", w.authServer.URL())
-	setup.Write(t, dir, ".github/oidc-dbt.yml", setup.Policy(w.issuer, places.Replace(dbt), places.Replace(exchange)))
+		"$ENTRA", w.entra.URL(), "$DATABRICKS", w.databricks.URL(), "$AUTH", w.authServer.URL(), "$VAULT", w.vault.URL())
+	policy := setup.Policy(w.issuer, places.Replace(dbt), places.Replace(exchange))
+	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(policy, "\n  prod:\n", "\n  "+target+":\n", 1))
 	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
 	setup.Write(t, dir, "seeds/raw_orders.csv", "order_id,amount\n1,12.50\n2,40.00\n")
 	setup.Write(t, dir, "models/orders.sql", "{{ config(materialized='external', location='s3://lake/orders.parquet') if target.type == 'duckdb' }}\nselect * from {{ ref('raw_orders') }}\n")
