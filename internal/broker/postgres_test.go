@@ -168,6 +168,9 @@ func (s *pgServer) serve(conn net.Conn) error {
 		return err
 	}
 	session.key = pgproto3.BackendKeyData{ProcessID: process, SecretKey: []byte(rand.Text()[:4])}
+	if session.startup.ProtocolVersion > pgproto3.ProtocolVersion30 {
+		session.key.SecretKey = []byte(rand.Text() + rand.Text()) // longer since protocol 3.2
+	}
 	s.mu.Lock()
 	s.sessions[process] = session
 	s.mu.Unlock()
@@ -775,6 +778,57 @@ func TestPostgresSession(t *testing.T) {
 	defer server.mu.Unlock()
 	if server.came != came {
 		t.Error("a request to cancel a session that is over was passed on")
+	}
+}
+
+// TestPostgresProtocol: of the protocol's newer version keys are longer, and a
+// server that does not speak it says so; notices come before the login, too.
+func TestPostgresProtocol(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		ask    func(*pgSession) error
+		key    int // bytes
+		notice string
+	}{
+		{"new", trust, 52, ""},
+		{"old", func(s *pgSession) error {
+			s.Send(&pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: 0})
+			s.Send(&pgproto3.NoticeResponse{Severity: "WARNING", Message: "soon"})
+			s.startup.ProtocolVersion = pgproto3.ProtocolVersion30
+			return s.Flush()
+		}, 4, "soon"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, pgRoute(startPostgres(t, tt.ask, "127.0.0.1")), pgCredential)
+			config, err := pgconn.ParseConfig(fmt.Sprintf("host=127.0.0.1 port=%d user=somebody password=%s database=analytics sslmode=disable max_protocol_version=3.2", b.Address().Port, b.Address().Secret.Reveal()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			notice := ""
+			config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notice = n.Message }
+			conn, err := pgconn.ConnectConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			if got := len(conn.SecretKey()); got != tt.key || notice != tt.notice {
+				t.Errorf("a key of %d bytes, notice %q; want %d and %q", got, notice, tt.key, tt.notice)
+			}
+			slept := make(chan error, 1)
+			go func() {
+				_, err := conn.Exec(context.Background(), "sleep").ReadAll()
+				slept <- err
+			}()
+			time.Sleep(50 * time.Millisecond)
+			if err := conn.CancelRequest(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got, want := pgError(<-slept), "ERROR 57014: canceling statement due to user request"; got != want {
+				t.Errorf("the cancelled query says %s, want %s", got, want)
+			}
+		})
 	}
 }
 
