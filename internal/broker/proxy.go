@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -8,9 +9,15 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 )
+
+// proxyPatience bounds how long a request waits for a credential where the old
+// one has died. Trino's client hangs up after 30 s, and dbt then says nothing
+// of why.
+const proxyPatience = 25 * time.Second
 
 // proxy returns a handler that passes requests on to the upstream, with the
 // current credential put in by login. Replies that would send the client
@@ -28,7 +35,9 @@ func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Crede
 	}
 	transport.DisableCompression = reply == nil // what the client asks for is what it gets
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := b.config.Current(r.Context())
+		ctx, cancel := context.WithTimeoutCause(r.Context(), proxyPatience, errors.New("the next credential is still being asked for"))
+		c, err := b.config.Current(ctx)
+		cancel()
 		if err != nil {
 			// Clients ask again after a bad gateway, and keep its words to themselves.
 			brokerError(w, http.StatusInternalServerError, err)
