@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,19 +26,20 @@ const module = "github.com/oidc-dbt/oidc-dbt/internal/"
 var rooms = map[string][]string{
 	"secret":     {},
 	"fault":      {},
-	"web":        {"fault"},
+	"lazy":       {},
+	"web":        {"fault", "lazy"},
 	"process":    {"fault"},
 	"action":     {},
-	"runner":     {"fault", "secret", "web"},
-	"idtoken":    {"fault", "secret", "web"},
+	"runner":     {"fault", "lazy", "secret", "web"},
+	"idtoken":    {"fault", "lazy", "secret", "web"},
 	"credential": {"secret"},
-	"policy":     {"fault", "idtoken", "web"},
+	"policy":     {"fault", "idtoken", "lazy", "web"},
 	"route":      {"secret"},
-	"broker":     {"credential", "fault", "route", "secret", "web"},
-	"provider":   {"credential", "fault", "idtoken", "policy", "secret", "web"},
-	"adapter":    {"credential", "fault", "policy", "route", "secret"},
-	"profile":    {"adapter", "fault", "policy", "secret"},
-	"audit":      {"credential", "fault", "idtoken", "secret"},
+	"broker":     {"credential", "fault", "lazy", "route", "secret", "web"},
+	"provider":   {"credential", "fault", "idtoken", "lazy", "policy", "secret", "web"},
+	"adapter":    {"credential", "fault", "lazy", "policy", "route", "secret"},
+	"profile":    {"adapter", "fault", "lazy", "policy", "secret"},
+	"audit":      {"credential", "fault", "idtoken", "lazy", "secret"},
 	"job":        {"adapter", "audit", "broker", "credential", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"command":    {"fault", "job", "runner"},
 	".":          {"command", "job", "process", "web"},
@@ -125,6 +128,66 @@ func TestRooms(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(reveals)); !slices.Equal(got, revealers) {
 		t.Errorf("Reveal is called in\n%q, want\n%q", got, revealers)
 	}
+}
+
+// TestPatternsCompile: what compiles at its first use must not panic then.
+func TestPatternsCompile(t *testing.T) {
+	t.Parallel()
+	constants := map[string]string{} // by package and name
+	var patterns []func() (place, text string)
+	walkProduct(t, func(path string, file *ast.File) {
+		scope := filepath.Dir(path) + "."
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ValueSpec:
+				for i, v := range n.Values {
+					if text, ok := constant(v, scope, constants); ok {
+						constants[scope+n.Names[i].Name] = text
+					}
+				}
+			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "MustCompile" {
+					if x, ok := f.X.(*ast.Ident); ok && x.Name == "regexp" && filepath.Base(filepath.Dir(path)) != "lazy" {
+						t.Errorf("%s compiles a regular expression at the start: lazy.MustCompile does when it is used", path)
+					}
+					patterns = append(patterns, func() (string, string) {
+						text, ok := constant(n.Args[0], scope, constants)
+						if !ok && filepath.Base(filepath.Dir(path)) != "lazy" {
+							t.Errorf("%s: a pattern is no constant", path)
+						}
+						return path, text
+					})
+				}
+			}
+			return true
+		})
+	})
+	for _, p := range patterns {
+		place, text := p()
+		if _, err := regexp.Compile(text); err != nil {
+			t.Errorf("%s: %v", place, err)
+		}
+	}
+	if len(patterns) < 80 {
+		t.Errorf("found %d patterns only", len(patterns))
+	}
+}
+
+// constant returns the text of an expression of literals and constants.
+func constant(e ast.Expr, scope string, constants map[string]string) (string, bool) {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		text, err := strconv.Unquote(e.Value)
+		return text, err == nil && e.Kind == token.STRING
+	case *ast.Ident:
+		text, ok := constants[scope+e.Name]
+		return text, ok
+	case *ast.BinaryExpr:
+		x, xok := constant(e.X, scope, constants)
+		y, yok := constant(e.Y, scope, constants)
+		return x + y, xok && yok && e.Op == token.ADD
+	}
+	return "", false
 }
 
 func walkProduct(t *testing.T, visit func(path string, file *ast.File)) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -388,7 +388,7 @@ func portOf(block *yaml.Node) (int, error) {
 // change in a connection's key would cost dbt its partial parsing.
 func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Grant.Target()) }
 
-var notTraceable = regexp.MustCompile(`[^A-Za-z0-9._/@:=-]`)
+var notTraceable = lazy.MustCompile(`[^A-Za-z0-9._/@:=-]`)
 
 // runID names the run to the warehouse, "" where the CI system has no such
 // claim. It is only for keys that are not the connection's.

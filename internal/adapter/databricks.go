@@ -3,7 +3,6 @@ package adapter
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -43,10 +43,10 @@ var databricks = adapter{
 }
 
 // databricksHosts are workspaces in each cloud. (databricks-sdk-py, environments.py)
-var databricksHosts = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+(?:cloud\.databricks\.(?:com|us|mil)|gcp\.databricks\.com|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
+var databricksHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:cloud\.databricks\.(?:com|us|mil)|gcp\.databricks\.com|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
 
 // azureHosts are those of them that take a token of Entra ID.
-var azureHosts = regexp.MustCompile(`(?:azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
+var azureHosts = lazy.MustCompile(`(?:azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
 
 func checkDatabricks(block *yaml.Node, provider, _ string) error {
 	for _, key := range []string{"host", "http_path"} {

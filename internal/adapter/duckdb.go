@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -248,10 +248,10 @@ var stores = map[string]store{
 }
 
 var (
-	storageAccount = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
+	storageAccount = lazy.MustCompile(`^[a-z0-9]{3,24}$`)
 	// blobHosts are Azure Storage's, national clouds included; the account
 	// stands in front. Of loopback only the name can have that.
-	blobHosts = regexp.MustCompile(`^(?:(?:[a-z0-9-]+\.)*(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|storage\.azure\.net)|localhost(?::[0-9]{1,5})?)$`)
+	blobHosts = lazy.MustCompile(`^(?:(?:[a-z0-9-]+\.)*(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|storage\.azure\.net)|localhost(?::[0-9]{1,5})?)$`)
 )
 
 // checkAzure holds for DuckDB's form of a place in Azure Storage: always TLS,
@@ -358,7 +358,7 @@ func hasScope(s *yaml.Node) bool {
 	return true
 }
 
-var hostPort = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?$`)
+var hostPort = lazy.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?$`)
 
 // checkEndpointOption is checkEndpoint for the form that DuckDB has: host and
 // port, and whether to use TLS.

@@ -3,11 +3,11 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -96,6 +96,6 @@ func fabricEntra(in Input) Output {
 // fabricAPIs are where dbt-fabric sends tokens beside the warehouse.
 var fabricAPIs = []string{"fabric_base_api_uri", "powerbi_base_api_uri", "purview_endpoint", "purview"}
 
-var fabricAPIHosts = regexp.MustCompile(`^(?:[a-z0-9-]+\.)*(?:fabric\.microsoft\.com|powerbi\.com|powerbigov\.us|powerbi\.cn|purview\.azure\.(?:com|us|cn)|purview\.microsoft\.com)$`)
+var fabricAPIHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)*(?:fabric\.microsoft\.com|powerbi\.com|powerbigov\.us|powerbi\.cn|purview\.azure\.(?:com|us|cn)|purview\.microsoft\.com)$`)
 
-var tenantText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
+var tenantText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)

@@ -3,13 +3,13 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -124,19 +124,19 @@ func throughProxy(in Input) []Key {
 
 // serverText is one host: libpq takes a list for hosts to try, and what begins
 // with `/` or `@` for a socket.
-var serverText = regexp.MustCompile(`^(?:[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)$`)
+var serverText = lazy.MustCompile(`^(?:[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)$`)
 
 // postgresHosts are where a provider's token is a login. Whoever else got it
 // could log in there. What AWS signs names its host itself, Cloud SQL has
 // addresses only, and a lease is for the one database.
 var postgresHosts = map[string]struct {
 	name  string
-	hosts *regexp.Regexp
+	hosts *lazy.Regexp
 }{
 	// (Microsoft: Azure Database for PostgreSQL, Azure Cosmos DB for PostgreSQL; national clouds)
-	"entra": {"Azure Database for PostgreSQL", regexp.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|postgres\.cosmos\.azure\.com)$`)},
+	"entra": {"Azure Database for PostgreSQL", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|postgres\.cosmos\.azure\.com)$`)},
 	// (Databricks: Lakebase, on AWS, Azure and Google Cloud; a region may stand behind `database`)
-	"databricks": {"Lakebase", regexp.MustCompile(`^[a-z0-9-]+\.database\.(?:[a-z0-9-]+\.)?(?:(?:cloud|gcp)\.databricks\.com|cloud\.databricks\.us|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)},
+	"databricks": {"Lakebase", lazy.MustCompile(`^[a-z0-9-]+\.database\.(?:[a-z0-9-]+\.)?(?:(?:cloud|gcp)\.databricks\.com|cloud\.databricks\.us|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)},
 }
 
 func checkPostgres(block *yaml.Node, provider, _ string) error {

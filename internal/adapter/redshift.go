@@ -3,12 +3,12 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
@@ -45,8 +45,8 @@ var redshift = adapter{
 
 // The hosts of clusters and workgroups, which begin with their names.
 var (
-	clusterHost   = regexp.MustCompile(`(?i)^([a-z0-9-]+)\.[a-z0-9-]+\.[a-z0-9-]+\.redshift\.amazonaws\.`)
-	workgroupHost = regexp.MustCompile(`(?i)^([a-z0-9-]+)\.[0-9]+\.[a-z0-9-]+\.redshift-serverless\.amazonaws\.`)
+	clusterHost   = lazy.MustCompile(`(?i)^([a-z0-9-]+)\.[a-z0-9-]+\.[a-z0-9-]+\.redshift\.amazonaws\.`)
+	workgroupHost = lazy.MustCompile(`(?i)^([a-z0-9-]+)\.[0-9]+\.[a-z0-9-]+\.redshift-serverless\.amazonaws\.`)
 )
 
 // isServerless tells which of the two there is.

@@ -3,11 +3,11 @@ package adapter
 import (
 	"fmt"
 	"net"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -71,7 +71,7 @@ var snowflake = adapter{
 
 // accountText keeps an account from being a host of somebody else's: the
 // connector puts .snowflakecomputing.com behind it.
-var accountText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var accountText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // checkSnowflake holds for all providers: what the connector signs for AWS
 // is a login too, for whoever gets it.

@@ -3,12 +3,12 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
@@ -43,7 +43,7 @@ var spark = adapter{
 
 // elsewhere matches what a connection string's end would change about where
 // and how the login goes.
-var elsewhere = regexp.MustCompile(`(?i)(?:^|;)\s*(?:host|server|port|ssl|use_?proxy|proxy\w*|uid|pwd|authmech|allow\w+|trustedcerts|cadir\w*)\s*=`)
+var elsewhere = lazy.MustCompile(`(?i)(?:^|;)\s*(?:host|server|port|ssl|use_?proxy|proxy\w*|uid|pwd|authmech|allow\w+|trustedcerts|cadir\w*)\s*=`)
 
 func checkSpark(block *yaml.Node, _, _ string) error {
 	for _, key := range []string{"host", "method", "use_ssl", "connection_string_suffix"} {

@@ -3,13 +3,13 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
@@ -94,15 +94,15 @@ var (
 // login: Azure SQL, Synapse and Fabric, in each cloud. Whoever else got it
 // could log in there. (Microsoft: Azure Private Endpoint private DNS zone
 // values; Fabric: connectivity to a warehouse)
-var entraHosts = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+(?:database\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|` +
+var entraHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:database\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|` +
 	`sql\.azuresynapse\.(?:net|usgovcloudapi\.net|azure\.cn)|(?:database|datawarehouse)\.fabric\.microsoft\.com|datawarehouse\.pbidedicated\.windows\.net)$`)
 
 var (
 	// microsoftServer is one server. Fabric's host may hold the port, SQL
 	// Server's the instance; both end up in a connection string.
-	microsoftServer = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*)(?:,[0-9]{1,5}|\\[A-Za-z0-9_$-]+)?$`)
-	databaseText    = regexp.MustCompile(`^[^;{}=\x00-\x1f]+$`)
-	driverText      = regexp.MustCompile(`^(?:[^;{}=]+|\{[^;{}=]+\})$`)
+	microsoftServer = lazy.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*)(?:,[0-9]{1,5}|\\[A-Za-z0-9_$-]+)?$`)
+	databaseText    = lazy.MustCompile(`^[^;{}=\x00-\x1f]+$`)
+	driverText      = lazy.MustCompile(`^(?:[^;{}=]+|\{[^;{}=]+\})$`)
 )
 
 // oneOf returns the value of whichever of a key's names the block has.

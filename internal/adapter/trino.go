@@ -3,11 +3,11 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
@@ -40,9 +40,9 @@ var trino = adapter{
 
 // hostText is one host name or IPv4 address. Client libraries take a host
 // with a colon or a slash for a URL, which may name another scheme and port.
-var hostText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var hostText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-var portText = regexp.MustCompile(`^[0-9]{1,5}$`)
+var portText = lazy.MustCompile(`^[0-9]{1,5}$`)
 
 func checkTrino(block *yaml.Node, _, audience string) error {
 	for _, key := range []string{"host", "port", "cert", "http_scheme"} {

@@ -8,7 +8,6 @@ package audit
 
 import (
 	"crypto/rand"
-	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,6 +15,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
@@ -293,7 +293,7 @@ func milliseconds(t time.Time) int64 {
 
 // token matches what begins like a JSON Web Token. No text that gets here
 // should hold one; a server's error message that echoes it is the way it would happen.
-var token = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?`)
+var token = lazy.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?`)
 
 // clean takes tokens out of s and cuts it.
 func clean(s string) string {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +18,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
@@ -152,10 +152,10 @@ type place struct {
 
 var (
 	// signedFor is the region that a client has signed for.
-	signedFor = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=[^/, ]*/[0-9]{8}/([A-Za-z0-9-]{1,32})/s3/aws4_request,`)
+	signedFor = lazy.MustCompile(`^AWS4-HMAC-SHA256 Credential=[^/, ]*/[0-9]{8}/([A-Za-z0-9-]{1,32})/s3/aws4_request,`)
 	// awsRegion keeps the host of a region one of Amazon's.
-	awsRegion = regexp.MustCompile(`^[a-z]{2,}(?:-[a-z]+)+-[0-9]+$`)
-	bucket    = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	awsRegion = lazy.MustCompile(`^[a-z]{2,}(?:-[a-z]+)+-[0-9]+$`)
+	bucket    = lazy.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 )
 
 // place returns where a request of a client, which has the bucket in its path,

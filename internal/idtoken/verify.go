@@ -10,7 +10,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
@@ -43,10 +43,10 @@ type Issuer struct {
 // githubIssuer matches GitHub's issuers: the public one, with an enterprise's
 // slug, and of data residency. Their keys have a well-known address, so that
 // discovery's round trip is saved. (GitHub Docs, OpenID Connect reference)
-var githubIssuer = regexp.MustCompile(`^https://token\.actions\.(?:githubusercontent\.com(?:/[A-Za-z0-9-]+)?|[a-z0-9-]+\.ghe\.com)$`)
+var githubIssuer = lazy.MustCompile(`^https://token\.actions\.(?:githubusercontent\.com(?:/[A-Za-z0-9-]+)?|[a-z0-9-]+\.ghe\.com)$`)
 
 // serverIssuer matches those of GitHub Enterprise Server.
-var serverIssuer = regexp.MustCompile(`^https://[^/?#@]+/_services/token$`)
+var serverIssuer = lazy.MustCompile(`^https://[^/?#@]+/_services/token$`)
 
 func (i Issuer) keys() string {
 	if i.JWKS == "" && (githubIssuer.MatchString(i.URL) || serverIssuer.MatchString(i.URL)) {
@@ -178,7 +178,7 @@ func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience st
 
 // compact is the one form of a JSON Web Token (RFC 7519, 3). The parser would
 // also take JSON, with headers that nobody signed, and skip white space.
-var compact = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*$`)
+var compact = lazy.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*$`)
 
 func reject(format string, args ...any) error {
 	return fault.New(fault.Rejected, fmt.Errorf("verify ID token: "+format, args...), "")

@@ -2,11 +2,12 @@ package policy
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // secretKeys are the keys of profiles.yml, of whatever adapter and at
@@ -24,14 +25,14 @@ func SecretKeys() []string { return slices.Clone(secretKeys) }
 // settings that come later.
 const secretKey = `^(?:[A-Za-z0-9_]*_)?(?:pass|passwd|passphrase|pwd|token|secret|secret_key|secret_access_key|access_key|private_key|api_key|apikey|keyfile_json)$|[Pp]assword$`
 
-var secretKeyText = regexp.MustCompile(`(?i)` + secretKey)
+var secretKeyText = lazy.MustCompile(`(?i)` + secretKey)
 
 func secretName(name string) bool { return secretKeyText.MatchString(name) }
 
 // secretValue matches what is a secret whatever its key is called: a key in
 // PEM, a password in a URL, one in the parameters of a connection string
 // (MotherDuck's token, libpq's password).
-var secretValue = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|(?i)(?:^|[?&;\s_])(?:password|pwd|token|secret)=[^&;\s{]`)
+var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|(?i)(?:^|[?&;\s_])(?:password|pwd|token|secret)=[^&;\s{]`)
 
 func isSecret(spec Adapter, key string) bool {
 	return secretName(key) || slices.Contains(spec.Secret, key)
@@ -39,13 +40,13 @@ func isSecret(spec Adapter, key string) bool {
 
 // literalKey matches keys that choose server or identity, in any adapter:
 // what Jinja renders there is known to dbt alone, after the decision.
-var literalKey = regexp.MustCompile(`^(?:account|host|server|port|proxy_.*|http_path|project|user|role)$`)
+var literalKey = lazy.MustCompile(`^(?:account|host|server|port|proxy_.*|http_path|project|user|role)$`)
 
 // hostKey matches keys of host, URL, account, authority or audience, in any adapter.
-var hostKey = regexp.MustCompile(`^(?:type|account|authority|audience|(?:.*_)?(?:host|hostname|server|port|url|uri|endpoint)|proxy_.*)$`)
+var hostKey = lazy.MustCompile(`^(?:type|account|authority|audience|(?:.*_)?(?:host|hostname|server|port|url|uri|endpoint)|proxy_.*)$`)
 
 // hostClaim matches ${…} in the host of a URL. Buckets are names, not hosts.
-var hostClaim = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*)://[^/]*\$\{`)
+var hostClaim = lazy.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*)://[^/]*\$\{`)
 
 var bucketSchemes = []string{"s3", "s3a", "s3n", "gs", "gcs", "r2"}
 
@@ -169,4 +170,4 @@ func (d *document) dbtValue(spec Adapter, key *yaml.Node, top string, n *yaml.No
 	return fills
 }
 
-var jinja = regexp.MustCompile(`\{[{%#]`)
+var jinja = lazy.MustCompile(`\{[{%#]`)

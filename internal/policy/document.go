@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // A document is a policy on its way from YAML, with what is wrong with it so far.
@@ -413,7 +414,7 @@ func (d *document) strings(n *yaml.Node, what string) (list []string) {
 	return list
 }
 
-var durationText = regexp.MustCompile(`^[1-9][0-9]{0,4}[smhd]$`)
+var durationText = lazy.MustCompile(`^[1-9][0-9]{0,4}[smhd]$`)
 
 // duration reads 90s, 30m, 1h or 90d; 0 after a fault.
 func (d *document) duration(n *yaml.Node, what string) time.Duration {

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -13,37 +13,37 @@ import (
 // use it there, so it goes to the vendor's own hosts only.
 type vendor struct {
 	name     string
-	audience *regexp.Regexp
-	hosts    *regexp.Regexp
+	audience *lazy.Regexp
+	hosts    *lazy.Regexp
 	login    bool // the token itself is the login at the warehouse
 }
 
 // vendors are the audiences that have an owner, sovereign clouds included.
 var vendors = []vendor{{
 	name:     "AWS",
-	audience: regexp.MustCompile(`^sts\.amazonaws\.com(?:\.cn)?$`),
+	audience: lazy.MustCompile(`^sts\.amazonaws\.com(?:\.cn)?$`),
 	// STS, and Identity Center's OIDC service, alone: under amazonaws.com there
 	// are hosts of everybody's own (execute-api, elb, vpce-svc). A region has a
 	// hyphen, a bucket's "s3" has none.
-	hosts: regexp.MustCompile(`^(?:vpce-[a-z0-9-]+\.)?(?:sts|oidc)(?:-fips)?(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?(?:\.vpce)?\.` +
+	hosts: lazy.MustCompile(`^(?:vpce-[a-z0-9-]+\.)?(?:sts|oidc)(?:-fips)?(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?(?:\.vpce)?\.` +
 		`(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`),
 }, {
 	name:     "Google Cloud",
-	audience: regexp.MustCompile(`^(?:https:)?//iam\.(?:googleapis\.com|s3nsapis\.fr|apis-berlin-build0\.goog)/`),
-	hosts:    regexp.MustCompile(`^(?:[a-z0-9-]+\.)*(?:googleapis\.com|s3nsapis\.fr|apis-berlin-build0\.goog)$`),
+	audience: lazy.MustCompile(`^(?:https:)?//iam\.(?:googleapis\.com|s3nsapis\.fr|apis-berlin-build0\.goog)/`),
+	hosts:    lazy.MustCompile(`^(?:[a-z0-9-]+\.)*(?:googleapis\.com|s3nsapis\.fr|apis-berlin-build0\.goog)$`),
 }, {
 	name:     "Snowflake",
-	audience: regexp.MustCompile(`(?:^|[/.])snowflakecomputing\.(?:com|cn)(?:$|/)`),
-	hosts:    regexp.MustCompile(`^(?:[a-z0-9_-]+\.)*snowflakecomputing\.(?:com|cn)$`),
+	audience: lazy.MustCompile(`(?:^|[/.])snowflakecomputing\.(?:com|cn)(?:$|/)`),
+	hosts:    lazy.MustCompile(`^(?:[a-z0-9_-]+\.)*snowflakecomputing\.(?:com|cn)$`),
 	login:    true,
 }, {
 	name:     "Microsoft Entra ID",
-	audience: regexp.MustCompile(`^api://AzureADTokenExchange(?:China|USGov)?$`),
-	hosts:    regexp.MustCompile(`^(?:login\.microsoftonline\.(?:com|us)|login\.partner\.microsoftonline\.cn|login\.chinacloudapi\.cn|(?:[a-z0-9-]+\.)?login\.microsoft\.com)$`),
+	audience: lazy.MustCompile(`^api://AzureADTokenExchange(?:China|USGov)?$`),
+	hosts:    lazy.MustCompile(`^(?:login\.microsoftonline\.(?:com|us)|login\.partner\.microsoftonline\.cn|login\.chinacloudapi\.cn|(?:[a-z0-9-]+\.)?login\.microsoft\.com)$`),
 }, {
 	name:     "Databricks",
-	audience: regexp.MustCompile(`^https://` + databricksHosts + `/oidc/`), // a token endpoint; an account's id has no form of its own
-	hosts:    regexp.MustCompile(`^` + databricksHosts + `$`),
+	audience: lazy.MustCompile(`^https://` + databricksHosts + `/oidc/`), // a token endpoint; an account's id has no form of its own
+	hosts:    lazy.MustCompile(`^` + databricksHosts + `$`),
 }}
 
 // databricksHosts are workspaces and account consoles in each cloud.

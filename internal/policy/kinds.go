@@ -1,9 +1,10 @@
 package policy
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // A kind is what is known of one CI system's tokens, or of people's.
@@ -60,16 +61,16 @@ var kinds = map[string]kind{
 
 // knownIssuers tell an identity's kind from its issuer.
 var knownIssuers = []struct {
-	pattern *regexp.Regexp
+	pattern *lazy.Regexp
 	kind    string
 }{
-	{regexp.MustCompile(`^https://token\.actions\.(?:githubusercontent\.com(?:/[A-Za-z0-9-]+)?|[a-z0-9-]+\.ghe\.com)$`), "github"},
-	{regexp.MustCompile(`^https://[^/]+/_services/token$`), "github"},
-	{regexp.MustCompile(`^https://gitlab\.com$`), "gitlab"},
-	{regexp.MustCompile(`^https://oidc\.circleci\.com/org/[0-9a-f-]+$`), "circleci"},
-	{regexp.MustCompile(`^https://agent\.buildkite\.com$`), "buildkite"},
-	{regexp.MustCompile(`^https://vstoken\.dev\.azure\.com/[0-9a-f-]+$`), "azure_pipelines"},
-	{regexp.MustCompile(`^https://api\.bitbucket\.org/2\.0/workspaces/[^/]+/pipelines-config/identity/oidc$`), "bitbucket"},
+	{lazy.MustCompile(`^https://token\.actions\.(?:githubusercontent\.com(?:/[A-Za-z0-9-]+)?|[a-z0-9-]+\.ghe\.com)$`), "github"},
+	{lazy.MustCompile(`^https://[^/]+/_services/token$`), "github"},
+	{lazy.MustCompile(`^https://gitlab\.com$`), "gitlab"},
+	{lazy.MustCompile(`^https://oidc\.circleci\.com/org/[0-9a-f-]+$`), "circleci"},
+	{lazy.MustCompile(`^https://agent\.buildkite\.com$`), "buildkite"},
+	{lazy.MustCompile(`^https://vstoken\.dev\.azure\.com/[0-9a-f-]+$`), "azure_pipelines"},
+	{lazy.MustCompile(`^https://api\.bitbucket\.org/2\.0/workspaces/[^/]+/pipelines-config/identity/oidc$`), "bitbucket"},
 }
 
 func knownKind(issuer string) string {
@@ -107,4 +108,4 @@ func actorKind(actor string, agents []string) string {
 }
 
 // gitlabBot matches the users behind GitLab's project and group access tokens.
-var gitlabBot = regexp.MustCompile(`^(?:project|group)_[0-9]+_bot(?:_|$)`)
+var gitlabBot = lazy.MustCompile(`^(?:project|group)_[0-9]+_bot(?:_|$)`)

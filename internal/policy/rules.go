@@ -2,12 +2,13 @@ package policy
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // A rule admits a token when all of its matchers do.
@@ -19,7 +20,7 @@ type rule struct {
 
 // claimText is what a claim may be called: GitHub's are lower case with _,
 // CircleCI's have a host in front.
-var claimText = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./:-]{0,127}$`)
+var claimText = lazy.MustCompile(`^[A-Za-z][A-Za-z0-9_./:-]{0,127}$`)
 
 // timeClaims are numbers in every token: a matcher could never match them.
 var timeClaims = []string{"exp", "iat", "nbf"}
@@ -254,7 +255,7 @@ type fill struct {
 }
 
 // placeholder matches ${claim}, and what was meant as one.
-var placeholder = regexp.MustCompile(`\$\{([^}]*)\}?`)
+var placeholder = lazy.MustCompile(`\$\{([^}]*)\}?`)
 
 // maxFill bounds what a claim brings into a value: names of roles, schemas
 // and users are shorter everywhere.
@@ -262,10 +263,10 @@ const maxFill = 128
 
 // fillText is what a claim may bring into a value. No slash, no quote, no
 // space: it lands in names of roles, schemas and accounts.
-var fillText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var fillText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // peopleText is fillText for people, whose names are mail addresses.
-var peopleText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]*$`)
+var peopleText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]*$`)
 
 func fillable(kind, value string) bool {
 	text := fillText
@@ -339,4 +340,4 @@ func (r rule) literals(claim string) (values []string, ok bool) {
 }
 
 // pullText matches patterns that match nothing but refs of pull requests.
-var pullText = regexp.MustCompile(`^refs/pull/(?:\*|[0-9]+)/merge$`)
+var pullText = lazy.MustCompile(`^refs/pull/(?:\*|[0-9]+)/merge$`)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -23,7 +23,7 @@ var (
 
 // nameText is what a target or an identity may be called: it becomes a dbt
 // output, a tag, a part of a session's name.
-var nameText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var nameText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 const wantName = "want letters, digits, `.`, `_` and `-`, the first a letter or digit, at most 64"
 
@@ -180,7 +180,7 @@ func (d *document) userinfo(n *yaml.Node, what string) bool {
 	return found
 }
 
-var userinfoText = regexp.MustCompile(`//[^/?#\s]*@`)
+var userinfoText = lazy.MustCompile(`//[^/?#\s]*@`)
 
 func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	t := &Target{name: key.Value}

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // An emitter writes a tree in which each scalar has its YAML 1.1 tag, so that
@@ -75,7 +76,7 @@ func (e *emitter) mapping(n *yaml.Node, spaces, indent int) error {
 	return nil
 }
 
-var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+var plainKey = lazy.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 
 func keyText(n *yaml.Node) (string, error) {
 	if n.Tag == "!!str" && len(n.Value) > 1 && plainKey.MatchString(n.Value) && tag11(n.Value) == "!!str" {
@@ -84,7 +85,7 @@ func keyText(n *yaml.Node) (string, error) {
 	return scalarText(n)
 }
 
-var plainScalar = regexp.MustCompile(`^[A-Za-z0-9+._~-]+$`)
+var plainScalar = lazy.MustCompile(`^[A-Za-z0-9+._~-]+$`)
 
 func scalarText(n *yaml.Node) (string, error) {
 	switch {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
@@ -61,7 +61,7 @@ func Names(root string, projectDirs, extra []string) (names []string, err error)
 }
 
 // nameText is what a profile may be called: it becomes an output of the step.
-var nameText = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9 ._-]{0,127}$`)
+var nameText = lazy.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9 ._-]{0,127}$`)
 
 // unnamedError is why a project does not say which profile it uses.
 type unnamedError string
@@ -276,7 +276,7 @@ var traced = []struct{ variable, claim string }{
 	{"ACTOR", "actor"}, {"RUN_ID", "run_id"}, {"RUN_ATTEMPT", "run_attempt"}, {"WORKFLOW_REF", "workflow_ref"}, {"JOB_WORKFLOW_REF", "job_workflow_ref"},
 }
 
-var notTraceable = regexp.MustCompile(`[^A-Za-z0-9._/@:=-]`)
+var notTraceable = lazy.MustCompile(`[^A-Za-z0-9._/@:=-]`)
 
 // Environment returns the variables that dbt copies into its artifacts'
 // metadata, so that these name the identity that they were made with.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -13,18 +12,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
 const awsAudience = "sts.amazonaws.com"
 
 var (
-	roleARN   = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$`)
-	policyARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::(?:[0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]+$`)
-	region    = regexp.MustCompile(`^[a-z]+(?:-[a-z]+)+-[0-9]+$`)
-	session   = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]+$`)
-	assumed   = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:sts::[0-9]{12}:assumed-role/[A-Za-z0-9_+=,.@-]+/[A-Za-z0-9_+=,.@-]+$`)
-	external  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
+	roleARN   = lazy.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$`)
+	policyARN = lazy.MustCompile(`^arn:aws(?:-[a-z]+)*:iam::(?:[0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]+$`)
+	region    = lazy.MustCompile(`^[a-z]+(?:-[a-z]+)+-[0-9]+$`)
+	session   = lazy.MustCompile(`^[A-Za-z0-9_+=,.@-]+$`)
+	assumed   = lazy.MustCompile(`^arn:aws(?:-[a-z]+)*:sts::[0-9]{12}:assumed-role/[A-Za-z0-9_+=,.@-]+/[A-Za-z0-9_+=,.@-]+$`)
+	external  = lazy.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
 )
 
 // awsProvider exchanges the ID token for a session of a role, and that on

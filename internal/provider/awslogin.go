@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/redshiftserverless"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -25,7 +25,7 @@ import (
 
 // awsDatabase matches the hosts that AWS gives to databases. China's RDS has
 // the region behind the service.
-var awsDatabase = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+(?:([a-z]+(?:-[a-z]+)+-[0-9]+)\.(redshift|redshift-serverless|rds)|(rds)\.([a-z]+(?:-[a-z]+)+-[0-9]+))\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu)$`)
+var awsDatabase = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:([a-z]+(?:-[a-z]+)+-[0-9]+)\.(redshift|redshift-serverless|rds)|(rds)\.([a-z]+(?:-[a-z]+)+-[0-9]+))\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu)$`)
 
 // checkAWSLogin holds the warehouse to what a login at it is made from.
 func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
@@ -151,7 +151,7 @@ func workgroupLogin(ctx context.Context, env Env, r request, session *credential
 
 // databaseUser matches the users of logins: IAM:NAME, IAMA:NAME for one that
 // may have to be made, IAMR:ROLE. They become a key of the profile.
-var databaseUser = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:-]+$`)
+var databaseUser = lazy.MustCompile(`^[A-Za-z0-9_+=,.@:-]+$`)
 
 func redshiftHint(code string, v policy.Values, w credential.Warehouse, session string) string {
 	in := v.Get("region")

@@ -8,20 +8,20 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 var (
-	instanceText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
-	endpointText = regexp.MustCompile(`^projects/[A-Za-z0-9_-]+/branches/[A-Za-z0-9_-]+/endpoints/[A-Za-z0-9_-]+$`)
-	accountsHost = regexp.MustCompile(`^accounts(?:-dod)?\.`)
+	instanceText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+	endpointText = lazy.MustCompile(`^projects/[A-Za-z0-9_-]+/branches/[A-Za-z0-9_-]+/endpoints/[A-Za-z0-9_-]+$`)
+	accountsHost = lazy.MustCompile(`^accounts(?:-dod)?\.`)
 )
 
 // databricksProvider exchanges the ID token for an access token of a service

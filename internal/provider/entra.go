@@ -5,21 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
 var (
-	uuidText = regexp.MustCompile(`^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
+	uuidText = lazy.MustCompile(`^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
 	// tenantText leaves out `common`, `organizations` and `consumers`: an
 	// application logs in to a tenant.
-	tenantText = regexp.MustCompile(`^(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?:[a-z0-9-]+\.)+[a-z]{2,})$`)
+	tenantText = lazy.MustCompile(`^(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?:[a-z0-9-]+\.)+[a-z]{2,})$`)
 	// defaultScope is the only form that a client's own login may ask for.
-	defaultScope = regexp.MustCompile(`^[!#-\[\]-~]+/\.default$`)
+	defaultScope = lazy.MustCompile(`^[!#-\[\]-~]+/\.default$`)
 )
 
 // entraProvider logs in an application or a managed identity of Microsoft
@@ -103,7 +103,7 @@ func entraAudienceOf(v policy.Values) string {
 
 // microsoftScope is for services of Microsoft's: databases, storage, the
 // management of Azure, Graph.
-var microsoftScope = regexp.MustCompile(`(?i)^(?:https://(?:[a-z0-9-]+\.)*(?:windows\.net|azure\.(?:com|net|us|cn)|usgovcloudapi\.net|chinacloudapi\.cn|microsoft\.(?:com|us))(?:/.*)?|` + databricksApplication + `)/\.default$`)
+var microsoftScope = lazy.MustCompile(`(?i)^(?:https://(?:[a-z0-9-]+\.)*(?:windows\.net|azure\.(?:com|net|us|cn)|usgovcloudapi\.net|chinacloudapi\.cn|microsoft\.(?:com|us))(?:/.*)?|` + databricksApplication + `)/\.default$`)
 
 // databricksApplication is Azure Databricks in every cloud. (databricks-sdk-py,
 // environments.py)
@@ -152,7 +152,7 @@ func exchangeEntra(ctx context.Context, env Env, r request) (credential.Credenti
 	return c, err
 }
 
-var aadsts = regexp.MustCompile(`^AADSTS([0-9]+)`)
+var aadsts = lazy.MustCompile(`^AADSTS([0-9]+)`)
 
 // entraHint knows the codes of Entra ID's security token service. (Microsoft
 // Entra: authentication and authorization error codes)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/api/sts/v1"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -37,10 +37,10 @@ var serviceAccountScopes = map[string]string{"duckdb": storage, "postgres": sqlL
 const mostSeconds = int64(longestLife / time.Second)
 
 var (
-	poolProvider   = regexp.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
-	serviceAccount = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*@[a-z0-9.-]+\.gserviceaccount\.com$`)
-	scopeText      = regexp.MustCompile(`^[!#-\[\]-~]+$`) // RFC 6749 §3.3
-	universe       = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+[a-z]{2,}$`)
+	poolProvider   = lazy.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
+	serviceAccount = lazy.MustCompile(`^[a-z0-9][a-z0-9-]*@[a-z0-9.-]+\.gserviceaccount\.com$`)
+	scopeText      = lazy.MustCompile(`^[!#-\[\]-~]+$`) // RFC 6749 §3.3
+	universe       = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+[a-z]{2,}$`)
 )
 
 // gcpProvider exchanges the ID token for a federated access token, which dies

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -20,12 +19,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-var applicationARN = regexp.MustCompile(`^arn:aws(?:-[a-z]+)*:sso::[0-9]{12}:application/ssoins-[A-Za-z0-9.-]+/apl-[A-Za-z0-9]+$`)
+var applicationARN = lazy.MustCompile(`^arn:aws(?:-[a-z]+)*:sso::[0-9]{12}:application/ssoins-[A-Za-z0-9.-]+/apl-[A-Za-z0-9]+$`)
 
 // identityCenterProvider exchanges the ID token for the identity of a user of
 // IAM Identity Center, whom the trusted token issuer's claim names.

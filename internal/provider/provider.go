@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -246,7 +246,7 @@ func checkURL(value string) error {
 // matching returns a policy.Key.Check that wants a match of a pattern, of
 // shortest to longest bytes. (Bounds inside a pattern are unrolled when it is
 // compiled, which is at every start.)
-func matching(pattern *regexp.Regexp, shortest, longest int, want string) func(string) error {
+func matching(pattern *lazy.Regexp, shortest, longest int, want string) func(string) error {
 	return func(value string) error {
 		if len(value) < shortest || len(value) > longest || !pattern.MatchString(value) {
 			return fmt.Errorf("want %s", want)

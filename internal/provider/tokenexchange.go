@@ -5,17 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
 var (
-	visible   = regexp.MustCompile(`^[!-~]+$`)
-	scopeList = regexp.MustCompile(`^[!#-\[\]-~]+(?: [!#-\[\]-~]+)*$`) // RFC 6749 §3.3
+	visible   = lazy.MustCompile(`^[!-~]+$`)
+	scopeList = lazy.MustCompile(`^[!#-\[\]-~]+(?: [!#-\[\]-~]+)*$`) // RFC 6749 §3.3
 )
 
 // grants are the ways to ask, by the value of `grant`.

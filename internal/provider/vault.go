@@ -13,7 +13,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -22,15 +21,16 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 var (
-	vaultPath = regexp.MustCompile(`^[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(?:/[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*)*$`)
-	vaultRole = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
-	leaseText = regexp.MustCompile(`^[A-Za-z0-9_.+@/-]+$`)
+	vaultPath = lazy.MustCompile(`^[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*(?:/[A-Za-z0-9_+@-][A-Za-z0-9_.+@-]*)*$`)
+	vaultRole = lazy.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	leaseText = lazy.MustCompile(`^[A-Za-z0-9_.+@/-]+$`)
 )
 
 // vaultProvider logs in at a Vault or OpenBao server with the ID token (JWT

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -19,6 +18,7 @@ import (
 	"github.com/sethvargo/go-githubactions"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
@@ -331,7 +331,7 @@ func (r *Runner) set(what, name, value string, set func(name, value string)) err
 
 // variable is what a name may be. With a "=" or "<<" in it the runner would
 // read the line otherwise, and the value as a line of its own.
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+var variable = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 
 // delimiter is the library's constant, which ends a value that equals it.
 const delimiter = "_GitHubActionsFileCommandDelimeter_"

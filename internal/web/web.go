@@ -11,10 +11,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // MaxBody is the largest reply that is read: tokens, keys and credentials are under 64 KiB.
@@ -224,7 +225,7 @@ func redirected(from *url.URL, location string) error {
 	return permanent{fmt.Errorf("redirected to host %q, redirects are not followed", to.Host)}
 }
 
-var hostName = regexp.MustCompile(`^(?:[A-Za-z0-9-]{1,63}\.){0,8}[A-Za-z0-9-]{1,63}(?::[0-9]{1,5})?$`)
+var hostName = lazy.MustCompile(`^(?:[A-Za-z0-9-]{1,63}\.){0,8}[A-Za-z0-9-]{1,63}(?::[0-9]{1,5})?$`)
 
 // plain returns err, a transport's, where its words are this machine's own:
 // other errors of net/http quote what the server sent ("malformed HTTP response %q").
