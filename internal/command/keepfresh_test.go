@@ -367,6 +367,13 @@ func (s *freshStep) checkDaemon(folder string) {
 	if _, args, _ := strings.Cut(string(line), "\x00"); args != "keep-fresh\x00"+folder+"\x00" {
 		s.t.Errorf("its arguments are %q", args)
 	}
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil || !strings.Contains(string(environ), "\x00RUNNER_TRACKING_ID=github_1\x00") {
+		s.t.Errorf("the runner would not find it by its tracking id: %v", err)
+	}
+	if got, want := listeners(s.t, pid), []string{"127.0.0.1", "127.0.0.1"}; !slices.Equal(got, want) {
+		s.t.Errorf("it listens on %v, want %v: the route and the control", got, want)
+	}
 	for fd := range 3 {
 		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
 		if fd == 2 && to != filepath.Join(folder, "notes.log") {
@@ -398,6 +405,41 @@ func (s *freshStep) checkDaemon(folder string) {
 	if err != nil {
 		s.t.Error(err)
 	}
+}
+
+// listeners are the addresses on which a process listens, without their ports.
+func listeners(t *testing.T, pid int) (addresses []string) {
+	t.Helper()
+	sockets := map[string]bool{} // inodes
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		to, _ := os.Readlink(fd) // it may be closed by now
+		if inode, ok := strings.CutPrefix(to, "socket:["); ok {
+			sockets[strings.TrimSuffix(inode, "]")] = true
+		}
+	}
+	for _, table := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			// sl, local_address, rem_address, st, …, inode: proc_pid_net(5); 0A is LISTEN.
+			f := strings.Fields(line)
+			if len(f) < 10 || f[3] != "0A" || !sockets[f[9]] {
+				continue
+			}
+			address := f[1]
+			if strings.HasPrefix(address, "0100007F:") {
+				address = "127.0.0.1"
+			}
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
 }
 
 // TestKeepFreshFails: a failure is the step's own, with its words and its
