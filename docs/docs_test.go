@@ -27,10 +27,11 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated tables of policy.md")
+var update = flag.Bool("update", false, "rewrite the generated tables of policy.md and long-runs.md")
 
 // pages returns every Markdown file by its path from the root.
 func pages(t *testing.T) map[string]string {
@@ -397,6 +398,31 @@ func TestKeysOfProviders(t *testing.T) {
 		if err := os.WriteFile("policy.md", []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestRemovedVariables holds the table of docs/long-runs.md to the code.
+func TestRemovedVariables(t *testing.T) {
+	t.Parallel()
+	start, end := "<!-- removed:start -->\n", "<!-- removed:end -->"
+	before, rest, _ := strings.Cut(pages(t)["../docs/long-runs.md"], start)
+	have, after, closed := strings.Cut(rest, end)
+	if !closed {
+		t.Fatalf("long-runs.md: no %q … %q", strings.TrimSpace(start), end)
+	}
+	var b strings.Builder
+	b.WriteString("| credential or route | variables |\n| --- | --- |\n")
+	removed := process.Outranking()
+	for _, kind := range slices.Sorted(maps.Keys(removed)) {
+		names := slices.Sorted(slices.Values(removed[kind]))
+		fmt.Fprintf(&b, "| `%s` | `%s` |\n", kind, strings.Join(names, "`, `"))
+	}
+	if *update {
+		if err := os.WriteFile("long-runs.md", []byte(before+start+b.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if diff := cmp.Diff(b.String(), have); diff != "" {
+		t.Errorf("long-runs.md, removed variables (-want +got); go test ./docs -update\n%s", diff)
 	}
 }
 
