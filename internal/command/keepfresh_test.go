@@ -563,6 +563,60 @@ func TestKeepFreshEnds(t *testing.T) {
 	}
 }
 
+// TestKeepFreshEndsWithTheRunner: a worker that is killed calls no post.
+func TestKeepFreshEndsWithTheRunner(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(shell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker := s.write("Runner.Worker", string(program)) // the name is what counts
+	if err := os.Chmod(worker, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	step, _ := s.command()
+	cmd := exec.Command(worker, "-c", `sh -c 'env INPUT_KEEP-FRESH=true "$0"; exit $?' "$0" && echo done && read x`, step.Path) // a second shell for node; shells drop such names
+	cmd.Env = step.Env
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var said []byte
+	for piece := make([]byte, 4096); !bytes.HasSuffix(said, []byte("done\n")); {
+		n, err := out.Read(piece)
+		if err != nil {
+			t.Fatalf("the step did not end: %v: %s", err, said)
+		}
+		said = append(said, piece[:n]...)
+	}
+	time.Sleep(3 * time.Second) // longer than it takes to look for the worker
+	if n := len(s.processes()); n != 2 {
+		t.Errorf("%d processes, want the worker and the background process", n)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	soon(t, "the end of the background process", func() bool { return len(s.processes()) == 0 })
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+}
+
 // TestKeepFreshEndsAtTheCeiling: no ID token can be had any more.
 func TestKeepFreshEndsAtTheCeiling(t *testing.T) {
 	t.Parallel()

@@ -70,11 +70,12 @@ func startKeepFresh(ctx context.Context, env Env, r *runner.Runner) (status int,
 // returns the exit status; path is the step's folder.
 func KeepFresh(ctx context.Context, env Env, path string) int {
 	ctx, leash := process.OnLeash(ctx, env.Stdin)
+	gone := process.WorkerGone(ctx) // now that there are ancestors
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
-	return report(env, r, 0, keepFresh(ctx, env, r, leash, path))
+	return report(env, r, 0, keepFresh(ctx, env, r, leash, gone, path))
 }
 
-func keepFresh(ctx context.Context, env Env, r *runner.Runner, leash *process.Leash, path string) error {
+func keepFresh(ctx context.Context, env Env, r *runner.Runner, leash *process.Leash, workerGone <-chan struct{}, path string) error {
 	stdout, ok := env.Stdout.(io.WriteCloser)
 	dir := ownFolder(env.Getenv("RUNNER_TEMP"), path)
 	if !ok || dir.path == "" {
@@ -114,6 +115,7 @@ func keepFresh(ctx context.Context, env Env, r *runner.Runner, leash *process.Le
 	select {
 	case <-control.Stopped():
 	case <-ctx.Done():
+	case <-workerGone:
 	case <-time.After(res.ceiling.end.Sub(env.Now())):
 		in.Say(withHint(res.ceiling.over(env.Now())))
 	}
