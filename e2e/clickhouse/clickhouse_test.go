@@ -176,7 +176,7 @@ func (c *company) lend(t *testing.T, life time.Duration) (exchange string) {
 		Roles: map[string]standin.VaultRole{"dbt-prod": {
 			BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"sub": {setup.Subject}}, Policies: []string{"database/creds/clickhouse"},
 		}},
-		Secrets: map[string]standin.VaultSecret{"database/creds/clickhouse": {TTL: life}},
+		Secrets: map[string]standin.VaultSecret{"database/creds/clickhouse": {TTL: life, MaxTTL: life}},
 	})
 	if err != nil {
 		t.Fatal(err)

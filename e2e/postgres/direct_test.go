@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,22 +24,36 @@ func direct(t *testing.T, workspace string) string {
 	return workspace
 }
 
-// TestRenewsLeases: without the proxy dbt has one user of OpenBao's for the
-// whole run, whose lease of six seconds is renewed. None is left.
+// TestRenewsLeases: with the proxy and without, each run has one user of
+// OpenBao's to its end, whose lease of six seconds is renewed. None is left.
 func TestRenewsLeases(t *testing.T) {
 	t.Parallel()
-	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
-	trust(t, bao, issuer)
-	lend(t, bao, server)
-	lendFor(t, bao, "6s", "5m")
-	bao.Write(t, "sys/policies/acl/dbt-prod", map[string]any{"policy": `path "database/creds/dbt-prod" { capabilities = ["read"] }
+	for _, proxy := range []bool{true, false} {
+		t.Run(fmt.Sprintf("proxy %v", proxy), func(t *testing.T) {
+			t.Parallel()
+			bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
+			trust(t, bao, issuer)
+			lend(t, bao, server)
+			lendFor(t, bao, "6s", "5m")
+			bao.Write(t, "sys/policies/acl/dbt-prod", map[string]any{"policy": `path "database/creds/dbt-prod" { capabilities = ["read"] }
 path "sys/leases/renew" { capabilities = ["update"] }
 path "auth/token/renew-self" { capabilities = ["update"] }
 path "auth/token/revoke-self" { capabilities = ["update"] }`})
-	t.Run("dbt", func(t *testing.T) {
-		outlive(t, issuer, func(schema string) string { return direct(t, leased(t, issuer, bao, server, schema)) }, "password authentication failed for user")
-	})
-	bao.Gone(t, server)
+			t.Run("dbt", func(t *testing.T) {
+				outlive(t, issuer, func(schema string) string {
+					if workspace := leased(t, issuer, bao, server, schema); proxy {
+						return workspace
+					} else {
+						return direct(t, workspace)
+					}
+				}, "password authentication failed for user")
+			})
+			bao.Gone(t, server)
+			if made := server.SQL(t, "select name from made"); len(made) != 3 {
+				t.Errorf("three runs had the users %v, want three", made)
+			}
+		})
+	}
 }
 
 // TestPasswordFile: without the proxy libpq finds what a role's session signs,

@@ -34,7 +34,7 @@ func trust(t *testing.T, bao *setup.OpenBaoServer, issuer *standin.Issuer) {
 // of the group that owns what dbt builds.
 func lend(t *testing.T, bao *setup.OpenBaoServer, server *setup.PostgresServer) {
 	t.Helper()
-	server.SQL(t, "create role dbt; grant create on database postgres to dbt")
+	server.SQL(t, "create role dbt; grant create on database postgres to dbt; create table made (name text)")
 	bao.Write(t, "sys/mounts/database", map[string]any{"type": "database"})
 	bao.Write(t, "database/config/warehouse", map[string]any{
 		"plugin_name": "postgresql-database-plugin", "allowed_roles": "dbt-prod",
@@ -53,6 +53,7 @@ func lendFor(t *testing.T, bao *setup.OpenBaoServer, life, longest string) {
 		"creation_statements": []string{
 			`create role "{{name}}" with login password '{{password}}' valid until '{{expiration}}' in role dbt`,
 			`alter role "{{name}}" set role dbt`,
+			`insert into made values ('{{name}}')`,
 		},
 	})
 }

@@ -34,6 +34,7 @@ type Config struct {
 	// Current returns a credential that is not about to die. It is called for
 	// every request, also by several at once.
 	Current func(context.Context) (credential.Credential, error)
+	Ahead   bool            // renew though nobody asks: sessions end with what they were opened with
 	Refused func(count int) // callers without the secret since the last call; at most once a minute
 	Failed  func(error)     // a file could not be rewritten
 	Closed  func()          // at the end of Close; nil for nothing

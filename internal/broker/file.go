@@ -22,7 +22,7 @@ const (
 // Of a route that does not listen, or is to be ahead, it is also what has the
 // credential renewed, since nobody asks for it in time.
 func (b *Broker) keep(ctx context.Context) error {
-	ahead := b.service.ahead || !b.address.IsValid()
+	ahead := b.service.ahead || b.config.Ahead || !b.address.IsValid()
 	if b.service.file == nil && !ahead {
 		return nil
 	}

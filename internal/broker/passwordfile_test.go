@@ -165,3 +165,24 @@ func TestPasswordFileIsRewritten(t *testing.T) {
 		}
 	})
 }
+
+// TestAhead: what is to be ahead is renewed though nobody asks; else what
+// nobody asks for is left alone.
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []bool{true, false} {
+		var calls atomic.Int32
+		b := start(t, route.Route{Kind: route.TokenEndpoint}, func(c *broker.Config) {
+			c.Ahead = ahead
+			c.Current = func(context.Context) (credential.Credential, error) {
+				calls.Add(1)
+				return credential.Credential{Token: secret.New("marked-token"), Expiry: time.Now().Add(time.Second)}, nil
+			}
+		})
+		time.Sleep(time.Second)
+		b.Close()
+		if n := calls.Load(); ahead && (n < 3 || n > 8) || !ahead && n > 0 {
+			t.Errorf("ahead %v: looked at %d times in a second", ahead, n)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -19,33 +20,45 @@ import (
 func (a *attempt) handsOut() bool { return a.settings.Broker && a.project.route.IDToken }
 
 // exchange exchanges the ID token that grant was given for. What the client
-// exchanges by itself is the ID token; what it holds already is renewed.
+// exchanges by itself is the ID token. A lease is renewed, so that the sessions
+// under it live on; where that comes to its end and a proxy logs dbt in, a new
+// one takes its place.
 func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (c credential.Credential, err error) {
 	switch {
 	case a.handsOut():
 		return provider.IDToken(grant, idToken)
-	case a.held != nil:
-		if c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held); err == nil {
-			*a.held = c
+	case a.held != nil && a.held.Lease.Secret.Renewable:
+		c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held)
+		if err == nil {
+			*a.held, a.records.renewal = c, true
+			return c, nil
 		}
-		return c, err
+		if a.project.route.Kind == route.Lease || !fault.Lasts(err) {
+			return c, err
+		}
 	}
 	if c, err = provider.Exchange(ctx, a.env.provider(), grant, a.project.warehouse, idToken); err != nil {
 		return c, err
 	}
-	return c, a.leases.add(ctx, a.env, c, a.records)
+	if err = a.leases.add(ctx, a.env, c, a.records); err == nil && a.held != nil {
+		*a.held = c
+	}
+	return c, err
 }
 
-// hold has the lease of c renewed from now on, where that is the pair's route.
-// The error is for a warning: it says what will end the lease within the
-// longest run, and this one may be shorter.
+// hold has the lease of c renewed from now on. Where nothing can take its place,
+// the error says what will end it within the longest run; this one may be
+// shorter, so that it is for a warning.
 func (a *attempt) hold(ctx context.Context, grant policy.Grant, c credential.Credential) (credential.Credential, error) {
-	if !a.settings.Broker || a.project.route.Kind != route.Lease || c.Static {
+	kind := a.project.route.Kind
+	if !a.settings.Broker || kind == route.None || c.Lease == nil || c.Static {
 		return c, nil
 	}
-	c, err := provider.Outlook(ctx, a.env.provider(), grant, c)
-	if err != nil {
-		err = fmt.Errorf("target %q: %w", a.target.Name(), err)
+	var err error
+	if kind == route.Lease {
+		if c, err = provider.Outlook(ctx, a.env.provider(), grant, c); err != nil {
+			err = fmt.Errorf("target %q: %w", a.target.Name(), err)
+		}
 	}
 	if c.Lease.Secret.Renewable {
 		a.held = &c
@@ -67,7 +80,7 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 	}
 	b, err := broker.Start(broker.Config{
 		Target: a.target.Name(), Route: r, Dir: a.settings.Dir, StateDir: a.settings.StateDir,
-		Current: keeper.Current, Refused: a.refused, Failed: a.failed, Closed: keeper.Close, Now: a.env.Now,
+		Current: keeper.Current, Ahead: a.held != nil, Refused: a.refused, Failed: a.failed, Closed: keeper.Close, Now: a.env.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -98,7 +111,6 @@ func (a *attempt) renew(ctx context.Context) (c credential.Credential, err error
 	if next.records, err = a.records.again(); err != nil {
 		return c, err
 	}
-	next.records.renewal = a.held != nil
 	defer next.records.close()
 	grant, idToken, err := next.decide(ctx)
 	err = ceilingOf(a.runner, a.env.Now()).explain(err, a.env.Now())

@@ -213,7 +213,7 @@ type attempt struct {
 	claims   idtoken.Claims // zero until a token was verified
 	records  *records
 	leases   *leases                // of every renewal too
-	held     *credential.Credential // what dbt has, of which the lease is renewed; nil for any other route
+	held     *credential.Credential // whose lease is renewed; nil for none
 }
 
 // decide asks for the ID token, verifies it and authorises its claims. Keys
