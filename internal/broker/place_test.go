@@ -1,7 +1,11 @@
 package broker
 
 import (
+	"bufio"
+	"fmt"
 	"net/http"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -54,4 +58,50 @@ func TestPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzPlace: whatever a client sends, the session goes to Amazon's hosts, to
+// the endpoint, or to a bucket in front of it, and the path stays what it was.
+func FuzzPlace(f *testing.F) {
+	const scope = "AWS4-HMAC-SHA256 Credential=oidc-dbt/20261125/%s/s3/aws4_request, SignedHeaders=host, Signature=0"
+	f.Add(fmt.Sprintf(scope, "eu-central-1"), "/lake/year%3D1/a")
+	f.Add(fmt.Sprintf(scope, "cn-north-1"), "//lake/../a?list-type=2")
+	f.Add(fmt.Sprintf(scope, "evil.example/x"), "/evil.example%2F@/a")
+	stores := make([]objectStore, 3)
+	for i, u := range []route.Upstream{{}, {Host: "minio.acme.example", Port: 443}, {Host: "minio.acme.example", Port: 9443, Buckets: true}} {
+		var err error
+		if stores[i], err = newObjectStore(u); err != nil {
+			f.Fatal(err)
+		}
+	}
+	hosts := []*regexp.Regexp{
+		regexp.MustCompile(`^s3\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$`),
+		regexp.MustCompile(`^minio\.acme\.example$`),
+		regexp.MustCompile(`^[a-z0-9][a-z0-9.-]+\.minio\.acme\.example:9443$`),
+	}
+	f.Fuzz(func(t *testing.T, authorization, target string) {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")))
+		if err != nil || r.URL.Host != "" || r.URL.Path == "" || r.URL.Path[0] != '/' {
+			return // the server or the guard has turned it away
+		}
+		r.Header.Set("Authorization", authorization)
+		for i, store := range stores {
+			to, err := store.place(r)
+			if err != nil {
+				continue
+			}
+			out := r.Clone(t.Context())
+			to.lead(out)
+			if !hosts[i].MatchString(out.URL.Host) || out.Host != out.URL.Host || out.URL.Scheme != "https" || out.Header.Get("Authorization") != "" {
+				t.Errorf("%q, %q goes to %s at %s", authorization, target, out.URL, out.Host)
+			}
+			path := out.URL.EscapedPath()
+			if bucket, _, ok := strings.Cut(out.Host, ".minio"); ok {
+				path = "/" + bucket + path
+			}
+			if before := r.URL.EscapedPath(); path != before && path != before+"/" {
+				t.Errorf("the path %q became %q", before, path)
+			}
+		}
+	})
 }
