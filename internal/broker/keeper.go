@@ -124,6 +124,14 @@ func (k *Keeper) Close() {
 // renewTimeout bounds one renewal: token request, keys and all hops, with their retries.
 const renewTimeout = 2 * time.Minute
 
+// How long after a failure the next try comes: twice as long each time, but
+// the sooner the less is left, so that an outage which ends is noticed while
+// the old credential lives. Where it is dead, once a second.
+const (
+	longestWait = 30 * time.Second
+	waitPart    = 4
+)
+
 func (k *Keeper) refresh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
@@ -135,7 +143,8 @@ func (k *Keeper) refresh(ctx context.Context) {
 	} else {
 		k.failed = err
 		k.failures++
-		k.again = k.now().Add(min(time.Second<<min(k.failures-1, 5), 30*time.Second))
+		now := k.now()
+		k.again = now.Add(max(min(time.Second<<min(k.failures-1, 5), longestWait, k.left(now)/waitPart), time.Second))
 	}
 	close(k.inFlight)
 	k.inFlight = nil
