@@ -144,54 +144,44 @@ func (st store) served(in Input, region Key) Output {
 	}, []login{{"session_token", tokenVariable, in.Route.Secret}})
 }
 
-// googleStorage describes the proxy to Cloud Storage, which is one: all entries
-// that get the credential must name the same place.
+// googleStorage leads to the one place that the block's secrets are for. As
+// with s3Route there is none for several, or where DuckDB is to use a proxy.
 func googleStorage(block *yaml.Node) (route.Route, error) {
-	r := route.Route{Kind: route.GoogleStorage, Upstream: route.Upstream{Host: "storage.googleapis.com", Port: 443}}
-	for _, key := range []string{"settings", "config_options"} {
-		if scalar(value(block, key), "http_proxy") != "" {
-			return r, fmt.Errorf("%s.http_proxy is for DuckDB, and the broker goes to the store in its place: set HTTPS_PROXY for oidc-dbt instead", key)
+	places := map[route.Upstream]bool{}
+	served := scalar(value(block, "settings"), "http_proxy") == "" && scalar(value(block, "config_options"), "http_proxy") == ""
+	for _, s := range elements(value(block, "secrets")) {
+		if stores["gcp"].isOurs(s) {
+			places[storageUpstream(s)] = true
+			served = served && optionText(s, "http_proxy") == ""
 		}
 	}
-	found := false
-	for _, s := range elements(value(block, "secrets")) {
-		if !stores["gcp"].isOurs(s) {
-			continue
-		}
-		u, err := storageEndpoint(s)
-		switch {
-		case err != nil:
-			return r, fmt.Errorf("secrets of type gcs: %w", err)
-		case found && u != r.Upstream:
-			return r, errors.New("secrets of type gcs: two of them name different endpoints, and one broker serves one")
-		}
-		r.Upstream, found = u, true
+	if len(places) == 0 {
+		places[route.Upstream{Host: googleStorageHost, Port: 443}] = true
+	}
+	if !served || len(places) > 1 {
+		return route.Route{}, nil
+	}
+	r := route.Route{Kind: route.GoogleStorage}
+	for r.Upstream = range places {
 	}
 	return r, nil
 }
 
-// storageEndpoint is the upstream that an entry of type gcs names.
-func storageEndpoint(s *yaml.Node) (u route.Upstream, err error) {
-	if optionText(s, "http_proxy") != "" {
-		return u, errors.New("http_proxy is for DuckDB, and the broker goes to the store in its place: set HTTPS_PROXY for oidc-dbt instead")
-	}
-	if !isTrue(optionText(s, "verify_ssl")) {
-		return u, errors.New("verify_ssl is off, and the broker verifies TLS in any case: leave it out")
-	}
-	u = route.Upstream{Host: optionText(s, "endpoint"), Port: 443, Plain: !isTrue(optionText(s, "use_ssl"))}
+const googleStorageHost = "storage.googleapis.com"
+
+// storageUpstream is the place that an entry of type gcs names.
+func storageUpstream(s *yaml.Node) route.Upstream {
+	u := route.Upstream{Host: googleStorageHost, Port: 443, Plain: !isTrue(optionText(s, "use_ssl")), Unverified: !isTrue(optionText(s, "verify_ssl"))}
 	if u.Plain {
 		u.Port = 80
 	}
-	if host, port, err := net.SplitHostPort(u.Host); err == nil {
-		if u.Port, err = strconv.Atoi(port); err != nil || u.Port < 1 || u.Port > 65535 {
-			return u, fmt.Errorf("endpoint: port is %q, want one to 65535", port)
+	if parts := hostPort.FindStringSubmatch(optionText(s, "endpoint")); parts != nil {
+		u.Host = strings.Trim(parts[1], "[]")
+		if port, err := strconv.Atoi(parts[2]); err == nil {
+			u.Port = port
 		}
-		u.Host = host
 	}
-	if u.Host = strings.Trim(u.Host, "[]"); u.Host == "" {
-		u.Host = "storage.googleapis.com"
-	}
-	return u, nil
+	return u
 }
 
 // A store is one kind of DuckDB's secrets.

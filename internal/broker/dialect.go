@@ -65,7 +65,7 @@ func statusOf(err error) int {
 	return http.StatusForbidden
 }
 
-// bearerOf returns the bearer of a request, "" for none.
+// bearerOf returns the bearer of a request, "" for none (RFC 6750 §2.1).
 func bearerOf(r *http.Request) string {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {

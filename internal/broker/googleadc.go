@@ -3,7 +3,6 @@ package broker
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -56,7 +55,7 @@ func googleCredentials(b *Broker) ([]byte, error) {
 // be good for more than this route, and dies before the run does.
 func (b *Broker) googleSubjectToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if !b.knows(bearer(r)) {
+	if !b.knows(bearerOf(r)) {
 		b.refused.add()
 		http.Error(w, "oidc-dbt: the bearer is not this run's", http.StatusUnauthorized)
 		return
@@ -102,10 +101,4 @@ func (b *Broker) googleToken(w http.ResponseWriter, r *http.Request) {
 	default:
 		refuse(http.StatusBadRequest, "invalid_grant", err.Error()) // another try would meet it again
 	}
-}
-
-// bearer returns what a client shows as its bearer, "" for none (RFC 6750 §2.1).
-func bearer(r *http.Request) string {
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return token
 }

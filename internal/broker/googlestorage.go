@@ -19,7 +19,7 @@ func googleStorage(b *Broker) (service, error) {
 		return service{}, err
 	}
 	return service{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !b.knows(bearer(r)) {
+		if !b.knows(bearerOf(r)) {
 			b.refused.add()
 			w.Header().Set("Content-Type", "application/xml")
 			w.WriteHeader(http.StatusUnauthorized)

@@ -39,7 +39,7 @@ func trino(b *Broker) (service, error) {
 	}
 	return service{tls: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case !b.knows(bearer(r)):
+		case !b.knows(bearerOf(r)):
 			b.refused.add()
 			http.Error(w, "oidc-dbt: the token is not this run's", http.StatusUnauthorized)
 		case !isStatement(r):
