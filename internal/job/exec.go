@@ -140,11 +140,15 @@ func (f folder) provide(env Env, res Result) ([]adapter.Variable, error) {
 	}
 	if res.Broker != nil {
 		// It is on this machine: a proxy of the environment's could not reach it.
-		hosts := "127.0.0.1"
-		for _, name := range []string{"NO_PROXY", "no_proxy"} {
-			if have := env.Getenv(name); have != "" && !slices.Contains(strings.Split(have, ","), hosts) {
-				hosts = have + ",127.0.0.1"
-			}
+		hosts := env.Getenv("no_proxy")
+		if hosts == "" {
+			hosts = env.Getenv("NO_PROXY")
+		}
+		switch {
+		case hosts == "":
+			hosts = "127.0.0.1"
+		case !slices.Contains(strings.Split(hosts, ","), "127.0.0.1"):
+			hosts += ",127.0.0.1"
 		}
 		add(hosts, "NO_PROXY", "no_proxy")
 	}
