@@ -58,12 +58,17 @@ func (w *warehouse) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // or where to go instead of it.
 func newFreshStep(t *testing.T, life time.Duration, tokenURL string) *freshStep {
 	t.Helper()
+	return newFreshStepIn(t, t.TempDir(), life, tokenURL)
+}
+
+func newFreshStepIn(t *testing.T, root string, life time.Duration, tokenURL string) *freshStep {
+	t.Helper()
 	issuer, err := standin.StartIssuer(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
-	s := &freshStep{t: t, issuer: issuer, root: t.TempDir(), warehouse: &warehouse{bearers: map[string]bool{}}}
+	s := &freshStep{t: t, issuer: issuer, root: root, warehouse: &warehouse{bearers: map[string]bool{}}}
 	config := authServerConfig(issuer)
 	config.Lifetime = life
 	if s.tokens, err = standin.StartAuthServer(config); err != nil {
@@ -875,12 +880,15 @@ func TestASecondUserGetsNothing(t *testing.T) {
 		t.Log("not root: file modes are TestKeepFresh's")
 		return
 	}
-	s := newFreshStep(t, time.Minute, "")
-	for dir := s.root; dir != os.TempDir(); dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil { // so that it is our own modes that keep others out
-			t.Fatal(err)
-		}
+	root, err := os.MkdirTemp("/tmp", "oidc-dbt-test-*") // TMPDIR may be one that others cannot enter
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	if err := os.Chmod(root, 0o755); err != nil { // so that it is our own modes that keep others out
+		t.Fatal(err)
+	}
+	s := newFreshStepIn(t, root, time.Minute, "")
 	s.begin()
 	folder, pid := s.read("STATE")["folder"], s.daemon()
 	nobody := func(program string, args ...string) (out string, err error) {
@@ -917,13 +925,20 @@ func TestASecondUserGetsNothing(t *testing.T) {
 	if err := json.Unmarshal(text, &address); err != nil {
 		t.Fatal(err)
 	}
+	// To a listener all users are one.
 	for range 3 {
-		out, err := nobody("curl", "-sS", "--data", "SELECT 1", "http://127.0.0.1:"+s.port+"/")
-		if err != nil || !strings.Contains(out, "the password is not this run's") {
+		resp, err := http.Post("http://127.0.0.1:"+s.port+"/", "text/plain", strings.NewReader("SELECT 1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.Contains(string(out), "the password is not this run's") {
 			t.Errorf("the broker says to a second user: %v: %q", err, out)
 		}
-		if out, err := nobody("curl", "-sS", "http://"+address.Address+"/stop"); err == nil {
-			t.Errorf("the control says to a second user: %q", out)
+		if resp, err := http.Get("http://" + address.Address + "/stop"); err == nil {
+			t.Errorf("the control says to a second user: %s", resp.Status)
+			resp.Body.Close()
 		}
 	}
 	if err := syscall.Kill(pid, 0); err != nil {
