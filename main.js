@@ -237,10 +237,22 @@ function start(program, args, options, started = () => {}) {
     });
     child.on('close', (code, signal) => {
       done();
+      if (options.detached && signal && !signals.includes(signal)) killed(child, signal);
       resolve(signal ? 128 + os.constants.signals[signal] : code);
     });
     started(child);
   });
+}
+
+// killed ends what a program has left in its group: a command whose credential
+// nobody renews any more would try on, some for hours.
+function killed(child, signal) {
+  annotate('error', `oidc-dbt was ended by ${signal}, and the command that it ran with it: nobody is left to renew its credential`);
+  try {
+    process.kill(-child.pid, 'SIGTERM');
+  } catch {
+    // it has left nothing
+  }
 }
 
 async function binary() {
@@ -259,7 +271,8 @@ async function main() {
     // Post runs this same file, and nothing when there is none.
     if (!process.env.GITHUB_STATE) throw new Failure('GITHUB_STATE is not set: the action runs as a step of a workflow', 2);
     fs.appendFileSync(process.env.GITHUB_STATE, `binary=${program}${os.EOL}`);
-    process.exitCode = await start(program, [], { stdio: 'inherit' });
+    // A group of its own, for killed; the runner's signals come through us.
+    process.exitCode = await start(program, [], { stdio: 'inherit', detached: !windows });
   } catch (err) {
     annotate('error', err instanceof Failure ? err.message : `start the action: ${err.message}`);
     process.exitCode = err.status || 1;

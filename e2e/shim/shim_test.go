@@ -20,6 +20,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 const root = "../../"
@@ -328,6 +329,21 @@ func TestSignals(t *testing.T) {
 				t.Errorf("got status %d after %q, want %d after %q", got, lines, tt.status, tt.last)
 			}
 		})
+	}
+}
+
+// TestKilled: where the binary is killed, the command that it ran ends too.
+// Its standard output is ours, so that this returns when it has.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	j := newJob(t)
+	j.release()
+	j.env["FAKE_END"] = "killed"
+	began := time.Now()
+	r := j.run("main.js")
+	want := "::error::oidc-dbt was ended by SIGKILL, and the command that it ran with it: nobody is left to renew its credential\n"
+	if r.status != 137 || !strings.HasSuffix(r.stdout, want) || time.Since(began) > 10*time.Second {
+		t.Errorf("after %s got status %d, and %q, want %q at its end", time.Since(began), r.status, r.stdout, want)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -37,6 +38,15 @@ func main() {
 	case "die": // of a signal that it does not handle
 		fmt.Println("ready")
 		time.Sleep(30 * time.Second)
+	case "killed": // by somebody, and a command goes on
+		command := exec.Command("sleep", "600")
+		command.Stdout = os.Stdout
+		if err := command.Start(); err != nil {
+			panic(err)
+		}
+		fmt.Println("ready")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	case "":
 	default:
 		status, _ := strconv.Atoi(end)
