@@ -189,7 +189,7 @@ func (s *snowflakeProxy) send(out *http.Request) (reply loginReply, err error) {
 // status 502, upon which clients ask again.
 func (s *snowflakeProxy) check(resp *http.Response) error {
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
-		return errors.New("Snowflake redirects, and redirects are not followed")
+		return errors.New("the warehouse redirects, and redirects are not followed")
 	}
 	if resp.Request.URL.Path != snowflakeRenew {
 		return nil

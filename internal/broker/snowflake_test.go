@@ -475,7 +475,7 @@ func TestSnowflakeFailsLater(t *testing.T) {
 	account, r := startSnowflake(t)
 	b := start(t, r, idToken)
 	session, _ := logIn(t, b)
-	if status, reply := askSnowflake(t, b, http.MethodPost, "/redirect", session, nil); status != http.StatusBadGateway || reply.Message != "oidc-dbt: Snowflake redirects, and redirects are not followed" {
+	if status, reply := askSnowflake(t, b, http.MethodPost, "/redirect", session, nil); status != http.StatusBadGateway || reply.Message != "oidc-dbt: the warehouse redirects, and redirects are not followed" {
 		t.Errorf("a query that is redirected: status %d, %+v", status, reply)
 	}
 	login := []byte(loginBody(b.Address().Secret.Reveal()))
