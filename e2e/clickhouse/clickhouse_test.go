@@ -112,6 +112,7 @@ func slowProject(t *testing.T, c *company, port, threads int, exchange string) (
 	workspace = setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: %d}`, port, threads), exchange)
 	setup.Write(t, workspace, "models/slow.sql", "{{ config(materialized='table') }}\nselect sleep(3) as slept\n")
 	setup.Write(t, workspace, "models/slower.sql", "{{ config(materialized='table') }}\nselect sleep(3) + slept as slept from {{ ref('slow') }}\n")
+	setup.Write(t, workspace, "models/slowest.sql", "{{ config(materialized='table') }}\nselect sleep(3) + slept as slept from {{ ref('slower') }}\n")
 	return workspace
 }
 
