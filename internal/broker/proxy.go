@@ -34,6 +34,7 @@ func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Crede
 		return nil, err
 	}
 	transport.DisableCompression = reply == nil // what the client asks for is what it gets
+	buffers := newPool(proxyBuffer)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeoutCause(r.Context(), proxyPatience, errors.New("the next credential is still being asked for"))
 		c, err := b.config.Current(ctx)
@@ -69,6 +70,7 @@ func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Crede
 				return nil
 			},
 			FlushInterval: -1, // results are for the client to buffer
+			BufferPool:    buffers,
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 				status := http.StatusBadGateway
 				if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) {
@@ -80,6 +82,10 @@ func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Crede
 		}).ServeHTTP(w, r)
 	}), nil
 }
+
+// proxyBuffer is how much of a reply is passed on at once, where that much is
+// there. Each piece costs a write.
+const proxyBuffer = 256 << 10
 
 func brokerError(w http.ResponseWriter, status int, err error) {
 	http.Error(w, fmt.Sprintf("oidc-dbt: %v", err), status)
