@@ -38,7 +38,7 @@ var ways = map[route.Kind]string{
 }
 
 // TestEveryPairHasItsRoute: how dbt stays logged in with each pair, in a table
-// of long-runs.md, and a proof of it in evidence.md.
+// of long-runs.md and on the warehouse's page, and a proof of it in evidence.md.
 func TestEveryPairHasItsRoute(t *testing.T) {
 	t.Parallel()
 	all := pages(t)
@@ -52,6 +52,15 @@ func TestEveryPairHasItsRoute(t *testing.T) {
 	specs := adapter.Specs()
 	specs[""] = policy.Adapter{Providers: provider.Names()}
 	for _, dbtType := range slices.Sorted(maps.Keys(specs)) {
+		if page := all["../docs/warehouses/"+dbtType+".md"]; dbtType != "" {
+			_, lifetime, _ := strings.Cut(page, "\n## Lifetime\n")
+			lifetime, _, _ = strings.Cut(lifetime, "\n## ")
+			for _, way := range []string{"`run:`", "`keep-fresh`", "`oidc-dbt exec`"} {
+				if !strings.Contains(lifetime, way) {
+					t.Errorf("%s.md does not say in Lifetime how runs by %s outlive a credential", dbtType, way)
+				}
+			}
+		}
 		for _, name := range specs[dbtType].Providers {
 			r, err := routeOf(t, dbtType, name)
 			if err != nil {
