@@ -31,6 +31,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/xdg-go/scram"
 
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -73,32 +74,8 @@ func startPostgres(t testing.TB, ask func(*pgSession) error, names ...string) *p
 		s.ca = filepath.Join(t.TempDir(), "ca.pem")
 		s.tls = &tls.Config{Certificates: []tls.Certificate{certificate(t, s.ca, names...)}}
 	}
-	s.port = listenOn(t, s.serve)
+	s.port = setup.Listen(t, s.serve)
 	return s
-}
-
-// listenOn serves each connection to a port on loopback until the test ends.
-func listenOn(t testing.TB, serve func(net.Conn) error) (port int) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var open sync.WaitGroup
-	t.Cleanup(func() { l.Close(); open.Wait() })
-	open.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			open.Go(func() {
-				defer conn.Close()
-				_ = serve(conn) // what the client makes of it is the test's
-			})
-		}
-	})
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // certificate makes one that is its own authority, and writes it.
@@ -626,11 +603,11 @@ func TestPostgresFaults(t *testing.T) {
 func TestPostgresUnreachable(t *testing.T) {
 	t.Parallel()
 	good, other, plain := startPostgres(t, cleartext, "127.0.0.1"), startPostgres(t, cleartext, "db.acme.example"), startPostgres(t, cleartext)
-	nonsense := listenOn(t, func(conn net.Conn) error {
+	nonsense := setup.Listen(t, func(conn net.Conn) error {
 		_, err := conn.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 		return err
 	})
-	hangsUp := listenOn(t, func(conn net.Conn) error {
+	hangsUp := setup.Listen(t, func(conn net.Conn) error {
 		_, err := io.ReadFull(conn, make([]byte, 8))
 		return err
 	})

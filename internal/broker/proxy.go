@@ -9,6 +9,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
+	"sync"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -34,7 +35,7 @@ func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Crede
 		return nil, err
 	}
 	transport.DisableCompression = reply == nil // what the client asks for is what it gets
-	buffers := newPool(proxyBuffer)
+	buffers := newPool(pieceSize)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeoutCause(r.Context(), proxyPatience, errors.New("the next credential is still being asked for"))
 		c, err := b.config.Current(ctx)
@@ -83,9 +84,20 @@ func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Crede
 	}), nil
 }
 
-// proxyBuffer is how much of a reply is passed on at once, where that much is
-// there. Each piece costs a write.
-const proxyBuffer = 256 << 10
+// pieceSize is how much is passed on at once, where that much is there. TLS
+// gives 16 KiB at a time, and a write for each of these would cost a third of
+// the throughput.
+const pieceSize = 256 << 10
+
+// A pool lends buffers of one size.
+type pool struct{ free sync.Pool }
+
+func newPool(size int) *pool {
+	return &pool{sync.Pool{New: func() any { b := make([]byte, size); return &b }}}
+}
+
+func (p *pool) Get() []byte  { return *p.free.Get().(*[]byte) }
+func (p *pool) Put(b []byte) { p.free.Put(&b) }
 
 func brokerError(w http.ResponseWriter, status int, err error) {
 	http.Error(w, fmt.Sprintf("oidc-dbt: %v", err), status)

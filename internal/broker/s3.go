@@ -11,7 +11,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -37,7 +36,7 @@ func s3(b *Broker) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
-	buffers := newPool(s3Buffer)
+	buffers := newPool(pieceSize)
 	requests := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !b.knows(r.Header.Get("X-Amz-Security-Token")) {
 			b.refused.add()
@@ -243,10 +242,6 @@ func arrived(resp *http.Response) error {
 	return nil
 }
 
-// s3Buffer is how much of an object is passed on at once. TLS gives 16 KiB at
-// a time, and a write for each of these would cost a third of the throughput.
-const s3Buffer = 256 << 10
-
 // whole is a body that fills the reader's buffer.
 type whole struct{ io.ReadCloser }
 
@@ -257,13 +252,3 @@ func (w whole) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// A pool lends buffers of one size.
-type pool struct{ free sync.Pool }
-
-func newPool(size int) *pool {
-	return &pool{sync.Pool{New: func() any { b := make([]byte, size); return &b }}}
-}
-
-func (p *pool) Get() []byte  { return *p.free.Get().(*[]byte) }
-func (p *pool) Put(b []byte) { p.free.Put(&b) }
