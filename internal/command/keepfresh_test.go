@@ -380,7 +380,7 @@ func (s *freshStep) checkDaemon(folder string) {
 		s.t.Errorf("its arguments are %q", args)
 	}
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || !strings.Contains(string(environ), "\x00RUNNER_TRACKING_ID=github_1\x00") {
+	if err != nil || !strings.Contains("\x00"+string(environ), "\x00RUNNER_TRACKING_ID=github_1\x00") {
 		s.t.Errorf("the runner would not find it by its tracking id: %v", err)
 	}
 	if got, want := listeners(s.t, pid), []string{"127.0.0.1", "127.0.0.1"}; !slices.Equal(got, want) {
