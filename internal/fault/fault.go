@@ -93,3 +93,40 @@ func Lasts(err error) bool {
 	}
 	return errors.As(err, new(lasting))
 }
+
+// A Place is where in a file a fault is, and what it says of it without the
+// place: an annotation on the run's page shows it there.
+type Place struct {
+	File         string // absolute, or relative to the workspace
+	Line, Column int    // from 1; 0 for the file as a whole
+	Text         string
+}
+
+// At returns err with the places that its text names.
+func At(err error, places ...Place) error { return placed{err, places} }
+
+type placed struct {
+	error
+	places []Place
+}
+
+func (p placed) Unwrap() error   { return p.error }
+func (p placed) Places() []Place { return p.places }
+
+// Places returns the places of err and of all that it wraps, in their order:
+// those of each error that has a method Places. The places of At replace those
+// of the error that it was given.
+func Places(err error) (list []Place) {
+	if has, ok := err.(interface{ Places() []Place }); ok {
+		return has.Places()
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return Places(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			list = append(list, Places(err)...)
+		}
+	}
+	return list
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -85,6 +86,32 @@ func TestLasts(t *testing.T) {
 		}
 	}
 	if err := fault.Lasting(fault.New(fault.Refused, errors.New("no"), "do")); fault.ClassOf(err) != fault.Refused || fault.Hint(err) != "do" || err.Error() != "no" {
+		t.Errorf("it changes the error: %v, %v, %q", err, fault.ClassOf(err), fault.Hint(err))
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	one, two := fault.Place{File: "a.yml", Line: 1, Column: 2, Text: "one"}, fault.Place{File: "b.yml", Text: "two"}
+	at := fault.At(errors.New("a.yml:1:2: one"), one)
+	for _, tt := range []struct {
+		name string
+		err  error
+		want []fault.Place
+	}{
+		{"none", nil, nil},
+		{"no place", errors.New("no"), nil},
+		{"placed", at, []fault.Place{one}},
+		{"classified and wrapped", fmt.Errorf("read: %w", fault.New(fault.Usage, at, "do")), []fault.Place{one}},
+		{"joined", errors.Join(at, errors.New("no"), fault.At(errors.New("b.yml: two"), two)), []fault.Place{one, two}},
+		{"placed elsewhere", fault.At(at, two), []fault.Place{two}},
+		{"placed nowhere", fault.At(fault.New(fault.Usage, at, "")), nil},
+	} {
+		if got := fault.Places(tt.err); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: places are %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	if err := fault.At(fault.New(fault.Denied, io.EOF, "do"), one); err.Error() != "EOF" || fault.ClassOf(err) != fault.Denied || fault.Hint(err) != "do" || !errors.Is(err, io.EOF) {
 		t.Errorf("it changes the error: %v, %v, %q", err, fault.ClassOf(err), fault.Hint(err))
 	}
 }

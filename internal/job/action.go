@@ -39,7 +39,7 @@ func report(env Env, r *runner.Runner, status int, err error) int {
 		return status
 	}
 	text := withHint(err)
-	if werr := r.Error(text); werr != nil {
+	if werr := r.Error(text, fault.Places(err)...); werr != nil {
 		fmt.Fprintln(env.Stderr, runner.Printable(text)) // stdout is gone: say it where one still may read
 	}
 	return ExitStatus(err)

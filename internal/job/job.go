@@ -108,11 +108,7 @@ func Catalog() policy.Catalog {
 func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Result, err error) {
 	defer func() { err = interrupted(ctx, err) }()
 
-	text, origin, err := policyText(env, s)
-	if err != nil {
-		return res, err
-	}
-	pol, err := policy.Parse(origin, text, Catalog())
+	pol, text, origin, err := readPolicy(env, s)
 	if err != nil {
 		return res, err
 	}

@@ -27,7 +27,7 @@ var ownEvents = []string{"push", "schedule", "workflow_dispatch", "merge_group",
 // policyText finds the policy: the input itself when it has more than one
 // line, else a file. origin is how errors and records name it.
 func policyText(env Env, s Settings) (text []byte, origin string, err error) {
-	if strings.Contains(s.Policy, "\n") {
+	if s.inlinePolicy() {
 		return []byte(s.Policy), "policy", nil
 	}
 	path := s.Policy
@@ -41,6 +41,21 @@ func policyText(env Env, s Settings) (text []byte, origin string, err error) {
 		return nil, "", noPolicy(env, path)
 	}
 	return text, path, err
+}
+
+// inlinePolicy reports whether the input is the policy itself.
+func (s Settings) inlinePolicy() bool { return strings.Contains(s.Policy, "\n") }
+
+// readPolicy finds and parses the policy.
+func readPolicy(env Env, s Settings) (pol *policy.Policy, text []byte, origin string, err error) {
+	if text, origin, err = policyText(env, s); err != nil {
+		return nil, nil, "", err
+	}
+	pol, err = policy.Parse(origin, text, Catalog())
+	if err != nil && s.inlinePolicy() {
+		err = fault.At(err) // its lines are those of no file
+	}
+	return pol, text, origin, err
 }
 
 // findPolicy returns the default path: in the action that of the workspace,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
@@ -50,6 +51,15 @@ func (e *faults) Error() string {
 		}
 	}
 	return out.String()
+}
+
+// Places returns the faults' places in the file that Parse was given the name of.
+func (e *faults) Places() []fault.Place {
+	list := make([]fault.Place, 0, len(e.list))
+	for _, f := range e.list[:min(len(e.list), maxShown)] {
+		list = append(list, fault.Place{File: e.name, Line: f.line, Column: f.column, Text: f.text})
+	}
+	return list
 }
 
 func plural(n int, what string) string {

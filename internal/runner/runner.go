@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -288,9 +290,50 @@ func (r *Runner) Warning(text string) error {
 	return r.safely(func() { r.action.Warningf("%s", Printable(text)) })
 }
 
-// Error prints an error.
-func (r *Runner) Error(text string) error {
-	return r.safely(func() { r.action.Errorf("%s", Printable(text)) })
+// maxAnnotations is how many errors of a step GitHub shows on the run's page.
+const maxAnnotations = 10
+
+// Error prints an error. Each of its places in the workspace becomes an
+// annotation there, of which GitHub shows the first ten; text has them all.
+func (r *Runner) Error(text string, places ...fault.Place) error {
+	var annotations []map[string]string
+	var texts []string
+	for _, p := range places {
+		file, ok := inWorkspace(r.env.Getenv("GITHUB_WORKSPACE"), p.File)
+		if !ok || len(texts) == maxAnnotations {
+			continue
+		}
+		fields := map[string]string{"file": Printable(file)}
+		if p.Line > 0 {
+			fields["line"], fields["col"] = strconv.Itoa(p.Line), strconv.Itoa(max(p.Column, 1))
+		}
+		annotations, texts = append(annotations, fields), append(texts, Printable(p.Text))
+	}
+	return r.safely(func() {
+		if len(annotations) == 0 {
+			r.action.Errorf("%s", Printable(text))
+			return
+		}
+		r.action.Infof("%s", Printable(text))
+		for i, fields := range annotations {
+			r.action.WithFieldsMap(fields).Errorf("%s", texts[i])
+		}
+	})
+}
+
+// inWorkspace returns a file's path as annotations name it: from the
+// workspace, with slashes. ok is false for a file elsewhere.
+func inWorkspace(workspace, file string) (path string, ok bool) {
+	if file == "" || workspace == "" {
+		return "", false
+	}
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(workspace, file)
+	}
+	if rel, err := filepath.Rel(workspace, file); err == nil && filepath.IsLocal(rel) {
+		return filepath.ToSlash(rel), true
+	}
+	return "", false
 }
 
 // Writable returns an error of class Internal unless the runner's files can

@@ -446,6 +446,54 @@ func TestWritable(t *testing.T) {
 	check(t, s.Writable(), fmt.Sprintf("write to the runner: GITHUB_OUTPUT: open %s: is a directory", s.dir), fault.Internal)
 }
 
+// TestErrorPlaces: what has a place in the workspace is annotated there, once
+// each and at most as often as GitHub shows; the whole text is printed once.
+func TestErrorPlaces(t *testing.T) {
+	t.Parallel()
+	workspace := t.TempDir()
+	inside := func(path string) string { return filepath.Join(workspace, filepath.FromSlash(path)) }
+	many := make([]fault.Place, 12)
+	for i := range many {
+		many[i] = fault.Place{File: "p.yml", Line: i + 1, Column: 1, Text: "x"}
+	}
+	var shown strings.Builder
+	for i := range 10 {
+		fmt.Fprintf(&shown, "::error col=1,file=p.yml,line=%d::x\n", i+1)
+	}
+	for _, tt := range []struct {
+		name   string
+		places []fault.Place
+		want   string
+	}{
+		{"none", nil, "::error::a%0Ab\n"},
+		{"relative", []fault.Place{{File: ".github/oidc-dbt.yml", Line: 3, Column: 7, Text: "x"}}, "a\nb\n::error col=7,file=.github/oidc-dbt.yml,line=3::x\n"},
+		{"absolute", []fault.Place{{File: inside("dbt/profiles.yml"), Line: 3, Column: 7, Text: "x"}}, "a\nb\n::error col=7,file=dbt/profiles.yml,line=3::x\n"},
+		{"no column", []fault.Place{{File: "p.yml", Line: 3, Text: "x"}}, "a\nb\n::error col=1,file=p.yml,line=3::x\n"},
+		{"the file as a whole", []fault.Place{{File: "p.yml", Text: "x"}}, "a\nb\n::error file=p.yml::x\n"},
+		{"text of lines", []fault.Place{{File: "p.yml", Line: 1, Column: 1, Text: "100%\r\n::error::y"}}, "a\nb\n::error col=1,file=p.yml,line=1::100%25\uFFFD%0A:\u200b:error::y\n"},
+		{"a file named like a command", []fault.Place{{File: "a,line=9::50%\nb", Line: 1, Column: 1, Text: "x"}}, "a\nb\n::error col=1,file=a%2Cline=9%3A%3A50%25%0Ab,line=1::x\n"},
+		{"elsewhere", []fault.Place{{File: filepath.Dir(workspace), Line: 1, Column: 1, Text: "x"}, {File: "../p.yml", Line: 1, Column: 1, Text: "x"}, {Line: 1, Text: "x"}}, "::error::a%0Ab\n"},
+		{"one of them elsewhere", []fault.Place{{File: "../p.yml", Line: 1, Column: 1, Text: "x"}, {File: "p.yml", Line: 1, Column: 1, Text: "y"}}, "a\nb\n::error col=1,file=p.yml,line=1::y\n"},
+		{"many", many, "a\nb\n" + shown.String()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStep(t, nil)
+			s.vars["GITHUB_WORKSPACE"] = workspace
+			check(t, s.Error("a\nb", tt.places...), "", 0)
+			if got := s.stdout.String(); got != tt.want {
+				t.Errorf("printed %q, want %q", got, tt.want)
+			}
+		})
+	}
+	s := newStep(t, nil)
+	s.vars["GITHUB_WORKSPACE"] = ""
+	check(t, s.Error("a", fault.Place{File: "p.yml", Line: 1, Text: "x"}), "", 0)
+	if got := s.stdout.String(); got != "::error::a\n" {
+		t.Errorf("without a workspace it printed %q", got)
+	}
+}
+
 // TestLogIsNeverACommand: text from outside, printed at each level, leaves no line that the runner obeys.
 func TestLogIsNeverACommand(t *testing.T) {
 	t.Parallel()
