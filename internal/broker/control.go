@@ -89,16 +89,20 @@ func Stop(ctx context.Context, address string, secret secret.Value) error {
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		return errors.New("end the background process: it is not there any more, and nothing was kept fresh since it ended")
+		return errGone
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if _, err := io.WriteString(conn, secret.Reveal()); err != nil {
-		return fmt.Errorf("end the background process: %w", err)
+	if _, err = io.WriteString(conn, secret.Reveal()); err == nil {
+		_, err = io.Copy(io.Discard, conn) // until the system closes it, with the process
 	}
-	_, _ = io.Copy(io.Discard, conn) // until the system closes it, with the process
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return fmt.Errorf("end the background process: %w", context.Cause(ctx))
+	case err != nil: // reset: nobody took the secret, as where a killed process has not closed its listener yet
+		return errGone
 	}
 	return nil
 }
+
+var errGone = errors.New("end the background process: it is not there any more, and nothing was kept fresh since it ended")

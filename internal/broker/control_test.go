@@ -60,6 +60,29 @@ func TestControl(t *testing.T) {
 	}
 }
 
+// TestStopIsReset: a killed process may have a listener for a moment longer,
+// which takes connections and then drops them.
+func TestStopIsReset(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+	}()
+	err = broker.Stop(t.Context(), listener.Addr().String(), secret.New("marked"))
+	if want := "end the background process: it is not there any more, and nothing was kept fresh since it ended"; err == nil || err.Error() != want {
+		t.Errorf("error is %v, want %q", err, want)
+	}
+}
+
 func TestStopGoesNowhereElse(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"", "example.com:80", "192.0.2.1:80", "localhost:80"} {
