@@ -151,7 +151,7 @@ func (r *runner) environment() {
 // run runs a workflow and returns everything that act printed. No secret may be in it.
 func (r *runner) run(workflow string, env ...string) (log string, err error) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Minute)
 	defer cancel()
 	args := []string{"push", "-W", ".github/workflows/" + workflow, "-P", "ubuntu-latest=-self-hosted", "--pull=false", "--no-cache-server", "--env", "AUDIT_LOG=" + r.audit}
 	for name, value := range r.issuer.RunnerEnv() {

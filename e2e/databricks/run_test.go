@@ -170,7 +170,7 @@ func TestProviderGoesDown(t *testing.T) {
 	if err == nil || !strings.Contains(out, `warning: renew the credential: exchange ID token with "databricks": `) {
 		t.Errorf("dbt build: %v\n%s", err, out)
 	}
-	if took := time.Since(down); took > life+20*time.Second {
+	if took := time.Since(down); took > life+5*time.Minute { // some seconds on a machine that has time
 		t.Errorf("dbt ended %s after the provider", took)
 	}
 	// The SDK's errors tell its configuration, and its libraries log requests.

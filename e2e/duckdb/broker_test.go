@@ -138,7 +138,7 @@ func TestGooglesServiceGoesDown(t *testing.T) {
 	if want := "oidc-dbt: warning: renew the credential: exchange ID token"; err == nil || !strings.Contains(out, want) {
 		t.Errorf("dbt build: %v, want the output to say %q:\n%s", err, want, out)
 	}
-	if took > time.Minute {
+	if took > 5*time.Minute { // some ten seconds on a machine that has time
 		t.Errorf("dbt ended %s after the service", took)
 	}
 }

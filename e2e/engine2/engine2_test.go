@@ -72,7 +72,7 @@ func (e engine) variables() []string {
 // dbt runs the engine in the workspace with the variables alone.
 func (e engine) dbt(t *testing.T, workspace string, env map[string]string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, e.python.Program("dbt"), args...)
 	cmd.Dir = workspace

@@ -51,7 +51,7 @@ func start(t *testing.T) (endpoint, data string, issuer *standin.Issuer) {
 	}
 	setup.Start(t, port, env, minio, "server", "--quiet", "--anonymous", "--address", fmt.Sprintf("127.0.0.1:%d", port), data)
 	endpoint = fmt.Sprintf("http://127.0.0.1:%d", port)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		resp, err := http.Get(endpoint + "/minio/health/ready")
 		if err == nil {
 			resp.Body.Close()

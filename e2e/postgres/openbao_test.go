@@ -62,7 +62,7 @@ func lendFor(t *testing.T, bao *setup.OpenBaoServer, life, longest string) {
 // it has answered.
 func gone(t *testing.T, server *setup.PostgresServer, user, password string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := server.Connect(t.Context(), user, password)
 		if err != nil {
 			// The second is what a login says that meets the drop half-way.

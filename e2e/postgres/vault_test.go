@@ -104,7 +104,7 @@ func TestVaultBehindExec(t *testing.T) {
 		t.Errorf("the audit log is %s, %v, want decision, outcome and end", records, err)
 	}
 	users := func() [][]string { return server.SQL(t, "select rolname from pg_roles where rolname like 'v-%'") }
-	for deadline := time.Now().Add(10 * time.Second); len(users()) > 0; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); len(users()) > 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("users that are left: %v", users())
 		}

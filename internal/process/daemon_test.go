@@ -69,7 +69,7 @@ func background(t *testing.T, how string) (d *process.Daemon, said func(want str
 	}
 	t.Cleanup(end)
 	return d, func(want string) (text string) {
-		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(text, want) && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(5 * time.Minute); !strings.Contains(text, want) && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 			data, err := os.ReadFile(notes.Name())
 			if err != nil {
 				t.Fatal(err)

@@ -32,12 +32,12 @@ func main() {
 			time.Sleep(50 * time.Millisecond) // it has something to clean up: node must wait
 			fmt.Println("cleaned up")
 			os.Exit(40 + int(s.(syscall.Signal)))
-		case <-time.After(30 * time.Second):
+		case <-time.After(10 * time.Minute):
 			os.Exit(99)
 		}
 	case "die": // of a signal that it does not handle
 		fmt.Println("ready")
-		time.Sleep(30 * time.Second)
+		time.Sleep(10 * time.Minute)
 	case "killed": // by somebody, and a command goes on
 		command := exec.Command("sleep", "600")
 		command.Stdout = os.Stdout
