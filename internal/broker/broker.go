@@ -51,7 +51,9 @@ type Broker struct {
 	caFile  string // the path of the authority that vouches for service.tls
 	ownPort bool   // it is the target's
 	refused refusals
+	tasks   tasks
 
+	stopped   context.Context // for Interrupt, which nobody gives one
 	stop      context.CancelFunc
 	server    *http.Server   // nil for a protocol of its own
 	running   sync.WaitGroup // the listener, its connections and the renewals that nobody asks for
@@ -130,7 +132,7 @@ func Start(config Config) (b *Broker, err error) {
 		return nil, fault.New(fault.Usage, fmt.Errorf("start broker: %w", err), "")
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	b.stop = stop
+	b.stopped, b.stop = ctx, stop
 	if err := b.keep(ctx); err != nil {
 		stop()
 		return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
@@ -213,8 +215,20 @@ func (b *Broker) Expiry(ctx context.Context) (time.Time, error) {
 	return c.Expiry, err
 }
 
-// Close ends the route at once: the command that used it has ended. Of no
+// Interrupt has the warehouse end what it is doing for the route's clients: the
+// command that waits for it has been told to stop. The clients' sessions live
+// on. It returns when what was running has ended, or some seconds later. Of no
 // broker it does nothing.
+func (b *Broker) Interrupt() {
+	if b == nil {
+		return
+	}
+	b.tasks.interrupt(b.stopped)
+}
+
+// Close ends the route at once: the command that used it has ended. What the
+// warehouse is still doing for its clients is cancelled. Of no broker it does
+// nothing.
 func (b *Broker) Close() {
 	if b == nil {
 		return
@@ -225,6 +239,7 @@ func (b *Broker) Close() {
 	if b.server != nil {
 		_ = b.server.Close() // the listener's error helps nobody any more
 	}
+	b.tasks.close()
 	b.running.Wait()
 	if b.config.Closed != nil {
 		b.config.Closed()

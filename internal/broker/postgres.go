@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ func postgres(b *Broker) (service, error) {
 	if config != nil {
 		config.NextProtos = []string{"postgresql"} // as libpq since 17: no server of another protocol answers
 	}
-	p := &postgresProxy{Broker: b, tls: config, live: map[cancelKey]int{}}
+	p := &postgresProxy{Broker: b, tls: config, live: map[cancelKey][]*postgresServer{}}
 	return service{conn: p.serve}, nil
 }
 
@@ -38,7 +39,7 @@ type postgresProxy struct {
 	tls *tls.Config // nil for a plain connection
 
 	mu   sync.Mutex
-	live map[cancelKey]int // the sessions that may be cancelled
+	live map[cancelKey][]*postgresServer // the sessions that may be cancelled
 }
 
 // A cancelKey is what a server gives a session for cancelling what it does.
@@ -93,9 +94,7 @@ func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 	if err != nil {
 		return
 	}
-	defer server.Close()
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	p.forward(client, conn, server)
+	p.forward(ctx, client, conn, server)
 }
 
 // maxStartup bounds a client's first message, as the server itself does
@@ -183,7 +182,7 @@ func (p *postgresProxy) open(ctx context.Context, client io.Writer, startup *pgp
 	if err != nil {
 		return nil, postgresError{connectionFailure, fmt.Errorf("get a credential: %w", err)}
 	}
-	server, err := p.dial(bounded)
+	server, err := p.dial(bounded, p.place())
 	if err != nil {
 		return nil, postgresError{connectionFailure, err}
 	}
@@ -213,10 +212,10 @@ func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *pos
 	told := bufio.NewWriter(client)
 	err := l.run(told, server, startup)
 	if err == nil {
-		p.remember(server.key) // before the client has it
+		p.remember(server) // before the client has it
 	}
 	if ferr := told.Flush(); err == nil && ferr != nil {
-		p.forget(server.key)
+		p.forget(server)
 		return ferr
 	}
 	switch {
@@ -230,23 +229,25 @@ func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *pos
 	return postgresError{invalidAuthorization, fmt.Errorf("log in at %q: %w", p.place(), err)}
 }
 
-func (p *postgresProxy) remember(key *pgproto3.BackendKeyData) {
-	if key == nil {
+func (p *postgresProxy) remember(server *postgresServer) {
+	if server.key == nil {
 		return
 	}
+	k := cancelKey{server.key.ProcessID, string(server.key.SecretKey)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.live[cancelKey{key.ProcessID, string(key.SecretKey)}]++
+	p.live[k] = append(p.live[k], server)
 }
 
-func (p *postgresProxy) forget(key *pgproto3.BackendKeyData) {
-	if key == nil {
+func (p *postgresProxy) forget(server *postgresServer) {
+	if server.key == nil {
 		return
 	}
-	k := cancelKey{key.ProcessID, string(key.SecretKey)}
+	k := cancelKey{server.key.ProcessID, string(server.key.SecretKey)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.live[k]--; p.live[k] <= 0 {
+	p.live[k] = slices.DeleteFunc(p.live[k], func(s *postgresServer) bool { return s == server })
+	if len(p.live[k]) == 0 {
 		delete(p.live, k)
 	}
 }
@@ -256,39 +257,30 @@ func (p *postgresProxy) forget(key *pgproto3.BackendKeyData) {
 // whether there is such a session.
 func (p *postgresProxy) cancel(ctx context.Context, request pgproto3.CancelRequest) {
 	p.mu.Lock()
-	live := p.live[cancelKey{request.ProcessID, string(request.SecretKey)}] > 0
+	live := p.live[cancelKey{request.ProcessID, string(request.SecretKey)}]
 	p.mu.Unlock()
-	if !live {
+	if len(live) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
 	defer cancel()
-	server, err := p.dial(ctx)
+	p.requestCancel(ctx, live[0])
+}
+
+// requestCancel has the server end what it is doing in a session. It returns
+// when the server has seen the request, or ctx ends. The request goes to the
+// very server, of several that the name may stand for, and encrypted as the
+// session is.
+func (p *postgresProxy) requestCancel(ctx context.Context, session *postgresServer) {
+	server, err := p.dial(ctx, session.RemoteAddr().String())
 	if err != nil {
 		return
 	}
 	defer server.Close()
 	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if send(server, &request) == nil {
-		_, _ = io.Copy(io.Discard, server) // its end tells the client that the request was seen
+	if send(server, &pgproto3.CancelRequest{ProcessID: session.key.ProcessID, SecretKey: session.key.SecretKey}) == nil {
+		_, _ = io.Copy(io.Discard, server) // its end tells that the request was seen
 	}
-}
-
-// forward copies in both directions until one side ends.
-func (p *postgresProxy) forward(in io.Reader, client net.Conn, server *postgresServer) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(server.Conn, in)
-		server.Close()
-	}()
-	_, _ = io.Copy(client, server.in)
-	p.forget(server.key)
-	// The client may not have read the server's last words yet: it closes.
-	if half, ok := client.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
-	<-done
 }
 
 // A message is one of the protocol after the start-up.

@@ -49,8 +49,13 @@ type pgServer struct {
 	tls  *tls.Config // nil without TLS
 	ask  func(*pgSession) error
 
+	began chan struct{} // has something when a "sleep" has begun
+	woken chan struct{} // closed, it ends each "sleep"
+
 	mu       sync.Mutex
 	came     int // connections
+	requests int // to cancel what a session does
+	slept    int // statements that came to their end, by themselves or cancelled
 	sessions map[uint32]*pgSession
 }
 
@@ -63,13 +68,14 @@ type pgSession struct {
 	key       pgproto3.BackendKeyData
 	how       string // what ask has found out of the login
 	cancelled chan struct{}
+	server    *pgServer
 }
 
 // startPostgres starts a server with a certificate for the names, or without
 // TLS where there is none.
 func startPostgres(t testing.TB, ask func(*pgSession) error, names ...string) *pgServer {
 	t.Helper()
-	s := &pgServer{ask: ask, sessions: map[uint32]*pgSession{}}
+	s := &pgServer{ask: ask, sessions: map[uint32]*pgSession{}, began: make(chan struct{}, 100), woken: make(chan struct{})}
 	if len(names) > 0 {
 		s.ca = filepath.Join(t.TempDir(), "ca.pem")
 		s.tls = &tls.Config{Certificates: []tls.Certificate{certificate(t, s.ca, names...)}}
@@ -108,7 +114,7 @@ func (s *pgServer) serve(conn net.Conn) error {
 	s.came++
 	process := uint32(s.came)
 	s.mu.Unlock()
-	session := &pgSession{Backend: pgproto3.NewBackend(conn, conn), conn: conn, cancelled: make(chan struct{}, 1)}
+	session := &pgSession{Backend: pgproto3.NewBackend(conn, conn), conn: conn, cancelled: make(chan struct{}, 1), server: s}
 	for session.startup == nil {
 		first, err := session.ReceiveStartupMessage()
 		if err != nil {
@@ -132,7 +138,11 @@ func (s *pgServer) serve(conn net.Conn) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if other := s.sessions[m.ProcessID]; other != nil && bytes.Equal(other.key.SecretKey, m.SecretKey) && (session.tls != nil) == (s.tls != nil) {
-				other.cancelled <- struct{}{}
+				s.requests++
+				select {
+				case other.cancelled <- struct{}{}:
+				default:
+				}
 			}
 			return nil
 		case *pgproto3.StartupMessage:
@@ -215,10 +225,18 @@ func (s *pgSession) queries() error {
 			done = fmt.Sprint("COPY ", count)
 		case word == "sleep":
 			select {
+			case s.server.began <- struct{}{}:
+			default:
+			}
+			select {
 			case <-s.cancelled:
 				s.Send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "57014", Message: "canceling statement due to user request"})
+			case <-s.server.woken:
 			case <-time.After(5 * time.Minute):
 			}
+			s.server.mu.Lock()
+			s.server.slept++
+			s.server.mu.Unlock()
 		case word == "die":
 			return s.refuse("57P01", "terminating connection due to administrator command")
 		}
@@ -840,4 +858,144 @@ func TestPostgresManySessions(t *testing.T) {
 			t.Error("a session outlives the broker")
 		}
 	}
+}
+
+// TestPostgresInterrupt: what the server does for a client ends with an
+// interrupt, while the session lives on; with the broker; and with the client,
+// unless it has said that it ends. An idle session is left alone.
+func TestPostgresInterrupt(t *testing.T) {
+	t.Parallel()
+	const sessions = 8
+	const cancelled = "ERROR 57014: canceling statement due to user request"
+	for _, tls := range []bool{true, false} {
+		var names []string
+		if tls {
+			names = []string{"127.0.0.1"}
+		}
+		// asleep has all sessions sleep but the last.
+		asleep := func(t *testing.T) (server *pgServer, b *broker.Broker, conns []*pgconn.PgConn, ends chan error) {
+			server = startPostgres(t, trust, names...)
+			b = start(t, pgRoute(server), pgCredential)
+			ends = make(chan error, sessions)
+			for range sessions {
+				conn, err := pgConnect(t, b, "max_protocol_version=3.2")
+				if err != nil {
+					t.Fatal(err)
+				}
+				pgQuery(t, conn, "who")
+				conns = append(conns, conn)
+			}
+			for _, conn := range conns[1:] {
+				go func() {
+					_, err := conn.Exec(context.Background(), "sleep").ReadAll()
+					ends <- err
+				}()
+				<-server.began
+			}
+			return server, b, conns, ends
+		}
+		counts := func(s *pgServer) string {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return fmt.Sprintf("%d requests, %d ends", s.requests, s.slept)
+		}
+		t.Run(fmt.Sprintf("interrupt, TLS %t", tls), func(t *testing.T) {
+			t.Parallel()
+			server, b, conns, ends := asleep(t)
+			b.Interrupt()
+			for range sessions - 1 {
+				if got := pgError(<-ends); got != cancelled {
+					t.Errorf("a client is told %s", got)
+				}
+			}
+			for _, conn := range conns {
+				pgQuery(t, conn, "who")
+			}
+			if got, want := counts(server), "7 requests, 7 ends"; got != want {
+				t.Errorf("the server has seen %s, want %s", got, want)
+			}
+		})
+		t.Run(fmt.Sprintf("end of the broker, TLS %t", tls), func(t *testing.T) {
+			t.Parallel()
+			server, b, _, ends := asleep(t)
+			b.Close()
+			if got, want := counts(server), "7 requests, 7 ends"; got != want {
+				t.Errorf("when the broker has ended, the server has seen %s, want %s", got, want)
+			}
+			for range sessions - 1 {
+				<-ends
+			}
+		})
+		// raw has all sessions sleep, of clients that ask for no more: pgx would.
+		raw := func(t *testing.T) (server *pgServer, b *broker.Broker, clients []net.Conn) {
+			server = startPostgres(t, trust, names...)
+			b = start(t, pgRoute(server), pgCredential)
+			for range sessions {
+				conn, err := pgConnect(t, b, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				hijacked, err := conn.Hijack()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := send(hijacked.Conn, &pgproto3.Query{String: "sleep"}); err != nil {
+					t.Fatal(err)
+				}
+				<-server.began
+				clients = append(clients, hijacked.Conn)
+			}
+			return server, b, clients
+		}
+		expect := func(t *testing.T, server *pgServer, want string) {
+			t.Helper()
+			for deadline := time.Now().Add(time.Minute); counts(server) != want; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("the server has seen %s, want %s", counts(server), want)
+				}
+			}
+		}
+		t.Run(fmt.Sprintf("end of the clients, TLS %t", tls), func(t *testing.T) {
+			t.Parallel()
+			server, _, clients := raw(t)
+			for _, conn := range clients {
+				conn.Close() // without a word
+			}
+			expect(t, server, "8 requests, 8 ends")
+		})
+		t.Run(fmt.Sprintf("clients that say that they end, TLS %t", tls), func(t *testing.T) {
+			t.Parallel()
+			server, b, clients := raw(t)
+			for _, conn := range clients {
+				if err := send(conn, &pgproto3.Terminate{}); err != nil {
+					t.Error(err)
+				}
+				conn.Close()
+			}
+			close(server.woken)
+			expect(t, server, "0 requests, 8 ends")
+			b.Close()
+			expect(t, server, "0 requests, 8 ends")
+		})
+		t.Run(fmt.Sprintf("the broker's end before that of a client that has said it, TLS %t", tls), func(t *testing.T) {
+			t.Parallel()
+			server, b, clients := raw(t)
+			for _, conn := range clients {
+				if err := send(conn, &pgproto3.Terminate{}); err != nil {
+					t.Error(err)
+				}
+				conn.Close()
+			}
+			b.Close()
+			expect(t, server, "8 requests, 8 ends")
+		})
+	}
+}
+
+func send(w io.Writer, m pgproto3.Message) error {
+	text, err := m.Encode(nil)
+	if err == nil {
+		_, err = w.Write(text)
+	}
+	return err
 }

@@ -29,6 +29,8 @@ type postgresServer struct {
 	in  *bufio.Reader
 	tls *tls.ConnectionState     // nil for a plain connection
 	key *pgproto3.BackendKeyData // nil where the server gives none
+
+	atWork
 }
 
 func newPostgresServer(conn net.Conn) *postgresServer {
@@ -41,15 +43,15 @@ func (p *postgresProxy) place() string {
 	return net.JoinHostPort(u.Host, strconv.Itoa(u.Port))
 }
 
-// dial connects to the server, and encrypts.
-func (p *postgresProxy) dial(ctx context.Context) (*postgresServer, error) {
+// dial connects to the server at an address, and encrypts.
+func (p *postgresProxy) dial(ctx context.Context, address string) (*postgresServer, error) {
 	failed := func(err error) (*postgresServer, error) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
 		return nil, fmt.Errorf("connect to %q: %w", p.place(), err)
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.place())
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return failed(err)
 	}

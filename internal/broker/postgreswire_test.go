@@ -28,7 +28,7 @@ func wireProxy(current func(context.Context) (credential.Credential, error)) *po
 			secret:  secret.New("secret-of-the-run"),
 			refused: refusals{tell: func(int) {}, now: time.Now},
 		},
-		live: map[cancelKey]int{},
+		live: map[cancelKey][]*postgresServer{},
 	}
 }
 

@@ -116,7 +116,9 @@ func runCommand(ctx context.Context, env Env, res Result, dir folder, args []str
 			return 0, err
 		}
 	}
-	return process.Run(ctx, process.Command{Args: args, Dir: where, Env: environ, Stdin: env.Stdin, Stdout: env.Stdout, Stderr: env.Stderr})
+	return process.Run(ctx, process.Command{
+		Args: args, Dir: where, Env: environ, Stdin: env.Stdin, Stdout: env.Stdout, Stderr: env.Stderr, Signalled: res.Broker.Interrupt,
+	})
 }
 
 // provide is fill with what keeps the environment from leading elsewhere.

@@ -28,6 +28,9 @@ type Command struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
+	// Signalled is called by Run for each signal, when the command has it; nil
+	// for nothing. Run does not wait for it.
+	Signalled func()
 }
 
 // Find returns the path of a program, so that a typing error is found before
@@ -73,12 +76,14 @@ func Run(ctx context.Context, c Command) (status int, err error) {
 				// A terminal sends ^C to the whole foreground group: the
 				// command has it already, and dbt takes a second one for
 				// "abort at once".
-				if s == os.Interrupt && isTerminal(c.Stdin) {
-					continue
+				if s != os.Interrupt || !isTerminal(c.Stdin) {
+					// It may have ended meanwhile. On Windows nothing can be
+					// sent: the console has told the command itself.
+					_ = cmd.Process.Signal(s)
 				}
-				// It may have ended meanwhile. On Windows nothing can be
-				// sent: the console has told the command itself.
-				_ = cmd.Process.Signal(s)
+				if c.Signalled != nil {
+					go c.Signalled()
+				}
 			case <-done:
 				return
 			}

@@ -94,6 +94,8 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 func TestRunForwardsSignals(t *testing.T) {
 	out := &lineWriter{first: make(chan struct{})}
 	c := self(t, "wait", out, io.Discard)
+	told := make(chan struct{}, 2)
+	c.Signalled = func() { told <- struct{}{} }
 	go func() {
 		<-out.first
 		p, _ := os.FindProcess(os.Getpid())
@@ -105,6 +107,10 @@ func TestRunForwardsSignals(t *testing.T) {
 	}
 	if want := "ready\nstopped by signal: terminated"; out.text.String() != want {
 		t.Errorf("the command saw %q, want %q", out.text.String(), want)
+	}
+	<-told
+	if len(told) > 0 {
+		t.Error("told of a second signal")
 	}
 }
 

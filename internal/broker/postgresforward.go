@@ -1,0 +1,179 @@
+package broker
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"sync/atomic"
+)
+
+// forward passes on what both sides say, until one of them ends. A statement
+// whose client has gone is cancelled: the server would notice only when it has
+// something to say to it.
+func (p *postgresProxy) forward(ctx context.Context, in io.Reader, client net.Conn, server *postgresServer) {
+	t := &task{running: server.running, cancel: func(ctx context.Context) { p.requestCancel(ctx, server) }}
+	defer server.Close()
+	defer p.forget(server)
+	if server.key != nil && !p.tasks.add(t) {
+		return
+	}
+	defer p.tasks.remove(t)
+	done, lost := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		p.fromServer(client, server, lost)
+	}()
+	toServer(server, in)
+	if server.terminated.Load() { // it ends when it has done what it was asked before
+		select {
+		case <-done:
+		case <-lost:
+		case <-ctx.Done():
+		}
+	}
+	if server.key != nil {
+		t.end()
+	}
+	server.Close()
+	<-done
+}
+
+// chunkSize is how much of either side is read at once. A record of TLS has 16 KiB.
+const chunkSize = 32 << 10
+
+func toServer(server *postgresServer, in io.Reader) {
+	buf := make([]byte, chunkSize)
+	for {
+		n, err := in.Read(buf)
+		server.sends(buf[:n])
+		if n > 0 {
+			if _, err := server.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// fromServer goes on reading where the client is lost: it sees the end of what
+// is cancelled.
+func (p *postgresProxy) fromServer(client net.Conn, server *postgresServer, lost chan<- struct{}) {
+	buf := make([]byte, chunkSize)
+	gone := false
+	for {
+		n, err := server.in.Read(buf)
+		server.says(buf[:n]) // before the client, which may end at once
+		if n > 0 && !gone {
+			if _, err := client.Write(buf[:n]); err != nil {
+				gone = true
+				close(lost)
+				client.Close()
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	server.over.Store(true)
+	p.forget(server) // before the client knows
+	server.Close()
+	// The client may not have read the server's last words yet: it closes.
+	if half, ok := client.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// atWork knows whether a session's server is at work, by the messages that
+// both sides send after the login: each request for a statement's end is
+// answered by one ReadyForQuery. Of a message only kind and length are read.
+type atWork struct {
+	asked      atomic.Uint64 // requests that end in a ReadyForQuery
+	executed   atomic.Bool   // something is, for which such a request has yet to come
+	ready      atomic.Uint64 // those
+	copying    atomic.Bool   // the client sends data, in which a Sync is not answered
+	synced     atomic.Bool   // the last request was a Sync
+	terminated atomic.Bool   // the client has said that it ends
+	over       atomic.Bool   // the server has ended
+
+	client, server framing
+}
+
+// running returns the number of the statement that the server is at, 0 for none.
+func (s *atWork) running() uint64 {
+	asked := s.asked.Load()
+	if s.over.Load() || s.ready.Load() >= asked && !s.copying.Load() && !s.executed.Load() {
+		return 0
+	}
+	return asked + 1
+}
+
+// sends takes in what the client sends, before the server has it.
+func (s *atWork) sends(b []byte) {
+	for kind := byte(0); ; {
+		if kind, b = s.client.next(b); kind == 0 {
+			return
+		}
+		switch kind {
+		case 'Q', 'F', 'S': // Query, FunctionCall, Sync
+			s.synced.Store(kind == 'S')
+			s.asked.Add(1)
+			s.executed.Store(false)
+		case 'E': // Execute
+			s.executed.Store(true)
+		case 'X': // Terminate
+			s.terminated.Store(true)
+		}
+	}
+}
+
+// says takes in what the server says.
+func (s *atWork) says(b []byte) {
+	for kind := byte(0); ; {
+		if kind, b = s.server.next(b); kind == 0 {
+			return
+		}
+		switch kind {
+		case 'Z': // ReadyForQuery
+			s.copying.Store(false)
+			s.ready.Add(1)
+		case 'G': // CopyInResponse: a Sync that was sent with the statement is ignored
+			s.copying.Store(true)
+			if s.synced.Load() {
+				s.asked.Add(^uint64(0))
+			}
+		}
+	}
+}
+
+// A framing finds messages in what one side sends, in whatever pieces it comes.
+type framing struct {
+	head [5]byte // of a message whose beginning is there
+	have int
+	left int // of the message before
+}
+
+// next returns the kind of the next message that begins in b, and what follows
+// its head; 0 where none begins.
+func (f *framing) next(b []byte) (kind byte, rest []byte) {
+	if f.left >= len(b) {
+		f.left -= len(b)
+		return 0, nil
+	}
+	b = b[f.left:]
+	f.left = 0
+	head := b
+	if f.have > 0 || len(b) < len(f.head) {
+		n := copy(f.head[f.have:], b)
+		if f.have += n; f.have < len(f.head) {
+			return 0, nil
+		}
+		head, b, f.have = f.head[:], b[n:], 0
+	} else {
+		b = b[len(f.head):]
+	}
+	f.left = max(int(binary.BigEndian.Uint32(head[1:])), 4) - 4 // less than that is no message
+	return head[0], b
+}
