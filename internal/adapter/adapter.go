@@ -26,7 +26,8 @@ type adapter struct {
 	render map[string]func(Input) Output
 	// check returns what is wrong with the places where a block would have dbt
 	// send the credential of a provider; audience is that of a token which is
-	// itself the login, else "". nil where a block names none.
+	// itself the login, or is exchanged at the warehouse, else "". nil where a
+	// block names none.
 	check func(block *yaml.Node, provider, audience string) error
 	// suits returns what is wrong with a credential, once it is there, for the
 	// place; nil where every kind goes wherever check lets one go.
@@ -120,8 +121,8 @@ func Check(dbtType, provider string) error {
 // credential somewhere else than the policy's audience says: to a host that is
 // not the vendor's, over plain http, or to a place that only dbt will know.
 func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
-	if provider != "oidc" {
-		audience = "" // dbt gets a credential that is good for the warehouse alone
+	if provider != "oidc" && provider != "databricks" {
+		audience = "" // dbt gets a credential that is good for the warehouse only
 	}
 	check := adapters[dbtType].check
 	if check == nil {

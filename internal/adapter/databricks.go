@@ -43,12 +43,21 @@ var databricks = adapter{
 }
 
 // databricksHosts are workspaces in each cloud. (databricks-sdk-py, environments.py)
-var databricksHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:cloud\.databricks\.(?:com|us|mil)|gcp\.databricks\.com|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
+var databricksHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
 
 // azureHosts are those of them that take a token of Entra ID.
 var azureHosts = lazy.MustCompile(`(?:azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
 
-func checkDatabricks(block *yaml.Node, provider, _ string) error {
+// ownAudience reports whether an audience is neither Databricks' nor, as its
+// default is, an account's id: whoever gets such a token can use it nowhere
+// but where the federation policy names that audience.
+func ownAudience(audience, host string) bool {
+	return audience != "" && !accountID.MatchString(audience) && policy.CheckHost(audience, host) == nil
+}
+
+var accountID = lazy.MustCompile(`^(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+func checkDatabricks(block *yaml.Node, provider, audience string) error {
 	for _, key := range []string{"host", "http_path"} {
 		if jinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the token goes there", key)
@@ -63,6 +72,9 @@ func checkDatabricks(block *yaml.Node, provider, _ string) error {
 	case !hostText.MatchString(host):
 		return fmt.Errorf("host is %q, want a host name alone", host)
 	case policy.IsLoopback(host):
+	case provider == "databricks" && ownAudience(audience, name): // a workspace with a domain of its own
+	case !databricksHosts.MatchString(name) && provider == "databricks":
+		return fmt.Errorf("host %q is not one of Databricks, and the token goes there: a workspace with a domain of its own needs an audience of its own under exchange", host)
 	case !databricksHosts.MatchString(name):
 		return fmt.Errorf("host %q is not one of Databricks, and the token goes there", host)
 	case provider == "entra" && !azureHosts.MatchString(name):

@@ -135,8 +135,8 @@ var postgresHosts = map[string]struct {
 }{
 	// (Microsoft: Azure Database for PostgreSQL, Azure Cosmos DB for PostgreSQL; national clouds)
 	"entra": {"Azure Database for PostgreSQL", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|postgres\.cosmos\.azure\.com)$`)},
-	// (Databricks: Lakebase, on AWS, Azure and Google Cloud; a region may stand behind `database`)
-	"databricks": {"Lakebase", lazy.MustCompile(`^[a-z0-9-]+\.database\.(?:[a-z0-9-]+\.)?(?:(?:cloud|gcp)\.databricks\.com|cloud\.databricks\.us|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)},
+	// (Databricks: Lakebase, on AWS, Azure and Google Cloud; regions and rings stand before and behind `database`)
+	"databricks": {"Lakebase", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+database\.(?:[a-z0-9-]+\.)*(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)},
 }
 
 func checkPostgres(block *yaml.Node, provider, _ string) error {

@@ -92,10 +92,13 @@ var (
 
 // entraHosts are where a token of Entra ID for Microsoft's databases is a
 // login: Azure SQL, Synapse and Fabric, in each cloud. Whoever else got it
-// could log in there. (Microsoft: Azure Private Endpoint private DNS zone
-// values; Fabric: connectivity to a warehouse)
+// could log in there. Below fabric.microsoft.com all names are Microsoft's, its
+// own rings' (*.msit-datawarehouse) included; below the database services' the
+// servers have names that customers choose, but Microsoft alone runs what
+// answers. (Microsoft: Azure Private Endpoint private DNS zone values; Fabric:
+// connectivity to a warehouse)
 var entraHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:database\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|` +
-	`sql\.azuresynapse\.(?:net|usgovcloudapi\.net|azure\.cn)|(?:database|datawarehouse)\.fabric\.microsoft\.com|datawarehouse\.pbidedicated\.windows\.net)$`)
+	`sql\.azuresynapse\.(?:net|usgovcloudapi\.net|azure\.cn)|fabric\.microsoft\.com|pbidedicated\.windows\.net)$`)
 
 var (
 	// microsoftServer is one server. Fabric's host may hold the port, SQL

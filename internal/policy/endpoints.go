@@ -39,7 +39,7 @@ var vendors = []vendor{{
 }, {
 	name:     "Microsoft Entra ID",
 	audience: lazy.MustCompile(`^api://AzureADTokenExchange(?:China|USGov)?$`),
-	hosts:    lazy.MustCompile(`^(?:login\.microsoftonline\.(?:com|us)|login\.partner\.microsoftonline\.cn|login\.chinacloudapi\.cn|(?:[a-z0-9-]+\.)?login\.microsoft\.com)$`),
+	hosts:    lazy.MustCompile(`^(?:[a-z0-9-]+\.)*login\.(?:microsoftonline\.(?:com|us)|partner\.microsoftonline\.cn|chinacloudapi\.cn|microsoft\.com)$`),
 }, {
 	name:     "Databricks",
 	audience: lazy.MustCompile(`^https://` + databricksHosts + `/oidc/`), // a token endpoint; an account's id has no form of its own
@@ -48,7 +48,7 @@ var vendors = []vendor{{
 
 // databricksHosts are workspaces and account consoles in each cloud.
 // (databricks-sdk-py, environments.py)
-const databricksHosts = `(?:[a-z0-9-]+\.)+(?:cloud\.databricks\.(?:com|us|mil)|gcp\.databricks\.com|azuredatabricks\.net|databricks\.azure\.(?:us|cn))`
+const databricksHosts = `(?:[a-z0-9-]+\.)+(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))`
 
 // CheckAudience returns an error when a token with the audience must not be
 // sent to the endpoint: the audience is a vendor's, and the host is neither

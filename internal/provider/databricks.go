@@ -87,13 +87,26 @@ func checkDatabricks(v policy.Values, w credential.Warehouse) error {
 	case w.Type != "postgres" && lakebase:
 		return fmt.Errorf("database_instance and database_endpoint are for Lakebase, which is type \"postgres\", not %q", w.Type)
 	case v.Get("host") != "":
-		return nil // the policy was checked
+		return checkOneWorkspace(v, w) // the rest was checked with the policy
 	}
 	if err := checkDatabricksHost(host); err != nil {
 		return fmt.Errorf("host %q of the dbt output: %w", host, err)
 	}
 	return checkDatabricksAudience(v, host)
 }
+
+// checkOneWorkspace keeps the token of one of Databricks' hosts from another's
+// domain: a dbt host of one's own exchanges the token itself.
+func checkOneWorkspace(v policy.Values, w credential.Warehouse) error {
+	name := strings.ToLower(w.Host)
+	if w.Type != "databricks" || name == hostOf(databricksURL(v.Get("host"))) || policy.CheckHost(databricksAudience, name) == nil {
+		return nil
+	}
+	return fmt.Errorf("host %q of the dbt output is not one of Databricks, and the token of %q goes there: leave host out of the exchange", w.Host, v.Get("host"))
+}
+
+// databricksAudience is one that only Databricks' own hosts may get a token of.
+const databricksAudience = "https://accounts.cloud.databricks.com/oidc/v1/token"
 
 // databricksHost returns where to ask: a host, or a URL.
 func databricksHost(v policy.Values, w credential.Warehouse) string {
@@ -157,8 +170,7 @@ func databricksAudienceOf(v policy.Values) string {
 // an audience of Databricks' own, which no pattern can tell.
 func checkDatabricksAudience(v policy.Values, host string) error {
 	audience, name := databricksAudienceOf(v), hostOf(databricksURL(host))
-	const known = "https://accounts.cloud.databricks.com/oidc/v1/token"
-	if audience != "" && strings.EqualFold(audience, v.Get("account_id")) && policy.CheckHost(known, name) != nil {
+	if audience != "" && strings.EqualFold(audience, v.Get("account_id")) && policy.CheckHost(databricksAudience, name) != nil {
 		return fmt.Errorf("host %q is not one of Databricks, whose audience %q the token has: give an audience of its own", name, audience)
 	}
 	return policy.CheckHost(audience, name)

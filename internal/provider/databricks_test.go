@@ -132,6 +132,9 @@ func TestDatabricksRefusesPolicies(t *testing.T) {
 			err: `provider "databricks": database_instance and database_endpoint are for Lakebase, which is type "postgres", not "databricks"`},
 		{name: "somebody else's host in the dbt output", block: byID, place: credential.Warehouse{Type: "databricks", Host: "evil.example"},
 			err: `provider "databricks": host "evil.example" is not one of Databricks, whose audience "` + account + `" the token has: give an audience of its own`},
+		{name: "a dbt host of one's own, with Databricks' exchange", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: credential.Warehouse{Type: "databricks", Host: "lake.acme.example"},
+			err: `provider "databricks": host "lake.acme.example" of the dbt output is not one of Databricks, and the token of "dbc-1.cloud.databricks.com" goes there: leave host out of the exchange`},
+		{name: "a dbt host of one's own, which is the exchange's", block: "audience: acme, host: https://lake.acme.example/", place: credential.Warehouse{Type: "databricks", Host: "Lake.acme.example"}},
 		{name: "a URL in the dbt output", block: byID, place: credential.Warehouse{Type: "databricks", Host: "dbc-1.cloud.databricks.com/x"},
 			err: `provider "databricks": host "dbc-1.cloud.databricks.com/x" of the dbt output: want a host, or https://HOST`},
 	})
