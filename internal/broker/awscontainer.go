@@ -1,19 +1,12 @@
 package broker
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
-
-// awsReply bounds how long a client waits for a session that is not there
-// yet. aws-sdk-cpp hangs up after a second and botocore after two; both ask
-// again, and botocore shows what the reply says.
-const awsReply = 900 * time.Millisecond
 
 // awsContainer serves container credentials to every AWS SDK, which sends the
 // secret in the header Authorization as it is. The SDKs keep a session until
@@ -42,9 +35,7 @@ func awsContainer(b *Broker) (service, error) {
 			refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "credentials are to be had by GET")
 			return
 		}
-		ctx, cancel := context.WithTimeoutCause(r.Context(), awsReply, errors.New("the next session is still being asked for"))
-		defer cancel()
-		c, err := b.config.Current(ctx)
+		c, err := b.current(r.Context(), awsPatience)
 		switch {
 		case err != nil:
 			refuse(http.StatusServiceUnavailable, "NoCredentials", err.Error())

@@ -101,10 +101,10 @@ func TestAWSContainerWithoutSession(t *testing.T) {
 		{"down", func(context.Context) (credential.Credential, error) {
 			return credential.Credential{}, errors.New("request ID token: down")
 		}, "request ID token: down"},
-		{"slow", broker.NewKeeper(dead, func(ctx context.Context) (credential.Credential, error) {
+		{"slow", broker.NewKeeper(dead, keeps(func(ctx context.Context) (credential.Credential, error) {
 			<-ctx.Done() // the test's end
 			return credential.Credential{}, ctx.Err()
-		}, time.Now).Current, "the next session is still being asked for"},
+		}, time.Now)).Current, `renew the credential with \"vault\": not there after 900ms`},
 		{"no session", func(context.Context) (credential.Credential, error) {
 			return credential.Credential{Token: secret.New("marked-token")}, nil
 		}, "the credential is no session of AWS"},
@@ -133,10 +133,10 @@ func TestAWSContainerWithoutSession(t *testing.T) {
 func TestAWSContainerIsAhead(t *testing.T) {
 	t.Parallel()
 	renewed := make(chan struct{})
-	k := broker.NewKeeper(session("1", time.Now().Add(2*time.Second)), func(context.Context) (credential.Credential, error) {
+	k := broker.NewKeeper(session("1", time.Now().Add(2*time.Second)), keeps(func(context.Context) (credential.Credential, error) {
 		close(renewed)
 		return session("2", time.Now().Add(time.Hour)), nil
-	}, time.Now)
+	}, time.Now))
 	b := start(t, awsContainer, func(c *broker.Config) { c.Current = k.Current })
 	select {
 	case <-renewed:
@@ -153,7 +153,7 @@ func TestAWSContainerStorm(t *testing.T) {
 	t.Parallel()
 	var exchanges atomic.Int32
 	var late atomic.Bool
-	k := broker.NewKeeper(session("1", time.Now().Add(time.Hour)), func(context.Context) (credential.Credential, error) {
+	k := broker.NewKeeper(session("1", time.Now().Add(time.Hour)), keeps(func(context.Context) (credential.Credential, error) {
 		time.Sleep(100 * time.Millisecond)
 		return session(fmt.Sprint(1+exchanges.Add(1)), time.Now().Add(48*time.Hour)), nil
 	}, func() time.Time {
@@ -161,7 +161,7 @@ func TestAWSContainerStorm(t *testing.T) {
 			return time.Now().Add(2 * time.Hour)
 		}
 		return time.Now()
-	})
+	}))
 	b := start(t, awsContainer, func(c *broker.Config) { c.Current = k.Current })
 	late.Store(true)
 	var wait sync.WaitGroup

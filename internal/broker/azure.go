@@ -22,7 +22,8 @@ func managedIdentity(b *Broker) (service, error) {
 				"expires_on": strconv.FormatInt(c.Expiry.Unix(), 10), // a string, as there
 			}
 		},
-		refuse: func(status int, words string) any { return map[string]any{"statusCode": status, "message": words} },
+		refuse:   func(status int, words string) any { return map[string]any{"statusCode": status, "message": words} },
+		patience: azurePatience,
 	})}, nil
 }
 
@@ -30,10 +31,11 @@ func managedIdentity(b *Broker) (service, error) {
 // token, which dbt-fabric exchanges at Entra ID by itself.
 func federatedTokenURL(b *Broker) (service, error) {
 	return service{handler: b.answer(dialect{
-		shown:   bearerOf,
-		unknown: "the bearer is not this run's",
-		reply:   func(_ *http.Request, c credential.Credential) any { return map[string]any{"value": c.Token.Reveal()} },
-		refuse:  func(_ int, words string) any { return map[string]any{"message": words} },
+		shown:    bearerOf,
+		unknown:  "the bearer is not this run's",
+		reply:    func(_ *http.Request, c credential.Credential) any { return map[string]any{"value": c.Token.Reveal()} },
+		refuse:   func(_ int, words string) any { return map[string]any{"message": words} },
+		patience: fabricPatience,
 	})}, nil
 }
 

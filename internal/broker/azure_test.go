@@ -80,7 +80,7 @@ func TestAzureTokenFile(t *testing.T) {
 			return credential.Credential{Kind: "id_token", Token: secret.New(expiry.Format(time.RFC3339Nano)), Expiry: expiry}, nil
 		}
 		first, _ := next(t.Context())
-		keeper := broker.NewKeeper(first, next, time.Now)
+		keeper := broker.NewKeeper(first, keeps(next, time.Now))
 		b := start(t, route.Route{Kind: route.AzureTokenFile, IDToken: true}, func(c *broker.Config) {
 			c.Dir, c.Current, c.Failed = dir, keeper.Current, func(err error) { t.Error(err) }
 		})

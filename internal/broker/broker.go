@@ -34,6 +34,9 @@ type Config struct {
 	// Current returns a credential that is not about to die. It is called for
 	// every request, also by several at once.
 	Current func(context.Context) (credential.Credential, error)
+	// Renew returns one in the place of what Current gave and the warehouse has
+	// refused. Its error says that there is none: the refusal stands.
+	Renew   func(ctx context.Context, refused credential.Credential) (credential.Credential, error)
 	Ahead   bool            // renew though nobody asks: sessions end with what they were opened with
 	Refused func(count int) // callers without the secret since the last call; at most once a minute
 	Failed  func(error)     // a file could not be rewritten

@@ -12,7 +12,7 @@ import (
 // forms; its user does not matter, and nor would another: ClickHouse gets one
 // login, this. (ClickHouse: HTTP interface, authentication)
 func clickHouse(b *Broker) (service, error) {
-	proxy, err := b.proxy(func(out *http.Request, c credential.Credential) {
+	login := func(out *http.Request, c credential.Credential) {
 		q := out.URL.Query()
 		q.Del("user")
 		q.Del("password")
@@ -25,7 +25,8 @@ func clickHouse(b *Broker) (service, error) {
 		} else {
 			out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 		}
-	})
+	}
+	proxy, err := b.proxy(passing{login: login, refused: clickHouseRefuses, patience: clickHousePatience, fail: brokerError})
 	if err != nil {
 		return service{}, err
 	}
@@ -41,6 +42,16 @@ func clickHouse(b *Broker) (service, error) {
 			proxy.ServeHTTP(w, r)
 		}
 	})}, nil
+}
+
+// clickHouseRefuses knows the codes of ClickHouse's that are about who asks.
+// (ClickHouse: src/Common/ErrorCodes.cpp)
+func clickHouseRefuses(resp *http.Response) bool {
+	switch resp.Header.Get("X-ClickHouse-Exception-Code") {
+	case "192", "193", "194", "516": // UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, AUTHENTICATION_FAILED
+		return resp.StatusCode >= http.StatusBadRequest
+	}
+	return resp.StatusCode == http.StatusUnauthorized
 }
 
 func clickHousePassword(r *http.Request) string {

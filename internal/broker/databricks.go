@@ -38,7 +38,8 @@ func databricksMetadata(b *Broker) (service, error) {
 		reply: func(_ *http.Request, c credential.Credential) any {
 			return map[string]any{"access_token": c.Token.Reveal(), "token_type": "Bearer", "expires_on": c.Expiry.Unix()}
 		},
-		refuse: func(_ int, words string) any { return map[string]any{"error": words} },
+		refuse:   func(_ int, words string) any { return map[string]any{"error": words} },
+		patience: databricksPatience,
 	})}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -16,9 +17,10 @@ type dialect struct {
 	unknown string                     // said to one that shows something else
 	// check returns what else is wrong with a request, "" for nothing; nil
 	// where that can be nothing.
-	check  func(*http.Request) (status int, fault string)
-	reply  func(*http.Request, credential.Credential) any
-	refuse func(status int, words string) any
+	check    func(*http.Request) (status int, fault string)
+	reply    func(*http.Request, credential.Credential) any
+	refuse   func(status int, words string) any
+	patience time.Duration // how long the client waits for a reply
 }
 
 // answer speaks a dialect, in JSON.
@@ -46,7 +48,7 @@ func (b *Broker) answer(d dialect) http.Handler {
 				return
 			}
 		}
-		c, err := b.config.Current(r.Context())
+		c, err := b.current(r.Context(), d.patience)
 		if err != nil {
 			refuse(statusOf(err), err.Error())
 			return

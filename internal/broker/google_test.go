@@ -271,7 +271,7 @@ func TestGoogleStorage(t *testing.T) {
 		{"none", "GET", "/lake/o", "", 401, refused},
 		{"the access token itself", "GET", "/lake/o", "Bearer marked-token", 401, refused},
 		{"the secret as a password", "GET", "/lake/o", "Basic " + b.Address().Secret.Reveal(), 401, refused},
-		{"a redirect", "GET", "/elsewhere", own, 502, "oidc-dbt: the warehouse redirects, and redirects are not followed\n"},
+		{"a redirect", "GET", "/elsewhere", own, 502, "<?xml version='1.0' encoding='UTF-8'?><Error><Code>InternalError</Code><Message>oidc-dbt: the warehouse redirects, and redirects are not followed</Message></Error>"},
 	} {
 		req, err := http.NewRequest(tt.method, "http://"+address(b)+tt.path, strings.NewReader("rows"))
 		if err != nil {

@@ -88,7 +88,7 @@ func (b *Broker) googleToken(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, "unsupported_grant_type", "want a token exchange")
 		return
 	}
-	c, err := b.config.Current(r.Context())
+	c, err := b.current(r.Context(), googlePatience)
 	switch {
 	case err == nil:
 		reply(http.StatusOK, map[string]any{

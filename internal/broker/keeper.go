@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -15,25 +16,39 @@ import (
 // the next ahead of its end, once for all who ask meanwhile. While the old one
 // lives, a provider that is down is nobody's problem.
 type Keeper struct {
-	renew func(context.Context) (credential.Credential, error)
-	now   func() time.Time
+	config KeeperConfig
 
 	mu       sync.Mutex
 	current  credential.Credential
 	end      time.Time     // its expiry by the clock that nobody sets: see left
 	due      time.Duration // what is left of its life when it is renewed
-	late     time.Duration // what is left when it may die on its way
+	late     time.Duration // what is left when it may expire on its way
 	inFlight chan struct{}
 	failed   error     // of the last renewal; nil after one that succeeded
 	failures int       // in a row
 	again    time.Time // not before, after a failure
+	forced   time.Time // when a refusal of the warehouse's last led to a renewal
 	closed   bool
+
+	told     string // of this outage: the last failure that was told of
+	toldAt   time.Time
+	toldSlow bool
 }
 
-// NewKeeper returns a Keeper of first. renew gets the next credential; it is
-// called by one at a time, with a context that no caller's end cancels.
-func NewKeeper(first credential.Credential, renew func(context.Context) (credential.Credential, error), now func() time.Time) *Keeper {
-	k := &Keeper{renew: renew, now: now}
+// KeeperConfig is what a Keeper works with.
+type KeeperConfig struct {
+	Provider string // its name, for errors
+	// Renew gets the next credential; it is called by one at a time, with a
+	// context that no caller's end cancels. afresh says that the warehouse has
+	// refused the current one: to have that live on is of no use.
+	Renew func(ctx context.Context, afresh bool) (credential.Credential, error)
+	Tell  func(error) // what the user should know: renewals that fail or hang, and refusals
+	Now   func() time.Time
+}
+
+// NewKeeper returns a Keeper of first.
+func NewKeeper(first credential.Credential, config KeeperConfig) *Keeper {
+	k := &Keeper{config: config}
 	k.set(first)
 	return k
 }
@@ -47,13 +62,14 @@ const (
 )
 
 func (k *Keeper) set(c credential.Credential) {
-	now := k.now()
+	now := k.config.Now()
 	life := c.Expiry.Round(0).Sub(now.Round(0))
 	k.due = min(life/leftPart, leftMost)
 	// Jitter: many runs that started together must not renew together.
 	k.due += time.Duration(rand.Float64() * 0.2 * float64(k.due))
 	k.late = min(life/latePart, lateMost)
 	k.current, k.end, k.failed, k.failures, k.again = c, now.Add(life), nil, 0, time.Time{}
+	k.told, k.toldSlow = "", false
 }
 
 // left returns what is left of the credential's life: by the wall clock, which
@@ -64,17 +80,20 @@ func (k *Keeper) left(now time.Time) time.Duration {
 }
 
 // Current returns a credential that lives. It waits for a renewal only where
-// the old one has died, or is about to; an error is the renewal's.
+// the old one has expired, or is about to, and then for as long as ctx lets it:
+// a client that is told no fails, and a provider that is down for a moment would
+// fail every node of a run. The error is the last renewal's, which says who gave
+// what reason; an error that another try meets again is returned at once.
 func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 	for {
 		k.mu.Lock()
-		now := k.now()
+		now := k.config.Now()
 		left := k.left(now)
 		switch {
-		case left > k.due:
+		case left > k.due, left > 0 && now.Before(k.again):
 			defer k.mu.Unlock()
 			return k.current, nil
-		case k.closed, k.failed != nil && fault.Lasts(k.failed), now.Before(k.again):
+		case k.closed, k.failed != nil && fault.Lasts(k.failed):
 			defer k.mu.Unlock()
 			switch {
 			case left > 0:
@@ -84,9 +103,11 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 			}
 			return credential.Credential{}, k.failed
 		}
-		if k.inFlight == nil {
-			k.inFlight = make(chan struct{})
-			go k.refresh(context.WithoutCancel(ctx))
+		var again <-chan time.Time
+		if k.inFlight == nil && now.Before(k.again) {
+			again = time.After(k.again.Sub(now))
+		} else {
+			k.start(ctx, false)
 		}
 		c, done, healthy := k.current, k.inFlight, left > k.late
 		k.mu.Unlock()
@@ -95,10 +116,71 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 		}
 		select {
 		case <-done:
+		case <-again:
 		case <-ctx.Done():
-			return credential.Credential{}, context.Cause(ctx)
+			return credential.Credential{}, k.missing(ctx)
 		}
 	}
+}
+
+// missing says why there was no credential when ctx ended.
+func (k *Keeper) missing(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failed != nil {
+		return k.failed
+	}
+	return fmt.Errorf("renew the credential with %q: %w", k.config.Provider, context.Cause(ctx))
+}
+
+// forcedEvery bounds what a warehouse can cause that refuses whatever it gets.
+const forcedEvery = 30 * time.Second
+
+// errRefused is for a caller who is to pass the warehouse's refusal on.
+var errRefused = errors.New("the warehouse refuses the credential, and the last new one was no better")
+
+// Renew returns a credential in the place of c, which should live and which the
+// warehouse has refused: somebody has revoked it, or the server's clock is
+// ahead. It gets one unless that has been done already, waits for it as long as
+// ctx lets it, and does so no more often than every 30 seconds.
+func (k *Keeper) Renew(ctx context.Context, c credential.Credential) (credential.Credential, error) {
+	for {
+		k.mu.Lock()
+		if !sameSecrets(k.current, c) {
+			k.mu.Unlock()
+			return k.Current(ctx)
+		}
+		var refusal error // to tell of
+		if k.inFlight == nil {
+			now := k.config.Now()
+			if k.closed || !k.forced.IsZero() && now.Sub(k.forced) < forcedEvery {
+				defer k.mu.Unlock()
+				if k.failed != nil {
+					return credential.Credential{}, k.failed
+				}
+				return credential.Credential{}, errRefused
+			}
+			k.forced = now
+			k.start(ctx, true)
+			refusal = fmt.Errorf("the warehouse refuses the credential, which should live until %s: a new one is asked for", k.current.Expiry.UTC().Format(time.RFC3339))
+		}
+		done := k.inFlight
+		k.mu.Unlock()
+		if refusal != nil {
+			k.config.Tell(refusal)
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return credential.Credential{}, k.missing(ctx)
+		}
+	}
+}
+
+// sameSecrets reports whether a and b are of one exchange. A lease that was
+// extended is the same login.
+func sameSecrets(a, b credential.Credential) bool {
+	return a.Token == b.Token && a.Password == b.Password && a.PrivateKey == b.PrivateKey && a.AWS == b.AWS
 }
 
 // closeWait bounds what the end of a run waits for; most renewals take less
@@ -132,10 +214,32 @@ const (
 	waitPart    = 4
 )
 
-func (k *Keeper) refresh(ctx context.Context) {
+// start has the next credential got, unless that is under way.
+func (k *Keeper) start(ctx context.Context, afresh bool) {
+	if k.inFlight == nil {
+		k.inFlight = make(chan struct{})
+		go k.refresh(context.WithoutCancel(ctx), afresh)
+	}
+}
+
+func (k *Keeper) refresh(ctx context.Context, afresh bool) {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
-	c, err := k.renew(ctx)
+	slow := time.AfterFunc(slowAfter, k.slow)
+	c, err := k.config.Renew(ctx, afresh)
+	slow.Stop()
+	if k.settle(c, err) {
+		k.config.Tell(fmt.Errorf("renew the credential: %w", err))
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	close(k.inFlight)
+	k.inFlight = nil
+}
+
+// settle takes in what a renewal came to, and reports whether to tell of it:
+// of an outage each reason once a minute.
+func (k *Keeper) settle(c credential.Credential, err error) (tell bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
@@ -143,9 +247,27 @@ func (k *Keeper) refresh(ctx context.Context) {
 	} else {
 		k.failed = err
 		k.failures++
-		now := k.now()
+		now := k.config.Now()
 		k.again = now.Add(max(min(time.Second<<min(k.failures-1, 5), longestWait, k.left(now)/waitPart), time.Second))
+		if text := err.Error(); text != k.told || now.Sub(k.toldAt) >= tellEvery {
+			k.told, k.toldAt, tell = text, now, true
+		}
 	}
-	close(k.inFlight)
-	k.inFlight = nil
+	return tell
+}
+
+// slowAfter is when a renewal counts as one that hangs: most take less than a
+// second, and whoever looks at a run that stands still finds the reason.
+const slowAfter = 5 * time.Second
+
+// slow tells, once an outage, of a renewal that hangs.
+func (k *Keeper) slow() {
+	k.mu.Lock()
+	tell := k.inFlight != nil && !k.toldSlow
+	k.toldSlow = k.toldSlow || tell
+	expiry := k.current.Expiry
+	k.mu.Unlock()
+	if tell {
+		k.config.Tell(fmt.Errorf("renew the credential with %q: not done after %s (the current one expires at %s)", k.config.Provider, slowAfter, expiry.UTC().Format(time.RFC3339)))
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,18 +15,25 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // a provider gives credentials of a life, numbered, and can be down.
 type provider struct {
-	life  time.Duration
-	calls atomic.Int32
-	takes time.Duration
-	err   atomic.Pointer[error]
+	life   time.Duration
+	calls  atomic.Int32
+	afresh atomic.Int32 // of these
+	takes  time.Duration
+	err    atomic.Pointer[error]
+	told   []string
+	mu     sync.Mutex // of told
 }
 
-func (p *provider) renew(ctx context.Context) (credential.Credential, error) {
+func (p *provider) renew(ctx context.Context, afresh bool) (credential.Credential, error) {
 	n := p.calls.Add(1)
+	if afresh {
+		p.afresh.Add(1)
+	}
 	select {
 	case <-time.After(p.takes):
 	case <-ctx.Done():
@@ -33,11 +42,11 @@ func (p *provider) renew(ctx context.Context) (credential.Credential, error) {
 	if err := p.err.Load(); err != nil {
 		return credential.Credential{}, *err
 	}
-	return credential.Credential{ID: fmt.Sprint(n), Expiry: time.Now().Add(p.life)}, nil
+	return credential.Credential{ID: fmt.Sprint(n), Token: secret.New(fmt.Sprint(n)), Expiry: time.Now().Add(p.life)}, nil
 }
 
 func (p *provider) keeper() *broker.Keeper {
-	return broker.NewKeeper(credential.Credential{ID: "0", Expiry: time.Now().Add(p.life)}, p.renew, time.Now)
+	return broker.NewKeeper(credential.Credential{ID: "0", Token: secret.New("0"), Expiry: time.Now().Add(p.life)}, broker.KeeperConfig{Provider: "vault", Renew: p.renew, Tell: p.tell, Now: time.Now})
 }
 
 func (p *provider) fail(err error) {
@@ -48,9 +57,32 @@ func (p *provider) fail(err error) {
 	}
 }
 
+func (p *provider) tell(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = append(p.told, err.Error())
+}
+
+func (p *provider) heard() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.told)
+}
+
+// keeps is what a keeper has that gets its credentials from renew.
+func keeps(renew func(context.Context) (credential.Credential, error), now func() time.Time) broker.KeeperConfig {
+	return broker.KeeperConfig{
+		Provider: "vault", Tell: func(error) {}, Now: now,
+		Renew: func(ctx context.Context, _ bool) (credential.Credential, error) { return renew(ctx) },
+	}
+}
+
+// checkCurrent asks as a client does that waits a second.
 func checkCurrent(t *testing.T, k *broker.Keeper, want, wantErr string) {
 	t.Helper()
-	c, err := k.Current(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second/2)
+	defer cancel()
+	c, err := k.Current(ctx)
 	got := ""
 	if err != nil {
 		got = err.Error()
@@ -183,10 +215,10 @@ func TestClockJumps(t *testing.T) {
 	now := time.Now()
 	p := &provider{life: time.Hour}
 	renewed := 0
-	k := broker.NewKeeper(credential.Credential{ID: "0", Expiry: now.Add(time.Hour)}, func(context.Context) (credential.Credential, error) {
+	k := broker.NewKeeper(credential.Credential{ID: "0", Expiry: now.Add(time.Hour)}, keeps(func(context.Context) (credential.Credential, error) {
 		renewed++
 		return credential.Credential{ID: fmt.Sprint(renewed), Expiry: now.Add(p.life)}, nil
-	}, func() time.Time { return now })
+	}, func() time.Time { return now }))
 	checkCurrent(t, k, "0", "")
 	now = now.Add(48 * time.Hour)
 	checkCurrent(t, k, "1", "")
@@ -221,4 +253,157 @@ func TestCloseLetsARenewalEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWaitsOutAnOutage: whoever asks while the credential is gone waits for as
+// long as the own client does, and gets the next one as soon as there is one.
+func TestWaitsOutAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		down, took time.Duration
+		id, err    string
+	}{
+		{"that ends", 3500 * time.Millisecond, 4 * time.Second, "5", ""},
+		{"that does not", time.Hour, 9 * time.Second, "", "exchange ID token with \"vault\": down"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := &provider{life: time.Minute}
+				k := p.keeper()
+				time.Sleep(2 * time.Minute)
+				p.fail(errors.New("exchange ID token with \"vault\": down"))
+				began := time.Now()
+				time.AfterFunc(tt.down, func() { p.fail(nil) })
+				var clients sync.WaitGroup
+				for range 100 {
+					clients.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
+						defer cancel()
+						c, err := k.Current(ctx)
+						got := ""
+						if err != nil {
+							got = err.Error()
+						}
+						if took := time.Since(began); c.ID != tt.id || got != tt.err || took != tt.took {
+							t.Errorf("after %s: credential %q, error %q, want %q, %q after %s", took, c.ID, got, tt.id, tt.err, tt.took)
+						}
+					})
+				}
+				clients.Wait()
+				if n := p.calls.Load(); n > 10 {
+					t.Errorf("%d tries in %s, want one a second", n, tt.took)
+				}
+				if want := []string{"renew the credential: exchange ID token with \"vault\": down"}; !slices.Equal(p.heard(), want) {
+					t.Errorf("told %q, want %q", p.heard(), want)
+				}
+			})
+		})
+	}
+}
+
+// TestHangs: a provider that says nothing is told of, once an outage.
+func TestHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{life: time.Hour, takes: 7 * time.Second}
+		k := p.keeper()
+		end := time.Now().Add(p.life).UTC().Format(time.RFC3339)
+		hangs := `renew the credential with "vault": not done after 5s (the current one expires at ` + end + ")"
+		time.Sleep(50 * time.Minute)
+		checkCurrent(t, k, "0", "")
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if len(p.heard()) > 0 {
+			t.Errorf("told %q after four seconds", p.heard())
+		}
+		p.fail(errors.New("down"))
+		for range 3 {
+			time.Sleep(time.Minute)
+			checkCurrent(t, k, "0", "")
+		}
+		time.Sleep(10 * time.Second) // the last one's end
+		told := p.heard()
+		if want := []string{hangs, "renew the credential: down"}; !slices.Equal(told[:2], want) || slices.Contains(told[2:], hangs) {
+			t.Errorf("told %q, want %q and no more of it", told, want)
+		}
+	})
+}
+
+// TestRefusedByTheWarehouse: a credential that should live, and does not, is
+// replaced once for all who meet that, and not in a storm.
+func TestRefusedByTheWarehouse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{life: time.Hour, takes: time.Second}
+		k := p.keeper()
+		old, err := k.Current(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		renew := func(c credential.Credential, want, wantErr string) credential.Credential {
+			t.Helper()
+			next, err := k.Renew(t.Context(), c)
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if next.ID != want || got != wantErr {
+				t.Errorf("credential is %q, error %q, want %q, %q", next.ID, got, want, wantErr)
+			}
+			return next
+		}
+		var clients sync.WaitGroup
+		for range 100 {
+			clients.Go(func() { renew(old, "1", "") })
+		}
+		clients.Wait()
+		first := renew(old, "1", "") // somebody has had it replaced by now
+		const again = "the warehouse refuses the credential, and the last new one was no better"
+		for range 100 {
+			renew(first, "", again)
+		}
+		checkCurrent(t, k, "1", "") // it may be good for another
+		time.Sleep(30 * time.Second)
+		second := renew(first, "2", "")
+		p.fail(errors.New("down"))
+		time.Sleep(30 * time.Second)
+		renew(second, "", "down")
+		checkCurrent(t, k, "2", "")
+		if calls, afresh := p.calls.Load(), p.afresh.Load(); calls != 3 || afresh != 3 {
+			t.Errorf("%d renewals, %d of them afresh, want 3 and 3", calls, afresh)
+		}
+		k.Close()
+		time.Sleep(30 * time.Second)
+		renew(second, "", "down")
+		if !strings.HasPrefix(p.heard()[0], "the warehouse refuses the credential, which should live until ") {
+			t.Errorf("told %q", p.heard())
+		}
+	})
+}
+
+// TestRefusedWhileExtended: a lease that is being extended is the same login.
+func TestRefusedWhileExtended(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		lease := credential.Credential{ID: "lease", Password: secret.New("old"), Expiry: time.Now().Add(time.Hour)}
+		var asked []bool
+		k := broker.NewKeeper(lease, broker.KeeperConfig{Provider: "vault", Tell: func(error) {}, Now: time.Now, Renew: func(_ context.Context, afresh bool) (credential.Credential, error) {
+			asked = append(asked, afresh)
+			time.Sleep(time.Second)
+			if afresh {
+				return credential.Credential{ID: "another", Password: secret.New("new"), Expiry: time.Now().Add(time.Hour)}, nil
+			}
+			next := lease
+			next.Expiry = time.Now().Add(time.Hour)
+			return next, nil
+		}})
+		time.Sleep(45 * time.Minute)
+		checkCurrent(t, k, "lease", "") // being extended by now
+		next, err := k.Renew(t.Context(), lease)
+		if err != nil || next.ID != "another" || !slices.Equal(asked, []bool{false, true}) {
+			t.Errorf("credential is %q, %v, after %v, want another after an extension and a new lease", next.ID, err, asked)
+		}
+	})
 }

@@ -120,7 +120,7 @@ func TestPasswordFileIsRewritten(t *testing.T) {
 			return credential.Credential{User: "dbt", Token: secret.New(fmt.Sprint("token-", issued)), Expiry: time.Now().Add(life)}, nil
 		}
 		first, _ := issue(t.Context())
-		keeper := broker.NewKeeper(first, issue, time.Now)
+		keeper := broker.NewKeeper(first, keeps(issue, time.Now))
 		b, err := broker.Start(broker.Config{
 			Target: "prod", Route: route.Route{Kind: route.PasswordFile, Upstream: route.Upstream{Host: "db.example", Port: 5432}}, Dir: dir, Now: time.Now,
 			Current: keeper.Current, Failed: func(err error) { t.Errorf("rewrite: %v", err) },

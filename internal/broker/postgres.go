@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -61,6 +62,20 @@ const (
 type postgresError struct {
 	code string
 	error
+}
+
+// A postgresRefusal is a server's no to a login, which the client has not seen.
+type postgresRefusal struct {
+	message
+	before []byte // what the server has said until then
+}
+
+func (r postgresRefusal) Error() string { return "the server refuses the login" }
+
+// ofCredential reports whether another credential may do better.
+func (r postgresRefusal) ofCredential() bool {
+	var words pgproto3.ErrorResponse
+	return words.Decode(r.body) == nil && (words.Code == invalidPassword || words.Code == invalidAuthorization)
 }
 
 // errPassedOn is a refusal of the server's, which the client has by now.
@@ -172,7 +187,7 @@ func (p *postgresProxy) admit(client io.Reader, conn io.Writer, startup *pgproto
 // than "timeout expired".
 const patience = 9 * time.Second
 
-var errPatience = fmt.Errorf("not there after %s", patience)
+var errPatience = notThere(patience)
 
 // open logs the client in at the server, with the current credential.
 func (p *postgresProxy) open(ctx context.Context, client io.Writer, startup *pgproto3.StartupMessage) (*postgresServer, error) {
@@ -182,15 +197,29 @@ func (p *postgresProxy) open(ctx context.Context, client io.Writer, startup *pgp
 	if err != nil {
 		return nil, postgresError{connectionFailure, fmt.Errorf("get a credential: %w", err)}
 	}
-	server, err := p.dial(bounded, p.place())
-	if err != nil {
-		return nil, postgresError{connectionFailure, err}
-	}
-	if err := p.logIn(ctx, client, server, startup, c); err != nil {
+	for again := false; ; again = true {
+		server, err := p.dial(bounded, p.place())
+		if err != nil {
+			return nil, postgresError{connectionFailure, err}
+		}
+		err = p.logIn(ctx, client, server, startup, c)
+		if err == nil {
+			return server, nil
+		}
 		server.Close()
-		return nil, err
+		refusal, ok := errors.AsType[postgresRefusal](err)
+		if !ok {
+			return nil, err
+		}
+		if !again && refusal.ofCredential() {
+			if next, ok := p.renewed(bounded, c); ok {
+				c = next
+				continue // the client has heard nothing yet
+			}
+		}
+		_, err = client.Write(refusal.before)
+		return nil, errors.Join(err, refusal.writeTo(client), errPassedOn)
 	}
-	return server, nil
 }
 
 // logInPatience bounds the server's part of the login. A database that sleeps
@@ -209,18 +238,20 @@ func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *pos
 		l.password = c.Token.Reveal() // in the password's place, as the clouds' databases take it
 	}
 	startup.Parameters["user"] = l.user
-	told := bufio.NewWriter(client)
-	err := l.run(told, server, startup)
+	var told bytes.Buffer // nothing of a login that is tried again
+	err := l.run(&told, server, startup)
 	if err == nil {
 		p.remember(server) // before the client has it
-	}
-	if ferr := told.Flush(); err == nil && ferr != nil {
-		p.forget(server)
-		return ferr
-	}
-	switch {
-	case err == nil, errors.Is(err, errPassedOn):
+		if _, err = told.WriteTo(client); err != nil {
+			p.forget(server)
+		}
 		return err
+	}
+	refusal, refused := errors.AsType[postgresRefusal](err)
+	switch {
+	case refused:
+		refusal.before = told.Bytes()
+		return refusal
 	case ctx.Err() != nil:
 		err = fmt.Errorf("not done after %s", logInPatience)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

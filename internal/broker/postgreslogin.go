@@ -104,7 +104,7 @@ type postgresLogin struct {
 }
 
 // run is the start-up: what the server asks is answered, everything else that
-// it says is the client's. A server's refusal is errPassedOn.
+// it says is the client's. A server's refusal is a postgresRefusal.
 func (l *postgresLogin) run(client io.Writer, server *postgresServer, startup *pgproto3.StartupMessage) error {
 	if err := send(server, startup); err != nil {
 		return err
@@ -123,7 +123,7 @@ func (l *postgresLogin) run(client io.Writer, server *postgresServer, startup *p
 				continue
 			}
 		case m.kind == 'E':
-			return errors.Join(m.writeTo(client), errPassedOn)
+			return postgresRefusal{message: m}
 		case m.kind == 'K' && in:
 			server.key = &pgproto3.BackendKeyData{}
 			if err := server.key.Decode(m.body); err != nil {

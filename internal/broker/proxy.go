@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -15,58 +14,57 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 )
 
-// proxyPatience bounds how long a request waits for a credential where the old
-// one has died. Trino's client hangs up after 30 s, and dbt then says nothing
-// of why.
-const proxyPatience = 25 * time.Second
-
-// proxy returns a handler that passes requests on to the upstream, with the
-// current credential put in by login. Replies that would send the client
-// elsewhere become errors.
-func (b *Broker) proxy(login func(out *http.Request, c credential.Credential)) (http.Handler, error) {
-	return b.rewritingProxy(login, nil)
+// A passing is how a proxy passes requests on to the upstream.
+type passing struct {
+	login func(out *http.Request, c credential.Credential) // puts the credential in
+	// reply changes or refuses a reply, which it gets without compression; nil
+	// for replies that pass as they are.
+	reply func(*http.Response) error
+	// refused reports whether a reply says that the credential is no good.
+	refused  func(*http.Response) bool
+	patience time.Duration                                      // how long a request waits for a credential
+	fail     func(w http.ResponseWriter, status int, err error) // an error in the client's own form
 }
 
-// rewritingProxy is a proxy whose replies are changed or refused by reply,
-// which gets them without compression.
-func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Credential), reply func(*http.Response) error) (http.Handler, error) {
+// proxy returns a handler that passes requests on to the upstream, with the
+// current credential. Replies that would send the client elsewhere become errors.
+func (b *Broker) proxy(p passing) (http.Handler, error) {
 	transport, base, err := upstream(b.config.Route.Upstream)
 	if err != nil {
 		return nil, err
 	}
-	transport.DisableCompression = reply == nil // what the client asks for is what it gets
+	transport.DisableCompression = p.reply == nil // what the client asks for is what it gets
 	buffers := newPool(pieceSize)
+	send := func(out *http.Request, c credential.Credential) (*http.Response, error) {
+		p.login(out, c)
+		return transport.RoundTrip(out)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeoutCause(r.Context(), proxyPatience, errors.New("the next credential is still being asked for"))
-		c, err := b.config.Current(ctx)
-		cancel()
+		c, err := b.current(r.Context(), p.patience)
 		if err != nil {
 			// Clients ask again after a bad gateway, and keep its words to themselves.
-			brokerError(w, http.StatusInternalServerError, err)
+			p.fail(w, http.StatusInternalServerError, err)
 			return
 		}
 		// The warehouse may answer before it has read everything, and net/http
 		// would take the rest of the request away from under its transport.
 		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1 has it
-		(&httputil.ReverseProxy{
-			Transport: transport,
-			Rewrite: func(p *httputil.ProxyRequest) {
-				p.SetURL(base)
-				p.Out.Header.Del("Authorization")
-				p.Out.Header.Del("Upgrade") // another protocol could not be looked at
-				p.Out.Header.Del("Connection")
-				if reply != nil {
-					p.Out.Header.Del("Accept-Encoding") // net/http asks for gzip, and undoes it
-					p.Out.Header.Del("Range")
+		passOn(httputil.ReverseProxy{
+			Transport: &retrier{broker: b, credential: c, send: send, refused: p.refused},
+			Rewrite: func(to *httputil.ProxyRequest) {
+				to.SetURL(base)
+				to.Out.Header.Del("Authorization")
+				if p.reply != nil {
+					to.Out.Header.Del("Accept-Encoding") // net/http asks for gzip, and undoes it
+					to.Out.Header.Del("Range")
 				}
-				login(p.Out, c)
 			},
 			ModifyResponse: func(resp *http.Response) error {
 				if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
 					return errors.New("the warehouse redirects, and redirects are not followed")
 				}
-				if reply != nil {
-					return reply(resp)
+				if p.reply != nil {
+					return p.reply(resp)
 				}
 				return nil
 			},
@@ -77,12 +75,43 @@ func (b *Broker) rewritingProxy(login func(out *http.Request, c credential.Crede
 				if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) {
 					status = http.StatusInternalServerError // no other try will do better
 				}
-				brokerError(w, status, err)
+				p.fail(w, status, err)
 			},
-			ErrorLog: log.New(io.Discard, "", 0), // a client that is gone is none of ours
 		}).ServeHTTP(w, r)
 	}), nil
 }
+
+// passOn returns a proxy that passes nothing on of what concerns one
+// connection alone (RFC 9110 §7.6.1), and never switches protocols: what
+// follows could not be looked at. httputil has removed the others by the time
+// of Rewrite, and put these back.
+func passOn(p httputil.ReverseProxy) *httputil.ReverseProxy {
+	rewrite, modify := p.Rewrite, p.ModifyResponse
+	p.Rewrite = func(to *httputil.ProxyRequest) {
+		for _, name := range []string{"Connection", "Upgrade", "Te"} {
+			to.Out.Header.Del(name)
+		}
+		rewrite(to)
+	}
+	p.ModifyResponse = func(resp *http.Response) error {
+		if resp.StatusCode == http.StatusSwitchingProtocols {
+			return errors.New("the warehouse switches to another protocol, which nobody has asked for")
+		}
+		if modify != nil {
+			return modify(resp)
+		}
+		return nil
+	}
+	p.ErrorLog = noLog() // a client that is gone is none of ours
+	return &p
+}
+
+// unauthorized reports whether a reply says that the bearer is no good (RFC 9110 §15.5.2).
+func unauthorized(resp *http.Response) bool { return resp.StatusCode == http.StatusUnauthorized }
+
+// noLog is for what net/http would say on standard error: it quotes what
+// clients and servers send.
+func noLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // pieceSize is how much is passed on at once, where that much is there. TLS
 // gives 16 KiB at a time, and a write for each of these would cost a third of

@@ -25,14 +25,17 @@ func TestProxyPatience(t *testing.T) {
 				return credential.Credential{}, context.Cause(ctx)
 			},
 		}}
-		proxy, err := b.proxy(func(*http.Request, credential.Credential) { t.Error("there is nothing to log in with") })
+		proxy, err := b.proxy(passing{
+			login:    func(*http.Request, credential.Credential) { t.Error("there is nothing to log in with") },
+			patience: proxyPatience, fail: brokerError,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
 		w := httptest.NewRecorder()
 		proxy.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/statement", nil))
-		if took := time.Since(began); took != 25*time.Second || w.Code != http.StatusInternalServerError || w.Body.String() != "oidc-dbt: the next credential is still being asked for\n" {
+		if took := time.Since(began); took != 25*time.Second || w.Code != http.StatusInternalServerError || w.Body.String() != "oidc-dbt: not there after 25s\n" {
 			t.Errorf("after %s: status %d, %s", took, w.Code, w.Body)
 		}
 	})

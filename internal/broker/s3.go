@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"bufio"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -38,9 +40,22 @@ func s3(b *Broker) (service, error) {
 	}
 	buffers := newPool(pieceSize)
 	requests := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !b.knows(r.Header.Get("X-Amz-Security-Token")) {
+		shown := r.Header.Get("X-Amz-Security-Token")
+		presigned := strings.Contains(r.URL.RawQuery, "X-Amz-Signature=")
+		if presigned {
+			shown = r.URL.Query().Get("X-Amz-Security-Token")
+		}
+		switch {
+		case shown == "":
+			b.refused.add()
+			s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("the request has no session token"))
+			return
+		case !b.knows(shown):
 			b.refused.add()
 			s3Error(w, http.StatusForbidden, "InvalidAccessKeyId", errors.New("the session token is not this run's"))
+			return
+		case presigned:
+			s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("presigned URLs are not passed on: sign in the header Authorization"))
 			return
 		}
 		c, err := b.session(r.Context())
@@ -53,46 +68,62 @@ func s3(b *Broker) (service, error) {
 			s3Error(w, http.StatusBadRequest, "InvalidRequest", err)
 			return
 		}
-		(&httputil.ReverseProxy{
+		send := func(out *http.Request, c credential.Credential) (*http.Response, error) {
+			if c.AWS == nil {
+				return nil, errNoSession
+			}
+			return signer{b.config.Now, *c.AWS, to.region, store.transport}.RoundTrip(out)
+		}
+		passOn(httputil.ReverseProxy{
 			Rewrite:        func(p *httputil.ProxyRequest) { to.lead(p.Out) },
-			Transport:      signer{b.config.Now, *c.AWS, to.region, store.transport},
+			Transport:      &retrier{broker: b, credential: c, send: send, refused: s3Refuses},
 			ModifyResponse: arrived,
 			BufferPool:     buffers,
 			ErrorHandler:   brokenOff,
 		}).ServeHTTP(w, r)
 	})
 	return service{ahead: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
-			requests.ServeHTTP(w, r)
-		} else {
+		if r.URL.Path == route.AWSContainerPath && !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
 			credentials.handler.ServeHTTP(w, r)
+		} else {
+			requests.ServeHTTP(w, r)
 		}
 	})}, nil
 }
 
-// How long a request waits for a session that is not there yet. DuckDB asks
-// twice to open a file, so that dbt ends within ten seconds.
-const s3Wait, s3Again = 4 * time.Second, 500 * time.Millisecond
+var errNoSession = errors.New("the credential is no session of AWS")
+
+// refusedSession finds in S3's error what is about the session and not about
+// what it may do; the last is MinIO's. (Amazon S3 API Reference: List of error codes)
+var refusedSession = lazy.MustCompile(`<Code>(?:ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidAccessKeyId|InvalidTokenId)</Code>`)
+
+// s3Refuses reports whether a reply says that the session is no good.
+func s3Refuses(resp *http.Response) bool {
+	if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusForbidden {
+		return false
+	}
+	if resp.Request.Method == http.MethodHead { // which has no body
+		code := resp.Header.Get("X-Minio-Error-Code")
+		return code == "" && resp.StatusCode == http.StatusBadRequest || refusedSession.MatchString("<Code>"+code+"</Code>")
+	}
+	const enough = 4 << 10
+	body := bufio.NewReaderSize(resp.Body, enough)
+	words, _ := body.Peek(enough) // an error is of the reader behind it, too
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, resp.Body}
+	return refusedSession.MatchString(string(words))
+}
 
 // session returns a session that lives, for which it waits a while: DuckDB
 // would try another time in the same second, and show no reason thereafter.
-func (b *Broker) session(ctx context.Context) (c credential.Credential, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s3Wait, errors.New("the next session is still being asked for"))
-	defer cancel()
-	for {
-		if c, err = b.config.Current(ctx); err == nil {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return c, err
-		case <-time.After(s3Again):
-		}
+func (b *Broker) session(ctx context.Context) (credential.Credential, error) {
+	c, err := b.current(ctx, s3Patience)
+	if err == nil && c.AWS == nil {
+		err = errNoSession
 	}
-	if c.AWS == nil {
-		return c, errors.New("the credential is no session of AWS")
-	}
-	return c, nil
+	return c, err
 }
 
 // brokenOff replies to a request that the store has not answered. DuckDB tries
@@ -110,11 +141,13 @@ func brokenOff(w http.ResponseWriter, _ *http.Request, err error) {
 // xmlText leaves quotes as they are: DuckDB shows the text as it stands.
 var xmlText = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
-// s3Error is an error in S3's form.
+// s3Error is an error in S3's form. (Amazon S3 API Reference: Error responses)
 func s3Error(w http.ResponseWriter, status int, code string, err error) {
+	id := rand.Text()[:16] // as long as S3's own
 	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("X-Amz-Request-Id", id)
 	w.WriteHeader(status)
-	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>oidc-dbt: %s</Message></Error>", code, xmlText.Replace(err.Error()))
+	fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>oidc-dbt: %s</Message><RequestId>%s</RequestId></Error>", code, xmlText.Replace(err.Error()), id)
 }
 
 // An objectStore is where requests go.

@@ -142,10 +142,12 @@ func TestS3(t *testing.T) {
 		{"a body that was not signed", s3Request{method: "PUT", target: "/lake/x", body: "rows", hash: wrong}, 400, "<Code>XAmzContentSHA256Mismatch</Code>"},
 		{"nothing there", s3Request{method: "GET", target: "/lake/none"}, 404, "<Code>NoSuchKey</Code>"},
 		{"another token", s3Request{method: "GET", target: "/lake/none", token: "guess"}, 403,
-			"<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token is not this run's</Message></Error>"},
+			"<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token is not this run's</Message><RequestId>"},
 		{"the session itself", s3Request{method: "GET", target: "/lake/none", token: c.AWS.SessionToken.Reveal()}, 403, "InvalidAccessKeyId"},
+		{"a presigned URL", s3Request{method: "GET", target: "/lake/none?X-Amz-Signature=00&X-Amz-Security-Token=" + b.Address().Secret.Reveal()}, 403,
+			"<Error><Code>AccessDenied</Code><Message>oidc-dbt: presigned URLs are not passed on: sign in the header Authorization</Message><RequestId>"},
 		{"another service", s3Request{method: "GET", target: "/lake/none", region: "eu/central"}, 400,
-			"<Error><Code>InvalidRequest</Code><Message>oidc-dbt: the request is not signed for S3</Message></Error>"},
+			"<Error><Code>InvalidRequest</Code><Message>oidc-dbt: the request is not signed for S3</Message><RequestId>"},
 	} {
 		status, _, body := tt.request.send(t, b)
 		if status != tt.status || !strings.Contains(body, tt.says) {
@@ -155,12 +157,24 @@ func TestS3(t *testing.T) {
 	if status, body := ask(t, b, "GET", "/credentials", b.Address().Secret.Reveal()); status != 200 || !strings.Contains(body, c.AWS.AccessKeyID.Reveal()) {
 		t.Errorf("container credentials: status %d, %s", status, body)
 	}
-	if status, _ := ask(t, b, "GET", "/lake/none", ""); status != http.StatusUnauthorized {
-		t.Errorf("a request that nobody signed gets status %d", status)
+	for target, says := range map[string]string{
+		"/lake/none": "<Error><Code>AccessDenied</Code><Message>oidc-dbt: the request has no session token</Message><RequestId>",
+		"/lake/none?X-Amz-Signature=00&X-Amz-Security-Token=guess": "<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token is not this run's</Message><RequestId>",
+	} {
+		resp, err := http.Get("http://" + address(b) + target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if id := resp.Header.Get("X-Amz-Request-Id"); resp.StatusCode != 403 || resp.Header.Get("Content-Type") != "application/xml" || len(id) != 16 ||
+			!strings.HasPrefix(string(body), `<?xml version="1.0" encoding="UTF-8"?>`+"\n"+says+id+"</RequestId>") {
+			t.Errorf("%s: status %d, %v, %s", target, resp.StatusCode, resp.Header, body)
+		}
 	}
 	b.Close()
-	if got := fmt.Sprint(told.told); got != "[1 2]" {
-		t.Errorf("told of %s callers, want [1 2]", got)
+	if got := fmt.Sprint(told.told); got != "[1 3]" {
+		t.Errorf("told of %s callers, want [1 3]", got)
 	}
 }
 
@@ -190,7 +204,7 @@ func TestS3WithoutSession(t *testing.T) {
 				}
 			})
 			status, _, body := s3Request{method: "PUT", target: "/lake/x", body: "rows"}.send(t, b)
-			if want := "<Error><Code>ExpiredToken</Code><Message>oidc-dbt: " + tt.message + "</Message></Error>"; status != 400 || body != want {
+			if want := "<Error><Code>ExpiredToken</Code><Message>oidc-dbt: " + tt.message + "</Message><RequestId>"; status != 400 || !strings.Contains(body, want) {
 				t.Errorf("status %d, %s want 400, %s", status, body, want)
 			}
 		})

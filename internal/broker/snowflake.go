@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -66,7 +65,7 @@ func snowflake(b *Broker) (service, error) {
 	}
 	transport.DisableCompression = true // what the client asks for is what it gets
 	s := &snowflakeProxy{broker: b, upstream: u, client: web.NewClient(transport), base: base}
-	s.pass = &httputil.ReverseProxy{
+	s.pass = passOn(httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(base)
@@ -82,8 +81,7 @@ func snowflake(b *Broker) (service, error) {
 			}
 			refuseSnowflake(w, status, snowflakeNoSession, web.Cause(err))
 		},
-		ErrorLog: log.New(io.Discard, "", 0), // a client that is gone is none of ours
-	}
+	})
 	return service{handler: s}, nil
 }
 
@@ -137,10 +135,26 @@ func (s *snowflakeProxy) login(r *http.Request) (reply loginReply, err error) {
 	case !strings.EqualFold(in.text("ACCOUNT_NAME"), s.upstream.Account):
 		return reply, fmt.Errorf("account is %q, want %q", in.text("ACCOUNT_NAME"), s.upstream.Account)
 	}
-	c, err := s.broker.config.Current(r.Context())
+	c, err := s.broker.current(r.Context(), snowflakePatience)
 	if err != nil {
 		return reply, err
 	}
+	if reply, err = s.logIn(r, in, c); err != nil {
+		return reply, err
+	}
+	if reply.refusesCredential() {
+		if next, ok := s.broker.renewed(r.Context(), c); ok {
+			if reply, err = s.logIn(r, in, next); err != nil {
+				return reply, err
+			}
+		}
+	}
+	s.sessions.learn(reply.body)
+	return reply, nil
+}
+
+// logIn sends the login with a credential.
+func (s *snowflakeProxy) logIn(r *http.Request, in snowflakeRequest, c credential.Credential) (reply loginReply, err error) {
 	if err := in.putIn(c, s.upstream.Account, s.broker.config.Now()); err != nil {
 		return reply, err
 	}
@@ -165,8 +179,26 @@ func (s *snowflakeProxy) login(r *http.Request) (reply loginReply, err error) {
 	if err != nil {
 		return reply, fmt.Errorf("log in at %s: %w", s.upstream.Host, err)
 	}
-	s.sessions.learn(reply.body)
 	return reply, nil
+}
+
+// refusesCredential reports whether Snowflake says that the credential is no
+// good, by one of its codes. (snowflake-connector-python 4.8, network.py)
+func (l loginReply) refusesCredential() bool {
+	var words struct {
+		Success bool   `json:"success"`
+		Code    string `json:"code"`
+	}
+	if l.status == http.StatusUnauthorized || json.Unmarshal(l.body, &words) != nil || words.Success {
+		return l.status == http.StatusUnauthorized
+	}
+	switch words.Code {
+	case "390100", "390144", // key pair: the user is gone, or its key
+		"390195",           // ID token
+		"390303", "390318": // OAuth access token
+		return true
+	}
+	return strings.HasPrefix(words.Code, "3943") // JWT
 }
 
 // send sends a login, and reads the reply. Each error is one to try again

@@ -27,7 +27,7 @@ func tokenEndpoint(b *Broker) (service, error) {
 			reply(http.StatusUnauthorized, map[string]any{"error": "invalid_client", "error_description": "oidc-dbt: the client secret is not this run's"})
 			return
 		}
-		c, err := b.config.Current(r.Context())
+		c, err := b.current(r.Context(), redshiftPatience)
 		if err != nil {
 			reply(http.StatusServiceUnavailable, map[string]any{"error": "temporarily_unavailable", "error_description": "oidc-dbt: " + err.Error()})
 			return

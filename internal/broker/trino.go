@@ -24,7 +24,7 @@ func trino(b *Broker) (service, error) {
 		under:     statements + "/",
 		base:      "https://" + b.address.String(),
 	}
-	proxy, err := b.rewritingProxy(func(out *http.Request, c credential.Credential) {
+	login := func(out *http.Request, c credential.Credential) {
 		for name := range out.Header {
 			if strings.HasPrefix(name, "X-Forwarded-") {
 				out.Header.Del(name) // Trino may build its URIs from them
@@ -33,7 +33,8 @@ func trino(b *Broker) (service, error) {
 		// Results by way of a storage would have to be fetched past this proxy.
 		out.Header.Del("X-Trino-Query-Data-Encoding")
 		out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
-	}, uris.reply)
+	}
+	proxy, err := b.proxy(passing{login: login, reply: uris.reply, refused: unauthorized, patience: proxyPatience, fail: brokerError})
 	if err != nil {
 		return service{}, err
 	}

@@ -27,7 +27,7 @@ func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secr
 	switch {
 	case a.handsOut():
 		return provider.IDToken(grant, idToken)
-	case a.held != nil && a.held.Lease.Secret.Renewable:
+	case a.held != nil && a.held.Lease.Secret.Renewable && !a.afresh:
 		c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held)
 		if err == nil {
 			*a.held, a.records.renewal = c, true
@@ -73,14 +73,14 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 	if !a.settings.Broker || kind == route.None || kind == route.Lease && a.held == nil {
 		return nil, nil
 	}
-	keeper := broker.NewKeeper(first, a.renew, a.env.Now)
+	keeper := broker.NewKeeper(first, broker.KeeperConfig{Provider: a.target.Provider(), Renew: a.renew, Tell: a.warn, Now: a.env.Now})
 	r := a.project.route
 	if ca := r.Upstream.CAFile; ca != "" && !filepath.IsAbs(ca) {
 		r.Upstream.CAFile = filepath.Join(a.settings.CommandDir, ca) // where dbt would have found it
 	}
 	b, err := broker.Start(broker.Config{
 		Target: a.target.Name(), Route: r, Dir: a.settings.Dir, StateDir: a.settings.StateDir,
-		Current: keeper.Current, Ahead: a.held != nil, Refused: a.refused, Failed: a.failed, Closed: keeper.Close, Now: a.env.Now,
+		Current: keeper.Current, Renew: keeper.Renew, Ahead: a.held != nil, Refused: a.refused, Failed: a.warn, Closed: keeper.Close, Now: a.env.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -97,14 +97,10 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 
 // renew gets the next credential as the first one was got: every new token is
 // verified, its claims authorised, and both lines of the audit log written.
-func (a *attempt) renew(ctx context.Context) (c credential.Credential, err error) {
-	defer func() {
-		if err != nil {
-			a.failed(err)
-		}
-	}()
+// afresh says that the warehouse has refused the current one.
+func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credential, err error) {
 	next := *a
-	next.claims = idtoken.Claims{}
+	next.claims, next.afresh = idtoken.Claims{}, afresh
 	// What is renewed reaches no output and no variable. A mask in the middle
 	// of the command's own lines could be printed as text.
 	next.mask = func(secret.Value) error { return nil }
@@ -127,11 +123,9 @@ func (a *attempt) renew(ctx context.Context) (c credential.Credential, err error
 	return c, err
 }
 
-// failed tells of a renewal that came to nothing. dbt gets to know of it only
-// where the old credential dies.
-func (a *attempt) failed(err error) {
-	a.settings.Say("warning: renew the credential: " + withHint(err))
-}
+// warn tells of what the broker could not do. dbt gets to know of it only
+// where the credential expires.
+func (a *attempt) warn(err error) { a.settings.Say("warning: " + withHint(err)) }
 
 // refused records callers of the broker that did not have its secret.
 func (a *attempt) refused(count int) {

@@ -210,6 +210,7 @@ type attempt struct {
 	records  *records
 	leases   *leases                // of every renewal too
 	held     *credential.Credential // whose lease is renewed; nil for none
+	afresh   bool                   // what is held was refused by the warehouse
 }
 
 // decide asks for the ID token, verifies it and authorises its claims. Keys

@@ -188,8 +188,9 @@ func shellVariables(vars []adapter.Variable) []byte {
 	return []byte(b.String())
 }
 
-// healthTimeout is how long a probe waits for a renewal that is under way.
-const healthTimeout = 5 * time.Second
+// healthTimeout is how long a probe waits for a renewal that is under way:
+// Kubernetes gives one a second.
+const healthTimeout = 800 * time.Millisecond
 
 // listenHealth serves /healthz on loopback, without anything secret.
 func listenHealth(b *broker.Broker, port int) (*http.Server, error) {
