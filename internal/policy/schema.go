@@ -53,7 +53,7 @@ func Schema(cat Catalog) []byte {
 		"type": "object", "additionalProperties": false, "required": []string{"issuer"},
 		"properties": object{
 			"issuer":    text("The issuer of the ID tokens, to the letter."),
-			"kind":      object{"enum": slices.Sorted(maps.Keys(kinds)), "description": "Whose tokens they are; left out where the issuer is a known one."},
+			"kind":      object{"enum": slices.Sorted(maps.Keys(kinds)), "description": "Whose tokens they are; left out where the issuer is a known one. This build has a token source for github only."},
 			"jwks_uri":  text("The address of the issuer's keys (default: known for GitHub, else found by discovery)."),
 			"client_id": text("For people: the audience of their ID tokens."),
 			"flow":      object{"enum": []string{"browser", "device"}, "description": "For people: how they sign in."},
