@@ -17,18 +17,17 @@ import (
 var version = "development"
 
 func main() {
-	ctx, stop := process.Interruptible(context.Background())
 	dir, derr := os.Getwd()
 	executable, eerr := os.Executable()
 	if derr != nil || eerr != nil {
 		fmt.Fprintln(os.Stderr, "oidc-dbt: find the working directory and this program:", derr, eerr)
 		os.Exit(1)
 	}
-	status := command.Run(ctx, job.Env{
-		Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.NewTransport(),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: version,
-	}, os.Args[1:])
-	stop()
-	os.Exit(status)
+	os.Exit(process.Main(os.Stderr, func(ctx context.Context) int {
+		return command.Run(ctx, job.Env{
+			Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.NewTransport(),
+			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+			Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: version,
+		}, os.Args[1:])
+	}))
 }

@@ -3,11 +3,11 @@ package audit
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
@@ -15,9 +15,8 @@ const fullHint = "make room, or name another file in `audit-log`; no credential 
 
 // A Log is a file that records are appended to. Several processes may append to one file.
 type Log struct {
-	f       *os.File
-	regular bool
-	torn    bool // the file ends within a line: an earlier disk was full
+	f    *os.File
+	torn bool // the file ends within a line: an earlier disk was full
 }
 
 // CheckPath returns an error of class Usage when path is inside the
@@ -27,67 +26,26 @@ func CheckPath(path, workspace string) error {
 	if workspace == "" {
 		return nil
 	}
-	real, err := resolve(path)
+	inside, err := disk.Within(path, workspace)
 	if err != nil {
 		return fault.New(fault.Usage, fmt.Errorf("check audit log %q: %w", path, err), "")
 	}
-	root, err := os.Stat(workspace)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nothing can be inside it; a job without a checkout
+	if inside {
+		return fault.New(fault.Usage, fmt.Errorf("audit log %q is inside the workspace %q", path, workspace),
+			"leave `audit-log` out, or name a file below ${{ runner.temp }}")
 	}
-	if err != nil {
-		return fault.New(fault.Internal, fmt.Errorf("check audit log %q: %w", path, err), "")
-	}
-	// By identity, not by name: file systems fold case, and mounts have several names.
-	for p := real; ; p = filepath.Dir(p) {
-		if info, err := os.Stat(p); err == nil && os.SameFile(info, root) {
-			return fault.New(fault.Usage, fmt.Errorf("audit log %q is inside the workspace %q", path, workspace),
-				"leave `audit-log` out, or name a file below ${{ runner.temp }}")
-		}
-		if p == filepath.Dir(p) {
-			return nil
-		}
-	}
-}
-
-// resolve returns path without symbolic links; its last elements need not exist.
-func resolve(path string) (string, error) {
-	p, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	rest := ""
-	for range 255 { // a path has no more elements and links than the system would follow
-		real, err := filepath.EvalSymlinks(p)
-		if err == nil {
-			return filepath.Join(real, rest), nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
-		// A link to a file that is yet to be made decides where it is made.
-		if to, err := os.Readlink(p); err == nil {
-			if !filepath.IsAbs(to) {
-				// The link's own folder may be reached by a link: ".." counts from the real one.
-				dir, err := filepath.EvalSymlinks(filepath.Dir(p))
-				if err != nil {
-					return "", err
-				}
-				to = filepath.Join(dir, to)
-			}
-			p = filepath.Clean(to)
-			continue
-		}
-		rest = filepath.Join(filepath.Base(p), rest)
-		p = filepath.Dir(p)
-	}
-	return "", fmt.Errorf("resolve %q: too many symbolic links", path)
+	return nil
 }
 
 // Open opens the log for appending. A file that is made has mode 0600, a
-// folder 0700. The error is of class Internal.
+// folder 0700. The error is of class Usage where path names anything but a
+// file, else of class Internal.
 func Open(path string) (*Log, error) {
 	l, err := open(path)
+	var not disk.NotRegular
+	if errors.As(err, &not) {
+		return nil, fault.New(fault.Usage, fmt.Errorf("open audit log: %q %w", path, not), "name a file in `audit-log`, which keeps what is written to it")
+	}
 	if err != nil {
 		return nil, fault.New(fault.Internal, fmt.Errorf("open audit log: %w", err), "name a file that this job may write in `audit-log`")
 	}
@@ -98,19 +56,11 @@ func open(path string) (*Log, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := disk.Open(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	l := &Log{f: f, regular: info.Mode().IsRegular()}
-	if !l.regular {
-		return l, nil
-	}
+	l := &Log{f: f}
 	// Another process may be in the middle of its line.
 	for range 10 {
 		if l.torn, err = torn(f); err != nil {
@@ -149,7 +99,7 @@ func (l *Log) Append(r Record) error {
 		_, err = l.f.Write(line)
 		l.torn = err != nil
 	}
-	if err == nil && l.regular { // a device or pipe has nothing to sync
+	if err == nil {
 		err = l.f.Sync()
 	}
 	if err != nil {

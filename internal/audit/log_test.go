@@ -207,14 +207,17 @@ func TestOpenErrors(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tests := []struct{ path, err string }{
-		{dir, fmt.Sprintf("open audit log: open %s: is a directory", dir)},
-		{filepath.Join(dir, "file", "audit.jsonl"), fmt.Sprintf("open audit log: mkdir %s: not a directory", filepath.Join(dir, "file"))},
+	tests := []struct {
+		path, err string
+		class     fault.Class
+	}{
+		{dir, fmt.Sprintf("open audit log: %q is a directory, want a regular file", dir), fault.Usage},
+		{filepath.Join(dir, "file", "audit.jsonl"), fmt.Sprintf("open audit log: mkdir %s: not a directory", filepath.Join(dir, "file")), fault.Internal},
 	}
 	for _, tt := range tests {
 		_, err := audit.Open(tt.path)
-		if err == nil || err.Error() != tt.err || fault.ClassOf(err) != fault.Internal || fault.Hint(err) == "" {
-			t.Errorf("Open(%q)\n got %v\nwant %s, of class internal with a hint", tt.path, err, tt.err)
+		if err == nil || err.Error() != tt.err || fault.ClassOf(err) != tt.class || fault.Hint(err) == "" {
+			t.Errorf("Open(%q)\n got %v, of class %v\nwant %s, of class %v with a hint", tt.path, err, fault.ClassOf(err), tt.err, tt.class)
 		}
 	}
 }

@@ -5,6 +5,7 @@ package audit_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -82,22 +83,28 @@ func TestFullDiskIsAnError(t *testing.T) {
 	}
 }
 
-func TestFullDevice(t *testing.T) {
+// TestOpenNothingButAFile: a record is a promise, which neither a device nor
+// a pipe keeps, whoever reads it.
+func TestOpenNothingButAFile(t *testing.T) {
 	t.Parallel()
-	const device = "/dev/full" // Linux alone has it
-	if _, err := os.Stat(device); errors.Is(err, os.ErrNotExist) {
-		return
-	}
-	log, err := audit.Open(device)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	err := errors.Join(syscall.Mkfifo(at("pipe"), 0o600), syscall.Mkfifo(at("read"), 0o600), os.Symlink("pipe", at("to-pipe")), os.Symlink("/dev/null", at("to-null")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	err = log.Append(long("1"))
-	if want := "append audit record: write /dev/full: no space left on device"; err == nil || err.Error() != want {
-		t.Errorf("got %v, want %s", err, want)
+	reader, err := os.OpenFile(at("read"), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if fault.ClassOf(err) != fault.Internal || fault.Hint(err) == "" {
-		t.Errorf("class %v, hint %q, want %v and a hint", fault.ClassOf(err), fault.Hint(err), fault.Internal)
+	defer reader.Close()
+	for path, what := range map[string]string{
+		at("pipe"): "a named pipe", at("to-pipe"): "a named pipe", at("read"): "a named pipe",
+		"/dev/null": "a device", "/dev/zero": "a device", at("to-null"): "a device", dir: "a directory",
+	} {
+		_, err := audit.Open(path)
+		if want := fmt.Sprintf("open audit log: %q is %s, want a regular file", path, what); err == nil || err.Error() != want || fault.ClassOf(err) != fault.Usage {
+			t.Errorf("Open(%q): %v, of class %v, want %s, of class %v", path, err, fault.ClassOf(err), want, fault.Usage)
+		}
 	}
 }

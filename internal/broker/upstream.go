@@ -8,11 +8,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
@@ -53,6 +53,9 @@ func upstream(u route.Upstream) (*http.Transport, *url.URL, error) {
 // standardPorts are those that a URL may leave out.
 var standardPorts = map[string]string{"https": "443", "http": "80"}
 
+// maxRoots bounds a file of certificate authorities: all of a system's are under 300 KiB.
+const maxRoots = 4 << 20
+
 // clientTLS returns how the warehouse's certificate is verified; nil for a
 // plain connection, which only loopback may have.
 func clientTLS(u route.Upstream) (*tls.Config, error) {
@@ -83,7 +86,7 @@ func clientTLS(u route.Upstream) (*tls.Config, error) {
 	if u.CAFile == "" {
 		return config, nil
 	}
-	pem, err := os.ReadFile(u.CAFile)
+	pem, err := disk.Read(u.CAFile, maxRoots)
 	if err != nil {
 		return nil, fmt.Errorf("read the warehouse's certificate authorities: %w", err)
 	}

@@ -27,17 +27,17 @@ func TestMain(m *testing.M) {
 	if os.Getenv("OIDC_DBT_TEST_BINARY") == "" {
 		os.Exit(m.Run())
 	}
-	ctx, stop := process.Interruptible(context.Background())
-	defer stop()
 	executable, err := os.Executable()
 	dir, derr := os.Getwd()
 	if err != nil || derr != nil {
 		panic(errors.Join(err, derr))
 	}
-	os.Exit(command.Run(ctx, job.Env{
-		Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.NewTransport(),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: "test",
-	}, os.Args[1:]))
+	os.Exit(process.Main(os.Stderr, func(ctx context.Context) int {
+		return command.Run(ctx, job.Env{
+			Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.NewTransport(),
+			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: "test",
+		}, os.Args[1:])
+	}))
 }
 
 func TestSIGTERMDuringTheExchange(t *testing.T) {

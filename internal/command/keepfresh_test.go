@@ -485,7 +485,7 @@ func TestKeepFreshFails(t *testing.T) {
 		says:   "::error::exchange ID token with \"token_exchange\": not done after 1s, the time that `timeout` allows",
 	}, {
 		name: "no summary", status: 1, audit: "Preauth Success prod\nLogon Success prod\n",
-		change: func(s *freshStep) { s.env["GITHUB_STEP_SUMMARY"] = s.root },
+		change: func(s *freshStep) { s.env["GITHUB_STEP_SUMMARY"] = filepath.Join(s.root, "no", "such") },
 		says:   "::error::write to the runner: ",
 	}, {
 		name: "wrong input", status: 2,

@@ -231,7 +231,7 @@ func TestPostReadsNothingElse(t *testing.T) {
 	if err := os.Symlink(elsewhere, lease); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := s.post(), "::warning::clean up: read "+filepath.Base(lease)+": not a regular file\n"; got != want {
+	if got, want := s.post(), "::warning::clean up: read "+filepath.Base(lease)+": is a symbolic link, want a regular file\n"; got != want {
 		t.Errorf("post says %q, want %q", got, want)
 	}
 	s.checkEnd(1, recordsOfNobody)
@@ -371,7 +371,7 @@ func TestLeaseReachesItsMaximum(t *testing.T) {
 func TestUnpublishedLeaseEnds(t *testing.T) {
 	t.Parallel()
 	s := newVaultStep(t, "dbt-prod", nil)
-	s.env["GITHUB_STEP_SUMMARY"] = s.root // a folder: the summary, which is last, cannot be written
+	s.env["GITHUB_STEP_SUMMARY"] = filepath.Join(s.root, "no", "such") // the summary, which is last, cannot be written
 	if status := s.run(); status != 1 {
 		t.Fatalf("status is %d: %s", status, s.stdout.String())
 	}

@@ -188,7 +188,7 @@ func obtain(ctx context.Context, env Env, r *runner.Runner, in inputs, dir folde
 		return res, errors.Join(err, dir.remove()) // before anything is issued that could then not be handed over
 	}
 	in.Dir, in.CommandDir = dir.path, in.commandDir()
-	res, err = Authenticate(bounded, env, in.Settings, r)
+	res, err = authenticate(bounded, env, in.Settings, r)
 	if err != nil || in.DryRun {
 		return res, errors.Join(err, publishDecision(r, in.Settings, res), dir.remove())
 	}

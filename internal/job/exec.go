@@ -54,7 +54,7 @@ func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, erro
 	s.Broker, s.Dir, s.CommandDir = true, dir.path, env.Dir
 	s.Say = func(text string) { _ = run.say(text) }
 	var err error
-	run.Result, err = Authenticate(ctx, env, s, r)
+	run.Result, err = authenticate(ctx, env, s, r)
 	for _, w := range run.Warnings {
 		err = errors.Join(err, run.say("warning: "+w))
 	}

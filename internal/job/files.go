@@ -1,9 +1,7 @@
 package job
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,23 +33,6 @@ func (f folder) write(name string, data []byte) (path string, err error) {
 // maxOwn bounds what is read of a file of ours: of a lease tokens are under
 // 4 KiB, certificates under 64.
 const maxOwn = 1 << 20
-
-// readOwn reads a file that this program wrote.
-func readOwn(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file") // a link leads to somebody else's, a pipe never ends
-	}
-	if err != nil {
-		return nil, err
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxOwn))
-}
 
 func (f folder) remove() error {
 	if f.path == "" {

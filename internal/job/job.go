@@ -103,12 +103,31 @@ func Catalog() policy.Catalog {
 	return policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()}
 }
 
-// Authenticate runs the steps. Its errors carry the class that is the exit
-// status. Secrets are masked as soon as they are known; nothing else is printed.
-func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Result, err error) {
+// authenticate runs the steps, and comes back when ctx has ended, though a
+// call may not. Its errors carry the class that is the exit status. Secrets are
+// masked as soon as they are known; nothing else is printed.
+func authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (Result, error) {
+	type end struct {
+		Result
+		err error
+	}
+	e, ok := process.Bounded(ctx, process.Grace, func(ctx context.Context) (e end) {
+		e.Result, e.err = steps(ctx, env, s, r)
+		return e
+	})
+	if !ok {
+		return Result{}, interrupted(ctx, errors.New("get the credential: a file or a stream does not answer"))
+	}
+	return e.Result, e.err
+}
+
+func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Result, err error) {
 	defer func() { err = interrupted(ctx, err) }()
 
-	pol, text, origin, err := readPolicy(env, s)
+	if err := web.CheckRootFiles(env.Getenv); err != nil {
+		return res, err
+	}
+	pol, text, origin, err := readPolicy(ctx, env, s)
 	if err != nil {
 		return res, err
 	}
@@ -119,7 +138,7 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (r
 		if a.target, err = pol.Target(s.Target); err != nil {
 			return res, err
 		}
-		if a.project, err = readProject(env, s, a.target); err != nil {
+		if a.project, err = readProject(ctx, env, s, a.target); err != nil {
 			return res, err // before the network: a typing error must not cost a token
 		}
 	}
@@ -245,7 +264,7 @@ func (a *attempt) decide(ctx context.Context) (policy.Grant, secret.Value, error
 		if a.target, err = a.policy.Choose(a.claims); err != nil {
 			return policy.Grant{}, none, err
 		}
-		if a.project, err = readProject(a.env, a.settings, a.target); err != nil {
+		if a.project, err = readProject(ctx, a.env, a.settings, a.target); err != nil {
 			return policy.Grant{}, none, err
 		}
 		if a.target.Audience() != audience {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -147,7 +148,7 @@ func (f folder) endKeepFresh(ctx context.Context) error {
 	if f.path == "" {
 		return nil
 	}
-	text, err := readOwn(filepath.Join(f.path, controlFile))
+	text, err := disk.ReadOwn(filepath.Join(f.path, controlFile), maxOwn)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // there was none, or it has ended
 	}
@@ -160,6 +161,7 @@ func (f folder) endKeepFresh(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), endTimeout, fmt.Errorf("not done after %s", endTimeout))
 	defer cancel()
+	defer process.Hold(ctx)()
 	return broker.Stop(ctx, c.Address, secret.New(c.Secret))
 }
 
@@ -167,12 +169,15 @@ func (f folder) endKeepFresh(ctx context.Context) error {
 // provider that is down for hours leaves one for each renewal.
 const maxNotes = 20
 
+// maxNotesFile bounds the notes: a line is under 1 KiB, and a job has at most five days.
+const maxNotesFile = 64 << 20
+
 // notes returns what the background process had to say, "" for nothing.
 func (f folder) notes() (string, error) {
 	if f.path == "" {
 		return "", nil
 	}
-	text, err := readOwn(filepath.Join(f.path, notesFile))
+	text, err := disk.ReadOwn(filepath.Join(f.path, notesFile), maxNotesFile)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
 		return "", nil
 	}

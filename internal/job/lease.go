@@ -13,6 +13,8 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/audit"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
@@ -77,7 +79,9 @@ func (ls *leases) end(ctx context.Context, env Env) error {
 
 // end ends the lease and records it. The error is for a warning.
 func (l *lease) end(ctx context.Context, env Env) error {
+	release := process.Hold(ctx)
 	err := provider.Revoke(ctx, env.provider(), l.Lease)
+	release()
 	log, lerr := audit.Open(l.log)
 	if lerr != nil {
 		return errors.Join(err, lerr)
@@ -145,7 +149,7 @@ func (f folder) kept(env Env) (*leases, error) {
 }
 
 func readLease(path, version string) (*lease, error) {
-	text, err := readOwn(path)
+	text, err := disk.ReadOwn(path, maxOwn)
 	if err != nil {
 		return nil, err
 	}

@@ -1,24 +1,24 @@
 package job
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
 const defaultPolicy = ".github/oidc-dbt.yml"
 
-// maxFile bounds what is read of a policy or a profiles.yml. One byte over
-// the policy's own limit, so that Parse can say what is wrong.
-const maxFile = 4<<20 + 1
+// maxFile bounds what is read of a policy or a profiles.yml. (policy.Parse, which reads the input too, has the same bound)
+const maxFile = 4 << 20
 
 // ownEvents are the events whose checkout is the repository's own, or on
 // whose workflow the author has a say anyway (pull_request).
@@ -26,7 +26,7 @@ var ownEvents = []string{"push", "schedule", "workflow_dispatch", "merge_group",
 
 // policyText finds the policy: the input itself when it has more than one
 // line, else a file. origin is how errors and records name it.
-func policyText(env Env, s Settings) (text []byte, origin string, err error) {
+func policyText(ctx context.Context, env Env, s Settings) (text []byte, origin string, err error) {
 	if s.inlinePolicy() {
 		return []byte(s.Policy), "policy", nil
 	}
@@ -36,7 +36,7 @@ func policyText(env Env, s Settings) (text []byte, origin string, err error) {
 			return nil, "", err
 		}
 	}
-	text, err = readTrusted(env, s, path, "policy")
+	text, err = readTrusted(ctx, env, s, path, "policy")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", noPolicy(env, path)
 	}
@@ -47,8 +47,8 @@ func policyText(env Env, s Settings) (text []byte, origin string, err error) {
 func (s Settings) inlinePolicy() bool { return strings.Contains(s.Policy, "\n") }
 
 // readPolicy finds and parses the policy.
-func readPolicy(env Env, s Settings) (pol *policy.Policy, text []byte, origin string, err error) {
-	if text, origin, err = policyText(env, s); err != nil {
+func readPolicy(ctx context.Context, env Env, s Settings) (pol *policy.Policy, text []byte, origin string, err error) {
+	if text, origin, err = policyText(ctx, env, s); err != nil {
 		return nil, nil, "", err
 	}
 	pol, err = policy.Parse(origin, text, Catalog())
@@ -80,61 +80,34 @@ func noPolicy(env Env, path string) error {
 		"start with this one, and commit it as "+defaultPolicy+":\n\n"+policy.Starter(env.Getenv))
 }
 
-// readTrusted reads a policy or profile file. A file in the workspace is
-// refused on events that run with the repository's rights on somebody else's
-// files (pull_request_target, issue_comment, workflow_run …): its author
-// would write the policy that judges him.
-func readTrusted(env Env, s Settings, path, what string) ([]byte, error) {
+// readTrusted reads a policy or profile file.
+func readTrusted(ctx context.Context, env Env, s Settings, path, what string) ([]byte, error) {
 	full := s.path(path)
-	if event := env.Getenv("GITHUB_EVENT_NAME"); s.Workspace != "" && !slices.Contains(ownEvents, event) {
-		inside, err := isInside(s.Workspace, full)
-		if err != nil {
-			return nil, fmt.Errorf("read %s %q: %w", what, path, err)
-		}
-		if inside {
-			return nil, fault.New(fault.Usage,
-				fmt.Errorf("read %s %q: on %q a file of the workspace may be somebody else's, want one of %q", what, path, event, ownEvents),
-				"give the policy inline, in the step's `policy` input, and the dbt output in its `dbt:` block")
-		}
+	text, err := disk.Read(full, maxFile)
+	if err == nil {
+		err = trusted(ctx, env, s, full)
 	}
-	f, err := os.Open(full)
 	if err != nil {
-		return nil, fault.New(fault.Usage, fmt.Errorf("read %s %q: %w", what, path, cause(err)), "")
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
-		return nil, fault.New(fault.Usage, fmt.Errorf("read %s %q: not a regular file", what, path), "")
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile))
-	if err != nil {
-		return nil, fault.New(fault.Usage, fmt.Errorf("read %s %q: %w", what, path, cause(err)), "")
+		return nil, fault.New(fault.Usage, fmt.Errorf("read %s %q: %w", what, path, cause(err)), fault.Hint(err))
 	}
 	return text, nil
 }
 
-// isInside reports whether path lies in dir by its name or by where its links
-// lead: a link out of the workspace was put there by whoever filled it.
-func isInside(dir, path string) (bool, error) {
-	if below(dir, path) {
-		return true, nil
+// trusted refuses a file that whoever fills the workspace has a say in, on
+// events that run with the repository's rights on somebody else's files
+// (pull_request_target, issue_comment, workflow_run …): its author would
+// write the policy that judges him.
+func trusted(ctx context.Context, env Env, s Settings, path string) error {
+	event := env.Getenv("GITHUB_EVENT_NAME")
+	if s.Workspace == "" || slices.Contains(ownEvents, event) {
+		return nil
 	}
-	realDir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return false, cause(err)
+	supplied, err := disk.Supplied(ctx, path, s.Workspace)
+	if err != nil || !supplied {
+		return err
 	}
-	realPath, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, cause(err)
-	}
-	return below(realDir, realPath), nil
-}
-
-func below(dir, path string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && (rel == "." || filepath.IsLocal(rel))
+	return fault.New(fault.Usage, fmt.Errorf("on %q a file of the workspace may be somebody else's, want one of %q", event, ownEvents),
+		"give the policy inline, in the step's `policy` input, and the dbt output in its `dbt:` block")
 }
 
 // cause drops the operation and the path from a file error: the message has

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -30,7 +31,7 @@ type project struct {
 }
 
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
-func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
+func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p project, err error) {
 	dbt := t.DBT()
 	if dbt.Type == "" && dbt.From == "" {
 		if p.route, err = adapter.Route("", t.Provider(), t.Exchange(), nil); err != nil {
@@ -46,7 +47,7 @@ func readProject(env Env, s Settings, t *policy.Target) (p project, err error) {
 		return p, p.check(s, t, dbt.Block)
 	}
 	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
-	text, err := readTrusted(env, s, path, "profiles")
+	text, err := readTrusted(ctx, env, s, path, "profiles")
 	if err != nil {
 		return p, err
 	}

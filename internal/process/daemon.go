@@ -71,6 +71,7 @@ func StartDaemon(c Command) (d *Daemon, err error) {
 // and releases it, or until it ends by itself: then status is its exit status.
 // When ctx ends first, the daemon is stopped.
 func (d *Daemon) Wait(ctx context.Context, out io.Writer) (released bool, status int, err error) {
+	defer Hold(ctx)()
 	defer d.out.Close()
 	defer d.leash.Close()
 	type end struct {

@@ -50,6 +50,7 @@ func Find(program string) (string, error) {
 // when this process is killed. err is set, and status means
 // nothing, when the command could not be started.
 func Run(ctx context.Context, c Command) (status int, err error) {
+	defer Hold(ctx)()
 	// From here on signals are the command's business, ctx's no longer.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, forwarded...)

@@ -4,9 +4,7 @@ package profile
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -95,23 +94,12 @@ func projectProfile(root, dir string) (string, error) {
 }
 
 func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path) // before it is opened: a pipe would wait for a writer
-	if err == nil && !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
+	text, err := disk.Read(path, maxFile)
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return nil, pe.Err // the caller has named the file
 	}
-	var f *os.File
-	if err == nil {
-		f, err = os.Open(path)
-	}
-	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			return nil, pe.Err
-		}
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile+1)) // one more, so that parse sees that it is too large
+	return text, err
 }
 
 // Render returns a profiles.yml that holds nothing but the output, under each

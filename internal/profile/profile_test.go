@@ -290,7 +290,7 @@ func TestNames(t *testing.T) {
 		{name: "binary", dirs: []string{"binary"}, err: `read dbt_project.yml in "binary": is not text in UTF-8`},
 		{name: "tabs", dirs: []string{"tabs"}, err: `read dbt_project.yml in "tabs": line 2, column 1: is not YAML: found character that cannot start any token`},
 		{name: "huge", dirs: []string{"huge"}, err: `read dbt_project.yml in "huge": is larger than 1024 KiB`},
-		{name: "a folder in its place", dirs: []string{"folder"}, err: `read dbt_project.yml in "folder": not a regular file`},
+		{name: "a folder in its place", dirs: []string{"folder"}, err: `read dbt_project.yml in "folder": is a directory, want a regular file`},
 		{name: "an alias bomb", dirs: []string{"bomb"}, err: `read dbt_project.yml in "bomb": has more than 100000 values when its aliases are written out`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

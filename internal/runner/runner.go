@@ -19,6 +19,7 @@ import (
 
 	"github.com/sethvargo/go-githubactions"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -120,10 +121,13 @@ func (r *Runner) noIdentity(missing string) error {
 	}
 }
 
+// maxEvent bounds the event's file: GitHub's payloads have at most 25 MB.
+const maxEvent = 32 << 20
+
 // fork reports whether the event's pull request comes from another repository.
 // Only the words of an error depend on it.
 func (r *Runner) fork() bool {
-	data, err := os.ReadFile(r.env.Getenv("GITHUB_EVENT_PATH"))
+	data, err := disk.Read(r.env.Getenv("GITHUB_EVENT_PATH"), maxEvent)
 	if err != nil {
 		return false
 	}
@@ -240,33 +244,33 @@ func (r *Runner) Mask(v secret.Value) error {
 
 // SetOutput sets an output that is not secret.
 func (r *Runner) SetOutput(name, value string) error {
-	return r.set("output "+name, name, value, r.action.SetOutput)
+	return r.set("output "+name, "GITHUB_OUTPUT", name, value, r.action.SetOutput)
 }
 
 // SetSecretOutput sets a secret output, which must have been masked before.
 func (r *Runner) SetSecretOutput(name string, v secret.Value) error {
-	return r.setSecret("output "+name, name, v, r.action.SetOutput)
+	return r.setSecret("output "+name, "GITHUB_OUTPUT", name, v, r.action.SetOutput)
 }
 
 // SetEnv sets a variable for the job's next steps.
 func (r *Runner) SetEnv(name, value string) error {
-	return r.set("variable "+name, name, value, r.action.SetEnv)
+	return r.set("variable "+name, "GITHUB_ENV", name, value, r.action.SetEnv)
 }
 
 // SetSecretEnv is SetEnv for a secret, which must have been masked before:
 // every later step prints its environment.
 func (r *Runner) SetSecretEnv(name string, v secret.Value) error {
-	return r.setSecret("variable "+name, name, v, r.action.SetEnv)
+	return r.setSecret("variable "+name, "GITHUB_ENV", name, v, r.action.SetEnv)
 }
 
 // SaveState saves a value for post. It must not be secret.
 func (r *Runner) SaveState(name, value string) error {
-	return r.set("state "+name, name, value, r.action.SaveState)
+	return r.set("state "+name, "GITHUB_STATE", name, value, r.action.SaveState)
 }
 
 // AddPath puts a folder in front of the PATH of the job's next steps.
 func (r *Runner) AddPath(dir string) error {
-	return r.set("path", "path", dir, func(_, dir string) { r.action.AddPath(dir) })
+	return r.set("path", "GITHUB_PATH", "path", dir, func(_, dir string) { r.action.AddPath(dir) })
 }
 
 // Summary appends Markdown to the step summary.
@@ -274,8 +278,11 @@ func (r *Runner) Summary(markdown string) error {
 	if strings.Contains(markdown, "\x00") {
 		return fault.New(fault.Internal, errors.New("write summary: there is a NUL in it"), "")
 	}
-	if r.env.Getenv("GITHUB_STEP_SUMMARY") == "" {
+	if r.env.Getenv(summaryFile) == "" {
 		return nil // older GitHub Enterprise Servers have none
+	}
+	if err := r.checkFile(summaryFile); err != nil {
+		return err
 	}
 	return r.safely(func() { r.action.AddStepSummary(markdown) })
 }
@@ -344,7 +351,7 @@ func (r *Runner) Writable() error {
 		if path == "" {
 			return fault.New(fault.Internal, fmt.Errorf("write to the runner: %s is not set", name), "the action needs a runner of version 2.327 or later")
 		}
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		f, err := disk.Open(path, os.O_APPEND|os.O_WRONLY, 0)
 		if err == nil {
 			err = f.Close()
 		}
@@ -352,21 +359,37 @@ func (r *Runner) Writable() error {
 			return fault.New(fault.Internal, fmt.Errorf("write to the runner: %s: %w", name, err), "")
 		}
 	}
-	return nil
+	return r.checkFile(summaryFile)
 }
 
-func (r *Runner) setSecret(what, name string, v secret.Value, set func(name, value string)) error {
+const summaryFile = "GITHUB_STEP_SUMMARY"
+
+// checkFile returns an error when the variable names anything but a file. The
+// library, which does the writing, would wait for a pipe's reader, and what
+// it writes to a device is gone. What else may be wrong with it, it says.
+func (r *Runner) checkFile(variable string) error {
+	var not disk.NotRegular
+	if path := r.env.Getenv(variable); path == "" || !errors.As(disk.Check(path), &not) {
+		return nil
+	}
+	return fault.New(fault.Internal, fmt.Errorf("write to the runner: %s %w", variable, not), "")
+}
+
+func (r *Runner) setSecret(what, file, name string, v secret.Value, set func(name, value string)) error {
 	if !r.masked[v.SHA256()] {
 		return fault.New(fault.Internal, fmt.Errorf("write %s: it was not masked before", what), "")
 	}
-	return r.set(what, name, v.Reveal(), set)
+	return r.set(what, file, name, v.Reveal(), set)
 }
 
-func (r *Runner) set(what, name, value string, set func(name, value string)) error {
+func (r *Runner) set(what, file, name, value string, set func(name, value string)) error {
 	if !variable.MatchString(name) {
 		return fault.New(fault.Internal, fmt.Errorf("write %q: not a name", what), "")
 	}
 	if err := oneLine(what, value); err != nil {
+		return err
+	}
+	if err := r.checkFile(file); err != nil {
 		return err
 	}
 	return r.safely(func() { set(name, value) })

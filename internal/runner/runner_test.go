@@ -443,7 +443,7 @@ func TestWritable(t *testing.T) {
 	s.vars["GITHUB_OUTPUT"] = missing
 	check(t, s.Writable(), fmt.Sprintf("write to the runner: GITHUB_OUTPUT: open %s: no such file or directory", missing), fault.Internal)
 	s.vars["GITHUB_OUTPUT"] = s.dir
-	check(t, s.Writable(), fmt.Sprintf("write to the runner: GITHUB_OUTPUT: open %s: is a directory", s.dir), fault.Internal)
+	check(t, s.Writable(), fmt.Sprintf("write to the runner: GITHUB_OUTPUT: open %s: is a directory, want a regular file", s.dir), fault.Internal)
 }
 
 // TestErrorPlaces: what has a place in the workspace is annotated there, once

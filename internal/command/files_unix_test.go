@@ -1,0 +1,195 @@
+//go:build unix
+
+package command_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// outsideStep is a step of the action as a process of its own, in a world of
+// files that a test may replace.
+type outsideStep struct {
+	t    *testing.T
+	root string
+	env  map[string]string
+}
+
+func newOutsideStep(t *testing.T) *outsideStep {
+	t.Helper()
+	s := &outsideStep{t: t, root: t.TempDir()}
+	if err := errors.Join(os.Mkdir(s.at("temp"), 0o755), os.MkdirAll(s.at("workspace/.github"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	s.env = map[string]string{
+		"OIDC_DBT_TEST_BINARY": "1", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "PATH": os.Getenv("PATH"),
+		"GITHUB_WORKSPACE": s.at("workspace"), "RUNNER_TEMP": s.at("temp"), "INPUT_TARGET": "prod", "INPUT_TIMEOUT": "5m",
+	}
+	for _, name := range commandFiles {
+		s.env["GITHUB_"+name] = s.at(name)
+		s.write(name, "")
+	}
+	s.write("workspace/dbt_project.yml", "name: a\nprofile: a\n")
+	s.write("workspace/profiles.yml", "a: {outputs: {prod: {type: duckdb, path: \":memory:\"}}}\n")
+	s.write("workspace/.github/oidc-dbt.yml", `version: 1
+targets:
+  prod:
+    dbt: {from: profiles.yml, output: prod}
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
+`)
+	return s
+}
+
+func (s *outsideStep) at(name string) string { return filepath.Join(s.root, filepath.FromSlash(name)) }
+
+func (s *outsideStep) write(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.at(name), []byte(text), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// pipe puts a pipe that nobody opens in a file's place.
+func (s *outsideStep) pipe(name string) {
+	s.t.Helper()
+	if err := os.Remove(s.at(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(s.at(name), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// command returns the step's process. One that hangs is killed after minutes.
+func (s *outsideStep) command(args ...string) *exec.Cmd {
+	s.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
+	s.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, exe, args...)
+	cmd.Dir = s.at("workspace")
+	for name, value := range s.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd
+}
+
+// TestPipesInPlaceOfFiles: whatever the program is to read or write, a pipe
+// there ends the run at once, by name.
+func TestPipesInPlaceOfFiles(t *testing.T) {
+	t.Parallel()
+	const pipe = "is a named pipe, want a regular file"
+	for _, tt := range []struct {
+		name   string
+		with   func(s *outsideStep)
+		status int
+		err    string // $ROOT is the step's folder
+	}{
+		{"policy", func(s *outsideStep) { s.pipe("workspace/.github/oidc-dbt.yml") }, 2, `read policy ".github/oidc-dbt.yml": ` + pipe},
+		{"policy elsewhere", func(s *outsideStep) { s.pipe("policy"); s.env["INPUT_POLICY"] = s.at("policy") }, 2, `read policy "$ROOT/policy": ` + pipe},
+		{"policy that never ends", func(s *outsideStep) { s.env["INPUT_POLICY"] = "/dev/zero" }, 2, `read policy "/dev/zero": is a device, want a regular file`},
+		{"policy, a folder", func(s *outsideStep) { s.env["INPUT_POLICY"] = ".github" }, 2, `read policy ".github": is a directory, want a regular file`},
+		{"project", func(s *outsideStep) { s.pipe("workspace/dbt_project.yml") }, 2, `read dbt_project.yml in ".": ` + pipe},
+		{"profiles", func(s *outsideStep) { s.pipe("workspace/profiles.yml") }, 2, `read profiles "profiles.yml": ` + pipe},
+		{"audit log", func(s *outsideStep) { s.pipe("log"); s.env["INPUT_AUDIT-LOG"] = s.at("log") }, 2, `open audit log: "$ROOT/log" ` + pipe},
+		{"audit log, kept by nobody", func(s *outsideStep) { s.env["INPUT_AUDIT-LOG"] = "/dev/null" }, 2, `open audit log: "/dev/null" is a device, want a regular file`},
+		{"certificates", func(s *outsideStep) { s.pipe("ca.pem"); s.env["SSL_CERT_FILE"] = s.at("ca.pem") }, 2, `read SSL_CERT_FILE: "$ROOT/ca.pem" ` + pipe},
+		{"output", func(s *outsideStep) { s.pipe("OUTPUT") }, 1, `write to the runner: GITHUB_OUTPUT: open $ROOT/OUTPUT: ` + pipe},
+		{"environment", func(s *outsideStep) { s.pipe("ENV") }, 1, `write to the runner: GITHUB_ENV: open $ROOT/ENV: ` + pipe},
+		{"state", func(s *outsideStep) { s.pipe("STATE") }, 1, `write to the runner: GITHUB_STATE: open $ROOT/STATE: ` + pipe},
+		{"path", func(s *outsideStep) { s.pipe("PATH") }, 1, `write to the runner: GITHUB_PATH: open $ROOT/PATH: ` + pipe},
+		{"summary", func(s *outsideStep) { s.pipe("STEP_SUMMARY") }, 1, `write to the runner: GITHUB_STEP_SUMMARY ` + pipe},
+		{"summary, in the background", func(s *outsideStep) { s.pipe("STEP_SUMMARY"); s.env["INPUT_KEEP-FRESH"] = "true" }, 1, `write to the runner: GITHUB_STEP_SUMMARY ` + pipe},
+		{"event", func(s *outsideStep) {
+			s.pipe("event.json")
+			s.env["GITHUB_EVENT_PATH"], s.env["GITHUB_EVENT_NAME"] = s.at("event.json"), "pull_request"
+		}, 3, "request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newOutsideStep(t)
+			tt.with(s)
+			cmd := s.command()
+			var stdout bytes.Buffer
+			cmd.Stdout = &stdout
+			err := cmd.Run()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != tt.status {
+				t.Errorf("ended with %v, want exit status %d", err, tt.status)
+			}
+			// An annotation's properties, where it has some, name the place.
+			got, _, _ := strings.Cut(stdout.String(), "%0Ahint: ")
+			_, got, _ = strings.Cut(got, "::error")
+			_, got, _ = strings.Cut(got, "::")
+			if got, want := strings.TrimSpace(got), strings.ReplaceAll(tt.err, "$ROOT", s.root); got != want {
+				t.Errorf("says\n%s\nwant\n%s\nof\n%s", got, want, stdout.String())
+			}
+		})
+	}
+}
+
+// TestSIGTERMWhereNobodyReads: a call that never returns, here a write to a
+// pipe that is full, does not keep the process from ending.
+func TestSIGTERMWhereNobodyReads(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 8)
+	runner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	t.Cleanup(runner.Close)
+	s := newOutsideStep(t)
+	s.env["ACTIONS_ID_TOKEN_REQUEST_URL"], s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = runner.URL+"?v=1", "request-token"
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	defer writer.Close()
+	full := make(chan struct{})
+	go func() {
+		defer close(full)
+		_ = writer.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = writer.Write(make([]byte, 1<<20)) // more than it holds: it ends with the deadline
+	}()
+	<-full
+	cmd := s.command()
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = writer, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-asked:
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("the token was not asked for: %s", stderr.String())
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 143 {
+		t.Errorf("ended with %v, want exit status 143", err)
+	}
+	if got, want := stderr.String(), fmt.Sprintln("oidc-dbt: stopped by signal: terminated: given up 10s later, because a file or a stream does not answer"); got != want {
+		t.Errorf("says %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,57 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Private returns an error unless path is a folder, and no link to one, that
+// is this user's, that nobody else may enter, and that others cannot put
+// another in the place of. On Windows only the owner is looked at.
+func Private(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return &fs.PathError{Op: "open", Path: path, Err: errors.New("not a folder")}
+	}
+	err = owner(path, info)
+	if err == nil {
+		err = closed(info)
+	}
+	if err == nil {
+		err = Guarded(path)
+	}
+	if err != nil && !errors.As(err, new(*fs.PathError)) {
+		err = &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return err
+}
+
+// Guarded returns an error when others may rename path, or a folder that it is
+// in, and put another in its place. On Windows it returns nil.
+func Guarded(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return err
+	}
+	for p := filepath.Dir(real); ; p = filepath.Dir(p) {
+		info, err := os.Stat(p)
+		if err != nil {
+			return err
+		}
+		if err := renamable(info); err != nil {
+			return fmt.Errorf("%q above it %w", p, err)
+		}
+		if p == filepath.Dir(p) {
+			return nil
+		}
+	}
+}
