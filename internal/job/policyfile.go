@@ -51,7 +51,9 @@ func readPolicy(ctx context.Context, env Env, s Settings) (pol *policy.Policy, t
 	if text, origin, err = policyText(ctx, env, s); err != nil {
 		return nil, nil, "", err
 	}
-	pol, err = policy.Parse(origin, text, Catalog())
+	catalog := Catalog()
+	catalog.Version = env.Version
+	pol, err = policy.Parse(origin, text, catalog)
 	if err != nil && s.inlinePolicy() {
 		err = fault.At(err) // its lines are those of no file
 	}

@@ -23,9 +23,11 @@ type document struct {
 	// judged a second time.
 	reported map[*yaml.Node]bool
 	// merged are mappings with a merge key: nothing is missing in them.
-	merged map[*yaml.Node]bool
-	roots  []*yaml.Node    // of the documents
-	names  map[string]bool // claims' names that were found well-formed: a policy has few, each in every rule
+	merged   map[*yaml.Node]bool
+	comments map[int]int     // by line: the column from which a reader of it alone sees a comment
+	older    error           // the policy is for a newer build than this one
+	roots    []*yaml.Node    // of the documents
+	names    map[string]bool // claims' names that were found well-formed: a policy has few, each in every rule
 }
 
 func newDocument(name string, src []byte, cat Catalog) *document {
@@ -34,7 +36,8 @@ func newDocument(name string, src []byte, cat Catalog) *document {
 	return d
 }
 
-// load returns the root of the one YAML document, nil where there is none.
+// load returns the root of the one YAML document, nil where there is none or
+// where another build must read it.
 func (d *document) load(src []byte) *yaml.Node {
 	switch {
 	case len(src) > maxSize:
@@ -43,10 +46,8 @@ func (d *document) load(src []byte) *yaml.Node {
 	case len(bytes.TrimSpace(src)) == 0:
 		d.empty()
 		return nil
-	case !isText(src):
-		d.add(0, 0, "is not text in UTF-8: it has bytes that no text has")
-		return nil
 	}
+	sound := d.inText(src)
 	var documents []*yaml.Node
 	loader, err := yaml.NewLoader(bytes.NewReader(src))
 	for err == nil && len(documents) < 2 {
@@ -55,11 +56,18 @@ func (d *document) load(src []byte) *yaml.Node {
 			documents = append(documents, &n)
 		}
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	malformed := err != nil && !errors.Is(err, io.EOF)
+	if d.requires(documents, malformed); d.older != nil {
+		return nil // what else seems wrong may be right for that build
+	}
+	switch {
+	case !sound:
+		d.hideSecrets() // lines that the library counts otherwise: there are no nodes to go by
+		return nil
+	case malformed:
 		d.malformed(err)
 		return nil
-	}
-	if len(documents) == 0 {
+	case len(documents) == 0:
 		d.empty() // comments alone
 		return nil
 	}
@@ -72,6 +80,9 @@ func (d *document) load(src []byte) *yaml.Node {
 		return nil
 	}
 	d.roots = append(d.roots, root)
+	if bytes.IndexByte(src, '#') >= 0 {
+		d.comments = comments(d.lines())
+	}
 	d.plain(root, 0)
 	if len(documents) > 1 {
 		second := documents[1]
@@ -86,39 +97,33 @@ func (d *document) load(src []byte) *yaml.Node {
 
 func (d *document) empty() { d.add(0, 0, "is empty: a policy has `version` and `targets`") }
 
-// isText reports whether src is UTF-8 without the control characters that no
-// text file has, and that YAML refuses without saying where.
-func isText(src []byte) bool {
-	for _, b := range src {
-		if b < ' ' && b != '\t' && b != '\n' && b != '\r' || b == 0x7f {
-			return false
+// hideSecrets hides, where there are no keys yet, what looks like a secret and
+// everything after it.
+func (d *document) hideSecrets() {
+	lines := d.lines()
+	for i, line := range lines {
+		end := -1
+		if m := secretText.FindStringIndex(line); m != nil {
+			end = m[1]
 		}
-	}
-	for rest := src; ; {
-		i := bytes.IndexByte(rest, 0xc2) // what the second block of control characters starts with
-		if i < 0 || i+1 == len(rest) {
-			return utf8.Valid(src)
+		if m := secretValue.FindStringIndex(line); m != nil && (end < 0 || m[0] < end) {
+			end = m[0]
 		}
-		if next := rest[i+1]; next < 0xa0 && next != 0x85 { // NEL is a line break
-			return false
+		if end < 0 {
+			continue
 		}
-		rest = rest[i+2:]
+		d.hideFrom(i+1, utf8.RuneCountInString(line[:end])+1)
+		for later := i + 2; later <= len(lines); later++ {
+			d.hideFrom(later, 1)
+		}
+		return
 	}
 }
 
-// malformed reports a syntax error. There are no keys yet, so what looks like
-// a secret hides everything after it.
+// malformed reports a syntax error.
 func (d *document) malformed(err error) {
+	d.hideSecrets()
 	lines := d.lines()
-	for i, line := range lines {
-		if m := secretText.FindStringIndex(line); m != nil {
-			d.hideFrom(i+1, utf8.RuneCountInString(line[:m[1]])+1)
-			for later := i + 2; later <= len(lines); later++ {
-				d.hideFrom(later, 1)
-			}
-			break
-		}
-	}
 	var le *yaml.LoadError
 	if !errors.As(err, &le) {
 		d.add(0, 0, "is not YAML")
@@ -157,6 +162,10 @@ const maxDepth = 32
 // aliases, anchors, merge keys, tags, keys that stand twice. The names of
 // anchors and tags are not printed: a secret may start with & or !.
 func (d *document) plain(n *yaml.Node, depth int) {
+	if start, ok := d.comments[n.Line]; ok && n.Column > start {
+		d.report(n, "follows a # that starts no comment, as it stands in a quoted text of several lines: write that text on one line")
+		return
+	}
 	if n.Kind == yaml.AliasNode {
 		d.report(n, noAlias)
 		return
@@ -172,6 +181,7 @@ func (d *document) plain(n *yaml.Node, depth int) {
 		d.report(n, noTag)
 	}
 	if n.Kind != yaml.MappingNode {
+		d.inScalar(n)
 		for _, c := range n.Content {
 			d.plain(c, depth+1)
 		}
@@ -198,6 +208,7 @@ func (d *document) plain(n *yaml.Node, depth int) {
 			d.add(key.Line, key.Column, noAnchor)
 			fallthrough
 		default:
+			d.inScalar(key)
 			if first := firstLine(n.Content[:i], key.Value, index); first > 0 {
 				d.report(key, "key %q stands twice, first on line %d", key.Value, first)
 			} else if index != nil {
@@ -241,6 +252,11 @@ func (d *document) at(n *yaml.Node, format string, args ...any) {
 	if !d.reported[n] {
 		d.add(n.Line, n.Column, format, args...)
 	}
+}
+
+// faulty reports whether something in n is a fault already.
+func (d *document) faulty(n *yaml.Node) bool {
+	return d.reported[n] || len(d.reported) > 0 && slices.ContainsFunc(n.Content, d.faulty)
 }
 
 // hide keeps the values of keys that are named like secrets out of shown

@@ -76,36 +76,14 @@ func (e *faults) lines() []string {
 	return e.split
 }
 
-// splitLines splits at what ends a line in YAML 1.1, whose scanner the library
-// has: LF, CR, both, NEL, and the line and paragraph separators.
-func splitLines(text string) (lines []string) {
-	start := 0
-	for i := 0; i < len(text); i++ {
-		width := 0
-		switch rest := text[i:]; rest[0] {
-		case '\n':
-			width = 1
-		case '\r':
-			width = 1
-			if strings.HasPrefix(rest, "\r\n") {
-				width = 2
-			}
-		case 0xc2:
-			if strings.HasPrefix(rest, "\u0085") {
-				width = 2
-			}
-		case 0xe2:
-			if strings.HasPrefix(rest, "\u2028") || strings.HasPrefix(rest, "\u2029") {
-				width = 3
-			}
-		}
-		if width > 0 {
-			lines = append(lines, text[start:i])
-			start = i + width
-			i = start - 1
-		}
+// splitLines splits at LF and CRLF. YAML 1.1 knows more breaks, and no policy
+// has them.
+func splitLines(text string) []string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSuffix(line, "\r")
 	}
-	return append(lines, text[start:])
+	return lines
 }
 
 // hideFrom hides a line from a column on, 1 for all of it.
@@ -145,7 +123,7 @@ func (e *faults) show(line string, number, column int) (shown string, caret int)
 	for i, r := range runes {
 		if r == '\t' {
 			runes[i] = ' '
-		} else if !printable(r) {
+		} else if hidden(r) || !printable(r) {
 			runes[i] = utf8.RuneError
 		}
 	}

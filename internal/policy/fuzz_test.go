@@ -25,6 +25,10 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Add([]byte(example))
+	for _, br := range []string{"\r", "\u0085", "\u2028", "\u2029", "\f"} {
+		f.Add([]byte(before + "      # until 2025:" + br + "      - {repository: evil/x, repository_id: \"9\"}\n"))
+	}
+	f.Add([]byte("version: 1\ntargets: {prod: {exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt\", region: x}}, allow: [{repository_id: \"1\", environment: \"a\n# b\"}, {repository_id: \"2\"}]}}"))
 	cat := catalog()
 	f.Fuzz(func(t *testing.T, src []byte) {
 		p, err := policy.Parse("policy.yml", src, cat)
@@ -42,6 +46,12 @@ func FuzzParse(f *testing.F) {
 		}
 		if len(p.Targets()) == 0 {
 			t.Error("a policy without targets parses")
+		}
+		lines := strings.Split(string(src), "\n")
+		for _, number := range p.RuleLines() {
+			if number < 1 || number > len(lines) || strings.HasPrefix(strings.TrimLeft(lines[number-1], " \t\r"), "#") {
+				t.Errorf("a rule stands on line %d, where a reader sees a comment or nothing:\n%s", number, src)
+			}
 		}
 		for _, name := range p.Targets() {
 			target, err := p.Target(name)

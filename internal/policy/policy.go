@@ -118,13 +118,17 @@ func (p *Policy) Identity(name string) (id Identity, ok bool) {
 }
 
 // Parse parses and checks a policy; name is how errors call it. An error is
-// of class Usage and holds every fault with its place.
+// of class Usage and holds every fault with its place; that of a policy for a
+// newer build says which, and nothing else.
 func Parse(name string, src []byte, cat Catalog) (*Policy, error) {
 	d := newDocument(name, src, cat)
 	sum := sha256.Sum256(src)
 	p := &Policy{name: name, sha256: hex.EncodeToString(sum[:])}
 	if root := d.load(src); root != nil {
 		d.policy(p, root)
+	}
+	if d.older != nil {
+		return nil, fault.New(fault.Usage, d.older, "")
 	}
 	if err := d.result(); err != nil {
 		return nil, fault.New(fault.Usage, err, "")

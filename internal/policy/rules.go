@@ -102,7 +102,7 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 			r.matchers = append(r.matchers, d.matcher(r.identity.Kind, key, value))
 		}
 	}
-	if len(d.list) > before || d.merged[n] {
+	if len(d.list) > before || d.merged[n] || d.faulty(n) {
 		return r, false
 	}
 	if problem := r.unbound(); problem != "" {

@@ -87,6 +87,7 @@ func Schema(cat Catalog) []byte {
 		"type": "object", "additionalProperties": false, "required": []string{"version", "targets"},
 		"properties": object{
 			"version":    object{"const": 1},
+			"requires":   object{"type": "string", "pattern": releaseText.String(), "description": "The oldest release that reads this policy; an older one says so, and nothing else."},
 			"identities": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()}, "additionalProperties": identity, "description": "Who may ask (default: github, with GitHub's public issuer)."},
 			"agents":     list("Further accounts that AI agents act through."),
 			"targets":    object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()}, "additionalProperties": target},

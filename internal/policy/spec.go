@@ -11,6 +11,7 @@ import (
 type Catalog struct {
 	Providers map[string]Provider // by the name under `exchange`
 	Adapters  map[string]Adapter  // by dbt's `type`
+	Version   string              // this build's, such as v1.2.3; another text is a development build, which reads every policy
 }
 
 // A Provider describes one block under `exchange`.

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	policyKeys   = []string{"version", "identities", "agents", "targets"}
+	policyKeys   = []string{"version", "requires", "identities", "agents", "targets"}
 	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
 	targetKeys   = []string{"dbt", "exchange", "allow", "lifetime", "max_lifetime", "proxy", "trust_reviewed", "trust_max_age"}
 )
@@ -36,6 +36,9 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 		m.missing("version, want `version: 1`")
 	} else if v.Value != "1" || v.Tag != "!!int" {
 		d.at(v, "version is %s, want the number 1", versionShown(v))
+	}
+	if v := m.get("requires"); v != nil {
+		d.release(v)
 	}
 	d.identities(p, m.get("identities"))
 	if v := m.get("agents"); v != nil {

@@ -58,6 +58,9 @@ func parse(text []byte) (*yaml.Node, error) {
 	case !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0:
 		return nil, errors.New("is not text in UTF-8")
 	}
+	if err := breaks(string(text)); err != nil {
+		return nil, err
+	}
 	// libyaml does not count spaces after the last line break as a line of a block scalar.
 	loader, err := yaml.NewLoader(bytes.NewReader(bytes.TrimRight(text, " ")))
 	if err != nil {
@@ -87,6 +90,32 @@ func parse(text []byte) (*yaml.Node, error) {
 		return nil, errors.New("is not a mapping")
 	}
 	return root, nil
+}
+
+// breaks refuses what ends a line for PyYAML and not for whoever reads the
+// file: behind a comment it would start a line that nobody sees.
+func breaks(text string) error {
+	for i, r := range text {
+		name := ""
+		switch r {
+		case '\r':
+			if !strings.HasPrefix(text[i+1:], "\n") {
+				name = "U+000D CARRIAGE RETURN"
+			}
+		case '\u0085':
+			name = "U+0085 NEXT LINE"
+		case '\u2028':
+			name = "U+2028 LINE SEPARATOR"
+		case '\u2029':
+			name = "U+2029 PARAGRAPH SEPARATOR"
+		}
+		if name != "" {
+			before := text[:i]
+			return fmt.Errorf("line %d, column %d: %s: dbt ends a line here and other programs do not; end lines with LF or CRLF, and remove it",
+				strings.Count(before, "\n")+1, utf8.RuneCountInString(before[strings.LastIndex(before, "\n")+1:])+1, name)
+		}
+	}
+	return nil
 }
 
 func notYAML(err error) error {
