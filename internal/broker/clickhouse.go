@@ -1,9 +1,18 @@
 package broker
 
 import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // clickHouse passes requests on to ClickHouse's HTTP interface with the
@@ -11,35 +20,38 @@ import (
 // shows the secret as its password, in whichever of the interface's three
 // forms; its user does not matter, and nor would another: ClickHouse gets one
 // login, this. (ClickHouse: HTTP interface, authentication)
+//
+// ClickHouse goes on with a query whose client has gone. Each gets an id, by
+// which it can be ended.
 func clickHouse(b *Broker) (service, error) {
 	login := func(out *http.Request, c credential.Credential) {
-		q := out.URL.Query()
-		q.Del("user")
-		q.Del("password")
-		out.URL.RawQuery = q.Encode()
-		for _, name := range []string{"X-ClickHouse-User", "X-ClickHouse-Key", "X-ClickHouse-SSL-Certificate-Auth"} {
-			out.Header.Del(name)
+		if q, ok := out.Context().Value(clickHouseQueryKey{}).(*clickHouseQuery); ok {
+			q.credential.Store(&c)
 		}
-		if c.Token.IsZero() {
-			out.SetBasicAuth(c.User, c.Password.Reveal()) // a header of its own would not hold every password
-		} else {
-			out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
-		}
+		logInClickHouse(out, c)
 	}
 	proxy, err := b.proxy(passing{login: login, refused: clickHouseRefuses, patience: clickHousePatience, fail: brokerError})
 	if err != nil {
 		return service{}, err
 	}
+	transport, base, err := upstream(b.config.Route.Upstream)
+	if err != nil {
+		return service{}, err
+	}
+	transport.DisableKeepAlives = true // a load balancer may choose another server the next time
+	killer := clickHouseKiller{broker: b, client: web.NewClient(transport), base: base}
 	return service{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !b.knows(clickHousePassword(r)):
 			b.refused.add()
 			w.Header().Set("X-ClickHouse-Exception-Code", "516")
 			http.Error(w, "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)", http.StatusForbidden)
-		case r.URL.EscapedPath() != "/" && r.URL.EscapedPath() != "/ping":
+		case r.URL.EscapedPath() == "/ping":
+			proxy.ServeHTTP(w, r)
+		case r.URL.EscapedPath() != "/":
 			http.Error(w, "oidc-dbt: only queries are passed on to ClickHouse", http.StatusNotFound) // no dashboards, no handlers of the server's own
 		default:
-			proxy.ServeHTTP(w, r)
+			killer.watch(w, r, proxy)
 		}
 	})}, nil
 }
@@ -52,6 +64,113 @@ func clickHouseRefuses(resp *http.Response) bool {
 		return resp.StatusCode >= http.StatusBadRequest
 	}
 	return resp.StatusCode == http.StatusUnauthorized
+}
+
+func logInClickHouse(out *http.Request, c credential.Credential) {
+	q := out.URL.Query()
+	q.Del("user")
+	q.Del("password")
+	out.URL.RawQuery = q.Encode()
+	for _, name := range []string{"X-ClickHouse-User", "X-ClickHouse-Key", "X-ClickHouse-SSL-Certificate-Auth"} {
+		out.Header.Del(name)
+	}
+	if c.Token.IsZero() {
+		out.SetBasicAuth(c.User, c.Password.Reveal()) // a header of its own would not hold every password
+	} else {
+		out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
+	}
+}
+
+// A clickHouseQuery is one that the server may be at.
+type clickHouseQuery struct {
+	id   string
+	task *task
+	underway
+	credential atomic.Pointer[credential.Credential] // by which it was sent
+	missed     atomic.Int32                          // how often the server did not know it
+}
+
+type clickHouseQueryKey struct{}
+
+func (q *clickHouseQuery) running() uint64 {
+	if q.left.Load() && !q.ended.Load() {
+		return 1
+	}
+	return 0
+}
+
+type clickHouseKiller struct {
+	broker *Broker
+	client *http.Client
+	base   *url.URL
+}
+
+// watch passes a query on, to be ended if it still runs when nobody waits for
+// it any more.
+func (k clickHouseKiller) watch(w http.ResponseWriter, r *http.Request, proxy http.Handler) {
+	values := r.URL.Query()
+	q := &clickHouseQuery{id: values.Get("query_id")}
+	if q.id == "" {
+		q.id = r.Header.Get("X-ClickHouse-Query-Id")
+	}
+	r = q.noted(r)
+	r = r.WithContext(context.WithValue(r.Context(), clickHouseQueryKey{}, q))
+	if q.id == "" {
+		q.id = "oidc-dbt-" + rand.Text()
+		values.Set("query_id", q.id)
+		to := *r.URL
+		to.RawQuery = values.Encode()
+		r.URL = &to
+	}
+	q.task = &task{running: q.running, cancel: func(ctx context.Context) { k.kill(ctx, q) }}
+	if !k.broker.tasks.add(q.task) {
+		http.Error(w, "oidc-dbt: the run is over", http.StatusServiceUnavailable)
+		return
+	}
+	defer func() {
+		if q.running() == 0 {
+			k.broker.tasks.remove(q.task)
+		}
+	}()
+	proxy.ServeHTTP(w, r)
+}
+
+// maxKilled bounds what is read of a reply to KILL QUERY, which quotes the query.
+const maxKilled = 1 << 20
+
+var clickHouseText = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+
+// kill ends a query, by the user that has sent it: others may not. Of one that
+// the server does not know twice, nothing is left.
+func (k clickHouseKiller) kill(ctx context.Context, q *clickHouseQuery) {
+	c := q.credential.Load()
+	if c == nil || !c.Expiry.After(k.broker.config.Now()) {
+		current, err := k.broker.config.Current(ctx)
+		if err != nil {
+			return
+		}
+		c = &current
+	}
+	to := *k.base
+	to.Path = "/"
+	out, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), strings.NewReader(fmt.Sprintf("KILL QUERY WHERE query_id = '%s' SYNC FORMAT TSV", clickHouseText.Replace(q.id))))
+	if err != nil {
+		return
+	}
+	logInClickHouse(out, *c)
+	resp, err := k.client.Do(out)
+	if err != nil {
+		return
+	}
+	defer resp.Body.Close()
+	killed, err := io.ReadAll(io.LimitReader(resp.Body, maxKilled))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return
+	}
+	if len(bytes.TrimSpace(killed)) > 0 || q.missed.Add(1) > 1 {
+		q.ended.Store(true)
+		k.broker.tasks.remove(q.task)
+	}
 }
 
 func clickHousePassword(r *http.Request) string {

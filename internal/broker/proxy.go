@@ -63,6 +63,7 @@ func (b *Broker) proxy(p passing) (http.Handler, error) {
 				if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
 					return errors.New("the warehouse redirects, and redirects are not followed")
 				}
+				noteEnd(resp)
 				if p.reply != nil {
 					return p.reply(resp)
 				}

@@ -77,7 +77,7 @@ func s3(b *Broker) (service, error) {
 		passOn(httputil.ReverseProxy{
 			Rewrite:        func(p *httputil.ProxyRequest) { to.lead(p.Out) },
 			Transport:      &retrier{broker: b, credential: c, send: send, refused: s3Refuses},
-			ModifyResponse: arrived,
+			ModifyResponse: stays,
 			BufferPool:     buffers,
 			ErrorHandler:   brokenOff,
 		}).ServeHTTP(w, r)
@@ -267,9 +267,9 @@ func (s signer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.next.RoundTrip(r)
 }
 
-// arrived keeps the client here: where S3 says that a bucket is elsewhere, the
+// stays keeps the client here: where S3 says that a bucket is elsewhere, the
 // header with its region is enough.
-func arrived(resp *http.Response) error {
+func stays(resp *http.Response) error {
 	resp.Header.Del("Location")
 	resp.Body = whole{resp.Body}
 	return nil

@@ -55,6 +55,7 @@ type snowflakeProxy struct {
 	base     *url.URL
 	pass     http.Handler // for all else
 	sessions sessions
+	atWork   *snowflakeStatements
 }
 
 func snowflake(b *Broker) (service, error) {
@@ -65,6 +66,7 @@ func snowflake(b *Broker) (service, error) {
 	}
 	transport.DisableCompression = true // what the client asks for is what it gets
 	s := &snowflakeProxy{broker: b, upstream: u, client: web.NewClient(transport), base: base}
+	s.atWork = &snowflakeStatements{tasks: &b.tasks, client: s.client, base: base, requests: map[string]*snowflakeStatement{}, results: map[string]*snowflakeStatement{}}
 	s.pass = passOn(httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(p *httputil.ProxyRequest) {
@@ -98,6 +100,12 @@ func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(reply.status)
 		_, _ = w.Write(reply.body) // the client is gone
 	case s.sessions.has(r.Header.Get("Authorization")):
+		r, ok := s.atWork.begin(r)
+		if !ok {
+			refuseSnowflake(w, http.StatusServiceUnavailable, snowflakeNoSession, errors.New("the run is over"))
+			return
+		}
+		defer s.atWork.neverLeft(r)
 		s.pass.ServeHTTP(w, r)
 	default:
 		s.broker.refused.add()
@@ -224,7 +232,7 @@ func (s *snowflakeProxy) check(resp *http.Response) error {
 		return errors.New("the warehouse redirects, and redirects are not followed")
 	}
 	if resp.Request.URL.Path != snowflakeRenew {
-		return nil
+		return s.atWork.look(resp)
 	}
 	body, err := readBounded(resp.Body)
 	resp.Body.Close()

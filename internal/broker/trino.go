@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // trino passes statements on to Trino with the credential as bearer. The
@@ -18,11 +19,9 @@ import (
 // led here. (Trino: client REST API)
 func trino(b *Broker) (service, error) {
 	u := b.config.Route.Upstream
-	uris := uriRewriter{
-		keys:      []string{"nextUri", "partialCancelUri"}, // infoUri is a page for people, who log in to it themselves
-		authority: authorityOf(&url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, fmt.Sprint(u.Port))}),
-		under:     statements + "/",
-		base:      "https://" + b.address.String(),
+	transport, _, err := upstream(u)
+	if err != nil {
+		return service{}, err
 	}
 	login := func(out *http.Request, c credential.Credential) {
 		for name := range out.Header {
@@ -33,6 +32,14 @@ func trino(b *Broker) (service, error) {
 		// Results by way of a storage would have to be fetched past this proxy.
 		out.Header.Del("X-Trino-Query-Data-Encoding")
 		out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
+	}
+	queries := &trinoQueries{broker: b, client: web.NewClient(transport), login: login, all: map[string]*trinoQuery{}}
+	uris := uriRewriter{
+		queries:   queries,
+		keys:      []string{nextURI, "partialCancelUri"}, // infoUri is a page for people, who log in to it themselves
+		authority: authorityOf(&url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, fmt.Sprint(u.Port))}),
+		under:     statements + "/",
+		base:      "https://" + b.address.String(),
 	}
 	proxy, err := b.proxy(passing{login: login, reply: uris.reply, refused: unauthorized, patience: proxyPatience, fail: brokerError})
 	if err != nil {
@@ -50,6 +57,9 @@ func trino(b *Broker) (service, error) {
 		}
 	})}, nil
 }
+
+// nextURI is the key of a reply that names where its statement goes on.
+const nextURI = "nextUri"
 
 // statements is the path of Trino's API that clients run SQL by.
 const statements = "/v1/statement"
@@ -76,6 +86,7 @@ type uriRewriter struct {
 	authority string   // the warehouse's; another is an error
 	under     string   // what the URIs' paths begin with
 	base      string   // the proxy's own, in place of scheme and authority
+	queries   *trinoQueries
 }
 
 // aheadSize is how much of a reply is read before its status goes out: the URIs
@@ -84,13 +95,30 @@ const aheadSize = 4 << 10
 
 // reply has the URIs of a reply rewritten on their way.
 func (u uriRewriter) reply(resp *http.Response) error {
+	at := resp.Request.URL.Path
+	switch {
+	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone, resp.Request.Method == http.MethodDelete && resp.StatusCode < http.StatusMultipleChoices:
+		u.queries.end(at)
+	}
 	if resp.StatusCode >= http.StatusMultipleChoices || resp.Request.Method == http.MethodHead {
 		return nil // the client reads no URI out of it
 	}
 	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" {
 		return fmt.Errorf("the reply is encoded as %q, want gzip or none", encoding)
 	}
-	body := newJSONRewriter(resp.Body, u.keys, u.rewrite)
+	last := resp.Request.Method == http.MethodGet // unless there is more
+	body := newJSONRewriter(endingAt{resp.Body, func() {
+		if last {
+			u.queries.end(at)
+		}
+	}}, u.keys, func(key, uri string) (string, error) {
+		here, err := u.rewrite(key, uri)
+		if err == nil && key == nextURI {
+			last = false
+			u.queries.goOn(uri)
+		}
+		return here, err
+	})
 	whole, err := body.ahead(aheadSize)
 	if err != nil {
 		return err
