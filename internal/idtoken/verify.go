@@ -67,7 +67,7 @@ type Verifier struct {
 // fetch is one fetch of the issuer's keys, running or done.
 type fetch struct {
 	done chan struct{}
-	set  jose.JSONWebKeySet
+	set  []key
 	err  error
 }
 
@@ -108,11 +108,11 @@ func (v *Verifier) start(ctx context.Context) *fetch {
 	return f
 }
 
-func (v *Verifier) wait(ctx context.Context, f *fetch) (jose.JSONWebKeySet, error) {
+func (v *Verifier) wait(ctx context.Context, f *fetch) ([]key, error) {
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		return jose.JSONWebKeySet{}, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: %w", v.issuer.URL, ctx.Err()), "")
+		return nil, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: %w", v.issuer.URL, ctx.Err()), "")
 	}
 	if f.err != nil {
 		v.mu.Lock()
@@ -194,6 +194,9 @@ func (v *Verifier) explain(raw, audience string, keys *keySet, err error) error 
 			return reject("algorithm is %q, want one of %q", unknown.Got, algorithms)
 		}
 		return reject("malformed JSON Web Token")
+	}
+	if kid := jws.Signatures[0].Header.KeyID; keys.refused && keys.unfit != "" {
+		return reject("key %q of issuer %q does not verify it: %s", kid, v.issuer.URL, keys.unfit)
 	}
 	if keys.refused {
 		return reject("no key of issuer %q has signed it (key id %q)", v.issuer.URL, jws.Signatures[0].Header.KeyID)
@@ -317,8 +320,9 @@ func kind(v any) string {
 // apart "no such key" and "cannot reach the issuer".
 type keySet struct {
 	verifier *Verifier
-	err      error // the keys could not be had
-	refused  bool  // no key has signed the token
+	err      error  // the keys could not be had
+	refused  bool   // no key has signed the token
+	unfit    string // where no key that could have signed it is fit to verify it: why the first is not
 }
 
 // VerifySignature implements oidc.KeySet.
@@ -337,16 +341,27 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 			return nil, err
 		}
 		known := false
-		for _, key := range set.Keys {
+		k.unfit = ""
+		for _, key := range set {
 			// Only the issuer's published keys count: a key, or the address
 			// of one (jwk, jku, x5u), in the token's own header does not.
-			if kid != "" && key.KeyID != kid || !usable(key, header.Algorithm) {
+			if kid != "" && key.KeyID != kid {
+				continue
+			}
+			// Keys may share an id, as an RSA key and an EC key do.
+			if why := key.suits(header.Algorithm); why != "" {
+				if k.unfit == "" && (kid != "" || len(set) == 1) {
+					k.unfit = why
+				}
 				continue
 			}
 			known = true
-			if payload, err := jws.Verify(key.Key); err == nil {
+			if payload, err := jws.Verify(key.Key); err == nil && saltHolds(key, jwt, jws.Signatures[0]) {
 				return payload, nil
 			}
+		}
+		if known {
+			k.unfit = ""
 		}
 		if known || try == 1 {
 			break
@@ -355,11 +370,6 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 	}
 	k.refused = true
 	return nil, errors.New("no key has signed it")
-}
-
-// usable reports whether the issuer offers key for signatures by the algorithm.
-func usable(key jose.JSONWebKey, algorithm string) bool {
-	return key.Valid() && key.IsPublic() && (key.Use == "" || key.Use == "sig") && (key.Algorithm == "" || key.Algorithm == algorithm)
 }
 
 func joseAlgorithms() []jose.SignatureAlgorithm {
@@ -372,7 +382,7 @@ func joseAlgorithms() []jose.SignatureAlgorithm {
 
 // fetchKeys gets the issuer's keys, after discovery where their address is
 // not known.
-func (v *Verifier) fetchKeys(ctx context.Context) (jose.JSONWebKeySet, error) {
+func (v *Verifier) fetchKeys(ctx context.Context) ([]key, error) {
 	address := v.issuer.keys()
 	if address == "" {
 		var document struct {
@@ -381,15 +391,15 @@ func (v *Verifier) fetchKeys(ctx context.Context) (jose.JSONWebKeySet, error) {
 		}
 		where := strings.TrimSuffix(v.issuer.URL, "/") + "/.well-known/openid-configuration"
 		if err := v.get(ctx, where, &document); err != nil {
-			return jose.JSONWebKeySet{}, err
+			return nil, err
 		}
 		if document.Issuer != v.issuer.URL {
-			return jose.JSONWebKeySet{}, fault.New(fault.Rejected, fmt.Errorf("fetch keys of issuer %q: its discovery document is of issuer %q", v.issuer.URL, document.Issuer),
+			return nil, fault.New(fault.Rejected, fmt.Errorf("fetch keys of issuer %q: its discovery document is of issuer %q", v.issuer.URL, document.Issuer),
 				"the issuer in the policy's `identities` must be the token's, to the letter")
 		}
 		base, _, _ := strings.Cut(document.JWKS, "?") // some issuers name a tenant's policy in a query
 		if _, err := web.CheckURL(base); err != nil {
-			return jose.JSONWebKeySet{}, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: jwks_uri of its discovery document: %w", v.issuer.URL, err), "")
+			return nil, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: jwks_uri of its discovery document: %w", v.issuer.URL, err), "")
 		}
 		address = document.JWKS
 	}
@@ -397,17 +407,11 @@ func (v *Verifier) fetchKeys(ctx context.Context) (jose.JSONWebKeySet, error) {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := v.get(ctx, address, &raw); err != nil {
-		return jose.JSONWebKeySet{}, err
+		return nil, err
 	}
-	var set jose.JSONWebKeySet
-	for _, r := range raw.Keys {
-		var key jose.JSONWebKey
-		if json.Unmarshal(r, &key) == nil { // RFC 7517 §5: keys of unknown types are to be ignored
-			set.Keys = append(set.Keys, key)
-		}
-	}
-	if len(set.Keys) == 0 {
-		return set, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: got no key", v.issuer.URL), "")
+	set := parseKeys(raw.Keys)
+	if len(set) == 0 {
+		return nil, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: got no key", v.issuer.URL), "")
 	}
 	return set, nil
 }

@@ -13,7 +13,10 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -158,7 +161,7 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 		}, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), kid)},
 		{"PS256 with a key that is offered for RS256", func() string {
 			return signed(t, jose.PS256, jose.JSONWebKey{Key: key, KeyID: kid}, nil, payload())
-		}, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), kid)},
+		}, fmt.Sprintf(`verify ID token: key %q of issuer %q does not verify it: its alg is "RS256", the token's is "PS256"`, kid, issuer.URL())},
 		{"no key id", func() string { return signed(t, jose.RS256, key, nil, payload()) }, ""},
 		{"ES256 as a key id", func() string {
 			own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -166,7 +169,7 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 				t.Fatal(err)
 			}
 			return signed(t, jose.ES256, jose.JSONWebKey{Key: own, KeyID: kid}, nil, payload())
-		}, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), kid)},
+		}, fmt.Sprintf(`verify ID token: key %q of issuer %q does not verify it: its alg is "RS256", the token's is "ES256"`, kid, issuer.URL())},
 		{"JSON form, with a header that nobody signed", func() string {
 			parts := strings.Split(issuer.Sign("aud", nil), ".")
 			return fmt.Sprintf(`{"payload":%q,"protected":%q,"header":{"jku":"https://evil.example"},"signature":%q}`, parts[1], parts[0], parts[2])
@@ -497,31 +500,128 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// TestKeysThatMustNotVerify: what stands in a key set and is no public key for signatures.
+// TestKeysThatMustNotVerify: what stands in a key set and is no public key for
+// signatures. The token's signature holds by each of them that is a key at all.
 func TestKeysThatMustNotVerify(t *testing.T) {
 	t.Parallel()
-	issuer := start(t)
-	key, kid := issuer.Key()
-	private, err := json.Marshal(jose.JSONWebKey{Key: key, KeyID: kid})
+	const kid = "k"
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	encryption, err := json.Marshal(jose.JSONWebKey{Key: key.Public(), KeyID: kid, Use: "enc"})
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, set := range map[string]string{
-		"private":    string(private),
-		"encryption": string(encryption),
-		"symmetric":  fmt.Sprintf(`{"kty":"oct","kid":%q,"k":"AAAA"}`, kid),
-		"unknown":    fmt.Sprintf(`{"kty":"AKP","kid":%q},null,7,{"kty":"oct","kid":%q,"k":"AAAA"}`, kid, kid),
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// published returns a key as JSON, changed; null leaves a member out.
+	published := func(key any, changes string) string {
+		text, err := json.Marshal(jose.JSONWebKey{Key: key, KeyID: kid})
+		if err != nil {
+			t.Fatal(err)
+		}
+		members := map[string]any{}
+		if err := errors.Join(json.Unmarshal(text, &members), json.Unmarshal([]byte(changes), &members)); err != nil {
+			t.Fatal(err)
+		}
+		maps.DeleteFunc(members, func(_ string, v any) bool { return v == nil })
+		if text, err = json.Marshal(members); err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	public := func(changes string) string { return published(rsaKey.Public(), changes) }
+	curve := func(changes string) string { return published(ecKey.Public(), changes) }
+	modulus := func(bits int) string { // of that many bits, all of them set
+		n := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), uint(bits)), big.NewInt(1))
+		return public(fmt.Sprintf(`{"n":%q}`, base64.RawURLEncoding.EncodeToString(n.Bytes())))
+	}
+	const symmetric = `{"kty":"oct","kid":"k","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`
+	const isSymmetric = "it is symmetric: everybody who may verify by it could sign"
+	byRSA, byEC := tokensBy(t, jose.RS256, rsaKey, kid), tokensBy(t, jose.ES256, ecKey, kid)
+	byES384 := tokensBy(t, jose.ES384, p384, kid)
+	for _, tt := range []struct {
+		name, set string
+		token     func(issuer string) string
+		why       string // "" where the token is taken
+	}{
+		{"as it should be", public(`{"use":"sig","alg":"RS256","key_ops":["verify"]}`), byRSA, ""},
+		{"no more than a key", public(`{}`), byRSA, ""},
+		{"for more than signatures", public(`{"key_ops":["encrypt","verify"]}`), byRSA, ""},
+		{"key_ops null", public(`{}`)[:1] + `"key_ops":null,` + public(`{}`)[1:], byRSA, `its key_ops are [], want "verify" among them`},
+		{"of 4096 bits", modulus(4096), byRSA, "no key has signed it"},
+		{"private", published(rsaKey, `{}`), byRSA, "it is a private key, which whoever reads it could sign with"},
+		{"private, on a curve", published(ecKey, `{}`), byEC, "it is a private key, which whoever reads it could sign with"},
+		{"for encryption", public(`{"use":"enc"}`), byRSA, `its use is "enc", want "sig"`},
+		{"for encryption, on a curve", curve(`{"use":"enc"}`), byEC, `its use is "enc", want "sig"`},
+		{"use by another case", public(`{"use":"SIG"}`), byRSA, `its use is "SIG", want "sig"`},
+		{"for encryption and signatures", public(`{"use":"enc","key_ops":["verify"]}`), byRSA, `its use is "enc", want "sig"`},
+		{"key_ops without verify", public(`{"key_ops":["encrypt","wrapKey"]}`), byRSA, `its key_ops are ["encrypt" "wrapKey"], want "verify" among them`},
+		{"key_ops of the private key", curve(`{"use":"sig","key_ops":["sign"]}`), byEC, `its key_ops are ["sign"], want "verify" among them`},
+		{"no key_ops at all", public(`{"key_ops":[]}`), byRSA, `its key_ops are [], want "verify" among them`},
+		{"key_ops by another case", public(`{"key_ops":["Verify"]}`), byRSA, `its key_ops are ["Verify"], want "verify" among them`},
+		{"key_ops a string", public(`{"key_ops":"verify"}`), byRSA, "its key_ops are not a list of strings"},
+		{"key_ops with a number", public(`{"key_ops":["verify",7]}`), byRSA, "its key_ops are not a list of strings"},
+		{"another algorithm", public(`{"alg":"RS384"}`), byRSA, `its alg is "RS384", the token's is "RS256"`},
+		{"an algorithm for encryption", public(`{"alg":"RSA-OAEP"}`), byRSA, `its alg is "RSA-OAEP", the token's is "RS256"`},
+		{"of 1024 bits", modulus(1024), byRSA, "it has 1024 bits, want 2048 to 4096"},
+		{"of 2047 bits", modulus(2047), byRSA, "it has 2047 bits, want 2048 to 4096"},
+		{"of 4097 bits", modulus(4097), byRSA, "it has 4097 bits, want 2048 to 4096"},
+		{"of 100,000 bits", modulus(100_000), byRSA, "it has 100000 bits, want 2048 to 4096"},
+		{"exponent 1", public(`{"e":"AQ"}`), byRSA, "its exponent is 1, want an odd number of 3 or more"},
+		{"exponent 0", public(`{"e":"AA"}`), byRSA, "its exponent is 0, want an odd number of 3 or more"},
+		{"even exponent", public(`{"e":"AQAA"}`), byRSA, "its exponent is 65536, want an odd number of 3 or more"},
+		{"exponent of 40 bits", public(`{"e":"gAAAAAE"}`), byRSA, "its exponent is larger than 31 bits"},
+		{"no modulus", public(`{"n":null}`), byRSA, "it has 0 bits, want 2048 to 4096"},
+		{"a modulus in another base64", public(`{"n":"+/=="}`), byRSA, "it is malformed"},
+		{"symmetric", symmetric, byRSA, isSymmetric},
+		{"symmetric, by its algorithm", `{"kty":"oct","kid":"k","alg":"RS256","use":"sig","k":"AAAA"}`, byRSA, isSymmetric},
+		{"a point off the curve", curve(`{"y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`), byEC, "it is malformed"},
+		{"a coordinate cut short", curve(`{"y":"AAAA"}`), byEC, "it is malformed"},
+		{"a curve that nobody knows", curve(`{"crv":"secp256k1"}`), byEC, "it is malformed"},
+		{"a curve too wide", published(p521.Public(), `{}`), byEC, `it is an EC key on P-521, and the token's alg is "ES256"`},
+		{"a curve too wide, the token's own", published(p384.Public(), `{}`), byEC, `it is an EC key on P-384, and the token's alg is "ES256"`},
+		{"a curve too narrow", curve(`{}`), byES384, `it is an EC key on P-256, and the token's alg is "ES384"`},
+		{"of another kind than the algorithm", curve(`{}`), byRSA, `it is an EC key on P-256, and the token's alg is "RS256"`},
+		{"RSA for a curve's algorithm", public(`{}`), byEC, `it is an RSA key, and the token's alg is "ES256"`},
+		{"for an exchange of keys", `{"kty":"OKP","crv":"X25519","kid":"k","x":"hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo"}`, byRSA, "it is malformed"},
+		{"of no known type", `{"kty":"AKP","kid":"k"},null,7,` + curve(`{"kid":"other"}`), byRSA, "no key has signed it"},
+		// Several of one id: whichever is fit, in whatever order.
+		{"with another kind's id", curve(`{}`) + "," + public(`{}`), byRSA, ""},
+		{"with another kind's id, before", public(`{}`) + "," + curve(`{}`), byRSA, ""},
+		{"with a symmetric one's id", symmetric + "," + public(`{}`), byRSA, ""},
+		{"with an encryption key's id", public(`{"use":"enc"}`) + "," + public(`{"use":"sig"}`), byRSA, ""},
+		{"two, neither of them fit", symmetric + "," + public(`{"use":"enc"}`), byRSA, isSymmetric},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			server := serveKeys(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"keys":[%s]}`, set) })
-			_, err := verifier(idtoken.Issuer{URL: issuer.URL(), JWKS: server}).Verify(context.Background(), secret.New(issuer.Sign("a", nil)), "a")
-			check(t, err, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), kid), fault.Rejected)
+			server := serveKeys(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"keys":[%s]}`, tt.set) })
+			_, err := verifier(idtoken.Issuer{URL: server, JWKS: server}).Verify(context.Background(), secret.New(tt.token(server)), "a")
+			want := ""
+			switch tt.why {
+			case "":
+			case "no key has signed it":
+				want = fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", server, kid)
+			default:
+				want = fmt.Sprintf("verify ID token: key %q of issuer %q does not verify it: %s", kid, server, tt.why)
+			}
+			check(t, err, want, fault.Rejected)
 		})
+	}
+}
+
+// tokensBy returns good tokens of an issuer.
+func tokensBy(t *testing.T, alg jose.SignatureAlgorithm, key any, kid string) func(issuer string) string {
+	return func(issuer string) string {
+		t.Helper()
+		return signed(t, alg, jose.JSONWebKey{Key: key, KeyID: kid}, nil, map[string]any{"iss": issuer, "aud": "a", "sub": "s", "exp": time.Now().Add(time.Minute).Unix()})
 	}
 }
 

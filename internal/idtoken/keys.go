@@ -1,0 +1,161 @@
+package idtoken
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// A key is one of an issuer's published keys.
+type key struct {
+	jose.JSONWebKey
+	unfit string // why it verifies nothing, whatever the algorithm; "" where it may
+}
+
+// parseKeys returns the keys of a JWK set. One that is of no known type is
+// left out (RFC 7517, 5); one that is not fit for signatures is kept, so that
+// an error can say so.
+func parseKeys(raws []json.RawMessage) (keys []key) {
+	for _, raw := range raws {
+		if k, ok := parseKey(raw); ok {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+func parseKey(raw json.RawMessage) (k key, ok bool) {
+	var head struct {
+		Type       string          `json:"kty"`
+		ID         string          `json:"kid"`
+		Modulus    string          `json:"n"`
+		Exponent   string          `json:"e"`
+		Operations json.RawMessage `json:"key_ops"`
+	}
+	if json.Unmarshal(raw, &head) != nil || head.ID == "" && head.Type == "" {
+		return k, false
+	}
+	switch head.Type {
+	case "RSA":
+		// Before it is parsed, which ends at the parser's own bounds without a word.
+		if k.KeyID, k.unfit = head.ID, unfitRSA(head.Modulus, head.Exponent); k.unfit != "" {
+			return k, true
+		}
+	case "EC", "OKP":
+	case "oct":
+		k.KeyID, k.unfit = head.ID, "it is symmetric: everybody who may verify by it could sign" // nor is it read
+		return k, true
+	default:
+		return k, false
+	}
+	if err := json.Unmarshal(raw, &k.JSONWebKey); err != nil {
+		k.KeyID, k.unfit = head.ID, "it is malformed" // a point that is not on its curve, say
+		return k, true
+	}
+	k.unfit = unfit(k.JSONWebKey, head.Operations)
+	return k, true
+}
+
+// RSA keys that are taken. Shorter ones can be factored (NIST SP 800-131A), and
+// longer ones take long to verify by: no issuer has one.
+const minRSA, maxRSA = 2048, 4096
+
+// unfitRSA says why an RSA key is not to be used, of what its JSON has; "" where it may.
+func unfitRSA(modulus, exponent string) string {
+	n, nerr := base64.RawURLEncoding.DecodeString(modulus)
+	e, eerr := base64.RawURLEncoding.DecodeString(exponent)
+	if nerr != nil || eerr != nil {
+		return "" // the parser's to refuse, or to take
+	}
+	bits := new(big.Int).SetBytes(n).BitLen()
+	power := new(big.Int).SetBytes(e)
+	switch {
+	case bits < minRSA || bits > maxRSA:
+		return fmt.Sprintf("it has %d bits, want %d to %d", bits, minRSA, maxRSA)
+	case power.BitLen() > 31: // as crypto/rsa has it
+		return "its exponent is larger than 31 bits"
+	case power.Int64() < 3 || power.Bit(0) == 0: // with 1 every message is its own signature
+		return fmt.Sprintf("its exponent is %s, want an odd number of 3 or more", power)
+	}
+	return ""
+}
+
+// unfit says why a key is not for verifying signatures, whatever the
+// algorithm; "" where it is. operations is its key_ops.
+func unfit(k jose.JSONWebKey, operations json.RawMessage) string {
+	switch {
+	case !k.IsPublic():
+		return "it is a private key, which whoever reads it could sign with"
+	case k.Use != "" && k.Use != "sig":
+		return fmt.Sprintf("its use is %q, want %q", k.Use, "sig")
+	case operations != nil:
+		var list []string
+		if json.Unmarshal(operations, &list) != nil {
+			return "its key_ops are not a list of strings"
+		}
+		if !slices.Contains(list, "verify") {
+			return fmt.Sprintf("its key_ops are %q, want %q among them", list, "verify")
+		}
+	}
+	switch public := k.Key.(type) {
+	case *rsa.PublicKey:
+		// What the parser takes and base64 does not, padding say, is looked at here.
+		return unfitRSA(base64.RawURLEncoding.EncodeToString(public.N.Bytes()), base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()))
+	case *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		return "it is not for signatures" // X25519, say
+	}
+	if !k.Valid() {
+		return "it is malformed"
+	}
+	return ""
+}
+
+// suits says why a key does not verify signatures by an algorithm; "" where it may.
+func (k key) suits(algorithm string) string {
+	if k.unfit != "" {
+		return k.unfit
+	}
+	if k.Algorithm != "" && k.Algorithm != algorithm {
+		return fmt.Sprintf("its alg is %q, the token's is %q", k.Algorithm, algorithm)
+	}
+	kind, ok := "", false
+	switch public := k.Key.(type) {
+	case *rsa.PublicKey:
+		kind, ok = "an RSA key", slices.Contains([]string{"RS256", "RS384", "RS512", "PS256"}, algorithm)
+	case *ecdsa.PublicKey:
+		curve := public.Curve.Params().Name
+		kind, ok = "an EC key on "+curve, map[string]string{"P-256": "ES256", "P-384": "ES384"}[curve] == algorithm // RFC 7518, 3.4
+	case ed25519.PublicKey:
+		kind, ok = "an Ed25519 key", algorithm == "EdDSA"
+	}
+	if !ok {
+		return fmt.Sprintf("it is %s, and the token's alg is %q", kind, algorithm)
+	}
+	return ""
+}
+
+// saltHolds reports whether the salt of a PS256 signature, which has been
+// verified otherwise, is as long as its hash (RFC 7518, 3.5): the library
+// takes any length.
+func saltHolds(k key, jwt string, signature jose.Signature) bool {
+	if signature.Header.Algorithm != string(jose.PS256) {
+		return true
+	}
+	public, ok := k.Key.(*rsa.PublicKey)
+	if !ok {
+		return false
+	}
+	digest := sha256.Sum256([]byte(jwt[:strings.LastIndexByte(jwt, '.')]))
+	return rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature.Signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+}
