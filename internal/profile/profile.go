@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
@@ -48,8 +50,8 @@ func Names(root string, projectDirs, extra []string) (names []string, err error)
 		}
 	}
 	for _, name := range extra {
-		if !nameText.MatchString(name) {
-			errs = append(errs, fmt.Errorf("profile name %q: want letters, digits, spaces, `.`, `_` and `-`", name))
+		if !isName(name) {
+			errs = append(errs, fmt.Errorf("profile name %q: %s", name, wantName))
 		}
 		add(name)
 	}
@@ -59,8 +61,18 @@ func Names(root string, projectDirs, extra []string) (names []string, err error)
 	return names, nil
 }
 
-// nameText is what a profile may be called: it becomes an output of the step.
-var nameText = lazy.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9 ._-]{0,127}$`)
+// maxName bounds a profile's name, which dbt does not.
+const maxName = 255
+
+const wantName = "want 1 to 255 characters, without line breaks and control characters"
+
+// isName reports whether a profile can be called so. dbt takes any string; it
+// also becomes an output of the step, and is a line of the input `profiles`.
+func isName(s string) bool {
+	return s != "" && utf8.RuneCountInString(s) <= maxName && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || r == '\u2028' || r == '\u2029'
+	})
+}
 
 // unnamedError is why a project does not say which profile it uses.
 type unnamedError string
@@ -87,8 +99,8 @@ func projectProfile(root, dir string) (string, error) {
 		return "", unnamedError(fmt.Sprintf("its profile %q is only known when dbt renders it", v.Value))
 	case v.Tag != "!!str":
 		return "", fmt.Errorf("its profile is %q, which is no string to dbt: put it in quotes", v.Value)
-	case !nameText.MatchString(v.Value):
-		return "", fmt.Errorf("its profile is %q, want letters, digits, spaces, `.`, `_` and `-`", v.Value)
+	case !isName(v.Value):
+		return "", fmt.Errorf("its profile is %q, %s", v.Value, wantName)
 	}
 	return v.Value, nil
 }

@@ -255,6 +255,10 @@ func TestNames(t *testing.T) {
 		{Name: "files/without/dbt_project.yml", Data: []byte("name: without\n")},
 		{Name: "files/number/dbt_project.yml", Data: []byte("profile: 0123\n")},
 		{Name: "files/lines/dbt_project.yml", Data: []byte("profile: \"a\\nb\"\n")},
+		{Name: "files/words/dbt_project.yml", Data: []byte("profile: größe\n")},
+		{Name: "files/slash/dbt_project.yml", Data: []byte("profile: acme/analytics\n")},
+		{Name: "files/colon/dbt_project.yml", Data: []byte("profile: 'acme:prod (eu)'\n")},
+		{Name: "files/nothing/dbt_project.yml", Data: []byte("profile: ''\n")},
 		{Name: "files/list/dbt_project.yml", Data: []byte("- profile\n")},
 		{Name: "files/empty/dbt_project.yml"},
 		{Name: "files/binary/dbt_project.yml", Data: []byte("profile: a\x00\n")},
@@ -282,9 +286,18 @@ func TestNames(t *testing.T) {
 		{name: "no file, named", dirs: []string{"nowhere"}, extra: []string{"core"}, want: "core"},
 		{name: "one of several folders is mistyped", dirs: []string{"core", "cor"}, extra: []string{"x"}, err: "read dbt_project.yml in \"cor\": there is no such file: set project-dir, or name the profiles in `profiles`"},
 		{name: "all faults at once", dirs: []string{"number", "lines"}, extra: []string{"", "a\r"}, err: "read dbt_project.yml in \"number\": its profile is \"0123\", which is no string to dbt: put it in quotes\n" +
-			"read dbt_project.yml in \"lines\": its profile is \"a\\nb\", want letters, digits, spaces, `.`, `_` and `-`\n" +
-			"profile name \"\": want letters, digits, spaces, `.`, `_` and `-`\n" +
-			"profile name \"a\\r\": want letters, digits, spaces, `.`, `_` and `-`"},
+			"read dbt_project.yml in \"lines\": its profile is \"a\\nb\", want 1 to 255 characters, without line breaks and control characters\n" +
+			"profile name \"\": want 1 to 255 characters, without line breaks and control characters\n" +
+			"profile name \"a\\r\": want 1 to 255 characters, without line breaks and control characters"},
+		{name: "any string", dirs: []string{"words", "slash", "colon"}, extra: []string{"[a], {b}: 'c' \"d\" # e", "- x", "<<", "😀", "~"},
+			want: "größe acme/analytics acme:prod (eu) [a], {b}: 'c' \"d\" # e - x << 😀 ~"},
+		{name: "an empty name", dirs: []string{"nothing"}, err: `read dbt_project.yml in "nothing": its profile is "", want 1 to 255 characters, without line breaks and control characters`},
+		{name: "other line breaks", extra: []string{"a\u2028b", "a\u2029b", "a\u0085b", "a\tb", "a\xffb", strings.Repeat("x", 256)}, err: "profile name \"a\\u2028b\": want 1 to 255 characters, without line breaks and control characters\n" +
+			"profile name \"a\\u2029b\": want 1 to 255 characters, without line breaks and control characters\n" +
+			"profile name \"a\\u0085b\": want 1 to 255 characters, without line breaks and control characters\n" +
+			"profile name \"a\\tb\": want 1 to 255 characters, without line breaks and control characters\n" +
+			"profile name \"a\\xffb\": want 1 to 255 characters, without line breaks and control characters\n" +
+			"profile name \"" + strings.Repeat("x", 256) + "\": want 1 to 255 characters, without line breaks and control characters"},
 		{name: "a list", dirs: []string{"list"}, err: `read dbt_project.yml in "list": is not a mapping`},
 		{name: "an empty file", dirs: []string{"empty"}, err: `read dbt_project.yml in "empty": is empty`},
 		{name: "binary", dirs: []string{"binary"}, err: `read dbt_project.yml in "binary": is not text in UTF-8`},
