@@ -98,6 +98,8 @@ var block = map[string]struct{ New, Gone, Changed []string }{
 	"further":    {Changed: []string{"extensions", "secrets"}},
 	"microsoft":  {New: []string{"authentication", "client_id", "client_secret"}, Gone: []string{"auth", "pass", "username"}},
 	"workspace":  {New: []string{"query_tags", "token"}, Gone: []string{"auth_type", "client_id", "client_secret"}},
+	"region":     {Changed: []string{"region_name"}},
+	"tenant":     {New: []string{"access_token"}, Gone: []string{"client_id", "client_secret", "tenant_id"}, Changed: []string{"authentication"}},
 	"trino":      {New: []string{"client_tags", "jwt_token"}, Gone: []string{"impersonation_user", "password"}, Changed: []string{"method"}},
 }
 

@@ -171,6 +171,15 @@ func Render(in Input) (Output, error) {
 			out.Remove = append(out.Remove, key)
 		}
 	}
+	for _, key := range a.spec.Given[provider] {
+		switch {
+		case !jinja(scalar(in.Block, key)), slices.ContainsFunc(out.Keys, func(k Key) bool { return k.Name == key }):
+		case key == "user": // through a proxy any name will do, and this one asks for a variable
+			out.Keys = append(out.Keys, Key{key, text(proxyUser)})
+		default:
+			out.Remove = append(out.Remove, key)
+		}
+	}
 	if in.Credential.AWS != nil {
 		out.Env = append(out.Env, awsEnvironment(*in.Credential.AWS, in.Route)...) // boto3, and DuckDB's chain
 	}

@@ -18,6 +18,7 @@ var athena = adapter{
 		},
 		Literal:  []string{"endpoint_url", "region_name"},
 		NoClaims: []string{"endpoint_url", "region_name"},
+		Given:    map[string][]string{"aws": {"region_name"}, "identity_center": {"region_name"}},
 	},
 	check: func(block *yaml.Node, _, _ string) error {
 		_, err := checkEndpoint("endpoint_url", scalar(block, "endpoint_url"))
@@ -28,7 +29,7 @@ var athena = adapter{
 }
 
 func athenaSession(in Input) Output {
-	if scalar(in.Block, "region_name") != "" {
+	if region := scalar(in.Block, "region_name"); region != "" && !jinja(region) {
 		return Output{}
 	}
 	return Output{Keys: []Key{{"region_name", text(in.Credential.AWS.Region)}}}

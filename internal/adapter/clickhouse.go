@@ -20,6 +20,7 @@ var clickhouse = adapter{
 		Written:  []string{"client_cert", "client_cert_key", "server_host_name"},
 		Literal:  []string{"secure", "verify", "driver"},
 		NoClaims: []string{"secure", "verify", "driver"},
+		Given:    map[string][]string{"vault": {"user"}},
 	},
 	check: checkClickHouse,
 	render: map[string]func(Input) Output{

@@ -24,6 +24,7 @@ var fabric = adapter{
 		Secret:   microsoftSecrets,
 		Literal:  append([]string{"tenant_id"}, append(fabricAPIs, microsoftPlaces...)...),
 		NoClaims: append([]string{"tenant_id"}, append(fabricAPIs, microsoftSwitches...)...),
+		Given:    map[string][]string{"entra": {"tenant_id"}},
 	},
 	check: func(block *yaml.Node, provider, _ string) error {
 		if oneOf(block, "host", "server") == "" {

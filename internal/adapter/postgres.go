@@ -24,6 +24,8 @@ var postgres = adapter{
 		Written:  []string{"sslcert", "sslkey"},
 		Literal:  []string{"sslmode"},
 		NoClaims: []string{"sslmode", "sslrootcert"},
+		Needed:   map[string][]string{"aws": {"user"}, "databricks": {"user"}, "entra": {"user"}},
+		Given:    map[string][]string{"gcp": {"user"}, "vault": {"user"}},
 	},
 	check: checkPostgres,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {

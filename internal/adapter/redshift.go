@@ -25,6 +25,9 @@ var redshift = adapter{
 		},
 		Literal:  []string{"sslmode"},
 		NoClaims: []string{"sslmode", "region", "cluster_id", "is_serverless", "serverless_work_group", "serverless_acct_id"},
+		// AWS is asked for a login, by what these say.
+		Needed: map[string][]string{"aws": {"dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate", "db_groups"}},
+		Given:  map[string][]string{"vault": {"user"}},
 	},
 	check:     checkRedshift,
 	warehouse: redshiftWarehouse,

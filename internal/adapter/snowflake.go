@@ -29,6 +29,7 @@ var snowflake = adapter{
 		},
 		Literal:  []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "user", "role"},
 		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode"},
+		Given:    map[string][]string{"vault": {"user"}},
 	},
 	render: map[string]func(Input) Output{
 		"oidc": func(in Input) Output {

@@ -20,6 +20,7 @@ var spark = adapter{
 		Written:  []string{"auth", "kerberos_service_name"},
 		Literal:  []string{"method", "use_ssl", "connection_string_suffix", "endpoint", "cluster", "organization"},
 		NoClaims: []string{"method", "use_ssl", "connection_string_suffix"},
+		Given:    map[string][]string{"vault": {"user"}},
 	},
 	check: checkSpark,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {

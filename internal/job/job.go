@@ -161,6 +161,9 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	if err := a.records.decision(a, grant, err); err != nil {
 		return res, err // an unrecorded credential is not issued
 	}
+	if err == nil {
+		res.Warnings = append(res.Warnings, a.project.warnings...)
+	}
 	if err != nil || s.DryRun {
 		res.Summary = a.records.summary()
 		return res, err

@@ -2,9 +2,12 @@ package job
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -28,6 +31,7 @@ type project struct {
 	// warehouse is what the exchange must know; as in route, no claims are
 	// filled in until there is a grant.
 	warehouse credential.Warehouse
+	warnings  []string // of source
 }
 
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
@@ -54,19 +58,59 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 	if p.source, err = profile.ReadFrom(path, text); err != nil {
 		return p, err
 	}
-	if _, p.dbtType, err = p.source.Output(p.names[0], p.output); err != nil {
+	if err := p.give(dbt.With); err != nil {
 		return p, err
 	}
-	if p.blocks, err = p.source.Blocks(p.names, p.output); err != nil {
+	outs, err := p.source.Outputs(p.names, p.output)
+	if err != nil {
 		return p, err
 	}
-	if err := adapter.Check(p.dbtType, t.Provider()); err != nil {
+	if p.warnings, err = t.CheckOutputs(outs, p.dbtType, func(block *yaml.Node) []error { return p.faults(t, block) }); err != nil {
+		if s.inlinePolicy() {
+			err = fileOnly(err, path)
+		}
 		return p, err
 	}
 	if err := t.CheckLifetimes(p.dbtType); err != nil {
 		return p, err
 	}
 	return p, p.check(s, t, p.blocks...)
+}
+
+// give puts the policy's keys into the chosen output of each profile.
+func (p *project) give(with *yaml.Node) (err error) {
+	if p.source, err = p.source.With(p.names, p.output, with); err != nil {
+		return err
+	}
+	if _, p.dbtType, err = p.source.Output(p.names[0], p.output); err != nil {
+		return err
+	}
+	p.blocks, err = p.source.Blocks(p.names, p.output)
+	return err
+}
+
+// faults returns what an adapter has against a block, each once, and
+// beginning with the key that it is about.
+func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
+	_, warehouse := adapter.Warehouse(p.dbtType, block)
+	_, way := routeOf(t, p.dbtType, block)
+	prefix, seen := fmt.Sprintf("dbt output of type %q: ", p.dbtType), map[string]bool{}
+	for _, err := range []error{adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), block), warehouse, way} {
+		if err == nil {
+			continue
+		}
+		if text, ok := strings.CutPrefix(err.Error(), prefix); ok && !seen[text] { // else it is about the pair, whatever the block
+			seen[text] = true
+			errs = append(errs, errors.New(text))
+		}
+	}
+	return errs
+}
+
+// fileOnly returns err with its places in one file: an inline policy is none.
+func fileOnly(err error, path string) error {
+	places := slices.DeleteFunc(fault.Places(err), func(p fault.Place) bool { return p.File != path })
+	return fault.At(err, places...)
 }
 
 // check holds the blocks, each of which gets the credential, to what adapter
@@ -99,6 +143,12 @@ func (p *project) check(s Settings, t *policy.Target, blocks ...*yaml.Node) erro
 // granted fills in the claims.
 func (p *project) granted(g policy.Grant) (err error) {
 	block := g.DBT().Block
+	if with := g.DBT().With; with != nil {
+		if err := p.give(with); err != nil {
+			return err
+		}
+		block = p.blocks[0]
+	}
 	if block == nil {
 		return nil
 	}

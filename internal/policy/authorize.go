@@ -194,6 +194,9 @@ func (t *Target) fill(v view) (exchange Values, dbt DBT, err error) {
 	if dbt.Block != nil {
 		dbt.Block = fillNode(dbt.Block, replace)
 	}
+	if dbt.With != nil {
+		dbt.With = fillNode(dbt.With, replace)
+	}
 	return exchange, dbt, err
 }
 

@@ -64,7 +64,7 @@ func (d *document) dbt(t *Target, n *yaml.Node) (fills []fill) {
 		}
 	}
 	if v := m.get("from"); v != nil {
-		d.mapping(n, n, "dbt with from", []string{"from", "output"})
+		d.mapping(n, n, "dbt with from", []string{"from", "output", "with"})
 		t.dbt.From = d.text(v, "from")
 		switch {
 		case strings.Contains(t.dbt.From, "${"):
@@ -72,24 +72,60 @@ func (d *document) dbt(t *Target, n *yaml.Node) (fills []fill) {
 		case strings.Contains(t.dbt.From, "\\") || strings.HasPrefix(t.dbt.From, "/"):
 			d.at(v, "from %q: want a path relative to project-dir, with /", t.dbt.From)
 		}
+		if v := m.get("with"); v != nil {
+			return d.with(t, v)
+		}
+		return nil
+	}
+	if v := m.get("with"); v != nil {
+		d.at(v, "with goes with `from`: write the keys into the block itself")
 		return nil
 	}
 	spec, known := d.dbtType(t, m)
-	t.dbt.Block = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}
+	t.dbt.Block, fills = d.dbtBlock(t, m, spec)
+	if !known {
+		return nil // which claims its keys may hold is not known
+	}
+	return fills
+}
+
+// dbtBlock checks the pairs of an output, and returns those that dbt gets.
+func (d *document) dbtBlock(t *Target, m mapping, spec Adapter) (block *yaml.Node, fills []fill) {
+	block = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: m.node.Line, Column: m.node.Column}
 	for key, value := range m.pairs {
 		if key.Value == "output" {
 			continue
 		}
-		t.dbt.Block.Content = append(t.dbt.Block.Content, key, value)
+		block.Content = append(block.Content, key, value)
 		if slices.Contains(spec.Written, key.Value) && !isSecret(spec, key.Value) {
 			d.at(key, "%s is written by oidc-dbt, from the exchange: leave it out", key.Value)
 			continue
 		}
-		fills = append(fills, d.dbtValue(spec, key, key.Value, value)...)
+		fills = append(fills, d.dbtValue(t, spec, key, key.Value, value)...)
 	}
-	if !known {
-		return nil // which claims its keys may hold is not known
+	return block, fills
+}
+
+// with reads the keys that replace an output's own or are added to it. Their
+// type may be the file's to say: what only that forbids is found by CheckOutputs.
+func (d *document) with(t *Target, n *yaml.Node) (fills []fill) {
+	m, ok := d.mapping(n, n, "with", nil)
+	if !ok {
+		return nil
 	}
+	if len(n.Content) == 0 {
+		d.at(n, "with is empty: leave it out")
+	}
+	for key := range m.pairs {
+		if key.Value == "output" {
+			d.at(key, "output goes next to `with`, not in it")
+		}
+	}
+	var spec Adapter
+	if v := m.get("type"); v != nil {
+		spec, _ = d.dbtAdapter(t, v, d.text(v, "type"))
+	}
+	t.dbt.With, fills = d.dbtBlock(t, m, spec)
 	return fills
 }
 
@@ -101,14 +137,8 @@ func (d *document) dbtType(t *Target, m mapping) (spec Adapter, known bool) {
 		return spec, false
 	}
 	t.dbt.Type = d.text(v, "type")
-	if spec, known = d.catalog.Adapters[t.dbt.Type]; !known {
-		if t.dbt.Type != "" {
-			d.at(v, "unknown type %q, valid types are %q", t.dbt.Type, d.adapterNames())
-		}
+	if spec, known = d.dbtAdapter(t, v, t.dbt.Type); !known {
 		return spec, false
-	}
-	if t.provider != "" && !slices.Contains(spec.Providers, t.provider) {
-		d.at(v, "type %q does not go with provider %q, valid providers are %q", t.dbt.Type, t.provider, spec.Providers)
 	}
 	for _, name := range spec.Required {
 		if v := m.get(name); v == nil {
@@ -120,12 +150,26 @@ func (d *document) dbtType(t *Target, m mapping) (spec Adapter, known bool) {
 	return spec, true
 }
 
+// dbtAdapter returns the adapter of a type, which stands at n.
+func (d *document) dbtAdapter(t *Target, n *yaml.Node, dbtType string) (spec Adapter, known bool) {
+	if spec, known = d.catalog.Adapters[dbtType]; !known {
+		if dbtType != "" {
+			d.at(n, "unknown type %q, valid types are %q", dbtType, d.adapterNames())
+		}
+		return spec, false
+	}
+	if t.provider != "" && !slices.Contains(spec.Providers, t.provider) {
+		d.at(n, "type %q does not go with provider %q, valid providers are %q", dbtType, t.provider, spec.Providers)
+	}
+	return spec, true
+}
+
 func (d *document) adapterNames() []string { return slices.Sorted(maps.Keys(d.catalog.Adapters)) }
 
 const holdsSecret = "%s holds a secret (…), and a policy holds none: leave it out, the credential comes from the exchange"
 
 // dbtValue checks one value of a dbt block; top is the block's key that it is under.
-func (d *document) dbtValue(spec Adapter, key *yaml.Node, top string, n *yaml.Node) (fills []fill) {
+func (d *document) dbtValue(t *Target, spec Adapter, key *yaml.Node, top string, n *yaml.Node) (fills []fill) {
 	// A switch such as client_request_mfa_token is none.
 	if isSecret(spec, key.Value) && !isNull(n) && n.Tag != "!!bool" {
 		d.at(key, holdsSecret, key.Value)
@@ -134,11 +178,11 @@ func (d *document) dbtValue(spec Adapter, key *yaml.Node, top string, n *yaml.No
 	switch n.Kind {
 	case yaml.MappingNode:
 		for k, v := range (mapping{document: d, node: n}).pairs {
-			fills = append(fills, d.dbtValue(spec, k, top, v)...)
+			fills = append(fills, d.dbtValue(t, spec, k, top, v)...)
 		}
 	case yaml.SequenceNode:
 		for _, e := range n.Content {
-			fills = append(fills, d.dbtValue(spec, key, top, e)...)
+			fills = append(fills, d.dbtValue(t, spec, key, top, e)...)
 		}
 	case yaml.ScalarNode:
 		if secretValue.MatchString(n.Value) {
@@ -146,11 +190,8 @@ func (d *document) dbtValue(spec Adapter, key *yaml.Node, top string, n *yaml.No
 			d.at(n, holdsSecret, key.Value)
 			return nil
 		}
-		for _, name := range []string{top, key.Value} {
-			if strings.ContainsAny(n.Value, "{") && jinja.MatchString(n.Value) && (literalKey.MatchString(name) || slices.Contains(spec.Literal, name)) {
-				d.at(n, "%s chooses server or identity: want a literal, not Jinja", name)
-				break
-			}
+		if name := spec.literal(t.provider, top, key.Value); name != "" && isJinja(n.Value) {
+			d.at(n, wantLiteral, name)
 		}
 		if !strings.Contains(n.Value, "${") {
 			break
@@ -169,5 +210,20 @@ func (d *document) dbtValue(spec Adapter, key *yaml.Node, top string, n *yaml.No
 	}
 	return fills
 }
+
+const wantLiteral = "%s chooses server or identity: want a literal, not Jinja"
+
+// literal returns which of two keys, a block's and one below it, is held to
+// literals: it chooses server or identity. "" for none.
+func (a Adapter) literal(provider, top, key string) string {
+	for _, name := range []string{top, key} {
+		if literalKey.MatchString(name) || slices.Contains(a.Literal, name) || slices.Contains(a.Needed[provider], name) {
+			return name
+		}
+	}
+	return ""
+}
+
+func isJinja(s string) bool { return strings.Contains(s, "{") && jinja.MatchString(s) }
 
 var jinja = lazy.MustCompile(`\{[{%#]`)

@@ -32,7 +32,7 @@ type document struct {
 
 func newDocument(name string, src []byte, cat Catalog) *document {
 	d := &document{catalog: cat, reported: map[*yaml.Node]bool{}, merged: map[*yaml.Node]bool{}, names: map[string]bool{}}
-	d.name, d.src, d.hidden = name, src, map[int]int{}
+	d.doing, d.name, d.src, d.hidden = "parse policy", name, src, map[int]int{}
 	return d
 }
 

@@ -11,8 +11,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
-// faults are all that is wrong with a policy.
+// faults are all that is wrong with a policy, or with an output that a target reads.
 type faults struct {
+	doing  string // what is done with the file
 	name   string
 	src    []byte
 	split  []string    // src in lines, once a fault is to be shown
@@ -34,7 +35,7 @@ const maxLine = 160
 // Error prints each fault with its place, the line and a caret.
 func (e *faults) Error() string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "parse policy %q: %s", e.name, plural(len(e.list), "error"))
+	fmt.Fprintf(&out, "%s %q: %s", e.doing, e.name, plural(len(e.list), "error"))
 	for i, f := range e.list {
 		if i == maxShown {
 			fmt.Fprintf(&out, "\n… and %d more", len(e.list)-maxShown)

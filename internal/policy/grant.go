@@ -30,6 +30,7 @@ type DBT struct {
 	Block  *yaml.Node // the mapping of one output, claims filled in; nil with From
 	Output string     // the output's name in profiles.yml; the target's name where it was left out
 	From   string     // path of a profiles.yml, relative to the project directory
+	With   *yaml.Node // with From: the keys of the output that the policy gives, claims filled in; nil for none
 }
 
 // A Rule names the rule that allowed a request.

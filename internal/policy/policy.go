@@ -52,6 +52,14 @@ type Target struct {
 	rules         []rule
 	identities    []Identity
 	spec          Provider
+	origin        origin
+}
+
+// An origin is what a target was parsed from, for faults that show later.
+type origin struct {
+	name    string
+	src     []byte
+	catalog Catalog
 }
 
 // Name returns the target's name.
@@ -69,8 +77,12 @@ func (t *Target) Exchange() Values { return t.exchange }
 // DBT returns the dbt block, claims not filled in.
 func (t *Target) DBT() DBT {
 	d := t.dbt
+	same := func(text string) string { return text }
 	if d.Block != nil {
-		d.Block = fillNode(d.Block, func(text string) string { return text })
+		d.Block = fillNode(d.Block, same)
+	}
+	if d.With != nil {
+		d.With = fillNode(d.With, same)
 	}
 	return d
 }

@@ -35,7 +35,7 @@ func Schema(cat Catalog) []byte {
 	var outputs []any
 	for _, name := range slices.Sorted(maps.Keys(cat.Adapters)) {
 		a := cat.Adapters[name]
-		properties := object{"type": object{"const": name}, "output": text("The output's name in profiles.yml (default: the target's name).")}
+		properties := object{"type": object{"const": name}, "with": false, "output": text("The output's name in profiles.yml (default: the target's name).")}
 		for _, key := range slices.Concat(a.Written, a.Secret) {
 			properties[key] = false // written by the product, or a secret
 		}
@@ -46,7 +46,15 @@ func Schema(cat Catalog) []byte {
 	}
 	outputs = append(outputs, object{
 		"type": "object", "additionalProperties": false, "required": []string{"from"},
-		"properties": object{"from": text("A profiles.yml, relative to project-dir."), "output": text("The output in it that gets the credential (default: the target's name).")},
+		"properties": object{
+			"from":   text("A profiles.yml, relative to project-dir."),
+			"output": text("The output in it that gets the credential (default: the target's name)."),
+			"with": object{
+				"type": "object", "minProperties": 1, "properties": object{"output": false},
+				"patternProperties": object{secretKey: object{"type": []string{"boolean", "null"}}},
+				"description":       "Keys of that output which the policy gives: they replace its own, or are added.",
+			},
+		},
 	})
 
 	identity := object{

@@ -75,6 +75,10 @@ type Adapter struct {
 	Secret    []string // further keys that hold secrets, beside those common to all adapters
 	Literal   []string // keys that choose server or identity: no Jinja
 	NoClaims  []string // keys of host, URL, account or authority: no ${claim}
+	// Needed are, by provider, further keys that the login is made from: no Jinja.
+	Needed map[string][]string
+	// Given are, by provider, keys whose values come with the credential.
+	Given map[string][]string
 }
 
 // Values are the values of a provider's block.

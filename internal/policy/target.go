@@ -186,7 +186,7 @@ func (d *document) userinfo(n *yaml.Node, what string) bool {
 var userinfoText = lazy.MustCompile(`//[^/?#\s]*@`)
 
 func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
-	t := &Target{name: key.Value}
+	t := &Target{name: key.Value, origin: origin{d.name, d.src, d.catalog}}
 	m, ok := d.mapping(key, n, fmt.Sprintf("target %q", t.name), targetKeys)
 	if !ok {
 		return t

@@ -95,7 +95,7 @@ func projectProfile(root, dir string) (string, error) {
 	switch {
 	case v == nil, v.Tag == "!!null":
 		return "", unnamedError("it has no profile")
-	case strings.Contains(v.Value, "{{"), strings.Contains(v.Value, "{%"):
+	case isJinja(v.Value):
 		return "", unnamedError(fmt.Sprintf("its profile %q is only known when dbt renders it", v.Value))
 	case v.Tag != "!!str":
 		return "", fmt.Errorf("its profile is %q, which is no string to dbt: put it in quotes", v.Value)
@@ -153,18 +153,67 @@ func apply(block *yaml.Node, out adapter.Output) *yaml.Node {
 // A Source is a profiles.yml of the user's.
 type Source struct {
 	path string
-	root *yaml.Node
+	text []byte
+	file *yaml.Node // as it stands
+	root *yaml.Node // as dbt reads it
 }
 
 // ReadFrom parses a profiles.yml as dbt does; path is how errors call it. It
 // does not render Jinja. Errors are of class Usage.
 func ReadFrom(path string, text []byte) (*Source, error) {
-	root, err := parse(text)
+	s := &Source{path: path, text: text}
+	var err error
+	if s.file, err = load(text); err == nil {
+		s.root, err = expand(s.file)
+	}
 	if err != nil {
 		return nil, fault.New(fault.Usage, fmt.Errorf("read profiles %q: %w", path, err), "")
 	}
-	return &Source{path, root}, nil
+	return s, nil
 }
+
+// With returns the file with a policy's pairs in the output of each of the
+// named profiles, in place of its own or in addition. A type among them must be
+// the output's, unless only dbt knows that; the error is of class Usage.
+func (s *Source) With(names []string, output string, given *yaml.Node) (*Source, error) {
+	if given == nil {
+		return s, nil
+	}
+	out := *s
+	for _, name := range names {
+		p := get(out.root, name)
+		if p == nil || get(p, "outputs") == nil {
+			continue
+		}
+		block := get(get(p, "outputs"), output)
+		if block == nil || block.Kind != yaml.MappingNode {
+			continue // Output says what is wrong, where that is
+		}
+		if own, t := get(block, "type"), get(given, "type"); own != nil && t != nil && own.Value != t.Value && !isJinja(own.Value) {
+			return nil, fault.New(fault.Usage, fmt.Errorf("read profiles %q: type of output %q of profile %q is %q, and `with` says %q: leave it out there",
+				s.path, output, name, own.Value, t.Value), "")
+		}
+		for i := 0; i+1 < len(given.Content); i += 2 {
+			block = with(block, given.Content[i].Value, inline(given.Content[i+1]))
+		}
+		p = with(p, "outputs", with(get(p, "outputs"), output, block))
+		out.root = with(out.root, name, p)
+	}
+	return &out, nil
+}
+
+// Outputs returns what a policy holds to its rules, of each of Blocks.
+func (s *Source) Outputs(names []string, output string) (policy.Outputs, error) {
+	blocks, err := s.Blocks(names, output)
+	outs := policy.Outputs{Path: s.path, Text: s.text, Root: s.file, Name: output}
+	for i, block := range blocks {
+		outs.List = append(outs.List, policy.Output{Profile: names[i], Block: block})
+	}
+	return outs, err
+}
+
+// isJinja reports whether only dbt knows a value.
+func isJinja(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") }
 
 // Output returns an output of a profile, aliases and merge keys written out,
 // and its type. The errors list what there is.
@@ -189,8 +238,8 @@ func (s *Source) Output(profile, output string) (block *yaml.Node, dbtType strin
 		return nil, "", fail("output %q of profile %q is not a mapping", output, profile)
 	case t == nil || t.Tag != "!!str" || t.Value == "":
 		return nil, "", fail("output %q of profile %q has no type", output, profile)
-	case strings.Contains(t.Value, "{{"), strings.Contains(t.Value, "{%"):
-		return nil, "", fail("type of output %q of profile %q is only known when dbt renders it: want a literal", output, profile)
+	case isJinja(t.Value):
+		return nil, "", fail("type of output %q of profile %q is only known when dbt renders it: want a literal, or `with: {type: …}` in the policy", output, profile)
 	}
 	return block, t.Value, nil
 }

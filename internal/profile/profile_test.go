@@ -371,7 +371,7 @@ func TestSourceErrors(t *testing.T) {
 		{name: "no such output", source: "analytics: {outputs: {dev: {}, ci: {}}}\n", err: `read profiles "profiles.yml": unknown output "prod" of profile "analytics", it has ["dev" "ci"]`},
 		{name: "an output that is a string", source: "analytics: {outputs: {prod: duckdb}}\n", err: `read profiles "profiles.yml": output "prod" of profile "analytics" is not a mapping`},
 		{name: "no type", source: "analytics: {outputs: {prod: {}}}\n", err: `read profiles "profiles.yml": output "prod" of profile "analytics" has no type`},
-		{name: "a type in Jinja", source: "analytics: {outputs: {prod: {type: \"{{ env_var('T') }}\"}}}\n", err: `read profiles "profiles.yml": type of output "prod" of profile "analytics" is only known when dbt renders it: want a literal`},
+		{name: "a type in Jinja", source: "analytics: {outputs: {prod: {type: \"{{ env_var('T') }}\"}}}\n", err: `read profiles "profiles.yml": type of output "prod" of profile "analytics" is only known when dbt renders it: want a literal, or ` + "`with: {type: …}`" + ` in the policy`},
 		{name: "a further profile of another type", source: good + "elementary: {outputs: {prod: {type: postgres}}}\n", profiles: "elementary",
 			err: `read profiles "profiles.yml": type of output "prod" is "duckdb" in profile "analytics" and "postgres" in profile "elementary": one credential cannot serve both`},
 		{name: "a further profile without outputs", source: good + "elementary: {}\n", profiles: "elementary", err: `read profiles "profiles.yml": profile "elementary" has no outputs`},

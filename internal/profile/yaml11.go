@@ -52,6 +52,15 @@ const maxDepth = 64
 // parse returns the root mapping of a file as dbt reads it: YAML 1.1, aliases
 // and merge keys written out, each scalar with the tag that PyYAML gives it.
 func parse(text []byte) (*yaml.Node, error) {
+	root, err := load(text)
+	if err != nil {
+		return nil, err
+	}
+	return expand(root)
+}
+
+// load returns the root of a file of one document, as it stands.
+func load(text []byte) (*yaml.Node, error) {
 	switch {
 	case len(text) > maxFile:
 		return nil, fmt.Errorf("is larger than %d KiB", maxFile>>10)
@@ -81,8 +90,12 @@ func parse(text []byte) (*yaml.Node, error) {
 	if doc.Kind == yaml.DocumentNode && len(doc.Content) == 1 {
 		root = doc.Content[0]
 	}
+	return root, nil
+}
+
+func expand(root *yaml.Node) (*yaml.Node, error) {
 	x := expansion{left: maxNodes}
-	root, err = x.expand(root, 0)
+	root, err := x.expand(root, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +149,7 @@ func (x *expansion) expand(n *yaml.Node, depth int) (*yaml.Node, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("line %d: is nested more than %d levels deep", n.Line, maxDepth)
 	}
-	out := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Line: n.Line}
+	out := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Line: n.Line, Column: n.Column}
 	switch {
 	case n.Tag == "!" && n.Kind == yaml.SequenceNode:
 		out.Tag = "!!seq"
@@ -290,8 +303,9 @@ func with(n *yaml.Node, key string, value *yaml.Node) *yaml.Node {
 // inline returns a block of a policy, which is YAML 1.2, for a reader of YAML
 // 1.1: what both take for the same number, boolean or null keeps its type;
 // everything else (`no`, `0123`, `12:30`, a date) is the text that stands there.
+// Its lines are not those of a profiles.yml: it has none.
 func inline(n *yaml.Node) *yaml.Node {
-	out := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Value: n.Value, Line: n.Line}
+	out := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Value: n.Value}
 	for _, c := range n.Content {
 		out.Content = append(out.Content, inline(c))
 	}

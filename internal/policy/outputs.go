@@ -1,0 +1,223 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+)
+
+// Outputs are what a target's `from` leads to: one output in each of some profiles.
+type Outputs struct {
+	Path string     // of the file, as errors name it
+	Text []byte     // the file
+	Root *yaml.Node // the file as it stands, aliases and merge keys not written out
+	Name string     // the output's
+	List []Output
+}
+
+// An Output is the output in one profile.
+type Output struct {
+	Profile string
+	// Block is the output's mapping, aliases and merge keys written out, with
+	// the target's `with` in it. What stands in the file has its line there,
+	// what does not has none.
+	Block *yaml.Node
+}
+
+// CheckOutputs holds outputs to the rules of a policy's `dbt:` block, except
+// that a login in them is replaced, and nothing is wrong with it. check returns
+// what else is wrong with a block, each error beginning with the key that it is
+// about. The error, of class Usage, holds every fault with its place in the
+// file or, of a key of `with`, in the policy; its hint is the `with` that would
+// do. warnings say which keys dbt's Jinja, and so the job, chooses, though the
+// policy might.
+func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *yaml.Node) []error) (warnings []string, err error) {
+	c := outputCheck{target: t, outs: outs, seen: map[string]bool{}}
+	c.file = newDocument(outs.Path, outs.Text, t.origin.catalog)
+	c.file.doing, c.file.roots = "read profiles", []*yaml.Node{outs.Root}
+	c.policy = newDocument(t.origin.name, t.origin.src, t.origin.catalog)
+	spec, suits := c.adapter(dbtType)
+	if suits && t.dbt.With != nil {
+		c.policy.roots = []*yaml.Node{t.dbt.With}
+		c.policy.dbtBlock(t, mapping{document: c.policy, node: t.dbt.With}, spec)
+	}
+	sound := len(c.policy.list) == 0
+	for _, o := range outs.List {
+		if !suits {
+			break
+		}
+		before := len(c.file.list)
+		asked := c.jinja(spec, o)
+		if sound && len(c.file.list) == before { // what each value is is known
+			for _, err := range check(o.Block) {
+				c.keyed(spec, o, err)
+			}
+		}
+		if len(asked) > 0 {
+			warnings = append(warnings, c.ask(o, asked))
+		}
+	}
+	if err := errors.Join(c.policy.result(), c.file.result()); err != nil {
+		return nil, fault.New(fault.Usage, err, c.hint())
+	}
+	return warnings, nil
+}
+
+// An outputCheck is CheckOutputs on its way.
+type outputCheck struct {
+	target       *Target
+	outs         Outputs
+	file, policy *document
+	seen         map[string]bool // faults: profiles share mappings
+	keys         []string        // that `with` would have to give
+}
+
+// adapter finds the type's adapter; what is wrong with it is a fault.
+func (c *outputCheck) adapter(dbtType string) (spec Adapter, suits bool) {
+	first := c.outs.List[0]
+	at := first.Block
+	if v := valueOf(first.Block, "type"); v != nil && v.Line > 0 {
+		at = v
+	}
+	before := len(c.file.list)
+	spec, _ = c.file.dbtAdapter(c.target, at, dbtType)
+	return spec, len(c.file.list) == before
+}
+
+// jinja reports keys that must be literals, and returns those that better were.
+func (c *outputCheck) jinja(spec Adapter, o Output) (asked []*yaml.Node) {
+	provider := c.target.provider
+	var walk func(top, key string, n *yaml.Node)
+	walk = func(top, key string, n *yaml.Node) {
+		for i, e := range n.Content {
+			switch {
+			case n.Kind == yaml.SequenceNode:
+				walk(top, key, e)
+			case n.Kind == yaml.MappingNode && i%2 == 1:
+				walk(top, n.Content[i-1].Value, e)
+			}
+		}
+		if n.Kind != yaml.ScalarNode || n.Line == 0 || !isJinja(n.Value) {
+			return
+		}
+		switch name := spec.literal(provider, top, key); {
+		case name == "" || isSecret(spec, key):
+		case slices.Contains(nameKeys, name) && !slices.Contains(spec.Needed[provider], name):
+			asked = append(asked, &yaml.Node{Value: top, Line: n.Line, Column: n.Column})
+		default:
+			c.fault(o, n, top, fmt.Sprintf(wantLiteral, name))
+		}
+	}
+	for i := 0; i+1 < len(o.Block.Content); i += 2 {
+		key, v := o.Block.Content[i].Value, o.Block.Content[i+1]
+		if !slices.Contains(spec.Written, key) && !slices.Contains(spec.Given[provider], key) && !isSecret(spec, key) {
+			walk(key, key, v)
+		}
+	}
+	return asked
+}
+
+// nameKeys choose who dbt is at a warehouse that goes by the credential: it
+// lets nobody be who the credential is not for.
+var nameKeys = []string{"user", "role", "roles"}
+
+// ask is the warning of names that the job chooses.
+func (c *outputCheck) ask(o Output, keys []*yaml.Node) string {
+	var places, names []string
+	for _, k := range keys {
+		places = append(places, fmt.Sprintf("%s (%s:%d:%d)", k.Value, c.outs.Path, k.Line, k.Column))
+		if !slices.Contains(names, k.Value) {
+			names = append(names, k.Value)
+		}
+	}
+	return fmt.Sprintf("output %q of profile %q: the job's environment chooses %s, not the policy: to change that, add `%s` under `dbt`",
+		c.outs.Name, o.Profile, strings.Join(places, ", "), withText(names))
+}
+
+// fault reports a fault at n, a node of the file; with key, of the block, the
+// policy could mend it.
+func (c *outputCheck) fault(o Output, n *yaml.Node, key, text string) {
+	if id := fmt.Sprint(n.Line, ":", n.Column, " ", text); !c.seen[id] {
+		c.seen[id] = true
+		c.file.add(n.Line, n.Column, "output %q of profile %q: %s", c.outs.Name, o.Profile, text)
+	}
+	if key != "" && !slices.Contains(c.keys, key) {
+		c.keys = append(c.keys, key)
+	}
+}
+
+// begin matches the key that an error of an adapter begins with, and the keys
+// of mappings below it; or the one that there is not.
+var begin = lazy.MustCompile(`^(?:it has no ([A-Za-z_]\w*)|([A-Za-z_]\w*)((?:\.\w+)*))(?:$|[ ,:])`)
+
+// keyed reports an error at the key that it is about.
+func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
+	text := err.Error()
+	m := begin.FindStringSubmatch(text)
+	if m == nil {
+		c.fault(o, o.Block, "", text)
+		return
+	}
+	key := m[1] + m[2]
+	at := valueOf(o.Block, key)
+	if at == nil {
+		known := m[1] != "" || slices.Contains(slices.Concat(spec.Required, spec.Literal, spec.NoClaims), key)
+		if !known {
+			key = ""
+		}
+		c.fault(o, o.Block, key, text)
+		return
+	}
+	for name := range strings.SplitSeq(strings.TrimPrefix(m[3], "."), ".") {
+		if below := valueOf(at, name); below != nil {
+			at = below
+		}
+	}
+	if at.Line > 0 {
+		c.fault(o, at, key, text)
+		return
+	}
+	if given := valueOf(c.target.dbt.With, key); given != nil && !c.seen[text] {
+		c.seen[text] = true
+		c.policy.at(given, "%s", text)
+	}
+}
+
+// hint is the policy's answer to the faults of the file, "" where it has none.
+func (c *outputCheck) hint() string {
+	if len(c.keys) == 0 {
+		return ""
+	}
+	var keys []string
+	if with := c.target.dbt.With; with != nil {
+		for i := 0; i < len(with.Content); i += 2 {
+			keys = append(keys, with.Content[i].Value)
+		}
+	}
+	for _, key := range c.keys {
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return fmt.Sprintf("give the values in the policy: `dbt: {from: %s, output: %s, %s}`", c.target.dbt.From, c.outs.Name, withText(keys))
+}
+
+func withText(keys []string) string {
+	return "with: {" + strings.Join(keys, ": …, ") + ": …}"
+}
+
+// valueOf returns the value of a mapping's key, nil where it has none.
+func valueOf(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; n != nil && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package policy_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// TestCheckOutputs: every fault of the outputs at once, each where it stands,
+// with the answer; who dbt is at the warehouse is only warned about.
+func TestCheckOutputs(t *testing.T) {
+	t.Parallel()
+	const wrong = "output \"prod\" of profile \"%s\": %s chooses server or identity: want a literal, not Jinja"
+	want := func(profile, key string) string { return fmt.Sprintf(wrong, profile, key) }
+	for _, tt := range []struct {
+		name, with, outputs string
+		dbtType             string   // "" for snowflake
+		adapter             []string // what it says of each block
+		err                 []string // the places and their texts
+		hint, warnings      string
+	}{
+		{name: "literals", outputs: "a: {type: snowflake, account: acme, user: me, role: r}"},
+		{
+			name:    "every fault",
+			outputs: "a: {account: '{{ a }}', proxy_host: '{% if x %}y{% endif %}', port: '{# c #}1', database: '{{ d }}', list: [{host: '{{ h }}'}]}",
+			err: []string{
+				"f.yml:1:14 " + want("a", "account"), "f.yml:1:37 " + want("a", "proxy_host"), "f.yml:1:69 " + want("a", "port"), "f.yml:1:116 " + want("a", "host"),
+			},
+			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, proxy_host: …, port: …, list: …}}`",
+		},
+		{
+			name:    "of every profile, a shared mapping once",
+			outputs: "a: &a {account: '{{ a }}'}\nb: *a\nc: {account: '{{ c }}'}",
+			err:     []string{"f.yml:1:17 " + want("a", "account"), "f.yml:3:14 " + want("c", "account")},
+			hint:    "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …}}`",
+		},
+		{
+			name:    "with what is given already",
+			with:    "{schema: s}",
+			outputs: "a: {account: '{{ a }}'}",
+			err:     []string{"f.yml:1:14 " + want("a", "account")},
+			hint:    "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {schema: …, account: …}}`",
+		},
+		{name: "logins, which are replaced", outputs: "a: {account: acme, token: '{{ t }}', authenticator: '{{ a }}', passcode: '{{ p }}', host_password: '{{ p }}'}"},
+		{
+			name:     "names",
+			outputs:  "a: {account: acme, user: '{{ u }}', role: '{{ r }}'}",
+			warnings: "output \"prod\" of profile \"a\": the job's environment chooses user (f.yml:1:26), role (f.yml:1:43), not the policy: to change that, add `with: {user: …, role: …}` under `dbt`",
+		},
+		{
+			name:    "what the adapter says",
+			outputs: "a:\n  account: a/b\n  deep: {down: {x: 1}}",
+			adapter: []string{"account is \"a/b\"", "deep.down.x: no", "deep.up: no", "it has no database, which it needs", "user is \"\"", "nonsense about nothing"},
+			err: []string{
+				"f.yml:2:3 output \"prod\" of profile \"a\": it has no database, which it needs", "f.yml:2:3 output \"prod\" of profile \"a\": user is \"\"",
+				"f.yml:2:3 output \"prod\" of profile \"a\": nonsense about nothing", "f.yml:2:12 output \"prod\" of profile \"a\": account is \"a/b\"",
+				"f.yml:3:9 output \"prod\" of profile \"a\": deep.up: no", "f.yml:3:20 output \"prod\" of profile \"a\": deep.down.x: no",
+			},
+			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, deep: …, database: …, user: …}}`",
+		},
+		{
+			name: "what the type forbids in `with`", with: "{account: acme, authenticator: x, role: r, passcode: hunter2}",
+			outputs: "a: {account: '{{ a }}'}", adapter: []string{"account is not looked at"},
+			err: []string{
+				"p.yml:5:60 authenticator is written by oidc-dbt, from the exchange: leave it out",
+				"p.yml:5:87 passcode holds a secret (…), and a policy holds none: leave it out, the credential comes from the exchange",
+				"f.yml:1:14 " + want("a", "account"),
+			},
+			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, authenticator: …, role: …, passcode: …}}`",
+		},
+		{
+			name: "a type without the provider", outputs: "a: {type: duckdb}", dbtType: "duckdb", adapter: []string{"account is not looked at"},
+			err: []string{"f.yml:1:11 type \"duckdb\" does not go with provider \"oidc\", valid providers are [\"aws\"]"},
+		},
+		{
+			name: "no such type", outputs: "a: {type: mysql}", dbtType: "mysql",
+			err: []string{"f.yml:1:11 unknown type \"mysql\", valid types are [\"bigquery\" \"duckdb\" \"snowflake\"]"},
+		},
+		{
+			name: "no secret is shown", outputs: "a: {account: '{{ a }}', password: hunter2, port: '{{ p }}'} # token: hunter2",
+			err:  []string{"f.yml:1:14 " + want("a", "account"), "f.yml:1:50 " + want("a", "port")},
+			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, port: …}}`",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dbt := "{from: f.yml, output: prod}"
+			if tt.with != "" {
+				dbt = "{from: f.yml, output: prod, with: " + tt.with + "}"
+			}
+			p, err := policy.Parse("p.yml", []byte("version: 1\ntargets:\n  prod:\n    exchange: {oidc: {audience: snowflakecomputing.com}}\n    dbt: "+dbt+
+				"\n    allow: [{repository: acme/analytics, repository_id: \"1\", environment: prod}]\n"), catalog())
+			if err != nil {
+				t.Fatal(err)
+			}
+			target, err := p.Target("prod")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var root yaml.Node
+			if err := yaml.Unmarshal([]byte(tt.outputs), &root); err != nil {
+				t.Fatal(err)
+			}
+			outs := policy.Outputs{Path: "f.yml", Text: []byte(tt.outputs), Root: root.Content[0], Name: "prod"}
+			for i := 0; i < len(outs.Root.Content); i += 2 {
+				block := outs.Root.Content[i+1]
+				if block.Kind == yaml.AliasNode {
+					block = block.Alias
+				}
+				outs.List = append(outs.List, policy.Output{Profile: outs.Root.Content[i].Value, Block: block})
+			}
+			dbtType := tt.dbtType
+			if dbtType == "" {
+				dbtType = "snowflake"
+			}
+			warnings, err := target.CheckOutputs(outs, dbtType, func(*yaml.Node) (errs []error) {
+				for _, text := range tt.adapter {
+					errs = append(errs, errors.New(text))
+				}
+				return errs
+			})
+			var got []string
+			for _, p := range fault.Places(err) {
+				got = append(got, fmt.Sprintf("%s:%d:%d %s", p.File, p.Line, p.Column, p.Text))
+			}
+			if diff := cmp.Diff(tt.err, got); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+			if hint := fault.Hint(err); hint != tt.hint {
+				t.Errorf("hint is\n%s\nwant\n%s", hint, tt.hint)
+			}
+			if all := strings.Join(warnings, "\n"); all != tt.warnings {
+				t.Errorf("warnings are\n%s\nwant\n%s", all, tt.warnings)
+			}
+			if err == nil {
+				return
+			}
+			if fault.ClassOf(err) != fault.Usage {
+				t.Errorf("class is %v", fault.ClassOf(err))
+			}
+			for _, place := range got {
+				if at, _, _ := strings.Cut(place, " "); !strings.Contains(err.Error(), "\n"+at+": ") {
+					t.Errorf("the error does not name %s:\n%v", at, err)
+				}
+			}
+			if strings.Contains(err.Error(), marker) {
+				t.Errorf("the error shows a secret:\n%v", err)
+			}
+		})
+	}
+}
