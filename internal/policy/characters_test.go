@@ -100,9 +100,9 @@ func TestPlainCharacters(t *testing.T) {
 		"      # größe, 日本語、コメント\u3000全角, français\u00a0: non\u202fsécable, עברית, 🚀 ✅ → …",
 		"      # a tab\there, and # another",
 		"      # 'quotes\" # in a comment",
-		"      - {repository: \"acme/x # y\", repository_id: \"3\"} # \"z",
-		"      - {repository: acme/x#y, repository_id: '#3'} # it's \"z",
-		"      - {\"repository\":\"acme/x\",\"repository_id\":\"# 3\",\"environment\":\"größe €\"}",
+		"      - {environment: \"acme/x # y\", repository_id: \"3\"} # \"z",
+		"      - {environment: acme/x#y, repository_id: '3', actor: '#3'} # it's \"z",
+		"      - {\"repository\":\"acme/x\",\"actor\":\"# 3\",\"environment\":\"größe €\"}",
 		"      - repository: acme/x # the first\n        # the second\n        environment: # below\n          - a # one\n          - \"b # two\"\n",
 		"      - repository: \"acme/\\\n          x\"\n        repository_id: \"3\"",
 	} {

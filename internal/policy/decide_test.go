@@ -192,7 +192,6 @@ func TestDenials(t *testing.T) {
 		{"reusable-workflow-another", []string{reusable}, changes{"job_workflow_ref": "acme/other/.github/workflows/dbt.yml@refs/tags/v3"}},
 		{"letter-case", []string{full}, changes{"repository": "Acme/Analytics"}},
 		{"letter-case-wildcard", []string{`{repository_id: "487920697", ref: refs/heads/Release-*}`}, changes{"ref": "refs/heads/release-7"}},
-		{"short-ref", []string{`{repository_id: "487920697", ref: main}`}, nil},
 		{"immutable-subject", []string{`{repository: acme/analytics, sub: "repo:acme/analytics:environment:production"}`}, changes{"sub": "repo:acme@9919/analytics2@487920697:environment:production"}},
 		{"immutable-subject-in-the-policy", []string{`{repository: acme/analytics, sub: "repo:acme@9919/analytics@1:environment:production"}`}, nil},
 		{"not-a-string", []string{full}, changes{"repository_id": 487920697, "environment": []string{"production"}, "ref": map[string]string{}}},

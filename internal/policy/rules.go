@@ -131,6 +131,10 @@ func (d *document) matcher(kind string, key, value *yaml.Node) matcher {
 			d.at(e, "%s %q %v", m.claim, e.Value, err)
 			continue
 		}
+		if why := impossible(kind, m.claim, pattern); why != "" {
+			d.at(e, "%s %q %s", m.claim, e.Value, why)
+			continue
+		}
 		m.patterns = append(m.patterns, pattern)
 	}
 	return m

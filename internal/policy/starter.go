@@ -33,10 +33,19 @@ func Starter(getenv func(string) string) string {
       oidc: {audience: snowflakecomputing.com}
     allow:
       - repository: %q
-        repository_id: %q
+        %s
         environment: production
         ref: %q
-`, starterIdentities(getenv("GITHUB_SERVER_URL")), repository, value("GITHUB_REPOSITORY_ID", "REPOSITORY-ID"), ref)
+`, starterIdentities(getenv("GITHUB_SERVER_URL")), repository, starterID(getenv("GITHUB_REPOSITORY_ID")), ref)
+}
+
+// starterID returns the line of the repository's id. A number that stands for
+// one not known would be somebody's.
+func starterID(id string) string {
+	if !numeric.MatchString(id) {
+		return "# repository_id: what `gh api repos/OWNER/REPOSITORY --jq .id` prints, in quotes"
+	}
+	return fmt.Sprintf("repository_id: %q", id)
 }
 
 // starterIdentities returns the identities of a policy for another GitHub than

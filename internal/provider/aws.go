@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -36,7 +37,7 @@ var awsProvider = provider{
 		Keys: []policy.Key{
 			{Name: "role", Required: true, Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
 			{Name: "region", Required: true, Check: matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of the STS endpoint and of the warehouse."},
-			{Name: "audience", Doc: "The ID token's audience (default: sts.amazonaws.com)."},
+			{Name: "audience", Check: aName("sts.amazonaws.com"), Doc: "The ID token's audience (default: sts.amazonaws.com)."},
 			{Name: "session_name", Claims: true, Check: matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run)."},
 			{Name: "session_policy", Check: checkSessionPolicy, Doc: "An inline IAM policy in JSON that narrows what the role may do."},
 			{Name: "policy_arns", List: true, Check: matching(policyARN, 1, 600, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
@@ -54,7 +55,7 @@ var awsProvider = provider{
 			"postgres": nil, // a token of RDS lives 15 minutes
 		},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
-			faults := checkAudience(v, awsAudienceOf(v), "endpoint")
+			faults := append(checkAudience(v, awsAudienceOf(v), "endpoint"), checkPartition(v, "role", "then_assume.role", "policy_arns")...)
 			if v.Get("endpoint") == "" {
 				if err := policy.CheckAudience(awsAudienceOf(v), stsURL(v.Get("region"))); err != nil {
 					faults = append(faults, policy.KeyError{Key: "audience", Err: err})
@@ -78,6 +79,40 @@ var awsProvider = provider{
 		}
 		return list
 	},
+}
+
+// partitions are AWS's, by the beginning of their regions' names. Nothing of
+// one works in another. (AWS: ARNs and partitions; botocore, partitions.json)
+var partitions = []struct{ region, name string }{
+	{"cn-", "aws-cn"}, {"us-gov-", "aws-us-gov"}, {"us-isob-", "aws-iso-b"}, {"us-isof-", "aws-iso-f"}, {"us-iso-", "aws-iso"},
+	{"eu-isoe-", "aws-iso-e"}, {"eusc-", "aws-eusc"}, {"", "aws"},
+}
+
+// partitionOf returns the partition of a region.
+func partitionOf(region string) string {
+	for _, p := range partitions {
+		if strings.HasPrefix(region, p.region) {
+			return p.name
+		}
+	}
+	return ""
+}
+
+// checkPartition holds the ARNs under the keys to the partition of `region`.
+func checkPartition(v policy.Values, keys ...string) (faults []policy.KeyError) {
+	if v.Get("region") == "" {
+		return nil // which is a fault already
+	}
+	want := partitionOf(v.Get("region"))
+	for _, key := range keys {
+		for _, arn := range v.List(key) {
+			if fields := strings.SplitN(arn, ":", 3); len(fields) == 3 && fields[1] != want {
+				faults = append(faults, policy.KeyError{Key: key, Err: fmt.Errorf("is of partition %q, and region %q is of %q: nothing of one partition works in another", fields[1], v.Get("region"), want)})
+				break
+			}
+		}
+	}
+	return faults
 }
 
 func awsAudienceOf(v policy.Values) string {

@@ -32,7 +32,7 @@ var entraProvider = provider{
 			{Name: "tenant", Required: true, Check: matching(tenantText, 1, 253, "a tenant's id or domain"), Doc: "The tenant (directory) of the application: its id or a domain."},
 			{Name: "client_id", Required: true, Claims: true, Check: matching(uuidText, 36, 36, "an application (client) id, not the object's"), Doc: "The application (client) id of the app registration or managed identity."},
 			{Name: "scope", Check: matching(defaultScope, 1, 500, "a resource and /.default, such as https://database.windows.net/.default"), Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
-			{Name: "audience", Doc: "The ID token's audience (default: api://AzureADTokenExchange, in other clouds than the public one theirs)."},
+			{Name: "audience", Check: entraName, Doc: "The ID token's audience (default: api://AzureADTokenExchange, in other clouds than the public one theirs)."},
 			{Name: "authority", Check: checkHostURL, Doc: "Another authority, for sovereign clouds (default: https://login.microsoftonline.com)."},
 		},
 		Audience: entraAudienceOf,
@@ -63,6 +63,22 @@ var entraProvider = provider{
 	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
 		return []string{entraURL(v)}
 	},
+}
+
+// entraName is policy.Key.Check for an audience that is meant to be one of
+// Entra ID's, whose scheme is neither https nor nothing.
+func entraName(value string) error {
+	_, name, _ := strings.Cut(value, "://")
+	if name == "" {
+		name = value
+	}
+	name = strings.TrimSuffix(name, "/")
+	for _, c := range azureClouds {
+		if want := c.audience; strings.EqualFold("api://"+name, want) && value != want {
+			return fmt.Errorf("is not how Entra ID writes it: write %q", want)
+		}
+	}
+	return nil
 }
 
 // An azureCloud is one of Azure's clouds, which share nothing.

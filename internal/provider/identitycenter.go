@@ -39,7 +39,7 @@ var identityCenterProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
 			{Name: "region", Required: true, Check: matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of Identity Center, STS and the warehouse."},
-			{Name: "audience", Doc: "The ID token's audience, which the trusted token issuer's application must list (default: sts.amazonaws.com; required at Redshift)."},
+			{Name: "audience", Check: aName("sts.amazonaws.com"), Doc: "The ID token's audience, which the trusted token issuer's application must list (default: sts.amazonaws.com; required at Redshift)."},
 			{Name: "application", Check: matching(applicationARN, 1, 200, "arn:aws:sso::ACCOUNT:application/INSTANCE/APPLICATION"), Doc: "At Athena: the ARN of the customer managed application whose JWT bearer grant takes the token."},
 			{Name: "role", Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "At Athena: the ARN of the role that may ask for the identity."},
 			{Name: "then_assume", Doc: "The role of the session that carries the identity (default: `role` again).", Keys: []policy.Key{
@@ -57,7 +57,7 @@ var identityCenterProvider = provider{
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour},
 		Logins:    map[string]*policy.Lifetimes{"redshift": nil},
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
-			faults := checkAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint")
+			faults := append(checkAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint"), checkPartition(v, "application", "role", "then_assume.role")...)
 			for _, d := range []struct{ key, endpoint string }{{"endpoint", awsSTS(v)}, {"oidc_endpoint", identityCenterURL(v)}} {
 				if err := policy.CheckAudience(awsAudienceOf(v), d.endpoint); v.Get(d.key) == "" && err != nil {
 					return append(faults, policy.KeyError{Key: "audience", Err: err})

@@ -255,6 +255,17 @@ func matching(pattern *lazy.Regexp, shortest, longest int, want string) func(str
 	}
 }
 
+// aName returns a policy.Key.Check for an audience that a vendor knows as a
+// name: as an address it is another one, which the vendor refuses.
+func aName(want string) func(string) error {
+	return func(value string) error {
+		if _, rest, ok := strings.Cut(value, "://"); ok && strings.EqualFold(strings.TrimSuffix(rest, "/"), want) {
+			return fmt.Errorf("is an address, and the audience is a name: write %q", want)
+		}
+		return nil
+	}
+}
+
 // checkAudience returns the fault of sending a token of a vendor's audience
 // to somebody else's host, who could use it at the vendor: endpoints are the
 // keys of v that hold URLs, in their order.

@@ -40,12 +40,12 @@ var (
 var vaultProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "address", Required: true, Check: checkURL, Doc: "The server, https or http on loopback, without /v1."},
+			{Name: "address", Required: true, Check: checkVaultAddress, Doc: "The server, https or http on loopback, without /v1."},
 			{Name: "namespace", Check: matching(vaultPath, 1, 255, "a path such as team/dbt"), Doc: "The namespace (default: the root)."},
-			{Name: "auth_path", Check: matching(vaultPath, 1, 255, "the path of a JWT auth method, without auth/"), Doc: "Where the JWT auth method is enabled (default: jwt)."},
+			{Name: "auth_path", Check: checkAuthPath, Doc: "Where the JWT auth method is enabled (default: jwt)."},
 			{Name: "role", Required: true, Claims: true, Check: matching(vaultRole, 1, 255, "a role's name"), Doc: "The role of the JWT auth method."},
 			{Name: "audience", Required: true, Doc: "The ID token's audience, one of the role's bound_audiences."},
-			{Name: "secret", Required: true, Claims: true, Check: matching(vaultPath, 1, 511, "an API path such as database/creds/dbt, without v1/"), Doc: "The API path that is read: database/creds/ROLE, or of a KV engine secret/data/NAME (version 2), kv/NAME (version 1)."},
+			{Name: "secret", Required: true, Claims: true, Check: checkSecretPath, Doc: "The API path that is read: database/creds/ROLE, or of a KV engine secret/data/NAME (version 2), kv/NAME (version 1)."},
 			{Name: "ca_cert", Check: checkRoots, Doc: "The certificate authorities that are trusted for this server, instead of the system's: one or more certificates in PEM."},
 			{Name: "static", Bool: true, Doc: "Accept a secret that has no lease, and that outlives the run (default: false)."},
 		},
@@ -61,6 +61,35 @@ var vaultProvider = provider{
 		}
 		return []string{v.Get("address")}
 	},
+}
+
+// checkVaultAddress refuses what leads to the API, to which the client adds
+// /v1, or to the web interface.
+func checkVaultAddress(value string) error {
+	u, err := web.CheckURL(value)
+	if err != nil {
+		return err
+	}
+	for _, end := range []string{"/v1", "/ui"} {
+		if at := strings.Index(u.Path+"/", end+"/"); at >= 0 {
+			return fmt.Errorf("has %s in it: write the server's address without it, %q", end, u.Scheme+"://"+u.Host+u.Path[:at])
+		}
+	}
+	return nil
+}
+
+func checkAuthPath(value string) error {
+	if name, ok := strings.CutPrefix(value, "auth/"); ok {
+		return fmt.Errorf("begins with auth/, which the client adds: write %q", strings.TrimSuffix(name, "/login"))
+	}
+	return matching(vaultPath, 1, 255, "the path of a JWT auth method, without auth/")(value)
+}
+
+func checkSecretPath(value string) error {
+	if path, ok := strings.CutPrefix(strings.TrimPrefix(value, "/"), "v1/"); ok {
+		return fmt.Errorf("begins with v1/, which the client adds: write %q", path)
+	}
+	return matching(vaultPath, 1, 511, "an API path such as database/creds/dbt, without v1/")(value)
 }
 
 func authPath(v policy.Values) string {

@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+)
+
+// impossible says why a claim's value never has the form of a pattern, so that
+// a rule with it would admit nobody, and what to write; "" where it may. A
+// pattern that begins with a wildcard is judged by less than a literal.
+func impossible(kind, claim string, p pattern) string {
+	if slices.Contains(numericClaims[kind], claim) && !numeric.MatchString(p.text) {
+		return "is not a number, which this claim always is"
+	}
+	if kind != "github" {
+		return ""
+	}
+	if values, ok := fixedValues[claim]; ok && p.literal && !slices.Contains(values, p.text) {
+		return fmt.Sprintf("is never a value of this claim, valid values are %q", values)
+	}
+	if form, ok := githubForms[claim]; ok {
+		return form(p)
+	}
+	return ""
+}
+
+var (
+	numeric     = lazy.MustCompile(`^[0-9*]+$`)
+	hexadecimal = lazy.MustCompile(`^[0-9a-f*]+$`)
+	ownerText   = lazy.MustCompile(`^[A-Za-z0-9_.*-]+$`)
+	repoText    = lazy.MustCompile(`^[A-Za-z0-9_.*-]+/[A-Za-z0-9_.*-]+$`)
+	eventText   = lazy.MustCompile(`^[a-z_*]+$`)
+)
+
+// numericClaims are claims of digits, by the kind of a token.
+var numericClaims = map[string][]string{
+	"github": {"repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "run_number", "run_attempt", "check_run_id"},
+	"gitlab": {"project_id", "namespace_id", "user_id", "pipeline_id", "job_id", "job_project_id", "job_namespace_id", "runner_id"},
+}
+
+// fixedValues are claims of GitHub with few values. (GitHub: OpenID Connect
+// reference)
+var fixedValues = map[string][]string{
+	"ref_type":              {"branch", "tag"},
+	"ref_protected":         {"true", "false"},
+	"runner_environment":    {"github-hosted", "self-hosted"},
+	"repository_visibility": {"public", "private", "internal"},
+}
+
+// githubForms say, by claim, why a pattern matches none of GitHub's values.
+var githubForms = map[string]func(pattern) string{
+	"repository": func(p pattern) string {
+		switch {
+		case isAddress(p.text):
+			return "is an address: write OWNER/REPOSITORY alone"
+		case p.literal && !repoText.MatchString(p.text):
+			return "is not a repository's full name: write OWNER/REPOSITORY"
+		}
+		return ""
+	},
+	"repository_owner": func(p pattern) string {
+		if isAddress(p.text) || !ownerText.MatchString(p.text) {
+			return "is not an owner's name: write it alone, without / or an address"
+		}
+		return ""
+	},
+	"ref":              refForm,
+	"base_ref":         branchForm,
+	"head_ref":         branchForm,
+	"job_workflow_ref": workflowForm,
+	"workflow_ref":     workflowForm,
+	"sha":              shaForm,
+	"job_workflow_sha": shaForm,
+	"workflow_sha":     shaForm,
+	"event_name": func(p pattern) string {
+		if !eventText.MatchString(p.text) {
+			return fmt.Sprintf("is no event's name, which has lower case and _ only: write %q", strings.ReplaceAll(strings.ToLower(p.text), "-", "_"))
+		}
+		return ""
+	},
+	"sub": subjectForm,
+}
+
+// isAddress reports whether a text leads to a repository over the network.
+func isAddress(text string) bool {
+	return strings.Contains(text, "://") || strings.HasPrefix(text, "git@") || strings.HasPrefix(text, "github.com/") || strings.HasSuffix(text, ".git")
+}
+
+func refForm(p pattern) string {
+	before, _, _ := strings.Cut(p.text, "*")
+	if strings.HasPrefix(before, "refs/") || !p.literal && strings.HasPrefix("refs/", before) {
+		return ""
+	}
+	name := strings.TrimPrefix(strings.TrimPrefix(p.text, "heads/"), "tags/")
+	if strings.HasPrefix(p.text, "tags/") {
+		return fmt.Sprintf("is no full ref: write %q", "refs/tags/"+name)
+	}
+	return fmt.Sprintf("is no full ref: write %q, or %q for a tag", "refs/heads/"+name, "refs/tags/"+name)
+}
+
+func branchForm(p pattern) string {
+	if strings.HasPrefix(p.text, "refs/") {
+		return fmt.Sprintf("is a full ref, and this claim is a branch's name alone: write %q", strings.TrimPrefix(p.text, "refs/heads/"))
+	}
+	return ""
+}
+
+func workflowForm(p pattern) string {
+	if isAddress(p.text) {
+		return "is an address: write OWNER/REPOSITORY/.github/workflows/FILE.yml@REF"
+	}
+	if strings.HasPrefix(p.text, ".github/") || strings.HasPrefix(p.text, "./") || strings.HasPrefix(p.text, "/") {
+		return "has no repository in it: write OWNER/REPOSITORY/.github/workflows/FILE.yml@REF"
+	}
+	return ""
+}
+
+func shaForm(p pattern) string {
+	if !hexadecimal.MatchString(p.text) || p.literal && len(p.text) != 40 && len(p.text) != 64 {
+		return "is no whole commit id: write all 40 digits, in lower case"
+	}
+	return ""
+}
+
+// subjectForm holds what follows the repository in a subject to how GitHub
+// writes it: KEY:VALUE, again and again, with a colon in a value as %3A.
+// (GitHub: OpenID Connect, customizing the token claims)
+func subjectForm(p pattern) string {
+	rest, ok := strings.CutPrefix(p.text, "repo:")
+	if !ok {
+		return ""
+	}
+	repository, context, _ := strings.Cut(rest, ":")
+	if isAddress(p.text) || p.literal && !strings.Contains(repository, "/") {
+		return "does not name a repository: write repo:OWNER/REPOSITORY:…"
+	}
+	switch key, value, _ := strings.Cut(context, ":"); key {
+	case "environment":
+		_, more, _ := strings.Cut(value, ":")
+		if more != "" && !isClaimList(more) {
+			return fmt.Sprintf("has a colon in the environment's name, which GitHub writes as %%3A: write %q", "repo:"+repository+":environment:"+strings.ReplaceAll(value, ":", "%3A"))
+		}
+	case "ref":
+		ref, _, _ := strings.Cut(value, ":")
+		if why := refForm(newPattern("ref", ref)); why != "" {
+			return "has a ref in it that " + why
+		}
+	case "pull-request", "pull_requests":
+		return fmt.Sprintf("never matches: write %q", "repo:"+repository+":pull_request")
+	}
+	return ""
+}
+
+// isClaimList reports whether a text may be the rest of a customized subject:
+// KEY:VALUE pairs, or a wildcard that stands for some.
+func isClaimList(text string) bool {
+	fields := strings.Split(text, ":")
+	for i := 0; i < len(fields); i += 2 {
+		key := fields[i]
+		if strings.Contains(key, "*") {
+			return true
+		}
+		if i+1 == len(fields) || !claimText.MatchString(key) || !slices.Contains(subjectKeys, key) && !strings.HasPrefix(key, "repo_property_") {
+			return false
+		}
+	}
+	return true
+}
+
+// subjectKeys are the claims that a customized subject may be made of.
+var subjectKeys = []string{
+	"actor", "actor_id", "base_ref", "context", "enterprise", "enterprise_id", "environment", "environment_node_id", "event_name", "head_ref", "job_workflow_ref",
+	"job_workflow_sha", "ref", "ref_protected", "ref_type", "repo", "repository", "repository_id", "repository_owner", "repository_owner_id",
+	"repository_visibility", "run_attempt", "run_id", "run_number", "runner_environment", "sha", "workflow", "workflow_ref", "workflow_sha", "check_run_id",
+}

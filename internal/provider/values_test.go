@@ -1,0 +1,76 @@
+package provider_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+)
+
+// TestValuesThatNeverWork: what the provider would refuse in every run is
+// refused when the policy is read.
+func TestValuesThatNeverWork(t *testing.T) {
+	t.Parallel()
+	const (
+		role     = "arn:aws:iam::123456789012:role/dbt"
+		postgres = "{type: postgres, host: db.acme.example, user: dbt, port: 5432, dbname: d, schema: s}"
+		athena   = "{type: athena, region_name: eu-central-1, s3_staging_dir: 's3://b/', database: awsdatacatalog, schema: s}"
+		vault    = "role: dbt, audience: vault, secret: database/creds/dbt"
+		entra    = "tenant: 01234567-89ab-cdef-0123-456789abcdef, client_id: 01234567-89ab-cdef-0123-456789abcdef"
+	)
+	for _, tt := range []struct{ name, dbt, exchange, err string }{
+		{"partitions agree", athena, `{aws: {role: "` + role + `", region: eu-central-1}}`, ""},
+		{"China", athena, `{aws: {role: "arn:aws-cn:iam::123456789012:role/dbt", region: cn-north-1}}`, ""},
+		{"GovCloud", athena, `{aws: {role: "arn:aws-us-gov:iam::123456789012:role/dbt", region: us-gov-west-1}}`, ""},
+		{"European sovereign cloud", athena, `{aws: {role: "arn:aws-eusc:iam::123456789012:role/dbt", region: eusc-de-east-1}}`, ""},
+		{"a role of China", athena, `{aws: {role: "arn:aws-cn:iam::123456789012:role/dbt", region: eu-central-1}}`,
+			`role: is of partition "aws-cn", and region "eu-central-1" is of "aws": nothing of one partition works in another`},
+		{"a region of China", athena, `{aws: {role: "` + role + `", region: cn-northwest-1}}`,
+			`role: is of partition "aws", and region "cn-northwest-1" is of "aws-cn": nothing of one partition works in another`},
+		{"a role with a claim", athena, `{aws: {role: "arn:aws-us-gov:iam::123456789012:role/dbt-${environment}", region: us-east-1}}`,
+			`role: is of partition "aws-us-gov", and region "us-east-1" is of "aws": nothing of one partition works in another`},
+		{"a second role", athena, `{aws: {role: "` + role + `", region: eu-central-1, then_assume: {role: "arn:aws-us-gov:iam::123456789012:role/lake"}}}`,
+			`then_assume.role: is of partition "aws-us-gov", and region "eu-central-1" is of "aws": nothing of one partition works in another`},
+		{"a managed policy", athena, `{aws: {role: "` + role + `", region: eu-central-1, policy_arns: ["arn:aws-cn:iam::aws:policy/AmazonS3ReadOnlyAccess"]}}`,
+			`policy_arns: is of partition "aws-cn", and region "eu-central-1" is of "aws": nothing of one partition works in another`},
+		{"Identity Center", athena, `{identity_center: {region: us-gov-west-1, role: "arn:aws-us-gov:iam::123456789012:role/dbt", application: "arn:aws:sso::123456789012:application/ssoins-1/apl-1"}}`,
+			`application: is of partition "aws", and region "us-gov-west-1" is of "aws-us-gov": nothing of one partition works in another`},
+		{"AWS's audience as an address", athena, `{aws: {role: "` + role + `", region: eu-central-1, audience: "https://sts.amazonaws.com/"}}`,
+			`audience "https://sts.amazonaws.com/": is an address, and the audience is a name: write "sts.amazonaws.com"`},
+		{"an audience of one's own", athena, `{aws: {role: "` + role + `", region: eu-central-1, audience: "https://github.com/acme"}}`, ""},
+		{"Snowflake's audience as an address", "{type: snowflake, account: acme-prod, user: DBT, database: d, schema: s}", `{oidc: {audience: "https://snowflakecomputing.com"}}`,
+			`audience "https://snowflakecomputing.com": is an address, and the audience is a name: write "snowflakecomputing.com"`},
+		{"an account's address as audience", "{type: snowflake, account: acme-prod, user: DBT, database: d, schema: s}", `{oidc: {audience: "https://acme-prod.snowflakecomputing.com"}}`, ""},
+		{"Entra ID's audience as an address", postgres, `{entra: {` + entra + `, audience: "https://AzureADTokenExchange"}}`,
+			`audience "https://AzureADTokenExchange": is not how Entra ID writes it: write "api://AzureADTokenExchange"`},
+		{"Entra ID's audience without its scheme", postgres, `{entra: {` + entra + `, audience: azureadtokenexchange}}`,
+			`audience "azureadtokenexchange": is not how Entra ID writes it: write "api://AzureADTokenExchange"`},
+		{"Vault's API", postgres, `{vault: {address: "https://vault.acme.example:8200/v1", ` + vault + `}}`,
+			`address "https://vault.acme.example:8200/v1": has /v1 in it: write the server's address without it, "https://vault.acme.example:8200"`},
+		{"Vault's API and more", postgres, `{vault: {address: "https://acme.example/vault/v1/auth/jwt", ` + vault + `}}`,
+			`address "https://acme.example/vault/v1/auth/jwt": has /v1 in it: write the server's address without it, "https://acme.example/vault"`},
+		{"Vault's pages", postgres, `{vault: {address: "https://vault.acme.example/ui/", ` + vault + `}}`,
+			`address "https://vault.acme.example/ui/": has /ui in it: write the server's address without it, "https://vault.acme.example"`},
+		{"Vault below a path", postgres, `{vault: {address: "https://acme.example/v1s/vault", ` + vault + `}}`, ""},
+		{"a path with auth/", postgres, `{vault: {address: "https://vault.acme.example", auth_path: auth/github/login, ` + vault + `}}`,
+			`auth_path "auth/github/login": begins with auth/, which the client adds: write "github"`},
+		{"a secret with v1/", postgres, `{vault: {address: "https://vault.acme.example", role: dbt, audience: vault, secret: /v1/database/creds/dbt}}`,
+			`secret "/v1/database/creds/dbt": begins with v1/, which the client adds: write "database/creds/dbt"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			text := "version: 1\ntargets:\n  prod:\n    dbt: " + tt.dbt + "\n    exchange: " + tt.exchange +
+				"\n    allow:\n      - {repository: acme/analytics, repository_id: \"1\", environment: production}\n"
+			_, err := policy.Parse("policy", []byte(text), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()})
+			got := ""
+			if err != nil {
+				_, got, _ = strings.Cut(strings.Split(err.Error(), "\n")[1], ": ")
+			}
+			if got != tt.err {
+				t.Errorf("error is %q, want %q", got, tt.err)
+			}
+		})
+	}
+}
