@@ -1,12 +1,12 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -142,19 +142,27 @@ func (f folder) provide(env Env, res Result) ([]adapter.Variable, error) {
 	}
 	if res.Broker != nil {
 		// It is on this machine: a proxy of the environment's could not reach it.
-		hosts := env.Getenv("no_proxy")
-		if hosts == "" {
-			hosts = env.Getenv("NO_PROXY")
-		}
-		switch {
-		case hosts == "":
-			hosts = "127.0.0.1"
-		case !slices.Contains(strings.Split(hosts, ","), "127.0.0.1"):
-			hosts += ",127.0.0.1"
-		}
-		add(hosts, "NO_PROXY", "no_proxy")
+		upper, lower := env.Getenv("NO_PROXY"), env.Getenv("no_proxy")
+		add(withLoopback(cmp.Or(upper, lower)), "NO_PROXY")
+		add(withLoopback(cmp.Or(lower, upper)), "no_proxy")
 	}
 	return vars, nil
+}
+
+// withLoopback returns a list of hosts without a proxy, and the broker's among
+// them. A single asterisk is all hosts, and to Python's urllib no longer so
+// with another entry.
+func withLoopback(hosts string) string {
+	const broker = "127.0.0.1"
+	if strings.TrimSpace(hosts) == "" {
+		return broker
+	}
+	for entry := range strings.SplitSeq(hosts, ",") {
+		if entry = strings.TrimSpace(entry); entry == broker || entry == "*" {
+			return hosts
+		}
+	}
+	return hosts + "," + broker
 }
 
 // engine is dbt 1.12's own name of DBT_PROFILES_DIR, which outranks it. It is
