@@ -25,7 +25,7 @@ func main() {
 	}
 	os.Exit(process.Main(os.Stderr, func(ctx context.Context) int {
 		return command.Run(ctx, job.Env{
-			Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.NewTransport(),
+			Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.ReadNetwork(os.Getenv).Transport(),
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 			Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: version,
 		}, os.Args[1:])

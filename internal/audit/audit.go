@@ -63,6 +63,7 @@ type Run struct {
 	Claims       idtoken.Claims
 	ActorKind    string // "user", "bot", "agent"; never read from the token
 	DryRun       bool
+	ExtraCA      string // the SHA-256 of NODE_EXTRA_CA_CERTS' file
 }
 
 // NewID returns an id for a new Run: 130 random bits.
@@ -233,6 +234,7 @@ func (r Run) record(at time.Time, activity, status, severity int) Record {
 			DryRun:       r.DryRun,
 			PolicyOrigin: clean(r.PolicyOrigin),
 			PolicySHA256: r.PolicySHA256,
+			ExtraCA:      r.ExtraCA,
 		},
 	}
 	if r.Provider != "" {

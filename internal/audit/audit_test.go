@@ -52,7 +52,7 @@ func decode(t *testing.T, r audit.Record) (object map[string]any) {
 func run() audit.Run {
 	return audit.Run{
 		ID: "RUN1", Version: "1.2.3", PolicyOrigin: ".github/oidc-dbt.yml", PolicySHA256: strings.Repeat("ab", 32),
-		Target: "prod", Provider: "aws", Audience: "sts.amazonaws.com",
+		Target: "prod", Provider: "aws", Audience: "sts.amazonaws.com", ExtraCA: strings.Repeat("cd", 32),
 	}
 }
 

@@ -98,6 +98,7 @@ type unmapped struct {
 	DryRun       bool              `json:"dry_run,omitempty"`
 	PolicyOrigin string            `json:"policy_origin,omitempty"`
 	PolicySHA256 string            `json:"policy_sha256,omitempty"`
+	ExtraCA      string            `json:"extra_ca_sha256,omitempty"` // of the certificates that are trusted beside the system's
 	ActorKind    string            `json:"actor_kind,omitempty"`
 	Rule         *matched          `json:"rule,omitempty"`
 	Mismatches   []Mismatch        `json:"mismatches,omitempty"`

@@ -21,13 +21,16 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // Config is what a broker serves.
 type Config struct {
 	Target string // its name decides the port, so that the profile is the same in every run
 	Route  route.Route
-	Dir    string // for the files that clients read; only this user may enter it, and the caller removes it
+	// Network is the way out, for what is proxied; the zero value asks no environment.
+	Network web.Network
+	Dir     string // for the files that clients read; only this user may enter it, and the caller removes it
 	// StateDir is a folder of this user's that stays, for what is to have the same
 	// path in every run; "" for none. It need not be there.
 	StateDir string

@@ -34,7 +34,7 @@ func clickHouse(b *Broker) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
-	transport, base, err := upstream(b.config.Route.Upstream)
+	transport, base, err := upstream(b.config.Network, b.config.Route.Upstream)
 	if err != nil {
 		return service{}, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // A Keeper keeps one credential fresh: it gives out the one it has, and gets
@@ -206,6 +207,13 @@ func (k *Keeper) Close() {
 // renewTimeout bounds one renewal: token request, keys and all hops, with their retries.
 const renewTimeout = 2 * time.Minute
 
+// renewTries is how long each hop of a renewal is tried again within one: the
+// Keeper tries again by itself, and callers who wait are to hear the reason.
+const renewTries = 2 * time.Second
+
+// longestAsked bounds how long a provider can keep the Keeper from trying again.
+const longestAsked = time.Hour
+
 // How long after a failure the next try comes: twice as long each time, but
 // the sooner the less is left, so that an outage which ends is noticed while
 // the old credential lives. Where it is dead, once a second.
@@ -226,9 +234,10 @@ func (k *Keeper) refresh(ctx context.Context, afresh bool) {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	slow := time.AfterFunc(slowAfter, k.slow)
-	c, err := k.config.Renew(ctx, afresh)
+	bounded, budget := web.WithBudget(ctx, renewTries)
+	c, err := k.config.Renew(bounded, afresh)
 	slow.Stop()
-	if k.settle(c, err) {
+	if k.settle(c, err, budget.Asked()) {
 		k.config.Tell(fmt.Errorf("renew the credential: %w", err))
 	}
 	k.mu.Lock()
@@ -238,8 +247,9 @@ func (k *Keeper) refresh(ctx context.Context, afresh bool) {
 }
 
 // settle takes in what a renewal came to, and reports whether to tell of it:
-// of an outage each reason once a minute.
-func (k *Keeper) settle(c credential.Credential, err error) (tell bool) {
+// of an outage each reason once a minute. asked is how long the provider wants
+// to be left alone.
+func (k *Keeper) settle(c credential.Credential, err error, asked time.Duration) (tell bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
@@ -248,7 +258,8 @@ func (k *Keeper) settle(c credential.Credential, err error) (tell bool) {
 		k.failed = err
 		k.failures++
 		now := k.config.Now()
-		k.again = now.Add(max(min(time.Second<<min(k.failures-1, 5), longestWait, k.left(now)/waitPart), time.Second))
+		pause := max(min(time.Second<<min(k.failures-1, 5), longestWait, k.left(now)/waitPart), time.Second)
+		k.again = now.Add(max(pause, min(asked, longestAsked)))
 		if text := err.Error(); text != k.told || now.Sub(k.toldAt) >= tellEvery {
 			k.told, k.toldAt, tell = text, now, true
 		}

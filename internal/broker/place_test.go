@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // TestPlace: the session goes to Amazon's hosts, or to the one endpoint.
@@ -36,7 +37,7 @@ func TestPlace(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			store, err := newObjectStore(tt.upstream)
+			store, err := newObjectStore(web.Network{}, tt.upstream)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +71,7 @@ func FuzzPlace(f *testing.F) {
 	stores := make([]objectStore, 3)
 	for i, u := range []route.Upstream{{}, {Host: "minio.acme.example", Port: 443}, {Host: "minio.acme.example", Port: 9443, Buckets: true}} {
 		var err error
-		if stores[i], err = newObjectStore(u); err != nil {
+		if stores[i], err = newObjectStore(web.Network{}, u); err != nil {
 			f.Fatal(err)
 		}
 	}

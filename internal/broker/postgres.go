@@ -24,7 +24,7 @@ import (
 // secret as its password, over plain loopback.
 // (PostgreSQL 18: Frontend/Backend Protocol)
 func postgres(b *Broker) (service, error) {
-	config, err := clientTLS(b.config.Route.Upstream)
+	config, err := clientTLS(b.config.Network, b.config.Route.Upstream)
 	if err != nil {
 		return service{}, err
 	}

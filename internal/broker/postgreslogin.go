@@ -89,7 +89,7 @@ func encrypt(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn,
 	secured := tls.Client(conn, config)
 	err := secured.HandshakeContext(ctx)
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		err = fmt.Errorf("%w (name its authority's file as sslrootcert, or in SSL_CERT_FILE)", err)
+		err = fmt.Errorf("%w (name its authority's file as sslrootcert, or in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS)", err)
 	}
 	return secured, err
 }

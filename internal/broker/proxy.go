@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // A passing is how a proxy passes requests on to the upstream.
@@ -29,7 +30,7 @@ type passing struct {
 // proxy returns a handler that passes requests on to the upstream, with the
 // current credential. Replies that would send the client elsewhere become errors.
 func (b *Broker) proxy(p passing) (http.Handler, error) {
-	transport, base, err := upstream(b.config.Route.Upstream)
+	transport, base, err := upstream(b.config.Network, b.config.Route.Upstream)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func (b *Broker) proxy(p passing) (http.Handler, error) {
 			BufferPool:    buffers,
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 				status := http.StatusBadGateway
-				if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) {
+				if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) || web.Refusal(err) != nil {
 					status = http.StatusInternalServerError // no other try will do better
 				}
 				p.fail(w, status, err)

@@ -21,6 +21,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // s3 passes requests on to an object store, each signed anew with the current
@@ -30,7 +31,7 @@ import (
 // itself it serves container credentials too.
 // (Amazon S3 API Reference: Authenticating Requests)
 func s3(b *Broker) (service, error) {
-	store, err := newObjectStore(b.config.Route.Upstream)
+	store, err := newObjectStore(b.config.Network, b.config.Route.Upstream)
 	if err != nil {
 		return service{}, err
 	}
@@ -154,15 +155,15 @@ func s3Error(w http.ResponseWriter, status int, code string, err error) {
 type objectStore struct {
 	endpoint  *url.URL // nil for Amazon S3, whose hosts go by region
 	buckets   bool     // they stand in front of the host, not in the path
-	transport *http.Transport
+	transport way
 }
 
-func newObjectStore(u route.Upstream) (objectStore, error) {
+func newObjectStore(network web.Network, u route.Upstream) (objectStore, error) {
 	named := u
 	if u.Host == "" {
 		named.Host, named.Port = "s3.amazonaws.com", 443
 	}
-	transport, endpoint, err := upstream(named)
+	transport, endpoint, err := upstream(network, named)
 	if err != nil {
 		return objectStore{}, err
 	}

@@ -60,7 +60,7 @@ type snowflakeProxy struct {
 
 func snowflake(b *Broker) (service, error) {
 	u := b.config.Route.Upstream
-	transport, base, err := upstream(u)
+	transport, base, err := upstream(b.config.Network, u)
 	if err != nil {
 		return service{}, err
 	}
@@ -78,7 +78,7 @@ func snowflake(b *Broker) (service, error) {
 		ModifyResponse: s.check,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			status := http.StatusBadGateway // clients ask again
-			if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) {
+			if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) || web.Refusal(err) != nil {
 				status = http.StatusOK // clients show the message: no other try will do better
 			}
 			refuseSnowflake(w, status, snowflakeNoSession, web.Cause(err))
@@ -172,7 +172,8 @@ func (s *snowflakeProxy) logIn(r *http.Request, in snowflakeRequest, c credentia
 	}
 	target := *s.base
 	target.Path, target.RawQuery = snowflakeLogin, r.URL.RawQuery
-	reply, err = web.Retry(r.Context(), func(ctx context.Context) (loginReply, error) {
+	ctx, _ := web.WithBudget(r.Context(), snowflakePatience)
+	reply, err = web.Retry(ctx, func(ctx context.Context) (loginReply, error) {
 		out, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
 		if err != nil {
 			return reply, err
@@ -209,18 +210,23 @@ func (l loginReply) refusesCredential() bool {
 	return strings.HasPrefix(words.Code, "3943") // JWT
 }
 
-// send sends a login, and reads the reply. Each error is one to try again
-// after, a redirect too: Snowflake sends them at times, by mistake, and has
-// its clients ask again. (snowflake-jdbc, pull request 2344)
+// send sends a login, and reads the reply. After most errors it is tried again,
+// after a redirect too: Snowflake sends them at times, by mistake, and has its
+// clients ask again. (snowflake-jdbc, pull request 2344)
 func (s *snowflakeProxy) send(out *http.Request) (reply loginReply, err error) {
 	resp, err := s.client.Do(out)
-	if err != nil {
-		return reply, web.Temporary(web.Cause(err))
+	switch {
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return reply, web.Cause(err) // it will be the same
+	case web.Redirected(err):
+		return reply, web.Brief(web.Cause(err))
+	case err != nil:
+		return reply, web.Failed(err)
 	}
 	defer resp.Body.Close()
 	reply = loginReply{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
 	if reply.body, err = io.ReadAll(resp.Body); err != nil {
-		return reply, web.Temporary(web.Cause(err))
+		return reply, web.Failed(err)
 	}
 	return reply, nil
 }

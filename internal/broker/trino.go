@@ -19,7 +19,7 @@ import (
 // led here. (Trino: client REST API)
 func trino(b *Broker) (service, error) {
 	u := b.config.Route.Upstream
-	transport, _, err := upstream(u)
+	transport, _, err := upstream(b.config.Network, u)
 	if err != nil {
 		return service{}, err
 	}

@@ -17,13 +17,32 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
+// A way leads to a warehouse over HTTP. What its errors say of a proxy holds no
+// part of the environment.
+type way struct {
+	*http.Transport
+	network web.Network
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w way) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := w.Transport.RoundTrip(req)
+	if err == nil || errors.As(err, new(*tls.CertificateVerificationError)) { // which each route answers in its own way
+		return resp, err
+	}
+	if proxy, perr := w.network.Proxy(req); proxy == nil && perr == nil {
+		return nil, err
+	}
+	return nil, w.network.Explain(err, req.URL)
+}
+
 // upstream returns the way to a warehouse over HTTP, and its URL. Certificates
 // are verified; the proxy on the way is the environment's unless the route names one; replies have no bound,
 // since results have none.
-func upstream(u route.Upstream) (*http.Transport, *url.URL, error) {
-	config, err := clientTLS(u)
+func upstream(network web.Network, u route.Upstream) (way, *url.URL, error) {
+	config, err := clientTLS(network, u)
 	if err != nil {
-		return nil, nil, err
+		return way{}, nil, err
 	}
 	base := &url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, strconv.Itoa(u.Port))}
 	if u.Plain {
@@ -32,22 +51,22 @@ func upstream(u route.Upstream) (*http.Transport, *url.URL, error) {
 	if base.Port() == standardPorts[base.Scheme] {
 		base.Host = strings.TrimSuffix(base.Host, ":"+base.Port()) // as clients have it in their Host
 	}
-	proxy := http.ProxyFromEnvironment
 	if u.Proxy != "" {
 		p, err := url.Parse(u.Proxy)
 		if err != nil {
-			return nil, nil, fmt.Errorf("the proxy %q on the way to the warehouse is no URL", u.Proxy)
+			return way{}, nil, errors.New("proxy_host and proxy_port, the proxy on the way to the warehouse, are no URL")
 		}
-		proxy = http.ProxyURL(p)
+		network = network.By(p, "proxy_host")
 	}
-	return &http.Transport{
-		Proxy:               proxy,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:     config,
-		TLSHandshakeTimeout: 10 * time.Second,
-		MaxIdleConnsPerHost: 64, // dbt's threads
-		IdleConnTimeout:     90 * time.Second,
-	}, base, nil
+	return way{&http.Transport{
+		Proxy:                  network.Proxy,
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxIdleConnsPerHost:    64, // dbt's threads
+		IdleConnTimeout:        90 * time.Second,
+		OnProxyConnectResponse: network.OnProxyConnectResponse,
+	}, network}, base, nil
 }
 
 // standardPorts are those that a URL may leave out.
@@ -58,7 +77,7 @@ const maxRoots = 4 << 20
 
 // clientTLS returns how the warehouse's certificate is verified; nil for a
 // plain connection, which only loopback may have.
-func clientTLS(u route.Upstream) (*tls.Config, error) {
+func clientTLS(network web.Network, u route.Upstream) (*tls.Config, error) {
 	switch {
 	case u.Host == "" || u.Port == 0:
 		return nil, errors.New("the warehouse has no host or no port")
@@ -69,7 +88,7 @@ func clientTLS(u route.Upstream) (*tls.Config, error) {
 	case u.Plain:
 		return nil, nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Host, InsecureSkipVerify: u.Unverified}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Host, RootCAs: network.Roots(), InsecureSkipVerify: u.Unverified}
 	if u.AnyName {
 		config.InsecureSkipVerify = true // of the name; what follows verifies the chain
 		config.VerifyConnection = func(s tls.ConnectionState) error {

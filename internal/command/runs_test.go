@@ -282,7 +282,7 @@ func (c *runCase) run(t *testing.T) map[string]string {
 	}
 	status := command.Run(context.Background(), job.Env{
 		Getenv: func(name string) string { return env[name] }, Environ: environ,
-		Now: time.Now, Transport: web.NewTransport(), Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr,
+		Now: time.Now, Transport: web.ReadNetwork(func(name string) string { return env[name] }).Transport(), Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr,
 		Dir: workspace, TempDir: temp, Executable: "/opt/oidc-dbt/oidc-dbt", Version: "v0.0.0-test",
 	}, c.args)
 

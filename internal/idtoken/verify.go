@@ -426,7 +426,7 @@ func (v *Verifier) get(ctx context.Context, address string, into any) error {
 		if u, perr := url.Parse(address); perr == nil {
 			host = u.Host
 		}
-		return fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q from %s: %w", v.issuer.URL, host, err), "")
+		return fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q from %s: %w", v.issuer.URL, host, err), web.Hint(err))
 	}
 	return nil
 }
@@ -444,7 +444,7 @@ func (v *Verifier) getOnce(ctx context.Context, address string, into any) error 
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		err := fmt.Errorf("status is %d, want 200", resp.StatusCode)
-		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+		if web.Transient(resp.StatusCode) {
 			return web.Temporary(err)
 		}
 		return err

@@ -333,15 +333,16 @@ func TestBadKeyReplies(t *testing.T) {
 	t.Parallel()
 	issuer := start(t)
 	token := secret.New(issuer.Sign("a", nil))
+	const many = 0 // as many as there is time for
 	tests := map[string]struct {
 		reply http.HandlerFunc
 		tries int32
 		err   string // behind the place
 	}{
 		"404":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hunter2", http.StatusNotFound) }, 1, "status is 404, want 200"},
-		"500":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hunter2", http.StatusInternalServerError) }, 4, "status is 500, want 200"},
+		"500":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hunter2", http.StatusInternalServerError) }, many, "status is 500, want 200"},
 		"html":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>hunter2") }, 1, "the reply is not the JSON that it should be"},
-		"empty":   {func(http.ResponseWriter, *http.Request) {}, 4, "the reply is not the JSON that it should be"},
+		"empty":   {func(http.ResponseWriter, *http.Request) {}, many, "the reply is not the JSON that it should be"},
 		"no keys": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) }, 1, "got no key"},
 		"huge":    {func(w http.ResponseWriter, _ *http.Request) { flood(w) }, 1, "reply is larger than 1048576 bytes"},
 		"redirect": {func(w http.ResponseWriter, r *http.Request) {
@@ -350,20 +351,21 @@ func TestBadKeyReplies(t *testing.T) {
 		"cut off": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, `{"keys"`)
-		}, 4, "the server hung up"},
+		}, many, "the server hung up"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var tries atomic.Int32
 			server := serveKeys(t, func(w http.ResponseWriter, r *http.Request) { tries.Add(1); tt.reply(w, r) })
-			_, err := verifier(idtoken.Issuer{URL: issuer.URL(), JWKS: server}).Verify(context.Background(), token, "a")
+			ctx, _ := web.WithBudget(context.Background(), 5*time.Second)
+			_, err := verifier(idtoken.Issuer{URL: issuer.URL(), JWKS: server}).Verify(ctx, token, "a")
 			want := fmt.Sprintf("fetch keys of issuer %q from %s: %s", issuer.URL(), strings.TrimPrefix(server, "http://"), tt.err)
 			if name == "no keys" {
 				want = fmt.Sprintf("fetch keys of issuer %q: got no key", issuer.URL())
 			}
 			check(t, err, want, fault.Unreachable)
-			if got := tries.Load(); got != tt.tries {
+			if got := tries.Load(); tt.tries == many && got < 2 || tt.tries != many && got != tt.tries {
 				t.Errorf("tried %d times, want %d", got, tt.tries)
 			}
 		})

@@ -79,7 +79,7 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 		r.Upstream.CAFile = filepath.Join(a.settings.CommandDir, ca) // where dbt would have found it
 	}
 	b, err := broker.Start(broker.Config{
-		Target: a.target.Name(), Route: r, Dir: a.settings.Dir, StateDir: a.settings.StateDir,
+		Target: a.target.Name(), Route: r, Network: a.env.Transport.Network(), Dir: a.settings.Dir, StateDir: a.settings.StateDir,
 		Current: keeper.Current, Renew: keeper.Renew, Ahead: a.held != nil, Refused: a.refused, Failed: a.warn, Closed: keeper.Close, Now: a.env.Now,
 	})
 	if err != nil {

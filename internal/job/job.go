@@ -53,7 +53,9 @@ func (s Settings) path(p string) string {
 
 func (e Env) client() *http.Client { return web.NewClient(e.Transport) }
 
-func (e Env) provider() provider.Env { return provider.Env{HTTP: e.client(), Now: e.Now} }
+func (e Env) provider() provider.Env {
+	return provider.Env{HTTP: e.client(), Network: e.Transport.Network(), Now: e.Now}
+}
 
 // Settings are what the user asked for. Relative paths start at Root.
 type Settings struct {
@@ -141,6 +143,9 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 		if a.project, err = readProject(ctx, env, s, a.target); err != nil {
 			return res, err // before the network: a typing error must not cost a token
 		}
+	}
+	if err := env.Transport.Network().Check(); err != nil {
+		return res, err // no request may go another way than was meant
 	}
 	if a.records, err = openRecords(env, s, pol, origin); err != nil {
 		return res, err

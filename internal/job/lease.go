@@ -143,6 +143,7 @@ func (f folder) kept(env Env) (*leases, error) {
 			errs = append(errs, fmt.Errorf("read %s: %w", filepath.Base(path), cause(err)))
 			continue
 		}
+		l.run.ExtraCA = env.Transport.Network().ExtraCA()
 		all.list = append(all.list, l)
 	}
 	return all, errors.Join(errs...)

@@ -34,6 +34,7 @@ func openRecords(env Env, s Settings, p *policy.Policy, origin string) (*records
 	}
 	return &records{path: path, log: log, now: env.Now, run: audit.Run{
 		ID: audit.NewID(), Version: env.Version, PolicyOrigin: origin, PolicySHA256: p.SHA256(), DryRun: s.DryRun,
+		ExtraCA: env.Transport.Network().ExtraCA(),
 	}}, nil
 }
 

@@ -92,11 +92,13 @@ func redshiftLogin(ctx context.Context, env Env, r request, session credential.C
 	if r.warehouse.Redshift.Workgroup != "" {
 		ask, service = workgroupLogin, "Redshift Serverless"
 	}
-	login, err := ask(ctx, env, r, session.AWS, seconds(life))
+	hint := func(code, _ string) string { return redshiftHint(code, r.grant.Exchange(), r.warehouse, session.ID) }
+	login, err := askAWS(ctx, service, hint, append(session.Secrets(), r.idToken), func(ctx context.Context) (databaseLogin, error) {
+		return ask(ctx, env, r, session.AWS, seconds(life))
+	})
 	switch {
 	case err != nil:
-		hint := func(code, _ string) string { return redshiftHint(code, r.grant.Exchange(), r.warehouse, session.ID) }
-		return credential.Credential{}, awsError(err, service, hint, append(session.Secrets(), r.idToken)...)
+		return credential.Credential{}, err
 	case aws.ToString(login.password) == "":
 		return credential.Credential{}, unreachable("the reply of %s has no password in it", service)
 	case len(aws.ToString(login.user)) > 200 || !databaseUser.MatchString(aws.ToString(login.user)):
@@ -113,7 +115,7 @@ func redshiftLogin(ctx context.Context, env Env, r request, session credential.C
 func clusterLogin(ctx context.Context, env Env, r request, session *credential.AWS, life *int32) (databaseLogin, error) {
 	v, w := r.grant.Exchange(), r.warehouse
 	client := redshift.New(redshift.Options{
-		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session), HTTPClient: env.HTTP, Retryer: awsRetryer(),
+		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session), HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	})
 	if w.User == "" {
 		out, err := client.GetClusterCredentialsWithIAM(ctx, &redshift.GetClusterCredentialsWithIAMInput{
@@ -139,7 +141,7 @@ func clusterLogin(ctx context.Context, env Env, r request, session *credential.A
 func workgroupLogin(ctx context.Context, env Env, r request, session *credential.AWS, life *int32) (databaseLogin, error) {
 	v, w := r.grant.Exchange(), r.warehouse
 	out, err := redshiftserverless.New(redshiftserverless.Options{
-		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session), HTTPClient: env.HTTP, Retryer: awsRetryer(),
+		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session), HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	}).GetCredentials(ctx, &redshiftserverless.GetCredentialsInput{
 		WorkgroupName: &w.Redshift.Workgroup, DbName: &w.Database, DurationSeconds: life,
 	})

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -21,27 +20,20 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-// maxAttempts bounds the tries of one hop; the client bounds each try.
-const maxAttempts = 4
-
 // shortest is AWS's least life for a session, in seconds: for one that is used
 // for a single request.
 const shortest = 900
 
-func awsRetryer() aws.Retryer {
-	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts = maxAttempts
-		o.MaxBackoff = 5 * time.Second
-		// The first that knows the error decides. (IDPCommunicationError is one of the SDK's own.)
-		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-			switch {
-			case web.Refusal(err) != nil:
-				return aws.FalseTernary // a redirect is one the next time, too
-			case web.NoReply(err):
-				return aws.TrueTernary // the SDK takes half a reply for a bad one
-			}
-			return aws.UnknownTernary
-		})}, o.Retryables...)
+// askAWS sends a request of an SDK's as often as it takes, and says what came of
+// it in our words. The SDK itself tries once: it counts tries, and knows
+// nothing of the time that is left.
+func askAWS[T any](ctx context.Context, service string, hint func(code, message string) string, secrets []secret.Value, send func(context.Context) (T, error)) (T, error) {
+	return web.Retry(ctx, func(ctx context.Context) (T, error) {
+		out, err := send(ctx)
+		if err != nil {
+			return out, awsError(err, service, hint, secrets)
+		}
+		return out, nil
 	})
 }
 
@@ -68,7 +60,7 @@ func stsURL(region string) string {
 // another identity.
 func stsClient(env Env, v policy.Values, credentials aws.CredentialsProvider) *sts.Client {
 	return sts.New(sts.Options{
-		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "endpoint"), Credentials: credentials, HTTPClient: env.HTTP, Retryer: awsRetryer(),
+		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "endpoint"), Credentials: credentials, HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	})
 }
 
@@ -96,9 +88,13 @@ func sessionKeys(session *credential.AWS) aws.Credentials {
 func assumeRoleWithWebIdentity(ctx context.Context, env Env, r request, in *sts.AssumeRoleWithWebIdentityInput) (credential.Credential, error) {
 	v := r.grant.Exchange()
 	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(r.grant)), aws.String(r.idToken.Reveal())
-	out, err := stsClient(env, v, aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(ctx, in)
+	client := stsClient(env, v, aws.AnonymousCredentials{})
+	hint := func(code, message string) string { return webIdentityHint(code, message, r.grant) }
+	out, err := askAWS(ctx, "STS", hint, []secret.Value{r.idToken}, func(ctx context.Context) (*sts.AssumeRoleWithWebIdentityOutput, error) {
+		return client.AssumeRoleWithWebIdentity(ctx, in)
+	})
 	if err != nil {
-		return credential.Credential{}, awsError(err, "STS", func(code, message string) string { return webIdentityHint(code, message, r.grant) }, r.idToken)
+		return credential.Credential{}, err
 	}
 	return awsCredential(out.Credentials, out.AssumedRoleUser, *in.RoleArn, v.Get("region"))
 }
@@ -123,14 +119,18 @@ func assumeRole(ctx context.Context, env Env, r request, first credential.Creden
 	for _, c := range in.ProvidedContexts {
 		hidden = append(hidden, secret.New(aws.ToString(c.ContextAssertion)))
 	}
-	out, err := stsClient(env, v, signsAs(first.AWS)).AssumeRole(ctx, in)
+	client := stsClient(env, v, signsAs(first.AWS))
+	hint := func(code, message string) string {
+		if code == "AccessDenied" {
+			return chainHint(v, *in.RoleArn, len(in.ProvidedContexts) > 0)
+		}
+		return sessionHint(code, message)
+	}
+	out, err := askAWS(ctx, "STS", hint, hidden, func(ctx context.Context) (*sts.AssumeRoleOutput, error) {
+		return client.AssumeRole(ctx, in)
+	})
 	if err != nil {
-		return credential.Credential{}, awsError(err, "STS", func(code, message string) string {
-			if code == "AccessDenied" {
-				return chainHint(v, *in.RoleArn, len(in.ProvidedContexts) > 0)
-			}
-			return sessionHint(code, message)
-		}, hidden...)
+		return credential.Credential{}, err
 	}
 	return awsCredential(out.Credentials, out.AssumedRoleUser, *in.RoleArn, v.Get("region"))
 }
@@ -198,8 +198,9 @@ func sessionName(g policy.Grant) string {
 	return name
 }
 
-// awsError tells a service's no from nonsense, and adds what hint knows of its cause.
-func awsError(err error, service string, hint func(code, message string) string, secrets ...secret.Value) error {
+// awsError tells a service's no from nonsense, adds what hint knows of its
+// cause, and marks what another try may cure.
+func awsError(err error, service string, hint func(code, message string) string, secrets []secret.Value) error {
 	var api smithy.APIError
 	var reply *smithyhttp.ResponseError
 	status := 0
@@ -208,20 +209,34 @@ func awsError(err error, service string, hint func(code, message string) string,
 	}
 	switch {
 	case web.NoReply(err):
-		return unreachable("%w", web.Cause(err))
+		return noReply(err)
 	case errors.Is(err, context.Canceled):
 		return unreachable("%w", context.Canceled)
 	case !errors.As(err, &api) || api.ErrorCode() == "UnknownError": // what the SDK calls a reply without a code
 		if status >= 300 {
-			return unreachable("%s replies status %d", service, status)
+			return replied(service, status)
 		}
-		return unreachable("the reply is not one of %s", service)
-	case api.ErrorCode() == "IDPCommunicationError":
-		return unreachable("%s cannot reach the issuer: %s", service, quoted(api.ErrorMessage(), secrets))
-	case status >= 500, status == http.StatusTooManyRequests, retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}.IsErrorThrottle(err) == aws.TrueTernary:
-		return unreachable("%s replies status %d, %s", service, status, quoted(api.ErrorCode(), secrets))
+		return foreign(service, "the reply is not one of %s", service)
+	case keysMissing(api.ErrorCode(), api.ErrorMessage()):
+		return web.Temporary(issuerUnreachable(service, api.ErrorMessage(), secrets))
+	case web.Transient(status), awsBusy(api.ErrorCode()):
+		return web.Temporary(unreachable("%s replies status %d, %s", service, status, quoted(api.ErrorCode(), secrets)))
 	}
 	return refused(api.ErrorCode(), api.ErrorMessage(), hint(api.ErrorCode(), api.ErrorMessage()), secrets...)
+}
+
+// keysMissing reports whether STS could not get the issuer's keys in time. It
+// says so by a code of its own, and by one that is also for tokens that are no
+// good, for good. (AWS SDK for Go v2, stscreds, which tries that one again)
+func keysMissing(code, message string) bool {
+	return code == "IDPCommunicationError" || code == "InvalidIdentityToken" && strings.Contains(strings.ToLower(message), "retrieve verification key")
+}
+
+// awsBusy reports whether a code is one of a moment, whatever status it comes with.
+func awsBusy(code string) bool {
+	_, throttled := retry.DefaultThrottleErrorCodes[code]
+	_, late := retry.DefaultRetryableErrorCodes[code]
+	return throttled || late || slices.Contains([]string{"ServiceUnavailable", "InternalFailure", "InternalError", "InternalServerException", "SlowDownException"}, code)
 }
 
 func webIdentityHint(code, message string, g policy.Grant) string {

@@ -243,7 +243,7 @@ func lakebase(ctx context.Context, env Env, r request, workspace credential.Cred
 		ExpireTime     string `json:"expire_time"`     // of an endpoint
 	}
 	if err := json.Unmarshal(reply, &password); err != nil {
-		return credential.Credential{}, unreachable("the reply is not one of Lakebase")
+		return credential.Credential{}, foreign("Lakebase", "the reply is not one of Lakebase")
 	}
 	if password.Token == "" {
 		return credential.Credential{}, unreachable("the reply of Lakebase has no token in it")

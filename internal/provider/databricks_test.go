@@ -21,6 +21,7 @@ var databricksToken = hop{
 		{400, "invalid_grant", "No federation policy matches the token."},
 		{401, "invalid_client", "Client authentication failed."},
 	},
+	passing: []refusal{{400, "temporarily_unavailable", "Try again."}, {400, "REQUEST_LIMIT_EXCEEDED", "Too many requests."}},
 }
 
 const (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -163,6 +164,10 @@ func exchangeEntra(ctx context.Context, env Env, r request) (credential.Credenti
 			"client_assertion_type": {clientAssertion},
 		},
 		hint: func(_, description string) string { return entraHint(description, r) },
+		keys: func(description string) bool {
+			return slices.Contains(entraKeys, entraCode(description))
+		},
+		busy: func(description string) bool { return slices.Contains(entraBusy, entraCode(description)) },
 	}.send(ctx, env, r.idToken)
 	c.ID = v.Get("client_id")
 	return c, err
@@ -170,15 +175,29 @@ func exchangeEntra(ctx context.Context, env Env, r request) (credential.Credenti
 
 var aadsts = lazy.MustCompile(`^AADSTS([0-9]+)`)
 
+func entraCode(description string) string {
+	if m := aadsts.FindStringSubmatch(description); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// entraKeys are "Request to External OIDC endpoint failed", which comes as
+// invalid_request with status 400, at times. (Azure AD Workload Identity:
+// Troubleshooting; issues 605 and 642)
+var entraKeys = []string{"90061", "50166", "501661"}
+
+// entraBusy are the codes that Microsoft's list calls transient, unavailable,
+// timed out or throttled: ExternalServerRetryableError, RequestTimeout,
+// RequestBudgetExceededError, MsodsServiceUnavailable, TenantThrottlingError,
+// RetryableError. (Microsoft Entra: authentication and authorization error codes)
+var entraBusy = []string{"90006", "90012", "90024", "90033", "90055", "50033"}
+
 // entraHint knows the codes of Entra ID's security token service. (Microsoft
 // Entra: authentication and authorization error codes)
 func entraHint(description string, r request) string {
 	v, claims := r.grant.Exchange(), r.grant.Claims()
-	code := ""
-	if m := aadsts.FindStringSubmatch(description); m != nil {
-		code = m[1]
-	}
-	switch code {
+	switch entraCode(description) {
 	case "70021", "700211", "700212", "700213", "70025":
 		return fmt.Sprintf("the application needs a federated identity credential with issuer %s, subject %q and audience %q, to the letter; a new one takes some minutes to work",
 			claims.Issuer(), claims.Subject(), r.grant.Audience())

@@ -34,6 +34,14 @@ var entraToken = hop{
 		{400, "invalid_grant", "AADSTS9999999: A code of tomorrow."},
 		{400, "temporarily_unavailable", "AADSTS90033: A transient error has occurred. Please try again."},
 	},
+	passing: []refusal{
+		{400, "invalid_request", "AADSTS50166: Request to External OIDC endpoint failed."},
+		{400, "invalid_request", "AADSTS501661: Request to External OIDC endpoint failed."},
+		{400, "invalid_request", "AADSTS90061: Request to External OIDC endpoint failed."},
+		{400, "temporarily_unavailable", "AADSTS90055: There are too many incoming requests."},
+		{400, "invalid_request", "AADSTS90033: A transient error has occurred. Please try again."},
+		{400, "invalid_grant", "AADSTS90012: The request has timed out."},
+	},
 }
 
 // entraString is how version 1 of the endpoint, and some clouds, write numbers.

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -189,11 +189,11 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 			SubjectToken:       idToken.Reveal(),
 			SubjectTokenType:   "urn:ietf:params:oauth:token-type:jwt",
 		}).Context(ctx).Do()
-		return token, again(err)
+		return token, googleError(err, "STS", stsHint, g, idToken)
 	})
 	switch {
 	case err != nil:
-		return credential.Credential{}, googleError(err, "STS", stsHint, g, idToken)
+		return credential.Credential{}, err
 	case federated == nil || federated.AccessToken == "": // JSON's null gives no reply at all
 		return credential.Credential{}, unreachable("the reply of STS has no access token in it")
 	case federated.ExpiresIn <= 0, federated.ExpiresIn > mostSeconds:
@@ -246,11 +246,11 @@ func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToke
 		call := service.Projects.ServiceAccounts.GenerateAccessToken("projects/-/serviceAccounts/"+account, request).Context(ctx)
 		call.Header().Set("Authorization", "Bearer "+federated.Reveal())
 		token, err := call.Do()
-		return token, again(err)
+		return token, googleError(err, "IAM Credentials", iamHint, g, idToken, federated)
 	})
 	switch {
 	case err != nil:
-		return credential.Credential{}, googleError(err, "IAM Credentials", iamHint, g, idToken, federated)
+		return credential.Credential{}, err
 	case reply == nil || reply.AccessToken == "":
 		return credential.Credential{}, unreachable("the reply of IAM Credentials has no access token in it")
 	}
@@ -261,31 +261,19 @@ func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToke
 	return credential.Credential{Kind: "google_access_token", ID: account, Expiry: expiry, Token: secret.New(reply.AccessToken)}, nil
 }
 
-// again marks what another try may cure.
-func again(err error) error {
+// googleError tells the service's no from nonsense, and marks what another try
+// may cure. googleapi.Error's own words may be the whole body: only the OAuth
+// and the API fields are used.
+func googleError(err error, service string, hint func(code, message string, g policy.Grant) string, g policy.Grant, secrets ...secret.Value) error {
 	var ge *googleapi.Error
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &ge) && ge.Code < 500 && ge.Code != http.StatusTooManyRequests:
-		return err
 	case errors.As(err, &ge):
-		return web.Temporary(err)
 	case web.NoReply(err):
-		return web.Failed(err)
-	}
-	return err
-}
-
-// googleError tells the service's no from nonsense. googleapi.Error's own
-// words may be the whole body: only the OAuth and the API fields are used.
-func googleError(err error, service string, hint func(code, message string, g policy.Grant) string, g policy.Grant, secrets ...secret.Value) error {
-	var ge *googleapi.Error
-	if !errors.As(err, &ge) {
-		if web.NoReply(err) {
-			return unreachable("%w", web.Cause(err))
-		}
-		return unreachable("the reply is not one of %s", service)
+		return noReply(err)
+	default:
+		return foreign(service, "the reply is not one of %s", service)
 	}
 	var oauth struct { // RFC 6749 §5.2; the API's own errors have an object under "error"
 		Error       any    `json:"error"`
@@ -298,11 +286,22 @@ func googleError(err error, service string, hint func(code, message string, g po
 	} else if status, ok := oauth.Error.(map[string]any); ok {
 		code, _ = status["status"].(string)
 	}
-	if ge.Code >= 500 || ge.Code == http.StatusTooManyRequests || code == "" && message == "" {
-		return unreachable("%s replies status %d", service, ge.Code)
+	switch {
+	case code == "" && message == "":
+		return replied(service, ge.Code)
+	case strings.Contains(message, "connecting to the given credential's issuer"):
+		return web.Temporary(issuerUnreachable(service, message, secrets))
+	case web.Transient(ge.Code):
+		return web.Temporary(unreachable("%s replies status %d", service, ge.Code))
+	case slices.Contains(googleBusy, code), slices.Contains(busy, code):
+		return web.Temporary(unreachable("%s replies status %d, %s", service, ge.Code, quoted(code, secrets)))
 	}
 	return refused(code, message, hint(code, message, g), secrets...)
 }
+
+// googleBusy are codes of a moment, whatever status they come with. (Google
+// Cloud APIs: google.rpc.Code)
+var googleBusy = []string{"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "INTERNAL"}
 
 func stsHint(code, message string, g policy.Grant) string {
 	provider := g.Exchange().Get("workload_identity_provider")

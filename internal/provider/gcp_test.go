@@ -24,6 +24,7 @@ var googleSTS = hop{
 		{400, "invalid_target", `The target service indicated by the \"audience\" parameters is invalid. This might either be because the pool or provider is disabled or deleted or because it doesn't exist.`},
 		{401, "unauthorized_client", "The given credential is rejected by the attribute condition."},
 	},
+	passing: []refusal{{400, "invalid_grant", "Error connecting to the given credential's issuer."}, {400, "server_error", "Internal error."}},
 }
 
 // googleIAM is the second, where a service account is named.
@@ -39,6 +40,7 @@ var googleIAM = hop{
 		{403, "PERMISSION_DENIED", "IAM Service Account Credentials API has not been used in project 123 before or it is disabled."},
 		{400, "INVALID_ARGUMENT", "The access token lifetime cannot exceed 3600s. To extend it, add the service account to the organisation policy's list."},
 	},
+	passing: []refusal{{429, "RESOURCE_EXHAUSTED", "Quota exceeded"}, {409, "ABORTED", "There were concurrent policy changes."}, {503, "UNAVAILABLE", "The service is currently unavailable."}},
 }
 
 var gcp = []fixture{{

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -163,14 +165,14 @@ func identityContext(ctx context.Context, env Env, r request, session credential
 		if err := v4.NewSigner().SignHTTP(ctx, sessionKeys(session.AWS), req, hex.EncodeToString(sum[:]), "sso-oauth", v.Get("region"), env.Now()); err != nil {
 			return identityReply{}, errors.New("ask Identity Center: the signer failed") // its words may hold the request
 		}
-		return send(env, req)
+		return send(env, req, hidden)
 	})
 	if err != nil {
-		return secret.Value{}, unreachable("%w", err)
+		return secret.Value{}, fault.New(fault.Unreachable, err, "")
 	}
 	switch identity := secret.New(reply.Details.Context); {
 	case reply.status >= 300 && reply.code() == "":
-		return secret.Value{}, unreachable("Identity Center replies status %d", reply.status)
+		return secret.Value{}, replied("Identity Center", reply.status)
 	case reply.status >= 300:
 		return secret.Value{}, refused(reply.code(), reply.message(), identityHint(reply.code(), r.grant), hidden...)
 	case identity.IsZero():
@@ -210,26 +212,29 @@ func (r identityReply) message() string {
 	return r.Message
 }
 
-// send returns the reply to a request. Another try may cure none, one in
-// other words than JSON's, a status of 500 or above, and 429.
-func send(env Env, req *http.Request) (reply identityReply, err error) {
+// send returns the reply to a request, or an error, which is marked where
+// another try may cure it.
+func send(env Env, req *http.Request, secrets []secret.Value) (reply identityReply, err error) {
 	resp, err := env.HTTP.Do(req)
 	if err != nil {
-		return reply, web.Failed(err)
+		return reply, noReply(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return reply, web.Failed(err)
+		return reply, noReply(err)
 	}
-	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
-		return reply, web.Temporary(unreachable("Identity Center replies status %d", resp.StatusCode))
+	if web.Transient(resp.StatusCode) {
+		return reply, replied("Identity Center", resp.StatusCode)
 	}
 	if err := json.Unmarshal(text, &reply); err != nil && resp.StatusCode < 300 {
-		return reply, errors.New("the reply is not one of Identity Center")
+		return reply, foreign("Identity Center", "the reply is not one of Identity Center")
 	}
 	reply.status = resp.StatusCode
 	reply.kind, _, _ = strings.Cut(resp.Header.Get("X-Amzn-ErrorType"), ":") // "AccessDeniedException:http://…"
+	if code := reply.code(); reply.status >= 300 && (awsBusy(code) || slices.Contains(busy, code)) {
+		return reply, web.Temporary(unreachable("Identity Center replies status %d, %s", reply.status, quoted(code, secrets)))
+	}
 	return reply, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -40,6 +41,8 @@ type tokenRequest struct {
 	idToken []string // the parameters that the ID token is sent as
 	form    url.Values
 	hint    func(code, description string) string
+	keys    func(description string) bool // as a call's
+	busy    func(description string) bool // as a call's
 }
 
 // send returns the access token as a credential, or an error of class Refused
@@ -52,7 +55,7 @@ func (t tokenRequest) send(ctx context.Context, env Env, idToken secret.Value) (
 	reply, sent, err := call{
 		service: t.service, url: t.url, body: form.Encode(),
 		header:  http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}},
-		secrets: []secret.Value{idToken}, hint: t.hint,
+		secrets: []secret.Value{idToken}, hint: t.hint, keys: t.keys, busy: t.busy,
 	}.do(ctx, env)
 	if err != nil {
 		return credential.Credential{}, err
@@ -70,7 +73,7 @@ func readToken(service string, reply []byte, sent time.Time, idToken secret.Valu
 		ExpiresIn   json.RawMessage `json:"expires_in"` // a number, or a string that holds one: Entra's first version
 	}
 	if err := json.Unmarshal(reply, &token); err != nil {
-		return credential.Credential{}, unreachable("the reply is not one of %s", service)
+		return credential.Credential{}, foreign(service, "the reply is not one of %s", service)
 	}
 	secrets := []secret.Value{idToken, secret.New(token.AccessToken)}
 	lives := strings.Trim(string(token.ExpiresIn), `"`)
@@ -104,6 +107,8 @@ type call struct {
 	body    string
 	secrets []secret.Value // what header and body hold of secrets
 	hint    func(code, message string) string
+	keys    func(message string) bool // the service could not get the issuer's keys in time; nil where it does not say so
+	busy    func(message string) bool // the service says in words of its own that it is busy; nil where it does not
 }
 
 // A reply is a whole one, with status 200.
@@ -141,24 +146,28 @@ func (c call) try(ctx context.Context, env Env) (reply, error) {
 	}
 	code, message := errorReply(body)
 	switch {
-	case resp.StatusCode >= 500, resp.StatusCode == http.StatusTooManyRequests, code == "temporarily_unavailable":
-		err := unreachable("%s replies status %d", c.service, resp.StatusCode)
-		if code != "" {
-			err = unreachable("%s replies status %d, %s", c.service, resp.StatusCode, quoted(code, c.secrets))
-		}
-		return reply{}, web.Temporary(err)
 	case code == "": // not the service's own no: a proxy's, or another server's
-		return reply{}, unreachable("%s replies status %d", c.service, resp.StatusCode)
+		return reply{}, replied(c.service, resp.StatusCode)
+	case c.keys != nil && c.keys(message):
+		return reply{}, web.Temporary(issuerUnreachable(c.service, message, c.secrets))
+	case web.Transient(resp.StatusCode), slices.Contains(busy, code), c.busy != nil && c.busy(message):
+		return reply{}, web.Temporary(unreachable("%s replies status %d, %s", c.service, resp.StatusCode, quoted(code, c.secrets)))
 	}
 	return reply{}, refused(code, message, c.hint(code, message), c.secrets...)
 }
 
-// noReply is the error of a request that had none, or half of one.
-func noReply(err error) error {
-	if refusal := web.Refusal(err); refusal != nil {
-		return unreachable("%w", refusal)
-	}
-	return web.Temporary(unreachable("%w", web.Cause(err)))
+// busy are codes of a moment, whatever status they come with. (RFC 6749
+// §4.1.2.1, RFC 8628 §3.5; Databricks REST API: error codes)
+var busy = []string{
+	"temporarily_unavailable", "server_error", "slow_down",
+	"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL_ERROR", "DEADLINE_EXCEEDED", "ABORTED",
+}
+
+// issuerUnreachable is the reply of a service that could not get the issuer's
+// keys in time, which comes as a refusal, and is none: the next try works.
+func issuerUnreachable(service, words string, secrets []secret.Value) error {
+	return fault.New(fault.Unreachable, fmt.Errorf("%s cannot reach the issuer: %s", service, quoted(words, secrets)),
+		"run the job again; when it lasts, see whether the issuer's discovery document and keys can be reached from where the service runs")
 }
 
 // errorReply returns what an error reply says, "" for what it does not:

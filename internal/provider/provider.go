@@ -23,8 +23,9 @@ import (
 // Env is the world as an exchange sees it. There is no environment in it:
 // variables and shared configuration files choose neither endpoint nor identity.
 type Env struct {
-	HTTP *http.Client // from web.NewClient: no redirects, capped replies
-	Now  func() time.Time
+	HTTP    *http.Client // from web.NewClient: no redirects, capped replies
+	Network web.Network  // HTTP's, for servers with certificate authorities of their own
+	Now     func() time.Time
 }
 
 // provider is one file of this package.
@@ -230,12 +231,36 @@ func without(s string, secrets []secret.Value) string {
 	return b.String()
 }
 
-// unreachable is a reply of no use, or none.
+// unreachable is a reply of no use, or none. Where another try would meet the
+// same, the transport knows what to do.
 func unreachable(format string, args ...any) error {
-	return fault.New(fault.Unreachable, fmt.Errorf(format, args...), statusPage)
+	err := fmt.Errorf(format, args...)
+	if web.Refusal(err) != nil {
+		return fault.New(fault.Unreachable, err, web.Hint(err))
+	}
+	return fault.New(fault.Unreachable, err, statusPage)
 }
 
 const statusPage = "run the job again; when it lasts, see the provider's status page"
+
+// foreign is a reply that a service does not give: another server's, or that of
+// a proxy on the way. It comes again.
+func foreign(service, format string, args ...any) error {
+	return fault.New(fault.Unreachable, fmt.Errorf(format, args...),
+		fmt.Sprintf("something else than %s may answer at this address, a proxy on the way for example: check the endpoint", service))
+}
+
+// replied is a status without the service's own words; one of a moment is marked.
+func replied(service string, status int) error {
+	if web.Transient(status) {
+		return web.Temporary(unreachable("%s replies status %d", service, status))
+	}
+	return foreign(service, "%s replies status %d", service, status)
+}
+
+// noReply is the error of a request that had no reply, or half of one, marked
+// where another try may cure it.
+func noReply(err error) error { return web.FailedAs(err, unreachable("%w", web.Cause(err))) }
 
 // checkURL is policy.Key.Check for endpoints.
 func checkURL(value string) error {

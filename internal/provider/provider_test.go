@@ -87,6 +87,7 @@ type hop struct {
 	also      []mutation
 	refusal   string    // the form of the vendor's errors, with $STATUS, $CODE and $MESSAGE
 	refusals  []refusal // the vendor's own, the first also with what was sent in its words
+	passing   []refusal // the vendor's for what is over in a moment
 	mediaType string    // "application/json" for JSON and "text/xml" for XML where it is ""
 }
 
@@ -484,6 +485,16 @@ func (r run) badReplies(t *testing.T, at int) (list []badReply) {
 	}
 	body("401 empty", 401, "", "")
 	body("400 JSON of another shape", 400, "application/json", `{"`+marker+`": {"error": 7}}`)
+	for _, status := range []int{405, 407, 410, 501, 511} {
+		body(fmt.Sprint(status), status, "text/html", html)
+	}
+	for _, status := range []int{408, 425} {
+		body(fmt.Sprint(status), status, "text/html", html)
+	}
+	add("429 for ten minutes", func(w http.ResponseWriter, _ request) {
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
 	body("429 HTML", 429, "text/html", html)
 	body("500 HTML", 500, "text/html", html)
 	body("503 empty", 503, "", "")
@@ -505,7 +516,7 @@ func (r run) badReplies(t *testing.T, at int) (list []badReply) {
 			h.send(w, status, strings.NewReplacer("$STATUS", fmt.Sprint(status), "$CODE", code, "$MESSAGE", message).Replace(h.refusal))
 		})
 	}
-	for i, v := range h.refusals {
+	for i, v := range slices.Concat(h.refusals, h.passing) {
 		refuse(fmt.Sprintf("%d %s", v.status, v.code), v.status, v.code, v.message)
 		if i > 0 {
 			continue
@@ -722,11 +733,81 @@ func (r run) outcome(t *testing.T, hops map[string]int, at int, b badReply) stri
 	if !ok {
 		t.Errorf("%s, %s: the error is %q", r.hops[at].name, b.name, message)
 	}
-	text := fmt.Sprintf("%s, tries: %d | %s", class, tries, short)
+	count := "1" // of more, the jitter decides
+	if tries > 1 {
+		count = "again and again"
+	}
+	text := fmt.Sprintf("%s, tries: %s | %s", class, count, short)
 	if hint != "" {
 		text += " | " + hint
 	}
 	return text
+}
+
+// TestMoments: at every hop of every exchange, what is over within the time
+// that is left costs no job. A server is asked again no sooner than it says.
+func TestMoments(t *testing.T) {
+	t.Parallel()
+	status := func(status int, header ...string) func(hop, http.ResponseWriter) {
+		return func(_ hop, w http.ResponseWriter) {
+			for _, line := range header {
+				name, value, _ := strings.Cut(line, ": ")
+				w.Header().Set(name, value)
+			}
+			w.WriteHeader(status)
+		}
+	}
+	moments := []struct {
+		name  string
+		reply func(hop, http.ResponseWriter)
+		least time.Duration // between two tries
+	}{
+		{"503", status(503), 0},
+		{"500", status(500), 0},
+		{"408", status(408), 0},
+		{"425", status(425), 0},
+		{"429 for three seconds", status(429, "Retry-After: 3"), 3 * time.Second},
+		{"503 until a time", status(503, "Date: Fri, 31 Dec 1999 10:00:00 GMT", "Retry-After: Fri, 31 Dec 1999 10:00:04 GMT"), 4 * time.Second},
+		{"hangs up", func(_ hop, w http.ResponseWriter) { cut("")(w, request{}) }, 0},
+	}
+	eachFixture(t, func(t *testing.T, r run) {
+		hops := map[string]int{}
+		for i, req := range r.good(t).requests {
+			hops[req.what()] = i
+		}
+		for at, h := range r.hops {
+			every := slices.Clone(moments)
+			for _, v := range h.passing {
+				m := moments[0]
+				m.name = v.code + " " + v.message
+				m.reply = func(h hop, w http.ResponseWriter) {
+					h.send(w, v.status, strings.NewReplacer("$STATUS", fmt.Sprint(v.status), "$CODE", v.code, "$MESSAGE", v.message).Replace(h.refusal))
+				}
+				every = append(every, m)
+			}
+			for _, m := range every {
+				var times []time.Time
+				res := r.exchange(t, func(w http.ResponseWriter, req request) {
+					n := hops[req.what()]
+					if n == at {
+						if times = append(times, time.Now()); len(times) < 5 {
+							m.reply(h, w)
+							return
+						}
+					}
+					r.hops[n].send(w, http.StatusOK, r.hops[n].reply)
+				})
+				if res.err != nil || len(times) != 5 {
+					t.Errorf("%s, %s: %d tries, %v", h.name, m.name, len(times), res.err)
+				}
+				for i := 1; i < len(times); i++ {
+					if pause := times[i].Sub(times[i-1]); pause < m.least || pause > m.least+3*time.Second {
+						t.Errorf("%s, %s: tried again after %s, want %s or a little more", h.name, m.name, pause, m.least)
+					}
+				}
+			}
+		}
+	})
 }
 
 // golden compares text with a file of testdata.

@@ -128,6 +128,7 @@ func roots(text string) (*x509.CertPool, error) {
 // A vault is a server, and who we are there.
 type vault struct {
 	client  *api.Client
+	pinned  bool           // the server has authorities of its own
 	secrets []secret.Value // that it has been sent: its words may echo them
 }
 
@@ -145,7 +146,7 @@ func newVault(env Env, l credential.Lease) (vault, error) {
 		if err != nil {
 			return vault{}, fmt.Errorf("read ca_cert: %w", err)
 		}
-		config.HttpClient = web.NewClient(web.NewTransportTrusting(pool))
+		config.HttpClient = web.NewClient(env.Network.Trusting(pool))
 	}
 	client, err := api.NewClient(config)
 	if err != nil {
@@ -158,74 +159,81 @@ func newVault(env Env, l credential.Lease) (vault, error) {
 	}
 	client.SetWrappingLookupFunc(func(string, string) string { return "" })
 	client.SetToken(l.Token.Reveal())
-	return vault{client: client, secrets: []secret.Value{l.Token}}, nil
+	return vault{client: client, pinned: l.CACert != "", secrets: []secret.Value{l.Token}}, nil
 }
 
-var errNotVault = errors.New("the reply is not one of Vault")
-
 // ask sends a request, as often as it takes, and returns what is in the reply.
+// What a try began whose reply was lost ends with the login: a second lease is
+// below the same token, and a second token is used by nobody.
 func (v vault) ask(ctx context.Context, hint func(words string) string, send func(context.Context) (*api.Response, error)) (*api.Secret, error) {
-	reply, err := web.Retry(ctx, func(ctx context.Context) (*api.Secret, error) {
+	return web.Retry(ctx, func(ctx context.Context) (*api.Secret, error) {
 		resp, err := send(ctx)
 		if resp != nil {
 			defer resp.Body.Close()
 		}
 		if err != nil {
-			return nil, vaultAgain(err)
+			return nil, v.fault(err, hint)
 		}
 		body, err := io.ReadAll(resp.Body)
 		if err != nil {
-			return nil, web.Failed(err)
+			return nil, v.fault(err, hint)
 		}
 		s, err := api.ParseSecret(bytes.NewReader(body))
 		if err != nil || s == nil {
-			return nil, errNotVault
+			return nil, foreign("Vault", "the reply is not one of Vault")
 		}
 		return s, nil
 	})
-	if err != nil {
-		return nil, v.fault(err, hint)
-	}
-	return reply, nil
-}
-
-// vaultAgain marks what another try may cure.
-func vaultAgain(err error) error {
-	var reply *api.ResponseError
-	switch {
-	case !errors.As(err, &reply):
-		return web.Failed(err)
-	case passing(reply.StatusCode):
-		return web.Temporary(err)
-	}
-	return err
 }
 
 // passing reports whether a status is one of a moment. 412 is a replica that is behind.
 func passing(status int) bool {
-	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusPreconditionFailed
+	return web.Transient(status) || status == http.StatusPreconditionFailed
 }
 
-// fault tells the server's no from nonsense. A reply that is not JSON stands
-// whole in api.ResponseError: only the words of its `errors` are used.
+// keysLate are the words of a login that failed with status 400 because the
+// server could not get the issuer's keys in time. (vault-plugin-auth-jwt,
+// issues 11 and 306: "fetching keys oidc: get keys failed …", "keyset
+// configuration error: Get …/.well-known/openid-configuration: … i/o timeout")
+var keysLate = []string{"fetching keys", "get keys failed", "keyset configuration error"}
+
+// fault tells the server's no from nonsense, and marks what another try may
+// cure. A reply that is not JSON stands whole in api.ResponseError: only the
+// words of its `errors` are used.
 func (v vault) fault(err error, hint func(words string) string) error {
 	var reply *api.ResponseError
 	if !errors.As(err, &reply) {
-		return unreachable("%w", web.Cause(err))
+		return v.noReply(err)
 	}
 	words := ""
 	if !reply.RawError {
 		words = strings.Join(strings.Fields(strings.Join(reply.Errors, "; ")), " ")
 	}
+	late := func(part string) bool { return strings.Contains(words, part) }
 	switch {
 	case reply.StatusCode == http.StatusNotFound && !reply.RawError && words == "":
 		return fault.New(fault.Refused, errors.New("there is nothing"), hint(""))
+	case words == "" && reply.StatusCode == http.StatusPreconditionFailed:
+		return web.Temporary(unreachable("Vault replies status %d", reply.StatusCode))
 	case words == "":
-		return unreachable("Vault replies status %d", reply.StatusCode)
+		return replied("Vault", reply.StatusCode)
 	case passing(reply.StatusCode):
-		return unreachable("Vault replies status %d, %s", reply.StatusCode, quoted(words, v.secrets))
+		return web.Temporary(unreachable("Vault replies status %d, %s", reply.StatusCode, quoted(words, v.secrets)))
+	case reply.StatusCode == http.StatusBadRequest && slices.ContainsFunc(keysLate, late):
+		return web.Temporary(issuerUnreachable("Vault", words, v.secrets))
 	}
 	return refused("", words, hint(words), v.secrets...)
+}
+
+// noReply also knows of ca_cert.
+func (v vault) noReply(err error) error {
+	switch {
+	case !web.UnknownAuthority(err):
+		return noReply(err)
+	case v.pinned:
+		return fault.New(fault.Unreachable, web.Cause(err), "ca_cert must be the authority of the server's certificate, or that certificate if it is its own")
+	}
+	return fault.New(fault.Unreachable, web.Cause(err), "give the authority's certificate as ca_cert; or "+web.Hint(err))
 }
 
 // nonsense reports whether no lease has so many seconds. More than longestLife
@@ -512,12 +520,12 @@ func Revoke(ctx context.Context, env Env, l credential.Lease) error {
 	_, err = web.Retry(ctx, func(ctx context.Context) (struct{}, error) {
 		err := server.client.Auth().Token().RevokeSelfWithContext(ctx, "")
 		if err != nil && !ended(err) {
-			return struct{}{}, vaultAgain(err)
+			return struct{}{}, server.fault(err, revokeHint)
 		}
 		return struct{}{}, nil
 	})
 	if err != nil {
-		return fmt.Errorf("revoke the lease: %w", server.fault(err, revokeHint))
+		return fmt.Errorf("revoke the lease: %w", err)
 	}
 	return nil
 }

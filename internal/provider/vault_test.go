@@ -49,6 +49,12 @@ var vaultLogin = hop{
 		{404, "", `namespace not found`},
 		{503, "", `Vault is sealed`},
 	},
+	passing: []refusal{
+		{400, "", `error validating token: error verifying token signature: fetching keys oidc: get keys failed: Get \"https://token.actions.githubusercontent.com/.well-known/jwks\": context deadline exceeded`},
+		{400, "", `error configuring token validator: keyset configuration error: Get \"https://token.actions.githubusercontent.com/.well-known/openid-configuration\": dial tcp 192.0.2.1:443: i/o timeout`},
+		{412, "", `required index state not present`},
+		{429, "", `request path \"auth/jwt/login\": rate limit quota exceeded`},
+	},
 }
 
 // vaultEnd kills the token and its leases.

@@ -14,6 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // Renew renews the lease that c was issued under, and the login above it, both
@@ -36,6 +37,10 @@ func Renew(ctx context.Context, env Env, g policy.Grant, c credential.Credential
 // about as long.
 const longestRun = 6 * time.Hour
 
+// outlookBudget keeps what is for a warning from using up the time that is for
+// the credential.
+const outlookBudget = 10 * time.Second
+
 // Outlook finds out how long the lease of c can be renewed, and returns c as
 // Renew does. The error says what will end the lease within a run of the
 // longest kind; c is good in that case, too.
@@ -44,6 +49,7 @@ const longestRun = 6 * time.Hour
 // for, which the server cuts to what is left, and then the usual time again,
 // lest the lease of a run that is killed outlive it by hours.
 func Outlook(ctx context.Context, env Env, g policy.Grant, c credential.Credential) (credential.Credential, error) {
+	ctx, _ = web.WithBudget(ctx, outlookBudget)
 	if c.Lease.Secret.Renewable {
 		longest, err := renew(ctx, env, g, c, longestRun)
 		if err == nil {

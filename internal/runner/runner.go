@@ -101,7 +101,15 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 	if errors.As(err, &refused) {
 		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token: %w", err), permission)
 	}
-	return secret.Value{}, fault.New(fault.Unreachable, fmt.Errorf("request ID token: %w", err), "run the job again; when it lasts, see GitHub's status page")
+	hint := "run the job again; when it lasts, see GitHub's status page"
+	var status statusError
+	switch {
+	case web.Refusal(err) != nil:
+		hint = web.Hint(err)
+	case errors.As(err, &status) && !web.Transient(int(status)):
+		hint = "something else than the runner's token service may answer at ACTIONS_ID_TOKEN_REQUEST_URL, a proxy on the way for example"
+	}
+	return secret.Value{}, fault.New(fault.Unreachable, fmt.Errorf("request ID token: %w", err), hint)
 }
 
 // notVisible reports whether c is none of the characters that tokens are made of (RFC 6750, 2.1).
@@ -173,16 +181,26 @@ func requestError(err error) error {
 	case errors.As(err, &failed) && (failed.StatusCode == http.StatusUnauthorized || failed.StatusCode == http.StatusForbidden):
 		// Also the answer to a very early request: the job must be in
 		// progress on the server, for which the runner waits a second.
-		return web.Temporary(refusal{failed.StatusCode})
+		return web.Brief(refusal{failed.StatusCode})
 	case errors.As(err, &failed):
 		status = statusError(failed.StatusCode)
-		if failed.StatusCode >= 500 || failed.StatusCode == http.StatusTooManyRequests || failed.StatusCode == http.StatusRequestTimeout {
+		if web.Transient(failed.StatusCode) {
 			return web.Temporary(status)
 		}
 		return status
 	}
+	var other nonsense
+	if errors.As(err, &other) {
+		return web.Brief(other)
+	}
 	return web.Failed(err) // replyCheck leaves nothing to quote: these are its words, or the transport's
 }
+
+// nonsense is a whole reply that is not one of the runner's, most likely that
+// of a proxy on the way.
+type nonsense string
+
+func (n nonsense) Error() string { return string(n) }
 
 type statusError int
 
@@ -215,13 +233,13 @@ func (c replyCheck) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if err := json.Unmarshal(body.Bytes(), &reply); err != nil {
 		if errors.As(err, new(*json.UnmarshalTypeError)) {
-			return nil, errors.New("the reply has no token in it")
+			return nil, nonsense("the reply has no token in it")
 		}
-		return nil, errors.New("the reply is not JSON")
+		return nil, nonsense("the reply is not JSON")
 	}
 	text, err := json.Marshal(reply)
 	if err != nil || len(text) > maxReply {
-		return nil, fmt.Errorf("the token in the reply is larger than %d bytes", maxReply)
+		return nil, nonsense(fmt.Sprintf("the token in the reply is larger than %d bytes", maxReply))
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(text))
 	return resp, nil

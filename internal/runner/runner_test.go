@@ -167,31 +167,32 @@ func TestBadTokenReplies(t *testing.T) {
 	body := func(status int, text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status); fmt.Fprint(w, text) }
 	}
+	const many = 0
 	tests := []struct {
 		name  string
 		reply http.HandlerFunc
-		tries int32
+		tries int32 // 1, or as many as there is time for
 		class fault.Class
 		err   string
 	}{
-		{"401", body(401, "hunter2"), 4, fault.NoIdentity, "status is 401: the runner refuses it"},
-		{"403", body(403, "hunter2"), 4, fault.NoIdentity, "status is 403: the runner refuses it"},
+		{"401", body(401, "hunter2"), many, fault.NoIdentity, "status is 401: the runner refuses it"},
+		{"403", body(403, "hunter2"), many, fault.NoIdentity, "status is 403: the runner refuses it"},
 		{"404", body(404, "hunter2"), 1, fault.Unreachable, "status is 404, want 200"},
-		{"429", body(429, "hunter2"), 4, fault.Unreachable, "status is 429, want 200"},
-		{"500", body(500, "hunter2"), 4, fault.Unreachable, "status is 500, want 200"},
-		{"503 with JSON", body(503, `{"value":"hunter2"}`), 4, fault.Unreachable, "status is 503, want 200"},
+		{"429", body(429, "hunter2"), many, fault.Unreachable, "status is 429, want 200"},
+		{"500", body(500, "hunter2"), many, fault.Unreachable, "status is 500, want 200"},
+		{"503 with JSON", body(503, `{"value":"hunter2"}`), many, fault.Unreachable, "status is 503, want 200"},
 		{"204", body(204, ""), 1, fault.Unreachable, "status is 204, want 200"},
-		{"nothing", body(200, ""), 4, fault.Unreachable, "the reply is not JSON"},
-		{"html", body(200, "<html>hunter2"), 4, fault.Unreachable, "the reply is not JSON"},
-		{"two documents", body(200, `{"value":"hunter2"}{}`), 4, fault.Unreachable, "the reply is not JSON"},
-		{"no value", body(200, `{}`), 4, fault.Unreachable, "the reply has no token in it"},
-		{"empty value", body(200, `{"value":""}`), 4, fault.Unreachable, "the reply has no token in it"},
-		{"null", body(200, `null`), 4, fault.Unreachable, "the reply has no token in it"},
-		{"value a number", body(200, `{"value":7}`), 4, fault.Unreachable, "the reply has no token in it"},
-		{"a list", body(200, `["hunter2"]`), 4, fault.Unreachable, "the reply has no token in it"},
-		{"token with a line break", body(200, `{"value":"hunter2\n::set-output name=x::y"}`), 4, fault.Unreachable, "the token in the reply is malformed"},
-		{"token with a space", body(200, `{"value":" hunter2"}`), 4, fault.Unreachable, "the token in the reply is malformed"},
-		{"long token", body(200, `{"value":"`+strings.Repeat("hunter2", 10_000)+`"}`), 4, fault.Unreachable, "the token in the reply is larger than 64000 bytes"},
+		{"nothing", body(200, ""), many, fault.Unreachable, "the reply is not JSON"},
+		{"html", body(200, "<html>hunter2"), many, fault.Unreachable, "the reply is not JSON"},
+		{"two documents", body(200, `{"value":"hunter2"}{}`), many, fault.Unreachable, "the reply is not JSON"},
+		{"no value", body(200, `{}`), many, fault.Unreachable, "the reply has no token in it"},
+		{"empty value", body(200, `{"value":""}`), many, fault.Unreachable, "the reply has no token in it"},
+		{"null", body(200, `null`), many, fault.Unreachable, "the reply has no token in it"},
+		{"value a number", body(200, `{"value":7}`), many, fault.Unreachable, "the reply has no token in it"},
+		{"a list", body(200, `["hunter2"]`), many, fault.Unreachable, "the reply has no token in it"},
+		{"token with a line break", body(200, `{"value":"hunter2\n::set-output name=x::y"}`), many, fault.Unreachable, "the token in the reply is malformed"},
+		{"token with a space", body(200, `{"value":" hunter2"}`), many, fault.Unreachable, "the token in the reply is malformed"},
+		{"long token", body(200, `{"value":"`+strings.Repeat("hunter2", 10_000)+`"}`), many, fault.Unreachable, "the token in the reply is larger than 64000 bytes"},
 		{"64 MiB", func(w http.ResponseWriter, _ *http.Request) {
 			chunk := bytes.Repeat([]byte("hunter2 "), 1<<17)
 			for range 64 {
@@ -206,13 +207,13 @@ func TestBadTokenReplies(t *testing.T) {
 		{"cut off", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, `{"value":"hunter2`)
-		}, 4, fault.Unreachable, "the server hung up"},
-		{"hang", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 4, fault.Unreachable, "no reply in time"},
+		}, many, fault.Unreachable, "the server hung up"},
+		{"hang", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, many, fault.Unreachable, "no reply in time"},
 		{"hang in the reply", func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, `{"value":"hunter2`)
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}, 4, fault.Unreachable, "no reply in time"},
+		}, many, fault.Unreachable, "no reply in time"},
 	}
 	var all sync.WaitGroup // not t.Parallel: most of the time is waiting between tries
 	for _, tt := range tests {
@@ -222,15 +223,16 @@ func TestBadTokenReplies(t *testing.T) {
 			defer server.Close()
 			defer server.CloseClientConnections()
 			s := newStep(t, map[string]string{"ACTIONS_ID_TOKEN_REQUEST_URL": server.URL + "/?a=b", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "hunter2"})
-			token, err := s.IDToken(context.Background(), "aud")
+			ctx, _ := web.WithBudget(context.Background(), 5*time.Second) // a try takes up to ten
+			token, err := s.IDToken(ctx, "aud")
 			if want := "request ID token: " + tt.err; err == nil || err.Error() != want || fault.ClassOf(err) != tt.class || fault.Hint(err) == "" {
 				t.Errorf("%s: error is %v (status %d, hint %q), want %q (status %d)", tt.name, err, fault.ClassOf(err), fault.Hint(err), want, tt.class)
 			}
 			if !token.IsZero() {
 				t.Errorf("%s: a token came with an error", tt.name)
 			}
-			if got := tries.Load(); got != tt.tries {
-				t.Errorf("%s: tried %d times, want %d", tt.name, got, tt.tries)
+			if got := tries.Load(); tt.tries == many && got < 2 || tt.tries != many && got != tt.tries {
+				t.Errorf("%s: tried %d times, want %d (%d: as many as there is time for)", tt.name, got, tt.tries, many)
 			}
 		})
 	}

@@ -3,61 +3,175 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 )
 
 const (
-	maxTries = 4
-	maxTotal = 45 * time.Second // of all tries; the run's own time-out may be shorter
+	// Of the time that is left until the context's end, tries may begin in so
+	// much: what follows needs some, too, if it is only to say what went wrong.
+	budgetPart, budgetParts = 4, 5
+	// defaultBudget is for a context without an end.
+	defaultBudget = 90 * time.Second
+	// brief is how long what hardly ever heals is tried again.
+	brief = 3 * time.Second
+
+	firstPause, longestPause = 200 * time.Millisecond, 10 * time.Second
 )
 
-type temporary struct{ error }
+type temporary struct {
+	error
+	brief bool
+}
 
 func (t temporary) Unwrap() error { return t.error }
 
 // Temporary marks an error that another try may cure.
-func Temporary(err error) error { return temporary{err} }
+func Temporary(err error) error { return temporary{err, false} }
 
-// Failed returns why a request had no usable reply: its Cause, marked by
-// Temporary unless another try would meet it again.
-func Failed(err error) error {
-	err = Cause(err)
-	if Refusal(err) != nil {
-		return err
-	}
-	return Temporary(err)
+// Brief marks an error that another try may cure within seconds, or none.
+func Brief(err error) error { return temporary{err, true} }
+
+// A Budget bounds the tries of every Retry under a context. It is for callers
+// who try again by themselves.
+type Budget struct {
+	limit time.Duration
+	asked atomic.Int64
 }
 
-// Refusal returns why a client of this package refused to send a request or to
-// read its reply, nil where it did not. Another try would be refused again.
-func Refusal(err error) error {
-	var p permanent
-	if errors.As(err, &p) {
-		return p
-	}
-	return nil
+// Asked returns how long the server wanted to be left alone that ended the
+// last Retry, 0 where none did.
+func (b *Budget) Asked() time.Duration { return time.Duration(b.asked.Load()) }
+
+type budgetKey struct{}
+
+// WithBudget returns a context under which no Retry begins a try after limit.
+func WithBudget(ctx context.Context, limit time.Duration) (context.Context, *Budget) {
+	b := &Budget{limit: limit}
+	return context.WithValue(ctx, budgetKey{}, b), b
 }
 
-// Retry calls op until it succeeds, fails with an error that is not marked by
-// Temporary, or has been tried often enough, with exponential back-off and
-// jitter between. Each call gets a context that ends with the try. The error
-// is the last one, unmarked.
+// budget returns how long tries may begin.
+func budget(ctx context.Context) (time.Duration, *Budget) {
+	left := defaultBudget
+	if end, ok := ctx.Deadline(); ok {
+		left = time.Until(end) * budgetPart / budgetParts
+	}
+	b, _ := ctx.Value(budgetKey{}).(*Budget)
+	if b == nil {
+		return left, new(Budget)
+	}
+	return min(left, b.limit), b
+}
+
+// Retry calls op until it succeeds, or fails with an error that is not marked
+// by Temporary or Brief. It goes on for four fifths of the time that is left
+// until the context's end, with growing pauses and jitter, and waits at least
+// as long as the last reply has asked for (Retry-After). Where that is longer
+// than the time left, it ends at once. Each call gets a context that ends with
+// the try. The error is the last one, unmarked.
 func Retry[T any](ctx context.Context, op func(context.Context) (T, error)) (T, error) {
-	wait := &backoff.ExponentialBackOff{InitialInterval: 200 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 5 * time.Second}
-	value, err := backoff.Retry(ctx, func() (T, error) {
-		try, cancel := context.WithTimeout(ctx, tryTimeout)
-		defer cancel()
+	limit, shared := budget(ctx)
+	span, cancel := context.WithTimeout(ctx, limit) // of its end only the time is used
+	defer cancel()
+	end, _ := span.Deadline()
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		last := new(note)
+		try, cancel := context.WithTimeout(context.WithValue(ctx, noteKey{}, last), tryTimeout)
 		value, err := op(try)
-		if err != nil && (!errors.As(err, new(temporary)) || ctx.Err() != nil) {
-			return value, backoff.Permanent(err)
+		cancel()
+		var again temporary
+		if err == nil || !errors.As(err, &again) {
+			return value, err
 		}
-		return value, err
-	}, backoff.WithBackOff(wait), backoff.WithMaxTries(maxTries), backoff.WithMaxElapsedTime(maxTotal))
-	var t temporary
-	if errors.As(err, &t) {
-		err = t.error
+		err = again.error
+		left := time.Until(end)
+		if again.brief {
+			left -= limit - min(limit, brief)
+		}
+		if ctx.Err() != nil || left <= 0 {
+			return value, err
+		}
+		wait := min(time.Duration((0.5+rand.Float64())*float64(pause)), left)
+		if asked := last.wait(); asked > 0 {
+			wait = max(wait, asked+time.Duration(rand.Float64()*float64(min(pause, asked/8)))) // many were told the same
+			if asked > left {
+				shared.asked.Store(int64(asked))
+				return value, fmt.Errorf("%w; it asks to wait %s, longer than the time left", err, short(asked))
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return value, err
+		}
 	}
-	return value, err
+}
+
+// short is a duration without minutes and seconds that are none.
+func short(d time.Duration) string {
+	text := d.Round(time.Second).String()
+	if d = d.Round(time.Second); d >= time.Minute && d%time.Minute == 0 {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if d >= time.Hour && d%time.Hour == 0 {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// A note is what the last reply of a try said about the next one. It is in the
+// try's context: SDKs do not hand headers on.
+type note struct{ asked atomic.Int64 }
+
+type noteKey struct{}
+
+func (n *note) wait() time.Duration { return time.Duration(n.asked.Load()) }
+
+// takeNote keeps for Retry what a reply asks for.
+func takeNote(ctx context.Context, resp *http.Response) {
+	if n, ok := ctx.Value(noteKey{}).(*note); ok {
+		n.asked.Store(int64(retryAfter(resp)))
+	}
+}
+
+// longestAsked is as good as for ever, and more does not fit a Duration.
+const longestAsked = 365 * 24 * time.Hour
+
+// retryAfter returns how long a reply asks to wait, 0 where it does not. (RFC
+// 9110 §10.2.3; AWS has milliseconds in a field of its own.)
+func retryAfter(resp *http.Response) time.Duration {
+	if resp.StatusCode < 400 {
+		return 0
+	}
+	if ms, err := strconv.ParseUint(resp.Header.Get("X-Amz-Retry-After"), 10, 64); err == nil {
+		return time.Duration(min(ms, uint64(longestAsked/time.Millisecond))) * time.Millisecond
+	}
+	value := strings.TrimSpace(resp.Header.Get("Retry-After"))
+	if value == "" {
+		return 0
+	}
+	if strings.Trim(value, "0123456789") == "" {
+		seconds, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return longestAsked
+		}
+		return time.Duration(min(seconds, uint64(longestAsked/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	wait := time.Until(at)
+	if sent, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		wait = at.Sub(sent) // by the server's own clock
+	}
+	return min(max(wait, 0), longestAsked)
 }

@@ -26,12 +26,14 @@ const MaxBody = 1 << 20
 const tryTimeout = 10 * time.Second
 
 // A Transport is the way to all servers: TLS 1.2 or later with verified
-// certificates, HTTP/1.1 (a run sends one or two requests to a host), proxies
-// from HTTPS_PROXY and NO_PROXY, further roots from SSL_CERT_FILE and
-// SSL_CERT_DIR. It can be connected before it is used.
+// certificates, HTTP/1.1 (a run sends one or two requests to a host), by the
+// proxy and the authorities of a Network. It can be connected before it is
+// used. Its errors hold no part of the environment.
 type Transport struct {
-	base *http.Transport
-	tls  *tls.Config
+	network Network
+	base    *http.Transport
+	tls     *tls.Config
+	pinned  bool // roots are those of this server alone
 
 	mu    sync.Mutex
 	ready map[endpoint]chan net.Conn // one connection each
@@ -48,15 +50,24 @@ type endpoint struct {
 // connection is not sent again.
 const readyLife = 15 * time.Second
 
-// NewTransport returns a Transport.
-func NewTransport() *Transport { return NewTransportTrusting(nil) }
+// NewTransport returns a Transport that asks no environment.
+func NewTransport() *Transport { return Network{}.Transport() }
 
-// NewTransportTrusting returns a Transport that trusts the roots alone, and
-// not the system's; nil for the system's.
-func NewTransportTrusting(roots *x509.CertPool) *Transport {
-	t := &Transport{ready: map[endpoint]chan net.Conn{}, tls: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}
+// Transport returns a Transport of the network.
+func (n Network) Transport() *Transport { return n.transport(n.roots) }
+
+// Trusting returns a Transport of the network that trusts the roots alone, and
+// neither the system's nor the environment's.
+func (n Network) Trusting(roots *x509.CertPool) *Transport {
+	t := n.transport(roots)
+	t.pinned = true
+	return t
+}
+
+func (n Network) transport(roots *x509.CertPool) *Transport {
+	t := &Transport{network: n, ready: map[endpoint]chan net.Conn{}, tls: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}
 	t.base = &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
+		Proxy: n.Proxy,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return t.dial(ctx, endpoint{addr, false})
 		},
@@ -68,19 +79,21 @@ func NewTransportTrusting(roots *x509.CertPool) *Transport {
 		ResponseHeaderTimeout:  tryTimeout,
 		MaxResponseHeaderBytes: 64 << 10,
 		IdleConnTimeout:        90 * time.Second,
-		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			return failure(fmt.Sprintf("the proxy replies with status %d", resp.StatusCode)) // net/http would quote the proxy's own words
-		},
+		OnProxyConnectResponse: n.OnProxyConnectResponse,
 	}
 	return t
 }
 
+// Network returns the network that the transport is of.
+func (t *Transport) Network() Network { return t.network }
+
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	return t.base.RoundTrip(req)
+	resp, err := t.base.RoundTrip(req)
+	if err != nil {
+		return nil, t.network.explain(err, req.URL, t.pinned)
+	}
+	return resp, nil
 }
 
 // Preconnect dials the URLs' hosts in the background, TLS included, so that
@@ -166,16 +179,21 @@ func (t *Transport) connect(ctx context.Context, to endpoint) (net.Conn, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	return (&tls.Dialer{NetDialer: dialer, Config: t.tls}).DialContext(ctx, "tcp", to.addr)
+	config := t.tls
+	if t.pinned && t.network.isProxy(to.addr) { // a proxy with TLS is not the server that the roots are of
+		config = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.network.roots}
+	}
+	return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", to.addr)
 }
 
 // address is how net/http names a URL's host to its dialer.
-func address(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+func address(u *url.URL) string { return net.JoinHostPort(u.Hostname(), portOf(u)) }
+
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
 	}
-	return net.JoinHostPort(u.Hostname(), port)
+	return map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
 }
 
 // NewClient returns a client over rt that refuses redirects, plain http to
@@ -195,12 +213,13 @@ type guard struct{ next http.RoundTripper }
 
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := checkScheme(req.URL); err != nil {
-		return nil, permanent{err}
+		return nil, permanent{err, ""}
 	}
 	resp, err := g.next.RoundTrip(req)
 	if err != nil {
 		return nil, plain(err)
 	}
+	takeNote(req.Context(), resp)
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
 		resp.Body.Close()
 		return nil, redirected(req.URL, resp.Header.Get("Location"))
@@ -220,37 +239,23 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 func redirected(from *url.URL, location string) error {
 	to, err := from.Parse(location)
 	if err != nil || !hostName.MatchString(to.Host) {
-		return permanent{errors.New("redirected, redirects are not followed")}
+		return permanent{errRedirect, elsewhere}
 	}
-	return permanent{fmt.Errorf("redirected to host %q, redirects are not followed", to.Host)}
+	return permanent{redirectedTo(to.Host), elsewhere}
 }
+
+var errRedirect = errors.New("redirected, redirects are not followed")
+
+// redirectedTo is errRedirect with the host.
+type redirectedTo string
+
+func (r redirectedTo) Error() string {
+	return fmt.Sprintf("redirected to host %q, redirects are not followed", string(r))
+}
+
+func (redirectedTo) Is(target error) bool { return target == errRedirect }
 
 var hostName = lazy.MustCompile(`^(?:[A-Za-z0-9-]{1,63}\.){0,8}[A-Za-z0-9-]{1,63}(?::[0-9]{1,5})?$`)
-
-// plain returns err, a transport's, where its words are this machine's own:
-// other errors of net/http quote what the server sent ("malformed HTTP response %q").
-func plain(err error) error {
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return failure("the server hung up") // a decoder's own EOF, in a whole reply, is another fault
-	case errors.As(err, new(failure)), errors.As(err, new(permanent)), // ours
-		errors.As(err, new(net.Error)), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed),
-		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(tls.AlertError)),
-		strings.HasPrefix(err.Error(), "tls: "):
-		return err
-	}
-	return failure("the reply is not HTTP")
-}
-
-// A failure is a fault in our own words.
-type failure string
-
-func (f failure) Error() string { return string(f) }
-
-var errTooLarge = permanent{fmt.Errorf("reply is larger than %d bytes", MaxBody)}
-
-// permanent is a fault that another try would meet again.
-type permanent struct{ error }
 
 // limited fails where io.LimitReader would silently end: half a reply must
 // not pass for a whole one.

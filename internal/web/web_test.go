@@ -187,12 +187,12 @@ func TestTransportTrusts(t *testing.T) {
 	server := start()
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	transport := web.NewTransportTrusting(roots)
+	transport := web.Network{}.Trusting(roots)
 	transport.Preconnect(t.Context(), server.URL)
 	if body, err := get(web.NewClient(transport), server.URL); err != nil || body != "ok" {
 		t.Errorf("got %q, %v", body, err)
 	}
-	_, err := get(web.NewClient(web.NewTransportTrusting(x509.NewCertPool())), server.URL)
+	_, err := get(web.NewClient(web.Network{}.Trusting(x509.NewCertPool())), server.URL)
 	if want := "tls: failed to verify certificate: x509: certificate signed by unknown authority"; text(err) != want {
 		t.Errorf("without the root: error is %q, want %q", text(err), want)
 	}
@@ -246,87 +246,6 @@ func TestNoReply(t *testing.T) {
 			}
 			if got := text(web.Cause(err)); tt.noReply && got != tt.cause {
 				t.Errorf("cause is %q, want %q", got, tt.cause)
-			}
-		})
-	}
-}
-
-func TestRetry(t *testing.T) {
-	t.Parallel()
-	once := errors.New("once")
-	tests := []struct {
-		name  string
-		errs  []error // of each try; the last one repeats
-		tries int
-		err   string
-	}{
-		{"at once", []error{nil}, 1, ""},
-		{"cured", []error{web.Temporary(once), web.Temporary(once), nil}, 3, ""},
-		{"not cured", []error{web.Temporary(once)}, 4, "once"},
-		{"wrapped", []error{fmt.Errorf("wrapped: %w", web.Temporary(once)), nil}, 2, ""},
-		{"not temporary", []error{once}, 1, "once"},
-		{"then not temporary", []error{web.Temporary(once), errors.New("twice")}, 2, "twice"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			tries := 0
-			value, err := web.Retry(context.Background(), func(ctx context.Context) (int, error) {
-				if _, ok := ctx.Deadline(); !ok {
-					t.Error("the try has no time-out")
-				}
-				tries++
-				return tries, tt.errs[min(tries, len(tt.errs))-1]
-			})
-			if text(err) != tt.err || tries != tt.tries {
-				t.Errorf("error is %q after %d tries, want %q after %d", text(err), tries, tt.err, tt.tries)
-			}
-			if err == nil && value != tries {
-				t.Errorf("value is %d, want the last try's", value)
-			}
-		})
-	}
-}
-
-// TestRetryEndsWithTheContext: a signal ends a try that hangs, and a wait between tries.
-func TestRetryEndsWithTheContext(t *testing.T) {
-	t.Parallel()
-	stop := errors.New("stop")
-	for name, op := range map[string]func(context.Context) (int, error){
-		"in a try":   func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, web.Temporary(ctx.Err()) },
-		"in between": func(context.Context) (int, error) { return 0, web.Temporary(errors.New("again")) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ctx, cancel := context.WithCancelCause(context.Background())
-			time.AfterFunc(20*time.Millisecond, func() { cancel(stop) })
-			begin := time.Now()
-			if _, err := web.Retry(ctx, op); err == nil {
-				t.Error("no error")
-			}
-			if took := time.Since(begin); took > 2*time.Minute {
-				t.Errorf("took %s", took)
-			}
-		})
-	}
-}
-
-func TestRefusalsAreNotTriedAgain(t *testing.T) {
-	t.Parallel()
-	for name, reply := range map[string]string{
-		"redirect":  "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n",
-		"too large": "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			address, tries := raw(t, reply), 0
-			_, err := web.Retry(context.Background(), func(ctx context.Context) (string, error) {
-				tries++
-				_, err := get(web.NewClient(web.NewTransport()), address)
-				return "", web.Failed(err)
-			})
-			if err == nil || tries != 1 {
-				t.Errorf("%d tries, %v, want one and an error", tries, err)
 			}
 		})
 	}

@@ -1,0 +1,225 @@
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+)
+
+// A failure is a fault in our own words.
+type failure string
+
+func (f failure) Error() string { return string(f) }
+
+const errNotHTTP = failure("the reply is not HTTP")
+
+// permanent is a fault that another try would meet again, and what to do about it.
+type permanent struct {
+	error
+	hint string
+}
+
+func (p permanent) Unwrap() error { return p.error }
+
+var errTooLarge = permanent{fmt.Errorf("reply is larger than %d bytes", MaxBody), elsewhere}
+
+const (
+	elsewhere   = "something else than the server may answer at this address, a proxy's page for example: check the address"
+	checkName   = "check the spelling, and whether this machine's name servers know it"
+	checkClock  = "compare this machine's clock with the certificate's dates; if it is right, the server needs another certificate"
+	checkHost   = "check the address; a proxy that opens TLS connections may stand in between"
+	checkPort   = "check the address and its port: one without TLS is not used"
+	checkTLS    = "the server must speak TLS 1.2 or later, and ask for no certificate of the client's"
+	unknownCA   = "name the file that has the authority's certificate in " + extraCA + ", which is added to the system's, or in SSL_CERT_FILE, which takes their place"
+	anotherCA   = unknownCA + "; the certificates of " + extraCA + " are in use and do not vouch for this server"
+	notPinnedCA = "the server's certificate is vouched for by another authority than those that were given for it"
+)
+
+// Hint returns what to do about the error of a request that another try would
+// meet again, "" where nothing is known.
+func Hint(err error) string {
+	var p permanent
+	if errors.As(err, &p) {
+		return p.hint
+	}
+	return ""
+}
+
+// plain returns err, a transport's, where its words are this machine's own:
+// other errors of net/http quote what the server sent ("malformed HTTP response %q").
+func plain(err error) error {
+	switch {
+	case errors.As(err, new(failure)), errors.As(err, new(permanent)): // ours
+		return err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return failure("the server hung up") // a decoder's own EOF, in a whole reply, is another fault
+	case errors.As(err, new(net.Error)), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed),
+		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(tls.AlertError)),
+		strings.HasPrefix(err.Error(), "tls: "):
+		return err
+	}
+	return errNotHTTP
+}
+
+// Explain returns an error of the way to a server in words that hold no part of
+// the environment, and marks what another try would meet again.
+func (n Network) Explain(err error, to *url.URL) error { return n.explain(err, to, false) }
+
+func (n Network) explain(err error, to *url.URL, pinned bool) error {
+	if errors.As(err, new(permanent)) || errors.As(err, new(failure)) {
+		return err
+	}
+	variable := n.throughProxy(to)
+	var op *net.OpError
+	if variable == "" || !errors.As(err, &op) {
+		return n.direct(err, to.Hostname(), pinned)
+	}
+	proxy := "the proxy of " + variable
+	switch {
+	case op.Op == "proxyconnect":
+		var lookup *net.DNSError
+		if errors.As(err, &lookup) && lookup.IsNotFound && !lookup.IsTemporary {
+			return permanent{errors.New(proxy + ": no such host"), "check the host in " + variable}
+		}
+		if known := n.direct(err, "", false); errors.As(known, new(permanent)) {
+			return permanent{fmt.Errorf("%s: %w", proxy, errors.Unwrap(known)), Hint(known)}
+		}
+		return failure(proxy + " cannot be reached" + reason(err))
+	case strings.HasPrefix(op.Op, "socks"):
+		if strings.Contains(err.Error(), "authentication") {
+			return permanent{errors.New(proxy + " does not take the login"), loginHint(variable)}
+		}
+		return failure(proxy + " does not reach the server" + reason(err))
+	case op.Op == "remote error", errors.As(err, new(*tls.CertificateVerificationError)):
+		return n.direct(err, to.Hostname(), pinned)
+	}
+	return failure("the connection through " + proxy + " broke" + reason(err))
+}
+
+// reason is what the system says of a connection, without addresses.
+func reason(err error) string {
+	var number syscall.Errno
+	var e net.Error
+	switch {
+	case errors.As(err, &e) && e.Timeout():
+		return ": no reply in time"
+	case errors.As(err, &number):
+		return ": " + number.Error()
+	}
+	return ""
+}
+
+func loginHint(variable string) string {
+	return "put the user and password into " + variable + ", percent-encoded: http://USER:PASSWORD@HOST:PORT"
+}
+
+// direct is explain without a proxy.
+func (n Network) direct(err error, host string, pinned bool) error {
+	var certificate *tls.CertificateVerificationError
+	var invalid x509.CertificateInvalidError
+	var name x509.HostnameError
+	var lookup *net.DNSError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &name):
+		return permanent{fmt.Errorf("the server's certificate is not for host %q", name.Host), checkHost}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return permanent{fmt.Errorf("tls: failed to verify certificate: %w", invalid), checkClock}
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return permanent{errUnknownAuthority, n.authorityHint(pinned)}
+	case errors.As(err, &certificate):
+		return permanent{certificate, n.authorityHint(pinned)}
+	case errors.As(err, new(tls.RecordHeaderError)):
+		return permanent{errors.New("the server does not speak TLS"), checkPort}
+	case errors.As(err, &op) && op.Op == "remote error" && !strings.Contains(op.Err.Error(), "internal error"):
+		return permanent{fmt.Errorf("the server refuses the TLS connection: %w", op.Err), checkTLS}
+	case strings.Contains(err.Error(), "tls: server selected unsupported protocol version"):
+		return permanent{errors.New("the server speaks only a TLS older than 1.2"), checkTLS}
+	case errors.As(err, &lookup) && lookup.IsNotFound && !lookup.IsTemporary && !lookup.IsTimeout:
+		return permanent{fmt.Errorf("no such host: %q", host), checkName}
+	}
+	return err
+}
+
+// errUnknownAuthority is crypto/tls's, without the name that the certificate gives itself.
+var errUnknownAuthority = errors.New("tls: failed to verify certificate: x509: certificate signed by unknown authority")
+
+// UnknownAuthority reports whether err is that of a certificate that nobody
+// who is trusted vouches for.
+func UnknownAuthority(err error) bool { return errors.Is(err, errUnknownAuthority) }
+
+func (n Network) authorityHint(pinned bool) string {
+	switch {
+	case pinned:
+		return notPinnedCA
+	case n.extra != "":
+		return anotherCA
+	}
+	return unknownCA
+}
+
+// OnProxyConnectResponse is http.Transport's: why a proxy makes no connection.
+// net/http would quote the proxy's own words.
+func (n Network) OnProxyConnectResponse(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+	err := fmt.Errorf("the proxy of %s replies with status %d", n.variable, resp.StatusCode)
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		return nil
+	case resp.StatusCode == http.StatusProxyAuthRequired && proxy.User != nil:
+		return permanent{fmt.Errorf("%w: it does not take the user and password", err), loginHint(n.variable)}
+	case resp.StatusCode == http.StatusProxyAuthRequired:
+		return permanent{fmt.Errorf("%w: it wants a user and password", err), loginHint(n.variable)}
+	case Transient(resp.StatusCode):
+		return failure(err.Error())
+	}
+	return permanent{err, "have the proxy let this host through, or list the host in NO_PROXY"}
+}
+
+// Failed returns why a request had no usable reply: its Cause, marked by
+// Temporary unless another try would meet it again.
+func Failed(err error) error { return FailedAs(err, Cause(err)) }
+
+// FailedAs returns words, marked as Failed would mark err, which they are for.
+func FailedAs(err, words error) error {
+	switch {
+	case Refusal(err) != nil:
+		return words
+	case errors.Is(err, errNotHTTP):
+		return Brief(words) // somebody else's port
+	}
+	return Temporary(words)
+}
+
+// Refusal returns why a client of this package refused to send a request or to
+// read its reply, or could not connect for a reason that lasts; nil where it
+// did not. Another try would end in the same.
+func Refusal(err error) error {
+	var p permanent
+	if errors.As(err, &p) {
+		return p
+	}
+	return nil
+}
+
+// Redirected reports whether err is the refusal of a redirect.
+func Redirected(err error) bool { return errors.Is(err, errRedirect) }
+
+// Transient reports whether a status is one of a moment. (RFC 9110 §15.5.9,
+// RFC 8470 §5.2, RFC 6585 §4; of the server's own, 501, 505 and 511 last.)
+func Transient(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusNetworkAuthenticationRequired:
+		return false
+	}
+	return status >= 500
+}
