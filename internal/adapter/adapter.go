@@ -42,6 +42,9 @@ type adapter struct {
 	// reroute changes a route by what the policy says under `exchange`; nil
 	// where that does not matter.
 	reroute func(r route.Route, exchange policy.Values) route.Route
+	// roots is the key, or the key in a key, that names a file of certificate
+	// authorities; nil where the adapter has none.
+	roots []string
 	// others are keys that hold a login for something else, which a credential
 	// of ours does not replace.
 	others []string
@@ -132,6 +135,25 @@ func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 		return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
 	}
 	return nil
+}
+
+// RootsFile returns the key by which a block names the file of certificate
+// authorities that the warehouse is verified with, and its value; nil where it
+// names none, or only dbt will know.
+func RootsFile(dbtType string, block *yaml.Node) (key string, path *yaml.Node) {
+	keys := adapters[dbtType].roots
+	if keys == nil {
+		return "", nil
+	}
+	path = block
+	for _, k := range keys {
+		path = option(path, k) // DuckDB tells no case apart; a key of dbt's by another case is none
+	}
+	text := textOf(path)
+	if path == nil || path.Tag != "!!str" || text == "" || text == "system" || jinja(text) {
+		return "", nil // a switch, libpq's word for the system's own, or not known yet
+	}
+	return strings.Join(keys, "."), path
 }
 
 // Warehouse returns what an exchange must know of the place that the block

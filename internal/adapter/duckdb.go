@@ -25,6 +25,7 @@ import (
 // One that has a login of its own and a scope is left alone: it is for another
 // bucket. Where none is completed, one is added. (dbt-duckdb 1.11: secrets)
 var duckdb = adapter{
+	roots: []string{"settings", "ca_cert_file"},
 	spec: policy.Adapter{
 		Written: []string{"use_credential_provider"},
 		Secret:  []string{"key_id"},

@@ -19,6 +19,7 @@ import (
 // the clouds' own databases take them. Through a broker's proxy it is the
 // proxy's, which logs in with a fresh one each time. (dbt-postgres 1.11)
 var postgres = adapter{
+	roots: []string{"sslrootcert"},
 	spec: policy.Adapter{
 		Required: []string{"host", "port", "schema"},
 		Written:  []string{"sslcert", "sslkey"},

@@ -16,6 +16,7 @@ import (
 // verifies, or an access token. With method `jwt` dbt speaks https alone.
 // (dbt-trino 1.11; Trino: JWT authentication)
 var trino = adapter{
+	roots: []string{"cert"},
 	spec: policy.Adapter{
 		Required: []string{"host", "port", "schema"},
 		Written: []string{

@@ -91,6 +91,22 @@ func (s *outsideStep) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// run runs the step and returns its status and its error, without the hint.
+func (s *outsideStep) run() (status int, said string) {
+	s.t.Helper()
+	cmd := s.command()
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	// An annotation's properties, where it has some, name the place.
+	_, said, _ = strings.Cut(stdout.String(), "::error")
+	_, said, _ = strings.Cut(said, "::")
+	said, _, _ = strings.Cut(said, "%0Ahint: ")
+	return cmd.ProcessState.ExitCode(), strings.TrimSpace(said)
+}
+
 // TestPipesInPlaceOfFiles: whatever the program is to read or write, a pipe
 // there ends the run at once, by name.
 func TestPipesInPlaceOfFiles(t *testing.T) {
@@ -126,20 +142,130 @@ func TestPipesInPlaceOfFiles(t *testing.T) {
 			t.Parallel()
 			s := newOutsideStep(t)
 			tt.with(s)
-			cmd := s.command()
-			var stdout bytes.Buffer
-			cmd.Stdout = &stdout
-			err := cmd.Run()
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.ExitCode() != tt.status {
-				t.Errorf("ended with %v, want exit status %d", err, tt.status)
+			status, said := s.run()
+			if want := strings.ReplaceAll(tt.err, "$ROOT", s.root); status != tt.status || said != want {
+				t.Errorf("status is %d, it says\n%s\nwant %d\n%s", status, said, tt.status, want)
 			}
-			// An annotation's properties, where it has some, name the place.
-			got, _, _ := strings.Cut(stdout.String(), "%0Ahint: ")
-			_, got, _ = strings.Cut(got, "::error")
-			_, got, _ = strings.Cut(got, "::")
-			if got, want := strings.TrimSpace(got), strings.ReplaceAll(tt.err, "$ROOT", s.root); got != want {
-				t.Errorf("says\n%s\nwant\n%s\nof\n%s", got, want, stdout.String())
+		})
+	}
+}
+
+// TestOrigin: who has filled the workspace has no say in policy, profile and
+// certificates where that may be somebody else, by whatever name they are called.
+func TestOrigin(t *testing.T) {
+	t.Parallel()
+	const (
+		foreign = `on "issue_comment" a file of the workspace may be somebody else's, want one of ["push" "schedule" "workflow_dispatch" "merge_group" "release" "pull_request"]`
+		inline  = "with an inline policy it must lie outside the workspace, whose files are not the policy's"
+		trusted = "request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)" // the run goes on
+		output  = `dbt output of type "postgres": sslrootcert `
+	)
+	policyWith := func(ca string) string {
+		return fmt.Sprintf(`version: 1
+targets:
+  prod:
+    dbt: {type: postgres, host: db.acme.example, port: 5432, database: lake, schema: marts, sslmode: verify-full, sslrootcert: %q}
+    exchange:
+      vault: {address: "https://vault.acme.example", audience: vault, role: dbt-prod, secret: database/creds/dbt-prod}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main, event_name: [push, issue_comment]}
+`, ca)
+	}
+	comment := func(s *outsideStep) { s.env["GITHUB_EVENT_NAME"] = "issue_comment" }
+	link := func(s *outsideStep, from, to string) {
+		if err := os.Link(s.at(from), s.at(to)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	symlink := func(s *outsideStep, from, to string) {
+		if err := os.Symlink(s.at(from), s.at(to)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		with func(s *outsideStep)
+		err  string
+	}{
+		{"a file of the workspace, on a push", func(*outsideStep) {}, trusted},
+		{"a file of the workspace", func(s *outsideStep) { comment(s) }, `read policy ".github/oidc-dbt.yml": ` + foreign},
+		{"by a symbolic link", func(s *outsideStep) {
+			comment(s)
+			symlink(s, "workspace/.github/oidc-dbt.yml", "policy")
+			s.env["INPUT_POLICY"] = s.at("policy")
+		}, `read policy "$ROOT/policy": ` + foreign},
+		{"by a hard link", func(s *outsideStep) {
+			comment(s)
+			link(s, "workspace/.github/oidc-dbt.yml", "policy")
+			s.env["INPUT_POLICY"] = s.at("policy")
+		}, `read policy "$ROOT/policy": ` + foreign},
+		{"by another name of the workspace", func(s *outsideStep) {
+			comment(s)
+			symlink(s, "workspace", "second")
+			s.env["INPUT_POLICY"] = s.at("second/.github/oidc-dbt.yml")
+		}, `read policy "$ROOT/second/.github/oidc-dbt.yml": ` + foreign},
+		{"the job's own file, by a link of the workspace's", func(s *outsideStep) {
+			comment(s)
+			s.write("policy", policyWith(s.at("ca.pem")))
+			symlink(s, "policy", "workspace/policy.yml")
+			s.env["INPUT_POLICY"] = "policy.yml"
+		}, `read policy "policy.yml": ` + foreign},
+		{"the job's own file", func(s *outsideStep) {
+			comment(s)
+			s.write("policy", policyWith(s.at("ca.pem")))
+			s.write("ca.pem", "")
+			s.env["INPUT_POLICY"] = s.at("policy")
+		}, trusted},
+		{"the job's own file, and the workspace's certificates", func(s *outsideStep) {
+			comment(s)
+			s.write("workspace/ca.pem", "")
+			s.write("policy", policyWith("workspace/ca.pem"))
+			s.env["INPUT_POLICY"] = s.at("policy")
+		}, output + `"$ROOT/workspace/ca.pem": ` + foreign},
+		{"an inline policy, and the workspace's profile", func(s *outsideStep) {
+			comment(s)
+			text, err := os.ReadFile(s.at("workspace/.github/oidc-dbt.yml"))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.env["INPUT_POLICY"] = string(text)
+		}, `read profiles "profiles.yml": ` + foreign},
+		{"certificates beside the policy, on a push", func(s *outsideStep) {
+			s.write("workspace/.github/ca.pem", "")
+			s.write("workspace/.github/oidc-dbt.yml", policyWith("ca.pem"))
+		}, trusted},
+		{"certificates that never end", func(s *outsideStep) {
+			s.pipe("workspace/.github/ca.pem")
+			s.write("workspace/.github/oidc-dbt.yml", policyWith("ca.pem"))
+		}, output + `"$ROOT/workspace/.github/ca.pem": is a named pipe, want a regular file`},
+		{"an inline policy, and its own certificates", func(s *outsideStep) {
+			s.write("ca.pem", "")
+			s.env["INPUT_POLICY"] = policyWith(s.at("ca.pem"))
+		}, trusted},
+		{"an inline policy, and certificates that are relative to nothing", func(s *outsideStep) {
+			s.env["INPUT_POLICY"] = policyWith("certs/ca.pem")
+		}, output + `"$ROOT/workspace/certs/ca.pem": ` + inline},
+		{"an inline policy, and the workspace's certificates", func(s *outsideStep) {
+			s.write("workspace/ca.pem", "")
+			s.env["INPUT_POLICY"] = policyWith(s.at("workspace/ca.pem"))
+		}, output + `"$ROOT/workspace/ca.pem": ` + inline},
+		{"an inline policy, and the workspace's certificates by a hard link", func(s *outsideStep) {
+			s.write("workspace/ca.pem", "")
+			link(s, "workspace/ca.pem", "ca.pem")
+			s.env["INPUT_POLICY"] = policyWith(s.at("ca.pem"))
+		}, output + `"$ROOT/ca.pem": ` + inline},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newOutsideStep(t)
+			tt.with(s)
+			status, said := s.run()
+			want := 2
+			if tt.err == trusted {
+				want = 3
+			}
+			if tt := strings.ReplaceAll(tt.err, "$ROOT", s.root); status != want || said != tt {
+				t.Errorf("status is %d, it says\n%s\nwant %d\n%s", status, said, want, tt)
 			}
 		})
 	}

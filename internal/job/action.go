@@ -265,6 +265,12 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 	}
 	environment := environmentJSON(vars)
 
+	if res.policyDir != "" {
+		if _, err := dir.write(policyFolder, []byte(res.policyDir)); err != nil {
+			return err
+		}
+	}
+
 	// Each in its order, and nothing behind the first that fails.
 	writes := []func() error{
 		func() error { return r.Mask(environment) },

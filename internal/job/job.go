@@ -74,6 +74,9 @@ type Settings struct {
 	Timeout       time.Duration // for everything before a command; Action has its own
 	Root          string
 	Workspace     string // the CI job's checkout, "" elsewhere
+
+	policyDir string // where relative paths of the policy start
+	inline    bool   // the policy is no file
 }
 
 // Result is what a run came to. After an error it holds what was known by then.
@@ -87,6 +90,7 @@ type Result struct {
 	ProfileNames []string // the profiles in it, the first project's first
 	Variables    []adapter.Variable
 	PolicyText   []byte
+	policyDir    string // where relative paths of the policy start, "" where it has none
 	Warnings     []string
 	Summary      string         // Markdown
 	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
@@ -133,6 +137,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	if err != nil {
 		return res, err
 	}
+	s.policyDir, s.inline = s.home(env, origin)
 	res.PolicyText, res.Warnings = text, pol.Warnings()
 	a := attempt{env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: folder{s.Dir}}}
 	res.leases, res.refused, res.ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
@@ -196,6 +201,9 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 		if res.Broker, err = a.serve(c); res.Broker != nil {
 			res.route = a.project.route
 		}
+	}
+	if a.project.relative {
+		res.policyDir = s.policyDir
 	}
 	if err == nil {
 		err = a.project.render(&res, grant, c, res.Broker.Address())
@@ -337,6 +345,9 @@ func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, a
 	for _, v := range verifiers {
 		claims, err := v.Verify(ctx, idToken, audience)
 		if err == nil {
+			err = sameEvent(a.env, claims)
+		}
+		if err == nil {
 			a.claims = claims
 			return idToken, nil
 		}
@@ -345,6 +356,25 @@ func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, a
 		}
 	}
 	return idToken, first
+}
+
+// sameEvent returns an error of class Rejected when the ID token is of another
+// event than the one by which the policy's file was trusted: the variable is
+// the job's to change, the token is not.
+func sameEvent(env Env, c idtoken.Claims) error {
+	const variable = "GITHUB_EVENT_NAME"
+	if env.Getenv("GITHUB_ACTIONS") != "true" {
+		return nil // a variable of somebody else's, if any
+	}
+	said, ok := c.String("event_name")
+	switch is := env.Getenv(variable); {
+	case !ok:
+		return fault.New(fault.Rejected, fmt.Errorf("verify ID token: it has no event_name, and %s is %q", variable, is), "")
+	case said != is:
+		return fault.New(fault.Rejected, fmt.Errorf("verify ID token: event_name is %q in the ID token and %q in %s", said, is, variable),
+			"leave "+variable+" as the runner sets it")
+	}
+	return nil
 }
 
 func errTimeout(d time.Duration) error { return timeoutError(d) }

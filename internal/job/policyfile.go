@@ -112,6 +112,47 @@ func trusted(ctx context.Context, env Env, s Settings, path string) error {
 		"give the policy inline, in the step's `policy` input, and the dbt output in its `dbt:` block")
 }
 
+// policyFolder is the file that says, beside a step's copy of its policy, where
+// the policy's relative paths start; it is there where the policy has any.
+const policyFolder = "policy-folder"
+
+// home returns where relative paths of the policy start, and whether it is
+// inline: then that is the root, in which nothing is to be taken from a checkout.
+func (s Settings) home(env Env, origin string) (dir string, inline bool) {
+	if s.inlinePolicy() {
+		return s.Root, true
+	}
+	dir = filepath.Dir(s.path(origin))
+	if ownFolder(env.Getenv("RUNNER_TEMP"), dir).path == "" {
+		return dir, false
+	}
+	if text, err := disk.ReadOwn(filepath.Join(dir, policyFolder), maxPath); err == nil {
+		dir = string(text)
+	}
+	return dir, false // the step itself has refused what an inline policy must not name
+}
+
+// maxPath is more than any system's paths have.
+const maxPath = 64 << 10
+
+// checkRoots returns what is wrong with a file of certificate authorities: who
+// supplies it says which server gets the credential.
+func checkRoots(ctx context.Context, env Env, s Settings, path string) error {
+	var not disk.NotRegular
+	if errors.As(disk.Check(path), &not) {
+		return fault.New(fault.Usage, not, "")
+	}
+	if !s.inline || s.Workspace == "" {
+		return trusted(ctx, env, s, path)
+	}
+	supplied, err := disk.Supplied(ctx, path, s.Workspace)
+	if err == nil && supplied {
+		err = fault.New(fault.Usage, errors.New("with an inline policy it must lie outside the workspace, whose files are not the policy's"),
+			"have the job fetch it to ${{ runner.temp }}, or put the authority into SSL_CERT_FILE")
+	}
+	return err
+}
+
 // cause drops the operation and the path from a file error: the message has
 // named the path as the user typed it.
 func cause(err error) error {

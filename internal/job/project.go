@@ -22,12 +22,14 @@ import (
 // A project is what a run knows of the user's dbt: which profiles to write,
 // and the output as the user described it.
 type project struct {
-	dbtType string          // "" for a credentials-only target
-	names   []string        // profile names
-	output  string          // the output that gets the credential
-	source  *profile.Source // the user's profiles.yml, nil for an inline block
-	blocks  []*yaml.Node    // the chosen output in each profile of source
-	route   route.Route     // how dbt stays logged in; the zero Route where it reads the credential once
+	dbtType   string          // "" for a credentials-only target
+	names     []string        // profile names
+	output    string          // the output that gets the credential
+	policyDir string          // where relative paths of the policy start
+	relative  bool            // the policy has one
+	source    *profile.Source // the user's profiles.yml, nil for an inline block
+	blocks    []*yaml.Node    // the chosen output in each profile of source
+	route     route.Route     // how dbt stays logged in; the zero Route where it reads the credential once
 	// warehouse is what the exchange must know; as in route, no claims are
 	// filled in until there is a grant.
 	warehouse credential.Warehouse
@@ -48,7 +50,7 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 		return p, err
 	}
 	if dbt.From == "" {
-		return p, p.check(s, t, dbt.Block)
+		return p, p.check(ctx, env, s, t, dbt.Block)
 	}
 	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
 	text, err := readTrusted(ctx, env, s, path, "profiles")
@@ -74,7 +76,7 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 	if err := t.CheckLifetimes(p.dbtType); err != nil {
 		return p, err
 	}
-	return p, p.check(s, t, p.blocks...)
+	return p, p.check(ctx, env, s, t, p.blocks...)
 }
 
 // give puts the policy's keys into the chosen output of each profile.
@@ -115,8 +117,22 @@ func fileOnly(err error, path string) error {
 
 // check holds the blocks, each of which gets the credential, to what adapter
 // and provider ask of them, and sets the warehouse and the route.
-func (p *project) check(s Settings, t *policy.Target, blocks ...*yaml.Node) error {
+func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Target, blocks ...*yaml.Node) error {
+	p.policyDir = s.policyDir
 	for i, b := range blocks {
+		placed := p.placed(b)
+		p.relative = p.relative || placed != b
+		b = placed
+		if key, roots := adapter.RootsFile(p.dbtType, b); roots != nil {
+			path := roots.Value
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(s.CommandDir, path) // where dbt would find it
+			}
+			_, given := adapter.RootsFile(p.dbtType, t.DBT().With)
+			if err := checkRoots(ctx, env, s.ofProfile(p.source != nil && given == nil), path); err != nil {
+				return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %s %q: %w", p.dbtType, key, roots.Value, cause(err)), fault.Hint(err))
+			}
+		}
 		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), b); err != nil {
 			return err
 		}
@@ -140,9 +156,40 @@ func (p *project) check(s Settings, t *policy.Target, blocks ...*yaml.Node) erro
 	return provider.Check(t.Provider(), t.Exchange(), p.warehouse)
 }
 
+// placed returns an inline block whose file of certificate authorities starts
+// at the policy's folder, wherever dbt runs.
+func (p *project) placed(block *yaml.Node) *yaml.Node {
+	if p.source != nil || block == nil {
+		return block // of a profile, which dbt reads where it runs
+	}
+	if _, path := adapter.RootsFile(p.dbtType, block); path == nil || filepath.IsAbs(path.Value) {
+		return block
+	}
+	block = clone(block) // the policy's does not change
+	_, path := adapter.RootsFile(p.dbtType, block)
+	path.Value = filepath.Join(p.policyDir, filepath.FromSlash(path.Value))
+	return block
+}
+
+func clone(n *yaml.Node) *yaml.Node {
+	c := *n
+	c.Content = make([]*yaml.Node, len(n.Content))
+	for i, child := range n.Content {
+		c.Content[i] = clone(child)
+	}
+	return &c
+}
+
+// ofProfile returns the settings for a file that a profile names, which is no
+// more the policy's than the profile itself.
+func (s Settings) ofProfile(is bool) Settings {
+	s.inline = s.inline && !is
+	return s
+}
+
 // granted fills in the claims.
 func (p *project) granted(g policy.Grant) (err error) {
-	block := g.DBT().Block
+	block := p.placed(g.DBT().Block)
 	if with := g.DBT().With; with != nil {
 		if err := p.give(with); err != nil {
 			return err
@@ -173,14 +220,14 @@ func routeOf(t interface {
 }
 
 // render turns the credential into what dbt reads.
-func (p project) render(res *Result, g policy.Grant, c credential.Credential, served route.Address) error {
+func (p *project) render(res *Result, g policy.Grant, c credential.Credential, served route.Address) error {
 	if p.dbtType == "" {
 		res.Variables = adapter.Environment(g, c, served)
 		return nil
 	}
 	blocks := p.blocks
 	if p.source == nil {
-		blocks = []*yaml.Node{g.DBT().Block}
+		blocks = []*yaml.Node{p.placed(g.DBT().Block)}
 	}
 	var outs []adapter.Output
 	for _, b := range blocks {
