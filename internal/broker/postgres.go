@@ -37,7 +37,8 @@ func postgres(b *Broker) (service, error) {
 
 type postgresProxy struct {
 	*Broker
-	tls *tls.Config // nil for a plain connection
+	tls  *tls.Config // nil for a plain connection
+	keys scramKeys
 
 	mu   sync.Mutex
 	live map[cancelKey][]*postgresServer // the sessions that may be cancelled
@@ -230,7 +231,7 @@ func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *pos
 	ctx, cancel := context.WithTimeout(ctx, logInPatience)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { server.Close() })()
-	l := postgresLogin{user: p.config.Route.Upstream.User, password: c.Password.Reveal(), tls: server.tls}
+	l := postgresLogin{user: p.config.Route.Upstream.User, password: c.Password.Reveal(), tls: server.tls, keys: &p.keys}
 	if c.User != "" {
 		l.user = c.User
 	}

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/xdg-go/scram"
@@ -98,6 +99,8 @@ func encrypt(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn,
 type postgresLogin struct {
 	user, password string
 	tls            *tls.ConnectionState
+
+	keys *scramKeys
 
 	asked bool                      // for the password, in whichever form
 	sasl  *scram.ClientConversation // nil where it was another form than SASL
@@ -234,16 +237,10 @@ func (l *postgresLogin) beginSASL(server io.Writer, body []byte) error {
 	if err := request.Decode(body); err != nil {
 		return err
 	}
-	// The server takes the user from the start-up, and as password whatever
-	// is no valid one by RFC 4013.
-	client, err := scram.SHA256.NewClient("", l.password, "")
+	client, err := l.keys.of(l.password)
 	if err != nil {
-		if client, err = scram.SHA256.NewClientUnprepped("", l.password, ""); err != nil {
-			return fmt.Errorf("SCRAM: %w", err)
-		}
+		return fmt.Errorf("SCRAM: %w", err)
 	}
-	client.WithMinIterations(1) // scram_iterations is the server's to choose
-
 	var binding scram.ChannelBinding
 	if l.tls != nil {
 		// A certificate of EdDSA has no binding: the zero one.
@@ -266,6 +263,34 @@ func (l *postgresLogin) beginSASL(server io.Writer, body []byte) error {
 		return fmt.Errorf("SCRAM: %w", err)
 	}
 	return send(server, &pgproto3.SASLInitialResponse{AuthMechanism: mechanism, Data: []byte(first)})
+}
+
+// scramKeys keep what is derived from a password for a server's salt and
+// iterations, milliseconds of work, until there is another password.
+type scramKeys struct {
+	mu       sync.Mutex
+	password [sha256.Size]byte // the hash of it
+	client   *scram.Client     // derives once
+}
+
+func (k *scramKeys) of(password string) (*scram.Client, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	hash := sha256.Sum256([]byte(password))
+	if k.client != nil && k.password == hash {
+		return k.client, nil
+	}
+	// The server takes the user from the start-up, and as password whatever
+	// is no valid one by RFC 4013.
+	client, err := scram.SHA256.NewClient("", password, "")
+	if err != nil {
+		if client, err = scram.SHA256.NewClientUnprepped("", password, ""); err != nil {
+			return nil, err
+		}
+	}
+	client.WithMinIterations(1) // scram_iterations is the server's to choose
+	k.password, k.client = hash, client
+	return client, nil
 }
 
 // maxIterations bounds what a server can have us compute: half a second or

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/xdg-go/scram"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -172,4 +173,31 @@ func FuzzPostgresServer(f *testing.F) {
 			t.Error("a session without the server's word")
 		}
 	})
+}
+
+// TestScramKeys: what is derived from a password is kept until there is
+// another one.
+func TestScramKeys(t *testing.T) {
+	t.Parallel()
+	var keys scramKeys
+	of := func(password string) *scram.Client {
+		c, err := keys.of(password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first := of("one")
+	if of("one") != first {
+		t.Error("the same password has other keys")
+	}
+	second := of("two")
+	if second == first || of("one") == first {
+		t.Error("another password has the same keys, or the ones before are still there")
+	}
+	for _, password := range []string{"", "\u0000\u0007", "\xff", "pass\u00adword"} { // RFC 4013 takes the last, and only that
+		if _, err := keys.of(password); err != nil {
+			t.Errorf("%q: %v", password, err)
+		}
+	}
 }
