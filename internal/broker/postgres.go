@@ -30,8 +30,9 @@ func postgres(b *Broker) (service, error) {
 	}
 	if config != nil {
 		config.NextProtos = []string{"postgresql"} // as libpq since 17: no server of another protocol answers
+		config.DynamicRecordSizingDisabled = true  // a database reads whole messages
 	}
-	p := &postgresProxy{Broker: b, tls: config, live: map[cancelKey][]*postgresServer{}}
+	p := &postgresProxy{Broker: b, tls: config, live: map[cancelKey][]*postgresServer{}, large: newPool(pieceSize), sealed: newPool(pieceSize + pieceSize/8)}
 	return service{conn: p.serve}, nil
 }
 
@@ -39,6 +40,8 @@ type postgresProxy struct {
 	*Broker
 	tls  *tls.Config // nil for a plain connection
 	keys scramKeys
+
+	large, sealed *pool // for what a client sends in bulk, and what TLS makes of it
 
 	mu   sync.Mutex
 	live map[cancelKey][]*postgresServer // the sessions that may be cancelled

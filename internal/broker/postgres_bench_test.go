@@ -39,6 +39,42 @@ func BenchmarkPostgres(b *testing.B) {
 		}
 		return results.Close()
 	}
+	chatty := func(way string) func(b *testing.B) {
+		conns := make([]*pgconn.PgConn, 8)
+		for i := range conns {
+			conns[i] = login(b, way)
+		}
+		b.Cleanup(func() {
+			for _, conn := range conns {
+				conn.Close(context.Background())
+			}
+		})
+		return func(b *testing.B) {
+			var all sync.WaitGroup
+			for _, conn := range conns {
+				all.Go(func() {
+					for range 1000 {
+						if err := read(conn, "who"); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+		}
+	}
+	compare(b, "8 sessions of 1,000 round trips", chatty(ways[0].to), chatty(ways[1].to))
+	copying := func(way string) func(b *testing.B) {
+		conn := login(b, way)
+		b.Cleanup(func() { conn.Close(context.Background()) })
+		return func(b *testing.B) {
+			if _, err := conn.CopyFrom(context.Background(), bytes.NewReader(text), "copy in"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	compare(b, "COPY in", copying(ways[0].to), copying(ways[1].to))
 	for _, work := range []struct {
 		name  string
 		bytes int64

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 )
 
@@ -24,7 +25,7 @@ func (p *postgresProxy) forward(ctx context.Context, in io.Reader, client net.Co
 		defer close(done)
 		p.fromServer(client, server, lost)
 	}()
-	toServer(server, in)
+	p.toServer(server, in)
 	if server.terminated.Load() { // it ends when it has done what it was asked before
 		select {
 		case <-done:
@@ -39,23 +40,91 @@ func (p *postgresProxy) forward(ctx context.Context, in io.Reader, client net.Co
 	<-done
 }
 
-// chunkSize is how much of either side is read at once. A record of TLS has 16 KiB.
+// chunkSize is how much of either side is read at once; of a client that fills
+// that, pieceSize. A record of TLS has 16 KiB.
 const chunkSize = 32 << 10
 
-func toServer(server *postgresServer, in io.Reader) {
-	buf := make([]byte, chunkSize)
-	for {
-		n, err := in.Read(buf)
+func (p *postgresProxy) toServer(server *postgresServer, in io.Reader) {
+	small := make([]byte, chunkSize)
+	pass := func(buf []byte) (n int, err error) {
+		n, err = in.Read(buf)
 		server.sends(buf[:n])
 		if n > 0 {
-			if _, err := server.Write(buf[:n]); err != nil {
-				return
+			if _, werr := server.writeAtOnce(buf[:n]); werr != nil {
+				return n, werr
 			}
+		}
+		return n, err
+	}
+	for bulk := false; ; {
+		var n int
+		var err error
+		if bulk { // what is lent is not kept while the client is silent
+			large := p.large.Get()
+			n, err = pass(large)
+			p.large.Put(large)
+		} else {
+			n, err = pass(small)
 		}
 		if err != nil {
 			return
 		}
+		bulk = n >= len(small)
 	}
+}
+
+// writeAtOnce writes all records of TLS that b takes in one call.
+func (s *postgresServer) writeAtOnce(b []byte) (int, error) {
+	if s.gather == nil || len(b) <= maxRecord {
+		return s.Write(b)
+	}
+	s.gather.hold()
+	n, err := s.Write(b)
+	if rerr := s.gather.release(); err == nil {
+		err = rerr
+	}
+	return n, err
+}
+
+// maxRecord is what one record of TLS takes. (RFC 8446 §5.1)
+const maxRecord = 16 << 10
+
+// A gatherer is a connection that can hold back what is written, to write it
+// all at once: crypto/tls writes each record by itself.
+type gatherer struct {
+	net.Conn
+	buffers *pool
+
+	mu   sync.Mutex // TLS writes of its own, too
+	held bool
+	lent []byte
+	text []byte
+}
+
+func (g *gatherer) Write(b []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.held {
+		return g.Conn.Write(b)
+	}
+	g.text = append(g.text, b...)
+	return len(b), nil
+}
+
+func (g *gatherer) hold() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held, g.lent = true, g.buffers.Get()
+	g.text = g.lent[:0]
+}
+
+func (g *gatherer) release() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, err := g.Conn.Write(g.text)
+	g.buffers.Put(g.lent)
+	g.held, g.lent, g.text = false, nil, nil
+	return err
 }
 
 // fromServer goes on reading where the client is lost: it sees the end of what

@@ -31,6 +31,8 @@ type postgresServer struct {
 	tls *tls.ConnectionState     // nil for a plain connection
 	key *pgproto3.BackendKeyData // nil where the server gives none
 
+	gather *gatherer // below TLS; nil for a plain connection
+
 	atWork
 }
 
@@ -60,13 +62,14 @@ func (p *postgresProxy) dial(ctx context.Context, address string) (*postgresServ
 		return newPostgresServer(conn), nil
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	secured, err := encrypt(ctx, conn, p.tls)
+	gather := &gatherer{Conn: conn, buffers: p.sealed}
+	secured, err := encrypt(ctx, gather, p.tls)
 	if err != nil {
 		conn.Close()
 		return failed(err)
 	}
 	server, state := newPostgresServer(secured), secured.ConnectionState()
-	server.tls = &state
+	server.tls, server.gather = &state, gather
 	return server, nil
 }
 

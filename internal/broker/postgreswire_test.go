@@ -29,7 +29,7 @@ func wireProxy(current func(context.Context) (credential.Credential, error)) *po
 			secret:  secret.New("secret-of-the-run"),
 			refused: refusals{tell: func(int) {}, now: time.Now},
 		},
-		live: map[cancelKey][]*postgresServer{},
+		live: map[cancelKey][]*postgresServer{}, large: newPool(pieceSize), sealed: newPool(pieceSize),
 	}
 }
 

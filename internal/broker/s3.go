@@ -39,7 +39,7 @@ func s3(b *Broker) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
-	buffers := newPool(pieceSize)
+	buffers, sign := newPool(pieceSize), v4.NewSigner()
 	requests := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		shown := r.Header.Get("X-Amz-Security-Token")
 		presigned := strings.Contains(r.URL.RawQuery, "X-Amz-Signature=")
@@ -73,7 +73,7 @@ func s3(b *Broker) (service, error) {
 			if c.AWS == nil {
 				return nil, errNoSession
 			}
-			return signer{b.config.Now, *c.AWS, to.region, store.transport}.RoundTrip(out)
+			return signer{sign, b.config.Now, *c.AWS, to.region, store.transport}.RoundTrip(out)
 		}
 		passOn(httputil.ReverseProxy{
 			Rewrite:        func(p *httputil.ProxyRequest) { to.lead(p.Out) },
@@ -244,6 +244,7 @@ func (p place) lead(out *http.Request) {
 // A signer signs requests on their way. What is signed of the body is the hash
 // that the client has sent, which the store compares.
 type signer struct {
+	sign    *v4.Signer // it keeps the keys that it derives for a day and a region
 	now     func() time.Time
 	session credential.AWS
 	region  string
@@ -259,7 +260,7 @@ func (s signer) RoundTrip(r *http.Request) (*http.Response, error) {
 	keys := aws.Credentials{
 		AccessKeyID: s.session.AccessKeyID.Reveal(), SecretAccessKey: s.session.SecretAccessKey.Reveal(), SessionToken: s.session.SessionToken.Reveal(),
 	}
-	err := v4.NewSigner().SignHTTP(r.Context(), keys, r, hash, "s3", s.region, s.now(), func(o *v4.SignerOptions) {
+	err := s.sign.SignHTTP(r.Context(), keys, r, hash, "s3", s.region, s.now(), func(o *v4.SignerOptions) {
 		o.DisableURIPathEscaping = true // S3 alone does not escape a path twice
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ func BenchmarkAWSContainer(b *testing.B) {
 	}
 }
 
+// ranged is the method by which BenchmarkS3 reads a part of an object.
+const ranged = "GET of 1 MiB"
+
 // BenchmarkS3 has the proxy beside a direct connection with TLS: a request for
 // nothing much, and an object of 64 MiB read and written.
 func BenchmarkS3(b *testing.B) {
@@ -36,7 +40,10 @@ func BenchmarkS3(b *testing.B) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			b.Error(err)
 		}
-		if r.Method == http.MethodGet {
+		if r.Method == http.MethodGet && r.Header.Get("Range") != "" {
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = io.WriteString(w, block)
+		} else if r.Method == http.MethodGet {
 			for range size / len(block) {
 				_, _ = io.WriteString(w, block)
 			}
@@ -47,14 +54,21 @@ func BenchmarkS3(b *testing.B) {
 	proxy := start(b, route.Route{Kind: route.S3, Upstream: upstreamOf(b, server)}, gives(c, nil), func(c *broker.Config) { c.Dir = b.TempDir() })
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, MaxIdleConnsPerHost: 8}}
 	send := func(b *testing.B, method, base string, body io.Reader) {
+		part := method == ranged
+		if part {
+			method = http.MethodGet
+		}
 		req, err := http.NewRequestWithContext(b.Context(), method, base+"/lake/object", body)
 		if err != nil {
 			b.Fatal(err)
 		}
 		if body != nil {
 			req.ContentLength = size
+		}
+		if part {
+			req.Header.Set("Range", "bytes=0-1048575")
 		}
 		req.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
 		keys := aws.Credentials{AccessKeyID: "oidc-dbt", SecretAccessKey: "unused", SessionToken: proxy.Address().Secret.Reveal()}
@@ -66,10 +80,24 @@ func BenchmarkS3(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer resp.Body.Close()
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode >= http.StatusMultipleChoices {
 			b.Fatal(resp.Status, err)
 		}
 	}
+	ranges := func(base string) func(b *testing.B) {
+		return func(b *testing.B) {
+			var all sync.WaitGroup
+			for range 8 {
+				all.Go(func() {
+					for range 16 {
+						send(b, ranged, base, nil)
+					}
+				})
+			}
+			all.Wait()
+		}
+	}
+	compare(b, "8 at once read ranges of 1 MiB", ranges(server.URL), ranges("http://"+address(proxy)))
 	for _, way := range []struct{ name, base string }{{"direct", server.URL}, {"proxy", "http://" + address(proxy)}} {
 		b.Run("round trip/"+way.name, func(b *testing.B) {
 			for b.Loop() {
