@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 )
 
 // certificateLife is that of the certificates for loopback: longer than any
@@ -71,6 +73,9 @@ func (b *Broker) publish(certificate []byte) (path string, err error) {
 	if b.ownPort && b.config.StateDir != "" {
 		path = filepath.Join(b.config.StateDir, fmt.Sprintf("ca-%d.pem", b.address.Port()))
 		if err = os.MkdirAll(b.config.StateDir, 0o700); err == nil {
+			err = disk.Own(b.config.StateDir) // whoever may write there says whom dbt trusts
+		}
+		if err == nil {
 			err = replace(path, certificate)
 		}
 		if err == nil {

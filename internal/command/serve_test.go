@@ -5,6 +5,7 @@ package command_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -208,6 +209,25 @@ func TestServeEndsAtTheCeiling(t *testing.T) {
 	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
 }
 
+// TestServeInAnothersFolder: whose the folder is may replace what dbt reads.
+func TestServeInAnothersFolder(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	dir, owner := "/", 0
+	if os.Geteuid() == 0 { // who may give a folder away
+		dir, owner = filepath.Join(s.root, "theirs"), 12345
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd, out := s.command("serve", "--target", "prod", "--dir", dir)
+	_ = cmd.Run()
+	want := fmt.Sprintf("oidc-dbt: flag --dir: %q: belongs to user %d, want %d, who runs this program\n", dir, owner, os.Geteuid())
+	if got := cmd.ProcessState.ExitCode(); got != 2 || !strings.HasPrefix(out.String(), want) {
+		t.Errorf("status is %d, want 2; it says %s want %s", got, out.String(), want)
+	}
+}
+
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -221,23 +241,25 @@ func TestServeRefuses(t *testing.T) {
 		status int
 		says   string // the end
 	}{
-		"an argument":            {[]string{"dbt"}, 2, "oidc-dbt: unexpected argument \"dbt\"\nhint: to run a command with the credential: oidc-dbt exec -- COMMAND\n"},
-		"no time":                {[]string{"--timeout", "0s"}, 2, "oidc-dbt: flag --timeout: got 0s, want more than 0\n"},
-		"a file as folder":       {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name one that is not there yet: it is made\n"},
-		"an open folder":         {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": others may enter it (-rwxr-xr-x)\nhint: name one that is not there yet: it is made\n"},
-		"somebody else's folder": {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": it holds files of somebody else's, and everything in it is removed at the end\nhint: name one that is not there yet: it is made\n"},
-		"below nothing":          {[]string{"--dir", "$ROOT/no/where"}, 2, "oidc-dbt: flag --dir: \"$ROOT/no/where\": no such file or directory\n"},
-		"standard output":        {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more: it is closed\n"},
-		"no descriptor":          {[]string{"--ready-fd", "99"}, 2, "oidc-dbt: flag --ready-fd: 99: bad file descriptor\n"},
-		"a port that is taken":   {[]string{"--health-port", port}, 1, "oidc-dbt: listen for /healthz: listen tcp4 127.0.0.1:" + port + ": bind: address already in use\n"},
-		"a ready file nowhere":   {[]string{"--ready-file", "$ROOT/no/ready"}, 1, "oidc-dbt: write ready file: open $ROOT/no/.ready."},
-		"no route":               {[]string{"--target", "alone"}, 2, "oidc-dbt: serve target \"alone\": whatever uses its credential reads it once, and nothing can be kept fresh\nhint: use `oidc-dbt exec -- COMMAND`\n"},
+		"an argument":             {[]string{"dbt"}, 2, "oidc-dbt: unexpected argument \"dbt\"\nhint: to run a command with the credential: oidc-dbt exec -- COMMAND\n"},
+		"no time":                 {[]string{"--timeout", "0s"}, 2, "oidc-dbt: flag --timeout: got 0s, want more than 0\n"},
+		"a file as folder":        {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
+		"an open folder":          {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": others may enter it (-rwxr-xr-x)\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
+		"a folder in an open one": {[]string{"--dir", "$ROOT/open/shared"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/shared\": \"$ROOT/open\" above it is writable by everybody (drwxrwxrwx)\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
+		"somebody else's folder":  {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": it holds files of somebody else's, and everything in it is removed at the end\nhint: name one that is not there yet: it is made\n"},
+		"below nothing":           {[]string{"--dir", "$ROOT/no/where"}, 2, "oidc-dbt: flag --dir: \"$ROOT/no/where\": no such file or directory\n"},
+		"standard output":         {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more: it is closed\n"},
+		"no descriptor":           {[]string{"--ready-fd", "99"}, 2, "oidc-dbt: flag --ready-fd: 99: bad file descriptor\n"},
+		"a port that is taken":    {[]string{"--health-port", port}, 1, "oidc-dbt: listen for /healthz: listen tcp4 127.0.0.1:" + port + ": bind: address already in use\n"},
+		"a ready file nowhere":    {[]string{"--ready-file", "$ROOT/no/ready"}, 1, "oidc-dbt: write ready file: open $ROOT/no/.ready."},
+		"no route":                {[]string{"--target", "alone"}, 2, "oidc-dbt: serve target \"alone\": whatever uses its credential reads it once, and nothing can be kept fresh\nhint: use `oidc-dbt exec -- COMMAND`\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newFreshStep(t, time.Minute, "")
 			s.write("full/mine", "")
-			if err := os.Chmod(filepath.Join(s.root, "full"), 0o700); err != nil {
+			open := filepath.Join(s.root, "open")
+			if err := errors.Join(os.Chmod(filepath.Join(s.root, "full"), 0o700), os.Mkdir(open, 0o777), os.Chmod(open, 0o777)); err != nil {
 				t.Fatal(err)
 			}
 			args := []string{"serve", "--target", "prod"}

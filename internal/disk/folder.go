@@ -8,10 +8,22 @@ import (
 	"path/filepath"
 )
 
-// Private returns an error unless path is a folder, and no link to one, that
-// is this user's, that nobody else may enter, and that others cannot put
+// Private returns an error unless path is an Own folder that others cannot put
 // another in the place of. On Windows only the owner is looked at.
 func Private(path string) error {
+	if err := Own(path); err != nil {
+		return err
+	}
+	if err := guarded(path); err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return nil
+}
+
+// Own returns an error unless path is a folder, and no link to one, that is
+// this user's and that nobody else may enter. On Windows only the owner is
+// looked at.
+func Own(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return err
@@ -23,18 +35,15 @@ func Private(path string) error {
 	if err == nil {
 		err = closed(info)
 	}
-	if err == nil {
-		err = Guarded(path)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	if err != nil && !errors.As(err, new(*fs.PathError)) {
-		err = &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	return err
+	return nil
 }
 
-// Guarded returns an error when others may rename path, or a folder that it is
+// guarded returns an error when others may rename path, or a folder that it is
 // in, and put another in its place. On Windows it returns nil.
-func Guarded(path string) error {
+func guarded(path string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err == nil {
 		real, err = filepath.Abs(real)

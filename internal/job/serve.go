@@ -12,12 +12,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
@@ -124,26 +124,25 @@ func (o ServeSettings) readyFD() (*os.File, error) {
 // claim marks a folder as one whose whole content is ours.
 const claim = ".oidc-dbt-serve"
 
-// claimFolder returns a folder that only this user may enter, and that holds
-// nothing: one that is not there yet, an empty one, or one that an earlier
+// claimFolder returns a folder of this user's that nobody else may enter or
+// replace, since dbt does what its env says, and that holds nothing: one that is not there yet, an empty one, or one that an earlier
 // process could not clear. The error is of class Usage.
 func claimFolder(path string) (folder, error) {
 	fail := func(err error, hint string) (folder, error) {
 		return folder{}, fault.New(fault.Usage, fmt.Errorf("flag --dir: %q: %w", path, cause(err)), hint)
 	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fail(err, "")
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
+	made := true
+	if err := os.Mkdir(path, 0o700); errors.Is(err, fs.ErrExist) {
+		made = false
+	} else if err != nil {
 		return fail(err, "")
 	}
 	const name = "name one that is not there yet: it is made"
-	switch {
-	case !info.IsDir():
-		return fail(errors.New("not a folder"), name)
-	case info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows": // there the mode says nothing
-		return fail(fmt.Errorf("others may enter it (%v)", info.Mode().Perm()), name)
+	if err := disk.Private(path); err != nil {
+		if made {
+			_ = os.Remove(path) // empty, and of no use
+		}
+		return fail(err, name+", in one that only you, or everybody with the sticky bit, may write")
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
