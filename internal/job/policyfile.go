@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func policyText(ctx context.Context, env Env, s Settings) (text []byte, origin s
 	}
 	text, err = readTrusted(ctx, env, s, path, "policy")
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", noPolicy(env, path)
+		return nil, "", noPolicy(env, s, path)
 	}
 	return text, path, err
 }
@@ -64,22 +65,69 @@ func readPolicy(ctx context.Context, env Env, s Settings) (pol *policy.Policy, t
 // at a terminal the first one found upwards from the working directory.
 func findPolicy(env Env, s Settings) (string, error) {
 	if !s.SearchUpwards {
-		return defaultPolicy, nil
+		name, err := policyIn(s.Root)
+		return cmp.Or(name, defaultPolicy), err
 	}
 	for dir := s.Root; ; dir = filepath.Dir(dir) {
-		path := filepath.Join(dir, filepath.FromSlash(defaultPolicy))
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
+		name, err := policyIn(dir)
+		if name != "" || err != nil {
+			return filepath.Join(dir, filepath.FromSlash(name)), err
 		}
 		if dir == filepath.Dir(dir) {
-			return "", noPolicy(env, defaultPolicy)
+			return "", noPolicy(env, s, defaultPolicy)
 		}
 	}
 }
 
-func noPolicy(env Env, path string) error {
-	return fault.New(fault.Usage, fmt.Errorf("read policy %q: there is no such file", path),
-		"start with this one, and commit it as "+defaultPolicy+":\n\n"+policy.Starter(env.Getenv))
+// policyIn returns the default path, with either of YAML's extensions, that is
+// there in dir; "" for none.
+func policyIn(dir string) (name string, err error) {
+	there := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
+		return err == nil
+	}
+	other := otherExtension(defaultPolicy)
+	switch yml, yaml := there(defaultPolicy), there(other); {
+	case yml && yaml:
+		return "", fault.New(fault.Usage, fmt.Errorf("read policy %q: %q is there, too, and only one of them would count", defaultPolicy, other), "remove one of them")
+	case yml:
+		return defaultPolicy, nil
+	case yaml:
+		return other, nil
+	}
+	return "", nil
+}
+
+// otherExtension returns a path with the other extension of YAML, "" where it
+// has none.
+func otherExtension(path string) string {
+	if base, ok := strings.CutSuffix(path, ".yml"); ok {
+		return base + ".yaml"
+	}
+	if base, ok := strings.CutSuffix(path, ".yaml"); ok {
+		return base + ".yml"
+	}
+	return ""
+}
+
+func noPolicy(env Env, s Settings, path string) error {
+	starter := "start with this one, and commit it as " + defaultPolicy + ":\n\n" + policy.Starter(env.Getenv)
+	hint := starter
+	if other := otherExtension(path); other != "" {
+		if _, err := os.Stat(s.path(other)); err == nil {
+			hint = fmt.Sprintf("did you mean %q?", other)
+		}
+	}
+	if s.Workspace != "" && hint == starter {
+		entries, err := os.ReadDir(s.Workspace)
+		switch _, gitErr := os.Stat(filepath.Join(s.Workspace, ".git")); {
+		case err != nil || len(entries) == 0:
+			hint = "did actions/checkout run before this step? The workspace is empty. Without a checkout, give the policy itself as the input `policy`"
+		case gitErr != nil:
+			hint = "did actions/checkout run before this step? The workspace has no .git. If it did, and there is no policy yet, " + starter
+		}
+	}
+	return fault.New(fault.Usage, fmt.Errorf("read policy %q: there is no such file", path), hint)
 }
 
 // readTrusted reads a policy or profile file.
