@@ -112,6 +112,14 @@ func (r rule) matches(v view) bool {
 	return r.admits(v)
 }
 
+// otherForm reports whether a sub of the rule matches the token's as the same
+// repository's alone, not by its text.
+func (r rule) otherForm(v view) bool {
+	return slices.ContainsFunc(r.matchers, func(m matcher) bool {
+		return m.claim == "sub" && !slices.ContainsFunc(m.patterns, func(p pattern) bool { return p.match(v.claims.Subject()) })
+	})
+}
+
 // admits reports whether a rule that names no event admits the token's.
 func (r rule) admits(v view) bool {
 	if r.identity.Kind != "github" || r.namesEvent() {
@@ -151,6 +159,10 @@ func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) 
 	}
 	if !t.trustReviewed.IsZero() && age > reviewAge {
 		g.warnings = append(g.warnings, fmt.Sprintf("the trust of target %q was reviewed on %s, %d days ago: a review is due every 90 days", t.name, reviewed, age/day))
+	}
+	if r.otherForm(v) {
+		g.warnings = append(g.warnings, fmt.Sprintf("target %q: rule %d (line %d) matches the subject in GitHub's other form (with immutable ids, or without): a provider that compares subjects exactly must know %s",
+			t.name, r.index+1, r.line, quote(claims.Subject())))
 	}
 	if g.exchange, g.dbt, err = t.fill(v); err != nil {
 		return Grant{}, err

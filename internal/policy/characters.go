@@ -60,9 +60,13 @@ func (d *document) inText(src []byte) (sound bool) {
 	return len(d.list) == 0
 }
 
-// inScalar reports what hides in a key or a value: what an escape in quotes
-// has brought there, and spaces that are none.
+// inScalar reports what a key or a value cannot hold: what an escape in quotes
+// hides there, spaces that are none, expressions of workflows.
 func (d *document) inScalar(n *yaml.Node) {
+	if strings.Contains(n.Value, "${{") {
+		d.report(n, noExpression)
+		return
+	}
 	for _, r := range n.Value {
 		switch {
 		case r < 0x7f && r >= ' ' || r == '\n' || r == '\t':

@@ -93,6 +93,22 @@ func TestHiddenInOrder(t *testing.T) {
 	}
 }
 
+// TestHiddenAndSecret: where the lines are certain, only what is a secret is hidden.
+func TestHiddenAndSecret(t *testing.T) {
+	t.Parallel()
+	const src = "version: 1\ntargets:\n  prod:\n    dbt: {password: hunter2, secret: |\n    exchange: {vault: {secret: database/creds/x}}\n    allow:\n      - {repository: acme/x\u200b}\n"
+	for _, tt := range []struct{ name, src, err string }{
+		{"YAML", strings.Replace(src, ", secret: |", "}", 1), "  parse policy \"p.yml\": 1 error\np.yml:7:28: U+200B ZERO WIDTH SPACE: a reader does not see it, or sees the text around it in another order: remove it\n        - {repository: acme/x\uFFFD}\n                             ^"},
+		{"not YAML", src, "  parse policy \"p.yml\": 1 error\np.yml:7:28: U+200B ZERO WIDTH SPACE: a reader does not see it, or sees the text around it in another order: remove it\n  …\n  ^"},
+		{"on the line of a secret", "version: 1\npassword: hunter2\u200b\n", "  parse policy \"p.yml\": 1 error\np.yml:2:18: U+200B ZERO WIDTH SPACE: a reader does not see it, or sees the text around it in another order: remove it\n  password: …\n            ^"},
+	} {
+		_, err := policy.Parse("p.yml", []byte(tt.src), catalog())
+		if err == nil || "  "+err.Error() != tt.err {
+			t.Errorf("%s: error is\n%v\nwant\n%s", tt.name, err, tt.err)
+		}
+	}
+}
+
 // TestPlainCharacters: what people write in comments stays possible.
 func TestPlainCharacters(t *testing.T) {
 	t.Parallel()

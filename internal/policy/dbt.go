@@ -154,7 +154,7 @@ func (d *document) dbtType(t *Target, m mapping) (spec Adapter, known bool) {
 func (d *document) dbtAdapter(t *Target, n *yaml.Node, dbtType string) (spec Adapter, known bool) {
 	if spec, known = d.catalog.Adapters[dbtType]; !known {
 		if dbtType != "" {
-			d.at(n, "unknown type %q, valid types are %q", dbtType, d.adapterNames())
+			d.at(n, "unknown type %q, valid types are %q%s", dbtType, d.adapterNames(), didYouMean(dbtType, d.adapterNames()))
 		}
 		return spec, false
 	}

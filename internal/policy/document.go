@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -61,8 +62,11 @@ func (d *document) load(src []byte) *yaml.Node {
 		return nil // what else seems wrong may be right for that build
 	}
 	switch {
+	case !sound && (malformed || bytes.ContainsAny(src, "\r\u0085\u2028\u2029")):
+		d.hideSecrets() // the library may count lines otherwise: there are no nodes to go by
+		return nil
 	case !sound:
-		d.hideSecrets() // lines that the library counts otherwise: there are no nodes to go by
+		d.roots = documents
 		return nil
 	case malformed:
 		d.malformed(err)
@@ -131,6 +135,13 @@ func (d *document) malformed(err error) {
 	}
 	tabs := 0
 	for i, line := range lines {
+		if text := strings.TrimLeft(line, " \t"); text != "" {
+			if r, _ := utf8.DecodeRuneInString(text); wideSpace(r) {
+				d.add(i+1, utf8.RuneCountInString(line[:len(line)-len(text)])+1, "is indented with %s: YAML wants spaces", characterName(r))
+				tabs++
+				continue
+			}
+		}
 		indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 		if tab := strings.Index(indent, "\t"); tab >= 0 && len(indent) < len(line) {
 			d.add(i+1, tab+1, "is indented with a tab: YAML wants spaces")
@@ -139,8 +150,12 @@ func (d *document) malformed(err error) {
 	}
 	switch {
 	case tabs > 0: // the library's words for the first of them say less
-	case strings.HasPrefix(le.Message, "unknown anchor"): // its name may be a secret that starts with *
-		d.add(le.Mark.Line, le.Mark.Column, "%s", noAlias)
+	case d.indicator(le):
+	case strings.Contains(d.lineOf(le.Mark.Line), "${{"):
+		line := d.lineOf(le.Mark.Line)
+		d.add(le.Mark.Line, utf8.RuneCountInString(line[:strings.Index(line, "${{")])+1, noExpression)
+	case strings.HasPrefix(le.Message, "mapping values are not allowed"):
+		d.add(le.Mark.Line, max(le.Mark.Column, 1), "is not YAML: %s; quote a value that has a colon and a space in it", le.Message)
 	case strings.Contains(le.Message, "depth"):
 		d.add(le.Mark.Line, le.Mark.Column, "is nested more than %d levels deep", maxDepth)
 	default:
@@ -148,7 +163,49 @@ func (d *document) malformed(err error) {
 	}
 }
 
+// indicator reports a value that starts with a character that YAML keeps for
+// itself. What follows it is not printed: it may be a secret.
+func (d *document) indicator(le *yaml.LoadError) bool {
+	at := le.Mark.Column - 1
+	if !strings.HasPrefix(le.Message, "unknown anchor") && !strings.Contains(le.Message, "cannot start any token") {
+		at-- // the library stands behind it
+	}
+	line := []rune(d.lineOf(le.Mark.Line))
+	if at < 0 || at >= len(line) {
+		return false
+	}
+	text := ""
+	switch c := line[at]; {
+	case strings.HasPrefix(le.Message, "unknown anchor"), strings.Contains(le.Message, "alphabetic or numeric") && c == '*':
+		text = valueAlias
+	case strings.Contains(le.Message, "alphabetic or numeric") && c == '&':
+		text = valueAnchor
+	case strings.Contains(le.Message, "cannot start any token") && strings.ContainsRune("@`%", c):
+		text = fmt.Sprintf("a value cannot start with %c in YAML: quote it", c)
+	case strings.Contains(le.Message, "comment or line break") && (c == '|' || c == '>'):
+		text = fmt.Sprintf("an unquoted %c starts a text of several lines in YAML: quote it", c)
+	default:
+		return false
+	}
+	d.add(le.Mark.Line, at+1, "%s", text)
+	return true
+}
+
+// lineOf returns a line of the text, "" where there is none.
+func (d *document) lineOf(number int) string {
+	if lines := d.lines(); number >= 1 && number <= len(lines) {
+		return lines[number-1]
+	}
+	return ""
+}
+
 const (
+	valueAlias   = "an unquoted * starts an alias in YAML: quote it"
+	valueAnchor  = "an unquoted & starts an anchor in YAML: quote it"
+	valueTag     = "an unquoted ! starts a tag in YAML: quote it"
+	valueJinja   = "{{ … }} without quotes is a mapping in YAML: quote it"
+	noExpression = "${{ … }} is an expression of GitHub's workflows, and is not evaluated in a policy: write what it stands for"
+
 	noAlias  = "an alias: a policy says everything where it stands"
 	noMerge  = "a merge key: a policy says everything where it stands"
 	noAnchor = "an anchor: a policy says everything where it stands"
@@ -174,10 +231,17 @@ func (d *document) plain(n *yaml.Node, depth int) {
 		d.report(n, "is nested more than %d levels deep", maxDepth)
 		return
 	}
-	if n.Anchor != "" {
+	bare := n.Kind == yaml.ScalarNode && n.Value == "" && n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) == 0
+	switch {
+	case n.Anchor != "" && bare:
+		d.report(n, valueAnchor)
+	case n.Anchor != "":
 		d.add(n.Line, n.Column, noAnchor) // what it marks is judged all the same
 	}
-	if n.Style&yaml.TaggedStyle != 0 {
+	switch {
+	case bare && (n.Style&yaml.TaggedStyle != 0 || n.Tag == "!"):
+		d.report(n, valueTag)
+	case n.Style&yaml.TaggedStyle != 0:
 		d.report(n, noTag)
 	}
 	if n.Kind != yaml.MappingNode {
@@ -200,6 +264,8 @@ func (d *document) plain(n *yaml.Node, depth int) {
 			d.report(key, noMerge)
 			d.merged[n] = true
 			continue
+		case key.Kind == yaml.MappingNode && key.Style&yaml.FlowStyle != 0 && n.Style&yaml.FlowStyle != 0 && isNull(value):
+			d.report(key, valueJinja)
 		case key.Kind != yaml.ScalarNode || key.Tag != "!!str":
 			d.report(key, "a key is %s, want a string", nodeKind(key))
 		case key.Style&yaml.TaggedStyle != 0:
@@ -346,7 +412,7 @@ func (d *document) mapping(at, n *yaml.Node, what string, known []string) (m map
 	if known != nil {
 		for key := range m.pairs {
 			if !slices.Contains(known, key.Value) {
-				d.at(key, "unknown key %q in %s, valid keys are %q", key.Value, what, known)
+				d.at(key, "unknown key %q in %s, valid keys are %q%s", key.Value, what, known, didYouMean(key.Value, known))
 			}
 		}
 	}
@@ -386,7 +452,9 @@ func (d *document) text(n *yaml.Node, what string) string {
 		d.at(n, "%s is empty", what)
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!str":
 		return n.Value
-	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":
+	case isNull(n) && d.comments[n.Line] > n.Column:
+		d.at(n, "%s is nothing, since what follows the # is a comment: quote it", what)
+	case n.Kind == yaml.ScalarNode && (n.Tag != "!!null" || n.Value != ""):
 		d.at(n, "%s is %s, want a string: put it in quotes", what, nodeKind(n))
 	default:
 		d.at(n, "%s is %s, want a string", what, nodeKind(n))

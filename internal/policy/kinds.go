@@ -17,6 +17,9 @@ type kind struct {
 	// ids are the claims that make a name harmless. Names can change hands: one
 	// that was given up can be taken by somebody else.
 	ids []string
+	// claims are all that tokens of the kind have, with what is derived from
+	// them; nil where that is not known. What ends in _ or : is the start of one.
+	claims []string
 }
 
 // A binding is claims that a rule matches by literals, all of them.
@@ -36,6 +39,12 @@ var kinds = map[string]kind{
 		},
 		workflow: []string{"job_workflow_ref"},
 		ids:      []string{"repository_id", "repository_owner_id"},
+		claims: []string{
+			"actor", "actor_id", "actor_kind", "aud", "base_ref", "check_run_id", "enterprise", "enterprise_id", "environment", "environment_node_id",
+			"event_name", "head_ref", "iss", "job_workflow_ref", "job_workflow_sha", "jti", "pull_number", "ref", "ref_protected", "ref_type", "repo_property_",
+			"repository", "repository_id", "repository_owner", "repository_owner_id", "repository_visibility", "run_attempt", "run_id", "run_number",
+			"runner_environment", "sha", "sub", "workflow", "workflow_ref", "workflow_sha",
+		},
 	},
 	"gitlab": {
 		bind: []binding{
@@ -44,19 +53,39 @@ var kinds = map[string]kind{
 		},
 		workflow: []string{"ci_config_ref_uri"},
 		ids:      []string{"project_id", "namespace_id"},
+		claims: []string{
+			"actor_kind", "aud", "ci_config_ref_uri", "ci_config_sha", "deployment_tier", "environment", "environment_action", "environment_protected",
+			"groups_direct", "iss", "job_config", "job_id", "job_namespace_id", "job_namespace_path", "job_project_id", "job_project_path", "job_source", "jti",
+			"namespace_id", "namespace_path", "pipeline_id", "pipeline_source", "project_id", "project_path", "project_visibility", "ref", "ref_path", "ref_protected",
+			"ref_type", "runner_environment", "runner_id", "sha", "sub", "user_access_level", "user_email", "user_id", "user_identities", "user_login",
+		},
 	},
-	"circleci": {bind: []binding{{claims: []string{"oidc.circleci.com/project-id"}}}},
+	"circleci": {
+		bind: []binding{{claims: []string{"oidc.circleci.com/project-id"}}},
+		claims: []string{
+			"actor_kind", "aud", "iss", "jti", "oidc.circleci.com/context-ids", "oidc.circleci.com/job-id", "oidc.circleci.com/org-id", "oidc.circleci.com/pipeline-definition-id",
+			"oidc.circleci.com/pipeline-id", "oidc.circleci.com/project-id", "oidc.circleci.com/ssh-rerun", "oidc.circleci.com/vcs-origin", "oidc.circleci.com/vcs-ref",
+			"oidc.circleci.com/workflow-id", "sub",
+		},
+	},
 	"buildkite": { // one issuer for all its customers: a pipeline's slug says nothing without the organisation
 		bind: []binding{
 			{claims: []string{"pipeline_id"}}, {claims: []string{"organization_id", "pipeline_slug"}},
 			{claims: []string{"organization_slug", "pipeline_slug"}},
 		},
 		ids: []string{"pipeline_id", "organization_id"},
+		claims: []string{
+			"actor_kind", "agent_id", "agent_tag:", "aud", "build_branch", "build_commit", "build_id", "build_number", "build_source", "build_tag", "cluster_id", "cluster_name",
+			"iss", "job_id", "jti", "organization_id", "organization_slug", "pipeline_id", "pipeline_slug", "queue_id", "queue_key", "runner_environment", "step_key", "sub",
+		},
 	},
 	"azure_pipelines": {bind: []binding{{claims: []string{"sub"}}}},
-	"bitbucket":       {bind: []binding{{claims: []string{"repositoryUuid"}}}},
-	"kubernetes":      {bind: []binding{{claims: []string{"sub"}}}},
-	"people":          {bind: []binding{{claims: []string{"sub"}}, {claims: []string{"email"}}, {claims: []string{"groups"}}}},
+	"bitbucket": {
+		bind:   []binding{{claims: []string{"repositoryUuid"}}},
+		claims: []string{"actor_kind", "aud", "branchName", "deploymentEnvironmentUuid", "iss", "jti", "pipelineUuid", "repositoryUuid", "stepUuid", "sub", "workspaceUuid"},
+	},
+	"kubernetes": {bind: []binding{{claims: []string{"sub"}}}},
+	"people":     {bind: []binding{{claims: []string{"sub"}}, {claims: []string{"email"}}, {claims: []string{"groups"}}}},
 }
 
 // knownIssuers tell an identity's kind from its issuer.
@@ -71,6 +100,13 @@ var knownIssuers = []struct {
 	{lazy.MustCompile(`^https://agent\.buildkite\.com$`), "buildkite"},
 	{lazy.MustCompile(`^https://vstoken\.dev\.azure\.com/[0-9a-f-]+$`), "azure_pipelines"},
 	{lazy.MustCompile(`^https://api\.bitbucket\.org/2\.0/workspaces/[^/]+/pipelines-config/identity/oidc$`), "bitbucket"},
+}
+
+// has reports whether tokens of the kind have a claim, as far as that is known.
+func (k kind) has(claim string) bool {
+	return len(k.claims) == 0 || slices.ContainsFunc(k.claims, func(c string) bool {
+		return c == claim || strings.Trim(c[len(c)-1:], "_:") == "" && strings.HasPrefix(claim, c)
+	})
 }
 
 func knownKind(issuer string) string {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // A matcher is one claim of a rule with what it may be: any of the patterns.
@@ -52,12 +53,18 @@ func compilePattern(kind, claim, text string) (pattern, error) {
 		return p, errors.New("has a control character: no claim that is meant has one")
 	case strings.Contains(text, "${"):
 		return p, errors.New("has ${…}, which stands for something under `dbt` and `exchange` alone")
+	case isRegexp(text) && claim != "workflow" && !strings.HasPrefix(claim, "repo_property_"): // those are free texts
+		return p, errors.New("is a regular expression, and patterns are not: want `*` (within one segment), `**` (across segments), or a list of values")
+	case strings.HasPrefix(text, "!") && strings.HasPrefix(strings.TrimLeft(text, "! "), "refs/"):
+		return p, errors.New("starts with !, and a rule has no negation: name what is meant")
+	case slices.Contains(refClaims, claim) && strings.ContainsAny(text, `?[\^~: `):
+		return p, errors.New("has a character that no ref has: patterns have `*` (within one segment) and `**` (across segments) alone")
 	case !p.literal && strings.Trim(text, "*/:@") == "":
 		return p, errors.New("is only wildcards and would match anything: name what is meant, or leave the claim out")
 	case claim == "event_name" && kind == "github" && !p.literal:
 		return p, errors.New("has a wildcard: each event must be named")
 	case claim == "actor_kind" && !slices.Contains(actorKinds, text):
-		return p, fmt.Errorf("is no kind of actor, valid kinds are %q", actorKinds)
+		return p, fmt.Errorf("is no kind of actor, valid kinds are %q%s", actorKinds, didYouMean(text, actorKinds))
 	}
 	if isWorkflow(claim) {
 		if err := checkWorkflow(text); err != nil {
@@ -75,6 +82,22 @@ func compilePattern(kind, claim, text string) (pattern, error) {
 		}
 	}
 	return p, nil
+}
+
+// refClaims hold names that Git made: without `?`, `[` and the like.
+// (git-check-ref-format)
+var refClaims = []string{"ref", "base_ref", "head_ref"}
+
+// regexpText matches what is meant as a regular expression. A dot before `*`
+// may be one (v1.*), and so may brackets (dependabot[bot]), so it wants more:
+// an anchor, a class with a range or a quantifier, an escape, alternatives.
+var regexpText = lazy.MustCompile(`^\^|\$$|\\[A-Za-z.\-/@*+?()\[\]]|\([^()]*\|[^()]*\)|\(\?|\[\^|\[[^\]]*\w-\w[^\]]*\]|\[[^\]]*\][+*?{]|(?:^|[/:@])\.[*+](?:$|[/:@$)])|\)[+*?]`)
+
+func isRegexp(text string) bool {
+	if !strings.ContainsAny(text, `^$\([`) && !strings.Contains(text, ".*") && !strings.Contains(text, ".+") {
+		return false // nearly all: matching costs as much as the rest of a pattern
+	}
+	return regexpText.MatchString(text)
 }
 
 // newPattern returns a pattern as its text alone says.

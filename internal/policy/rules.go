@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,8 +35,9 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 	if len(n.Content) == 0 {
 		d.at(n, "allow is an empty list: without a rule nobody may use target %q", t.name)
 	}
-	var byName []string
-	var identity *Identity // of the last such rule
+	byName, open, unknown := ruleList{}, ruleList{}, map[string]*ruleList{}
+	var identity *Identity // of the last rule that binds by name
+	var chosen []string    // claims of open rules that restrict nothing
 	t.rules = make([]rule, 0, len(n.Content))
 	for i, e := range n.Content {
 		r, ok := d.rule(p, i, e)
@@ -46,22 +48,68 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 		if !slices.ContainsFunc(t.identities, func(id Identity) bool { return id.Name == r.identity.Name }) {
 			t.identities = append(t.identities, *r.identity)
 		}
-		if ok && r.bindsNameOnly() {
-			byName, identity = append(byName, strconv.Itoa(i+1)+" (line "+strconv.Itoa(r.line)+")"), r.identity
+		if !ok {
+			continue
+		}
+		if r.bindsNameOnly() {
+			byName, identity = append(byName, r), r.identity
+		}
+		if free, yes := r.open(); yes {
+			open, chosen = append(open, r), append(chosen, free...)
+		}
+		for _, claim := range r.unknown() {
+			key := r.identity.Kind + " " + claim
+			if unknown[key] == nil {
+				unknown[key] = &ruleList{}
+			}
+			*unknown[key] = append(*unknown[key], r)
 		}
 	}
-	if len(byName) == 0 {
-		return
+	warn := func(format string, args ...any) {
+		p.warnings = append(p.warnings, fmt.Sprintf("target %q: ", t.name)+fmt.Sprintf(format, args...))
 	}
-	which, binds := "rule "+byName[0], "binds"
-	if len(byName) > 1 {
-		which, binds = "rules "+strings.Join(byName[:min(len(byName), maxRules)], ", "), "bind"
-		if more := len(byName) - maxRules; more > 0 {
-			which += fmt.Sprintf(" and %d more", more)
+	if len(byName) > 0 {
+		warn("%s %s by name alone, and whoever takes the name when it is given up gets in: add %s",
+			byName, byName.verb("binds", "bind"), strings.Join(kinds[identity.Kind].ids, " or "))
+	}
+	if len(open) > 0 {
+		slices.Sort(chosen)
+		note := ""
+		if chosen = slices.Compact(chosen); len(chosen) > 0 {
+			note = fmt.Sprintf(" (%s %s nothing: the author of a workflow chooses it)", strings.Join(chosen, ", "), map[bool]string{true: "restricts", false: "restrict"}[len(chosen) == 1])
 		}
+		warn("%s %s the repository alone, and whoever may push a branch to it gets in%s: add a literal environment, a literal ref or job_workflow_ref",
+			open, open.verb("restricts", "restrict"), note)
 	}
-	p.warnings = append(p.warnings, fmt.Sprintf("target %q: %s %s by name alone, and whoever takes the name when it is given up gets in: add %s",
-		t.name, which, binds, strings.Join(kinds[identity.Kind].ids, " or ")))
+	for _, key := range slices.Sorted(maps.Keys(unknown)) {
+		kind, claim, _ := strings.Cut(key, " ")
+		list := *unknown[key]
+		warn("%s %s %q, a claim that no token of kind %q has, and %s nobody%s",
+			list, list.verb("names", "name"), claim, kind, list.verb("matches", "match"), didYouMean(claim, kinds[kind].claims))
+	}
+}
+
+// A ruleList is rules of a target as a warning names them.
+type ruleList []rule
+
+func (l ruleList) String() string {
+	names := make([]string, min(len(l), maxRules))
+	for i := range names {
+		names[i] = fmt.Sprintf("%d (line %d)", l[i].index+1, l[i].line)
+	}
+	which := l.verb("rule ", "rules ") + strings.Join(names, ", ")
+	if more := len(l) - maxRules; more > 0 {
+		which += fmt.Sprintf(" and %d more", more)
+	}
+	return which
+}
+
+// verb returns what goes with one rule, or with several.
+func (l ruleList) verb(one, several string) string {
+	if len(l) == 1 {
+		return one
+	}
+	return several
 }
 
 // rule reads one rule. Its identity is nil where it is none at all; ok is
@@ -91,7 +139,11 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 			for i, id := range p.identities {
 				names[i] = id.Name
 			}
-			d.at(at, "unknown identity %q, the policy has %q", name, names)
+			near := didYouMean(name, names)
+			if _, kind := kinds[name]; kind {
+				near = "" // gitlab is not github
+			}
+			d.at(at, "unknown identity %q, the policy has %q%s", name, names, near)
 		}
 		r.identity = &Identity{} // so that its matchers are read: all faults at once
 	}
@@ -106,6 +158,11 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 		return r, false
 	}
 	if problem := r.unbound(); problem != "" {
+		for _, claim := range r.unknown() {
+			if near := meant(claim, kinds[r.identity.Kind].claims); near != "" {
+				problem += fmt.Sprintf("; %q is no claim: did you mean %q?", claim, near)
+			}
+		}
 		d.at(n, "%s", problem)
 		return r, false
 	}
@@ -251,6 +308,102 @@ func (r rule) bindsNameOnly() bool {
 	return len(ids) > 0
 }
 
+// unknown returns the rule's claims that no token of its kind has.
+func (r rule) unknown() (claims []string) {
+	for _, m := range r.matchers {
+		if !kinds[r.identity.Kind].has(m.claim) {
+			claims = append(claims, m.claim)
+		}
+	}
+	return claims
+}
+
+// aboutRepository are GitHub's claims that say which repository it is, and
+// nothing of who runs what in it.
+var aboutRepository = []string{
+	"repository", "repository_id", "repository_owner", "repository_owner_id", "repository_visibility", "enterprise", "enterprise_id", "aud", "iss",
+}
+
+// open reports whether a rule restricts nothing but the repository: whoever may
+// push a branch to it can then write a workflow that matches. free are the
+// claims that the rule names besides, all of that author's choosing.
+func (r rule) open() (free []string, yes bool) {
+	if r.identity.Kind != "github" {
+		return nil, false
+	}
+	for _, m := range r.matchers {
+		switch {
+		case slices.Contains(aboutRepository, m.claim) || strings.HasPrefix(m.claim, "repo_property_"):
+		case r.restricts(m):
+			return nil, false
+		default:
+			free = append(free, m.claim)
+		}
+	}
+	return free, true
+}
+
+// restricts reports whether each alternative of a matcher holds something that
+// a workflow's author cannot choose: a ref may be protected, an environment
+// with reviewers may be, a workflow of another repository is that one's.
+func (r rule) restricts(m matcher) bool {
+	held := func(p pattern) bool {
+		switch m.claim {
+		case "actor", "actor_id", "actor_kind", "base_ref", "check_run_id", "event_name", "head_ref", "jti", "ref_type",
+			"run_attempt", "run_id", "run_number", "runner_environment", "sha", "workflow", "workflow_sha":
+			return false // any name, trigger, commit or runner; an actor can be borrowed (re-runs, bots)
+		case "environment", "environment_node_id":
+			return p.literal // GitHub makes an environment, without reviewers, of any new name
+		case "ref_protected":
+			return p.text == "true"
+		case "ref":
+			return holdsRef(p.text)
+		case "workflow_ref":
+			_, ref, _ := strings.Cut(p.text, "@")
+			return holdsRef(ref)
+		case "job_workflow_ref":
+			path, ref, _ := strings.Cut(p.text, "@")
+			return holdsRef(ref) || !r.own(path)
+		case "sub":
+			if p.subject == nil {
+				return true
+			}
+			if name, ok := strings.CutPrefix(p.subject.rest, "environment:"); ok {
+				return !strings.Contains(name, "*")
+			}
+			return holdsRef(strings.TrimPrefix(p.subject.rest, "ref:"))
+		}
+		return true
+	}
+	return len(m.patterns) > 0 && !slices.ContainsFunc(m.patterns, func(p pattern) bool { return !held(p) })
+}
+
+// own reports whether a workflow's path is of a repository that the rule binds.
+func (r rule) own(path string) bool {
+	for _, m := range r.matchers {
+		if m.claim != "repository" {
+			continue
+		}
+		for _, p := range m.patterns {
+			if parts := strings.SplitN(path, "/", 3); len(parts) < 3 || p.match(parts[0]+"/"+parts[1]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// holdsRef reports whether a pattern of a ref names more than any branch or tag.
+func holdsRef(text string) bool {
+	for _, prefix := range []string{"refs/heads/", "refs/tags/", "refs/"} {
+		if rest, ok := strings.CutPrefix(text, prefix); ok {
+			text = rest
+			break
+		}
+	}
+	return strings.Trim(text, "*/") != ""
+}
+
 // A fill is a value with ${claim} in it.
 type fill struct {
 	node  *yaml.Node
@@ -302,7 +455,16 @@ func (d *document) checkFill(t *Target, f fill) {
 			claim := c[1]
 			values, ok := r.literals(claim)
 			if !ok {
-				d.at(f.node, "%s: ${%s} stands for a claim that not every rule matches by literals: rule %d (line %d) does not", f.where, claim, r.index+1, r.line)
+				usable := t.usable()
+				text := fmt.Sprintf("%s: ${%s} stands for a claim that not every rule matches by literals: rule %d (line %d) does not", f.where, claim, r.index+1, r.line)
+				if !kinds[r.identity.Kind].has(claim) {
+					text = fmt.Sprintf("%s: ${%s}: no such claim%s", f.where, claim, didYouMean(claim, usable))
+				}
+				if len(usable) == 0 {
+					d.at(f.node, "%s; none may be used here: every rule of the target must match it by literals", text)
+					return
+				}
+				d.at(f.node, "%s; what may be used here: ${%s}", text, strings.Join(usable, "}, ${"))
 				return
 			}
 			for _, value := range values {
@@ -322,6 +484,26 @@ func (d *document) checkFill(t *Target, f fill) {
 			return
 		}
 	}
+}
+
+// usable returns the claims that may stand in a value: those that every rule of
+// the target matches by literals.
+func (t *Target) usable() (claims []string) {
+	candidates := map[string]bool{"pull_number": true}
+	for _, r := range t.rules {
+		for _, m := range r.matchers {
+			candidates[m.claim] = true
+		}
+	}
+	for _, claim := range slices.Sorted(maps.Keys(candidates)) {
+		if !slices.ContainsFunc(t.rules, func(r rule) bool {
+			values, ok := r.literals(claim)
+			return !ok || slices.ContainsFunc(values, func(v string) bool { return !fillable(r.identity.Kind, v) })
+		}) {
+			claims = append(claims, claim)
+		}
+	}
+	return claims
 }
 
 // literals returns what a rule allows a claim to be, when that is literal. A

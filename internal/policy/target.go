@@ -119,7 +119,7 @@ func (d *document) identity(key, n *yaml.Node) *Identity {
 	if v := m.get("kind"); v != nil {
 		id.Kind = d.text(v, "kind")
 		if _, ok := kinds[id.Kind]; !ok && id.Kind != "" {
-			d.at(v, "unknown kind %q, valid kinds are %q", id.Kind, kindNames())
+			d.at(v, "unknown kind %q, valid kinds are %q%s", id.Kind, kindNames(), didYouMean(id.Kind, kindNames()))
 		}
 	} else if id.Kind = knownKind(id.Issuer); id.Kind == "" && id.Issuer != "" {
 		m.missing("kind, and its issuer is not a known one: valid kinds are %q", kindNames())
@@ -143,7 +143,7 @@ func (d *document) identity(key, n *yaml.Node) *Identity {
 	id.Flow = "browser"
 	if v := m.get("flow"); v != nil {
 		if id.Flow = d.text(v, "flow"); id.Flow != "" && !slices.Contains(flows, id.Flow) {
-			d.at(v, "unknown flow %q, valid flows are %q", id.Flow, flows)
+			d.at(v, "unknown flow %q, valid flows are %q%s", id.Flow, flows, didYouMean(id.Flow, flows))
 		}
 	}
 	if v := m.get("scopes"); v != nil {
@@ -306,7 +306,7 @@ func (t *Target) lifetimeFaults(dbtType string) (faults []KeyError) {
 	if t.lifetime > 0 {
 		switch {
 		case r == nil:
-			add("lifetime", ": provider %q cannot be asked for one", t.provider)
+			faults = append(faults, KeyError{Key: "lifetime", Err: fmt.Errorf("lifetime: provider %q cannot be asked for one%s: remove this line", t.provider, at)})
 		case t.lifetime < r.Min || t.lifetime > r.Max:
 			add("lifetime", " is %s, provider %q gives %s to %s", short(t.lifetime), t.provider, short(r.Min), short(r.Max))
 		}

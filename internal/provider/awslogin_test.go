@@ -162,9 +162,9 @@ func TestLifetimesOfLogins(t *testing.T) {
 		{name: "a limit below the least", target: rs + "\nmax_lifetime: 10m", err: `max_lifetime is 10m, provider "aws" gives at least 15m at type "redshift"`},
 		{name: "two hours of a session", target: "dbt: {type: athena, schema: marts}" + aws + "\nlifetime: 2h", dbtType: "athena"},
 		{name: "of a type that is not known yet", target: "dbt: {from: profiles.yml}" + aws + "\nlifetime: 2h", dbtType: "redshift", err: `target "prod": lifetime is 2h, provider "aws" gives 15m to 1h at type "redshift"`},
-		{name: "of RDS", target: "dbt: {from: profiles.yml}" + aws + "\nlifetime: 15m", dbtType: "postgres", err: `target "prod": lifetime: provider "aws" cannot be asked for one at type "postgres"`},
+		{name: "of RDS", target: "dbt: {from: profiles.yml}" + aws + "\nlifetime: 15m", dbtType: "postgres", err: `target "prod": lifetime: provider "aws" cannot be asked for one at type "postgres": remove this line`},
 		{name: "of an ID token", target: "dbt: {from: profiles.yml}\nexchange: {identity_center: {region: eu-central-1, audience: redshift.acme.example}}\nlifetime: 15m", dbtType: "redshift",
-			err: `target "prod": lifetime: provider "identity_center" cannot be asked for one at type "redshift"`},
+			err: `target "prod": lifetime: provider "identity_center" cannot be asked for one at type "redshift": remove this line`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,39 @@
+package policy
+
+import "testing"
+
+func TestMeant(t *testing.T) {
+	t.Parallel()
+	types := []string{"athena", "bigquery", "clickhouse", "databricks", "duckdb", "fabric", "postgres", "redshift", "snowflake", "spark", "sqlserver", "trino"}
+	providers := []string{"aws", "databricks", "entra", "gcp", "identity_center", "oidc", "token_exchange", "vault"}
+	for _, tt := range []struct {
+		text  string
+		names []string
+		want  string
+	}{
+		{"postgresql", types, "postgres"}, {"aurora", types, "postgres"}, {"PostgreSQL", types, "postgres"}, {"postgress", types, "postgres"}, {"mssql", types, "sqlserver"}, {"azuresql", types, "sqlserver"},
+		{"sql-server", types, "sqlserver"}, {"bq", types, "bigquery"}, {"presto", types, "trino"}, {"starburst", types, "trino"}, {"databricks-sql", types, "databricks"}, {"motherduck", types, "duckdb"},
+		{"redshift-serverless", types, "redshift"}, {"snowflake_db", types, "snowflake"}, {"click_house", types, "clickhouse"}, {"oracle", types, ""}, {"mysql", types, ""}, {"", types, ""},
+		{"google", providers, "gcp"}, {"azure", providers, "entra"}, {"sts", providers, "aws"}, {"azure-ad", providers, "entra"}, {"openbao", providers, "vault"}, {"sso", providers, "identity_center"},
+		{"token-exchange", providers, "token_exchange"}, {"okta", providers, "token_exchange"}, {"oidcc", providers, "oidc"}, {"AWS", providers, "aws"}, {"ibm", providers, ""}, {"xyz", providers, ""},
+		{"production", []string{"prod"}, ""}, {"prdo", []string{"staging", "prod"}, "prod"}, {"a", []string{"b"}, ""},
+	} {
+		if got := meant(tt.text, tt.names); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.text, got, tt.want)
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"", "abc", 3}, {"abc", "abc", 0}, {"abc", "acb", 1}, {"abc", "ac", 1}, {"abc", "abxc", 1}, {"abc", "axc", 1}, {"kitten", "sitting", 3}, {"ca", "abc", 3}, {"größe", "grösse", 2},
+	} {
+		if got, back := distance(tt.a, tt.b), distance(tt.b, tt.a); got != tt.want || back != tt.want {
+			t.Errorf("%q and %q: %d and %d, want %d", tt.a, tt.b, got, back, tt.want)
+		}
+	}
+}
