@@ -20,25 +20,27 @@ var dbtVariables = []string{
 const SecretPrefix = "DBT_ENV_SECRET_OIDC_"
 
 // sdkVariables are, by the kind of a credential or of a route, the variables
-// that its SDK would obey before or beside the credential handed over.
+// that its SDK would obey before or beside the credential handed over, and
+// those that choose where it is sent. One that ends in `*` is all that begin
+// so. A test holds the list to what the clients read (e2e/variables).
 var sdkVariables = map[string][]string{
-	"aws_session":   awsVariables,
-	"aws_container": awsVariables,
-	"s3":            awsVariables,
+	"aws_session":   slices.Concat(awsVariables, duckdbVariables),
+	"aws_container": slices.Concat(awsVariables, duckdbVariables),
+	"s3":            slices.Concat(awsVariables, duckdbVariables),
 	// google-auth's application default credentials, gcloud's own, and
 	// Terraform's; and where the clients would send them instead.
-	"google_access_token": {
+	"google_access_token": slices.Concat([]string{
 		"GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_GHA_CREDS_PATH", "GOOGLE_OAUTH_ACCESS_TOKEN",
-		"CLOUDSDK_AUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
-		"CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT", "CLOUDSDK_AUTH_DISABLE_CREDENTIALS",
+		"CLOUDSDK_AUTH_*", "CLOUDSDK_API_ENDPOINT_OVERRIDES_*",
 		"GOOGLE_CREDENTIALS", "GOOGLE_CLOUD_KEYFILE_JSON", "GCLOUD_KEYFILE_JSON", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
 		"GOOGLE_BACKEND_CREDENTIALS", "GOOGLE_BACKEND_IMPERSONATE_SERVICE_ACCOUNT",
-		"GOOGLE_CLOUD_QUOTA_PROJECT",
-		"BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST",
-	},
+		"GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_EXTERNAL_ACCOUNT_*",
+		"GOOGLE_API_USE_MTLS_ENDPOINT", "GOOGLE_AUTH_WEBAUTHN_PLUGIN",
+		"API_ENDPOINT_OVERRIDE", "API_VERSION_OVERRIDE", "BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST",
+	}, duckdbVariables),
 	"access_token":               slices.Concat(libpqVariables, databricksVariables, snowflakeVariables),
 	"database_login":             libpqVariables,
-	"azure_managed_identity":     managedIdentityVariables,
+	"azure_managed_identity":     slices.Concat(managedIdentityVariables, duckdbVariables),
 	"azure_federated_token_file": slices.Concat(managedIdentityVariables, entraVariables),
 	"federated_token_url":        entraVariables,
 	"databricks_metadata":        databricksVariables,
@@ -48,7 +50,7 @@ var sdkVariables = map[string][]string{
 	// password, or TLS, which begins behind it.
 	"postgres": {
 		"PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIRESSL", "PGGSSENCMODE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIREPEER",
-		"PGPASSWORD", "PGPASSFILE",
+		"PGPASSWORD", "PGPASSFILE", "PGSSLCERTMODE",
 	},
 	"pgpassfile": slices.Concat(libpqVariables, []string{"PGPASSWORD"}),
 	"snowflake":  snowflakeVariables,
@@ -60,17 +62,23 @@ var sdkVariables = map[string][]string{
 // keys, profiles, web identity, containers.
 var awsVariables = []string{
 	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
-	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_CREDENTIAL_EXPIRATION", "AWS_CREDENTIAL_FILE", "BOTO_CONFIG",
+	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_CREDENTIAL_*", "BOTO_CONFIG",
 	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
-	"AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE",
-	"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-	"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+	"AWS_ROLE", "AWS_ROLE_*", "AWS_IAM_ROLE_*", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_BEARER_TOKEN_*", "AWS_LOGIN_CACHE_DIRECTORY",
+	"AWS_CONTAINER_*", "AWS_EC2_METADATA_SERVICE_ENDPOINT*",
 	"AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
+	// Where the credential is sent, and its key's name (AWS_CSM_HOST). AWS_DATA_PATH
+	// holds tables of endpoints, and a plug-in may do what it likes.
+	"AWS_ENDPOINT_URL*", "AWS_ACCOUNT_ID", "AWS_ACCOUNT_ID_ENDPOINT_MODE", "AWS_ENDPOINT_DISCOVERY_ENABLED", "AWS_ENABLE_ENDPOINT_DISCOVERY",
+	"AWS_DATA_PATH", "AWS_CSM_*", "AWS_PROXY_NO_VERIFY_PEER", "BOTOCORE_EXPERIMENTAL__PLUGINS",
 }
+
+// duckdbVariables choose DuckDB's stores, or another login. (httpfs, MotherDuck)
+var duckdbVariables = []string{"DUCKDB_S3_ENDPOINT", "DUCKDB_S3_USE_SSL", "MOTHERDUCK_*", "motherduck_*"}
 
 // libpqVariables lead a login elsewhere though the profile names a host, or
 // have it show a certificate beside the password.
-var libpqVariables = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY"}
+var libpqVariables = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGSSLCERT", "PGSSLKEY"}
 
 // managedIdentityVariables lead Azure's SDKs to the endpoint of another kind
 // of host than App Service. (azure-identity, managed_identity.py)
@@ -83,21 +91,27 @@ var managedIdentityVariables = []string{
 var entraVariables = []string{
 	"AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_REGIONAL_AUTHORITY_NAME",
 	"AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN",
-	"AZURE_USERNAME", "AZURE_PASSWORD", "AZURE_TOKEN_CREDENTIALS",
+	"AZURE_USERNAME", "AZURE_PASSWORD", "AZURE_TOKEN_CREDENTIALS", "AZURE_SDK_CLOUD_CONF", "MSAL_FORCE_REGION",
 	"AZURE_KUBERNETES_TOKEN_PROXY", "AZURE_KUBERNETES_SNI_NAME", "AZURE_KUBERNETES_CA_FILE", "AZURE_KUBERNETES_CA_DATA",
 }
 
 // snowflakeVariables are another login to snowflake-connector-python.
-var snowflakeVariables = []string{"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER"}
+var snowflakeVariables = []string{"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_USER",
+	// Which hosts get a federated token, who Azure says that this is, and what vouches for certificates.
+	"SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES", "MANAGED_IDENTITY_CLIENT_ID", "SF_OCSP_RESPONSE_CACHE_SERVER_URL", "SF_OCSP_TEST_MODE", "SF_TEST_*", "SNOWFLAKE_TEST_MODE",
+	"SNOWFLAKE_DISABLE_LOG_SECRET_MASKING",
+}
 
 // databricksVariables have databricks-sdk choose another login than the
 // token, or refuse to choose between two.
 var databricksVariables = []string{
 	"DATABRICKS_AUTH_TYPE", "DATABRICKS_USERNAME", "DATABRICKS_PASSWORD", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET",
 	"DATABRICKS_CONFIG_PROFILE", "DATABRICKS_CONFIG_FILE", "DATABRICKS_DISCOVERY_URL", "DATABRICKS_METADATA_SERVICE_URL",
-	"DATABRICKS_OIDC_TOKEN_ENV", "DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_TOKEN_AUDIENCE",
+	"DATABRICKS_TOKEN_AUDIENCE",
 	"DATABRICKS_GOOGLE_SERVICE_ACCOUNT", "GOOGLE_CREDENTIALS", "DATABRICKS_AZURE_RESOURCE_ID",
-	"ARM_USE_MSI", "ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_TENANT_ID",
+	"ARM_USE_MSI", "ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_TENANT_ID", "ARM_ENVIRONMENT",
+	"DATABRICKS_HOST", "DATABRICKS_TOKEN", "DATABRICKS_ACCOUNT_ID", "DATABRICKS_WORKSPACE_ID", "DATABRICKS_CLOUD", "DATABRICKS_AZURE_TENANT_ID", "DATABRICKS_CLI_PATH",
+	"DATABRICKS_OIDC_*", "DATABRICKS_MODEL_SERVING_HOST_URL", "DB_MODEL_SERVING_HOST_URL", "IS_IN_DATABRICKS_MODEL_SERVING_ENV", "IS_IN_DB_MODEL_SERVING_ENV",
 }
 
 // Outranking returns the names that Environment takes out, by the kind of a
@@ -125,14 +139,19 @@ func Environment(base, set, kinds []string, passIdentity bool) (env, removed []s
 		isSet[fold(name(kv))] = true
 	}
 	dropped := map[string]bool{}
+	var families []string
 	for _, n := range drop {
+		if family, is := strings.CutSuffix(n, "*"); is {
+			families = append(families, fold(family))
+		}
 		dropped[fold(n)] = true
 	}
 	for _, kv := range base {
 		n := fold(name(kv))
 		switch {
 		case isSet[n]:
-		case dropped[n], strings.HasPrefix(n, SecretPrefix): // the prefix: an earlier step's credential
+		case dropped[n], strings.HasPrefix(n, SecretPrefix), // the prefix: an earlier step's credential
+			slices.ContainsFunc(families, func(f string) bool { return strings.HasPrefix(n, f) }):
 			removed = append(removed, name(kv))
 		default:
 			env = append(env, kv)
