@@ -24,6 +24,8 @@ from dbt_common.context import set_invocation_context
 def difference(before, after, case):
     """What differs beside the chosen outputs and the profiles' targets."""
     lines = []
+    if case["dropped"]:
+        before = without(before, after)
     for name in sorted(before.keys() | after.keys(), key=repr):
         a, b = before.get(name), after.get(name)
         if name in case["profiles"] and isinstance(b, dict):
@@ -36,6 +38,15 @@ def difference(before, after, case):
         if repr(a) != repr(b) and sorted_repr(a) != sorted_repr(b):  # repr: 1, 1.0 and True differ, nan does not
             lines.append(f"{name}: was {a!r}, is {b!r}")
     return lines
+
+
+def without(a, b):
+    """What a has, without the pairs that b does not have: secrets."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return {k: without(v, b[k]) for k, v in a.items() if k in b}
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [without(*pair) for pair in zip(a, b)]
+    return a
 
 
 def sorted_repr(v):

@@ -45,6 +45,11 @@ type adapter struct {
 	// roots is the key, or the key in a key, that names a file of certificate
 	// authorities; nil where the adapter has none.
 	roots []string
+	// identities are keys that choose who dbt is and that the credential
+	// replaces, with the key of each provider's that does the same, "" for none.
+	identities map[string]map[string]string
+	// entries returns further mappings of a block that have such keys; nil for none.
+	entries func(block *yaml.Node, provider string) []*yaml.Node
 	// others are keys that hold a login for something else, which a credential
 	// of ours does not replace.
 	others []string

@@ -20,6 +20,10 @@ var athena = adapter{
 		NoClaims: []string{"endpoint_url", "region_name"},
 		Given:    map[string][]string{"aws": {"region_name"}, "identity_center": {"region_name"}},
 	},
+	identities: map[string]map[string]string{
+		"aws_profile_name": {"aws": "role", "identity_center": "role"},
+		"assume_role_arn":  {"aws": "then_assume", "identity_center": "then_assume"},
+	},
 	check: func(block *yaml.Node, _, _ string) error {
 		_, err := checkEndpoint("endpoint_url", scalar(block, "endpoint_url"))
 		return err

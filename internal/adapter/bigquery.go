@@ -24,6 +24,11 @@ var bigquery = adapter{
 		Literal:  []string{"project", "database", "api_endpoint"},
 		NoClaims: []string{"api_endpoint"},
 	},
+	identities: map[string]map[string]string{
+		"impersonate_service_account":       {"gcp": "service_account"},
+		"service_account_impersonation_url": {"gcp": "service_account"},
+		"workload_pool_provider_path":       {"gcp": "workload_identity_provider"},
+	},
 	check: func(block *yaml.Node, _, _ string) error {
 		if scalar(block, "project") == "" && scalar(block, "database") == "" {
 			return errors.New("it has no project, and without one google-auth asks the resource manager")

@@ -28,6 +28,11 @@ var databricks = adapter{
 		Literal:  []string{"connection_parameters", "compute"},
 		NoClaims: []string{"connection_parameters", "http_path", "compute"},
 	},
+	identities: map[string]map[string]string{
+		"client_id":       {"databricks": "client_id", "entra": "client_id"},
+		"azure_client_id": {"databricks": "client_id", "entra": "client_id"},
+		"azure_tenant_id": {"databricks": "", "entra": "tenant"},
+	},
 	check: checkDatabricks,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
 		return credential.Warehouse{Host: scalar(block, "host")}, nil

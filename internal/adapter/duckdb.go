@@ -31,6 +31,17 @@ var duckdb = adapter{
 		Secret:  []string{"key_id"},
 	},
 	others: []string{"motherduck_token"},
+	identities: map[string]map[string]string{
+		"profile":         {"aws": "role"},
+		"assume_role_arn": {"aws": "then_assume"},
+		"tenant_id":       {"entra": "tenant"},
+		"client_id":       {"entra": "client_id"},
+		"object_id":       {"entra": "client_id"},
+		"resource_id":     {"entra": "client_id"},
+	},
+	entries: func(block *yaml.Node, provider string) []*yaml.Node {
+		return slices.DeleteFunc(slices.Clone(elements(value(block, "secrets"))), func(s *yaml.Node) bool { return !stores[provider].isOurs(s) })
+	},
 	check: func(block *yaml.Node, provider, _ string) error {
 		store := stores[provider]
 		found := false

@@ -26,6 +26,7 @@ var fabric = adapter{
 		NoClaims: append([]string{"tenant_id"}, append(fabricAPIs, microsoftSwitches...)...),
 		Given:    map[string][]string{"entra": {"tenant_id"}},
 	},
+	identities: microsoftIdentities,
 	check: func(block *yaml.Node, provider, _ string) error {
 		if oneOf(block, "host", "server") == "" {
 			return errors.New("it has no host, and without one dbt-fabric sends the login to Fabric's API for it")

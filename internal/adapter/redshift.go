@@ -29,6 +29,9 @@ var redshift = adapter{
 		Needed: map[string][]string{"aws": {"dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate", "db_groups"}},
 		Given:  map[string][]string{"vault": {"user"}},
 	},
+	identities: map[string]map[string]string{
+		"iam_profile": {"aws": "role", "identity_center": "", "vault": ""},
+	},
 	check:     checkRedshift,
 	warehouse: redshiftWarehouse,
 	render: map[string]func(Input) Output{

@@ -31,6 +31,11 @@ var snowflake = adapter{
 		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode"},
 		Given:    map[string][]string{"vault": {"user"}},
 	},
+	identities: map[string]map[string]string{
+		"authenticator":   {"aws": "role", "entra": "client_id", "oidc": "", "token_exchange": "client_id", "vault": "secret"},
+		"connection_name": {"aws": "role", "entra": "client_id", "oidc": "", "token_exchange": "client_id", "vault": "secret"},
+		"oauth_client_id": {"aws": "role", "entra": "client_id", "oidc": "", "token_exchange": "client_id", "vault": "secret"},
+	},
 	render: map[string]func(Input) Output{
 		"oidc": func(in Input) Output {
 			if in.Route.Host != "" {

@@ -26,6 +26,7 @@ var sqlserver = adapter{
 		Literal:  append([]string{"driver", "backend"}, microsoftPlaces...),
 		NoClaims: append([]string{"driver"}, microsoftSwitches...),
 	},
+	identities: microsoftIdentities,
 	check: func(block *yaml.Node, provider, _ string) error {
 		if err := checkMicrosoft(block, provider == "entra"); err != nil {
 			return err
@@ -83,8 +84,12 @@ const mssqlPython = "mssql-python"
 var (
 	// microsoftLogins are keys of dbt-sqlserver and dbt-fabric, and their
 	// aliases, that choose a login.
-	microsoftLogins  = []string{"authentication", "auth", "UID", "user", "username", "windows_login", "trusted_connection", "client_id", "app_id"}
-	microsoftSecrets = []string{"PWD", "app_secret"}
+	microsoftLogins     = []string{"authentication", "auth", "UID", "user", "username", "windows_login", "trusted_connection", "client_id", "app_id"}
+	microsoftSecrets    = []string{"PWD", "app_secret"}
+	microsoftIdentities = map[string]map[string]string{
+		"client_id": {"entra": "client_id", "vault": ""}, "app_id": {"entra": "client_id", "vault": ""}, "tenant_id": {"entra": "tenant"},
+		"user": {"entra": "client_id"}, "username": {"entra": "client_id"}, "uid": {"entra": "client_id"},
+	}
 	// microsoftSwitches are keys that choose how the server is reached.
 	microsoftSwitches = []string{"host", "server", "port", "encrypt", "trust_cert", "TrustServerCertificate"}
 	microsoftPlaces   = append([]string{"database"}, microsoftSwitches...)

@@ -26,6 +26,10 @@ var trino = adapter{
 		Literal:  []string{"host", "port", "cert", "http_scheme", "roles"},
 		NoClaims: []string{"host", "port", "cert", "http_scheme"},
 	},
+	identities: map[string]map[string]string{
+		"impersonation_user": {"entra": "", "oidc": "", "token_exchange": ""},
+		"principal":          {"entra": "client_id", "oidc": "", "token_exchange": "client_id"},
+	},
 	check: checkTrino,
 	render: map[string]func(Input) Output{
 		"entra":          trinoToken,

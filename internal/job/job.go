@@ -172,7 +172,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 		return res, err // an unrecorded credential is not issued
 	}
 	if err == nil {
-		res.Warnings = append(res.Warnings, a.project.warnings...)
+		res.Warnings = append(append(res.Warnings, a.project.warnings...), a.project.identities(grant)...)
 	}
 	if err != nil || s.DryRun {
 		res.Summary = a.records.summary()

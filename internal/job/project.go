@@ -187,6 +187,23 @@ func (s Settings) ofProfile(is bool) Settings {
 	return s
 }
 
+// identities warns of keys in the user's file that chose who dbt is: the
+// exchange does, and a run that is somebody else without a word is a riddle.
+func (p *project) identities(g policy.Grant) (warnings []string) {
+	for i, block := range p.blocks {
+		for _, d := range adapter.Identities(p.dbtType, g.Provider(), g.Exchange(), block) {
+			text := fmt.Sprintf("%s of output %q of profile %q is dropped: the exchange chooses who the run is", d.Key, p.output, p.names[i])
+			if d.Exchange != "" {
+				text = fmt.Sprintf("%s, by `%s` under `%s`", text, d.Exchange, g.Provider())
+			}
+			if text = p.source.At(d.At) + text; !slices.Contains(warnings, text) {
+				warnings = append(warnings, text)
+			}
+		}
+	}
+	return warnings
+}
+
 // granted fills in the claims.
 func (p *project) granted(g policy.Grant) (err error) {
 	block := p.placed(g.DBT().Block)
@@ -242,6 +259,7 @@ func (p *project) render(res *Result, g policy.Grant, c credential.Credential, s
 		res.Profile, err = profile.Render(p.names, p.output, blocks[0], outs[0])
 	} else {
 		res.Profile, err = p.source.Render(p.names, p.output, outs...)
+		res.Warnings = append(res.Warnings, p.source.Kept(p.names, p.output, outs...)...)
 	}
 	res.ProfileNames = p.names
 	res.Variables = append(outs[0].Env, profile.Environment(g)...)

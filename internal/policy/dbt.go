@@ -29,10 +29,16 @@ var secretKeyText = lazy.MustCompile(`(?i)` + secretKey)
 
 func secretName(name string) bool { return secretKeyText.MatchString(name) }
 
+// SecretName reports whether a key is one of SecretKeys or named like them.
+func SecretName(name string) bool { return secretName(name) }
+
 // secretValue matches what is a secret whatever its key is called: a key in
 // PEM, a password in a URL, one in the parameters of a connection string
 // (MotherDuck's token, libpq's password).
 var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|(?i)(?:^|[?&;\s_])(?:password|pwd|token|secret)=[^&;\s{]`)
+
+// SecretValue reports whether a value is a secret whatever its key is called.
+func SecretValue(value string) bool { return secretValue.MatchString(value) }
 
 func isSecret(spec Adapter, key string) bool {
 	return secretName(key) || slices.Contains(spec.Secret, key)

@@ -293,17 +293,17 @@ func (s *Source) lacks(name, output string) bool {
 }
 
 // Render returns the file with the credential in the output of each named
-// profile, which becomes the profile's target; all else is to dbt as it was.
-// outs are what the adapter made of each of Blocks; the last one serves the rest.
+// profile, which becomes the profile's target; all else is to dbt as it was,
+// except that secrets which stand in the file are left out. outs are what the adapter made of each of Blocks; the last one serves the rest.
 func (s *Source) Render(names []string, output string, outs ...adapter.Output) ([]byte, error) {
 	blocks, err := s.Blocks(names, output)
 	if err != nil {
 		return nil, err
 	}
-	root := s.root
+	root := withoutSecrets(s.root)
 	for i, name := range names {
 		block := apply(blocks[i], outs[min(i, len(outs)-1)])
-		p := get(s.root, name)
+		p := get(root, name)
 		if p == nil {
 			root = with(root, name, profileOf(output, block))
 			continue

@@ -1,0 +1,208 @@
+package profile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// withoutSecrets returns a file without the secrets that stand in it, in
+// whatever profile: the chosen outputs are written anew, and dbt validates no
+// other. What a variable holds is not in the file, and stays.
+func withoutSecrets(root *yaml.Node) *yaml.Node {
+	s := stripping{keys: knownKeys(), known: map[string]bool{}}
+	s.file(root) // what is a secret in one place is one where an anchor has it
+	return s.file(root)
+}
+
+// A stripping leaves secrets out.
+type stripping struct {
+	keys  secretKeys
+	known map[string]bool // values that were left out
+	loose bool            // in no profile: known values go, whatever their key
+}
+
+func (s *stripping) file(root *yaml.Node) *yaml.Node {
+	return s.pairs(root, func(key string, v *yaml.Node) *yaml.Node {
+		if outputs := get(v, "outputs"); outputs == nil || outputs.Kind != yaml.MappingNode {
+			s.loose = true // profiles merge from it, say
+			v = s.value(v, v.Kind == yaml.ScalarNode && s.keys.has(key))
+			s.loose = false
+			return v
+		}
+		return s.pairs(v, func(key string, v *yaml.Node) *yaml.Node { // a profile is called as its users like
+			if key != "outputs" {
+				return s.value(v, s.keys.has(key))
+			}
+			return s.pairs(v, func(_ string, block *yaml.Node) *yaml.Node { return s.value(block, false) })
+		})
+	})
+}
+
+// pairs returns a mapping with what f makes of each value, without the pairs
+// where that is nothing.
+func (s *stripping) pairs(n *yaml.Node, f func(key string, v *yaml.Node) *yaml.Node) *yaml.Node {
+	out := *n
+	out.Content = nil
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if v := f(n.Content[i].Value, n.Content[i+1]); v != nil {
+			out.Content = append(out.Content, n.Content[i], v)
+		}
+	}
+	return &out
+}
+
+// value returns a value without secrets, nil where it is one; secret says that
+// its key is one's.
+func (s *stripping) value(n *yaml.Node, secret bool) *yaml.Node {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		if s.isSecret(n, secret) {
+			s.known[n.Value] = true
+			return nil
+		}
+		return n
+	case yaml.MappingNode:
+		out := s.pairs(n, func(key string, v *yaml.Node) *yaml.Node {
+			return s.value(v, secret && !slices.Contains(publicKeys, key) || s.keys.has(key))
+		})
+		if secret && len(out.Content) == 0 && len(n.Content) > 0 {
+			return nil
+		}
+		return out
+	case yaml.SequenceNode:
+		out := *n
+		out.Content = nil
+		for _, e := range n.Content {
+			if e = s.value(e, secret); e != nil {
+				out.Content = append(out.Content, e)
+			}
+		}
+		if secret && len(out.Content) == 0 && len(n.Content) > 0 {
+			return nil
+		}
+		return &out
+	}
+	return n
+}
+
+func (s *stripping) isSecret(n *yaml.Node, secret bool) bool {
+	if n.Tag == "!!bool" || n.Tag == "!!null" || n.Value == "" {
+		return false // a switch, or nothing
+	}
+	own := literals(n.Value)
+	switch {
+	case secret:
+		return strings.TrimSpace(own) != ""
+	case s.loose && s.known[n.Value]:
+		return true
+	}
+	return policy.SecretValue(own) || secretInside.MatchString(own) || secretDefault.MatchString(n.Value)
+}
+
+// Kept warns of what Render leaves in the outputs and what looks like a login
+// of the file's own, be it one by a variable: dbt gets it with the credential.
+func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (warnings []string) {
+	blocks, err := s.Blocks(names, output)
+	if err != nil {
+		return nil // Render says so
+	}
+	keys, seen := knownKeys(), map[string]bool{}
+	for i, name := range names {
+		var found []string
+		var walk func(key string, secret bool, n *yaml.Node)
+		walk = func(key string, secret bool, n *yaml.Node) {
+			for i, e := range n.Content {
+				switch {
+				case n.Kind == yaml.SequenceNode:
+					walk(key, secret, e)
+				case n.Kind == yaml.MappingNode && i%2 == 1:
+					walk(n.Content[i-1].Value, secret || keys.has(n.Content[i-1].Value), e)
+				}
+			}
+			own := literals(n.Value)
+			if n.Kind != yaml.ScalarNode || n.Line == 0 || n.Value == "" || n.Tag == "!!bool" || n.Tag == "!!null" { // written by us, or nothing
+				return
+			}
+			place := fmt.Sprintf("%s:%d:%d", s.path, n.Line, n.Column)
+			if !seen[place] && (secret || policy.SecretValue(own) || secretInside.MatchString(own) || secretVariable.MatchString(n.Value)) {
+				seen[place] = true
+				found = append(found, fmt.Sprintf("%s (%s)", key, place))
+			}
+		}
+		walk("", false, apply(blocks[i], outs[min(i, len(outs)-1)]))
+		if len(found) > 0 {
+			warnings = append(warnings, fmt.Sprintf("output %q of profile %q keeps what looks like a stored secret: %s: remove it where this run's credential takes its place",
+				output, name, strings.Join(found, ", ")))
+		}
+	}
+	return warnings
+}
+
+// At returns a node's place as errors begin with it, "" for one that is not in the file.
+func (s *Source) At(n *yaml.Node) string {
+	if n.Line == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d:%d: ", s.path, n.Line, n.Column)
+}
+
+// namesSecret matches a variable that by its name holds a secret; dbt's own
+// prefix DBT_ENV_SECRET_ is one such name.
+const namesSecret = `(?i)env_var\(\s*["']([^"']*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|private_?key|access_?key|account_?key|api_?key|credential)[^"']*)["']`
+
+var (
+	// looksSecret are names of settings and headers that no adapter of today
+	// has for a secret. It is wide: nothing is missed of an output that is not used.
+	looksSecret = lazy.MustCompile(`(?i)(?:token|secret|password|passwd|passphrase|passcode|pwd|(?:api|access|account|private|shared|encryption)[-_]?key|(?:^|[-_])(?:authorization|cookie|credentials?|connection[-_]?string|sas))$`)
+	// secretInside is a secret in JSON, in the parameters of a storage
+	// account, or in what a header is sent with.
+	secretInside   = lazy.MustCompile(`(?i)["'](?:[a-z_]*(?:password|token|secret|private_?key))["']\s*:\s*["'][^"'{]|(?:accountkey|sharedaccesskey|sharedaccesssignature|[?&]sig)=[^&;\s{]|^\s*(?:bearer|basic)\s+\S`)
+	secretVariable = lazy.MustCompile(namesSecret)
+	// secretDefault is a value for such a variable where the job has none.
+	secretDefault = lazy.MustCompile(namesSecret + `\s*,\s*(?:default\s*=\s*)?(?:"[^"]|'[^']|[0-9])`)
+)
+
+// publicKeys are what in a service account's key file is no secret.
+var publicKeys = []string{"type", "project_id", "client_id", "client_email", "auth_uri", "token_uri", "auth_provider_x509_cert_url", "client_x509_cert_url", "universe_domain"}
+
+// secretKeys are those of today's adapters.
+type secretKeys map[string]bool
+
+func knownKeys() secretKeys {
+	keys := secretKeys{}
+	for _, spec := range adapter.Specs() {
+		for _, key := range spec.Secret {
+			keys[key] = true
+		}
+	}
+	return keys
+}
+
+func (k secretKeys) has(key string) bool {
+	return k[key] || policy.SecretName(key) || looksSecret.MatchString(key)
+}
+
+var (
+	jinjaPart = lazy.MustCompile(`(?s)\{\{.*?\}\}|\{%.*?%\}`)
+	variable  = lazy.MustCompile(`env_var\s*\(\s*(?:'[^']*'|"[^"]*")`)
+	constant  = lazy.MustCompile(`'[^']*'|"[^"]*"|\b[0-9][0-9A-Za-z_.]*`)
+)
+
+// literals returns what of a value stands in the file: the text around
+// Jinja, and the constants in it, except the names of variables.
+func literals(s string) string {
+	return jinjaPart.ReplaceAllStringFunc(s, func(part string) string {
+		var out strings.Builder
+		for _, c := range constant.FindAllStringSubmatch(variable.ReplaceAllString(part, ""), -1) {
+			out.WriteString(strings.Trim(c[0], `'"`))
+		}
+		return out.String()
+	})
+}
