@@ -156,6 +156,7 @@ var projects = map[string]struct {
 	"duckdb":                   {`{type: duckdb, path: shop.duckdb, secrets: [{type: s3, endpoint: "$STORE", url_style: path, use_ssl: false}]}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"build"}},
 	"athena":                   {`{type: athena, s3_staging_dir: s3://lake/athena/, database: awsdatacatalog, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
 	"snowflake":                {`{type: snowflake, account: acme-prod, user: DBT, database: ANALYTICS, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`, []string{"parse"}},
+	"snowflake-from":           {`{from: profiles.yml, output: prod, with: {account: acme-prod, role: TRANSFORMER}}`, `{oidc: {audience: snowflakecomputing.com}}`, []string{"parse"}},
 	"snowflake-aws":            {`{type: snowflake, account: acme-prod, database: ANALYTICS, warehouse: W, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS"}}`, []string{"parse"}},
 	"redshift":                 {`{type: redshift, host: marts.123456789012.eu-central-1.redshift-serverless.amazonaws.com, port: 5439, dbname: analytics, schema: marts}`, `{aws: {role: "$ROLE", region: eu-central-1, endpoint: "$STS", redshift_endpoint: "$REDSHIFT"}}`, []string{"parse"}},
 	"trino":                    {`{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{oidc: {audience: trino.acme.example}}`, []string{"parse"}},
@@ -174,6 +175,22 @@ var projects = map[string]struct {
 	"fabric":                   {`{type: fabric, host: acme.datawarehouse.fabric.microsoft.com, database: marts, schema: dbo}`, askEntra, []string{"parse"}},
 	"sqlserver":                {`{type: sqlserver, driver: ODBC Driver 18 for SQL Server, host: acme.database.windows.net, database: marts, schema: dbo}`, askEntra, []string{"parse"}},
 }
+
+// variables is a profiles.yml as most are: with variables for all that differs.
+const variables = `shop:
+  target: dev
+  outputs:
+    dev: {type: postgres, host: localhost, port: 5432, user: dev, password: dev, dbname: dw, schema: dev}
+    prod:
+      type: snowflake
+      account: "{{ env_var('NOBODY_HAS_SET_THIS') }}"
+      user: DBT
+      password: "{{ env_var('DBT_ENV_SECRET_NOBODY_HAS_SET_THIS') }}"
+      role: "{{ env_var('NOBODY_HAS_SET_THIS') }}"
+      database: "{{ env_var('DATABASE', 'ANALYTICS') }}"
+      warehouse: W
+      schema: marts
+`
 
 // TestPartialParsing runs each project twice, with another ID token, session
 // and run id the second time: dbt must parse nothing again, and keep nothing
@@ -254,6 +271,7 @@ func (w *world) checkout(t *testing.T, dir, dbt, exchange string) {
 	policy := setup.Policy(w.issuer, places.Replace(dbt), places.Replace(exchange))
 	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(policy, "\n  prod:\n", "\n  "+target+":\n", 1))
 	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
+	setup.Write(t, dir, "profiles.yml", variables) // of those that read `from` it
 	setup.Write(t, dir, "seeds/raw_orders.csv", "order_id,amount\n1,12.50\n2,40.00\n")
 	setup.Write(t, dir, "models/orders.sql", "{{ config(materialized='external', location='s3://lake/orders.parquet') if target.type == 'duckdb' }}\nselect * from {{ ref('raw_orders') }}\n")
 	setup.Write(t, dir, "models/total.sql", "-- depends_on: {{ ref('orders') }}\nselect sum(amount) as total from {% if target.type == 'duckdb' %}read_parquet('s3://lake/orders.parquet'){% else %}{{ ref('orders') }}{% endif %}\n")

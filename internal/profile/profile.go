@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -167,9 +168,25 @@ func ReadFrom(path string, text []byte) (*Source, error) {
 		s.root, err = expand(s.file)
 	}
 	if err != nil {
-		return nil, fault.New(fault.Usage, fmt.Errorf("read profiles %q: %w", path, err), "")
+		place := fault.Place{File: path, Text: err.Error()}
+		if m := linePlace.FindStringSubmatch(place.Text); m != nil {
+			place.Line, _ = strconv.Atoi(m[1])
+			place.Column, _ = strconv.Atoi(m[2])
+			place.Text = m[3]
+		}
+		return nil, fault.At(fault.New(fault.Usage, fmt.Errorf("read profiles %q: %w", path, err), ""), place)
 	}
 	return s, nil
+}
+
+// linePlace matches where parse says that something is wrong.
+var linePlace = lazy.MustCompile(`^line ([0-9]+)(?:, column ([0-9]+))?: ((?s).*)$`)
+
+// fail returns an error of class Usage about what stands at n.
+func (s *Source) fail(n *yaml.Node, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return fault.At(fault.New(fault.Usage, fmt.Errorf("read profiles %q: %w", s.path, err), ""),
+		fault.Place{File: s.path, Line: n.Line, Column: n.Column, Text: err.Error()})
 }
 
 // With returns the file with a policy's pairs in the output of each of the
@@ -190,8 +207,7 @@ func (s *Source) With(names []string, output string, given *yaml.Node) (*Source,
 			continue // Output says what is wrong, where that is
 		}
 		if own, t := get(block, "type"), get(given, "type"); own != nil && t != nil && own.Value != t.Value && !isJinja(own.Value) {
-			return nil, fault.New(fault.Usage, fmt.Errorf("read profiles %q: type of output %q of profile %q is %q, and `with` says %q: leave it out there",
-				s.path, output, name, own.Value, t.Value), "")
+			return nil, s.fail(own, "type of output %q of profile %q is %q, and `with` says %q: leave it out there", output, name, own.Value, t.Value)
 		}
 		for i := 0; i+1 < len(given.Content); i += 2 {
 			block = with(block, given.Content[i].Value, inline(given.Content[i+1]))
@@ -218,28 +234,25 @@ func isJinja(s string) bool { return strings.Contains(s, "{{") || strings.Contai
 // Output returns an output of a profile, aliases and merge keys written out,
 // and its type. The errors list what there is.
 func (s *Source) Output(profile, output string) (block *yaml.Node, dbtType string, err error) {
-	fail := func(format string, args ...any) error {
-		return fault.New(fault.Usage, fmt.Errorf("read profiles %q: %w", s.path, fmt.Errorf(format, args...)), "")
-	}
 	p := get(s.root, profile)
 	if p == nil {
-		return nil, "", fail("unknown profile %q, it has %q", profile, keys(s.root))
+		return nil, "", s.fail(s.root, "unknown profile %q, it has %q", profile, keys(s.root))
 	}
 	outputs := get(p, "outputs")
 	if outputs == nil || outputs.Kind != yaml.MappingNode {
-		return nil, "", fail("profile %q has no outputs", profile)
+		return nil, "", s.fail(p, "profile %q has no outputs", profile)
 	}
 	if block = get(outputs, output); block == nil {
-		return nil, "", fail("unknown output %q of profile %q, it has %q", output, profile, keys(outputs))
+		return nil, "", s.fail(outputs, "unknown output %q of profile %q, it has %q", output, profile, keys(outputs))
 	}
 	t := get(block, "type")
 	switch {
 	case block.Kind != yaml.MappingNode:
-		return nil, "", fail("output %q of profile %q is not a mapping", output, profile)
+		return nil, "", s.fail(block, "output %q of profile %q is not a mapping", output, profile)
 	case t == nil || t.Tag != "!!str" || t.Value == "":
-		return nil, "", fail("output %q of profile %q has no type", output, profile)
+		return nil, "", s.fail(block, "output %q of profile %q has no type", output, profile)
 	case isJinja(t.Value):
-		return nil, "", fail("type of output %q of profile %q is only known when dbt renders it: want a literal, or `with: {type: …}` in the policy", output, profile)
+		return nil, "", s.fail(t, "type of output %q of profile %q is only known when dbt renders it: want a literal, or `with: {type: …}` in the policy", output, profile)
 	}
 	return block, t.Value, nil
 }
@@ -270,8 +283,7 @@ func (s *Source) Blocks(names []string, output string) ([]*yaml.Node, error) {
 		}
 		own, got, err := s.Output(name, output)
 		if err == nil && got != want {
-			err = fault.New(fault.Usage, fmt.Errorf("read profiles %q: type of output %q is %q in profile %q and %q in profile %q: one credential cannot serve both",
-				s.path, output, want, names[0], got, name), "")
+			err = s.fail(get(own, "type"), "type of output %q is %q in profile %q and %q in profile %q: one credential cannot serve both", output, want, names[0], got, name)
 		}
 		if err != nil {
 			return nil, err

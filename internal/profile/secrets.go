@@ -155,7 +155,7 @@ func (s *Source) At(n *yaml.Node) string {
 
 // namesSecret matches a variable that by its name holds a secret; dbt's own
 // prefix DBT_ENV_SECRET_ is one such name.
-const namesSecret = `(?i)env_var\(\s*["']([^"']*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|private_?key|access_?key|account_?key|api_?key|credential)[^"']*)["']`
+const namesSecret = `(?i)env_var\s*\(\s*["']([^"']*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|private_?key|access_?key|account_?key|api_?key|credential)[^"']*)["']`
 
 var (
 	// looksSecret are names of settings and headers that no adapter of today
