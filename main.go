@@ -4,6 +4,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 var version = "development"
 
 func main() {
+	log.SetOutput(io.Discard) // net/http would quote there what servers send, between the command's own lines
 	dir, derr := os.Getwd()
 	executable, eerr := os.Executable()
 	if derr != nil || eerr != nil {

@@ -24,8 +24,7 @@ func awsContainer(b *Broker) (service, error) {
 			reply(status, map[string]string{"code": code, "message": "oidc-dbt: " + message})
 		}
 		switch {
-		case !b.knows(r.Header.Get("Authorization")):
-			b.refused.add()
+		case !b.admits(w, r, r.Header.Get("Authorization")):
 			refuse(http.StatusUnauthorized, "AccessDenied", "the authorization token is not this run's")
 			return
 		case r.URL.Path != route.AWSContainerPath:

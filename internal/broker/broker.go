@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -42,9 +41,12 @@ type Config struct {
 	Renew   func(ctx context.Context, refused credential.Credential) (credential.Credential, error)
 	Ahead   bool            // renew though nobody asks: sessions end with what they were opened with
 	Refused func(count int) // callers without the secret since the last call; at most once a minute
-	Failed  func(error)     // a file could not be rewritten
-	Closed  func()          // at the end of Close; nil for nothing
-	Now     func() time.Time
+	Failed  func(error)     // what the user should know: a file could not be rewritten, a connection not be taken
+	// AllowUIDs are other users who may connect, where the system says whose a
+	// connection is: Linux.
+	AllowUIDs []int
+	Closed    func() // at the end of Close; nil for nothing
+	Now       func() time.Time
 }
 
 // A Broker serves one route of one target.
@@ -69,10 +71,12 @@ type Broker struct {
 // A service is how a route is served. One that listens has a handler or a
 // conn; one may have a file beside it or alone.
 type service struct {
-	handler    http.Handler                    // HTTP
-	tls        bool                            // HTTPS, with an authority of this run's own
-	secretPath bool                            // clients ask at Address.URL and show nothing else
-	conn       func(context.Context, net.Conn) // a protocol of its own; it returns where ctx ends, or conn is closed
+	handler    http.Handler                      // HTTP
+	refuse     refuser                           // of HTTP, how what never reaches the handler is told no; nil for plain text
+	tls        bool                              // HTTPS, with an authority of this run's own
+	secretPath bool                              // clients ask at Address.URL and show nothing else
+	conn       func(context.Context, net.Conn)   // a protocol of its own; it returns where ctx ends, or conn is closed
+	raw        func(full bool, err error) []byte // of that, an error before any request
 	file       *file
 	ahead      bool // renew though nobody asks: the clients wait too briefly for an exchange
 }
@@ -143,6 +147,9 @@ func Start(config Config) (b *Broker, err error) {
 		stop()
 		return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
 	}
+	if listens {
+		listener = newGate(listener, gateConfig{allow: config.AllowUIDs, refused: b.refused.add, now: config.Now, warn: config.Failed, words: b.service.words()})
+	}
 	if b.service.tls {
 		certificate, err := b.authority()
 		if err != nil {
@@ -160,38 +167,37 @@ func Start(config Config) (b *Broker, err error) {
 	return b, nil
 }
 
-func (b *Broker) serveHTTP(listener net.Listener) {
-	b.server = &http.Server{
-		Handler:           b.guard(b.service.handler),
-		ReadHeaderTimeout: 10 * time.Second,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          log.New(io.Discard, "", 0), // it would quote what clients send
+// words returns how a service tells an error before any request.
+func (s service) words() func(full bool, err error) []byte {
+	switch {
+	case s.tls:
+		return nil // a client would take them for a broken handshake
+	case s.handler != nil:
+		return rawHTTP
 	}
+	return s.raw
+}
+
+func (b *Broker) serveHTTP(listener net.Listener) {
+	refuse := b.service.refuse
+	if refuse == nil {
+		refuse = brokerError
+	}
+	b.server = newServer(b.address, b.config.Now, refuse, b.service.handler)
 	b.running.Go(func() {
 		_ = b.server.Serve(listener) // ErrServerClosed, after Close
 	})
 }
 
-// maxConns bounds the connections of a protocol of its own: dbt has one a
-// thread, and no more than a hundred or so of those.
-const maxConns = 1024
-
 func (b *Broker) serveConns(ctx context.Context, listener net.Listener) {
 	context.AfterFunc(ctx, func() { listener.Close() })
-	free := make(chan struct{}, maxConns)
 	b.running.Go(func() {
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
-				if ctx.Err() != nil {
-					return
-				}
-				time.Sleep(10 * time.Millisecond) // out of descriptors, say: until one is free
-				continue
+				return // closed
 			}
-			free <- struct{}{}
 			b.running.Go(func() {
-				defer func() { <-free }()
 				defer conn.Close()
 				defer context.AfterFunc(ctx, func() { conn.Close() })()
 				b.service.conn(ctx, conn)
@@ -213,12 +219,6 @@ func (b *Broker) Address() route.Address {
 		a.URL = secret.New("http://" + b.address.String() + "/" + b.secret.Reveal() + tokenPath)
 	}
 	return a
-}
-
-// Expiry returns when the credential dies that is served now, or why there is none.
-func (b *Broker) Expiry(ctx context.Context) (time.Time, error) {
-	c, err := b.config.Current(ctx)
-	return c.Expiry, err
 }
 
 // Interrupt has the warehouse end what it is doing for the route's clients: the
@@ -276,23 +276,6 @@ func listen(target string) (listener net.Listener, own bool, err error) {
 	}
 	listener, err = net.Listen("tcp4", "127.0.0.1:0")
 	return listener, false, err
-}
-
-// guard turns away what no client of dbt's sends: a page in a browser that
-// resolves its own name to loopback, and requests to be passed on elsewhere.
-func (b *Broker) guard(next http.Handler) http.Handler {
-	own := b.address.String()
-	local := fmt.Sprintf("localhost:%d", b.address.Port())
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.Method == http.MethodConnect, r.URL.Host != "", r.URL.Path == "" || r.URL.Path[0] != '/':
-			http.Error(w, "oidc-dbt: this is no proxy for other hosts", http.StatusBadGateway)
-		case r.Host != own && r.Host != local:
-			http.Error(w, "oidc-dbt: not a host of this broker", http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
 }
 
 // knows reports whether a client has shown the secret.

@@ -46,7 +46,7 @@ func (r *refusals) add(count int) {
 func start(t testing.TB, r route.Route, changes ...func(*broker.Config)) *broker.Broker {
 	t.Helper()
 	config := broker.Config{
-		Target: t.Name(), Route: r, Now: time.Now, Refused: func(int) {},
+		Target: t.Name(), Route: r, Now: time.Now, Refused: func(int) {}, Failed: func(error) {},
 		Current: func(context.Context) (credential.Credential, error) {
 			return credential.Credential{Token: secret.New("marked-token"), Expiry: time.Now().Add(time.Hour)}, nil
 		},
@@ -100,7 +100,7 @@ func TestGuard(t *testing.T) {
 		{"absolute form", "GET http://evil.example/ HTTP/1.1\r\nHost: " + own + end, "HTTP/1.1 502 Bad Gateway"},
 		{"absolute form of itself", "GET http://" + own + "/ HTTP/1.1\r\nHost: " + own + end, "HTTP/1.1 502 Bad Gateway"},
 		{"tunnel", "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443" + end, "HTTP/1.1 502 Bad Gateway"},
-		{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: " + own + end, "HTTP/1.1 200 OK"}, // net/http's own, empty
+		{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: " + own + end, "HTTP/1.1 502 Bad Gateway"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -42,8 +42,7 @@ func clickHouse(b *Broker) (service, error) {
 	killer := clickHouseKiller{broker: b, client: web.NewClient(transport), base: base}
 	return service{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case !b.knows(clickHousePassword(r)):
-			b.refused.add()
+		case !b.admits(w, r, clickHousePassword(r)):
 			w.Header().Set("X-ClickHouse-Exception-Code", "516")
 			http.Error(w, "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)", http.StatusForbidden)
 		case r.URL.EscapedPath() == "/ping":

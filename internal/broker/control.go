@@ -30,7 +30,8 @@ func NewControl(refused func(count int), now func() time.Time) (*Control, error)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the end of the job: %w", err)
 	}
-	c := &Control{listener: listener, secret: newSecret(), stopped: make(chan struct{}), refused: refusals{tell: refused, now: now}}
+	c := &Control{secret: newSecret(), stopped: make(chan struct{}), refused: refusals{tell: refused, now: now}}
+	c.listener = newGate(listener, gateConfig{refused: c.refused.add, now: now, warn: func(error) {}})
 	go c.serve()
 	return c, nil
 }
@@ -58,12 +59,8 @@ func (c *Control) serve() {
 	var once sync.Once
 	for {
 		conn, err := c.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
 		if err != nil {
-			time.Sleep(10 * time.Millisecond) // out of descriptors, say: until one is free
-			continue
+			return // closed
 		}
 		go func() {
 			defer conn.Close()
@@ -74,6 +71,7 @@ func (c *Control) serve() {
 				c.refused.add()
 				return
 			}
+			welcome(conn)
 			once.Do(func() { close(c.stopped) })
 			_ = conn.SetReadDeadline(time.Time{})
 			_, _ = io.Copy(io.Discard, conn) // until the caller has enough of waiting

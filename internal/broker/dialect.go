@@ -33,8 +33,7 @@ func (b *Broker) answer(d dialect) http.Handler {
 			_ = json.NewEncoder(w).Encode(v) // the client is gone
 		}
 		refuse := func(status int, words string) { reply(status, d.refuse(status, "oidc-dbt: "+words)) }
-		if !b.knows(d.shown(r)) {
-			b.refused.add()
+		if !b.admits(w, r, d.shown(r)) {
 			refuse(http.StatusUnauthorized, d.unknown)
 			return
 		}

@@ -55,8 +55,7 @@ func googleCredentials(b *Broker) ([]byte, error) {
 // be good for more than this route, and dies before the run does.
 func (b *Broker) googleSubjectToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if !b.knows(bearerOf(r)) {
-		b.refused.add()
+	if !b.admits(w, r, bearerOf(r)) {
 		http.Error(w, "oidc-dbt: the bearer is not this run's", http.StatusUnauthorized)
 		return
 	}
@@ -80,8 +79,7 @@ func (b *Broker) googleToken(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	switch {
-	case !b.knows(r.PostFormValue("subject_token")):
-		b.refused.add()
+	case !b.admits(w, r, r.PostFormValue("subject_token")):
 		refuse(http.StatusUnauthorized, "invalid_grant", "the subject token is not this run's")
 		return
 	case r.PostFormValue("grant_type") != "urn:ietf:params:oauth:grant-type:token-exchange":

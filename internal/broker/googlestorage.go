@@ -20,9 +20,8 @@ func googleStorage(b *Broker) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
-	return service{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !b.knows(bearerOf(r)) {
-			b.refused.add()
+	return service{refuse: googleStorageError, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !b.admits(w, r, bearerOf(r)) {
 			googleStorageError(w, http.StatusUnauthorized, errors.New("the bearer is not this run's"))
 			return
 		}

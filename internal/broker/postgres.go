@@ -33,7 +33,18 @@ func postgres(b *Broker) (service, error) {
 		config.DynamicRecordSizingDisabled = true  // a database reads whole messages
 	}
 	p := &postgresProxy{Broker: b, tls: config, live: map[cancelKey][]*postgresServer{}, large: newPool(pieceSize), sealed: newPool(pieceSize + pieceSize/8)}
-	return service{conn: p.serve}, nil
+	return service{conn: p.serve, raw: rawPostgres}, nil
+}
+
+// rawPostgres is an error for who is not even asked who it is. (SQLSTATE 53300:
+// too_many_connections)
+func rawPostgres(full bool, err error) []byte {
+	code := invalidAuthorization
+	if full {
+		code = "53300"
+	}
+	words, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: "oidc-dbt: " + err.Error()}).Encode(nil)
+	return words
 }
 
 type postgresProxy struct {
@@ -101,6 +112,9 @@ func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 	}
 	if err == nil {
 		err = p.admit(client, conn, startup)
+	}
+	if err == nil {
+		welcome(conn)
 	}
 	timer.Stop()
 	var server *postgresServer

@@ -48,11 +48,10 @@ func s3(b *Broker) (service, error) {
 		}
 		switch {
 		case shown == "":
-			b.refused.add()
+			b.turnAway(w)
 			s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("the request has no session token"))
 			return
-		case !b.knows(shown):
-			b.refused.add()
+		case !b.admits(w, r, shown):
 			s3Error(w, http.StatusForbidden, "InvalidAccessKeyId", errors.New("the session token is not this run's"))
 			return
 		case presigned:
@@ -83,7 +82,7 @@ func s3(b *Broker) (service, error) {
 			ErrorHandler:   brokenOff,
 		}).ServeHTTP(w, r)
 	})
-	return service{ahead: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return service{ahead: true, refuse: s3Refuse, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == route.AWSContainerPath && !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
 			credentials.handler.ServeHTTP(w, r)
 		} else {
@@ -149,6 +148,15 @@ func s3Error(w http.ResponseWriter, status int, code string, err error) {
 	w.Header().Set("X-Amz-Request-Id", id)
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>oidc-dbt: %s</Message><RequestId>%s</RequestId></Error>", code, xmlText.Replace(err.Error()), id)
+}
+
+// s3Refuse is an error of what never gets to be a request of S3's.
+func s3Refuse(w http.ResponseWriter, status int, err error) {
+	code := "AccessDenied"
+	if status >= http.StatusInternalServerError {
+		code = "InternalError"
+	}
+	s3Error(w, status, code, err)
 }
 
 // An objectStore is where requests go.

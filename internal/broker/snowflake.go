@@ -84,13 +84,15 @@ func snowflake(b *Broker) (service, error) {
 			refuseSnowflake(w, status, snowflakeNoSession, web.Cause(err))
 		},
 	})
-	return service{handler: s}, nil
+	return service{handler: s, refuse: func(w http.ResponseWriter, status int, err error) {
+		refuseSnowflake(w, status, snowflakeNoSession, err)
+	}}, nil
 }
 
 func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodPost && r.URL.Path == snowflakeLogin:
-		reply, err := s.login(r)
+		reply, err := s.login(w, r)
 		if err != nil {
 			// Clients show the message of a reply, and try again after a status.
 			refuseSnowflake(w, http.StatusOK, snowflakeBadToken, err)
@@ -100,6 +102,7 @@ func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(reply.status)
 		_, _ = w.Write(reply.body) // the client is gone
 	case s.sessions.has(r.Header.Get("Authorization")):
+		admit(w, r)
 		r, ok := s.atWork.begin(r)
 		if !ok {
 			refuseSnowflake(w, http.StatusServiceUnavailable, snowflakeNoSession, errors.New("the run is over"))
@@ -108,7 +111,7 @@ func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer s.atWork.neverLeft(r)
 		s.pass.ServeHTTP(w, r)
 	default:
-		s.broker.refused.add()
+		s.broker.turnAway(w)
 		refuseSnowflake(w, http.StatusUnauthorized, snowflakeNoSession, errors.New("the session is none of this run's"))
 	}
 }
@@ -131,14 +134,13 @@ type loginReply struct {
 // kilobytes in practice.
 const maxLogin = 1 << 20
 
-func (s *snowflakeProxy) login(r *http.Request) (reply loginReply, err error) {
+func (s *snowflakeProxy) login(w http.ResponseWriter, r *http.Request) (reply loginReply, err error) {
 	in, err := readLogin(r)
 	if err != nil {
 		return reply, fmt.Errorf("read login: %w", err)
 	}
 	switch {
-	case !s.broker.knows(in.text("TOKEN")):
-		s.broker.refused.add()
+	case !s.broker.admits(w, r, in.text("TOKEN")):
 		return reply, errors.New("the token is not this run's")
 	case !strings.EqualFold(in.text("ACCOUNT_NAME"), s.upstream.Account):
 		return reply, fmt.Errorf("account is %q, want %q", in.text("ACCOUNT_NAME"), s.upstream.Account)

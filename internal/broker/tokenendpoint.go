@@ -22,8 +22,7 @@ func tokenEndpoint(b *Broker) (service, error) {
 		case r.Method != http.MethodPost:
 			reply(http.StatusMethodNotAllowed, map[string]any{"error": "invalid_request"})
 			return
-		case !b.knows(r.PostFormValue("client_secret")):
-			b.refused.add()
+		case !b.admits(w, r, r.PostFormValue("client_secret")):
 			reply(http.StatusUnauthorized, map[string]any{"error": "invalid_client", "error_description": "oidc-dbt: the client secret is not this run's"})
 			return
 		}

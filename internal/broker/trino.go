@@ -47,8 +47,7 @@ func trino(b *Broker) (service, error) {
 	}
 	return service{tls: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case !b.knows(bearerOf(r)):
-			b.refused.add()
+		case !b.admits(w, r, bearerOf(r)):
 			http.Error(w, "oidc-dbt: the token is not this run's", http.StatusUnauthorized)
 		case !isStatement(r):
 			http.Error(w, "oidc-dbt: only statements are passed on to Trino", http.StatusNotFound)

@@ -63,7 +63,7 @@ func upstream(network web.Network, u route.Upstream) (way, *url.URL, error) {
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    10 * time.Second,
-		MaxIdleConnsPerHost:    64, // dbt's threads
+		MaxIdleConnsPerHost:    min(64, limitsOf(openFiles()).known), // dbt's threads
 		IdleConnTimeout:        90 * time.Second,
 		OnProxyConnectResponse: network.OnProxyConnectResponse,
 	}, network}, base, nil

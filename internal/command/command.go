@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -145,6 +146,7 @@ func targetFlags(env job.Env) []cli.Flag {
 		&cli.StringSliceFlag{Name: "project-dir", Usage: "where dbt_project.yml is (default: the working directory)", Sources: variable(env, "project-dir")},
 		&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
 		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env), Sources: variable(env, "audit-log")},
+		&cli.IntSliceFlag{Name: "allow-uid", Usage: "another user who may connect to the broker, by number (Linux; elsewhere the secret is enough)", DefaultText: "this user only", Sources: variable(env, "allow-uid")},
 	}
 }
 
@@ -157,8 +159,14 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 		ProjectDirs:   c.StringSlice("project-dir"),
 		Profiles:      c.StringSlice("profiles"),
 		AuditLog:      c.String("audit-log"),
+		AllowUIDs:     c.IntSlice("allow-uid"),
 		Timeout:       c.Duration("timeout"),
 		Root:          env.Dir,
+	}
+	for _, uid := range s.AllowUIDs {
+		if uid < 0 || int64(uid) >= math.MaxUint32 { // the last number is no user
+			return s, fault.New(fault.Usage, fmt.Errorf("flag --allow-uid: got %d, want the number of a user", uid), "")
+		}
 	}
 	if s.Timeout <= 0 {
 		return s, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")

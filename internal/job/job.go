@@ -69,6 +69,7 @@ type Settings struct {
 	Broker        bool          // keep the credential fresh for as long as the command runs
 	Dir           string        // this step's or command's own folder, which only the user may enter
 	StateDir      string        // a folder of this user's that stays between runs; "" for none
+	AllowUIDs     []int         // other users who may use the broker, on Linux
 	CommandDir    string        // where the command runs; what its profile names is relative to it
 	Say           func(string)  // one line for the user, at any time; called by several at once
 	Timeout       time.Duration // for everything before a command; Action has its own

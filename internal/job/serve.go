@@ -5,18 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
-	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
@@ -64,7 +59,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if err != nil {
 		return err
 	}
-	health, err := listenHealth(run.Broker, o.HealthPort)
+	health, err := run.Broker.ServeHealth(o.HealthPort)
 	if err != nil {
 		return err
 	}
@@ -72,7 +67,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if err := run.say(run.ceiling.announce(env.Now())); err != nil {
 		return err
 	}
-	told, err := json.Marshal(map[string]string{"profiles_dir": dir.path, "env": environ, "health": "http://" + health.Addr + "/healthz"})
+	told, err := json.Marshal(map[string]string{"profiles_dir": dir.path, "env": environ, "health": "http://" + health.Address() + "/healthz"})
 	if err != nil {
 		return err
 	}
@@ -185,37 +180,4 @@ func shellVariables(vars []adapter.Variable) []byte {
 		fmt.Fprintf(&b, "%s='%s'\n", v.Name, strings.ReplaceAll(v.Value.Reveal(), "'", `'\''`))
 	}
 	return []byte(b.String())
-}
-
-// healthTimeout is how long a probe waits for a renewal that is under way:
-// Kubernetes gives one a second.
-const healthTimeout = 800 * time.Millisecond
-
-// listenHealth serves /healthz on loopback, without anything secret.
-func listenHealth(b *broker.Broker, port int) (*http.Server, error) {
-	listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return nil, fmt.Errorf("listen for /healthz: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeoutCause(r.Context(), healthTimeout, errors.New("the next credential is still being asked for"))
-		defer cancel()
-		status, reply := http.StatusOK, map[string]string{"status": "ok"}
-		if expiry, err := b.Expiry(ctx); err != nil {
-			status, reply = http.StatusServiceUnavailable, map[string]string{"status": "failing", "reason": err.Error()}
-		} else {
-			reply["expires_at"] = expiry.UTC().Format(time.RFC3339)
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(reply) // whoever probes may be gone
-	})
-	server := &http.Server{
-		Addr: listener.Addr().String(), Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
-		ErrorLog: log.New(io.Discard, "", 0), // it would quote what clients send
-	}
-	go func() { _ = server.Serve(listener) }() // until Close
-	return server, nil
 }
