@@ -240,7 +240,9 @@ func TestHopByHop(t *testing.T) {
 					fmt.Fprint(w, `{"success":true,"data":{"token":"t","masterToken":"m"}}`)
 					return
 				}
-				asked.Add(1)
+				if asked.Add(1) > 1 {
+					return // what the broker ends by itself
+				}
 				for _, name := range []string{"Connection", "Upgrade", "Te", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "X-Named"} {
 					if got, ok := r.Header[name]; ok {
 						t.Errorf("the warehouse got %s: %q", name, got)
