@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -196,4 +197,41 @@ func FuzzPostgresFraming(f *testing.F) {
 			t.Errorf("%q and %q", whole, cut)
 		}
 	})
+}
+
+// TestGatherer: what is written while it holds goes out at once and in order,
+// and a write that comes in between is not lost.
+func TestGatherer(t *testing.T) {
+	t.Parallel()
+	var out written
+	g := &gatherer{Conn: &out, buffers: newPool(8)}
+	write := func(text string) {
+		if n, err := g.Write([]byte(text)); n != len(text) || err != nil {
+			t.Errorf("wrote %d of %q, %v", n, text, err)
+		}
+	}
+	for range 2 {
+		write("a")
+		g.hold()
+		write("record")
+		write("another record")
+		if err := g.release(); err != nil {
+			t.Error(err)
+		}
+	}
+	write("z")
+	if want := []string{"a", "recordanother record", "a", "recordanother record", "z"}; !slices.Equal(out.pieces, want) {
+		t.Errorf("written in %q, want %q", out.pieces, want)
+	}
+}
+
+// written is a connection that keeps what is written.
+type written struct {
+	net.Conn
+	pieces []string
+}
+
+func (w *written) Write(b []byte) (int, error) {
+	w.pieces = append(w.pieces, string(b))
+	return len(b), nil
 }
