@@ -187,7 +187,10 @@ func exchangeDatabricks(ctx context.Context, env Env, r request) (credential.Cre
 	}
 	c, err := tokenRequest{
 		service: "Databricks", url: databricksTokenURL(v, host), idToken: []string{"subject_token"}, form: form,
-		hint: func(string, string) string {
+		hint: func(_, description string) string {
+			if strings.Contains(description, "TOKEN_SUBJECT_INVALID") {
+				return fmt.Sprintf("the federation policy of %s has another subject: this token's is %q, or, with a subject_claim, what that claim holds", principal, claims.Subject())
+			}
 			return fmt.Sprintf("%s needs a federation policy with issuer %s, audience %q and subject %q, to the letter, and must be in the workspace",
 				principal, claims.Issuer(), r.grant.Audience(), claims.Subject())
 		},

@@ -19,6 +19,7 @@ var databricksToken = hop{
 	refusal: `{"error": "$CODE", "error_description": "$MESSAGE"}`,
 	refusals: []refusal{
 		{400, "invalid_grant", "No federation policy matches the token."},
+		{400, "invalid_request", "TOKEN_SUBJECT_INVALID: the subject of the token is not the policy's."},
 		{401, "invalid_client", "Client authentication failed."},
 	},
 	passing: []refusal{{400, "temporarily_unavailable", "Try again."}, {400, "REQUEST_LIMIT_EXCEEDED", "Too many requests."}},

@@ -193,30 +193,89 @@ var entraKeys = []string{"90061", "50166", "501661"}
 // RetryableError. (Microsoft Entra: authentication and authorization error codes)
 var entraBusy = []string{"90006", "90012", "90024", "90033", "90055", "50033"}
 
-// entraHint knows the codes of Entra ID's security token service. (Microsoft
-// Entra: authentication and authorization error codes)
-func entraHint(description string, r request) string {
-	v, claims := r.grant.Exchange(), r.grant.Claims()
-	switch entraCode(description) {
-	case "70021", "700211", "700212", "700213", "70025":
+// An entraRefusal is what to do about some codes of Entra ID's security token
+// service; the rest are shown as they come.
+type entraRefusal struct {
+	codes []string
+	hint  func(r request) string
+}
+
+// entraRefusals are the codes that a client's own login with an assertion may
+// meet. (Microsoft Entra: authentication and authorization error codes)
+var entraRefusals = []entraRefusal{{
+	codes: []string{"70021", "700211", "700212", "700213", "70025"},
+	hint: func(r request) string {
 		return fmt.Sprintf("the application needs a federated identity credential with issuer %s, subject %q and audience %q, to the letter; a new one takes some minutes to work",
-			claims.Issuer(), claims.Subject(), r.grant.Audience())
-	case "700016", "50034":
-		return fmt.Sprintf("there is no application %s in tenant %s: client_id is the application (client) id, not the object's", v.Get("client_id"), v.Get("tenant"))
-	case "90002", "900023":
-		return fmt.Sprintf("there is no tenant %s at %s", v.Get("tenant"), entraAuthority(v))
-	case "700024":
-		return "compare the runner's clock with the issuer's"
-	case "50013", "700027", "50027":
-		return fmt.Sprintf("Entra ID cannot verify the token: the keys of issuer %s must be reachable from the internet", claims.Issuer())
-	case "500011", "500014", "650057":
-		return fmt.Sprintf("the resource of scope %s is not known, or disabled, in tenant %s", entraScope(v, r.warehouse), v.Get("tenant"))
-	case "70011", "1002012":
-		return "scope is a resource's identifier and /.default"
-	case "50105", "501051":
-		return fmt.Sprintf("the application %s must be assigned to the resource in tenant %s", v.Get("client_id"), v.Get("tenant"))
-	case "53003", "700223", "700238":
+			r.grant.Claims().Issuer(), r.grant.Claims().Subject(), r.grant.Audience())
+	},
+}, {
+	codes: []string{"700016", "50034", "70001", "700038", "7000229"},
+	hint: func(r request) string {
+		return fmt.Sprintf("there is no application %s in tenant %s, or it has no service principal there: client_id is the application (client) id, not the object's", r.client(), r.tenant())
+	},
+}, {
+	codes: []string{"7000112", "50057"},
+	hint: func(r request) string {
+		return fmt.Sprintf("the application %s, or its service principal in tenant %s, is disabled: enable it in Entra ID", r.client(), r.tenant())
+	},
+}, {
+	codes: []string{"90002", "900023", "90019", "50049", "50059"},
+	hint: func(r request) string {
+		return fmt.Sprintf("there is no tenant %s at %s", r.tenant(), entraAuthority(r.grant.Exchange()))
+	},
+}, {
+	codes: []string{"90038", "900382", "900432"},
+	hint: func(r request) string {
+		return fmt.Sprintf("tenant %s is in another cloud than %s: set authority", r.tenant(), entraAuthority(r.grant.Exchange()))
+	},
+}, {
+	codes: []string{"700024", "500133"},
+	hint:  func(request) string { return "compare the runner's clock with the issuer's" },
+}, {
+	codes: []string{"50013", "700027", "50027"},
+	hint: func(r request) string {
+		return fmt.Sprintf("Entra ID cannot verify the token: the keys of issuer %s must be reachable from the internet", r.grant.Claims().Issuer())
+	},
+}, {
+	codes: []string{"500011", "500014", "50001", "650057", "650052", "650053"},
+	hint: func(r request) string {
+		return fmt.Sprintf("the resource of scope %s is not known, or disabled, in tenant %s", entraScope(r.grant.Exchange(), r.warehouse), r.tenant())
+	},
+}, {
+	codes: []string{"70011", "1002012", "28002", "28003"},
+	hint:  func(request) string { return "scope is a resource's identifier and /.default" },
+}, {
+	codes: []string{"50105", "501051"},
+	hint: func(r request) string {
+		return fmt.Sprintf("the application %s must be assigned to the resource in tenant %s", r.client(), r.tenant())
+	},
+}, {
+	codes: []string{"65001", "90094", "90095"},
+	hint: func(r request) string {
+		return fmt.Sprintf("an administrator of tenant %s must consent to what the application %s asks for", r.tenant(), r.client())
+	},
+}, {
+	codes: []string{"53003", "53000", "53001", "53002", "53004", "530035", "50131", "50158", "700223", "700238"},
+	hint: func(request) string {
 		return "a policy of the tenant blocks this login: see the sign-in logs of service principals"
+	},
+}, {
+	codes: []string{"50196"},
+	hint: func(request) string {
+		return "the same application asks again and again: have fewer jobs start at once, or one credential for several commands (`run:`, `keep-fresh`)"
+	},
+}}
+
+func (r request) client() string { return r.grant.Exchange().Get("client_id") }
+func (r request) tenant() string { return r.grant.Exchange().Get("tenant") }
+
+// entraHint returns what to do about a refusal, "" where its code is not known.
+func entraHint(description string, r request) string {
+	code := entraCode(description)
+	for _, refusal := range entraRefusals {
+		if slices.Contains(refusal.codes, code) {
+			return refusal.hint(r)
+		}
 	}
 	return ""
 }
