@@ -97,13 +97,11 @@ targets:
       token_exchange: {token_url: %q, audience: %q, client_id: dbt, target_audience: trino}
     allow:
       - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
-    trust_reviewed: 2999-01-01
   alone:
     exchange:
       token_exchange: {token_url: %[3]q, audience: %[4]q, client_id: dbt, target_audience: trino}
     allow:
       - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
-    trust_reviewed: 2999-01-01
 `, issuer.URL(), s.warehouse.URL[strings.LastIndex(s.warehouse.URL, ":")+1:], tokenURL, s.tokens.URL()+"/token"))
 	s.write("workspace/dbt_project.yml", "name: a\nprofile: a\n")
 	temp, tmp := filepath.Join(s.root, "temp"), filepath.Join(s.root, "tmp")
@@ -712,7 +710,6 @@ targets:
       gcp: {workload_identity_provider: %s, sts_endpoint: %q}
     allow:
       - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
-    trust_reviewed: 2999-01-01
 `, s.issuer.URL(), pool, google.URL()))
 	_, env := s.begin()
 	path := s.read("OUTPUT")["google-credentials-file"]
@@ -857,7 +854,6 @@ targets:
       vault: {address: %q, role: dbt-prod, audience: vault, secret: database/creds/dbt-prod}
     allow:
       - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
-    trust_reviewed: 2999-01-01
 `, s.issuer.URL(), vault.URL()))
 			s.begin()
 			pid := s.daemon()

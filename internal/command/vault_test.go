@@ -54,7 +54,6 @@ targets:
       vault: {address: `+s.vault.URL()+`, role: `+role+`, audience: vault, secret: database/creds/dbt-prod}
     allow:
       - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
-    trust_reviewed: 2999-01-01
 `)
 	s.env = issuer.RunnerEnv()
 	for name, value := range map[string]string{

@@ -53,7 +53,7 @@ func readPolicy(ctx context.Context, env Env, s Settings) (pol *policy.Policy, t
 		return nil, nil, "", err
 	}
 	catalog := Catalog()
-	catalog.Version = env.Version
+	catalog.Version, catalog.Now = env.Version, env.Now()
 	pol, err = policy.Parse(origin, text, catalog)
 	if err != nil && s.inlinePolicy() {
 		err = fault.At(err) // its lines are those of no file

@@ -463,3 +463,34 @@ func TestIdentities(t *testing.T) {
 		})
 	}
 }
+
+// TestTrustReviewInTheFuture: nobody has made it.
+func TestTrustReviewInTheFuture(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ reviewed, err string }{
+		{"2026-11-01", ""},
+		{"2026-11-02", ""}, // where the day begins earlier
+		{"2026-11-03", "policy.yml:10:21: trust_reviewed 2026-11-03 is in the future: it is the day of the last review"},
+		{"2027-10-01", "policy.yml:10:21: trust_reviewed 2027-10-01 is in the future: it is the day of the last review"},
+	} {
+		cat := catalog()
+		cat.Now = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+		_, err := policy.Parse("policy.yml", []byte(`version: 1
+targets:
+  prod:
+    dbt: {type: snowflake, account: acme-prod, user: DBT, schema: marts}
+    exchange:
+      oidc: {audience: snowflakecomputing.com}
+    allow:
+      - {repository_id: "487920697"}
+
+    trust_reviewed: `+tt.reviewed+"\n"), cat)
+		got := ""
+		if err != nil {
+			got = strings.Split(err.Error(), "\n")[1]
+		}
+		if got != tt.err {
+			t.Errorf("%s: error is %q, want %q", tt.reviewed, got, tt.err)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 type Catalog struct {
 	Providers map[string]Provider // by the name under `exchange`
 	Adapters  map[string]Adapter  // by dbt's `type`
+	Now       time.Time           // when the policy is read: no review can be later; zero where that is not to be judged
 	Version   string              // this build's, such as v1.2.3; another text is a development build, which reads every policy
 }
 

@@ -207,6 +207,9 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	}
 	if v := m.get("trust_reviewed"); v != nil {
 		t.trustReviewed = d.date(v, "trust_reviewed")
+		if now := d.catalog.Now; !now.IsZero() && t.trustReviewed.After(now.Add(day)) { // a day for time zones
+			d.at(v, "trust_reviewed %s is in the future: it is the day of the last review", v.Value)
+		}
 	}
 	if v := m.get("trust_max_age"); v != nil {
 		t.trustMaxAge = d.duration(v, "trust_max_age")

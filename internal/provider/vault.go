@@ -86,7 +86,7 @@ func checkAuthPath(value string) error {
 }
 
 func checkSecretPath(value string) error {
-	if path, ok := strings.CutPrefix(strings.TrimPrefix(value, "/"), "v1/"); ok {
+	if path, ok := strings.CutPrefix(strings.TrimPrefix(value, "/"), "v1/"); ok && vaultPath.MatchString(path) {
 		return fmt.Errorf("begins with v1/, which the client adds: write %q", path)
 	}
 	return matching(vaultPath, 1, 511, "an API path such as database/creds/dbt, without v1/")(value)
