@@ -436,7 +436,7 @@ func keyTable(spec policy.Provider) string {
 			for _, n := range []struct {
 				is   bool
 				word string
-			}{{k.Required, "required"}, {k.List, "list"}, {k.Bool, "true or false"}, {k.Claims, "may hold `${claim}`"}} {
+			}{{k.Required, "required"}, {k.List, "list"}, {k.Names != nil, "mapping"}, {k.Bool, "true or false"}, {k.Claims, "may hold `${claim}`"}} {
 				if n.is {
 					notes = append(notes, n.word)
 				}

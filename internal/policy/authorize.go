@@ -241,7 +241,7 @@ func (p Provider) check(name string) func(string) error {
 		switch {
 		case i < 0:
 			return nil
-		case !nested:
+		case !nested, keys[i].Names != nil:
 			return keys[i].Check
 		}
 		keys, name = keys[i].Keys, rest

@@ -116,6 +116,8 @@ func keysSchema(keys []Key, text, list func(string) object) object {
 		case k.Keys != nil:
 			properties[k.Name] = keysSchema(k.Keys, text, list)
 			properties[k.Name].(object)["description"] = k.Doc
+		case k.Names != nil:
+			properties[k.Name] = object{"type": "object", "minProperties": 1, "additionalProperties": object{"type": "string", "minLength": 1}, "description": k.Doc}
 		case k.Bool:
 			properties[k.Name] = object{"type": "boolean", "description": k.Doc}
 		case k.List:

@@ -60,6 +60,10 @@ type Key struct {
 	// Keys makes the key a mapping of further keys, whose values are under
 	// "name.key" in Values; List, Claims and Check are then theirs.
 	Keys []Key
+	// Names makes the key a mapping whose keys are the user's own, and says what
+	// is wrong with one. They are the key's List, and each value is under
+	// "name.ONE" in Values; Claims and Check are then the values'.
+	Names func(name string) error
 }
 
 // A KeyError is a fault of the value at Key ("name" or "name.key").

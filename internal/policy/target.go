@@ -374,6 +374,10 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 			t.exchange.m[name] = []string{""} // it is there
 			continue
 		}
+		if k.Names != nil {
+			fills = append(fills, d.named(t, k, name, v)...)
+			continue
+		}
 		if k.Bool {
 			if d.boolean(v, name) {
 				t.exchange.m[name] = []string{"true"}
@@ -386,29 +390,57 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 		} else if d.text(v, name) == "" {
 			continue
 		}
-		for _, e := range nodes {
-			t.exchange.m[name] = append(t.exchange.m[name], e.Value)
-			if d.userinfo(e, name) {
+		fills = append(fills, d.values(t, k, name, nodes)...)
+	}
+	return fills
+}
+
+// named reads a mapping whose keys are the user's own.
+func (d *document) named(t *Target, k Key, name string, n *yaml.Node) (fills []fill) {
+	m, ok := d.mapping(n, n, name, nil)
+	if !ok {
+		return nil
+	}
+	if len(n.Content) == 0 {
+		d.at(n, "%s is empty: leave it out", name)
+	}
+	for key, value := range m.pairs {
+		if err := k.Names(key.Value); err != nil {
+			d.at(key, "%s has the key %q: %v", name, key.Value, err)
+			continue
+		}
+		t.exchange.m[name] = append(t.exchange.m[name], key.Value)
+		if below := name + "." + key.Value; d.text(value, below) != "" {
+			fills = append(fills, d.values(t, k, below, []*yaml.Node{value})...)
+		}
+	}
+	return fills
+}
+
+// values takes in what stands at a key, and checks it.
+func (d *document) values(t *Target, k Key, name string, nodes []*yaml.Node) (fills []fill) {
+	for _, e := range nodes {
+		t.exchange.m[name] = append(t.exchange.m[name], e.Value)
+		if d.userinfo(e, name) {
+			continue
+		}
+		if secretValue.MatchString(e.Value) {
+			d.at(e, holdsSecret, name)
+			continue
+		}
+		if strings.Contains(e.Value, "${") {
+			if !k.Claims {
+				d.at(e, "%s: %s", name, noClaim)
 				continue
 			}
-			if secretValue.MatchString(e.Value) {
-				d.at(e, holdsSecret, name)
-				continue
-			}
-			if strings.Contains(e.Value, "${") {
-				if !k.Claims {
-					d.at(e, "%s: %s", name, noClaim)
-					continue
-				}
-				fills = append(fills, fill{node: e, where: name, check: k.Check})
-				continue
-			}
-			if k.Check == nil {
-				continue
-			}
-			if err := k.Check(e.Value); err != nil {
-				d.at(e, "%s %q: %v", name, e.Value, err)
-			}
+			fills = append(fills, fill{node: e, where: name, check: k.Check})
+			continue
+		}
+		if k.Check == nil {
+			continue
+		}
+		if err := k.Check(e.Value); err != nil {
+			d.at(e, "%s %q: %v", name, e.Value, err)
 		}
 	}
 	return fills

@@ -41,10 +41,7 @@ var awsProvider = provider{
 			{Name: "session_name", Claims: true, Check: matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run)."},
 			{Name: "session_policy", Check: checkSessionPolicy, Doc: "An inline IAM policy in JSON that narrows what the role may do."},
 			{Name: "policy_arns", List: true, Check: matching(policyARN, 1, 600, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
-			{Name: "then_assume", Doc: "A second role, assumed by the first.", Keys: []policy.Key{
-				{Name: "role", Required: true, Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
-				{Name: "external_id", Check: matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
-			}},
+			{Name: "then_assume", Doc: "A second role, assumed by the first.", Keys: secondRole},
 			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
 			{Name: "redshift_endpoint", Check: checkURL, Doc: "For type redshift: another endpoint of its API, https or http on loopback (default: the region's)."},
 		},
@@ -64,6 +61,7 @@ var awsProvider = provider{
 			if v.Get("then_assume.role") != "" && lifetime > time.Hour {
 				faults = append(faults, policy.KeyError{Key: "lifetime", Err: errors.New("AWS gives at most 1h behind a role chain (then_assume)")})
 			}
+			faults = append(faults, checkTags(v)...)
 			if n := len(v.List("policy_arns")); n > 10 {
 				faults = append(faults, policy.KeyError{Key: "policy_arns", Err: fmt.Errorf("has %d policies, AWS takes at most 10", n)})
 			}

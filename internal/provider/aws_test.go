@@ -52,7 +52,11 @@ var aws = []fixture{{
         region: eu-central-1
         session_policy: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}'
         policy_arns: [arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess, arn:aws:iam::210987654321:policy/lake]
-        then_assume: {role: "arn:aws:iam::210987654321:role/lake", external_id: acme}`,
+        then_assume:
+          role: arn:aws:iam::210987654321:role/lake
+          external_id: acme
+          tags: {"acme:team": data platform, Environment: "${environment}"}
+          transitive_tags: [Environment]`,
 	hops: []hop{assumeRoleWithWebIdentity, {
 		name: "AssumeRole",
 		reply: `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>` +
@@ -63,7 +67,7 @@ var aws = []fixture{{
 		expiry:  "Expiration",
 		refusal: stsError,
 		refusals: []refusal{
-			{403, "AccessDenied", "User: arn:aws:sts::123456789012:assumed-role/dbt-prod/acme is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::210987654321:role/lake"},
+			{403, "AccessDenied", "User: arn:aws:sts::123456789012:assumed-role/dbt-prod/acme is not authorized to perform: sts:TagSession on resource: arn:aws:iam::210987654321:role/lake"},
 			{400, "ValidationError", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"},
 		},
 	}},

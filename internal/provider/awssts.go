@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -15,6 +16,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -35,6 +37,59 @@ func askAWS[T any](ctx context.Context, service string, hint func(code, message 
 		}
 		return out, nil
 	})
+}
+
+// secondRole are the keys of `then_assume`.
+var secondRole = []policy.Key{
+	{Name: "role", Required: true, Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
+	{Name: "external_id", Check: matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
+	{Name: "tags", Names: checkTagKey, Claims: true, Check: checkTag(maxTagValue), Doc: "Session tags of the second role's session, at most 50."},
+	{Name: "transitive_tags", List: true, Doc: "Which of `tags` stay through further role chains."},
+}
+
+// The limits of session tags, in characters. (AWS STS API Reference,
+// AssumeRole, Tags; IAM User Guide, "Pass session tags in AWS STS")
+const maxTags, maxTagKey, maxTagValue = 50, 128, 256
+
+var tagText = lazy.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]+$`)
+
+func checkTag(longest int) func(string) error {
+	return func(text string) error {
+		if utf8.RuneCountInString(text) > longest || !tagText.MatchString(text) {
+			return fmt.Errorf("want at most %d of letters, digits, spaces and _.:/=+-@", longest)
+		}
+		return nil
+	}
+}
+
+func checkTagKey(key string) error {
+	if strings.HasPrefix(strings.ToLower(key), "aws:") {
+		return errors.New("begins with aws:, which AWS keeps for itself")
+	}
+	return checkTag(maxTagKey)(key)
+}
+
+// checkTags holds session tags to what AWS says of them together. Their keys
+// differ by more than letter case.
+func checkTags(v policy.Values) (faults []policy.KeyError) {
+	const tags, transitive = "then_assume.tags", "then_assume.transitive_tags"
+	keys := v.List(tags)
+	if len(keys) > maxTags {
+		faults = append(faults, policy.KeyError{Key: tags, Err: fmt.Errorf("has %d tags, AWS takes at most %d", len(keys), maxTags)})
+	}
+	for i, key := range keys {
+		for _, other := range keys[:i] {
+			if strings.EqualFold(key, other) {
+				faults = append(faults, policy.KeyError{Key: tags, Err: fmt.Errorf("%q and %q are one key to AWS, which ignores letter case", other, key)})
+			}
+		}
+	}
+	for _, key := range v.List(transitive) {
+		if !slices.Contains(keys, key) {
+			faults = append(faults, policy.KeyError{Key: transitive, Err: fmt.Errorf("%q is not one of tags, which are %q", key, keys)})
+		}
+	}
+	return faults
 }
 
 // awsSTS returns the endpoint of STS that a block of aws or identity_center
@@ -115,6 +170,10 @@ func assumeRole(ctx context.Context, env Env, r request, first credential.Creden
 	if id := v.Get("then_assume.external_id"); id != "" {
 		in.ExternalId = &id
 	}
+	for _, key := range v.List("then_assume.tags") {
+		in.Tags = append(in.Tags, types.Tag{Key: aws.String(key), Value: aws.String(v.Get("then_assume.tags." + key))})
+	}
+	in.TransitiveTagKeys = v.List("then_assume.transitive_tags")
 	hidden := append(first.Secrets(), r.idToken)
 	for _, c := range in.ProvidedContexts {
 		hidden = append(hidden, secret.New(aws.ToString(c.ContextAssertion)))
@@ -256,8 +315,18 @@ func webIdentityHint(code, message string, g policy.Grant) string {
 // chainHint is what a role chain needs on both sides.
 func chainHint(v policy.Values, second string, withContext bool) string {
 	actions := "sts:AssumeRole"
+	more := []string{}
+	if len(v.List("then_assume.tags")) > 0 {
+		more = append(more, "sts:TagSession")
+	}
 	if withContext {
-		actions = "sts:AssumeRole and sts:SetContext"
+		more = append(more, "sts:SetContext")
+	}
+	switch len(more) {
+	case 1:
+		actions += " and " + more[0]
+	case 2:
+		actions += ", " + more[0] + " and " + more[1]
 	}
 	hint := fmt.Sprintf("%s must be allowed %s on %s, whose trust policy must allow it to %s", v.Get("role"), actions, second, v.Get("role"))
 	if v.Get("then_assume.external_id") != "" {
@@ -276,7 +345,7 @@ func sessionHint(code, message string) string {
 	case code == "MalformedPolicyDocument":
 		return "session_policy is not an IAM policy"
 	case code == "PackedPolicyTooLarge":
-		return "session_policy and policy_arns together are too large: shorten them"
+		return "session_policy, policy_arns and session tags together are too large: shorten them"
 	case code == "RegionDisabledException":
 		return "enable STS for the region in the account, or name another region"
 	}

@@ -44,10 +44,7 @@ var identityCenterProvider = provider{
 			{Name: "audience", Check: aName("sts.amazonaws.com"), Doc: "The ID token's audience, which the trusted token issuer's application must list (default: sts.amazonaws.com; required at Redshift)."},
 			{Name: "application", Check: matching(applicationARN, 1, 200, "arn:aws:sso::ACCOUNT:application/INSTANCE/APPLICATION"), Doc: "At Athena: the ARN of the customer managed application whose JWT bearer grant takes the token."},
 			{Name: "role", Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "At Athena: the ARN of the role that may ask for the identity."},
-			{Name: "then_assume", Doc: "The role of the session that carries the identity (default: `role` again).", Keys: []policy.Key{
-				{Name: "role", Required: true, Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
-				{Name: "external_id", Check: matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
-			}},
+			{Name: "then_assume", Doc: "The role of the session that carries the identity (default: `role` again).", Keys: secondRole},
 			{Name: "session_name", Claims: true, Check: matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run, or the person)."},
 			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
 			{Name: "oidc_endpoint", Check: checkURL, Doc: "Another endpoint of Identity Center's OIDC service, https or http on loopback (default: the region's)."},
@@ -60,6 +57,7 @@ var identityCenterProvider = provider{
 		Logins:    map[string]*policy.Lifetimes{"redshift": nil},
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
 			faults := append(checkAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint"), checkPartition(v, "application", "role", "then_assume.role")...)
+			faults = append(faults, checkTags(v)...)
 			for _, d := range []struct{ key, endpoint string }{{"endpoint", awsSTS(v)}, {"oidc_endpoint", identityCenterURL(v)}} {
 				if err := policy.CheckAudience(awsAudienceOf(v), d.endpoint); v.Get(d.key) == "" && err != nil {
 					return append(faults, policy.KeyError{Key: "audience", Err: err})

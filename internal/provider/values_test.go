@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ func TestValuesThatNeverWork(t *testing.T) {
 		postgres = "{type: postgres, host: db.acme.example, user: dbt, port: 5432, dbname: d, schema: s}"
 		athena   = "{type: athena, region_name: eu-central-1, s3_staging_dir: 's3://b/', database: awsdatacatalog, schema: s}"
 		vault    = "role: dbt, audience: vault, secret: database/creds/dbt"
+		chain    = `{aws: {role: "` + role + `", region: eu-central-1, then_assume: {role: "` + role + `", `
 		entra    = "tenant: 01234567-89ab-cdef-0123-456789abcdef, client_id: 01234567-89ab-cdef-0123-456789abcdef"
 	)
 	for _, tt := range []struct{ name, dbt, exchange, err string }{
@@ -33,6 +35,29 @@ func TestValuesThatNeverWork(t *testing.T) {
 			`role: is of partition "aws-us-gov", and region "us-east-1" is of "aws": nothing of one partition works in another`},
 		{"a second role", athena, `{aws: {role: "` + role + `", region: eu-central-1, then_assume: {role: "arn:aws-us-gov:iam::123456789012:role/lake"}}}`,
 			`then_assume.role: is of partition "aws-us-gov", and region "eu-central-1" is of "aws": nothing of one partition works in another`},
+		{"session tags", athena, chain + `tags: {team: data, "acme:cost center": "4711", größe: XL}, transitive_tags: team}}}`, ""},
+		{"a tag by a claim", athena, chain + `tags: {env: "acme-${environment}"}}}}`, ""},
+		{"a tag by a claim that rules do not bind", athena, chain + `tags: {ref: "${ref}"}}}}`,
+			"then_assume.tags.ref: ${ref} stands for a claim that not every rule matches by literals: rule 1 (line 7) does not; what may be used here: ${environment}, ${repository_id}"},
+		{"a tag's key with a claim", athena, chain + `tags: {"${environment}": data}}}}`,
+			"then_assume.tags has the key \"${environment}\": want at most 128 of letters, digits, spaces and _.:/=+-@"},
+		{"a tag of AWS's", athena, chain + `tags: {"AWS:PrincipalTag": data}}}}`,
+			`then_assume.tags has the key "AWS:PrincipalTag": begins with aws:, which AWS keeps for itself`},
+		{"a tag with other characters", athena, chain + `tags: {team: "R&D"}}}}`,
+			`then_assume.tags.team "R&D": want at most 256 of letters, digits, spaces and _.:/=+-@`},
+		{"a tag of the greatest length", athena, chain + `tags: {team: "` + strings.Repeat("ö", 256) + `"}}}}`, ""},
+		{"a tag that is too long", athena, chain + `tags: {"` + strings.Repeat("k", 129) + `": data}}}}`,
+			`then_assume.tags has the key "` + strings.Repeat("k", 129) + `": want at most 128 of letters, digits, spaces and _.:/=+-@`},
+		{"a tag that is a number", athena, chain + `tags: {cost: 4711}}}}`, "then_assume.tags.cost is a number, want a string: put it in quotes"},
+		{"a tag without a value", athena, chain + `tags: {cost: ""}}}}`, "then_assume.tags.cost is empty"},
+		{"tags in a list", athena, chain + `tags: [team]}}}`, "then_assume.tags is a list, want a mapping"},
+		{"no tags", athena, chain + `tags: {}}}}`, "then_assume.tags is empty: leave it out"},
+		{"tags by letter case", athena, chain + `tags: {Team: a, team: b}}}}`, `then_assume.tags: "Team" and "team" are one key to AWS, which ignores letter case`},
+		{"too many tags", athena, chain + `tags: {` + manyTags(51) + `}}}}`, "then_assume.tags: has 51 tags, AWS takes at most 50"},
+		{"as many tags as there may be", athena, chain + `tags: {` + manyTags(50) + `}}}}`, ""},
+		{"a transitive tag that is none", athena, chain + `tags: {team: a}, transitive_tags: [team, Team]}}}`, `then_assume.transitive_tags: "Team" is not one of tags, which are ["team"]`},
+		{"Identity Center's tags", athena, `{identity_center: {region: eu-central-1, role: "` + role + `", application: "arn:aws:sso::123456789012:application/ssoins-1/apl-1", then_assume: {role: "` + role + `", tags: {Team: a, team: b}}}}`,
+			`then_assume.tags: "Team" and "team" are one key to AWS, which ignores letter case`},
 		{"a managed policy", athena, `{aws: {role: "` + role + `", region: eu-central-1, policy_arns: ["arn:aws-cn:iam::aws:policy/AmazonS3ReadOnlyAccess"]}}`,
 			`policy_arns: is of partition "aws-cn", and region "eu-central-1" is of "aws": nothing of one partition works in another`},
 		{"Identity Center", athena, `{identity_center: {region: us-gov-west-1, role: "arn:aws-us-gov:iam::123456789012:role/dbt", application: "arn:aws:sso::123456789012:application/ssoins-1/apl-1"}}`,
@@ -73,4 +98,12 @@ func TestValuesThatNeverWork(t *testing.T) {
 			}
 		})
 	}
+}
+
+func manyTags(n int) string {
+	tags := make([]string, n)
+	for i := range tags {
+		tags[i] = fmt.Sprintf("tag%d: x", i)
+	}
+	return strings.Join(tags, ", ")
 }

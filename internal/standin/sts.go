@@ -29,6 +29,7 @@ type Role struct {
 	// TrustedRole and ExternalID are those of AssumeRole; "" for none.
 	TrustedRole string
 	ExternalID  string
+	TagsSession bool          // the trust policy allows TrustedRole sts:TagSession, too
 	SetsContext bool          // the trust policy allows TrustedRole sts:SetContext, too
 	MaxDuration time.Duration // 0 for the default of an hour
 }
@@ -343,12 +344,40 @@ func (s *STS) assumeRole(r *http.Request, body []byte, form url.Values) (any, er
 	if req.duration > time.Hour { // whatever the role allows
 		return nil, invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
 	}
+	if err := sessionTags(form, role, caller); err != nil {
+		return nil, err
+	}
 	identity, err := s.providedUser(form, role, caller)
 	if err != nil {
 		return nil, err
 	}
 	session := s.issue(req, caller.Subject, identity)
 	return assumeRoleResult{User: user(session), Creds: credentials(session), Packed: req.packed}, nil
+}
+
+// sessionTags holds the request's tags to what STS says of them.
+// (STS API Reference, AssumeRole, Tags, TransitiveTagKeys)
+func sessionTags(form url.Values, role Role, caller Session) error {
+	keys := map[string]bool{}
+	for i := 1; form.Has(fmt.Sprintf("Tags.member.%d.Key", i)); i++ {
+		key := strings.ToLower(form.Get(fmt.Sprintf("Tags.member.%d.Key", i)))
+		if keys[key] {
+			return stsError{http.StatusBadRequest, "InvalidParameterValue", "Duplicate tag keys found. Please note that Tag keys are case insensitive."}
+		}
+		keys[key] = true
+	}
+	if len(keys) > 50 {
+		return invalid("1 validation error detected: Value at 'tags' failed to satisfy constraint: Member must have length less than or equal to 50")
+	}
+	for i := 1; form.Has(fmt.Sprintf("TransitiveTagKeys.member.%d", i)); i++ {
+		if !keys[strings.ToLower(form.Get(fmt.Sprintf("TransitiveTagKeys.member.%d", i)))] {
+			return stsError{http.StatusBadRequest, "InvalidParameterValue", "The specified transitive tag key must be included in the requested tags."}
+		}
+	}
+	if len(keys) > 0 && !role.TagsSession {
+		return forbidden("AccessDenied", "User: "+caller.SessionARN+" is not authorized to perform: sts:TagSession on resource: "+form.Get("RoleArn"))
+	}
+	return nil
 }
 
 // providedUser returns the user of the request's identity context, "" where it

@@ -55,7 +55,7 @@ func newAccount(t *testing.T, now func() time.Time) account {
 			namedRole: {Audience: "sts.amazonaws.com", Claims: map[string][]string{"sub": {"repo:acme/*:environment:prod???ion"}},
 				Equals: map[string][]string{"repository_id": {"1", "487920697"}, "environment": {"production"}}},
 			longRole:   {Audience: "sts.amazonaws.com", Claims: subject, MaxDuration: 12 * time.Hour},
-			laterRole:  {TrustedRole: prodRole, ExternalID: "acme", MaxDuration: 12 * time.Hour},
+			laterRole:  {TrustedRole: prodRole, ExternalID: "acme", TagsSession: true, MaxDuration: 12 * time.Hour},
 			personRole: {TrustedRole: prodRole, SetsContext: true},
 			// AWS has no condition key for this claim, so that nothing meets the condition.
 			loneRole: {Audience: "sts.amazonaws.com", Claims: subject, Equals: map[string][]string{"repository_owner": {"acme"}}},
@@ -289,6 +289,13 @@ func TestRoleChain(t *testing.T) {
 		{name: "good", caller: first.Credentials},
 		{name: "another external id", caller: first.Credentials, request: func(i *in) { i.ExternalId = aws.String("evil") },
 			err: "403 AccessDenied: User: arn:aws:sts::123456789012:assumed-role/prod/run-1 is not authorized to perform: sts:AssumeRole on resource: " + laterRole},
+		{name: "tags", caller: first.Credentials, request: func(i *in) { i.Tags, i.TransitiveTagKeys = tags("team", "cost"), []string{"cost"} }},
+		{name: "tags that the trust does not allow", caller: first.Credentials, request: func(i *in) { i.RoleArn, i.Tags = aws.String(personRole), tags("team") },
+			err: "403 AccessDenied: User: arn:aws:sts::123456789012:assumed-role/prod/run-1 is not authorized to perform: sts:TagSession on resource: " + personRole},
+		{name: "tags by letter case", caller: first.Credentials, request: func(i *in) { i.Tags = tags("team", "Team") },
+			err: "400 InvalidParameterValue: Duplicate tag keys found. Please note that Tag keys are case insensitive."},
+		{name: "a transitive tag that is none", caller: first.Credentials, request: func(i *in) { i.Tags, i.TransitiveTagKeys = tags("team"), []string{"cost"} },
+			err: "400 InvalidParameterValue: The specified transitive tag key must be included in the requested tags."},
 		{name: "another caller", caller: long.Credentials,
 			err: "403 AccessDenied: User: arn:aws:sts::123456789012:assumed-role/long/run-1 is not authorized to perform: sts:AssumeRole on resource: " + laterRole},
 		{name: "a role that trusts web identities alone", caller: first.Credentials, request: func(i *in) { i.RoleArn = aws.String(longRole) },
@@ -399,4 +406,11 @@ func post(t *testing.T, address string, form url.Values) string {
 	}
 	got := fmt.Sprintf("%d %s %s", resp.StatusCode, resp.Header.Get("Content-Type"), body)
 	return strings.Replace(got, between(got, "<RequestId>", "</RequestId>"), "ID", 1)
+}
+
+func tags(keys ...string) (list []types.Tag) {
+	for _, key := range keys {
+		list = append(list, types.Tag{Key: &key, Value: aws.String("x")})
+	}
+	return list
 }
