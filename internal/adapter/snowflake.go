@@ -3,6 +3,7 @@ package adapter
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -79,6 +80,39 @@ var snowflake = adapter{
 // connector puts .snowflakecomputing.com behind it.
 var accountText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
+// accountDomain is what the connector puts behind an account.
+var accountDomain = lazy.MustCompile(`(?i)\.snowflakecomputing\.(?:com|cn)\.?$`)
+
+// accountParts are the words that may stand behind the first dot of an account
+// locator, beside a region, which has a hyphen in it. (Snowflake: Account
+// identifiers)
+var accountParts = []string{"aws", "azure", "gcp", "global", "privatelink", "fhplus", "dod"}
+
+// checkAccount refuses what leads to no account's host.
+func checkAccount(account string) error {
+	name, _, isURL := strings.Cut(strings.TrimPrefix(account, "https://"), "/")
+	switch {
+	case accountDomain.MatchString(name):
+		return fmt.Errorf("account is %q, to which the connector adds the domain: write %q", account, strings.TrimPrefix(accountDomain.ReplaceAllString(name, ""), "https://"))
+	case !accountText.MatchString(account), isURL:
+		return fmt.Errorf("account is %q, want an account identifier such as acme-prod", account)
+	}
+	name, rest, dotted := strings.Cut(account, ".")
+	if !dotted {
+		return nil
+	}
+	parts := strings.Split(strings.ToLower(rest), ".")
+	for i, part := range parts {
+		if !strings.Contains(part, "-") && !slices.Contains(accountParts, part) {
+			if i == 0 && len(parts) == 1 {
+				return fmt.Errorf("account is %q, which leads to a region %q: between an organization and its account stands a hyphen, write %q", account, rest, name+"-"+rest)
+			}
+			return fmt.Errorf("account is %q, and %q is neither a region nor a cloud: write ORGANIZATION-ACCOUNT, or LOCATOR.REGION.CLOUD", account, part)
+		}
+	}
+	return nil
+}
+
 // checkSnowflake holds for all providers: what the connector signs for AWS
 // is a login too, for whoever gets it.
 func checkSnowflake(block *yaml.Node, _, audience string) error {
@@ -88,8 +122,8 @@ func checkSnowflake(block *yaml.Node, _, audience string) error {
 		}
 	}
 	account, host, protocol := scalar(block, "account"), scalar(block, "host"), scalar(block, "protocol")
-	if !accountText.MatchString(account) {
-		return fmt.Errorf("account is %q, want an account identifier such as acme-prod", account)
+	if err := checkAccount(account); err != nil {
+		return err
 	}
 	if audience == "" {
 		audience = "snowflakecomputing.com"

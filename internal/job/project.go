@@ -50,6 +50,12 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 		return p, err
 	}
 	if dbt.From == "" {
+		if err := t.CheckBlock(func(block *yaml.Node) []error { return p.faults(t, block) }); err != nil {
+			if s.inlinePolicy() {
+				err = fault.At(err) // its lines are those of no file
+			}
+			return p, err
+		}
 		return p, p.check(ctx, env, s, t, dbt.Block)
 	}
 	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
@@ -94,14 +100,23 @@ func (p *project) give(with *yaml.Node) (err error) {
 // faults returns what an adapter has against a block, each once, and
 // beginning with the key that it is about.
 func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
-	_, warehouse := adapter.Warehouse(p.dbtType, block)
+	w, warehouse := adapter.Warehouse(p.dbtType, block)
 	_, way := routeOf(t, p.dbtType, block)
-	prefix, seen := fmt.Sprintf("dbt output of type %q: ", p.dbtType), map[string]bool{}
-	for _, err := range []error{adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), block), warehouse, way} {
+	all := []error{adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), block), warehouse, way}
+	if warehouse == nil {
+		all = append(all, provider.Check(t.Provider(), t.Exchange(), w))
+	}
+	seen := map[string]bool{}
+	for _, err := range all {
 		if err == nil {
 			continue
 		}
-		if text, ok := strings.CutPrefix(err.Error(), prefix); ok && !seen[text] { // else it is about the pair, whatever the block
+		text, ofBlock := strings.CutPrefix(err.Error(), fmt.Sprintf("dbt output of type %q: ", p.dbtType))
+		if !ofBlock {
+			text, ofBlock = strings.CutPrefix(err.Error(), fmt.Sprintf("provider %q: host ", t.Provider()))
+			text = "host " + text
+		}
+		if ofBlock && !seen[text] { // else it is about the pair, whatever the block
 			seen[text] = true
 			errs = append(errs, errors.New(text))
 		}

@@ -187,7 +187,7 @@ func (t *Target) fill(v view) (exchange Values, dbt DBT, err error) {
 			return values[0]
 		})
 	}
-	exchange.m = make(map[string][]string, len(t.exchange.m))
+	exchange.m, exchange.lines = make(map[string][]string, len(t.exchange.m)), t.exchange.lines
 	for key, list := range t.exchange.m {
 		filled := make([]string, len(list))
 		for i, text := range list {

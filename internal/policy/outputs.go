@@ -156,28 +156,57 @@ func (c *outputCheck) fault(o Output, n *yaml.Node, key, text string) {
 // of mappings below it; or the one that there is not.
 var begin = lazy.MustCompile(`^(?:it has no ([A-Za-z_]\w*)|([A-Za-z_]\w*)((?:\.\w+)*))(?:$|[ ,:])`)
 
+// CheckBlock holds the `dbt:` block to what check returns, each error beginning
+// with the key that it is about. The error, of class Usage, holds every fault
+// with its place in the policy.
+func (t *Target) CheckBlock(check func(block *yaml.Node) []error) error {
+	d := newDocument(t.origin.name, t.origin.src, t.origin.catalog)
+	d.roots = []*yaml.Node{t.dbt.Block}
+	for _, err := range check(t.DBT().Block) {
+		at := t.dbt.Block
+		if _, n := about(at, err.Error()); n != nil {
+			at = n
+		}
+		d.at(at, "%s", err)
+	}
+	if err := d.result(); err != nil {
+		return fault.New(fault.Usage, err, "")
+	}
+	return nil
+}
+
+// about returns the key of the block that an error begins with, "" for none,
+// and the value that it is about, nil where the block has none.
+func about(block *yaml.Node, text string) (key string, at *yaml.Node) {
+	m := begin.FindStringSubmatch(text)
+	if m == nil {
+		return "", nil
+	}
+	key = m[1] + m[2]
+	at = valueOf(block, key)
+	for name := range strings.SplitSeq(strings.TrimPrefix(m[3], "."), ".") {
+		if below := valueOf(at, name); below != nil {
+			at = below
+		}
+	}
+	return key, at
+}
+
 // keyed reports an error at the key that it is about.
 func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
 	text := err.Error()
-	m := begin.FindStringSubmatch(text)
-	if m == nil {
+	key, at := about(o.Block, text)
+	if key == "" {
 		c.fault(o, o.Block, "", text)
 		return
 	}
-	key := m[1] + m[2]
-	at := valueOf(o.Block, key)
 	if at == nil {
-		known := m[1] != "" || slices.Contains(slices.Concat(spec.Required, spec.Literal, spec.NoClaims), key)
+		known := strings.HasPrefix(text, "it has no ") || slices.Contains(slices.Concat(spec.Required, spec.Literal, spec.NoClaims), key)
 		if !known {
 			key = ""
 		}
 		c.fault(o, o.Block, key, text)
 		return
-	}
-	for name := range strings.SplitSeq(strings.TrimPrefix(m[3], "."), ".") {
-		if below := valueOf(at, name); below != nil {
-			at = below
-		}
 	}
 	if at.Line > 0 {
 		c.fault(o, at, key, text)

@@ -87,7 +87,13 @@ type Adapter struct {
 }
 
 // Values are the values of a provider's block.
-type Values struct{ m map[string][]string }
+type Values struct {
+	m     map[string][]string
+	lines map[string]int
+}
+
+// Line returns the line of a key's value in the policy, 0 where it was left out.
+func (v Values) Line(key string) int { return v.lines[key] }
 
 // Get returns the value of a key, "" where it was left out.
 func (v Values) Get(key string) string {

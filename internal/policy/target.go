@@ -262,7 +262,7 @@ func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill) {
 			continue
 		}
 		t.provider, t.spec = key.Value, spec
-		t.exchange.m = map[string][]string{}
+		t.exchange = Values{m: map[string][]string{}, lines: map[string]int{}}
 		before := len(d.list)
 		places := map[string]*yaml.Node{}
 		fills = append(fills, d.keys(t, key, block, key.Value, "", spec.Keys, places)...)
@@ -369,6 +369,7 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 			continue
 		}
 		places[name] = v
+		t.exchange.lines[name] = v.Line
 		if k.Keys != nil {
 			fills = append(fills, d.keys(t, v, v, what+"."+k.Name, name+".", k.Keys, places)...)
 			t.exchange.m[name] = []string{""} // it is there

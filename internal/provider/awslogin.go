@@ -53,7 +53,7 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 		return nil
 	}
 	if in != "" && in != v.Get("region") {
-		return fmt.Errorf("host %q is in another region than region, which is %q", w.Host, v.Get("region"))
+		return fmt.Errorf("host %q is in region %q, and region of the exchange (line %d of the policy) is %q", w.Host, in, v.Line("region"), v.Get("region"))
 	}
 	return nil
 }
