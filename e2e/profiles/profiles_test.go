@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -170,6 +171,33 @@ func TestLoad(t *testing.T) {
 			t.Parallel()
 			check(t, names[i], pairs[i], cases[i], got)
 		})
+	}
+}
+
+// TestCredentialsClasses holds what a policy may say of each adapter's keys to
+// the installed adapters: a new name or key of theirs fails here.
+func TestCredentialsClasses(t *testing.T) {
+	t.Parallel()
+	const golden = "../../internal/adapter/testdata/credentials.json"
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var types map[string]any
+	if err := json.Unmarshal(want, &types); err != nil {
+		t.Fatal(err)
+	}
+	p := setup.Python(t)
+	cmd := exec.CommandContext(t.Context(), p.Program("python"), append([]string{"credentials.py"}, slices.Sorted(maps.Keys(types))...)...)
+	cmd.Env = p.Environ()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	got, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.Bytes())
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s is not what the adapters have (-want +got)\n%s", golden, diff)
 	}
 }
 

@@ -50,9 +50,12 @@ type adapter struct {
 	identities map[string]map[string]string
 	// entries returns further mappings of a block that have such keys; nil for none.
 	entries func(block *yaml.Node, provider string) []*yaml.Node
-	// others are keys that hold a login for something else, which a credential
-	// of ours does not replace.
+	// others are the places of logins for something else, which a credential of
+	// ours does not replace: a key of the block, or that, `.` and the login's own.
 	others []string
+	// complete writes what settings say into where the credential goes; nil
+	// where nothing else says it.
+	complete func(provider string, block *yaml.Node) *yaml.Node
 }
 
 var adapters = map[string]adapter{
@@ -132,11 +135,12 @@ func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 	if provider != "oidc" && provider != "databricks" {
 		audience = "" // dbt gets a credential that is good for the warehouse only
 	}
-	check := adapters[dbtType].check
-	if check == nil {
-		return nil
+	a := adapters[dbtType]
+	block, err := a.settle(provider, block)
+	if err == nil && a.check != nil {
+		err = a.check(block, provider, audience)
 	}
-	if err := check(block, provider, audience); err != nil {
+	if err != nil {
 		return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
 	}
 	return nil
@@ -163,12 +167,14 @@ func RootsFile(dbtType string, block *yaml.Node) (key string, path *yaml.Node) {
 
 // Warehouse returns what an exchange must know of the place that the block
 // describes, or an error of class Usage where only dbt will know it.
-func Warehouse(dbtType string, block *yaml.Node) (credential.Warehouse, error) {
-	read := adapters[dbtType].warehouse
-	if read == nil {
+func Warehouse(dbtType string, block *yaml.Node) (w credential.Warehouse, err error) {
+	a := adapters[dbtType]
+	if a.warehouse == nil {
 		return credential.Warehouse{Type: dbtType}, nil
 	}
-	w, err := read(block)
+	if block, err = a.settle("", block); err == nil {
+		w, err = a.warehouse(block)
+	}
 	if err != nil {
 		return w, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
 	}
@@ -186,7 +192,12 @@ func Render(in Input) (Output, error) {
 	if err := CheckPlaces(in.Type, provider, in.Grant.Audience(), in.Block); err != nil {
 		return Output{}, err
 	}
-	a := adapters[in.Type]
+	a, block := adapters[in.Type], in.Block
+	settled, err := a.settle(provider, block)
+	if err != nil {
+		return Output{}, err // CheckPlaces has looked
+	}
+	in.Block = settled
 	if a.suits != nil {
 		if err := a.suits(in.Block, in.Credential); err != nil {
 			return Output{}, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", in.Type, err), "")
@@ -207,6 +218,7 @@ func Render(in Input) (Output, error) {
 			out.Remove = append(out.Remove, key)
 		}
 	}
+	out = a.changes(out, block, settled)
 	if in.Credential.AWS != nil {
 		out.Env = append(out.Env, awsEnvironment(*in.Credential.AWS, in.Route)...) // boto3, and DuckDB's chain
 	}

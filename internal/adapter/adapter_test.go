@@ -307,6 +307,8 @@ func TestRender(t *testing.T) {
 		sdk      = "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
 		served   = "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:20001/credentials\nAWS_CONTAINER_AUTHORIZATION_TOKEN (secret)\nAWS_EC2_METADATA_DISABLED=true\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"
 		httpfs   = "extensions: [\"httpfs\"]\n"
+		amazon   = `endpoint: "s3.amazonaws.com", use_ssl: true, verify_ssl: true, `
+		theirs   = `key_id: "{{ env_var('K') }}", secret: "{{ env_var('S') }}"`
 		here     = `endpoint: "127.0.0.1:20001", use_ssl: false, url_style: "path", key_id: "oidc-dbt", secret: "unused"`
 		shown    = `session_token: "{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}"`
 		token    = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
@@ -331,29 +333,29 @@ func TestRender(t *testing.T) {
 		{name: "DuckDB by the broker", provider: "aws", served: true, block: `{type: duckdb}`,
 			want: httpfs + `secrets: [{type: "s3", ` + here + `, region: "eu-central-1", ` + shown + "}]\n" + token + served},
 		{name: "DuckDB's own store, by the broker", provider: "aws", served: true,
-			block: secrets(`{type: s3, PROVIDER: credential_chain, Chain: env, refresh: auto, Endpoint: minio.acme.example, use_ssl: yes, verify_ssl: true, URL_STYLE: vhost, http_proxy: p, Region: here, kms_key_id: k}, {type: s3, key_id: k, secret: s, scope: s3://theirs}`),
-			want:  httpfs + `secrets: [{type: "s3", Region: "here", kms_key_id: "k", ` + here + ", " + shown + `}, {type: "s3", key_id: "k", secret: "s", scope: "s3://theirs"}]` + "\n" + token + served},
+			block: secrets(`{type: s3, PROVIDER: credential_chain, Chain: env, refresh: auto, Endpoint: minio.acme.example, use_ssl: yes, verify_ssl: true, URL_STYLE: vhost, http_proxy: p, Region: here, kms_key_id: k}, {type: s3, ` + theirs + `, scope: s3://theirs}`),
+			want:  httpfs + `secrets: [{type: "s3", Region: "here", kms_key_id: "k", ` + here + ", " + shown + `}, {type: "s3", ` + theirs + `, scope: "s3://theirs"}]` + "\n" + token + served},
 		{name: "Athena elsewhere", provider: "aws", block: `{type: athena, region_name: us-east-1}`, want: sdk},
 		{name: "DuckDB with nothing", provider: "aws", block: `{type: duckdb}`,
-			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + amazon + session + "}]\n" + sessions + sdk},
 		{name: "DuckDB with extensions", provider: "aws", block: `{type: duckdb, extensions: [{name: httpfs, repo: core}, spatial]}`,
-			want: `extensions: [{name: "httpfs", repo: "core"}, "spatial"]` + "\n" + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+			want: `extensions: [{name: "httpfs", repo: "core"}, "spatial"]` + "\n" + `secrets: [{type: "s3", region: "eu-central-1", ` + amazon + session + "}]\n" + sessions + sdk},
 		{name: "an endpoint is completed", provider: "aws", block: secrets(`{type: s3, endpoint: "127.0.0.1:9000", url_style: path, use_ssl: no, verify_ssl: false, region: here, scope: "s3://a"}`),
 			want: httpfs + `secrets: [{type: "s3", endpoint: "127.0.0.1:9000", url_style: "path", use_ssl: "no", verify_ssl: false, region: "here", scope: "s3://a", ` + session + "}]\n" + sessions + sdk},
 		{name: "options in any case", provider: "aws", block: secrets(`{type: S3, Provider: credential_chain, KEY_ID: k, Secret: s, REGION: here}`),
-			want: httpfs + `secrets: [{type: "S3", REGION: "here", ` + session + "}]\n" + sessions + sdk},
+			want: httpfs + `secrets: [{type: "S3", REGION: "here", ` + amazon + session + "}]\n" + sessions + sdk},
 		{name: "nothing on disk", provider: "aws", block: secrets(`{type: s3, persistent: true, Storage: local_file}`),
-			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "another bucket's keys", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: [s3://theirs]}`),
-			want: httpfs + `secrets: [{type: "s3", key_id: "k", secret: "s", scope: ["s3://theirs"]}, {type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + amazon + session + "}]\n" + sessions + sdk},
+		{name: "another bucket's keys", provider: "aws", block: secrets(`{type: s3, ` + theirs + `, scope: [s3://theirs]}`),
+			want: httpfs + `secrets: [{type: "s3", ` + theirs + `, scope: ["s3://theirs"]}, {type: "s3", region: "eu-central-1", ` + amazon + session + "}]\n" + sessions + sdk},
 		{name: "keys for every bucket", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s}`),
-			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+			want: httpfs + `secrets: [{type: "s3", region: "eu-central-1", ` + amazon + session + "}]\n" + sessions + sdk},
 		{name: "keys with a scope of nothing", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: }`),
-			want: httpfs + `secrets: [{type: "s3", scope: , region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+			want: httpfs + `secrets: [{type: "s3", scope: , region: "eu-central-1", ` + amazon + session + "}]\n" + sessions + sdk},
 		{name: "keys with a scope of everything", provider: "aws", block: secrets(`{type: s3, key_id: k, secret: s, scope: [s3://theirs, "s3://"]}`),
-			want: httpfs + `secrets: [{type: "s3", scope: ["s3://theirs", "s3://"], region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
-		{name: "a secret for something else", provider: "aws", block: secrets(`{type: azure, connection_string: c}, {type: "{{ env_var('T') }}"}`),
-			want: httpfs + `secrets: [{type: "azure", connection_string: "c"}, {type: "{{ env_var('T') }}"}, {type: "s3", region: "eu-central-1", ` + session + "}]\n" + sessions + sdk},
+			want: httpfs + `secrets: [{type: "s3", scope: ["s3://theirs", "s3://"], region: "eu-central-1", ` + amazon + session + "}]\n" + sessions + sdk},
+		{name: "a secret for something else", provider: "aws", block: secrets(`{type: azure, connection_string: "{{ env_var('C') }}"}`),
+			want: httpfs + `secrets: [{type: "azure", connection_string: "{{ env_var('C') }}"}, {type: "s3", region: "eu-central-1", ` + amazon + session + "}]\n" + sessions + sdk},
 	})
 }
 
@@ -409,7 +411,7 @@ func TestCheckPlaces(t *testing.T) {
 		{name: "an endpoint without a scheme", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: bigquery.googleapis.com}`,
 			err: `api_endpoint is "bigquery.googleapis.com", want a URL such as https://host`},
 		{name: "an endpoint behind a login", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://me:hunter2@evil.example"}`,
-			err: "api_endpoint holds a login, want a URL such as https://host"},
+			err: "api_endpoint holds a secret (…): leave it out"},
 		{name: "an endpoint in Jinja", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://{{ env_var('H') }}"}`, err: "api_endpoint must be a literal: the credential goes there"},
 
 		{name: "Athena", provider: "aws", block: `{type: athena, endpoint_url: "https://athena.eu-central-1.api.aws"}`},
@@ -418,7 +420,7 @@ func TestCheckPlaces(t *testing.T) {
 
 		{name: "DuckDB", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: true`)},
 		{name: "DuckDB on loopback", provider: "aws", block: s3(`endpoint: "[::1]:9000", use_ssl: false, verify_ssl: no`)},
-		{name: "DuckDB with other keys for a bucket", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: false, key_id: k, secret: s, scope: s3://minio`)},
+		{name: "DuckDB with other keys for a bucket", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: false, key_id: "{{ env_var('K') }}", secret: "{{ env_var('S') }}", scope: s3://minio`)},
 		{name: "DuckDB with no list", provider: "aws", block: `{type: duckdb, secrets: none}`},
 		{name: "S3 by http", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: false`),
 			err: `secrets of type s3: use_ssl is "false" for endpoint "minio.acme.example", want TLS (plain http is for loopback only)`},

@@ -12,6 +12,7 @@ import (
 var athena = adapter{
 	spec: policy.Adapter{
 		Required: []string{"schema"},
+		Aliases:  map[string]string{"catalog": "database"},
 		Written: []string{
 			"aws_access_key_id", "aws_profile_name", "assume_role_arn", "assume_role_external_id",
 			"assume_role_session_name", "assume_role_duration_seconds",

@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -16,13 +17,17 @@ import (
 // renewed. (dbt-bigquery 1.12: methods oauth and oauth-secrets)
 var bigquery = adapter{
 	spec: policy.Adapter{
-		Required: []string{"project"},
+		Required: []string{"database"},
+		Aliases: map[string]string{
+			"project": "database", "dataset": "schema", "target_project": "target_database", "target_dataset": "target_schema", "retries": "job_retries",
+			"timeout_seconds": "job_execution_timeout_seconds", "dataproc_region": "compute_region",
+		},
 		Written: []string{
 			"method", "keyfile", "client_id", "token_uri", "impersonate_service_account", "token_endpoint",
 			"workload_pool_provider_path", "service_account_impersonation_url",
 		},
-		Literal:  []string{"project", "database", "api_endpoint"},
-		NoClaims: []string{"api_endpoint"},
+		Literal:  []string{"database", "api_endpoint", "compute_region"},
+		NoClaims: []string{"api_endpoint", "compute_region"},
 	},
 	identities: map[string]map[string]string{
 		"impersonate_service_account":       {"gcp": "service_account"},
@@ -30,8 +35,12 @@ var bigquery = adapter{
 		"workload_pool_provider_path":       {"gcp": "workload_identity_provider"},
 	},
 	check: func(block *yaml.Node, _, _ string) error {
-		if scalar(block, "project") == "" && scalar(block, "database") == "" {
+		if scalar(block, "database") == "" {
 			return errors.New("it has no project, and without one google-auth asks the resource manager")
+		}
+		// dbt-bigquery puts the region in front of Dataproc's host.
+		if region := scalar(block, "compute_region"); region != "" && !regionText.MatchString(region) {
+			return fmt.Errorf("compute_region is %q, want a region such as europe-west3", region)
 		}
 		host, err := checkEndpoint("api_endpoint", scalar(block, "api_endpoint"))
 		if err != nil {
@@ -55,7 +64,7 @@ var bigquery = adapter{
 					out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_UNIVERSE_DOMAIN", secret.New(universe), false})
 				}
 			}
-			for _, key := range []string{"execution_project", "project", "database"} {
+			for _, key := range []string{"execution_project", "database"} {
 				// Without the variable google-auth asks the resource manager
 				// for the project, with a credential that may not.
 				if project := scalar(in.Block, key); project != "" && !jinja(project) {
@@ -70,6 +79,8 @@ var bigquery = adapter{
 		"gcp": func(*yaml.Node) (route.Route, error) { return route.Route{Kind: route.GoogleADC}, nil },
 	},
 }
+
+var regionText = lazy.MustCompile(`^[a-z0-9-]+$`)
 
 // googleAudience is one that only Google's own hosts may get a token of.
 const googleAudience = "https://iam.googleapis.com/"

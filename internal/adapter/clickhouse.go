@@ -15,9 +15,9 @@ import (
 // dbt-clickhouse has no key for. (dbt-clickhouse 1.10)
 var clickhouse = adapter{
 	spec: policy.Adapter{
-		Required: []string{"host", "schema"},
 		// A certificate for another name would pass for the host's.
 		Written:  []string{"client_cert", "client_cert_key", "server_host_name"},
+		Nested:   []string{"custom_settings.user"}, // a parameter of the request, as each setting is
 		Literal:  []string{"secure", "verify", "driver"},
 		NoClaims: []string{"secure", "verify", "driver"},
 		Given:    map[string][]string{"vault": {"user"}},
@@ -81,8 +81,16 @@ func clickHouseRoute(block *yaml.Node) (route.Route, error) {
 	}
 	verify := scalar(block, "verify")
 	return route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{
-		Host: scalar(block, "host"), Port: port, Plain: !secure, Unverified: secure && verify != "" && !isOn(verify), // on loopback: checkClickHouse
+		Host: clickHouseHost(block), Port: port, Plain: !secure, Unverified: secure && verify != "" && !isOn(verify), // on loopback: checkClickHouse
 	}}, nil
+}
+
+// clickHouseHost is the block's host, or dbt-clickhouse's own default.
+func clickHouseHost(block *yaml.Node) string {
+	if value(block, "host") == nil {
+		return "localhost"
+	}
+	return scalar(block, "host")
 }
 
 // clickHouseDriver is the protocol that dbt-clickhouse chooses: by the port,
@@ -106,10 +114,12 @@ func checkClickHouse(block *yaml.Node, _, _ string) error {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
 	}
-	host, secure, verify := scalar(block, "host"), scalar(block, "secure"), scalar(block, "verify")
+	host, secure, verify := clickHouseHost(block), scalar(block, "secure"), scalar(block, "verify")
 	switch {
 	case !serverText.MatchString(host):
 		return fmt.Errorf("host is %q, want one host name or address", host)
+	case scalar(block, "port") != "" && !portText.MatchString(scalar(block, "port")):
+		return fmt.Errorf("port is %q, want a number", scalar(block, "port"))
 	case policy.IsLoopback(host):
 	case !isOn(secure):
 		return fmt.Errorf("secure is %q for host %q, want true (plain connections are for loopback only)", secure, host)

@@ -22,6 +22,7 @@ import (
 var databricks = adapter{
 	spec: policy.Adapter{
 		Required: []string{"host", "http_path", "schema"},
+		Aliases:  map[string]string{"catalog": "database", "target_catalog": "target_database"},
 		Written: []string{
 			"auth_type", "client_id", "azure_client_id", "azure_tenant_id", "oauth_redirect_url", "oauth_scopes", "oidc_token_filepath",
 		},
@@ -85,8 +86,20 @@ func checkDatabricks(block *yaml.Node, provider, audience string) error {
 	case provider == "entra" && !azureHosts.MatchString(name):
 		return fmt.Errorf("host %q is not one of Azure Databricks, and Entra ID's token is for that", host)
 	}
+	for _, e := range entries(block) {
+		path := textOf(e.value)
+		switch {
+		case e.keys[len(e.keys)-1] != "http_path":
+		case jinja(path):
+			return fmt.Errorf("%s must be a literal: the token goes there", e.shown)
+		case !pathText.MatchString(path):
+			return fmt.Errorf("%s is %q, want a path such as /sql/1.0/warehouses/ID", e.shown, path)
+		}
+	}
 	return checkParameters(value(block, "connection_parameters"), policy.IsLoopback(host))
 }
+
+var pathText = lazy.MustCompile(`^[A-Za-z0-9/_.?=&%:-]*$`)
 
 // otherLogins are the connector's parameters that choose another login, as it
 // reads them. (databricks-sql-connector 4.2: session.py, auth/auth.py)
@@ -108,9 +121,9 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 		key, v := parameters.Content[i].Value, parameters.Content[i+1]
 		name, text := "connection_parameters."+key, textOf(v)
 		switch {
-		case jinja(key), v.Kind == yaml.ScalarNode && jinja(text):
+		case jinja(key), anyJinja(v):
 			return fmt.Errorf("%s must be a literal: the token goes where it says", name)
-		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"):
+		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"), strings.HasPrefix(key, "_tls_client_cert"):
 			return fmt.Errorf("%s chooses another login: leave it out", name)
 		case key == "_connection_uri":
 			host, err := checkEndpoint(name, text)
@@ -124,15 +137,14 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 			return fmt.Errorf("%s is %q, want a number", name, text)
 		case key == "_tls_no_verify" && !isOff(text) && !loopback, key == "_tls_verify_hostname" && !isOn(text) && !loopback:
 			return fmt.Errorf("%s is %q, want TLS verified (without is for loopback only)", name, text)
-		case key == "http_headers":
-			for i := 0; v.Kind == yaml.MappingNode && i+1 < len(v.Content); i += 2 {
-				if strings.EqualFold(v.Content[i].Value, "authorization") {
-					return fmt.Errorf("%s has an Authorization header: it would stand beside the token's", name)
-				}
-			}
 		}
 	}
 	return nil
+}
+
+// anyJinja reports whether only dbt will know something in a value.
+func anyJinja(v *yaml.Node) bool {
+	return v.Kind == yaml.ScalarNode && jinja(v.Value) || slices.ContainsFunc(v.Content, anyJinja)
 }
 
 func databricksRoute(block *yaml.Node) (route.Route, error) {

@@ -29,8 +29,16 @@ var duckdb = adapter{
 	spec: policy.Adapter{
 		Written: []string{"use_credential_provider"},
 		Secret:  []string{"key_id"},
+		Nested: []string{
+			"settings.azure_credential_chain", "config_options.azure_credential_chain",
+			"settings.http_proxy_username", "config_options.http_proxy_username", "secrets.http_proxy_username",
+			"settings.azure_proxy_user_name", "config_options.azure_proxy_user_name", "secrets.proxy_user_name",
+			"settings.user", "config_options.user", "settings.username", "config_options.username",
+			"filesystems.key", "filesystems.profile", "filesystems.profile_name", "filesystems.username", "filesystems.user",
+			"filesystems.client_id", "filesystems.tenant_id", "filesystems.auth",
+		},
+		Names: []string{"attach.secret", "plugins.secret"}, // of an entry of `secrets`
 	},
-	others: []string{"motherduck_token"},
 	identities: map[string]map[string]string{
 		"profile":         {"aws": "role"},
 		"assume_role_arn": {"aws": "then_assume"},
@@ -42,23 +50,12 @@ var duckdb = adapter{
 	entries: func(block *yaml.Node, provider string) []*yaml.Node {
 		return slices.DeleteFunc(slices.Clone(elements(value(block, "secrets"))), func(s *yaml.Node) bool { return !stores[provider].isOurs(s) })
 	},
-	check: func(block *yaml.Node, provider, _ string) error {
-		store := stores[provider]
-		found := false
-		for _, s := range elements(value(block, "secrets")) {
-			if !store.isOurs(s) {
-				continue
-			}
-			found = true
-			if err := store.check(s); err != nil {
-				return fmt.Errorf("secrets of type %s: %w", store.kind, err)
-			}
-		}
-		if !found && store.required != "" {
-			return fmt.Errorf("secrets has none of type %s, want one with %s", store.kind, store.required)
-		}
-		return nil
+	others: []string{
+		"motherduck_token", "settings.motherduck_token", "settings.token", "config_options.motherduck_token", "config_options.token",
+		"secrets", "attach", "plugins", "path", "remote",
 	},
+	complete: completeDuckDB,
+	check:    func(block *yaml.Node, provider, _ string) error { return checkDuckDB(stores[provider], block) },
 	render: map[string]func(Input) Output{
 		"aws": func(in Input) Output {
 			aws, region := in.Credential.AWS, Key{"region", text(in.Credential.AWS.Region)}
@@ -104,8 +101,7 @@ var duckdb = adapter{
 // There is none where they are for several, or where DuckDB is to use a proxy,
 // which could not reach the broker.
 func s3Route(block *yaml.Node) (route.Route, error) {
-	settings := value(block, "settings")
-	ca, proxy := optionText(settings, "ca_cert_file"), optionText(settings, "http_proxy")
+	ca, proxy := setting(block, "ca_cert_file"), setting(block, "http_proxy")
 	stored := map[route.Upstream]bool{}
 	served := proxy == "" && !jinja(ca)
 	for _, s := range elements(value(block, "secrets")) {
@@ -160,7 +156,7 @@ func (st store) served(in Input, region Key) Output {
 // with s3Route there is none for several, or where DuckDB is to use a proxy.
 func googleStorage(block *yaml.Node) (route.Route, error) {
 	places := map[route.Upstream]bool{}
-	served := scalar(value(block, "settings"), "http_proxy") == "" && scalar(value(block, "config_options"), "http_proxy") == ""
+	served := setting(block, "http_proxy") == ""
 	for _, s := range elements(value(block, "secrets")) {
 		if stores["gcp"].isOurs(s) {
 			places[storageUpstream(s)] = true
@@ -199,6 +195,7 @@ func storageUpstream(s *yaml.Node) route.Upstream {
 // A store is one kind of DuckDB's secrets.
 type store struct {
 	kind      string
+	also      string // another type whose entries DuckDB takes for the same paths; "" for none
 	extension string
 	keys      []string // what an entry has that is a login of its own
 	// drop are the options that choose an identity, or would have DuckDB write
@@ -207,14 +204,26 @@ type store struct {
 	// check returns what keeps an entry from being given the credential.
 	check    func(s *yaml.Node) error
 	required string // the option without which DuckDB does not find the store; "" for none
+	// settings are DuckDB's own, by the option that they stand for where an
+	// entry lacks it; copied even where they do no harm, so that a step and a
+	// run beside a broker use one store.
+	settings map[string]string
+	// explicit are the options that are written even as they are by default:
+	// no setting outranks them then.
+	explicit []Key
 }
 
 // stores are by the provider whose credential they take. (DuckDB 1.5:
 // extensions httpfs and azure)
 var stores = map[string]store{
 	"aws": {
-		kind: "s3", extension: "httpfs",
+		kind: "s3", also: "aws", extension: "httpfs",
 		keys: []string{"key_id", "secret"},
+		settings: map[string]string{
+			"endpoint": "s3_endpoint", "region": "s3_region", "url_style": "s3_url_style", "use_ssl": "s3_use_ssl",
+			"url_compatibility_mode": "s3_url_compatibility_mode", "requester_pays": "s3_requester_pays", "kms_key_id": "s3_kms_key_id",
+		},
+		explicit: []Key{{"endpoint", text("s3.amazonaws.com")}, {"use_ssl", boolean(true)}, {"verify_ssl", boolean(true)}},
 		drop: []string{
 			"persistent", "storage",
 			"key_id", "secret", "session_token", "provider", "chain", "profile", "refresh", "refresh_info", "validation",
@@ -228,7 +237,10 @@ var stores = map[string]store{
 	"gcp": {
 		kind: "gcs", extension: "httpfs",
 		keys: []string{"key_id", "secret", "bearer_token"},
-		drop: []string{"persistent", "storage", "key_id", "secret", "session_token", "bearer_token", "provider", "refresh", "refresh_info"},
+		// The endpoint of S3 is none of this type's.
+		settings: map[string]string{"url_style": "s3_url_style", "use_ssl": "s3_use_ssl", "requester_pays": "s3_requester_pays"},
+		explicit: []Key{{"endpoint", text(googleStorageHost)}, {"use_ssl", boolean(true)}, {"verify_ssl", boolean(true)}},
+		drop:     []string{"persistent", "storage", "key_id", "secret", "session_token", "bearer_token", "provider", "refresh", "refresh_info"},
 		check: func(s *yaml.Node) error {
 			host, err := checkEndpointOption(s)
 			if err == nil && policy.CheckHost(googleAudience, host) != nil {
@@ -246,6 +258,7 @@ var stores = map[string]store{
 		},
 		check:    checkAzure,
 		required: "account_name",
+		settings: map[string]string{"account_name": "azure_account_name", "endpoint": "azure_endpoint"},
 	},
 }
 
@@ -338,7 +351,7 @@ func optionText(s *yaml.Node, name string) string { return textOf(option(s, name
 // isOurs reports whether an entry of `secrets:` gets the credential. Without a
 // scope an entry with another login would compete with ours for every bucket.
 func (st store) isOurs(s *yaml.Node) bool {
-	if !strings.EqualFold(scalar(s, "type"), st.kind) {
+	if kind := scalar(s, "type"); !strings.EqualFold(kind, st.kind) && (st.also == "" || !strings.EqualFold(kind, st.also)) {
 		return false
 	}
 	own := slices.ContainsFunc(st.keys, func(key string) bool { return optionText(s, key) != "" })
@@ -426,8 +439,9 @@ func (st store) complete(entry *yaml.Node, defaults, fixed []Key, logins []login
 	for _, k := range fixed {
 		out.Content = append(out.Content, text(k.Name), k.Value)
 	}
-	for _, k := range defaults {
-		if optionText(out, k.Name) == "" {
+	for _, k := range slices.Concat(defaults, st.explicit) {
+		plain := !isTrue(optionText(out, "use_ssl")) && k.Name == "verify_ssl" // nothing to verify
+		if optionText(out, k.Name) == "" && !plain {
 			out.Content = append(out.Content, text(k.Name), k.Value)
 		}
 	}

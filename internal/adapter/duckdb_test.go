@@ -26,7 +26,7 @@ func TestAWSRoutes(t *testing.T) {
 		{"a store with buckets in its host", "duckdb", "aws", s3(`ENDPOINT: minio.acme.example, USE_SSL: true`), at(route.Upstream{Host: "minio.acme.example", Port: 443, Buckets: true})},
 		{"a store with a certificate of one's own", "duckdb", "aws", `{type: duckdb, settings: {ca_cert_file: ca.pem}, secrets: [{type: s3, endpoint: "minio.acme.example:9443", url_style: path}]}`,
 			at(route.Upstream{Host: "minio.acme.example", Port: 9443, CAFile: "ca.pem"})},
-		{"beside another bucket's", "duckdb", "aws", s3(`endpoint: other.example, key_id: k, secret: s, scope: s3://theirs`), amazon},
+		{"beside another bucket's", "duckdb", "aws", s3(`endpoint: other.example, key_id: "{{ env_var('K') }}", secret: "{{ env_var('S') }}", scope: s3://theirs`), amazon},
 		{"two stores", "duckdb", "aws", `{type: duckdb, secrets: [{type: s3, scope: s3://a}, {type: s3, endpoint: minio.acme.example, scope: s3://b}]}`, route.Route{}},
 		{"a proxy", "duckdb", "aws", `{type: duckdb, settings: {http_proxy: p}}`, route.Route{}},
 		{"any certificate", "duckdb", "aws", s3(`endpoint: "127.0.0.1:9000", url_style: path, verify_ssl: false`), at(route.Upstream{Host: "127.0.0.1", Port: 9000, Unverified: true})},
@@ -47,20 +47,21 @@ func TestAWSRoutes(t *testing.T) {
 func TestDuckDBOnGoogleCloudStorage(t *testing.T) {
 	t.Parallel()
 	const (
+		google = `endpoint: "storage.googleapis.com", use_ssl: true, verify_ssl: true, `
 		bearer = `bearer_token: "{{ env_var('DBT_ENV_SECRET_OIDC_TOKEN') }}"`
 		httpfs = "extensions: [\"httpfs\"]\n"
 		token  = "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"
 	)
 	testRender(t, []renderCase{
-		{name: "nothing", provider: "gcp", block: `{type: duckdb}`, want: httpfs + `secrets: [{type: "gcs", ` + bearer + "}]\n" + token},
+		{name: "nothing", provider: "gcp", block: `{type: duckdb}`, want: httpfs + `secrets: [{type: "gcs", ` + google + bearer + "}]\n" + token},
 		{name: "an endpoint is completed", provider: "gcp", block: `{type: duckdb, secrets: [{type: GCS, endpoint: "127.0.0.1:9000", use_ssl: false, url_style: path, Key_ID: k, SECRET: s}]}`,
 			want: httpfs + `secrets: [{type: "GCS", endpoint: "127.0.0.1:9000", use_ssl: false, url_style: "path", ` + bearer + "}]\n" + token},
 		{name: "by the broker", provider: "gcp", block: `{type: duckdb}`, served: true,
 			want: httpfs + `secrets: [{type: "gcs", endpoint: "127.0.0.1:20001", use_ssl: false, url_style: "path", ` + bearer + "}]\n" + token},
 		{name: "an endpoint by the broker", provider: "gcp", block: `{type: duckdb, secrets: [{type: gcs, ENDPOINT: storage.googleapis.com, USE_SSL: true, Url_Style: vhost, scope: "gs://ours", requester_pays: true}, {type: s3, endpoint: e}]}`, served: true,
 			want: httpfs + `secrets: [{type: "gcs", scope: "gs://ours", requester_pays: true, endpoint: "127.0.0.1:20001", use_ssl: false, url_style: "path", ` + bearer + `}, {type: "s3", endpoint: "e"}]` + "\n" + token},
-		{name: "another bucket's token", provider: "gcp", block: `{type: duckdb, secrets: [{type: gcs, bearer_token: b, scope: gs://theirs}, {type: s3, region: here}]}`,
-			want: httpfs + `secrets: [{type: "gcs", bearer_token: "b", scope: "gs://theirs"}, {type: "s3", region: "here"}, {type: "gcs", ` + bearer + "}]\n" + token},
+		{name: "another bucket's token", provider: "gcp", block: `{type: duckdb, secrets: [{type: gcs, bearer_token: "{{ env_var('B') }}", scope: gs://theirs}, {type: s3, region: here}]}`,
+			want: httpfs + `secrets: [{type: "gcs", bearer_token: "{{ env_var('B') }}", scope: "gs://theirs"}, {type: "s3", region: "here"}, {type: "gcs", ` + google + bearer + "}]\n" + token},
 	})
 	gcs := func(options string) string { return "{type: duckdb, secrets: [{type: gcs, " + options + "}]}" }
 	testPlaces(t, []placeCase{
@@ -89,7 +90,7 @@ func TestDuckDBRouteToGoogleCloudStorage(t *testing.T) {
 		{name: "loopback by its name", block: gcs(`endpoint: localhost, use_ssl: no`), want: route.Upstream{Host: "localhost", Port: 80, Plain: true}},
 		{name: "loopback of version 6", block: gcs(`endpoint: "[::1]", verify_ssl: true`), want: route.Upstream{Host: "::1", Port: 443}},
 		{name: "two of one place", block: `{type: duckdb, secrets: [{type: gcs, scope: "gs://a"}, {type: gcs, scope: "gs://b", endpoint: storage.googleapis.com}]}`, want: google},
-		{name: "somebody else's, with a login", block: `{type: duckdb, secrets: [{type: gcs, scope: "gs://a", key_id: k, secret: s, endpoint: "127.0.0.1:1", http_proxy: p}]}`, want: google},
+		{name: "somebody else's, with a login", block: `{type: duckdb, secrets: [{type: gcs, scope: "gs://a", key_id: "{{ env_var('K') }}", secret: "{{ env_var('S') }}", endpoint: "127.0.0.1:1", http_proxy: p}]}`, want: google},
 		{name: "two places", block: `{type: duckdb, secrets: [{type: gcs, scope: "gs://a"}, {type: gcs, scope: "gs://b", endpoint: "127.0.0.1:9000"}]}`},
 		{name: "a certificate that nobody looks at", block: gcs(`endpoint: "127.0.0.1:9000", verify_ssl: false`), want: route.Upstream{Host: "127.0.0.1", Port: 9000, Unverified: true}},
 		{name: "a proxy", block: gcs(`http_proxy: proxy.acme.example`)},

@@ -18,6 +18,7 @@ import (
 var fabric = adapter{
 	spec: policy.Adapter{
 		Required: []string{"database", "schema"},
+		Aliases:  withAliases(map[string]string{"workspace": "workspace_name", "purview": "purview_endpoint"}),
 		Written: append([]string{
 			"credential_class", "credential_kwargs", "federated_token_url", "federated_token_header", "federated_token_file", "token_scope",
 		}, microsoftLogins...),
@@ -96,7 +97,7 @@ func fabricEntra(in Input) Output {
 }
 
 // fabricAPIs are where dbt-fabric sends tokens beside the warehouse.
-var fabricAPIs = []string{"fabric_base_api_uri", "powerbi_base_api_uri", "purview_endpoint", "purview"}
+var fabricAPIs = []string{"fabric_base_api_uri", "powerbi_base_api_uri", "purview_endpoint"}
 
 var fabricAPIHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)*(?:fabric\.microsoft\.com|powerbi\.com|powerbigov\.us|powerbi\.cn|purview\.azure\.(?:com|us|cn)|purview\.microsoft\.com)$`)
 

@@ -43,7 +43,7 @@ func TestFabricPlaces(t *testing.T) {
 		{name: "not verified", provider: "vault", block: block(`host: acme.database.windows.net, TrustServerCertificate: true`), err: `trust_cert is "true", want the certificate verified (without is for loopback only)`},
 		{name: "verification in Jinja", provider: "vault", block: block(`host: acme.database.windows.net, trust_cert: "{{ env_var('T') }}"`), err: "trust_cert must be a literal: the login goes there"},
 		{name: "Fabric's API elsewhere", provider: "vault", block: block(`host: acme.database.windows.net, fabric_base_api_uri: "https://evil.example/v1"`), err: `fabric_base_api_uri: host "evil.example" is not one of Fabric, and the login goes there`},
-		{name: "Purview by http", provider: "vault", block: block(`host: acme.database.windows.net, purview: "http://acme.purview.azure.com"`), err: `purview is "http://acme.purview.azure.com", want https (http is for loopback only)`},
+		{name: "Purview by http", provider: "vault", block: block(`host: acme.database.windows.net, purview: "http://acme.purview.azure.com"`), err: `purview_endpoint is "http://acme.purview.azure.com", want https (http is for loopback only)`},
 		{name: "no tenant for a token", provider: "entra", block: `{type: fabric, host: acme.database.windows.net, database: marts}`},
 		{name: "a foreign host for a token", provider: "entra", block: block(`host: evil.example`), err: `host "evil.example" is not one of Azure SQL, Synapse and Fabric, and the login is for all of them`},
 		{name: "no tenant", provider: "vault", block: `{type: fabric, host: acme.database.windows.net, database: marts}`, err: `tenant_id is "", want the id of the service principal's tenant`},

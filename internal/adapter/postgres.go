@@ -22,6 +22,7 @@ var postgres = adapter{
 	roots: []string{"sslrootcert"},
 	spec: policy.Adapter{
 		Required: []string{"host", "port", "schema"},
+		Aliases:  map[string]string{"dbname": "database", "pass": "password"},
 		Written:  []string{"sslcert", "sslkey"},
 		Literal:  []string{"sslmode"},
 		NoClaims: []string{"sslmode", "sslrootcert"},
@@ -142,6 +143,15 @@ var postgresHosts = map[string]struct {
 	"databricks": {"Lakebase", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+database\.(?:[a-z0-9-]+\.)*(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)},
 }
 
+// checkDatabase keeps a database's name from being a connection string, which
+// libpq takes in its place.
+func checkDatabase(name string) error {
+	if strings.Contains(name, "=") || strings.Contains(name, "://") {
+		return errors.New("database is a connection string (…), want a database's name")
+	}
+	return nil
+}
+
 func checkPostgres(block *yaml.Node, provider, _ string) error {
 	host, mode, user := scalar(block, "host"), scalar(block, "sslmode"), scalar(block, "user")
 	for _, key := range []string{"host", "port", "sslmode"} {
@@ -151,6 +161,9 @@ func checkPostgres(block *yaml.Node, provider, _ string) error {
 	}
 	if !serverText.MatchString(host) {
 		return fmt.Errorf("host is %q, want one host name or address", host)
+	}
+	if err := checkDatabase(databaseOf(block)); err != nil {
+		return err
 	}
 	if known, ok := postgresHosts[provider]; ok && !policy.IsLoopback(host) && !known.hosts.MatchString(strings.ToLower(host)) {
 		return fmt.Errorf("host %q is not one of %s, and the token goes there", host, known.name)

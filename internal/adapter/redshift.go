@@ -19,6 +19,7 @@ import (
 var redshift = adapter{
 	spec: policy.Adapter{
 		Required: []string{"host", "port", "schema"},
+		Aliases:  map[string]string{"dbname": "database", "pass": "password"},
 		Written: []string{
 			"method", "iam_profile", "access_key_id", "token_endpoint",
 			"issuer_url", "idc_region", "idp_listen_port", "idp_response_timeout", "idc_client_display_name",
@@ -80,6 +81,8 @@ func checkRedshift(block *yaml.Node, provider, _ string) error {
 	switch {
 	case !serverText.MatchString(host):
 		return fmt.Errorf("host is %q, want one host name or address", host)
+	case checkDatabase(databaseOf(block)) != nil:
+		return checkDatabase(databaseOf(block))
 	case databaseOf(block) == "":
 		return errors.New("it has no dbname")
 	case mode == "disable" && !policy.IsLoopback(host): // any other verifies the certificate

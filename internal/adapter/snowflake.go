@@ -28,8 +28,8 @@ var snowflake = adapter{
 			"authenticator", "method", "workload_identity_provider", "workload_identity_entra_resource", "token_file_path",
 			"private_key_path", "oauth_client_id", "connection_name",
 		},
-		Literal:  []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "user", "role"},
-		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode"},
+		Literal:  []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name", "user", "role"},
+		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name"},
 		Given:    map[string][]string{"vault": {"user"}},
 	},
 	identities: map[string]map[string]string{
@@ -113,10 +113,13 @@ func checkAccount(account string) error {
 	return nil
 }
 
+// stageHost is an interface endpoint for S3. (Snowflake: S3_STAGE_VPCE_DNS_NAME)
+var stageHost = lazy.MustCompile(`^(?:\*\.|bucket\.)?vpce-[a-z0-9-]+\.s3\.[a-z0-9-]+\.vpce\.amazonaws\.com(?:\.cn)?$`)
+
 // checkSnowflake holds for all providers: what the connector signs for AWS
 // is a login too, for whoever gets it.
 func checkSnowflake(block *yaml.Node, _, audience string) error {
-	for _, key := range []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port"} {
+	for _, key := range []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name"} {
 		if jinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
@@ -125,11 +128,25 @@ func checkSnowflake(block *yaml.Node, _, audience string) error {
 	if err := checkAccount(account); err != nil {
 		return err
 	}
+	for _, key := range []string{"port", "proxy_port"} {
+		if port := scalar(block, key); port != "" && !portText.MatchString(port) {
+			return fmt.Errorf("%s is %q, want a number", key, port)
+		}
+	}
+	if err := checkProxy("proxy_host", scalar(block, "proxy_host")); err != nil {
+		return err
+	}
+	if stage := scalar(block, "s3_stage_vpce_dns_name"); stage != "" && !stageHost.MatchString(strings.ToLower(stage)) {
+		return fmt.Errorf("s3_stage_vpce_dns_name: host %q is not an endpoint of Amazon S3, and a stage's files and session go there", stage)
+	}
 	if audience == "" {
 		audience = "snowflakecomputing.com"
 	}
 	if err := policy.CheckHost(audience, host); err != nil {
 		return fmt.Errorf("host: %w", err)
+	}
+	if host != "" && !hostText.MatchString(host) {
+		return fmt.Errorf("host is %q, want a host name alone", host)
 	}
 	switch protocol {
 	case "", "https":

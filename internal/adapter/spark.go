@@ -46,18 +46,50 @@ var spark = adapter{
 // and how the login goes.
 var elsewhere = lazy.MustCompile(`(?i)(?:^|;)\s*(?:host|server|port|ssl|use_?proxy|proxy\w*|uid|pwd|authmech|allow\w+|trustedcerts|cadir\w*)\s*=`)
 
+// checkODBC keeps values from adding keywords to the connection string that
+// dbt-spark puts together: it escapes none.
+func checkODBC(block *yaml.Node) error {
+	for _, key := range []string{"driver", "endpoint", "cluster", "organization"} {
+		v := scalar(block, key)
+		if key == "driver" && strings.HasPrefix(v, "{") && strings.HasSuffix(v, "}") {
+			v = v[1 : len(v)-1]
+		}
+		if jinja(scalar(block, key)) || strings.ContainsAny(v, ";{}=") {
+			return fmt.Errorf("%s is %q, want a literal that can stand in a connection string", key, scalar(block, key))
+		}
+	}
+	for _, e := range entries(block) {
+		name := e.keys[len(e.keys)-1]
+		if e.keys[0] == "server_side_parameters" && (strings.ContainsAny(name, ";{}= ") || strings.ContainsAny(textOf(e.value), ";{}")) {
+			return fmt.Errorf("%s cannot stand in a connection string", e.shown)
+		}
+	}
+	return nil
+}
+
 func checkSpark(block *yaml.Node, _, _ string) error {
 	for _, key := range []string{"host", "method", "use_ssl", "connection_string_suffix"} {
 		if jinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
 	}
-	host, method := scalar(block, "host"), scalar(block, "method")
+	host, method, port := scalar(block, "host"), scalar(block, "method"), scalar(block, "port")
+	switch {
+	case jinja(port):
+		return errors.New("port must be a literal: the login goes there")
+	case port != "" && !portText.MatchString(port):
+		return fmt.Errorf("port is %q, want a number", port)
+	}
 	if !serverText.MatchString(strings.TrimPrefix(host, "https://")) {
 		return fmt.Errorf("host is %q, want one host name or address", host)
 	}
 	switch method {
 	case "http", "odbc": // TLS always
+		if method == "odbc" {
+			if err := checkODBC(block); err != nil {
+				return err
+			}
+		}
 		if elsewhere.MatchString(scalar(block, "connection_string_suffix")) {
 			return errors.New("connection_string_suffix: it must not change server, login or TLS")
 		}

@@ -3,6 +3,7 @@ package adapter
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,7 @@ import (
 var sqlserver = adapter{
 	spec: policy.Adapter{
 		Required: []string{"database", "schema"},
+		Aliases:  withAliases(nil),
 		Written:  append([]string{"tenant_id", "access_token_expires_on"}, microsoftLogins...),
 		Secret:   microsoftSecrets,
 		Literal:  append([]string{"driver", "backend"}, microsoftPlaces...),
@@ -77,6 +79,16 @@ var sqlserver = adapter{
 			return route.Route{Kind: route.AzureManagedIdentity, Only: scalar(block, "backend") == mssqlPython}, nil
 		},
 	},
+}
+
+// withAliases adds the names that both of Microsoft's adapters take.
+func withAliases(more map[string]string) map[string]string {
+	aliases := map[string]string{
+		"user": "UID", "username": "UID", "pass": "PWD", "password": "PWD", "server": "host", "trusted_connection": "windows_login", "auth": "authentication",
+		"app_id": "client_id", "app_secret": "client_secret", "TrustServerCertificate": "trust_cert", "schema_auth": "schema_authorization", "SQL_ATTR_TRACE": "trace_flag",
+	}
+	maps.Copy(aliases, more)
+	return aliases
 }
 
 const mssqlPython = "mssql-python"

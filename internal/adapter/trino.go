@@ -19,6 +19,7 @@ var trino = adapter{
 	roots: []string{"cert"},
 	spec: policy.Adapter{
 		Required: []string{"host", "port", "schema"},
+		Aliases:  map[string]string{"catalog": "database"},
 		Written: []string{
 			"method", "impersonation_user", "client_certificate", "client_private_key", "keytab", "principal", "krb5_config",
 			"service_name", "hostname_override", "mutual_authentication", "force_preemptive", "sanitize_mutual_error_response", "delegate",

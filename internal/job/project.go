@@ -33,7 +33,7 @@ type project struct {
 	// warehouse is what the exchange must know; as in route, no claims are
 	// filled in until there is a grant.
 	warehouse credential.Warehouse
-	warnings  []string // of source
+	warnings  []string // of source, and of logins that the blocks keep or lose
 }
 
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
@@ -150,6 +150,11 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 		}
 		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), b); err != nil {
 			return err
+		}
+		for _, note := range adapter.Notes(p.dbtType, t.Provider(), b) {
+			if note = fmt.Sprintf("output %q: %s", p.output, note); !slices.Contains(p.warnings, note) {
+				p.warnings = append(p.warnings, note)
+			}
 		}
 		w, err := adapter.Warehouse(p.dbtType, b)
 		if err != nil {

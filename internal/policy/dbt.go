@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -21,14 +22,6 @@ var secretKeys = []string{
 // SecretKeys returns the keys of profiles.yml that hold a secret, whatever the adapter.
 func SecretKeys() []string { return slices.Clone(secretKeys) }
 
-// secretKey matches secretKeys and what is named like them, for adapters and
-// settings that come later.
-const secretKey = `^(?:[A-Za-z0-9_]*_)?(?:pass|passwd|passphrase|pwd|token|secret|secret_key|secret_access_key|access_key|private_key|api_key|apikey|keyfile_json)$|[Pp]assword$`
-
-var secretKeyText = lazy.MustCompile(`(?i)` + secretKey)
-
-func secretName(name string) bool { return secretKeyText.MatchString(name) }
-
 // SecretName reports whether a key is one of SecretKeys or named like them.
 func SecretName(name string) bool { return secretName(name) }
 
@@ -39,10 +32,6 @@ var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-
 
 // SecretValue reports whether a value is a secret whatever its key is called.
 func SecretValue(value string) bool { return secretValue.MatchString(value) }
-
-func isSecret(spec Adapter, key string) bool {
-	return secretName(key) || slices.Contains(spec.Secret, key)
-}
 
 // literalKey matches keys that choose server or identity, in any adapter:
 // what Jinja renders there is known to dbt alone, after the decision.
@@ -103,11 +92,11 @@ func (d *document) dbtBlock(t *Target, m mapping, spec Adapter) (block *yaml.Nod
 			continue
 		}
 		block.Content = append(block.Content, key, value)
-		if slices.Contains(spec.Written, key.Value) && !isSecret(spec, key.Value) {
+		if slices.Contains(spec.Written, spec.Canonical(key.Value)) && !spec.IsLogin(spec.Canonical(key.Value)) {
 			d.at(key, "%s is written by oidc-dbt, from the exchange: leave it out", key.Value)
 			continue
 		}
-		fills = append(fills, d.dbtValue(t, spec, key, key.Value, value)...)
+		fills = append(fills, d.dbtValue(t, spec, key, []string{spec.Canonical(key.Value)}, value)...)
 	}
 	return block, fills
 }
@@ -147,11 +136,29 @@ func (d *document) dbtType(t *Target, m mapping) (spec Adapter, known bool) {
 		return spec, false
 	}
 	for _, name := range spec.Required {
-		if v := m.get(name); v == nil {
-			m.missing("%s, which type %q needs", name, t.dbt.Type)
-		} else if isNull(v) || v.Kind == yaml.ScalarNode && v.Value == "" {
-			d.at(v, "%s is empty", name)
+		var found string
+		for _, n := range spec.NamesOf(name) {
+			v := m.get(n)
+			switch {
+			case v == nil:
+			case isNull(v) || v.Kind == yaml.ScalarNode && v.Value == "":
+				d.at(v, "%s is empty", n)
+			}
+			if v != nil {
+				found = n
+			}
 		}
+		if found == "" {
+			m.missing("%s, which type %q needs", strings.Join(spec.NamesOf(name), " or "), t.dbt.Type)
+		}
+	}
+	first := map[string]string{}
+	for key := range m.pairs {
+		name := spec.Canonical(key.Value)
+		if other := first[name]; other != "" && other != key.Value {
+			d.at(key, "%s and %s are two names of one key: leave one out", other, key.Value)
+		}
+		first[name] = key.Value
 	}
 	return spec, true
 }
@@ -160,7 +167,11 @@ func (d *document) dbtType(t *Target, m mapping) (spec Adapter, known bool) {
 func (d *document) dbtAdapter(t *Target, n *yaml.Node, dbtType string) (spec Adapter, known bool) {
 	if spec, known = d.catalog.Adapters[dbtType]; !known {
 		if dbtType != "" {
-			d.at(n, "unknown type %q, valid types are %q%s", dbtType, d.adapterNames(), didYouMean(dbtType, d.adapterNames()))
+			hint := didYouMean(dbtType, d.adapterNames())
+			if other := instead[dbtType]; other != "" {
+				hint = fmt.Sprintf(": connect to it with type %q", other)
+			}
+			d.at(n, "unknown type %q, valid types are %q%s", dbtType, d.adapterNames(), hint)
 		}
 		return spec, false
 	}
@@ -170,25 +181,31 @@ func (d *document) dbtAdapter(t *Target, n *yaml.Node, dbtType string) (spec Ada
 	return spec, true
 }
 
+// instead are types of adapters that read no token from a profile, and the
+// type that reaches the same warehouses. (dbt-synapse 1.8.5)
+var instead = map[string]string{"synapse": "sqlserver"}
+
 func (d *document) adapterNames() []string { return slices.Sorted(maps.Keys(d.catalog.Adapters)) }
 
 const holdsSecret = "%s holds a secret (…), and a policy holds none: leave it out, the credential comes from the exchange"
 
-// dbtValue checks one value of a dbt block; top is the block's key that it is under.
-func (d *document) dbtValue(t *Target, spec Adapter, key *yaml.Node, top string, n *yaml.Node) (fills []fill) {
+// dbtValue checks one value of a dbt block; path are the keys that lead to it,
+// the block's by its own name.
+func (d *document) dbtValue(t *Target, spec Adapter, key *yaml.Node, path []string, n *yaml.Node) (fills []fill) {
+	top := path[0]
 	// A switch such as client_request_mfa_token is none.
-	if isSecret(spec, key.Value) && !isNull(n) && n.Tag != "!!bool" {
+	if spec.IsLogin(path...) && !isNull(n) && n.Tag != "!!bool" {
 		d.at(key, holdsSecret, key.Value)
 		return nil
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
 		for k, v := range (mapping{document: d, node: n}).pairs {
-			fills = append(fills, d.dbtValue(t, spec, k, top, v)...)
+			fills = append(fills, d.dbtValue(t, spec, k, append(slices.Clone(path), k.Value), v)...)
 		}
 	case yaml.SequenceNode:
 		for _, e := range n.Content {
-			fills = append(fills, d.dbtValue(t, spec, key, top, e)...)
+			fills = append(fills, d.dbtValue(t, spec, key, path, e)...)
 		}
 	case yaml.ScalarNode:
 		if secretValue.MatchString(n.Value) {
@@ -197,6 +214,9 @@ func (d *document) dbtValue(t *Target, spec Adapter, key *yaml.Node, top string,
 			return nil
 		}
 		if name := spec.literal(t.provider, top, key.Value); name != "" && isJinja(n.Value) {
+			if name == top && len(path) == 1 {
+				name = key.Value
+			}
 			d.at(n, wantLiteral, name)
 		}
 		if !strings.Contains(n.Value, "${") {

@@ -360,7 +360,7 @@ func (d *document) isSecret(key string) bool {
 		return true
 	}
 	for _, a := range d.catalog.Adapters {
-		if slices.Contains(a.Secret, key) {
+		if containsFold(a.Secret, key) {
 			return true
 		}
 	}

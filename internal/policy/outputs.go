@@ -93,6 +93,7 @@ func (c *outputCheck) adapter(dbtType string) (spec Adapter, suits bool) {
 // jinja reports keys that must be literals, and returns those that better were.
 func (c *outputCheck) jinja(spec Adapter, o Output) (asked []*yaml.Node) {
 	provider := c.target.provider
+	own := "" // the name that the file has for the block's key
 	var walk func(top, key string, n *yaml.Node)
 	walk = func(top, key string, n *yaml.Node) {
 		for i, e := range n.Content {
@@ -107,16 +108,20 @@ func (c *outputCheck) jinja(spec Adapter, o Output) (asked []*yaml.Node) {
 			return
 		}
 		switch name := spec.literal(provider, top, key); {
-		case name == "" || isSecret(spec, key):
+		case name == "" || spec.IsLogin(top, key):
 		case slices.Contains(nameKeys, name) && !slices.Contains(spec.Needed[provider], name):
-			asked = append(asked, &yaml.Node{Value: top, Line: n.Line, Column: n.Column})
+			asked = append(asked, &yaml.Node{Value: own, Line: n.Line, Column: n.Column})
 		default:
-			c.fault(o, n, top, fmt.Sprintf(wantLiteral, name))
+			if name == top {
+				name = own
+			}
+			c.fault(o, n, own, fmt.Sprintf(wantLiteral, name))
 		}
 	}
 	for i := 0; i+1 < len(o.Block.Content); i += 2 {
-		key, v := o.Block.Content[i].Value, o.Block.Content[i+1]
-		if !slices.Contains(spec.Written, key) && !slices.Contains(spec.Given[provider], key) && !isSecret(spec, key) {
+		own = o.Block.Content[i].Value
+		key, v := spec.Canonical(own), o.Block.Content[i+1]
+		if !slices.Contains(spec.Written, key) && !slices.Contains(spec.Given[provider], key) && !spec.IsLogin(key) {
 			walk(key, key, v)
 		}
 	}
@@ -199,6 +204,11 @@ func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
 	if key == "" {
 		c.fault(o, o.Block, "", text)
 		return
+	}
+	for _, name := range spec.NamesOf(key) {
+		if own := valueOf(o.Block, name); at == nil && own != nil {
+			at, key = own, name
+		}
 	}
 	if at == nil {
 		known := strings.HasPrefix(text, "it has no ") || slices.Contains(slices.Concat(spec.Required, spec.Literal, spec.NoClaims), key)

@@ -32,17 +32,38 @@ func Schema(cat Catalog) []byte {
 			})
 		}
 	}
+	// secretKey matches what is named like a secret; Parse knows more forms.
+	const secretKey = `^(?:[A-Za-z0-9_]*_)?(?:pass|passwd|passphrase|pwd|token|secret|secret_key|secret_access_key|access_key|private_key|api_key|apikey|keyfile_json)$|[Pp]assword$`
 	var outputs []any
 	for _, name := range slices.Sorted(maps.Keys(cat.Adapters)) {
 		a := cat.Adapters[name]
 		properties := object{"type": object{"const": name}, "with": false, "output": text("The output's name in profiles.yml (default: the target's name).")}
 		for _, key := range slices.Concat(a.Written, a.Secret) {
-			properties[key] = false // written by the product, or a secret
+			for _, name := range a.NamesOf(key) {
+				properties[name] = false // written by the product, or a secret
+			}
 		}
-		outputs = append(outputs, object{
-			"type": "object", "properties": properties, "required": append([]string{"type"}, a.Required...),
+		required, either := []string{"type"}, []any{}
+		for _, key := range a.Required {
+			names := a.NamesOf(key)
+			if len(names) == 1 {
+				required = append(required, key)
+				continue
+			}
+			var oneOf []any
+			for _, name := range names {
+				oneOf = append(oneOf, object{"required": []string{name}})
+			}
+			either = append(either, object{"oneOf": oneOf})
+		}
+		output := object{
+			"type": "object", "properties": properties, "required": required,
 			"patternProperties": object{secretKey: object{"type": []string{"boolean", "null"}}},
-		})
+		}
+		if len(either) > 0 {
+			output["allOf"] = either
+		}
+		outputs = append(outputs, output)
 	}
 	outputs = append(outputs, object{
 		"type": "object", "additionalProperties": false, "required": []string{"from"},

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -77,13 +78,38 @@ type Adapter struct {
 	Providers []string // the providers that it works with
 	Required  []string // keys without which the warehouse cannot be found
 	Written   []string // authentication keys that the product writes: an error inline, replaced under `from`
-	Secret    []string // further keys that hold secrets, beside those common to all adapters
+	Secret    []string // further keys that hold secrets, at any depth, next to those common to all adapters
 	Literal   []string // keys that choose server or identity: no Jinja
 	NoClaims  []string // keys of host, URL, account or authority: no ${claim}
 	// Needed are, by provider, further keys that the login is made from: no Jinja.
 	Needed map[string][]string
 	// Given are, by provider, keys whose values come with the credential.
 	Given map[string][]string
+	// Nested are further logins below a key of the block, each as that key, `.`
+	// and the login's own key, wherever below it that is; Names are keys of the
+	// same form that hold a name where another adapter has a secret.
+	Nested, Names []string
+	// Aliases are the other names that dbt takes for keys of the block.
+	Aliases map[string]string
+}
+
+// Canonical returns the name of a key of the block, which may be an alias.
+func (a Adapter) Canonical(key string) string {
+	if name, ok := a.Aliases[key]; ok {
+		return name
+	}
+	return key
+}
+
+// NamesOf returns a key's name and, sorted, its aliases.
+func (a Adapter) NamesOf(key string) []string {
+	names := []string{key}
+	for _, alias := range slices.Sorted(maps.Keys(a.Aliases)) {
+		if a.Aliases[alias] == key {
+			names = append(names, alias)
+		}
+	}
+	return names
 }
 
 // Values are the values of a provider's block.

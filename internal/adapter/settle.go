@@ -1,0 +1,239 @@
+package adapter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// settle returns a block as the adapters' functions see it: keys by their own
+// names, without a login of its own at any depth, and with what the adapter
+// itself makes of settings. What has not changed is the user's own node. The
+// error is that of a block that dbt would refuse, or whose login the
+// credential cannot replace.
+func (a adapter) settle(provider string, block *yaml.Node) (*yaml.Node, error) {
+	if block == nil || block.Kind != yaml.MappingNode {
+		return block, nil
+	}
+	out := &yaml.Node{Kind: yaml.MappingNode, Tag: block.Tag, Line: block.Line, Column: block.Column}
+	names := map[string]string{}
+	for i := 0; i+1 < len(block.Content); i += 2 {
+		key, v := block.Content[i], block.Content[i+1]
+		if name := a.spec.Canonical(key.Value); key.Tag == "!!str" {
+			if other, ok := names[name]; ok {
+				return nil, fmt.Errorf("%s and %s are two names of one key: leave one out", other, key.Value)
+			}
+			names[name] = key.Value
+			if name != key.Value {
+				key = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name, Line: key.Line, Column: key.Column}
+			}
+		}
+		if v = a.without(place{keys: []string{key.Value}, shown: key.Value}, v); v != nil {
+			out.Content = append(out.Content, key, v)
+		}
+	}
+	if a.complete != nil {
+		out = a.complete(provider, out)
+	}
+	for _, e := range entries(out) {
+		if err := a.refuse(e); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// A place is where a value is in a block.
+type place struct {
+	keys  []string // from the block's own down
+	shown string   // the same for people: secrets[0].endpoint
+}
+
+func (p place) at(key string) place {
+	return place{append(slices.Clone(p.keys), key), p.shown + "." + key}
+}
+
+func (p place) index(i int) place { return place{p.keys, fmt.Sprintf("%s[%d]", p.shown, i)} }
+
+// isLogin reports whether a value is a login by its place. A switch such as
+// client_request_mfa_token is none.
+func (a adapter) isLogin(p place, v *yaml.Node) bool {
+	return a.spec.IsLogin(p.keys...) && v.Tag != "!!bool" && v.Tag != "!!null"
+}
+
+// elsewhere reports whether what is at a place is for something that the
+// credential is not for.
+func (a adapter) elsewhere(p place) bool {
+	return slices.ContainsFunc(a.others, func(other string) bool {
+		return other == p.keys[0] || other == p.keys[0]+"."+p.keys[len(p.keys)-1]
+	})
+}
+
+// without returns a value without the logins in it that the credential
+// replaces, nil where the value itself is one.
+func (a adapter) without(p place, v *yaml.Node) *yaml.Node {
+	if a.elsewhere(p) {
+		return v
+	}
+	if a.isLogin(p, v) {
+		return nil
+	}
+	var content []*yaml.Node
+	changed := false
+	switch v.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(v.Content); i += 2 {
+			inner := a.without(p.at(v.Content[i].Value), v.Content[i+1])
+			changed = changed || inner != v.Content[i+1]
+			if inner != nil {
+				content = append(content, v.Content[i], inner)
+			}
+		}
+	case yaml.SequenceNode:
+		for i, e := range v.Content {
+			inner := a.without(p.index(i), e)
+			changed = changed || inner != e
+			if inner != nil {
+				content = append(content, inner)
+			}
+		}
+	}
+	if !changed {
+		return v
+	}
+	out := *v
+	out.Content = content
+	return &out
+}
+
+// An entry is one scalar of a block.
+type entry struct {
+	place
+	value *yaml.Node
+}
+
+// entries returns the scalars of a mapping, from top to bottom.
+func entries(block *yaml.Node) (list []entry) {
+	var walk func(p place, v *yaml.Node)
+	walk = func(p place, v *yaml.Node) {
+		switch v.Kind {
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(v.Content); i += 2 {
+				walk(p.at(v.Content[i].Value), v.Content[i+1])
+			}
+		case yaml.SequenceNode:
+			for i, e := range v.Content {
+				walk(p.index(i), e)
+			}
+		default:
+			list = append(list, entry{place: p, value: v})
+		}
+	}
+	for i := 0; block != nil && i+1 < len(block.Content); i += 2 {
+		walk(place{[]string{block.Content[i].Value}, block.Content[i].Value}, block.Content[i+1])
+	}
+	return list
+}
+
+// refuse returns what is wrong with a login that is still there. One for
+// somewhere else may be read from a variable, and is not ours to write down.
+func (a adapter) refuse(e entry) error {
+	v := textOf(e.value)
+	switch {
+	case v == "":
+	case a.loginOnTheWay(e) && !jinja(v):
+		return fmt.Errorf("%s is a login that the credential does not replace: read it from a variable, as in {{ env_var('NAME') }}, or leave it out", e.shown)
+	case policy.SecretValue(v) && !jinja(v):
+		return fmt.Errorf("%s holds a secret (…): leave it out", e.shown)
+	}
+	return nil
+}
+
+// loginOnTheWay reports whether a key on the way to an entry is that of a login.
+func (a adapter) loginOnTheWay(e entry) bool {
+	for n := range e.keys {
+		if a.isLogin(place{keys: e.keys[:n+1]}, e.value) {
+			return true
+		}
+	}
+	return false
+}
+
+// Notes returns what a block keeps that is, or looks like, a login of its own,
+// and what was removed from within its values, each with its place.
+func Notes(dbtType, provider string, block *yaml.Node) (notes []string) {
+	a := adapters[dbtType]
+	settled, err := a.settle(provider, block)
+	if err != nil || block == nil {
+		return nil
+	}
+	left := map[string]bool{}
+	for _, e := range entries(settled) {
+		left[e.shown] = true
+		switch v := textOf(e.value); {
+		case a.loginOnTheWay(e) && jinja(v), policy.SecretValue(v) && jinja(v):
+			notes = append(notes, fmt.Sprintf("%s is a login that the credential does not replace, and stays", e.shown))
+		case e.value.Tag == "!!str" && !slices.Contains(a.spec.Written, e.keys[0]) && policy.LooksLikeLogin(e.keys[len(e.keys)-1], v):
+			notes = append(notes, fmt.Sprintf("%s looks like a login, and stays", e.shown))
+		case e.keys[0] == "path" && e.value.Tag == "!!str" && strings.HasPrefix(v, "{{") && dbtType == "duckdb":
+			notes = append(notes, "path is known to dbt only: it must not lead the credential to another store")
+		}
+	}
+	for _, e := range entries(block) {
+		e.keys[0] = a.spec.Canonical(e.keys[0])
+		if len(e.keys) > 1 && a.loginOnTheWay(e) && !a.elsewhere(e.place) && textOf(e.value) != "" {
+			notes = append(notes, fmt.Sprintf("%s is a login of its own, and was removed", e.shown))
+		}
+	}
+	return notes
+}
+
+// changes adds to an output what settling has changed in the user's block, as
+// the profile has its keys.
+func (a adapter) changes(out Output, block, settled *yaml.Node) Output {
+	written, as := map[string]bool{}, map[string]bool{}
+	for _, k := range out.Keys {
+		written[a.spec.Canonical(k.Name)], as[k.Name] = true, true
+	}
+	for i := 0; block != nil && i+1 < len(block.Content); i += 2 {
+		key, v := block.Content[i], block.Content[i+1]
+		name := a.spec.Canonical(key.Value)
+		switch now := value(settled, name); {
+		case key.Tag != "!!str":
+		case written[name] && !as[key.Value], now == nil && !slices.Contains(out.Remove, key.Value):
+			out.Remove = append(out.Remove, key.Value)
+		case !written[name] && now != nil && now != v:
+			out.Keys = append(out.Keys, Key{key.Value, now})
+		}
+	}
+	for _, name := range slices.Clone(out.Remove) {
+		for _, other := range a.spec.NamesOf(name) {
+			if !slices.Contains(out.Remove, other) {
+				out.Remove = append(out.Remove, other)
+			}
+		}
+	}
+	return out
+}
+
+// checkProxy returns what is wrong with a proxy: it is not known yet, or has a
+// login.
+func checkProxy(shown, proxy string) error {
+	switch {
+	case jinja(proxy):
+		return fmt.Errorf("%s must be a literal: the credential goes through it", shown)
+	case strings.Contains(proxy, "@"):
+		return fmt.Errorf("%s holds a login, want host:port", shown)
+	case proxy != "" && !proxyText.MatchString(proxy):
+		return fmt.Errorf("%s is %q, want host:port", shown, proxy)
+	}
+	return nil
+}
+
+// proxyText is a proxy as the clients take it, with or without a scheme.
+var proxyText = lazy.MustCompile(`^(?:https?://)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?$`)

@@ -1,0 +1,81 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+)
+
+// loginWords matches the names of keys that hold a login, as words joined by
+// `_`: of settings, headers, Hadoop's properties, whatever an adapter passes on.
+// Hadoop has names with an account behind them.
+var loginWords = lazy.MustCompile(`(?:^|_)(?:pass|passwd|passphrase|pwd|token|secret|secret_key|secret_access_key|access_key|` +
+	`key_id|private_key|account_key|shared_key|storage_key|encryption_key|api_key|apikey|keyfile_json|credential|credentials|` +
+	`authorization|cookie|sas|bearer|connection_string|(?:trino|presto)_(?:original_)?user)$|password$|` +
+	`(?:^|_)(?:account_key|client_secret|azure_sas|sas_fixed_token)_`)
+
+// likeWords matches names that speak of a login without being known for one.
+var likeWords = lazy.MustCompile(`(?:^|_)(?:secret|token|password|passwd|credential|credentials|apikey|auth|login|bearer|jwt)s?(?:_|$)`)
+
+// likeValue matches values of vendors' own forms: AWS's key ids, tokens of
+// GitHub, Databricks and Slack, and JWTs.
+var likeValue = lazy.MustCompile(`^(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[pousr]_\w{20,}|dapi[0-9a-f]{30,}|xox[a-z]-[\w-]{10,}|eyJ[\w-]+\.[\w-]+\.[\w-]*)$`)
+
+// words returns a name in lower case with `_` between its words:
+// fs.s3a.access.key, X-Api-Key and accessKeyId have three each.
+func words(name string) string {
+	var out strings.Builder
+	runes := []rune(name)
+	for i, r := range runes {
+		if !unicode.IsLetter(r) && !unicode.IsNumber(r) {
+			out.WriteByte('_')
+			continue
+		}
+		if i > 0 && unicode.IsUpper(r) {
+			before, ends := runes[i-1], i+1 < len(runes) && unicode.IsLower(runes[i+1])
+			if unicode.IsLower(before) || unicode.IsNumber(before) || unicode.IsUpper(before) && ends {
+				out.WriteByte('_')
+			}
+		}
+		out.WriteRune(unicode.ToLower(r))
+	}
+	return out.String()
+}
+
+// secretName reports whether a key of whatever adapter, at whatever depth,
+// holds a login by its name.
+func secretName(name string) bool {
+	w := words(name)
+	return slices.Contains(secretKeys, w) || loginWords.MatchString(w) && !strings.HasSuffix(w, "kms_key_id")
+}
+
+// IsLogin reports whether the value at a path of a block, the keys from the
+// block's own down, is a login of its own. The places in lists do not count.
+func (a Adapter) IsLogin(path ...string) bool {
+	key := path[len(path)-1]
+	if under(a.Names, path) {
+		return false
+	}
+	return secretName(key) || containsFold(a.Secret, key) || len(path) > 1 && under(a.Nested, path)
+}
+
+// LooksLikeLogin reports whether a value that is none by IsLogin has the name
+// or the form of one.
+func LooksLikeLogin(key, value string) bool {
+	return value != "" && (likeValue.MatchString(value) || likeWords.MatchString(words(key)) && len(value) >= 8)
+}
+
+// under reports whether a path matches one of the patterns: a key of the
+// block, `.` and a key somewhere below it.
+func under(patterns, path []string) bool {
+	return len(path) > 1 && slices.ContainsFunc(patterns, func(p string) bool {
+		top, key, _ := strings.Cut(p, ".")
+		return strings.EqualFold(top, path[0]) && strings.EqualFold(key, path[len(path)-1])
+	})
+}
+
+func containsFold(list []string, s string) bool {
+	return slices.ContainsFunc(list, func(e string) bool { return strings.EqualFold(e, s) })
+}
