@@ -15,8 +15,11 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-// version is set when a release is built.
-var version = "development"
+// version and commit are set when a release is built.
+var (
+	version = "development"
+	commit  string
+)
 
 func main() {
 	log.SetOutput(io.Discard) // net/http would quote there what servers send, between the command's own lines
@@ -30,7 +33,8 @@ func main() {
 		return command.Run(ctx, job.Env{
 			Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.ReadNetwork(os.Getenv).Transport(),
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-			Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: version,
+			Masks: func() io.Writer { return process.RunnerStream(os.Getenv, os.Stderr) },
+			Dir:   dir, TempDir: os.TempDir(), Executable: executable, Version: version, Commit: commit,
 		}, os.Args[1:])
 	}))
 }

@@ -259,7 +259,8 @@ func TestTwoTargets(t *testing.T) {
 		t.Fatalf("act: %v\n%s", err, log)
 	}
 	want(t, log, "Successfully installed six-1.17.0", "Installed from <local @ checks>", "Catalog written to", "All Finished", "everything has run", "Job succeeded",
-		"ACTIONS_ID_TOKEN_REQUEST_TOKEN=***", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=***", "OIDC_DBT_TARGET=marts")
+		"ACTIONS_ID_TOKEN_REQUEST_TOKEN=***", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=***", "OIDC_DBT_TARGET=marts",
+		"exec has ***") // though its standard error goes through tee
 	if n := strings.Count(log, "PASS=6 WARN=0 ERROR=0"); n != 3 {
 		t.Errorf("%d builds passed, want 3", n)
 	}

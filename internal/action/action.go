@@ -51,7 +51,7 @@ func Outputs() []Output {
 		{Name: "profile", Description: "The name of the profile, of the first project"},
 		{Name: "expires-at", Description: "When the credential expires, with `keep-fresh` when it is kept fresh no longer, in RFC 3339"},
 		{Name: "subject", Description: "The verified subject of the ID token"},
-		{Name: "decision", Description: "`allowed` or `denied`, also written when the step fails"},
+		{Name: "decision", Description: "`allowed` or `denied`, also written when the step fails; empty where nothing was decided, as with a wrong policy"},
 		{Name: "audit-log", Description: "The file that audit records were appended to"},
 		{Name: "token", Secret: true, Description: "The ID token or access token, for `DBT_ENV_SECRET_OIDC_TOKEN`"},
 		{Name: "user", Description: "The database user that the credential is for"},

@@ -71,11 +71,12 @@ func NewID() string { return rand.Text() }
 
 // A Mismatch is one claim that kept one rule from matching.
 type Mismatch struct {
-	Rule  int    `json:"rule"` // from 0, in the target's `allow`
-	Line  int    `json:"line,omitempty"`
-	Claim string `json:"claim"`
-	Got   string `json:"got"` // "" when the token does not have the claim
-	Want  string `json:"want"`
+	Rule   int    `json:"rule"`   // from 0, in the target's `allow`
+	Number int    `json:"number"` // from 1, as every message counts; set by Denied
+	Line   int    `json:"line,omitempty"`
+	Claim  string `json:"claim"`
+	Got    string `json:"got"` // "" when the token does not have the claim
+	Want   string `json:"want"`
 }
 
 // Allowed returns the decision's record where a rule matched; rule counts
@@ -83,7 +84,7 @@ type Mismatch struct {
 func (r Run) Allowed(at time.Time, rule, line int) Record {
 	e := r.record(at, activityPreauth, statusSuccess, severityInformational)
 	e.Unmapped.Decision = "allowed"
-	e.Unmapped.Rule = &matched{Index: rule, Line: line}
+	e.Unmapped.Rule = &matched{Index: rule, Number: rule + 1, Line: line}
 	e.Actor.Authorizations = r.authorizations("allowed")
 	e.Message = "policy allows the request"
 	return e
@@ -96,6 +97,7 @@ func (r Run) Denied(at time.Time, reason string, mismatches []Mismatch) Record {
 	e.Unmapped.Decision = "denied"
 	e.Unmapped.Omitted = max(0, len(mismatches)-maxMismatches)
 	for _, m := range mismatches[:min(len(mismatches), maxMismatches)] {
+		m.Number = m.Rule + 1
 		m.Claim, m.Got, m.Want = clean(m.Claim), clean(m.Got), clean(m.Want)
 		e.Unmapped.Mismatches = append(e.Unmapped.Mismatches, m)
 	}

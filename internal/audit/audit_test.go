@@ -272,6 +272,25 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestFailure: the error in words of its own lines, nothing of which is
+// Markdown, HTML or a token.
+func TestFailure(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, text, hint, want string }{
+		{"a place", "policy.yml:7:3: unknown key\n  x: 1\n  ^", "", "policy.yml&#58;7&#58;3&#58; unknown key&#10;  x&#58; 1&#10;  &#94;"},
+		{"a hint", "no policy", "write one", "no policy&#10;hint&#58; write one"},
+		{"markup", "</pre>\n\n# <img src=x> @octocat `", "", "&#60;/pre&#62;&#10;&#10;&#35; &#60;img src=x&#62; &#64;octocat &#96;"},
+		{"a tab and ESC", "a\tb\x1b[31m", "", "a b\uFFFD&#91;31m"},
+		{"a token", "got eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln", "", "got &#91;secret&#93;"},
+		{"no end", strings.Repeat("x", 1<<20), "", strings.Repeat("x", 16<<10) + "…"},
+	} {
+		got := audit.Failure(fault.New(fault.Usage, errors.New(tt.text), ""), tt.hint)
+		if want := "### oidc-dbt: failed\n\n| | |\n| --- | --- |\n| Error class | <code>usage</code> |\n\n<pre>" + tt.want + "</pre>\n\n"; got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", tt.name, got, want)
+		}
+	}
+}
+
 func TestSummaryHeadline(t *testing.T) {
 	t.Parallel()
 	r := everyRecord(run())

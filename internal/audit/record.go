@@ -109,8 +109,9 @@ type unmapped struct {
 }
 
 type matched struct {
-	Index int `json:"index"` // from 0
-	Line  int `json:"line"`
+	Index  int `json:"index"`  // from 0
+	Number int `json:"number"` // from 1, as every message counts
+	Line   int `json:"line"`
 }
 
 var (

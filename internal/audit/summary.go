@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
 // maxCell cuts a table's cell: the file has the rest.
@@ -44,7 +46,7 @@ func Summary(decision Record, outcome *Record) string {
 		}
 	}
 	if u.Rule != nil {
-		row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Index+1, u.Rule.Line))
+		row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Number, u.Rule.Line))
 	}
 	row("Policy", u.PolicyOrigin)
 	row("Policy SHA-256", u.PolicySHA256)
@@ -63,7 +65,7 @@ func Summary(decision Record, outcome *Record) string {
 	if len(u.Mismatches) > 0 {
 		b.WriteString("\n| Rule | Claim | Got | Want |\n| --- | --- | --- | --- |\n")
 		for _, m := range u.Mismatches {
-			rule := strconv.Itoa(m.Rule + 1) // as the denial counts
+			rule := strconv.Itoa(m.Number)
 			if m.Line > 0 {
 				rule += ", line " + strconv.Itoa(m.Line)
 			}
@@ -74,6 +76,36 @@ func Summary(decision Record, outcome *Record) string {
 		}
 	}
 	b.WriteString("\n")
+	return b.String()
+}
+
+// maxFailure cuts an error in the summary: the log has the rest.
+const maxFailure = 16 << 10
+
+// Failure returns, as Markdown for the step summary, the error of a run of
+// which no record tells: it ended before there was a log.
+func Failure(err error, hint string) string {
+	text := err.Error()
+	if hint != "" {
+		text += "\nhint: " + hint
+	}
+	text = token.ReplaceAllLiteralString(strings.ToValidUTF8(text, "\uFFFD"), "[secret]")
+	if len(text) > maxFailure {
+		text = strings.ToValidUTF8(text[:maxFailure], "") + "…"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "### oidc-dbt: failed\n\n| | |\n| --- | --- |\n| Error class | %s |\n\n<pre>", cell(fault.ClassOf(err).String()))
+	for _, r := range text {
+		switch {
+		case r == '\n':
+			b.WriteString("&#10;") // an empty line would end the block
+		case r == '\t':
+			b.WriteByte(' ')
+		default:
+			escape(&b, r)
+		}
+	}
+	b.WriteString("</pre>\n\n")
 	return b.String()
 }
 
@@ -111,17 +143,23 @@ func cell(s string) string {
 			b.WriteString("…")
 			break
 		}
-		switch {
-		case r == '\n' || r == '\r':
+		if r == '\n' || r == '\r' {
 			b.WriteString("↵")
-		case r == utf8.RuneError, !unicode.IsPrint(r): // control characters, and those that turn text round
-			b.WriteString("\uFFFD")
-		case r > unicode.MaxASCII, r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune(plain, r):
-			b.WriteRune(r)
-		default:
-			fmt.Fprintf(&b, "&#%d;", r)
+		} else {
+			escape(&b, r)
 		}
 	}
 	b.WriteString("</code>")
 	return b.String()
+}
+
+func escape(b *strings.Builder, r rune) {
+	switch {
+	case r == utf8.RuneError, !unicode.IsPrint(r): // control characters, and those that turn text round
+		b.WriteString("\uFFFD")
+	case r > unicode.MaxASCII, r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune(plain, r):
+		b.WriteRune(r)
+	default:
+		fmt.Fprintf(b, "&#%d;", r)
+	}
 }

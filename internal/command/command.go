@@ -30,10 +30,16 @@ func Run(ctx context.Context, env job.Env, args []string) int {
 	case len(args) == 2 && args[0] == job.KeepFreshCommand:
 		return job.KeepFresh(ctx, env, args[1])
 	}
-	status := 0
-	err := root(env, inActions, &status).Run(ctx, append([]string{"oidc-dbt"}, args...))
+	if len(args) > 0 && (args[0] == "--version" || args[0] == "-v") {
+		args = append([]string{"version"}, args[1:]...)
+	}
+	var end outcome
+	if err := root(env, inActions, &end).Run(ctx, append([]string{"oidc-dbt"}, args...)); err != nil {
+		end.err = fault.New(fault.Usage, err, "") // the library's own errors are all about the command line
+	}
+	err := end.err
 	if err == nil {
-		return status
+		return end.status
 	}
 	fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: "+err.Error()))
 	if hint := fault.Hint(err); hint != "" {
@@ -42,12 +48,41 @@ func Run(ctx context.Context, env job.Env, args []string) int {
 	return job.ExitStatus(err)
 }
 
-func root(env job.Env, inActions bool, status *int) *cli.Command {
+// An outcome is what a command came to. It is kept from the library, which
+// has exit statuses of its own.
+type outcome struct {
+	status int
+	err    error
+}
+
+// keep is run as an action of the library's.
+func (o *outcome) keep(run func(context.Context, *cli.Command) error) cli.ActionFunc {
+	return func(ctx context.Context, c *cli.Command) error {
+		o.err = run(ctx, c)
+		return nil
+	}
+}
+
+// notFound is for `oidc-dbt nonsense --help`.
+func (o *outcome) notFound(_ context.Context, c *cli.Command, name string) {
+	o.err = unknownCommand(c, name)
+}
+
+func unknownCommand(parent *cli.Command, name string) error {
+	if valid := names(parent.Commands); len(valid) > 0 {
+		return fault.New(fault.Usage, fmt.Errorf("unknown command %q, valid commands are %q", name, valid), "")
+	}
+	return fault.New(fault.Usage, fmt.Errorf("unknown command %q, %q has none", name, parent.FullName()), "")
+}
+
+func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 	return &cli.Command{
 		Name:                  "oidc-dbt",
 		Usage:                 "run dbt with a short-lived warehouse credential from an OIDC ID token",
 		Version:               env.Version,
-		HideVersion:           true,
+		HideVersion:           true, // the library's has fewer words
+		HideHelpCommand:       true, // the library's takes any argument
+		CommandNotFound:       end.notFound,
 		Reader:                env.Stdin,
 		Writer:                env.Stdout,
 		ErrWriter:             env.Stderr,
@@ -55,14 +90,17 @@ func root(env job.Env, inActions bool, status *int) *cli.Command {
 		Suggest:               true,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // Run prints, once
 		OnUsageError:          usageError,
-		Action: func(_ context.Context, c *cli.Command) error {
+		Flags:                 []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version, as the command does", Local: true}},
+		Action: end.keep(func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
-				return fault.New(fault.Usage, fmt.Errorf("unknown command %q, valid commands are %q", c.Args().First(), names(c.Commands)), "")
+				return unknownCommand(c, c.Args().First())
 			}
 			_ = cli.ShowRootCommandHelp(c)
 			return fault.New(fault.Usage, errors.New("no command given"), "inside a step of GitHub Actions it runs the action; elsewhere begin with `oidc-dbt exec -- dbt build`")
+		}),
+		Commands: []*cli.Command{
+			execCommand(env, inActions, end), serveCommand(env, inActions, end), versionCommand(env, end), helpCommand(end),
 		},
-		Commands: []*cli.Command{execCommand(env, inActions, status), serveCommand(env, inActions), versionCommand(env)},
 	}
 }
 
@@ -77,18 +115,6 @@ func names(commands []*cli.Command) (list []string) {
 
 func usageError(_ context.Context, _ *cli.Command, err error, _ bool) error {
 	return fault.New(fault.Usage, err, "")
-}
-
-func versionCommand(env job.Env) *cli.Command {
-	return &cli.Command{
-		Name:         "version",
-		Usage:        "print the version",
-		OnUsageError: usageError,
-		Action: func(context.Context, *cli.Command) error {
-			_, err := fmt.Fprintln(env.Stdout, "oidc-dbt", env.Version)
-			return err
-		},
-	}
 }
 
 // variable names the environment variable of a flag. They are looked up
@@ -109,7 +135,7 @@ func (s source) GoString() string       { return s.name }
 func (s source) IsFromEnv() bool        { return true }
 func (s source) Key() string            { return s.name }
 
-func execCommand(env job.Env, inActions bool, status *int) *cli.Command {
+func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 	return &cli.Command{
 		Name:      "exec",
 		Usage:     "run a command with the credential, and return its exit status",
@@ -117,13 +143,14 @@ func execCommand(env job.Env, inActions bool, status *int) *cli.Command {
 		Description: "Example:\n\n    oidc-dbt exec --target prod -- dbt build\n\n" +
 			"The command gets a profile of its own (DBT_PROFILES_DIR) and the variables that it reads.\n" +
 			"What is written is removed when the command ends.",
-		OnUsageError: usageError,
+		OnUsageError:    usageError,
+		CommandNotFound: showHelp,
 		Flags: append(targetFlags(env),
 			&cli.BoolFlag{Name: "dry-run", Usage: "verify and decide, exchange nothing, run nothing", Sources: variable(env, "dry-run")},
 			&cli.DurationFlag{Name: "timeout", Usage: "for everything before the command", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},
 			&cli.BoolFlag{Name: "pass-identity", Usage: "leave the runner's request variables to the command", Sources: variable(env, "pass-identity")},
 		),
-		Action: func(ctx context.Context, c *cli.Command) (err error) {
+		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			if !c.Args().Present() {
 				return fault.New(fault.Usage, errors.New("no command given"), "put it after `--`: oidc-dbt exec -- dbt build")
 			}
@@ -132,9 +159,9 @@ func execCommand(env job.Env, inActions bool, status *int) *cli.Command {
 				return err
 			}
 			s.DryRun = c.Bool("dry-run")
-			*status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool("pass-identity"))
+			end.status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool("pass-identity"))
 			return err
-		},
+		}),
 	}
 }
 
@@ -143,7 +170,7 @@ func targetFlags(env job.Env) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "target", Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, "target")},
 		&cli.StringFlag{Name: "policy", Usage: "a path, or the policy itself (default: .github/oidc-dbt.yml, found upwards)", Sources: variable(env, "policy")},
-		&cli.StringSliceFlag{Name: "project-dir", Usage: "where dbt_project.yml is (default: the working directory)", Sources: variable(env, "project-dir")},
+		&cli.StringSliceFlag{Name: "project-dir", Usage: "where dbt_project.yml is (default: where dbt finds it, upwards from the working directory)", Sources: variable(env, "project-dir")},
 		&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
 		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env), Sources: variable(env, "audit-log")},
 		&cli.IntSliceFlag{Name: "allow-uid", Usage: "another user who may connect to the broker, by number (Linux; elsewhere the secret is enough)", DefaultText: "this user only", Sources: variable(env, "allow-uid")},
@@ -181,7 +208,7 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 	return s, nil
 }
 
-func serveCommand(env job.Env, inActions bool) *cli.Command {
+func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 	return &cli.Command{
 		Name:      "serve",
 		Usage:     "keep a credential fresh for other processes of this machine, until a signal",
@@ -192,7 +219,8 @@ func serveCommand(env job.Env, inActions bool) *cli.Command {
 			"GET /healthz on the health port answers 200 while there is a credential that lives, else 503.\n" +
 			"SIGTERM, SIGINT and SIGHUP end it with status 0, and remove what was written. With the runner's\n" +
 			"request token it ends by itself, with status 3, and with a lease that is extended no further, with 6.",
-		OnUsageError: usageError,
+		OnUsageError:    usageError,
+		CommandNotFound: showHelp,
 		Flags: append(targetFlags(env),
 			&cli.DurationFlag{Name: "timeout", Usage: "for everything before it is ready", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},
 			&cli.StringFlag{Name: "dir", Usage: "a folder for profiles.yml and env, empty or not there yet (default: a new one below the temporary folder)", Sources: variable(env, "dir")},
@@ -200,7 +228,7 @@ func serveCommand(env job.Env, inActions bool) *cli.Command {
 			&cli.IntFlag{Name: "ready-fd", Usage: "a descriptor that gets the same as one line once it is ready, and is closed", Sources: variable(env, "ready-fd")},
 			&cli.IntFlag{Name: "health-port", Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any that is free", Sources: variable(env, "health-port")},
 		),
-		Action: func(ctx context.Context, c *cli.Command) error {
+		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return fault.New(fault.Usage, fmt.Errorf("unexpected argument %q", c.Args().First()), "to run a command with the credential: oidc-dbt exec -- COMMAND")
 			}
@@ -211,7 +239,7 @@ func serveCommand(env job.Env, inActions bool) *cli.Command {
 			return job.Serve(ctx, env, s, job.ServeSettings{
 				Dir: c.String("dir"), ReadyFile: c.String("ready-file"), ReadyFD: c.Int("ready-fd"), HealthPort: c.Int("health-port"),
 			})
-		},
+		}),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 		return command.Run(ctx, job.Env{
 			Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.ReadNetwork(os.Getenv).Transport(),
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Dir: dir, TempDir: os.TempDir(), Executable: executable, Version: "test",
+			Masks: func() io.Writer { return process.RunnerStream(os.Getenv, os.Stderr) },
 		}, os.Args[1:])
 	}))
 }

@@ -283,7 +283,8 @@ func (c *runCase) run(t *testing.T) map[string]string {
 	status := command.Run(context.Background(), job.Env{
 		Getenv: func(name string) string { return env[name] }, Environ: environ,
 		Now: time.Now, Transport: web.ReadNetwork(func(name string) string { return env[name] }).Transport(), Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr,
-		Dir: workspace, TempDir: temp, Executable: "/opt/oidc-dbt/oidc-dbt", Version: "v0.0.0-test",
+		Masks: func() io.Writer { return &stderr },
+		Dir:   workspace, TempDir: temp, Executable: "/opt/oidc-dbt/oidc-dbt", Version: "v0.0.0-test",
 	}, c.args)
 
 	if after := tree(t, workspace); after != before {
@@ -310,7 +311,7 @@ func (c *runCase) run(t *testing.T) map[string]string {
 	if expiry, err := time.Parse(time.RFC3339, fileCommands(t, parts["output"])["expires-at"]); err == nil {
 		c.life = time.Until(expiry).Round(time.Minute)
 	}
-	checkSecrets(t, parts, append(vault.Issued(), issuer.RequestToken())...)
+	checkSecrets(t, parts, slices.Concat(vault.Issued(), issuer.Issued(), []string{issuer.RequestToken()})...)
 	normalize(parts, names)
 	return parts
 }
@@ -598,13 +599,13 @@ func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
 			"elsewhere": {BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"environment": {"staging"}}, Policies: paths},
 			"poor":      {BoundAudiences: []string{"vault"}, BoundClaims: production},
 			"endless":   {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, Endless: true},
-			"brief":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Second},
+			"brief":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 8 * time.Second},
 			"capped":    {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Second, TokenMaxTTL: 4 * time.Second},
 			"short":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Minute},
 		},
 		Secrets: map[string]standin.VaultSecret{
 			"database/creds/dbt-prod": {TTL: time.Hour},
-			"azure/creds/dbt-prod":    {TTL: 2 * time.Second, Azure: true},
+			"azure/creds/dbt-prod":    {TTL: 8 * time.Second, Azure: true},
 			"secret/data/dbt":         {Data: map[string]any{"data": map[string]any{"username": "DBT", "password": "hunter2-static"}, "metadata": map[string]any{"version": 1}}},
 			"kv/azure":                {Data: map[string]any{"client_id": "0a0b0c0d", "client_secret": "hunter2-principal"}},
 		},

@@ -193,6 +193,20 @@ func TestServeAfterAKill(t *testing.T) {
 	s.checkEnd("Preauth Success prod\n")
 }
 
+// TestServeIsNotReadyYet: the ready file of a run that was killed is gone as
+// soon as the next one starts, whatever becomes of it.
+func TestServeIsNotReadyYet(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	left := s.write("ready", "{}")
+	if status, out := s.run("serve", "--target", "none", "--policy", filepath.Join(s.env["GITHUB_WORKSPACE"], ".github", "oidc-dbt.yml"), "--ready-file", left); status != 2 {
+		t.Errorf("status is %d: %s", status, out)
+	}
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("it is left: %v", err)
+	}
+}
+
 func TestServeEndsAtTheCeiling(t *testing.T) {
 	t.Parallel()
 	s := newFreshStep(t, time.Hour, "")

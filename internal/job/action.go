@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/audit"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -29,7 +30,14 @@ const short = 15 * time.Minute
 // Action runs the action's main step and returns the exit status.
 func Action(ctx context.Context, env Env) int {
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
-	status, err := action(ctx, env, r)
+	in, err := readInputs(env, r)
+	if err != nil {
+		if r.Writable() == nil {
+			err = errors.Join(err, publishDecision(r, in.Settings, Result{}, err))
+		}
+		return report(env, r, 0, err)
+	}
+	status, err := action(ctx, env, r, in)
 	return report(env, r, status, err)
 }
 
@@ -121,8 +129,10 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 		}
 	} else if in.DryRun {
 		errs = append(errs, errors.New("input run: a dry run has no credential to run it with"))
-	} else if _, err := process.Shell(in.shell, runtime.GOOS, in.run); err != nil {
+	} else if script, err := process.Shell(in.shell, runtime.GOOS, in.run); err != nil {
 		errs = append(errs, err)
+	} else {
+		in.Program = script.Args[0]
 	}
 	switch {
 	case in.keepFresh && in.run != "":
@@ -153,11 +163,7 @@ func lines(s string) (list []string) {
 	return list
 }
 
-func action(ctx context.Context, env Env, r *runner.Runner) (status int, err error) {
-	in, err := readInputs(env, r)
-	if err != nil {
-		return 0, err
-	}
+func action(ctx context.Context, env Env, r *runner.Runner, in inputs) (status int, err error) {
 	if in.keepFresh {
 		return startKeepFresh(ctx, env, r)
 	}
@@ -190,7 +196,7 @@ func obtain(ctx context.Context, env Env, r *runner.Runner, in inputs, dir folde
 	in.Dir, in.CommandDir = dir.path, in.commandDir()
 	res, err = authenticate(bounded, env, in.Settings, r)
 	if err != nil || in.DryRun {
-		return res, errors.Join(err, publishDecision(r, in.Settings, res), dir.remove())
+		return res, errors.Join(err, publishDecision(r, in.Settings, res, err), dir.remove())
 	}
 	if err := publish(env, r, in, res, dir); err != nil {
 		res.Broker.Close()
@@ -200,20 +206,30 @@ func obtain(ctx context.Context, env Env, r *runner.Runner, in inputs, dir folde
 }
 
 // publishDecision writes what a step without a credential leaves: who asked
-// for what, and what was decided.
-func publishDecision(r *runner.Runner, s Settings, res Result) error {
-	if res.Decision == "" {
-		return nil // nothing was decided
-	}
+// for what, what was decided ("" where it did not come to that), and why not.
+func publishDecision(r *runner.Runner, s Settings, res Result, failure error) error {
 	var errs []error
 	for _, o := range decisionOutputs(s, res) {
 		errs = append(errs, r.SetOutput(o.name, o.value))
 	}
+	if res.Allowed != "" {
+		errs = append(errs, r.Info(res.Allowed))
+	}
 	for _, w := range res.Warnings {
 		errs = append(errs, r.Warning(w))
 	}
-	return errors.Join(append(errs, r.Summary(res.Summary))...)
+	if s.DryRun && failure == nil {
+		errs = append(errs, r.Info(dryRunDone))
+	}
+	summary := res.Summary
+	if summary == "" && failure != nil {
+		summary = audit.Failure(failure, fault.Hint(failure))
+	}
+	return errors.Join(append(errs, r.Summary(summary))...)
 }
+
+// dryRunDone is the last line of a dry run that was allowed.
+const dryRunDone = "dry run: nothing was exchanged"
 
 type output struct{ name, value string }
 
@@ -312,6 +328,7 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 		}
 	}
 	res.Warnings = append(res.Warnings, handOverWarnings(env, in, res, vars)...)
+	writes = append(writes, func() error { return r.Info(res.Allowed) })
 	for _, w := range res.Warnings {
 		writes = append(writes, func() error { return r.Warning(w) })
 	}
@@ -392,6 +409,11 @@ func runScript(ctx context.Context, env Env, r *runner.Runner, in inputs, res Re
 	path, err := dir.write(script.Name, []byte(script.Text))
 	if err != nil {
 		return 0, err
+	}
+	for _, w := range res.misleading(script.Text) {
+		if err := r.Warning(w); err != nil {
+			return 0, err
+		}
 	}
 	if res.Broker != nil {
 		in.Say(res.ceiling.announce(env.Now()))

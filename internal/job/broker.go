@@ -31,6 +31,7 @@ func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secr
 		c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held)
 		if err == nil {
 			*a.held, a.records.renewal = c, true
+			a.leases.renewed(*c.Lease)
 			return c, nil
 		}
 		if a.project.route.Kind == route.Lease || !fault.Lasts(err) {
@@ -60,6 +61,7 @@ func (a *attempt) hold(ctx context.Context, grant policy.Grant, c credential.Cre
 			err = fmt.Errorf("target %q: %w", a.target.Name(), err)
 		}
 	}
+	a.leases.renewed(*c.Lease)
 	if c.Lease.Secret.Renewable {
 		a.held = &c
 	}

@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
@@ -29,11 +32,8 @@ type session struct {
 // begin gets the credential; what it says goes to standard error. After an
 // error nothing is left of it.
 func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, error) {
-	masks := env.Stderr // the runner reads workflow commands on both streams
-	if env.Getenv("GITHUB_ACTIONS") != "true" {
-		masks = io.Discard // nobody would obey them, and a mask shows what it hides
-	}
-	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: masks, HTTP: env.client()})
+	// A mask shows what it hides: nothing is masked but what leaves this process.
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.client()})
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
 	defer cancel()
 	var mu sync.Mutex // renewals say something too
@@ -51,10 +51,22 @@ func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, erro
 			}
 		}
 	}
-	s.Broker, s.Dir, s.CommandDir = true, dir.path, env.Dir
+	s.Broker, s.Dir = true, dir.path
+	if s.CommandDir = env.Dir; len(s.ProjectDirs) == 0 {
+		if project := s.dbtProject(env); project != "" {
+			s.ProjectDirs, s.CommandDir = []string{project}, project // dbt goes there, too
+		}
+	}
 	s.Say = func(text string) { _ = run.say(text) }
 	var err error
 	run.Result, err = authenticate(ctx, env, s, r)
+	if unmasked := run.mask(env); len(unmasked) > 0 && err == nil {
+		run.Warnings = append(run.Warnings, "not masked in the job's log, since what leads to the runner and to nobody else was not found: "+
+			strings.Join(unmasked, ", ")+"; do not print them")
+	}
+	if run.Allowed != "" {
+		err = errors.Join(err, run.say(run.Allowed))
+	}
 	for _, w := range run.Warnings {
 		err = errors.Join(err, run.say("warning: "+w))
 	}
@@ -65,30 +77,75 @@ func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, erro
 	return run, nil
 }
 
+// mask has the runner hide what the command gets to know of the credential:
+// what its environment and files hold. It returns the names of what could not
+// be masked; outside GitHub Actions nobody would obey.
+func (res Result) mask(env Env) (unmasked []string) {
+	if env.Getenv("GITHUB_ACTIONS") != "true" {
+		return nil
+	}
+	var out io.Writer
+	if env.Masks != nil {
+		out = env.Masks()
+	}
+	if out == nil {
+		out = failing{}
+	}
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: out, HTTP: env.client()})
+	hide := func(name string, v secret.Value) {
+		if r.Mask(v) != nil && !slices.Contains(unmasked, name) {
+			unmasked = append(unmasked, name)
+		}
+	}
+	held := map[string]bool{} // by a variable
+	for _, v := range res.Variables {
+		if v.Secret {
+			held[v.Value.SHA256()] = true
+			hide(v.Name, v.Value)
+		}
+	}
+	if res.Broker != nil {
+		address := res.Broker.Address()
+		if address.Host != "" && !held[address.Secret.SHA256()] {
+			hide("the broker's secret", address.Secret)
+		}
+	}
+	switch res.route.Kind {
+	case route.AzureTokenFile, route.PasswordFile:
+		for _, v := range []secret.Value{res.Credential.Token, res.Credential.Password} {
+			if !v.IsZero() {
+				hide("the credential's file", v)
+			}
+		}
+	}
+	return unmasked
+}
+
+// failing is a stream to nowhere.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errors.New("no stream") }
+
 // Exec gets a credential, runs the command with it, cleans up, and returns
 // the command's own exit status. Its own words go to standard error; the
 // command's output is untouched.
 func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity bool) (status int, err error) {
-	if _, err := process.Find(args[0]); err != nil {
-		return 0, err
-	}
 	dir, err := newFolder(env.TempDir)
 	if err != nil {
 		return 0, err
 	}
+	s.Program, s.dbtArgs = args[0], args
 	run, err := begin(ctx, env, s, dir)
 	if err != nil {
 		return 0, err
 	}
 	defer run.end()
 	if s.DryRun {
-		return 0, run.say(fmt.Sprintf("target %q is allowed for %s; nothing was exchanged", run.Target, run.Subject))
+		return 0, run.say(dryRunDone)
 	}
-	for _, a := range args {
-		if a == "--profiles-dir" || strings.HasPrefix(a, "--profiles-dir=") {
-			if err := run.say("warning: --profiles-dir in the command hides the profile that holds the credential"); err != nil {
-				return 0, err
-			}
+	for _, w := range run.misleading(args...) {
+		if err := run.say("warning: " + w); err != nil {
+			return 0, err
 		}
 	}
 	if run.Broker != nil {
@@ -180,6 +237,39 @@ func (res Result) kinds() []string { return []string{res.Credential.Kind, string
 
 // DefaultTimeout is for everything before the command.
 const DefaultTimeout = 2 * time.Minute
+
+// dbtProject is the folder in which dbt finds its project: what the command or
+// a variable names, else the nearest one upwards that has a dbt_project.yml.
+// It is "" where that is the working directory, or nowhere. (dbt-core,
+// dbt/cli/params.py and resolvers.py)
+func (s Settings) dbtProject(env Env) string {
+	for i, a := range s.dbtArgs {
+		if name, value, joined := strings.Cut(a, "="); name == "--project-dir" && slices.ContainsFunc(s.dbtArgs[:i], isDbt) {
+			if !joined && i+1 < len(s.dbtArgs) {
+				value = s.dbtArgs[i+1]
+			}
+			if value != "" {
+				return s.path(value)
+			}
+		}
+	}
+	for _, name := range []string{"DBT_ENGINE_PROJECT_DIR", "DBT_PROJECT_DIR"} {
+		if dir := env.Getenv(name); dir != "" {
+			return s.path(dir)
+		}
+	}
+	for dir := s.Root; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "dbt_project.yml")); err == nil {
+			if dir == s.Root {
+				return ""
+			}
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
+	}
+}
 
 // firstProject is where dbt_project.yml is, relative to Root.
 func (s Settings) firstProject() string {

@@ -34,10 +34,12 @@ type Env struct {
 	Stdin      io.Reader
 	Stdout     io.Writer
 	Stderr     io.Writer
-	Dir        string // the working directory
-	TempDir    string // for what exec writes
-	Executable string // the path of this binary
+	Masks      func() io.Writer // where masks reach the runner and nobody else, nil for nowhere; not for the action, which has Stdout
+	Dir        string           // the working directory
+	TempDir    string           // for what exec writes
+	Executable string           // the path of this binary
 	Version    string
+	Commit     string // that this binary was built from, "" where the build does not say
 }
 
 // auditLog is the log's path, absolute.
@@ -70,9 +72,11 @@ type Settings struct {
 	Dir           string        // this step's or command's own folder, which only the user may enter
 	StateDir      string        // a folder of this user's that stays between runs; "" for none
 	AllowUIDs     []int         // other users who may use the broker, on Linux
+	Program       string        // that will run, looked for before anything is asked for; "" for none
 	CommandDir    string        // where the command runs; what its profile names is relative to it
 	Say           func(string)  // one line for the user, at any time; called by several at once
 	Timeout       time.Duration // for everything before a command; Action has its own
+	dbtArgs       []string      // the command's, where dbt may be told its project
 	Root          string
 	Workspace     string // the CI job's checkout, "" elsewhere
 
@@ -83,6 +87,7 @@ type Settings struct {
 // Result is what a run came to. After an error it holds what was known by then.
 type Result struct {
 	Decision     string // "allowed", "denied", "" when it did not come to one
+	Allowed      string // who was allowed what by which rule, in one line; "" unless the policy allowed it
 	Target       string
 	Type         string // dbt's adapter type, "" for a credentials-only target
 	Subject      string
@@ -95,6 +100,7 @@ type Result struct {
 	Warnings     []string
 	Summary      string         // Markdown
 	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
+	output       string         // the profile's output that holds the credential
 	route        route.Route    // the broker's
 	ceiling      ceiling        // of what the broker keeps fresh
 	refused      func(int)      // records callers without the secret
@@ -153,6 +159,11 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	if err := env.Transport.Network().Check(); err != nil {
 		return res, err // no request may go another way than was meant
 	}
+	if s.Program != "" {
+		if _, err := process.Find(s.Program); err != nil {
+			return res, err
+		}
+	}
 	if a.records, err = openRecords(env, s, pol, origin); err != nil {
 		return res, err
 	}
@@ -173,13 +184,15 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 		return res, err // an unrecorded credential is not issued
 	}
 	if err == nil {
+		rule := grant.Rule()
+		res.Allowed = fmt.Sprintf("allowed: target %s by rule %d (line %d) for %s", res.Target, rule.Index+1, rule.Line, res.Subject)
+		res.Warnings = append(res.Warnings, grant.Warnings()...)
 		res.Warnings = append(append(res.Warnings, a.project.warnings...), a.project.identities(grant)...)
 	}
 	if err != nil || s.DryRun {
 		res.Summary = a.records.summary()
 		return res, err
 	}
-	res.Warnings = append(res.Warnings, grant.Warnings()...)
 
 	c, err := a.exchange(ctx, grant, idToken)
 	for _, v := range c.Secrets() {

@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/audit"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -27,14 +29,15 @@ type lease struct {
 	log string // the audit log's path
 }
 
-// leases are those of a run: the first credential's, and of every renewal. All
-// end with it, and none before: a session that began under an old one may
-// still be at work.
+// leases are those of a run: the first credential's, and of every renewal. A
+// session that began under an old one may still be at work, so that one ends
+// with the run, or once it has expired.
 type leases struct {
 	dir folder // where post finds them
 
-	mu   sync.Mutex
-	list []*lease
+	mu      sync.Mutex
+	list    []*lease       // the oldest first
+	expired sync.WaitGroup // those of which the login is being ended
 }
 
 // add takes in the lease of c, if it has one. After an error c must not be
@@ -53,27 +56,83 @@ func (ls *leases) add(ctx context.Context, env Env, c credential.Credential, r *
 	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	ls.drop(ctx, env)
 	ls.list = append(ls.list, l)
 	return err
 }
 
-// end ends every lease. The error is for a warning; of a run that has none,
-// or did not get that far, there is none.
+// grace is how long after its expiry a lease is over for the server, too,
+// which counts from a little later.
+const grace = 5 * time.Second
+
+// drop takes out what has expired: a run of days would pile it up. Where only
+// the secret's own lease has, the login above it is ended.
+func (ls *leases) drop(ctx context.Context, env Env) {
+	now := env.Now().Add(-grace)
+	over := func(t credential.Term) bool { return !t.Expiry.IsZero() && t.Expiry.Before(now) }
+	ls.list = slices.DeleteFunc(ls.list, func(l *lease) bool {
+		switch {
+		case over(l.Login):
+			_ = ls.dir.forget(l) // post would only find it gone
+		case over(l.Secret):
+			ls.expired.Go(func() {
+				if l.end(ctx, env) == nil { // else post tries again
+					_ = ls.dir.forget(l)
+				}
+			})
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+// renewed takes in the new terms of a lease.
+func (ls *leases) renewed(next credential.Lease) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, l := range ls.list {
+		if l.Token.SHA256() == next.Token.SHA256() {
+			l.Lease = next
+		}
+	}
+}
+
+// atOnce is how many leases are ended at the same time: a run of hours may
+// have hundreds, and a runner that ends waits for seconds.
+const atOnce = 8
+
+// end ends every lease, the newest first: its credential lives longest. The
+// error is for a warning; of a run that has none, or did not get that far,
+// there is none.
 func (ls *leases) end(ctx context.Context, env Env) error {
 	if ls == nil {
 		return nil
 	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	var errs []error
-	for _, l := range ls.list {
-		err := l.end(ctx, env)
-		if err == nil {
-			err = ls.dir.forget(l)
-		}
-		errs = append(errs, err)
+	ls.drop(ctx, env)
+	defer ls.expired.Wait()
+	errs := make([]error, len(ls.list))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(atOnce, len(ls.list)) {
+		workers.Go(func() {
+			for i := range next {
+				l := ls.list[i]
+				if errs[i] = l.end(ctx, env); errs[i] == nil {
+					errs[i] = ls.dir.forget(l)
+				}
+			}
+		})
 	}
+	for i := len(ls.list) - 1; i >= 0; i-- {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
 	ls.list = nil
+	slices.Reverse(errs)
 	return errors.Join(errs...)
 }
 

@@ -3,9 +3,13 @@ package job
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,5 +146,155 @@ func TestLeaseThatCannotBeKept(t *testing.T) {
 	}
 	if len(all.list) > 0 {
 		t.Errorf("there are %d leases to be ended, want none", len(all.list))
+	}
+}
+
+// TestNewestLeasesEndFirst, eight at a time: the runner that ends a job waits
+// for seconds.
+func TestNewestLeasesEndFirst(t *testing.T) {
+	t.Parallel()
+	const count = 3 * atOnce
+	var mu sync.Mutex
+	var asked []string
+	full := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked = append(asked, r.Header.Get("X-Vault-Token"))
+		if len(asked) == atOnce {
+			close(full)
+		}
+		mu.Unlock()
+		<-full // nobody gets a reply before so many have asked
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(server.Close)
+	l := newLender(t)
+	all := &leases{dir: l.dir}
+	for i := range count {
+		c := credential.Credential{Lease: &credential.Lease{Address: server.URL, Token: secret.New(fmt.Sprintf("token-%02d", i))}}
+		if err := all.add(t.Context(), l.env, c, &records{path: l.log, now: time.Now, run: audit.Run{ID: audit.NewID()}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := all.end(t.Context(), l.env); err != nil {
+		t.Error(err)
+	}
+	l.checkEnded(t, count)
+	first := slices.Sorted(slices.Values(asked[:atOnce]))
+	if len(asked) != count || first[0] != fmt.Sprintf("token-%02d", count-atOnce) {
+		t.Errorf("asked for %q, want the newest first", asked)
+	}
+}
+
+// TestExpiredLeasesGo: what has expired is neither on the disk nor in memory
+// for the rest of the run; a login that outlives its lease is ended.
+func TestExpiredLeasesGo(t *testing.T) {
+	t.Parallel()
+	l := newLender(t)
+	now := time.Now()
+	l.env.Now = func() time.Time { return now }
+	all := &leases{dir: l.dir}
+	lend := func(secretLife, loginLife time.Duration) credential.Credential {
+		c, r := l.lend(t)
+		end := func(life time.Duration) (e credential.Term) {
+			if life > 0 {
+				e.Expiry = now.Add(life)
+			}
+			return e
+		}
+		c.Lease.Secret, c.Lease.Login = end(secretLife), end(loginLife)
+		if err := all.add(t.Context(), l.env, c, r); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	files := func() int {
+		all.expired.Wait()
+		left, err := filepath.Glob(filepath.Join(l.dir.path, leaseFiles))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(left)
+	}
+	lend(time.Minute, time.Minute) // the server's own clock ends it
+	lend(time.Minute, time.Hour)   // its login lives on
+	lend(0, 0)                     // no end is known
+	held := lend(time.Minute, time.Hour)
+	held.Lease.Secret.Expiry = now.Add(time.Hour)
+	all.renewed(*held.Lease)
+	now = now.Add(time.Minute)
+	lend(time.Hour, time.Hour)
+	if n := files(); n != 5 {
+		t.Errorf("%d files at the end of a lease, want 5: the server counts from later", n)
+	}
+	now = now.Add(grace + time.Second)
+	lend(time.Hour, time.Hour)
+	if n := files(); n != 4 || len(all.list) != 4 {
+		t.Errorf("%d files, %d leases after the expiry, want 4", n, len(all.list))
+	}
+	if n := l.vault.Tokens(); n != 5 { // that of the first has ended at a server whose clock goes on
+		t.Errorf("%d tokens are alive, want 5", n)
+	}
+	if err := all.end(t.Context(), l.env); err != nil {
+		t.Error(err)
+	}
+	if n := files(); n != 0 {
+		t.Errorf("%d files at the end", n)
+	}
+}
+
+// TestServeEndsWhatAKilledRunLeft: the next start on its folder revokes its
+// leases, as post does, and says what it could not.
+func TestServeEndsWhatAKilledRunLeft(t *testing.T) {
+	t.Parallel()
+	l := newLender(t)
+	var said strings.Builder
+	l.env.Stderr = &said
+	all := &leases{dir: l.dir}
+	for range 3 {
+		c, r := l.lend(t)
+		if err := all.add(t.Context(), l.env, c, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{claim: "", "env": "A='b'\n", "lease-X.json": "{"} {
+		if _, err := l.dir.write(name, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := claimFolder(l.dir.path, func(left folder) { left.endLeft(t.Context(), l.env) })
+	if err != nil || got != l.dir {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	l.checkEnded(t, 3)
+	if want := "oidc-dbt: warning: end the leases of the run before: read lease-X.json: it is not as it was written\n"; said.String() != want {
+		t.Errorf("it says %q, want %q", said.String(), want)
+	}
+	entries, err := os.ReadDir(l.dir.path)
+	if err != nil || len(entries) != 1 || entries[0].Name() != claim {
+		t.Errorf("the folder has %v, %v", entries, err)
+	}
+}
+
+// TestHalfAReadyFile that a killed run has left is taken over, and a link in
+// its place is not followed.
+func TestHalfAReadyFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, filepath.Join(dir, ".ready.oidc-dbt")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := writeWhole(filepath.Join(dir, "ready"), []byte("ready")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if text, _ := os.ReadFile(other); err != nil || len(entries) != 2 || string(text) != "mine" {
+		t.Errorf("the folder has %v, %v; the other file %q", entries, err, text)
 	}
 }

@@ -281,7 +281,7 @@ func (p *project) render(res *Result, g policy.Grant, c credential.Credential, s
 		res.Profile, err = p.source.Render(p.names, p.output, outs...)
 		res.Warnings = append(res.Warnings, p.source.Kept(p.names, p.output, outs...)...)
 	}
-	res.ProfileNames = p.names
+	res.ProfileNames, res.output = p.names, p.output
 	res.Variables = append(outs[0].Env, profile.Environment(g)...)
 	return err
 }

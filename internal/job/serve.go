@@ -15,6 +15,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 )
 
 // ServeSettings are what Serve is asked for beside the credential.
@@ -36,10 +37,13 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if o.Dir == "" {
 		dir, err = newFolder(env.TempDir)
 	} else {
-		dir, err = claimFolder(s.path(o.Dir))
+		dir, err = claimFolder(s.path(o.Dir), func(left folder) { left.endLeft(ctx, env) })
 	}
 	if err != nil {
 		return err
+	}
+	if o.ReadyFile != "" {
+		_ = os.Remove(s.path(o.ReadyFile)) // of a run that was killed; what cannot be removed is met again
 	}
 	s.StateDir = "" // another container may have the folder alone
 	run, err := begin(ctx, env, s, dir)
@@ -120,9 +124,10 @@ func (o ServeSettings) readyFD() (*os.File, error) {
 const claim = ".oidc-dbt-serve"
 
 // claimFolder returns a folder of this user's that nobody else may enter or
-// replace, since dbt does what its env says, and that holds nothing: one that is not there yet, an empty one, or one that an earlier
-// process could not clear. The error is of class Usage.
-func claimFolder(path string) (folder, error) {
+// replace, since dbt does what its env says, and that holds nothing: one that
+// is not there yet, an empty one, or one that an earlier process could not
+// clear: endLeft ends what that one has left alive. The error is of class Usage.
+func claimFolder(path string, endLeft func(folder)) (folder, error) {
 	fail := func(err error, hint string) (folder, error) {
 		return folder{}, fault.New(fault.Usage, fmt.Errorf("flag --dir: %q: %w", path, cause(err)), hint)
 	}
@@ -146,6 +151,7 @@ func claimFolder(path string) (folder, error) {
 	if _, err := os.Lstat(filepath.Join(path, claim)); err != nil && len(entries) > 0 {
 		return fail(errors.New("it holds files of somebody else's, and everything in it is removed at the end"), name)
 	}
+	endLeft(folder{path})
 	for _, e := range entries {
 		if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
 			return fail(err, "")
@@ -156,18 +162,33 @@ func claimFolder(path string) (folder, error) {
 	return f, err
 }
 
+// endLeft ends the leases of a run that was killed, as post does.
+func (f folder) endLeft(ctx context.Context, env Env) {
+	all, err := f.kept(env)
+	for _, err := range []error{err, all.end(ctx, env)} {
+		if err != nil {
+			fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: warning: end the leases of the run before: "+withHint(err)))
+		}
+	}
+}
+
 // writeWhole writes a file that is there as a whole or not at all.
 func writeWhole(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	// One name, which the next start takes over; never somebody else's file, or a link.
+	half := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".oidc-dbt")
+	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(half, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
+		err = os.Rename(half, path)
 	}
 	if err != nil {
-		_ = os.Remove(f.Name()) // half of it is of no use
+		_ = os.Remove(half) // half of it is of no use
 	}
 	return err
 }

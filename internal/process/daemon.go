@@ -184,6 +184,11 @@ func (l *Leash) Ready(ctx context.Context, out io.WriteCloser) error {
 	case <-l.released:
 		return out.Close()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		select {
+		case <-l.released: // before the end, which is then this process's own
+			return out.Close()
+		default:
+			return context.Cause(ctx)
+		}
 	}
 }

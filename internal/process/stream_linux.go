@@ -1,0 +1,150 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// stepVariable is a path that the runner makes for one step alone. (GitHub
+// Docs, Workflow commands, Environment files)
+const stepVariable = "GITHUB_OUTPUT="
+
+// RunnerStream returns where workflow commands reach the CI runner, and
+// nobody else: standard error where it leads there, else the stream of the
+// step's own first process, so that what a script pipes into a file or
+// another program does not get them. It is nil where neither is found; getenv
+// is this process's.
+//
+// The first process is the highest ancestor that has the step's own variable,
+// or this one where the step has none.
+// Its pipe is the runner's unless somebody else can be seen to read from it,
+// as `exec > >(tee log)` has it.
+func RunnerStream(getenv func(string) string, stderr io.Writer) io.Writer {
+	first, parent := os.Getpid(), os.Getppid()
+	if value := getenv(strings.TrimSuffix(stepVariable, "=")); value != "" {
+		first, parent = firstOfStep(stepVariable + value)
+	}
+	var own os.FileInfo
+	if f, ok := stderr.(*os.File); ok {
+		own, _ = f.Stat()
+	}
+	for _, number := range []string{"2", "1"} {
+		path := filepath.Join("/proc", strconv.Itoa(first), "fd", number)
+		info, err := os.Stat(path)
+		if err != nil {
+			continue
+		}
+		kind := info.Mode().Type()
+		switch {
+		case kind&os.ModeCharDevice != 0 && !isTerminalAt(path): // /dev/null, say; a runner may use a terminal
+			continue
+		case kind == os.ModeNamedPipe && !readBy(path, parent, first == os.Getpid()):
+			continue
+		case own != nil && os.SameFile(own, info) && !kind.IsRegular():
+			return stderr
+		case kind == os.ModeNamedPipe, kind&os.ModeCharDevice != 0:
+			return &ownLine{path: path}
+		}
+	}
+	return nil
+}
+
+// firstOfStep returns the highest ancestor, of this process or it itself,
+// that was started with the variable, and its parent.
+func firstOfStep(variable string) (first, parent int) {
+	pid := os.Getpid()
+	for range maxAncestors {
+		stat, ok := readStat(pid)
+		if !ok {
+			break
+		}
+		if pid != os.Getpid() {
+			environ, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+			if err != nil || !bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+variable+"\x00")) {
+				break
+			}
+		}
+		first, parent = pid, stat.parent
+		pid = stat.parent
+	}
+	return first, parent
+}
+
+// readBy reports whether a pipe is read by the process, as far as can be seen,
+// and by no other. A reader in another container, or of another user, cannot
+// be seen; with seen, the process must be.
+func readBy(path string, reader int, seen bool) bool {
+	name, err := os.Readlink(path)
+	if err != nil {
+		return false
+	}
+	found := reader == 0 // it is outside the container
+	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, link := range links {
+		if to, err := os.Readlink(link); err != nil || to != name {
+			continue
+		}
+		const readable = 0o400 // of a link in fd: how the file was opened
+		info, err := os.Lstat(link)
+		if err != nil || info.Mode().Perm()&readable == 0 {
+			continue
+		}
+		if strings.Split(link, "/")[2] != strconv.Itoa(reader) {
+			return false
+		}
+		found = true
+	}
+	return found || !seen
+}
+
+// maxAtomic is how much a pipe takes as one piece, whoever else writes to it.
+// (pipe(7), PIPE_BUF)
+const maxAtomic = 4096
+
+// ownLine writes lines into the pipe of another process. Each begins anew: the
+// step's programs may be in the middle of one.
+type ownLine struct {
+	path string
+	mu   sync.Mutex
+}
+
+func (w *ownLine) Write(line []byte) (int, error) {
+	if len(line)+1 > maxAtomic {
+		return 0, errors.New("longer than what a pipe takes as one piece")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f, err := openStream(w.path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if _, err := f.Write(append([]byte{'\n'}, line...)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+// openStream opens a pipe or a terminal, and takes neither for its own:
+// without a reader a pipe would wait for one.
+func openStream(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+}
+
+func isTerminalAt(path string) bool {
+	f, err := openStream(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return term.IsTerminal(int(f.Fd()))
+}
