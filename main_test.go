@@ -65,6 +65,7 @@ var revealers = []string{
 	"internal/broker/trino.go",
 	"internal/idtoken/verify.go",
 	"internal/job/action.go",
+	"internal/job/awsprofile.go",
 	"internal/job/exec.go",
 	"internal/job/keepfresh.go",
 	"internal/job/lease.go",

@@ -60,6 +60,8 @@ func Outputs() []Output {
 		{Name: "aws-access-key-id", Secret: true, Description: "For `AWS_ACCESS_KEY_ID`"},
 		{Name: "aws-secret-access-key", Secret: true, Description: "For `AWS_SECRET_ACCESS_KEY`"},
 		{Name: "aws-session-token", Secret: true, Description: "For `AWS_SESSION_TOKEN`"},
+		{Name: "aws-profile", Description: "The profile of an AWS session in `aws-credentials-file`, for `AWS_PROFILE`: the target's name"},
+		{Name: "aws-credentials-file", Description: "For `AWS_SHARED_CREDENTIALS_FILE`: one file with a profile for each such step of the job, good until the job ends; with `keep-fresh` rewritten ahead of each expiry"},
 		{Name: "google-credentials-file", Description: "With `keep-fresh`: the file for `GOOGLE_APPLICATION_CREDENTIALS`, good until the job ends"},
 		{Name: "env", Secret: true, Description: "A JSON object of every variable that the profile and the SDKs need, for the dbt step's `env:`, through `fromJSON`"},
 	}

@@ -76,14 +76,14 @@ func (b *Broker) publish(certificate []byte) (path string, err error) {
 			err = disk.Own(b.config.StateDir) // whoever may write there says whom dbt trusts
 		}
 		if err == nil {
-			err = replace(path, certificate)
+			err = disk.Replace(path, certificate)
 		}
 		if err == nil {
 			return path, nil
 		}
 	}
 	path = filepath.Join(b.config.Dir, "ca.pem") // no place that stays: parsing anew is all that it costs
-	return path, replace(path, certificate)
+	return path, disk.Replace(path, certificate)
 }
 
 // withdraw removes what publish wrote, before another run may have the port.

@@ -3,12 +3,11 @@ package broker
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 )
 
 // How often the credential is looked at: a tenth of its life, since a renewal
@@ -72,30 +71,8 @@ func (b *Broker) rewrite(c credential.Credential, written []byte) ([]byte, error
 	if err != nil || bytes.Equal(content, written) {
 		return written, err
 	}
-	if err := replace(b.file, content); err != nil {
+	if err := disk.Replace(b.file, content); err != nil {
 		return written, err
 	}
 	return content, nil
-}
-
-// replace has the file hold content, 0600: the old whole or the new one,
-// whenever it is read.
-func replace(path string, content []byte) error {
-	dir, name := filepath.Split(path)
-	next, err := os.CreateTemp(dir, name+".*") // 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	_, err = next.Write(content)
-	if cerr := next.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(next.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(next.Name()) // half of it is of no use
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
 }

@@ -754,6 +754,67 @@ targets:
 	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
 }
 
+// TestKeepFreshOfAWS: two targets of a job are profiles of one file, each of
+// which is rewritten ahead of its expiry and goes with its step.
+func TestKeepFreshOfAWS(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	config := stsConfig(s.issuer)
+	config.Life = 3 * time.Second
+	sts, err := standin.StartSTS(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sts.Close)
+	rest := fmt.Sprintf("role: \"arn:aws:iam::123456789012:role/dbt-prod\", region: eu-central-1, endpoint: %q}\n    allow:\n      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n", sts.URL())
+	s.write("workspace/.github/oidc-dbt.yml", fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    exchange:\n      aws: {%s  lake:\n    exchange:\n      aws: {%s", s.issuer.URL(), rest, rest))
+	s.begin()
+	first, firstState := s.read("OUTPUT"), s.env["GITHUB_STATE"]
+	for _, name := range commandFiles {
+		s.env["GITHUB_"+name] = s.write("second/"+name, "")
+	}
+	s.env["INPUT_TARGET"] = "lake"
+	s.begin()
+	second := s.read("OUTPUT")
+	path := filepath.Join(s.env["RUNNER_TEMP"], "oidc-dbt", "aws", "credentials")
+	if first["aws-profile"] != "prod" || second["aws-profile"] != "lake" || first["aws-credentials-file"] != path || second["aws-credentials-file"] != path {
+		t.Errorf("the outputs are %q of %q and %q of %q", first["aws-profile"], first["aws-credentials-file"], second["aws-profile"], second["aws-credentials-file"])
+	}
+	keys := func() map[string]string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]string{}
+		for _, m := range regexp.MustCompile(`\[(\w+)\]\naws_access_key_id = (\w+)\n`).FindAllStringSubmatch(string(text), -1) {
+			found[m[1]] = m[2]
+		}
+		return found
+	}
+	before := keys()
+	if len(before) != 2 || before["prod"] == "" || before["lake"] == "" {
+		t.Fatalf("the profiles are %q", slices.Collect(maps.Keys(before)))
+	}
+	soon(t, "a new session in both profiles", func() bool {
+		now := keys()
+		return now["prod"] != before["prod"] && now["lake"] != before["lake"] && len(now) == 2
+	})
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	if now := keys(); len(now) != 1 || now["prod"] == "" {
+		t.Errorf("after the second step's post the profiles are %q", slices.Collect(maps.Keys(now)))
+	}
+	s.env["GITHUB_STATE"] = firstState
+	if got := s.post(); got != "" {
+		t.Errorf("post says %s", got)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+}
+
 // TestKeepFreshTwice: two steps, two processes; each post ends its own.
 func TestKeepFreshTwice(t *testing.T) {
 	t.Parallel()

@@ -428,7 +428,7 @@ var unstable = []struct {
 }
 
 // secretOutput matches a secret output's value, in the form that the library writes.
-var secretOutput = regexp.MustCompile(`(?m)^((?:token|password|private-key|aws-[a-z-]+|env|DBT_ENV_SECRET_\w+|CLOUDSDK_AUTH_ACCESS_TOKEN|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN))<<\S+\n).*$`)
+var secretOutput = regexp.MustCompile(`(?m)^((?:token|password|private-key|aws-(?:access-key-id|secret-access-key|session-token)|env|DBT_ENV_SECRET_\w+|CLOUDSDK_AUTH_ACCESS_TOKEN|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN))<<\S+\n).*$`)
 
 // normalize puts names in place of what differs from run to run.
 func normalize(parts map[string]string, names []string) {

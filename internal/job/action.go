@@ -70,6 +70,8 @@ type inputs struct {
 	run       string
 	shell     string
 	dir       string // for run
+
+	awsProfile *awsProfile // the step's
 }
 
 func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
@@ -194,13 +196,17 @@ func obtain(ctx context.Context, env Env, r *runner.Runner, in inputs, dir folde
 		return res, errors.Join(err, dir.remove()) // before anything is issued that could then not be handed over
 	}
 	in.Dir, in.CommandDir = dir.path, in.commandDir()
+	in.awsProfile = dir.awsProfile()
+	if in.keepFresh {
+		in.Renewed = in.awsProfile.write
+	}
 	res, err = authenticate(bounded, env, in.Settings, r)
 	if err != nil || in.DryRun {
 		return res, errors.Join(err, publishDecision(r, in.Settings, res, err), dir.remove())
 	}
 	if err := publish(env, r, in, res, dir); err != nil {
 		res.Broker.Close()
-		return res, errors.Join(err, res.leases.end(ctx, env), dir.remove())
+		return res, errors.Join(err, res.leases.end(ctx, env), in.awsProfile.remove(), dir.remove())
 	}
 	return res, nil
 }
@@ -309,6 +315,13 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 	}
 	if in.keepFresh && res.route.Kind == route.GoogleADC { // with `run` its end is the step's
 		output("google-credentials-file", res.Broker.Address().File)
+	}
+	if res.Credential.AWS != nil && in.run == "" { // of `run` nothing is handed on
+		if err := in.awsProfile.write(res.Target, res.Credential); err != nil {
+			return err
+		}
+		output("aws-profile", res.Target)
+		output("aws-credentials-file", in.awsProfile.path())
 	}
 	if user := res.Credential.User; user != "" {
 		output("user", user)

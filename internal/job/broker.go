@@ -122,6 +122,11 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 	if rerr := next.records.outcome(c, err); rerr != nil {
 		return credential.Credential{}, rerr // an unrecorded credential is not handed out
 	}
+	if err == nil && c.AWS != nil && a.settings.Renewed != nil {
+		if werr := a.settings.Renewed(a.target.Name(), c); werr != nil {
+			a.warn(werr)
+		}
+	}
 	return c, err
 }
 

@@ -68,17 +68,20 @@ type Settings struct {
 	Profiles      []string // further profile names
 	AuditLog      string
 	DryRun        bool
-	Broker        bool          // keep the credential fresh for as long as the command runs
-	Dir           string        // this step's or command's own folder, which only the user may enter
-	StateDir      string        // a folder of this user's that stays between runs; "" for none
-	AllowUIDs     []int         // other users who may use the broker, on Linux
-	Program       string        // that will run, looked for before anything is asked for; "" for none
-	CommandDir    string        // where the command runs; what its profile names is relative to it
-	Say           func(string)  // one line for the user, at any time; called by several at once
-	Timeout       time.Duration // for everything before a command; Action has its own
-	dbtArgs       []string      // the command's, where dbt may be told its project
-	Root          string
-	Workspace     string // the CI job's checkout, "" elsewhere
+	Broker        bool         // keep the credential fresh for as long as the command runs
+	Dir           string       // this step's or command's own folder, which only the user may enter
+	StateDir      string       // a folder of this user's that stays between runs; "" for none
+	AllowUIDs     []int        // other users who may use the broker, on Linux
+	Program       string       // that will run, looked for before anything is asked for; "" for none
+	CommandDir    string       // where the command runs; what its profile names is relative to it
+	Say           func(string) // one line for the user, at any time; called by several at once
+	// Renewed is told of each session of AWS that takes the place of the first
+	// one; nil for nobody.
+	Renewed   func(target string, c credential.Credential) error
+	Timeout   time.Duration // for everything before a command; Action has its own
+	dbtArgs   []string      // the command's, where dbt may be told its project
+	Root      string
+	Workspace string // the CI job's checkout, "" elsewhere
 
 	policyDir string // where relative paths of the policy start
 	inline    bool   // the policy is no file

@@ -208,5 +208,8 @@ func cleanUp(ctx context.Context, env Env, r *runner.Runner, dir folder) {
 	all, err := dir.kept(env)
 	warn(err)
 	warn(all.end(ctx, env))
+	if dir.path != "" {
+		warn(dir.awsProfile().remove())
+	}
 	warn(dir.remove())
 }
