@@ -45,7 +45,7 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 		}
 		return p, provider.Check(t.Provider(), t.Exchange(), p.warehouse)
 	}
-	p = project{dbtType: dbt.Type, output: dbt.Output}
+	p = project{dbtType: dbt.Type, output: dbt.Output, policyDir: s.policyDir}
 	if p.names, err = profile.Names(s.Root, s.ProjectDirs, s.Profiles); err != nil {
 		return p, err
 	}
@@ -85,13 +85,21 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 	return p, p.check(ctx, env, s, t, p.blocks...)
 }
 
-// give puts the policy's keys into the chosen output of each profile.
+// give puts the policy's keys into the chosen output of each profile. A
+// relative path of theirs starts at the policy's folder.
 func (p *project) give(with *yaml.Node) (err error) {
-	if p.source, err = p.source.With(p.names, p.output, with); err != nil {
+	file := p.source
+	if p.source, err = file.With(p.names, p.output, with); err != nil {
 		return err
 	}
 	if _, p.dbtType, err = p.source.Output(p.names[0], p.output); err != nil {
 		return err
+	}
+	if placed := p.placed(with); placed != with {
+		p.relative = true
+		if p.source, err = file.With(p.names, p.output, placed); err != nil {
+			return err
+		}
 	}
 	p.blocks, err = p.source.Blocks(p.names, p.output)
 	return err
@@ -133,11 +141,12 @@ func fileOnly(err error, path string) error {
 // check holds the blocks, each of which gets the credential, to what adapter
 // and provider ask of them, and sets the warehouse and the route.
 func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Target, blocks ...*yaml.Node) error {
-	p.policyDir = s.policyDir
 	for i, b := range blocks {
-		placed := p.placed(b)
-		p.relative = p.relative || placed != b
-		b = placed
+		if p.source == nil {
+			placed := p.placed(b)
+			p.relative = p.relative || placed != b
+			b = placed
+		}
 		if key, roots := adapter.RootsFile(p.dbtType, b); roots != nil {
 			path := roots.Value
 			if !filepath.IsAbs(path) {
@@ -176,11 +185,11 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 	return provider.Check(t.Provider(), t.Exchange(), p.warehouse)
 }
 
-// placed returns an inline block whose file of certificate authorities starts
-// at the policy's folder, wherever dbt runs.
+// placed returns keys of the policy's with the file of certificate authorities
+// below the policy's folder, wherever dbt runs.
 func (p *project) placed(block *yaml.Node) *yaml.Node {
-	if p.source != nil || block == nil {
-		return block // of a profile, which dbt reads where it runs
+	if block == nil {
+		return nil
 	}
 	if _, path := adapter.RootsFile(p.dbtType, block); path == nil || filepath.IsAbs(path.Value) {
 		return block

@@ -209,13 +209,36 @@ func (s *Source) With(names []string, output string, given *yaml.Node) (*Source,
 		if own, t := get(block, "type"), get(given, "type"); own != nil && t != nil && own.Value != t.Value && !isJinja(own.Value) {
 			return nil, s.fail(own, "type of output %q of profile %q is %q, and `with` says %q: leave it out there", output, name, own.Value, t.Value)
 		}
-		for i := 0; i+1 < len(given.Content); i += 2 {
-			block = with(block, given.Content[i].Value, inline(given.Content[i+1]))
-		}
+		block = replaced(block, given)
 		p = with(p, "outputs", with(get(p, "outputs"), output, block))
 		out.root = with(out.root, name, p)
 	}
 	return &out, nil
+}
+
+// replaced returns the block with the given keys in the place of its own, under
+// whichever of dbt's names the file has them.
+func replaced(block, given *yaml.Node) *yaml.Node {
+	t := get(given, "type")
+	if t == nil {
+		t = get(block, "type")
+	}
+	var spec policy.Adapter
+	if t != nil {
+		spec = adapter.Specs()[t.Value]
+	}
+	out := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: block.Line, Column: block.Column}
+	for i := 0; i+1 < len(block.Content); i += 2 {
+		name := block.Content[i].Value
+		other := slices.ContainsFunc(spec.NamesOf(spec.Canonical(name)), func(n string) bool { return n != name && get(given, n) != nil })
+		if !other {
+			out.Content = append(out.Content, block.Content[i], block.Content[i+1])
+		}
+	}
+	for i := 0; i+1 < len(given.Content); i += 2 {
+		out = with(out, given.Content[i].Value, inline(given.Content[i+1]))
+	}
+	return out
 }
 
 // Outputs returns what a policy holds to its rules, of each of Blocks.
