@@ -50,6 +50,8 @@ type adapter struct {
 	identities map[string]map[string]string
 	// entries returns further mappings of a block that have such keys; nil for none.
 	entries func(block *yaml.Node, provider string) []*yaml.Node
+	// client is for targets of other clients of the warehouse; nil where there are none.
+	client *client
 	// others are the places of logins for something else, which a credential of
 	// ours does not replace: a key of the block, or that, `.` and the login's own.
 	others []string

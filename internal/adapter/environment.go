@@ -24,11 +24,11 @@ func Held(vars []Variable) (c credential.Credential) {
 	var session credential.AWS
 	for _, v := range vars {
 		switch v.Name {
-		case tokenVariable:
+		case tokenVariable, "SNOWFLAKE_TOKEN":
 			c.Token = v.Value
 		case passwordVariable:
 			c.Password = v.Value
-		case privateKeyVariable:
+		case privateKeyVariable, "SNOWFLAKE_PRIVATE_KEY":
 			c.PrivateKey = v.Value
 		case "AWS_ACCESS_KEY_ID":
 			session.AccessKeyID = v.Value

@@ -31,6 +31,17 @@ var snowflake = adapter{
 		Literal:  []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name", "user", "role"},
 		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name"},
 		Given:    map[string][]string{"vault": {"user"}},
+		Client:   []string{"account", "user", "role", "warehouse", "database", "schema", "host", "port", "protocol"},
+	},
+	client: &client{
+		variables: snowflakeVariables,
+		routes: map[string]route.Route{
+			"oidc":           {Kind: route.SnowflakeTokenFile},
+			"aws":            {Kind: route.AWSContainer},
+			"entra":          {Kind: route.SnowflakeTokenFile},
+			"token_exchange": {Kind: route.SnowflakeTokenFile},
+			"vault":          {Kind: route.Lease},
+		},
 	},
 	identities: map[string]map[string]string{
 		"authenticator":   {"aws": "role", "entra": "client_id", "oidc": "", "token_exchange": "client_id", "vault": "secret"},

@@ -66,10 +66,23 @@ func TestFederatedTokenURL(t *testing.T) {
 	testOutages(t, federated, url, header, func(_ int, words string) string { return fmt.Sprintf(`{"message":%q}`, words) })
 }
 
-// TestAzureTokenFile: whoever opens the file at any time reads an ID token
+// TestTokenFiles: whoever opens the file at any time reads an ID token
 // that has a while to live, and the user alone may.
-func TestAzureTokenFile(t *testing.T) {
+func TestTokenFiles(t *testing.T) {
 	t.Parallel()
+	for name, r := range map[string]route.Route{
+		"azure-federated-token": {Kind: route.AzureTokenFile, IDToken: true},
+		"snowflake-token":       {Kind: route.SnowflakeTokenFile},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testTokenFile(t, r, name)
+		})
+	}
+}
+
+func testTokenFile(t *testing.T, r route.Route, name string) {
+	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		const life = 5 * time.Minute
@@ -81,11 +94,11 @@ func TestAzureTokenFile(t *testing.T) {
 		}
 		first, _ := next(t.Context())
 		keeper := broker.NewKeeper(first, keeps(next, time.Now))
-		b := start(t, route.Route{Kind: route.AzureTokenFile, IDToken: true}, func(c *broker.Config) {
+		b := start(t, r, func(c *broker.Config) {
 			c.Dir, c.Current, c.Failed = dir, keeper.Current, func(err error) { t.Error(err) }
 		})
 		path := b.Address().File
-		if path != filepath.Join(dir, "azure-federated-token") || b.Address().Port != 0 {
+		if path != filepath.Join(dir, name) || b.Address().Port != 0 {
 			t.Fatalf("the route is at %+v", b.Address())
 		}
 		if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {

@@ -110,8 +110,9 @@ var listening = map[route.Kind]func(b *Broker) (service, error){
 // silent are the routes without: a file alone, or a credential that only has
 // to be kept alive.
 var silent = map[route.Kind]func(b *Broker) (service, error){
-	route.AzureTokenFile: azureTokenFile,
-	route.PasswordFile:   passwordFile,
+	route.AzureTokenFile:     azureTokenFile,
+	route.PasswordFile:       passwordFile,
+	route.SnowflakeTokenFile: snowflakeTokenFile,
 	// What is renewed is the credential that dbt has.
 	route.Lease: func(*Broker) (service, error) { return service{}, nil },
 }

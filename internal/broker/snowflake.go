@@ -428,3 +428,15 @@ func (s *sessions) has(authorization string) bool {
 	_, ok = s.known[sha256.Sum256([]byte(token))]
 	return ok
 }
+
+// snowflakeTokenFile is the file that Snowflake's clients read for a login
+// where SNOWFLAKE_TOKEN_FILE_PATH names it. (snowflake-connector-python,
+// connection.py, token_file_path)
+func snowflakeTokenFile(*Broker) (service, error) {
+	return service{file: &file{name: "snowflake-token", content: func(c credential.Credential) ([]byte, error) {
+		if c.Token.IsZero() {
+			return nil, fmt.Errorf("a credential of kind %q is no token", c.Kind)
+		}
+		return []byte(c.Token.Reveal()), nil
+	}}}, nil
+}

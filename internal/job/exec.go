@@ -233,7 +233,13 @@ func (f folder) engine(res Result) []adapter.Variable {
 }
 
 // kinds are the credential's and the route's, for what outranks them.
-func (res Result) kinds() []string { return []string{res.Credential.Kind, string(res.route.Kind)} }
+func (res Result) kinds() []string {
+	kinds := []string{res.Credential.Kind, string(res.route.Kind)}
+	if res.client != "" {
+		kinds = append(kinds, res.client+"_client")
+	}
+	return kinds
+}
 
 // DefaultTimeout is for everything before the command.
 const DefaultTimeout = 2 * time.Minute

@@ -105,6 +105,7 @@ type Result struct {
 	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
 	output       string         // the profile's output that holds the credential
 	route        route.Route    // the broker's
+	client       string         // the warehouse whose clients, dbt apart, read Variables; "" for none
 	ceiling      ceiling        // of what the broker keeps fresh
 	refused      func(int)      // records callers without the secret
 	leases       *leases        // what ends with the run

@@ -23,6 +23,7 @@ import (
 // and the output as the user described it.
 type project struct {
 	dbtType   string          // "" for a credentials-only target
+	client    string          // of such a target: the warehouse whose other clients it is for; "" for none
 	names     []string        // profile names
 	output    string          // the output that gets the credential
 	policyDir string          // where relative paths of the policy start
@@ -39,6 +40,13 @@ type project struct {
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
 func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p project, err error) {
 	dbt := t.DBT()
+	if dbt.Client {
+		p.client = dbt.Type
+		if p.route, err = clientRoute(t, p.client, dbt.Block); err != nil {
+			return p, err
+		}
+		return p, provider.Check(t.Provider(), t.Exchange(), p.warehouse)
+	}
 	if dbt.Type == "" && dbt.From == "" {
 		if p.route, err = adapter.Route("", t.Provider(), t.Exchange(), nil); err != nil {
 			return p, err
@@ -245,6 +253,10 @@ func (p *project) granted(g policy.Grant) (err error) {
 	if block == nil {
 		return nil
 	}
+	if p.client != "" {
+		p.route, err = clientRoute(g, p.client, block)
+		return err
+	}
 	if p.warehouse, err = adapter.Warehouse(p.dbtType, block); err != nil {
 		return err
 	}
@@ -252,13 +264,21 @@ func (p *project) granted(g policy.Grant) (err error) {
 	return err
 }
 
-// routeOf returns how dbt stays logged in: as of a target, or with the claims
-// filled in as of a grant.
-func routeOf(t interface {
+// granting is a target, or with the claims filled in a grant.
+type granting interface {
 	Direct() bool
 	Provider() string
+	Audience() string
 	Exchange() policy.Values
-}, dbtType string, block *yaml.Node) (route.Route, error) {
+}
+
+// clientRoute returns how other clients of the warehouse stay logged in.
+func clientRoute(t granting, client string, block *yaml.Node) (route.Route, error) {
+	return adapter.ClientRoute(client, t.Provider(), t.Audience(), t.Exchange(), block, t.Direct())
+}
+
+// routeOf returns how dbt stays logged in.
+func routeOf(t granting, dbtType string, block *yaml.Node) (route.Route, error) {
 	if t.Direct() {
 		return adapter.Direct(dbtType, t.Provider(), t.Exchange(), block)
 	}
@@ -267,6 +287,11 @@ func routeOf(t interface {
 
 // render turns the credential into what dbt reads.
 func (p *project) render(res *Result, g policy.Grant, c credential.Credential, served route.Address) error {
+	if p.client != "" {
+		res.client = p.client
+		res.Variables = adapter.Client(adapter.Input{Grant: g, Type: p.client, Block: g.DBT().Block, Credential: c, Route: served})
+		return nil
+	}
 	if p.dbtType == "" {
 		res.Variables = adapter.Environment(g, c, served)
 		return nil

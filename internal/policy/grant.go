@@ -24,8 +24,10 @@ type Grant struct {
 	warnings    []string
 }
 
-// A DBT is a target's `dbt:` block. The zero DBT is a credentials-only target.
+// A DBT is a target's `dbt:` block, or with Client its `client:` block. The
+// zero DBT is a credentials-only target.
 type DBT struct {
+	Client bool       // for other clients of a warehouse of the type: there is no profile
 	Type   string     // dbt's adapter type, "" with From
 	Block  *yaml.Node // the mapping of one output, claims filled in; nil with From
 	Output string     // the output's name in profiles.yml; the target's name where it was left out

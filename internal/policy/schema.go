@@ -28,7 +28,7 @@ func Schema(cat Catalog) []byte {
 		if p.NeedsDBT {
 			needDBT = append(needDBT, object{
 				"if":   object{"properties": object{"exchange": object{"required": []string{name}}}},
-				"then": object{"required": []string{"dbt"}},
+				"then": object{"anyOf": []any{object{"required": []string{"dbt"}}, object{"required": []string{"client"}}}},
 			})
 		}
 	}
@@ -78,6 +78,18 @@ func Schema(cat Catalog) []byte {
 		},
 	})
 
+	clients := []any{object{"enum": clientNames(cat)}}
+	for _, name := range clientNames(cat) {
+		properties := object{"type": object{"const": name}}
+		for _, key := range cat.Adapters[name].Client {
+			properties[key] = object{"type": []string{"string", "integer"}}
+		}
+		clients = append(clients, object{
+			"type": "object", "additionalProperties": false, "properties": properties, "required": []string{"type"},
+			"dependentRequired": needing(cat.Adapters[name].Client),
+		})
+	}
+
 	identity := object{
 		"type": "object", "additionalProperties": false, "required": []string{"issuer"},
 		"properties": object{
@@ -97,8 +109,10 @@ func Schema(cat Catalog) []byte {
 	}
 	target := object{
 		"type": "object", "additionalProperties": false, "required": []string{"exchange", "allow"},
+		"not": object{"required": []string{"dbt", "client"}},
 		"properties": object{
 			"dbt":            object{"description": "One output of profiles.yml without its secrets, or where to read it; left out for credentials alone.", "oneOf": outputs},
+			"client":         object{"description": "In the place of dbt: the warehouse whose other clients get the credential, or a mapping of its type and the place.", "oneOf": clients},
 			"exchange":       object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": providers, "description": "The one provider that gives the credential."},
 			"allow":          object{"type": "array", "minItems": 1, "items": rule, "description": "Rules: any of them; inside a rule: all of it."},
 			"lifetime":       duration("The lifetime to ask for (default: the provider's)."),
@@ -127,6 +141,15 @@ func Schema(cat Catalog) []byte {
 		panic(err) // maps of strings and lists always encode
 	}
 	return append(out, '\n')
+}
+
+// needing has each key but the first need that one.
+func needing(keys []string) object {
+	o := object{}
+	for _, key := range keys[1:] {
+		o[key] = keys[:1]
+	}
+	return o
 }
 
 func keysSchema(keys []Key, text, list func(string) object) object {

@@ -85,6 +85,10 @@ type Adapter struct {
 	Needed map[string][]string
 	// Given are, by provider, keys whose values come with the credential.
 	Given map[string][]string
+	// Client are the keys by which a target without `dbt:` names the place to
+	// other clients of the warehouse, the first of them the one that the others
+	// need; nil where there are no such targets.
+	Client []string
 	// Nested are further logins below a key of the block, each as that key, `.`
 	// and the login's own key, wherever below it that is; Names are keys of the
 	// same form that hold a name where another adapter has a secret.

@@ -18,7 +18,7 @@ import (
 var (
 	policyKeys   = []string{"version", "requires", "identities", "agents", "targets"}
 	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
-	targetKeys   = []string{"dbt", "exchange", "allow", "lifetime", "max_lifetime", "proxy", "trust_reviewed", "trust_max_age"}
+	targetKeys   = []string{"dbt", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy", "trust_reviewed", "trust_max_age"}
 )
 
 // nameText is what a target or an identity may be called: it becomes a dbt
@@ -223,8 +223,14 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	} else {
 		fills = d.exchange(t, v, lifetime)
 	}
+	client := m.get("client")
 	if v := m.get("dbt"); v != nil {
 		fills = append(fills, d.dbt(t, v)...)
+		if client != nil {
+			d.at(client, "client stands in the place of `dbt`: make it a target of its own")
+		}
+	} else if client != nil {
+		fills = append(fills, d.client(t, client)...)
 	} else if t.spec.NeedsDBT {
 		m.missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
 	}

@@ -52,8 +52,10 @@ var sdkVariables = map[string][]string{
 		"PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIRESSL", "PGGSSENCMODE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIREPEER",
 		"PGPASSWORD", "PGPASSFILE", "PGSSLCERTMODE",
 	},
-	"pgpassfile": slices.Concat(libpqVariables, []string{"PGPASSWORD"}),
-	"snowflake":  snowflakeVariables,
+	"pgpassfile":           slices.Concat(libpqVariables, []string{"PGPASSWORD"}),
+	"snowflake":            snowflakeVariables,
+	"snowflake_token_file": snowflakeVariables,
+	"snowflake_client":     snowflakeClientVariables,
 	// requests verifies by these in the place of the profile's cert.
 	"trino": {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"},
 }
@@ -100,6 +102,14 @@ var snowflakeVariables = []string{"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH"
 	// Which hosts get a federated token, who Azure says that this is, and what vouches for certificates.
 	"SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES", "MANAGED_IDENTITY_CLIENT_ID", "SF_OCSP_RESPONSE_CACHE_SERVER_URL", "SF_OCSP_TEST_MODE", "SF_TEST_*", "SNOWFLAKE_TEST_MODE",
 	"SNOWFLAKE_DISABLE_LOG_SECRET_MASKING",
+}
+
+// snowflakeClientVariables are another login, or another place, to snow,
+// schemachange and Terraform's provider.
+var snowflakeClientVariables = []string{
+	"SNOWFLAKE_PRIVATE_KEY*", "SNOWFLAKE_SESSION_TOKEN", "SNOWFLAKE_MASTER_TOKEN", "SNOWFLAKE_OAUTH_*", "SNOWFLAKE_TOKEN_ACCESSOR_*",
+	"SNOWFLAKE_PASSCODE*", "SNOWFLAKE_OKTA_URL", "SNOWFLAKE_INSECURE_MODE", "SNOWFLAKE_PROFILE", "SNOWSQL_PWD",
+	"SNOWFLAKE_CONNECTIONS*", "SNOWFLAKE_DEFAULT_CONNECTION_NAME", "SNOWFLAKE_WORKLOAD_IDENTITY_*",
 }
 
 // databricksVariables have databricks-sdk choose another login than the

@@ -18,6 +18,7 @@ const (
 	FederatedTokenURL    Kind = "federated_token_url"        // dbt-fabric
 	GoogleADC            Kind = "google_adc"                 // google-auth's external_account
 	PasswordFile         Kind = "pgpassfile"                 // libpq
+	SnowflakeTokenFile   Kind = "snowflake_token_file"       // snow, schemachange
 	TokenEndpoint        Kind = "token_endpoint"             // OAuth: dbt-redshift with Identity Center
 
 	// Proxies that put the credential into each login or request.

@@ -1,0 +1,57 @@
+package adapter
+
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+)
+
+// client is how other clients of a warehouse than dbt find the credential.
+type client struct {
+	variables func(Input) []Variable
+	// routes maps a provider's name to how they stay logged in where they
+	// connect to the warehouse themselves.
+	routes map[string]route.Route
+}
+
+// ClientRoute returns how the other clients of a warehouse stay logged in. It
+// is by the proxy, if there is one, where the policy names the place and direct
+// is not set. The error is of class Usage, and that of CheckPlaces where the
+// policy names a place.
+func ClientRoute(dbtType, provider, audience string, exchange policy.Values, block *yaml.Node, direct bool) (route.Route, error) {
+	a := adapters[dbtType]
+	if err := Check(dbtType, provider); err != nil {
+		return route.Route{}, err
+	}
+	if scalar(block, a.spec.Client[0]) == "" {
+		return a.client.routes[provider], nil // the place is theirs to know
+	}
+	if err := CheckPlaces(dbtType, provider, audience, block); err != nil {
+		return route.Route{}, clientFault(dbtType, err)
+	}
+	r, err := Route(dbtType, provider, exchange, block)
+	if err != nil {
+		return r, clientFault(dbtType, err)
+	}
+	if direct && r.Kind.IsProxy() {
+		return a.client.routes[provider], nil
+	}
+	return r, nil
+}
+
+// clientFault says of what is wrong with a place where it stands.
+func clientFault(dbtType string, err error) error {
+	text := err.Error()
+	if prefix := fmt.Sprintf("dbt output of type %q: ", dbtType); len(text) > len(prefix) && text[:len(prefix)] == prefix {
+		text = text[len(prefix):]
+	}
+	return fault.New(fault.Usage, fmt.Errorf("client %q: %s", dbtType, text), "")
+}
+
+// Client returns the variables by which the other clients of the warehouse
+// find the place, where the policy names it, and the credential.
+func Client(in Input) []Variable { return adapters[in.Type].client.variables(in) }
