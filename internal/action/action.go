@@ -38,6 +38,7 @@ func Inputs() []Input {
 		{Name: "export-env", Default: "false", Description: "Also put what the profile reads into `GITHUB_ENV`, for every later step"},
 		{Name: "audit-log", Otherwise: "`$RUNNER_TEMP/oidc-dbt/audit.jsonl`", Description: "The file that audit records are appended to, outside the workspace"},
 		{Name: "dry-run", Default: "false", Description: "Verify and decide, but exchange nothing and write no credential"},
+		{Name: "profile-only", Default: "false", Description: "Ask for no identity and write the profile with placeholders in the place of logins, for `dbt parse`, `dbt ls` and linters, also on forks' pull requests; `target` is required, and nothing is decided"},
 		{Name: "timeout", Default: "2m", Description: "For everything before `run`, such as `90s` or `2m`"},
 	}
 }

@@ -75,9 +75,19 @@ var adapters = map[string]adapter{
 	"trino":      trino,
 }
 
+// Facts are what an adapter must know of a target: those of a grant or, for a
+// profile without a credential, of an outline.
+type Facts interface {
+	Target() string
+	Provider() string
+	Audience() string
+	Exchange() policy.Values
+	Claim(name string) string // "" where there is none
+}
+
 // Input is what an adapter works from.
 type Input struct {
-	Grant      policy.Grant
+	Facts      Facts
 	Type       string     // dbt's adapter type
 	Block      *yaml.Node // the output's mapping as the user wrote it (inline, or read `from`), without aliases and merge keys
 	Credential credential.Credential
@@ -187,11 +197,11 @@ func Warehouse(dbtType string, block *yaml.Node) (w credential.Warehouse, err er
 // Render returns what the credential becomes for the adapter. Its errors are
 // those of Check and CheckPlaces.
 func Render(in Input) (Output, error) {
-	provider := in.Grant.Provider()
+	provider := in.Facts.Provider()
 	if err := Check(in.Type, provider); err != nil {
 		return Output{}, err
 	}
-	if err := CheckPlaces(in.Type, provider, in.Grant.Audience(), in.Block); err != nil {
+	if err := CheckPlaces(in.Type, provider, in.Facts.Audience(), in.Block); err != nil {
 		return Output{}, err
 	}
 	a, block := adapters[in.Type], in.Block
@@ -285,15 +295,14 @@ func portOf(block *yaml.Node) (int, error) {
 
 // tag names the target to the warehouse. It is the same in every run: a
 // change in a connection's key would cost dbt its partial parsing.
-func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Grant.Target()) }
+func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Facts.Target()) }
 
 var notTraceable = lazy.MustCompile(`[^A-Za-z0-9._/@:=-]`)
 
 // runID names the run to the warehouse, "" where the CI system has no such
 // claim. It is only for keys that are not the connection's.
 func runID(in Input) string {
-	id, _ := in.Grant.Claims().String("run_id")
-	return notTraceable.ReplaceAllString(id, "_")
+	return notTraceable.ReplaceAllString(in.Facts.Claim("run_id"), "_")
 }
 
 // jinja reports whether only dbt will know a value.

@@ -148,7 +148,7 @@ func TestEveryPair(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				in := adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: c}
+				in := adapter.Input{Facts: g, Type: dbtType, Block: g.DBT().Block, Credential: c}
 				if !r.Only {
 					checkPair(t, in, spec, c.Secrets())
 				}
@@ -242,7 +242,7 @@ func testRender(t *testing.T, cases []renderCase) {
 			before := flow(block)
 			dbtType := block.Content[1].Value
 			in := adapter.Input{
-				Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider)), Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider),
+				Facts: grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider)), Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider),
 			}
 			if tt.served {
 				in.Route = standin.Address()
@@ -293,7 +293,7 @@ func testPlaces(t *testing.T, cases []placeCase) {
 			if (tt.provider == "oidc" || tt.audience != "") && tt.audience != g.Audience() {
 				return
 			}
-			_, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider)})
+			_, err := adapter.Render(adapter.Input{Facts: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider)})
 			checkUsage(t, err, tt.err)
 		})
 	}
@@ -446,7 +446,7 @@ func TestCheckPlaces(t *testing.T) {
 func TestRenderRefusesAPair(t *testing.T) {
 	t.Parallel()
 	i := issuer(t)
-	_, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange("bigquery", "gcp")), Type: "athena", Block: node(t, "{type: athena}"), Credential: standin.Credential("bigquery", "gcp")})
+	_, err := adapter.Render(adapter.Input{Facts: grant(t, i, "{from: profiles.yml}", standin.Exchange("bigquery", "gcp")), Type: "athena", Block: node(t, "{type: athena}"), Credential: standin.Credential("bigquery", "gcp")})
 	checkUsage(t, err, fmt.Sprintf(`type "athena" does not go with provider "gcp", valid providers are %q`, adapter.Specs()["athena"].Providers))
 }
 

@@ -5,7 +5,6 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
@@ -28,7 +27,7 @@ func managedIdentity(served route.Address) []Variable {
 
 // federatedTokenFile has Azure's SDKs exchange the ID token in the file by
 // themselves, for whatever resource they need.
-func federatedTokenFile(g policy.Grant, served route.Address) []Variable {
+func federatedTokenFile(g Facts, served route.Address) []Variable {
 	exchange := g.Exchange()
 	authority := exchange.Get("authority")
 	if authority == "" {

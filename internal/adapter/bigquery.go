@@ -59,7 +59,7 @@ var bigquery = adapter{
 			}
 			if in.Route.File != "" {
 				out = Output{Keys: []Key{{"method", text("oauth")}}, Env: googleEnvironment(in.Route)}
-				if universe := in.Grant.Exchange().Get("universe_domain"); universe != "" {
+				if universe := in.Facts.Exchange().Get("universe_domain"); universe != "" {
 					// The client refuses a credential of another universe than its own.
 					out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_UNIVERSE_DOMAIN", secret.New(universe), false})
 				}

@@ -33,7 +33,7 @@ func TestBigQueryInAnotherUniverse(t *testing.T) {
 	if r != want || err != nil {
 		t.Errorf("got %+v, %v, want %+v", r, err, want)
 	}
-	out, err := adapter.Render(adapter.Input{Grant: g, Type: "bigquery", Block: g.DBT().Block, Credential: standin.Credential("bigquery", "gcp"), Route: standin.Address()})
+	out, err := adapter.Render(adapter.Input{Facts: g, Type: "bigquery", Block: g.DBT().Block, Credential: standin.Credential("bigquery", "gcp"), Route: standin.Address()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -191,7 +191,7 @@ func databricksToken(in Input) Output {
 		out.Env = append(out.Env, databricksMetadata(in.Route)...)
 	}
 	if value(in.Block, "query_tags") == nil {
-		tags := map[string]string{"oidc_dbt_target": in.Grant.Target()}
+		tags := map[string]string{"oidc_dbt_target": in.Facts.Target()}
 		if run := runID(in); run != "" {
 			tags["oidc_dbt_run_id"] = run
 		}

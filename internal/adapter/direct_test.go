@@ -57,7 +57,7 @@ func TestPasswordFile(t *testing.T) {
 	i := issuer(t)
 	for _, provider := range []string{"aws", "databricks", "entra", "gcp"} {
 		g := grant(t, i, standin.Block("postgres"), standin.Exchange("postgres", provider))
-		out, err := adapter.Render(adapter.Input{Grant: g, Type: "postgres", Block: g.DBT().Block, Credential: standin.Credential("postgres", provider), Route: route.Address{File: "/tmp/step/pgpass"}})
+		out, err := adapter.Render(adapter.Input{Facts: g, Type: "postgres", Block: g.DBT().Block, Credential: standin.Credential("postgres", provider), Route: route.Address{File: "/tmp/step/pgpass"}})
 		if err != nil {
 			t.Fatal(err)
 		}

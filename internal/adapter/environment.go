@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
-	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
@@ -45,7 +44,7 @@ func Held(vars []Variable) (c credential.Credential) {
 // Environment returns the variables by which a cloud's own tools find the
 // credential, or where a broker serves it: all that a credentials-only target
 // has.
-func Environment(g policy.Grant, c credential.Credential, served route.Address) []Variable {
+func Environment(g Facts, c credential.Credential, served route.Address) []Variable {
 	switch {
 	case served == (route.Address{}):
 	case g.Provider() == "databricks":

@@ -74,7 +74,7 @@ func exchangesItself(exchange policy.Values) bool {
 }
 
 func fabricEntra(in Input) Output {
-	switch exchange := in.Grant.Exchange(); {
+	switch exchange := in.Facts.Exchange(); {
 	case in.Route == (route.Address{}):
 		return entraToken(in)
 	case exchangesItself(exchange):

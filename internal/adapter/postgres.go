@@ -118,7 +118,7 @@ const proxyUser = "oidc-dbt"
 func throughProxy(in Input) []Key {
 	keys := []Key{{"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"sslmode", text("disable")}, {"password", envVar(passwordVariable)}}
 	switch user := in.Credential.User; {
-	case in.Grant.Provider() != "vault" && user != "":
+	case in.Facts.Provider() != "vault" && user != "":
 		keys = append(keys, Key{"user", text(user)})
 	case scalar(in.Block, "user") == "":
 		keys = append(keys, Key{"user", text(proxyUser)})

@@ -50,7 +50,7 @@ func TestPostgres(t *testing.T) {
 			want: proxy + plain},
 	})
 	out, err := adapter.Render(adapter.Input{
-		Grant: grant(t, issuer(t), "{from: profiles.yml}", standin.Exchange("postgres", "gcp")), Type: "postgres",
+		Facts: grant(t, issuer(t), "{from: profiles.yml}", standin.Exchange("postgres", "gcp")), Type: "postgres",
 		Block: node(t, `{type: postgres, host: 10.0.0.3, port: 5432, sslrootcert: system}`), Credential: standin.Credential("postgres", "gcp"), Route: standin.Address(),
 	})
 	if err != nil || !slices.Contains(out.Remove, "sslrootcert") {

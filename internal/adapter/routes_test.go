@@ -78,7 +78,7 @@ func TestServed(t *testing.T) {
 			if err != nil || r != tt.route {
 				t.Errorf("the route is %+v, %v, want %+v", r, err, tt.route)
 			}
-			out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider), Route: standin.Address()})
+			out, err := adapter.Render(adapter.Input{Facts: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider), Route: standin.Address()})
 			if err != nil {
 				t.Fatal(err)
 			}

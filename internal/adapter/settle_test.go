@@ -80,7 +80,7 @@ func TestNestedLogins(t *testing.T) {
 			block := node(t, tt.block)
 			before, dbtType := flow(block), block.Content[1].Value
 			out, err := adapter.Render(adapter.Input{
-				Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider)), Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider),
+				Facts: grant(t, i, "{from: profiles.yml}", standin.Exchange(dbtType, tt.provider)), Type: dbtType, Block: block, Credential: standin.Credential(dbtType, tt.provider),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -249,7 +249,7 @@ func TestDuckDBWritesOneStore(t *testing.T) {
 	t.Parallel()
 	block := node(t, `{type: duckdb, settings: {s3_endpoint: "minio.acme.example:9000", s3_url_style: path, S3_REGION: eu-west-1}}`)
 	i := issuer(t)
-	out, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange("duckdb", "aws")), Type: "duckdb", Block: block, Credential: standin.Credential("duckdb", "aws")})
+	out, err := adapter.Render(adapter.Input{Facts: grant(t, i, "{from: profiles.yml}", standin.Exchange("duckdb", "aws")), Type: "duckdb", Block: block, Credential: standin.Credential("duckdb", "aws")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestNoLoginSurvives(t *testing.T) {
 					}
 				}
 				block := node(t, strings.TrimSuffix(standin.Block(dbtType), "}")+fmt.Sprintf(", extra_%s: %s, %s: %s}", "a", inner, top, inner))
-				out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, name)})
+				out, err := adapter.Render(adapter.Input{Facts: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, name)})
 				if err == nil && strings.Contains(rendered(block, out), "STATIC") {
 					t.Fatalf("a login survives:\n%s\n%s", flow(block), rendered(block, out))
 				}
@@ -346,7 +346,7 @@ func TestAliases(t *testing.T) {
 			if _, err := adapter.Route(tt.dbtType, tt.provider, policy.Values{}, block); err != nil {
 				t.Error(err)
 			}
-			in := adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange(tt.dbtType, tt.provider)), Type: tt.dbtType, Block: block, Credential: standin.Credential(tt.dbtType, tt.provider)}
+			in := adapter.Input{Facts: grant(t, i, "{from: profiles.yml}", standin.Exchange(tt.dbtType, tt.provider)), Type: tt.dbtType, Block: block, Credential: standin.Credential(tt.dbtType, tt.provider)}
 			out, err := adapter.Render(in)
 			if err != nil {
 				t.Fatal(err)
@@ -364,7 +364,7 @@ func TestAliases(t *testing.T) {
 	}
 	// Through a broker's proxy other keys are written, by names of their own.
 	block := node(t, `{type: postgres, host: localhost, port: 5432, dbname: marts, schema: dbo, pass: x}`)
-	out, err := adapter.Render(adapter.Input{Grant: grant(t, i, "{from: profiles.yml}", standin.Exchange("postgres", "vault")), Type: "postgres", Block: block, Credential: standin.Credential("postgres", "vault"), Route: standin.Address()})
+	out, err := adapter.Render(adapter.Input{Facts: grant(t, i, "{from: profiles.yml}", standin.Exchange("postgres", "vault")), Type: "postgres", Block: block, Credential: standin.Credential("postgres", "vault"), Route: standin.Address()})
 	if err != nil {
 		t.Fatal(err)
 	}

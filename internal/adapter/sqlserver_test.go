@@ -33,7 +33,7 @@ func TestSQLServerServicePrincipal(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := adapter.Render(adapter.Input{Grant: g, Type: "sqlserver", Block: node(t, tt.block), Credential: c})
+			_, err := adapter.Render(adapter.Input{Facts: g, Type: "sqlserver", Block: node(t, tt.block), Credential: c})
 			checkUsage(t, err, tt.err)
 		})
 	}

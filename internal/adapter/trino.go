@@ -110,7 +110,7 @@ func trinoToken(in Input) Output {
 		out.Keys = append(out.Keys, Key{"cert", boolean(true)}) // dbt-trino's own default verifies nothing
 	}
 	if value(in.Block, "client_tags") == nil {
-		tags := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: []*yaml.Node{text("oidc-dbt"), text("target=" + in.Grant.Target())}}
+		tags := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: []*yaml.Node{text("oidc-dbt"), text("target=" + in.Facts.Target())}}
 		if run := runID(in); run != "" {
 			tags.Content = append(tags.Content, text("run="+run))
 		}

@@ -147,6 +147,7 @@ func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		CommandNotFound: showHelp,
 		Flags: append(targetFlags(env),
 			&cli.BoolFlag{Name: "dry-run", Usage: "verify and decide, exchange nothing, run nothing", Sources: variable(env, "dry-run")},
+			&cli.BoolFlag{Name: "profile-only", Usage: "ask for no identity: the command gets a profile with placeholders, for dbt parse and ls", Sources: variable(env, "profile-only")},
 			&cli.DurationFlag{Name: "timeout", Usage: "for everything before the command", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},
 			&cli.BoolFlag{Name: "pass-identity", Usage: "leave the runner's request variables to the command", Sources: variable(env, "pass-identity")},
 		),
@@ -158,7 +159,7 @@ func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s.DryRun = c.Bool("dry-run")
+			s.DryRun, s.ProfileOnly = c.Bool("dry-run"), c.Bool("profile-only")
 			end.status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool("pass-identity"))
 			return err
 		}),

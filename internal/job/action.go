@@ -100,6 +100,7 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 			Profiles:    lines(r.Input("profiles")),
 			AuditLog:    r.Input("audit-log"),
 			DryRun:      boolean("dry-run"),
+			ProfileOnly: boolean("profile-only"),
 			StateDir:    filepath.Join(temp, "oidc-dbt"),
 			Root:        workspace,
 			Workspace:   workspace,
@@ -141,6 +142,11 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 		errs = append(errs, errors.New("input keep-fresh: is for the steps that follow, and `run` keeps its own credential fresh: give one of them"))
 	case in.keepFresh && in.DryRun:
 		errs = append(errs, errors.New("input keep-fresh: a dry run has no credential to keep"))
+	case in.keepFresh && in.ProfileOnly:
+		errs = append(errs, errors.New("input keep-fresh: with profile-only there is no credential to keep"))
+	}
+	if err := in.errProfileOnly(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return in, fault.New(fault.Usage, err, "")
@@ -204,7 +210,11 @@ func obtain(ctx context.Context, env Env, r *runner.Runner, in inputs, dir folde
 	if err != nil || in.DryRun {
 		return res, errors.Join(err, publishDecision(r, in.Settings, res, err), dir.remove())
 	}
-	if err := publish(env, r, in, res, dir); err != nil {
+	hand := publish
+	if in.ProfileOnly {
+		hand = publishProfile
+	}
+	if err := hand(env, r, in, res, dir); err != nil {
 		res.Broker.Close()
 		return res, errors.Join(err, res.leases.end(ctx, env), in.awsProfile.remove(), dir.remove())
 	}
@@ -358,6 +368,31 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 		}
 	}
 	return nil
+}
+
+// publishProfile hands on a profile without a credential. Nothing of it is
+// secret, and nothing of it is for `oidc-dbt exec`, which is to decide anew.
+func publishProfile(env Env, r *runner.Runner, in inputs, res Result, dir folder) error {
+	vars, err := dir.fill(env, res)
+	if err != nil {
+		return err
+	}
+	errs := []error{r.SaveState(stateFolder, dir.path)}
+	for _, o := range []output{
+		{"target", res.Target}, {"type", res.Type}, {"profiles-dir", dir.path}, {"profile", res.ProfileNames[0]},
+		{"env", environmentJSON(vars).Reveal()},
+	} {
+		errs = append(errs, r.SetOutput(o.name, o.value))
+	}
+	for _, v := range vars {
+		if in.exportEnv {
+			errs = append(errs, r.SetEnv(v.Name, v.Value.Reveal()))
+		}
+	}
+	for _, w := range res.Warnings {
+		errs = append(errs, r.Warning(w))
+	}
+	return errors.Join(append(errs, r.AddPath(filepath.Dir(env.Executable)), r.Info(res.nothingDecided()))...)
 }
 
 // handOverWarnings is what the next steps should know of the credential.

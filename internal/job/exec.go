@@ -148,6 +148,11 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 			return 0, err
 		}
 	}
+	if s.ProfileOnly {
+		if err := run.say(run.nothingDecided()); err != nil {
+			return 0, err
+		}
+	}
 	if run.Broker != nil {
 		if err := run.say(run.ceiling.announce(env.Now())); err != nil {
 			return 0, err

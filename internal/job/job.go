@@ -18,6 +18,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/profile"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
@@ -68,6 +69,7 @@ type Settings struct {
 	Profiles      []string // further profile names
 	AuditLog      string
 	DryRun        bool
+	ProfileOnly   bool         // ask for no identity: the profile has placeholders
 	Broker        bool         // keep the credential fresh for as long as the command runs
 	Dir           string       // this step's or command's own folder, which only the user may enter
 	StateDir      string       // a folder of this user's that stays between runs; "" for none
@@ -129,6 +131,10 @@ func authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (R
 		err error
 	}
 	e, ok := process.Bounded(ctx, process.Grace, func(ctx context.Context) (e end) {
+		if s.ProfileOnly {
+			e.Result, e.err = profileOnly(ctx, env, s)
+			return e
+		}
 		e.Result, e.err = steps(ctx, env, s, r)
 		return e
 	})
@@ -224,7 +230,9 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 		res.policyDir = s.policyDir
 	}
 	if err == nil {
-		err = a.project.render(&res, grant, c, res.Broker.Address())
+		if err = a.project.render(&res, grant, c, res.Broker.Address()); a.project.dbtType != "" {
+			res.Variables = append(res.Variables, profile.Environment(grant)...)
+		}
 	}
 	for _, v := range res.Variables {
 		if v.Secret {

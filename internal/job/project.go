@@ -181,7 +181,7 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 		if err != nil {
 			return err
 		}
-		if r.Only && !s.Broker && !s.DryRun {
+		if r.Only && !s.Broker && !s.DryRun && !s.ProfileOnly {
 			return fault.New(fault.Usage, fmt.Errorf("type %q with provider %q needs oidc-dbt beside dbt: dbt cannot hold this credential itself", p.dbtType, t.Provider()),
 				"give the command to this step as `run:`, set `keep-fresh: true`, or call `oidc-dbt exec -- COMMAND`")
 		}
@@ -241,8 +241,16 @@ func (p *project) identities(g policy.Grant) (warnings []string) {
 	return warnings
 }
 
+// settled are a target's settings as they go into the profile: a grant's or, where
+// nobody asked for one, an outline's.
+type settled interface {
+	adapter.Facts
+	Direct() bool
+	DBT() policy.DBT
+}
+
 // granted fills in the claims.
-func (p *project) granted(g policy.Grant) (err error) {
+func (p *project) granted(g settled) (err error) {
 	block := p.placed(g.DBT().Block)
 	if with := g.DBT().With; with != nil {
 		if err := p.give(with); err != nil {
@@ -285,24 +293,30 @@ func routeOf(t granting, dbtType string, block *yaml.Node) (route.Route, error) 
 	return adapter.Route(dbtType, t.Provider(), t.Exchange(), block)
 }
 
+// outputs returns the chosen output, claims filled in, in each profile that has
+// one of its own.
+func (p *project) outputs(g settled) []*yaml.Node {
+	if p.source == nil {
+		return []*yaml.Node{p.placed(g.DBT().Block)}
+	}
+	return p.blocks
+}
+
 // render turns the credential into what dbt reads.
-func (p *project) render(res *Result, g policy.Grant, c credential.Credential, served route.Address) error {
+func (p *project) render(res *Result, g settled, c credential.Credential, served route.Address) error {
 	if p.client != "" {
 		res.client = p.client
-		res.Variables = adapter.Client(adapter.Input{Grant: g, Type: p.client, Block: g.DBT().Block, Credential: c, Route: served})
+		res.Variables = adapter.Client(adapter.Input{Facts: g, Type: p.client, Block: g.DBT().Block, Credential: c, Route: served})
 		return nil
 	}
 	if p.dbtType == "" {
 		res.Variables = adapter.Environment(g, c, served)
 		return nil
 	}
-	blocks := p.blocks
-	if p.source == nil {
-		blocks = []*yaml.Node{p.placed(g.DBT().Block)}
-	}
+	blocks := p.outputs(g)
 	var outs []adapter.Output
 	for _, b := range blocks {
-		out, err := adapter.Render(adapter.Input{Grant: g, Type: p.dbtType, Block: b, Credential: c, Route: served})
+		out, err := adapter.Render(adapter.Input{Facts: g, Type: p.dbtType, Block: b, Credential: c, Route: served})
 		if err != nil {
 			return err
 		}
@@ -316,6 +330,6 @@ func (p *project) render(res *Result, g policy.Grant, c credential.Credential, s
 		res.Warnings = append(res.Warnings, p.source.Kept(p.names, p.output, outs...)...)
 	}
 	res.ProfileNames, res.output = p.names, p.output
-	res.Variables = append(outs[0].Env, profile.Environment(g)...)
+	res.Variables = outs[0].Env
 	return err
 }

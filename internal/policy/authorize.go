@@ -202,14 +202,19 @@ func (t *Target) fill(v view) (exchange Values, dbt DBT, err error) {
 		}
 		exchange.m[key] = filled
 	}
-	dbt = t.dbt
-	if dbt.Block != nil {
-		dbt.Block = fillNode(dbt.Block, replace)
-	}
-	if dbt.With != nil {
-		dbt.With = fillNode(dbt.With, replace)
-	}
+	dbt = t.dbt.filled(replace)
 	return exchange, dbt, err
+}
+
+// filled returns a copy with its values replaced.
+func (d DBT) filled(replace func(string) string) DBT {
+	if d.Block != nil {
+		d.Block = fillNode(d.Block, replace)
+	}
+	if d.With != nil {
+		d.With = fillNode(d.With, replace)
+	}
+	return d
 }
 
 // fillNode returns a copy of n with its values replaced: the policy itself never changes.

@@ -71,6 +71,9 @@ func (g Grant) Direct() bool { return g.direct }
 // Claims returns the verified claims that were authorised.
 func (g Grant) Claims() idtoken.Claims { return g.claims }
 
+// Claim returns a claim that is a string, "" where the token has none.
+func (g Grant) Claim(name string) string { v, _ := g.claims.String(name); return v }
+
 // Rule returns the rule that matched.
 func (g Grant) Rule() Rule { return g.rule }
 

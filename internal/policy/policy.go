@@ -75,17 +75,7 @@ func (t *Target) Audience() string { return t.audience }
 func (t *Target) Exchange() Values { return t.exchange }
 
 // DBT returns the dbt block, claims not filled in.
-func (t *Target) DBT() DBT {
-	d := t.dbt
-	same := func(text string) string { return text }
-	if d.Block != nil {
-		d.Block = fillNode(d.Block, same)
-	}
-	if d.With != nil {
-		d.With = fillNode(d.With, same)
-	}
-	return d
-}
+func (t *Target) DBT() DBT { return t.dbt.filled(func(text string) string { return text }) }
 
 // Direct reports whether dbt is to connect to the warehouse itself, and to no
 // proxy of a broker.

@@ -124,8 +124,8 @@ func TestInline(t *testing.T) {
 			name := strings.TrimSpace(part(a, "provider"))
 			dbtType := blockType(t, part(a, "dbt"))
 			g := grant(t, part(a, "dbt"), standin.Exchange(dbtType, name), nil)
-			in := adapter.Input{Grant: g, Type: dbtType, Block: g.DBT().Block, Credential: standin.Credential(dbtType, name)}
-			if r, err := adapter.Route(dbtType, name, in.Grant.Exchange(), in.Block); err != nil {
+			in := adapter.Input{Facts: g, Type: dbtType, Block: g.DBT().Block, Credential: standin.Credential(dbtType, name)}
+			if r, err := adapter.Route(dbtType, name, in.Facts.Exchange(), in.Block); err != nil {
 				t.Fatal(err)
 			} else if r.Only {
 				in.Route = standin.Address()
@@ -219,7 +219,7 @@ func renderFrom(t *testing.T, a *txtar.Archive) ([]byte, error) {
 	}
 	var outs []adapter.Output
 	for _, block := range blocks {
-		out, err := adapter.Render(adapter.Input{Grant: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, name)})
+		out, err := adapter.Render(adapter.Input{Facts: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, name)})
 		if err != nil {
 			return nil, err
 		}

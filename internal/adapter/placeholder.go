@@ -1,0 +1,90 @@
+package adapter
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// placeholder stands for a login that nobody asked for. dbt blots out of its
+// log what it takes for a secret: nothing else has this word in it.
+const placeholder = "oidc-dbt-placeholder"
+
+// Placeholder returns what stands in a profile in the place of a credential,
+// and, where dbt can hold none itself, in the place of a broker's address:
+// nothing listens there. Whoever has it can log in nowhere. The error is of
+// class Usage where the block is none of the adapter's.
+func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credential, route.Address, error) {
+	provider := f.Provider()
+	w, err := Warehouse(dbtType, block)
+	if err != nil {
+		return credential.Credential{}, route.Address{}, err
+	}
+	r, err := Route(dbtType, provider, f.Exchange(), block)
+	if err != nil {
+		return credential.Credential{}, route.Address{}, err
+	}
+	word := secret.New(placeholder)
+	c := credential.Credential{
+		Kind: placeholderKind(dbtType, provider, w.Bearer), Expiry: credential.Never(),
+		Token: word, Password: word, User: scalar(block, "user"),
+	}
+	if c.User == "" || jinja(c.User) {
+		c.User = placeholder
+	}
+	switch c.Kind {
+	case "aws_session":
+		c.AWS = &credential.AWS{AccessKeyID: word, SecretAccessKey: word, SessionToken: word, Region: f.Exchange().Get("region")}
+	case "key_pair": // the client parses it before it logs in
+		if c.PrivateKey, err = unknownKey(); err != nil {
+			return credential.Credential{}, route.Address{}, err
+		}
+	}
+	if !r.Only {
+		return c, route.Address{}, nil
+	}
+	const discard = 9 // (RFC 863)
+	return c, route.Address{Host: "127.0.0.1", Port: discard, Secret: word, URL: word}, nil
+}
+
+// placeholderKind is that of the credential which the provider would give.
+func placeholderKind(dbtType, provider string, bearer bool) string {
+	switch {
+	case dbtType == "postgres", dbtType == "redshift" && provider != "identity_center":
+		return "database_login"
+	case dbtType == "redshift", provider == "oidc":
+		return "id_token"
+	case provider == "aws", provider == "identity_center":
+		return "aws_session"
+	case provider == "gcp":
+		return "google_access_token"
+	case provider != "vault", bearer:
+		return "access_token"
+	case dbtType == "snowflake":
+		return "key_pair"
+	case dbtType == "fabric":
+		return "service_principal"
+	}
+	return "database_login"
+}
+
+// unknownKey returns a private key that no server knows.
+func unknownKey() (secret.Value, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("make a key to stand for a login: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("make a key to stand for a login: %w", err)
+	}
+	return secret.New(base64.StdEncoding.EncodeToString(der)), nil
+}

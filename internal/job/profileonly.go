@@ -1,0 +1,83 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+)
+
+// errProfileOnly returns what cannot be with a profile without a credential,
+// nil for nothing.
+func (s Settings) errProfileOnly() error {
+	if !s.ProfileOnly {
+		return nil
+	}
+	var errs []error
+	if s.Target == "" {
+		errs = append(errs, errors.New("profile-only: target is not given, and without an ID token there are no claims to choose one"))
+	}
+	if s.DryRun {
+		errs = append(errs, errors.New("profile-only: a dry run decides who may have the target, and profile-only decides nothing: give one of them"))
+	}
+	return errors.Join(errs...)
+}
+
+// profileOnly makes the profile with placeholders in the place of logins. No
+// identity is asked for: nothing is decided, exchanged or recorded, and no
+// request is made.
+func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err error) {
+	defer func() { err = interrupted(ctx, err) }()
+
+	if err := s.errProfileOnly(); err != nil {
+		return res, fault.New(fault.Usage, err, "")
+	}
+	pol, _, origin, err := readPolicy(ctx, env, s)
+	if err != nil {
+		return res, err
+	}
+	s.policyDir, s.inline = s.home(env, origin)
+	t, err := pol.Target(s.Target)
+	if err != nil {
+		return res, err
+	}
+	if dbt := t.DBT(); dbt.Client || dbt.Type == "" && dbt.From == "" {
+		return res, fault.New(fault.Usage, fmt.Errorf("profile-only: target %q is credentials only: without a `dbt:` block there is no profile to write", t.Name()), "")
+	}
+	p, err := readProject(ctx, env, s, t)
+	if err != nil {
+		return res, err
+	}
+	if s.Program != "" {
+		if _, err := process.Find(s.Program); err != nil {
+			return res, err
+		}
+	}
+	outline := t.Outline()
+	if err := p.granted(outline); err != nil {
+		return res, err
+	}
+	c, served, err := adapter.Placeholder(p.dbtType, outline, p.outputs(outline)[0])
+	if err != nil {
+		return res, err
+	}
+	res.Target, res.Type, res.Credential = t.Name(), p.dbtType, c
+	res.Warnings = append(pol.Warnings(), p.warnings...)
+	if p.route.Only {
+		res.route = p.route
+	}
+	err = p.render(&res, outline, c, served)
+	for i := range res.Variables {
+		res.Variables[i].Secret = false // a mask would blot the word out of the whole log
+	}
+	return res, err
+}
+
+// nothingDecided is what a run says of a profile without a credential, so that
+// nobody takes its success for a decision.
+func (res Result) nothingDecided() string {
+	return fmt.Sprintf("profile only: the profile of target %q has placeholders in the place of logins; who may have it was not decided", res.Target)
+}
