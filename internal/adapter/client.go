@@ -18,9 +18,9 @@ type client struct {
 	routes map[string]route.Route
 }
 
-// ClientRoute returns how the other clients of a warehouse stay logged in. It
-// is by the proxy, if there is one, where the policy names the place and direct
-// is not set. The error is of class Usage, and that of CheckPlaces where the
+// ClientRoute returns how the other clients of a warehouse stay logged in:
+// through the proxy, if there is one, where the policy names the place and
+// direct is not set. The error is of class Usage, and that of CheckPlaces where the
 // policy names a place.
 func ClientRoute(dbtType, provider, audience string, exchange policy.Values, block *yaml.Node, direct bool) (route.Route, error) {
 	a := adapters[dbtType]

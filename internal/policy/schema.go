@@ -117,7 +117,7 @@ func Schema(cat Catalog) []byte {
 			"allow":          object{"type": "array", "minItems": 1, "items": rule, "description": "Rules: any of them; inside a rule: all of it."},
 			"lifetime":       duration("The lifetime to ask for (default: the provider's)."),
 			"max_lifetime":   duration("The longest lifetime that is accepted."),
-			"proxy":          object{"type": "boolean", "description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true)."},
+			"proxy":          object{"type": "boolean", "description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true; with client: false)."},
 			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed."},
 			"trust_max_age":  duration("A review that is older denies every request."),
 		},

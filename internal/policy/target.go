@@ -204,6 +204,8 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	}
 	if v := m.get("proxy"); v != nil {
 		t.direct = !d.boolean(v, "proxy")
+	} else if m.get("client") != nil {
+		t.direct = true // not every client takes another host from the environment
 	}
 	if v := m.get("trust_reviewed"); v != nil {
 		t.trustReviewed = d.date(v, "trust_reviewed")
