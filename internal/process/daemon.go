@@ -147,7 +147,7 @@ func copyUntilReady(out io.Writer, in io.Reader) (isReady bool, err error) {
 }
 
 // A Leash is the daemon's side of a Daemon.
-type Leash struct{ released chan struct{} }
+type Leash struct{ released, ended chan struct{} }
 
 // OnLeash returns a context that ends with the parent, as by its signal, until
 // Ready has returned. in is the standard input.
@@ -156,7 +156,7 @@ func OnLeash(ctx context.Context, in io.Reader) (context.Context, *Leash) {
 	// clean up after, not the end.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &Leash{make(chan struct{})}
+	l := &Leash{released: make(chan struct{}), ended: make(chan struct{})}
 	go func() {
 		var b [1]byte
 		_, err := io.ReadFull(in, b[:])
@@ -165,9 +165,11 @@ func OnLeash(ctx context.Context, in io.Reader) (context.Context, *Leash) {
 			cancel(Interrupt{syscall.SIGTERM})
 		case b[0] == goOn:
 			close(l.released)
+			return
 		default:
 			cancel(Interrupt{syscall.Signal(b[0])})
 		}
+		close(l.ended)
 	}()
 	return ctx, l
 }
@@ -183,12 +185,17 @@ func (l *Leash) Ready(ctx context.Context, out io.WriteCloser) error {
 	select {
 	case <-l.released:
 		return out.Close()
+	case <-l.ended:
+		return context.Cause(ctx)
 	case <-ctx.Done():
-		select {
-		case <-l.released: // before the end, which is then this process's own
-			return out.Close()
-		default:
-			return context.Cause(ctx)
-		}
 	}
+	// A signal of this process's own: whether the parent took the word, and has
+	// succeeded, is for the parent to say.
+	select {
+	case <-l.released:
+		return out.Close()
+	case <-l.ended:
+	case <-time.After(stopTimeout):
+	}
+	return context.Cause(ctx)
 }

@@ -19,7 +19,12 @@ import (
 // daemon stands for the background process: it tells its end, and why, in a
 // file, since nobody reads its output then.
 func daemon(how string) {
-	ctx, leash := process.OnLeash(context.Background(), os.Stdin)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	if how == "daemon told by a signal" {
+		cancel(process.Interrupt{Signal: syscall.SIGTERM})
+	}
+	ctx, leash := process.OnLeash(ctx, os.Stdin)
 	told := func(what any) { fmt.Fprintln(os.Stderr, what) }
 	fmt.Println("::add-mask::secret")
 	switch how {
@@ -82,20 +87,27 @@ func background(t *testing.T, how string) (d *process.Daemon, said func(want str
 
 // TestDaemonGoesOn: what it prints before it is ready is passed on; then it
 // has neither a reader nor a parent, and prints nothing.
+// TestDaemonGoesOn: also where a signal meets it as it gets ready, since its
+// parent has succeeded by then; what it makes of that is its own business.
 func TestDaemonGoesOn(t *testing.T) {
 	t.Parallel()
-	d, said, end := background(t, "daemon")
-	var out bytes.Buffer
-	released, status, err := d.Wait(t.Context(), &out)
-	if !released || status != 0 || err != nil {
-		t.Fatalf("released: %t, status %d, %v", released, status, err)
-	}
-	if got := out.String(); got != "::add-mask::secret\n" {
-		t.Errorf("passed on is %q", got)
-	}
-	end()
-	if got, want := said("ended"), "write /dev/stdout: file already closed\nended\n"; got != want {
-		t.Errorf("it told %q, want %q", got, want)
+	for _, how := range []string{"daemon", "daemon told by a signal"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			d, said, end := background(t, how)
+			var out bytes.Buffer
+			released, status, err := d.Wait(t.Context(), &out)
+			if !released || status != 0 || err != nil {
+				t.Fatalf("released: %t, status %d, %v", released, status, err)
+			}
+			if got := out.String(); got != "::add-mask::secret\n" {
+				t.Errorf("passed on is %q", got)
+			}
+			end()
+			if got, want := said("ended"), "write /dev/stdout: file already closed\nended\n"; got != want {
+				t.Errorf("it told %q, want %q", got, want)
+			}
+		})
 	}
 }
 

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("once")
 		<-signals
 		os.Exit(9)
-	case "daemon", "daemon that fails", "daemon that hangs":
+	case "daemon", "daemon told by a signal", "daemon that fails", "daemon that hangs":
 		daemon(os.Getenv("PROCESS_TEST_COMMAND"))
 	}
 }
