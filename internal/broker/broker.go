@@ -47,6 +47,8 @@ type Config struct {
 	AllowUIDs []int
 	Closed    func() // at the end of Close; nil for nothing
 	Now       func() time.Time
+
+	hurry hurry // of tests
 }
 
 // A Broker serves one route of one target.
@@ -149,7 +151,7 @@ func Start(config Config) (b *Broker, err error) {
 		return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
 	}
 	if listens {
-		listener = newGate(listener, gateConfig{allow: config.AllowUIDs, refused: b.refused.add, now: config.Now, warn: config.Failed, words: b.service.words()})
+		listener = newGate(listener, gateConfig{allow: config.AllowUIDs, refused: b.refused.add, hurry: config.hurry, now: config.Now, warn: config.Failed, words: b.service.words()})
 	}
 	if b.service.tls {
 		certificate, err := b.authority()
@@ -184,7 +186,7 @@ func (b *Broker) serveHTTP(listener net.Listener) {
 	if refuse == nil {
 		refuse = brokerError
 	}
-	b.server = newServer(b.address, b.config.Now, refuse, b.service.handler)
+	b.server = newServer(b.address, b.config.hurry, b.config.Now, refuse, b.service.handler)
 	b.running.Go(func() {
 		_ = b.server.Serve(listener) // ErrServerClosed, after Close
 	})

@@ -20,11 +20,11 @@ const idleTimeout = 2 * time.Minute
 
 // newServer returns a server for what came through a gate at an address. It is
 // the same for every route, proxy and probe: what one of them checks, all check.
-func newServer(own netip.AddrPort, now func() time.Time, refuse refuser, next http.Handler) *http.Server {
+func newServer(own netip.AddrPort, hurry hurry, now func() time.Time, refuse refuser, next http.Handler) *http.Server {
 	return &http.Server{
 		Handler:                      guarded(own, now, refuse, next),
 		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
-		ReadHeaderTimeout:            strangerPatience,
+		ReadHeaderTimeout:            hurry.of(strangerPatience),
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               64 << 10,
 		ErrorLog:                     noLog(),

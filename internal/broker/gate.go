@@ -39,6 +39,7 @@ type gateConfig struct {
 	allow   []int  // other users who may connect
 	anyone  bool   // all may: there is nothing secret
 	refused func() // a connection was turned away
+	hurry   hurry
 	now     func() time.Time
 	warn    func(error)                       // what the user should know
 	words   func(full bool, err error) []byte // an error in the protocol, before any request; nil for none
@@ -122,13 +123,13 @@ func (g *gate) enter(conn *net.TCPConn) *guest {
 			return nil
 		}
 	}
-	if !g.free(fullPatience, func() (bool, time.Duration) { return g.known < g.limits.known, fullPatience }) {
+	if !g.free(g.config.hurry.of(fullPatience), func() (bool, time.Duration) { return g.known < g.limits.known, fullPatience }) {
 		err := g.limits.full()
 		g.bites(err)
 		g.refuse(conn, g.message(true, err))
 		return nil
 	}
-	g.free(strangerGrace, func() (bool, time.Duration) {
+	g.free(g.config.hurry.of(strangerGrace), func() (bool, time.Duration) {
 		if len(g.strangers) < g.limits.strangers {
 			return true, 0
 		}
@@ -136,7 +137,7 @@ func (g *gate) enter(conn *net.TCPConn) *guest {
 		if g.evicting {
 			grace = shortGrace
 		}
-		return false, grace - g.config.now().Sub(g.strangers[0].since)
+		return false, g.config.hurry.of(grace) - g.config.now().Sub(g.strangers[0].since)
 	})
 	c := &guest{TCPConn: conn, gate: g, since: g.config.now()}
 	g.mu.Lock()
@@ -145,7 +146,7 @@ func (g *gate) enter(conn *net.TCPConn) *guest {
 		oldest, g.evicting = g.strangers[0], true
 	}
 	g.strangers = append(g.strangers, c)
-	c.timer = time.AfterFunc(strangerPatience, c.leave)
+	c.timer = time.AfterFunc(g.config.hurry.of(strangerPatience), c.leave)
 	g.mu.Unlock()
 	if oldest != nil {
 		oldest.Close()
@@ -233,7 +234,7 @@ func (g *gate) refuse(conn *net.TCPConn, words []byte) {
 			g.foreign--
 			g.mu.Unlock()
 		}()
-		_ = conn.SetDeadline(g.config.now().Add(lingering))
+		_ = conn.SetDeadline(g.config.now().Add(g.config.hurry.of(lingering)))
 		if _, err := conn.Write(words); err == nil && conn.CloseWrite() == nil {
 			_, _ = io.Copy(io.Discard, io.LimitReader(conn, 64<<10))
 		}

@@ -81,6 +81,9 @@ func ended(t testing.TB, conn net.Conn) {
 	}
 }
 
+// hurried has a broker wait a quarter of its time: no test sends anything late.
+func hurried(c *broker.Config) { c.Hurry(4) }
+
 // withSecret asks on a connection, and leaves it open.
 func withSecret(b *broker.Broker, conn net.Conn, in *bufio.Reader) (status int, err error) {
 	if _, err := fmt.Fprintf(conn, "GET /credentials HTTP/1.1\r\nHost: %s\r\nAuthorization: %s\r\n\r\n", address(b), b.Address().Secret.Reveal()); err != nil {
@@ -98,7 +101,7 @@ func withSecret(b *broker.Broker, conn net.Conn, in *bufio.Reader) (status int, 
 // who has it, and none of them stays.
 func TestStrangersGiveWay(t *testing.T) {
 	t.Parallel()
-	b := start(t, awsContainer, gives(session("1", time.Now().Add(time.Hour)), nil))
+	b := start(t, awsContainer, gives(session("1", time.Now().Add(time.Hour)), nil), hurried)
 	own := dial(t, address(b))
 	in := bufio.NewReader(own)
 	if status, err := withSecret(b, own, in); status != 200 || err != nil {
@@ -135,7 +138,7 @@ func TestStrangersGiveWay(t *testing.T) {
 func TestPostgresStrangersGiveWay(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, trust, "127.0.0.1")
-	b := start(t, pgRoute(server), pgCredential)
+	b := start(t, pgRoute(server), pgCredential, hurried)
 	idle := make([]net.Conn, 500)
 	for i := range idle {
 		idle[i] = dial(t, address(b))
@@ -178,7 +181,7 @@ func TestNoSecretNoPatience(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, route.Route{Kind: tt.kind, Upstream: upstreamOf(t, snowflakeServer)}, gives(session("1", time.Now().Add(time.Hour)), nil), func(c *broker.Config) { c.Dir = t.TempDir() })
+			b := start(t, route.Route{Kind: tt.kind, Upstream: upstreamOf(t, snowflakeServer)}, gives(session("1", time.Now().Add(time.Hour)), nil), hurried, func(c *broker.Config) { c.Dir = t.TempDir() })
 			conn := dial(t, address(b))
 			_, _ = io.WriteString(conn, strings.ReplaceAll(tt.head, "$HOST", address(b)))
 			var sent sync.WaitGroup
@@ -351,6 +354,7 @@ func TestFewFiles(t *testing.T) {
 			served++
 		case resp.StatusCode == 503 && string(text) == words:
 			full++
+			conn.Close() // there is room for one who is told no at a time
 		default:
 			t.Errorf("status %d, %s", resp.StatusCode, text)
 		}
@@ -394,7 +398,7 @@ func serveWithFewFiles() {
 		return len(entries)
 	}
 	before := count()
-	b, err := broker.Start(broker.Config{
+	config := broker.Config{
 		Target: "few-files", Route: awsContainer, Now: time.Now, Refused: func(int) {}, Failed: func(err error) { fmt.Fprintln(os.Stderr, err) },
 		Current: func(context.Context) (credential.Credential, error) {
 			var files []*os.File
@@ -412,7 +416,9 @@ func serveWithFewFiles() {
 			}
 			return credential.Credential{Expiry: time.Now().Add(time.Hour), AWS: &credential.AWS{AccessKeyID: secret.New("ASIA")}}, nil
 		},
-	})
+	}
+	hurried(&config)
+	b, err := broker.Start(config)
 	if err != nil {
 		fail(err)
 	}

@@ -42,7 +42,7 @@ func (b *Broker) ServeHealth(port int) (*Health, error) {
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(reply) // whoever probes may be gone
 	})
-	h := &Health{server: newServer(own, b.config.Now, brokerError, mux), address: own.String()}
+	h := &Health{server: newServer(own, b.config.hurry, b.config.Now, brokerError, mux), address: own.String()}
 	gate := newGate(listener, gateConfig{anyone: true, now: b.config.Now, warn: b.config.Failed, words: rawHTTP})
 	go func() { _ = h.server.Serve(gate) }() // until Close
 	return h, nil

@@ -39,6 +39,12 @@ const (
 	s3Patience = 4 * time.Second
 )
 
+// A hurry is how many times shorter the broker waits than it says: tests have
+// better things to do. Zero is one.
+type hurry int
+
+func (h hurry) of(d time.Duration) time.Duration { return d / time.Duration(max(h, 1)) }
+
 // current returns a credential that lives, for which it waits.
 func (b *Broker) current(ctx context.Context, patience time.Duration) (credential.Credential, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, notThere(patience))

@@ -174,7 +174,7 @@ func (s *snowflakeProxy) logIn(r *http.Request, in snowflakeRequest, c credentia
 	}
 	target := *s.base
 	target.Path, target.RawQuery = snowflakeLogin, r.URL.RawQuery
-	ctx, _ := web.WithBudget(r.Context(), snowflakePatience)
+	ctx, _ := web.WithBudget(r.Context(), s.broker.config.hurry.of(snowflakePatience))
 	reply, err = web.Retry(ctx, func(ctx context.Context) (loginReply, error) {
 		out, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
 		if err != nil {

@@ -339,7 +339,7 @@ func TestSnowflakeLoginRefused(t *testing.T) {
 		{name: "two of them", body: good + good, message: notAnObject},
 		{name: "half of it", body: good[:len(good)/2], message: notAnObject},
 		{name: "large", body: strings.Replace(good, "DBT_PROD", strings.Repeat("D", 1<<20), 1), message: "oidc-dbt: read login: it has more than 1048576 bytes"},
-		{name: "a bomb", raw: pack(t, strings.Replace(good, "DBT_PROD", strings.Repeat("D", 64<<20), 1)), encoding: "gzip", message: "oidc-dbt: read login: it has more than 1048576 bytes"},
+		{name: "a bomb", raw: pack(t, strings.Replace(good, "DBT_PROD", strings.Repeat("D", 8<<20), 1)), encoding: "gzip", message: "oidc-dbt: read login: it has more than 1048576 bytes"},
 		{name: "not gzip", body: good, encoding: "gzip", message: "oidc-dbt: read login: gzip: invalid header"},
 		{name: "half of gzip", raw: pack(t, good)[:60], encoding: "gzip", message: "oidc-dbt: read login: unexpected EOF"},
 		{name: "another encoding", body: good, encoding: "br", message: `oidc-dbt: read login: content encoding is "br", want gzip`},
@@ -460,7 +460,7 @@ func TestSnowflakeFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, tt.route, tt.change)
+			b := start(t, tt.route, tt.change, func(c *broker.Config) { c.Hurry(20) })
 			status, reply := askSnowflake(t, b, http.MethodPost, "/session/v1/login-request"+tt.query, "", []byte(loginBody(b.Address().Secret.Reveal())))
 			if status != http.StatusOK || reply.Success || reply.Code != "390303" || reply.Message != tt.message {
 				t.Errorf("status %d, %+v, want %s", status, reply, tt.message)
