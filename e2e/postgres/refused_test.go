@@ -1,0 +1,141 @@
+//go:build e2e && linux && amd64
+
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// sleeper adds n models that take two seconds each, one behind the other; dbt
+// logs in anew for each.
+func sleeper(t *testing.T, workspace string, n int) (want string) {
+	t.Helper()
+	before := "customers"
+	for i := range n {
+		name := fmt.Sprintf("sleeps_%d", i)
+		setup.Write(t, workspace, "models/"+name+".sql", "-- depends_on: {{ ref('"+before+"') }}\n{{ config(materialized='table') }}\nselect 1 as one from pg_sleep(2)\n")
+		before = name
+	}
+	return fmt.Sprintf("PASS=%d WARN=0 ERROR=0", 3+n)
+}
+
+// A build is dbt's, beside a broker.
+type build struct {
+	cmd   *exec.Cmd
+	out   bytes.Buffer
+	ended chan error
+}
+
+func startBuild(ctx context.Context, t *testing.T, issuer *standin.Issuer, workspace string) *build {
+	t.Helper()
+	b := &build{ended: make(chan error, 1)}
+	b.cmd = setup.ExecCommand(ctx, t, issuer, workspace, []string{"--audit-log", filepath.Join(t.TempDir(), "audit.jsonl")}, setup.Python(t).Program("dbt"), "--no-use-colors", "build", "--threads", "1")
+	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.out
+	if err := b.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { b.ended <- b.cmd.Wait() }()
+	return b
+}
+
+// until waits for something that comes while dbt runs.
+func (b *build) until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for !is() {
+		select {
+		case err := <-b.ended:
+			t.Fatalf("dbt ended before %s: %v\n%s", what, err, b.out.String())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+const sleeping = "select pid from pg_stat_activity where state = 'active' and query like '%pg_sleep(2)%' and pid <> pg_backend_pid()"
+
+// TestRevokedLease: somebody revokes the lease while dbt is at work. The next
+// login is refused by PostgreSQL, which has the broker ask for another user,
+// once, and the run goes on with that.
+func TestRevokedLease(t *testing.T) {
+	t.Parallel()
+	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
+	trust(t, bao, issuer)
+	lend(t, bao, server)
+	workspace := leased(t, issuer, bao, server, "marts")
+	want := sleeper(t, workspace, 4)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	b := startBuild(ctx, t, issuer, workspace)
+	b.until(t, "a statement that takes a while", func() bool { return len(server.SQL(t, sleeping)) > 0 })
+	bao.Write(t, "sys/leases/revoke-prefix/database/creds/dbt-prod", map[string]any{"sync": true})
+	err := <-b.ended
+	out := b.out.String()
+	if err != nil || !strings.Contains(out, want) {
+		t.Fatalf("dbt build: %v, want %s\n%s", err, want, out)
+	}
+	if n := strings.Count(out, "the warehouse refuses the credential, which should live until "); n != 1 {
+		t.Errorf("told of %d refusals, want one\n%s", n, out)
+	}
+	if made := server.SQL(t, "select name from made"); len(made) != 2 {
+		t.Errorf("the run had the users %v, want two", made)
+	}
+	bao.Gone(t, server)
+}
+
+// TestLoginsWaitForTheProvider: OpenBao is down when the user of three seconds
+// has expired. dbt's next login waits, and goes on when OpenBao is back.
+func TestLoginsWaitForTheProvider(t *testing.T) {
+	t.Parallel()
+	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
+	trust(t, bao, issuer)
+	lend(t, bao, server)
+	lendFor(t, bao, "3s", "3s")
+	there, err := url.Parse(bao.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var down atomic.Bool
+	var refused atomic.Int32
+	passes := httputil.NewSingleHostReverseProxy(there)
+	host, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			refused.Add(1)
+			http.Error(w, "down", http.StatusServiceUnavailable)
+			return
+		}
+		passes.ServeHTTP(w, r)
+	}))
+	workspace := leased(t, issuer, &setup.OpenBaoServer{URL: fmt.Sprintf("http://%s:%d", host, port)}, server, "marts")
+	want := sleeper(t, workspace, 4)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	b := startBuild(ctx, t, issuer, workspace)
+	b.until(t, "a statement that takes a while", func() bool { return len(server.SQL(t, sleeping)) > 0 })
+	down.Store(true)
+	// dbt is between two nodes, with a user that is not let in any more.
+	b.until(t, "the user's end", func() bool {
+		return len(server.SQL(t, "select usename from pg_stat_activity where usename like 'v-%' union all select rolname from pg_roles where rolname like 'v-%' and rolvaliduntil > now()")) == 0
+	})
+	met := refused.Load()
+	b.until(t, "a login that waits", func() bool { return refused.Load() > met+1 })
+	down.Store(false)
+	err = <-b.ended
+	out := b.out.String()
+	if err != nil || !strings.Contains(out, want) || !strings.Contains(out, "oidc-dbt: warning: renew the credential: ") {
+		t.Fatalf("dbt build: %v, want %s, and a warning\n%s", err, want, out)
+	}
+	bao.Gone(t, server)
+}
