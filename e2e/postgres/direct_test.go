@@ -25,7 +25,7 @@ func direct(t *testing.T, workspace string) string {
 }
 
 // TestRenewsLeases: with the proxy and without, each run has one user of
-// OpenBao's to its end, whose lease of six seconds is renewed. None is left.
+// OpenBao's to its end, whose lease of ten seconds is renewed. None is left.
 func TestRenewsLeases(t *testing.T) {
 	t.Parallel()
 	for _, proxy := range []bool{true, false} {
@@ -34,13 +34,13 @@ func TestRenewsLeases(t *testing.T) {
 			bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
 			trust(t, bao, issuer)
 			lend(t, bao, server)
-			lendFor(t, bao, "6s", "5m")
+			lendFor(t, bao, leaseLife.String(), "10m")
 			bao.Write(t, "sys/policies/acl/dbt-prod", map[string]any{"policy": `path "database/creds/dbt-prod" { capabilities = ["read"] }
 path "sys/leases/renew" { capabilities = ["update"] }
 path "auth/token/renew-self" { capabilities = ["update"] }
 path "auth/token/revoke-self" { capabilities = ["update"] }`})
 			t.Run("dbt", func(t *testing.T) {
-				outlive(t, issuer, func(schema string) string {
+				outlive(t, issuer, leaseLife, leaseLife+time.Second, func(schema string) string {
 					if workspace := leased(t, issuer, bao, server, schema); proxy {
 						return workspace
 					} else {
@@ -57,14 +57,14 @@ path "auth/token/revoke-self" { capabilities = ["update"] }`})
 }
 
 // TestPasswordFile: without the proxy libpq finds what a role's session signs,
-// and is taken for six seconds, in the file that PGPASSFILE names.
+// and is told to live for six seconds, in the file that PGPASSFILE names.
 func TestPasswordFile(t *testing.T) {
 	t.Parallel()
 	const life = 6 * time.Second
 	issuer := setup.Issuer(t)
 	sts := setup.STS(t, issuer)
 	f := startRDS(t, sts, life)
-	outlive(t, issuer, func(schema string) string {
+	outlive(t, issuer, life, taken(life), func(schema string) string {
 		return direct(t, f.project(t, issuer, schema, shortSessions(t, sts.URL(), life)))
 	}, "the token is expired")
 }

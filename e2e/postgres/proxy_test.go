@@ -21,39 +21,48 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// outlive builds slow projects with the broker, and one without, which must
-// fail at a login with the words refusal.
-func outlive(t *testing.T, issuer *standin.Issuer, project func(schema string) (workspace string), refusal string) {
+// outlive builds slow projects with the broker, whose credentials are told to
+// live for life, and one without, which must fail at a login with the words
+// refusal once the server takes the credential no longer.
+func outlive(t *testing.T, issuer *standin.Issuer, life, taken time.Duration, project func(schema string) (workspace string), refusal string) {
 	t.Helper()
-	setup.OutlivePostgres(t, issuer, project)
-	setup.ExpirePostgres(t, issuer, project, refusal)
+	setup.OutlivePostgres(t, issuer, life, project)
+	setup.ExpirePostgres(t, issuer, taken, project, refusal)
 }
 
-// TestOutlivesLeases: OpenBao's users live for three seconds, and PostgreSQL
-// has them log in by SCRAM, bound to its certificate. None is left.
+// leaseLife is how long OpenBao's users live. It drops them by the wall clock,
+// so that a machine may stand still for no longer than the broker renews ahead.
+const leaseLife = 10 * time.Second
+
+// TestOutlivesLeases: OpenBao's users live for ten seconds, and PostgreSQL has
+// them log in by SCRAM, bound to its certificate. None is left.
 func TestOutlivesLeases(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
 	trust(t, bao, issuer)
 	lend(t, bao, server)
-	lendFor(t, bao, "3s", "3s")
+	lendFor(t, bao, leaseLife.String(), leaseLife.String())
 	t.Run("dbt", func(t *testing.T) {
-		outlive(t, issuer, func(schema string) string { return leased(t, issuer, bao, server, schema) }, "password authentication failed for user")
+		outlive(t, issuer, leaseLife, leaseLife+time.Second, func(schema string) string { return leased(t, issuer, bao, server, schema) }, "password authentication failed for user")
 	})
 	bao.Gone(t, server)
 }
 
-// TestOutlivesRDSTokens: what a role's session signs is taken for three seconds.
+// TestOutlivesRDSTokens: what a role's session signs is told to live for three seconds.
 func TestOutlivesRDSTokens(t *testing.T) {
 	t.Parallel()
 	const life = 3 * time.Second
 	issuer := setup.Issuer(t)
 	sts := setup.STS(t, issuer)
 	f := startRDS(t, sts, life)
-	outlive(t, issuer, func(schema string) string { return f.project(t, issuer, schema, shortSessions(t, sts.URL(), life)) }, "the token is expired")
+	outlive(t, issuer, life, taken(life), func(schema string) string { return f.project(t, issuer, schema, shortSessions(t, sts.URL(), life)) }, "the token is expired")
 }
 
-// startRDS starts a front that takes a token for so long.
+// taken is how long a front takes a token that is told to live for life: a
+// signature's time is in whole seconds.
+func taken(life time.Duration) time.Duration { return life + standin.Grace + time.Second }
+
+// startRDS starts a front of tokens that are told to live for so long.
 func startRDS(t *testing.T, sts *standin.STS, life time.Duration) (f *front) {
 	t.Helper()
 	f = startFront(t, "dbt", func(user, password string) error {
@@ -62,7 +71,7 @@ func startRDS(t *testing.T, sts *standin.STS, life time.Duration) (f *front) {
 			return err
 		}
 		signed, err := time.Parse("20060102T150405Z", u.Query().Get("X-Amz-Date"))
-		if err != nil || time.Since(signed) > life+time.Second { // it has whole seconds
+		if err != nil || time.Since(signed) > taken(life) {
 			return errors.New("PAM authentication failed: the token is expired")
 		}
 		_, err = sts.AuthenticateRDS(password, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.Port)), user, "eu-central-1")

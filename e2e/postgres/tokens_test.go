@@ -106,27 +106,28 @@ func TestLakebase(t *testing.T) {
 	expectRefused(t, workspace, env, "", "the token is expired or unknown")
 }
 
-// TestOutlivesEntraTokens: Entra ID's tokens live for four seconds.
+// TestOutlivesEntraTokens: Entra ID says that its tokens live for four seconds.
 func TestOutlivesEntraTokens(t *testing.T) {
 	t.Parallel()
-	const resource = "https://ossrdbms-aad.database.windows.net"
+	const resource, life = "https://ossrdbms-aad.database.windows.net", 4 * time.Second
 	issuer := setup.Issuer(t)
 	entra, err := standin.StartEntra(standin.EntraConfig{
 		Tenant:       "acme.onmicrosoft.com",
 		Applications: map[string][]standin.FederatedCredential{client: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}}},
-		Resources:    []string{resource}, Lifetime: 4 * time.Second,
+		Resources:    []string{resource}, Lifetime: life,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(entra.Close)
+	entra.SetGrace(standin.Grace)
 	f := startFront(t, "dbt-prod", func(_, password string) error {
 		if !entra.Valid(password, resource+"/.default") {
 			return errors.New("the token is expired or unknown")
 		}
 		return nil
 	})
-	outlive(t, issuer, func(schema string) string {
+	outlive(t, issuer, life, life+standin.Grace, func(schema string) string {
 		return setup.Project(t, issuer, strings.Replace(f.block(", user: dbt-prod"), "schema: marts", "schema: "+schema, 1),
 			fmt.Sprintf("{entra: {tenant: acme.onmicrosoft.com, client_id: %s, authority: %q}}", client, entra.URL()))
 	}, "the token is expired or unknown")

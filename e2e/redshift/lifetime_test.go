@@ -21,10 +21,11 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// life is how long logins count here. Redshift's own shortest is 15 minutes.
+// life is how long logins count here, as clients are told. Redshift's own
+// shortest is 15 minutes.
 const life = 3 * time.Second
 
-// A door stands before Redshift's API, and has its logins end after life.
+// A door stands before Redshift's API, and says that its logins end after life.
 type door struct {
 	endpoint string
 
@@ -75,7 +76,7 @@ func (d *door) shorten(r *http.Response) error {
 func (d *door) live(password string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return time.Now().Before(d.expiry[password])
+	return time.Now().Before(d.expiry[password].Add(standin.Grace))
 }
 
 // schema is the front's block with a schema of its own.
@@ -101,8 +102,8 @@ func TestOutlivesLogins(t *testing.T) {
 	project := func(schema string) string {
 		return setup.Project(t, w.issuer, f.inSchema(schema, ", cluster_id: acme, user: dbt"), exchange)
 	}
-	setup.OutlivePostgres(t, w.issuer, project, "SSL_CERT_FILE="+f.CA)
-	setup.ExpirePostgres(t, w.issuer, project, "the login has expired", "SSL_CERT_FILE="+f.CA)
+	setup.OutlivePostgres(t, w.issuer, life, project, "SSL_CERT_FILE="+f.CA)
+	setup.ExpirePostgres(t, w.issuer, life+standin.Grace, project, "the login has expired", "SSL_CERT_FILE="+f.CA)
 }
 
 // TestOutlivesLeases: Vault's users live for three seconds.
@@ -121,6 +122,7 @@ func TestOutlivesLeases(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(vault.Close)
+	vault.SetGrace(standin.Grace)
 	f := startFront(t, server, func(l login) (string, string, error) {
 		if !vault.Login(l.user, l.password) {
 			return "", "", errors.New("the lease has ended")
@@ -130,8 +132,8 @@ func TestOutlivesLeases(t *testing.T) {
 	project := func(schema string) string {
 		return setup.Project(t, issuer, f.inSchema(schema, ""), fmt.Sprintf("{vault: {address: %q, role: dbt-prod, audience: vault, secret: database/creds/dbt-prod}}", vault.URL()))
 	}
-	setup.OutlivePostgres(t, issuer, project, "SSL_CERT_FILE="+f.CA)
-	setup.ExpirePostgres(t, issuer, project, "the lease has ended", "SSL_CERT_FILE="+f.CA)
+	setup.OutlivePostgres(t, issuer, life, project, "SSL_CERT_FILE="+f.CA)
+	setup.ExpirePostgres(t, issuer, life+standin.Grace, project, "the lease has ended", "SSL_CERT_FILE="+f.CA)
 }
 
 // TestOutlivesIDTokens: dbt asks the token endpoint at each login, and each
@@ -141,6 +143,7 @@ func TestOutlivesIDTokens(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.issuer.SetLife(life)
+	w.sts.SetGrace(standin.Grace)
 	people, err := standin.StartIdentityCenter(w.sts, standin.IdentityCenterConfig{
 		Region: region, IssuerURL: w.issuer.URL(), Audiences: []string{"redshift.acme.example"}, Claim: "actor", Users: map[string]string{"octocat": "dbt"},
 	})
@@ -161,14 +164,14 @@ func TestOutlivesIDTokens(t *testing.T) {
 		return user, w.server.Password, nil
 	})
 	t.Run("runs", func(t *testing.T) {
-		setup.OutlivePostgres(t, w.issuer, func(schema string) string {
+		setup.OutlivePostgres(t, w.issuer, life, func(schema string) string {
 			return setup.Project(t, w.issuer, f.inSchema(schema, ""), fmt.Sprintf("{identity_center: {region: %s, audience: redshift.acme.example}}", region))
 		}, "SSL_CERT_FILE="+f.CA)
 	})
 	if len(tokens) < 3 {
 		t.Errorf("the runs logged in with %d tokens, want 3 at least", len(tokens))
 	}
-	time.Sleep(life)
+	time.Sleep(life + standin.Grace)
 	for token := range tokens {
 		if _, ok := people.LogIn(t.Context(), token); ok {
 			t.Error("a token is taken after its end")

@@ -12,17 +12,16 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// slowModels adds branches to the project, each of models that sleep for two
-// seconds, one behind the other. dbt logs in anew for each. It returns what
-// dbt says when all are built.
-func slowModels(t testing.TB, workspace string, branches int) (want string) {
+// slowModels adds branches to the project, each of models that sleep for so
+// long, one behind the other. dbt logs in anew for each. It returns what dbt
+// says when all are built.
+func slowModels(t testing.TB, workspace string, branches, length int, sleep time.Duration) (want string) {
 	t.Helper()
-	const length = 4
 	for b := range branches {
 		before := "customers"
 		for i := range length {
 			name := fmt.Sprintf("slow_%d_%d", b, i)
-			Write(t, workspace, "models/"+name+".sql", "-- depends_on: {{ ref('"+before+"') }}\n{{ config(materialized='table') }}\nselect 1 as one from pg_sleep(2)\n")
+			Write(t, workspace, "models/"+name+".sql", "-- depends_on: {{ ref('"+before+"') }}\n{{ config(materialized='table') }}\nselect 1 as one from pg_sleep("+fmt.Sprint(sleep.Seconds())+")\n")
 			before = name
 		}
 	}
@@ -30,18 +29,19 @@ func slowModels(t testing.TB, workspace string, branches int) (want string) {
 }
 
 // OutlivePostgres builds slow projects at a server that speaks PostgreSQL's
-// language, beside a broker, with 1 thread and with 8. A credential lives for
-// a few seconds, and each project has its schema. env is added to that of the
-// commands ("NAME=value").
-func OutlivePostgres(t *testing.T, issuer *standin.Issuer, project func(schema string) (workspace string), env ...string) {
+// language, beside a broker, with 1 thread and with 8. Clients are told that a
+// credential lives for life; each of three models takes as long, so that each
+// login needs another one. Each project has its schema. env is added to that of
+// the commands ("NAME=value").
+func OutlivePostgres(t *testing.T, issuer *standin.Issuer, life time.Duration, project func(schema string) (workspace string), env ...string) {
 	t.Helper()
 	dbt := Python(t).Program("dbt")
 	for _, threads := range []int{1, 8} {
 		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
 			t.Parallel()
 			workspace, audit := project(fmt.Sprintf("threads_%d", threads)), filepath.Join(t.TempDir(), "audit.jsonl")
-			want := slowModels(t, workspace, threads)
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+			want := slowModels(t, workspace, threads, 3, life)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			cmd := ExecCommand(ctx, t, issuer, workspace, []string{"--audit-log", audit}, dbt, "--no-use-colors", "build", "--threads", fmt.Sprint(threads))
 			cmd.Env = append(cmd.Env, env...)
@@ -58,14 +58,14 @@ func OutlivePostgres(t *testing.T, issuer *standin.Issuer, project func(schema s
 	}
 }
 
-// ExpirePostgres builds such a project without a broker: it must fail at a
-// login, in the words refusal.
-func ExpirePostgres(t *testing.T, issuer *standin.Issuer, project func(schema string) (workspace string), refusal string, env ...string) {
+// ExpirePostgres builds such a project without a broker, whose first model
+// takes as long as a login is taken: the next must fail, in the words refusal.
+func ExpirePostgres(t *testing.T, issuer *standin.Issuer, taken time.Duration, project func(schema string) (workspace string), refusal string, env ...string) {
 	t.Helper()
 	t.Run("without the broker", func(t *testing.T) {
 		t.Parallel()
 		workspace := project("alone")
-		slowModels(t, workspace, 1)
+		slowModels(t, workspace, 1, 2, taken)
 		vars, _ := Authenticate(t, issuer, workspace)
 		for _, v := range env {
 			name, value, _ := strings.Cut(v, "=")

@@ -98,7 +98,8 @@ func Issuer(t testing.TB) *standin.Issuer {
 // STS starts a token service whose Role trusts production's subject alone.
 func STS(t testing.TB, issuer *standin.Issuer) *standin.STS { return STSOf(t, issuer, 0) }
 
-// STSOf is STS with sessions that live no longer than life.
+// STSOf is STS with sessions that are told to live for life, and do so for
+// standin.Grace longer; with those of AWS where it is 0.
 func STSOf(t testing.TB, issuer *standin.Issuer, life time.Duration) *standin.STS {
 	t.Helper()
 	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Life: life, Roles: map[string]standin.Role{
@@ -108,6 +109,9 @@ func STSOf(t testing.TB, issuer *standin.Issuer, life time.Duration) *standin.ST
 		t.Fatal(err)
 	}
 	t.Cleanup(sts.Close)
+	if life > 0 {
+		sts.SetGrace(standin.Grace)
+	}
 	return sts
 }
 

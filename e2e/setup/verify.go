@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
@@ -16,8 +17,13 @@ import (
 // subject in: issuer, audience, subject, signature and expiry. The library is
 // not the product's.
 func Verify(ctx context.Context, issuer *standin.Issuer, audience, subject, token string) error {
+	return VerifyLate(ctx, issuer, audience, subject, token, 0)
+}
+
+// VerifyLate is Verify of a service that takes tokens until grace after their end.
+func VerifyLate(ctx context.Context, issuer *standin.Issuer, audience, subject, token string, grace time.Duration) error {
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(),
-		jwt.WithIssuer(issuer.URL()), jwt.WithAudience(audience), jwt.WithSubject(subject))
+		jwt.WithIssuer(issuer.URL()), jwt.WithAudience(audience), jwt.WithSubject(subject), jwt.WithLeeway(grace))
 	_, err := parser.Parse(token, func(t *jwt.Token) (any, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer.URL()+"/.well-known/jwks", nil)
 		if err != nil {

@@ -37,6 +37,7 @@ type Google struct {
 	mu        sync.Mutex
 	tokens    map[string]GoogleToken
 	exchanges int
+	grace     time.Duration
 }
 
 // A GoogleToken is an access token that was issued.
@@ -79,7 +80,14 @@ func (g *Google) Token(bearer string) (GoogleToken, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t, ok := g.tokens[bearer]
-	return t, ok && g.config.Now().Before(t.Expiry)
+	return t, ok && g.config.Now().Before(t.Expiry.Add(g.grace))
+}
+
+// SetGrace has tokens taken for so long after their end; see Grace.
+func (g *Google) SetGrace(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.grace = d
 }
 
 // Tokens returns everything that was issued, for leak tests.

@@ -144,8 +144,11 @@ func (c *IdentityCenter) exchange(r *http.Request, body []byte) (user string, fa
 // whom its claim names.
 func (c *IdentityCenter) tokenUser(ctx context.Context, token string) (user string, ok bool) {
 	claims := jwt.MapClaims{}
+	c.sts.mu.Lock()
+	grace := c.sts.grace
+	c.sts.mu.Unlock()
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256", "RS512", "ES384"}), jwt.WithExpirationRequired(), jwt.WithIssuer(c.config.IssuerURL),
-		jwt.WithTimeFunc(c.config.Now))
+		jwt.WithTimeFunc(c.config.Now), jwt.WithLeeway(grace))
 	if _, err := parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) { return c.keys.key(ctx, t) }); err != nil {
 		return "", false
 	}

@@ -106,7 +106,7 @@ func (s *STS) verify(r *http.Request, body []byte, service string, c claimed) (S
 	switch {
 	case !ok, c.token != session.SessionToken:
 		return Session{}, forbidden("InvalidClientTokenId", "The security token included in the request is invalid.")
-	case !s.config.Now().Before(session.Expiration):
+	case s.over(session):
 		return Session{}, forbidden("ExpiredToken", "The security token included in the request is expired")
 	}
 	names := strings.Split(c.headers, ";")

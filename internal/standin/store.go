@@ -128,7 +128,7 @@ func (s *Store) admit(r *http.Request) (session Session, failed *stsError) {
 	switch {
 	case known && token != session.SessionToken:
 		return session, &stsError{http.StatusBadRequest, "InvalidToken", "The provided token is malformed or otherwise invalid."}
-	case known && !s.sts.config.Now().Before(session.Expiration):
+	case known && s.sts.over(session):
 		return session, &stsError{http.StatusBadRequest, "ExpiredToken", "The provided token has expired."}
 	case code != signature.ErrNone:
 		e := signature.GetAPIError(code)

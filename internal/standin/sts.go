@@ -57,6 +57,7 @@ type STS struct {
 	requests map[string]int     // by action
 	// identities is where identity contexts come from; nil for nowhere.
 	identities *IdentityCenter
+	grace      time.Duration
 }
 
 // A Session is what the service has issued.
@@ -103,6 +104,20 @@ func (s *STS) SetLife(life time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config.Life = life
+}
+
+// SetGrace has sessions taken for so long after their end; see Grace.
+func (s *STS) SetGrace(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grace = d
+}
+
+// over reports whether a session is not taken any more.
+func (s *STS) over(session Session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.config.Now().Before(session.Expiration.Add(s.grace))
 }
 
 // Session returns what was issued under an access key id.

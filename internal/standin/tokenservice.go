@@ -27,6 +27,7 @@ type TokenService struct {
 	keys    map[string]*keyring // by issuer
 	bearers map[string]Bearer
 	issuer  string // of bearers that are JWTs
+	grace   time.Duration
 }
 
 // A Bearer is an access token that was issued.
@@ -63,7 +64,14 @@ func (s *TokenService) Bearer(token string) (Bearer, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, ok := s.bearers[token]
-	return b, ok && s.now().Before(b.Expiry)
+	return b, ok && s.now().Before(b.Expiry.Add(s.grace))
+}
+
+// SetGrace has ID tokens and bearers taken for so long after their end; see Grace.
+func (s *TokenService) SetGrace(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grace = d
 }
 
 // Valid reports whether a token lives and has a scope; "" is any.
@@ -132,8 +140,9 @@ func (s *TokenService) verify(ctx context.Context, raw, issuer string) error {
 		keys = &keyring{issuer: issuer}
 		s.keys[issuer] = keys
 	}
+	grace := s.grace
 	s.mu.Unlock()
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(), jwt.WithIssuer(issuer), jwt.WithTimeFunc(s.now))
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(), jwt.WithIssuer(issuer), jwt.WithTimeFunc(s.now), jwt.WithLeeway(grace))
 	_, err := parser.ParseWithClaims(raw, jwt.MapClaims{}, func(t *jwt.Token) (any, error) { return keys.key(ctx, t) })
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired), errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
