@@ -33,20 +33,23 @@ func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credenti
 		return credential.Credential{}, route.Address{}, err
 	}
 	word := secret.New(placeholder)
-	c := credential.Credential{
-		Kind: placeholderKind(dbtType, provider, w.Bearer), Expiry: credential.Never(),
-		Token: word, Password: word, User: scalar(block, "user"),
+	user := scalar(block, "user")
+	if user == "" || jinja(user) {
+		user = placeholder
 	}
-	if c.User == "" || jinja(c.User) {
-		c.User = placeholder
-	}
+	c := credential.Credential{Kind: placeholderKind(dbtType, provider, w.Bearer), Expiry: credential.Never()}
 	switch c.Kind {
 	case "aws_session":
 		c.AWS = &credential.AWS{AccessKeyID: word, SecretAccessKey: word, SessionToken: word, Region: f.Exchange().Get("region")}
 	case "key_pair": // the client parses it before it logs in
+		c.User = user
 		if c.PrivateKey, err = unknownKey(); err != nil {
 			return credential.Credential{}, route.Address{}, err
 		}
+	case "database_login", "service_principal":
+		c.User, c.Password = user, word
+	default:
+		c.Token = word
 	}
 	if !r.Only {
 		return c, route.Address{}, nil
@@ -58,6 +61,8 @@ func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credenti
 // placeholderKind is that of the credential which the provider would give.
 func placeholderKind(dbtType, provider string, bearer bool) string {
 	switch {
+	case dbtType == "postgres" && (provider == "entra" || provider == "databricks"):
+		return "access_token" // which is the password
 	case dbtType == "postgres", dbtType == "redshift" && provider != "identity_center":
 		return "database_login"
 	case dbtType == "redshift", provider == "oidc":

@@ -454,6 +454,11 @@ func (d *document) checkFill(t *Target, f fill) {
 		for _, c := range claims {
 			claim := c[1]
 			values, ok := r.literals(claim)
+			if !ok && claim == "pull_number" && r.identity.Kind == "github" {
+				d.at(f.node, "%s: ${pull_number} is the number in a pull request's ref, and rule %d (line %d) is not for pull requests only: it needs `event_name: pull_request` and `ref: \"refs/pull/*/merge\"`",
+					f.where, r.index+1, r.line)
+				return
+			}
 			if !ok {
 				usable := t.usable()
 				text := fmt.Sprintf("%s: ${%s} stands for a claim that not every rule matches by literals: rule %d (line %d) does not", f.where, claim, r.index+1, r.line)
@@ -507,15 +512,16 @@ func (t *Target) usable() (claims []string) {
 }
 
 // literals returns what a rule allows a claim to be, when that is literal. A
-// rule that matches only refs of pull requests names pull_number.
+// rule for an event that it names, and only refs of pull requests, names
+// pull_number.
 func (r rule) literals(claim string) (values []string, ok bool) {
 	for _, m := range r.matchers {
 		if m.claim == claim {
 			return m.literals()
 		}
 	}
-	if claim != "pull_number" || r.identity.Kind != "github" {
-		return nil, false
+	if claim != "pull_number" || r.identity.Kind != "github" || !r.namesEvent() {
+		return nil, false // without an event the rule admits no pull request
 	}
 	for _, m := range r.matchers {
 		if m.claim == "ref" && !slices.ContainsFunc(m.patterns, func(p pattern) bool { return !pullText.MatchString(p.text) }) {

@@ -123,7 +123,7 @@ func (r *Runner) noIdentity(missing string) error {
 			"run it as a step of a workflow whose job has `permissions: id-token: write`")
 	case strings.HasPrefix(event, "pull_request") && event != "pull_request_target" && r.fork():
 		return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: this pull request (branch %q) comes from a fork, and GitHub gives forks no ID token", head),
-			"this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == github.repository`; do not switch to pull_request_target, which would run the fork's code with this repository's rights")
+			"this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == github.repository`, or parse and lint there with `profile-only: true`; do not switch to pull_request_target, which would run the fork's code with this repository's rights")
 	default:
 		return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: the job may not ask for one (%s is not set)", missing), permission)
 	}

@@ -292,7 +292,7 @@ func TestNoIdentity(t *testing.T) {
 		permission = `add "permissions: id-token: write" to the job (and to the job that calls it, where it is a reusable workflow)`
 		noURL      = "request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"
 		fromFork   = `request ID token: this pull request (branch "x\n::set-output name=a::b") comes from a fork, and GitHub gives forks no ID token`
-		forkHint   = "this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == github.repository`; do not switch to pull_request_target, which would run the fork's code with this repository's rights"
+		forkHint   = "this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == github.repository`, or parse and lint there with `profile-only: true`; do not switch to pull_request_target, which would run the fork's code with this repository's rights"
 	)
 	pull := func(name, path string) map[string]string {
 		return map[string]string{"GITHUB_EVENT_NAME": name, "GITHUB_EVENT_PATH": path, "GITHUB_REPOSITORY": "acme/analytics", "GITHUB_HEAD_REF": "x\n::set-output name=a::b"}

@@ -1,0 +1,66 @@
+"""Runs dbt and SQLFluff in projects whose profiles have no credential, and
+lets nobody connect to anything.
+
+Reads a list of cases as JSON from standard input, writes what came of each to
+standard output. A case is {project, env, dialect}: dbt parses, and where a
+dialect is given it also lists, and SQLFluff lints."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+
+from click.testing import CliRunner
+from dbt.cli.main import dbtRunner
+from sqlfluff.cli.commands import cli
+
+attempts = []
+
+
+class Refused(BaseException):
+    """Nobody tries again after it, as they would after an OSError."""
+
+
+def refuse(*args, **kwargs):
+    attempts.append(repr(args[0] if isinstance(args[0], str) else args[1]))
+    raise Refused("there is no network")
+
+
+def run(case):
+    attempts.clear()
+    os.chdir(case["project"])
+    result = {}
+    for command in (["parse", "--no-partial-parse"], ["ls", "--output", "name"])[: 2 if case["dialect"] else 1]:
+        done = dbtRunner().invoke(["--no-use-colors", *command])
+        if not done.success:
+            result["error"] = f"dbt {command[0]}: {done.exception!r}"
+            return result
+    result["attempts"] = list(attempts)
+    if case["dialect"]:
+        result["ls"] = done.result
+        attempts.clear()
+        try:
+            lint = CliRunner().invoke(cli, ["lint", "--templater", "dbt", "--dialect", case["dialect"], "--processes", "1", "models/customers.sql"])
+            status, output = lint.exit_code, lint.output
+        except Refused:
+            status, output = -1, ""
+        result["lint"] = {"status": status, "output": output, "attempts": list(attempts)}
+    return result
+
+
+def main():
+    socket.socket.connect = socket.socket.connect_ex = refuse
+    socket.getaddrinfo = refuse
+    environ = dict(os.environ)
+    results = []
+    # Only the result goes to standard output.
+    with contextlib.redirect_stdout(sys.stderr):
+        for case in json.load(sys.stdin):
+            os.environ.clear()
+            os.environ.update(environ | case["env"])
+            results.append(run(case))
+    json.dump(results, sys.stdout)
+
+
+main()

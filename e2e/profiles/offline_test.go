@@ -1,0 +1,126 @@
+//go:build e2e
+
+package profiles
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// An offlineCase is what offline.py is asked to run.
+type offlineCase struct {
+	Project string            `json:"project"`
+	Env     map[string]string `json:"env"`
+	Dialect string            `json:"dialect"` // "" for no SQLFluff
+}
+
+// An offlineResult is what came of it.
+type offlineResult struct {
+	Error    string
+	LS       []string
+	Attempts []string // to connect
+	Lint     *struct {
+		Status   int
+		Output   string
+		Attempts []string
+	}
+}
+
+// dialects are SQLFluff's names, by type.
+var dialects = map[string]string{
+	"athena": "athena", "bigquery": "bigquery", "clickhouse": "clickhouse", "databricks": "databricks", "duckdb": "duckdb", "fabric": "tsql",
+	"postgres": "postgres", "redshift": "redshift", "snowflake": "snowflake", "spark": "sparksql", "sqlserver": "tsql", "trino": "trino",
+}
+
+// offlineLint are the types whose projects SQLFluff's dbt templater lints
+// without a server: it asks the warehouse for its relations first, which DuckDB
+// has on this machine, and dbt-spark takes for none when it gets no answer.
+var offlineLint = []string{"duckdb", "spark"}
+
+// TestProfileOnly has dbt parse, for every pair, and list and SQLFluff's dbt
+// templater lint, for every type, with the profile of a step that asked for no
+// identity, where nothing can be connected to.
+func TestProfileOnly(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	var names, types []string
+	var cases []offlineCase
+	for _, dbtType := range adapter.Types() {
+		for i, provider := range adapter.Specs()[dbtType].Providers {
+			c := offlineCase{Project: setup.Project(t, issuer, standin.Block(dbtType), standin.Exchange(dbtType, provider))}
+			setup.Write(t, c.Project, "models/customers.sql", "select\n    customer,\n    count(*) as orders\nfrom {{ ref('raw_orders') }}\ngroup by customer\n")
+			if i == 0 {
+				if c.Dialect = dialects[dbtType]; c.Dialect == "" {
+					t.Errorf("type %q has no dialect", dbtType)
+				}
+			}
+			step, err := standin.RunStep(t.Context(), standin.StepConfig{
+				Binary: setup.Binary(t), Root: t.TempDir(), Workspace: c.Project, Env: map[string]string{"GITHUB_EVENT_NAME": "pull_request"},
+				Inputs: map[string]string{"target": "prod", "profile-only": "true"},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if step.Status != 0 || strings.Contains(step.Raw, "::add-mask::") {
+				t.Fatalf("%s × %s: the step ended with status %d:\n%s", dbtType, provider, step.Status, step.Raw)
+			}
+			if err := json.Unmarshal([]byte(step.Outputs["env"]), &c.Env); err != nil {
+				t.Fatal(err)
+			}
+			names, types, cases = append(names, dbtType+" × "+provider), append(types, dbtType), append(cases, c)
+		}
+	}
+	var linted []string
+	for i, got := range offline(t, cases) {
+		if got.Error != "" || len(got.Attempts) > 0 {
+			t.Errorf("%s: %s; attempts to connect %q", names[i], got.Error, got.Attempts)
+			continue
+		}
+		if got.Lint == nil {
+			continue
+		}
+		if diff := cmp.Diff([]string{"customers", "not_null_customers_customer", "raw_orders"}, slices.Sorted(slices.Values(got.LS))); diff != "" {
+			t.Errorf("%s: dbt ls (-want +got):\n%s", names[i], diff)
+		}
+		t.Logf("%s: SQLFluff ended with %d after attempts to connect to %q:\n%s", names[i], got.Lint.Status, got.Lint.Attempts, got.Lint.Output)
+		if got.Lint.Status == 0 {
+			linted = append(linted, types[i])
+		}
+	}
+	if diff := cmp.Diff(offlineLint, linted); diff != "" {
+		t.Errorf("linted (-want +got):\n%s", diff)
+	}
+	if issued := issuer.Issued(); len(issued) > 0 {
+		t.Errorf("%d ID tokens were issued", len(issued))
+	}
+}
+
+func offline(t *testing.T, cases []offlineCase) (results []offlineResult) {
+	t.Helper()
+	p := setup.Python(t)
+	input, err := json.Marshal(cases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), p.Program("python"), "offline.py")
+	cmd.Stdin, cmd.Stderr, cmd.Env = bytes.NewReader(input), &stderr, p.Environ()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("offline.py: %v\n%s", err, stderr.String())
+	}
+	if err := json.Unmarshal(out, &results); err != nil || len(results) != len(cases) {
+		t.Fatalf("offline.py printed %s: %v\n%s", out, err, stderr.String())
+	}
+	return results
+}
