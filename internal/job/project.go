@@ -57,6 +57,11 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 	if p.names, err = profile.Names(s.Root, s.ProjectDirs, s.Profiles); err != nil {
 		return p, err
 	}
+	for _, further := range dbt.Profiles {
+		if !slices.Contains(p.names, further.Name) {
+			p.names = append(p.names, further.Name)
+		}
+	}
 	if dbt.From == "" {
 		if err := t.CheckBlock(func(block *yaml.Node) []error { return p.faults(t, block) }); err != nil {
 			if s.inlinePolicy() {
@@ -64,7 +69,7 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 			}
 			return p, err
 		}
-		return p, p.check(ctx, env, s, t, dbt.Block)
+		return p, p.check(ctx, env, s, t, p.inline(dbt)...)
 	}
 	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
 	text, err := readTrusted(ctx, env, s, path, "profiles")
@@ -74,7 +79,7 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 	if p.source, err = profile.ReadFrom(path, text); err != nil {
 		return p, err
 	}
-	if err := p.give(dbt.With); err != nil {
+	if err := p.give(dbt); err != nil {
 		return p, err
 	}
 	outs, err := p.source.Outputs(p.names, p.output)
@@ -93,10 +98,28 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 	return p, p.check(ctx, env, s, t, p.blocks...)
 }
 
+// inline returns the policy's block as each profile has it; the last one
+// serves the rest.
+func (p *project) inline(dbt policy.DBT) []*yaml.Node {
+	if len(dbt.Profiles) == 0 {
+		return []*yaml.Node{dbt.Block}
+	}
+	blocks := make([]*yaml.Node, len(p.names))
+	for i, name := range p.names {
+		blocks[i] = dbt.Block
+		for _, further := range dbt.Profiles {
+			if further.Name == name {
+				blocks[i] = profile.Override(dbt.Block, further.Keys)
+			}
+		}
+	}
+	return blocks
+}
+
 // give puts the policy's keys into the chosen output of each profile. A
 // relative path of theirs starts at the policy's folder.
-func (p *project) give(with *yaml.Node) (err error) {
-	file := p.source
+func (p *project) give(dbt policy.DBT) (err error) {
+	file, with := p.source, dbt.With
 	if p.source, err = file.With(p.names, p.output, with); err != nil {
 		return err
 	}
@@ -106,6 +129,20 @@ func (p *project) give(with *yaml.Node) (err error) {
 	if placed := p.placed(with); placed != with {
 		p.relative = true
 		if p.source, err = file.With(p.names, p.output, placed); err != nil {
+			return err
+		}
+	}
+	// The first profile's own keys come last: what others get of it is without them.
+	order := func(further policy.Profile) int {
+		if further.Name == p.names[0] {
+			return 1
+		}
+		return 0
+	}
+	all := slices.Clone(dbt.Profiles)
+	slices.SortStableFunc(all, func(a, b policy.Profile) int { return order(a) - order(b) })
+	for _, further := range all {
+		if p.source, err = p.source.Override(p.names[0], further.Name, p.output, further.Keys); err != nil {
 			return err
 		}
 	}
@@ -251,14 +288,17 @@ type settled interface {
 
 // granted fills in the claims.
 func (p *project) granted(g settled) (err error) {
-	block := p.placed(g.DBT().Block)
-	if with := g.DBT().With; with != nil {
-		if err := p.give(with); err != nil {
+	dbt := g.DBT()
+	var block *yaml.Node
+	switch {
+	case dbt.Block != nil:
+		block = p.placed(p.inline(dbt)[0])
+	case dbt.With != nil || len(dbt.Profiles) > 0:
+		if err := p.give(dbt); err != nil {
 			return err
 		}
 		block = p.blocks[0]
-	}
-	if block == nil {
+	default:
 		return nil
 	}
 	if p.client != "" {
@@ -296,10 +336,14 @@ func routeOf(t granting, dbtType string, block *yaml.Node) (route.Route, error) 
 // outputs returns the chosen output, claims filled in, in each profile that has
 // one of its own.
 func (p *project) outputs(g settled) []*yaml.Node {
-	if p.source == nil {
-		return []*yaml.Node{p.placed(g.DBT().Block)}
+	if p.source != nil {
+		return p.blocks
 	}
-	return p.blocks
+	blocks := p.inline(g.DBT())
+	for i, b := range blocks {
+		blocks[i] = p.placed(b)
+	}
+	return blocks
 }
 
 // render turns the credential into what dbt reads.
@@ -324,7 +368,7 @@ func (p *project) render(res *Result, g settled, c credential.Credential, served
 	}
 	var err error
 	if p.source == nil {
-		res.Profile, err = profile.Render(p.names, p.output, blocks[0], outs[0])
+		res.Profile, err = profile.Render(p.names, p.output, blocks, outs...)
 	} else {
 		res.Profile, err = p.source.Render(p.names, p.output, outs...)
 		res.Warnings = append(res.Warnings, p.source.Kept(p.names, p.output, outs...)...)

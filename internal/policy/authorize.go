@@ -214,6 +214,10 @@ func (d DBT) filled(replace func(string) string) DBT {
 	if d.With != nil {
 		d.With = fillNode(d.With, replace)
 	}
+	d.Profiles = slices.Clone(d.Profiles)
+	for i, p := range d.Profiles {
+		d.Profiles[i].Keys = fillNode(p.Keys, replace)
+	}
 	return d
 }
 

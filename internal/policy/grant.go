@@ -33,6 +33,14 @@ type DBT struct {
 	Output string     // the output's name in profiles.yml; the target's name where it was left out
 	From   string     // path of a profiles.yml, relative to the project directory
 	With   *yaml.Node // with From: the keys of the output that the policy gives, claims filled in; nil for none
+
+	Profiles []Profile
+}
+
+// A Profile is a further profile that gets the output with other keys.
+type Profile struct {
+	Name string
+	Keys *yaml.Node // that replace those of the output, or are added to it, claims filled in
 }
 
 // A Rule names the rule that allowed a request.

@@ -47,6 +47,12 @@ func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *ya
 		c.policy.roots = []*yaml.Node{t.dbt.With}
 		c.policy.dbtBlock(t, mapping{document: c.policy, node: t.dbt.With}, spec)
 	}
+	for _, p := range t.dbt.Profiles {
+		if suits {
+			c.policy.roots = append(c.policy.roots, p.Keys)
+			c.policy.profile(t, spec, p.Name, p.Keys)
+		}
+	}
 	sound := len(c.policy.list) == 0
 	for _, o := range outs.List {
 		if !suits {
@@ -222,7 +228,13 @@ func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
 		c.fault(o, at, key, text)
 		return
 	}
-	if given := valueOf(c.target.dbt.With, key); given != nil && !c.seen[text] {
+	given := valueOf(c.target.dbt.With, key)
+	for _, p := range c.target.dbt.Profiles {
+		if v := valueOf(p.Keys, key); p.Name == o.Profile && v != nil {
+			given = v
+		}
+	}
+	if given != nil && !c.seen[text] {
 		c.seen[text] = true
 		c.policy.at(given, "%s", text)
 	}

@@ -111,10 +111,19 @@ func Schema(cat Catalog) []byte {
 		"type": "object", "additionalProperties": false, "required": []string{"exchange", "allow"},
 		"not": object{"required": []string{"dbt", "client"}},
 		"properties": object{
-			"dbt":            object{"description": "One output of profiles.yml without its secrets, or where to read it; left out for credentials alone.", "oneOf": outputs},
-			"client":         object{"description": "In the place of dbt: the warehouse whose other clients get the credential, or a mapping of its type and the place.", "oneOf": clients},
-			"exchange":       object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": providers, "description": "The one provider that gives the credential."},
-			"allow":          object{"type": "array", "minItems": 1, "items": rule, "description": "Rules: any of them; inside a rule: all of it."},
+			"dbt":      object{"description": "One output of profiles.yml without its secrets, or where to read it; left out for credentials alone.", "oneOf": outputs},
+			"client":   object{"description": "In the place of dbt: the warehouse whose other clients get the credential, or a mapping of its type and the place.", "oneOf": clients},
+			"exchange": object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": providers, "description": "The one provider that gives the credential."},
+			"allow":    object{"type": "array", "minItems": 1, "items": rule, "description": "Rules: any of them; inside a rule: all of it."},
+			"profiles": object{
+				"type": "object", "minProperties": 1, "propertyNames": object{"minLength": 1, "maxLength": maxProfileName},
+				"description": "Further profiles that get the output with these keys in place of its own, such as elementary's with a schema of its own.",
+				"additionalProperties": object{
+					"type": "object", "minProperties": 1, "properties": object{"output": false, "type": false},
+					"patternProperties":    object{secretKey: object{"type": "boolean"}},
+					"additionalProperties": object{"type": []string{"string", "number", "boolean"}},
+				},
+			},
 			"lifetime":       duration("The lifetime to ask for (default: the provider's)."),
 			"max_lifetime":   duration("The longest lifetime that is accepted."),
 			"proxy":          object{"type": "boolean", "description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true; with client: false)."},

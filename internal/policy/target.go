@@ -18,7 +18,7 @@ import (
 var (
 	policyKeys   = []string{"version", "requires", "identities", "agents", "targets"}
 	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
-	targetKeys   = []string{"dbt", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy", "trust_reviewed", "trust_max_age"}
+	targetKeys   = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy", "trust_reviewed", "trust_max_age"}
 )
 
 // nameText is what a target or an identity may be called: it becomes a dbt
@@ -235,6 +235,13 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 		fills = append(fills, d.client(t, client)...)
 	} else if t.spec.NeedsDBT {
 		m.missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
+	}
+	if v := m.get("profiles"); v != nil {
+		if m.get("dbt") == nil {
+			d.at(v, "profiles are for the output under `dbt`, and there is none")
+		} else {
+			fills = append(fills, d.profiles(t, v)...)
+		}
 	}
 	for _, f := range t.lifetimeFaults(t.dbt.Type) {
 		at := lifetime

@@ -116,11 +116,13 @@ func readFile(path string) ([]byte, error) {
 }
 
 // Render returns a profiles.yml that holds nothing but the output, under each
-// of the names. block is of a policy, which is YAML 1.2.
-func Render(names []string, output string, block *yaml.Node, out adapter.Output) ([]byte, error) {
+// of the names. blocks are of a policy, which is YAML 1.2, and outs are what the
+// adapter made of each; the last one serves the rest.
+func Render(names []string, output string, blocks []*yaml.Node, outs ...adapter.Output) ([]byte, error) {
 	root := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	for _, name := range names {
-		root = with(root, name, profileOf(output, inline(apply(block, out))))
+	for i, name := range names {
+		i = min(i, len(blocks)-1)
+		root = with(root, name, profileOf(output, inline(apply(blocks[i], outs[i]))))
 	}
 	e := emitter{}
 	if err := e.mapping(root, 0, 0); err != nil {
@@ -239,6 +241,33 @@ func replaced(block, given *yaml.Node) *yaml.Node {
 		out = with(out, given.Content[i].Value, inline(given.Content[i+1]))
 	}
 	return out
+}
+
+// Override returns a block with a policy's pairs in the place of its own, or in
+// addition.
+func Override(block, given *yaml.Node) *yaml.Node { return replaced(block, given) }
+
+// Override returns the file with an output in one more profile, or in one that
+// it has: its own, else that of the first, with a policy's pairs.
+func (s *Source) Override(first, name, output string, given *yaml.Node) (*Source, error) {
+	of := name
+	if s.lacks(name, output) {
+		of = first
+	}
+	block, _, err := s.Output(of, output)
+	if err != nil {
+		return nil, err
+	}
+	block = replaced(block, given)
+	out := *s
+	p := get(s.root, name)
+	if p == nil {
+		p = profileOf(output, block)
+	} else {
+		p = with(p, "outputs", with(get(p, "outputs"), output, block))
+	}
+	out.root = with(s.root, name, p)
+	return &out, nil
 }
 
 // Outputs returns what a policy holds to its rules, of each of Blocks.

@@ -134,7 +134,7 @@ func TestInline(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, err := profile.Render([]string{"analytics"}, g.DBT().Output, g.DBT().Block, out)
+			text, err := profile.Render([]string{"analytics"}, g.DBT().Output, []*yaml.Node{g.DBT().Block}, out)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,60 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxProfileName bounds a profile's name. What cannot be seen is refused
+// anywhere in a policy.
+const maxProfileName = 255
+
+// profiles reads the further profiles that get the output with other keys.
+func (d *document) profiles(t *Target, n *yaml.Node) (fills []fill) {
+	m, ok := d.mapping(n, n, "profiles", nil)
+	if !ok {
+		return nil
+	}
+	if len(n.Content) == 0 {
+		d.at(n, "profiles is empty: leave it out")
+	}
+	spec := d.catalog.Adapters[t.dbt.Type] // of none where `from` says the type
+	for key, value := range m.pairs {
+		if key.Value == "" || utf8.RuneCountInString(key.Value) > maxProfileName {
+			d.at(key, "profile name %q: want 1 to %d characters", cut(key.Value), maxProfileName)
+		}
+		keys, filled := d.profile(t, spec, key.Value, value)
+		t.dbt.Profiles = append(t.dbt.Profiles, Profile{key.Value, keys})
+		fills = append(fills, filled...)
+	}
+	return fills
+}
+
+// profile reads the keys of one: what the credential goes to is the same for
+// every profile, so that they cannot say that.
+func (d *document) profile(t *Target, spec Adapter, name string, n *yaml.Node) (block *yaml.Node, fills []fill) {
+	keys := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}
+	m, ok := d.mapping(n, n, fmt.Sprintf("profile %q", cut(name)), nil)
+	if ok && len(n.Content) == 0 {
+		d.at(n, "%s is empty: name it in the input `profiles` instead", m.what)
+	}
+	if !ok {
+		return keys, nil
+	}
+	for key, value := range m.pairs {
+		switch name := spec.Canonical(key.Value); {
+		case name == "output":
+			d.at(key, "output is the same in every profile: leave it out")
+		case hostKey.MatchString(name), spec.literal(t.provider, name, name) != "", slices.Contains(spec.NoClaims, name):
+			d.at(key, "%s chooses server or identity, which every profile of the target has in common: leave it out", key.Value)
+		case value.Kind != yaml.ScalarNode || isNull(value):
+			d.at(value, "%s is %s, want a string, a number, true or false", key.Value, nodeKind(value))
+		default:
+			keys.Content = append(keys.Content, key, value)
+		}
+	}
+	return d.dbtBlock(t, mapping{document: d, at: n, node: keys, what: m.what}, spec)
+}
