@@ -179,7 +179,7 @@ func TestAhead(t *testing.T) {
 				return credential.Credential{Token: secret.New("marked-token"), Expiry: time.Now().Add(time.Second)}, nil
 			}
 		})
-		for deadline := time.Now().Add(10 * time.Second); ahead && calls.Load() < 3 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(5 * time.Minute); ahead && calls.Load() < 3 && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		b.Close()
