@@ -105,12 +105,12 @@ func TestRefusedCredential(t *testing.T) {
 		{"Cloud Storage, no permission", route.GoogleStorage, status(403), bearer, "GET", "/lake/x", "", 0, 403},
 		{"ClickHouse", route.ClickHouse, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-ClickHouse-Exception-Code", "516")
-			http.Error(w, "Code: 516", 403)
+			http.Error(w, "Code: 516", http.StatusForbidden)
 		}, bearer, "POST", "/?password=", statement, 1, 200},
 		{"ClickHouse behind a gateway", route.ClickHouse, status(401), bearer, "POST", "/?password=", statement, 1, 200},
 		{"ClickHouse, no grant", route.ClickHouse, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-ClickHouse-Exception-Code", "497")
-			http.Error(w, "Code: 497", 403)
+			http.Error(w, "Code: 497", http.StatusForbidden)
 		}, bearer, "POST", "/?password=", statement, 0, 403},
 		{"S3, an expired session", route.S3, s3Code(400, "ExpiredToken"), s3, "PUT", "/lake/x", statement, 1, 200},
 		{"S3, an unknown session", route.S3, s3Code(400, "InvalidToken"), s3, "GET", "/lake/x", "", 1, 200},
