@@ -114,7 +114,7 @@ func routeOf(t *testing.T, dbtType, name string) (route.Route, error) {
 	t.Helper()
 	dbt := ""
 	if dbtType != "" {
-		dbt = "    dbt: " + standin.Block(dbtType) + "\n"
+		dbt = "    dbt: " + standin.PairBlock(dbtType, name) + "\n"
 	}
 	text := fmt.Sprintf("version: 1\ntargets:\n  prod:\n%s    exchange: %s\n    allow:\n      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
 		dbt, standin.Exchange(dbtType, name))

@@ -143,7 +143,7 @@ func TestEveryPair(t *testing.T) {
 			t.Run(dbtType+"_"+name, func(t *testing.T) {
 				t.Parallel()
 				c := standin.Credential(dbtType, name)
-				g := grant(t, i, standin.Block(dbtType), standin.Exchange(dbtType, name))
+				g := grant(t, i, standin.PairBlock(dbtType, name), standin.Exchange(dbtType, name))
 				r, err := adapter.Route(dbtType, name, g.Exchange(), g.DBT().Block)
 				if err != nil {
 					t.Fatal(err)

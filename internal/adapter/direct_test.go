@@ -22,7 +22,7 @@ func TestDirect(t *testing.T) {
 		for _, provider := range spec.Providers {
 			t.Run(dbtType+"_"+provider, func(t *testing.T) {
 				t.Parallel()
-				block := node(t, standin.Block(dbtType))
+				block := node(t, standin.PairBlock(dbtType, provider))
 				with, err := adapter.Route(dbtType, provider, policy.Values{}, block)
 				if err != nil {
 					t.Fatal(err)

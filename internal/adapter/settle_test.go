@@ -291,7 +291,7 @@ func TestNoLoginSurvives(t *testing.T) {
 						inner = fmt.Sprintf("{level%d: %s, other: 1}", random.IntN(3), inner)
 					}
 				}
-				block := node(t, strings.TrimSuffix(standin.Block(dbtType), "}")+fmt.Sprintf(", extra_%s: %s, %s: %s}", "a", inner, top, inner))
+				block := node(t, strings.TrimSuffix(standin.PairBlock(dbtType, name), "}")+fmt.Sprintf(", extra_%s: %s, %s: %s}", "a", inner, top, inner))
 				out, err := adapter.Render(adapter.Input{Facts: g, Type: dbtType, Block: block, Credential: standin.Credential(dbtType, name)})
 				if err == nil && strings.Contains(rendered(block, out), "STATIC") {
 					t.Fatalf("a login survives:\n%s\n%s", flow(block), rendered(block, out))

@@ -1,8 +1,10 @@
 package adapter
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -10,10 +12,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
 // spark logs in with a token over HTTP or ODBC, or with a user and a password
-// over Thrift. (dbt-spark 1.10)
+// over Thrift. With method session there is no login: Spark runs in dbt's
+// process, and reads and writes an object store by Hadoop. (dbt-spark 1.10)
 var spark = adapter{
 	spec: policy.Adapter{
 		Required: []string{"host", "schema", "method"},
@@ -26,7 +30,37 @@ var spark = adapter{
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
 		return credential.Warehouse{Bearer: scalar(block, "method") != "thrift"}, nil
 	},
+	routes: map[string]func(*yaml.Node) (route.Route, error){
+		"aws": awsContainer,
+		"entra": func(*yaml.Node) (route.Route, error) {
+			// Hadoop reads an ID token from a file, and exchanges it itself; it
+			// takes no access token from elsewhere.
+			return route.Route{Kind: route.AzureTokenFile, IDToken: true, Only: true}, nil
+		},
+	},
 	render: map[string]func(Input) Output{
+		"aws": func(in Input) Output {
+			// Hadoop 3.4 has another SDK than 3.3, and takes the older name for the newer class, too.
+			class := "com.amazonaws.auth.EnvironmentVariableCredentialsProvider"
+			if in.Route.Host != "" {
+				class = "org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider" // container credentials first
+			}
+			return Output{Keys: []Key{hadoop(in.Block, "fs.s3a.aws.credentials.provider", class)}}
+		},
+		"entra": func(in Input) Output {
+			exchange := in.Facts.Exchange()
+			return Output{
+				Keys: []Key{hadoop(in.Block,
+					"fs.azure.account.auth.type", "OAuth",
+					"fs.azure.account.oauth.provider.type", "org.apache.hadoop.fs.azurebfs.oauth2.WorkloadIdentityTokenProvider",
+					"fs.azure.account.oauth2.msi.authority", cmp.Or(exchange.Get("authority"), publicAuthority),
+					"fs.azure.account.oauth2.msi.tenant", exchange.Get("tenant"),
+					"fs.azure.account.oauth2.client.id", exchange.Get("client_id"),
+					"fs.azure.account.oauth2.token.file", in.Route.File,
+				)},
+				Env: federatedTokenFile(in.Facts, in.Route),
+			}
+		},
 		"vault": func(in Input) Output {
 			if in.Credential.Kind == "access_token" {
 				return Output{
@@ -40,6 +74,50 @@ var spark = adapter{
 			}
 		},
 	},
+}
+
+// hadoop returns the block's server_side_parameters with settings of Hadoop's,
+// by name and value, in the place of those that it has.
+// (hadoop-aws: Authenticating with S3; hadoop-azure, AbfsConfiguration)
+func hadoop(block *yaml.Node, settings ...string) Key {
+	all := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	if own := value(block, "server_side_parameters"); own != nil && own.Kind == yaml.MappingNode {
+		all.Content = append(all.Content, own.Content...)
+	}
+	for i := 0; i < len(settings); i += 2 {
+		all.Content = append(all.Content, text("spark.hadoop."+settings[i]), text(settings[i+1]))
+	}
+	return Key{"server_side_parameters", all}
+}
+
+// storeLogin matches settings of Hadoop's stores that are a login, or choose
+// who gets it, for all or for one bucket or account.
+var storeLogin = lazy.MustCompile(`(?i)^(?:spark\.hadoop\.)?(?:` +
+	`fs\.s3[an]?\.(?:.*\.)?(?:endpoint|proxy\.[\w.]+|connection\.ssl\.enabled|access\.key|secret\.key|session\.token|[\w.]*credentials?[\w.]*|assumed\.role\.[\w.]+|custom\.signers|impl)|` +
+	`fs\.azure\.(?:account\.|sas\.|identity\.|always\.use\.https|[\w.]*endpoint).*|fs\.(?:abfss?|wasbs?)\.impl|hadoop\.security\.credential\.[\w.]+)$`)
+
+// checkSession holds a Spark in dbt's process to the store's own hosts.
+func checkSession(block *yaml.Node, provider string) error {
+	if provider == "vault" {
+		return errors.New(`method is "session", which has no login: Spark runs in dbt's process; its store takes provider "aws" or "entra"`)
+	}
+	parameters := value(block, "server_side_parameters")
+	if parameters == nil || parameters.Tag == "!!null" {
+		return nil
+	}
+	if parameters.Kind != yaml.MappingNode {
+		return errors.New("server_side_parameters is no mapping")
+	}
+	for i := 0; i+1 < len(parameters.Content); i += 2 {
+		name := parameters.Content[i].Value
+		switch {
+		case jinja(name):
+			return fmt.Errorf("server_side_parameters.%s must be a literal: it may choose where the credential goes", name)
+		case storeLogin.MatchString(strings.TrimSpace(name)):
+			return fmt.Errorf("server_side_parameters.%s chooses the store's login or who gets it: leave it out, the exchange does", name)
+		}
+	}
+	return nil
 }
 
 // elsewhere matches what a connection string's end would change about where
@@ -67,7 +145,7 @@ func checkODBC(block *yaml.Node) error {
 	return nil
 }
 
-func checkSpark(block *yaml.Node, _, _ string) error {
+func checkSpark(block *yaml.Node, provider, _ string) error {
 	for _, key := range []string{"host", "method", "use_ssl", "connection_string_suffix"} {
 		if jinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
@@ -83,7 +161,12 @@ func checkSpark(block *yaml.Node, _, _ string) error {
 	if !serverText.MatchString(strings.TrimPrefix(host, "https://")) {
 		return fmt.Errorf("host is %q, want one host name or address", host)
 	}
+	if methods := []string{"http", "odbc", "thrift"}; provider != "vault" && slices.Contains(methods, method) {
+		return fmt.Errorf("method is %q, whose login provider %q does not give: want session, for a store, or provider \"vault\"", method, provider)
+	}
 	switch method {
+	case "session":
+		return checkSession(block, provider)
 	case "http", "odbc": // TLS always
 		if method == "odbc" {
 			if err := checkODBC(block); err != nil {
@@ -100,5 +183,5 @@ func checkSpark(block *yaml.Node, _, _ string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("method is %q, valid methods are %q", method, []string{"http", "odbc", "thrift"})
+	return fmt.Errorf("method is %q, valid methods are %q", method, []string{"http", "odbc", "session", "thrift"})
 }

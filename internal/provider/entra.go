@@ -138,7 +138,7 @@ func entraScope(v policy.Values, w credential.Warehouse) string {
 		return "https://ossrdbms-aad." + databases + "/.default"
 	case "databricks":
 		return databricksApplication + "/.default"
-	case "duckdb":
+	case "duckdb", "spark":
 		return "https://storage.azure.com/.default" // in every cloud
 	}
 	return ""

@@ -9,7 +9,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// blocks are a good `dbt:` block for each type.
+// blocks are a good `dbt:` block for each type, and, by type and provider, for
+// each pair that needs one of its own.
 var blocks = map[string]string{
 	"athena":     `{type: athena, schema: marts, database: awsdatacatalog}`,
 	"bigquery":   `{type: bigquery, project: acme-dbt, dataset: marts}`,
@@ -21,8 +22,12 @@ var blocks = map[string]string{
 	"redshift":   `{type: redshift, host: acme.abc123.eu-central-1.redshift.amazonaws.com, port: 5439, user: dbt, dbname: analytics, schema: marts}`,
 	"snowflake":  `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
 	"spark":      `{type: spark, method: thrift, host: spark.acme.example, port: 10001, use_ssl: true, schema: marts}`,
-	"sqlserver":  `{type: sqlserver, driver: ODBC Driver 18 for SQL Server, host: acme.database.windows.net, port: 1433, database: marts, schema: dbo}`,
-	"trino":      `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
+
+	"spark aws":   `{type: spark, method: session, host: NA, schema: marts}`,
+	"spark entra": `{type: spark, method: session, host: NA, schema: marts}`,
+
+	"sqlserver": `{type: sqlserver, driver: ODBC Driver 18 for SQL Server, host: acme.database.windows.net, port: 1433, database: marts, schema: dbo}`,
+	"trino":     `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
 }
 
 // exchanges are a good `exchange:` block for each provider, and, by type and
@@ -73,6 +78,11 @@ var awsSession = credential.Credential{Kind: "aws_session", AWS: &credential.AWS
 
 // Block returns a good `dbt:` block of an adapter, on one line.
 func Block(dbtType string) string { return fixture(blocks, dbtType) }
+
+// PairBlock returns a good `dbt:` block of an adapter for a provider, on one line.
+func PairBlock(dbtType, provider string) string {
+	return fixture(blocks, dbtType+" "+provider, dbtType)
+}
 
 // Exchange returns a good `exchange:` block of a provider for an adapter, on
 // one line.
