@@ -18,7 +18,7 @@ import (
 // lives; or the step's proxy; or in a step without a broker, the token.
 func TestOtherClients(t *testing.T) {
 	issuer := setup.Issuer(t)
-	issuer.SetLife(12 * time.Second) // whoever reads a token has four seconds to log in
+	issuer.SetLife(30 * time.Second) // whoever reads a token from the file has ten seconds to log in
 	s, port := start(t, issuer, nil)
 	place := fmt.Sprintf("{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %d, protocol: http, user: DEPLOY, role: DEPLOYER}", port)
 	project := func(further string) string {
