@@ -104,6 +104,10 @@ var (
 	// duckName is what stands in the SQL that dbt-duckdb writes as it is: an
 	// option, a type, the name of a secret.
 	duckName = lazy.MustCompile(`^[A-Za-z0-9_.:+~-]+$`)
+	// duckAlias is a name as SQL has it, in quotes or without; Jinja is dbt's.
+	duckAlias = lazy.MustCompile(`^(?:[\p{L}_][\p{L}\p{N}_.$-]*|"[^"]+"|.*\{\{.*)$`)
+	// duckMap is a map of DuckDB's, which dbt-duckdb writes into SQL as it is.
+	duckMap = lazy.MustCompile(`(?is)^\s*map\s*\{[^{}]*\}\s*$`)
 	// duckPath is a place in an object store, behind a scheme of an extension's or not.
 	duckPath = lazy.MustCompile(`(?i)(?:^|[:'"])(?:s3|s3a|s3n|gcs|gs|r2|aws)://[^?]*\?(.*)$`)
 	// azurePath is one that names its host.
@@ -225,6 +229,10 @@ func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 		return checkProxy(e.shown, v)
 	case top == "settings" || top == "config_options" || top == "plugins" && slices.Contains(e.keys, "settings"):
 		return checkDuckSetting(st, block, e, last, v, loopback)
+	case place == "attach.alias" && !duckAlias.MatchString(v):
+		return fmt.Errorf("%s is %q, want a name", e.shown, v)
+	case place == "secrets.extra_http_headers" && len(e.keys) == 2 && !jinja(v) && !duckMap.MatchString(v):
+		return fmt.Errorf("%s is a text, want a mapping of headers", e.shown)
 	case place == "extensions.repo":
 		return checkRepository(e.shown, v)
 	case top == "secrets" && last == "verify_ssl" && !isTrue(v): // of the others: checked

@@ -35,6 +35,10 @@ var fabric = adapter{
 		if err := checkMicrosoft(block, true); err != nil {
 			return err
 		}
+		// Up to 1.10 it stands in a connection string.
+		if driver := scalar(block, "driver"); driver != "" && !jinja(driver) && !driverText.MatchString(driver) {
+			return fmt.Errorf("driver is %q, want the name of an ODBC driver", driver)
+		}
 		for _, key := range fabricAPIs {
 			host, err := checkEndpoint(key, scalar(block, key))
 			if err != nil {

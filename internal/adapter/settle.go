@@ -186,7 +186,8 @@ func Notes(dbtType, provider string, block *yaml.Node) (notes []string) {
 	}
 	for _, e := range entries(block) {
 		e.keys[0] = a.spec.Canonical(e.keys[0])
-		if len(e.keys) > 1 && a.loginOnTheWay(e) && !a.elsewhere(e.place) && textOf(e.value) != "" {
+		// A login under a key of the output's own is what the credential takes the place of.
+		if len(e.keys) > 1 && !a.isLogin(place{keys: e.keys[:1]}, e.value) && a.loginOnTheWay(e) && !a.elsewhere(e.place) && textOf(e.value) != "" {
 			notes = append(notes, fmt.Sprintf("%s is a login of its own, and was removed", e.shown))
 		}
 	}

@@ -26,9 +26,12 @@ func SecretKeys() []string { return slices.Clone(secretKeys) }
 func SecretName(name string) bool { return secretName(name) }
 
 // secretValue matches what is a secret whatever its key is called: a key in
-// PEM, a password in a URL, one in the parameters of a connection string
-// (MotherDuck's token, libpq's password).
-var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|(?i)(?:^|[?&;\s_])(?:password|pwd|token|secret)=[^&;\s{]`)
+// PEM, a password in a URL, one in the parameters of a connection string or of
+// a path (MotherDuck's token, libpq's and MySQL's password, S3's key, Azure's
+// account key and signature).
+var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|` +
+	`(?i)(?:^|[?&;\s_])(?:password|passwd|passphrase|pwd|token|secret|access_?key|account_?key|shared_?access_?(?:key|signature))\s?=\s?[^&;\s{]|` +
+	`(?i)[?&]sig=[^&;\s{]`)
 
 // SecretValue reports whether a value is a secret whatever its key is called.
 func SecretValue(value string) bool { return secretValue.MatchString(value) }
