@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -121,6 +122,10 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 		}
 		in.timeout = d
 	}
+	if strings.ContainsAny(in.AuditLog, "\r\n\x00") { // it becomes an output
+		errs = append(errs, errors.New("input audit-log: has a line break in it, want one path"))
+		in.AuditLog = ""
+	}
 	if in.AuditLog == "" {
 		in.AuditLog = filepath.Join(temp, "oidc-dbt", "audit.jsonl")
 	}
@@ -136,6 +141,9 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 		errs = append(errs, err)
 	} else {
 		in.Program = script.Args[0]
+		if info, err := os.Stat(in.commandDir()); in.dir != "" && (err != nil || !info.IsDir()) {
+			errs = append(errs, fmt.Errorf("input working-directory: %q is not a folder", in.dir))
+		}
 	}
 	switch {
 	case in.keepFresh && in.run != "":

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -163,9 +164,9 @@ func (c *outputCheck) fault(o Output, n *yaml.Node, key, text string) {
 	}
 }
 
-// begin matches the key that an error of an adapter begins with, and the keys
-// of mappings below it; or the one that there is not.
-var begin = lazy.MustCompile(`^(?:it has no ([A-Za-z_]\w*)|([A-Za-z_]\w*)((?:\.\w+)*))(?:$|[ ,:])`)
+// begin matches the key that an error of an adapter begins with, and the way to
+// the value below it; or the key that there is not.
+var begin = lazy.MustCompile(`^(?:it has no ([A-Za-z_]\w*)|([A-Za-z_]\w*)((?:[.\[][^ ,:]*)?))(?:$|[ ,:])`)
 
 // CheckBlock holds the `dbt:` block to what check returns, each error beginning
 // with the key that it is about. The error, of class Usage, holds every fault
@@ -194,13 +195,40 @@ func about(block *yaml.Node, text string) (key string, at *yaml.Node) {
 		return "", nil
 	}
 	key = m[1] + m[2]
-	at = valueOf(block, key)
-	for name := range strings.SplitSeq(strings.TrimPrefix(m[3], "."), ".") {
-		if below := valueOf(at, name); below != nil {
-			at = below
+	return key, below(valueOf(block, key), m[3])
+}
+
+// below returns the value that a path such as `[0].options.endpoint` leads to,
+// as far as there is one.
+func below(n *yaml.Node, path string) *yaml.Node {
+	for n != nil && path != "" {
+		next, rest := step(n, path)
+		if next == nil {
+			break
+		}
+		n, path = next, rest
+	}
+	return n
+}
+
+// step goes one step of a path. Names may have dots in them.
+func step(n *yaml.Node, path string) (next *yaml.Node, rest string) {
+	if inner, ok := strings.CutPrefix(path, "["); ok {
+		number, rest, _ := strings.Cut(inner, "]")
+		if i, err := strconv.Atoi(number); err == nil && n.Kind == yaml.SequenceNode && i >= 0 && i < len(n.Content) {
+			return n.Content[i], rest
+		}
+		return nil, ""
+	}
+	path, length := strings.TrimPrefix(path, "."), -1
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		name := n.Content[i].Value
+		after, ok := strings.CutPrefix(path, name)
+		if ok && len(name) > length && (after == "" || after[0] == '.' || after[0] == '[') {
+			next, rest, length = n.Content[i+1], after, len(name)
 		}
 	}
-	return key, at
+	return next, rest
 }
 
 // keyed reports an error at the key that it is about.

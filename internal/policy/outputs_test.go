@@ -66,6 +66,17 @@ func TestCheckOutputs(t *testing.T) {
 			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, deep: …, database: …, user: …}}`",
 		},
 		{
+			name:    "the places of what is in lists",
+			outputs: "a:\n  attach:\n    - {path: x}\n    - {path: y, options: {s3.endpoint: e, s3: {endpoint: f}}}",
+			adapter: []string{"attach[1].options.s3.endpoint is no", "attach[0].path: no", "attach[7].path: no", "attach[1].path.x: no", "attach[x: no", "attach[0]path: no", "attach[-1].path: no"},
+			err: []string{
+				"f.yml:3:5 output \"prod\" of profile \"a\": attach[7].path: no", "f.yml:3:5 output \"prod\" of profile \"a\": attach[x: no", "f.yml:3:5 output \"prod\" of profile \"a\": attach[-1].path: no",
+				"f.yml:3:14 output \"prod\" of profile \"a\": attach[0].path: no", "f.yml:3:14 output \"prod\" of profile \"a\": attach[0]path: no",
+				"f.yml:4:14 output \"prod\" of profile \"a\": attach[1].path.x: no", "f.yml:4:40 output \"prod\" of profile \"a\": attach[1].options.s3.endpoint is no",
+			},
+			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {attach: …}}`",
+		},
+		{
 			name: "what the type forbids in `with`", with: "{account: acme, authenticator: x, role: r, passcode: hunter2}",
 			outputs: "a: {account: '{{ a }}'}", adapter: []string{"account is not looked at"},
 			err: []string{

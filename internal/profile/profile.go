@@ -295,6 +295,11 @@ func (s *Source) Output(profile, output string) (block *yaml.Node, dbtType strin
 		return nil, "", s.fail(p, "profile %q has no outputs", profile)
 	}
 	if block = get(outputs, output); block == nil {
+		for i := 0; i+1 < len(outputs.Content); i += 2 {
+			if k := outputs.Content[i]; k.Value == output { // 2024 or yes, and dbt looks for a string
+				return nil, "", s.fail(k, "output %s of profile %q is not a string in YAML: put it in quotes", output, profile)
+			}
+		}
 		return nil, "", s.fail(outputs, "unknown output %q of profile %q, it has %q", output, profile, keys(outputs))
 	}
 	t := get(block, "type")

@@ -1,6 +1,7 @@
 package profile_test
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -346,7 +347,7 @@ func checkUsage(t *testing.T, err error, want string) {
 func TestSourceErrors(t *testing.T) {
 	t.Parallel()
 	const good = "analytics:\n  outputs:\n    prod: {type: duckdb}\n    dev: {type: duckdb}\n"
-	for _, tt := range []struct{ name, source, profiles, err string }{
+	for _, tt := range []struct{ name, source, output, profiles, err string }{
 		{name: "good", source: good},
 		{name: "empty", err: `read profiles "profiles.yml": is empty`},
 		{name: "nothing in it", source: "# none\n", err: `read profiles "profiles.yml": is empty`},
@@ -369,6 +370,7 @@ func TestSourceErrors(t *testing.T) {
 		{name: "a profile that is nothing", source: "analytics:\n", err: `read profiles "profiles.yml": profile "analytics" has no outputs`},
 		{name: "no outputs", source: "analytics: {target: prod}\n", err: `read profiles "profiles.yml": profile "analytics" has no outputs`},
 		{name: "no such output", source: "analytics: {outputs: {dev: {}, ci: {}}}\n", err: `read profiles "profiles.yml": unknown output "prod" of profile "analytics", it has ["dev" "ci"]`},
+		{name: "an output by a number", source: "analytics: {outputs: {2024: {type: duckdb}}}\n", output: "2024", err: `read profiles "profiles.yml": output 2024 of profile "analytics" is not a string in YAML: put it in quotes`},
 		{name: "an output that is a string", source: "analytics: {outputs: {prod: duckdb}}\n", err: `read profiles "profiles.yml": output "prod" of profile "analytics" is not a mapping`},
 		{name: "no type", source: "analytics: {outputs: {prod: {}}}\n", err: `read profiles "profiles.yml": output "prod" of profile "analytics" has no type`},
 		{name: "a type in Jinja", source: "analytics: {outputs: {prod: {type: \"{{ env_var('T') }}\"}}}\n", err: `read profiles "profiles.yml": type of output "prod" of profile "analytics" is only known when dbt renders it: want a literal, or ` + "`with: {type: …}`" + ` in the policy`},
@@ -381,7 +383,7 @@ func TestSourceErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			_, err := renderFrom(t, &txtar.Archive{Files: []txtar.File{
-				{Name: "provider", Data: []byte("aws")}, {Name: "output", Data: []byte("prod")}, {Name: "profiles", Data: []byte(tt.profiles)},
+				{Name: "provider", Data: []byte("aws")}, {Name: "output", Data: []byte(cmp.Or(tt.output, "prod"))}, {Name: "profiles", Data: []byte(tt.profiles)},
 				{Name: "files/dbt_project.yml", Data: []byte("profile: analytics\n")},
 				{Name: "files/profiles.yml", Data: []byte(tt.source)},
 			}})
