@@ -37,7 +37,7 @@ var rooms = map[string][]string{
 	"policy":     {"fault", "idtoken", "lazy", "web"},
 	"route":      {"secret"},
 	"broker":     {"credential", "disk", "fault", "lazy", "route", "secret", "web"},
-	"provider":   {"credential", "fault", "idtoken", "lazy", "policy", "secret", "web"},
+	"provider":   {"credential", "disk", "fault", "idtoken", "lazy", "policy", "secret", "web"},
 	"adapter":    {"credential", "fault", "lazy", "policy", "route", "secret"},
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},

@@ -40,7 +40,10 @@ type Lease struct {
 	Address   string
 	Namespace string
 	CACert    string // PEM; "" for the system's roots
-	Token     secret.Value
+	// ClientCert and ClientKey are paths of files in PEM: what we show to the
+	// server; "" for nothing.
+	ClientCert, ClientKey string
+	Token                 secret.Value
 
 	ID     string // of the secret's lease, as the server has it; "" of a secret without one
 	Secret Term   // the lease's

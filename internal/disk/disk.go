@@ -98,6 +98,28 @@ func Read(path string, limit int64) ([]byte, error) {
 // ReadOwn is Read for a file that this program wrote: it must be this user's,
 // and not lie behind a symbolic link, which would lead to somebody else's.
 func ReadOwn(path string, limit int64) ([]byte, error) {
+	f, err := openOwn(path)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(f, limit)
+}
+
+// ReadSecret is ReadOwn for a file that nobody else may read. On Windows only
+// the owner is looked at.
+func ReadSecret(path string, limit int64) ([]byte, error) {
+	f, err := openOwn(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := secretFile(f); err != nil {
+		f.Close()
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return readAll(f, limit)
+}
+
+func openOwn(path string) (*os.File, error) {
 	info, err := os.Lstat(path)
 	if err == nil {
 		err = regular(path, info)
@@ -113,7 +135,7 @@ func ReadOwn(path string, limit int64) ([]byte, error) {
 		f.Close()
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	return readAll(f, limit)
+	return f, nil
 }
 
 func readAll(f *os.File, limit int64) ([]byte, error) {

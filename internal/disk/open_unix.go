@@ -26,6 +26,15 @@ func ownFile(f *os.File) error {
 	return owned(info)
 }
 
+// secretFile returns an error when others may read f, or write to it.
+func secretFile(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("is open to others (%v), want mode 0600", info.Mode().Perm())
+	}
+	return err
+}
+
 func owned(info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -160,6 +160,8 @@ type keptLease struct {
 	Address      string `json:"address"`
 	Namespace    string `json:"namespace,omitempty"`
 	CACert       string `json:"ca_cert,omitempty"`
+	ClientCert   string `json:"client_cert_file,omitempty"`
+	ClientKey    string `json:"client_key_file,omitempty"`
 	Token        string `json:"token"`
 	ID           string `json:"id"`
 	AuditLog     string `json:"audit_log"`
@@ -177,7 +179,7 @@ func (f folder) keep(l *lease) error {
 		return nil
 	}
 	text, err := json.Marshal(keptLease{
-		Address: l.Address, Namespace: l.Namespace, CACert: l.CACert, Token: l.Token.Reveal(), ID: l.id, AuditLog: l.log,
+		Address: l.Address, Namespace: l.Namespace, CACert: l.CACert, ClientCert: l.ClientCert, ClientKey: l.ClientKey, Token: l.Token.Reveal(), ID: l.id, AuditLog: l.log,
 		AuditID: l.run.ID, Target: l.run.Target, Provider: l.run.Provider, Audience: l.run.Audience, PolicyOrigin: l.run.PolicyOrigin, PolicySHA256: l.run.PolicySHA256,
 	})
 	if err != nil {
@@ -218,7 +220,7 @@ func readLease(path, version string) (*lease, error) {
 		return nil, errors.New("it is not as it was written") // the decoder's words may quote the token
 	}
 	return &lease{
-		Lease: credential.Lease{Address: k.Address, Namespace: k.Namespace, CACert: k.CACert, Token: secret.New(k.Token)},
+		Lease: credential.Lease{Address: k.Address, Namespace: k.Namespace, CACert: k.CACert, ClientCert: k.ClientCert, ClientKey: k.ClientKey, Token: secret.New(k.Token)},
 		id:    k.ID, log: k.AuditLog,
 		run: audit.Run{
 			ID: k.AuditID, Version: version, PolicyOrigin: k.PolicyOrigin, PolicySHA256: k.PolicySHA256,

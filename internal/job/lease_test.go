@@ -298,3 +298,21 @@ func TestHalfAReadyFile(t *testing.T) {
 		t.Errorf("the folder has %v, %v; the other file %q", entries, err, text)
 	}
 }
+
+// TestKeptLeaseNamesItsFiles: post shows the server the same certificate, and
+// the disk has paths only.
+func TestKeptLeaseNamesItsFiles(t *testing.T) {
+	t.Parallel()
+	dir := folder{t.TempDir()}
+	kept := credential.Lease{Address: "https://vault.acme.example", ClientCert: "/etc/client.pem", ClientKey: "/etc/client.key", Token: secret.New("hvs.0")}
+	if err := dir.keep(&lease{Lease: kept, run: audit.Run{ID: "0123"}}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := dir.kept(Env{Transport: web.NewTransport()})
+	if err != nil || len(all.list) != 1 {
+		t.Fatalf("kept are %d leases, %v", len(all.list), err)
+	}
+	if got := all.list[0].Lease; got.ClientCert != kept.ClientCert || got.ClientKey != kept.ClientKey {
+		t.Errorf("the files are %q and %q", got.ClientCert, got.ClientKey)
+	}
+}

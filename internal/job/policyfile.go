@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 )
 
 const defaultPolicy = ".github/oidc-dbt.yml"
@@ -199,6 +201,25 @@ func checkRoots(ctx context.Context, env Env, s Settings, path string) error {
 			"have the job fetch it to ${{ runner.temp }}, or put the authority into SSL_CERT_FILE")
 	}
 	return err
+}
+
+// checkFiles refuses files of an exchange in the workspace: images, commits and
+// caches are made of that, and a checkout must not say who we are.
+func checkFiles(ctx context.Context, s Settings, t *policy.Target) error {
+	if s.Workspace == "" {
+		return nil
+	}
+	files := provider.Files(t.Exchange())
+	for _, key := range slices.Sorted(maps.Keys(files)) {
+		supplied, err := disk.Supplied(ctx, files[key], s.Workspace)
+		if err == nil && supplied {
+			err = errors.New("it must lie outside the workspace")
+		}
+		if err != nil {
+			return fault.New(fault.Usage, fmt.Errorf("target %q: %s %q: %w", t.Name(), key, files[key], cause(err)), "")
+		}
+	}
+	return nil
 }
 
 // cause drops the operation and the path from a file error: the message has

@@ -39,6 +39,9 @@ type project struct {
 
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
 func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p project, err error) {
+	if err := checkFiles(ctx, s, t); err != nil {
+		return p, err
+	}
 	dbt := t.DBT()
 	if dbt.Client {
 		p.client = dbt.Type

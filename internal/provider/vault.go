@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -11,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +23,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -47,20 +51,82 @@ var vaultProvider = provider{
 			{Name: "audience", Required: true, Doc: "The ID token's audience, one of the role's bound_audiences."},
 			{Name: "secret", Required: true, Claims: true, Check: checkSecretPath, Doc: "The API path that is read: database/creds/ROLE, or of a KV engine secret/data/NAME (version 2), kv/NAME (version 1)."},
 			{Name: "ca_cert", Check: checkRoots, Doc: "The certificate authorities that are trusted for this server, instead of the system's: one or more certificates in PEM."},
+			{Name: clientCertFile, Check: checkAbsolute, Doc: "The absolute path of a certificate in PEM, with its chain, for a server that asks its clients for one."},
+			{Name: clientKeyFile, Check: checkAbsolute, Doc: "The absolute path of that certificate's key in PEM, of mode 0600; the key itself never stands in a policy."},
 			{Name: "static", Bool: true, Doc: "Accept a secret that has no lease, and that outlives the run (default: false)."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
-			return checkAudience(v, v.Get("audience"), "address")
+			faults := checkAudience(v, v.Get("audience"), "address")
+			cert, key := v.Get(clientCertFile), v.Get(clientKeyFile)
+			switch {
+			case cert != "" && key == "":
+				faults = append(faults, policy.KeyError{Key: clientCertFile, Err: errors.New("needs client_key_file, too")})
+			case cert == "" && key != "":
+				faults = append(faults, policy.KeyError{Key: clientKeyFile, Err: errors.New("needs client_cert_file, too")})
+			case cert != "" && !strings.HasPrefix(v.Get("address"), "https:"):
+				faults = append(faults, policy.KeyError{Key: clientCertFile, Err: errors.New("is shown over TLS only: address must be https")})
+			}
+			return faults
 		},
 	},
 	exchange: readSecret,
 	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
-		if v.Get("ca_cert") != "" {
-			return nil // connected early, it would be held to the system's roots
+		if v.Get("ca_cert") != "" || v.Get(clientCertFile) != "" {
+			return nil // connected early, it would be held to the system's roots, and shown no certificate
 		}
 		return []string{v.Get("address")}
 	},
+}
+
+// The keys of a client's certificate.
+const clientCertFile, clientKeyFile = "client_cert_file", "client_key_file"
+
+// Files returns the paths of files that an exchange reads, by the keys that
+// name them. Who writes them is whom the server sees.
+func Files(v policy.Values) map[string]string {
+	files := map[string]string{}
+	for _, key := range []string{clientCertFile, clientKeyFile} {
+		if path := v.Get(key); path != "" {
+			files[key] = path
+		}
+	}
+	return files
+}
+
+func checkAbsolute(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return errors.New("want an absolute path, without . and .. in it")
+	}
+	return nil
+}
+
+// maxPEM bounds a file of PEM: a chain of certificates is under 20 KiB.
+const maxPEM = 256 << 10
+
+// clientCertificate reads what is shown to the server, anew for each of our
+// clients: whoever issues it may replace it in a long run. The errors, of class
+// Usage, quote nothing of the files.
+func clientCertificate(l credential.Lease) (c tls.Certificate, err error) {
+	wrong := func(key, path string, err error) error {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return fault.New(fault.Usage, fmt.Errorf("read %s %q: %w", key, path, err), "")
+	}
+	cert, err := disk.Read(l.ClientCert, maxPEM)
+	if err != nil {
+		return c, wrong(clientCertFile, l.ClientCert, err)
+	}
+	key, err := disk.ReadSecret(l.ClientKey, maxPEM)
+	if err != nil {
+		return c, wrong(clientKeyFile, l.ClientKey, err)
+	}
+	if c, err = tls.X509KeyPair(cert, key); err != nil {
+		return c, wrong(clientKeyFile, l.ClientKey, errors.New("want the unencrypted key, in PEM, of the certificate that client_cert_file has first"))
+	}
+	return c, nil
 }
 
 // checkVaultAddress refuses what leads to the API, to which the client adds
@@ -141,12 +207,20 @@ func newVault(env Env, l credential.Lease) (vault, error) {
 		// web.Retry bounds the tries, as it does everywhere.
 		CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return false, nil },
 	}
+	var pool *x509.CertPool
 	if l.CACert != "" {
-		pool, err := roots(l.CACert)
-		if err != nil {
+		var err error
+		if pool, err = roots(l.CACert); err != nil {
 			return vault{}, fmt.Errorf("read ca_cert: %w", err)
 		}
 		config.HttpClient = web.NewClient(env.Network.Trusting(pool))
+	}
+	if l.ClientCert != "" {
+		certificate, err := clientCertificate(l)
+		if err != nil {
+			return vault{}, err
+		}
+		config.HttpClient = web.NewClient(env.Network.Showing(certificate, pool))
 	}
 	client, err := api.NewClient(config)
 	if err != nil {
@@ -247,7 +321,7 @@ func nonsense(seconds int) bool {
 func readSecret(ctx context.Context, env Env, r request) (c credential.Credential, err error) {
 	g := r.grant
 	v := g.Exchange()
-	lease := credential.Lease{Address: v.Get("address"), Namespace: v.Get("namespace"), CACert: v.Get("ca_cert")}
+	lease := credential.Lease{Address: v.Get("address"), Namespace: v.Get("namespace"), CACert: v.Get("ca_cert"), ClientCert: v.Get(clientCertFile), ClientKey: v.Get(clientKeyFile)}
 	server, err := newVault(env, lease)
 	if err != nil {
 		return c, err

@@ -64,6 +64,18 @@ func (n Network) Trusting(roots *x509.CertPool) *Transport {
 	return t
 }
 
+// Showing returns a Transport that shows a client's certificate to whichever
+// server asks for one; a proxy on the way is none. It trusts the roots alone,
+// those of Transport where they are nil.
+func (n Network) Showing(certificate tls.Certificate, roots *x509.CertPool) *Transport {
+	t := n.Transport()
+	if roots != nil {
+		t = n.Trusting(roots)
+	}
+	t.tls.Certificates = []tls.Certificate{certificate}
+	return t
+}
+
 func (n Network) transport(roots *x509.CertPool) *Transport {
 	t := &Transport{network: n, ready: map[endpoint]chan net.Conn{}, tls: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}
 	t.base = &http.Transport{
@@ -180,7 +192,7 @@ func (t *Transport) connect(ctx context.Context, to endpoint) (net.Conn, error) 
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	config := t.tls
-	if t.pinned && t.network.isProxy(to.addr) { // a proxy with TLS is not the server that the roots are of
+	if (t.pinned || len(t.tls.Certificates) > 0) && t.network.isProxy(to.addr) { // a proxy with TLS is not the server that the roots are of, nor the certificate for
 		config = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.network.roots}
 	}
 	return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", to.addr)
