@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 
+import boto3
 from click.testing import CliRunner
 from dbt.cli.main import dbtRunner
 from sqlfluff.cli.commands import cli
@@ -37,6 +38,8 @@ def run(case):
             result["error"] = f"dbt {command[0]}: {done.exception!r}"
             return result
     result["attempts"] = list(attempts)
+    if "AWS_ACCESS_KEY_ID" in case["env"]:
+        result["aws"] = boto3.Session().get_credentials().access_key
     if case["dialect"]:
         result["ls"] = done.result
         attempts.clear()

@@ -29,6 +29,7 @@ type offlineResult struct {
 	Error    string
 	LS       []string
 	Attempts []string // to connect
+	AWS      string   // the key that boto3 finds where there are AWS's variables
 	Lint     *struct {
 		Status   int
 		Output   string
@@ -86,6 +87,9 @@ func TestProfileOnly(t *testing.T) {
 			t.Errorf("%s: %s; attempts to connect %q", names[i], got.Error, got.Attempts)
 			continue
 		}
+		if _, ok := cases[i].Env["AWS_ACCESS_KEY_ID"]; ok && got.AWS != "oidc-dbt-placeholder" {
+			t.Errorf("%s: boto3 finds the key %q, want the placeholder", names[i], got.AWS)
+		}
 		if got.Lint == nil {
 			continue
 		}
@@ -114,7 +118,9 @@ func offline(t *testing.T, cases []offlineCase) (results []offlineResult) {
 	}
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), p.Program("python"), "offline.py")
-	cmd.Stdin, cmd.Stderr, cmd.Env = bytes.NewReader(input), &stderr, p.Environ()
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), &stderr
+	ambient := setup.Write(t, t.TempDir(), "credentials", "[default]\naws_access_key_id = AMBIENT\naws_secret_access_key = ambient\n")
+	cmd.Env = append(p.Environ(), "AWS_SHARED_CREDENTIALS_FILE="+ambient, "AWS_PROFILE=default")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("offline.py: %v\n%s", err, stderr.String())
