@@ -120,7 +120,7 @@ def login(credentials):
     if credentials.type == "clickhouse":
         return {k: getattr(credentials, k) for k in ("driver", "host", "port", "secure", "verify", "user", "password")}
     if credentials.type == "spark":
-        return {k: getattr(credentials, k) for k in ("method", "auth", "use_ssl", "user", "password", "token")} | {"parameters": credentials.server_side_parameters}
+        return {k: getattr(credentials, k) for k in ("method", "auth", "use_ssl", "user", "password", "token")} | {"parameters": " ".join(f"{k}={v}" for k, v in sorted(credentials.server_side_parameters.items()))}
     if credentials.type == "trino":
         return {"class": type(credentials.trino_auth()).__name__, "token": credentials.trino_auth().token, "scheme": credentials.http_scheme.value, "tags": ",".join(credentials.client_tags)}
     raise ValueError(credentials.type)

@@ -68,11 +68,10 @@ var logins = map[string]string{
 	"clickhouse vault":          `{"host": "ch.acme.example", "secure": true, "verify": true, "user": "v-dbt-1", "password": "VALUE_PASSWORD"}`,
 	"clickhouse token_exchange": `{"driver": "http", "host": "127.0.0.1", "port": 20001, "secure": false, "user": "dbt-prod", "password": "VALUE_PASSWORD"}`,
 	"spark vault":               `{"method": "thrift", "auth": "LDAP", "use_ssl": true, "user": "v-dbt-1", "password": "VALUE_PASSWORD", "token": null}`,
-	"spark aws":                 `{"method": "session", "parameters": {"spark.sql.ansi.enabled": "false", "spark.driver.memory": "4g", "spark.hadoop.fs.s3a.aws.credentials.provider": "com.amazonaws.auth.EnvironmentVariableCredentialsProvider"}}`,
-	"spark entra": `{"method": "session", "parameters": {"spark.sql.ansi.enabled": "false", "spark.hadoop.fs.azure.account.auth.type": "OAuth",
-		"spark.hadoop.fs.azure.account.oauth.provider.type": "org.apache.hadoop.fs.azurebfs.oauth2.WorkloadIdentityTokenProvider",
-		"spark.hadoop.fs.azure.account.oauth2.msi.authority": "https://login.microsoftonline.com", "spark.hadoop.fs.azure.account.oauth2.msi.tenant": "11111111-2222-3333-4444-555555555555",
-		"spark.hadoop.fs.azure.account.oauth2.client.id": "66666666-7777-8888-9999-000000000000", "spark.hadoop.fs.azure.account.oauth2.token.file": "/step/file"}}`,
+	"spark aws":                 `{"method": "session", "parameters": "spark.driver.memory=4g spark.hadoop.fs.s3a.aws.credentials.provider=com.amazonaws.auth.EnvironmentVariableCredentialsProvider spark.sql.ansi.enabled=false"}`,
+	"spark entra": `{"method": "session", "parameters": "spark.hadoop.fs.azure.account.auth.type=OAuth spark.hadoop.fs.azure.account.oauth.provider.type=org.apache.hadoop.fs.azurebfs.oauth2.WorkloadIdentityTokenProvider ` +
+		`spark.hadoop.fs.azure.account.oauth2.client.id=66666666-7777-8888-9999-000000000000 spark.hadoop.fs.azure.account.oauth2.msi.authority=https://login.microsoftonline.com ` +
+		`spark.hadoop.fs.azure.account.oauth2.msi.tenant=11111111-2222-3333-4444-555555555555 spark.hadoop.fs.azure.account.oauth2.token.file=/step/file spark.sql.ansi.enabled=false"}`,
 	"redshift identity_center": `{"token": "POSTED", "token_type": "EXT_JWT", "ssl": true, "sslmode": "verify-full", "iam": false, "asked": "http://127.0.0.1:20001/token client_secret=VALUE_TOKEN"}`,
 	"redshift vault":           `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "ssl": true, "iam": null}`,
 	"redshift aws":             `{"user": "IAM:dbt", "password": "VALUE_PASSWORD", "ssl": true, "iam": null}`,
