@@ -23,7 +23,7 @@ func TestPlaceholders(t *testing.T) {
 		for _, name := range spec.Providers {
 			t.Run(dbtType+"_"+name, func(t *testing.T) {
 				t.Parallel()
-				p, err := parse(i.URL(), standin.Block(dbtType), standin.Exchange(dbtType, name))
+				p, err := parse(i.URL(), standin.PairBlock(dbtType, name), standin.Exchange(dbtType, name))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -47,7 +47,7 @@ func TestPlaceholders(t *testing.T) {
 					address = standin.Address()
 				}
 				got := shape(t, adapter.Input{Facts: o, Type: dbtType, Block: block, Credential: c, Route: served})
-				want := shape(t, adapter.Input{Facts: grant(t, i, standin.Block(dbtType), standin.Exchange(dbtType, name)), Type: dbtType, Block: block, Credential: real, Route: address})
+				want := shape(t, adapter.Input{Facts: grant(t, i, standin.PairBlock(dbtType, name), standin.Exchange(dbtType, name)), Type: dbtType, Block: block, Credential: real, Route: address})
 				if got != want {
 					t.Errorf("the profile has\n%s\nwant\n%s", got, want)
 				}
