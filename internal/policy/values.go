@@ -115,7 +115,13 @@ func workflowForm(p pattern) string {
 	if strings.HasPrefix(p.text, ".github/") || strings.HasPrefix(p.text, "./") || strings.HasPrefix(p.text, "/") {
 		return "has no repository in it: write OWNER/REPOSITORY/.github/workflows/FILE.yml@REF"
 	}
-	return ""
+	// `uses: …@v3` becomes …@refs/tags/v3 in the claim.
+	_, ref, _ := strings.Cut(p.text, "@")
+	if ref == "" || strings.Contains(ref, "*") || strings.HasPrefix(ref, "refs/") || hexadecimal.MatchString(ref) && (len(ref) == 40 || len(ref) == 64) {
+		return ""
+	}
+	name := strings.TrimPrefix(strings.TrimPrefix(ref, "heads/"), "tags/")
+	return fmt.Sprintf("has no full ref behind the @: write %q, %q for a branch, or all digits of a commit id", "refs/tags/"+name, "refs/heads/"+name)
 }
 
 func shaForm(p pattern) string {
