@@ -38,7 +38,7 @@ const (
 type workspace struct {
 	tokens   *standin.TokenService
 	scope    string
-	exchange string       // the URL of the token endpoint behind the door; "" for none
+	exchange string       // the URL of the token endpoint behind the door
 	next     http.Handler // the warehouse; nil for none
 
 	mu      sync.Mutex
@@ -52,23 +52,8 @@ func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/.well-known/databricks-config":
 		fmt.Fprint(rw, `{"host_type": "workspace", "account_id": "`+account+`"}`)
 		return
-	case r.URL.Path == "/oidc/v1/token" && w.exchange != "":
-		to, err := url.Parse(w.exchange)
-		if err != nil {
-			http.Error(rw, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		httputil.NewSingleHostReverseProxy(to).ServeHTTP(rw, r)
-		return
-	case r.URL.Path == "/oidc/v1/token" && r.FormValue("return_original_token_if_authenticated") == "true":
-		// The connector would have another issuer's token exchanged, unless the
-		// workspace takes it as it is.
-		token := r.FormValue("subject_token")
-		if !w.tokens.Valid(token, w.scope) {
-			rw.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		_ = json.NewEncoder(rw).Encode(map[string]any{"access_token": token, "token_type": "Bearer"})
+	case r.URL.Path == "/oidc/v1/token":
+		w.token(rw, r)
 		return
 	case r.URL.Path == "/api/2.0/preview/scim/v2/Me":
 	case r.Method != http.MethodPost || r.URL.Path != "/sql/1.0/warehouses/a":
@@ -114,6 +99,43 @@ func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Unlock()
 	rw.Header().Set("Content-Type", "application/x-thrift")
 	_, _ = rw.Write(sessionReply(sequence))
+}
+
+// token passes an exchange on to the endpoint behind the door. The connector
+// would have another issuer's token exchanged, too, unless the workspace takes
+// it as it is.
+func (w *workspace) token(rw http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if form.Get("return_original_token_if_authenticated") == "true" {
+		token := form.Get("subject_token")
+		if !w.tokens.Valid(token, w.scope) {
+			rw.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		_ = json.NewEncoder(rw).Encode(map[string]any{"access_token": token, "token_type": "Bearer"})
+		return
+	}
+	to, err := url.Parse(w.exchange)
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	httputil.NewSingleHostReverseProxy(to).ServeHTTP(rw, r)
+}
+
+// atWorkspace is the exchange with the workspace's own host, of whose token no
+// other one learns.
+func atWorkspace(port int) string {
+	return fmt.Sprintf(`{databricks: {host: "https://127.0.0.1:%d", account_id: %s, client_id: %s}}`, port, account, principal)
 }
 
 // message reads the head of a call in Thrift's strict binary protocol.
@@ -186,20 +208,18 @@ func TestSession(t *testing.T) {
 	for _, tt := range []struct {
 		name, scope string
 		start       func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error)
-		ask         func(url string) string
+		ask         func(url string, port int) string
 	}{
 		{"databricks", "all-apis", func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error) {
 			return standin.StartDatabricks(standin.DatabricksConfig{Account: account, Now: now, Policies: []standin.FederationPolicy{
 				{ServicePrincipal: principal, Issuer: issuer.URL(), Subject: setup.Subject},
 			}})
-		}, func(url string) string {
-			return fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", url, account, principal)
-		}},
+		}, func(_ string, port int) string { return atWorkspace(port) }},
 		{"entra", resource + "/.default", func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error) {
 			return standin.StartEntra(standin.EntraConfig{Tenant: "acme.example", Resources: []string{resource}, Now: now, Applications: map[string][]standin.FederatedCredential{
 				principal: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}},
 			}})
-		}, func(url string) string {
+		}, func(url string, _ int) string {
 			return fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", principal, url)
 		}},
 	} {
@@ -211,11 +231,11 @@ func TestSession(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(tokens.Close)
-			w := &workspace{tokens: tokens, scope: tt.scope}
+			w := &workspace{tokens: tokens, scope: tt.scope, exchange: tokens.URL()}
 			port, ca := start(t, w)
 			dbt := fmt.Sprintf(`{type: databricks, host: "127.0.0.1:%d", http_path: /sql/1.0/warehouses/a, catalog: main, schema: marts, connection_parameters: {_connection_uri: "https://127.0.0.1:%d/sql/1.0/warehouses/a", _tls_trusted_ca_file: %q, enable_telemetry: false}}`, port, port, ca)
-			dir := setup.Project(t, issuer, dbt, tt.ask(tokens.URL()))
-			env, _ := setup.Authenticate(t, issuer, dir)
+			dir := setup.Project(t, issuer, dbt, tt.ask(tokens.URL(), port))
+			env, _ := setup.Authenticate(t, issuer, dir, "SSL_CERT_FILE="+ca)
 			env["REQUESTS_CA_BUNDLE"] = ca
 			good := env["DBT_ENV_SECRET_OIDC_TOKEN"]
 

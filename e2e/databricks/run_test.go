@@ -19,14 +19,16 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// life is a token's: a node of the slow models takes two seconds.
+// life is a token's, as clients are told: a node of the slow models takes two
+// seconds, so that each fourth one of a thread needs another token.
 const life = 6 * time.Second
 
-// A giver is where tokens come from, of whom the policy asks them, and what
-// they must be for.
+// A giver is where tokens come from, what the policy asks them of where the
+// workspace has a port, and what they must be for.
 type giver struct {
-	tokens          *standin.TokenService
-	exchange, scope string
+	tokens   *standin.TokenService
+	exchange func(port int) string
+	scope    string
 }
 
 var givers = map[string]func(t *testing.T, issuer *standin.Issuer) giver{
@@ -37,7 +39,7 @@ var givers = map[string]func(t *testing.T, issuer *standin.Issuer) giver{
 		if err != nil {
 			t.Fatal(err)
 		}
-		return giver{tokens, fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", tokens.URL(), account, principal), "all-apis"}
+		return giver{tokens, atWorkspace, "all-apis"}
 	},
 	"entra": func(t *testing.T, issuer *standin.Issuer) giver {
 		tokens, err := standin.StartEntra(standin.EntraConfig{Tenant: "acme.example", Resources: []string{resource}, Lifetime: life, Applications: map[string][]standin.FederatedCredential{
@@ -46,29 +48,33 @@ var givers = map[string]func(t *testing.T, issuer *standin.Issuer) giver{
 		if err != nil {
 			t.Fatal(err)
 		}
-		return giver{tokens, fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", principal, tokens.URL()), resource + "/.default"}
+		return giver{tokens, func(int) string {
+			return fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", principal, tokens.URL())
+		}, resource + "/.default"}
 	},
 }
 
-// slow starts a workspace with a warehouse that admits the giver's tokens, and
-// returns it with a dbt project of slow models.
-func slow(t *testing.T, provider string, models int) (w *workspace, issuer *standin.Issuer, dir string) {
+// slow starts a workspace with a warehouse that admits the giver's tokens until
+// grace after their end, and returns it with a dbt project of slow models.
+func slow(t *testing.T, provider string, models int, grace time.Duration) (w *workspace, issuer *standin.Issuer, dir string) {
 	t.Helper()
 	issuer = setup.Issuer(t)
 	g := givers[provider](t, issuer)
 	t.Cleanup(g.tokens.Close)
+	g.tokens.SetGrace(grace)
 	// The connector looks into tokens for their end.
 	g.tokens.IssueJWTs(map[string]string{"databricks": g.tokens.URL(), "entra": "https://sts.windows.net/acme.example/"}[provider])
 	python, engine := setup.Python(t), setup.Port(t)
 	setup.Start(t, engine, python.Environ(), python.Program("python"), "warehouse.py", fmt.Sprint(engine))
-	w = &workspace{tokens: g.tokens, scope: g.scope, next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", engine)})}
+	w = &workspace{tokens: g.tokens, scope: g.scope, exchange: g.tokens.URL(), next: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", engine)})}
 	port, ca := start(t, w)
 	dir = setup.Project(t, issuer, fmt.Sprintf(`{type: databricks, host: "127.0.0.1:%d", http_path: /sql/1.0/warehouses/a, catalog: lake, schema: marts, connection_parameters: {_connection_uri: "https://127.0.0.1:%d/sql/1.0/warehouses/a", _tls_trusted_ca_file: %q, enable_telemetry: false}}`,
-		port, port, ca), g.exchange)
+		port, port, ca), g.exchange(port))
 	for i := range models {
 		setup.Write(t, dir, fmt.Sprintf("models/slow%d.sql", i), "{{ config(materialized='table') }}\nselect 'SLOW' as pace\n")
 	}
 	t.Setenv("REQUESTS_CA_BUNDLE", ca) // databricks-sdk asks the host what it is
+	t.Setenv("SSL_CERT_FILE", ca)      // for the exchange
 	// A job's own login, of which none may win.
 	t.Setenv("DATABRICKS_TOKEN", "stale")
 	t.Setenv("DATABRICKS_CLIENT_SECRET", "stale")
@@ -84,7 +90,7 @@ func TestBuildOutlivesItsTokens(t *testing.T) {
 		threads, models int
 	}{{"databricks", 1, 8}, {"entra", 8, 64}} {
 		t.Run(fmt.Sprintf("%s, %d threads", tt.provider, tt.threads), func(t *testing.T) {
-			w, issuer, dir := slow(t, tt.provider, tt.models)
+			w, issuer, dir := slow(t, tt.provider, tt.models, standin.Grace)
 			audit := filepath.Join(t.TempDir(), "audit.jsonl")
 			out, err := setup.Exec(t, issuer, dir, []string{"--audit-log", audit}, "dbt", "--no-use-colors", "build", "--threads", fmt.Sprint(tt.threads))
 			if err != nil || !strings.Contains(out, "Completed successfully") || !strings.Contains(out, fmt.Sprintf("PASS=%d ", tt.models+3)) {
@@ -115,8 +121,8 @@ func TestBuildOutlivesItsTokens(t *testing.T) {
 // TestBuildWithoutTheBroker is the same build with the one token that a step
 // leaves behind.
 func TestBuildWithoutTheBroker(t *testing.T) {
-	w, issuer, dir := slow(t, "databricks", 8)
-	env, _ := setup.Authenticate(t, issuer, dir)
+	w, issuer, dir := slow(t, "databricks", 8, 0)
+	env, _ := setup.Authenticate(t, issuer, dir, "SSL_CERT_FILE="+os.Getenv("SSL_CERT_FILE"))
 	env["DATABRICKS_AUTH_TYPE"], env["DATABRICKS_CLIENT_SECRET"] = "", ""
 	out, err := setup.DBT(t, setup.Python(t), dir, env, "build", "--threads", "1", "--fail-fast")
 	if err == nil || !strings.Contains(out, "Invalid access token") || w.refused == 0 || len(w.served) > 1 {
@@ -129,15 +135,12 @@ func TestSDKOutlivesItsTokens(t *testing.T) {
 	issuer := setup.Issuer(t)
 	g := givers["databricks"](t, issuer)
 	t.Cleanup(g.tokens.Close)
-	w := &workspace{tokens: g.tokens, scope: g.scope}
+	g.tokens.SetGrace(standin.Grace)
+	w := &workspace{tokens: g.tokens, scope: g.scope, exchange: g.tokens.URL()}
 	port, ca := start(t, w)
 	t.Setenv("REQUESTS_CA_BUNDLE", ca)
 	dir := t.TempDir()
-	// The exchange is with one host, which is the workspace here: its door
-	// passes the token endpoint on.
-	w.exchange = g.tokens.URL()
-	exchange := fmt.Sprintf(`{databricks: {host: "https://127.0.0.1:%d", account_id: %s, client_id: %s}}`, port, account, principal)
-	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(setup.Policy(issuer, "{}", exchange), "    dbt: {}\n", "", 1))
+	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(setup.Policy(issuer, "{}", atWorkspace(port)), "    dbt: {}\n", "", 1))
 	t.Setenv("SSL_CERT_FILE", ca)
 	script := setup.Write(t, dir, "me.py", "import time\nfrom databricks.sdk import WorkspaceClient\nw = WorkspaceClient()\nfor _ in range(16):\n    print(w.current_user.me().user_name)\n    time.sleep(1)\n")
 	out, err := setup.Exec(t, issuer, dir, nil, "python", script)
@@ -158,7 +161,7 @@ func me(rw http.ResponseWriter) {
 // TestProviderGoesDown: dbt fails soon after its last token's end, and
 // oidc-dbt says why.
 func TestProviderGoesDown(t *testing.T) {
-	w, issuer, dir := slow(t, "databricks", 16)
+	w, issuer, dir := slow(t, "databricks", 16, standin.Grace)
 	warehouse := w.next
 	var once sync.Once
 	var down time.Time

@@ -35,7 +35,7 @@ path "auth/token/revoke-self" { capabilities = ["update"] }`})
 // token's leases after it has answered.
 func (*OpenBaoServer) Gone(t testing.TB, server *PostgresServer) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		users := server.SQL(t, "select rolname from pg_roles where rolname like 'v-%'")
 		if len(users) == 0 {
 			return

@@ -148,11 +148,17 @@ func Policy(issuer *standin.Issuer, dbt, exchange string) string {
 }
 
 // Authenticate runs the action in the workspace and returns the variables of
-// its output `env`. Nothing secret may be in its log, its summary or its profile.
-func Authenticate(t testing.TB, issuer *standin.Issuer, workspace string) (env map[string]string, step *standin.Step) {
+// its output `env`. more is added to the job's ("NAME=value"). Nothing secret may be
+// in its log, its summary or its profile.
+func Authenticate(t testing.TB, issuer *standin.Issuer, workspace string, more ...string) (env map[string]string, step *standin.Step) {
 	t.Helper()
+	job := issuer.RunnerEnv()
+	for _, v := range more {
+		name, value, _ := strings.Cut(v, "=")
+		job[name] = value
+	}
 	step, err := standin.RunStep(context.Background(), standin.StepConfig{
-		Binary: Binary(t), Root: t.TempDir(), Workspace: workspace, Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
+		Binary: Binary(t), Root: t.TempDir(), Workspace: workspace, Inputs: map[string]string{"target": "prod"}, Env: job,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +181,7 @@ func Authenticate(t testing.TB, issuer *standin.Issuer, workspace string) (env m
 // step would, and returns what both printed.
 func Exec(t testing.TB, issuer *standin.Issuer, workspace string, flags []string, command ...string) (out string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	text, err := ExecCommand(ctx, t, issuer, workspace, flags, command...).CombinedOutput()
 	return string(text), err
@@ -205,7 +211,7 @@ func NoSecrets(t testing.TB, issuer *standin.Issuer, where, text string) {
 // DBT runs dbt in the workspace with the variables alone, as a following step would.
 func DBT(t testing.TB, python pyenv.Python, workspace string, env map[string]string, args ...string) (out string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, python.Program("dbt"), args...)
 	cmd.Dir, cmd.Env = workspace, append(python.Environ(), "NO_COLOR=1", "DBT_USE_COLORS=false")
