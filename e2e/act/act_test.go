@@ -46,8 +46,9 @@ type runner struct {
 	args   []string // act's further ones
 }
 
-// newRunner starts one whose sessions live for life, 0 for as long as is asked for.
-func newRunner(t *testing.T, life time.Duration) *runner {
+// newRunner starts one whose sessions live for life, 0 for as long as is asked
+// for, and are taken until grace after that.
+func newRunner(t *testing.T, life, grace time.Duration) *runner {
 	t.Helper()
 	r := &runner{t: t, dir: t.TempDir(), issuer: setup.Issuer(t)}
 	role := func(name string) string { return "arn:aws:iam::123456789012:role/dbt-" + name }
@@ -57,6 +58,7 @@ func newRunner(t *testing.T, life time.Duration) *runner {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.sts.Close)
+	r.sts.SetGrace(grace)
 	if r.store, err = standin.StartStore(r.sts, "prod", "marts"); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +238,7 @@ func want(t *testing.T, log string, lines ...string) {
 
 // TestBuild is the README's workflow: the action's outputs feed a dbt build.
 func TestBuild(t *testing.T) {
-	r := newRunner(t, 0)
+	r := newRunner(t, 0, 0)
 	log, err := r.run("build.yml")
 	if err != nil {
 		t.Fatalf("act: %v\n%s", err, log)
@@ -253,7 +255,7 @@ func TestBuild(t *testing.T) {
 // TestTwoTargets has other tools between and after two authentications; each
 // build uses its own session, and prints no secret though a step tries to.
 func TestTwoTargets(t *testing.T) {
-	r := newRunner(t, 0)
+	r := newRunner(t, 0, 0)
 	log, err := r.run("two.yml")
 	if err != nil {
 		t.Fatalf("act: %v\n%s", err, log)
@@ -279,7 +281,7 @@ func TestTwoTargets(t *testing.T) {
 // TestDenied is the same job from another environment: nothing after the
 // action runs, nothing is exchanged.
 func TestDenied(t *testing.T) {
-	r := newRunner(t, 0)
+	r := newRunner(t, 0, 0)
 	claims := standin.GitHubClaims()
 	claims["environment"], claims["sub"] = "staging", "repo:acme/analytics:environment:staging"
 	r.issuer.SetClaims(claims)
@@ -336,7 +338,7 @@ func (r *runner) left() (left []string) {
 // TestKeepFresh has two targets in one job whose sessions die in seconds;
 // plain dbt steps outlive them, and nothing outlives the job.
 func TestKeepFresh(t *testing.T) {
-	r := newRunner(t, 4*time.Second)
+	r := newRunner(t, 4*time.Second, standin.Grace)
 	log, err := r.run("fresh.yml", "KEEP_FRESH=true")
 	if err != nil {
 		t.Fatalf("act: %v\n%s", err, log)
@@ -364,7 +366,7 @@ func TestKeepFresh(t *testing.T) {
 // TestWithoutKeepFresh is the same job, whose sessions have died by the time
 // of the first build.
 func TestWithoutKeepFresh(t *testing.T) {
-	r := newRunner(t, 4*time.Second)
+	r := newRunner(t, 4*time.Second, 0)
 	log, err := r.run("fresh.yml", "KEEP_FRESH=false")
 	if err == nil {
 		t.Fatalf("it passed:\n%s", log)
@@ -377,7 +379,7 @@ func TestWithoutKeepFresh(t *testing.T) {
 
 // TestKeepFreshIsKilled by a step of the job: post says so, and cleans up.
 func TestKeepFreshIsKilled(t *testing.T) {
-	r := newRunner(t, 4*time.Second)
+	r := newRunner(t, 4*time.Second, standin.Grace)
 	log, err := r.run("killed.yml")
 	if err != nil {
 		t.Fatalf("act: %v\n%s", err, log)
@@ -393,7 +395,7 @@ func TestKeepFreshIsKilled(t *testing.T) {
 
 // TestLongCommand is one command in the action's own step, longer than three sessions.
 func TestLongCommand(t *testing.T) {
-	r := newRunner(t, 4*time.Second)
+	r := newRunner(t, 4*time.Second, standin.Grace)
 	log, err := r.run("long.yml")
 	if err != nil {
 		t.Fatalf("act: %v\n%s", err, log)

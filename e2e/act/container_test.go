@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // image is the one of container.yml. Nothing is in it: this machine's own
@@ -64,7 +65,7 @@ func docker(t *testing.T) (client, host string) {
 // background process lives in the container, and so do the steps that use it.
 func TestKeepFreshInAContainer(t *testing.T) {
 	client, host := docker(t)
-	r := newRunner(t, 4*time.Second)
+	r := newRunner(t, 4*time.Second, standin.Grace)
 	dockerfile := "FROM scratch\n"
 	for _, kv := range r.env {
 		if name, value, _ := strings.Cut(kv, "="); slices.Contains([]string{"PATH", "HOME", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOSUMDB"}, name) {

@@ -35,7 +35,7 @@ const (
 type company struct {
 	github   *standin.Issuer
 	provider *standin.Issuer // signs the access tokens
-	life     time.Duration   // of an access token
+	life     time.Duration   // of an access token, as the client is told: see standin.Grace
 	password string          // the user's, "" for none
 	vault    *standin.Vault  // whose leases are logins, nil for none
 	next     http.Handler    // ClickHouse, which trusts whoever comes
@@ -59,7 +59,7 @@ func (c *company) token(w http.ResponseWriter, r *http.Request) {
 		refuse(err)
 		return
 	}
-	token := c.provider.Sign(audience, map[string]any{"sub": user, "exp": time.Now().Add(c.life).Unix() + 1}) // whole seconds: the token says no less than the reply
+	token := c.provider.Sign(audience, map[string]any{"sub": user, "exp": time.Now().Add(c.life + standin.Grace).Unix()})
 	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": int(c.life / time.Second)})
 }
 
@@ -103,7 +103,8 @@ func start(t *testing.T, life time.Duration) (c *company, tokenURL string, port 
 	return c, fmt.Sprintf("http://%s:%d/token", host, tokens), port
 }
 
-// life is that of a token or lease in the runs that outlive several of them.
+// life is that of a token or lease in the runs that outlive several of them, as
+// clients are told.
 const life = 3 * time.Second
 
 // slowProject is one with models that take as long as a login lives each.
@@ -129,6 +130,7 @@ func TestDbtBuild(t *testing.T) {
 			exchange := fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: %q}}`, tokenURL, c.provider.URL())
 			if tt.lease {
 				exchange = c.lend(t, life)
+				c.vault.SetGrace(standin.Grace)
 			}
 			audit := filepath.Join(t.TempDir(), "audit.jsonl")
 			out, err := setup.Exec(t, c.github, slowProject(t, c, port, tt.threads, exchange), []string{"--audit-log", audit}, setup.Python(t).Program("dbt"), "--no-use-colors", "build")

@@ -14,13 +14,13 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// azureLife is an access token's.
+// azureLife is an access token's, as clients are told.
 const azureLife = 4 * time.Second
 
 // azureLake starts Entra ID and an account of Azure Storage where each blob
-// with "slow" in its name takes two seconds to write. used says how many
-// tokens were shown.
-func azureLake(t *testing.T) (d *door, issuer *standin.Issuer, workspace string, used func() int) {
+// with "slow" in its name takes as long to write as a token lives. Tokens are
+// taken until grace after their end. used says how many tokens were shown.
+func azureLake(t *testing.T, grace time.Duration) (d *door, issuer *standin.Issuer, workspace string, used func() int) {
 	t.Helper()
 	const application, resource = "66666666-7777-8888-9999-000000000000", "https://storage.azure.com"
 	issuer = setup.Issuer(t)
@@ -32,6 +32,7 @@ func azureLake(t *testing.T) (d *door, issuer *standin.Issuer, workspace string,
 		t.Fatal(err)
 	}
 	t.Cleanup(entra.Close)
+	entra.SetGrace(grace)
 	var mu sync.Mutex
 	shown := map[string]bool{}
 	store := &blobStore{blobs: map[string][]byte{}, blocks: map[string][]byte{}}
@@ -45,7 +46,7 @@ func azureLake(t *testing.T) (d *door, issuer *standin.Issuer, workspace string,
 		},
 		next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "slow") && r.URL.Query().Get("comp") != "blocklist" {
-				time.Sleep(2 * time.Second)
+				time.Sleep(azureLife)
 			}
 			store.ServeHTTP(w, r)
 		}),
@@ -56,7 +57,7 @@ func azureLake(t *testing.T) (d *door, issuer *standin.Issuer, workspace string,
 	workspace = setup.Project(t, issuer, fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, secrets: [{type: azure, account_name: acmelake, endpoint: "localhost:%d"}]}`, port),
 		fmt.Sprintf("{entra: {tenant: acme.onmicrosoft.com, client_id: %s, authority: %q}}", application, entra.URL()))
 	from := "{{ ref('raw_orders') }}"
-	for n := range 4 {
+	for n := range 3 {
 		setup.Write(t, workspace, fmt.Sprintf("models/slow_%d.sql", n), fmt.Sprintf("{{ config(materialized='external', location='az://lake/slow_%d.parquet') }}\nselect * from %s\n", n, from))
 		from = fmt.Sprintf("{{ ref('slow_%d') }}", n)
 	}
@@ -79,7 +80,7 @@ func azureLake(t *testing.T) (d *door, issuer *standin.Issuer, workspace string,
 func TestABuildOutlivesEntrasToken(t *testing.T) {
 	for _, threads := range []int{1, 8} {
 		t.Run(fmt.Sprintf("%d threads", threads), func(t *testing.T) {
-			d, issuer, workspace, used := azureLake(t)
+			d, issuer, workspace, used := azureLake(t, standin.Grace)
 			t.Setenv("HTTP_PROXY", "http://127.0.0.1:9")
 			t.Setenv("NO_PROXY", "localhost")
 			out, err := setup.Exec(t, issuer, workspace, nil, "dbt", "--no-use-colors", "build", "--threads", fmt.Sprint(threads))
@@ -97,7 +98,7 @@ func TestABuildOutlivesEntrasToken(t *testing.T) {
 // TestEntrasTokenWithoutTheBroker is the same build with the one token that a
 // step leaves behind.
 func TestEntrasTokenWithoutTheBroker(t *testing.T) {
-	d, issuer, workspace, used := azureLake(t)
+	d, issuer, workspace, used := azureLake(t, 0)
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	out, err := setup.DBT(t, setup.Python(t), workspace, env, "build", "--threads", "1", "--fail-fast")
 	if err == nil || d.refused.Load() == 0 || used() > 1 {

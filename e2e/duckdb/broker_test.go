@@ -43,6 +43,9 @@ func startLake(t *testing.T, change func(*standin.GoogleConfig)) *lakeOfGoogle {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.google.Close)
+	if config.Life > 0 {
+		l.google.SetGrace(standin.Grace)
+	}
 	objects := s3mem.New()
 	if err := objects.CreateBucket(context.Background(), "lake"); err != nil {
 		t.Fatal(err)
@@ -82,15 +85,16 @@ func (l *lakeOfGoogle) project(t *testing.T, threads int) (workspace string) {
 	return workspace
 }
 
-// TestABuildOutlivesGooglesToken: the tokens live three seconds, the four slow
-// objects alone take eight.
+// TestABuildOutlivesGooglesToken: each of the four slow objects takes as long as
+// a token is told to live.
 func TestABuildOutlivesGooglesToken(t *testing.T) {
 	t.Parallel()
 	for _, threads := range []int{1, 8} {
 		t.Run(fmt.Sprint(threads, " threads"), func(t *testing.T) {
 			t.Parallel()
-			l := startLake(t, func(c *standin.GoogleConfig) { c.Life = 3 * time.Second })
-			l.slow = func() { time.Sleep(2 * time.Second) }
+			const life = 2 * time.Second
+			l := startLake(t, func(c *standin.GoogleConfig) { c.Life = life })
+			l.slow = func() { time.Sleep(life) }
 			// DuckDB takes a proxy from the environment, and with it leaves the machine.
 			out, err := setup.Exec(t, l.issuer, l.project(t, threads), nil, "env", "HTTP_PROXY=http://127.0.0.1:9", setup.Python(t).Program("dbt"), "--no-use-colors", "build")
 			if err != nil || !strings.Contains(out, "Completed successfully") {

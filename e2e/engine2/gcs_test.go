@@ -19,16 +19,18 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestGoogleCloudStorage: a build that outlives its tokens, which live two
-// seconds, by the broker's proxy.
+// TestGoogleCloudStorage: a build that outlives its tokens, by the broker's
+// proxy: each write takes as long as they are told to live.
 func TestGoogleCloudStorage(t *testing.T) {
 	t.Parallel()
+	const life = 2 * time.Second
 	e, issuer := start(t), setup.Issuer(t)
-	google, err := standin.StartGoogle(standin.GoogleConfig{IssuerURL: issuer.URL(), Provider: setup.Pool, Life: 2 * time.Second})
+	google, err := standin.StartGoogle(standin.GoogleConfig{IssuerURL: issuer.URL(), Provider: setup.Pool, Life: life})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(google.Close)
+	google.SetGrace(standin.Grace)
 	objects := s3mem.New()
 	if err := objects.CreateBucket(context.Background(), "lake"); err != nil {
 		t.Fatal(err)
@@ -44,7 +46,7 @@ func TestGoogleCloudStorage(t *testing.T) {
 		}
 		if r.Method == http.MethodPut {
 			writes.Add(1)
-			time.Sleep(2 * time.Second)
+			time.Sleep(life)
 		}
 		r.Header.Del("Authorization") // the store behind would look for a signature
 		store.ServeHTTP(w, r)
