@@ -21,6 +21,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,6 +49,17 @@ type session struct {
 	inner  string // fakesnow's token
 	master bool
 	opened time.Time
+	ended  bool
+}
+
+// end has all session tokens end at once.
+func (s *sessions) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for token, held := range s.open {
+		held.ended = !held.master
+		s.open[token] = held
+	}
 }
 
 func (s *sessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -76,7 +88,7 @@ func (s *sessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"success": true, "data": data})
 	case held.master:
 		refuse("390115", "Master token is invalid.")
-	case s.life > 0 && time.Since(held.opened) > s.life:
+	case held.ended, s.life > 0 && time.Since(held.opened) > s.life:
 		refuse("390112", "Session token is expired.")
 	default:
 		switch r.URL.Path {
@@ -192,17 +204,21 @@ func perNode(block string, threads int) string {
 	return strings.Replace(block, "threads: 4}", fmt.Sprintf("threads: %d, reuse_connections: false}", threads), 1)
 }
 
-// tokenLife is many times shorter than the runs, whose statements are slow.
+// tokenLife, as clients are told, is many times shorter than the runs, whose
+// statements are slow.
 const (
 	tokenLife = 3 * time.Second
 	slow      = 500 * time.Millisecond
 )
 
 // build runs dbt through exec, which must pass, and the same run without the
-// broker, in which a later login must be refused with the words; "" leaves that out.
-func build(t *testing.T, s *snowflake, issuer *standin.Issuer, workspace, refusal string) {
+// broker, in which a later login must be refused with the words; "" leaves that
+// out. grace has the server take credentials for so long after their end, which
+// it does beside the broker alone.
+func build(t *testing.T, s *snowflake, issuer *standin.Issuer, workspace, refusal string, grace func(time.Duration)) {
 	t.Helper()
 	python := setup.Python(t)
+	grace(standin.Grace)
 	audit := filepath.Join(t.TempDir(), "audit.jsonl")
 	out, err := setup.Exec(t, issuer, workspace, []string{"--audit-log", audit}, python.Program("dbt"), "--no-use-colors", "build")
 	if err != nil || !strings.Contains(out, "Completed successfully") {
@@ -228,6 +244,7 @@ func build(t *testing.T, s *snowflake, issuer *standin.Issuer, workspace, refusa
 	if refusal == "" {
 		return
 	}
+	grace(0)
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	env[loopback] = "127.0.0.1"
 	out, err = setup.DBT(t, python, workspace, env, "build")
@@ -248,7 +265,7 @@ func TestDbtOutlivesTheIDToken(t *testing.T) {
 			s, _, port := startSessions(t, issuer, 0, tt.slow)
 			workspace := setup.Project(t, issuer, perNode(block(port), tt.threads), "{oidc: {audience: snowflakecomputing.com}}")
 			chain(t, workspace)
-			build(t, s, issuer, workspace, tt.refusal)
+			build(t, s, issuer, workspace, tt.refusal, func(d time.Duration) { s.grace = d })
 		})
 	}
 }
@@ -273,14 +290,15 @@ func TestDbtOutlivesTheAccessToken(t *testing.T) {
 	workspace := setup.Project(t, issuer, perNode(oauthBlock(port), 4),
 		fmt.Sprintf("{token_exchange: {token_url: %q, audience: acme, grant: client_assertion, client_id: dbt-prod, scope: %q}}", server.URL()+"/token", role))
 	chain(t, workspace)
-	build(t, s, issuer, workspace, "Invalid OAuth access token")
+	build(t, s, issuer, workspace, "Invalid OAuth access token", server.SetGrace)
 }
 
 // A plugin is Vault's for Snowflake: each read of a path makes a user with a
 // key, whom the end of the lease drops. The rest is a server with database logins.
 // (Vault: Snowflake database secrets engine)
 type plugin struct {
-	life time.Duration
+	life  time.Duration
+	grace atomic.Int64 // of drops
 
 	mu    sync.Mutex
 	users map[string]leasedUser
@@ -323,7 +341,7 @@ func (p *plugin) check(user, token string) error {
 	p.mu.Lock()
 	u, ok := p.users[user]
 	p.mu.Unlock()
-	if !ok || time.Now().After(u.dropped) {
+	if !ok || time.Now().After(u.dropped.Add(time.Duration(p.grace.Load()))) {
 		return fmt.Errorf("user %q does not exist", user)
 	}
 	return checkKeyPair(u.key, user, token)
@@ -352,7 +370,7 @@ func TestDbtOutlivesTheKeyPair(t *testing.T) {
 	workspace := setup.Project(t, issuer, strings.Replace(oauthBlock(front), "threads: 4", "threads: 8", 1), // each node logs in by itself: the profile says so
 		fmt.Sprintf("{vault: {address: \"http://%s:%d\", audience: vault, role: dbt, secret: database/creds/snowflake}}", host, vault))
 	chain(t, workspace)
-	build(t, s, issuer, workspace, "does not exist")
+	build(t, s, issuer, workspace, "does not exist", func(d time.Duration) { p.grace.Store(int64(d)) })
 
 	// The users change from run to run, the profile does not: dbt parses
 	// partially. (The port may be another test's, who has the same target.)
@@ -376,6 +394,7 @@ func TestDbtRenewsItsSession(t *testing.T) {
 	issuer := setup.Issuer(t)
 	issuer.SetLife(tokenLife)
 	s, door, port := startSessions(t, issuer, 2*time.Second, slow)
+	s.grace = standin.Grace
 	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
 	chain(t, workspace)
 	out, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build")
@@ -416,7 +435,8 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // statement answers those that fakesnow has no answer for, nil for the others.
-func (c *cloud) statement(url, folder string, cancelled <-chan struct{}) func(sql string) map[string]any {
+// end ends the session.
+func (c *cloud) statement(url, folder string, cancelled <-chan struct{}, end func()) func(sql string) map[string]any {
 	stage := map[string]any{"locationType": "GCS", "location": "stage/", "creds": map[string]any{}, "presignedUrl": url + "/stage/up.csv"}
 	return func(sql string) map[string]any {
 		switch {
@@ -434,6 +454,8 @@ func (c *cloud) statement(url, folder string, cancelled <-chan struct{}) func(sq
 				"queryResultFormat": "json", "queryId": "01b2", "total": 5, "returned": 5, "rowset": [][]string{{"100"}}, "chunks": []any{chunk, chunk}, "parameters": []any{},
 				"rowtype": []any{map[string]any{"name": "N", "type": "fixed", "scale": 0, "precision": 38, "length": nil, "byteLength": nil, "nullable": false}}, "statementTypeId": 4096,
 			}}
+		case sql == "select 'the end'":
+			end()
 		case sql == "select forever":
 			select {
 			case <-cancelled:
@@ -450,7 +472,7 @@ func (c *cloud) statement(url, folder string, cancelled <-chan struct{}) func(sq
 // that is cancelled while it runs.
 func TestTheConnector(t *testing.T) {
 	issuer := setup.Issuer(t)
-	_, door, port := startSessions(t, issuer, 2*time.Second, 0)
+	_, door, port := startSessions(t, issuer, 0, 0)
 	folder := t.TempDir()
 	if err := os.Mkdir(filepath.Join(folder, "down"), 0o700); err != nil {
 		t.Fatal(err)
@@ -460,7 +482,7 @@ func TestTheConnector(t *testing.T) {
 	host, storage := setup.Serve(t, c)
 	cancelled := make(chan struct{})
 	door.cancel = sync.OnceFunc(func() { close(cancelled) })
-	door.answer = c.statement(fmt.Sprintf("http://%s:%d", host, storage), folder, cancelled)
+	door.answer = c.statement(fmt.Sprintf("http://%s:%d", host, storage), folder, cancelled, door.end)
 	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
 	script := filepath.Join(setup.Repository(t), "e2e", "snowflake", "connector.py")
 	out, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("python"), script, folder)
@@ -487,8 +509,9 @@ func TestTheConnector(t *testing.T) {
 	}
 }
 
-// sessionLife leaves the connector two seconds between asking and logging in.
-const sessionLife = 8 * time.Second
+// sessionLife leaves the connector seconds between asking and logging in: boto3
+// refuses a session itself that has ended by the time it has got it.
+const sessionLife = 12 * time.Second
 
 // TestDbtOutlivesAWSSessions: what the connector signs at a login, it signs
 // with a session that lives then.
@@ -497,11 +520,11 @@ func TestDbtOutlivesAWSSessions(t *testing.T) {
 	for _, threads := range []int{1, 8} {
 		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
 			issuer := setup.Issuer(t)
-			s, _, port := startSessions(t, issuer, 0, 800*time.Millisecond)
+			s, _, port := startSessions(t, issuer, 0, 1200*time.Millisecond)
 			s.sts = setup.STSOf(t, issuer, sessionLife)
 			workspace := setup.Project(t, issuer, perNode(block(port), threads), fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", setup.Role, s.sts.URL()))
 			chain(t, workspace)
-			build(t, s, issuer, workspace, "ExpiredToken")
+			build(t, s, issuer, workspace, "ExpiredToken", s.sts.SetGrace)
 			if len(s.roles) < 3 {
 				t.Errorf("%d sessions have signed, want 3 at least", len(s.roles))
 			}

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 
 import snowflake.connector
 import yaml
@@ -25,7 +24,7 @@ print("get", cursor.fetchone()[2], open(f"{folder}/down/up.csv").read().strip())
 print("chunks", sum(row[0] for row in cursor.execute("select chunks")))
 print("inline", len(cursor.execute("select range as n, 'a row of some length, so that there is something to send' as text from range(100000)").fetchall()))
 
-time.sleep(2.5)  # the session token ends
+cursor.execute("select 'the end'")  # of the session token
 print("renewed", cursor.execute("select 1").fetchone()[0])
 
 try:

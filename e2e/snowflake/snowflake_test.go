@@ -35,6 +35,7 @@ type snowflake struct {
 	bearer  func(token string) error       // nil without an integration
 	keyPair func(user, token string) error // nil without a key
 	next    http.Handler
+	grace   time.Duration // for which ID tokens are taken after their end
 
 	mu      sync.Mutex
 	logins  int
@@ -113,7 +114,7 @@ func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) (by 
 	}
 	switch in.Data.Provider {
 	case "OIDC":
-		return in.Data.Token, setup.Verify(ctx, s.issuer, "snowflakecomputing.com", setup.Subject, in.Data.Token)
+		return in.Data.Token, setup.VerifyLate(ctx, s.issuer, "snowflakecomputing.com", setup.Subject, in.Data.Token, s.grace)
 	case "AWS":
 		return in.Data.Token, s.verifyAttestation(ctx, in.Data.Token)
 	}

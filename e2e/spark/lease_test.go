@@ -12,12 +12,13 @@ import (
 )
 
 // TestOutlivesLeases: dbt logs in with one user for longer than its lease of
-// six seconds, because that is renewed; without the broker the same login is
+// ten seconds, because that is renewed; without the broker the same login is
 // refused. The users are PostgreSQL's, which OpenBao makes and removes.
 func TestOutlivesLeases(t *testing.T) {
+	t.Parallel()
 	issuer, python, users, bao := setup.Issuer(t), setup.Python(t), setup.Postgres(t, false), setup.OpenBao(t)
 	bao.TrustIssuer(t, issuer)
-	exchange := bao.Lend(t, users, 6*time.Second, 5*time.Minute)
+	exchange := bao.Lend(t, users, 10*time.Second, 5*time.Minute)
 	s, port := start(t, func(user, password string) bool {
 		conn, err := users.Connect(t.Context(), user, password)
 		if err != nil {
@@ -28,7 +29,7 @@ func TestOutlivesLeases(t *testing.T) {
 	workspace := setup.Project(t, issuer, fmt.Sprintf(`{type: spark, method: thrift, host: 127.0.0.1, port: %d, schema: marts}`, port), exchange)
 	// Each fails behind the login, where nothing is.
 	debug := python.Program("dbt") + " debug"
-	out, err := setup.Exec(t, issuer, workspace, nil, "sh", "-c", debug+"; sleep 14; "+debug+"; true")
+	out, err := setup.Exec(t, issuer, workspace, nil, "sh", "-c", debug+"; sleep 22; "+debug+"; true")
 	let, refused := s.counts()
 	if err != nil || let < 2 || refused > 0 {
 		t.Errorf("exec: %v, %d logins, %d refused:\n%s", err, let, refused, out)
@@ -40,7 +41,7 @@ func TestOutlivesLeases(t *testing.T) {
 	bao.Gone(t, users)
 
 	env, _ := setup.Authenticate(t, issuer, workspace)
-	time.Sleep(7 * time.Second)
+	time.Sleep(11 * time.Second)
 	out, err = setup.DBT(t, python, workspace, env, "debug")
 	if further, refused := s.counts(); err == nil || further > let || refused == 0 {
 		t.Errorf("dbt after the lease: %v, %d logins, %d refused\n%s", err, further-let, refused, out)

@@ -38,7 +38,7 @@ type server struct {
 }
 
 func (s *server) serve(conn net.Conn) error {
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	read := func() (status byte, payload string) {
 		var head [5]byte
 		if _, err := io.ReadFull(conn, head[:]); err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// life is that of an access token, and of an ID token.
+// life is that of an access token, and of an ID token, as clients are told.
 const life = 4 * time.Second
 
 // logins has one process log in six times, for as long as four tokens live:
@@ -36,9 +36,9 @@ for _ in range(6):
 `
 
 // tenant starts a tenant of Entra ID whose access tokens die soon, and a front
-// that admits them, with a dbt project for an adapter. The front says which
+// that admits them until grace after their end, with a dbt project for an adapter. The front says which
 // tokens it admitted.
-func tenant(t *testing.T, adapter string, exchange func(*standin.TokenService) string) (f *front, tokens *standin.TokenService, issuer *standin.Issuer, workspace string, used func() int) {
+func tenant(t *testing.T, adapter string, grace time.Duration, exchange func(*standin.TokenService) string) (f *front, tokens *standin.TokenService, issuer *standin.Issuer, workspace string, used func() int) {
 	t.Helper()
 	issuer = setup.Issuer(t)
 	issuer.SetLife(life)
@@ -48,6 +48,7 @@ func tenant(t *testing.T, adapter string, exchange func(*standin.TokenService) s
 		t.Fatal(err)
 	}
 	t.Cleanup(tokens.Close)
+	tokens.SetGrace(grace)
 	var mu sync.Mutex
 	admitted := map[string]bool{}
 	f = &front{admit: func(l login) error {
@@ -87,7 +88,7 @@ func elsewhere(tokens *standin.TokenService) string {
 func TestLoginsOutliveTheirTokens(t *testing.T) {
 	for _, adapter := range []string{"sqlserver", "sqlserver by mssql-python", "fabric"} {
 		t.Run(adapter, func(t *testing.T) {
-			f, tokens, issuer, workspace, used := tenant(t, adapter, elsewhere)
+			f, tokens, issuer, workspace, used := tenant(t, adapter, standin.Grace, elsewhere)
 			audit := filepath.Join(t.TempDir(), "audit.jsonl")
 			t.Setenv("IDENTITY_HEADER", "stale")
 			t.Setenv("IDENTITY_SERVER_THUMBPRINT", "stale") // Service Fabric's
@@ -116,7 +117,7 @@ func TestLoginsOutliveTheirTokens(t *testing.T) {
 func TestLoginsWithoutTheBroker(t *testing.T) {
 	for _, adapter := range []string{"sqlserver", "fabric"} {
 		t.Run(adapter, func(t *testing.T) {
-			f, _, issuer, workspace, used := tenant(t, adapter, elsewhere)
+			f, _, issuer, workspace, used := tenant(t, adapter, 0, elsewhere)
 			env, _ := setup.Authenticate(t, issuer, workspace)
 			python := setup.Python(t)
 			cmd := exec.CommandContext(t.Context(), python.Program("python"), "logins.py")
@@ -137,7 +138,7 @@ func TestLoginsWithoutTheBroker(t *testing.T) {
 // exchanges it at Entra ID itself, which the stand-in is by its public name:
 // clients reach it by a proxy that leads there.
 func TestFederatedTokenURL(t *testing.T) {
-	f, tokens, issuer, workspace, used := tenant(t, "fabric", func(*standin.TokenService) string {
+	f, tokens, issuer, workspace, used := tenant(t, "fabric", standin.Grace, func(*standin.TokenService) string {
 		return fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s}}", application)
 	})
 	l := publicAuthority(t, tokens)
@@ -163,7 +164,7 @@ func TestFederatedTokenURL(t *testing.T) {
 // ID token. Each new credential reads what is there now; one that is kept
 // reads it again only after ten minutes, and what it read has died by then.
 func TestTokenFile(t *testing.T) {
-	_, tokens, issuer, workspace, _ := tenant(t, "fabric", elsewhere)
+	_, tokens, issuer, workspace, _ := tenant(t, "fabric", standin.Grace, elsewhere)
 	setup.Write(t, workspace, ".github/oidc-dbt.yml", strings.Replace(
 		setup.Policy(issuer, "{}", fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, scope: %s/.default}}", application, resource)), "    dbt: {}\n", "", 1))
 	l := publicAuthority(t, tokens)
@@ -177,7 +178,7 @@ func TestTokenFile(t *testing.T) {
 	setup.Write(t, workspace, "tokens.py", `import os, time
 from azure.identity import DefaultAzureCredential
 kept = DefaultAzureCredential()
-for _ in range(5):
+for _ in range(8): # longer than the ID token is taken
     print("new", len(DefaultAzureCredential().get_token("`+resource+`/.default").token) > 0)
     try:
         print("kept", len(kept.get_token("`+resource+`/.default").token) > 0)
@@ -187,7 +188,7 @@ for _ in range(5):
 print(oct(os.stat(os.environ["AZURE_FEDERATED_TOKEN_FILE"]).st_mode & 0o777))
 `)
 	out, err := setup.Exec(t, issuer, workspace, nil, "python", "tokens.py")
-	if err != nil || strings.Count(out, "new True\n") != 5 || !strings.Contains(out, "kept True\n") || !strings.Contains(out, "kept dead\n") || !strings.Contains(out, "\n0o600\n") {
+	if err != nil || strings.Count(out, "new True\n") != 8 || !strings.Contains(out, "kept True\n") || !strings.Contains(out, "kept dead\n") || !strings.Contains(out, "\n0o600\n") {
 		t.Errorf("%v; Entra ID was asked for %q\n%s", err, l.asked, out)
 	}
 	setup.NoSecrets(t, issuer, "the output", out)
