@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -69,9 +70,25 @@ type world struct {
 	audit         string
 	command       []string
 	process       *os.Process // of `oidc-dbt exec`, once it runs
+
+	mu      sync.Mutex
+	printed bytes.Buffer
 }
 
-func newWorld(t *testing.T, life time.Duration, models int) *world {
+// Write takes what is printed.
+func (w *world) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.printed.Write(p)
+}
+
+func (w *world) output() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.printed.String()
+}
+
+func newWorld(t *testing.T, life time.Duration, models int, keys string) *world {
 	t.Helper()
 	w := &world{issuer: setup.Issuer(t), audit: filepath.Join(t.TempDir(), "audit.jsonl")}
 	var err error
@@ -82,6 +99,7 @@ func newWorld(t *testing.T, life time.Duration, models int) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.tokens.Close)
+	w.tokens.SetGrace(standin.Grace)
 	var giveURL string
 	w.request, _ = newGate(t, w.issuer.URL())
 	w.give, giveURL = newGate(t, w.tokens.URL())
@@ -97,7 +115,7 @@ func newWorld(t *testing.T, life time.Duration, models int) *world {
 		}
 		clickHouse.ServeHTTP(rw, r)
 	}))
-	w.workspace = setup.Project(t, w.issuer, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 1}`, port),
+	w.workspace = setup.Project(t, w.issuer, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 1%s}`, port, keys),
 		fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: "https://auth.example"}}`, giveURL+"/token"))
 	for i := range models { // three seconds each, one behind the other
 		setup.Write(t, w.workspace, fmt.Sprintf("models/slow%02d.sql", i), "{{ config(materialized='table') }}\nselect sleep(3) as slept\n")
@@ -116,8 +134,7 @@ func (w *world) run(t *testing.T, meanwhile func(since time.Duration)) (out stri
 	// The runner's endpoint behind its gate.
 	_, port := setup.Serve(t, w.request)
 	cmd.Env = append(cmd.Env, fmt.Sprintf("ACTIONS_ID_TOKEN_REQUEST_URL=http://127.0.0.1:%d/token?api-version=2.0", port))
-	var text bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &text, &text
+	cmd.Stdout, cmd.Stderr = w, w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +145,7 @@ func (w *world) run(t *testing.T, meanwhile func(since time.Duration)) (out stri
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
 		select {
 		case err := <-ended:
-			return text.String(), time.Since(began), err
+			return w.output(), time.Since(began), err
 		case <-tick.C:
 			if began.IsZero() && len(w.tokens.Bearers()) > 0 {
 				began = time.Now()
@@ -175,10 +192,19 @@ func TestRunsSurvive(t *testing.T) {
 			a, b := between(w.request, 0, forever, slowly(w.request.next)), between(w.give, 0, forever, slowly(w.give.next))
 			return func(since time.Duration) { a(since); b(since) }
 		}},
+		{"the disk is full until it is told of", 15 * time.Second, 6, func(w *world) func(time.Duration) {
+			return func(since time.Duration) {
+				limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+				if since > 3*time.Second && !strings.Contains(w.output(), "oidc-dbt: warning: renew the credential: append audit record: ") {
+					limit.Cur = 0
+				}
+				_ = unix.Prlimit(w.process.Pid, unix.RLIMIT_FSIZE, &limit, nil) // it may have ended
+			}
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, tt.life, tt.models)
+			w := newWorld(t, tt.life, tt.models, "")
 			out, took, err := w.run(t, tt.fault(w))
 			if err != nil || !strings.Contains(out, "Completed successfully") {
 				t.Errorf("dbt build: %v\n%s", err, out)
@@ -198,14 +224,15 @@ func TestRunsFailSoon(t *testing.T) {
 	const life, models = 8 * time.Second, 20
 	for _, tt := range []struct {
 		name  string
-		fault func(t *testing.T, w *world) func(time.Duration)
+		keys  string // of the dbt block
+		fault func(w *world) func(time.Duration)
 		want  string
 	}{
-		{"the provider is down", func(_ *testing.T, w *world) func(time.Duration) {
+		// A login waits for two minutes, unless the client has less patience.
+		{"the provider is down", ", send_receive_timeout: 20", func(w *world) func(time.Duration) {
 			return between(w.give, 3*time.Second, forever, reset)
-		},
-			`oidc-dbt: exchange ID token with "token_exchange": `},
-		{"the policy says no", func(_ *testing.T, w *world) func(time.Duration) {
+		}, `oidc-dbt: warning: renew the credential: exchange ID token with "token_exchange": `},
+		{"the policy says no", "", func(w *world) func(time.Duration) {
 			return func(since time.Duration) {
 				if since > 3*time.Second {
 					claims := standin.GitHubClaims()
@@ -214,22 +241,11 @@ func TestRunsFailSoon(t *testing.T) {
 				}
 			}
 		}, `oidc-dbt: denied by policy: no rule of target "prod" matches`},
-		{"the disk is full", func(t *testing.T, w *world) func(time.Duration) {
-			full := false
-			return func(since time.Duration) {
-				if since > 3*time.Second && !full {
-					full = true
-					if err := unix.Prlimit(w.process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{}, nil); err != nil {
-						t.Error(err)
-					}
-				}
-			}
-		}, "oidc-dbt: append audit record: "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, life, models)
-			out, _, err := w.run(t, tt.fault(t, w))
+			w := newWorld(t, life, models, tt.keys)
+			out, _, err := w.run(t, tt.fault(w))
 			if ended := strings.Count(out, " OK created "); err == nil || ended == models {
 				t.Errorf("dbt build: %v after %d of %d models\n%s", err, ended, models, out)
 			}
@@ -246,7 +262,7 @@ func TestRunsFailSoon(t *testing.T) {
 func TestBrokerKilled(t *testing.T) {
 	t.Parallel()
 	const models = 20
-	w := newWorld(t, 8*time.Second, models)
+	w := newWorld(t, 8*time.Second, models, "")
 	var killed bool
 	out, _, err := w.run(t, func(since time.Duration) {
 		if since > 5*time.Second && !killed {
