@@ -978,9 +978,14 @@ func TestPostgresInterrupt(t *testing.T) {
 				if err := send(conn, &pgproto3.Terminate{}); err != nil {
 					t.Error(err)
 				}
-				conn.Close()
+				if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+					t.Error(err)
+				}
 			}
 			close(server.woken)
+			for _, conn := range clients {
+				ended(t, conn) // the broker has seen what the server did
+			}
 			expect(t, server, "0 cancelled, 8 ends")
 			b.Close()
 			expect(t, server, "0 cancelled, 8 ends")
