@@ -55,7 +55,7 @@ func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credenti
 		return c, route.Address{}, nil
 	}
 	const discard = 9 // (RFC 863)
-	return c, route.Address{Host: "127.0.0.1", Port: discard, Secret: word, URL: word}, nil
+	return c, route.Address{Host: "127.0.0.1", Port: discard, Secret: word, URL: word, File: placeholder}, nil
 }
 
 // placeholderKind is that of the credential which the provider would give.
