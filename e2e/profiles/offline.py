@@ -55,8 +55,6 @@ def run(case):
 
 
 def main():
-    # dbt-spark looks for it where the method is session, and uses it for a session only.
-    sys.modules.setdefault("pyspark", types.ModuleType("pyspark"))
     socket.socket.connect = socket.socket.connect_ex = refuse
     socket.getaddrinfo = refuse
     environ = dict(os.environ)
