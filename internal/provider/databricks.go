@@ -98,8 +98,11 @@ func checkDatabricks(v policy.Values, w credential.Warehouse) error {
 // checkOneWorkspace keeps the token of one of Databricks' hosts from another's
 // domain: a dbt host of one's own exchanges the token itself.
 func checkOneWorkspace(v policy.Values, w credential.Warehouse) error {
-	name := strings.ToLower(w.Host)
-	if w.Type != "databricks" || name == hostOf(databricksURL(v.Get("host"))) || policy.CheckHost(databricksAudience, name) == nil {
+	if w.Type != "databricks" || w.Host == "" {
+		return nil
+	}
+	name := hostOf(databricksURL(w.Host)) // "" is no host, which CheckHost would let pass
+	if name != "" && (name == hostOf(databricksURL(v.Get("host"))) || policy.CheckHost(databricksAudience, name) == nil) {
 		return nil
 	}
 	return fmt.Errorf("host %q of the dbt output is not one of Databricks, and the token of %q goes there: leave host out of the exchange", w.Host, v.Get("host"))

@@ -137,6 +137,11 @@ func TestDatabricksRefusesPolicies(t *testing.T) {
 		{name: "a dbt host of one's own, with Databricks' exchange", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: credential.Warehouse{Type: "databricks", Host: "lake.acme.example"},
 			err: `provider "databricks": host "lake.acme.example" of the dbt output is not one of Databricks, and the token of "dbc-1.cloud.databricks.com" goes there: leave host out of the exchange`},
 		{name: "a dbt host of one's own, which is the exchange's", block: "audience: acme, host: https://lake.acme.example/", place: credential.Warehouse{Type: "databricks", Host: "Lake.acme.example"}},
+		{name: "the same with a port", block: "audience: acme, host: https://lake.acme.example:8443/", place: credential.Warehouse{Type: "databricks", Host: "lake.acme.example:8443"}},
+		{name: "a dbt host that names another before an @", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: credential.Warehouse{Type: "databricks", Host: "dbc-1.cloud.databricks.com@evil.example"},
+			err: `provider "databricks": host "dbc-1.cloud.databricks.com@evil.example" of the dbt output is not one of Databricks, and the token of "dbc-1.cloud.databricks.com" goes there: leave host out of the exchange`},
+		{name: "a dbt host that is none", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: credential.Warehouse{Type: "databricks", Host: "%zz"},
+			err: `provider "databricks": host "%zz" of the dbt output is not one of Databricks, and the token of "dbc-1.cloud.databricks.com" goes there: leave host out of the exchange`},
 		{name: "a URL in the dbt output", block: byID, place: credential.Warehouse{Type: "databricks", Host: "dbc-1.cloud.databricks.com/x"},
 			err: `provider "databricks": host "dbc-1.cloud.databricks.com/x" of the dbt output: want a host, or https://HOST`},
 	})
