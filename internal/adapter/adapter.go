@@ -290,6 +290,9 @@ func portOf(block *yaml.Node) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("port is %q, want a number", scalar(block, "port"))
 	}
+	if port < 1 || port > 65535 {
+		return 0, fmt.Errorf("port is %d, want 1 to 65535", port)
+	}
 	return port, nil
 }
 

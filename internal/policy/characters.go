@@ -21,6 +21,8 @@ func hidden(r rune) bool {
 		return true
 	case r < 0x300:
 		return r == '\u00ad'
+	case shapes(r):
+		return false
 	}
 	return unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point, unicode.Noncharacter_Code_Point) ||
 		strings.ContainsRune(blanks, r)
@@ -34,6 +36,10 @@ const blanks = "\u2800\U0001d159\U00016fe4\U00013441\U00013442\ufffc"
 // wideSpace reports whether a character shows as a space and is none to YAML
 // and to whoever compares: a comment may have it, a key or a value may not.
 func wideSpace(r rune) bool { return r > 0x7f && unicode.Is(unicode.Zs, r) }
+
+// shapes reports whether a character only chooses between the two shapes of the
+// one before it, as behind ⚠ in most editors: a comment may have it.
+func shapes(r rune) bool { return r == '\ufe0e' || r == '\ufe0f' }
 
 // inText adds a fault for each hidden character of the text, and reports
 // whether there is none. Line feeds, alone or behind a carriage return, end a
@@ -70,7 +76,7 @@ func (d *document) inScalar(n *yaml.Node) {
 	for _, r := range n.Value {
 		switch {
 		case r < 0x7f && r >= ' ' || r == '\n' || r == '\t':
-		case hidden(r):
+		case hidden(r), shapes(r):
 			d.report(n, "has %s in it: %s", characterName(r), whyHidden(r))
 			return
 		case wideSpace(r):
