@@ -441,7 +441,8 @@ func (d *demo) fork(ctx context.Context) error {
 	say("Exit status %d.", auth.Status)
 	return errors.Join(
 		expect("the step's exit status", auth.Status, 3),
-		expect("outputs", len(auth.Outputs), 0),
+		expect("the outputs' decision", auth.Outputs["decision"], ""),
+		expect("the outputs' token", auth.Outputs["token"], ""),
 		expect("the log names the fork", strings.Contains(shown, "fork"), true),
 	)
 }
