@@ -129,8 +129,8 @@ func keycloakVerifies(t *testing.T, realm setup.Realm, issuer *standin.Issuer) {
 					continue
 				}
 				claims := jwt.MapClaims{}
-				if _, _, err := jwt.NewParser().ParseUnverified(reply.Token, claims); err != nil || claims["preferred_username"] != grant.user || reply.Lifetime != 300 {
-					t.Errorf("%s: got a token for %d s with claims %v, %v, want 300 s and user %s", grant.name, reply.Lifetime, claims, err, grant.user)
+				if _, _, err := jwt.NewParser().ParseUnverified(reply.Token, claims); err != nil || claims["preferred_username"] != grant.user || reply.Lifetime < 100 || reply.Lifetime > 300 {
+					t.Errorf("%s: got a token for %d s with claims %v, %v, want some 300 s and user %s", grant.name, reply.Lifetime, claims, err, grant.user)
 				}
 			}
 		})
