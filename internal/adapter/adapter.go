@@ -171,7 +171,7 @@ func RootsFile(dbtType string, block *yaml.Node) (key string, path *yaml.Node) {
 		path = option(path, k) // DuckDB tells no case apart; a key of dbt's by another case is none
 	}
 	text := textOf(path)
-	if path == nil || path.Tag != "!!str" || text == "" || text == "system" || jinja(text) {
+	if path == nil || path.Tag != "!!str" || text == "" || text == "system" || policy.IsJinja(text) {
 		return "", nil // a switch, libpq's word for the system's own, or not known yet
 	}
 	return strings.Join(keys, "."), path
@@ -223,7 +223,7 @@ func Render(in Input) (Output, error) {
 	}
 	for _, key := range a.spec.Given[provider] {
 		switch {
-		case !jinja(scalar(in.Block, key)), slices.ContainsFunc(out.Keys, func(k Key) bool { return k.Name == key }):
+		case !policy.IsJinja(scalar(in.Block, key)), slices.ContainsFunc(out.Keys, func(k Key) bool { return k.Name == key }):
 		case key == "user": // through a proxy any name will do, and this one asks for a variable
 			out.Keys = append(out.Keys, Key{key, text(proxyUser)})
 		default:
@@ -308,18 +308,13 @@ func runID(in Input) string {
 	return notTraceable.ReplaceAllString(in.Facts.Claim("run_id"), "_")
 }
 
-// jinja reports whether only dbt will know a value.
-func jinja(s string) bool {
-	return strings.Contains(s, "{{") || strings.Contains(s, "{%") || strings.Contains(s, "{#")
-}
-
 // checkEndpoint returns what keeps a URL from being given a credential: it is
 // not known yet, or is neither https nor on loopback.
 func checkEndpoint(key, endpoint string) (host string, err error) {
 	if endpoint == "" {
 		return "", nil
 	}
-	if jinja(endpoint) {
+	if policy.IsJinja(endpoint) {
 		return "", fmt.Errorf("%s must be a literal: the credential goes there", key)
 	}
 	u, err := url.Parse(endpoint)

@@ -34,7 +34,7 @@ var athena = adapter{
 }
 
 func athenaSession(in Input) Output {
-	if region := scalar(in.Block, "region_name"); region != "" && !jinja(region) {
+	if region := scalar(in.Block, "region_name"); region != "" && !policy.IsJinja(region) {
 		return Output{}
 	}
 	return Output{Keys: []Key{{"region_name", text(in.Credential.AWS.Region)}}}

@@ -67,7 +67,7 @@ var bigquery = adapter{
 			for _, key := range []string{"execution_project", "database"} {
 				// Without the variable google-auth asks the resource manager
 				// for the project, with a credential that may not.
-				if project := scalar(in.Block, key); project != "" && !jinja(project) {
+				if project := scalar(in.Block, key); project != "" && !policy.IsJinja(project) {
 					out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_PROJECT", secret.New(project), false})
 					break
 				}

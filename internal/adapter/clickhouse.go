@@ -110,7 +110,7 @@ func clickHouseDriver(block *yaml.Node, port int) string {
 // has any certificate.
 func checkClickHouse(block *yaml.Node, _, _ string) error {
 	for _, key := range []string{"host", "port", "secure", "verify", "driver"} {
-		if jinja(scalar(block, key)) {
+		if policy.IsJinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
 	}

@@ -65,7 +65,7 @@ var accountID = lazy.MustCompile(`^(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{1
 
 func checkDatabricks(block *yaml.Node, provider, audience string) error {
 	for _, key := range []string{"host", "http_path"} {
-		if jinja(scalar(block, key)) {
+		if policy.IsJinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the token goes there", key)
 		}
 	}
@@ -90,7 +90,7 @@ func checkDatabricks(block *yaml.Node, provider, audience string) error {
 		path := textOf(e.value)
 		switch {
 		case e.keys[len(e.keys)-1] != "http_path":
-		case jinja(path):
+		case policy.IsJinja(path):
 			return fmt.Errorf("%s must be a literal: the token goes there", e.shown)
 		case !pathText.MatchString(path):
 			return fmt.Errorf("%s is %q, want a path such as /sql/1.0/warehouses/ID", e.shown, path)
@@ -121,7 +121,7 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 		key, v := parameters.Content[i].Value, parameters.Content[i+1]
 		name, text := "connection_parameters."+key, textOf(v)
 		switch {
-		case jinja(key), anyJinja(v):
+		case policy.IsJinja(key), anyJinja(v):
 			return fmt.Errorf("%s must be a literal: the token goes where it says", name)
 		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"), strings.HasPrefix(key, "_tls_client_cert"):
 			return fmt.Errorf("%s chooses another login: leave it out", name)
@@ -144,7 +144,7 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 
 // anyJinja reports whether only dbt will know something in a value.
 func anyJinja(v *yaml.Node) bool {
-	return v.Kind == yaml.ScalarNode && jinja(v.Value) || slices.ContainsFunc(v.Content, anyJinja)
+	return v.Kind == yaml.ScalarNode && policy.IsJinja(v.Value) || slices.ContainsFunc(v.Content, anyJinja)
 }
 
 func databricksRoute(block *yaml.Node) (route.Route, error) {

@@ -103,11 +103,11 @@ var duckdb = adapter{
 func s3Route(block *yaml.Node) (route.Route, error) {
 	ca, proxy := setting(block, "ca_cert_file"), setting(block, "http_proxy")
 	stored := map[route.Upstream]bool{}
-	served := proxy == "" && !jinja(ca)
+	served := proxy == "" && !policy.IsJinja(ca)
 	for _, s := range elements(value(block, "secrets")) {
 		if stores["aws"].isOurs(s) {
 			stored[s3Upstream(s, ca)] = true
-			served = served && !jinja(optionText(s, "url_style"))
+			served = served && !policy.IsJinja(optionText(s, "url_style"))
 		}
 	}
 	if len(stored) == 0 {
@@ -274,7 +274,7 @@ var (
 func checkAzure(s *yaml.Node) error {
 	account, endpoint := optionText(s, "account_name"), optionText(s, "endpoint")
 	switch {
-	case jinja(account) || jinja(endpoint):
+	case policy.IsJinja(account) || policy.IsJinja(endpoint):
 		return errors.New("account_name and endpoint must be literals: the credential goes there")
 	case !storageAccount.MatchString(account):
 		return fmt.Errorf("account_name is %q, want a storage account's name", account)
@@ -366,7 +366,7 @@ func hasScope(s *yaml.Node) bool {
 		all = []*yaml.Node{scope}
 	}
 	for _, e := range all {
-		if _, path, _ := strings.Cut(textOf(e), "://"); path == "" && !jinja(textOf(e)) {
+		if _, path, _ := strings.Cut(textOf(e), "://"); path == "" && !policy.IsJinja(textOf(e)) {
 			return false // `s3://` is every bucket
 		}
 	}
@@ -379,7 +379,7 @@ var hostPort = lazy.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]
 // port, and whether to use TLS.
 func checkEndpointOption(s *yaml.Node) (host string, err error) {
 	endpoint, ssl, verify := optionText(s, "endpoint"), optionText(s, "use_ssl"), optionText(s, "verify_ssl")
-	if jinja(endpoint) || jinja(ssl) || jinja(verify) {
+	if policy.IsJinja(endpoint) || policy.IsJinja(ssl) || policy.IsJinja(verify) {
 		return "", errors.New("endpoint, use_ssl and verify_ssl must be literals: the credential goes there")
 	}
 	// The whole of it is held to a pattern: in 127.0.0.1:1@evil.example, what

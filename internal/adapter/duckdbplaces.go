@@ -231,7 +231,7 @@ func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 		return checkDuckSetting(st, block, e, last, v, loopback)
 	case place == "attach.alias" && !duckAlias.MatchString(v):
 		return fmt.Errorf("%s is %q, want a name", e.shown, v)
-	case place == "secrets.extra_http_headers" && len(e.keys) == 2 && !jinja(v) && !duckMap.MatchString(v):
+	case place == "secrets.extra_http_headers" && len(e.keys) == 2 && !policy.IsJinja(v) && !duckMap.MatchString(v):
 		return fmt.Errorf("%s is a text, want a mapping of headers", e.shown)
 	case place == "extensions.repo":
 		return checkRepository(e.shown, v)
@@ -259,7 +259,7 @@ func hostOfEntry(block *yaml.Node, e entry) string {
 // checkDuckSetting holds a setting of DuckDB's.
 func checkDuckSetting(st store, block *yaml.Node, e entry, name, v string, loopback bool) error {
 	literal := func() error {
-		if jinja(v) {
+		if policy.IsJinja(v) {
 			return fmt.Errorf("%s must be a literal: it decides where the credential goes", e.shown)
 		}
 		return nil
@@ -296,7 +296,7 @@ func checkDuckSetting(st store, block *yaml.Node, e entry, name, v string, loopb
 // checkRepository holds where an extension comes from: it runs in dbt's process.
 func checkRepository(shown, v string) error {
 	v = strings.Trim(v, `'"`)
-	if jinja(v) {
+	if policy.IsJinja(v) {
 		return fmt.Errorf("%s must be a literal: its extensions run where the credential is", shown)
 	}
 	scheme, _, isURL := strings.Cut(v, "://")
@@ -323,7 +323,7 @@ func checkLibrary(st store, block *yaml.Node, e entry, name, v string) error {
 	isEndpoint := strings.HasSuffix(name, "endpoint") || strings.HasSuffix(name, "endpoint_url") || strings.HasSuffix(name, "endpoint_override") ||
 		name == "uri" || name == "base_url" || name == "account_host"
 	isSwitch := slices.Contains([]string{"use_ssl", "verify", "verify_ssl", "ssl", "check_hostname", "verify_hostname"}, name)
-	if (isEndpoint || isSwitch) && jinja(v) {
+	if (isEndpoint || isSwitch) && policy.IsJinja(v) {
 		return fmt.Errorf("%s must be a literal: the credential goes there", e.shown)
 	}
 	switch {

@@ -36,7 +36,7 @@ var fabric = adapter{
 			return err
 		}
 		// Up to 1.10 it stands in a connection string.
-		if driver := scalar(block, "driver"); driver != "" && !jinja(driver) && !driverText.MatchString(driver) {
+		if driver := scalar(block, "driver"); driver != "" && !policy.IsJinja(driver) && !driverText.MatchString(driver) {
 			return fmt.Errorf("driver is %q, want the name of an ODBC driver", driver)
 		}
 		for _, key := range fabricAPIs {

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
@@ -34,7 +35,7 @@ func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credenti
 	}
 	word := secret.New(placeholder)
 	user := scalar(block, "user")
-	if user == "" || jinja(user) {
+	if user == "" || policy.IsJinja(user) {
 		user = placeholder
 	}
 	c := credential.Credential{Kind: placeholderKind(dbtType, provider, w.Bearer), Expiry: credential.Never()}

@@ -85,7 +85,7 @@ func postgresProxy(block *yaml.Node) (route.Route, error) {
 	}
 	mode, ca := scalar(block, "sslmode"), scalar(block, "sslrootcert")
 	switch {
-	case jinja(ca):
+	case policy.IsJinja(ca):
 		return route.Route{}, errors.New("sslrootcert must be a literal: oidc-dbt verifies the server by it")
 	case ca != "" && ca != "system":
 		u.CAFile = ca
@@ -100,7 +100,7 @@ func postgresProxy(block *yaml.Node) (route.Route, error) {
 // databaseUpstream is what PostgreSQL and Redshift have in common.
 func databaseUpstream(block *yaml.Node) (u route.Upstream, err error) {
 	u = route.Upstream{Host: scalar(block, "host"), User: scalar(block, "user"), Database: databaseOf(block)}
-	if jinja(u.Database) {
+	if policy.IsJinja(u.Database) {
 		u.Database = ""
 	}
 	u.Port, err = portOf(block)
@@ -155,7 +155,7 @@ func checkDatabase(name string) error {
 func checkPostgres(block *yaml.Node, provider, _ string) error {
 	host, mode, user := scalar(block, "host"), scalar(block, "sslmode"), scalar(block, "user")
 	for _, key := range []string{"host", "port", "sslmode"} {
-		if jinja(scalar(block, key)) {
+		if policy.IsJinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
 	}
@@ -179,7 +179,7 @@ func checkPostgres(block *yaml.Node, provider, _ string) error {
 	case provider == "gcp", provider == "vault": // they give the user
 	case user == "":
 		return fmt.Errorf("it has no user, and provider %q gives none", provider)
-	case jinja(user):
+	case policy.IsJinja(user):
 		return fmt.Errorf("user must be a literal: the login is for that user")
 	}
 	return nil
@@ -225,7 +225,7 @@ func databasePassword(in Input) Output {
 	if mode != "" {
 		out.Env = append(out.Env, Variable{"PGSSLMODE", secret.New(mode), false})
 	}
-	if ca != "" && !jinja(ca) {
+	if ca != "" && !policy.IsJinja(ca) {
 		out.Env = append(out.Env, Variable{"PGSSLROOTCERT", secret.New(ca), false})
 	}
 	out.Keys = append(out.Keys, applicationName(in)...)

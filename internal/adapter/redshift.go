@@ -67,13 +67,13 @@ func checkRedshift(block *yaml.Node, provider, _ string) error {
 	if provider == "aws" { // AWS is asked for a login, by what these say
 		literal = append(literal, "dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate")
 		for _, group := range elements(value(block, "db_groups")) {
-			if jinja(textOf(group)) {
+			if policy.IsJinja(textOf(group)) {
 				return errors.New("db_groups must be literals: the login is made from them")
 			}
 		}
 	}
 	for _, key := range literal {
-		if jinja(scalar(block, key)) {
+		if policy.IsJinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login is made from it, or goes there", key)
 		}
 	}

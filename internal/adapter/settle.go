@@ -146,9 +146,9 @@ func (a adapter) refuse(e entry) error {
 	v := textOf(e.value)
 	switch {
 	case v == "":
-	case a.loginOnTheWay(e) && !jinja(v):
+	case a.loginOnTheWay(e) && !policy.IsJinja(v):
 		return fmt.Errorf("%s is a login that the credential does not replace: read it from a variable, as in {{ env_var('NAME') }}, or leave it out", e.shown)
-	case policy.SecretValue(v) && !jinja(v):
+	case policy.SecretValue(v) && !policy.IsJinja(v):
 		return fmt.Errorf("%s holds a secret (…): leave it out", e.shown)
 	}
 	return nil
@@ -176,7 +176,7 @@ func Notes(dbtType, provider string, block *yaml.Node) (notes []string) {
 	for _, e := range entries(settled) {
 		left[e.shown] = true
 		switch v := textOf(e.value); {
-		case a.loginOnTheWay(e) && jinja(v), policy.SecretValue(v) && jinja(v):
+		case a.loginOnTheWay(e) && policy.IsJinja(v), policy.SecretValue(v) && policy.IsJinja(v):
 			notes = append(notes, fmt.Sprintf("%s is a login that the credential does not replace, and stays", e.shown))
 		case e.value.Tag == "!!str" && !slices.Contains(a.spec.Written, e.keys[0]) && policy.LooksLikeLogin(e.keys[len(e.keys)-1], v):
 			notes = append(notes, fmt.Sprintf("%s looks like a login, and stays", e.shown))
@@ -226,7 +226,7 @@ func (a adapter) changes(out Output, block, settled *yaml.Node) Output {
 // login.
 func checkProxy(shown, proxy string) error {
 	switch {
-	case jinja(proxy):
+	case policy.IsJinja(proxy):
 		return fmt.Errorf("%s must be a literal: the credential goes through it", shown)
 	case strings.Contains(proxy, "@"):
 		return fmt.Errorf("%s holds a login, want host:port", shown)

@@ -111,7 +111,7 @@ func checkSession(block *yaml.Node, provider string) error {
 	for i := 0; i+1 < len(parameters.Content); i += 2 {
 		name := parameters.Content[i].Value
 		switch {
-		case jinja(name):
+		case policy.IsJinja(name):
 			return fmt.Errorf("server_side_parameters.%s must be a literal: it may choose where the credential goes", name)
 		case storeLogin.MatchString(strings.TrimSpace(name)):
 			return fmt.Errorf("server_side_parameters.%s chooses the store's login or who gets it: leave it out, the exchange does", name)
@@ -132,7 +132,7 @@ func checkODBC(block *yaml.Node) error {
 		if key == "driver" && strings.HasPrefix(v, "{") && strings.HasSuffix(v, "}") {
 			v = v[1 : len(v)-1]
 		}
-		if jinja(scalar(block, key)) || strings.ContainsAny(v, ";{}=") {
+		if policy.IsJinja(scalar(block, key)) || strings.ContainsAny(v, ";{}=") {
 			return fmt.Errorf("%s is %q, want a literal that can stand in a connection string", key, scalar(block, key))
 		}
 	}
@@ -147,13 +147,13 @@ func checkODBC(block *yaml.Node) error {
 
 func checkSpark(block *yaml.Node, provider, _ string) error {
 	for _, key := range []string{"host", "method", "use_ssl", "connection_string_suffix"} {
-		if jinja(scalar(block, key)) {
+		if policy.IsJinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
 	}
 	host, method, port := scalar(block, "host"), scalar(block, "method"), scalar(block, "port")
 	switch {
-	case jinja(port):
+	case policy.IsJinja(port):
 		return errors.New("port must be a literal: the login goes there")
 	case port != "" && !portText.MatchString(port):
 		return fmt.Errorf("port is %q, want a number", port)

@@ -35,7 +35,7 @@ var sqlserver = adapter{
 		}
 		driver, backend, port := scalar(block, "driver"), scalar(block, "backend"), scalar(block, "port")
 		switch {
-		case jinja(driver), jinja(backend):
+		case policy.IsJinja(driver), policy.IsJinja(backend):
 			return errors.New("driver and backend must be literals: they carry the login")
 		case driver != "" && !driverText.MatchString(driver):
 			return fmt.Errorf("driver is %q, want the name of an ODBC driver", driver)
@@ -147,7 +147,7 @@ func microsoftHost(block *yaml.Node) string {
 // they escape neither host nor database.
 func checkMicrosoft(block *yaml.Node, token bool) error {
 	for _, key := range microsoftPlaces {
-		if jinja(scalar(block, key)) {
+		if policy.IsJinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the login goes there", key)
 		}
 	}

@@ -52,7 +52,7 @@ var portText = lazy.MustCompile(`^[0-9]{1,5}$`)
 
 func checkTrino(block *yaml.Node, _, audience string) error {
 	for _, key := range []string{"host", "port", "cert", "http_scheme"} {
-		if jinja(scalar(block, key)) {
+		if policy.IsJinja(scalar(block, key)) {
 			return fmt.Errorf("%s must be a literal: the token goes there", key)
 		}
 	}

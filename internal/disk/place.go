@@ -16,15 +16,8 @@ import (
 // symbolic links lead there and whatever dir is called on the way. Nothing is
 // in a folder that is not there.
 func Within(path, dir string) (bool, error) {
-	root, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	way, err := follow(path)
-	if err != nil {
+	root, way, err := between(path, dir)
+	if root == nil || err != nil {
 		return false, err
 	}
 	// By identity, not by name: file systems fold case, and mounts have several names.
@@ -38,20 +31,25 @@ func Within(path, dir string) (bool, error) {
 	}
 }
 
+// between returns what the folder is, nil where there is none, and the way that
+// leads to path.
+func between(path, dir string) (root fs.FileInfo, way way, err error) {
+	if root, err = os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, way, nil
+	}
+	if err == nil {
+		way, err = follow(path)
+	}
+	return root, way, err
+}
+
 // Supplied reports whether whoever fills dir has a say in what is read at
 // path: it, or a link on the way to it, is in dir; it has a second name in dir
 // by a hard link; or a folder on the way is mounted from there. It looks
 // through all of dir unless the answer is yes before.
 func Supplied(ctx context.Context, path, dir string) (bool, error) {
-	root, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	way, err := follow(path)
-	if err != nil {
+	root, way, err := between(path, dir)
+	if root == nil || err != nil {
 		return false, err
 	}
 	var passed []fs.FileInfo

@@ -17,7 +17,7 @@ func TestHome(t *testing.T) {
 		}
 	}
 	for _, dir := range []string{step, filepath.Join(base, "elsewhere")} {
-		if err := os.WriteFile(filepath.Join(dir, policyFolder), []byte("/work/repo/.github"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, policyFolder), []byte("/srv/repo/.github"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -26,16 +26,16 @@ func TestHome(t *testing.T) {
 		policy, origin, want string
 		inline               bool
 	}{
-		{"version: 1\ntargets: {}\n", "policy", "/work/repo", true},
-		{".github/oidc-dbt.yml", ".github/oidc-dbt.yml", "/work/repo/.github", false},
-		{"", "/work/up/.github/oidc-dbt.yml", "/work/up/.github", false},
+		{"version: 1\ntargets: {}\n", "policy", "/srv/repo", true},
+		{".github/oidc-dbt.yml", ".github/oidc-dbt.yml", "/srv/repo/.github", false},
+		{"", "/srv/up/.github/oidc-dbt.yml", "/srv/up/.github", false},
 		{"/etc/policy.yml", "/etc/policy.yml", "/etc", false},
 		// A step's copy of its policy, for a later `oidc-dbt exec`.
-		{step + "/policy.yml", step + "/policy.yml", "/work/repo/.github", false},
+		{step + "/policy.yml", step + "/policy.yml", "/srv/repo/.github", false},
 		{base + "/oidc-dbt-step-2/policy.yml", base + "/oidc-dbt-step-2/policy.yml", base + "/oidc-dbt-step-2", false},
 		{base + "/elsewhere/policy.yml", base + "/elsewhere/policy.yml", base + "/elsewhere", false}, // no step's
 	} {
-		dir, inline := Settings{Policy: tt.policy, Root: "/work/repo"}.home(env, tt.origin)
+		dir, inline := Settings{Policy: tt.policy, Root: "/srv/repo"}.home(env, tt.origin)
 		if dir != tt.want || inline != tt.inline {
 			t.Errorf("%q: %q, %t, want %q, %t", tt.origin, dir, inline, tt.want, tt.inline)
 		}

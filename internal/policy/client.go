@@ -45,7 +45,7 @@ func (d *document) client(t *Target, n *yaml.Node) (fills []fill) {
 		case value.Kind != yaml.ScalarNode:
 			d.at(value, "%s is %s, want a string", key.Value, nodeKind(value))
 		case key.Value == "type":
-		case isJinja(value.Value):
+		case IsJinja(value.Value):
 			d.at(value, "%s: Jinja is dbt's: want a literal", key.Value)
 		case slices.Contains(spec.Given[t.provider], key.Value):
 			d.at(key, "%s comes with the credential of provider %q: leave it out", key.Value, t.provider)

@@ -216,7 +216,7 @@ func (d *document) dbtValue(t *Target, spec Adapter, key *yaml.Node, path []stri
 			d.at(n, holdsSecret, key.Value)
 			return nil
 		}
-		if name := spec.literal(t.provider, top, key.Value); name != "" && isJinja(n.Value) {
+		if name := spec.literal(t.provider, top, key.Value); name != "" && IsJinja(n.Value) {
 			if name == top && len(path) == 1 {
 				name = key.Value
 			}
@@ -253,6 +253,7 @@ func (a Adapter) literal(provider, top, key string) string {
 	return ""
 }
 
-func isJinja(s string) bool { return strings.Contains(s, "{") && jinja.MatchString(s) }
-
-var jinja = lazy.MustCompile(`\{[{%#]`)
+// IsJinja reports whether only dbt, which renders it, will know a value.
+func IsJinja(s string) bool {
+	return strings.Contains(s, "{{") || strings.Contains(s, "{%") || strings.Contains(s, "{#")
+}

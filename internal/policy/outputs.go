@@ -111,7 +111,7 @@ func (c *outputCheck) jinja(spec Adapter, o Output) (asked []*yaml.Node) {
 				walk(top, n.Content[i-1].Value, e)
 			}
 		}
-		if n.Kind != yaml.ScalarNode || n.Line == 0 || !isJinja(n.Value) {
+		if n.Kind != yaml.ScalarNode || n.Line == 0 || !IsJinja(n.Value) {
 			return
 		}
 		switch name := spec.literal(provider, top, key); {
