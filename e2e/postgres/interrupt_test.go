@@ -3,14 +3,11 @@
 package postgres
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
@@ -34,35 +31,15 @@ func TestInterrupt(t *testing.T) {
 			for i := range 3 * threads {
 				setup.Write(t, workspace, fmt.Sprintf("models/slow%d.sql", i), "{{ config(materialized='table') }}\nselect 1 as n from pg_sleep(3600)")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // the statements take an hour
-			defer cancel()
-			cmd := setup.ExecCommand(ctx, t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "run", "--select", "path:models/slow*")
-			var out bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &out
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
 			active := func() [][]string {
 				return server.SQL(t, "select usename, query from pg_stat_activity where state = 'active' and query like '%pg_sleep(3600)%' and pid <> pg_backend_pid()")
 			}
-			ended := make(chan error, 1)
-			go func() { ended <- cmd.Wait() }()
-			for len(active()) < threads {
-				select {
-				case err := <-ended:
-					t.Fatalf("exec ended by itself: %v\n%s", err, out.String())
-				case <-time.After(50 * time.Millisecond):
-				}
+			out := setup.Interrupt(t, issuer, workspace, "models/slow*", signal, threads, func() int { return len(active()) })
+			if left := active(); len(left) > 0 {
+				t.Errorf("the server is still at %v\n%s", left, out)
 			}
-			if err := cmd.Process.Signal(signal); err != nil {
-				t.Fatal(err)
-			}
-			err := <-ended
-			if left := active(); len(left) > 0 || err == nil || ctx.Err() != nil {
-				t.Errorf("exec ended with %v, and the server is still at %v\n%s", err, left, out.String())
-			}
-			if strings.Contains(out.String(), "oidc-dbt: warning") {
-				t.Errorf("exec warns:\n%s", out.String())
+			if strings.Contains(out, "oidc-dbt: warning") {
+				t.Errorf("exec warns:\n%s", out)
 			}
 			bao.Gone(t, server)
 		})

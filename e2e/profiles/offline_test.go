@@ -3,9 +3,7 @@
 package profiles
 
 import (
-	"bytes"
 	"encoding/json"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -111,24 +109,8 @@ func TestProfileOnly(t *testing.T) {
 	}
 }
 
-func offline(t *testing.T, cases []offlineCase) (results []offlineResult) {
+func offline(t *testing.T, cases []offlineCase) []offlineResult {
 	t.Helper()
-	p := setup.Python(t)
-	input, err := json.Marshal(cases)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), p.Program("python"), "offline.py")
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), &stderr
 	ambient := setup.Write(t, t.TempDir(), "credentials", "[default]\naws_access_key_id = AMBIENT\naws_secret_access_key = ambient\n")
-	cmd.Env = append(p.Environ(), "AWS_SHARED_CREDENTIALS_FILE="+ambient, "AWS_PROFILE=default")
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("offline.py: %v\n%s", err, stderr.String())
-	}
-	if err := json.Unmarshal(out, &results); err != nil || len(results) != len(cases) {
-		t.Fatalf("offline.py printed %s: %v\n%s", out, err, stderr.String())
-	}
-	return results
+	return script[offlineCase, offlineResult](t, "offline.py", cases, "AWS_SHARED_CREDENTIALS_FILE="+ambient, "AWS_PROFILE=default")
 }

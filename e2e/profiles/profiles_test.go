@@ -205,17 +205,9 @@ func TestCredentialsClasses(t *testing.T) {
 	}
 }
 
-func load(t *testing.T, cases []profileCase) (results []loaded) {
+func load(t *testing.T, cases []profileCase) []loaded {
 	t.Helper()
-	p := setup.Python(t)
-	input, err := json.Marshal(cases)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), p.Program("python"), "load.py")
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), &stderr
-	cmd.Env = append(p.Environ(),
+	return script[profileCase, loaded](t, "load.py", cases,
 		"DBT_ENV_SECRET_OIDC_TOKEN=VALUE_TOKEN", "DBT_ENV_SECRET_OIDC_PASSWORD=VALUE_PASSWORD",
 		"DBT_ENV_SECRET_OIDC_PRIVATE_KEY="+privateKey(t),
 		"DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID=VALUE_KEY", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY=VALUE_SECRET", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=VALUE_SESSION",
@@ -223,12 +215,26 @@ func load(t *testing.T, cases []profileCase) (results []loaded) {
 		"GOOGLE_CLOUD_PROJECT=acme-dbt",
 		"MINIO_KEY=minio", "DBT_ENV_SECRET_MINIO=minio-secret", // of the case `anchors`
 	)
+}
+
+// script gives cases to a script of this folder, in the adapters' environment
+// with the variables, and returns what it has to say of each.
+func script[Case, Result any](t *testing.T, name string, cases []Case, variables ...string) (results []Result) {
+	t.Helper()
+	p := setup.Python(t)
+	input, err := json.Marshal(cases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), p.Program("python"), name)
+	cmd.Stdin, cmd.Stderr, cmd.Env = bytes.NewReader(input), &stderr, append(p.Environ(), variables...)
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("load.py: %v\n%s", err, stderr.String())
+		t.Fatalf("%s: %v\n%s", name, err, stderr.String())
 	}
 	if err := json.Unmarshal(out, &results); err != nil || len(results) != len(cases) {
-		t.Fatalf("load.py printed %s: %v\n%s", out, err, stderr.String())
+		t.Fatalf("%s printed %s: %v\n%s", name, out, err, stderr.String())
 	}
 	return results
 }

@@ -3,13 +3,10 @@
 package trino
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
@@ -36,34 +33,12 @@ func TestInterrupt(t *testing.T) {
 			for i := range 3 * threads {
 				setup.Write(t, workspace, fmt.Sprintf("models/endless%d.sql", i), fmt.Sprintf("{{ config(materialized='table') }}\nselect count(*) + %d as n from blackhole.default.endless", i))
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // the queries take a day
-			defer cancel()
-			cmd := setup.ExecCommand(ctx, t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "run", "--select", "path:models/endless*")
-			var out bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &out
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan error, 1)
-			go func() { ended <- cmd.Wait() }()
 			running := func() [][]any {
 				return query(t, "select state, query from system.runtime.queries where state not in ('FINISHED', 'FAILED') and query like '%from blackhole.default.endless%' and query not like '%runtime.queries%'")
 			}
-			for len(running()) < threads {
-				select {
-				case err := <-ended:
-					t.Fatalf("exec ended by itself: %v\n%s", err, out.String())
-				case <-time.After(100 * time.Millisecond):
-				}
-			}
-			if err := cmd.Process.Signal(signal); err != nil {
-				t.Fatal(err)
-			}
-			if err := <-ended; err == nil || ctx.Err() != nil {
-				t.Errorf("exec ended with %v\n%s", err, out.String())
-			}
+			out := setup.Interrupt(t, issuer, workspace, "models/endless*", signal, threads, func() int { return len(running()) })
 			if left := running(); len(left) > 0 {
-				t.Errorf("Trino is still at %v\n%s", left, out.String())
+				t.Errorf("Trino is still at %v\n%s", left, out)
 			}
 		})
 	}
