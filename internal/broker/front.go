@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A refusal tells a client of HTTP no, in the form that it understands.
+// A refuser tells a client of HTTP no, in the form that it understands.
 type refuser func(w http.ResponseWriter, status int, err error)
 
 // idleTimeout is how long a client that has shown the secret may keep a

@@ -20,6 +20,8 @@ type kind struct {
 	// claims are all that tokens of the kind have, with what is derived from
 	// them; nil where that is not known. What ends in _ or : is the start of one.
 	claims []string
+	// numeric are the claims that are digits only.
+	numeric []string
 }
 
 // A binding is claims that a rule matches by literals, all of them.
@@ -45,6 +47,7 @@ var kinds = map[string]kind{
 			"repository", "repository_id", "repository_owner", "repository_owner_id", "repository_visibility", "run_attempt", "run_id", "run_number",
 			"runner_environment", "sha", "sub", "workflow", "workflow_ref", "workflow_sha",
 		},
+		numeric: []string{"repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "run_number", "run_attempt", "check_run_id"},
 	},
 	"gitlab": {
 		bind: []binding{
@@ -53,6 +56,7 @@ var kinds = map[string]kind{
 		},
 		workflow: []string{"ci_config_ref_uri"},
 		ids:      []string{"project_id", "namespace_id"},
+		numeric:  []string{"project_id", "namespace_id", "user_id", "pipeline_id", "job_id", "job_project_id", "job_namespace_id", "runner_id"},
 		claims: []string{
 			"actor_kind", "aud", "ci_config_ref_uri", "ci_config_sha", "deployment_tier", "environment", "environment_action", "environment_protected",
 			"groups_direct", "iss", "job_config", "job_id", "job_namespace_id", "job_namespace_path", "job_project_id", "job_project_path", "job_source", "jti",

@@ -403,3 +403,26 @@ func TestTestdataIsUsed(t *testing.T) {
 		}
 	}
 }
+
+// TestCustomizedSubjects: what follows the environment in a subject may be
+// further claims, and is then no part of its name.
+func TestCustomizedSubjects(t *testing.T) {
+	t.Parallel()
+	for sub, ok := range map[string]bool{
+		"repo:acme/analytics:environment:prod":                                                                true,
+		"repo:acme/analytics:environment:prod%3Aeu":                                                           true,
+		"repo:acme/analytics:environment:prod:job_workflow_ref:acme/p/.github/workflows/dbt.yml@refs/tags/v3": true,
+		"repo:acme/analytics:environment:prod:context:environment:repository_visibility:private":              true,
+		"repo:acme/analytics:environment:prod:repo_property_team:data":                                        true,
+		"repo:acme/analytics:environment:prod:*":                                                              true,
+		"repo:acme/analytics:environment:prod:eu":                                                             false,
+		"repo:acme/analytics:environment:prod:eu:west":                                                        false,
+		"repo:acme/analytics:environment:prod:actor_kind:user":                                                false,
+		"repo:acme/analytics:environment:prod:job_workflow_ref":                                               false,
+	} {
+		_, err := policy.Parse("policy.yml", []byte("version: 1\ntargets:\n  prod:\n    dbt: {type: snowflake, account: acme-prod, user: DBT, schema: marts}\n    exchange:\n      oidc: {audience: snowflakecomputing.com}\n    allow:\n      - {repository_id: \"1\", sub: \""+sub+"\"}\n"), catalog())
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", sub, err)
+		}
+	}
+}

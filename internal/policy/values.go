@@ -12,7 +12,7 @@ import (
 // a rule with it would admit nobody, and what to write; "" where it may. A
 // pattern that begins with a wildcard is judged by less than a literal.
 func impossible(kind, claim string, p pattern) string {
-	if slices.Contains(numericClaims[kind], claim) && !numeric.MatchString(p.text) {
+	if slices.Contains(kinds[kind].numeric, claim) && !numeric.MatchString(p.text) {
 		return "is not a number, which this claim always is"
 	}
 	if kind != "github" {
@@ -34,12 +34,6 @@ var (
 	repoText    = lazy.MustCompile(`^[A-Za-z0-9_.*-]+/[A-Za-z0-9_.*-]+$`)
 	eventText   = lazy.MustCompile(`^[a-z_*]+$`)
 )
-
-// numericClaims are claims of digits, by the kind of a token.
-var numericClaims = map[string][]string{
-	"github": {"repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "run_number", "run_attempt", "check_run_id"},
-	"gitlab": {"project_id", "namespace_id", "user_id", "pipeline_id", "job_id", "job_project_id", "job_namespace_id", "runner_id"},
-}
 
 // fixedValues are claims of GitHub with few values. (GitHub: OpenID Connect
 // reference)
@@ -169,16 +163,21 @@ func isClaimList(text string) bool {
 		if strings.Contains(key, "*") {
 			return true
 		}
-		if i+1 == len(fields) || !claimText.MatchString(key) || !slices.Contains(subjectKeys, key) && !strings.HasPrefix(key, "repo_property_") {
+		if i+1 == len(fields) || !claimText.MatchString(key) || !inSubject(key) {
 			return false
 		}
 	}
 	return true
 }
 
-// subjectKeys are the claims that a customized subject may be made of.
-var subjectKeys = []string{
-	"actor", "actor_id", "base_ref", "context", "enterprise", "enterprise_id", "environment", "environment_node_id", "event_name", "head_ref", "job_workflow_ref",
-	"job_workflow_sha", "ref", "ref_protected", "ref_type", "repo", "repository", "repository_id", "repository_owner", "repository_owner_id",
-	"repository_visibility", "run_attempt", "run_id", "run_number", "runner_environment", "sha", "workflow", "workflow_ref", "workflow_sha", "check_run_id",
+// inSubject reports whether a customized subject may be made of a claim, or of
+// the two keys that are none.
+func inSubject(key string) bool {
+	switch key {
+	case "context", "repo":
+		return true
+	case "actor_kind", "aud", "iss", "jti", "pull_number", "sub":
+		return false // ours, or about the token itself
+	}
+	return slices.Contains(kinds["github"].claims, key) || strings.HasPrefix(key, "repo_property_")
 }
