@@ -3,8 +3,10 @@ package broker
 import (
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
@@ -13,6 +15,7 @@ import (
 // it is about to expire, DuckDB until a store refuses it.
 // (AWS SDKs and Tools Reference Guide: Container credential provider)
 func awsContainer(b *Broker) (service, error) {
+	var last steadySession
 	return service{ahead: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
@@ -41,6 +44,7 @@ func awsContainer(b *Broker) (service, error) {
 		case c.AWS == nil:
 			refuse(http.StatusServiceUnavailable, "NoCredentials", "the credential is no session of AWS")
 		default:
+			c = last.orNext(c, b.config.Now())
 			reply(http.StatusOK, map[string]string{
 				"AccessKeyId":     c.AWS.AccessKeyID.Reveal(),
 				"SecretAccessKey": c.AWS.SecretAccessKey.Reveal(),
@@ -49,4 +53,38 @@ func awsContainer(b *Broker) (service, error) {
 			})
 		}
 	})}, nil
+}
+
+// A steadySession keeps handing out one session while a client may be reading
+// it piece by piece: of a session with less than 15 minutes left, botocore gets
+// key, secret and token by one request each, and a signature made from two
+// sessions is refused. (botocore/credentials.py, RefreshableCredentials)
+type steadySession struct {
+	mu       sync.Mutex
+	session  credential.Credential
+	asked    time.Time // when it was last handed out
+	replaced time.Time // when there was first another one; zero before
+}
+
+// How far apart the requests of one read are, and how long a session that has
+// been replaced is handed out at most.
+const (
+	readGap      = 250 * time.Millisecond
+	longestStale = 2 * time.Second
+)
+
+// orNext returns the session that was handed out last, or next where nobody is
+// in the middle of reading that.
+func (s *steadySession) orNext(next credential.Credential, now time.Time) credential.Credential {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	same := sameSecrets(s.session, next)
+	if !same && s.replaced.IsZero() {
+		s.replaced = now
+	}
+	if same || now.Sub(s.asked) > readGap || now.Sub(s.replaced) > longestStale || s.session.Expiry.Before(now.Add(time.Second)) {
+		s.session, s.replaced = next, time.Time{}
+	}
+	s.asked = now
+	return s.session
 }

@@ -148,6 +148,43 @@ func TestAWSContainerIsAhead(t *testing.T) {
 	}
 }
 
+// TestAWSContainerReadInPieces: who reads a session by several requests gets
+// one, and who asks on and on gets the next all the same.
+func TestAWSContainerReadInPieces(t *testing.T) {
+	t.Parallel()
+	var current atomic.Pointer[credential.Credential]
+	var clock atomic.Int64
+	has := func(c credential.Credential) { current.Store(&c) }
+	began := time.Now()
+	now := func() time.Time { return began.Add(time.Duration(clock.Load())) }
+	has(session("1", began.Add(time.Minute)))
+	b := start(t, awsContainer, func(c *broker.Config) {
+		c.Current = func(context.Context) (credential.Credential, error) { return *current.Load(), nil }
+		c.Now = now
+	})
+	check := func(after time.Duration, want string) {
+		t.Helper()
+		clock.Add(int64(after))
+		if _, body := ask(t, b, "GET", "/credentials", b.Address().Secret.Reveal()); !strings.Contains(body, `"ASIA`+want+`"`) {
+			t.Errorf("%s after the start: %s want session %s", now().Sub(began), body, want)
+		}
+	}
+	check(0, "1")
+	has(session("2", began.Add(time.Hour)))
+	check(100*time.Millisecond, "1")
+	check(200*time.Millisecond, "1")
+	check(300*time.Millisecond, "2") // a read of its own
+	has(session("3", began.Add(time.Hour)))
+	for range 11 {
+		check(200*time.Millisecond, "2")
+	}
+	check(200*time.Millisecond, "3")
+	has(session("4", now().Add(1200*time.Millisecond)))
+	check(300*time.Millisecond, "4")
+	has(session("5", began.Add(time.Hour)))
+	check(0, "5") // the old one is about to expire
+}
+
 // TestAWSContainerStorm: a thousand clients at a session's end are one exchange.
 func TestAWSContainerStorm(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,7 @@ type Keeper struct {
 	late     time.Duration // what is left when it may expire on its way
 	inFlight chan struct{}
 	failed   error     // of the last renewal; nil after one that succeeded
+	since    time.Time // the first failure after the last success
 	failures int       // in a row
 	again    time.Time // not before, after a failure
 	forced   time.Time // when a refusal of the warehouse's last led to a renewal
@@ -69,7 +70,7 @@ func (k *Keeper) set(c credential.Credential) {
 	// Jitter: many runs that started together must not renew together.
 	k.due += time.Duration(rand.Float64() * 0.2 * float64(k.due))
 	k.late = min(life/latePart, lateMost)
-	k.current, k.end, k.failed, k.failures, k.again = c, now.Add(life), nil, 0, time.Time{}
+	k.current, k.end, k.failed, k.failures, k.again, k.since = c, now.Add(life), nil, 0, time.Time{}, time.Time{}
 	k.told, k.toldSlow = "", false
 }
 
@@ -84,9 +85,10 @@ func (k *Keeper) left(now time.Time) time.Duration {
 // the old one has expired, or is about to, and then for as long as ctx lets it:
 // a client that is told no fails, and a provider that is down for a moment would
 // fail every node of a run. The error is the last renewal's, which says who gave
-// what reason; an error that another try meets again is returned at once.
+// what reason; an error that another try meets again is returned at once, and
+// in a long outage that of the next try.
 func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
-	for {
+	for tried := false; ; {
 		k.mu.Lock()
 		now := k.config.Now()
 		left := k.left(now)
@@ -94,7 +96,7 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 		case left > k.due, left > 0 && now.Before(k.again):
 			defer k.mu.Unlock()
 			return k.current, nil
-		case k.closed, k.failed != nil && fault.Lasts(k.failed):
+		case k.closed, k.failed != nil && (fault.Lasts(k.failed) || tried && k.dead(now, left) > longOutage):
 			defer k.mu.Unlock()
 			switch {
 			case left > 0:
@@ -117,11 +119,22 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 		}
 		select {
 		case <-done:
+			tried = true
 		case <-again:
 		case <-ctx.Done():
 			return credential.Credential{}, k.missing(ctx)
 		}
 	}
+}
+
+// longOutage is how long the provider may be down with no credential left
+// before requests stop waiting for it: a client that tries each request again
+// would take hours to end.
+const longOutage = 2 * time.Minute
+
+// dead returns for how long renewals have failed and there was no credential.
+func (k *Keeper) dead(now time.Time, left time.Duration) time.Duration {
+	return min(now.Sub(k.since), -left)
 }
 
 // missing says why there was no credential when ctx ended.
@@ -258,6 +271,9 @@ func (k *Keeper) settle(c credential.Credential, err error, asked time.Duration)
 		k.failed = err
 		k.failures++
 		now := k.config.Now()
+		if k.since.IsZero() {
+			k.since = now
+		}
 		pause := max(min(time.Second<<min(k.failures-1, 5), longestWait, k.left(now)/waitPart), time.Second)
 		k.again = now.Add(max(pause, min(asked, longestAsked)))
 		if text := err.Error(); text != k.told || now.Sub(k.toldAt) >= tellEvery {

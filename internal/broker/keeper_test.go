@@ -303,6 +303,36 @@ func TestWaitsOutAnOutage(t *testing.T) {
 	}
 }
 
+// TestLongOutage: after two minutes without a credential, a request waits for
+// one more try instead of for as long as its client does.
+func TestLongOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{life: time.Minute, takes: 10 * time.Millisecond}
+		k := p.keeper()
+		time.Sleep(3 * time.Minute) // nobody asks, so that nothing has failed yet
+		p.fail(errors.New("down"))
+		for _, tt := range []struct{ least, most time.Duration }{{100 * time.Second, 100 * time.Second}, {20 * time.Second, 22 * time.Second}, {0, 2 * time.Second}, {0, 2 * time.Second}} {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
+			_, err := k.Current(ctx)
+			cancel()
+			if took := time.Since(began); err == nil || err.Error() != "down" || took < tt.least || took > tt.most {
+				t.Errorf("told %v after %s, want \"down\" after %s to %s", err, took, tt.least, tt.most)
+			}
+		}
+		p.fail(nil)
+		checkCurrent(t, k, fmt.Sprint(p.calls.Load()+1), "")
+		time.Sleep(2 * time.Minute)
+		p.fail(errors.New("down")) // another outage
+		began := time.Now()
+		checkCurrent(t, k, "", "down")
+		if took := time.Since(began); took < 2*time.Second {
+			t.Errorf("waited %s, want as long as the client does", took)
+		}
+	})
+}
+
 // TestHangs: a provider that says nothing is told of, once an outage.
 func TestHangs(t *testing.T) {
 	t.Parallel()
