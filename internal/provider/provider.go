@@ -232,11 +232,11 @@ func without(s string, secrets []secret.Value) string {
 }
 
 // unreachable is a reply of no use, or none. Where another try would meet the
-// same, the transport knows what to do.
+// same, or a proxy is in the way, the transport knows what to do.
 func unreachable(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
-	if web.Refusal(err) != nil {
-		return fault.New(fault.Unreachable, err, web.Hint(err))
+	if hint := web.Hint(err); hint != "" || web.Refusal(err) != nil {
+		return fault.New(fault.Unreachable, err, hint)
 	}
 	return fault.New(fault.Unreachable, err, statusPage)
 }

@@ -104,7 +104,7 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 	hint := "run the job again; when it lasts, see GitHub's status page"
 	var status statusError
 	switch {
-	case web.Refusal(err) != nil:
+	case web.Refusal(err) != nil, web.Hint(err) != "":
 		hint = web.Hint(err)
 	case errors.As(err, &status) && !web.Transient(int(status)):
 		hint = "something else than the runner's token service may answer at ACTIONS_ID_TOKEN_REQUEST_URL, a proxy on the way for example"

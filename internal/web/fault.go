@@ -14,12 +14,13 @@ import (
 	"syscall"
 )
 
-// A failure is a fault in our own words.
-type failure string
+// A failure is a fault in our own words, which another try may cure, and what
+// to do where none does, "" where nothing is known.
+type failure struct{ text, hint string }
 
-func (f failure) Error() string { return string(f) }
+func (f failure) Error() string { return f.text }
 
-const errNotHTTP = failure("the reply is not HTTP")
+var errNotHTTP = failure{text: "the reply is not HTTP"}
 
 // permanent is a fault that another try would meet again, and what to do about it.
 type permanent struct {
@@ -43,12 +44,15 @@ const (
 	notPinnedCA = "the server's certificate is vouched for by another authority than those that were given for it"
 )
 
-// Hint returns what to do about the error of a request that another try would
-// meet again, "" where nothing is known.
+// Hint returns what to do about the error of a request, "" where nothing is known.
 func Hint(err error) string {
 	var p permanent
-	if errors.As(err, &p) {
+	var f failure
+	switch {
+	case errors.As(err, &p):
 		return p.hint
+	case errors.As(err, &f):
+		return f.hint
 	}
 	return ""
 }
@@ -60,7 +64,7 @@ func plain(err error) error {
 	case errors.As(err, new(failure)), errors.As(err, new(permanent)): // ours
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return failure("the server hung up") // a decoder's own EOF, in a whole reply, is another fault
+		return failure{text: "the server hung up"} // a decoder's own EOF, in a whole reply, is another fault
 	case errors.As(err, new(net.Error)), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed),
 		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(tls.AlertError)),
 		strings.HasPrefix(err.Error(), "tls: "):
@@ -78,12 +82,15 @@ func (n Network) explain(err error, to *url.URL, pinned bool) error {
 		return err
 	}
 	variable := n.throughProxy(to)
-	var op *net.OpError
-	if variable == "" || !errors.As(err, &op) {
-		return n.direct(err, to.Hostname(), pinned)
-	}
 	proxy := "the proxy of " + variable
+	var op *net.OpError
 	switch {
+	case variable == "":
+		return n.direct(err, to.Hostname(), pinned)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return failure{proxy + ", or the server behind it, hung up", passHint(variable)}
+	case !errors.As(err, &op):
+		return n.direct(err, to.Hostname(), pinned)
 	case op.Op == "proxyconnect":
 		var lookup *net.DNSError
 		if errors.As(err, &lookup) && lookup.IsNotFound && !lookup.IsTemporary {
@@ -92,16 +99,16 @@ func (n Network) explain(err error, to *url.URL, pinned bool) error {
 		if known := n.direct(err, "", false); errors.As(known, new(permanent)) {
 			return permanent{fmt.Errorf("%s: %w", proxy, errors.Unwrap(known)), Hint(known)}
 		}
-		return failure(proxy + " cannot be reached" + reason(err))
+		return failure{proxy + " cannot be reached" + reason(err), "check that the proxy is up at the host and port that " + variable + " names, or list the server's host in NO_PROXY where it needs no proxy"}
 	case strings.HasPrefix(op.Op, "socks"):
 		if strings.Contains(err.Error(), "authentication") {
 			return permanent{errors.New(proxy + " does not take the login"), loginHint(variable)}
 		}
-		return failure(proxy + " does not reach the server" + reason(err))
+		return failure{proxy + " does not reach the server" + reason(err), passHint(variable)}
 	case op.Op == "remote error", errors.As(err, new(*tls.CertificateVerificationError)):
 		return n.direct(err, to.Hostname(), pinned)
 	}
-	return failure("the connection through " + proxy + " broke" + reason(err))
+	return failure{"the connection through " + proxy + " broke" + reason(err), passHint(variable)}
 }
 
 // reason is what the system says of a connection, without addresses.
@@ -115,6 +122,11 @@ func reason(err error) string {
 		return ": " + number.Error()
 	}
 	return ""
+}
+
+// passHint is for a proxy that is there, while nothing comes back by it.
+func passHint(variable string) string {
+	return "check whether the proxy of " + variable + " lets this host through and reaches it; where the host needs no proxy, list it in NO_PROXY"
 }
 
 func loginHint(variable string) string {
@@ -178,7 +190,7 @@ func (n Network) OnProxyConnectResponse(_ context.Context, proxy *url.URL, _ *ht
 	case resp.StatusCode == http.StatusProxyAuthRequired:
 		return permanent{fmt.Errorf("%w: it wants a user and password", err), loginHint(n.variable)}
 	case Transient(resp.StatusCode):
-		return failure(err.Error())
+		return failure{err.Error(), passHint(n.variable)}
 	}
 	return permanent{err, "have the proxy let this host through, or list the host in NO_PROXY"}
 }

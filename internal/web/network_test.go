@@ -218,25 +218,27 @@ func TestErrorsOfProxies(t *testing.T) {
 	unknown, _ := secured(t, func(c *x509.Certificate) {}, nil)
 	plain, _ := counting(t)
 	const login = "put the user and password into HTTPS_PROXY, percent-encoded: http://USER:PASSWORD@HOST:PORT"
+	const up = "check that the proxy is up at the host and port that HTTPS_PROXY names, or list the server's host in NO_PROXY where it needs no proxy"
+	const pass = "check whether the proxy of HTTPS_PROXY lets this host through and reaches it; where the host needs no proxy, list it in NO_PROXY"
 	tests := []struct {
 		name, value string
 		err, hint   string
 		again       bool
 	}{
-		{"nobody", "http://svc:Secret99x@" + gone.Addr().String(), "the proxy of HTTPS_PROXY cannot be reached: connection refused", "", true},
+		{"nobody", "http://svc:Secret99x@" + gone.Addr().String(), "the proxy of HTTPS_PROXY cannot be reached: connection refused", up, true},
 		{"no such host", "http://svc:Secret99x@" + noHost + ":3128", "the proxy of HTTPS_PROXY: no such host", "check the host in HTTPS_PROXY", false},
 		{"407 without a login", "http://" + proxy(t, "HTTP/1.1 407 Proxy Authentication Required\r\nX: hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 407: it wants a user and password", login, false},
 		{"407 with a login", "http://svc:Secret99x@" + proxy(t, "HTTP/1.1 407 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 407: it does not take the user and password", login, false},
 		{"403", "http://" + proxy(t, "HTTP/1.1 403 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 403", "have the proxy let this host through, or list the host in NO_PROXY", false},
 		{"302", "http://" + proxy(t, "HTTP/1.1 302 hunter2\r\nLocation: https://hunter2.example\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 302", "have the proxy let this host through, or list the host in NO_PROXY", false},
-		{"502", "http://" + proxy(t, "HTTP/1.1 502 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 502", "", true},
-		{"503", "http://" + proxy(t, "HTTP/1.1 503 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 503", "", true},
+		{"502", "http://" + proxy(t, "HTTP/1.1 502 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 502", pass, true},
+		{"503", "http://" + proxy(t, "HTTP/1.1 503 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 503", pass, true},
 		{"no HTTP", "http://" + proxy(t, "hunter2\r\n\r\n"), "the reply is not HTTP", "", true},
-		{"hangs up", "http://" + proxy(t, ""), "the server hung up", "", true},
+		{"hangs up", "http://" + proxy(t, ""), "the proxy of HTTPS_PROXY, or the server behind it, hung up", pass, true},
 		{"no TLS", "https://" + strings.TrimPrefix(plain.URL, "http://"), "the proxy of HTTPS_PROXY: the server does not speak TLS", "check the address and its port: one without TLS is not used", false},
 		{"of an unknown authority", strings.Replace(unknown, "https://", "https://svc:Secret99x@", 1), "the proxy of HTTPS_PROXY: tls: failed to verify certificate: x509: certificate signed by unknown authority",
 			"name the file that has the authority's certificate in NODE_EXTRA_CA_CERTS, which is added to the system's, or in SSL_CERT_FILE, which takes their place", false},
-		{"SOCKS to nobody", "socks5://svc:Secret99x@" + gone.Addr().String(), "the proxy of HTTPS_PROXY cannot be reached: connection refused", "", true},
+		{"SOCKS to nobody", "socks5://svc:Secret99x@" + gone.Addr().String(), "the proxy of HTTPS_PROXY cannot be reached: connection refused", up, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -25,6 +25,10 @@ const MaxBody = 1 << 20
 // a second; GitHub's token endpoint sometimes hangs.
 const tryTimeout = 10 * time.Second
 
+// dialTimeout leaves of a try so much that the error still says what could not
+// be connected to; a kernel asks thrice until then.
+const dialTimeout = 8 * time.Second
+
 // A Transport is the way to all servers: TLS 1.2 or later with verified
 // certificates, HTTP/1.1 (a run sends one or two requests to a host), by the
 // proxy and the authorities of a Network. It can be connected before it is
@@ -185,7 +189,7 @@ func (t *Transport) dial(ctx context.Context, to endpoint) (net.Conn, error) {
 }
 
 func (t *Transport) connect(ctx context.Context, to endpoint) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: tryTimeout}
+	dialer := &net.Dialer{Timeout: dialTimeout}
 	if !to.secure {
 		return dialer.DialContext(ctx, "tcp", to.addr)
 	}
