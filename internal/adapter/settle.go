@@ -164,31 +164,38 @@ func (a adapter) loginOnTheWay(e entry) bool {
 	return false
 }
 
+// A Note is what a user should know of a value of a block.
+type Note struct {
+	At   *yaml.Node // the value
+	Text string     // begins with the value's key
+}
+
 // Notes returns what a block keeps that is, or looks like, a login of its own,
-// and what was removed from within its values, each with its place.
-func Notes(dbtType, provider string, block *yaml.Node) (notes []string) {
+// and what was removed from within its values.
+func Notes(dbtType, provider string, block *yaml.Node) (notes []Note) {
 	a := adapters[dbtType]
 	settled, err := a.settle(provider, block)
 	if err != nil || block == nil {
 		return nil
 	}
 	left := map[string]bool{}
+	add := func(e entry, text string) { notes = append(notes, Note{e.value, e.shown + text}) }
 	for _, e := range entries(settled) {
 		left[e.shown] = true
 		switch v := textOf(e.value); {
 		case a.loginOnTheWay(e) && policy.IsJinja(v), policy.SecretValue(v) && policy.IsJinja(v):
-			notes = append(notes, fmt.Sprintf("%s is a login that the credential does not replace, and stays", e.shown))
+			add(e, " is a login that the credential does not replace, and stays")
 		case e.value.Tag == "!!str" && !slices.Contains(a.spec.Written, e.keys[0]) && policy.LooksLikeLogin(e.keys[len(e.keys)-1], v):
-			notes = append(notes, fmt.Sprintf("%s looks like a login, and stays", e.shown))
+			add(e, " looks like a login, and stays")
 		case e.keys[0] == "path" && e.value.Tag == "!!str" && strings.HasPrefix(v, "{{") && dbtType == "duckdb":
-			notes = append(notes, "path is known to dbt only: it must not lead the credential to another store")
+			add(e, " is known to dbt only: it must not lead the credential to another store")
 		}
 	}
 	for _, e := range entries(block) {
 		e.keys[0] = a.spec.Canonical(e.keys[0])
 		// A login under a key of the output's own is what the credential takes the place of.
 		if len(e.keys) > 1 && !a.isLogin(place{keys: e.keys[:1]}, e.value) && a.loginOnTheWay(e) && !a.elsewhere(e.place) && textOf(e.value) != "" {
-			notes = append(notes, fmt.Sprintf("%s is a login of its own, and was removed", e.shown))
+			add(e, " is a login of its own, and was removed")
 		}
 	}
 	return notes

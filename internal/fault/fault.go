@@ -102,6 +102,21 @@ type Place struct {
 	Text         string
 }
 
+// A Warning is what a run that goes on has to say, and the places that it is about.
+type Warning struct {
+	Text   string // names the places, too
+	Places []Place
+}
+
+// Warnings returns texts as warnings about no place.
+func Warnings(texts ...string) []Warning {
+	list := make([]Warning, len(texts))
+	for i, text := range texts {
+		list[i].Text = text
+	}
+	return list
+}
+
 // At returns err with the places that its text names.
 func At(err error, places ...Place) error { return placed{err, places} }
 

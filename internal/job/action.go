@@ -240,7 +240,7 @@ func publishDecision(r *runner.Runner, s Settings, res Result, failure error) er
 		errs = append(errs, r.Info(res.Allowed))
 	}
 	for _, w := range res.Warnings {
-		errs = append(errs, r.Warning(w))
+		errs = append(errs, r.Warning(w.Text, w.Places...))
 	}
 	if s.DryRun && failure == nil {
 		errs = append(errs, r.Info(dryRunDone))
@@ -358,10 +358,10 @@ func publish(env Env, r *runner.Runner, in inputs, res Result, dir folder) error
 			writes = append(writes, func() error { return r.SetEnv(v.Name, v.Value.Reveal()) })
 		}
 	}
-	res.Warnings = append(res.Warnings, handOverWarnings(env, in, res, vars)...)
+	res.Warnings = append(res.Warnings, fault.Warnings(handOverWarnings(env, in, res, vars)...)...)
 	writes = append(writes, func() error { return r.Info(res.Allowed) })
 	for _, w := range res.Warnings {
-		writes = append(writes, func() error { return r.Warning(w) })
+		writes = append(writes, func() error { return r.Warning(w.Text, w.Places...) })
 	}
 	writes = append(writes,
 		// For `oidc-dbt exec` in a later step. Neither is secret.
@@ -398,7 +398,7 @@ func publishProfile(env Env, r *runner.Runner, in inputs, res Result, dir folder
 		}
 	}
 	for _, w := range res.Warnings {
-		errs = append(errs, r.Warning(w))
+		errs = append(errs, r.Warning(w.Text, w.Places...))
 	}
 	return errors.Join(append(errs, r.AddPath(filepath.Dir(env.Executable)), r.Info(res.nothingDecided()))...)
 }

@@ -61,14 +61,13 @@ func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, erro
 	var err error
 	run.Result, err = authenticate(ctx, env, s, r)
 	if unmasked := run.mask(env); len(unmasked) > 0 && err == nil {
-		run.Warnings = append(run.Warnings, "not masked in the job's log, since what leads to the runner and to nobody else was not found: "+
-			strings.Join(unmasked, ", ")+"; do not print them")
+		run.warn("not masked in the job's log, since what leads to the runner and to nobody else was not found: %s; do not print them", strings.Join(unmasked, ", "))
 	}
 	if run.Allowed != "" {
 		err = errors.Join(err, run.say(run.Allowed))
 	}
 	for _, w := range run.Warnings {
-		err = errors.Join(err, run.say("warning: "+w))
+		err = errors.Join(err, run.say("warning: "+w.Text))
 	}
 	if err != nil {
 		run.end()

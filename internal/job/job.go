@@ -102,7 +102,7 @@ type Result struct {
 	Variables    []adapter.Variable
 	PolicyText   []byte
 	policyDir    string // where relative paths of the policy start, "" where it has none
-	Warnings     []string
+	Warnings     []fault.Warning
 	Summary      string         // Markdown
 	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
 	output       string         // the profile's output that holds the credential
@@ -111,6 +111,10 @@ type Result struct {
 	ceiling      ceiling        // of what the broker keeps fresh
 	refused      func(int)      // records callers without the secret
 	leases       *leases        // what ends with the run
+}
+
+func (res *Result) warn(format string, args ...any) {
+	res.Warnings = append(res.Warnings, fault.Warning{Text: fmt.Sprintf(format, args...)})
 }
 
 // discovery is the audience of a token that only chooses the target, where
@@ -155,7 +159,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 		return res, err
 	}
 	s.policyDir, s.inline = s.home(env, origin)
-	res.PolicyText, res.Warnings = text, pol.Warnings()
+	res.PolicyText, res.Warnings = text, fault.Warnings(pol.Warnings()...)
 	a := attempt{env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: folder{s.Dir}}}
 	res.leases, res.refused, res.ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
 	if s.Target != "" {
@@ -196,7 +200,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	if err == nil {
 		rule := grant.Rule()
 		res.Allowed = fmt.Sprintf("allowed: target %s by rule %d (line %d) for %s", res.Target, rule.Index+1, rule.Line, res.Subject)
-		res.Warnings = append(res.Warnings, grant.Warnings()...)
+		res.Warnings = append(res.Warnings, fault.Warnings(grant.Warnings()...)...)
 		res.Warnings = append(append(res.Warnings, a.project.warnings...), a.project.identities(grant)...)
 	}
 	if err != nil || s.DryRun {
@@ -217,7 +221,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	if err == nil {
 		var ends error
 		if c, ends = a.hold(ctx, grant, c); ends != nil {
-			res.Warnings = append(res.Warnings, withHint(ends))
+			res.warn("%s", withHint(ends))
 			if fault.ClassOf(ends) == fault.Refused { // else the server may be back by the first renewal
 				res.ceiling = res.ceiling.under(c)
 			}
@@ -247,12 +251,12 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 		return res, err
 	}
 	if c.Static {
-		res.Warnings = append(res.Warnings, fmt.Sprintf("the secret of target %q has no lease (`static: true`): it is not this run's alone, and the end of the run does not end it", res.Target))
+		res.warn("the secret of target %q has no lease (`static: true`): it is not this run's alone, and the end of the run does not end it", res.Target)
 	}
 	if life, limit := c.Expiry.Sub(env.Now()), grant.MaxLifetime(); !c.Expiry.Equal(credential.Never()) && limit > 0 && life > limit+time.Minute { // a minute for the clocks
 		// One that could be asked for a shorter life has been refused by now.
-		res.Warnings = append(res.Warnings, fmt.Sprintf("the credential of target %q lives %s, longer than max_lifetime, which is %s: provider %q cannot be asked for a shorter one",
-			res.Target, life.Round(time.Second), limit, grant.Provider()))
+		res.warn("the credential of target %q lives %s, longer than max_lifetime, which is %s: provider %q cannot be asked for a shorter one",
+			res.Target, life.Round(time.Second), limit, grant.Provider())
 	}
 	res.Credential = c
 	return res, nil

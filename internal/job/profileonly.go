@@ -65,7 +65,7 @@ func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err erro
 		return res, err
 	}
 	res.Target, res.Type, res.Credential = t.Name(), p.dbtType, c
-	res.Warnings = append(pol.Warnings(), p.warnings...)
+	res.Warnings = append(fault.Warnings(pol.Warnings()...), p.warnings...)
 	if p.route.Only {
 		res.route = p.route
 	}

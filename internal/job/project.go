@@ -34,7 +34,7 @@ type project struct {
 	// warehouse is what the exchange must know; as in route, no claims are
 	// filled in until there is a grant.
 	warehouse credential.Warehouse
-	warnings  []string // of source, and of logins that the blocks keep or lose
+	warnings  []fault.Warning // of source, and of logins that the blocks keep or lose
 }
 
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
@@ -180,6 +180,36 @@ func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
 	return errs
 }
 
+// warning returns one about what stands at n, with its place in the user's
+// profiles or, of an inline block, in the policy.
+func (p *project) warning(s Settings, t *policy.Target, n *yaml.Node, text string) fault.Warning {
+	place := fault.Place{File: t.File(), Line: n.Line, Column: n.Column}
+	switch {
+	case p.source != nil:
+		place = p.source.Place(n)
+	case s.inlinePolicy():
+		return fault.Warning{Text: text} // its lines are those of no file
+	}
+	return at(place, text)
+}
+
+// at returns a warning that begins with its place, where it has one.
+func at(place fault.Place, text string) fault.Warning {
+	if place.Line == 0 {
+		return fault.Warning{Text: text}
+	}
+	place.Text = text
+	return fault.Warning{Text: fmt.Sprintf("%s:%d:%d: %s", place.File, place.Line, place.Column, text), Places: []fault.Place{place}}
+}
+
+// appendOnce adds a warning that is not there yet: profiles share what anchors have.
+func appendOnce(list []fault.Warning, w fault.Warning) []fault.Warning {
+	if slices.ContainsFunc(list, func(have fault.Warning) bool { return have.Text == w.Text }) {
+		return list
+	}
+	return append(list, w)
+}
+
 // fileOnly returns err with its places in one file: an inline policy is none.
 func fileOnly(err error, path string) error {
 	places := slices.DeleteFunc(fault.Places(err), func(p fault.Place) bool { return p.File != path })
@@ -209,9 +239,7 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 			return err
 		}
 		for _, note := range adapter.Notes(p.dbtType, t.Provider(), b) {
-			if note = fmt.Sprintf("output %q: %s", p.output, note); !slices.Contains(p.warnings, note) {
-				p.warnings = append(p.warnings, note)
-			}
+			p.warnings = appendOnce(p.warnings, p.warning(s, t, note.At, fmt.Sprintf("output %q: %s", p.output, note.Text)))
 		}
 		w, err := adapter.Warehouse(p.dbtType, b)
 		if err != nil {
@@ -266,16 +294,14 @@ func (s Settings) ofProfile(is bool) Settings {
 
 // identities warns of keys in the user's file that chose who dbt is: the
 // exchange does, and a run that is somebody else without a word is a riddle.
-func (p *project) identities(g policy.Grant) (warnings []string) {
+func (p *project) identities(g policy.Grant) (warnings []fault.Warning) {
 	for i, block := range p.blocks {
 		for _, d := range adapter.Identities(p.dbtType, g.Provider(), g.Exchange(), block) {
 			text := fmt.Sprintf("%s of output %q of profile %q is dropped: the exchange chooses who the run is", d.Key, p.output, p.names[i])
 			if d.Exchange != "" {
 				text = fmt.Sprintf("%s, by `%s` under `%s`", text, d.Exchange, g.Provider())
 			}
-			if text = p.source.At(d.At) + text; !slices.Contains(warnings, text) {
-				warnings = append(warnings, text)
-			}
+			warnings = appendOnce(warnings, at(p.source.Place(d.At), text))
 		}
 	}
 	return warnings

@@ -38,7 +38,7 @@ type Output struct {
 // file or, of a key of `with`, in the policy; its hint is the `with` that would
 // do. warnings say which keys dbt's Jinja, and so the job, chooses, though the
 // policy might.
-func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *yaml.Node) []error) (warnings []string, err error) {
+func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *yaml.Node) []error) (warnings []fault.Warning, err error) {
 	c := outputCheck{target: t, outs: outs, seen: map[string]bool{}}
 	c.file = newDocument(outs.Path, outs.Text, t.origin.catalog)
 	c.file.doing, c.file.roots = "read profiles", []*yaml.Node{outs.Root}
@@ -140,16 +140,18 @@ func (c *outputCheck) jinja(spec Adapter, o Output) (asked []*yaml.Node) {
 var nameKeys = []string{"user", "role", "roles"}
 
 // ask is the warning of names that the job chooses.
-func (c *outputCheck) ask(o Output, keys []*yaml.Node) string {
+func (c *outputCheck) ask(o Output, keys []*yaml.Node) (w fault.Warning) {
 	var places, names []string
 	for _, k := range keys {
+		w.Places = append(w.Places, fault.Place{File: c.outs.Path, Line: k.Line, Column: k.Column, Text: k.Value})
 		places = append(places, fmt.Sprintf("%s (%s:%d:%d)", k.Value, c.outs.Path, k.Line, k.Column))
 		if !slices.Contains(names, k.Value) {
 			names = append(names, k.Value)
 		}
 	}
-	return fmt.Sprintf("output %q of profile %q: the job's environment chooses %s, not the policy: to change that, add `%s` under `dbt`",
+	w.Text = fmt.Sprintf("output %q of profile %q: the job's environment chooses %s, not the policy: to change that, add `%s` under `dbt`",
 		c.outs.Name, o.Profile, strings.Join(places, ", "), withText(names))
+	return w
 }
 
 // fault reports a fault at n, a node of the file; with key, of the block, the

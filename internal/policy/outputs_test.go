@@ -147,7 +147,19 @@ func TestCheckOutputs(t *testing.T) {
 			if hint := fault.Hint(err); hint != tt.hint {
 				t.Errorf("hint is\n%s\nwant\n%s", hint, tt.hint)
 			}
-			if all := strings.Join(warnings, "\n"); all != tt.warnings {
+			var texts []string
+			for _, w := range warnings {
+				texts = append(texts, w.Text)
+				for _, p := range w.Places {
+					if !strings.Contains(w.Text, fmt.Sprintf("%s (%s:%d:%d)", p.Text, p.File, p.Line, p.Column)) {
+						t.Errorf("the warning does not name its place %v", p)
+					}
+				}
+				if len(w.Places) == 0 {
+					t.Errorf("no place: %s", w.Text)
+				}
+			}
+			if all := strings.Join(texts, "\n"); all != tt.warnings {
 				t.Errorf("warnings are\n%s\nwant\n%s", all, tt.warnings)
 			}
 			if err == nil {

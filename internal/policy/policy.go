@@ -65,6 +65,9 @@ type origin struct {
 // Name returns the target's name.
 func (t *Target) Name() string { return t.name }
 
+// File returns how errors name the file that the target stands in.
+func (t *Target) File() string { return t.origin.name }
+
 // Provider returns the name of the provider under `exchange`.
 func (t *Target) Provider() string { return t.provider }
 

@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
@@ -108,7 +109,7 @@ func (s *stripping) isSecret(n *yaml.Node, secret bool) bool {
 
 // Kept warns of what Render leaves in the outputs and what looks like a login
 // of the file's own, be it one by a variable: dbt gets it with the credential.
-func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (warnings []string) {
+func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (warnings []fault.Warning) {
 	blocks, err := s.Blocks(names, output)
 	if err != nil {
 		return nil // Render says so
@@ -116,6 +117,7 @@ func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (wa
 	keys, seen := knownKeys(), map[string]bool{}
 	for i, name := range names {
 		var found []string
+		var places []fault.Place
 		var walk func(key string, secret bool, n *yaml.Node)
 		walk = func(key string, secret bool, n *yaml.Node) {
 			for i, e := range n.Content {
@@ -134,23 +136,21 @@ func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (wa
 			if !seen[place] && (secret || policy.SecretValue(own) || secretInside.MatchString(own) || secretVariable.MatchString(n.Value)) {
 				seen[place] = true
 				found = append(found, fmt.Sprintf("%s (%s)", key, place))
+				places = append(places, s.Place(n))
 			}
 		}
 		walk("", false, apply(blocks[i], outs[min(i, len(outs)-1)]))
 		if len(found) > 0 {
-			warnings = append(warnings, fmt.Sprintf("output %q of profile %q keeps what looks like a stored secret: %s: remove it where this run's credential takes its place",
-				output, name, strings.Join(found, ", ")))
+			warnings = append(warnings, fault.Warning{Places: places, Text: fmt.Sprintf(
+				"output %q of profile %q keeps what looks like a stored secret: %s: remove it where this run's credential takes its place", output, name, strings.Join(found, ", "))})
 		}
 	}
 	return warnings
 }
 
-// At returns a node's place as errors begin with it, "" for one that is not in the file.
-func (s *Source) At(n *yaml.Node) string {
-	if n.Line == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s:%d:%d: ", s.path, n.Line, n.Column)
+// Place returns where in the file a node is; of one that is not in it the line is 0.
+func (s *Source) Place(n *yaml.Node) fault.Place {
+	return fault.Place{File: s.path, Line: n.Line, Column: n.Column}
 }
 
 // namesSecret matches a variable that by its name holds a secret; dbt's own

@@ -310,9 +310,14 @@ func (r *Runner) Info(text string) error {
 	return r.safely(func() { r.action.Infof("%s", Printable(text)) })
 }
 
-// Warning prints a warning.
-func (r *Runner) Warning(text string) error {
-	return r.safely(func() { r.action.Warningf("%s", Printable(text)) })
+// Warning prints a warning. The first of its places in the workspace is where
+// its annotation is; text names them all.
+func (r *Runner) Warning(text string, places ...fault.Place) error {
+	action := r.action
+	if annotations, _ := r.annotations(places); len(annotations) > 0 {
+		action = action.WithFieldsMap(annotations[0])
+	}
+	return r.safely(func() { action.Warningf("%s", Printable(text)) })
 }
 
 // maxAnnotations is how many errors of a step GitHub shows on the run's page.
@@ -321,8 +326,22 @@ const maxAnnotations = 10
 // Error prints an error. Each of its places in the workspace becomes an
 // annotation there, of which GitHub shows the first ten; text has them all.
 func (r *Runner) Error(text string, places ...fault.Place) error {
-	var annotations []map[string]string
-	var texts []string
+	annotations, texts := r.annotations(places)
+	return r.safely(func() {
+		if len(annotations) == 0 {
+			r.action.Errorf("%s", Printable(text))
+			return
+		}
+		r.action.Infof("%s", Printable(text))
+		for i, fields := range annotations {
+			r.action.WithFieldsMap(fields).Errorf("%s", texts[i])
+		}
+	})
+}
+
+// annotations returns the fields of those of the places that are in the
+// workspace, and what each is to say.
+func (r *Runner) annotations(places []fault.Place) (annotations []map[string]string, texts []string) {
 	for _, p := range places {
 		file, ok := inWorkspace(r.env.Getenv("GITHUB_WORKSPACE"), p.File)
 		if !ok || len(texts) == maxAnnotations {
@@ -334,16 +353,7 @@ func (r *Runner) Error(text string, places ...fault.Place) error {
 		}
 		annotations, texts = append(annotations, fields), append(texts, Printable(p.Text))
 	}
-	return r.safely(func() {
-		if len(annotations) == 0 {
-			r.action.Errorf("%s", Printable(text))
-			return
-		}
-		r.action.Infof("%s", Printable(text))
-		for i, fields := range annotations {
-			r.action.WithFieldsMap(fields).Errorf("%s", texts[i])
-		}
-	})
+	return annotations, texts
 }
 
 // inWorkspace returns a file's path as annotations name it: from the

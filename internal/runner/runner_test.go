@@ -529,6 +529,13 @@ func TestLogIsNeverACommand(t *testing.T) {
 	s := newStep(t, nil)
 	check(t, s.Warning("a %s\n::set-output name=x::y"), "", 0)
 	check(t, s.Error("##[add-mask]x"), "", 0)
+	workspace := t.TempDir()
+	placed := newStep(t, map[string]string{"GITHUB_WORKSPACE": workspace})
+	check(t, placed.Warning("x", fault.Place{File: filepath.Join(t.TempDir(), "a.yml"), Line: 3}), "", 0)
+	check(t, placed.Warning("y", fault.Place{File: "/elsewhere", Line: 1}, fault.Place{File: filepath.Join(workspace, "b.yml"), Line: 3, Column: 5}, fault.Place{File: "c.yml", Line: 4}), "", 0)
+	if got, want := placed.stdout.String(), "::warning::x\n::warning col=5,file=b.yml,line=3::y\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
 	if got, want := s.stdout.String(), "::warning::a %25s%0A:\u200b:set-output name=x::y\n::error::##\u200b[add-mask]x\n"; got != want {
 		t.Errorf("printed %q, want %q", got, want)
 	}
