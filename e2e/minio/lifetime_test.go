@@ -145,6 +145,7 @@ func slow(t *testing.T, dir string, branches int) (nodes int) {
 // TestOutlivesSessions: a build that takes several sessions' lives passes with
 // the broker beside it, and fails without.
 func TestOutlivesSessions(t *testing.T) {
+	t.Parallel()
 	endpoint, data, issuer := start(t)
 	for _, threads := range []int{1, 8} {
 		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
@@ -188,6 +189,7 @@ func TestOutlivesSessions(t *testing.T) {
 // TestSessionEndedEarly: the store refuses a session that should live for an
 // hour. The broker gets another, once, and dbt sees nothing of it.
 func TestSessionEndedEarly(t *testing.T) {
+	t.Parallel()
 	endpoint, _, issuer := start(t)
 	d, address := newDoor(t, endpoint, 0)
 	d.life, d.early = time.Hour, 5
@@ -207,6 +209,7 @@ func TestSessionEndedEarly(t *testing.T) {
 
 // TestTokenServiceGoesDown: dbt ends soon after the last session, and says why.
 func TestTokenServiceGoesDown(t *testing.T) {
+	t.Parallel()
 	endpoint, _, issuer := start(t)
 	d, address := newDoor(t, endpoint, standin.Grace)
 	d.gives = 1

@@ -4,11 +4,13 @@
 package minio
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -49,20 +51,34 @@ func start(t *testing.T) (endpoint, data string, issuer *standin.Issuer) {
 		"MINIO_IDENTITY_OPENID_CLIENT_ID=" + audience,
 		"MINIO_IDENTITY_OPENID_CLAIM_NAME=" + property,
 	}
-	setup.Start(t, port, env, minio, "server", "--quiet", "--anonymous", "--address", fmt.Sprintf("127.0.0.1:%d", port), data)
+	cmd := exec.Command(minio, "server", "--quiet", "--anonymous", "--address", fmt.Sprintf("127.0.0.1:%d", port), data)
+	cmd.Env = env
 	endpoint = fmt.Sprintf("http://127.0.0.1:%d", port)
-	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
-		resp, err := http.Get(endpoint + "/minio/health/ready")
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return endpoint, data, issuer
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("MinIO does not become ready: %v", err)
-		}
+	setup.StartCommand(t, cmd, func() error { return ready(endpoint, issuer.Sign(audience, nil)) })
+	return endpoint, data, issuer
+}
+
+// ready returns no error once MinIO takes a good token: it answers
+// /minio/health/ready before it has read the issuer's discovery document and
+// the policies.
+func ready(endpoint, token string) error {
+	resp, err := assumeRole(endpoint, token)
+	if err != nil {
+		return err
 	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, err := io.ReadAll(resp.Body)
+		return errors.Join(fmt.Errorf("a good token: %s: %s", resp.Status, body), err)
+	}
+	return nil
+}
+
+// assumeRole sends a token to the token service, without an ARN.
+func assumeRole(endpoint, token string) (*http.Response, error) {
+	return http.PostForm(endpoint, url.Values{
+		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "DurationSeconds": {"900"}, "WebIdentityToken": {token},
+	})
 }
 
 // workspace has the usual project, with the seed's rows kept in the bucket.
@@ -77,6 +93,7 @@ func workspace(t *testing.T, address string, issuer *standin.Issuer, threads int
 }
 
 func TestDbtBuild(t *testing.T) {
+	t.Parallel()
 	endpoint, data, issuer := start(t)
 	dir := workspace(t, strings.TrimPrefix(endpoint, "http://"), issuer, 1)
 	env, step := setup.Authenticate(t, issuer, dir)
@@ -103,6 +120,7 @@ func TestDbtBuild(t *testing.T) {
 // TestItVerifiesTheTokenItself sends tokens past the action: what the policy
 // would stop, MinIO refuses too.
 func TestItVerifiesTheTokenItself(t *testing.T) {
+	t.Parallel()
 	endpoint, _, issuer := start(t)
 	other := setup.Issuer(t)
 	for _, tt := range []struct {
@@ -117,9 +135,7 @@ func TestItVerifiesTheTokenItself(t *testing.T) {
 		{"no property of the repository", issuer.Sign(audience, map[string]any{property: nil}), http.StatusBadRequest, "InvalidParameterValue"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			resp, err := http.PostForm(endpoint, url.Values{
-				"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "DurationSeconds": {"900"}, "WebIdentityToken": {tt.token},
-			})
+			resp, err := assumeRole(endpoint, tt.token)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,6 +151,7 @@ func TestItVerifiesTheTokenItself(t *testing.T) {
 // TestDeniedByMinIO is a token that the policy admits and the store does not:
 // the wall holds where the guard rail is too wide.
 func TestDeniedByMinIO(t *testing.T) {
+	t.Parallel()
 	endpoint, _, issuer := start(t)
 	claims := standin.GitHubClaims()
 	issuer.SetClaims(claims) // without the property
