@@ -20,26 +20,40 @@ import (
 // authority's certificate, and the server's private key with its certificate.
 func Certificate(t testing.TB, names ...string) (ca, server string) {
 	t.Helper()
+	authority, certificate, key := issue(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "localhost"}, DNSNames: append([]string{"localhost"}, names...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	dir := t.TempDir()
+	return writePEM(t, dir, "ca.pem", authority), writePEM(t, dir, "server.pem", key, certificate)
+}
+
+// ClientCertificate makes a certificate authority and, signed by it, the
+// certificate of a client, both good for a day. It returns the paths of three
+// PEM files.
+func ClientCertificate(t testing.TB) (ca, certificate, key string) {
+	t.Helper()
+	authority, leaf, private := issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "runner"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	dir := t.TempDir()
+	return writePEM(t, dir, "ca.pem", authority), writePEM(t, dir, "client.pem", leaf), writePEM(t, dir, "client.key", private)
+}
+
+// issue makes a certificate authority, and has it sign leaf.
+func issue(t testing.TB, leaf *x509.Certificate) (authority, certificate, key *pem.Block) {
+	t.Helper()
 	now := time.Now()
 	root := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "oidc-dbt test authority"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
-		DNSNames: append([]string{"localhost"}, names...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
+	leaf.SerialNumber, leaf.NotBefore, leaf.NotAfter, leaf.KeyUsage = big.NewInt(2), root.NotBefore, root.NotAfter, x509.KeyUsageDigitalSignature
 	rootKey, leafKey := newKey(t), newKey(t)
 	private, err := x509.MarshalPKCS8PrivateKey(leafKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	ca, server = filepath.Join(dir, "ca.pem"), filepath.Join(dir, "server.pem")
-	writePEM(t, ca, &pem.Block{Type: "CERTIFICATE", Bytes: sign(t, root, root, rootKey, rootKey)})
-	writePEM(t, server, &pem.Block{Type: "PRIVATE KEY", Bytes: private}, &pem.Block{Type: "CERTIFICATE", Bytes: sign(t, leaf, root, leafKey, rootKey)})
-	return ca, server
+	return &pem.Block{Type: "CERTIFICATE", Bytes: sign(t, root, root, rootKey, rootKey)},
+		&pem.Block{Type: "CERTIFICATE", Bytes: sign(t, leaf, root, leafKey, rootKey)}, &pem.Block{Type: "PRIVATE KEY", Bytes: private}
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -60,14 +74,17 @@ func sign(t testing.TB, certificate, parent *x509.Certificate, key, parentKey *e
 	return der
 }
 
-// writePEM writes a file that its owner alone reads: PostgreSQL accepts no other key.
-func writePEM(t testing.TB, path string, blocks ...*pem.Block) {
+// writePEM writes a file that its owner alone reads, and returns its path:
+// PostgreSQL accepts no other key.
+func writePEM(t testing.TB, dir, name string, blocks ...*pem.Block) (path string) {
 	t.Helper()
 	var text []byte
 	for _, block := range blocks {
 		text = append(text, pem.EncodeToMemory(block)...)
 	}
+	path = filepath.Join(dir, name)
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return path
 }

@@ -21,12 +21,16 @@ type OpenBaoServer struct {
 	Token string // root's
 }
 
-// OpenBao starts an OpenBao server that holds nothing.
-func OpenBao(t testing.TB) *OpenBaoServer {
+// OpenBao starts an OpenBao server that holds nothing. Configuration files add
+// to what it does by itself, a second listener for example.
+func OpenBao(t testing.TB, configs ...string) *OpenBaoServer {
 	t.Helper()
 	python, address := Python(t), fmt.Sprintf("127.0.0.1:%d", Port(t))
 	s := &OpenBaoServer{URL: "http://" + address, Token: rand.Text()}
 	cmd := exec.Command(python.Program("bao"), "server", "-dev", "-dev-no-store-token", "-dev-listen-address="+address, "-dev-root-token-id="+s.Token)
+	for _, config := range configs {
+		cmd.Args = append(cmd.Args, "-config="+config)
+	}
 	cmd.Env = python.Environ()
 	StartCommand(t, cmd, func() error {
 		_, err := s.Request(t.Context(), s.Token, http.MethodGet, "sys/mounts", nil)

@@ -4,6 +4,7 @@
 package vault
 
 import (
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/http/httptest"
@@ -45,28 +46,31 @@ func start(t *testing.T, issuer *standin.Issuer) (address, ca string) {
 	return front.URL, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}))
 }
 
+// step runs the action with a policy. The secret must not be in its log and summary.
+func step(t *testing.T, root string, args []string, env map[string]string, policy string) (s *standin.Step, log string) {
+	t.Helper()
+	s, err := standin.RunStep(t.Context(), standin.StepConfig{
+		Binary: setup.Binary(t), Args: args, Root: root, Workspace: t.TempDir(), Inputs: map[string]string{"target": "prod", "policy": policy}, Env: env,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log, _, err = s.Log(); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(log+s.Summary, "hunter2") {
+		t.Errorf("the secret is in the log or the summary:\n%s\n%s", log, s.Summary)
+	}
+	return s, log
+}
+
 func TestStaticSecret(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
 	address, ca := start(t, issuer)
-	step := func(t *testing.T, root string, args []string, env map[string]string, keys string) (*standin.Step, string) {
-		t.Helper()
-		policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    exchange:\n      vault: {address: %q, namespace: team, auth_path: github, role: dbt, audience: %q, secret: kv/data/dbt%s}\n    allow:\n      - %s\n",
+	policy := func(keys string) string {
+		return fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    exchange:\n      vault: {address: %q, namespace: team, auth_path: github, role: dbt, audience: %q, secret: kv/data/dbt%s}\n    allow:\n      - %s\n",
 			issuer.URL(), address, audience, keys, setup.Rule)
-		s, err := standin.RunStep(t.Context(), standin.StepConfig{
-			Binary: setup.Binary(t), Args: args, Root: root, Workspace: t.TempDir(), Inputs: map[string]string{"target": "prod", "policy": policy}, Env: env,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		log, _, err := s.Log()
-		if err != nil {
-			t.Error(err)
-		}
-		if strings.Contains(log+s.Summary, "hunter2") {
-			t.Errorf("the secret is in the log or the summary:\n%s\n%s", log, s.Summary)
-		}
-		return s, log
 	}
 	root := fmt.Sprintf(", ca_cert: %q", ca)
 	for _, tt := range []struct {
@@ -81,7 +85,7 @@ func TestStaticSecret(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s, log := step(t, dir, nil, issuer.RunnerEnv(), tt.keys)
+			s, log := step(t, dir, nil, issuer.RunnerEnv(), policy(tt.keys))
 			if s.Status != tt.status || !strings.Contains(log, tt.log) {
 				t.Fatalf("the step ended with status %d, want %d:\n%s", s.Status, tt.status, log)
 			}
@@ -91,10 +95,75 @@ func TestStaticSecret(t *testing.T) {
 			if o := s.Outputs; o["user"] != "dbt" || o["password"] != "hunter2-static" || o["expires-at"] != "9999-12-31T23:59:59Z" {
 				t.Errorf("user %q, expires at %s", o["user"], o["expires-at"])
 			}
-			post, log := step(t, dir, []string{"post"}, map[string]string{"STATE_folder": s.State["folder"]}, tt.keys)
+			post, log := step(t, dir, []string{"post"}, map[string]string{"STATE_folder": s.State["folder"]}, policy(tt.keys))
 			if post.Status != 0 || log != "" {
 				t.Errorf("post ended with status %d:\n%s", post.Status, log)
 			}
 		})
+	}
+}
+
+// TestClientCertificate: OpenBao's listener wants a certificate of its
+// clients, and is shown one for the exchange and for the end of the token.
+func TestClientCertificate(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	ca, server := setup.Certificate(t)
+	clientCA, cert, key := setup.ClientCertificate(t)
+	_, otherCert, otherKey := setup.ClientCertificate(t)
+	listener := fmt.Sprintf("127.0.0.1:%d", setup.Port(t))
+	bao := setup.OpenBao(t, setup.Write(t, t.TempDir(), "listener.hcl", fmt.Sprintf(`listener "tcp" {
+  address = %q
+  tls_cert_file = %q
+  tls_key_file = %[2]q
+  tls_client_ca_file = %[3]q
+  tls_require_and_verify_client_cert = true
+}
+`, listener, server, clientCA)))
+	address, exchange := "https://"+listener, bao.Static(t, issuer, map[string]any{"username": "dbt", "password": "hunter2-static"})
+	authority, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := func(keys string) string {
+		with := strings.TrimSuffix(strings.Replace(exchange, bao.URL, address, 1), "}}") + fmt.Sprintf(", ca_cert: %q%s}}", authority, keys)
+		return fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    exchange: %s\n    allow:\n      - %s\n", issuer.URL(), with, setup.Rule)
+	}
+	tokens := func() int {
+		t.Helper()
+		reply, err := bao.Request(t.Context(), bao.Token, "LIST", "auth/token/accessors", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var data struct{ Keys []string }
+		if err := json.Unmarshal(reply.Data, &data); err != nil {
+			t.Fatal(err)
+		}
+		return len(data.Keys)
+	}
+	for _, tt := range []struct {
+		name, keys string
+		log        []string
+	}{
+		{"none", "", []string{"the server refuses the TLS connection: tls: certificate required", "give client_cert_file and client_key_file"}},
+		{"one of another authority", fmt.Sprintf(", client_cert_file: %q, client_key_file: %q", otherCert, otherKey),
+			[]string{"the server refuses the TLS connection: tls: ", "the server must take the certificate of client_cert_file"}},
+	} {
+		s, log := step(t, t.TempDir(), nil, issuer.RunnerEnv(), policy(tt.keys))
+		for _, want := range tt.log {
+			if s.Status != 7 || !strings.Contains(log, want) {
+				t.Errorf("%s: the step ended with status %d, want 7 and %q:\n%s", tt.name, s.Status, want, log)
+			}
+		}
+	}
+
+	before, dir, good := tokens(), t.TempDir(), policy(fmt.Sprintf(", client_cert_file: %q, client_key_file: %q", cert, key))
+	s, log := step(t, dir, nil, issuer.RunnerEnv(), good)
+	if s.Status != 0 || s.Outputs["user"] != "dbt" || s.Outputs["password"] != "hunter2-static" || tokens() != before+1 {
+		t.Fatalf("the step ended with status %d and user %q, want the secret and one token more than %d, there are %d:\n%s", s.Status, s.Outputs["user"], before, tokens(), log)
+	}
+	post, log := step(t, dir, []string{"post"}, map[string]string{"STATE_folder": s.State["folder"]}, good)
+	if post.Status != 0 || log != "" || tokens() != before {
+		t.Errorf("post ended with status %d, and there are %d tokens, want %d:\n%s", post.Status, tokens(), before, log)
 	}
 }

@@ -195,6 +195,7 @@ func roots(text string) (*x509.CertPool, error) {
 type vault struct {
 	client  *api.Client
 	pinned  bool           // the server has authorities of its own
+	shows   bool           // the server is shown a certificate
 	secrets []secret.Value // that it has been sent: its words may echo them
 }
 
@@ -233,7 +234,7 @@ func newVault(env Env, l credential.Lease) (vault, error) {
 	}
 	client.SetWrappingLookupFunc(func(string, string) string { return "" })
 	client.SetToken(l.Token.Reveal())
-	return vault{client: client, pinned: l.CACert != "", secrets: []secret.Value{l.Token}}, nil
+	return vault{client: client, pinned: l.CACert != "", shows: l.ClientCert != "", secrets: []secret.Value{l.Token}}, nil
 }
 
 // ask sends a request, as often as it takes, and returns what is in the reply.
@@ -299,9 +300,13 @@ func (v vault) fault(err error, hint func(words string) string) error {
 	return refused("", words, hint(words), v.secrets...)
 }
 
-// noReply also knows of ca_cert.
+// noReply also knows of the keys about certificates.
 func (v vault) noReply(err error) error {
 	switch {
+	case web.RefusesTLS(err) && v.shows:
+		return fault.New(fault.Unreachable, web.Cause(err), "the server must take the certificate of client_cert_file: compare its authority with the listener's tls_client_ca_file, and its dates with the clock")
+	case web.RefusesTLS(err):
+		return fault.New(fault.Unreachable, web.Cause(err), "give client_cert_file and client_key_file where the server asks its clients for a certificate; it must speak TLS 1.2 or later")
 	case !web.UnknownAuthority(err):
 		return noReply(err)
 	case v.pinned:

@@ -66,7 +66,7 @@ func clientPair(t *testing.T) (cert, key string, authority *x509.Certificate) {
 func TestVaultWithAClientCertificate(t *testing.T) {
 	t.Parallel()
 	cert, key, authority := clientPair(t)
-	_, otherKey, _ := clientPair(t)
+	other, otherKey, _ := clientPair(t)
 	dir := t.TempDir()
 	put := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
@@ -101,12 +101,17 @@ func TestVaultWithAClientCertificate(t *testing.T) {
 	t.Cleanup(server.Close)
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	const pair = ": want the unencrypted key, in PEM, of the certificate that client_cert_file has first"
+	hints := map[string]string{
+		"none":                     "give client_cert_file and client_key_file where the server asks its clients for a certificate; it must speak TLS 1.2 or later",
+		"one of another authority": "the server must take the certificate of client_cert_file: compare its authority with the listener's tls_client_ca_file, and its dates with the clock",
+	}
 	for _, tt := range []struct {
 		name, cert, key, err string
 		class                fault.Class
 	}{
 		{name: "shown", cert: cert, key: key},
 		{"none", "", "", "revoke the lease: the server refuses the TLS connection: tls: certificate required", fault.Unreachable},
+		{"one of another authority", other, otherKey, "revoke the lease: the server refuses the TLS connection: tls: unknown certificate authority", fault.Unreachable},
 		{"another's key", cert, otherKey, `revoke the lease: read client_key_file "` + otherKey + `"` + pair, fault.Usage},
 		{"no key", cert, junk, `revoke the lease: read client_key_file "` + junk + `"` + pair, fault.Usage},
 		{"a key that others may read", cert, open, `revoke the lease: read client_key_file "` + open + `": is open to others (-rw-r-----), want mode 0600`, fault.Usage},
@@ -126,6 +131,9 @@ func TestVaultWithAClientCertificate(t *testing.T) {
 			}
 			if got != tt.err || err != nil && fault.ClassOf(err) != tt.class {
 				t.Errorf("error is %q (%s), want %q", got, fault.ClassOf(err), tt.err)
+			}
+			if hint := hints[tt.name]; err != nil && fault.Hint(err) != hint {
+				t.Errorf("hint is %q, want %q", fault.Hint(err), hint)
 			}
 		})
 	}

@@ -152,7 +152,7 @@ func (n Network) direct(err error, host string, pinned bool) error {
 	case errors.As(err, new(tls.RecordHeaderError)):
 		return permanent{errors.New("the server does not speak TLS"), checkPort}
 	case errors.As(err, &op) && op.Op == "remote error" && !strings.Contains(op.Err.Error(), "internal error"):
-		return permanent{fmt.Errorf("the server refuses the TLS connection: %w", op.Err), checkTLS}
+		return permanent{fmt.Errorf("%w: %w", errRefusesTLS, op.Err), checkTLS}
 	case strings.Contains(err.Error(), "tls: server selected unsupported protocol version"):
 		return permanent{errors.New("the server speaks only a TLS older than 1.2"), checkTLS}
 	case errors.As(err, &lookup) && lookup.IsNotFound && !lookup.IsTemporary && !lookup.IsTimeout:
@@ -167,6 +167,13 @@ var errUnknownAuthority = errors.New("tls: failed to verify certificate: x509: c
 // UnknownAuthority reports whether err is that of a certificate that nobody
 // who is trusted vouches for.
 func UnknownAuthority(err error) bool { return errors.Is(err, errUnknownAuthority) }
+
+// errRefusesTLS is an alert of the server's, whose words follow.
+var errRefusesTLS = errors.New("the server refuses the TLS connection")
+
+// RefusesTLS reports whether err is that of a server that ended the handshake,
+// as one does that wants another certificate of its client's, or any.
+func RefusesTLS(err error) bool { return errors.Is(err, errRefusesTLS) }
 
 func (n Network) authorityHint(pinned bool) string {
 	switch {
