@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -18,6 +19,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
+
+var update = flag.Bool("update", false, "rewrite policy.schema.json")
 
 const module = "github.com/oidc-dbt/oidc-dbt/internal/"
 
@@ -256,7 +259,7 @@ func TestNothingDumps(t *testing.T) {
 func TestSchemaIsCurrent(t *testing.T) {
 	t.Parallel()
 	want := policy.Schema(job.Catalog())
-	if os.Getenv("UPDATE_SCHEMA") != "" {
+	if *update {
 		if err := os.WriteFile("policy.schema.json", want, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -266,6 +269,6 @@ func TestSchemaIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != string(want) {
-		t.Error("policy.schema.json is not what the policy's types give: run UPDATE_SCHEMA=1 go test .")
+		t.Error("policy.schema.json is not what the policy's types give: run go test . -update")
 	}
 }
