@@ -20,7 +20,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-var update = flag.Bool("update", false, "rewrite policy.schema.json")
+var update = flag.Bool("update", false, "rewrite policy.schema.json and what ARCHITECTURE.md takes from the code")
 
 const module = "github.com/oidc-dbt/oidc-dbt/internal/"
 

@@ -153,17 +153,33 @@ func walk(n *yaml.Node, visit func(map[string]*yaml.Node)) {
 
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
-	link := regexp.MustCompile(`\]\(([^)#]+)`)
-	for path, text := range pages(t) {
+	link := regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]+))?\)`)
+	all := pages(t)
+	for path, text := range all {
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+			to := path
+			if m[1] != "" {
+				to = filepath.ToSlash(filepath.Join(filepath.Dir(path), m[1]))
+			}
+			if _, err := os.Stat(to); err != nil {
 				t.Errorf("%s links to %q, which is not there", path, m[1])
+			} else if m[2] != "" && !slices.Contains(anchors(all[to]), m[2]) {
+				t.Errorf("%s links to %q, which has no heading %q", path, to, m[2])
 			}
 		}
 	}
+}
+
+// anchors returns the names that GitHub gives to a page's headings.
+func anchors(text string) (names []string) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
 }
 
 // sections are those that every warehouse's page has, in this order; others
@@ -220,9 +236,22 @@ func TestAddingAWarehouseNamesWhatIsThere(t *testing.T) {
 	}
 }
 
+// TestMaintainersPagesNameWhatIsThere: files, folders and tests that a
+// maintainer is sent to.
+func TestMaintainersPagesNameWhatIsThere(t *testing.T) {
+	t.Parallel()
+	for _, page := range []string{"ARCHITECTURE.md", "CONTRIBUTING.md", ".github/pull_request_template.md"} {
+		text, ok := pages(t)["../"+page]
+		if !ok {
+			t.Errorf("%s is not there", page)
+		}
+		checkPlaces(t, page, text)
+	}
+}
+
 var (
 	place = regexp.MustCompile("`([^`\\s]+)`((?: Test\\w+)*)")
-	roots = regexp.MustCompile(`^(?:\.|main_test\.go|policy\.schema\.json|README\.md|(?:e2e|internal|demo|docs|testdata|\.ci)(?:/[\w./-]*)?)$`)
+	roots = regexp.MustCompile(`^(?:\.|\w+\.(?:go|md|js)|action\.yml|policy\.schema\.json|go\.mod|\.golangci\.yml|(?:e2e|internal|demo|bench|docs|testdata|\.ci|\.github)(?:/[\w./-]*)?)$`)
 )
 
 // checkPlaces checks that the files and folders which a page names in
