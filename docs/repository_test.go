@@ -1,0 +1,110 @@
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+)
+
+// ecosystems are Dependabot's names, by the file that says what is used.
+var ecosystems = map[string]string{
+	"Dockerfile": "docker", "go.mod": "gomod", "package.json": "npm", "requirements.txt": "pip",
+}
+
+// madeUp are manifests that only tests read: the module that the shim builds
+// in its tests, and a user's project.
+var madeUp = []string{"e2e/shim/testdata/fake/go.mod", "e2e/act/testdata/project/requirements.txt"}
+
+// TestDependabotKnowsEachManifest: a folder that is not listed is never updated.
+func TestDependabotKnowsEachManifest(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../.github/dependabot.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Updates []struct {
+			Ecosystem   string   `yaml:"package-ecosystem"`
+			Directory   string   `yaml:"directory"`
+			Directories []string `yaml:"directories"`
+		} `yaml:"updates"`
+	}
+	if err := yaml.Load(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, u := range config.Updates {
+		if u.Directory != "" {
+			u.Directories = append(u.Directories, u.Directory)
+		}
+		got[u.Ecosystem] = append(got[u.Ecosystem], u.Directories...)
+	}
+	want := map[string][]string{"github-actions": {"/"}}
+	for _, file := range files(t) {
+		if ecosystem := ecosystems[path.Base(file)]; ecosystem != "" && !slices.Contains(madeUp, file) {
+			want[ecosystem] = append(want[ecosystem], path.Join("/", path.Dir(file)))
+		}
+	}
+	for _, list := range got {
+		slices.Sort(list)
+	}
+	for _, list := range want {
+		slices.Sort(list)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("dependabot.yml (-manifests, +listed):\n%s", diff)
+	}
+}
+
+// files returns every file's path from the root.
+func files(t *testing.T) (list []string) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(".."), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && slices.Contains([]string{".git", "dist", "node_modules"}, d.Name()):
+			return fs.SkipDir
+		case !d.IsDir():
+			list = append(list, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// TestToolsHaveOneVersion: what several files run, they run in the same version.
+func TestToolsHaveOneVersion(t *testing.T) {
+	t.Parallel()
+	uses := regexp.MustCompile(`(?:go run |uses: )([\w./-]+)@(\S+)`)
+	versions, count := map[string]string{}, 0
+	for _, file := range files(t) {
+		if !strings.HasPrefix(file, ".ci/") && !strings.HasPrefix(file, ".github/") {
+			continue
+		}
+		text, err := os.ReadFile("../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range uses.FindAllStringSubmatch(string(text), -1) {
+			count++
+			if have := versions[m[1]]; have != "" && have != m[2] {
+				t.Errorf("%s has %s@%s, another file %s", file, m[1], m[2], have)
+			}
+			versions[m[1]] = m[2]
+		}
+	}
+	if count < 8 {
+		t.Errorf("found %d tools, want at least 8", count)
+	}
+}
