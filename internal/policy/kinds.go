@@ -126,6 +126,16 @@ func knownKind(issuer string) string {
 // what the repository's own branches hold.
 var ownEvents = []string{"push", "schedule", "workflow_dispatch", "merge_group", "release"}
 
+// events are those of GitHub that start a workflow, the frequent ones first.
+// (GitHub: Events that trigger workflows; "dynamic" is that of workflows of
+// GitHub's own)
+var events = []string{
+	"push", "pull_request", "schedule", "workflow_dispatch", "merge_group", "release", "repository_dispatch", "workflow_run", "pull_request_target",
+	"branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment", "deployment_status", "discussion", "discussion_comment", "dynamic",
+	"fork", "gollum", "image_version", "issue_comment", "issues", "label", "milestone", "page_build", "project", "project_card", "project_column", "public",
+	"pull_request_comment", "pull_request_review", "pull_request_review_comment", "registry_package", "status", "watch",
+}
+
 // knownAgents are accounts that AI agents act through. A person's token in an
 // agent looks like the person.
 var knownAgents = []string{

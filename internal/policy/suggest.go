@@ -56,6 +56,12 @@ var otherNames = map[string][]string{
 	"max_lifetime":     {"max_ttl", "max_duration"},
 	"requires":         {"required_version", "min_version", "require_dbt_version"},
 	"jwks_uri":         {"jwks", "jwks_url"},
+
+	"pull_request":      {"pr", "pull", "merge_request"},
+	"schedule":          {"scheduled", "cron"},
+	"workflow_dispatch": {"manual", "dispatch"},
+	"merge_group":       {"merge_queue"},
+	"release":           {"released", "published"},
 }
 
 // meant returns the one of names that a text probably stands for, "" where

@@ -1,6 +1,10 @@
 package policy
 
-import "testing"
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
 
 func TestMeant(t *testing.T) {
 	t.Parallel()
@@ -20,6 +24,30 @@ func TestMeant(t *testing.T) {
 	} {
 		if got := meant(tt.text, tt.names); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.text, got, tt.want)
+		}
+	}
+}
+
+// TestEvents: what GitHub has is taken, also what is near another event, and
+// what nobody here has heard of.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	for _, event := range append([]string{"brand_new_event", "secret_scanning_alert", "installation", "marketplace_purchase"}, events...) {
+		if why := eventForm(event); why != "" {
+			t.Errorf("%s %s", event, why)
+		}
+	}
+	for _, event := range ownEvents {
+		if !slices.Contains(events, event) {
+			t.Errorf("%s is none of the events", event)
+		}
+	}
+	for text, want := range map[string]string{
+		"pul_request": "pull_request", "pull_requests": "pull_request", "pull_request_targets": "pull_request_target", "pullrequest": "pull_request", "workflow_dispach": "workflow_dispatch",
+		"scheduled": "schedule", "manual": "workflow_dispatch", "merge_queue": "merge_group", "issue": "issues", "releases": "release", "pushed": "push",
+	} {
+		if got, want := eventForm(text), fmt.Sprintf("is no event that starts a workflow: did you mean %q?", want); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -71,11 +72,25 @@ var githubForms = map[string]func(pattern) string{
 	"workflow_sha":     shaForm,
 	"event_name": func(p pattern) string {
 		if !eventText.MatchString(p.text) {
-			return fmt.Sprintf("is no event's name, which has lower case and _ only: write %q", strings.ReplaceAll(strings.ToLower(p.text), "-", "_"))
+			return fmt.Sprintf("is no event's name, which has lower case and _ only: write %q", cmp.Or(meant(p.text, events), strings.ReplaceAll(strings.ToLower(p.text), "-", "_")))
 		}
-		return ""
+		return eventForm(p.text)
 	},
 	"sub": subjectForm,
+}
+
+// eventForm says why an event is none, as far as that is known: GitHub adds some.
+func eventForm(event string) string {
+	switch {
+	case event == "workflow_call":
+		return "is never an ID token's event: a called workflow has that of its caller"
+	case slices.Contains(events, event):
+		return ""
+	}
+	if name := meant(event, events); name != "" {
+		return fmt.Sprintf("is no event that starts a workflow: did you mean %q?", name)
+	}
+	return ""
 }
 
 // isAddress reports whether a text leads to a repository over the network.
