@@ -2,6 +2,7 @@
 package adapter
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -24,7 +25,7 @@ type adapter struct {
 	spec policy.Adapter // Providers is filled in from render
 	// render maps a provider's name to what its credential becomes.
 	render map[string]func(Input) Output
-	// check returns what is wrong with the places where a block would have dbt
+	// check returns all that is wrong with the places where a block would have dbt
 	// send the credential of a provider; audience is that of a token which is
 	// itself the login, or is exchanged at the warehouse, else "". nil where a
 	// block names none.
@@ -140,8 +141,8 @@ func Check(dbtType, provider string) error {
 	return nil
 }
 
-// CheckPlaces returns an error of class Usage when the block would take the
-// credential somewhere else than the policy's audience says: to a host that is
+// CheckPlaces returns an error of class Usage, which joins one for each fault
+// (fault.Each), when the block would take the credential somewhere else than the policy's audience says: to a host that is
 // not the vendor's, over plain http, or to a place that only dbt will know.
 func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 	if provider != "oidc" && provider != "databricks" {
@@ -149,13 +150,25 @@ func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 	}
 	a := adapters[dbtType]
 	block, err := a.settle(provider, block)
-	if err == nil && a.check != nil {
-		err = a.check(block, provider, audience)
+	var f faults
+	f.join(err)
+	if a.check != nil {
+		f.join(a.check(block, provider, audience))
 	}
-	if err != nil {
-		return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+	return ofType(dbtType, f.err())
+}
+
+// ofType returns each of the errors that err joins as one of class Usage about
+// a block.
+func ofType(dbtType string, err error) error {
+	var list []error
+	for _, err := range fault.Each(err) {
+		list = append(list, fmt.Errorf("dbt output of type %q: %w", dbtType, err))
 	}
-	return nil
+	if len(list) == 0 {
+		return nil
+	}
+	return fault.New(fault.Usage, errors.Join(list...), "")
 }
 
 // RootsFile returns the key by which a block names the file of certificate
@@ -184,11 +197,10 @@ func Warehouse(dbtType string, block *yaml.Node) (w credential.Warehouse, err er
 	if a.warehouse == nil {
 		return credential.Warehouse{Type: dbtType}, nil
 	}
-	if block, err = a.settle("", block); err == nil {
-		w, err = a.warehouse(block)
-	}
-	if err != nil {
-		return w, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+	block, err = a.settle("", block)
+	w, place := a.warehouse(block)
+	if err = errors.Join(err, place); err != nil {
+		return w, ofType(dbtType, err)
 	}
 	w.Type = dbtType
 	return w, nil

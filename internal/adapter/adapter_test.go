@@ -285,7 +285,8 @@ func testPlaces(t *testing.T, cases []placeCase) {
 			block := node(t, tt.block)
 			dbtType := block.Content[1].Value
 			if tt.err != "" {
-				tt.err = fmt.Sprintf("dbt output of type %q: %s", dbtType, tt.err)
+				prefix := fmt.Sprintf("dbt output of type %q: ", dbtType)
+				tt.err = prefix + strings.ReplaceAll(tt.err, "\n", "\n"+prefix) // each fault on its line
 			}
 			checkUsage(t, adapter.CheckPlaces(dbtType, tt.provider, tt.audience, block), tt.err)
 			// The same again where the credential is already there.

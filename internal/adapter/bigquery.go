@@ -1,9 +1,6 @@
 package adapter
 
 import (
-	"errors"
-	"fmt"
-
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
@@ -35,21 +32,20 @@ var bigquery = adapter{
 		"workload_pool_provider_path":       {"gcp": "workload_identity_provider"},
 	},
 	check: func(block *yaml.Node, _, _ string) error {
+		var f faults
 		if scalar(block, "database") == "" {
-			return errors.New("it has no project, and without one google-auth asks the resource manager")
+			f.add("it has no project, and without one google-auth asks the resource manager")
 		}
 		// dbt-bigquery puts the region in front of Dataproc's host.
 		if region := scalar(block, "compute_region"); region != "" && !regionText.MatchString(region) {
-			return fmt.Errorf("compute_region is %q, want a region such as europe-west3", region)
+			f.add("compute_region is %q, want a region such as europe-west3", region)
 		}
 		host, err := checkEndpoint("api_endpoint", scalar(block, "api_endpoint"))
-		if err != nil {
-			return err
-		}
+		f.join(err)
 		if policy.CheckHost(googleAudience, host) != nil {
-			return fmt.Errorf("api_endpoint: host %q is not one of Google Cloud, and the access token goes there", host)
+			f.add("api_endpoint: host %q is not one of Google Cloud, and the access token goes there", host)
 		}
-		return nil
+		return f.err()
 	},
 	render: map[string]func(Input) Output{
 		"gcp": func(in Input) Output {

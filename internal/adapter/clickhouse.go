@@ -109,22 +109,23 @@ func clickHouseDriver(block *yaml.Node, port int) string {
 // checkClickHouse keeps the login from going out in the clear, or to whoever
 // has any certificate.
 func checkClickHouse(block *yaml.Node, _, _ string) error {
-	for _, key := range []string{"host", "port", "secure", "verify", "driver"} {
-		if policy.IsJinja(scalar(block, key)) {
-			return fmt.Errorf("%s must be a literal: the login goes there", key)
-		}
-	}
+	var f faults
+	f.literals(block, "the login goes there", "host", "port", "secure", "verify", "driver")
 	host, secure, verify := clickHouseHost(block), scalar(block, "secure"), scalar(block, "verify")
-	switch {
-	case !serverText.MatchString(host):
-		return fmt.Errorf("host is %q, want one host name or address", host)
-	case scalar(block, "port") != "" && !portText.MatchString(scalar(block, "port")):
-		return fmt.Errorf("port is %q, want a number", scalar(block, "port"))
-	case policy.IsLoopback(host):
-	case !isOn(secure):
-		return fmt.Errorf("secure is %q for host %q, want true (plain connections are for loopback only)", secure, host)
-	case verify != "" && !isOn(verify):
-		return fmt.Errorf("verify is %q for host %q, want certificates verified", verify, host)
+	if !serverText.MatchString(host) {
+		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
 	}
-	return nil
+	if scalar(block, "port") != "" && !portText.MatchString(scalar(block, "port")) {
+		f.add("port is %q, want a number", scalar(block, "port"))
+	}
+	if isLoopback(host) {
+		return f.err()
+	}
+	if !isOn(secure) {
+		f.add("secure is %q for host %q, want true (plain connections are for loopback only)", secure, host)
+	}
+	if verify != "" && !isOn(verify) {
+		f.add("verify is %q for host %q, want certificates verified", verify, host)
+	}
+	return f.err()
 }

@@ -1,7 +1,9 @@
 package adapter
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -45,11 +47,11 @@ func ClientRoute(dbtType, provider, audience string, exchange policy.Values, blo
 
 // clientFault says of what is wrong with a place where it stands.
 func clientFault(dbtType string, err error) error {
-	text := err.Error()
-	if prefix := fmt.Sprintf("dbt output of type %q: ", dbtType); len(text) > len(prefix) && text[:len(prefix)] == prefix {
-		text = text[len(prefix):]
+	var list []error
+	for _, err := range fault.Each(err) {
+		list = append(list, fmt.Errorf("client %q: %s", dbtType, strings.TrimPrefix(err.Error(), fmt.Sprintf("dbt output of type %q: ", dbtType))))
 	}
-	return fault.New(fault.Usage, fmt.Errorf("client %q: %s", dbtType, text), "")
+	return fault.New(fault.Usage, errors.Join(list...), "")
 }
 
 // Client returns the variables by which the other clients of the warehouse

@@ -2,7 +2,7 @@ package adapter
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,11 +64,8 @@ func ownAudience(audience, host string) bool {
 var accountID = lazy.MustCompile(`^(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 func checkDatabricks(block *yaml.Node, provider, audience string) error {
-	for _, key := range []string{"host", "http_path"} {
-		if policy.IsJinja(scalar(block, key)) {
-			return fmt.Errorf("%s must be a literal: the token goes there", key)
-		}
-	}
+	var f faults
+	f.literals(block, "the token goes there", "host", "http_path")
 	host := scalar(block, "host")
 	if name, port, ok := strings.Cut(host, ":"); ok && policy.IsLoopback(name) && portText.MatchString(port) {
 		host = name // a stand-in, whose connector needs _connection_uri besides
@@ -76,27 +73,28 @@ func checkDatabricks(block *yaml.Node, provider, audience string) error {
 	name := strings.ToLower(host)
 	switch {
 	case !hostText.MatchString(host):
-		return fmt.Errorf("host is %q, want a host name alone", host)
+		f.add("host is %q, want a host name alone%s", host, insteadOf(host))
 	case policy.IsLoopback(host):
 	case provider == "databricks" && ownAudience(audience, name): // a workspace with a domain of its own
 	case !databricksHosts.MatchString(name) && provider == "databricks":
-		return fmt.Errorf("host %q is not one of Databricks, and the token goes there: a workspace with a domain of its own needs an audience of its own under exchange", host)
+		f.add("host %q is not one of Databricks, and the token goes there: a workspace with a domain of its own needs an audience of its own under exchange", host)
 	case !databricksHosts.MatchString(name):
-		return fmt.Errorf("host %q is not one of Databricks, and the token goes there", host)
+		f.add("host %q is not one of Databricks, and the token goes there", host)
 	case provider == "entra" && !azureHosts.MatchString(name):
-		return fmt.Errorf("host %q is not one of Azure Databricks, and Entra ID's token is for that", host)
+		f.add("host %q is not one of Azure Databricks, and Entra ID's token is for that", host)
 	}
 	for _, e := range entries(block) {
 		path := textOf(e.value)
 		switch {
 		case e.keys[len(e.keys)-1] != "http_path":
 		case policy.IsJinja(path):
-			return fmt.Errorf("%s must be a literal: the token goes there", e.shown)
+			f.add("%s must be a literal: the token goes there", e.shown)
 		case !pathText.MatchString(path):
-			return fmt.Errorf("%s is %q, want a path such as /sql/1.0/warehouses/ID", e.shown, path)
+			f.add("%s is %q, want a path such as /sql/1.0/warehouses/ID", e.shown, path)
 		}
 	}
-	return checkParameters(value(block, "connection_parameters"), policy.IsLoopback(host))
+	f.join(checkParameters(value(block, "connection_parameters"), isLoopback(host)))
+	return f.err()
 }
 
 var pathText = lazy.MustCompile(`^[A-Za-z0-9/_.?=&%:-]*$`)
@@ -115,31 +113,30 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 		return nil
 	}
 	if parameters.Kind != yaml.MappingNode {
-		return fmt.Errorf("connection_parameters is no mapping")
+		return errors.New("connection_parameters is no mapping")
 	}
+	var f faults
 	for i := 0; i+1 < len(parameters.Content); i += 2 {
 		key, v := parameters.Content[i].Value, parameters.Content[i+1]
 		name, text := "connection_parameters."+key, textOf(v)
 		switch {
 		case policy.IsJinja(key), anyJinja(v):
-			return fmt.Errorf("%s must be a literal: the token goes where it says", name)
+			f.add("%s must be a literal: the token goes where it says", name)
 		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"), strings.HasPrefix(key, "_tls_client_cert"):
-			return fmt.Errorf("%s chooses another login: leave it out", name)
+			f.add("%s chooses another login: leave it out", name)
 		case key == "_connection_uri":
 			host, err := checkEndpoint(name, text)
-			if err != nil {
-				return err
-			}
+			f.join(err)
 			if !policy.IsLoopback(host) || !loopback {
-				return fmt.Errorf("%s is for loopback only: the token goes to host", name)
+				f.add("%s is for loopback only: the token goes to host", name)
 			}
 		case key == "_port" && !portText.MatchString(text):
-			return fmt.Errorf("%s is %q, want a number", name, text)
+			f.add("%s is %q, want a number", name, text)
 		case key == "_tls_no_verify" && !isOff(text) && !loopback, key == "_tls_verify_hostname" && !isOn(text) && !loopback:
-			return fmt.Errorf("%s is %q, want TLS verified (without is for loopback only)", name, text)
+			f.add("%s is %q, want TLS verified (without is for loopback only)", name, text)
 		}
 	}
-	return nil
+	return f.err()
 }
 
 // anyJinja reports whether only dbt will know something in a value.

@@ -48,7 +48,7 @@ func TestDatabricksPlaces(t *testing.T) {
 		{name: "Databricks' own ring", provider: "databricks", block: block(`host: acme.staging.cloud.databricks.com`)},
 		{name: "Databricks' own domain for development", provider: "databricks", block: block(`host: acme.dev.databricks.com`)},
 		{name: "an application of somebody's", provider: "databricks", block: block(`host: evil.databricksapps.com`), err: `host "evil.databricksapps.com" is not one of Databricks, and the token goes there: a workspace with a domain of its own needs an audience of its own under exchange`},
-		{name: "a host that is a URL", provider: "databricks", block: block(`host: "https://acme.cloud.databricks.com"`), err: `host is "https://acme.cloud.databricks.com", want a host name alone`},
+		{name: "a host that is a URL", provider: "databricks", block: block(`host: "https://acme.cloud.databricks.com"`), err: `host is "https://acme.cloud.databricks.com", want a host name alone: write "acme.cloud.databricks.com", without https://`},
 		{name: "a host behind a login", provider: "databricks", block: block(`host: "acme.cloud.databricks.com@evil.example"`), err: `host is "acme.cloud.databricks.com@evil.example", want a host name alone`},
 		{name: "a stand-in with a port", provider: "databricks", block: block(`host: "127.0.0.1:8443"`)},
 		{name: "a host with a port", provider: "databricks", block: block(`host: "acme.cloud.databricks.com:8443"`), err: `host is "acme.cloud.databricks.com:8443", want a host name alone`},

@@ -130,7 +130,8 @@ var harmless = []string{"s3_region", "s3_url_style", "s3_requester_pays", "s3_ur
 // checkDuckDB holds every place where DuckDB, or a library that dbt-duckdb
 // loads beside it, takes a host, a proxy, or a switch of TLS.
 func checkDuckDB(st store, block *yaml.Node) error {
-	found, loopback, from := false, true, ""
+	var f faults
+	found, loopback, sound, from := false, true, true, ""
 	for option := range st.settings {
 		if setting(block, st.settings[option]) != "" {
 			from = ", with what settings say"
@@ -142,33 +143,48 @@ func checkDuckDB(st store, block *yaml.Node) error {
 		}
 		found = true
 		if err := st.check(s); err != nil {
-			return fmt.Errorf("secrets of type %s%s: %w", st.kind, from, err)
+			sound = false
+			f.add("secrets of type %s%s: %w", st.kind, from, err)
 		}
 		loopback = loopback && optionText(s, "endpoint") != "" && policy.IsLoopback(hostOfOption(s))
 		if proxy := optionText(s, "http_proxy"); proxy == "" {
 			proxy = setting(block, "http_proxy")
 			if proxy != "" && !isTrue(optionText(s, "use_ssl")) {
-				return fmt.Errorf("http_proxy is %q, and the credential would go through it in the clear", proxy)
+				f.add("http_proxy is %q, and the credential would go through it in the clear", proxy)
 			}
 		} else if !isTrue(optionText(s, "use_ssl")) {
-			return fmt.Errorf("secrets of type %s: http_proxy is %q, and the credential would go through it in the clear", st.kind, proxy)
+			f.add("secrets of type %s: http_proxy is %q, and the credential would go through it in the clear", st.kind, proxy)
 		}
 	}
 	if !found && st.required != "" {
-		return fmt.Errorf("secrets has none of type %s, want one with %s", st.kind, st.required)
+		f.add("secrets has none of type %s, want one with %s", st.kind, st.required)
 	}
 	loopback = loopback && found
 	for _, key := range duckKeys(block) {
 		if !duckName.MatchString(key.keys[len(key.keys)-1]) {
-			return fmt.Errorf("%s: %q is not the name of an option", key.shown, key.keys[len(key.keys)-1])
+			f.add("%s: %q is not the name of an option", key.shown, key.keys[len(key.keys)-1])
 		}
 	}
 	for _, e := range entries(block) {
-		if err := checkDuckEntry(st, block, e, loopback); err != nil {
-			return err
+		if !sound && st.decides(e) {
+			continue // the store's own fault says it
 		}
+		f.join(checkDuckEntry(st, block, e, loopback))
 	}
-	return nil
+	return f.err()
+}
+
+// decides reports whether check has looked at a value, of an entry or of a
+// setting that stands for one.
+func (st store) decides(e entry) bool {
+	last := strings.ToLower(e.keys[len(e.keys)-1])
+	switch e.keys[0] {
+	case "secrets":
+		return last == "verify_ssl"
+	case "settings", "config_options":
+		return slices.Contains(slices.Collect(maps.Values(st.settings)), last)
+	}
+	return false
 }
 
 func hostOfOption(s *yaml.Node) string {

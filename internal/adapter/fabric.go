@@ -1,7 +1,6 @@
 package adapter
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -29,29 +28,26 @@ var fabric = adapter{
 	},
 	identities: microsoftIdentities,
 	check: func(block *yaml.Node, provider, _ string) error {
+		var f faults
 		if oneOf(block, "host", "server") == "" {
-			return errors.New("it has no host, and without one dbt-fabric sends the login to Fabric's API for it")
+			f.add("it has no host, and without one dbt-fabric sends the login to Fabric's API for it")
 		}
-		if err := checkMicrosoft(block, true); err != nil {
-			return err
-		}
+		f.join(checkMicrosoft(block, true))
 		// Up to 1.10 it stands in a connection string.
 		if driver := scalar(block, "driver"); driver != "" && !policy.IsJinja(driver) && !driverText.MatchString(driver) {
-			return fmt.Errorf("driver is %q, want the name of an ODBC driver", driver)
+			f.add("driver is %q, want the name of an ODBC driver", driver)
 		}
 		for _, key := range fabricAPIs {
 			host, err := checkEndpoint(key, scalar(block, key))
-			if err != nil {
-				return err
-			}
+			f.join(err)
 			if host != "" && !policy.IsLoopback(host) && !fabricAPIHosts.MatchString(strings.ToLower(host)) {
-				return fmt.Errorf("%s: host %q is not one of Fabric, and the login goes there", key, host)
+				f.add("%s: host %q is not one of Fabric, and the login goes there", key, host)
 			}
 		}
 		if provider == "vault" && !tenantText.MatchString(scalar(block, "tenant_id")) {
-			return fmt.Errorf("tenant_id is %q, want the id of the service principal's tenant", scalar(block, "tenant_id"))
+			f.add("tenant_id is %q, want the id of the service principal's tenant", scalar(block, "tenant_id"))
 		}
-		return nil
+		return f.err()
 	},
 	render: map[string]func(Input) Output{
 		"entra": fabricEntra,

@@ -2,7 +2,6 @@ package adapter
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -154,35 +153,30 @@ func checkDatabase(name string) error {
 
 func checkPostgres(block *yaml.Node, provider, _ string) error {
 	host, mode, user := scalar(block, "host"), scalar(block, "sslmode"), scalar(block, "user")
-	for _, key := range []string{"host", "port", "sslmode"} {
-		if policy.IsJinja(scalar(block, key)) {
-			return fmt.Errorf("%s must be a literal: the login goes there", key)
-		}
-	}
+	var f faults
+	f.literals(block, "the login goes there", "host", "port", "sslmode")
 	if !serverText.MatchString(host) {
-		return fmt.Errorf("host is %q, want one host name or address", host)
+		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
 	}
-	if err := checkDatabase(databaseOf(block)); err != nil {
-		return err
-	}
+	f.join(checkDatabase(databaseOf(block)))
 	if known, ok := postgresHosts[provider]; ok && !policy.IsLoopback(host) && !known.hosts.MatchString(strings.ToLower(host)) {
-		return fmt.Errorf("host %q is not one of %s, and the token goes there", host, known.name)
+		f.add("host %q is not one of %s, and the token goes there", host, known.name)
 	}
 	switch mode {
 	case "", "require", "verify-ca", "verify-full":
 	default: // libpq falls back to plain text with `allow` and `prefer`
-		if !policy.IsLoopback(host) {
-			return fmt.Errorf("sslmode is %q, want require, verify-ca or verify-full (a password in the clear is for loopback only)", mode)
+		if !isLoopback(host) {
+			f.add("sslmode is %q, want require, verify-ca or verify-full (a password in the clear is for loopback only)", mode)
 		}
 	}
 	switch {
 	case provider == "gcp", provider == "vault": // they give the user
 	case user == "":
-		return fmt.Errorf("it has no user, and provider %q gives none", provider)
+		f.add("it has no user, and provider %q gives none", provider)
 	case policy.IsJinja(user):
-		return fmt.Errorf("user must be a literal: the login is for that user")
+		f.add("user must be a literal: the login is for that user")
 	}
-	return nil
+	return f.err()
 }
 
 // databasePassword puts a database's password, or the token that stands for

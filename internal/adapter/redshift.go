@@ -1,7 +1,6 @@
 package adapter
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -63,32 +62,29 @@ func isServerless(block *yaml.Node) bool {
 }
 
 func checkRedshift(block *yaml.Node, provider, _ string) error {
+	var f faults
 	literal := []string{"host", "port", "sslmode"}
 	if provider == "aws" { // AWS is asked for a login, by what these say
 		literal = append(literal, "dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate")
 		for _, group := range elements(value(block, "db_groups")) {
 			if policy.IsJinja(textOf(group)) {
-				return errors.New("db_groups must be literals: the login is made from them")
+				f.add("db_groups must be literals: the login is made from them")
 			}
 		}
 	}
-	for _, key := range literal {
-		if policy.IsJinja(scalar(block, key)) {
-			return fmt.Errorf("%s must be a literal: the login is made from it, or goes there", key)
-		}
-	}
+	f.literals(block, "the login is made from it, or goes there", literal...)
 	host, mode := scalar(block, "host"), scalar(block, "sslmode")
-	switch {
-	case !serverText.MatchString(host):
-		return fmt.Errorf("host is %q, want one host name or address", host)
-	case checkDatabase(databaseOf(block)) != nil:
-		return checkDatabase(databaseOf(block))
-	case databaseOf(block) == "":
-		return errors.New("it has no dbname")
-	case mode == "disable" && !policy.IsLoopback(host): // any other verifies the certificate
-		return errors.New(`sslmode is "disable", want verify-full or verify-ca (a login in the clear is for loopback only)`)
+	if !serverText.MatchString(host) {
+		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
 	}
-	return nil
+	f.join(checkDatabase(databaseOf(block)))
+	if databaseOf(block) == "" {
+		f.add("it has no dbname")
+	}
+	if mode == "disable" && !isLoopback(host) { // any other verifies the certificate
+		f.add(`sslmode is "disable", want verify-full or verify-ca (a login in the clear is for loopback only)`)
+	}
+	return f.err()
 }
 
 func redshiftWarehouse(block *yaml.Node) (credential.Warehouse, error) {

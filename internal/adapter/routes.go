@@ -41,14 +41,14 @@ func Direct(dbtType, provider string, exchange policy.Values, block *yaml.Node) 
 func find(routes map[string]func(*yaml.Node) (route.Route, error), dbtType, provider string, exchange policy.Values, block *yaml.Node) (r route.Route, err error) {
 	describe, tools, reroute := routes[provider], alone[provider], adapters[dbtType].reroute
 	if block, err = adapters[dbtType].settle(provider, block); err != nil {
-		return r, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+		return r, ofType(dbtType, err)
 	}
 	switch {
 	case dbtType == "" && tools != nil:
 		r = tools(exchange)
 	case describe != nil:
 		if r, err = describe(block); err != nil {
-			return r, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+			return r, ofType(dbtType, err)
 		}
 	case provider == lender:
 		r.Kind = route.Lease

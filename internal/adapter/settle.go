@@ -14,7 +14,7 @@ import (
 // settle returns a block as the adapters' functions see it: keys by their own
 // names, without a login of its own at any depth, and with what the adapter
 // itself makes of settings. What has not changed is the user's own node. The
-// error is that of a block that dbt would refuse, or whose login the
+// error joins what is wrong with a block that dbt would refuse, or whose login the
 // credential cannot replace.
 func (a adapter) settle(provider string, block *yaml.Node) (*yaml.Node, error) {
 	if block == nil || block.Kind != yaml.MappingNode {
@@ -22,11 +22,13 @@ func (a adapter) settle(provider string, block *yaml.Node) (*yaml.Node, error) {
 	}
 	out := &yaml.Node{Kind: yaml.MappingNode, Tag: block.Tag, Line: block.Line, Column: block.Column}
 	names := map[string]string{}
+	var f faults
 	for i := 0; i+1 < len(block.Content); i += 2 {
 		key, v := block.Content[i], block.Content[i+1]
 		if name := a.spec.Canonical(key.Value); key.Tag == "!!str" {
 			if other, ok := names[name]; ok {
-				return nil, fmt.Errorf("%s and %s are two names of one key: leave one out", other, key.Value)
+				f.add("%s and %s are two names of one key: leave one out", other, key.Value)
+				continue
 			}
 			names[name] = key.Value
 			if name != key.Value {
@@ -41,11 +43,9 @@ func (a adapter) settle(provider string, block *yaml.Node) (*yaml.Node, error) {
 		out = a.complete(provider, out)
 	}
 	for _, e := range entries(out) {
-		if err := a.refuse(e); err != nil {
-			return nil, err
-		}
+		f.join(a.refuse(e))
 	}
-	return out, nil
+	return out, f.err()
 }
 
 // A place is where a value is in a block.

@@ -196,7 +196,7 @@ func TestDuckDBPlaces(t *testing.T) {
 		}
 	}
 	cases = append(cases, []placeCase{
-		{name: "a login for another bucket", provider: "aws", block: duck(`secrets: [{type: s3, key_id: k, secret: s, scope: s3://theirs}]`), err: "secrets[0].key_id" + replaces},
+		{name: "a login for another bucket", provider: "aws", block: duck(`secrets: [{type: s3, key_id: k, secret: s, scope: s3://theirs}]`), err: "secrets[0].key_id" + replaces + "\nsecrets[0].secret" + replaces},
 		{name: "a database's login", provider: "aws", block: duck(`secrets: [{type: postgres, host: h, password: hunter2}]`), err: "secrets[0].password" + replaces},
 		{name: "a type in Jinja", provider: "aws", block: duck(`secrets: [{type: "{{ env_var('T') }}"}]`), err: `secrets[0].type is "{{ env_var('T') }}", want a name`},
 		{name: "SQL in a type", provider: "aws", block: duck(`secrets: [{type: "s3, endpoint 'evil.example'"}]`), err: `secrets[0].type is "s3, endpoint 'evil.example'", want a name`},

@@ -130,34 +130,29 @@ var stageHost = lazy.MustCompile(`^(?:\*\.|bucket\.)?vpce-[a-z0-9-]+\.s3\.[a-z0-
 // checkSnowflake holds for all providers: what the connector signs for AWS
 // is a login too, for whoever gets it.
 func checkSnowflake(block *yaml.Node, _, audience string) error {
-	for _, key := range []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name"} {
-		if policy.IsJinja(scalar(block, key)) {
-			return fmt.Errorf("%s must be a literal: the login goes there", key)
-		}
-	}
+	var f faults
+	f.literals(block, "the login goes there", "account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name")
 	account, host, protocol := scalar(block, "account"), scalar(block, "host"), scalar(block, "protocol")
-	if err := checkAccount(account); err != nil {
-		return err
-	}
+	f.join(checkAccount(account))
 	for _, key := range []string{"port", "proxy_port"} {
 		if port := scalar(block, key); port != "" && !portText.MatchString(port) {
-			return fmt.Errorf("%s is %q, want a number", key, port)
+			f.add("%s is %q, want a number", key, port)
 		}
 	}
-	if err := checkProxy("proxy_host", scalar(block, "proxy_host")); err != nil {
-		return err
-	}
+	f.join(checkProxy("proxy_host", scalar(block, "proxy_host")))
 	if stage := scalar(block, "s3_stage_vpce_dns_name"); stage != "" && !stageHost.MatchString(strings.ToLower(stage)) {
-		return fmt.Errorf("s3_stage_vpce_dns_name: host %q is not an endpoint of Amazon S3, and a stage's files and session go there", stage)
+		f.add("s3_stage_vpce_dns_name: host %q is not an endpoint of Amazon S3, and a stage's files and session go there", stage)
 	}
 	if audience == "" {
 		audience = "snowflakecomputing.com"
 	}
-	if err := policy.CheckHost(audience, host); err != nil {
-		return fmt.Errorf("host: %w", err)
+	if insteadOf(host) == "" {
+		if err := policy.CheckHost(audience, host); err != nil {
+			f.add("host: %w", err)
+		}
 	}
 	if host != "" && !hostText.MatchString(host) {
-		return fmt.Errorf("host is %q, want a host name alone", host)
+		f.add("host is %q, want a host name alone%s", host, insteadOf(host))
 	}
 	switch protocol {
 	case "", "https":
@@ -166,13 +161,13 @@ func checkSnowflake(block *yaml.Node, _, audience string) error {
 		if peer == "" {
 			peer = host
 		}
-		if !policy.IsLoopback(peer) {
-			return fmt.Errorf("protocol is %q, want https (http is for loopback only)", protocol)
+		if !isLoopback(peer) {
+			f.add("protocol is %q, want https (http is for loopback only)", protocol)
 		}
 	default:
-		return fmt.Errorf("protocol is %q, want https", protocol)
+		f.add("protocol is %q, want https", protocol)
 	}
-	return nil
+	return f.err()
 }
 
 func workloadIdentity(in Input, provider string) Output {

@@ -3,7 +3,6 @@ package adapter
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -108,16 +107,17 @@ func checkSession(block *yaml.Node, provider string) error {
 	if parameters.Kind != yaml.MappingNode {
 		return errors.New("server_side_parameters is no mapping")
 	}
+	var f faults
 	for i := 0; i+1 < len(parameters.Content); i += 2 {
 		name := parameters.Content[i].Value
 		switch {
 		case policy.IsJinja(name):
-			return fmt.Errorf("server_side_parameters.%s must be a literal: it may choose where the credential goes", name)
+			f.add("server_side_parameters.%s must be a literal: it may choose where the credential goes", name)
 		case storeLogin.MatchString(strings.TrimSpace(name)):
-			return fmt.Errorf("server_side_parameters.%s chooses the store's login or who gets it: leave it out, the exchange does", name)
+			f.add("server_side_parameters.%s chooses the store's login or who gets it: leave it out, the exchange does", name)
 		}
 	}
-	return nil
+	return f.err()
 }
 
 // elsewhere matches what a connection string's end would change about where
@@ -127,61 +127,54 @@ var elsewhere = lazy.MustCompile(`(?i)(?:^|;)\s*(?:host|server|port|ssl|use_?pro
 // checkODBC keeps values from adding keywords to the connection string that
 // dbt-spark puts together: it escapes none.
 func checkODBC(block *yaml.Node) error {
+	var f faults
 	for _, key := range []string{"driver", "endpoint", "cluster", "organization"} {
 		v := scalar(block, key)
 		if key == "driver" && strings.HasPrefix(v, "{") && strings.HasSuffix(v, "}") {
 			v = v[1 : len(v)-1]
 		}
 		if policy.IsJinja(scalar(block, key)) || strings.ContainsAny(v, ";{}=") {
-			return fmt.Errorf("%s is %q, want a literal that can stand in a connection string", key, scalar(block, key))
+			f.add("%s is %q, want a literal that can stand in a connection string", key, scalar(block, key))
 		}
 	}
 	for _, e := range entries(block) {
 		name := e.keys[len(e.keys)-1]
 		if e.keys[0] == "server_side_parameters" && (strings.ContainsAny(name, ";{}= ") || strings.ContainsAny(textOf(e.value), ";{}")) {
-			return fmt.Errorf("%s cannot stand in a connection string", e.shown)
+			f.add("%s cannot stand in a connection string", e.shown)
 		}
 	}
-	return nil
+	return f.err()
 }
 
 func checkSpark(block *yaml.Node, provider, _ string) error {
-	for _, key := range []string{"host", "method", "use_ssl", "connection_string_suffix"} {
-		if policy.IsJinja(scalar(block, key)) {
-			return fmt.Errorf("%s must be a literal: the login goes there", key)
-		}
-	}
+	var f faults
+	f.literals(block, "the login goes there", "host", "method", "use_ssl", "connection_string_suffix", "port")
 	host, method, port := scalar(block, "host"), scalar(block, "method"), scalar(block, "port")
-	switch {
-	case policy.IsJinja(port):
-		return errors.New("port must be a literal: the login goes there")
-	case port != "" && !portText.MatchString(port):
-		return fmt.Errorf("port is %q, want a number", port)
+	if port != "" && !portText.MatchString(port) {
+		f.add("port is %q, want a number", port)
 	}
 	if !serverText.MatchString(strings.TrimPrefix(host, "https://")) {
-		return fmt.Errorf("host is %q, want one host name or address", host)
+		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
 	}
 	if methods := []string{"http", "odbc", "thrift"}; provider != "vault" && slices.Contains(methods, method) {
-		return fmt.Errorf("method is %q, whose login provider %q does not give: want session, for a store, or provider \"vault\"", method, provider)
+		f.add("method is %q, whose login provider %q does not give: want session, for a store, or provider \"vault\"", method, provider)
 	}
 	switch method {
 	case "session":
-		return checkSession(block, provider)
+		f.join(checkSession(block, provider))
 	case "http", "odbc": // TLS always
 		if method == "odbc" {
-			if err := checkODBC(block); err != nil {
-				return err
-			}
+			f.join(checkODBC(block))
 		}
 		if elsewhere.MatchString(scalar(block, "connection_string_suffix")) {
-			return errors.New("connection_string_suffix: it must not change server, login or TLS")
+			f.add("connection_string_suffix: it must not change server, login or TLS")
 		}
-		return nil
 	case "thrift":
-		if !policy.IsLoopback(host) && !isOn(scalar(block, "use_ssl")) {
-			return fmt.Errorf("use_ssl is %q for host %q, want true (plain connections are for loopback only)", scalar(block, "use_ssl"), host)
+		if !isLoopback(host) && !isOn(scalar(block, "use_ssl")) {
+			f.add("use_ssl is %q for host %q, want true (plain connections are for loopback only)", scalar(block, "use_ssl"), host)
 		}
-		return nil
+	default:
+		f.add("method is %q, valid methods are %q", method, []string{"http", "odbc", "session", "thrift"})
 	}
-	return fmt.Errorf("method is %q, valid methods are %q", method, []string{"http", "odbc", "session", "thrift"})
+	return f.err()
 }

@@ -58,7 +58,7 @@ func TestSparkPlaces(t *testing.T) {
 		{name: "Thrift by TLS", provider: "vault", block: spark(`method: thrift, host: spark.acme.example, use_ssl: true`)},
 		{name: "Thrift in the clear on loopback", provider: "vault", block: spark(`method: thrift, host: localhost`)},
 		{name: "ODBC", provider: "vault", block: spark(`method: odbc, host: spark.acme.example, connection_string_suffix: "EnableQueryResultDownload=0"`)},
-		{name: "HTTP in the clear", provider: "vault", block: spark(`method: http, host: "http://spark.acme.example"`), err: `host is "http://spark.acme.example", want one host name or address`},
+		{name: "HTTP in the clear", provider: "vault", block: spark(`method: http, host: "http://spark.acme.example"`), err: `host is "http://spark.acme.example", want one host name or address: write "spark.acme.example", without http://`},
 		{name: "a path", provider: "vault", block: spark(`method: http, host: "evil.example/x?"`), err: `host is "evil.example/x?", want one host name or address`},
 		{name: "Thrift in the clear", provider: "vault", block: spark(`method: thrift, host: spark.acme.example`), err: `use_ssl is "" for host "spark.acme.example", want true (plain connections are for loopback only)`},
 		{name: "a session with a login", provider: "vault", block: spark(`method: session, host: NA`), err: `method is "session", which has no login: Spark runs in dbt's process; its store takes provider "aws" or "entra"`},

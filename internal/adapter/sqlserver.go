@@ -1,7 +1,7 @@
 package adapter
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"maps"
 	"strconv"
@@ -30,21 +30,22 @@ var sqlserver = adapter{
 	},
 	identities: microsoftIdentities,
 	check: func(block *yaml.Node, provider, _ string) error {
-		if err := checkMicrosoft(block, provider == "entra"); err != nil {
-			return err
-		}
+		var f faults
+		f.join(checkMicrosoft(block, provider == "entra"))
 		driver, backend, port := scalar(block, "driver"), scalar(block, "backend"), scalar(block, "port")
 		switch {
 		case policy.IsJinja(driver), policy.IsJinja(backend):
-			return errors.New("driver and backend must be literals: they carry the login")
+			f.add("driver and backend must be literals: they carry the login")
 		case driver != "" && !driverText.MatchString(driver):
-			return fmt.Errorf("driver is %q, want the name of an ODBC driver", driver)
-		case port != "" && !portText.MatchString(port):
-			return fmt.Errorf("port is %q, want a number", port)
-		case provider == "entra" && backend != "" && backend != "pyodbc" && backend != mssqlPython:
-			return fmt.Errorf("backend is %q, and only pyodbc and mssql-python take a token of Entra ID", backend)
+			f.add("driver is %q, want the name of an ODBC driver", driver)
 		}
-		return nil
+		if port != "" && !portText.MatchString(port) {
+			f.add("port is %q, want a number", port)
+		}
+		if provider == "entra" && backend != "" && !policy.IsJinja(backend) && backend != "pyodbc" && backend != mssqlPython {
+			f.add("backend is %q, and only pyodbc and mssql-python take a token of Entra ID", backend)
+		}
+		return f.err()
 	},
 	suits: func(block *yaml.Node, c credential.Credential) error {
 		if c.Kind != "service_principal" {
@@ -146,28 +147,29 @@ func microsoftHost(block *yaml.Node) string {
 // checkMicrosoft holds the connection string that the adapters put together:
 // they escape neither host nor database.
 func checkMicrosoft(block *yaml.Node, token bool) error {
-	for _, key := range microsoftPlaces {
-		if policy.IsJinja(scalar(block, key)) {
-			return fmt.Errorf("%s must be a literal: the login goes there", key)
-		}
-	}
+	var f faults
+	f.literals(block, "the login goes there", microsoftPlaces...)
 	server, database, host := oneOf(block, "host", "server"), scalar(block, "database"), microsoftHost(block)
 	encrypt, trust := oneOf(block, "encrypt"), oneOf(block, "trust_cert", "TrustServerCertificate")
-	switch {
-	case host == "":
-		return fmt.Errorf("host is %q, want one server", server)
-	case !databaseText.MatchString(database):
-		return fmt.Errorf("database is %q, want a name that can stand in a connection string", database)
-	case policy.IsLoopback(host):
-		return nil
-	case encrypt != "" && !isOn(encrypt):
-		return fmt.Errorf("encrypt is %q, want TLS (without is for loopback only)", encrypt)
-	case !isOff(trust):
-		return fmt.Errorf("trust_cert is %q, want the certificate verified (without is for loopback only)", trust)
-	case token:
-		return checkMicrosoftHost(block)
+	if host == "" && !policy.IsJinja(server) { // its own fault, by whichever name it has
+		f.add("host is %q, want one server%s", server, insteadOf(server))
 	}
-	return nil
+	if !databaseText.MatchString(database) {
+		f.add("database is %q, want a name that can stand in a connection string", database)
+	}
+	if isLoopback(cmp.Or(host, server)) {
+		return f.err()
+	}
+	if encrypt != "" && !isOn(encrypt) {
+		f.add("encrypt is %q, want TLS (without is for loopback only)", encrypt)
+	}
+	if !isOff(trust) {
+		f.add("trust_cert is %q, want the certificate verified (without is for loopback only)", trust)
+	}
+	if token {
+		f.join(checkMicrosoftHost(block))
+	}
+	return f.err()
 }
 
 func checkMicrosoftHost(block *yaml.Node) error {

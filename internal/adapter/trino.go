@@ -1,8 +1,6 @@
 package adapter
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -51,34 +49,32 @@ var hostText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 var portText = lazy.MustCompile(`^[0-9]{1,5}$`)
 
 func checkTrino(block *yaml.Node, _, audience string) error {
-	for _, key := range []string{"host", "port", "cert", "http_scheme"} {
-		if policy.IsJinja(scalar(block, key)) {
-			return fmt.Errorf("%s must be a literal: the token goes there", key)
-		}
-	}
+	var f faults
+	f.literals(block, "the token goes there", "host", "port", "cert", "http_scheme")
 	host, port, scheme := scalar(block, "host"), scalar(block, "port"), scalar(block, "http_scheme")
-	switch {
-	case !hostText.MatchString(host):
-		return fmt.Errorf("host is %q, want a host name alone", host)
-	case !portText.MatchString(port):
-		return fmt.Errorf("port is %q, want a number", port)
-	case scheme != "" && scheme != "https":
-		return fmt.Errorf("http_scheme is %q, want https: Trino takes no token over anything else", scheme)
-	case scalar(block, "database") == "" && scalar(block, "catalog") == "":
-		return errors.New("it has no database, which is Trino's catalog")
+	if !hostText.MatchString(host) {
+		f.add("host is %q, want a host name alone%s", host, insteadOf(host))
+	} else if err := policy.CheckHost(audience, host); err != nil {
+		f.add("host: %w", err)
 	}
-	if err := policy.CheckHost(audience, host); err != nil {
-		return fmt.Errorf("host: %w", err)
+	if !portText.MatchString(port) {
+		f.add("port is %q, want a number", port)
+	}
+	if scheme != "" && scheme != "https" {
+		f.add("http_scheme is %q, want https: Trino takes no token over anything else", scheme)
+	}
+	if scalar(block, "database") == "" && scalar(block, "catalog") == "" {
+		f.add("it has no database, which is Trino's catalog")
 	}
 	cert := value(block, "cert")
 	switch {
-	case cert == nil, cert.Tag == "!!null", policy.IsLoopback(host):
+	case cert == nil, cert.Tag == "!!null", isLoopback(host):
 	case cert.Tag == "!!bool" && isOn(cert.Value):
 	case cert.Tag == "!!str" && strings.ContainsAny(cert.Value, `./\`): // a path, and no false in disguise
 	default:
-		return fmt.Errorf("cert is %q, want true or the path of a CA's certificate (without verification is for loopback only)", cert.Value)
+		f.add("cert is %q, want true or the path of a CA's certificate (without verification is for loopback only)", cert.Value)
 	}
-	return nil
+	return f.err()
 }
 
 // trinoRoute is the proxy, which verifies Trino's certificate in dbt's place.

@@ -75,7 +75,7 @@ func TestTrinoPlaces(t *testing.T) {
 		{name: "by http", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: 443, http_scheme: http`),
 			err: `http_scheme is "http", want https: Trino takes no token over anything else`},
 		{name: "a host in Jinja", provider: "oidc", audience: audience, block: block(`host: "{{ env_var('H') }}", port: 443`), err: "host must be a literal: the token goes there"},
-		{name: "a host that is a URL", provider: "oidc", audience: audience, block: block(`host: "https://evil.example:1/", port: 443`), err: `host is "https://evil.example:1/", want a host name alone`},
+		{name: "a host that is a URL", provider: "oidc", audience: audience, block: block(`host: "https://evil.example:1/", port: 443`), err: `host is "https://evil.example:1/", want a host name alone: write "evil.example", without https://`},
 		{name: "a host with a port", provider: "oidc", audience: audience, block: block(`host: "trino.acme.example:8443", port: 443`), err: `host is "trino.acme.example:8443", want a host name alone`},
 		{name: "a host behind a login", provider: "oidc", audience: audience, block: block(`host: "trino.acme.example@evil.example", port: 443`), err: `host is "trino.acme.example@evil.example", want a host name alone`},
 		{name: "a host behind a line's end", provider: "oidc", audience: audience, block: block(`host: "localhost\nevil.example", port: 443`), err: `host is "localhost\nevil.example", want a host name alone`},

@@ -94,6 +94,28 @@ func Lasts(err error) bool {
 	return errors.As(err, new(lasting))
 }
 
+// Each returns the errors that err joins, as errors.Join has them, none for nil.
+func Each(err error) (list []error) {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			list = append(list, Each(err)...)
+		}
+		return list
+	}
+	if c, ok := err.(classified); ok && c.hint == "" {
+		if each := Each(c.error); len(each) > 1 {
+			for _, err := range each {
+				list = append(list, classified{err, c.class, ""})
+			}
+			return list
+		}
+	}
+	return []error{err}
+}
+
 // A Place is where in a file a fault is, and what it says of it without the
 // place: an annotation on the run's page shows it there.
 type Place struct {

@@ -164,17 +164,22 @@ func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
 	}
 	seen := map[string]bool{}
 	for _, err := range all {
-		if err == nil {
-			continue
+		var keys []string
+		for _, err := range fault.Each(err) {
+			text, ofBlock := strings.CutPrefix(err.Error(), fmt.Sprintf("dbt output of type %q: ", p.dbtType))
+			if !ofBlock {
+				text, ofBlock = strings.CutPrefix(err.Error(), fmt.Sprintf("provider %q: host ", t.Provider()))
+				text = "host " + text
+			}
+			// Else it is about the pair, whatever the block. What one of them
+			// has said of a key the others say in other words.
+			if key := adapter.FaultKey(text); ofBlock && !seen[key] {
+				keys = append(keys, key)
+				errs = append(errs, errors.New(text))
+			}
 		}
-		text, ofBlock := strings.CutPrefix(err.Error(), fmt.Sprintf("dbt output of type %q: ", p.dbtType))
-		if !ofBlock {
-			text, ofBlock = strings.CutPrefix(err.Error(), fmt.Sprintf("provider %q: host ", t.Provider()))
-			text = "host " + text
-		}
-		if ofBlock && !seen[text] { // else it is about the pair, whatever the block
-			seen[text] = true
-			errs = append(errs, errors.New(text))
+		for _, key := range keys {
+			seen[key] = true
 		}
 	}
 	return errs

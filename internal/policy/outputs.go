@@ -83,6 +83,7 @@ type outputCheck struct {
 	file, policy *document
 	seen         map[string]bool // faults: profiles share mappings
 	keys         []string        // that `with` would have to give
+	twice        bool            // a key has two names there
 }
 
 // adapter finds the type's adapter; what is wrong with it is a fault.
@@ -233,12 +234,20 @@ func step(n *yaml.Node, path string) (next *yaml.Node, rest string) {
 	return next, rest
 }
 
+// twoNames ends an error about a key that a block has under two names.
+const twoNames = "are two names of one key: leave one out"
+
 // keyed reports an error at the key that it is about.
 func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
 	text := err.Error()
 	key, at := about(o.Block, text)
 	if key == "" {
 		c.fault(o, o.Block, "", text)
+		return
+	}
+	if strings.HasSuffix(text, twoNames) && at != nil && at.Line > 0 {
+		c.twice = true
+		c.fault(o, at, "", text)
 		return
 	}
 	for _, name := range spec.NamesOf(key) {
@@ -272,8 +281,12 @@ func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
 
 // hint is the policy's answer to the faults of the file, "" where it has none.
 func (c *outputCheck) hint() string {
+	var hints []string
+	if c.twice {
+		hints = append(hints, "remove one of the two names from "+c.target.dbt.From)
+	}
 	if len(c.keys) == 0 {
-		return ""
+		return strings.Join(hints, "")
 	}
 	var keys []string
 	if with := c.target.dbt.With; with != nil {
@@ -286,7 +299,8 @@ func (c *outputCheck) hint() string {
 			keys = append(keys, key)
 		}
 	}
-	return fmt.Sprintf("give the values in the policy: `dbt: {from: %s, output: %s, %s}`", c.target.dbt.From, c.outs.Name, withText(keys))
+	hints = append(hints, fmt.Sprintf("give the values in the policy: `dbt: {from: %s, output: %s, %s}`", c.target.dbt.From, c.outs.Name, withText(keys)))
+	return strings.Join(hints, "; ")
 }
 
 func withText(keys []string) string {

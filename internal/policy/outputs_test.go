@@ -66,6 +66,23 @@ func TestCheckOutputs(t *testing.T) {
 			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, deep: …, database: …, user: …}}`",
 		},
 		{
+			name:    "two names of one key",
+			outputs: "a: {account: acme, acct: acme}",
+			adapter: []string{"account and acct are two names of one key: leave one out"},
+			err:     []string{"f.yml:1:14 output \"prod\" of profile \"a\": account and acct are two names of one key: leave one out"},
+			hint:    "remove one of the two names from f.yml",
+		},
+		{
+			name:    "two names of one key, and what the policy can answer",
+			outputs: "a: {account: acme, acct: acme, port: x}",
+			adapter: []string{"account and acct are two names of one key: leave one out", "port is \"x\""},
+			err: []string{
+				"f.yml:1:14 output \"prod\" of profile \"a\": account and acct are two names of one key: leave one out",
+				"f.yml:1:38 output \"prod\" of profile \"a\": port is \"x\"",
+			},
+			hint: "remove one of the two names from f.yml; give the values in the policy: `dbt: {from: f.yml, output: prod, with: {port: …}}`",
+		},
+		{
 			name:    "the places of what is in lists",
 			outputs: "a:\n  attach:\n    - {path: x}\n    - {path: y, options: {s3.endpoint: e, s3: {endpoint: f}}}",
 			adapter: []string{"attach[1].options.s3.endpoint is no", "attach[0].path: no", "attach[7].path: no", "attach[1].path.x: no", "attach[x: no", "attach[0]path: no", "attach[-1].path: no"},
