@@ -56,6 +56,10 @@ type adapter struct {
 	// others are the places of logins for something else, which a credential of
 	// ours does not replace: a key of the block, or that, `.` and the login's own.
 	others []string
+	// mappings are the places of values that dbt takes as mappings alone, and
+	// lists those of lists of them: in another shape a login has no key to be
+	// known by.
+	mappings, lists []string
 	// complete writes what settings say into where the credential goes; nil
 	// where nothing else says it.
 	complete func(provider string, block *yaml.Node) *yaml.Node

@@ -422,7 +422,7 @@ func TestCheckPlaces(t *testing.T) {
 		{name: "DuckDB", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: true`)},
 		{name: "DuckDB on loopback", provider: "aws", block: s3(`endpoint: "[::1]:9000", use_ssl: false, verify_ssl: no`)},
 		{name: "DuckDB with other keys for a bucket", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: false, key_id: "{{ env_var('K') }}", secret: "{{ env_var('S') }}", scope: s3://minio`)},
-		{name: "DuckDB with no list", provider: "aws", block: `{type: duckdb, secrets: none}`},
+		{name: "DuckDB with no list", provider: "aws", block: `{type: duckdb, secrets: none}`, err: "secrets is a single value, want a list of mappings"},
 		{name: "S3 by http", provider: "aws", block: s3(`endpoint: minio.acme.example, use_ssl: false`),
 			err: `secrets of type s3: use_ssl is "false" for endpoint "minio.acme.example", want TLS (plain http is for loopback only)`},
 		{name: "S3 by http, in capitals", provider: "aws", block: s3(`ENDPOINT: minio.acme.example, Use_SSL: "N"`),

@@ -21,6 +21,7 @@ var athena = adapter{
 		NoClaims: []string{"endpoint_url", "region_name"},
 		Given:    map[string][]string{"aws": {"region_name"}, "identity_center": {"region_name"}},
 	},
+	mappings: []string{"seed_s3_upload_args", "lf_tags_database"},
 	identities: map[string]map[string]string{
 		"aws_profile_name": {"aws": "role", "identity_center": "role"},
 		"assume_role_arn":  {"aws": "then_assume", "identity_center": "then_assume"},

@@ -26,6 +26,7 @@ var bigquery = adapter{
 		Literal:  []string{"database", "api_endpoint", "compute_region"},
 		NoClaims: []string{"api_endpoint", "compute_region"},
 	},
+	mappings: []string{"dataproc_batch"},
 	identities: map[string]map[string]string{
 		"impersonate_service_account":       {"gcp": "service_account"},
 		"service_account_impersonation_url": {"gcp": "service_account"},

@@ -22,7 +22,8 @@ var clickhouse = adapter{
 		NoClaims: []string{"secure", "verify", "driver"},
 		Given:    map[string][]string{"vault": {"user"}},
 	},
-	check: checkClickHouse,
+	mappings: []string{"custom_settings"},
+	check:    checkClickHouse,
 	render: map[string]func(Input) Output{
 		"vault": func(in Input) Output {
 			if in.Route.Port != 0 {

@@ -2,7 +2,6 @@ package adapter
 
 import (
 	"encoding/json"
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,7 +33,8 @@ var databricks = adapter{
 		"azure_client_id": {"databricks": "client_id", "entra": "client_id"},
 		"azure_tenant_id": {"databricks": "", "entra": "tenant"},
 	},
-	check: checkDatabricks,
+	mappings: []string{"connection_parameters", "connection_parameters.http_headers", "session_properties", "compute"},
+	check:    checkDatabricks,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
 		return credential.Warehouse{Host: scalar(block, "host")}, nil
 	},
@@ -109,13 +109,14 @@ var otherLogins = []string{
 // checkParameters holds what dbt hands on to the connector as it is, and over
 // everything else.
 func checkParameters(parameters *yaml.Node, loopback bool) error {
-	if parameters == nil || parameters.Tag == "!!null" {
-		return nil
-	}
-	if parameters.Kind != yaml.MappingNode {
-		return errors.New("connection_parameters is no mapping")
-	}
 	var f faults
+	switch {
+	case policy.IsJinja(textOf(parameters)):
+		f.add("connection_parameters must be a literal: the token goes where it says")
+		return f.err()
+	case parameters == nil, parameters.Kind != yaml.MappingNode:
+		return nil // settle says so
+	}
 	for i := 0; i+1 < len(parameters.Content); i += 2 {
 		key, v := parameters.Content[i].Value, parameters.Content[i+1]
 		name, text := "connection_parameters."+key, textOf(v)

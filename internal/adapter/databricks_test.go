@@ -59,7 +59,7 @@ func TestDatabricksPlaces(t *testing.T) {
 		{name: "harmless parameters", provider: "databricks", block: parameters(`{_retry_delay_max: 5, use_cloud_fetch: false, _tls_trusted_ca_file: ca.pem, _tls_no_verify: false, _tls_verify_hostname: true, http_headers: {X-Team: data}}`)},
 		{name: "no parameters", provider: "databricks", block: parameters(``)},
 		{name: "a stand-in on loopback", provider: "databricks", block: local(`{_connection_uri: "https://127.0.0.1:8443/sql", _tls_no_verify: true, _tls_verify_hostname: false, _port: 8443}`)},
-		{name: "parameters that are none", provider: "databricks", block: parameters(`x`), err: "connection_parameters is no mapping"},
+		{name: "parameters that are none", provider: "databricks", block: parameters(`x`), err: "connection_parameters is a single value, want a mapping"},
 		{name: "another place", provider: "databricks", block: parameters(`{_connection_uri: "https://evil.example/"}`), err: "connection_parameters._connection_uri is for loopback only: the token goes to host"},
 		{name: "another place than loopback", provider: "databricks", block: local(`{_connection_uri: "https://evil.example/"}`), err: "connection_parameters._connection_uri is for loopback only: the token goes to host"},
 		{name: "another place by http", provider: "databricks", block: parameters(`{_connection_uri: "http://evil.example/"}`), err: `connection_parameters._connection_uri is "http://evil.example/", want https (http is for loopback only)`},

@@ -54,6 +54,8 @@ var duckdb = adapter{
 		"motherduck_token", "settings.motherduck_token", "settings.token", "config_options.motherduck_token", "config_options.token",
 		"secrets", "attach", "plugins", "path", "remote",
 	},
+	mappings: []string{"settings", "config_options", "remote", "retries", "attach.options", "plugins.config"},
+	lists:    []string{"secrets", "attach", "filesystems", "plugins"},
 	complete: completeDuckDB,
 	check:    func(block *yaml.Node, provider, _ string) error { return checkDuckDB(stores[provider], block) },
 	render: map[string]func(Input) Output{

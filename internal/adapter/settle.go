@@ -35,6 +35,7 @@ func (a adapter) settle(provider string, block *yaml.Node) (*yaml.Node, error) {
 				key = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name, Line: key.Line, Column: key.Column}
 			}
 		}
+		f.join(a.misshapen(place{keys: []string{a.spec.Canonical(key.Value)}, shown: block.Content[i].Value}, v))
 		if v = a.without(place{keys: []string{key.Value}, shown: key.Value}, v); v != nil {
 			out.Content = append(out.Content, key, v)
 		}
@@ -45,7 +46,73 @@ func (a adapter) settle(provider string, block *yaml.Node) (*yaml.Node, error) {
 	for _, e := range entries(out) {
 		f.join(a.refuse(e))
 	}
+	f.join(a.pairs(block))
 	return out, f.err()
+}
+
+// misshapen returns what has another shape than dbt takes there. A text that
+// only dbt will know is dbt's to judge.
+func (a adapter) misshapen(p place, v *yaml.Node) error {
+	var f faults
+	name := strings.Join(p.keys, ".")
+	switch {
+	case v.Tag == "!!null", v.Kind == yaml.ScalarNode && policy.IsJinja(v.Value):
+		return nil
+	case slices.Contains(a.mappings, name) && v.Kind != yaml.MappingNode:
+		f.add("%s is %s%s", p.shown, shape(v), policy.WantMapping)
+	case slices.Contains(a.lists, name) && v.Kind != yaml.SequenceNode:
+		f.add("%s is %s%s", p.shown, shape(v), policy.WantMappings)
+	case v.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(v.Content); i += 2 {
+			f.join(a.misshapen(p.at(v.Content[i].Value), v.Content[i+1]))
+		}
+	case slices.Contains(a.lists, name):
+		for i, e := range v.Content {
+			if e.Kind != yaml.MappingNode {
+				f.add("%s is %s%s", p.index(i).shown, shape(e), policy.WantMapping)
+				continue
+			}
+			for j := 0; j+1 < len(e.Content); j += 2 {
+				f.join(a.misshapen(p.index(i).at(e.Content[j].Value), e.Content[j+1]))
+			}
+		}
+	}
+	return f.err()
+}
+
+// pairs returns the logins that stand in lists by their names: [X-Api-Key, …],
+// {name: X-Api-Key, value: …}.
+func (a adapter) pairs(block *yaml.Node) error {
+	var f faults
+	var walk func(p place, v *yaml.Node)
+	walk = func(p place, v *yaml.Node) {
+		if at := policy.PairedLogin(v); at != nil && !policy.IsJinja(at.Value) && !a.elsewhere(p) {
+			f.add("%s holds a secret (…): leave it out", p.shown)
+			return
+		}
+		for i, e := range v.Content {
+			switch {
+			case v.Kind == yaml.SequenceNode:
+				walk(p.index(i), e)
+			case v.Kind == yaml.MappingNode && i%2 == 1:
+				walk(p.at(v.Content[i-1].Value), e)
+			}
+		}
+	}
+	for i := 0; i+1 < len(block.Content); i += 2 {
+		walk(place{[]string{block.Content[i].Value}, block.Content[i].Value}, block.Content[i+1])
+	}
+	return f.err()
+}
+
+func shape(v *yaml.Node) string {
+	switch v.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	return "a single value"
 }
 
 // A place is where a value is in a block.
@@ -148,7 +215,7 @@ func (a adapter) refuse(e entry) error {
 	case v == "":
 	case a.loginOnTheWay(e) && !policy.IsJinja(v):
 		return fmt.Errorf("%s is a login that the credential does not replace: read it from a variable, as in {{ env_var('NAME') }}, or leave it out", e.shown)
-	case policy.SecretValue(v) && !policy.IsJinja(v):
+	case (policy.SecretValue(v) || strings.HasSuffix(e.shown, "]") && policy.NamedLogin(v)) && !policy.IsJinja(v):
 		return fmt.Errorf("%s holds a secret (…): leave it out", e.shown)
 	}
 	return nil

@@ -84,7 +84,8 @@ var snowflake = adapter{
 		"token_exchange": snowflakeRoute,
 		"vault":          snowflakeRoute,
 	},
-	check: checkSnowflake,
+	mappings: []string{"session_parameters"},
+	check:    checkSnowflake,
 }
 
 // accountText keeps an account from being a host of somebody else's: the

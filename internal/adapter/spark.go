@@ -25,7 +25,8 @@ var spark = adapter{
 		NoClaims: []string{"method", "use_ssl", "connection_string_suffix"},
 		Given:    map[string][]string{"vault": {"user"}},
 	},
-	check: checkSpark,
+	mappings: []string{"server_side_parameters"},
+	check:    checkSpark,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
 		return credential.Warehouse{Bearer: scalar(block, "method") != "thrift"}, nil
 	},
@@ -101,13 +102,14 @@ func checkSession(block *yaml.Node, provider string) error {
 		return errors.New(`method is "session", which has no login: Spark runs in dbt's process; its store takes provider "aws" or "entra"`)
 	}
 	parameters := value(block, "server_side_parameters")
-	if parameters == nil || parameters.Tag == "!!null" {
-		return nil
-	}
-	if parameters.Kind != yaml.MappingNode {
-		return errors.New("server_side_parameters is no mapping")
-	}
 	var f faults
+	switch {
+	case policy.IsJinja(textOf(parameters)):
+		f.add("server_side_parameters must be a literal: it may choose where the credential goes")
+		return f.err()
+	case parameters == nil, parameters.Kind != yaml.MappingNode:
+		return nil // settle says so
+	}
 	for i := 0; i+1 < len(parameters.Content); i += 2 {
 		name := parameters.Content[i].Value
 		switch {

@@ -65,7 +65,7 @@ func TestSparkPlaces(t *testing.T) {
 		{name: "a session", provider: "aws", block: spark(`method: session, host: NA`)},
 		{name: "a session with settings", provider: "entra", block: spark(`method: session, host: NA, server_side_parameters: {spark.driver.memory: 4g, spark.hadoop.fs.s3a.endpoint.region: eu-central-1, spark.hadoop.fs.s3a.path.style.access: true}`)},
 		{name: "a session with empty settings", provider: "entra", block: spark(`method: session, host: NA, server_side_parameters: `)},
-		{name: "a list of settings", provider: "aws", block: spark(`method: session, host: NA, server_side_parameters: [a]`), err: "server_side_parameters is no mapping"},
+		{name: "a list of settings", provider: "aws", block: spark(`method: session, host: NA, server_side_parameters: [a]`), err: "server_side_parameters is a list, want a mapping"},
 		{name: "a setting in Jinja", provider: "aws", block: spark(`method: session, host: NA, server_side_parameters: {"{{ env_var('K') }}": x}`), err: "server_side_parameters.{{ env_var('K') }} must be a literal: it may choose where the credential goes"},
 		{name: "Thrift with a role", provider: "aws", block: spark(`method: thrift, host: localhost`), err: `method is "thrift", whose login provider "aws" does not give: want session, for a store, or provider "vault"`},
 		{name: "HTTP with a token of Entra ID", provider: "entra", block: spark(`method: http, host: localhost`), err: `method is "http", whose login provider "entra" does not give: want session, for a store, or provider "vault"`},

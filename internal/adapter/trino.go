@@ -29,7 +29,8 @@ var trino = adapter{
 		"impersonation_user": {"entra": "", "oidc": "", "token_exchange": ""},
 		"principal":          {"entra": "client_id", "oidc": "", "token_exchange": "client_id"},
 	},
-	check: checkTrino,
+	mappings: []string{"http_headers", "session_properties", "roles"},
+	check:    checkTrino,
 	render: map[string]func(Input) Output{
 		"entra":          trinoToken,
 		"oidc":           trinoToken,

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
@@ -59,6 +61,34 @@ func (a Adapter) IsLogin(path ...string) bool {
 		return false
 	}
 	return secretName(key) || containsFold(a.Secret, key) || len(path) > 1 && under(a.Nested, path)
+}
+
+// NamedLogin reports whether a text is a header or a setting that holds a
+// login by its name: `X-Api-Key: …`.
+func NamedLogin(text string) bool {
+	end := strings.IndexAny(text, ":=")
+	return end > 0 && secretName(strings.TrimSpace(text[:end])) && strings.TrimSpace(text[end+1:]) != ""
+}
+
+// PairedLogin returns the value of a login that has its name beside it, as a
+// list of two has it, or a mapping of name and value; nil for anything else.
+func PairedLogin(n *yaml.Node) *yaml.Node {
+	name, v := (*yaml.Node)(nil), (*yaml.Node)(nil)
+	switch {
+	case n.Kind == yaml.SequenceNode && len(n.Content) == 2:
+		name, v = n.Content[0], n.Content[1]
+	case n.Kind == yaml.MappingNode:
+		for _, key := range []string{"name", "key", "header"} {
+			if name == nil {
+				name = valueOf(n, key)
+			}
+		}
+		v = valueOf(n, "value")
+	}
+	if name == nil || v == nil || name.Kind != yaml.ScalarNode || v.Kind != yaml.ScalarNode || v.Value == "" || !secretName(name.Value) {
+		return nil
+	}
+	return v
 }
 
 // LooksLikeLogin reports whether a value that is none by IsLogin has the name

@@ -182,6 +182,7 @@ func (t *Target) CheckBlock(check func(block *yaml.Node) []error) error {
 		if _, n := about(at, err.Error()); n != nil {
 			at = n
 		}
+		d.hideShapeless(at, err.Error())
 		d.at(at, "%s", err)
 	}
 	if err := d.result(); err != nil {
@@ -234,6 +235,29 @@ func step(n *yaml.Node, path string) (next *yaml.Node, rest string) {
 	return next, rest
 }
 
+// WantMapping and WantMappings end errors about values of another shape than a
+// mapping, and a list of mappings: nothing of them is shown, since there is
+// no telling which of it is a login.
+const (
+	WantMapping  = ", want a mapping"
+	WantMappings = ", want a list of mappings"
+)
+
+// hideShapeless keeps what such an error is about out of shown lines.
+func (d *document) hideShapeless(n *yaml.Node, text string) {
+	if !strings.HasSuffix(text, WantMapping) && !strings.HasSuffix(text, WantMappings) {
+		return
+	}
+	var walk func(n *yaml.Node)
+	walk = func(n *yaml.Node) {
+		d.hideFrom(n.Line, n.Column)
+		for _, e := range n.Content {
+			walk(e)
+		}
+	}
+	walk(n)
+}
+
 // twoNames ends an error about a key that a block has under two names.
 const twoNames = "are two names of one key: leave one out"
 
@@ -264,6 +288,7 @@ func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
 		return
 	}
 	if at.Line > 0 {
+		c.file.hideShapeless(at, text)
 		c.fault(o, at, key, text)
 		return
 	}
@@ -275,6 +300,7 @@ func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
 	}
 	if given != nil && !c.seen[text] {
 		c.seen[text] = true
+		c.policy.hideShapeless(given, text)
 		c.policy.at(given, "%s", text)
 	}
 }

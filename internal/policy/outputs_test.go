@@ -83,6 +83,17 @@ func TestCheckOutputs(t *testing.T) {
 			hint: "remove one of the two names from f.yml; give the values in the policy: `dbt: {from: f.yml, output: prod, with: {port: …}}`",
 		},
 		{
+			name:    "nothing of another shape is shown",
+			outputs: "a:\n  headers: [\"X-Team: " + marker + "\",\n    " + marker + "]\n  deep:\n    - x: " + marker + "\n    - " + marker + "\n  port: x",
+			adapter: []string{"headers is a list, want a mapping", "deep[1] is a single value, want a mapping", "deep is a list, want a list of mappings"},
+			err: []string{
+				"f.yml:2:12 output \"prod\" of profile \"a\": headers is a list, want a mapping",
+				"f.yml:5:5 output \"prod\" of profile \"a\": deep is a list, want a list of mappings",
+				"f.yml:6:7 output \"prod\" of profile \"a\": deep[1] is a single value, want a mapping",
+			},
+			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {headers: …, deep: …}}`",
+		},
+		{
 			name:    "the places of what is in lists",
 			outputs: "a:\n  attach:\n    - {path: x}\n    - {path: y, options: {s3.endpoint: e, s3: {endpoint: f}}}",
 			adapter: []string{"attach[1].options.s3.endpoint is no", "attach[0].path: no", "attach[7].path: no", "attach[1].path.x: no", "attach[x: no", "attach[0]path: no", "attach[-1].path: no"},

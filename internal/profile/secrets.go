@@ -70,8 +70,9 @@ func (s *stripping) value(n *yaml.Node, secret bool) *yaml.Node {
 		}
 		return n
 	case yaml.MappingNode:
+		paired := policy.PairedLogin(n)
 		out := s.pairs(n, func(key string, v *yaml.Node) *yaml.Node {
-			return s.value(v, secret && !slices.Contains(publicKeys, key) || s.keys.has(key))
+			return s.value(v, secret && !slices.Contains(publicKeys, key) || s.keys.has(key) || v == paired)
 		})
 		if secret && len(out.Content) == 0 && len(n.Content) > 0 {
 			return nil
@@ -80,8 +81,9 @@ func (s *stripping) value(n *yaml.Node, secret bool) *yaml.Node {
 	case yaml.SequenceNode:
 		out := *n
 		out.Content = nil
+		paired := policy.PairedLogin(n)
 		for _, e := range n.Content {
-			if e = s.value(e, secret); e != nil {
+			if e = s.value(e, secret || e == paired || e.Kind == yaml.ScalarNode && policy.NamedLogin(e.Value)); e != nil {
 				out.Content = append(out.Content, e)
 			}
 		}
