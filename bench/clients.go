@@ -26,10 +26,13 @@ const clientVariable = "OIDC_DBT_BENCH_CLIENT"
 // clients connect as dbt's own client libraries do, and return what asks once.
 var clients = map[string]func() (ask func() error, err error){
 	"aws_container": func() (func() error, error) {
-		return asking(http.DefaultClient, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), "", http.Header{"Authorization": {os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")}}), nil
+		return asking(http.DefaultClient, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), "",
+			http.Header{"Authorization": {os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")}}), nil
 	},
 	"azure_managed_identity": func() (func() error, error) {
-		return asking(http.DefaultClient, http.MethodGet, os.Getenv("IDENTITY_ENDPOINT")+"?resource=https://database.windows.net", "", http.Header{"X-Identity-Header": {os.Getenv("IDENTITY_HEADER")}}), nil
+		return asking(http.DefaultClient, http.MethodGet,
+			os.Getenv("IDENTITY_ENDPOINT")+"?resource=https://database.windows.net", "",
+			http.Header{"X-Identity-Header": {os.Getenv("IDENTITY_HEADER")}}), nil
 	},
 	"google_adc": func() (func() error, error) {
 		text, err := os.ReadFile(os.Getenv("GOOGLE_APPLICATION_CREDENTIALS"))
@@ -50,7 +53,8 @@ var clients = map[string]func() (ask func() error, err error){
 	},
 	"federated_token_url": func() (func() error, error) {
 		p, err := readProfile()
-		return asking(http.DefaultClient, http.MethodGet, p.text("federated_token_url"), "", http.Header{"Authorization": {p.text("federated_token_header")}}), err
+		return asking(http.DefaultClient, http.MethodGet, p.text("federated_token_url"), "",
+			http.Header{"Authorization": {p.text("federated_token_header")}}), err
 	},
 	"token_endpoint": func() (func() error, error) {
 		p, err := readProfile()
@@ -59,7 +63,8 @@ var clients = map[string]func() (ask func() error, err error){
 	},
 	"clickhouse": func() (func() error, error) {
 		p, err := readProfile()
-		return asking(http.DefaultClient, http.MethodPost, "http://"+p.address()+"/", "select 1", http.Header{"X-Clickhouse-Key": {os.Getenv("DBT_ENV_SECRET_OIDC_PASSWORD")}}), err
+		return asking(http.DefaultClient, http.MethodPost, "http://"+p.address()+"/", "select 1",
+			http.Header{"X-Clickhouse-Key": {os.Getenv("DBT_ENV_SECRET_OIDC_PASSWORD")}}), err
 	},
 	"databricks_metadata": func() (func() error, error) {
 		p, err := readProfile()
@@ -71,7 +76,9 @@ var clients = map[string]func() (ask func() error, err error){
 		if err != nil {
 			return nil, err
 		}
-		conn, err := pgconn.Connect(context.Background(), fmt.Sprintf("host=%v port=%v user=%v dbname=%v password=%v sslmode=disable", p["host"], p["port"], p["user"], p["database"], p.text("password")))
+		conn, err := pgconn.Connect(context.Background(),
+			fmt.Sprintf("host=%v port=%v user=%v dbname=%v password=%v sslmode=disable", p["host"], p["port"], p["user"],
+				p["database"], p.text("password")))
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +92,8 @@ var clients = map[string]func() (ask func() error, err error){
 		if err != nil {
 			return nil, err
 		}
-		login, err := json.Marshal(map[string]any{"data": map[string]any{"ACCOUNT_NAME": p["account"], "LOGIN_NAME": "DBT", "AUTHENTICATOR": "OAUTH", "TOKEN": p.text("token")}})
+		login, err := json.Marshal(map[string]any{"data": map[string]any{"ACCOUNT_NAME": p["account"], "LOGIN_NAME": "DBT",
+			"AUTHENTICATOR": "OAUTH", "TOKEN": p.text("token")}})
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +116,8 @@ var clients = map[string]func() (ask func() error, err error){
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(ca)
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
-		return asking(client, http.MethodPost, "https://"+p.address()+"/v1/statement", "select 1", http.Header{"Authorization": {"Bearer " + os.Getenv("DBT_ENV_SECRET_OIDC_TOKEN")}}), nil
+		return asking(client, http.MethodPost, "https://"+p.address()+"/v1/statement", "select 1",
+			http.Header{"Authorization": {"Bearer " + os.Getenv("DBT_ENV_SECRET_OIDC_TOKEN")}}), nil
 	},
 }
 

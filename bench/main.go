@@ -64,8 +64,10 @@ func bench(runs int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("binary: %.1f MiB, %s/%s, %d processors, medians of %d runs in turn\n\n", float64(info.Size())/(1<<20), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runs)
-	fmt.Println("| case | added per request | action | bare | difference | ratio | action's memory | bare's memory | action's requests | bare's requests |")
+	fmt.Printf("binary: %.1f MiB, %s/%s, %d processors, medians of %d runs in turn\n\n", float64(info.Size())/(1<<20),
+		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runs)
+	fmt.Println("| case | added per request | action | bare | difference | ratio | action's memory | bare's memory | " +
+		"action's requests | bare's requests |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, provider := range []string{"aws", "gcp", "oidc"} {
 		for _, delay := range []time.Duration{0, 30 * time.Millisecond} {
@@ -135,21 +137,27 @@ func measure(root, provider string, delay time.Duration, runs int) error {
 		defer server.Close()
 	}
 
-	dbt, exchange, endpoint := "{type: duckdb, path: x.duckdb}", fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, stsFront.URL), stsFront.URL
+	dbt, exchange, endpoint := "{type: duckdb, path: x.duckdb}",
+		fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, stsFront.URL), stsFront.URL
 	switch provider {
 	case "gcp":
-		dbt, exchange, endpoint = "{type: bigquery, project: acme-dbt, dataset: marts}", fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, googleFront.URL), googleFront.URL
+		dbt, exchange, endpoint = "{type: bigquery, project: acme-dbt, dataset: marts}",
+			fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, googleFront.URL), googleFront.URL
 	case "oidc":
-		dbt, exchange, endpoint = "{type: snowflake, account: acme-prod, user: DBT, database: D, schema: S, warehouse: W}", "{oidc: {audience: snowflakecomputing.com}}", ""
+		dbt, exchange, endpoint = "{type: snowflake, account: acme-prod, user: DBT, database: D, schema: S, warehouse: W}",
+			"{oidc: {audience: snowflakecomputing.com}}", ""
 	}
 	keys := issuerFront.URL + "/.well-known/jwks"
 	workspace := filepath.Join(root, provider+delay.String())
-	policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github, jwks_uri: %q}\ntargets:\n  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
+	policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github, jwks_uri: %q}\ntargets:\n"+
+		"  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n"+
+		"      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
 		issuer.URL(), keys, dbt, exchange)
 	if err := writeProject(workspace, policy); err != nil {
 		return err
 	}
-	env := append(os.Environ(), "ACTIONS_ID_TOKEN_REQUEST_URL="+issuerFront.URL+"/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN="+issuer.RequestToken())
+	env := append(os.Environ(), "ACTIONS_ID_TOKEN_REQUEST_URL="+issuerFront.URL+"/token?api-version=2.0",
+		"ACTIONS_ID_TOKEN_REQUEST_TOKEN="+issuer.RequestToken())
 	action := func() (*exec.Cmd, error) {
 		temp, err := os.MkdirTemp(root, "temp")
 		if err != nil {
@@ -157,7 +165,8 @@ func measure(root, provider string, delay time.Duration, runs int) error {
 		}
 		cmd := exec.Command(filepath.Join(root, "oidc-dbt"))
 		cmd.Dir = workspace
-		cmd.Env = append(env, "GITHUB_ACTIONS=true", "GITHUB_EVENT_NAME=push", "GITHUB_WORKSPACE="+workspace, "RUNNER_TEMP="+temp, "INPUT_TARGET=prod")
+		cmd.Env = append(env, "GITHUB_ACTIONS=true", "GITHUB_EVENT_NAME=push", "GITHUB_WORKSPACE="+workspace,
+			"RUNNER_TEMP="+temp, "INPUT_TARGET=prod")
 		for _, name := range []string{"OUTPUT", "ENV", "STATE", "PATH", "STEP_SUMMARY"} {
 			path := filepath.Join(temp, name)
 			if err := os.WriteFile(path, nil, 0o644); err != nil {
@@ -203,7 +212,8 @@ func measure(root, provider string, delay time.Duration, runs int) error {
 	slices.Sort(ratios)
 	slices.Sort(differences)
 	ma, mb := median(a), median(b)
-	fmt.Printf("| %s | %s | %.1f ms | %.1f ms | %+.1f ms | %.2f | %.1f MiB | %.1f MiB | %d | %d |\n", provider, delay, ms(ma.wall), ms(mb.wall), ms(differences[runs/2]), ratios[runs/2],
+	fmt.Printf("| %s | %s | %.1f ms | %.1f ms | %+.1f ms | %.2f | %.1f MiB | %.1f MiB | %d | %d |\n", provider, delay,
+		ms(ma.wall), ms(mb.wall), ms(differences[runs/2]), ratios[runs/2],
 		float64(ma.memory)/(1<<20), float64(mb.memory)/(1<<20), ma.requests, mb.requests)
 	return nil
 }

@@ -69,14 +69,17 @@ func routes(root string, runs int) error {
 	fmt.Println("| --- | --- | --- | --- |")
 	for _, c := range cases {
 		workspace := filepath.Join(root, "route-"+c.route)
-		policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github, jwks_uri: %q}\ntargets:\n  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
+		policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github, jwks_uri: %q}\ntargets:\n"+
+			"  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n"+
+			"      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
 			issuer.URL(), issuer.URL()+"/.well-known/jwks", c.dbt, c.exchange)
 		if err := writeProject(workspace, policy); err != nil {
 			return err
 		}
 		var firsts, each, memory []int64
 		for range runs {
-			cmd := exec.Command(filepath.Join(root, "oidc-dbt"), "exec", "--target", "prod", "--audit-log", filepath.Join(workspace+"-audit.jsonl"), "--", self)
+			cmd := exec.Command(filepath.Join(root, "oidc-dbt"), "exec", "--target", "prod", "--audit-log",
+				filepath.Join(workspace+"-audit.jsonl"), "--", self)
 			cmd.Dir = workspace
 			cmd.Env = append(os.Environ(), clientVariable+"="+c.route, "GITHUB_EVENT_NAME=push",
 				"ACTIONS_ID_TOKEN_REQUEST_URL="+front.URL+"/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN="+issuer.RequestToken())
@@ -169,8 +172,9 @@ func routeCases(root string, issuer *standin.Issuer) (cases []routeCase, done fu
 	closers = append(closers, tokens.Close)
 	const account, principal = "66666666-7777-8888-9999-000000000000", "11111111-2222-3333-4444-555555555555"
 	databricks, err := standin.StartDatabricks(standin.DatabricksConfig{
-		Account:  account,
-		Policies: []standin.FederationPolicy{{ServicePrincipal: principal, Issuer: issuer.URL(), Subject: "repo:acme/analytics:environment:production"}},
+		Account: account,
+		Policies: []standin.FederationPolicy{{ServicePrincipal: principal, Issuer: issuer.URL(),
+			Subject: "repo:acme/analytics:environment:production"}},
 	})
 	if err != nil {
 		return nil, done, err
@@ -188,17 +192,24 @@ func routeCases(root string, issuer *standin.Issuer) (cases []routeCase, done fu
 	closers = append(closers, entra.Close)
 	port := func(s *httptest.Server) string { return s.URL[strings.LastIndexByte(s.URL, ':')+1:] }
 	aws := fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, sts.URL())
-	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, audience: "https://auth.example"}}`, tokens.URL())
+	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, `+
+		`audience: "https://auth.example"}}`, tokens.URL())
 	return []routeCase{
 		{"aws_container", standin.Block("athena"), aws},
-		{"azure_managed_identity", standin.Block("sqlserver"), fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", principal, entra.URL())},
-		{"google_adc", "{type: bigquery, project: acme-dbt, dataset: marts}", fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, google.URL())},
-		{"databricks_metadata", "{type: databricks, host: dbc-a1b2c3d4-e5f6.cloud.databricks.com, http_path: /sql/1.0/warehouses/abc, schema: marts}", fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", databricks.URL(), account, principal)},
+		{"azure_managed_identity", standin.Block("sqlserver"),
+			fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", principal, entra.URL())},
+		{"google_adc", "{type: bigquery, project: acme-dbt, dataset: marts}",
+			fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, google.URL())},
+		{"databricks_metadata", "{type: databricks, host: dbc-a1b2c3d4-e5f6.cloud.databricks.com, " +
+			"http_path: /sql/1.0/warehouses/abc, schema: marts}",
+			fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", databricks.URL(), account, principal)},
 		{"federated_token_url", standin.Block("fabric"), standin.Exchange("fabric", "entra")},
 		{"token_endpoint", standin.Block("redshift"), standin.Exchange("redshift", "identity_center")},
 		{"clickhouse", fmt.Sprintf("{type: clickhouse, host: 127.0.0.1, port: %s, schema: marts}", port(clickHouse)), exchange},
-		{"postgres", fmt.Sprintf("{type: postgres, host: 127.0.0.1, port: %d, user: dbt, database: analytics, schema: marts}", database.Addr().(*net.TCPAddr).Port), aws},
-		{"snowflake", fmt.Sprintf("{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %s, protocol: http, user: DBT, database: D, schema: S, warehouse: W}", port(snowflake)), `{oidc: {audience: snowflakecomputing.com}}`},
+		{"postgres", fmt.Sprintf("{type: postgres, host: 127.0.0.1, port: %d, user: dbt, database: analytics, "+
+			"schema: marts}", database.Addr().(*net.TCPAddr).Port), aws},
+		{"snowflake", fmt.Sprintf("{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %s, protocol: http, "+
+			"user: DBT, database: D, schema: S, warehouse: W}", port(snowflake)), `{oidc: {audience: snowflakecomputing.com}}`},
 		{"trino", fmt.Sprintf("{type: trino, host: 127.0.0.1, port: %s, database: lake, schema: marts, cert: %q}", port(trino), ca), exchange},
 	}, done, nil
 }

@@ -96,8 +96,10 @@ func (j *job) auditLog() string  { return filepath.Join(j.temp(), "oidc-dbt", "a
 
 // step runs a step of the job and returns, beside what came of it, what the
 // runner shows.
-func (j *job) step(ctx context.Context, inputs, env map[string]string, name string, args ...string) (s *standin.Step, shown string, err error) {
-	s, err = standin.RunStep(ctx, standin.StepConfig{Binary: name, Args: args, Root: j.dir, Workspace: j.workspace(), Inputs: inputs, Env: env})
+func (j *job) step(ctx context.Context, inputs, env map[string]string, name string,
+	args ...string) (s *standin.Step, shown string, err error) {
+	s, err = standin.RunStep(ctx,
+		standin.StepConfig{Binary: name, Args: args, Root: j.dir, Workspace: j.workspace(), Inputs: inputs, Env: env})
 	if err != nil {
 		return nil, "", err
 	}
@@ -121,7 +123,8 @@ type demo struct {
 }
 
 func (d *demo) prepare(ctx context.Context) (err error) {
-	d.python, err = pyenv.Ensure(ctx, "demo", requirements, "from duckdb_extensions import import_extension; import_extension('httpfs')", indented{})
+	d.python, err = pyenv.Ensure(ctx, "demo", requirements,
+		"from duckdb_extensions import import_extension; import_extension('httpfs')", indented{})
 	if err != nil {
 		return err
 	}
@@ -215,8 +218,10 @@ func (d *demo) production(ctx context.Context) error {
 	session := sessions[0]
 	d.state, d.folder = auth.State, auth.Outputs["profiles-dir"]
 	o := auth.Outputs
-	say("outputs: decision=%s target=%s type=%s profile=%s expires-at=%s", o["decision"], o["target"], o["type"], o["profile"], o["expires-at"])
-	say("and masked: aws-access-key-id=%s aws-secret-access-key=%s aws-session-token=%s", j.masks.Hide(o["aws-access-key-id"]), j.masks.Hide(o["aws-secret-access-key"]), j.masks.Hide(o["aws-session-token"]))
+	say("outputs: decision=%s target=%s type=%s profile=%s expires-at=%s", o["decision"], o["target"], o["type"],
+		o["profile"], o["expires-at"])
+	say("and masked: aws-access-key-id=%s aws-secret-access-key=%s aws-session-token=%s",
+		j.masks.Hide(o["aws-access-key-id"]), j.masks.Hide(o["aws-secret-access-key"]), j.masks.Hide(o["aws-session-token"]))
 	if err := errors.Join(
 		expect("output decision", o["decision"], "allowed"),
 		expect("output target", o["target"], "prod"),
@@ -264,7 +269,8 @@ func (d *demo) production(ctx context.Context) error {
 		return err
 	}
 	puts, gets := d.store.Served(http.MethodPut), d.store.Served(http.MethodGet)
-	say("the store served %d writes and %d reads with the temporary credential; refused: %d, the one before without a credential", puts, gets, d.store.Refused())
+	say("the store served %d writes and %d reads with the temporary credential; refused: %d, "+
+		"the one before without a credential", puts, gets, d.store.Refused())
 	return errors.Join(
 		expect("writes to the store", puts > 0, true),
 		expect("reads from the store", gets > 0, true),
@@ -350,7 +356,8 @@ func (d *demo) checkResults(j *job) error {
 		done[kind+" "+r.Status]++
 	}
 	traces := slices.Sorted(maps.Keys(results.Metadata.Env))
-	say("run_results.json: %d seed, %d models, %d tests; and it names the run, as %s", done["seed success"], done["model success"], done["test pass"], strings.Join(traces, ", "))
+	say("run_results.json: %d seed, %d models, %d tests; and it names the run, as %s", done["seed success"],
+		done["model success"], done["test pass"], strings.Join(traces, ", "))
 	return errors.Join(
 		expect("nodes", len(results.Results), 9),
 		expect("seeds that succeeded", done["seed success"], 1),
@@ -398,7 +405,8 @@ func (d *demo) staging(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
-	status, _, err = d.assume(ctx, d.issuer.Sign(audience, map[string]any{"environment": "production", "sub": "repo:acme/analytics:environment:production"}))
+	status, _, err = d.assume(ctx,
+		d.issuer.Sign(audience, map[string]any{"environment": "production", "sub": "repo:acme/analytics:environment:production"}))
 	if err != nil {
 		return err
 	}
@@ -409,7 +417,8 @@ func (d *demo) staging(ctx context.Context) error {
 // assume asks the token service for the role, without the action.
 func (d *demo) assume(ctx context.Context, token string) (status int, reply string, err error) {
 	form := url.Values{
-		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {role}, "RoleSessionName": {"by-hand"}, "WebIdentityToken": {token},
+		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {role},
+		"RoleSessionName": {"by-hand"}, "WebIdentityToken": {token},
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.sts.URL(), strings.NewReader(form.Encode()))
 	if err != nil {
@@ -434,7 +443,8 @@ func (d *demo) fork(ctx context.Context) error {
 	if err := os.WriteFile(event, []byte(`{"pull_request": {"head": {"repo": {"full_name": "mallory/analytics"}}}}`), 0o644); err != nil {
 		return err
 	}
-	auth, shown, err := d.authenticate(ctx, j, nil, map[string]string{"GITHUB_EVENT_NAME": "pull_request", "GITHUB_HEAD_REF": "patch-1", "GITHUB_EVENT_PATH": event})
+	auth, shown, err := d.authenticate(ctx, j, nil,
+		map[string]string{"GITHUB_EVENT_NAME": "pull_request", "GITHUB_HEAD_REF": "patch-1", "GITHUB_EVENT_PATH": event})
 	if err != nil {
 		return err
 	}
@@ -539,7 +549,8 @@ func (d *demo) job(name string) (*job, error) {
 	if err := errors.Join(os.MkdirAll(j.workspace(), 0o755), os.MkdirAll(j.temp(), 0o755)); err != nil {
 		return nil, err
 	}
-	places := strings.NewReplacer("$ISSUER", d.issuer.URL(), "$STS", d.sts.URL(), "$STORE", d.store.Host(), "$TODAY", time.Now().Format(time.DateOnly))
+	places := strings.NewReplacer("$ISSUER", d.issuer.URL(), "$STS", d.sts.URL(), "$STORE", d.store.Host(), "$TODAY",
+		time.Now().Format(time.DateOnly))
 	return j, fs.WalkDir(project, "project", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -561,7 +572,8 @@ func (d *demo) job(name string) (*job, error) {
 
 // authenticate runs the action's step, shows its log, and checks what must
 // hold for every run: masks first, and no secret anywhere but in outputs.
-func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any, env map[string]string) (s *standin.Step, shown string, err error) {
+func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any,
+	env map[string]string) (s *standin.Step, shown string, err error) {
 	claims := standin.GitHubClaims()
 	maps.Copy(claims, changes)
 	d.issuer.SetClaims(claims)

@@ -46,7 +46,8 @@ func run(ctx context.Context, provider, endpoint, keys string) error {
 		}
 		fetched <- err
 	}()
-	audience := map[string]string{"aws": "sts.amazonaws.com", "oidc": "snowflakecomputing.com", "gcp": "https://iam.googleapis.com/" + pool}[provider]
+	audience := map[string]string{"aws": "sts.amazonaws.com", "oidc": "snowflakecomputing.com",
+		"gcp": "https://iam.googleapis.com/" + pool}[provider]
 	token, err := githubactions.New().GetIDToken(ctx, audience)
 	if err != nil {
 		return err
@@ -56,7 +57,8 @@ func run(ctx context.Context, provider, endpoint, keys string) error {
 	}
 	switch provider {
 	case "aws":
-		_, err = awssts.New(awssts.Options{Region: "eu-central-1", Credentials: aws.AnonymousCredentials{}, BaseEndpoint: &endpoint}).AssumeRoleWithWebIdentity(ctx, &awssts.AssumeRoleWithWebIdentityInput{
+		_, err = awssts.New(awssts.Options{Region: "eu-central-1", Credentials: aws.AnonymousCredentials{},
+			BaseEndpoint: &endpoint}).AssumeRoleWithWebIdentity(ctx, &awssts.AssumeRoleWithWebIdentityInput{
 			RoleArn: aws.String("arn:aws:iam::123456789012:role/dbt-prod"), RoleSessionName: aws.String("bare"), WebIdentityToken: &token,
 		})
 		return err
@@ -66,8 +68,10 @@ func run(ctx context.Context, provider, endpoint, keys string) error {
 			return err
 		}
 		_, err = service.V1.Token(&sts.GoogleIdentityStsV1ExchangeTokenRequest{
-			Audience: "//iam.googleapis.com/" + pool, GrantType: "urn:ietf:params:oauth:grant-type:token-exchange", Scope: "https://www.googleapis.com/auth/cloud-platform",
-			RequestedTokenType: "urn:ietf:params:oauth:token-type:access_token", SubjectTokenType: "urn:ietf:params:oauth:token-type:jwt", SubjectToken: token,
+			Audience: "//iam.googleapis.com/" + pool, GrantType: "urn:ietf:params:oauth:grant-type:token-exchange",
+			Scope:              "https://www.googleapis.com/auth/cloud-platform",
+			RequestedTokenType: "urn:ietf:params:oauth:token-type:access_token",
+			SubjectTokenType:   "urn:ietf:params:oauth:token-type:jwt", SubjectToken: token,
 		}).Do()
 		return err
 	}

@@ -21,7 +21,8 @@ import (
 func Certificate(t testing.TB, names ...string) (ca, server string) {
 	t.Helper()
 	authority, certificate, key := issue(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: "localhost"}, DNSNames: append([]string{"localhost"}, names...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		Subject: pkix.Name{CommonName: "localhost"}, DNSNames: append([]string{"localhost"}, names...),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	dir := t.TempDir()
@@ -33,7 +34,8 @@ func Certificate(t testing.TB, names ...string) (ca, server string) {
 // PEM files.
 func ClientCertificate(t testing.TB) (ca, certificate, key string) {
 	t.Helper()
-	authority, leaf, private := issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "runner"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	authority, leaf, private := issue(t,
+		&x509.Certificate{Subject: pkix.Name{CommonName: "runner"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	dir := t.TempDir()
 	return writePEM(t, dir, "ca.pem", authority), writePEM(t, dir, "client.pem", leaf), writePEM(t, dir, "client.key", private)
 }
@@ -43,10 +45,12 @@ func issue(t testing.TB, leaf *x509.Certificate) (authority, certificate, key *p
 	t.Helper()
 	now := time.Now()
 	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "oidc-dbt test authority"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "oidc-dbt test authority"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	leaf.SerialNumber, leaf.NotBefore, leaf.NotAfter, leaf.KeyUsage = big.NewInt(2), root.NotBefore, root.NotAfter, x509.KeyUsageDigitalSignature
+	leaf.SerialNumber, leaf.NotBefore, leaf.NotAfter, leaf.KeyUsage = big.NewInt(2), root.NotBefore, root.NotAfter,
+		x509.KeyUsageDigitalSignature
 	rootKey, leafKey := newKey(t), newKey(t)
 	private, err := x509.MarshalPKCS8PrivateKey(leafKey)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 // once the server is at so many statements of theirs. It returns when exec has
 // ended, which it must with a failure, and what was printed. The statements
 // take longer than the test has patience.
-func Interrupt(t *testing.T, issuer *standin.Issuer, workspace, models string, signal os.Signal, statements int, running func() int) (out string) {
+func Interrupt(t *testing.T, issuer *standin.Issuer, workspace, models string, signal os.Signal, statements int,
+	running func() int) (out string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()

@@ -26,9 +26,10 @@ type Realm struct {
 func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 	t.Helper()
 	const database = "--db=dev-mem"
-	dist := Maven(t, "org.keycloak:keycloak-quarkus-dist:26.7.3", "77657f30b7e90d70f727712ce1c967f430fd6a5e9f458d32d8c6df0635345f47", func(dir string) {
-		run(t, keycloak(t, dir, "build", database, "--features=jwt-authorization-grant,client-auth-federated")) // takes longer than to start
-	})
+	dist := Maven(t, "org.keycloak:keycloak-quarkus-dist:26.7.3",
+		"77657f30b7e90d70f727712ce1c967f430fd6a5e9f458d32d8c6df0635345f47", func(dir string) {
+			run(t, keycloak(t, dir, "build", database, "--features=jwt-authorization-grant,client-auth-federated")) // takes longer than to start
+		})
 	// The server writes into its home, which the cache is not for.
 	home := t.TempDir()
 	for _, name := range []string{"lib", "conf", "providers", "themes"} {
@@ -40,11 +41,13 @@ func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	Write(t, home, "data/import/realm.json", strings.NewReplacer("$ISSUER", issuer.URL(), "$SUBJECT", Subject, "$AUDIENCE", audience).Replace(string(realm)))
+	Write(t, home, "data/import/realm.json",
+		strings.NewReplacer("$ISSUER", issuer.URL(), "$SUBJECT", Subject, "$AUDIENCE", audience).Replace(string(realm)))
 
 	port := Port(t)
 	url := fmt.Sprintf("http://127.0.0.1:%d/realms/acme", port)
-	cmd := keycloak(t, home, "start", "--optimized", "--http-enabled=true", "--hostname-strict=false", "--http-host=127.0.0.1", fmt.Sprintf("--http-port=%d", port),
+	cmd := keycloak(t, home, "start", "--optimized", "--http-enabled=true", "--hostname-strict=false",
+		"--http-host=127.0.0.1", fmt.Sprintf("--http-port=%d", port),
 		fmt.Sprintf("--http-management-port=%d", Port(t)), "--cache=local", "--import-realm")
 	StartCommand(t, cmd, func() error {
 		resp, err := http.Get(url + "/.well-known/openid-configuration")
@@ -65,10 +68,12 @@ func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 func keycloak(t testing.TB, home string, args ...string) *exec.Cmd {
 	t.Helper()
 	return exec.Command(java(t), append([]string{
-		"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dkc.home.dir=" + home, "-Djboss.server.config.dir=" + filepath.Join(home, "conf"),
+		"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dkc.home.dir=" + home,
+		"-Djboss.server.config.dir=" + filepath.Join(home, "conf"),
 		"-Djava.util.logging.manager=org.jboss.logmanager.LogManager", "-Dpicocli.disable.closures=true",
 		"-Djava.util.concurrent.ForkJoinPool.common.threadFactory=io.quarkus.bootstrap.forkjoin.QuarkusForkJoinWorkerThreadFactory",
-		"--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED", "--add-opens=java.base/java.security=ALL-UNNAMED",
+		"--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED",
+		"--add-opens=java.base/java.security=ALL-UNNAMED",
 		"--add-opens=java.base/java.lang=ALL-UNNAMED", "--enable-native-access=ALL-UNNAMED",
 		"-cp", filepath.Join(home, "lib", "quarkus-run.jar"), "io.quarkus.bootstrap.runner.QuarkusEntryPoint",
 	}, args...)...)

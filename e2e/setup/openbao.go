@@ -27,7 +27,8 @@ func OpenBao(t testing.TB, configs ...string) *OpenBaoServer {
 	t.Helper()
 	python, address := Python(t), fmt.Sprintf("127.0.0.1:%d", Port(t))
 	s := &OpenBaoServer{URL: "http://" + address, Token: rand.Text()}
-	cmd := exec.Command(python.Program("bao"), "server", "-dev", "-dev-no-store-token", "-dev-listen-address="+address, "-dev-root-token-id="+s.Token)
+	cmd := exec.Command(python.Program("bao"), "server", "-dev", "-dev-no-store-token", "-dev-listen-address="+address,
+		"-dev-root-token-id="+s.Token)
 	for _, config := range configs {
 		cmd.Args = append(cmd.Args, "-config="+config)
 	}
@@ -105,7 +106,8 @@ func (s *OpenBaoServer) Static(t testing.TB, issuer *standin.Issuer, data map[st
 	s.Write(t, "secret/data/dbt", map[string]any{"data": data})
 	s.Write(t, "sys/policies/acl/dbt", map[string]any{"policy": `path "secret/data/dbt" { capabilities = ["read"] }`})
 	s.Write(t, "auth/jwt/role/dbt-prod", map[string]any{
-		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"}, "bound_claims": map[string]any{"sub": Subject}, "token_policies": []string{"dbt"},
+		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"},
+		"bound_claims": map[string]any{"sub": Subject}, "token_policies": []string{"dbt"},
 	})
 	return fmt.Sprintf(`{vault: {address: %q, role: dbt-prod, audience: vault, secret: secret/data/dbt, static: true}}`, s.URL)
 }

@@ -21,7 +21,9 @@ func slowModels(t testing.TB, workspace string, branches, length int, sleep time
 		before := "customers"
 		for i := range length {
 			name := fmt.Sprintf("slow_%d_%d", b, i)
-			Write(t, workspace, "models/"+name+".sql", "-- depends_on: {{ ref('"+before+"') }}\n{{ config(materialized='table') }}\nselect 1 as one from pg_sleep("+fmt.Sprint(sleep.Seconds())+")\n")
+			Write(t, workspace, "models/"+name+".sql",
+				"-- depends_on: {{ ref('"+before+"') }}\n{{ config(materialized='table') }}\nselect 1 as one from pg_sleep("+
+					fmt.Sprint(sleep.Seconds())+")\n")
 			before = name
 		}
 	}
@@ -33,7 +35,8 @@ func slowModels(t testing.TB, workspace string, branches, length int, sleep time
 // credential lives for life; each of three models takes as long, so that each
 // login needs another one. Each project has its schema. env is added to that of
 // the commands ("NAME=value").
-func OutlivePostgres(t *testing.T, issuer *standin.Issuer, life time.Duration, project func(schema string) (workspace string), env ...string) {
+func OutlivePostgres(t *testing.T, issuer *standin.Issuer, life time.Duration,
+	project func(schema string) (workspace string), env ...string) {
 	t.Helper()
 	dbt := Python(t).Program("dbt")
 	for _, threads := range []int{1, 8} {
@@ -43,7 +46,8 @@ func OutlivePostgres(t *testing.T, issuer *standin.Issuer, life time.Duration, p
 			want := slowModels(t, workspace, threads, 3, life)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
-			cmd := ExecCommand(ctx, t, issuer, workspace, []string{"--audit-log", audit}, dbt, "--no-use-colors", "build", "--threads", fmt.Sprint(threads))
+			cmd := ExecCommand(ctx, t, issuer, workspace, []string{"--audit-log", audit}, dbt, "--no-use-colors", "build",
+				"--threads", fmt.Sprint(threads))
 			cmd.Env = append(cmd.Env, env...)
 			out, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), want) {
@@ -60,7 +64,8 @@ func OutlivePostgres(t *testing.T, issuer *standin.Issuer, life time.Duration, p
 
 // ExpirePostgres builds such a project without a broker, whose first model
 // takes as long as a login is taken: the next must fail, in the words refusal.
-func ExpirePostgres(t *testing.T, issuer *standin.Issuer, taken time.Duration, project func(schema string) (workspace string), refusal string, env ...string) {
+func ExpirePostgres(t *testing.T, issuer *standin.Issuer, taken time.Duration,
+	project func(schema string) (workspace string), refusal string, env ...string) {
 	t.Helper()
 	t.Run("without the broker", func(t *testing.T) {
 		t.Parallel()

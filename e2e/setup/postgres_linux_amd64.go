@@ -38,9 +38,11 @@ func Postgres(t testing.TB, tls bool) *PostgresServer {
 		return cmd
 	}
 	password := Write(t, dir, "password", s.Password)
-	run(t, command("initdb", "--pgdata="+data, "--username="+s.User, "--pwfile="+password, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"))
+	run(t, command("initdb", "--pgdata="+data, "--username="+s.User, "--pwfile="+password, "--auth=scram-sha-256",
+		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"))
 	connections := "host"
-	args := []string{"-D", data, "-c", "listen_addresses=" + s.Host, "-c", fmt.Sprintf("port=%d", s.Port), "-c", "unix_socket_directories=", "-c", "fsync=off"}
+	args := []string{"-D", data, "-c", "listen_addresses=" + s.Host, "-c", fmt.Sprintf("port=%d", s.Port),
+		"-c", "unix_socket_directories=", "-c", "fsync=off"}
 	if tls {
 		connections = "hostssl"
 		ca, server := Certificate(t)

@@ -1,4 +1,5 @@
-// Package setup is what the end-to-end tests start with: the built binary, dbt in a Python environment, the stand-ins, and steps as a runner runs them.
+// Package setup is what the end-to-end tests start with: the built binary, dbt in a Python
+// environment, the stand-ins, and steps as a runner runs them.
 package setup
 
 import (
@@ -136,14 +137,16 @@ func Project(t testing.TB, issuer *standin.Issuer, dbt, exchange string) (worksp
 	Write(t, workspace, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
 	Write(t, workspace, "seeds/raw_orders.csv", "order_id,customer,amount\n1,ada,12\n2,grace,40\n3,ada,7\n")
 	Write(t, workspace, "models/customers.sql", "select customer, count(*) as orders from {{ ref('raw_orders') }} group by customer\n")
-	Write(t, workspace, "models/schema.yml", "models:\n  - name: customers\n    columns:\n      - name: customer\n        data_tests: [not_null]\n")
+	Write(t, workspace, "models/schema.yml",
+		"models:\n  - name: customers\n    columns:\n      - name: customer\n        data_tests: [not_null]\n")
 	Write(t, workspace, ".github/oidc-dbt.yml", Policy(issuer, dbt, exchange))
 	return workspace
 }
 
 // Policy returns a policy with the one target prod.
 func Policy(issuer *standin.Issuer, dbt, exchange string) string {
-	return fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n      - %s\n",
+	return fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    dbt: %s\n"+
+		"    exchange: %s\n    allow:\n      - %s\n",
 		issuer.URL(), dbt, exchange, Rule)
 }
 

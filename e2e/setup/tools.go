@@ -70,7 +70,8 @@ func Maven(t testing.TB, artifact, sum string, prepare func(dir string), paths .
 	wanted := sha256.Sum256([]byte(strings.Join(paths, "\n")))
 	return Cached(t, fmt.Sprintf("%s-%s-%x", name, version, wanted[:4]), func(dir string) {
 		repository := t.TempDir() // the user's own would keep the archive beside its contents
-		run(t, exec.Command("mvn", "--batch-mode", "--quiet", "-Dmaven.repo.local="+repository, "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get",
+		run(t, exec.Command("mvn", "--batch-mode", "--quiet", "-Dmaven.repo.local="+repository,
+			"org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get",
 			"-Dartifact="+artifact+":tar.gz", "-Dtransitive=false"))
 		archive := filepath.Join(repository, filepath.FromSlash(strings.ReplaceAll(group, ".", "/")), name, version, name+"-"+version+".tar.gz")
 		file, err := os.Open(archive)

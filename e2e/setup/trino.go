@@ -78,8 +78,10 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 	Write(t, dir, "catalog/blackhole.properties", "connector.name=blackhole\n")
 	Write(t, dir, "catalog/memory.properties", "connector.name=memory\n")
 	Write(t, dir, "catalog/tpch.properties", "connector.name=tpch\n")
-	cmd := exec.Command(java(t), "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djdk.attach.allowAttachSelf=true", "-XX:+EnableDynamicAgentLoading",
-		"--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow", "-Dconfig="+Write(t, dir, "config.properties", text.String()),
+	cmd := exec.Command(java(t), "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+		"-Djdk.attach.allowAttachSelf=true", "-XX:+EnableDynamicAgentLoading",
+		"--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
+		"-Dconfig="+Write(t, dir, "config.properties", text.String()),
 		"-cp", filepath.Join(home, "lib", "*"), "io.trino.server.TrinoServer")
 	cmd.Dir = dir
 	// A server that says it has started may still have no node to run a query on.

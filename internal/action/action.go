@@ -28,17 +28,24 @@ type Output struct {
 func Inputs() []Input {
 	return []Input{
 		{Name: "target", Otherwise: "chosen by the claims", Description: "The target in the policy"},
-		{Name: "policy", Default: ".github/oidc-dbt.yml", Description: "A path from the workspace's root, or the policy itself (anything with more than one line)"},
-		{Name: "project-dir", Default: ".", Description: "Where `dbt_project.yml` is; its `profile:` names the profile that is written; several lines for several projects"},
-		{Name: "profiles", Description: "Further profile names that get the same output, one a line; required where there is no `dbt_project.yml`"},
+		{Name: "policy", Default: ".github/oidc-dbt.yml",
+			Description: "A path from the workspace's root, or the policy itself (anything with more than one line)"},
+		{Name: "project-dir", Default: ".",
+			Description: "Where `dbt_project.yml` is; its `profile:` names the profile that is written; several lines for several projects"},
+		{Name: "profiles", Description: "Further profile names that get the same output, one a line; " +
+			"required where there is no `dbt_project.yml`"},
 		{Name: "run", Description: "A command to run in this step with the credential, in `project-dir`"},
 		{Name: "shell", Otherwise: "`bash`, on Windows `pwsh`", Description: "The shell for `run`, as in a workflow"},
 		{Name: "working-directory", Otherwise: "`project-dir`", Description: "Where `run` runs"},
-		{Name: "keep-fresh", Default: "false", Description: "Keep the credential fresh in the background until the job ends, for every later step (implies `export-env`)"},
+		{Name: "keep-fresh", Default: "false",
+			Description: "Keep the credential fresh in the background until the job ends, for every later step (implies `export-env`)"},
 		{Name: "export-env", Default: "false", Description: "Also put what the profile reads into `GITHUB_ENV`, for every later step"},
-		{Name: "audit-log", Otherwise: "`$RUNNER_TEMP/oidc-dbt/audit.jsonl`", Description: "The file that audit records are appended to, outside the workspace"},
+		{Name: "audit-log", Otherwise: "`$RUNNER_TEMP/oidc-dbt/audit.jsonl`",
+			Description: "The file that audit records are appended to, outside the workspace"},
 		{Name: "dry-run", Default: "false", Description: "Verify and decide, but exchange nothing and write no credential"},
-		{Name: "profile-only", Default: "false", Description: "Ask for no identity and write the profile with placeholders in the place of logins, for `dbt parse`, `dbt ls` and linters, also on forks' pull requests; `target` is required, and nothing is decided"},
+		{Name: "profile-only", Default: "false",
+			Description: "Ask for no identity and write the profile with placeholders in the place of logins, for `dbt parse`, " +
+				"`dbt ls` and linters, also on forks' pull requests; `target` is required, and nothing is decided"},
 		{Name: "timeout", Default: "2m", Description: "For everything before `run`, such as `90s` or `2m`"},
 	}
 }
@@ -52,19 +59,25 @@ func Outputs() []Output {
 		{Name: "profile", Description: "The name of the profile, of the first project"},
 		{Name: "expires-at", Description: "When the credential expires, with `keep-fresh` when it is kept fresh no longer, in RFC 3339"},
 		{Name: "subject", Description: "The verified subject of the ID token"},
-		{Name: "decision", Description: "`allowed` or `denied`, also written when the step fails; empty where nothing was decided, as with a wrong policy"},
+		{Name: "decision", Description: "`allowed` or `denied`, also written when the step fails; " +
+			"empty where nothing was decided, as with a wrong policy"},
 		{Name: "audit-log", Description: "The file that audit records were appended to"},
 		{Name: "token", Secret: true, Description: "The ID token or access token, for `DBT_ENV_SECRET_OIDC_TOKEN`"},
 		{Name: "user", Description: "The database user that the credential is for"},
 		{Name: "password", Secret: true, Description: "Its password, for `DBT_ENV_SECRET_OIDC_PASSWORD`"},
-		{Name: "private-key", Secret: true, Description: "Its private key (PKCS#8 DER in base64, one line), for `DBT_ENV_SECRET_OIDC_PRIVATE_KEY`"},
+		{Name: "private-key", Secret: true,
+			Description: "Its private key (PKCS#8 DER in base64, one line), for `DBT_ENV_SECRET_OIDC_PRIVATE_KEY`"},
 		{Name: "aws-access-key-id", Secret: true, Description: "For `AWS_ACCESS_KEY_ID`"},
 		{Name: "aws-secret-access-key", Secret: true, Description: "For `AWS_SECRET_ACCESS_KEY`"},
 		{Name: "aws-session-token", Secret: true, Description: "For `AWS_SESSION_TOKEN`"},
 		{Name: "aws-profile", Description: "The profile of an AWS session in `aws-credentials-file`, for `AWS_PROFILE`: the target's name"},
-		{Name: "aws-credentials-file", Description: "For `AWS_SHARED_CREDENTIALS_FILE`: one file with a profile for each such step of the job, good until the job ends; with `keep-fresh` rewritten ahead of each expiry"},
-		{Name: "google-credentials-file", Description: "With `keep-fresh`: the file for `GOOGLE_APPLICATION_CREDENTIALS`, good until the job ends"},
-		{Name: "env", Secret: true, Description: "A JSON object of every variable that the profile and the SDKs need, for the dbt step's `env:`, through `fromJSON`"},
+		{Name: "aws-credentials-file",
+			Description: "For `AWS_SHARED_CREDENTIALS_FILE`: one file with a profile for each such step of the job, " +
+				"good until the job ends; with `keep-fresh` rewritten ahead of each expiry"},
+		{Name: "google-credentials-file",
+			Description: "With `keep-fresh`: the file for `GOOGLE_APPLICATION_CREDENTIALS`, good until the job ends"},
+		{Name: "env", Secret: true, Description: "A JSON object of every variable that the profile and the SDKs need, " +
+			"for the dbt step's `env:`, through `fromJSON`"},
 	}
 }
 

@@ -44,7 +44,8 @@ func Open(path string) (*Log, error) {
 	l, err := open(path)
 	var not disk.NotRegular
 	if errors.As(err, &not) {
-		return nil, fault.New(fault.Usage, fmt.Errorf("open audit log: %q %w", path, not), "name a file in `audit-log`, which keeps what is written to it")
+		return nil, fault.New(fault.Usage, fmt.Errorf("open audit log: %q %w", path, not),
+			"name a file in `audit-log`, which keeps what is written to it")
 	}
 	if err != nil {
 		return nil, fault.New(fault.Internal, fmt.Errorf("open audit log: %w", err), "name a file that this job may write in `audit-log`")

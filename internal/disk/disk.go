@@ -1,4 +1,5 @@
-// Package disk opens files that somebody else has named: only regular ones, without waiting for anybody, and reads no more of them than the caller expects.
+// Package disk opens files that somebody else has named: only regular ones, without waiting
+// for anybody, and reads no more of them than the caller expects.
 package disk
 
 import (

@@ -110,7 +110,8 @@ func unfit(k jose.JSONWebKey, operations json.RawMessage) string {
 	switch public := k.Key.(type) {
 	case *rsa.PublicKey:
 		// What the parser takes and base64 does not, padding say, is looked at here.
-		return unfitRSA(base64.RawURLEncoding.EncodeToString(public.N.Bytes()), base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()))
+		return unfitRSA(base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
+			base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()))
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
 		return "it is not for signatures" // X25519, say
@@ -157,5 +158,6 @@ func saltHolds(k key, jwt string, signature jose.Signature) bool {
 		return false
 	}
 	digest := sha256.Sum256([]byte(jwt[:strings.LastIndexByte(jwt, '.')]))
-	return rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature.Signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+	return rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature.Signature,
+		&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 }

@@ -142,7 +142,8 @@ func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience st
 	keys := &keySet{verifier: v}
 	// go-oidc's own check of the times allows none of the skew for exp and
 	// five minutes for nbf; checkTimes has the same bound for both.
-	verifier := oidc.NewVerifier(v.issuer.URL, keys, &oidc.Config{ClientID: audience, SupportedSigningAlgs: algorithms, SkipExpiryCheck: true, SkipIssuerCheck: true})
+	verifier := oidc.NewVerifier(v.issuer.URL, keys,
+		&oidc.Config{ClientID: audience, SupportedSigningAlgs: algorithms, SkipExpiryCheck: true, SkipIssuerCheck: true})
 	token, err := verifier.Verify(ctx, raw)
 	switch {
 	case keys.err != nil:
@@ -286,12 +287,14 @@ func checkTimes(values map[string]any, now time.Time) (time.Time, error) {
 	}
 	now = now.UTC().Truncate(time.Second)
 	if !now.Before(exp.Add(skew)) {
-		return exp, fault.New(fault.Rejected, fmt.Errorf("verify ID token: it expired at %s, and it is %s now", exp.Format(time.RFC3339), now.Format(time.RFC3339)),
+		return exp, fault.New(fault.Rejected,
+			fmt.Errorf("verify ID token: it expired at %s, and it is %s now", exp.Format(time.RFC3339), now.Format(time.RFC3339)),
 			"compare the runner's clock with the issuer's; 60 s of difference are allowed")
 	}
 	for _, c := range []struct{ name, what string }{{"nbf", "is not valid before"}, {"iat", "was issued at"}} {
 		if at, ok := times[c.name]; ok && now.Add(skew).Before(at) {
-			return exp, fault.New(fault.Rejected, fmt.Errorf("verify ID token: it %s %s, and it is %s now", c.what, at.Format(time.RFC3339), now.Format(time.RFC3339)),
+			return exp, fault.New(fault.Rejected,
+				fmt.Errorf("verify ID token: it %s %s, and it is %s now", c.what, at.Format(time.RFC3339), now.Format(time.RFC3339)),
 				"compare the runner's clock with the issuer's; 60 s of difference are allowed")
 		}
 	}
@@ -394,12 +397,14 @@ func (v *Verifier) fetchKeys(ctx context.Context) ([]key, error) {
 			return nil, err
 		}
 		if document.Issuer != v.issuer.URL {
-			return nil, fault.New(fault.Rejected, fmt.Errorf("fetch keys of issuer %q: its discovery document is of issuer %q", v.issuer.URL, document.Issuer),
+			return nil, fault.New(fault.Rejected,
+				fmt.Errorf("fetch keys of issuer %q: its discovery document is of issuer %q", v.issuer.URL, document.Issuer),
 				"the issuer in the policy's `identities` must be the token's, to the letter")
 		}
 		base, _, _ := strings.Cut(document.JWKS, "?") // some issuers name a tenant's policy in a query
 		if _, err := web.CheckURL(base); err != nil {
-			return nil, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: jwks_uri of its discovery document: %w", v.issuer.URL, err), "")
+			return nil, fault.New(fault.Unreachable,
+				fmt.Errorf("fetch keys of issuer %q: jwks_uri of its discovery document: %w", v.issuer.URL, err), "")
 		}
 		address = document.JWKS
 	}

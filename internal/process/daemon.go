@@ -58,7 +58,8 @@ func StartDaemon(c Command) (d *Daemon, err error) {
 		return nil, err
 	}
 	opened = append(opened, out, stdout)
-	cmd := &exec.Cmd{Path: c.Args[0], Args: c.Args, Dir: c.Dir, Env: c.Env, Stdin: in, Stdout: stdout, Stderr: c.Stderr, SysProcAttr: detached()}
+	cmd := &exec.Cmd{Path: c.Args[0], Args: c.Args, Dir: c.Dir, Env: c.Env, Stdin: in, Stdout: stdout, Stderr: c.Stderr,
+		SysProcAttr: detached()}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -1,4 +1,5 @@
-// Package process runs the user's command as if we were not there: its own output, its signals, its exit status, and an environment in which the credential is the only one.
+// Package process runs the user's command as if we were not there: its own output, its
+// signals, its exit status, and an environment in which the credential is the only one.
 package process
 
 import (
@@ -59,7 +60,8 @@ func Run(ctx context.Context, c Command) (status int, err error) {
 		return 0, fmt.Errorf("start %q: %w", c.Args[0], err)
 	}
 
-	cmd := &exec.Cmd{Path: c.Args[0], Args: c.Args, Dir: c.Dir, Env: c.Env, Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr, SysProcAttr: tied()}
+	cmd := &exec.Cmd{Path: c.Args[0], Args: c.Args, Dir: c.Dir, Env: c.Env, Stdin: c.Stdin, Stdout: c.Stdout,
+		Stderr: c.Stderr, SysProcAttr: tied()}
 	if cmd.Path, err = Find(c.Args[0]); err != nil {
 		return 0, err
 	}

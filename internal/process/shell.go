@@ -40,7 +40,8 @@ func Shell(shell, goos, text string) (Script, error) {
 	s, ok := shells[shell]
 	if !ok {
 		if !strings.Contains(shell, "{0}") {
-			return Script{}, fault.New(fault.Usage, fmt.Errorf("input shell: unknown shell %q, valid shells are %q", shell, slices.Sorted(maps.Keys(shells))),
+			return Script{}, fault.New(fault.Usage,
+				fmt.Errorf("input shell: unknown shell %q, valid shells are %q", shell, slices.Sorted(maps.Keys(shells))),
 				"or give a command with {0} for the script's path")
 		}
 		s = Script{Name: "run.sh", Args: strings.Fields(shell)}

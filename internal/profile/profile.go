@@ -43,7 +43,8 @@ func Names(root string, projectDirs, extra []string) (names []string, err error)
 		case len(extra) > 0 && (errors.As(err, &unnamed) || len(dirs) == 1 && errors.Is(err, fs.ErrNotExist)):
 			// the names are given
 		case errors.Is(err, fs.ErrNotExist):
-			errs = append(errs, fmt.Errorf("read dbt_project.yml in %q: there is no such file: set project-dir, or name the profiles in `profiles`", dir))
+			errs = append(errs, fmt.Errorf("read dbt_project.yml in %q: there is no such file: set project-dir, "+
+				"or name the profiles in `profiles`", dir))
 		case err != nil:
 			errs = append(errs, fmt.Errorf("read dbt_project.yml in %q: %w", dir, err))
 		default:
@@ -209,7 +210,8 @@ func (s *Source) With(names []string, output string, given *yaml.Node) (*Source,
 			continue // Output says what is wrong, where that is
 		}
 		if own, t := get(block, "type"), get(given, "type"); own != nil && t != nil && own.Value != t.Value && !isJinja(own.Value) {
-			return nil, s.fail(own, "type of output %q of profile %q is %q, and `with` says %q: leave it out there", output, name, own.Value, t.Value)
+			return nil, s.fail(own, "type of output %q of profile %q is %q, and `with` says %q: leave it out there", output,
+				name, own.Value, t.Value)
 		}
 		block = replaced(block, given)
 		p = with(p, "outputs", with(get(p, "outputs"), output, block))
@@ -309,7 +311,8 @@ func (s *Source) Output(profile, output string) (block *yaml.Node, dbtType strin
 	case t == nil || t.Tag != "!!str" || t.Value == "":
 		return nil, "", s.fail(block, "output %q of profile %q has no type", output, profile)
 	case isJinja(t.Value):
-		return nil, "", s.fail(t, "type of output %q of profile %q is only known when dbt renders it: want a literal, or `with: {type: …}` in the policy", output, profile)
+		return nil, "", s.fail(t, "type of output %q of profile %q is only known when dbt renders it: want a literal, "+
+			"or `with: {type: …}` in the policy", output, profile)
 	}
 	return block, t.Value, nil
 }
@@ -340,7 +343,8 @@ func (s *Source) Blocks(names []string, output string) ([]*yaml.Node, error) {
 		}
 		own, got, err := s.Output(name, output)
 		if err == nil && got != want {
-			err = s.fail(get(own, "type"), "type of output %q is %q in profile %q and %q in profile %q: one credential cannot serve both", output, want, names[0], got, name)
+			err = s.fail(get(own, "type"),
+				"type of output %q is %q in profile %q and %q in profile %q: one credential cannot serve both", output, want, names[0], got, name)
 		}
 		if err != nil {
 			return nil, err
@@ -391,7 +395,8 @@ func (s *Source) Render(names []string, output string, outs ...adapter.Output) (
 // their variable's name.
 var traced = []struct{ variable, claim string }{
 	{"SUBJECT", "sub"}, {"REPOSITORY", "repository"}, {"REF", "ref"}, {"SHA", "sha"}, {"ENVIRONMENT", "environment"},
-	{"ACTOR", "actor"}, {"RUN_ID", "run_id"}, {"RUN_ATTEMPT", "run_attempt"}, {"WORKFLOW_REF", "workflow_ref"}, {"JOB_WORKFLOW_REF", "job_workflow_ref"},
+	{"ACTOR", "actor"}, {"RUN_ID", "run_id"}, {"RUN_ATTEMPT", "run_attempt"}, {"WORKFLOW_REF", "workflow_ref"},
+	{"JOB_WORKFLOW_REF", "job_workflow_ref"},
 }
 
 var notTraceable = lazy.MustCompile(`[^A-Za-z0-9._/@:=-]`)
@@ -405,7 +410,8 @@ func Environment(g policy.Grant) []adapter.Variable {
 	}
 	for _, t := range traced {
 		if v, ok := g.Claims().String(t.claim); ok && v != "" {
-			vars = append(vars, adapter.Variable{Name: "DBT_ENV_CUSTOM_ENV_OIDC_" + t.variable, Value: secret.New(notTraceable.ReplaceAllString(v, "_"))})
+			vars = append(vars, adapter.Variable{Name: "DBT_ENV_CUSTOM_ENV_OIDC_" + t.variable,
+				Value: secret.New(notTraceable.ReplaceAllString(v, "_"))})
 		}
 	}
 	return vars

@@ -144,7 +144,8 @@ func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (wa
 		walk("", false, apply(blocks[i], outs[min(i, len(outs)-1)]))
 		if len(found) > 0 {
 			warnings = append(warnings, fault.Warning{Places: places, Text: fmt.Sprintf(
-				"output %q of profile %q keeps what looks like a stored secret: %s: remove it where this run's credential takes its place", output, name, strings.Join(found, ", "))})
+				"output %q of profile %q keeps what looks like a stored secret: %s: remove it where this run's credential takes "+
+					"its place", output, name, strings.Join(found, ", "))})
 		}
 	}
 	return warnings
@@ -157,22 +158,26 @@ func (s *Source) Place(n *yaml.Node) fault.Place {
 
 // namesSecret matches a variable that by its name holds a secret; dbt's own
 // prefix DBT_ENV_SECRET_ is one such name.
-const namesSecret = `(?i)env_var\s*\(\s*["']([^"']*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|private_?key|access_?key|account_?key|api_?key|credential)[^"']*)["']`
+const namesSecret = `(?i)env_var\s*\(\s*["']([^"']*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|private_?key|` +
+	`access_?key|account_?key|api_?key|credential)[^"']*)["']`
 
 var (
 	// looksSecret are names of settings and headers that no adapter of today
 	// has for a secret. It is wide: nothing is missed of an output that is not used.
-	looksSecret = lazy.MustCompile(`(?i)(?:token|secret|password|passwd|passphrase|passcode|pwd|(?:api|access|account|private|shared|encryption)[-_]?key|(?:^|[-_])(?:authorization|cookie|credentials?|connection[-_]?string|sas))$`)
+	looksSecret = lazy.MustCompile(`(?i)(?:token|secret|password|passwd|passphrase|passcode|pwd|(?:api|access|account|` +
+		`private|shared|encryption)[-_]?key|(?:^|[-_])(?:authorization|cookie|credentials?|connection[-_]?string|sas))$`)
 	// secretInside is a secret in JSON, in the parameters of a storage
 	// account, or in what a header is sent with.
-	secretInside   = lazy.MustCompile(`(?i)["'](?:[a-z_]*(?:password|token|secret|private_?key))["']\s*:\s*["'][^"'{]|(?:accountkey|sharedaccesskey|sharedaccesssignature|[?&]sig)=[^&;\s{]|^\s*(?:bearer|basic)\s+\S`)
+	secretInside = lazy.MustCompile(`(?i)["'](?:[a-z_]*(?:password|token|secret|private_?key))["']\s*:\s*["'][^"'{]|` +
+		`(?:accountkey|sharedaccesskey|sharedaccesssignature|[?&]sig)=[^&;\s{]|^\s*(?:bearer|basic)\s+\S`)
 	secretVariable = lazy.MustCompile(namesSecret)
 	// secretDefault is a value for such a variable where the job has none.
 	secretDefault = lazy.MustCompile(namesSecret + `\s*,\s*(?:default\s*=\s*)?(?:"[^"]|'[^']|[0-9])`)
 )
 
 // publicKeys are what in a service account's key file is no secret.
-var publicKeys = []string{"type", "project_id", "client_id", "client_email", "auth_uri", "token_uri", "auth_provider_x509_cert_url", "client_x509_cert_url", "universe_domain"}
+var publicKeys = []string{"type", "project_id", "client_id", "client_email", "auth_uri", "token_uri",
+	"auth_provider_x509_cert_url", "client_x509_cert_url", "universe_domain"}
 
 // secretKeys are those of today's adapters.
 type secretKeys map[string]bool

@@ -1,4 +1,5 @@
-// Package pyenv makes Python environments for the demo and the end-to-end tests: pinned, checked by hash, once per machine. Nothing of it is linked into the product.
+// Package pyenv makes Python environments for the demo and the end-to-end tests: pinned,
+// checked by hash, once per machine. Nothing of it is linked into the product.
 package pyenv
 
 import (
@@ -150,7 +151,8 @@ var (
 func (m maker) install(ctx context.Context, pip []string, p Python, list string, requirements []byte) error {
 	checked := []string{"--no-deps", "--only-binary", ":all:", "--no-build-isolation", "--require-hashes", "--requirement"}
 	byPip := func(list string) error {
-		args := slices.Concat(pip[1:], []string{"install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, checked, []string{list})
+		args := slices.Concat(pip[1:],
+			[]string{"install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, checked, []string{list})
 		return m.run(ctx, &progress{log: m.log, every: 3 * time.Second, last: time.Now()}, pip[0], args...)
 	}
 	if !uvEntry.Match(requirements) {
@@ -163,7 +165,8 @@ func (m maker) install(ctx context.Context, pip []string, p Python, list string,
 	if err := byPip(first); err != nil {
 		return err
 	}
-	args := slices.Concat([]string{"pip", "install", "--quiet", "--no-config", "--no-cache", "--python", p.Program("python")}, checked, []string{list})
+	args := slices.Concat([]string{"pip", "install", "--quiet", "--no-config", "--no-cache", "--python",
+		p.Program("python")}, checked, []string{list})
 	if err := m.run(ctx, nil, p.Program("uv"), args...); err != nil {
 		fmt.Fprintln(m.log, "uv cannot install the packages; trying with pip")
 		return byPip(list)
@@ -174,7 +177,8 @@ func (m maker) install(ctx context.Context, pip []string, p Python, list string,
 // find returns a Python of version 3.10 to 3.13: the packages that are pinned
 // have wheels for these.
 func (m maker) find(ctx context.Context) (path, version string, err error) {
-	const ask = "import platform, sys; print(sys.implementation.cache_tag, platform.machine(), sys.base_prefix); sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))"
+	const ask = "import platform, sys; print(sys.implementation.cache_tag, platform.machine(), sys.base_prefix); " +
+		"sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))"
 	var tried []string
 	for _, name := range m.pythons {
 		cmd := exec.CommandContext(ctx, name, "-I", "-c", ask)
@@ -197,7 +201,8 @@ func (m maker) find(ctx context.Context) (path, version string, err error) {
 func (m maker) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return slices.Contains([]string{"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_BINARY", "PIP_PYTHON", "PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV"}, strings.ToUpper(name))
+		return slices.Contains([]string{"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_BINARY", "PIP_PYTHON",
+			"PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV"}, strings.ToUpper(name))
 	})
 	return append(append(env, "PIP_USER=0"), m.environ...)
 }

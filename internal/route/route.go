@@ -1,4 +1,6 @@
-// Package route is how dbt stays logged in: which of the ways that a client library knows leads to the broker, described for the adapter that writes the profile and the broker that serves it.
+// Package route is how dbt stays logged in: which of the ways that a client library knows
+// leads to the broker, described for the adapter that writes the profile and the broker that
+// serves it.
 package route
 
 import "github.com/oidc-dbt/oidc-dbt/internal/secret"

@@ -1,4 +1,5 @@
-// Package runner speaks the GitHub runner's protocol: inputs, masks, outputs, state, summary and the request for an ID token, through go-githubactions and with what that lacks.
+// Package runner speaks the GitHub runner's protocol: inputs, masks, outputs, state, summary
+// and the request for an ID token, through go-githubactions and with what that lacks.
 package runner
 
 import (
@@ -76,7 +77,8 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 	case bearer == "":
 		return secret.Value{}, r.noIdentity("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 	case strings.ContainsFunc(bearer, notVisible):
-		return secret.Value{}, fault.New(fault.NoIdentity, errors.New("request ID token: ACTIONS_ID_TOKEN_REQUEST_TOKEN: there is a character in it that no header can carry"), "")
+		return secret.Value{}, fault.New(fault.NoIdentity,
+			errors.New("request ID token: ACTIONS_ID_TOKEN_REQUEST_TOKEN: there is a character in it that no header can carry"), "")
 	}
 	if err := checkRequestURL(address); err != nil {
 		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: %w", err), "")
@@ -119,11 +121,15 @@ func (r *Runner) noIdentity(missing string) error {
 	event, head := r.env.Getenv("GITHUB_EVENT_NAME"), r.env.Getenv("GITHUB_HEAD_REF")
 	switch {
 	case r.env.Getenv("GITHUB_ACTIONS") != "true":
-		return fault.New(fault.NoIdentity, errors.New("request ID token: this is not a step of GitHub Actions, and there is no other token source"),
+		return fault.New(fault.NoIdentity,
+			errors.New("request ID token: this is not a step of GitHub Actions, and there is no other token source"),
 			"run it as a step of a workflow whose job has `permissions: id-token: write`")
 	case strings.HasPrefix(event, "pull_request") && event != "pull_request_target" && r.fork():
-		return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: this pull request (branch %q) comes from a fork, and GitHub gives forks no ID token", head),
-			"this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == github.repository`, or parse and lint there with `profile-only: true`; do not switch to pull_request_target, which would run the fork's code with this repository's rights")
+		return fault.New(fault.NoIdentity,
+			fmt.Errorf("request ID token: this pull request (branch %q) comes from a fork, and GitHub gives forks no ID token", head),
+			"this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == "+
+				"github.repository`, or parse and lint there with `profile-only: true`; do not switch to pull_request_target, "+
+				"which would run the fork's code with this repository's rights")
 	default:
 		return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: the job may not ask for one (%s is not set)", missing), permission)
 	}
@@ -377,7 +383,8 @@ func (r *Runner) Writable() error {
 	for _, name := range []string{"GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_STATE", "GITHUB_PATH"} {
 		path := r.env.Getenv(name)
 		if path == "" {
-			return fault.New(fault.Internal, fmt.Errorf("write to the runner: %s is not set", name), "the action needs a runner of version 2.327 or later")
+			return fault.New(fault.Internal, fmt.Errorf("write to the runner: %s is not set", name),
+				"the action needs a runner of version 2.327 or later")
 		}
 		f, err := disk.Open(path, os.O_APPEND|os.O_WRONLY, 0)
 		if err == nil {

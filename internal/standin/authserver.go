@@ -65,7 +65,8 @@ func (c AuthServerConfig) verify(s *TokenService, r *http.Request, raw string) (
 
 // client returns who asks: by the assertion where there is one, else the
 // public client that is named.
-func (c AuthServerConfig) client(s *TokenService, r *http.Request, form func(string) string) (id string, client AuthClient, refusal string) {
+func (c AuthServerConfig) client(s *TokenService, r *http.Request,
+	form func(string) string) (id string, client AuthClient, refusal string) {
 	const invalid = "Invalid client or Invalid client credentials"
 	raw := form("client_assertion")
 	if raw == "" {

@@ -37,7 +37,8 @@ func (c EntraConfig) token(s *TokenService, w http.ResponseWriter, r *http.Reque
 		const id = "00000000-0000-4000-8000-000000000000"
 		description := fmt.Sprintf("AADSTS%d: %s Trace ID: %s Correlation ID: %s Timestamp: %s", code, fmt.Sprintf(format, args...), id, id, now)
 		oauthError(w, status, oauth, description, map[string]any{
-			"error_codes": []int{code}, "timestamp": now, "trace_id": id, "correlation_id": id, "error_uri": fmt.Sprintf("https://login.microsoftonline.com/error?code=%d", code),
+			"error_codes": []int{code}, "timestamp": now, "trace_id": id, "correlation_id": id,
+			"error_uri": fmt.Sprintf("https://login.microsoftonline.com/error?code=%d", code),
 		})
 	}
 	client := func(code int, format string, args ...any) {
@@ -46,7 +47,9 @@ func (c EntraConfig) token(s *TokenService, w http.ResponseWriter, r *http.Reque
 	form, ok := parameters(r)
 	switch {
 	case r.PathValue("tenant") != c.Tenant:
-		fail(http.StatusBadRequest, "invalid_request", 90002, "Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", r.PathValue("tenant"))
+		fail(http.StatusBadRequest, "invalid_request", 90002,
+			"Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.",
+			r.PathValue("tenant"))
 		return
 	case !ok || form("grant_type") == "":
 		fail(http.StatusBadRequest, "invalid_request", 900144, "The request body must contain the following parameter: 'grant_type'.")
@@ -60,10 +63,14 @@ func (c EntraConfig) token(s *TokenService, w http.ResponseWriter, r *http.Reque
 	raw := form("client_assertion")
 	switch {
 	case !known:
-		fail(http.StatusBadRequest, "unauthorized_client", 700016, "Application with identifier '%s' was not found in the directory '%s'. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant.", form("client_id"), c.Tenant)
+		fail(http.StatusBadRequest, "unauthorized_client", 700016,
+			"Application with identifier '%s' was not found in the directory '%s'. This can happen if the application has not "+
+				"been installed by the administrator of the tenant or consented to by any user in the tenant.", form("client_id"), c.Tenant)
 		return
 	case !isDefault:
-		fail(http.StatusBadRequest, "invalid_scope", 1002012, "The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).", form("scope"))
+		fail(http.StatusBadRequest, "invalid_scope", 1002012,
+			"The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default "+
+				"suffixed to the resource identifier (application ID URI).", form("scope"))
 		return
 	case raw == "" || form("client_assertion_type") != clientAssertionType:
 		client(7000218, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.")
@@ -101,7 +108,8 @@ func (c EntraConfig) token(s *TokenService, w http.ResponseWriter, r *http.Reque
 		return
 	}
 	if !slices.Contains(c.Resources, resource) {
-		fail(http.StatusBadRequest, "invalid_resource", 500011, "The resource principal named %s was not found in the tenant named %s.", resource, c.Tenant)
+		fail(http.StatusBadRequest, "invalid_resource", 500011,
+			"The resource principal named %s was not found in the tenant named %s.", resource, c.Tenant)
 		return
 	}
 	b := s.issue(form("client_id"), []string{form("scope")}, c.Lifetime)

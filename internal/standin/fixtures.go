@@ -15,39 +15,49 @@ var blocks = map[string]string{
 	"athena":     `{type: athena, schema: marts, database: awsdatacatalog}`,
 	"bigquery":   `{type: bigquery, project: acme-dbt, dataset: marts}`,
 	"clickhouse": `{type: clickhouse, host: ch.acme.example, port: 8443, secure: true, schema: marts}`,
-	"databricks": `{type: databricks, host: adb-1234567890123456.7.azuredatabricks.net, http_path: /sql/1.0/warehouses/abcdef0123456789, catalog: main, schema: marts}`,
-	"duckdb":     `{type: duckdb, path: lake.duckdb, secrets: [{type: azure, account_name: acmelake}]}`,
-	"fabric":     `{type: fabric, host: acme.datawarehouse.fabric.microsoft.com, tenant_id: 11111111-2222-3333-4444-555555555555, database: marts, schema: dbo}`,
-	"postgres":   `{type: postgres, host: localhost, port: 5432, user: dbt, database: analytics, schema: marts}`,
-	"redshift":   `{type: redshift, host: acme.abc123.eu-central-1.redshift.amazonaws.com, port: 5439, user: dbt, dbname: analytics, schema: marts}`,
-	"snowflake":  `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
-	"spark":      `{type: spark, method: thrift, host: spark.acme.example, port: 10001, use_ssl: true, schema: marts}`,
+	"databricks": `{type: databricks, host: adb-1234567890123456.7.azuredatabricks.net, ` +
+		`http_path: /sql/1.0/warehouses/abcdef0123456789, catalog: main, schema: marts}`,
+	"duckdb": `{type: duckdb, path: lake.duckdb, secrets: [{type: azure, account_name: acmelake}]}`,
+	"fabric": `{type: fabric, host: acme.datawarehouse.fabric.microsoft.com, tenant_id: ` +
+		`11111111-2222-3333-4444-555555555555, database: marts, schema: dbo}`,
+	"postgres": `{type: postgres, host: localhost, port: 5432, user: dbt, database: analytics, schema: marts}`,
+	"redshift": `{type: redshift, host: acme.abc123.eu-central-1.redshift.amazonaws.com, port: 5439, user: dbt, ` +
+		`dbname: analytics, schema: marts}`,
+	"snowflake": `{type: snowflake, account: acme-prod, database: ANALYTICS, schema: marts}`,
+	"spark":     `{type: spark, method: thrift, host: spark.acme.example, port: 10001, use_ssl: true, schema: marts}`,
 
 	"spark aws":   `{type: spark, method: session, host: NA, schema: marts}`,
 	"spark entra": `{type: spark, method: session, host: NA, schema: marts}`,
 
-	"sqlserver": `{type: sqlserver, driver: ODBC Driver 18 for SQL Server, host: acme.database.windows.net, port: 1433, database: marts, schema: dbo}`,
-	"trino":     `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
+	"sqlserver": `{type: sqlserver, driver: ODBC Driver 18 for SQL Server, host: acme.database.windows.net, port: 1433, ` +
+		`database: marts, schema: dbo}`,
+	"trino": `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
 }
 
 // exchanges are a good `exchange:` block for each provider, and, by type and
 // provider, for each pair that needs one of its own.
 var exchanges = map[string]string{
-	"aws":            `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
-	"databricks":     `{databricks: {client_id: 11111111-2222-3333-4444-555555555555, account_id: 66666666-7777-8888-9999-000000000000}}`,
-	"entra":          `{entra: {tenant: 11111111-2222-3333-4444-555555555555, client_id: 66666666-7777-8888-9999-000000000000}}`,
-	"gcp":            `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
-	"oidc":           `{oidc: {audience: snowflakecomputing.com}}`,
-	"token_exchange": `{token_exchange: {token_url: "https://auth.acme.example/token", grant: client_assertion, audience: "https://auth.acme.example", client_id: dbt-prod}}`,
-	"vault":          `{vault: {address: "https://vault.acme.example:8200", role: dbt, audience: vault, secret: database/creds/dbt}}`,
+	"aws":        `{aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1}}`,
+	"databricks": `{databricks: {client_id: 11111111-2222-3333-4444-555555555555, account_id: 66666666-7777-8888-9999-000000000000}}`,
+	"entra":      `{entra: {tenant: 11111111-2222-3333-4444-555555555555, client_id: 66666666-7777-8888-9999-000000000000}}`,
+	"gcp":        `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github}}`,
+	"oidc":       `{oidc: {audience: snowflakecomputing.com}}`,
+	"token_exchange": `{token_exchange: {token_url: "https://auth.acme.example/token", grant: client_assertion, ` +
+		`audience: "https://auth.acme.example", client_id: dbt-prod}}`,
+	"vault": `{vault: {address: "https://vault.acme.example:8200", role: dbt, audience: vault, secret: database/creds/dbt}}`,
 
-	"identity_center":          `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-prod"}}`,
-	"postgres databricks":      `{databricks: {host: acme.cloud.databricks.com, client_id: 66666666-7777-8888-9999-000000000000, database_instance: dw}}`,
-	"postgres gcp":             `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
+	"identity_center": `{identity_center: {region: eu-central-1, application: ` +
+		`"arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-prod"}}`,
+	"postgres databricks": `{databricks: {host: acme.cloud.databricks.com, client_id: ` +
+		`66666666-7777-8888-9999-000000000000, database_instance: dw}}`,
+	"postgres gcp": `{gcp: {workload_identity_provider: ` +
+		`projects/123/locations/global/workloadIdentityPools/github/providers/github, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
 	"redshift identity_center": `{identity_center: {region: eu-central-1, audience: redshift.acme.example}}`,
 	"trino oidc":               `{oidc: {audience: trino.acme.example}}`,
-	"snowflake entra":          `{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, scope: "api://snowflake.acme.example/.default"}}`,
-	"trino entra":              `{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, scope: "api://trino.acme.example/.default"}}`,
+	"snowflake entra": `{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, ` +
+		`scope: "api://snowflake.acme.example/.default"}}`,
+	"trino entra": `{entra: {tenant: acme.example, client_id: 11111111-2222-3333-4444-555555555555, ` +
+		`scope: "api://trino.acme.example/.default"}}`,
 }
 
 // issued is what each provider gives, and, by type and provider, what it
@@ -67,13 +77,15 @@ var issued = map[string]credential.Credential{
 	"redshift identity_center": {Kind: "id_token", Token: secret.New("marked-id-token")},
 	"redshift aws":             {Kind: "database_login", User: "IAM:dbt", Password: secret.New("marked-password")},
 	"postgres gcp":             {Kind: "database_login", User: "dbt@acme-dbt.iam", Password: secret.New("marked-access-token")},
-	"fabric vault":             {Kind: "service_principal", User: "66666666-7777-8888-9999-000000000000", Password: secret.New("marked-client-secret")},
-	"snowflake vault":          {Kind: "key_pair", User: "V_DBT_1", PrivateKey: secret.New("marked-private-key")},
-	"sqlserver entra":          {Kind: "access_token", Token: secret.New("marked-access-token"), Expiry: time.Unix(1795600000, 0)},
+	"fabric vault": {Kind: "service_principal", User: "66666666-7777-8888-9999-000000000000",
+		Password: secret.New("marked-client-secret")},
+	"snowflake vault": {Kind: "key_pair", User: "V_DBT_1", PrivateKey: secret.New("marked-private-key")},
+	"sqlserver entra": {Kind: "access_token", Token: secret.New("marked-access-token"), Expiry: time.Unix(1795600000, 0)},
 }
 
 var awsSession = credential.Credential{Kind: "aws_session", AWS: &credential.AWS{
-	AccessKeyID: secret.New("marked-access-key-id"), SecretAccessKey: secret.New("marked-secret-access-key"), SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
+	AccessKeyID: secret.New("marked-access-key-id"), SecretAccessKey: secret.New("marked-secret-access-key"),
+	SessionToken: secret.New("marked-session-token"), Region: "eu-central-1",
 }}
 
 // Block returns a good `dbt:` block of an adapter, on one line.

@@ -111,7 +111,8 @@ func (g *Google) issue(principal string, federated bool, scopes []string, life t
 	if g.config.Life > 0 {
 		life = min(life, g.config.Life)
 	}
-	t := GoogleToken{Value: "ya29.standin-" + rand.Text() + rand.Text(), Principal: principal, Federated: federated, Scopes: scopes, Expiry: g.config.Now().Add(life)}
+	t := GoogleToken{Value: "ya29.standin-" + rand.Text() + rand.Text(), Principal: principal, Federated: federated,
+		Scopes: scopes, Expiry: g.config.Now().Add(life)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.tokens[t.Value] = t
@@ -133,8 +134,10 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 	}
 	var err error
 	if r.Header.Get("Content-Type") == "application/x-www-form-urlencoded" {
-		in.Audience, in.GrantType, in.RequestedTokenType = r.PostFormValue("audience"), r.PostFormValue("grant_type"), r.PostFormValue("requested_token_type")
-		in.Scope, in.SubjectToken, in.SubjectTokenType = r.PostFormValue("scope"), r.PostFormValue("subject_token"), r.PostFormValue("subject_token_type")
+		in.Audience, in.GrantType, in.RequestedTokenType = r.PostFormValue("audience"), r.PostFormValue("grant_type"),
+			r.PostFormValue("requested_token_type")
+		in.Scope, in.SubjectToken, in.SubjectTokenType = r.PostFormValue("scope"), r.PostFormValue("subject_token"),
+			r.PostFormValue("subject_token_type")
 	} else {
 		err = json.NewDecoder(r.Body).Decode(&in)
 	}
@@ -175,7 +178,9 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 	// A federated token dies with the token that it was exchanged for.
 	life := time.Until(expiry.Time).Truncate(time.Second)
 	t := g.issue(subject, true, strings.Fields(in.Scope), life)
-	reply(w, map[string]any{"access_token": t.Value, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": int(t.Expiry.Sub(g.config.Now()).Round(time.Second).Seconds())})
+	reply(w, map[string]any{"access_token": t.Value,
+		"issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer",
+		"expires_in": int(t.Expiry.Sub(g.config.Now()).Round(time.Second).Seconds())})
 }
 
 // verify returns the token's claims, or Google's words of refusal.
@@ -217,7 +222,8 @@ func (g *Google) generate(w http.ResponseWriter, r *http.Request) {
 		allowed = allowed || subject == caller.Principal
 	}
 	if !allowed {
-		fail(http.StatusForbidden, "PERMISSION_DENIED", "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist).")
+		fail(http.StatusForbidden, "PERMISSION_DENIED",
+			"Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist).")
 		return
 	}
 	var in struct {
@@ -232,7 +238,8 @@ func (g *Google) generate(w http.ResponseWriter, r *http.Request) {
 	if in.Lifetime != "" {
 		d, err := time.ParseDuration(in.Lifetime)
 		if err != nil || d <= 0 || d > time.Hour {
-			fail(http.StatusBadRequest, "INVALID_ARGUMENT", "lifetime must be at most 3600s unless constraints/iam.allowServiceAccountCredentialLifetimeExtension is set")
+			fail(http.StatusBadRequest, "INVALID_ARGUMENT",
+				"lifetime must be at most 3600s unless constraints/iam.allowServiceAccountCredentialLifetimeExtension is set")
 			return
 		}
 		life = d

@@ -129,7 +129,8 @@ func (c *IdentityCenter) exchange(r *http.Request, body []byte) (user string, fa
 	case in.ClientID != c.config.Application:
 		return "", &identityError{"InvalidClientException", "invalid_client", "Invalid client provided"}
 	case !slices.Contains(c.config.Roles, session.RoleARN) || !session.may("sso-oauth:CreateTokenWithIAM", in.ClientID):
-		return "", &identityError{"AccessDeniedException", "", "User: " + session.SessionARN + " is not authorized to perform: sso-oauth:CreateTokenWithIAM on resource: " + in.ClientID}
+		return "", &identityError{"AccessDeniedException", "",
+			"User: " + session.SessionARN + " is not authorized to perform: sso-oauth:CreateTokenWithIAM on resource: " + in.ClientID}
 	case in.GrantType != "urn:ietf:params:oauth:grant-type:jwt-bearer":
 		return "", &identityError{"UnsupportedGrantTypeException", "unsupported_grant_type", "Unsupported grant type"}
 	}
@@ -147,7 +148,8 @@ func (c *IdentityCenter) tokenUser(ctx context.Context, token string) (user stri
 	c.sts.mu.Lock()
 	grace := c.sts.grace
 	c.sts.mu.Unlock()
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256", "RS512", "ES384"}), jwt.WithExpirationRequired(), jwt.WithIssuer(c.config.IssuerURL),
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256", "RS512", "ES384"}),
+		jwt.WithExpirationRequired(), jwt.WithIssuer(c.config.IssuerURL),
 		jwt.WithTimeFunc(c.config.Now), jwt.WithLeeway(grace))
 	if _, err := parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) { return c.keys.key(ctx, t) }); err != nil {
 		return "", false

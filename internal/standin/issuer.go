@@ -1,4 +1,6 @@
-// Package standin is the servers that tests, the demo and the benchmarks run against: they speak the real protocols on loopback and refuse what the real ones refuse. Nothing of it is linked into the product.
+// Package standin is the servers that tests, the demo and the benchmarks run against: they
+// speak the real protocols on loopback and refuse what the real ones refuse. Nothing of it
+// is linked into the product.
 package standin
 
 import (
@@ -196,7 +198,8 @@ func (i *Issuer) Sign(audience string, changes map[string]any) string {
 			payload[name] = v
 		}
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: i.key, KeyID: i.keyID}}, (&jose.SignerOptions{}).WithType("JWT"))
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256,
+		Key: jose.JSONWebKey{Key: i.key, KeyID: i.keyID}}, (&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
 		panic(err) // the key is always good
 	}
@@ -218,7 +221,8 @@ func (i *Issuer) Sign(audience string, changes map[string]any) string {
 
 // Claims signs a token and verifies it as the product does: the only way to Claims.
 func (i *Issuer) Claims(ctx context.Context, audience string, changes map[string]any) (idtoken.Claims, error) {
-	verifier := idtoken.NewVerifier(web.NewClient(web.NewTransport()), time.Now, idtoken.Issuer{URL: i.URL(), JWKS: i.URL() + "/.well-known/jwks"})
+	verifier := idtoken.NewVerifier(web.NewClient(web.NewTransport()), time.Now,
+		idtoken.Issuer{URL: i.URL(), JWKS: i.URL() + "/.well-known/jwks"})
 	return verifier.Verify(ctx, secret.New(i.Sign(audience, changes)), audience)
 }
 

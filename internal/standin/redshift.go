@@ -145,7 +145,8 @@ func (r *Redshift) asked(action string) {
 func (r *Redshift) issue(login Login, life time.Duration, needs ...[2]string) (Login, error) {
 	for _, n := range needs {
 		if !r.policies[login.Session.RoleARN].allows(n[0], n[1]) || !login.Session.may(n[0], n[1]) {
-			return login, fmt.Errorf("%s: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action", "User", login.Session.SessionARN, n[0], n[1], n[0])
+			return login, fmt.Errorf("%s: %s is not authorized to perform: %s on resource: %s because no identity-based policy "+
+				"allows the %s action", "User", login.Session.SessionARN, n[0], n[1], n[0])
 		}
 	}
 	login.Password, login.Expiration = rand.Text()+"/"+rand.Text()+"==", r.config.Now().Add(life).Truncate(time.Second)
@@ -211,14 +212,16 @@ func (r *Redshift) provisioned(w http.ResponseWriter, req *http.Request, body []
 	}{xml.Name{Space: namespace, Local: action + "Response"}, struct {
 		XMLName xml.Name
 		redshiftCredentials
-	}{xml.Name{Local: action + "Result"}, redshiftCredentials{User: login.User, Password: login.Password, Expiration: login.Expiration.UTC().Format(time.RFC3339)}}, rand.Text()})
+	}{xml.Name{Local: action + "Result"},
+		redshiftCredentials{User: login.User, Password: login.Password, Expiration: login.Expiration.UTC().Format(time.RFC3339)}}, rand.Text()})
 }
 
 func (r *Redshift) clusterCredentials(req *http.Request, body []byte) (action string, login Login, err error) {
 	form, err := url.ParseQuery(string(body))
 	action = form.Get("Action")
 	if err != nil || form.Get("Version") != "2012-12-01" || action != "GetClusterCredentials" && action != "GetClusterCredentialsWithIAM" {
-		return action, login, stsError{http.StatusBadRequest, "InvalidAction", "Could not find operation " + action + " for version " + form.Get("Version")}
+		return action, login, stsError{http.StatusBadRequest, "InvalidAction",
+			"Could not find operation " + action + " for version " + form.Get("Version")}
 	}
 	r.asked(action)
 	session, err := r.sts.AuthenticateIn(req, body, "redshift", r.config.Region)
@@ -310,7 +313,8 @@ func (r *Redshift) workgroupCredentials(req *http.Request, body []byte, target s
 	if !known {
 		return login, stsError{http.StatusBadRequest, "ResourceNotFoundException", "The workgroup " + in.Workgroup + " could not be found."}
 	}
-	login = Login{Place: in.Workgroup, Database: in.Database, Session: session, exists: true, User: "IAMR:" + session.RoleARN[strings.LastIndex(session.RoleARN, "/")+1:]}
+	login = Login{Place: in.Workgroup, Database: in.Database, Session: session, exists: true,
+		User: "IAMR:" + session.RoleARN[strings.LastIndex(session.RoleARN, "/")+1:]}
 	arn := fmt.Sprintf("arn:aws:redshift-serverless:%s:%s:workgroup/%s", r.config.Region, account(session.RoleARN), group.ID)
 	if login, err = r.issue(login, life, [2]string{"redshift-serverless:GetCredentials", arn}); err != nil {
 		return login, stsError{http.StatusForbidden, "AccessDeniedException", err.Error()}

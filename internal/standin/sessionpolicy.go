@@ -47,7 +47,8 @@ const (
 func parseSessionPolicies(form url.Values) (policies []sessionPolicy, packed int, err error) {
 	text := form.Get("Policy")
 	if len(text) > maxPolicyText {
-		return nil, 0, invalid("1 validation error detected: Value at 'policy' failed to satisfy constraint: Member must have length less than or equal to %d", maxPolicyText)
+		return nil, 0, invalid("1 validation error detected: Value at 'policy' failed to satisfy constraint: Member must "+
+			"have length less than or equal to %d", maxPolicyText)
 	}
 	if text != "" {
 		p, err := parseSessionPolicy(text)
@@ -65,9 +66,11 @@ func parseSessionPolicies(form url.Values) (policies []sessionPolicy, packed int
 	packed = (size*100 + packedPolicyMax - 1) / packedPolicyMax
 	switch {
 	case managed > maxManaged:
-		return nil, 0, invalid("1 validation error detected: Value at 'policyArns' failed to satisfy constraint: Member must have length less than or equal to %d", maxManaged)
+		return nil, 0, invalid("1 validation error detected: Value at 'policyArns' failed to satisfy constraint: Member must "+
+			"have length less than or equal to %d", maxManaged)
 	case packed > 100:
-		return nil, 0, stsError{http.StatusBadRequest, "PackedPolicyTooLarge", fmt.Sprintf("Packed policy consumes %d%% of allotted space, please use smaller policy.", packed)}
+		return nil, 0, stsError{http.StatusBadRequest, "PackedPolicyTooLarge",
+			fmt.Sprintf("Packed policy consumes %d%% of allotted space, please use smaller policy.", packed)}
 	}
 	return policies, packed, nil
 }

@@ -78,7 +78,8 @@ func (s *STS) AuthenticateRDS(password, address, user, region string) (Session, 
 		return Session{}, refused
 	}
 	q := r.URL.Query()
-	c := claimed{stamp: q.Get("X-Amz-Date"), token: q.Get("X-Amz-Security-Token"), headers: q.Get("X-Amz-SignedHeaders"), signature: q.Get("X-Amz-Signature"), query: r.URL.Query()}
+	c := claimed{stamp: q.Get("X-Amz-Date"), token: q.Get("X-Amz-Security-Token"), headers: q.Get("X-Amz-SignedHeaders"),
+		signature: q.Get("X-Amz-Signature"), query: r.URL.Query()}
 	c.query.Del("X-Amz-Signature")
 	switch {
 	case r.URL.Host != address, q.Get("Action") != "connect", q.Get("DBUser") != user, q.Get("X-Amz-Expires") != "900",
@@ -134,7 +135,8 @@ func (s *STS) verify(r *http.Request, body []byte, service string, c claimed) (S
 		canonical.WriteString(name + ":" + strings.Join(strings.Fields(value), " ") + "\n")
 	}
 	canonical.WriteString("\n" + c.headers + "\n" + hash(body))
-	text := strings.Join([]string{"AWS4-HMAC-SHA256", c.stamp, c.day + "/" + c.region + "/" + c.service + "/aws4_request", hash([]byte(canonical.String()))}, "\n")
+	text := strings.Join([]string{"AWS4-HMAC-SHA256", c.stamp,
+		c.day + "/" + c.region + "/" + c.service + "/aws4_request", hash([]byte(canonical.String()))}, "\n")
 	k := []byte("AWS4" + session.SecretAccessKey)
 	for _, part := range []string{c.day, c.region, c.service, "aws4_request", text} {
 		mac := hmac.New(sha256.New, k)
@@ -142,7 +144,9 @@ func (s *STS) verify(r *http.Request, body []byte, service string, c claimed) (S
 		k = mac.Sum(nil)
 	}
 	if !hmac.Equal([]byte(hex.EncodeToString(k)), []byte(c.signature)) {
-		return Session{}, forbidden("SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+		return Session{}, forbidden("SignatureDoesNotMatch",
+			"The request signature we calculated does not match the signature you provided. "+
+				"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 	}
 	return session, nil
 }

@@ -140,7 +140,8 @@ func (s *Store) admit(r *http.Request) (session Session, failed *stsError) {
 			return session, &stsError{http.StatusBadRequest, "IncompleteBody", "The request body could not be read."}
 		}
 		if hash(body) != want {
-			return session, &stsError{http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed."}
+			return session, &stsError{http.StatusBadRequest, "XAmzContentSHA256Mismatch",
+				"The provided 'x-amz-content-sha256' header does not match what was computed."}
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
@@ -150,7 +151,9 @@ func (s *Store) admit(r *http.Request) (session Session, failed *stsError) {
 	}
 	for _, n := range needs {
 		if !session.may(n[0], n[1]) {
-			return session, &stsError{http.StatusForbidden, "AccessDenied", "User: " + session.SessionARN + " is not authorized to perform: " + n[0] + " on resource: " + n[1] + " because no session policy allows the action"}
+			return session, &stsError{http.StatusForbidden, "AccessDenied",
+				"User: " + session.SessionARN + " is not authorized to perform: " + n[0] + " on resource: " + n[1] +
+					" because no session policy allows the action"}
 		}
 	}
 	return session, nil

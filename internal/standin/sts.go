@@ -264,8 +264,9 @@ func (s *STS) assumeRoleWithWebIdentity(ctx context.Context, form url.Values) (a
 	session := s.issue(req, subject, "")
 	return webIdentityResult{
 		Subject: subject, Audience: role.Audience, Packed: req.packed,
-		Provider: "arn:aws:iam::" + account(req.role) + ":oidc-provider/" + strings.TrimPrefix(strings.TrimPrefix(s.config.IssuerURL, "https://"), "http://"),
-		User:     user(session), Creds: credentials(session),
+		Provider: "arn:aws:iam::" + account(req.role) + ":oidc-provider/" +
+			strings.TrimPrefix(strings.TrimPrefix(s.config.IssuerURL, "https://"), "http://"),
+		User: user(session), Creds: credentials(session),
 	}, nil
 }
 
@@ -302,10 +303,12 @@ func (s *STS) parse(form url.Values) (roleRequest, error) {
 		return req, invalid("%s is invalid", req.role)
 	}
 	if !sessionNameText.MatchString(req.name) {
-		return req, invalid("1 validation error detected: Value '%s' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]*", req.name)
+		return req, invalid("1 validation error detected: Value '%s' at 'roleSessionName' failed to satisfy constraint: "+
+			"Member must satisfy regular expression pattern: [\\w+=,.@-]*", req.name)
 	}
 	if text := form.Get("DurationSeconds"); text != "" {
-		const constraint = "1 validation error detected: Value '%s' at 'durationSeconds' failed to satisfy constraint: Member must have value %s than or equal to %d"
+		const constraint = "1 validation error detected: Value '%s' at 'durationSeconds' failed to satisfy constraint: " +
+			"Member must have value %s than or equal to %d"
 		seconds, err := strconv.Atoi(text)
 		req.duration = time.Duration(seconds) * time.Second
 		switch {
@@ -328,8 +331,10 @@ func (s *STS) issue(req roleRequest, subject, user string) Session {
 		life = s.config.Life
 	}
 	session := Session{
-		AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text() + "/" + rand.Text()[:13], SessionToken: "standin+" + rand.Text() + "/" + rand.Text() + "==",
-		RoleARN: req.role, SessionARN: "arn:aws:sts::" + account(req.role) + ":assumed-role/" + req.role[strings.LastIndex(req.role, "/")+1:] + "/" + req.name,
+		AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text() + "/" + rand.Text()[:13],
+		SessionToken: "standin+" + rand.Text() + "/" + rand.Text() + "==", RoleARN: req.role,
+		SessionARN: "arn:aws:sts::" + account(req.role) + ":assumed-role/" +
+			req.role[strings.LastIndex(req.role, "/")+1:] + "/" + req.name,
 		Subject: subject, User: user, Expiration: s.config.Now().Add(life).Truncate(time.Second), policies: req.policies,
 	}
 	s.sessions[session.AccessKeyID] = session
@@ -353,8 +358,10 @@ func (s *STS) assumeRole(r *http.Request, body []byte, form url.Values) (any, er
 		return nil, err
 	}
 	role, ok := s.config.Roles[req.role]
-	if !ok || role.TrustedRole == "" || role.TrustedRole != caller.RoleARN || role.ExternalID != "" && role.ExternalID != form.Get("ExternalId") {
-		return nil, stsError{http.StatusForbidden, "AccessDenied", "User: " + caller.SessionARN + " is not authorized to perform: sts:AssumeRole on resource: " + req.role}
+	if !ok || role.TrustedRole == "" || role.TrustedRole != caller.RoleARN ||
+		role.ExternalID != "" && role.ExternalID != form.Get("ExternalId") {
+		return nil, stsError{http.StatusForbidden, "AccessDenied",
+			"User: " + caller.SessionARN + " is not authorized to perform: sts:AssumeRole on resource: " + req.role}
 	}
 	if req.duration > time.Hour { // whatever the role allows
 		return nil, invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
@@ -377,20 +384,24 @@ func sessionTags(form url.Values, role Role, caller Session) error {
 	for i := 1; form.Has(fmt.Sprintf("Tags.member.%d.Key", i)); i++ {
 		key := strings.ToLower(form.Get(fmt.Sprintf("Tags.member.%d.Key", i)))
 		if keys[key] {
-			return stsError{http.StatusBadRequest, "InvalidParameterValue", "Duplicate tag keys found. Please note that Tag keys are case insensitive."}
+			return stsError{http.StatusBadRequest, "InvalidParameterValue",
+				"Duplicate tag keys found. Please note that Tag keys are case insensitive."}
 		}
 		keys[key] = true
 	}
 	if len(keys) > 50 {
-		return invalid("1 validation error detected: Value at 'tags' failed to satisfy constraint: Member must have length less than or equal to 50")
+		return invalid("1 validation error detected: Value at 'tags' failed to satisfy constraint: Member must have length " +
+			"less than or equal to 50")
 	}
 	for i := 1; form.Has(fmt.Sprintf("TransitiveTagKeys.member.%d", i)); i++ {
 		if !keys[strings.ToLower(form.Get(fmt.Sprintf("TransitiveTagKeys.member.%d", i)))] {
-			return stsError{http.StatusBadRequest, "InvalidParameterValue", "The specified transitive tag key must be included in the requested tags."}
+			return stsError{http.StatusBadRequest, "InvalidParameterValue",
+				"The specified transitive tag key must be included in the requested tags."}
 		}
 	}
 	if len(keys) > 0 && !role.TagsSession {
-		return forbidden("AccessDenied", "User: "+caller.SessionARN+" is not authorized to perform: sts:TagSession on resource: "+form.Get("RoleArn"))
+		return forbidden("AccessDenied",
+			"User: "+caller.SessionARN+" is not authorized to perform: sts:TagSession on resource: "+form.Get("RoleArn"))
 	}
 	return nil
 }
@@ -403,9 +414,11 @@ func (s *STS) providedUser(form url.Values, role Role, caller Session) (user str
 	case provider == "" && assertion == "":
 		return "", nil
 	case form.Get("ProvidedContexts.member.2.ProviderArn") != "":
-		return "", invalid("1 validation error detected: Value at 'providedContexts' failed to satisfy constraint: Member must have length less than or equal to 1")
+		return "", invalid("1 validation error detected: Value at 'providedContexts' failed to satisfy constraint: Member " +
+			"must have length less than or equal to 1")
 	case !role.SetsContext:
-		return "", forbidden("AccessDenied", "User: "+caller.SessionARN+" is not authorized to perform: sts:SetContext on resource: "+form.Get("RoleArn"))
+		return "", forbidden("AccessDenied",
+			"User: "+caller.SessionARN+" is not authorized to perform: sts:SetContext on resource: "+form.Get("RoleArn"))
 	case provider != "arn:aws:iam::aws:contextProvider/IdentityCenter":
 		return "", invalid("Invalid context provider ARN")
 	}

@@ -142,7 +142,8 @@ func (s *TokenService) verify(ctx context.Context, raw, issuer string) error {
 	}
 	grace := s.grace
 	s.mu.Unlock()
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(), jwt.WithIssuer(issuer), jwt.WithTimeFunc(s.now), jwt.WithLeeway(grace))
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(),
+		jwt.WithIssuer(issuer), jwt.WithTimeFunc(s.now), jwt.WithLeeway(grace))
 	_, err := parser.ParseWithClaims(raw, jwt.MapClaims{}, func(t *jwt.Token) (any, error) { return keys.key(ctx, t) })
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired), errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenRequiredClaimMissing):

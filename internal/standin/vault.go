@@ -102,7 +102,8 @@ func (t *vaultTerm) renew(now time.Time, increment int) (seconds int, warnings [
 		life = time.Duration(increment) * time.Second
 	}
 	if left := t.latest.Sub(now); life > left {
-		warnings = []string{fmt.Sprintf("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly", vaultTime(life), vaultTime(left.Round(time.Second)))}
+		warnings = []string{fmt.Sprintf("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly",
+			vaultTime(life), vaultTime(left.Round(time.Second)))}
 		life = left
 	}
 	t.expiry = now.Add(life)
@@ -342,7 +343,8 @@ func (v *Vault) read(w http.ResponseWriter, r *http.Request) {
 	case secret.TTL == 0:
 		reply(w, map[string]any{"request_id": rand.Text(), "lease_id": "", "lease_duration": 0, "renewable": false, "data": secret.Data})
 	default:
-		l := &vaultLease{id: path + "/" + rand.Text(), user: "v-jwt-repo-" + rand.Text()[:12], password: "A1a-" + rand.Text()[:16], rigid: secret.Rigid, vaultTerm: v.term(secret.TTL, secret.MaxTTL)}
+		l := &vaultLease{id: path + "/" + rand.Text(), user: "v-jwt-repo-" + rand.Text()[:12],
+			password: "A1a-" + rand.Text()[:16], rigid: secret.Rigid, vaultTerm: v.term(secret.TTL, secret.MaxTTL)}
 		t.leases = append(t.leases, l)
 		v.issued = append(v.issued, l.password)
 		reply(w, map[string]any{
@@ -394,7 +396,8 @@ func (v *Vault) renewSelf(w http.ResponseWriter, r *http.Request) {
 			t.ttl, in.Increment = t.role.Period, 0
 		}
 		seconds, warnings := t.renew(v.config.Now(), in.Increment)
-		reply(w, map[string]any{"request_id": rand.Text(), "lease_id": "", "lease_duration": 0, "renewable": false, "data": nil, "warnings": warnings,
+		reply(w, map[string]any{"request_id": rand.Text(), "lease_id": "", "lease_duration": 0, "renewable": false,
+			"data": nil, "warnings": warnings,
 			"auth": t.role.auth(r.Header.Get("X-Vault-Token"), seconds)})
 	}
 }
@@ -427,6 +430,7 @@ func (v *Vault) renewLease(w http.ResponseWriter, r *http.Request) {
 		vaultErrors(w, http.StatusBadRequest, "lease is not renewable")
 	default:
 		seconds, warnings := t.leases[i].renew(v.config.Now(), in.Increment)
-		reply(w, map[string]any{"request_id": rand.Text(), "lease_id": in.LeaseID, "lease_duration": seconds, "renewable": true, "data": nil, "warnings": warnings, "auth": nil})
+		reply(w, map[string]any{"request_id": rand.Text(), "lease_id": in.LeaseID, "lease_duration": seconds,
+			"renewable": true, "data": nil, "warnings": warnings, "auth": nil})
 	}
 }

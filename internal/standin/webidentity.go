@@ -53,7 +53,8 @@ func (s *STS) webIdentity(ctx context.Context, raw string) (jwt.MapClaims, error
 		return nil, bad("The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)")
 	case errors.Is(err, jwt.ErrTokenExpired):
 		expiry, _ := claims.GetExpirationTime()
-		return nil, stsError{http.StatusBadRequest, "ExpiredTokenException", fmt.Sprintf("Token expired: current date/time %d must be before the expiration date/time %d", now.Unix(), expiry.Unix())}
+		return nil, stsError{http.StatusBadRequest, "ExpiredTokenException",
+			fmt.Sprintf("Token expired: current date/time %d must be before the expiration date/time %d", now.Unix(), expiry.Unix())}
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return nil, bad("Missing a required claim: exp")
 	case err != nil:
@@ -138,7 +139,9 @@ func (k *keyring) key(ctx context.Context, t *jwt.Token) (any, error) {
 	if key, ok := k.keys[id]; ok && discovery.Issuer == k.issuer {
 		return key, nil
 	}
-	return nil, stsError{http.StatusBadRequest, "InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider, please reference AssumeRoleWithWebIdentity documentation for requirements"}
+	return nil, stsError{http.StatusBadRequest, "InvalidIdentityToken",
+		"Couldn't retrieve verification key from your identity provider, please reference AssumeRoleWithWebIdentity " +
+			"documentation for requirements"}
 }
 
 func fetch(ctx context.Context, address string, v any) error {

@@ -33,13 +33,14 @@ func (p permanent) Unwrap() error { return p.error }
 var errTooLarge = permanent{fmt.Errorf("reply is larger than %d bytes", MaxBody), elsewhere}
 
 const (
-	elsewhere   = "something else than the server may answer at this address, a proxy's page for example: check the address"
-	checkName   = "check the spelling, and whether this machine's name servers know it"
-	checkClock  = "compare this machine's clock with the certificate's dates; if it is right, the server needs another certificate"
-	checkHost   = "check the address; a proxy that opens TLS connections may stand in between"
-	checkPort   = "check the address and its port: one without TLS is not used"
-	checkTLS    = "the server must speak TLS 1.2 or later, and ask for no certificate of the client's"
-	unknownCA   = "name the file that has the authority's certificate in " + extraCA + ", which is added to the system's, or in SSL_CERT_FILE, which takes their place"
+	elsewhere  = "something else than the server may answer at this address, a proxy's page for example: check the address"
+	checkName  = "check the spelling, and whether this machine's name servers know it"
+	checkClock = "compare this machine's clock with the certificate's dates; if it is right, the server needs another certificate"
+	checkHost  = "check the address; a proxy that opens TLS connections may stand in between"
+	checkPort  = "check the address and its port: one without TLS is not used"
+	checkTLS   = "the server must speak TLS 1.2 or later, and ask for no certificate of the client's"
+	unknownCA  = "name the file that has the authority's certificate in " + extraCA +
+		", which is added to the system's, or in SSL_CERT_FILE, which takes their place"
 	anotherCA   = unknownCA + "; the certificates of " + extraCA + " are in use and do not vouch for this server"
 	notPinnedCA = "the server's certificate is vouched for by another authority than those that were given for it"
 )
@@ -99,7 +100,9 @@ func (n Network) explain(err error, to *url.URL, pinned bool) error {
 		if known := n.direct(err, "", false); errors.As(known, new(permanent)) {
 			return permanent{fmt.Errorf("%s: %w", proxy, errors.Unwrap(known)), Hint(known)}
 		}
-		return failure{proxy + " cannot be reached" + reason(err), "check that the proxy is up at the host and port that " + variable + " names, or list the server's host in NO_PROXY where it needs no proxy"}
+		return failure{proxy + " cannot be reached" + reason(err),
+			"check that the proxy is up at the host and port that " + variable +
+				" names, or list the server's host in NO_PROXY where it needs no proxy"}
 	case strings.HasPrefix(op.Op, "socks"):
 		if strings.Contains(err.Error(), "authentication") {
 			return permanent{errors.New(proxy + " does not take the login"), loginHint(variable)}
@@ -126,7 +129,8 @@ func reason(err error) string {
 
 // passHint is for a proxy that is there, while nothing comes back by it.
 func passHint(variable string) string {
-	return "check whether the proxy of " + variable + " lets this host through and reaches it; where the host needs no proxy, list it in NO_PROXY"
+	return "check whether the proxy of " + variable +
+		" lets this host through and reaches it; where the host needs no proxy, list it in NO_PROXY"
 }
 
 func loginHint(variable string) string {

@@ -167,7 +167,8 @@ func parseProxy(text string) (string, error) {
 		}
 	}
 	if inner, ok := strings.CutPrefix(host, "["); ok {
-		if ip, err := netip.ParseAddr(strings.TrimSuffix(inner, "]")); err != nil || !ip.Is6() || ip.Zone() != "" || !strings.HasSuffix(inner, "]") {
+		if ip, err := netip.ParseAddr(strings.TrimSuffix(inner, "]")); err != nil || !ip.Is6() || ip.Zone() != "" ||
+			!strings.HasSuffix(inner, "]") {
 			return "", malformed
 		}
 	} else if !proxyHost.MatchString(host) {

@@ -1,4 +1,5 @@
-// Package web is HTTP as a credential needs it: verified TLS, no redirects, replies that are refused when they are too large, and a bound on every try.
+// Package web is HTTP as a credential needs it: verified TLS, no redirects, replies that are
+// refused when they are too large, and a bound on every try.
 package web
 
 import (
@@ -196,7 +197,8 @@ func (t *Transport) connect(ctx context.Context, to endpoint) (net.Conn, error) 
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	config := t.tls
-	if (t.pinned || len(t.tls.Certificates) > 0) && t.network.isProxy(to.addr) { // a proxy with TLS is not the server that the roots are of, nor the certificate for
+	// a proxy with TLS is not the server that the roots are of, nor the certificate for
+	if (t.pinned || len(t.tls.Certificates) > 0) && t.network.isProxy(to.addr) {
 		config = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.network.roots}
 	}
 	return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", to.addr)
