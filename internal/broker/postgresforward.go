@@ -181,10 +181,12 @@ func (s *atWork) running() uint64 {
 
 // sends takes in what the client sends, before the server has it.
 func (s *atWork) sends(b []byte) {
-	for kind := byte(0); ; {
-		if kind, b = s.client.next(b); kind == 0 {
+	for {
+		kind, rest, ok := s.client.next(b)
+		if !ok {
 			return
 		}
+		b = rest
 		switch kind {
 		case 'Q', 'F', 'S': // Query, FunctionCall, Sync
 			s.synced.Store(kind == 'S')
@@ -200,10 +202,12 @@ func (s *atWork) sends(b []byte) {
 
 // says takes in what the server says.
 func (s *atWork) says(b []byte) {
-	for kind := byte(0); ; {
-		if kind, b = s.server.next(b); kind == 0 {
+	for {
+		kind, rest, ok := s.server.next(b)
+		if !ok {
 			return
 		}
+		b = rest
 		switch kind {
 		case 'Z': // ReadyForQuery
 			s.copying.Store(false)
@@ -225,11 +229,12 @@ type framing struct {
 }
 
 // next returns the kind of the next message that begins in b, and what follows
-// its head; 0 where none begins.
-func (f *framing) next(b []byte) (kind byte, rest []byte) {
+// its head; ok is false where none begins. The kind may be any byte: what a
+// side sends has not been checked.
+func (f *framing) next(b []byte) (kind byte, rest []byte, ok bool) {
 	if f.left >= len(b) {
 		f.left -= len(b)
-		return 0, nil
+		return 0, nil, false
 	}
 	b = b[f.left:]
 	f.left = 0
@@ -237,12 +242,12 @@ func (f *framing) next(b []byte) (kind byte, rest []byte) {
 	if f.have > 0 || len(b) < len(f.head) {
 		n := copy(f.head[f.have:], b)
 		if f.have += n; f.have < len(f.head) {
-			return 0, nil
+			return 0, nil, false
 		}
 		head, b, f.have = f.head[:], b[n:], 0
 	} else {
 		b = b[len(f.head):]
 	}
 	f.left = max(int(binary.BigEndian.Uint32(head[1:])), 4) - 4 // less than that is no message
-	return head[0], b
+	return head[0], b, true
 }

@@ -184,11 +184,12 @@ func FuzzPostgresFraming(f *testing.F) {
 		find := func(piece int) (kinds []byte) {
 			var f framing
 			for p := range slices.Chunk(text, piece) {
-				for kind := byte(0); ; {
-					if kind, p = f.next(p); kind == 0 {
+				for {
+					kind, rest, ok := f.next(p)
+					if !ok {
 						break
 					}
-					kinds = append(kinds, kind)
+					kinds, p = append(kinds, kind), rest
 				}
 			}
 			return kinds
