@@ -32,14 +32,19 @@ const (
 // Rule is the rule of every test's policy.
 const Rule = `{repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}`
 
+var repository = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	return filepath.Dir(strings.TrimSpace(string(out))), err
+})
+
 // Repository returns the root of the repository.
 func Repository(t testing.TB) string {
 	t.Helper()
-	out, err := exec.Command("go", "env", "GOMOD").Output()
+	root, err := repository()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Dir(strings.TrimSpace(string(out)))
+	return root
 }
 
 // built is where binary has built.
@@ -70,15 +75,23 @@ func Binary(t testing.TB) string {
 	return path
 }
 
+var python = sync.OnceValues(func() (pyenv.Python, error) {
+	root, err := repository()
+	if err != nil {
+		return pyenv.Python{}, err
+	}
+	requirements, err := os.ReadFile(filepath.Join(root, "e2e", "requirements.txt"))
+	if err != nil {
+		return pyenv.Python{}, err
+	}
+	const prepare = "from duckdb_extensions import import_extension\nfor name in ('httpfs', 'aws', 'azure'): import_extension(name)"
+	return pyenv.Ensure(context.Background(), "e2e", requirements, prepare, os.Stderr)
+})
+
 // Python returns the environment of all end-to-end tests.
 func Python(t testing.TB) pyenv.Python {
 	t.Helper()
-	requirements, err := os.ReadFile(filepath.Join(Repository(t), "e2e", "requirements.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const prepare = "from duckdb_extensions import import_extension\nfor name in ('httpfs', 'aws', 'azure'): import_extension(name)"
-	p, err := pyenv.Ensure(context.Background(), "e2e", requirements, prepare, os.Stderr)
+	p, err := python()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,9 +37,12 @@ func (p Python) Program(name string) string {
 }
 
 // Environ returns the process's environment with Home as home directory and
-// Bin in front of PATH.
+// Bin in front of PATH. What is imported is kept compiled: with a caller's
+// PYTHONDONTWRITEBYTECODE each run of dbt would compile its adapter anew, for
+// seconds.
 func (p Python) Environ() []string {
-	return append(os.Environ(), "HOME="+p.Home, "USERPROFILE="+p.Home, "PATH="+p.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PYTHONDONTWRITEBYTECODE=") })
+	return append(env, "HOME="+p.Home, "USERPROFILE="+p.Home, "PATH="+p.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
 // Ensure returns the environment with the requirements, which must be

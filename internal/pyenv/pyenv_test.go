@@ -278,3 +278,14 @@ func TestEnsureCancelled(t *testing.T) {
 		t.Error("a cancelled run made an environment")
 	}
 }
+
+func TestEnviron(t *testing.T) {
+	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
+	t.Setenv("PIP_INDEX_URL", "https://pypi.example")
+	env := Python{Bin: "bin", Home: "home"}.Environ()
+	for entry, want := range map[string]bool{"PYTHONDONTWRITEBYTECODE=1": false, "PIP_INDEX_URL=https://pypi.example": true, "HOME=home": true} {
+		if slices.Contains(env, entry) != want {
+			t.Errorf("%s is in the environment: %v, want %v", entry, !want, want)
+		}
+	}
+}
