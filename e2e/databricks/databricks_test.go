@@ -205,6 +205,7 @@ func start(t *testing.T, w *workspace) (port int, ca string) {
 
 // TestSession: the session opens with the token of the exchange and no other.
 func TestSession(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, scope string
 		start       func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error)
@@ -224,6 +225,7 @@ func TestSession(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			issuer := setup.Issuer(t)
 			late := time.Duration(0)
 			tokens, err := tt.start(issuer, func() time.Time { return time.Now().Add(late) })

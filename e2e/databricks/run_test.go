@@ -3,6 +3,7 @@
 package databricks
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
@@ -55,8 +56,9 @@ var givers = map[string]func(t *testing.T, issuer *standin.Issuer) giver{
 }
 
 // slow starts a workspace with a warehouse that admits the giver's tokens until
-// grace after their end, and returns it with a dbt project of slow models.
-func slow(t *testing.T, provider string, models int, grace time.Duration) (w *workspace, issuer *standin.Issuer, dir string) {
+// grace after their end, and returns it with a dbt project of slow models and
+// the variables of its job.
+func slow(t *testing.T, provider string, models int, grace time.Duration) (w *workspace, issuer *standin.Issuer, dir string, job []string) {
 	t.Helper()
 	issuer = setup.Issuer(t)
 	g := givers[provider](t, issuer)
@@ -73,26 +75,38 @@ func slow(t *testing.T, provider string, models int, grace time.Duration) (w *wo
 	for i := range models {
 		setup.Write(t, dir, fmt.Sprintf("models/slow%d.sql", i), "{{ config(materialized='table') }}\nselect 'SLOW' as pace\n")
 	}
-	t.Setenv("REQUESTS_CA_BUNDLE", ca) // databricks-sdk asks the host what it is
-	t.Setenv("SSL_CERT_FILE", ca)      // for the exchange
-	// A job's own login, of which none may win.
-	t.Setenv("DATABRICKS_TOKEN", "stale")
-	t.Setenv("DATABRICKS_CLIENT_SECRET", "stale")
-	t.Setenv("DATABRICKS_AUTH_TYPE", "pat")
-	return w, issuer, dir
+	// The last three are a job's own login, which may not win.
+	return w, issuer, dir, append(trust(ca), "DATABRICKS_TOKEN=stale", "DATABRICKS_CLIENT_SECRET=stale", "DATABRICKS_AUTH_TYPE=pat")
+}
+
+// trust are the variables with the authority of the workspace's certificate:
+// databricks-sdk asks the host what it is, and the exchange may be there.
+func trust(ca string) []string { return []string{"REQUESTS_CA_BUNDLE=" + ca, "SSL_CERT_FILE=" + ca} }
+
+// run is setup.Exec with variables of the job.
+func run(t *testing.T, issuer *standin.Issuer, dir string, job, flags []string, command ...string) (out string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := setup.ExecCommand(ctx, t, issuer, dir, flags, command...)
+	cmd.Env = append(cmd.Env, job...)
+	text, err := cmd.CombinedOutput()
+	return string(text), err
 }
 
 // TestBuildOutlivesItsTokens: dbt-databricks asks the metadata service again
 // for each session and each statement.
 func TestBuildOutlivesItsTokens(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		provider        string
 		threads, models int
 	}{{"databricks", 1, 8}, {"entra", 8, 64}} {
 		t.Run(fmt.Sprintf("%s, %d threads", tt.provider, tt.threads), func(t *testing.T) {
-			w, issuer, dir := slow(t, tt.provider, tt.models, standin.Grace)
+			t.Parallel()
+			w, issuer, dir, job := slow(t, tt.provider, tt.models, standin.Grace)
 			audit := filepath.Join(t.TempDir(), "audit.jsonl")
-			out, err := setup.Exec(t, issuer, dir, []string{"--audit-log", audit}, "dbt", "--no-use-colors", "build", "--threads", fmt.Sprint(tt.threads))
+			out, err := run(t, issuer, dir, job, []string{"--audit-log", audit}, "dbt", "--no-use-colors", "build", "--threads", fmt.Sprint(tt.threads))
 			if err != nil || !strings.Contains(out, "Completed successfully") || !strings.Contains(out, fmt.Sprintf("PASS=%d ", tt.models+3)) {
 				t.Fatalf("dbt build: %v\n%s", err, out)
 			}
@@ -121,8 +135,15 @@ func TestBuildOutlivesItsTokens(t *testing.T) {
 // TestBuildWithoutTheBroker is the same build with the one token that a step
 // leaves behind.
 func TestBuildWithoutTheBroker(t *testing.T) {
-	w, issuer, dir := slow(t, "databricks", 8, 0)
-	env, _ := setup.Authenticate(t, issuer, dir, "SSL_CERT_FILE="+os.Getenv("SSL_CERT_FILE"))
+	t.Parallel()
+	w, issuer, dir, job := slow(t, "databricks", 8, 0)
+	env, _ := setup.Authenticate(t, issuer, dir, job...)
+	for _, v := range job {
+		name, value, _ := strings.Cut(v, "=")
+		if _, ok := env[name]; !ok {
+			env[name] = value
+		}
+	}
 	env["DATABRICKS_AUTH_TYPE"], env["DATABRICKS_CLIENT_SECRET"] = "", ""
 	out, err := setup.DBT(t, setup.Python(t), dir, env, "build", "--threads", "1", "--fail-fast")
 	if err == nil || !strings.Contains(out, "Invalid access token") || w.refused == 0 || len(w.served) > 1 {
@@ -132,18 +153,17 @@ func TestBuildWithoutTheBroker(t *testing.T) {
 
 // TestSDKOutlivesItsTokens: databricks-sdk alone, as a target without dbt has it.
 func TestSDKOutlivesItsTokens(t *testing.T) {
+	t.Parallel()
 	issuer := setup.Issuer(t)
 	g := givers["databricks"](t, issuer)
 	t.Cleanup(g.tokens.Close)
 	g.tokens.SetGrace(standin.Grace)
 	w := &workspace{tokens: g.tokens, scope: g.scope, exchange: g.tokens.URL()}
 	port, ca := start(t, w)
-	t.Setenv("REQUESTS_CA_BUNDLE", ca)
 	dir := t.TempDir()
 	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(setup.Policy(issuer, "{}", atWorkspace(port)), "    dbt: {}\n", "", 1))
-	t.Setenv("SSL_CERT_FILE", ca)
 	script := setup.Write(t, dir, "me.py", "import time\nfrom databricks.sdk import WorkspaceClient\nw = WorkspaceClient()\nfor _ in range(16):\n    print(w.current_user.me().user_name)\n    time.sleep(1)\n")
-	out, err := setup.Exec(t, issuer, dir, nil, "python", script)
+	out, err := run(t, issuer, dir, trust(ca), nil, "python", script)
 	if err != nil || strings.Count(out, "dbt@acme.example") != 16 {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -161,7 +181,8 @@ func me(rw http.ResponseWriter) {
 // TestProviderGoesDown: dbt fails soon after its last token's end, and
 // oidc-dbt says why.
 func TestProviderGoesDown(t *testing.T) {
-	w, issuer, dir := slow(t, "databricks", 16, standin.Grace)
+	t.Parallel()
+	w, issuer, dir, job := slow(t, "databricks", 6, standin.Grace) // dbt tries each that is left, for some seconds
 	warehouse := w.next
 	var once sync.Once
 	var down time.Time
@@ -169,7 +190,7 @@ func TestProviderGoesDown(t *testing.T) {
 		once.Do(func() { down = time.Now(); w.tokens.Close() })
 		warehouse.ServeHTTP(rw, r)
 	})
-	out, err := setup.Exec(t, issuer, dir, nil, "dbt", "--no-use-colors", "--debug", "build", "--threads", "1", "--fail-fast")
+	out, err := run(t, issuer, dir, job, nil, "dbt", "--no-use-colors", "--debug", "build", "--threads", "1", "--fail-fast")
 	if err == nil || !strings.Contains(out, `warning: renew the credential: exchange ID token with "databricks": `) {
 		t.Errorf("dbt build: %v\n%s", err, out)
 	}

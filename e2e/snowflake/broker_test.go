@@ -254,6 +254,7 @@ func build(t *testing.T, s *snowflake, issuer *standin.Issuer, workspace, refusa
 }
 
 func TestDbtOutlivesTheIDToken(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		threads int
 		slow    time.Duration
@@ -271,6 +272,7 @@ func TestDbtOutlivesTheIDToken(t *testing.T) {
 }
 
 func TestDbtOutlivesTheAccessToken(t *testing.T) {
+	t.Parallel()
 	const role = "session:role:TRANSFORMER"
 	issuer := setup.Issuer(t)
 	server, err := standin.StartAuthServer(standin.AuthServerConfig{IssuerURL: issuer.URL(), Audience: "acme", Lifetime: tokenLife, Clients: map[string]standin.AuthClient{
@@ -348,6 +350,7 @@ func (p *plugin) check(user, token string) error {
 }
 
 func TestDbtOutlivesTheKeyPair(t *testing.T) {
+	t.Parallel()
 	issuer := setup.Issuer(t)
 	server, err := standin.StartVault(standin.VaultConfig{
 		IssuerURL: issuer.URL(),
@@ -391,6 +394,7 @@ func TestDbtOutlivesTheKeyPair(t *testing.T) {
 // TestDbtRenewsItsSession: connections are kept, as by default, and their
 // session tokens end; dbt renews them with the master token, and logs in no more.
 func TestDbtRenewsItsSession(t *testing.T) {
+	t.Parallel()
 	issuer := setup.Issuer(t)
 	issuer.SetLife(tokenLife)
 	s, door, port := startSessions(t, issuer, 2*time.Second, slow)
@@ -471,6 +475,7 @@ func (c *cloud) statement(url, folder string, cancelled <-chan struct{}, end fun
 // by itself; a large result in a reply; a session that ends; and a statement
 // that is cancelled while it runs.
 func TestTheConnector(t *testing.T) {
+	t.Parallel()
 	issuer := setup.Issuer(t)
 	_, door, port := startSessions(t, issuer, 0, 0)
 	folder := t.TempDir()

@@ -17,6 +17,7 @@ import (
 // Snowflake's connector finds the token in the file, for longer than one
 // lives; or the step's proxy; or in a step without a broker, the token.
 func TestOtherClients(t *testing.T) {
+	t.Parallel()
 	issuer := setup.Issuer(t)
 	issuer.SetLife(30 * time.Second) // whoever reads a token from the file has ten seconds to log in
 	s, port := start(t, issuer, nil)

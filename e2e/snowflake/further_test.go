@@ -27,6 +27,7 @@ func oauthBlock(port int) string {
 }
 
 func TestDbtBuildWithExternalOAuth(t *testing.T) {
+	t.Parallel()
 	const (
 		client   = "11111111-2222-3333-4444-555555555555"
 		resource = "api://snowflake.acme.example"
@@ -121,6 +122,7 @@ func checkKeyPair(public *rsa.PublicKey, user, token string) error {
 }
 
 func TestDbtBuildWithAKeyPair(t *testing.T) {
+	t.Parallel()
 	issuer := setup.Issuer(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

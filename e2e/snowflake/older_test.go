@@ -15,6 +15,7 @@ import (
 // TestOlderAdapter: through the step's proxy an adapter works that knows no
 // workload identity, since the proxy is who logs in at Snowflake.
 func TestOlderAdapter(t *testing.T) {
+	t.Parallel()
 	requirements, err := os.ReadFile(filepath.Join(setup.Repository(t), "e2e", "snowflake", "requirements.txt"))
 	if err != nil {
 		t.Fatal(err)

@@ -184,6 +184,7 @@ func block(port int) string {
 const loopback = "SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES"
 
 func TestDbtBuildWithTheIDToken(t *testing.T) {
+	t.Parallel()
 	issuer := setup.Issuer(t)
 	s, port := start(t, issuer, nil)
 	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
@@ -212,6 +213,7 @@ func TestDbtBuildWithTheIDToken(t *testing.T) {
 }
 
 func TestDbtBuildWithAnAWSRole(t *testing.T) {
+	t.Parallel()
 	issuer := setup.Issuer(t)
 	sts := setup.STS(t, issuer)
 	s, port := start(t, issuer, sts)
@@ -251,6 +253,7 @@ func TestDbtBuildWithAnAWSRole(t *testing.T) {
 
 // TestTheServerRefusesEachMutation: the proof is worth what the stand-in refuses.
 func TestTheServerRefusesEachMutation(t *testing.T) {
+	t.Parallel()
 	issuer, other := setup.Issuer(t), setup.Issuer(t)
 	sign := func(changes map[string]any) string { return issuer.Sign("snowflakecomputing.com", changes) }
 	if err := setup.Verify(t.Context(), issuer, "snowflakecomputing.com", setup.Subject, sign(nil)); err != nil {
