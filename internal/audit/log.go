@@ -3,8 +3,11 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
@@ -39,7 +42,7 @@ func CheckPath(path, workspace string) error {
 
 // Open opens the log for appending. A file that is made has mode 0600, a
 // folder 0700. The error is of class Usage where path names anything but a
-// file, else of class Internal.
+// file, else of class Internal, and Lasting where that may not be written.
 func Open(path string) (*Log, error) {
 	l, err := open(path)
 	var not disk.NotRegular
@@ -48,7 +51,7 @@ func Open(path string) (*Log, error) {
 			"name a file in `audit-log`, which keeps what is written to it")
 	}
 	if err != nil {
-		return nil, fault.New(fault.Internal, fmt.Errorf("open audit log: %w", err), "name a file that this job may write in `audit-log`")
+		return nil, marked(err, fault.New(fault.Internal, fmt.Errorf("open audit log: %w", err), "name a file that this job may write in `audit-log`"))
 	}
 	return l, nil
 }
@@ -76,6 +79,21 @@ func open(path string) (*Log, error) {
 	return l, nil
 }
 
+// lasting are the faults of a file that the next try meets again: they are of
+// its name, or of who may write it. A full disk is none, nor a server that is
+// away: others make room, and it comes back.
+var lasting = []error{
+	fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EISDIR,
+}
+
+// marked returns words for err, as fault.Lasting where that is.
+func marked(err, words error) error {
+	if slices.ContainsFunc(lasting, func(e error) bool { return errors.Is(err, e) }) {
+		return fault.Lasting(words)
+	}
+	return words
+}
+
 // torn reports whether a file ends within a line.
 func torn(f *os.File) (bool, error) {
 	info, err := f.Stat()
@@ -90,7 +108,7 @@ func torn(f *os.File) (bool, error) {
 }
 
 // Append writes the record in one write and waits until it is on the disk.
-// The error is of class Internal: the caller must not go on.
+// The error is of class Internal, as that of Open: the caller must not go on.
 func (l *Log) Append(r Record) error {
 	line, err := r.line()
 	if err == nil {
@@ -104,7 +122,7 @@ func (l *Log) Append(r Record) error {
 		err = l.f.Sync()
 	}
 	if err != nil {
-		return fault.New(fault.Internal, fmt.Errorf("append audit record: %w", err), fullHint)
+		return marked(err, fault.New(fault.Internal, fmt.Errorf("append audit record: %w", err), fullHint))
 	}
 	return nil
 }
