@@ -103,7 +103,11 @@ const clientPatience = 10 * time.Second
 func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 	timer := time.AfterFunc(clientPatience, func() { conn.Close() })
 	defer timer.Stop()
-	client := bufio.NewReader(conn)
+	through := conn
+	if c, ok := guestOf(conn); ok {
+		through = newTCPConn(c.TCPConn)
+	}
+	client := bufio.NewReader(through)
 	startup, cancel, err := readStartup(client, conn)
 	if cancel != nil {
 		timer.Stop()
@@ -127,7 +131,7 @@ func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 	if err != nil {
 		return
 	}
-	p.forward(ctx, client, conn, server)
+	p.forward(ctx, client, through, server)
 }
 
 // maxStartup bounds a client's first message, as the server itself does

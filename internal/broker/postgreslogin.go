@@ -58,6 +58,7 @@ func (p *postgresProxy) dial(ctx context.Context, address string) (*postgresServ
 	if err != nil {
 		return failed(err)
 	}
+	conn = newTCPConn(conn.(*net.TCPConn))
 	if p.tls == nil {
 		return newPostgresServer(conn), nil
 	}
