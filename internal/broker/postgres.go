@@ -103,7 +103,7 @@ const clientPatience = 10 * time.Second
 func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 	timer := time.AfterFunc(clientPatience, func() { conn.Close() })
 	defer timer.Stop()
-	through := conn
+	through := conn // conn itself is for the gate, which counts it
 	if c, ok := guestOf(conn); ok {
 		through = newTCPConn(c.TCPConn)
 	}
