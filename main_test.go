@@ -32,7 +32,7 @@ var rooms = map[string][]string{
 	"lazy":       {},
 	"web":        {"disk", "fault", "lazy"},
 	"disk":       {},
-	"process":    {"fault"},
+	"process":    {"credential", "fault", "route"},
 	"action":     {},
 	"runner":     {"disk", "fault", "lazy", "secret", "web"},
 	"idtoken":    {"fault", "lazy", "secret", "web"},

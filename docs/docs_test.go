@@ -379,7 +379,7 @@ func TestHosts(t *testing.T) {
 				}
 				var w credential.Warehouse
 				if dbt := target.DBT(); dbt.Block != nil {
-					if w, err = adapter.Warehouse(dbt.Type, dbt.Block); err != nil {
+					if w, err = adapter.Warehouse(dbt.Type, target.Provider(), dbt.Block); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -416,7 +416,7 @@ func TestKeysOfProviders(t *testing.T) {
 			t.Errorf("policy.md: no %q … %q", strings.TrimSpace(start), end)
 			continue
 		}
-		want := keyTable(provider.Specs()[name])
+		want := keyTable(name, provider.Specs()[name])
 		if *update {
 			text = before + start + want + end + after
 		} else if diff := cmp.Diff(want, have); diff != "" {
@@ -455,7 +455,7 @@ func TestRemovedVariables(t *testing.T) {
 	}
 }
 
-func keyTable(spec policy.Provider) string {
+func keyTable(name string, spec policy.Provider) string {
 	var b strings.Builder
 	b.WriteString("| key | | meaning |\n| --- | --- | --- |\n")
 	var rows func(prefix string, keys []policy.Key)
@@ -476,8 +476,10 @@ func keyTable(spec policy.Provider) string {
 	}
 	rows("", spec.Keys)
 	b.WriteString("\n" + lifetimes("`lifetime`", spec.Lifetimes))
-	for _, dbtType := range slices.Sorted(maps.Keys(spec.Logins)) {
-		b.WriteString("\n" + lifetimes("`lifetime` at type "+dbtType, spec.Logins[dbtType]))
+	for _, dbtType := range adapter.Types() {
+		if l, ok := spec.Logins[adapter.Specs()[dbtType].Logins[name]]; ok {
+			b.WriteString("\n" + lifetimes("`lifetime` at type "+dbtType, l))
+		}
 	}
 	return b.String()
 }

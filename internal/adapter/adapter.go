@@ -22,37 +22,22 @@ import (
 
 // adapter is one file of this package.
 type adapter struct {
-	spec policy.Adapter // Providers is filled in from render
-	// render maps a provider's name to what its credential becomes.
-	render map[string]func(Input) Output
-	// check returns all that is wrong with the places where a block would have dbt
-	// send the credential of a provider; audience is that of a token which is
-	// itself the login, or is exchanged at the warehouse, else "". nil where a
-	// block names none.
-	check func(block *yaml.Node, provider, audience string) error
-	// suits returns what is wrong with a credential, once it is there, for the
-	// place; nil where every kind goes wherever check lets one go.
-	suits func(block *yaml.Node, c credential.Credential) error
+	spec policy.Adapter // what depends on the provider is filled in from pairs
+	// pairs are the adapter's rows, by provider.
+	pairs map[string]pair
+	// check returns what is wrong with the places where a block would have dbt
+	// send the credential; audience is that of an exposed one, else "". nil
+	// where a block names none.
+	check func(block *yaml.Node, p pair, audience string) error
 	// warehouse reads from the block what an exchange must know of the place;
-	// Type is filled in. nil where that is nothing.
+	// nil where that is nothing.
 	warehouse func(block *yaml.Node) (credential.Warehouse, error)
-	// routes maps a provider's name to how dbt stays logged in by a broker
-	// beside it; nil where it cannot. direct is the same for dbt that is not to
-	// connect through a proxy.
-	routes, direct map[string]func(block *yaml.Node) (route.Route, error)
-	// reroute changes a route by what the policy says under `exchange`; nil
-	// where that does not matter.
-	reroute func(r route.Route, exchange policy.Values) route.Route
+	// client returns the variables of other clients of the warehouse; nil where
+	// there are no targets for them.
+	client func(Input) []Variable
 	// roots is the key, or the key in a key, that names a file of certificate
 	// authorities; nil where the adapter has none.
 	roots []string
-	// identities are keys that choose who dbt is and that the credential
-	// replaces, with the key of each provider's that does the same, "" for none.
-	identities map[string]map[string]string
-	// entries returns further mappings of a block that have such keys; nil for none.
-	entries func(block *yaml.Node, provider string) []*yaml.Node
-	// client is for targets of other clients of the warehouse; nil where there are none.
-	client *client
 	// others are the places of logins for something else, which a credential of
 	// ours does not replace: a key of the block, or that, `.` and the login's own.
 	others []string
@@ -60,9 +45,6 @@ type adapter struct {
 	// lists those of lists of them: in another shape a login has no key to be
 	// known by.
 	mappings, lists []string
-	// complete writes what settings say into where the credential goes; nil
-	// where nothing else says it.
-	complete func(provider string, block *yaml.Node) *yaml.Node
 }
 
 var adapters = map[string]adapter{
@@ -97,6 +79,8 @@ type Input struct {
 	Block      *yaml.Node // the output's mapping as the user wrote it (inline, or read `from`), without aliases and merge keys
 	Credential credential.Credential
 	Route      route.Address // where a broker serves the pair's route; zero without one
+
+	pair pair
 }
 
 // Output is what an adapter adds to the user's block.
@@ -123,8 +107,7 @@ type Variable struct {
 func Specs() map[string]policy.Adapter {
 	specs := make(map[string]policy.Adapter, len(adapters))
 	for name, a := range adapters {
-		a.spec.Providers = slices.Sorted(maps.Keys(a.render))
-		specs[name] = a.spec
+		specs[name] = specOf(a)
 	}
 	return specs
 }
@@ -139,8 +122,8 @@ func Check(dbtType, provider string) error {
 	if !ok {
 		return fault.New(fault.Usage, fmt.Errorf("unknown type %q, valid types are %q", dbtType, Types()), "")
 	}
-	if _, ok := a.render[provider]; !ok {
-		return fault.New(fault.Usage, fmt.Errorf("type %q does not go with provider %q, valid providers are %q", dbtType, provider, slices.Sorted(maps.Keys(a.render))), "")
+	if _, ok := a.pairs[provider]; !ok {
+		return fault.New(fault.Usage, fmt.Errorf("type %q does not go with provider %q, valid providers are %q", dbtType, provider, slices.Sorted(maps.Keys(a.pairs))), "")
 	}
 	return nil
 }
@@ -149,15 +132,18 @@ func Check(dbtType, provider string) error {
 // (fault.Each), when the block would take the credential somewhere else than the policy's audience says: to a host that is
 // not the vendor's, over plain http, or to a place that only dbt will know.
 func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
-	if provider != "oidc" && provider != "databricks" {
+	a, p := adapters[dbtType], pairOf(dbtType, provider)
+	if !p.exposed {
 		audience = "" // dbt gets a credential that is good for the warehouse only
 	}
-	a := adapters[dbtType]
-	block, err := a.settle(provider, block)
+	block, err := a.settle(p, block)
 	var f faults
 	f.join(err)
 	if a.check != nil {
-		f.join(a.check(block, provider, audience))
+		f.join(a.check(block, p, audience))
+	}
+	if p.check != nil {
+		f.join(p.check(block, audience))
 	}
 	return ofType(dbtType, f.err())
 }
@@ -195,18 +181,20 @@ func RootsFile(dbtType string, block *yaml.Node) (key string, path *yaml.Node) {
 }
 
 // Warehouse returns what an exchange must know of the place that the block
-// describes, or an error of class Usage where only dbt will know it.
-func Warehouse(dbtType string, block *yaml.Node) (w credential.Warehouse, err error) {
+// describes and what it asks of the provider, or an error of class Usage where
+// only dbt will know it.
+func Warehouse(dbtType, provider string, block *yaml.Node) (w credential.Warehouse, err error) {
 	a := adapters[dbtType]
-	if a.warehouse == nil {
-		return credential.Warehouse{Type: dbtType}, nil
+	if a.warehouse != nil {
+		block, err = a.settle(pair{}, block)
+		var place error
+		w, place = a.warehouse(block)
+		err = errors.Join(err, place)
 	}
-	block, err = a.settle("", block)
-	w, place := a.warehouse(block)
-	if err = errors.Join(err, place); err != nil {
+	if err != nil {
 		return w, ofType(dbtType, err)
 	}
-	w.Type = dbtType
+	w.Name, w.Asks = fmt.Sprintf("type %q", dbtType), pairOf(dbtType, provider).asks
 	return w, nil
 }
 
@@ -220,24 +208,24 @@ func Render(in Input) (Output, error) {
 	if err := CheckPlaces(in.Type, provider, in.Facts.Audience(), in.Block); err != nil {
 		return Output{}, err
 	}
-	a, block := adapters[in.Type], in.Block
-	settled, err := a.settle(provider, block)
+	a, p, block := adapters[in.Type], pairOf(in.Type, provider), in.Block
+	settled, err := a.settle(p, block)
 	if err != nil {
 		return Output{}, err // CheckPlaces has looked
 	}
-	in.Block = settled
-	if a.suits != nil {
-		if err := a.suits(in.Block, in.Credential); err != nil {
+	in.Block, in.pair = settled, p
+	if p.suits != nil {
+		if err := p.suits(in.Block, in.Credential); err != nil {
 			return Output{}, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", in.Type, err), "")
 		}
 	}
-	out := a.render[provider](in)
+	out := p.render(in)
 	for _, key := range slices.Concat(a.spec.Written, a.spec.Secret, policy.SecretKeys()) {
 		if !slices.Contains(a.others, key) {
 			out.Remove = append(out.Remove, key)
 		}
 	}
-	for _, key := range a.spec.Given[provider] {
+	for _, key := range p.given {
 		switch {
 		case !policy.IsJinja(scalar(in.Block, key)), slices.ContainsFunc(out.Keys, func(k Key) bool { return k.Name == key }):
 		case key == "user": // through a proxy any name will do, and this one asks for a variable

@@ -451,29 +451,37 @@ func TestRenderRefusesAPair(t *testing.T) {
 	checkUsage(t, err, fmt.Sprintf(`type "athena" does not go with provider "gcp", valid providers are %q`, adapter.Specs()["athena"].Providers))
 }
 
+// facts are those of a target that says nothing but its provider.
+type facts struct {
+	adapter.Facts
+	provider string
+}
+
+func (f facts) Provider() string { return f.provider }
+
 // TestEnvironment: what a target without a dbt block gives a command.
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name   string
-		c      credential.Credential
-		served route.Address
-		want   string
+		name, provider string
+		c              credential.Credential
+		served         route.Address
+		want           string
 	}{
-		{"nothing", credential.Credential{}, route.Address{}, ""},
-		{"a login", standin.Credential("", "vault"), route.Address{}, "OIDC_DBT_USER=v-dbt-1\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
-		{"a key pair", credential.Credential{Kind: "key_pair", User: "U", PrivateKey: secret.New("marked")}, route.Address{}, "OIDC_DBT_USER=U\nDBT_ENV_SECRET_OIDC_PRIVATE_KEY (secret)\n"},
-		{"a service principal", credential.Credential{Kind: "service_principal", User: "id", Password: secret.New("marked")}, route.Address{}, "AZURE_CLIENT_ID=id\nAZURE_CLIENT_SECRET (secret)\n"},
-		{"a bearer", credential.Credential{Kind: "access_token", Token: secret.New("marked")}, route.Address{}, "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"},
-		{"Google's bearer", standin.Credential("", "gcp"), route.Address{}, "CLOUDSDK_AUTH_ACCESS_TOKEN (secret)\n"},
-		{"a session", standin.Credential("", "aws"), route.Address{}, "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"},
-		{"a session that a broker serves", standin.Credential("", "aws"), standin.Address(),
+		{"nothing", "vault", credential.Credential{}, route.Address{}, ""},
+		{"a login", "vault", standin.Credential("", "vault"), route.Address{}, "OIDC_DBT_USER=v-dbt-1\nDBT_ENV_SECRET_OIDC_PASSWORD (secret)\n"},
+		{"a key pair", "vault", credential.Credential{Kind: "key_pair", User: "U", PrivateKey: secret.New("marked")}, route.Address{}, "OIDC_DBT_USER=U\nDBT_ENV_SECRET_OIDC_PRIVATE_KEY (secret)\n"},
+		{"a service principal", "vault", credential.Credential{Kind: "service_principal", User: "id", Password: secret.New("marked")}, route.Address{}, "AZURE_CLIENT_ID=id\nAZURE_CLIENT_SECRET (secret)\n"},
+		{"a bearer", "token_exchange", credential.Credential{Kind: "access_token", Token: secret.New("marked")}, route.Address{}, "DBT_ENV_SECRET_OIDC_TOKEN (secret)\n"},
+		{"Google's bearer", "gcp", standin.Credential("", "gcp"), route.Address{}, "CLOUDSDK_AUTH_ACCESS_TOKEN (secret)\n"},
+		{"a session", "aws", standin.Credential("", "aws"), route.Address{}, "AWS_ACCESS_KEY_ID (secret)\nAWS_SECRET_ACCESS_KEY (secret)\nAWS_SESSION_TOKEN (secret)\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"},
+		{"a session that a broker serves", "aws", standin.Credential("", "aws"), standin.Address(),
 			"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:20001/credentials\nAWS_CONTAINER_AUTHORIZATION_TOKEN (secret)\nAWS_EC2_METADATA_DISABLED=true\nAWS_REGION=eu-central-1\nAWS_DEFAULT_REGION=eu-central-1\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			got := ""
-			for _, v := range adapter.Environment(policy.Grant{}, tt.c, tt.served) {
+			for _, v := range adapter.Environment(facts{provider: tt.provider}, tt.c, tt.served) {
 				if v.Secret {
 					got += v.Name + " (secret)\n"
 				} else {

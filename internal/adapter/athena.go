@@ -3,8 +3,8 @@ package adapter
 import (
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
-	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
 // athena finds the session by boto3's own variables: the key id would be a
@@ -19,19 +19,22 @@ var athena = adapter{
 		},
 		Literal:  []string{"endpoint_url", "region_name"},
 		NoClaims: []string{"endpoint_url", "region_name"},
-		Given:    map[string][]string{"aws": {"region_name"}, "identity_center": {"region_name"}},
 	},
 	mappings: []string{"seed_s3_upload_args", "lf_tags_database"},
-	identities: map[string]map[string]string{
-		"aws_profile_name": {"aws": "role", "identity_center": "role"},
-		"assume_role_arn":  {"aws": "then_assume", "identity_center": "then_assume"},
-	},
-	check: func(block *yaml.Node, _, _ string) error {
+	check: func(block *yaml.Node, _ pair, _ string) error {
 		_, err := checkEndpoint("endpoint_url", scalar(block, "endpoint_url"))
 		return err
 	},
-	render: map[string]func(Input) Output{"aws": athenaSession, "identity_center": athenaSession},
-	routes: map[string]func(*yaml.Node) (route.Route, error){"aws": awsContainer, "identity_center": awsContainer},
+	pairs: map[string]pair{
+		"aws": {
+			gives: credential.AWSSession, render: athenaSession, route: awsContainer,
+			given: []string{"region_name"}, identities: map[string]string{"aws_profile_name": "role", "assume_role_arn": "then_assume"},
+		},
+		"identity_center": {
+			gives: credential.AWSSession, render: athenaSession, route: awsContainer,
+			given: []string{"region_name"}, identities: map[string]string{"aws_profile_name": "role", "assume_role_arn": "then_assume"},
+		},
+	},
 }
 
 func athenaSession(in Input) Output {

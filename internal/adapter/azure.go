@@ -3,18 +3,12 @@ package adapter
 import (
 	"fmt"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // publicAuthority is Entra ID in Azure's public cloud.
 const publicAuthority = "https://login.microsoftonline.com"
-
-func managedIdentityRoute(*yaml.Node) (route.Route, error) {
-	return route.Route{Kind: route.AzureManagedIdentity}, nil
-}
 
 // managedIdentity has Azure's SDKs ask the broker as they would ask App
 // Service, for each token; what they get is exchanged by the broker.

@@ -3,9 +3,9 @@ package adapter
 import (
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
-	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
@@ -27,12 +27,7 @@ var bigquery = adapter{
 		NoClaims: []string{"api_endpoint", "compute_region"},
 	},
 	mappings: []string{"dataproc_batch"},
-	identities: map[string]map[string]string{
-		"impersonate_service_account":       {"gcp": "service_account"},
-		"service_account_impersonation_url": {"gcp": "service_account"},
-		"workload_pool_provider_path":       {"gcp": "workload_identity_provider"},
-	},
-	check: func(block *yaml.Node, _, _ string) error {
+	check: func(block *yaml.Node, _ pair, _ string) error {
 		var f faults
 		if scalar(block, "database") == "" {
 			f.add("it has no project, and without one google-auth asks the resource manager")
@@ -48,33 +43,40 @@ var bigquery = adapter{
 		}
 		return f.err()
 	},
-	render: map[string]func(Input) Output{
-		"gcp": func(in Input) Output {
-			out := Output{
-				Keys: []Key{{"method", text("oauth-secrets")}, {"token", envVar(tokenVariable)}},
-				Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
-			}
-			if in.Route.File != "" {
-				out = Output{Keys: []Key{{"method", text("oauth")}}, Env: googleEnvironment(in.Route)}
-				if universe := in.Facts.Exchange().Get("universe_domain"); universe != "" {
-					// The client refuses a credential of another universe than its own.
-					out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_UNIVERSE_DOMAIN", secret.New(universe), false})
-				}
-			}
-			for _, key := range []string{"execution_project", "database"} {
-				// Without the variable google-auth asks the resource manager
-				// for the project, with a credential that may not.
-				if project := scalar(in.Block, key); project != "" && !policy.IsJinja(project) {
-					out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_PROJECT", secret.New(project), false})
-					break
-				}
-			}
-			return out
+	pairs: map[string]pair{
+		"gcp": {
+			gives: credential.GoogleAccessToken, render: bigqueryToken, route: googleADC,
+			identities: map[string]string{
+				"impersonate_service_account":       "service_account",
+				"service_account_impersonation_url": "service_account",
+				"workload_pool_provider_path":       "workload_identity_provider",
+			},
 		},
 	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"gcp": func(*yaml.Node) (route.Route, error) { return route.Route{Kind: route.GoogleADC}, nil },
-	},
+}
+
+// bigqueryToken writes the token, or has google-auth find the broker's file.
+func bigqueryToken(in Input) Output {
+	out := Output{
+		Keys: []Key{{"method", text("oauth-secrets")}, {"token", envVar(tokenVariable)}},
+		Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
+	}
+	if in.Route.File != "" {
+		out = Output{Keys: []Key{{"method", text("oauth")}}, Env: googleEnvironment(in.Route)}
+		if universe := in.Facts.Exchange().Get("universe_domain"); universe != "" {
+			// The client refuses a credential of another universe than its own.
+			out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_UNIVERSE_DOMAIN", secret.New(universe), false})
+		}
+	}
+	for _, key := range []string{"execution_project", "database"} {
+		// Without the variable google-auth asks the resource manager
+		// for the project, with a credential that may not.
+		if project := scalar(in.Block, key); project != "" && !policy.IsJinja(project) {
+			out.Env = append(out.Env, Variable{"GOOGLE_CLOUD_PROJECT", secret.New(project), false})
+			break
+		}
+	}
+	return out
 }
 
 var regionText = lazy.MustCompile(`^[a-z0-9-]+$`)

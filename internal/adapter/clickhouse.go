@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
@@ -20,42 +21,27 @@ var clickhouse = adapter{
 		Nested:   []string{"custom_settings.user"}, // a parameter of the request, as each setting is
 		Literal:  []string{"secure", "verify", "driver"},
 		NoClaims: []string{"secure", "verify", "driver"},
-		Given:    map[string][]string{"vault": {"user"}},
 	},
 	mappings: []string{"custom_settings"},
 	check:    checkClickHouse,
-	render: map[string]func(Input) Output{
-		"vault": func(in Input) Output {
-			if in.Route.Port != 0 {
-				return clickHouseProxy(in)
-			}
-			return Output{
-				Keys: []Key{{"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
-				Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
-			}
-		},
-		"token_exchange": clickHouseProxy,
-	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"vault": func(block *yaml.Node) (route.Route, error) {
-			r, err := clickHouseRoute(block)
-			if err != nil || clickHouseDriver(block, r.Upstream.Port) != "http" {
-				return route.Route{Kind: route.Lease}, err // the native protocol is none of the proxy's
-			}
-			return r, nil
-		},
-		"token_exchange": func(block *yaml.Node) (route.Route, error) {
-			r, err := clickHouseRoute(block)
-			if err != nil {
-				return r, err
-			}
-			if driver := clickHouseDriver(block, r.Upstream.Port); driver != "http" {
-				return r, fmt.Errorf("driver is %q, want http: a bearer is for HTTP alone", driver)
-			}
-			r.Only = true
-			return r, nil
+	pairs: map[string]pair{
+		"token_exchange": {gives: credential.AccessToken, render: clickHouseProxy, route: from(clickHouseBearer)},
+		"vault": {
+			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
+			render: clickHouseLogin, route: from(clickHouseLease), direct: lease, given: []string{"user"},
 		},
 	},
+}
+
+// clickHouseLogin writes user and password, or leads dbt to the broker.
+func clickHouseLogin(in Input) Output {
+	if in.Route.Port != 0 {
+		return clickHouseProxy(in)
+	}
+	return Output{
+		Keys: []Key{{"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
+		Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
+	}
 }
 
 // clickHouseProxy leads dbt to the broker. The user stays what the block says:
@@ -68,6 +54,28 @@ func clickHouseProxy(in Input) Output {
 		},
 		Env: []Variable{{passwordVariable, in.Route.Secret, true}},
 	}
+}
+
+// clickHouseLease is the proxy; the native protocol is none of its.
+func clickHouseLease(block *yaml.Node) (route.Route, error) {
+	r, err := clickHouseRoute(block)
+	if err != nil || clickHouseDriver(block, r.Upstream.Port) != "http" {
+		return route.Route{Kind: route.Lease}, err
+	}
+	return r, nil
+}
+
+// clickHouseBearer is the proxy: dbt-clickhouse has no key for a bearer.
+func clickHouseBearer(block *yaml.Node) (route.Route, error) {
+	r, err := clickHouseRoute(block)
+	if err != nil {
+		return r, err
+	}
+	if driver := clickHouseDriver(block, r.Upstream.Port); driver != "http" {
+		return r, fmt.Errorf("driver is %q, want http: a bearer is for HTTP alone", driver)
+	}
+	r.Only = true
+	return r, nil
 }
 
 // clickHouseRoute is the proxy to where dbt-clickhouse would have connected.
@@ -109,7 +117,7 @@ func clickHouseDriver(block *yaml.Node, port int) string {
 
 // checkClickHouse keeps the login from going out in the clear, or to whoever
 // has any certificate.
-func checkClickHouse(block *yaml.Node, _, _ string) error {
+func checkClickHouse(block *yaml.Node, _ pair, _ string) error {
 	var f faults
 	f.literals(block, "the login goes there", "host", "port", "secure", "verify", "driver")
 	host, secure, verify := clickHouseHost(block), scalar(block, "secure"), scalar(block, "verify")

@@ -12,25 +12,17 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
-// client is how other clients of a warehouse than dbt find the credential.
-type client struct {
-	variables func(Input) []Variable
-	// routes maps a provider's name to how they stay logged in where they
-	// connect to the warehouse themselves.
-	routes map[string]route.Route
-}
-
 // ClientRoute returns how the other clients of a warehouse stay logged in:
 // through the proxy, if there is one, where the policy names the place and
 // direct is not set. The error is of class Usage, and that of CheckPlaces where the
 // policy names a place.
 func ClientRoute(dbtType, provider, audience string, exchange policy.Values, block *yaml.Node, direct bool) (route.Route, error) {
-	a := adapters[dbtType]
+	a, own := adapters[dbtType], route.Route{Kind: pairOf(dbtType, provider).client}
 	if err := Check(dbtType, provider); err != nil {
 		return route.Route{}, err
 	}
 	if scalar(block, a.spec.Client[0]) == "" {
-		return a.client.routes[provider], nil // the place is theirs to know
+		return own, nil // the place is theirs to know
 	}
 	if err := CheckPlaces(dbtType, provider, audience, block); err != nil {
 		return route.Route{}, clientFault(dbtType, err)
@@ -40,7 +32,7 @@ func ClientRoute(dbtType, provider, audience string, exchange policy.Values, blo
 		return r, clientFault(dbtType, err)
 	}
 	if direct && r.Kind.IsProxy() {
-		return a.client.routes[provider], nil
+		return own, nil
 	}
 	return r, nil
 }
@@ -56,4 +48,4 @@ func clientFault(dbtType string, err error) error {
 
 // Client returns the variables by which the other clients of the warehouse
 // find the place, where the policy names it, and the credential.
-func Client(in Input) []Variable { return adapters[in.Type].client.variables(in) }
+func Client(in Input) []Variable { return adapters[in.Type].client(in) }

@@ -28,31 +28,30 @@ var databricks = adapter{
 		Literal:  []string{"connection_parameters", "compute"},
 		NoClaims: []string{"connection_parameters", "http_path", "compute"},
 	},
-	identities: map[string]map[string]string{
-		"client_id":       {"databricks": "client_id", "entra": "client_id"},
-		"azure_client_id": {"databricks": "client_id", "entra": "client_id"},
-		"azure_tenant_id": {"databricks": "", "entra": "tenant"},
-	},
 	mappings: []string{"connection_parameters", "connection_parameters.http_headers", "session_properties", "compute"},
 	check:    checkDatabricks,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
 		return credential.Warehouse{Host: scalar(block, "host")}, nil
 	},
-	render: map[string]func(Input) Output{
-		"databricks": databricksToken,
-		"entra":      databricksToken,
-	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"databricks": databricksRoute,
-		"entra":      databricksRoute,
+	pairs: map[string]pair{
+		"databricks": {
+			gives: credential.AccessToken, asks: credential.Asks{Workspace: true}, exposed: true,
+			render: databricksToken, route: from(databricksRoute),
+			identities: map[string]string{"client_id": "client_id", "azure_client_id": "client_id", "azure_tenant_id": ""},
+		},
+		"entra": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: credential.DatabricksResource}, hosts: &azureWorkspaces,
+			render: databricksToken, route: from(databricksRoute),
+			identities: map[string]string{"client_id": "client_id", "azure_client_id": "client_id", "azure_tenant_id": "tenant"},
+		},
 	},
 }
 
 // databricksHosts are workspaces in each cloud. (databricks-sdk-py, environments.py)
 var databricksHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
 
-// azureHosts are those of them that take a token of Entra ID.
-var azureHosts = lazy.MustCompile(`(?:azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
+// azureWorkspaces are those of them that take a token of Entra ID.
+var azureWorkspaces = hosts{"Azure Databricks", lazy.MustCompile(`(?:azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)}
 
 // ownAudience reports whether an audience is neither Databricks' nor, as its
 // default is, an account's id: whoever gets such a token can use it nowhere
@@ -63,7 +62,7 @@ func ownAudience(audience, host string) bool {
 
 var accountID = lazy.MustCompile(`^(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-func checkDatabricks(block *yaml.Node, provider, audience string) error {
+func checkDatabricks(block *yaml.Node, p pair, audience string) error {
 	var f faults
 	f.literals(block, "the token goes there", "host", "http_path")
 	host := scalar(block, "host")
@@ -75,13 +74,13 @@ func checkDatabricks(block *yaml.Node, provider, audience string) error {
 	case !hostText.MatchString(host):
 		f.add("host is %q, want a host name alone%s", host, insteadOf(host))
 	case policy.IsLoopback(host):
-	case provider == "databricks" && ownAudience(audience, name): // a workspace with a domain of its own
-	case !databricksHosts.MatchString(name) && provider == "databricks":
+	case ownAudience(audience, name): // a workspace with a domain of its own
+	case !databricksHosts.MatchString(name) && p.exposed:
 		f.add("host %q is not one of Databricks, and the token goes there: a workspace with a domain of its own needs an audience of its own under exchange", host)
 	case !databricksHosts.MatchString(name):
 		f.add("host %q is not one of Databricks, and the token goes there", host)
-	case provider == "entra" && !azureHosts.MatchString(name):
-		f.add("host %q is not one of Azure Databricks, and Entra ID's token is for that", host)
+	case p.hosts != nil && !p.hosts.has(name):
+		f.add("host %q is not one of %s, and Entra ID's token is for that", host, p.hosts.vendor)
 	}
 	for _, e := range entries(block) {
 		path := textOf(e.value)
@@ -150,8 +149,8 @@ func databricksRoute(block *yaml.Node) (route.Route, error) {
 }
 
 // databricksTools is for the SDKs and the command of Databricks.
-func databricksTools(exchange policy.Values) route.Route {
-	return metadataRoute(exchange.Get("host"))
+func databricksTools(_ *yaml.Node, exchange policy.Values) (route.Route, error) {
+	return metadataRoute(exchange.Get("host")), nil
 }
 
 // metadataRoute is for the workspace at a host, or a URL, that was checked.

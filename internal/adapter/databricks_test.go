@@ -19,7 +19,7 @@ func TestDatabricks(t *testing.T) {
 		{name: "a token of Entra ID", provider: "entra", block: standin.Block("databricks"), want: login + tags + token},
 		{name: "tags of one's own", provider: "databricks", block: `{type: databricks, host: acme.cloud.databricks.com, query_tags: '{"team": "data"}'}`, want: login + token},
 	})
-	w, err := adapter.Warehouse("databricks", node(t, standin.Block("databricks")))
+	w, err := adapter.Warehouse("databricks", "databricks", node(t, standin.Block("databricks")))
 	if err != nil || w.Host != "adb-1234567890123456.7.azuredatabricks.net" {
 		t.Errorf("the warehouse is at %q, %v", w.Host, err)
 	}

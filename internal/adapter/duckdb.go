@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -39,64 +40,66 @@ var duckdb = adapter{
 		},
 		Names: []string{"attach.secret", "plugins.secret"}, // of an entry of `secrets`
 	},
-	identities: map[string]map[string]string{
-		"profile":         {"aws": "role"},
-		"assume_role_arn": {"aws": "then_assume"},
-		"tenant_id":       {"entra": "tenant"},
-		"client_id":       {"entra": "client_id"},
-		"object_id":       {"entra": "client_id"},
-		"resource_id":     {"entra": "client_id"},
-	},
-	entries: func(block *yaml.Node, provider string) []*yaml.Node {
-		return slices.DeleteFunc(slices.Clone(elements(value(block, "secrets"))), func(s *yaml.Node) bool { return !stores[provider].isOurs(s) })
-	},
 	others: []string{
 		"motherduck_token", "settings.motherduck_token", "settings.token", "config_options.motherduck_token", "config_options.token",
 		"secrets", "attach", "plugins", "path", "remote",
 	},
 	mappings: []string{"settings", "config_options", "remote", "retries", "attach.options", "plugins.config"},
 	lists:    []string{"secrets", "attach", "filesystems", "plugins"},
-	complete: completeDuckDB,
-	check:    func(block *yaml.Node, provider, _ string) error { return checkDuckDB(stores[provider], block) },
-	render: map[string]func(Input) Output{
-		"aws": func(in Input) Output {
-			aws, region := in.Credential.AWS, Key{"region", text(in.Credential.AWS.Region)}
-			if in.Route.Host != "" {
-				return stores["aws"].served(in, region)
-			}
-			return stores["aws"].output(in, []Key{region}, nil, []login{
-				{"key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", aws.AccessKeyID},
-				{"secret", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY", aws.SecretAccessKey},
-				{"session_token", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN", aws.SessionToken},
-			})
+	pairs: map[string]pair{
+		"aws": {
+			gives: credential.AWSSession, render: duckdbS3, route: from(s3Route), check: s3Secrets.checkAll, complete: s3Secrets.settled, entries: s3Secrets.ours,
+			identities: map[string]string{"profile": "role", "assume_role_arn": "then_assume"},
 		},
-		"gcp": func(in Input) Output {
-			if in.Route.Port == 0 {
-				return stores["gcp"].output(in, nil, nil, []login{{"bearer_token", tokenVariable, in.Credential.Token}})
-			}
-			return stores["gcp"].output(in, nil, []Key{
-				{"endpoint", text(net.JoinHostPort(in.Route.Host, strconv.Itoa(in.Route.Port)))},
-				{"use_ssl", boolean(false)}, {"url_style", text("path")},
-			}, []login{{"bearer_token", tokenVariable, in.Route.Secret}})
+		"entra": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://storage.azure.com"}, // in every cloud
+			render: duckdbAzure, route: always(route.Route{Kind: route.AzureManagedIdentity}), check: azureSecrets.checkAll, complete: azureSecrets.settled, entries: azureSecrets.ours,
+			identities: map[string]string{"tenant_id": "tenant", "client_id": "client_id", "object_id": "client_id", "resource_id": "client_id"},
 		},
-		"entra": func(in Input) Output {
-			// A secret with the token would keep that; one of a managed identity
-			// has DuckDB ask for a token in each query.
-			provider, logins := "access_token", []login{{"access_token", tokenVariable, in.Credential.Token}}
-			if in.Route != (route.Address{}) {
-				provider, logins = "managed_identity", nil
-			}
-			out := stores["entra"].output(in, []Key{{"provider", text(provider)}}, nil, logins)
-			if in.Route != (route.Address{}) {
-				out.Env = managedIdentity(in.Route)
-			}
-			// The extension's own transport looks for certificates where only
-			// some systems have them. (DuckDB: Azure extension)
-			out.Keys = append(out.Keys, Key{"settings", withSetting(value(in.Block, "settings"), "azure_transport_option_type", "curl")})
-			return out
+		"gcp": {
+			gives: credential.GoogleAccessToken, asks: credential.Asks{Scope: "https://www.googleapis.com/auth/devstorage.read_write"},
+			render: duckdbGCS, route: from(googleStorage), check: gcsSecrets.checkAll, complete: gcsSecrets.settled, entries: gcsSecrets.ours,
 		},
 	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){"aws": s3Route, "entra": managedIdentityRoute, "gcp": googleStorage},
+}
+
+func duckdbS3(in Input) Output {
+	aws, region := in.Credential.AWS, Key{"region", text(in.Credential.AWS.Region)}
+	if in.Route.Host != "" {
+		return s3Secrets.served(in, region)
+	}
+	return s3Secrets.output(in, []Key{region}, nil, []login{
+		{"key_id", "DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID", aws.AccessKeyID},
+		{"secret", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY", aws.SecretAccessKey},
+		{"session_token", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN", aws.SessionToken},
+	})
+}
+
+func duckdbGCS(in Input) Output {
+	if in.Route.Port == 0 {
+		return gcsSecrets.output(in, nil, nil, []login{{"bearer_token", tokenVariable, in.Credential.Token}})
+	}
+	return gcsSecrets.output(in, nil, []Key{
+		{"endpoint", text(net.JoinHostPort(in.Route.Host, strconv.Itoa(in.Route.Port)))},
+		{"use_ssl", boolean(false)}, {"url_style", text("path")},
+	}, []login{{"bearer_token", tokenVariable, in.Route.Secret}})
+}
+
+// duckdbAzure has DuckDB ask for a token in each query where it can: a secret
+// with the token would keep that, one of a managed identity asks.
+func duckdbAzure(in Input) Output {
+	provider, logins := "access_token", []login{{"access_token", tokenVariable, in.Credential.Token}}
+	if in.Route != (route.Address{}) {
+		provider, logins = "managed_identity", nil
+	}
+	out := azureSecrets.output(in, []Key{{"provider", text(provider)}}, nil, logins)
+	if in.Route != (route.Address{}) {
+		out.Env = managedIdentity(in.Route)
+	}
+	// The extension's own transport looks for certificates where only some
+	// systems have them. (DuckDB: Azure extension)
+	out.Keys = append(out.Keys, Key{"settings", withSetting(value(in.Block, "settings"), "azure_transport_option_type", "curl")})
+	return out
 }
 
 // s3Route leads to the one object store that the block's secrets are for.
@@ -107,7 +110,7 @@ func s3Route(block *yaml.Node) (route.Route, error) {
 	stored := map[route.Upstream]bool{}
 	served := proxy == "" && !policy.IsJinja(ca)
 	for _, s := range elements(value(block, "secrets")) {
-		if stores["aws"].isOurs(s) {
+		if s3Secrets.isOurs(s) {
 			stored[s3Upstream(s, ca)] = true
 			served = served && !policy.IsJinja(optionText(s, "url_style"))
 		}
@@ -160,7 +163,7 @@ func googleStorage(block *yaml.Node) (route.Route, error) {
 	places := map[route.Upstream]bool{}
 	served := setting(block, "http_proxy") == ""
 	for _, s := range elements(value(block, "secrets")) {
-		if stores["gcp"].isOurs(s) {
+		if gcsSecrets.isOurs(s) {
 			places[storageUpstream(s)] = true
 			served = served && optionText(s, "http_proxy") == ""
 		}
@@ -215,10 +218,9 @@ type store struct {
 	explicit []Key
 }
 
-// stores are by the provider whose credential they take. (DuckDB 1.5:
-// extensions httpfs and azure)
-var stores = map[string]store{
-	"aws": {
+// The stores. (DuckDB 1.5: extensions httpfs and azure)
+var (
+	s3Secrets = store{
 		kind: "s3", also: "aws", extension: "httpfs",
 		keys: []string{"key_id", "secret"},
 		settings: map[string]string{
@@ -235,8 +237,8 @@ var stores = map[string]store{
 			_, err := checkEndpointOption(s)
 			return err
 		},
-	},
-	"gcp": {
+	}
+	gcsSecrets = store{
 		kind: "gcs", extension: "httpfs",
 		keys: []string{"key_id", "secret", "bearer_token"},
 		// The endpoint of S3 is none of this type's.
@@ -250,8 +252,8 @@ var stores = map[string]store{
 			}
 			return err
 		},
-	},
-	"entra": {
+	}
+	azureSecrets = store{
 		kind: "azure", extension: "azure",
 		keys: []string{"connection_string", "access_token", "client_secret", "client_certificate_path"},
 		drop: []string{
@@ -261,8 +263,8 @@ var stores = map[string]store{
 		check:    checkAzure,
 		required: "account_name",
 		settings: map[string]string{"account_name": "azure_account_name", "endpoint": "azure_endpoint"},
-	},
-}
+	}
+)
 
 var (
 	storageAccount = lazy.MustCompile(`^[a-z0-9]{3,24}$`)
@@ -358,6 +360,11 @@ func (st store) isOurs(s *yaml.Node) bool {
 	}
 	own := slices.ContainsFunc(st.keys, func(key string) bool { return optionText(s, key) != "" })
 	return !own || !hasScope(s)
+}
+
+// ours returns the entries of `secrets:` that get the credential.
+func (st store) ours(block *yaml.Node) []*yaml.Node {
+	return slices.DeleteFunc(slices.Clone(elements(value(block, "secrets"))), func(s *yaml.Node) bool { return !st.isOurs(s) })
 }
 
 // hasScope reports whether an entry is for certain buckets or paths only.

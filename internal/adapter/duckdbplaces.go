@@ -22,16 +22,12 @@ func setting(block *yaml.Node, name string) string {
 	return optionText(value(block, "config_options"), name)
 }
 
-// completeDuckDB takes the logins out of the entries that get the credential,
+// settled takes the logins out of the entries that get the credential,
 // and writes into them what settings say that they lack: the entry outranks
 // the setting, so that nothing else says where the credential goes. (DuckDB
 // 1.5, httpfs: endpoint, use_ssl and verify_ssl of a secret before s3_endpoint,
 // s3_use_ssl and the switches for certificates)
-func completeDuckDB(provider string, block *yaml.Node) *yaml.Node {
-	st, ok := stores[provider]
-	if !ok {
-		return block
-	}
+func (st store) settled(block *yaml.Node) *yaml.Node {
 	said := map[string]string{}
 	for option, name := range st.settings {
 		if v := setting(block, name); v != "" {
@@ -127,9 +123,9 @@ var unquoted = []string{
 // host nor login; the others outrank a secret.
 var harmless = []string{"s3_region", "s3_url_style", "s3_requester_pays", "s3_url_compatibility_mode"}
 
-// checkDuckDB holds every place where DuckDB, or a library that dbt-duckdb
-// loads beside it, takes a host, a proxy, or a switch of TLS.
-func checkDuckDB(st store, block *yaml.Node) error {
+// checkAll holds every place where DuckDB, or a library that dbt-duckdb loads
+// beside it, takes a host, a proxy, or a switch of TLS.
+func (st store) checkAll(block *yaml.Node, _ string) error {
 	var f faults
 	found, loopback, sound, from := false, true, true, ""
 	for option := range st.settings {

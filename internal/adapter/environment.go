@@ -45,28 +45,48 @@ func Held(vars []Variable) (c credential.Credential) {
 // credential, or where a broker serves it: all that a credentials-only target
 // has.
 func Environment(g Facts, c credential.Credential, served route.Address) []Variable {
-	switch {
-	case served == (route.Address{}):
-	case g.Provider() == "databricks":
-		return append(databricksMetadata(served), Variable{"DATABRICKS_HOST", secret.New(g.Exchange().Get("host")), false})
-	case g.Provider() == "entra":
-		return federatedTokenFile(g, served)
+	return tools[g.Provider()].render(Input{Facts: g, Credential: c, Route: served}).Env
+}
+
+// inEnvironment is for tools that read the credential, or the way to it.
+func inEnvironment(in Input) Output {
+	return Output{Env: variablesOf(in.Credential, in.Route)}
+}
+
+// forDatabricksTools is for the SDKs and the command of Databricks.
+func forDatabricksTools(in Input) Output {
+	if in.Route == (route.Address{}) {
+		return inEnvironment(in)
 	}
+	return Output{Env: append(databricksMetadata(in.Route), Variable{"DATABRICKS_HOST", secret.New(in.Facts.Exchange().Get("host")), false})}
+}
+
+// forAzureTools is for Azure's SDKs and command.
+func forAzureTools(in Input) Output {
+	if in.Route == (route.Address{}) {
+		return inEnvironment(in)
+	}
+	return Output{Env: federatedTokenFile(in.Facts, in.Route)}
+}
+
+// variablesOf are those in which a cloud's tools look for a credential of a
+// kind, or ours where none does.
+func variablesOf(c credential.Credential, served route.Address) []Variable {
 	switch c.Kind {
-	case "aws_session":
+	case credential.AWSSession:
 		return awsEnvironment(*c.AWS, served)
-	case "google_access_token":
+	case credential.GoogleAccessToken:
 		if served.File != "" {
 			return googleEnvironment(served)
 		}
 		return []Variable{{"CLOUDSDK_AUTH_ACCESS_TOKEN", c.Token, true}} // gcloud, gsutil
-	case "service_principal": // Azure's SDKs; the tenant is the user's to say
+	case credential.ServicePrincipal: // Azure's SDKs; the tenant is the user's to say
 		return []Variable{{"AZURE_CLIENT_ID", secret.New(c.User), false}, {"AZURE_CLIENT_SECRET", c.Password, true}}
-	case "database_login":
+	case credential.DatabaseLogin:
 		return []Variable{{"OIDC_DBT_USER", secret.New(c.User), false}, {passwordVariable, c.Password, true}}
-	case "key_pair":
+	case credential.KeyPair:
 		return []Variable{{"OIDC_DBT_USER", secret.New(c.User), false}, {privateKeyVariable, c.PrivateKey, true}}
-	case "access_token":
+	case credential.AccessToken:
 		return []Variable{{tokenVariable, c.Token, true}} // no cloud's own tool reads a bearer from a variable
 	}
 	return nil

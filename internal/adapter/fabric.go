@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -24,15 +25,13 @@ var fabric = adapter{
 		Secret:   microsoftSecrets,
 		Literal:  append([]string{"tenant_id"}, append(fabricAPIs, microsoftPlaces...)...),
 		NoClaims: append([]string{"tenant_id"}, append(fabricAPIs, microsoftSwitches...)...),
-		Given:    map[string][]string{"entra": {"tenant_id"}},
 	},
-	identities: microsoftIdentities,
-	check: func(block *yaml.Node, provider, _ string) error {
+	check: func(block *yaml.Node, _ pair, _ string) error {
 		var f faults
 		if oneOf(block, "host", "server") == "" {
 			f.add("it has no host, and without one dbt-fabric sends the login to Fabric's API for it")
 		}
-		f.join(checkMicrosoft(block, true))
+		f.join(checkMicrosoft(block, &microsoftDatabases))
 		// Up to 1.10 it stands in a connection string.
 		if driver := scalar(block, "driver"); driver != "" && !policy.IsJinja(driver) && !driverText.MatchString(driver) {
 			f.add("driver is %q, want the name of an ODBC driver", driver)
@@ -44,26 +43,34 @@ var fabric = adapter{
 				f.add("%s: host %q is not one of Fabric, and the login goes there", key, host)
 			}
 		}
-		if provider == "vault" && !tenantText.MatchString(scalar(block, "tenant_id")) {
-			f.add("tenant_id is %q, want the id of the service principal's tenant", scalar(block, "tenant_id"))
-		}
 		return f.err()
 	},
-	render: map[string]func(Input) Output{
-		"entra": fabricEntra,
-		"vault": servicePrincipal,
-	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"entra": func(*yaml.Node) (route.Route, error) {
-			return route.Route{Kind: route.FederatedTokenURL, IDToken: true}, nil
+	pairs: map[string]pair{
+		"entra": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
+			render: fabricEntra, route: fabricRoute, given: []string{"tenant_id"},
+			identities: map[string]string{"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant", "user": "client_id", "username": "client_id", "uid": "client_id"},
+		},
+		"vault": {
+			asks:   credential.Asks{Fields: []credential.Kind{credential.ServicePrincipal}},
+			render: servicePrincipal, route: lease, identities: map[string]string{"client_id": "", "app_id": ""},
+			check: func(block *yaml.Node, _ string) error {
+				if tenant := scalar(block, "tenant_id"); !tenantText.MatchString(tenant) {
+					return fmt.Errorf("tenant_id is %q, want the id of the service principal's tenant", tenant)
+				}
+				return nil
+			},
 		},
 	},
-	reroute: func(r route.Route, exchange policy.Values) route.Route {
-		if r.Kind == route.FederatedTokenURL && !exchangesItself(exchange) {
-			return route.Route{Kind: route.AzureManagedIdentity}
-		}
-		return r
-	},
+}
+
+// fabricRoute has dbt-fabric fetch the ID token and exchange it, or where it
+// cannot, ask for the access token.
+func fabricRoute(_ *yaml.Node, exchange policy.Values) (route.Route, error) {
+	if exchangesItself(exchange) {
+		return route.Route{Kind: route.FederatedTokenURL, IDToken: true}, nil
+	}
+	return route.Route{Kind: route.AzureManagedIdentity}, nil
 }
 
 // exchangesItself reports whether dbt-fabric can exchange the ID token: it

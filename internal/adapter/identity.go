@@ -20,15 +20,15 @@ type Identity struct {
 // does. A login (a password, a key's file) is none: that it is replaced is what
 // the product is for.
 func Identities(dbtType, provider string, exchange policy.Values, block *yaml.Node) (list []Identity) {
-	a := adapters[dbtType]
+	p := pairOf(dbtType, provider)
 	blocks := []*yaml.Node{block}
-	if a.entries != nil {
-		blocks = append(blocks, a.entries(block, provider)...)
+	if p.entries != nil {
+		blocks = append(blocks, p.entries(block)...)
 	}
 	for _, b := range blocks {
 		for i := 0; b.Kind == yaml.MappingNode && i+1 < len(b.Content); i += 2 {
 			key, v := strings.ToLower(b.Content[i].Value), b.Content[i+1]
-			name, chooses := a.identities[key][provider]
+			name, chooses := p.identities[key]
 			if text := textOf(v); chooses && text != "" && !sameIdentity(text, exchange, name) {
 				list = append(list, Identity{b.Content[i].Value, v, name})
 			}

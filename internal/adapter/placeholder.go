@@ -25,7 +25,7 @@ const placeholder = "oidc-dbt-placeholder"
 // class Usage where the block is none of the adapter's.
 func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credential, route.Address, error) {
 	provider := f.Provider()
-	w, err := Warehouse(dbtType, block)
+	w, err := Warehouse(dbtType, provider, block)
 	if err != nil {
 		return credential.Credential{}, route.Address{}, err
 	}
@@ -38,16 +38,16 @@ func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credenti
 	if user == "" || policy.IsJinja(user) {
 		user = placeholder
 	}
-	c := credential.Credential{Kind: placeholderKind(dbtType, provider, w.Bearer), Expiry: credential.Never()}
+	c := credential.Credential{Kind: pairOf(dbtType, provider).kind(w.Bearer), Expiry: credential.Never()}
 	switch c.Kind {
-	case "aws_session":
+	case credential.AWSSession:
 		c.AWS = &credential.AWS{AccessKeyID: word, SecretAccessKey: word, SessionToken: word, Region: f.Exchange().Get("region")}
-	case "key_pair": // the client parses it before it logs in
+	case credential.KeyPair: // the client parses it before it logs in
 		c.User = user
 		if c.PrivateKey, err = unknownKey(); err != nil {
 			return credential.Credential{}, route.Address{}, err
 		}
-	case "database_login", "service_principal":
+	case credential.DatabaseLogin, credential.ServicePrincipal:
 		c.User, c.Password = user, word
 	default:
 		c.Token = word
@@ -57,29 +57,6 @@ func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credenti
 	}
 	const discard = 9 // (RFC 863)
 	return c, route.Address{Host: "127.0.0.1", Port: discard, Secret: word, URL: word, File: placeholder}, nil
-}
-
-// placeholderKind is that of the credential which the provider would give.
-func placeholderKind(dbtType, provider string, bearer bool) string {
-	switch {
-	case dbtType == "postgres" && (provider == "entra" || provider == "databricks"):
-		return "access_token" // which is the password
-	case dbtType == "postgres", dbtType == "redshift" && provider != "identity_center":
-		return "database_login"
-	case dbtType == "redshift", provider == "oidc":
-		return "id_token"
-	case provider == "aws", provider == "identity_center":
-		return "aws_session"
-	case provider == "gcp":
-		return "google_access_token"
-	case provider != "vault", bearer:
-		return "access_token"
-	case dbtType == "snowflake":
-		return "key_pair"
-	case dbtType == "fabric":
-		return "service_principal"
-	}
-	return "database_login"
 }
 
 // unknownKey returns a private key that no server knows.

@@ -25,8 +25,6 @@ var postgres = adapter{
 		Written:  []string{"sslcert", "sslkey"},
 		Literal:  []string{"sslmode"},
 		NoClaims: []string{"sslmode", "sslrootcert"},
-		Needed:   map[string][]string{"aws": {"user"}, "databricks": {"user"}, "entra": {"user"}},
-		Given:    map[string][]string{"gcp": {"user"}, "vault": {"user"}},
 	},
 	check: checkPostgres,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
@@ -36,26 +34,27 @@ var postgres = adapter{
 		}
 		return credential.Warehouse{Host: scalar(block, "host"), Port: port, Database: databaseOf(block), User: scalar(block, "user")}, nil
 	},
-	render: map[string]func(Input) Output{
-		"aws":        databasePassword,
-		"databricks": databasePassword,
-		"entra":      databasePassword,
-		"gcp":        databasePassword,
-		"vault":      databasePassword,
-	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"aws":        postgresProxy,
-		"databricks": postgresProxy,
-		"entra":      postgresProxy,
-		"gcp":        postgresProxy,
-		"vault":      postgresProxy,
-	},
-	// A lease brings another user each time, which no file can tell libpq.
-	direct: map[string]func(*yaml.Node) (route.Route, error){
-		"aws":        passwordFile,
-		"databricks": passwordFile,
-		"entra":      passwordFile,
-		"gcp":        passwordFile,
+	pairs: map[string]pair{
+		"aws": {
+			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RDSLogin},
+			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+		},
+		"databricks": {
+			gives: credential.AccessToken, asks: credential.Asks{Login: credential.LakebaseLogin}, hosts: &lakebaseHosts,
+			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+		},
+		"entra": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://ossrdbms-aad.database.windows.net"}, hosts: &azurePostgresHosts,
+			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+		},
+		"gcp": {
+			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.CloudSQLLogin, Scope: "https://www.googleapis.com/auth/sqlservice.login"},
+			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), given: []string{"user"},
+		},
+		"vault": { // another user each time, which no file can tell libpq
+			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
+			render: databasePassword, route: from(postgresProxy), direct: lease, given: []string{"user"},
+		},
 	},
 }
 
@@ -117,7 +116,7 @@ const proxyUser = "oidc-dbt"
 func throughProxy(in Input) []Key {
 	keys := []Key{{"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"sslmode", text("disable")}, {"password", envVar(passwordVariable)}}
 	switch user := in.Credential.User; {
-	case in.Facts.Provider() != "vault" && user != "":
+	case !in.pair.lends() && user != "":
 		keys = append(keys, Key{"user", text(user)})
 	case scalar(in.Block, "user") == "":
 		keys = append(keys, Key{"user", text(proxyUser)})
@@ -129,18 +128,14 @@ func throughProxy(in Input) []Key {
 // with `/` or `@` for a socket.
 var serverText = lazy.MustCompile(`^(?:[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)$`)
 
-// postgresHosts are where a provider's token is a login. Whoever else got it
-// could log in there. What AWS signs names its host itself, Cloud SQL has
-// addresses only, and a lease is for the one database.
-var postgresHosts = map[string]struct {
-	name  string
-	hosts *lazy.Regexp
-}{
+// What AWS signs names its host itself, Cloud SQL has addresses only, and a
+// lease is for the one database.
+var (
 	// (Microsoft: Azure Database for PostgreSQL, Azure Cosmos DB for PostgreSQL; national clouds)
-	"entra": {"Azure Database for PostgreSQL", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|postgres\.cosmos\.azure\.com)$`)},
+	azurePostgresHosts = hosts{"Azure Database for PostgreSQL", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|postgres\.cosmos\.azure\.com)$`)}
 	// (Databricks: Lakebase, on AWS, Azure and Google Cloud; regions and rings stand before and behind `database`)
-	"databricks": {"Lakebase", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+database\.(?:[a-z0-9-]+\.)*(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)},
-}
+	lakebaseHosts = hosts{"Lakebase", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+database\.(?:[a-z0-9-]+\.)*(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)}
+)
 
 // checkDatabase keeps a database's name from being a connection string, which
 // libpq takes in its place.
@@ -151,7 +146,7 @@ func checkDatabase(name string) error {
 	return nil
 }
 
-func checkPostgres(block *yaml.Node, provider, _ string) error {
+func checkPostgres(block *yaml.Node, p pair, _ string) error {
 	host, mode, user := scalar(block, "host"), scalar(block, "sslmode"), scalar(block, "user")
 	var f faults
 	f.literals(block, "the login goes there", "host", "port", "sslmode")
@@ -159,8 +154,8 @@ func checkPostgres(block *yaml.Node, provider, _ string) error {
 		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
 	}
 	f.join(checkDatabase(databaseOf(block)))
-	if known, ok := postgresHosts[provider]; ok && !policy.IsLoopback(host) && !known.hosts.MatchString(strings.ToLower(host)) {
-		f.add("host %q is not one of %s, and the token goes there", host, known.name)
+	if p.hosts != nil && !p.hosts.has(host) {
+		f.add("host %q is not one of %s, and the token goes there", host, p.hosts.vendor)
 	}
 	switch mode {
 	case "", "require", "verify-ca", "verify-full":
@@ -170,9 +165,9 @@ func checkPostgres(block *yaml.Node, provider, _ string) error {
 		}
 	}
 	switch {
-	case provider == "gcp", provider == "vault": // they give the user
+	case p.brings("user"):
 	case user == "":
-		f.add("it has no user, and provider %q gives none", provider)
+		f.add("it has no user, and provider %q gives none", p.provider)
 	case policy.IsJinja(user):
 		f.add("user must be a literal: the login is for that user")
 	}

@@ -25,27 +25,25 @@ var redshift = adapter{
 		},
 		Literal:  []string{"sslmode"},
 		NoClaims: []string{"sslmode", "region", "cluster_id", "is_serverless", "serverless_work_group", "serverless_acct_id"},
-		// AWS is asked for a login, by what these say.
-		Needed: map[string][]string{"aws": {"dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate", "db_groups"}},
-		Given:  map[string][]string{"vault": {"user"}},
-	},
-	identities: map[string]map[string]string{
-		"iam_profile": {"aws": "role", "identity_center": "", "vault": ""},
 	},
 	check:     checkRedshift,
 	warehouse: redshiftWarehouse,
-	render: map[string]func(Input) Output{
-		"aws":             redshiftPassword,
-		"identity_center": redshiftToken,
-		"vault":           redshiftPassword,
-	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"aws": redshiftProxy,
-		// dbt asks a token endpoint at each login; there is no key for a token.
-		"identity_center": func(*yaml.Node) (route.Route, error) {
-			return route.Route{Kind: route.TokenEndpoint, Only: true}, nil
+	pairs: map[string]pair{
+		"aws": {
+			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RedshiftLogin},
+			render: redshiftPassword, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": "role"},
+			// AWS is asked for a login, by what these say.
+			needed: []string{"dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate", "db_groups"},
 		},
-		"vault": redshiftProxy,
+		"identity_center": {
+			gives: credential.IDToken, asks: credential.Asks{Login: credential.TokenLogin},
+			// dbt asks a token endpoint at each login; there is no key for a token.
+			render: redshiftToken, route: always(route.Route{Kind: route.TokenEndpoint, Only: true}), identities: map[string]string{"iam_profile": ""},
+		},
+		"vault": {
+			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
+			render: redshiftPassword, route: from(redshiftProxy), direct: lease, given: []string{"user"}, identities: map[string]string{"iam_profile": ""},
+		},
 	},
 }
 
@@ -61,18 +59,20 @@ func isServerless(block *yaml.Node) bool {
 		scalar(block, "serverless_work_group") != "" && scalar(block, "cluster_id") == ""
 }
 
-func checkRedshift(block *yaml.Node, provider, _ string) error {
+// checkRedshiftLogin holds what AWS is asked for a login by.
+func checkRedshiftLogin(block *yaml.Node, _ string) error {
 	var f faults
-	literal := []string{"host", "port", "sslmode"}
-	if provider == "aws" { // AWS is asked for a login, by what these say
-		literal = append(literal, "dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate")
-		for _, group := range elements(value(block, "db_groups")) {
-			if policy.IsJinja(textOf(group)) {
-				f.add("db_groups must be literals: the login is made from them")
-			}
+	for _, group := range elements(value(block, "db_groups")) {
+		if policy.IsJinja(textOf(group)) {
+			f.add("db_groups must be literals: the login is made from them")
 		}
 	}
-	f.literals(block, "the login is made from it, or goes there", literal...)
+	return f.err()
+}
+
+func checkRedshift(block *yaml.Node, p pair, _ string) error {
+	var f faults
+	f.literals(block, "the login is made from it, or goes there", append([]string{"host", "port", "sslmode"}, p.needed...)...)
 	host, mode := scalar(block, "host"), scalar(block, "sslmode")
 	if !serverText.MatchString(host) {
 		f.add("host is %q, want one host name or address%s", host, insteadOf(host))

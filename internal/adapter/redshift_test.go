@@ -119,14 +119,14 @@ func TestRedshiftWarehouse(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := adapter.Warehouse("redshift", node(t, "{type: redshift, port: 5439, "+tt.keys+"}"))
+			got, err := adapter.Warehouse("redshift", "aws", node(t, "{type: redshift, port: 5439, "+tt.keys+"}"))
 			checkUsage(t, err, "")
-			tt.want.Type, tt.want.Port = "redshift", 5439
+			tt.want.Name, tt.want.Port, tt.want.Asks = `type "redshift"`, 5439, adapter.Asks("redshift", "aws")
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
 	}
-	_, err := adapter.Warehouse("redshift", node(t, "{type: redshift, host: h, dbname: d, port: x}"))
+	_, err := adapter.Warehouse("redshift", "aws", node(t, "{type: redshift, host: h, dbname: d, port: x}"))
 	checkUsage(t, err, `dbt output of type "redshift": port is "x", want a number`)
 }

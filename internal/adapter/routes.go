@@ -10,19 +10,11 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
-// alone are the routes of credentials-only targets, by provider.
-var alone = map[string]func(exchange policy.Values) route.Route{
-	"aws":        func(policy.Values) route.Route { return route.Route{Kind: route.AWSContainer} },
-	"databricks": databricksTools,
-	"entra":      func(policy.Values) route.Route { return route.Route{Kind: route.AzureTokenFile, IDToken: true} },
-	"gcp":        func(policy.Values) route.Route { return route.Route{Kind: route.GoogleADC} },
-}
-
 // Route returns how dbt stays logged in at the place that the block describes,
 // the zero Route where it reads the credential once. Without a type it is that
 // of a credentials-only target. The error is of class Usage.
 func Route(dbtType, provider string, exchange policy.Values, block *yaml.Node) (route.Route, error) {
-	return find(adapters[dbtType].routes, dbtType, provider, exchange, block)
+	return find(pairOf(dbtType, provider).route, dbtType, provider, exchange, block)
 }
 
 // Direct returns the route for dbt that is not to connect through a proxy. The
@@ -35,38 +27,18 @@ func Direct(dbtType, provider string, exchange policy.Values, block *yaml.Node) 
 	if r.Only {
 		return r, fault.New(fault.Usage, fmt.Errorf("type %q with provider %q works through the proxy alone", dbtType, provider), "remove `proxy: false` from the target")
 	}
-	return find(adapters[dbtType].direct, dbtType, provider, exchange, block)
+	return find(pairOf(dbtType, provider).direct, dbtType, provider, exchange, block)
 }
 
-func find(routes map[string]func(*yaml.Node) (route.Route, error), dbtType, provider string, exchange policy.Values, block *yaml.Node) (r route.Route, err error) {
-	describe, tools, reroute := routes[provider], alone[provider], adapters[dbtType].reroute
-	if block, err = adapters[dbtType].settle(provider, block); err != nil {
-		return r, ofType(dbtType, err)
+func find(describe describe, dbtType, provider string, exchange policy.Values, block *yaml.Node) (r route.Route, err error) {
+	if describe == nil {
+		return r, nil
 	}
-	switch {
-	case dbtType == "" && tools != nil:
-		r = tools(exchange)
-	case describe != nil:
-		if r, err = describe(block); err != nil {
-			return r, ofType(dbtType, err)
-		}
-	case provider == lender:
-		r.Kind = route.Lease
+	if block, err = adapters[dbtType].settle(pairOf(dbtType, provider), block); err == nil {
+		r, err = describe(block, exchange)
 	}
-	if r.Kind == route.GoogleADC {
-		r.Google = route.Google{Audience: "//iam.googleapis.com/" + exchange.Get("workload_identity_provider"), Universe: exchange.Get("universe_domain")}
-	}
-	if reroute != nil {
-		r = reroute(r, exchange)
+	if err != nil {
+		return route.Route{}, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
 	}
 	return r, nil
-}
-
-// lender is the provider whose credentials can be renewed where they are:
-// whoever has read one once stays logged in.
-const lender = "vault"
-
-// awsContainer is the route of whatever finds an AWS session by itself.
-func awsContainer(*yaml.Node) (route.Route, error) {
-	return route.Route{Kind: route.AWSContainer}, nil
 }

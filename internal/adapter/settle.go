@@ -16,7 +16,7 @@ import (
 // itself makes of settings. What has not changed is the user's own node. The
 // error joins what is wrong with a block that dbt would refuse, or whose login the
 // credential cannot replace.
-func (a adapter) settle(provider string, block *yaml.Node) (*yaml.Node, error) {
+func (a adapter) settle(p pair, block *yaml.Node) (*yaml.Node, error) {
 	if block == nil || block.Kind != yaml.MappingNode {
 		return block, nil
 	}
@@ -40,13 +40,13 @@ func (a adapter) settle(provider string, block *yaml.Node) (*yaml.Node, error) {
 			out.Content = append(out.Content, key, v)
 		}
 	}
-	if a.complete != nil {
-		out = a.complete(provider, out)
+	if p.complete != nil {
+		out = p.complete(out)
 	}
 	for _, e := range entries(out) {
 		f.join(a.refuse(e))
 	}
-	f.join(a.pairs(block))
+	f.join(a.pairedLogins(block))
 	return out, f.err()
 }
 
@@ -80,9 +80,9 @@ func (a adapter) misshapen(p place, v *yaml.Node) error {
 	return f.err()
 }
 
-// pairs returns the logins that stand in lists by their names: [X-Api-Key, …],
+// pairedLogins returns the logins that stand in lists by their names: [X-Api-Key, …],
 // {name: X-Api-Key, value: …}.
-func (a adapter) pairs(block *yaml.Node) error {
+func (a adapter) pairedLogins(block *yaml.Node) error {
 	var f faults
 	var walk func(p place, v *yaml.Node)
 	walk = func(p place, v *yaml.Node) {
@@ -241,7 +241,7 @@ type Note struct {
 // and what was removed from within its values.
 func Notes(dbtType, provider string, block *yaml.Node) (notes []Note) {
 	a := adapters[dbtType]
-	settled, err := a.settle(provider, block)
+	settled, err := a.settle(pairOf(dbtType, provider), block)
 	if err != nil || block == nil {
 		return nil
 	}

@@ -358,7 +358,7 @@ func TestAliases(t *testing.T) {
 				t.Fatal(err)
 			}
 			block := node(t, tt.block)
-			if _, err := adapter.Warehouse(tt.dbtType, block); err != nil {
+			if _, err := adapter.Warehouse(tt.dbtType, tt.provider, block); err != nil {
 				t.Error(err)
 			}
 			if _, err := adapter.Route(tt.dbtType, tt.provider, policy.Values{}, block); err != nil {

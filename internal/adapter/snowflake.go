@@ -8,6 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -30,62 +31,64 @@ var snowflake = adapter{
 		},
 		Literal:  []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name", "user", "role"},
 		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name"},
-		Given:    map[string][]string{"vault": {"user"}},
 		Client:   []string{"account", "user", "role", "warehouse", "database", "schema", "host", "port", "protocol"},
 	},
-	client: &client{
-		variables: snowflakeVariables,
-		routes: map[string]route.Route{
-			"oidc":           {Kind: route.SnowflakeTokenFile},
-			"aws":            {Kind: route.AWSContainer},
-			"entra":          {Kind: route.SnowflakeTokenFile},
-			"token_exchange": {Kind: route.SnowflakeTokenFile},
-			"vault":          {Kind: route.Lease},
-		},
-	},
-	identities: map[string]map[string]string{
-		"authenticator":   {"aws": "role", "entra": "client_id", "oidc": "", "token_exchange": "client_id", "vault": "secret"},
-		"connection_name": {"aws": "role", "entra": "client_id", "oidc": "", "token_exchange": "client_id", "vault": "secret"},
-		"oauth_client_id": {"aws": "role", "entra": "client_id", "oidc": "", "token_exchange": "client_id", "vault": "secret"},
-	},
-	render: map[string]func(Input) Output{
-		"oidc": func(in Input) Output {
-			if in.Route.Host != "" {
-				return snowflakeByProxy(in)
-			}
-			out := workloadIdentity(in, "OIDC")
-			out.Keys = append(out.Keys, Key{"token", envVar(tokenVariable)})
-			out.Env = []Variable{{tokenVariable, in.Credential.Token, true}}
-			return out
-		},
-		"aws":            func(in Input) Output { return workloadIdentity(in, "AWS") },
-		"entra":          externalOAuth,
-		"token_exchange": externalOAuth,
-		"vault": func(in Input) Output {
-			if in.Route.Host != "" {
-				out := snowflakeByProxy(in)
-				if value(in.Block, "reuse_connections") == nil {
-					// The user of a session is dropped with its lease: each
-					// node gets a session of the user that there is.
-					out.Keys = append(out.Keys, Key{"reuse_connections", boolean(false)})
-				}
-				return out
-			}
-			return withTag(in, Output{
-				Keys: []Key{{"user", text(in.Credential.User)}, {"private_key", envVar(privateKeyVariable)}},
-				Env:  []Variable{{privateKeyVariable, in.Credential.PrivateKey, true}},
-			})
-		},
-	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"oidc":           snowflakeRoute,
-		"aws":            awsContainer,
-		"entra":          snowflakeRoute,
-		"token_exchange": snowflakeRoute,
-		"vault":          snowflakeRoute,
-	},
+	client:   snowflakeVariables,
 	mappings: []string{"session_parameters"},
 	check:    checkSnowflake,
+	pairs: map[string]pair{
+		"aws": {
+			gives: credential.AWSSession, render: func(in Input) Output { return workloadIdentity(in, "AWS") },
+			route: awsContainer, client: route.AWSContainer, identities: snowflakeIdentities("role"),
+		},
+		"entra": {
+			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true}, render: externalOAuth,
+			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
+		},
+		"oidc": {
+			gives: credential.IDToken, exposed: true, render: snowflakeIDToken,
+			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities(""),
+		},
+		"token_exchange": {
+			gives: credential.AccessToken, render: externalOAuth,
+			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
+		},
+		"vault": { // Snowflake takes no password of a service user
+			asks: credential.Asks{Fields: []credential.Kind{credential.KeyPair}}, render: snowflakeKeyPair,
+			route: from(snowflakeRoute), direct: lease, client: route.Lease, given: []string{"user"}, identities: snowflakeIdentities("secret"),
+		},
+	},
+}
+
+// snowflakeIdentities are the keys that a key of `exchange` is for.
+func snowflakeIdentities(exchange string) map[string]string {
+	return map[string]string{"authenticator": exchange, "connection_name": exchange, "oauth_client_id": exchange}
+}
+
+func snowflakeIDToken(in Input) Output {
+	if in.Route.Host != "" {
+		return snowflakeByProxy(in)
+	}
+	out := workloadIdentity(in, "OIDC")
+	out.Keys = append(out.Keys, Key{"token", envVar(tokenVariable)})
+	out.Env = []Variable{{tokenVariable, in.Credential.Token, true}}
+	return out
+}
+
+func snowflakeKeyPair(in Input) Output {
+	if in.Route.Host == "" {
+		return withTag(in, Output{
+			Keys: []Key{{"user", text(in.Credential.User)}, {"private_key", envVar(privateKeyVariable)}},
+			Env:  []Variable{{privateKeyVariable, in.Credential.PrivateKey, true}},
+		})
+	}
+	out := snowflakeByProxy(in)
+	if value(in.Block, "reuse_connections") == nil {
+		// The user of a session is dropped with its lease: each node gets a
+		// session of the user that there is.
+		out.Keys = append(out.Keys, Key{"reuse_connections", boolean(false)})
+	}
+	return out
 }
 
 // accountText keeps an account from being a host of somebody else's: the
@@ -130,7 +133,7 @@ var stageHost = lazy.MustCompile(`^(?:\*\.|bucket\.)?vpce-[a-z0-9-]+\.s3\.[a-z0-
 
 // checkSnowflake holds for all providers: what the connector signs for AWS
 // is a login too, for whoever gets it.
-func checkSnowflake(block *yaml.Node, _, audience string) error {
+func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 	var f faults
 	f.literals(block, "the login goes there", "account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name")
 	account, host, protocol := scalar(block, "account"), scalar(block, "host"), scalar(block, "protocol")

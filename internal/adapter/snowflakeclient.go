@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
@@ -36,12 +37,12 @@ func snowflakeVariables(in Input) []Variable {
 	case c.AWS != nil:
 		federated("AWS")
 		return append(vars, awsEnvironment(*c.AWS, in.Route)...)
-	case c.Kind == "key_pair":
+	case c.Kind == credential.KeyPair:
 		login("SNOWFLAKE_JWT")
 		public("SNOWFLAKE_USER", c.User)
 		// snow reads the one, Terraform's provider the other.
 		return append(vars, Variable{"SNOWFLAKE_PRIVATE_KEY_RAW", c.PrivateKey, true}, Variable{"SNOWFLAKE_PRIVATE_KEY", c.PrivateKey, true})
-	case c.Kind == "id_token":
+	case c.Kind == credential.IDToken:
 		federated("OIDC")
 	default:
 		login("OAUTH")

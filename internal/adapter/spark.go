@@ -23,57 +23,62 @@ var spark = adapter{
 		Written:  []string{"auth", "kerberos_service_name"},
 		Literal:  []string{"method", "use_ssl", "connection_string_suffix", "endpoint", "cluster", "organization"},
 		NoClaims: []string{"method", "use_ssl", "connection_string_suffix"},
-		Given:    map[string][]string{"vault": {"user"}},
 	},
 	mappings: []string{"server_side_parameters"},
 	check:    checkSpark,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
 		return credential.Warehouse{Bearer: scalar(block, "method") != "thrift"}, nil
 	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"aws": awsContainer,
-		"entra": func(*yaml.Node) (route.Route, error) {
+	pairs: map[string]pair{
+		"aws": {gives: credential.AWSSession, render: sparkS3, route: awsContainer},
+		"entra": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://storage.azure.com"}, render: sparkAzure,
 			// Hadoop reads an ID token from a file, and exchanges it itself; it
 			// takes no access token from elsewhere.
-			return route.Route{Kind: route.AzureTokenFile, IDToken: true, Only: true}, nil
+			route: always(route.Route{Kind: route.AzureTokenFile, IDToken: true, Only: true}),
+		},
+		"vault": {
+			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
+			render: sparkLogin, route: lease, given: []string{"user"},
 		},
 	},
-	render: map[string]func(Input) Output{
-		"aws": func(in Input) Output {
-			// Hadoop 3.4 has another SDK than 3.3, and takes the older name for the newer class, too.
-			class := "com.amazonaws.auth.EnvironmentVariableCredentialsProvider"
-			if in.Route.Host != "" {
-				class = "org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider" // container credentials first
-			}
-			return Output{Keys: []Key{hadoop(in.Block, "fs.s3a.aws.credentials.provider", class)}}
-		},
-		"entra": func(in Input) Output {
-			exchange := in.Facts.Exchange()
-			return Output{
-				Keys: []Key{hadoop(in.Block,
-					"fs.azure.account.auth.type", "OAuth",
-					"fs.azure.account.oauth.provider.type", "org.apache.hadoop.fs.azurebfs.oauth2.WorkloadIdentityTokenProvider",
-					"fs.azure.account.oauth2.msi.authority", cmp.Or(exchange.Get("authority"), publicAuthority),
-					"fs.azure.account.oauth2.msi.tenant", exchange.Get("tenant"),
-					"fs.azure.account.oauth2.client.id", exchange.Get("client_id"),
-					"fs.azure.account.oauth2.token.file", in.Route.File,
-				)},
-				Env: federatedTokenFile(in.Facts, in.Route),
-			}
-		},
-		"vault": func(in Input) Output {
-			if in.Credential.Kind == "access_token" {
-				return Output{
-					Keys: []Key{{"token", envVar(tokenVariable)}},
-					Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
-				}
-			}
-			return Output{
-				Keys: []Key{{"auth", text("LDAP")}, {"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
-				Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
-			}
-		},
-	},
+}
+
+func sparkS3(in Input) Output {
+	// Hadoop 3.4 has another SDK than 3.3, and takes the older name for the newer class, too.
+	class := "com.amazonaws.auth.EnvironmentVariableCredentialsProvider"
+	if in.Route.Host != "" {
+		class = "org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider" // container credentials first
+	}
+	return Output{Keys: []Key{hadoop(in.Block, "fs.s3a.aws.credentials.provider", class)}}
+}
+
+func sparkAzure(in Input) Output {
+	exchange := in.Facts.Exchange()
+	return Output{
+		Keys: []Key{hadoop(in.Block,
+			"fs.azure.account.auth.type", "OAuth",
+			"fs.azure.account.oauth.provider.type", "org.apache.hadoop.fs.azurebfs.oauth2.WorkloadIdentityTokenProvider",
+			"fs.azure.account.oauth2.msi.authority", cmp.Or(exchange.Get("authority"), publicAuthority),
+			"fs.azure.account.oauth2.msi.tenant", exchange.Get("tenant"),
+			"fs.azure.account.oauth2.client.id", exchange.Get("client_id"),
+			"fs.azure.account.oauth2.token.file", in.Route.File,
+		)},
+		Env: federatedTokenFile(in.Facts, in.Route),
+	}
+}
+
+func sparkLogin(in Input) Output {
+	if in.Credential.Kind == credential.AccessToken {
+		return Output{
+			Keys: []Key{{"token", envVar(tokenVariable)}},
+			Env:  []Variable{{tokenVariable, in.Credential.Token, true}},
+		}
+	}
+	return Output{
+		Keys: []Key{{"auth", text("LDAP")}, {"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
+		Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
+	}
 }
 
 // hadoop returns the block's server_side_parameters with settings of Hadoop's,
@@ -97,8 +102,8 @@ var storeLogin = lazy.MustCompile(`(?i)^(?:spark\.hadoop\.)?(?:` +
 	`fs\.azure\.(?:account\.|sas\.|identity\.|always\.use\.https|[\w.]*endpoint).*|fs\.(?:abfss?|wasbs?)\.impl|hadoop\.security\.credential\.[\w.]+)$`)
 
 // checkSession holds a Spark in dbt's process to the store's own hosts.
-func checkSession(block *yaml.Node, provider string) error {
-	if provider == "vault" {
+func checkSession(block *yaml.Node, p pair) error {
+	if p.lends() {
 		return errors.New(`method is "session", which has no login: Spark runs in dbt's process; its store takes provider "aws" or "entra"`)
 	}
 	parameters := value(block, "server_side_parameters")
@@ -148,7 +153,7 @@ func checkODBC(block *yaml.Node) error {
 	return f.err()
 }
 
-func checkSpark(block *yaml.Node, provider, _ string) error {
+func checkSpark(block *yaml.Node, p pair, _ string) error {
 	var f faults
 	f.literals(block, "the login goes there", "host", "method", "use_ssl", "connection_string_suffix", "port")
 	host, method, port := scalar(block, "host"), scalar(block, "method"), scalar(block, "port")
@@ -158,12 +163,12 @@ func checkSpark(block *yaml.Node, provider, _ string) error {
 	if !serverText.MatchString(strings.TrimPrefix(host, "https://")) {
 		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
 	}
-	if methods := []string{"http", "odbc", "thrift"}; provider != "vault" && slices.Contains(methods, method) {
-		f.add("method is %q, whose login provider %q does not give: want session, for a store, or provider \"vault\"", method, provider)
+	if methods := []string{"http", "odbc", "thrift"}; !p.lends() && slices.Contains(methods, method) {
+		f.add("method is %q, whose login provider %q does not give: want session, for a store, or provider \"vault\"", method, p.provider)
 	}
 	switch method {
 	case "session":
-		f.join(checkSession(block, provider))
+		f.join(checkSession(block, p))
 	case "http", "odbc": // TLS always
 		if method == "odbc" {
 			f.join(checkODBC(block))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -28,58 +27,76 @@ var sqlserver = adapter{
 		Literal:  append([]string{"driver", "backend"}, microsoftPlaces...),
 		NoClaims: append([]string{"driver"}, microsoftSwitches...),
 	},
-	identities: microsoftIdentities,
-	check: func(block *yaml.Node, provider, _ string) error {
-		var f faults
-		f.join(checkMicrosoft(block, provider == "entra"))
-		driver, backend, port := scalar(block, "driver"), scalar(block, "backend"), scalar(block, "port")
-		switch {
-		case policy.IsJinja(driver), policy.IsJinja(backend):
-			f.add("driver and backend must be literals: they carry the login")
-		case driver != "" && !driverText.MatchString(driver):
-			f.add("driver is %q, want the name of an ODBC driver", driver)
-		}
-		if port != "" && !portText.MatchString(port) {
-			f.add("port is %q, want a number", port)
-		}
-		if provider == "entra" && backend != "" && !policy.IsJinja(backend) && backend != "pyodbc" && backend != mssqlPython {
-			f.add("backend is %q, and only pyodbc and mssql-python take a token of Entra ID", backend)
-		}
-		return f.err()
-	},
-	suits: func(block *yaml.Node, c credential.Credential) error {
-		if c.Kind != "service_principal" {
-			return nil
-		}
-		// The server says where its client gets a token with the secret.
-		return checkMicrosoftHost(block)
-	},
-	render: map[string]func(Input) Output{
-		"entra": func(in Input) Output {
-			if in.Route != (route.Address{}) {
-				return Output{Keys: []Key{{"authentication", text("MSI")}}, Env: managedIdentity(in.Route)}
-			}
-			out := entraToken(in)
-			// No key of the connection: it may change in every run.
-			expiry := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(in.Credential.Expiry.Unix(), 10)}
-			out.Keys = append(out.Keys, Key{"access_token_expires_on", expiry})
-			return out
+	check: checkSQLServer,
+	pairs: map[string]pair{
+		"entra": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
+			render: sqlServerToken, route: from(sqlServerRoute), hosts: &microsoftDatabases, check: checkBackend,
+			identities: map[string]string{"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant", "user": "client_id", "username": "client_id", "uid": "client_id"},
 		},
-		"vault": func(in Input) Output {
-			if in.Credential.Kind == "service_principal" {
-				return servicePrincipal(in)
-			}
-			return Output{
-				Keys: []Key{{"authentication", text("sql")}, {"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
-				Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
-			}
+		"vault": {
+			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin, credential.ServicePrincipal}},
+			render: sqlServerLogin, route: lease, suits: principalSuits, identities: map[string]string{"client_id": "", "app_id": ""},
 		},
 	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"entra": func(block *yaml.Node) (route.Route, error) {
-			return route.Route{Kind: route.AzureManagedIdentity, Only: scalar(block, "backend") == mssqlPython}, nil
-		},
-	},
+}
+
+func checkSQLServer(block *yaml.Node, p pair, _ string) error {
+	var f faults
+	f.join(checkMicrosoft(block, p.hosts))
+	driver, backend, port := scalar(block, "driver"), scalar(block, "backend"), scalar(block, "port")
+	switch {
+	case policy.IsJinja(driver), policy.IsJinja(backend):
+		f.add("driver and backend must be literals: they carry the login")
+	case driver != "" && !driverText.MatchString(driver):
+		f.add("driver is %q, want the name of an ODBC driver", driver)
+	}
+	if port != "" && !portText.MatchString(port) {
+		f.add("port is %q, want a number", port)
+	}
+	return f.err()
+}
+
+// checkBackend refuses a backend that takes no token.
+func checkBackend(block *yaml.Node, _ string) error {
+	if backend := scalar(block, "backend"); backend != "" && !policy.IsJinja(backend) && backend != "pyodbc" && backend != mssqlPython {
+		return fmt.Errorf("backend is %q, and only pyodbc and mssql-python take a token of Entra ID", backend)
+	}
+	return nil
+}
+
+// principalSuits holds a service principal to Microsoft's own hosts: the server
+// says where its client gets a token with the secret.
+func principalSuits(block *yaml.Node, c credential.Credential) error {
+	if c.Kind != credential.ServicePrincipal {
+		return nil
+	}
+	return checkMicrosoftHost(block, &microsoftDatabases)
+}
+
+func sqlServerToken(in Input) Output {
+	if in.Route != (route.Address{}) {
+		return Output{Keys: []Key{{"authentication", text("MSI")}}, Env: managedIdentity(in.Route)}
+	}
+	out := entraToken(in)
+	// No key of the connection: it may change in every run.
+	expiry := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(in.Credential.Expiry.Unix(), 10)}
+	out.Keys = append(out.Keys, Key{"access_token_expires_on", expiry})
+	return out
+}
+
+func sqlServerLogin(in Input) Output {
+	if in.Credential.Kind == credential.ServicePrincipal {
+		return servicePrincipal(in)
+	}
+	return Output{
+		Keys: []Key{{"authentication", text("sql")}, {"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
+		Env:  []Variable{{passwordVariable, in.Credential.Password, true}},
+	}
+}
+
+func sqlServerRoute(block *yaml.Node) (route.Route, error) {
+	return route.Route{Kind: route.AzureManagedIdentity, Only: scalar(block, "backend") == mssqlPython}, nil
 }
 
 // withAliases adds the names that both of Microsoft's adapters take.
@@ -97,26 +114,21 @@ const mssqlPython = "mssql-python"
 var (
 	// microsoftLogins are keys of dbt-sqlserver and dbt-fabric, and their
 	// aliases, that choose a login.
-	microsoftLogins     = []string{"authentication", "auth", "UID", "user", "username", "windows_login", "trusted_connection", "client_id", "app_id"}
-	microsoftSecrets    = []string{"PWD", "app_secret"}
-	microsoftIdentities = map[string]map[string]string{
-		"client_id": {"entra": "client_id", "vault": ""}, "app_id": {"entra": "client_id", "vault": ""}, "tenant_id": {"entra": "tenant"},
-		"user": {"entra": "client_id"}, "username": {"entra": "client_id"}, "uid": {"entra": "client_id"},
-	}
+	microsoftLogins  = []string{"authentication", "auth", "UID", "user", "username", "windows_login", "trusted_connection", "client_id", "app_id"}
+	microsoftSecrets = []string{"PWD", "app_secret"}
 	// microsoftSwitches are keys that choose how the server is reached.
 	microsoftSwitches = []string{"host", "server", "port", "encrypt", "trust_cert", "TrustServerCertificate"}
 	microsoftPlaces   = append([]string{"database"}, microsoftSwitches...)
 )
 
-// entraHosts are where a token of Entra ID for Microsoft's databases is a
-// login: Azure SQL, Synapse and Fabric, in each cloud. Whoever else got it
-// could log in there. Below fabric.microsoft.com all names are Microsoft's, its
-// own rings' (*.msit-datawarehouse) included; below the database services' the
-// servers have names that customers choose, but Microsoft alone runs what
-// answers. (Microsoft: Azure Private Endpoint private DNS zone values; Fabric:
+// microsoftDatabases are Azure SQL, Synapse and Fabric, in each cloud. Below
+// fabric.microsoft.com all names are Microsoft's, its own rings'
+// (*.msit-datawarehouse) included; below the database services' the servers have
+// names that customers choose, but Microsoft alone runs what answers.
+// (Microsoft: Azure Private Endpoint private DNS zone values; Fabric:
 // connectivity to a warehouse)
-var entraHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:database\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|` +
-	`sql\.azuresynapse\.(?:net|usgovcloudapi\.net|azure\.cn)|fabric\.microsoft\.com|pbidedicated\.windows\.net)$`)
+var microsoftDatabases = hosts{"Azure SQL, Synapse and Fabric", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:database\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|` +
+	`sql\.azuresynapse\.(?:net|usgovcloudapi\.net|azure\.cn)|fabric\.microsoft\.com|pbidedicated\.windows\.net)$`)}
 
 var (
 	// microsoftServer is one server. Fabric's host may hold the port, SQL
@@ -145,8 +157,9 @@ func microsoftHost(block *yaml.Node) string {
 }
 
 // checkMicrosoft holds the connection string that the adapters put together:
-// they escape neither host nor database.
-func checkMicrosoft(block *yaml.Node, token bool) error {
+// they escape neither host nor database. vendor is whose the host must be, nil
+// for anybody's.
+func checkMicrosoft(block *yaml.Node, vendor *hosts) error {
 	var f faults
 	f.literals(block, "the login goes there", microsoftPlaces...)
 	server, database, host := oneOf(block, "host", "server"), scalar(block, "database"), microsoftHost(block)
@@ -166,18 +179,17 @@ func checkMicrosoft(block *yaml.Node, token bool) error {
 	if !isOff(trust) {
 		f.add("trust_cert is %q, want the certificate verified (without is for loopback only)", trust)
 	}
-	if token {
-		f.join(checkMicrosoftHost(block))
+	if vendor != nil {
+		f.join(checkMicrosoftHost(block, vendor))
 	}
 	return f.err()
 }
 
-func checkMicrosoftHost(block *yaml.Node) error {
-	host := microsoftHost(block)
-	if policy.IsLoopback(host) || entraHosts.MatchString(strings.ToLower(host)) {
-		return nil
+func checkMicrosoftHost(block *yaml.Node, vendor *hosts) error {
+	if host := microsoftHost(block); !vendor.has(host) {
+		return fmt.Errorf("host %q is not one of %s, and the login is for all of them", host, vendor.vendor)
 	}
-	return fmt.Errorf("host %q is not one of Azure SQL, Synapse and Fabric, and the login is for all of them", host)
+	return nil
 }
 
 func entraToken(in Input) Output {

@@ -5,6 +5,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
@@ -25,21 +26,21 @@ var trino = adapter{
 		Literal:  []string{"host", "port", "cert", "http_scheme", "roles"},
 		NoClaims: []string{"host", "port", "cert", "http_scheme"},
 	},
-	identities: map[string]map[string]string{
-		"impersonation_user": {"entra": "", "oidc": "", "token_exchange": ""},
-		"principal":          {"entra": "client_id", "oidc": "", "token_exchange": "client_id"},
-	},
 	mappings: []string{"http_headers", "session_properties", "roles"},
 	check:    checkTrino,
-	render: map[string]func(Input) Output{
-		"entra":          trinoToken,
-		"oidc":           trinoToken,
-		"token_exchange": trinoToken,
-	},
-	routes: map[string]func(*yaml.Node) (route.Route, error){
-		"entra":          trinoRoute,
-		"oidc":           trinoRoute,
-		"token_exchange": trinoRoute,
+	pairs: map[string]pair{
+		"entra": {
+			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true},
+			render: trinoToken, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
+		},
+		"oidc": {
+			gives: credential.IDToken, exposed: true,
+			render: trinoToken, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": ""},
+		},
+		"token_exchange": {
+			gives:  credential.AccessToken,
+			render: trinoToken, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
+		},
 	},
 }
 
@@ -49,7 +50,7 @@ var hostText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 var portText = lazy.MustCompile(`^[0-9]{1,5}$`)
 
-func checkTrino(block *yaml.Node, _, audience string) error {
+func checkTrino(block *yaml.Node, _ pair, audience string) error {
 	var f faults
 	f.literals(block, "the token goes there", "host", "port", "cert", "http_scheme")
 	host, port, scheme := scalar(block, "host"), scalar(block, "port"), scalar(block, "http_scheme")

@@ -113,7 +113,7 @@ func (r Run) Denied(at time.Time, reason string, mismatches []Mismatch) Record {
 func (r Run) Issued(at time.Time, c credential.Credential) Record {
 	e := r.record(at, activityLogon, statusSuccess, severityInformational)
 	e.Unmapped.Outcome = "issued"
-	e.Unmapped.Kind = c.Kind
+	e.Unmapped.Kind = string(c.Kind)
 	e.Unmapped.Static = c.Static
 	e.Session = &session{
 		UID:            clean(c.ID),

@@ -317,12 +317,12 @@ func (in snowflakeRequest) putIn(c credential.Credential, account string, now ti
 	authenticator, token := "", c.Token.Reveal()
 	delete(in.data, "PROVIDER")
 	switch c.Kind {
-	case "id_token": // Snowflake: Workload identity federation
+	case credential.IDToken: // Snowflake: Workload identity federation
 		authenticator = "WORKLOAD_IDENTITY"
 		in.data["PROVIDER"] = json.RawMessage(`"OIDC"`)
-	case "access_token": // Snowflake: External OAuth
+	case credential.AccessToken: // Snowflake: External OAuth
 		authenticator = "OAUTH"
-	case "key_pair":
+	case credential.KeyPair:
 		authenticator = "SNOWFLAKE_JWT"
 		var err error
 		if token, err = signLogin(account, c.User, c.PrivateKey, now); err != nil {

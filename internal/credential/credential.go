@@ -2,19 +2,30 @@
 package credential
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
+// A Kind is what a credential is, and which of its secrets are set.
+type Kind string
+
+// The kinds. Audit records and outputs have them as they are.
+const (
+	IDToken           Kind = "id_token"            // Token
+	AWSSession        Kind = "aws_session"         // AWS
+	GoogleAccessToken Kind = "google_access_token" // Token
+	AccessToken       Kind = "access_token"        // Token: any other bearer
+	DatabaseLogin     Kind = "database_login"      // User and Password
+	KeyPair           Kind = "key_pair"            // User and PrivateKey
+	ServicePrincipal  Kind = "service_principal"   // User is its client id, Password its client secret
+)
+
 // A Credential is what a provider gave for an ID token. Which of the secrets
 // are set depends on Kind.
 type Credential struct {
-	// Kind is "id_token", "aws_session", "google_access_token", "access_token"
-	// (any other bearer), "database_login" (User and Password), "key_pair"
-	// (User and PrivateKey) or "service_principal" (User is its client id,
-	// Password its client secret).
-	Kind   string
+	Kind   Kind
 	ID     string    // not secret: the assumed role's ARN, the service account, the subject
 	Expiry time.Time // when a new login with it fails; never zero
 
@@ -91,16 +102,53 @@ type AWS struct {
 
 // A Warehouse is what an exchange must know of the place that its credential
 // is for. The adapter reads it from the dbt block, and leaves out what the
-// block does not say.
+// block does not say. The zero Warehouse is that of a credentials-only target.
 type Warehouse struct {
-	Type     string // dbt's adapter type; "" for a credentials-only target
+	Name     string // what errors call it: type "postgres"
 	Host     string // without a port
 	Port     int
 	Database string
 	User     string
 	Bearer   bool // it takes a token where others of its type take a user and a password
 	Redshift Redshift
+	Asks     Asks
 }
+
+// Asks is what a warehouse takes of one provider.
+type Asks struct {
+	Login Login // the warehouse's own, which the provider's credential is exchanged for
+	// Fields are the kinds of credential that the fields of a secret may be,
+	// the first that fits; nil for any.
+	Fields []Kind
+	// Resource is the one of Entra ID's that a token is for unless the policy
+	// says, as the public cloud has it; "" for none.
+	Resource string
+	// Elsewhere is set where the warehouse is not Microsoft's: a token for one
+	// of its services must not go there.
+	Elsewhere bool
+	Scope     string // all that a token of a Google service account is for; "" for cloud-platform
+	Workspace bool   // Host is a workspace of Databricks, which gives tokens
+}
+
+// String names the place for errors.
+func (w Warehouse) String() string { return cmp.Or(w.Name, "a target without dbt") }
+
+// DatabricksResource is Azure Databricks in Entra ID, in every cloud.
+// (databricks-sdk-py, environments.py)
+const DatabricksResource = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
+
+// A Login is one that a warehouse, or the service that it is part of, gives.
+type Login string
+
+// The logins. A provider says which lifetimes each has.
+const (
+	Usual         Login = ""                 // none: the provider's own credential is the login
+	RDSLogin      Login = "rds"              // a token of RDS in the place of a password
+	RedshiftLogin Login = "redshift"         // a user and a password of Redshift's API
+	CloudSQLLogin Login = "cloud_sql"        // a service account's token in the place of a password
+	LakebaseLogin Login = "lakebase"         // a token of Lakebase in the place of a password
+	TokenLogin    Login = "exchanges_itself" // the ID token, which the warehouse exchanges
+)
 
 // Redshift is what AWS must be told for a login at Redshift.
 type Redshift struct {

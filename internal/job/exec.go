@@ -238,7 +238,7 @@ func (f folder) engine(res Result) []adapter.Variable {
 
 // kinds are the credential's and the route's, for what outranks them.
 func (res Result) kinds() []string {
-	kinds := []string{res.Credential.Kind, string(res.route.Kind)}
+	kinds := []string{string(res.Credential.Kind), string(res.route.Kind)}
 	if res.client != "" {
 		kinds = append(kinds, res.client+"_client")
 	}

@@ -95,7 +95,7 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 		}
 		return p, err
 	}
-	if err := t.CheckLifetimes(p.dbtType); err != nil {
+	if err := t.CheckLifetimes(p.dbtType, string(adapter.Asks(p.dbtType, t.Provider()).Login)); err != nil {
 		return p, err
 	}
 	return p, p.check(ctx, env, s, t, p.blocks...)
@@ -156,7 +156,7 @@ func (p *project) give(dbt policy.DBT) (err error) {
 // faults returns what an adapter has against a block, each once, and
 // beginning with the key that it is about.
 func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
-	w, warehouse := adapter.Warehouse(p.dbtType, block)
+	w, warehouse := adapter.Warehouse(p.dbtType, t.Provider(), block)
 	_, way := routeOf(t, p.dbtType, block)
 	all := []error{adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), block), warehouse, way}
 	if warehouse == nil {
@@ -246,7 +246,7 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 		for _, note := range adapter.Notes(p.dbtType, t.Provider(), b) {
 			p.warnings = appendOnce(p.warnings, p.warning(s, t, note.At, fmt.Sprintf("output %q: %s", p.output, note.Text)))
 		}
-		w, err := adapter.Warehouse(p.dbtType, b)
+		w, err := adapter.Warehouse(p.dbtType, t.Provider(), b)
 		if err != nil {
 			return err
 		}
@@ -339,7 +339,7 @@ func (p *project) granted(g settled) (err error) {
 		p.route, err = clientRoute(g, p.client, block)
 		return err
 	}
-	if p.warehouse, err = adapter.Warehouse(p.dbtType, block); err != nil {
+	if p.warehouse, err = adapter.Warehouse(p.dbtType, g.Provider(), block); err != nil {
 		return err
 	}
 	p.route, err = routeOf(g, p.dbtType, block)

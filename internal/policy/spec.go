@@ -30,15 +30,15 @@ type Provider struct {
 	NeedsDBT bool
 	// Lifetimes is the range that may be asked for; nil for a provider that cannot be asked.
 	Lifetimes *Lifetimes
-	// Logins has, by dbt's type, the range of a credential that is of another
-	// kind than the provider's usual one: a login at the database itself.
+	// Logins has the range of each login of a warehouse's own that the usual
+	// credential is exchanged for, by its name in Adapter.Logins.
 	Logins map[string]*Lifetimes
 }
 
-// LifetimesFor returns the range that may be asked for at a warehouse of
-// dbt's type, nil where none may.
-func (p Provider) LifetimesFor(dbtType string) *Lifetimes {
-	if l, ok := p.Logins[dbtType]; ok {
+// LifetimesFor returns the range that may be asked for of a login, "" for the
+// provider's usual credential; nil where none may.
+func (p Provider) LifetimesFor(login string) *Lifetimes {
+	if l, ok := p.Logins[login]; ok {
 		return l
 	}
 	return p.Lifetimes
@@ -85,6 +85,9 @@ type Adapter struct {
 	Needed map[string][]string
 	// Given are, by provider, keys whose values come with the credential.
 	Given map[string][]string
+	// Logins are, by provider, the login of the warehouse's own that the
+	// provider gives; those that give their usual credential are left out.
+	Logins map[string]string
 	// Client are the keys by which a target without `dbt:` names the place to
 	// other clients of the warehouse, the first of them the one that the others
 	// need; nil where there are no such targets.

@@ -243,7 +243,7 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 			fills = append(fills, d.profiles(t, v)...)
 		}
 	}
-	for _, f := range t.lifetimeFaults(t.dbt.Type) {
+	for _, f := range t.lifetimeFaults(t.dbt.Type, d.catalog.Adapters[t.dbt.Type].Logins[t.provider]) {
 		at := lifetime
 		if f.Key == "max_lifetime" {
 			at = maxLifetime
@@ -307,20 +307,20 @@ func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill) {
 	return fills
 }
 
-// lifetimeFaults holds what the target wants to what its provider can give at
-// a warehouse of dbt's type, "" where that is not known yet.
-func (t *Target) lifetimeFaults(dbtType string) (faults []KeyError) {
+// lifetimeFaults holds what the target wants to what its provider can give as
+// a login at a warehouse of dbt's type; both are "" where that is not known yet.
+func (t *Target) lifetimeFaults(dbtType, login string) (faults []KeyError) {
 	if t.provider == "" {
 		return nil // a fault already
 	}
 	at := ""
-	if _, ok := t.spec.Logins[dbtType]; ok {
+	if _, ok := t.spec.Logins[login]; ok {
 		at = fmt.Sprintf(" at type %q", dbtType)
 	}
 	add := func(key, format string, args ...any) {
 		faults = append(faults, KeyError{Key: key, Err: fmt.Errorf("%s%s%s", key, fmt.Sprintf(format, args...), at)})
 	}
-	r := t.spec.LifetimesFor(dbtType)
+	r := t.spec.LifetimesFor(login)
 	if t.lifetime > 0 {
 		switch {
 		case r == nil:
@@ -336,11 +336,11 @@ func (t *Target) lifetimeFaults(dbtType string) (faults []KeyError) {
 }
 
 // CheckLifetimes returns an error of class Usage where the provider cannot
-// give the target's lifetimes at a warehouse of dbt's type. Parse has done it
-// for a type that stands in the policy.
-func (t *Target) CheckLifetimes(dbtType string) error {
+// give the target's lifetimes as a login at a warehouse of dbt's type. Parse has
+// done it for a type that stands in the policy.
+func (t *Target) CheckLifetimes(dbtType, login string) error {
 	var errs []error
-	for _, f := range t.lifetimeFaults(dbtType) {
+	for _, f := range t.lifetimeFaults(dbtType, login) {
 		errs = append(errs, fmt.Errorf("target %q: %w", t.name, f.Err))
 	}
 	if len(errs) == 0 {

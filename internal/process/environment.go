@@ -5,6 +5,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
 // requestVariables let their holder mint ID tokens for any audience.
@@ -24,12 +27,12 @@ const SecretPrefix = "DBT_ENV_SECRET_OIDC_"
 // those that choose where it is sent. One that ends in `*` is all that begin
 // so. A test holds the list to what the clients read (e2e/variables).
 var sdkVariables = map[string][]string{
-	"aws_session":   slices.Concat(awsVariables, duckdbVariables),
-	"aws_container": slices.Concat(awsVariables, duckdbVariables),
-	"s3":            slices.Concat(awsVariables, duckdbVariables),
+	string(credential.AWSSession): slices.Concat(awsVariables, duckdbVariables),
+	string(route.AWSContainer):    slices.Concat(awsVariables, duckdbVariables),
+	string(route.S3):              slices.Concat(awsVariables, duckdbVariables),
 	// google-auth's application default credentials, gcloud's own, and
 	// Terraform's; and where the clients would send them instead.
-	"google_access_token": slices.Concat([]string{
+	string(credential.GoogleAccessToken): slices.Concat([]string{
 		"GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_GHA_CREDS_PATH", "GOOGLE_OAUTH_ACCESS_TOKEN",
 		"CLOUDSDK_AUTH_*", "CLOUDSDK_API_ENDPOINT_OVERRIDES_*",
 		"GOOGLE_CREDENTIALS", "GOOGLE_CLOUD_KEYFILE_JSON", "GCLOUD_KEYFILE_JSON", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
@@ -38,26 +41,26 @@ var sdkVariables = map[string][]string{
 		"GOOGLE_API_USE_MTLS_ENDPOINT", "GOOGLE_AUTH_WEBAUTHN_PLUGIN",
 		"API_ENDPOINT_OVERRIDE", "API_VERSION_OVERRIDE", "BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST",
 	}, duckdbVariables),
-	"access_token":               slices.Concat(libpqVariables, databricksVariables, snowflakeVariables),
-	"database_login":             libpqVariables,
-	"azure_managed_identity":     slices.Concat(managedIdentityVariables, duckdbVariables),
-	"azure_federated_token_file": slices.Concat(managedIdentityVariables, entraVariables),
-	"federated_token_url":        entraVariables,
-	"databricks_metadata":        databricksVariables,
-	"key_pair":                   snowflakeVariables,
-	"id_token":                   snowflakeVariables,
+	string(credential.AccessToken):     slices.Concat(libpqVariables, databricksVariables, snowflakeVariables),
+	string(credential.DatabaseLogin):   libpqVariables,
+	string(route.AzureManagedIdentity): slices.Concat(managedIdentityVariables, duckdbVariables),
+	string(route.AzureTokenFile):       slices.Concat(managedIdentityVariables, entraVariables),
+	string(route.FederatedTokenURL):    entraVariables,
+	string(route.DatabricksMetadata):   databricksVariables,
+	string(credential.KeyPair):         snowflakeVariables,
+	string(credential.IDToken):         snowflakeVariables,
 	// What would have libpq ask more of the proxy on this machine than a
 	// password, or TLS, which begins behind it.
-	"postgres": {
+	string(route.Postgres): {
 		"PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIRESSL", "PGGSSENCMODE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIREPEER",
 		"PGPASSWORD", "PGPASSFILE", "PGSSLCERTMODE",
 	},
-	"pgpassfile":           slices.Concat(libpqVariables, []string{"PGPASSWORD"}),
-	"snowflake":            snowflakeVariables,
-	"snowflake_token_file": snowflakeVariables,
-	"snowflake_client":     snowflakeClientVariables,
+	string(route.PasswordFile):       slices.Concat(libpqVariables, []string{"PGPASSWORD"}),
+	string(route.Snowflake):          snowflakeVariables,
+	string(route.SnowflakeTokenFile): snowflakeVariables,
+	"snowflake_client":               snowflakeClientVariables,
 	// requests verifies by these in the place of the profile's cert.
-	"trino": {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"},
+	string(route.Trino): {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"},
 }
 
 // awsVariables are what botocore's, aws-sdk-cpp's and the other chains look at:

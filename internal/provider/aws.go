@@ -48,8 +48,8 @@ var awsProvider = provider{
 		Audience:  awsAudienceOf,
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: 12 * time.Hour, Default: time.Hour},
 		Logins: map[string]*policy.Lifetimes{
-			"redshift": {Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour},
-			"postgres": nil, // a token of RDS lives 15 minutes
+			string(credential.RedshiftLogin): {Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour},
+			string(credential.RDSLogin):      nil, // it lives 15 minutes
 		},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
 			faults := append(checkAudience(v, awsAudienceOf(v), "endpoint"), checkPartition(v, "role", "then_assume.role", "policy_arns")...)
@@ -72,7 +72,7 @@ var awsProvider = provider{
 	exchange: exchangeAWS,
 	endpoints: func(v policy.Values, w credential.Warehouse) []string {
 		list := []string{awsSTS(v)}
-		if w.Type == "redshift" {
+		if w.Asks.Login == credential.RedshiftLogin {
 			list = append(list, redshiftEndpoint(v, w.Redshift))
 		}
 		return list
@@ -132,10 +132,10 @@ func checkSessionPolicy(text string) error {
 
 func exchangeAWS(ctx context.Context, env Env, r request) (credential.Credential, error) {
 	var login func(context.Context, Env, request, credential.Credential) (credential.Credential, error)
-	switch r.warehouse.Type {
-	case "redshift":
+	switch r.warehouse.Asks.Login {
+	case credential.RedshiftLogin:
 		login = redshiftLogin
-	case "postgres":
+	case credential.RDSLogin:
 		login = rdsLogin
 	default:
 		return assumeRoles(ctx, env, r, seconds(lifetime(r.grant, time.Hour)))

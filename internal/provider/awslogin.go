@@ -29,19 +29,19 @@ var awsDatabase = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:([a-z]+(?:-[a-z]+)+-[0-
 
 // checkAWSLogin holds the warehouse to what a login at it is made from.
 func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
-	if w.Type != "redshift" && v.Get("redshift_endpoint") != "" {
+	if w.Asks.Login != credential.RedshiftLogin && v.Get("redshift_endpoint") != "" {
 		return errors.New("redshift_endpoint is for type redshift alone")
 	}
 	service, in := "", ""
 	if m := awsDatabase.FindStringSubmatch(strings.ToLower(w.Host)); m != nil {
 		service, in = m[2]+m[3], m[1]+m[4]
 	}
-	switch w.Type {
-	case "redshift":
+	switch w.Asks.Login {
+	case credential.RedshiftLogin:
 		if w.Redshift.Cluster == "" && w.Redshift.Workgroup == "" {
 			return fmt.Errorf("host %q does not name the cluster or workgroup: set cluster_id or serverless_work_group", w.Host)
 		}
-	case "postgres":
+	case credential.RDSLogin:
 		switch {
 		case w.User == "", w.Port == 0:
 			return errors.New("a token of RDS is for a user at a host and port, and the dbt output has not all of them")
@@ -106,7 +106,7 @@ func redshiftLogin(ctx context.Context, env Env, r request, session credential.C
 	case login.expiry == nil:
 		return credential.Credential{}, unreachable("the login in the reply of %s has no expiry", service)
 	}
-	return credential.Credential{Kind: "database_login", ID: session.ID, Expiry: *login.expiry, User: *login.user, Password: secret.New(*login.password)}, nil
+	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: *login.expiry, User: *login.user, Password: secret.New(*login.password)}, nil
 }
 
 // clusterLogin is for the user that the dbt output names, else for the one
@@ -215,7 +215,7 @@ func rdsLogin(ctx context.Context, env Env, r request, session credential.Creden
 	if session.Expiry.Before(expiry) {
 		expiry = session.Expiry // what it has signed dies with it
 	}
-	return credential.Credential{Kind: "database_login", ID: session.ID, Expiry: expiry, User: w.User, Password: secret.New(strings.TrimPrefix(signed, "https://"))}, nil
+	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: expiry, User: w.User, Password: secret.New(strings.TrimPrefix(signed, "https://"))}, nil
 }
 
 // emptyPayload is the SHA-256 of nothing.

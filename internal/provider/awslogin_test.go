@@ -56,7 +56,7 @@ func TestRDS(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := provider.Env{HTTP: web.NewClient(web.NewTransport()), Now: time.Now}
-	w := credential.Warehouse{Type: "postgres", Host: database, Port: 5432, User: "dbt", Database: "analytics"}
+	w := typed("postgres", "aws", credential.Warehouse{Host: database, Port: 5432, User: "dbt", Database: "analytics"})
 	c, err := provider.Exchange(t.Context(), env, grant, w, secret.New(issuer.Sign("sts.amazonaws.com", nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -87,10 +87,11 @@ func TestCheckWarehouse(t *testing.T) {
 		jwt  = `{identity_center: {region: eu-central-1, audience: redshift.acme.example}}`
 	)
 	rs := func(host, cluster string) credential.Warehouse {
-		return credential.Warehouse{Type: "redshift", Host: host, Port: 5439, Redshift: credential.Redshift{Cluster: cluster}}
+		return typed("redshift", "aws", credential.Warehouse{Host: host, Port: 5439, Redshift: credential.Redshift{Cluster: cluster}})
 	}
+	person := typed("redshift", "identity_center", credential.Warehouse{Host: cluster, Port: 5439, Redshift: credential.Redshift{Cluster: "acme"}})
 	pg := func(host string, port int, user string) credential.Warehouse {
-		return credential.Warehouse{Type: "postgres", Host: host, Port: port, User: user}
+		return typed("postgres", "aws", credential.Warehouse{Host: host, Port: port, User: user})
 	}
 	for _, tt := range []struct {
 		name, exchange string
@@ -102,7 +103,7 @@ func TestCheckWarehouse(t *testing.T) {
 		{name: "a cluster behind a name of one's own", exchange: aws, warehouse: rs("r.acme.example", "acme")},
 		{name: "no cluster", exchange: aws, warehouse: rs("r.acme.example", ""), err: `host "r.acme.example" does not name the cluster or workgroup: set cluster_id or serverless_work_group`},
 		{name: "a cluster elsewhere", exchange: aws, warehouse: rs("acme.abc123.us-east-1.redshift.amazonaws.com", "acme"), err: `host "acme.abc123.us-east-1.redshift.amazonaws.com" is in region "us-east-1", and region of the exchange (line 7 of the policy) is "eu-central-1"`},
-		{name: "another endpoint for nothing", exchange: here, warehouse: credential.Warehouse{Type: "athena"}, err: "redshift_endpoint is for type redshift alone"},
+		{name: "another endpoint for nothing", exchange: here, warehouse: typed("athena", "aws", credential.Warehouse{}), err: "redshift_endpoint is for type redshift alone"},
 		{name: "RDS", exchange: aws, warehouse: pg(database, 5432, "dbt")},
 		{name: "RDS in capitals", exchange: aws, warehouse: pg(strings.ToUpper(database), 5432, "dbt")},
 		{name: "a stand-in for RDS", exchange: aws, warehouse: pg("127.0.0.1", 5432, "dbt")},
@@ -112,13 +113,13 @@ func TestCheckWarehouse(t *testing.T) {
 		{name: "RDS in China", exchange: aws, warehouse: pg("orders.abc123.rds.cn-north-1.amazonaws.com.cn", 5432, "dbt"), err: `host "orders.abc123.rds.cn-north-1.amazonaws.com.cn" is in region "cn-north-1", and region of the exchange (line 7 of the policy) is "eu-central-1"`},
 		{name: "a name of one's own for RDS", exchange: aws, warehouse: pg("db.acme.example", 5432, "dbt"), err: `host "db.acme.example" is not an endpoint of RDS, and a token is good for one alone`},
 		{name: "a host that begins alike", exchange: aws, warehouse: pg(database+".evil.example", 5432, "dbt"), err: `host "` + database + `.evil.example" is not an endpoint of RDS, and a token is good for one alone`},
-		{name: "Athena as a person", exchange: idc, warehouse: credential.Warehouse{Type: "athena"}},
-		{name: "Athena as a person, without a role", exchange: `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1/apl-1"}}`, warehouse: credential.Warehouse{Type: "athena"}, err: `type "athena" needs role`},
-		{name: "Athena as a person, without an application", exchange: jwt, warehouse: credential.Warehouse{Type: "athena"}, err: `type "athena" needs application`},
-		{name: "Redshift as a person", exchange: jwt, warehouse: rs(cluster, "acme")},
-		{name: "Redshift as a person, with a role", exchange: idc, warehouse: rs(cluster, "acme"), err: `application is not for type "redshift", which exchanges the ID token itself`},
-		{name: "Redshift as a person, without an audience", exchange: `{identity_center: {region: eu-central-1}}`, warehouse: rs(cluster, "acme"), err: `type "redshift" needs audience, one of the AuthorizedAudiencesList of its Identity Center application`},
-		{name: "Redshift as a person, with AWS's audience", exchange: `{identity_center: {region: eu-central-1, audience: sts.amazonaws.com}}`, warehouse: rs(cluster, "acme"),
+		{name: "Athena as a person", exchange: idc, warehouse: typed("athena", "identity_center", credential.Warehouse{})},
+		{name: "Athena as a person, without a role", exchange: `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1/apl-1"}}`, warehouse: typed("athena", "identity_center", credential.Warehouse{}), err: `type "athena" needs role`},
+		{name: "Athena as a person, without an application", exchange: jwt, warehouse: typed("athena", "identity_center", credential.Warehouse{}), err: `type "athena" needs application`},
+		{name: "Redshift as a person", exchange: jwt, warehouse: person},
+		{name: "Redshift as a person, with a role", exchange: idc, warehouse: person, err: `application is not for type "redshift", which exchanges the ID token itself`},
+		{name: "Redshift as a person, without an audience", exchange: `{identity_center: {region: eu-central-1}}`, warehouse: person, err: `type "redshift" needs audience, one of the AuthorizedAudiencesList of its Identity Center application`},
+		{name: "Redshift as a person, with AWS's audience", exchange: `{identity_center: {region: eu-central-1, audience: sts.amazonaws.com}}`, warehouse: person,
 			err: `audience: "sts.amazonaws.com" is the audience of AWS: the warehouse that got such a token could use it there`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -174,7 +175,7 @@ func TestLifetimesOfLogins(t *testing.T) {
 				if terr != nil {
 					t.Fatal(terr)
 				}
-				err = target.CheckLifetimes(tt.dbtType)
+				err = target.CheckLifetimes(tt.dbtType, string(adapter.Asks(tt.dbtType, target.Provider()).Login))
 			}
 			got := ""
 			if err != nil {

@@ -208,7 +208,7 @@ func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, role, regi
 		id = *user.Arn
 	}
 	return credential.Credential{
-		Kind: "aws_session", ID: id, Expiry: *c.Expiration,
+		Kind: credential.AWSSession, ID: id, Expiry: *c.Expiration,
 		AWS: &credential.AWS{
 			AccessKeyID: secret.New(*c.AccessKeyId), SecretAccessKey: secret.New(*c.SecretAccessKey),
 			SessionToken: secret.New(*c.SessionToken), Region: region,

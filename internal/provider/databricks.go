@@ -80,12 +80,12 @@ func checkDatabricks(v policy.Values, w credential.Warehouse) error {
 	switch {
 	case host == "":
 		return errors.New("host is missing: the workspace that gives the token")
-	case w.Type == "postgres" && !lakebase:
+	case w.Asks.Login == credential.LakebaseLogin && !lakebase:
 		return errors.New("database_instance or database_endpoint is missing: Lakebase gives a password for one of them")
-	case w.Type == "postgres" && isAccountsHost(host):
+	case w.Asks.Login == credential.LakebaseLogin && isAccountsHost(host):
 		return errors.New("host is an account's console, Lakebase takes tokens of its own workspace")
-	case w.Type != "postgres" && lakebase:
-		return fmt.Errorf("database_instance and database_endpoint are for Lakebase, which is type \"postgres\", not %q", w.Type)
+	case w.Asks.Login != credential.LakebaseLogin && lakebase:
+		return fmt.Errorf("database_instance and database_endpoint are for Lakebase, which is type \"postgres\", not %s", w)
 	case v.Get("host") != "":
 		return checkOneWorkspace(v, w) // the rest was checked with the policy
 	}
@@ -98,7 +98,7 @@ func checkDatabricks(v policy.Values, w credential.Warehouse) error {
 // checkOneWorkspace keeps the token of one of Databricks' hosts from another's
 // domain: a dbt host of one's own exchanges the token itself.
 func checkOneWorkspace(v policy.Values, w credential.Warehouse) error {
-	if w.Type != "databricks" || w.Host == "" {
+	if !w.Asks.Workspace || w.Host == "" {
 		return nil
 	}
 	name := hostOf(databricksURL(w.Host)) // "" is no host, which CheckHost would let pass
@@ -116,7 +116,7 @@ func databricksHost(v policy.Values, w credential.Warehouse) string {
 	if h := v.Get("host"); h != "" {
 		return h
 	}
-	if w.Type == "databricks" { // elsewhere it is a database's
+	if w.Asks.Workspace { // elsewhere it is a database's
 		return w.Host
 	}
 	return ""
@@ -205,7 +205,7 @@ func exchangeDatabricks(ctx context.Context, env Env, r request) (credential.Cre
 	if c.ID == "" {
 		c.ID = claims.Subject()
 	}
-	if r.warehouse.Type != "postgres" {
+	if r.warehouse.Asks.Login != credential.LakebaseLogin {
 		return c, nil
 	}
 	if err := usable(c, env.Now()); err != nil {
@@ -259,7 +259,7 @@ func lakebase(ctx context.Context, env Env, r request, workspace credential.Cred
 	if err != nil {
 		return credential.Credential{}, unreachable("the reply of Lakebase has an expiry of %s, want a time", quoted(expires, append(secrets, secret.New(password.Token))))
 	}
-	return credential.Credential{Kind: "access_token", ID: workspace.ID, Token: secret.New(password.Token), Expiry: expiry}, nil
+	return credential.Credential{Kind: credential.AccessToken, ID: workspace.ID, Token: secret.New(password.Token), Expiry: expiry}, nil
 }
 
 // checkHostURL is checkURL for one without a path.

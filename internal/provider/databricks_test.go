@@ -36,7 +36,7 @@ var databricks = []fixture{{
     dbt: {from: profiles.yml}
     exchange:
       databricks: {client_id: ` + principal + `, account_id: ` + account + `}`,
-	place: credential.Warehouse{Type: "databricks", Host: "dbc-1.cloud.databricks.com"},
+	place: typed("databricks", "databricks", credential.Warehouse{Host: "dbc-1.cloud.databricks.com"}),
 	hops:  []hop{databricksToken},
 	want:  issued{kind: "access_token", id: principal, life: 298 * time.Second},
 }, {
@@ -45,7 +45,7 @@ var databricks = []fixture{{
     dbt: {from: profiles.yml}
     exchange:
       databricks: {account_id: ` + account + `, host: accounts.azuredatabricks.net}`,
-	place: credential.Warehouse{Type: "databricks", Host: "adb-1.7.azuredatabricks.net"},
+	place: typed("databricks", "databricks", credential.Warehouse{Host: "adb-1.7.azuredatabricks.net"}),
 	hops: []hop{{
 		name: "token", reply: databricksToken.reply, secrets: databricksToken.secrets, expiry: databricksToken.expiry,
 		refusal:  `{"errorCode": "$CODE", "errorSummary": "$MESSAGE"}`, // the form of accounts, as databricks-sdk-py reads it
@@ -58,7 +58,7 @@ var databricks = []fixture{{
     dbt: {from: profiles.yml}
     exchange:
       databricks: {client_id: ` + principal + `, audience: https://github.com/acme, host: https://dbc-1.cloud.databricks.com/, database_instance: marts}`,
-	place: credential.Warehouse{Type: "postgres", Host: "instance-1.database.cloud.databricks.com"},
+	place: typed("postgres", "databricks", credential.Warehouse{Host: "instance-1.database.cloud.databricks.com"}),
 	hops: []hop{databricksToken, {
 		name:     "password",
 		reply:    `{"token": "eyJraWQi.lakebase-password.0123456789", "expiration_time": "2000-01-01T01:00:00Z"}`,
@@ -74,7 +74,7 @@ var databricks = []fixture{{
     dbt: {from: profiles.yml}
     exchange:
       databricks: {client_id: ` + principal + `, host: dbc-1.cloud.databricks.com, database_endpoint: projects/acme/branches/production/endpoints/primary}`,
-	place: credential.Warehouse{Type: "postgres", Host: "ep-1.database.us-east-1.cloud.databricks.com"},
+	place: typed("postgres", "databricks", credential.Warehouse{Host: "ep-1.database.us-east-1.cloud.databricks.com"}),
 	hops: []hop{databricksToken, {
 		name:     "password",
 		reply:    `{"token": "eyJraWQi.lakebase-password.0123456789", "expire_time": "2000-01-01T01:00:00Z"}`,
@@ -96,17 +96,17 @@ var lakebaseRefusals = []refusal{
 
 func TestDatabricksRefusesPolicies(t *testing.T) {
 	t.Parallel()
-	place := credential.Warehouse{Type: "databricks", Host: "dbc-1.cloud.databricks.com"}
-	lakebase := credential.Warehouse{Type: "postgres", Host: "instance-1.database.cloud.databricks.com"}
+	place := typed("databricks", "databricks", credential.Warehouse{Host: "dbc-1.cloud.databricks.com"})
+	lakebase := typed("postgres", "databricks", credential.Warehouse{Host: "instance-1.database.cloud.databricks.com"})
 	const byID, byHost = "account_id: " + account, "host: dbc-1.cloud.databricks.com"
 	checkPolicies(t, "databricks", []policyCase{
 		{name: "good", block: byID + ", client_id: " + principal, place: place},
 		{name: "a host, whose token endpoint is the audience", block: byHost, place: place},
-		{name: "in capitals", block: byID, place: credential.Warehouse{Type: "databricks", Host: "ADB-1.7.AzureDatabricks.net"}},
+		{name: "in capitals", block: byID, place: typed("databricks", "databricks", credential.Warehouse{Host: "ADB-1.7.AzureDatabricks.net"})},
 		{name: "Lakebase", block: byHost + ", database_instance: marts", place: lakebase},
 		{name: "a stand-in", block: byID + ", host: http://127.0.0.1:8080", place: place},
 		{name: "a proxy of one's own, with an audience of its own", block: "audience: acme, host: databricks.acme.example", place: place},
-		{name: "a dbt host of one's own, with an audience of its own", block: "audience: acme", place: credential.Warehouse{Type: "databricks", Host: "databricks.acme.example"}},
+		{name: "a dbt host of one's own, with an audience of its own", block: "audience: acme", place: typed("databricks", "databricks", credential.Warehouse{Host: "databricks.acme.example"})},
 		{name: "no audience", block: "client_id: " + principal, place: place,
 			err: "audience: is missing: what the federation policy names, or give account_id, which is Databricks' default"},
 		{name: "no ids", block: "client_id: dbt, account_id: acme",
@@ -131,18 +131,18 @@ func TestDatabricksRefusesPolicies(t *testing.T) {
 		{name: "Lakebase by the account", block: byID + ", host: accounts.cloud.databricks.com, database_instance: marts", place: lakebase,
 			err: `provider "databricks": host is an account's console, Lakebase takes tokens of its own workspace`},
 		{name: "a database for no Lakebase", block: byHost + ", database_instance: marts", place: place,
-			err: `provider "databricks": database_instance and database_endpoint are for Lakebase, which is type "postgres", not "databricks"`},
-		{name: "somebody else's host in the dbt output", block: byID, place: credential.Warehouse{Type: "databricks", Host: "evil.example"},
+			err: `provider "databricks": database_instance and database_endpoint are for Lakebase, which is type "postgres", not type "databricks"`},
+		{name: "somebody else's host in the dbt output", block: byID, place: typed("databricks", "databricks", credential.Warehouse{Host: "evil.example"}),
 			err: `provider "databricks": host "evil.example" is not one of Databricks, whose audience "` + account + `" the token has: give an audience of its own`},
-		{name: "a dbt host of one's own, with Databricks' exchange", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: credential.Warehouse{Type: "databricks", Host: "lake.acme.example"},
+		{name: "a dbt host of one's own, with Databricks' exchange", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: typed("databricks", "databricks", credential.Warehouse{Host: "lake.acme.example"}),
 			err: `provider "databricks": host "lake.acme.example" of the dbt output is not one of Databricks, and the token of "dbc-1.cloud.databricks.com" goes there: leave host out of the exchange`},
-		{name: "a dbt host of one's own, which is the exchange's", block: "audience: acme, host: https://lake.acme.example/", place: credential.Warehouse{Type: "databricks", Host: "Lake.acme.example"}},
-		{name: "the same with a port", block: "audience: acme, host: https://lake.acme.example:8443/", place: credential.Warehouse{Type: "databricks", Host: "lake.acme.example:8443"}},
-		{name: "a dbt host that names another before an @", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: credential.Warehouse{Type: "databricks", Host: "dbc-1.cloud.databricks.com@evil.example"},
+		{name: "a dbt host of one's own, which is the exchange's", block: "audience: acme, host: https://lake.acme.example/", place: typed("databricks", "databricks", credential.Warehouse{Host: "Lake.acme.example"})},
+		{name: "the same with a port", block: "audience: acme, host: https://lake.acme.example:8443/", place: typed("databricks", "databricks", credential.Warehouse{Host: "lake.acme.example:8443"})},
+		{name: "a dbt host that names another before an @", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: typed("databricks", "databricks", credential.Warehouse{Host: "dbc-1.cloud.databricks.com@evil.example"}),
 			err: `provider "databricks": host "dbc-1.cloud.databricks.com@evil.example" of the dbt output is not one of Databricks, and the token of "dbc-1.cloud.databricks.com" goes there: leave host out of the exchange`},
-		{name: "a dbt host that is none", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: credential.Warehouse{Type: "databricks", Host: "%zz"},
+		{name: "a dbt host that is none", block: "audience: acme, host: dbc-1.cloud.databricks.com", place: typed("databricks", "databricks", credential.Warehouse{Host: "%zz"}),
 			err: `provider "databricks": host "%zz" of the dbt output is not one of Databricks, and the token of "dbc-1.cloud.databricks.com" goes there: leave host out of the exchange`},
-		{name: "a URL in the dbt output", block: byID, place: credential.Warehouse{Type: "databricks", Host: "dbc-1.cloud.databricks.com/x"},
+		{name: "a URL in the dbt output", block: byID, place: typed("databricks", "databricks", credential.Warehouse{Host: "dbc-1.cloud.databricks.com/x"}),
 			err: `provider "databricks": host "dbc-1.cloud.databricks.com/x" of the dbt output: want a host, or https://HOST`},
 	})
 }

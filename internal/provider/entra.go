@@ -2,7 +2,6 @@ package provider
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -50,15 +49,12 @@ var entraProvider = provider{
 	},
 	check: func(v policy.Values, w credential.Warehouse) error {
 		if s := entraScope(v, w); s != "" {
-			if (w.Type == "trino" || w.Type == "snowflake") && microsoftScope.MatchString(s) {
-				return fmt.Errorf("scope is %q, and type %q would get a token that is good at Microsoft's own service: name a resource of yours", s, w.Type)
+			if w.Asks.Elsewhere && microsoftScope.MatchString(s) {
+				return fmt.Errorf("scope is %q, and %s would get a token that is good at Microsoft's own service: name a resource of yours", s, w)
 			}
 			return nil
 		}
-		if w.Type == "" {
-			return errors.New("scope is missing: a target without dbt has no default")
-		}
-		return fmt.Errorf("scope is missing: type %q has no default", w.Type)
+		return fmt.Errorf("scope is missing: %s has no default", w)
 	},
 	exchange: exchangeEntra,
 	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
@@ -119,27 +115,16 @@ func entraAudienceOf(v policy.Values) string {
 }
 
 // microsoftScope is for services of Microsoft's: databases, storage, the
-// management of Azure, Graph.
-var microsoftScope = lazy.MustCompile(`(?i)^(?:https://(?:[a-z0-9-]+\.)*(?:windows\.net|azure\.(?:com|net|us|cn)|usgovcloudapi\.net|chinacloudapi\.cn|microsoft\.(?:com|us))(?:/.*)?|` + databricksApplication + `)/\.default$`)
-
-// databricksApplication is Azure Databricks in every cloud. (databricks-sdk-py,
-// environments.py)
-const databricksApplication = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
+// management of Azure, Graph; and credential.DatabricksResource.
+var microsoftScope = lazy.MustCompile(`(?i)^(?:https://(?:[a-z0-9-]+\.)*(?:windows\.net|azure\.(?:com|net|us|cn)|usgovcloudapi\.net|chinacloudapi\.cn|microsoft\.(?:com|us))(?:/.*)?|2ff814a6-3304-4ab8-85cb-cd0e6f879c1d)/\.default$`)
 
 // entraScope returns what the token is for, "" where nobody says.
 func entraScope(v policy.Values, w credential.Warehouse) string {
 	if s := v.Get("scope"); s != "" {
 		return s
 	}
-	switch databases := cloudOf(v).databases; w.Type {
-	case "fabric", "sqlserver":
-		return "https://" + databases + "/.default"
-	case "postgres":
-		return "https://ossrdbms-aad." + databases + "/.default"
-	case "databricks":
-		return databricksApplication + "/.default"
-	case "duckdb", "spark":
-		return "https://storage.azure.com/.default" // in every cloud
+	if w.Asks.Resource != "" {
+		return strings.Replace(w.Asks.Resource, azureClouds[0].databases, cloudOf(v).databases, 1) + "/.default"
 	}
 	return ""
 }

@@ -74,7 +74,7 @@ var entra = []fixture{{
     dbt: {from: profiles.yml}
     exchange:
       entra: {tenant: acme.onmicrosoft.us, client_id: ` + application + `, authority: https://login.microsoftonline.us}`,
-	place: credential.Warehouse{Type: "sqlserver", Host: "acme.database.usgovcloudapi.net"},
+	place: typed("sqlserver", "entra", credential.Warehouse{Host: "acme.database.usgovcloudapi.net"}),
 	hops:  []hop{entraString},
 	want:  issued{kind: "access_token", id: application, life: 3599 * time.Second},
 }}
@@ -83,7 +83,7 @@ func TestEntraRefusesPolicies(t *testing.T) {
 	t.Parallel()
 	const good = "tenant: acme.example, client_id: " + application
 	checkPolicies(t, "entra", []policyCase{
-		{name: "good", block: good, place: credential.Warehouse{Type: "fabric"}},
+		{name: "good", block: good, place: typed("fabric", "entra", credential.Warehouse{})},
 		{name: "with a scope", block: good + ", scope: https://storage.azure.com/.default"},
 		{name: "a region's authority", block: good + ", scope: a/.default, authority: https://westeurope.login.microsoft.com/"},
 		{name: "China", block: good + ", scope: a/.default, authority: https://login.partner.microsoftonline.cn"},
@@ -101,11 +101,11 @@ func TestEntraRefusesPolicies(t *testing.T) {
 			err: `authority: host "evil.example" is not one of Microsoft Entra ID, whose audience "api://AzureADTokenExchange" the token has: give an audience of its own`},
 		{name: "a vendor's audience to another", block: good + ", audience: sts.amazonaws.com",
 			err: `audience: host "login.microsoftonline.com" is not one of AWS, whose audience "sts.amazonaws.com" the token has: give an audience of its own`},
-		{name: "no default", block: good, place: credential.Warehouse{Type: "snowflake"}, err: `provider "entra": scope is missing: type "snowflake" has no default`},
-		{name: "a resource of one's own", block: good + `, scope: "api://trino.acme.example/.default"`, place: credential.Warehouse{Type: "trino"}},
-		{name: "Microsoft's databases for somebody's Trino", block: good + `, scope: "https://database.windows.net/.default"`, place: credential.Warehouse{Type: "trino"},
+		{name: "no default", block: good, place: typed("snowflake", "entra", credential.Warehouse{}), err: `provider "entra": scope is missing: type "snowflake" has no default`},
+		{name: "a resource of one's own", block: good + `, scope: "api://trino.acme.example/.default"`, place: typed("trino", "entra", credential.Warehouse{})},
+		{name: "Microsoft's databases for somebody's Trino", block: good + `, scope: "https://database.windows.net/.default"`, place: typed("trino", "entra", credential.Warehouse{}),
 			err: `provider "entra": scope is "https://database.windows.net/.default", and type "trino" would get a token that is good at Microsoft's own service: name a resource of yours`},
-		{name: "Azure Databricks for Snowflake", block: good + `, scope: 2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default`, place: credential.Warehouse{Type: "snowflake"},
+		{name: "Azure Databricks for Snowflake", block: good + `, scope: 2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default`, place: typed("snowflake", "entra", credential.Warehouse{}),
 			err: `provider "entra": scope is "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default", and type "snowflake" would get a token that is good at Microsoft's own service: name a resource of yours`},
 		{name: "no dbt", block: good, err: `provider "entra": scope is missing: a target without dbt has no default`},
 	})

@@ -24,13 +24,8 @@ import (
 
 const (
 	cloudPlatform = "https://www.googleapis.com/auth/cloud-platform"
-	storage       = "https://www.googleapis.com/auth/devstorage.read_write"
 	sqlLogin      = "https://www.googleapis.com/auth/sqlservice.login"
 )
-
-// serviceAccountScopes are, by dbt's adapter type, all that a service
-// account's token is for there; any other type gets cloudPlatform.
-var serviceAccountScopes = map[string]string{"duckdb": storage, "postgres": sqlLogin}
 
 // mostSeconds bounds an expires_in: a year. More is nonsense, and overflows a
 // Duration in the end.
@@ -86,7 +81,7 @@ var gcpProvider = provider{
 	},
 	check: func(v policy.Values, w credential.Warehouse) error {
 		switch {
-		case w.Type != "postgres":
+		case w.Asks.Login != credential.CloudSQLLogin:
 		case v.Get("service_account") == "":
 			return errors.New("service accounts and people log in to Cloud SQL, principals of a workload identity pool do not: name a service_account")
 		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for whatever it is good for
@@ -166,7 +161,7 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 	scopes := v.List("scopes")
 	if len(scopes) == 0 {
 		scopes = []string{cloudPlatform}
-		if s, ok := serviceAccountScopes[r.warehouse.Type]; ok && v.Get("service_account") != "" {
+		if s := r.warehouse.Asks.Scope; s != "" && v.Get("service_account") != "" {
 			scopes = []string{s}
 		}
 	}
@@ -202,7 +197,7 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 		return credential.Credential{}, unreachable("the reply of STS has a token of type %s, want Bearer", quoted(federated.TokenType, []secret.Value{idToken, secret.New(federated.AccessToken)}))
 	}
 	c := credential.Credential{
-		Kind: "google_access_token", ID: v.Get("workload_identity_provider"),
+		Kind: credential.GoogleAccessToken, ID: v.Get("workload_identity_provider"),
 		Expiry: sent.Add(time.Duration(federated.ExpiresIn) * time.Second), Token: secret.New(federated.AccessToken),
 	}
 	if v.Get("service_account") == "" {
@@ -212,7 +207,7 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 		return credential.Credential{}, err
 	}
 	c, err = impersonate(ctx, env, g, c.Token, idToken, scopes)
-	if err == nil && r.warehouse.Type == "postgres" {
+	if err == nil && r.warehouse.Asks.Login == credential.CloudSQLLogin {
 		c = sqlCredential(c)
 	}
 	return c, err
@@ -222,7 +217,7 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 // (Cloud SQL for PostgreSQL: Log in using IAM database authentication)
 func sqlCredential(c credential.Credential) credential.Credential {
 	return credential.Credential{
-		Kind: "database_login", ID: c.ID, Expiry: c.Expiry,
+		Kind: credential.DatabaseLogin, ID: c.ID, Expiry: c.Expiry,
 		User: strings.TrimSuffix(c.ID, ".gserviceaccount.com"), Password: c.Token,
 	}
 }
@@ -258,7 +253,7 @@ func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToke
 	if err != nil {
 		return credential.Credential{}, unreachable("the reply of IAM Credentials has an expireTime of %s, want a time", quoted(reply.ExpireTime, []secret.Value{idToken, federated, secret.New(reply.AccessToken)}))
 	}
-	return credential.Credential{Kind: "google_access_token", ID: account, Expiry: expiry, Token: secret.New(reply.AccessToken)}, nil
+	return credential.Credential{Kind: credential.GoogleAccessToken, ID: account, Expiry: expiry, Token: secret.New(reply.AccessToken)}, nil
 }
 
 // googleError tells the service's no from nonsense, and marks what another try

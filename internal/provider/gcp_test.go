@@ -112,13 +112,13 @@ targets:
 				t.Fatal(err)
 			}
 			got := ""
-			if err := provider.Check("gcp", target.Exchange(), credential.Warehouse{Type: "postgres"}); err != nil {
+			if err := provider.Check("gcp", target.Exchange(), typed("postgres", "gcp", credential.Warehouse{})); err != nil {
 				got = err.Error()
 			}
 			if got != tt.err {
 				t.Errorf("error is\n%s\nwant\n%s", got, tt.err)
 			}
-			if err := provider.Check("gcp", target.Exchange(), credential.Warehouse{Type: "duckdb"}); err != nil {
+			if err := provider.Check("gcp", target.Exchange(), typed("duckdb", "gcp", credential.Warehouse{})); err != nil {
 				t.Errorf("for duckdb: %v", err)
 			}
 		})

@@ -54,7 +54,7 @@ var identityCenterProvider = provider{
 		NeedsDBT: true,
 		// Those of a role chain.
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour},
-		Logins:    map[string]*policy.Lifetimes{"redshift": nil},
+		Logins:    map[string]*policy.Lifetimes{string(credential.TokenLogin): nil},
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
 			faults := append(checkAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint"), checkPartition(v, "application", "role", "then_assume.role")...)
 			faults = append(faults, checkTags(v)...)
@@ -67,21 +67,21 @@ var identityCenterProvider = provider{
 		},
 	},
 	check: func(v policy.Values, w credential.Warehouse) error {
-		if w.Type != "redshift" {
+		if w.Asks.Login != credential.TokenLogin {
 			for _, key := range []string{"application", "role"} {
 				if v.Get(key) == "" {
-					return fmt.Errorf("type %q needs %s", w.Type, key)
+					return fmt.Errorf("%s needs %s", w, key)
 				}
 			}
 			return nil
 		}
 		for _, key := range []string{"application", "role", "then_assume", "session_name", "endpoint", "oidc_endpoint"} {
 			if len(v.List(key)) > 0 {
-				return fmt.Errorf("%s is not for type %q, which exchanges the ID token itself", key, w.Type)
+				return fmt.Errorf("%s is not for %s, which exchanges the ID token itself", key, w)
 			}
 		}
 		if v.Get("audience") == "" {
-			return errors.New(`type "redshift" needs audience, one of the AuthorizedAudiencesList of its Identity Center application`)
+			return fmt.Errorf("%s needs audience, one of the AuthorizedAudiencesList of its Identity Center application", w)
 		}
 		if err := policy.CheckLogin(v.Get("audience")); err != nil {
 			return fmt.Errorf("audience: %w", err)
@@ -89,13 +89,13 @@ var identityCenterProvider = provider{
 		return nil
 	},
 	exchange: func(ctx context.Context, env Env, r request) (credential.Credential, error) {
-		if r.warehouse.Type == "redshift" {
+		if r.warehouse.Asks.Login == credential.TokenLogin {
 			return oidcProvider.exchange(ctx, env, r)
 		}
 		return identitySession(ctx, env, r)
 	},
 	endpoints: func(v policy.Values, w credential.Warehouse) []string {
-		if w.Type == "redshift" {
+		if w.Asks.Login == credential.TokenLogin {
 			return nil
 		}
 		return []string{awsSTS(v), identityCenterURL(v)}

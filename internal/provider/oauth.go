@@ -94,7 +94,7 @@ func readToken(service string, reply []byte, sent time.Time, idToken secret.Valu
 		return credential.Credential{}, unreachable("the reply of %s has an expires_in of %s, want seconds from now", service, quoted(lives, secrets))
 	}
 	return credential.Credential{
-		Kind: "access_token", Token: secret.New(token.AccessToken),
+		Kind: credential.AccessToken, Token: secret.New(token.AccessToken),
 		Expiry: sent.Add(time.Duration(seconds) * time.Second), // the server counts from later
 	}, nil
 }

@@ -76,7 +76,7 @@ func checkScopes(t *testing.T, cases []scopeCase) {
 	t.Helper()
 	issuer, verifier := startIssuer(t)
 	for _, tt := range cases {
-		f := fixture{target: "dbt: {from: profiles.yml}\n    exchange:\n      entra: {" + tt.block + "}", place: credential.Warehouse{Type: tt.dbtType}, hops: []hop{entraToken}}
+		f := fixture{target: "dbt: {from: profiles.yml}\n    exchange:\n      entra: {" + tt.block + "}", place: typed(tt.dbtType, "entra", credential.Warehouse{}), hops: []hop{entraToken}}
 		res := f.authorize(t, issuer, verifier).good(t)
 		if res.err != nil {
 			t.Fatal(res.err)

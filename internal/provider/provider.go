@@ -136,7 +136,7 @@ func Exchange(ctx context.Context, env Env, g policy.Grant, w credential.Warehou
 	if err == nil {
 		err = usable(c, now)
 	}
-	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); err == nil && limit > 0 && p.spec.LifetimesFor(w.Type) != nil && life > limit+skew {
+	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); err == nil && limit > 0 && p.spec.LifetimesFor(string(w.Asks.Login)) != nil && life > limit+skew {
 		err = fault.New(fault.Refused, fmt.Errorf("the credential lives %s, the policy's max_lifetime is %s",
 			life.Round(time.Second), limit), "set `lifetime` to what the provider should be asked for, or raise max_lifetime")
 	}
@@ -157,7 +157,7 @@ func IDToken(g policy.Grant, idToken secret.Value) (credential.Credential, error
 		return credential.Credential{}, errors.New("hand out ID token: not authorised") // a bug: only Authorize makes grants
 	}
 	claims := g.Claims()
-	return credential.Credential{Kind: "id_token", ID: claims.Subject(), Expiry: claims.Expiry(), Token: idToken}, nil
+	return credential.Credential{Kind: credential.IDToken, ID: claims.Subject(), Expiry: claims.Expiry(), Token: idToken}, nil
 }
 
 // lifetime returns what to ask the provider for, 0 for its default.

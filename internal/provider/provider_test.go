@@ -174,7 +174,7 @@ func (f fixture) authorize(t *testing.T, issuer *standin.Issuer, verifier *idtok
 		t.Fatal(err)
 	}
 	if dbt := r.grant.DBT(); dbt.Block != nil {
-		if r.warehouse, err = adapter.Warehouse(dbt.Type, dbt.Block); err != nil {
+		if r.warehouse, err = adapter.Warehouse(dbt.Type, r.grant.Provider(), dbt.Block); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -182,6 +182,12 @@ func (f fixture) authorize(t *testing.T, issuer *standin.Issuer, verifier *idtok
 		t.Fatal(err)
 	}
 	return r
+}
+
+// typed returns the warehouse of a pair.
+func typed(dbtType, providerName string, w credential.Warehouse) credential.Warehouse {
+	w.Name, w.Asks = fmt.Sprintf("type %q", dbtType), adapter.Asks(dbtType, providerName)
+	return w
 }
 
 // A result is what came of an exchange.
@@ -315,7 +321,7 @@ func TestRequests(t *testing.T) {
 			t.Fatal(res.err)
 		}
 		c := res.credential
-		if got := (issued{c.Kind, c.ID, c.User, c.Expiry.Sub(start)}); got != r.want {
+		if got := (issued{string(c.Kind), c.ID, c.User, c.Expiry.Sub(start)}); got != r.want {
 			t.Errorf("issued is %+v, want %+v", got, r.want)
 		}
 		if len(c.Secrets()) == 0 {

@@ -425,28 +425,31 @@ func rotation(data map[string]any, asked time.Time) time.Time {
 
 // A form is what a secret's fields can be to a warehouse.
 type form struct {
-	kind   string
+	kind   credential.Kind
 	fields [2][]string // each by any of its names; the second is the secret one
 }
 
-var (
-	loginForm     = form{"database_login", [2][]string{{"username"}, {"password"}}}
-	keyForm       = form{"key_pair", [2][]string{{"username"}, {"rsa_private_key", "private_key"}}}
-	principalForm = form{"service_principal", [2][]string{{"client_id"}, {"client_secret"}}}
-	tokenForm     = form{"access_token", [2][]string{nil, {"access_token", "token"}}}
-)
+// forms are all that a secret's fields can be.
+var forms = []form{
+	{credential.DatabaseLogin, [2][]string{{"username"}, {"password"}}},
+	{credential.KeyPair, [2][]string{{"username"}, {"rsa_private_key", "private_key"}}},
+	{credential.ServicePrincipal, [2][]string{{"client_id"}, {"client_secret"}}},
+	{credential.AccessToken, [2][]string{nil, {"access_token", "token"}}},
+}
 
-// forms are what each warehouse can log in with, the first that fits. "" is a
-// credentials-only target.
-var forms = map[string][]form{
-	"":           {loginForm, keyForm, principalForm, tokenForm},
-	"clickhouse": {loginForm},
-	"fabric":     {principalForm},
-	"postgres":   {loginForm},
-	"redshift":   {loginForm},
-	"snowflake":  {keyForm}, // Snowflake takes no password of a service user
-	"spark":      {loginForm},
-	"sqlserver":  {loginForm, principalForm},
+// formsFor returns what w can log in with, in the order of its wishes.
+func formsFor(w credential.Warehouse) (fitting []form) {
+	kinds := w.Asks.Fields
+	switch {
+	case w.Bearer:
+		kinds = []credential.Kind{credential.AccessToken}
+	case kinds == nil:
+		return forms
+	}
+	for _, kind := range kinds {
+		fitting = append(fitting, forms[slices.IndexFunc(forms, func(f form) bool { return f.kind == kind })])
+	}
+	return fitting
 }
 
 // fillIn makes the fields the credential that the warehouse takes. Its error
@@ -461,11 +464,7 @@ func fillIn(c *credential.Credential, w credential.Warehouse, data map[string]an
 		return ""
 	}
 	var wanted []string
-	fitting := forms[w.Type]
-	if w.Bearer {
-		fitting = []form{tokenForm}
-	}
-	for _, f := range fitting {
+	for _, f := range formsFor(w) {
 		user, value := field(f.fields[0]), field(f.fields[1])
 		wanted = append(wanted, f.String())
 		if value == "" || user == "" && f.fields[0] != nil {
@@ -476,11 +475,11 @@ func fillIn(c *credential.Credential, w credential.Warehouse, data map[string]an
 		}
 		c.Kind, c.User = f.kind, user
 		switch f.kind {
-		case "database_login", "service_principal":
+		case credential.DatabaseLogin, credential.ServicePrincipal:
 			c.Password = secret.New(value)
-		case "access_token":
+		case credential.AccessToken:
 			c.Token = secret.New(value)
-		case "key_pair":
+		case credential.KeyPair:
 			key, err := keyLine(value)
 			if err != nil {
 				return err

@@ -223,7 +223,7 @@ func TestVaultForms(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			res := r.read(t, credential.Warehouse{Type: tt.dbtType, Bearer: tt.bearer}, leased(tt.data))
+			res := r.read(t, typed(tt.dbtType, "vault", credential.Warehouse{Bearer: tt.bearer}), leased(tt.data))
 			if tt.err != "" {
 				if want := `exchange ID token with "vault": read "database/creds/dbt-production": ` + tt.err; fmt.Sprint(res.err) != want || fault.ClassOf(res.err) != fault.Refused {
 					t.Errorf("got %v\nwant %s", res.err, want)
@@ -235,7 +235,7 @@ func TestVaultForms(t *testing.T) {
 			}
 			c := res.credential
 			secret := c.Password.Reveal() + c.PrivateKey.Reveal() + c.Token.Reveal()
-			if got := c.Kind + " " + c.User + " " + secret; res.err != nil || got != tt.want {
+			if got := string(c.Kind) + " " + c.User + " " + secret; res.err != nil || got != tt.want {
 				t.Errorf("got %s, %v\nwant %s", got, res.err, tt.want)
 			}
 			if c.Lease == nil || c.Lease.Token.Reveal() != "hvs.CAESIJ-vault-token-0123456789" || !slices.Contains(c.Secrets(), c.Lease.Token) {
