@@ -40,11 +40,13 @@ var rooms = map[string][]string{
 	"policy":     {"fault", "idtoken", "lazy", "web"},
 	"route":      {"secret"},
 	"broker":     {"credential", "disk", "fault", "lazy", "route", "secret", "web"},
-	"provider":   {"credential", "disk", "fault", "idtoken", "lazy", "policy", "secret", "web"},
+	"exchange":   {"credential", "fault", "lazy", "policy", "secret", "web"},
+	"vault":      {"credential", "disk", "exchange", "fault", "lazy", "policy", "secret", "web"},
+	"provider":   {"credential", "exchange", "fault", "idtoken", "lazy", "policy", "secret", "vault", "web"},
 	"adapter":    {"credential", "fault", "lazy", "policy", "route", "secret"},
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
-	"job":        {"adapter", "audit", "broker", "credential", "disk", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
+	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"command":    {"fault", "job", "runner"},
 	".":          {"command", "job", "process", "web"},
 }
@@ -66,6 +68,8 @@ var revealers = []string{
 	"internal/broker/snowflake.go",
 	"internal/broker/tokenendpoint.go",
 	"internal/broker/trino.go",
+	"internal/exchange/exchange.go",
+	"internal/exchange/reply.go",
 	"internal/idtoken/verify.go",
 	"internal/job/action.go",
 	"internal/job/awsprofile.go",
@@ -78,10 +82,10 @@ var revealers = []string{
 	"internal/provider/gcp.go",
 	"internal/provider/identitycenter.go",
 	"internal/provider/oauth.go",
-	"internal/provider/provider.go",
-	"internal/provider/vault.go",
 	"internal/runner/runner.go",
 	"internal/secret/secret.go",
+	"internal/vault/secret.go",
+	"internal/vault/server.go",
 }
 
 // world are the names that only main.go may use: everything else gets the

@@ -48,6 +48,7 @@ func Never() time.Time { return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 // was issued, and the lease of the secret that it is. The end of either is the
 // credential's.
 type Lease struct {
+	Provider  string // who lent it
 	Address   string
 	Namespace string
 	CACert    string // PEM; "" for the system's roots

@@ -14,6 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -56,8 +57,8 @@ func (s Settings) path(p string) string {
 
 func (e Env) client() *http.Client { return web.NewClient(e.Transport) }
 
-func (e Env) provider() provider.Env {
-	return provider.Env{HTTP: e.client(), Network: e.Transport.Network(), Now: e.Now}
+func (e Env) provider() exchange.Env {
+	return exchange.Env{HTTP: e.client(), Network: e.Transport.Network(), Now: e.Now}
 }
 
 // Settings are what the user asked for. Relative paths start at Root.

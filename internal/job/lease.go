@@ -220,7 +220,7 @@ func readLease(path, version string) (*lease, error) {
 		return nil, errors.New("it is not as it was written") // the decoder's words may quote the token
 	}
 	return &lease{
-		Lease: credential.Lease{Address: k.Address, Namespace: k.Namespace, CACert: k.CACert, ClientCert: k.ClientCert, ClientKey: k.ClientKey, Token: secret.New(k.Token)},
+		Lease: credential.Lease{Provider: k.Provider, Address: k.Address, Namespace: k.Namespace, CACert: k.CACert, ClientCert: k.ClientCert, ClientKey: k.ClientKey, Token: secret.New(k.Token)},
 		id:    k.ID, log: k.AuditLog,
 		run: audit.Run{
 			ID: k.AuditID, Version: version, PolicyOrigin: k.PolicyOrigin, PolicySHA256: k.PolicySHA256,

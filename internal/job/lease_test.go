@@ -63,8 +63,8 @@ func (l *lender) lend(t *testing.T) (credential.Credential, *records) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := credential.Credential{Kind: "database_login", ID: "database/creds/dbt", Lease: &credential.Lease{Address: l.vault.URL(), Token: secret.New(token)}}
-	return c, &records{path: l.log, now: time.Now, run: audit.Run{ID: audit.NewID(), Version: "test", Target: "prod"}}
+	c := credential.Credential{Kind: "database_login", ID: "database/creds/dbt", Lease: &credential.Lease{Provider: "vault", Address: l.vault.URL(), Token: secret.New(token)}}
+	return c, &records{path: l.log, now: time.Now, run: audit.Run{ID: audit.NewID(), Version: "test", Target: "prod", Provider: "vault"}}
 }
 
 // checkEnded holds the end of so many leases: none is left at the server, each
@@ -171,8 +171,8 @@ func TestNewestLeasesEndFirst(t *testing.T) {
 	l := newLender(t)
 	all := &leases{dir: l.dir}
 	for i := range count {
-		c := credential.Credential{Lease: &credential.Lease{Address: server.URL, Token: secret.New(fmt.Sprintf("token-%02d", i))}}
-		if err := all.add(t.Context(), l.env, c, &records{path: l.log, now: time.Now, run: audit.Run{ID: audit.NewID()}}); err != nil {
+		c := credential.Credential{Lease: &credential.Lease{Provider: "vault", Address: server.URL, Token: secret.New(fmt.Sprintf("token-%02d", i))}}
+		if err := all.add(t.Context(), l.env, c, &records{path: l.log, now: time.Now, run: audit.Run{ID: audit.NewID(), Provider: "vault"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -304,8 +304,8 @@ func TestHalfAReadyFile(t *testing.T) {
 func TestKeptLeaseNamesItsFiles(t *testing.T) {
 	t.Parallel()
 	dir := folder{t.TempDir()}
-	kept := credential.Lease{Address: "https://vault.acme.example", ClientCert: "/etc/client.pem", ClientKey: "/etc/client.key", Token: secret.New("hvs.0")}
-	if err := dir.keep(&lease{Lease: kept, run: audit.Run{ID: "0123"}}); err != nil {
+	kept := credential.Lease{Provider: "vault", Address: "https://vault.acme.example", ClientCert: "/etc/client.pem", ClientKey: "/etc/client.key", Token: secret.New("hvs.0")}
+	if err := dir.keep(&lease{Lease: kept, run: audit.Run{ID: "0123", Provider: "vault"}}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := dir.kept(Env{Transport: web.NewTransport()})

@@ -209,7 +209,7 @@ func checkFiles(ctx context.Context, s Settings, t *policy.Target) error {
 	if s.Workspace == "" {
 		return nil
 	}
-	files := provider.Files(t.Exchange())
+	files := provider.Files(t.Provider(), t.Exchange())
 	for _, key := range slices.Sorted(maps.Keys(files)) {
 		supplied, err := disk.Supplied(ctx, files[key], s.Workspace)
 		if err == nil && supplied {

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
@@ -35,15 +36,15 @@ var (
 var awsProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "role", Required: true, Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
-			{Name: "region", Required: true, Check: matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of the STS endpoint and of the warehouse."},
-			{Name: "audience", Check: aName("sts.amazonaws.com"), Doc: "The ID token's audience (default: sts.amazonaws.com)."},
-			{Name: "session_name", Claims: true, Check: matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run)."},
+			{Name: "role", Required: true, Claims: true, Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
+			{Name: "region", Required: true, Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of the STS endpoint and of the warehouse."},
+			{Name: "audience", Check: exchange.Named("sts.amazonaws.com"), Doc: "The ID token's audience (default: sts.amazonaws.com)."},
+			{Name: "session_name", Claims: true, Check: exchange.Matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run)."},
 			{Name: "session_policy", Check: checkSessionPolicy, Doc: "An inline IAM policy in JSON that narrows what the role may do."},
-			{Name: "policy_arns", List: true, Check: matching(policyARN, 1, 600, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
+			{Name: "policy_arns", List: true, Check: exchange.Matching(policyARN, 1, 600, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
 			{Name: "then_assume", Doc: "A second role, assumed by the first.", Keys: secondRole},
-			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
-			{Name: "redshift_endpoint", Check: checkURL, Doc: "For type redshift: another endpoint of its API, https or http on loopback (default: the region's)."},
+			{Name: "endpoint", Check: exchange.CheckURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
+			{Name: "redshift_endpoint", Check: exchange.CheckURL, Doc: "For type redshift: another endpoint of its API, https or http on loopback (default: the region's)."},
 		},
 		Audience:  awsAudienceOf,
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: 12 * time.Hour, Default: time.Hour},
@@ -52,7 +53,7 @@ var awsProvider = provider{
 			string(credential.RDSLogin):      nil, // it lives 15 minutes
 		},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
-			faults := append(checkAudience(v, awsAudienceOf(v), "endpoint"), checkPartition(v, "role", "then_assume.role", "policy_arns")...)
+			faults := append(exchange.CheckAudience(v, awsAudienceOf(v), "endpoint"), checkPartition(v, "role", "then_assume.role", "policy_arns")...)
 			if v.Get("endpoint") == "" {
 				if err := policy.CheckAudience(awsAudienceOf(v), stsURL(v.Get("region"))); err != nil {
 					faults = append(faults, policy.KeyError{Key: "audience", Err: err})
@@ -130,19 +131,19 @@ func checkSessionPolicy(text string) error {
 	return nil
 }
 
-func exchangeAWS(ctx context.Context, env Env, r request) (credential.Credential, error) {
-	var login func(context.Context, Env, request, credential.Credential) (credential.Credential, error)
-	switch r.warehouse.Asks.Login {
+func exchangeAWS(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
+	var login func(context.Context, exchange.Env, exchange.Request, credential.Credential) (credential.Credential, error)
+	switch r.Warehouse.Asks.Login {
 	case credential.RedshiftLogin:
 		login = redshiftLogin
 	case credential.RDSLogin:
 		login = rdsLogin
 	default:
-		return assumeRoles(ctx, env, r, seconds(lifetime(r.grant, time.Hour)))
+		return assumeRoles(ctx, env, r, seconds(exchange.Lifetime(r.Grant, time.Hour)))
 	}
 	session, err := assumeRoles(ctx, env, r, aws.Int32(shortest))
 	if err == nil {
-		err = usable(session, env.Now())
+		err = exchange.Usable(session, env.Now())
 	}
 	if err != nil {
 		return credential.Credential{}, err
@@ -152,8 +153,8 @@ func exchangeAWS(ctx context.Context, env Env, r request) (credential.Credential
 
 // assumeRoles returns a session of `role` or, where it is given, of
 // `then_assume`; life is in seconds, nil for AWS's default.
-func assumeRoles(ctx context.Context, env Env, r request, life *int32) (credential.Credential, error) {
-	v := r.grant.Exchange()
+func assumeRoles(ctx context.Context, env exchange.Env, r exchange.Request, life *int32) (credential.Credential, error) {
+	v := r.Grant.Exchange()
 	if v.Get("then_assume.role") == "" {
 		return assumeRoleWithWebIdentity(ctx, env, r, &sts.AssumeRoleWithWebIdentityInput{DurationSeconds: life, Policy: sessionPolicy(v), PolicyArns: policyARNs(v)})
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/redshiftserverless"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -83,28 +84,28 @@ type databaseLogin struct {
 }
 
 // redshiftLogin exchanges a session for a database user with a password.
-func redshiftLogin(ctx context.Context, env Env, r request, session credential.Credential) (credential.Credential, error) {
-	life := lifetime(r.grant, time.Hour)
+func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request, session credential.Credential) (credential.Credential, error) {
+	life := exchange.Lifetime(r.Grant, time.Hour)
 	if life == 0 {
 		life = time.Hour // dbt logs in for almost every node; left out, AWS gives 15 minutes
 	}
 	ask, service := clusterLogin, "Redshift"
-	if r.warehouse.Redshift.Workgroup != "" {
+	if r.Warehouse.Redshift.Workgroup != "" {
 		ask, service = workgroupLogin, "Redshift Serverless"
 	}
-	hint := func(code, _ string) string { return redshiftHint(code, r.grant.Exchange(), r.warehouse, session.ID) }
-	login, err := askAWS(ctx, service, hint, append(session.Secrets(), r.idToken), func(ctx context.Context) (databaseLogin, error) {
+	hint := func(code, _ string) string { return redshiftHint(code, r.Grant.Exchange(), r.Warehouse, session.ID) }
+	login, err := askAWS(ctx, service, hint, append(session.Secrets(), r.IDToken), func(ctx context.Context) (databaseLogin, error) {
 		return ask(ctx, env, r, session.AWS, seconds(life))
 	})
 	switch {
 	case err != nil:
 		return credential.Credential{}, err
 	case aws.ToString(login.password) == "":
-		return credential.Credential{}, unreachable("the reply of %s has no password in it", service)
+		return credential.Credential{}, exchange.Unreachable("the reply of %s has no password in it", service)
 	case len(aws.ToString(login.user)) > 200 || !databaseUser.MatchString(aws.ToString(login.user)):
-		return credential.Credential{}, unreachable("the reply of %s has no database user in it", service)
+		return credential.Credential{}, exchange.Unreachable("the reply of %s has no database user in it", service)
 	case login.expiry == nil:
-		return credential.Credential{}, unreachable("the login in the reply of %s has no expiry", service)
+		return credential.Credential{}, exchange.Unreachable("the login in the reply of %s has no expiry", service)
 	}
 	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: *login.expiry, User: *login.user, Password: secret.New(*login.password)}, nil
 }
@@ -112,8 +113,8 @@ func redshiftLogin(ctx context.Context, env Env, r request, session credential.C
 // clusterLogin is for the user that the dbt output names, else for the one
 // that stands for the role. (Redshift API Reference, GetClusterCredentials and
 // GetClusterCredentialsWithIAM)
-func clusterLogin(ctx context.Context, env Env, r request, session *credential.AWS, life *int32) (databaseLogin, error) {
-	v, w := r.grant.Exchange(), r.warehouse
+func clusterLogin(ctx context.Context, env exchange.Env, r exchange.Request, session *credential.AWS, life *int32) (databaseLogin, error) {
+	v, w := r.Grant.Exchange(), r.Warehouse
 	client := redshift.New(redshift.Options{
 		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session), HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	})
@@ -138,8 +139,8 @@ func clusterLogin(ctx context.Context, env Env, r request, session *credential.A
 
 // workgroupLogin is for the user that stands for the role; there is no other
 // way to a serverless workgroup. (Redshift Serverless API Reference, GetCredentials)
-func workgroupLogin(ctx context.Context, env Env, r request, session *credential.AWS, life *int32) (databaseLogin, error) {
-	v, w := r.grant.Exchange(), r.warehouse
+func workgroupLogin(ctx context.Context, env exchange.Env, r exchange.Request, session *credential.AWS, life *int32) (databaseLogin, error) {
+	v, w := r.Grant.Exchange(), r.Warehouse
 	out, err := redshiftserverless.New(redshiftserverless.Options{
 		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session), HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	}).GetCredentials(ctx, &redshiftserverless.GetCredentialsInput{
@@ -200,14 +201,14 @@ const rdsLife = 15 * time.Minute
 // rdsLogin signs a token, which is the password of a login at RDS or Aurora.
 // AWS hears of it when dbt logs in. (Amazon RDS User Guide, "IAM database
 // authentication")
-func rdsLogin(ctx context.Context, env Env, r request, session credential.Credential) (credential.Credential, error) {
-	w, now := r.warehouse, env.Now()
+func rdsLogin(ctx context.Context, env exchange.Env, r exchange.Request, session credential.Credential) (credential.Credential, error) {
+	w, now := r.Warehouse, env.Now()
 	query := url.Values{"Action": {"connect"}, "DBUser": {w.User}, "X-Amz-Expires": {strconv.Itoa(int(rdsLife.Seconds()))}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+net.JoinHostPort(w.Host, strconv.Itoa(w.Port))+"/?"+query.Encode(), nil)
 	if err != nil {
 		return credential.Credential{}, fmt.Errorf("sign a token for RDS: host %q is not one", w.Host)
 	}
-	signed, _, err := v4.NewSigner().PresignHTTP(ctx, sessionKeys(session.AWS), req, emptyPayload, "rds-db", r.grant.Exchange().Get("region"), now)
+	signed, _, err := v4.NewSigner().PresignHTTP(ctx, sessionKeys(session.AWS), req, emptyPayload, "rds-db", r.Grant.Exchange().Get("region"), now)
 	if err != nil {
 		return credential.Credential{}, errors.New("sign a token for RDS: the signer failed") // its words may hold the request
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -55,7 +56,7 @@ func TestRDS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := provider.Env{HTTP: web.NewClient(web.NewTransport()), Now: time.Now}
+	env := exchange.Env{HTTP: web.NewClient(web.NewTransport()), Now: time.Now}
 	w := typed("postgres", "aws", credential.Warehouse{Host: database, Port: 5432, User: "dbt", Database: "analytics"})
 	c, err := provider.Exchange(t.Context(), env, grant, w, secret.New(issuer.Sign("sts.amazonaws.com", nil)))
 	if err != nil {

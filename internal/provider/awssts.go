@@ -16,6 +16,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -41,8 +42,8 @@ func askAWS[T any](ctx context.Context, service string, hint func(code, message 
 
 // secondRole are the keys of `then_assume`.
 var secondRole = []policy.Key{
-	{Name: "role", Required: true, Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
-	{Name: "external_id", Check: matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
+	{Name: "role", Required: true, Claims: true, Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
+	{Name: "external_id", Check: exchange.Matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
 	{Name: "tags", Names: checkTagKey, Claims: true, Check: checkTag(maxTagValue), Doc: "Session tags of the second role's session, at most 50."},
 	{Name: "transitive_tags", List: true, Doc: "Which of `tags` stay through further role chains."},
 }
@@ -113,7 +114,7 @@ func stsURL(region string) string {
 // stsClient returns a client that knows nothing but its arguments: a
 // configuration loaded from the environment could name another endpoint or
 // another identity.
-func stsClient(env Env, v policy.Values, credentials aws.CredentialsProvider) *sts.Client {
+func stsClient(env exchange.Env, v policy.Values, credentials aws.CredentialsProvider) *sts.Client {
 	return sts.New(sts.Options{
 		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "endpoint"), Credentials: credentials, HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	})
@@ -140,12 +141,12 @@ func sessionKeys(session *credential.AWS) aws.Credentials {
 
 // assumeRoleWithWebIdentity exchanges the ID token for a session of `role`. in
 // says the rest: how long it lives, and what narrows it.
-func assumeRoleWithWebIdentity(ctx context.Context, env Env, r request, in *sts.AssumeRoleWithWebIdentityInput) (credential.Credential, error) {
-	v := r.grant.Exchange()
-	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(r.grant)), aws.String(r.idToken.Reveal())
+func assumeRoleWithWebIdentity(ctx context.Context, env exchange.Env, r exchange.Request, in *sts.AssumeRoleWithWebIdentityInput) (credential.Credential, error) {
+	v := r.Grant.Exchange()
+	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(r.Grant)), aws.String(r.IDToken.Reveal())
 	client := stsClient(env, v, aws.AnonymousCredentials{})
-	hint := func(code, message string) string { return webIdentityHint(code, message, r.grant) }
-	out, err := askAWS(ctx, "STS", hint, []secret.Value{r.idToken}, func(ctx context.Context) (*sts.AssumeRoleWithWebIdentityOutput, error) {
+	hint := func(code, message string) string { return webIdentityHint(code, message, r.Grant) }
+	out, err := askAWS(ctx, "STS", hint, []secret.Value{r.IDToken}, func(ctx context.Context) (*sts.AssumeRoleWithWebIdentityOutput, error) {
 		return client.AssumeRoleWithWebIdentity(ctx, in)
 	})
 	if err != nil {
@@ -155,18 +156,18 @@ func assumeRoleWithWebIdentity(ctx context.Context, env Env, r request, in *sts.
 }
 
 // firstSession is a session of `role` for the next request alone.
-func firstSession(ctx context.Context, env Env, r request) (credential.Credential, error) {
+func firstSession(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
 	c, err := assumeRoleWithWebIdentity(ctx, env, r, &sts.AssumeRoleWithWebIdentityInput{DurationSeconds: aws.Int32(shortest)})
 	if err == nil {
-		err = usable(c, env.Now())
+		err = exchange.Usable(c, env.Now())
 	}
 	return c, err
 }
 
 // assumeRole exchanges a session for one of the role that in names.
-func assumeRole(ctx context.Context, env Env, r request, first credential.Credential, in *sts.AssumeRoleInput) (credential.Credential, error) {
-	v := r.grant.Exchange()
-	in.RoleSessionName = aws.String(sessionName(r.grant))
+func assumeRole(ctx context.Context, env exchange.Env, r exchange.Request, first credential.Credential, in *sts.AssumeRoleInput) (credential.Credential, error) {
+	v := r.Grant.Exchange()
+	in.RoleSessionName = aws.String(sessionName(r.Grant))
 	if id := v.Get("then_assume.external_id"); id != "" {
 		in.ExternalId = &id
 	}
@@ -174,7 +175,7 @@ func assumeRole(ctx context.Context, env Env, r request, first credential.Creden
 		in.Tags = append(in.Tags, types.Tag{Key: aws.String(key), Value: aws.String(v.Get("then_assume.tags." + key))})
 	}
 	in.TransitiveTagKeys = v.List("then_assume.transitive_tags")
-	hidden := append(first.Secrets(), r.idToken)
+	hidden := append(first.Secrets(), r.IDToken)
 	for _, c := range in.ProvidedContexts {
 		hidden = append(hidden, secret.New(aws.ToString(c.ContextAssertion)))
 	}
@@ -198,10 +199,10 @@ func assumeRole(ctx context.Context, env Env, r request, first credential.Creden
 // the reply's where it looks like one: it must not become a way out for secrets.
 func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, role, region string) (credential.Credential, error) {
 	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || aws.ToString(c.SessionToken) == "" {
-		return credential.Credential{}, unreachable("the reply has no credentials in it")
+		return credential.Credential{}, exchange.Unreachable("the reply has no credentials in it")
 	}
 	if c.Expiration == nil {
-		return credential.Credential{}, unreachable("the credential in the reply has no expiry")
+		return credential.Credential{}, exchange.Unreachable("the credential in the reply has no expiry")
 	}
 	id := role
 	if user != nil && len(aws.ToString(user.Arn)) <= 2048 && assumed.MatchString(aws.ToString(user.Arn)) {
@@ -268,20 +269,20 @@ func awsError(err error, service string, hint func(code, message string) string,
 	}
 	switch {
 	case web.NoReply(err):
-		return noReply(err)
+		return exchange.NoReply(err)
 	case errors.Is(err, context.Canceled):
-		return unreachable("%w", context.Canceled)
+		return exchange.Unreachable("%w", context.Canceled)
 	case !errors.As(err, &api) || api.ErrorCode() == "UnknownError": // what the SDK calls a reply without a code
 		if status >= 300 {
-			return replied(service, status)
+			return exchange.Replied(service, status)
 		}
-		return foreign(service, "the reply is not one of %s", service)
+		return exchange.Foreign(service, "the reply is not one of %s", service)
 	case keysMissing(api.ErrorCode(), api.ErrorMessage()):
-		return web.Temporary(issuerUnreachable(service, api.ErrorMessage(), secrets))
+		return web.Temporary(exchange.IssuerUnreachable(service, api.ErrorMessage(), secrets))
 	case web.Transient(status), awsBusy(api.ErrorCode()):
-		return web.Temporary(unreachable("%s replies status %d, %s", service, status, quoted(api.ErrorCode(), secrets)))
+		return web.Temporary(exchange.Unreachable("%s replies status %d, %s", service, status, exchange.Quoted(api.ErrorCode(), secrets)))
 	}
-	return refused(api.ErrorCode(), api.ErrorMessage(), hint(api.ErrorCode(), api.ErrorMessage()), secrets...)
+	return exchange.Refused(api.ErrorCode(), api.ErrorMessage(), hint(api.ErrorCode(), api.ErrorMessage()), secrets...)
 }
 
 // keysMissing reports whether STS could not get the issuer's keys in time. It

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -32,12 +33,12 @@ var (
 var databricksProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "client_id", Claims: true, Check: matching(uuidText, 36, 36, "a service principal's application id"), Doc: "The service principal's application id (left out: an account-wide federation policy decides)."},
+			{Name: "client_id", Claims: true, Check: exchange.Matching(uuidText, 36, 36, "a service principal's application id"), Doc: "The service principal's application id (left out: an account-wide federation policy decides)."},
 			{Name: "audience", Doc: "The ID token's audience, as the federation policy names it (default: account_id; without one the token endpoint of `host`)."},
-			{Name: "account_id", Check: matching(uuidText, 36, 36, "an account's id"), Doc: "The Databricks account: what federation policies without audiences want for one."},
+			{Name: "account_id", Check: exchange.Matching(uuidText, 36, 36, "an account's id"), Doc: "The Databricks account: what federation policies without audiences want for one."},
 			{Name: "host", Check: checkDatabricksHost, Doc: "The workspace that gives the token, or an account's console (default: the `host` of a dbt block of type databricks; required elsewhere)."},
-			{Name: "database_instance", Check: matching(instanceText, 1, 63, "the name of a database instance"), Doc: "Lakebase Provisioned: the instance that dbt logs in to."},
-			{Name: "database_endpoint", Check: matching(endpointText, 1, 300, "projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT"), Doc: "Lakebase Autoscaling: the endpoint that dbt logs in to."},
+			{Name: "database_instance", Check: exchange.Matching(instanceText, 1, 63, "the name of a database instance"), Doc: "Lakebase Provisioned: the instance that dbt logs in to."},
+			{Name: "database_endpoint", Check: exchange.Matching(endpointText, 1, 300, "projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT"), Doc: "Lakebase Autoscaling: the endpoint that dbt logs in to."},
 		},
 		Audience: databricksAudienceOf,
 		Check: func(v policy.Values, _ time.Duration) (faults []policy.KeyError) {
@@ -179,9 +180,9 @@ func checkDatabricksAudience(v policy.Values, host string) error {
 	return policy.CheckHost(audience, name)
 }
 
-func exchangeDatabricks(ctx context.Context, env Env, r request) (credential.Credential, error) {
-	v, claims := r.grant.Exchange(), r.grant.Claims()
-	host := databricksHost(v, r.warehouse)
+func exchangeDatabricks(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
+	v, claims := r.Grant.Exchange(), r.Grant.Claims()
+	host := databricksHost(v, r.Warehouse)
 	form := url.Values{"grant_type": {tokenExchange}, "subject_token_type": {jwtToken}, "scope": {"all-apis"}}
 	principal := "the account"
 	if id := v.Get("client_id"); id != "" {
@@ -195,9 +196,9 @@ func exchangeDatabricks(ctx context.Context, env Env, r request) (credential.Cre
 				return fmt.Sprintf("the federation policy of %s has another subject: this token's is %q, or, with a subject_claim, what that claim holds", principal, claims.Subject())
 			}
 			return fmt.Sprintf("%s needs a federation policy with issuer %s, audience %q and subject %q, to the letter, and must be in the workspace",
-				principal, claims.Issuer(), r.grant.Audience(), claims.Subject())
+				principal, claims.Issuer(), r.Grant.Audience(), claims.Subject())
 		},
-	}.send(ctx, env, r.idToken)
+	}.send(ctx, env, r.IDToken)
 	if err != nil {
 		return credential.Credential{}, err
 	}
@@ -205,21 +206,21 @@ func exchangeDatabricks(ctx context.Context, env Env, r request) (credential.Cre
 	if c.ID == "" {
 		c.ID = claims.Subject()
 	}
-	if r.warehouse.Asks.Login != credential.LakebaseLogin {
+	if r.Warehouse.Asks.Login != credential.LakebaseLogin {
 		return c, nil
 	}
-	if err := usable(c, env.Now()); err != nil {
+	if err := exchange.Usable(c, env.Now()); err != nil {
 		return credential.Credential{}, err
 	}
 	return lakebase(ctx, env, r, c)
 }
 
 // lakebase exchanges the workspace's token for a password of a database.
-func lakebase(ctx context.Context, env Env, r request, workspace credential.Credential) (credential.Credential, error) {
-	v := r.grant.Exchange()
+func lakebase(ctx context.Context, env exchange.Env, r exchange.Request, workspace credential.Credential) (credential.Credential, error) {
+	v := r.Grant.Exchange()
 	path, body := "/api/2.0/postgres/credentials", map[string]any{"endpoint": v.Get("database_endpoint")}
 	if name := v.Get("database_instance"); name != "" {
-		id, _ := r.grant.Claims().String("jti") // tries of one request have one id
+		id, _ := r.Grant.Claims().String("jti") // tries of one request have one id
 		if id == "" {
 			id = rand.Text()
 		}
@@ -229,7 +230,7 @@ func lakebase(ctx context.Context, env Env, r request, workspace credential.Cred
 	if err != nil {
 		return credential.Credential{}, fmt.Errorf("make a request: %w", err)
 	}
-	secrets := []secret.Value{r.idToken, workspace.Token}
+	secrets := []secret.Value{r.IDToken, workspace.Token}
 	reply, _, err := call{
 		service: "Lakebase", url: databricksURL(v.Get("host")) + path, body: string(text), secrets: secrets,
 		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}, "Authorization": {"Bearer " + workspace.Token.Reveal()}},
@@ -249,15 +250,15 @@ func lakebase(ctx context.Context, env Env, r request, workspace credential.Cred
 		ExpireTime     string `json:"expire_time"`     // of an endpoint
 	}
 	if err := json.Unmarshal(reply, &password); err != nil {
-		return credential.Credential{}, foreign("Lakebase", "the reply is not one of Lakebase")
+		return credential.Credential{}, exchange.Foreign("Lakebase", "the reply is not one of Lakebase")
 	}
 	if password.Token == "" {
-		return credential.Credential{}, unreachable("the reply of Lakebase has no token in it")
+		return credential.Credential{}, exchange.Unreachable("the reply of Lakebase has no token in it")
 	}
 	expires := password.ExpirationTime + password.ExpireTime
 	expiry, err := time.Parse(time.RFC3339, expires)
 	if err != nil {
-		return credential.Credential{}, unreachable("the reply of Lakebase has an expiry of %s, want a time", quoted(expires, append(secrets, secret.New(password.Token))))
+		return credential.Credential{}, exchange.Unreachable("the reply of Lakebase has an expiry of %s, want a time", exchange.Quoted(expires, append(secrets, secret.New(password.Token))))
 	}
 	return credential.Credential{Kind: credential.AccessToken, ID: workspace.ID, Token: secret.New(password.Token), Expiry: expiry}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
@@ -29,9 +30,9 @@ var (
 var entraProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "tenant", Required: true, Check: matching(tenantText, 1, 253, "a tenant's id or domain"), Doc: "The tenant (directory) of the application: its id or a domain."},
-			{Name: "client_id", Required: true, Claims: true, Check: matching(uuidText, 36, 36, "an application (client) id, not the object's"), Doc: "The application (client) id of the app registration or managed identity."},
-			{Name: "scope", Check: matching(defaultScope, 1, 500, "a resource and /.default, such as https://database.windows.net/.default"), Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
+			{Name: "tenant", Required: true, Check: exchange.Matching(tenantText, 1, 253, "a tenant's id or domain"), Doc: "The tenant (directory) of the application: its id or a domain."},
+			{Name: "client_id", Required: true, Claims: true, Check: exchange.Matching(uuidText, 36, 36, "an application (client) id, not the object's"), Doc: "The application (client) id of the app registration or managed identity."},
+			{Name: "scope", Check: exchange.Matching(defaultScope, 1, 500, "a resource and /.default, such as https://database.windows.net/.default"), Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
 			{Name: "audience", Check: entraName, Doc: "The ID token's audience (default: api://AzureADTokenExchange, in other clouds than the public one theirs)."},
 			{Name: "authority", Check: checkHostURL, Doc: "Another authority, for sovereign clouds (default: https://login.microsoftonline.com)."},
 		},
@@ -140,12 +141,12 @@ func entraURL(v policy.Values) string {
 	return entraAuthority(v) + "/" + v.Get("tenant") + "/oauth2/v2.0/token"
 }
 
-func exchangeEntra(ctx context.Context, env Env, r request) (credential.Credential, error) {
-	v := r.grant.Exchange()
+func exchangeEntra(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
+	v := r.Grant.Exchange()
 	c, err := tokenRequest{
 		service: "Entra ID", url: entraURL(v), idToken: []string{"client_assertion"},
 		form: url.Values{
-			"grant_type": {"client_credentials"}, "client_id": {v.Get("client_id")}, "scope": {entraScope(v, r.warehouse)},
+			"grant_type": {"client_credentials"}, "client_id": {v.Get("client_id")}, "scope": {entraScope(v, r.Warehouse)},
 			"client_assertion_type": {clientAssertion},
 		},
 		hint: func(_, description string) string { return entraHint(description, r) },
@@ -153,7 +154,7 @@ func exchangeEntra(ctx context.Context, env Env, r request) (credential.Credenti
 			return slices.Contains(entraKeys, entraCode(description))
 		},
 		busy: func(description string) bool { return slices.Contains(entraBusy, entraCode(description)) },
-	}.send(ctx, env, r.idToken)
+	}.send(ctx, env, r.IDToken)
 	c.ID = v.Get("client_id")
 	return c, err
 }
@@ -182,80 +183,80 @@ var entraBusy = []string{"90006", "90012", "90024", "90033", "90055", "50033"}
 // service; the rest are shown as they come.
 type entraRefusal struct {
 	codes []string
-	hint  func(r request) string
+	hint  func(r exchange.Request) string
 }
 
 // entraRefusals are the codes that a client's own login with an assertion may
 // meet. (Microsoft Entra: authentication and authorization error codes)
 var entraRefusals = []entraRefusal{{
 	codes: []string{"70021", "700211", "700212", "700213", "70025"},
-	hint: func(r request) string {
+	hint: func(r exchange.Request) string {
 		return fmt.Sprintf("the application needs a federated identity credential with issuer %s, subject %q and audience %q, to the letter; a new one takes some minutes to work",
-			r.grant.Claims().Issuer(), r.grant.Claims().Subject(), r.grant.Audience())
+			r.Grant.Claims().Issuer(), r.Grant.Claims().Subject(), r.Grant.Audience())
 	},
 }, {
 	codes: []string{"700016", "50034", "70001", "700038", "7000229"},
-	hint: func(r request) string {
-		return fmt.Sprintf("there is no application %s in tenant %s, or it has no service principal there: client_id is the application (client) id, not the object's", r.client(), r.tenant())
+	hint: func(r exchange.Request) string {
+		return fmt.Sprintf("there is no application %s in tenant %s, or it has no service principal there: client_id is the application (client) id, not the object's", clientOf(r), tenantOf(r))
 	},
 }, {
 	codes: []string{"7000112", "50057"},
-	hint: func(r request) string {
-		return fmt.Sprintf("the application %s, or its service principal in tenant %s, is disabled: enable it in Entra ID", r.client(), r.tenant())
+	hint: func(r exchange.Request) string {
+		return fmt.Sprintf("the application %s, or its service principal in tenant %s, is disabled: enable it in Entra ID", clientOf(r), tenantOf(r))
 	},
 }, {
 	codes: []string{"90002", "900023", "90019", "50049", "50059"},
-	hint: func(r request) string {
-		return fmt.Sprintf("there is no tenant %s at %s", r.tenant(), entraAuthority(r.grant.Exchange()))
+	hint: func(r exchange.Request) string {
+		return fmt.Sprintf("there is no tenant %s at %s", tenantOf(r), entraAuthority(r.Grant.Exchange()))
 	},
 }, {
 	codes: []string{"90038", "900382", "900432"},
-	hint: func(r request) string {
-		return fmt.Sprintf("tenant %s is in another cloud than %s: set authority", r.tenant(), entraAuthority(r.grant.Exchange()))
+	hint: func(r exchange.Request) string {
+		return fmt.Sprintf("tenant %s is in another cloud than %s: set authority", tenantOf(r), entraAuthority(r.Grant.Exchange()))
 	},
 }, {
 	codes: []string{"700024", "500133"},
-	hint:  func(request) string { return "compare the runner's clock with the issuer's" },
+	hint:  func(exchange.Request) string { return "compare the runner's clock with the issuer's" },
 }, {
 	codes: []string{"50013", "700027", "50027"},
-	hint: func(r request) string {
-		return fmt.Sprintf("Entra ID cannot verify the token: the keys of issuer %s must be reachable from the internet", r.grant.Claims().Issuer())
+	hint: func(r exchange.Request) string {
+		return fmt.Sprintf("Entra ID cannot verify the token: the keys of issuer %s must be reachable from the internet", r.Grant.Claims().Issuer())
 	},
 }, {
 	codes: []string{"500011", "500014", "50001", "650057", "650052", "650053"},
-	hint: func(r request) string {
-		return fmt.Sprintf("the resource of scope %s is not known, or disabled, in tenant %s", entraScope(r.grant.Exchange(), r.warehouse), r.tenant())
+	hint: func(r exchange.Request) string {
+		return fmt.Sprintf("the resource of scope %s is not known, or disabled, in tenant %s", entraScope(r.Grant.Exchange(), r.Warehouse), tenantOf(r))
 	},
 }, {
 	codes: []string{"70011", "1002012", "28002", "28003"},
-	hint:  func(request) string { return "scope is a resource's identifier and /.default" },
+	hint:  func(exchange.Request) string { return "scope is a resource's identifier and /.default" },
 }, {
 	codes: []string{"50105", "501051"},
-	hint: func(r request) string {
-		return fmt.Sprintf("the application %s must be assigned to the resource in tenant %s", r.client(), r.tenant())
+	hint: func(r exchange.Request) string {
+		return fmt.Sprintf("the application %s must be assigned to the resource in tenant %s", clientOf(r), tenantOf(r))
 	},
 }, {
 	codes: []string{"65001", "90094", "90095"},
-	hint: func(r request) string {
-		return fmt.Sprintf("an administrator of tenant %s must consent to what the application %s asks for", r.tenant(), r.client())
+	hint: func(r exchange.Request) string {
+		return fmt.Sprintf("an administrator of tenant %s must consent to what the application %s asks for", tenantOf(r), clientOf(r))
 	},
 }, {
 	codes: []string{"53003", "53000", "53001", "53002", "53004", "530035", "50131", "50158", "700223", "700238"},
-	hint: func(request) string {
+	hint: func(exchange.Request) string {
 		return "a policy of the tenant blocks this login: see the sign-in logs of service principals"
 	},
 }, {
 	codes: []string{"50196"},
-	hint: func(request) string {
+	hint: func(exchange.Request) string {
 		return "the same application asks again and again: have fewer jobs start at once, or one credential for several commands (`run:`, `keep-fresh`)"
 	},
 }}
 
-func (r request) client() string { return r.grant.Exchange().Get("client_id") }
-func (r request) tenant() string { return r.grant.Exchange().Get("tenant") }
+func clientOf(r exchange.Request) string { return r.Grant.Exchange().Get("client_id") }
+func tenantOf(r exchange.Request) string { return r.Grant.Exchange().Get("tenant") }
 
 // entraHint returns what to do about a refusal, "" where its code is not known.
-func entraHint(description string, r request) string {
+func entraHint(description string, r exchange.Request) string {
 	code := entraCode(description)
 	for _, refusal := range entraRefusals {
 		if slices.Contains(refusal.codes, code) {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/api/sts/v1"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -29,7 +30,7 @@ const (
 
 // mostSeconds bounds an expires_in: a year. More is nonsense, and overflows a
 // Duration in the end.
-const mostSeconds = int64(longestLife / time.Second)
+const mostSeconds = int64(exchange.LongestLife / time.Second)
 
 var (
 	poolProvider   = lazy.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
@@ -45,19 +46,19 @@ var (
 var gcpProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "workload_identity_provider", Required: true, Check: matching(poolProvider, 1, 200, "projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, not its id)"), Doc: "The provider's full name, with the project's number."},
-			{Name: "service_account", Claims: true, Check: matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "The service account to act as (default: none, the principal itself)."},
+			{Name: "workload_identity_provider", Required: true, Check: exchange.Matching(poolProvider, 1, 200, "projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, not its id)"), Doc: "The provider's full name, with the project's number."},
+			{Name: "service_account", Claims: true, Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "The service account to act as (default: none, the principal itself)."},
 			{Name: "audience", Doc: "The ID token's audience (default: https://iam.googleapis.com/ and the provider's name)."},
-			{Name: "scopes", List: true, Check: matching(scopeText, 1, 500, "one OAuth scope, without spaces"), Doc: "OAuth scopes (default: cloud-platform; of a service account's token for duckdb devstorage.read_write, for postgres always sqlservice.login)."},
-			{Name: "delegates", List: true, Check: matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "Service accounts of a delegation chain, in order."},
-			{Name: "universe_domain", Check: matching(universe, 1, 253, "a domain such as googleapis.com"), Doc: "Another universe than googleapis.com."},
-			{Name: "sts_endpoint", Check: checkURL, Doc: "Another Security Token Service, https or http on loopback."},
-			{Name: "iam_endpoint", Check: checkURL, Doc: "Another IAM Credentials service, https or http on loopback."},
+			{Name: "scopes", List: true, Check: exchange.Matching(scopeText, 1, 500, "one OAuth scope, without spaces"), Doc: "OAuth scopes (default: cloud-platform; of a service account's token for duckdb devstorage.read_write, for postgres always sqlservice.login)."},
+			{Name: "delegates", List: true, Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "Service accounts of a delegation chain, in order."},
+			{Name: "universe_domain", Check: exchange.Matching(universe, 1, 253, "a domain such as googleapis.com"), Doc: "Another universe than googleapis.com."},
+			{Name: "sts_endpoint", Check: exchange.CheckURL, Doc: "Another Security Token Service, https or http on loopback."},
+			{Name: "iam_endpoint", Check: exchange.CheckURL, Doc: "Another IAM Credentials service, https or http on loopback."},
 		},
 		Audience:  gcpAudienceOf,
 		Lifetimes: &policy.Lifetimes{Min: time.Minute, Max: 12 * time.Hour, Default: time.Hour},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
-			faults := checkAudience(v, gcpAudienceOf(v), "sts_endpoint")
+			faults := exchange.CheckAudience(v, gcpAudienceOf(v), "sts_endpoint")
 			if err := policy.CheckAudience(gcpAudienceOf(v), stsEndpoint(v)); err != nil && v.Get("sts_endpoint") == "" {
 				key := "audience"
 				if v.Get("universe_domain") != "" {
@@ -151,17 +152,17 @@ const googleAudience = "https://iam.googleapis.com/"
 
 // options give the client our http.Client and nothing of the environment's
 // default credentials.
-func options(env Env, endpoint string) []option.ClientOption {
+func options(env exchange.Env, endpoint string) []option.ClientOption {
 	return []option.ClientOption{option.WithHTTPClient(env.HTTP), option.WithEndpoint(endpoint)}
 }
 
-func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credential, error) {
-	g, idToken := r.grant, r.idToken
+func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
+	g, idToken := r.Grant, r.IDToken
 	v := g.Exchange()
 	scopes := v.List("scopes")
 	if len(scopes) == 0 {
 		scopes = []string{cloudPlatform}
-		if s := r.warehouse.Asks.Scope; s != "" && v.Get("service_account") != "" {
+		if s := r.Warehouse.Asks.Scope; s != "" && v.Get("service_account") != "" {
 			scopes = []string{s}
 		}
 	}
@@ -190,11 +191,11 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 	case err != nil:
 		return credential.Credential{}, err
 	case federated == nil || federated.AccessToken == "": // JSON's null gives no reply at all
-		return credential.Credential{}, unreachable("the reply of STS has no access token in it")
+		return credential.Credential{}, exchange.Unreachable("the reply of STS has no access token in it")
 	case federated.ExpiresIn <= 0, federated.ExpiresIn > mostSeconds:
-		return credential.Credential{}, unreachable("the reply of STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
+		return credential.Credential{}, exchange.Unreachable("the reply of STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
 	case federated.TokenType != "" && !strings.EqualFold(federated.TokenType, "Bearer"):
-		return credential.Credential{}, unreachable("the reply of STS has a token of type %s, want Bearer", quoted(federated.TokenType, []secret.Value{idToken, secret.New(federated.AccessToken)}))
+		return credential.Credential{}, exchange.Unreachable("the reply of STS has a token of type %s, want Bearer", exchange.Quoted(federated.TokenType, []secret.Value{idToken, secret.New(federated.AccessToken)}))
 	}
 	c := credential.Credential{
 		Kind: credential.GoogleAccessToken, ID: v.Get("workload_identity_provider"),
@@ -203,11 +204,11 @@ func exchangeGoogle(ctx context.Context, env Env, r request) (credential.Credent
 	if v.Get("service_account") == "" {
 		return c, nil
 	}
-	if err := usable(c, env.Now()); err != nil {
+	if err := exchange.Usable(c, env.Now()); err != nil {
 		return credential.Credential{}, err
 	}
 	c, err = impersonate(ctx, env, g, c.Token, idToken, scopes)
-	if err == nil && r.warehouse.Asks.Login == credential.CloudSQLLogin {
+	if err == nil && r.Warehouse.Asks.Login == credential.CloudSQLLogin {
 		c = sqlCredential(c)
 	}
 	return c, err
@@ -223,7 +224,7 @@ func sqlCredential(c credential.Credential) credential.Credential {
 }
 
 // impersonate exchanges the federated token for one of the service account.
-func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToken secret.Value, scopes []string) (credential.Credential, error) {
+func impersonate(ctx context.Context, env exchange.Env, g policy.Grant, federated, idToken secret.Value, scopes []string) (credential.Credential, error) {
 	v := g.Exchange()
 	account := v.Get("service_account")
 	service, err := iamcredentials.NewService(ctx, options(env, iamEndpoint(v))...)
@@ -231,7 +232,7 @@ func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToke
 		return credential.Credential{}, fmt.Errorf("make a client for IAM Credentials: %w", err)
 	}
 	request := &iamcredentials.GenerateAccessTokenRequest{Scope: scopes}
-	if d := lifetime(g, time.Hour); d > 0 {
+	if d := exchange.Lifetime(g, time.Hour); d > 0 {
 		request.Lifetime = fmt.Sprintf("%ds", int(d.Seconds()))
 	}
 	for _, d := range v.List("delegates") {
@@ -247,11 +248,11 @@ func impersonate(ctx context.Context, env Env, g policy.Grant, federated, idToke
 	case err != nil:
 		return credential.Credential{}, err
 	case reply == nil || reply.AccessToken == "":
-		return credential.Credential{}, unreachable("the reply of IAM Credentials has no access token in it")
+		return credential.Credential{}, exchange.Unreachable("the reply of IAM Credentials has no access token in it")
 	}
 	expiry, err := time.Parse(time.RFC3339, reply.ExpireTime)
 	if err != nil {
-		return credential.Credential{}, unreachable("the reply of IAM Credentials has an expireTime of %s, want a time", quoted(reply.ExpireTime, []secret.Value{idToken, federated, secret.New(reply.AccessToken)}))
+		return credential.Credential{}, exchange.Unreachable("the reply of IAM Credentials has an expireTime of %s, want a time", exchange.Quoted(reply.ExpireTime, []secret.Value{idToken, federated, secret.New(reply.AccessToken)}))
 	}
 	return credential.Credential{Kind: credential.GoogleAccessToken, ID: account, Expiry: expiry, Token: secret.New(reply.AccessToken)}, nil
 }
@@ -266,9 +267,9 @@ func googleError(err error, service string, hint func(code, message string, g po
 		return nil
 	case errors.As(err, &ge):
 	case web.NoReply(err):
-		return noReply(err)
+		return exchange.NoReply(err)
 	default:
-		return foreign(service, "the reply is not one of %s", service)
+		return exchange.Foreign(service, "the reply is not one of %s", service)
 	}
 	var oauth struct { // RFC 6749 §5.2; the API's own errors have an object under "error"
 		Error       any    `json:"error"`
@@ -283,15 +284,15 @@ func googleError(err error, service string, hint func(code, message string, g po
 	}
 	switch {
 	case code == "" && message == "":
-		return replied(service, ge.Code)
+		return exchange.Replied(service, ge.Code)
 	case strings.Contains(message, "connecting to the given credential's issuer"):
-		return web.Temporary(issuerUnreachable(service, message, secrets))
+		return web.Temporary(exchange.IssuerUnreachable(service, message, secrets))
 	case web.Transient(ge.Code):
-		return web.Temporary(unreachable("%s replies status %d", service, ge.Code))
+		return web.Temporary(exchange.Unreachable("%s replies status %d", service, ge.Code))
 	case slices.Contains(googleBusy, code), slices.Contains(busy, code):
-		return web.Temporary(unreachable("%s replies status %d, %s", service, ge.Code, quoted(code, secrets)))
+		return web.Temporary(exchange.Unreachable("%s replies status %d, %s", service, ge.Code, exchange.Quoted(code, secrets)))
 	}
-	return refused(code, message, hint(code, message, g), secrets...)
+	return exchange.Refused(code, message, hint(code, message, g), secrets...)
 }
 
 // googleBusy are codes of a moment, whatever status they come with. (Google

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -40,14 +41,14 @@ var applicationARN = lazy.MustCompile(`^arn:aws(?:-[a-z]+)*:sso::[0-9]{12}:appli
 var identityCenterProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "region", Required: true, Check: matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of Identity Center, STS and the warehouse."},
-			{Name: "audience", Check: aName("sts.amazonaws.com"), Doc: "The ID token's audience, which the trusted token issuer's application must list (default: sts.amazonaws.com; required at Redshift)."},
-			{Name: "application", Check: matching(applicationARN, 1, 200, "arn:aws:sso::ACCOUNT:application/INSTANCE/APPLICATION"), Doc: "At Athena: the ARN of the customer managed application whose JWT bearer grant takes the token."},
-			{Name: "role", Claims: true, Check: matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "At Athena: the ARN of the role that may ask for the identity."},
+			{Name: "region", Required: true, Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of Identity Center, STS and the warehouse."},
+			{Name: "audience", Check: exchange.Named("sts.amazonaws.com"), Doc: "The ID token's audience, which the trusted token issuer's application must list (default: sts.amazonaws.com; required at Redshift)."},
+			{Name: "application", Check: exchange.Matching(applicationARN, 1, 200, "arn:aws:sso::ACCOUNT:application/INSTANCE/APPLICATION"), Doc: "At Athena: the ARN of the customer managed application whose JWT bearer grant takes the token."},
+			{Name: "role", Claims: true, Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "At Athena: the ARN of the role that may ask for the identity."},
 			{Name: "then_assume", Doc: "The role of the session that carries the identity (default: `role` again).", Keys: secondRole},
-			{Name: "session_name", Claims: true, Check: matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run, or the person)."},
-			{Name: "endpoint", Check: checkURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
-			{Name: "oidc_endpoint", Check: checkURL, Doc: "Another endpoint of Identity Center's OIDC service, https or http on loopback (default: the region's)."},
+			{Name: "session_name", Claims: true, Check: exchange.Matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run, or the person)."},
+			{Name: "endpoint", Check: exchange.CheckURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
+			{Name: "oidc_endpoint", Check: exchange.CheckURL, Doc: "Another endpoint of Identity Center's OIDC service, https or http on loopback (default: the region's)."},
 		},
 		Audience: awsAudienceOf,
 		// What is exchanged for what depends on the warehouse.
@@ -56,7 +57,7 @@ var identityCenterProvider = provider{
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour},
 		Logins:    map[string]*policy.Lifetimes{string(credential.TokenLogin): nil},
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
-			faults := append(checkAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint"), checkPartition(v, "application", "role", "then_assume.role")...)
+			faults := append(exchange.CheckAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint"), checkPartition(v, "application", "role", "then_assume.role")...)
 			faults = append(faults, checkTags(v)...)
 			for _, d := range []struct{ key, endpoint string }{{"endpoint", awsSTS(v)}, {"oidc_endpoint", identityCenterURL(v)}} {
 				if err := policy.CheckAudience(awsAudienceOf(v), d.endpoint); v.Get(d.key) == "" && err != nil {
@@ -88,8 +89,8 @@ var identityCenterProvider = provider{
 		}
 		return nil
 	},
-	exchange: func(ctx context.Context, env Env, r request) (credential.Credential, error) {
-		if r.warehouse.Asks.Login == credential.TokenLogin {
+	exchange: func(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
+		if r.Warehouse.Asks.Login == credential.TokenLogin {
 			return oidcProvider.exchange(ctx, env, r)
 		}
 		return identitySession(ctx, env, r)
@@ -119,8 +120,8 @@ func contextProvider(role string) string {
 
 // identitySession returns a session that carries a user's identity.
 // (AWS STS API Reference, AssumeRole: ProvidedContexts)
-func identitySession(ctx context.Context, env Env, r request) (credential.Credential, error) {
-	v := r.grant.Exchange()
+func identitySession(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
+	v := r.Grant.Exchange()
 	first, err := firstSession(ctx, env, r)
 	if err != nil {
 		return credential.Credential{}, err
@@ -134,7 +135,7 @@ func identitySession(ctx context.Context, env Env, r request) (credential.Creden
 		role = v.Get("role")
 	}
 	return assumeRole(ctx, env, r, first, &sts.AssumeRoleInput{
-		RoleArn: &role, DurationSeconds: seconds(lifetime(r.grant, time.Hour)),
+		RoleArn: &role, DurationSeconds: seconds(exchange.Lifetime(r.Grant, time.Hour)),
 		ProvidedContexts: []types.ProvidedContext{{ProviderArn: aws.String(contextProvider(role)), ContextAssertion: aws.String(identity.Reveal())}},
 	})
 }
@@ -142,17 +143,17 @@ func identitySession(ctx context.Context, env Env, r request) (credential.Creden
 // identityContext exchanges the ID token for the identity of a user, which STS
 // has signed and encrypted. (IAM Identity Center OIDC API Reference,
 // CreateTokenWithIAM; RFC 7523 §2.1)
-func identityContext(ctx context.Context, env Env, r request, session credential.Credential) (secret.Value, error) {
-	v := r.grant.Exchange()
+func identityContext(ctx context.Context, env exchange.Env, r exchange.Request, session credential.Credential) (secret.Value, error) {
+	v := r.Grant.Exchange()
 	body, err := json.Marshal(map[string]string{
 		"clientId":  v.Get("application"),
 		"grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer",
-		"assertion": r.idToken.Reveal(),
+		"assertion": r.IDToken.Reveal(),
 	})
 	if err != nil {
 		return secret.Value{}, errors.New("ask Identity Center: the request cannot be written") // strings always can
 	}
-	hidden := append(session.Secrets(), r.idToken)
+	hidden := append(session.Secrets(), r.IDToken)
 	reply, err := web.Retry(ctx, func(ctx context.Context) (identityReply, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(identityCenterURL(v), "/")+"/token?aws_iam=t", bytes.NewReader(body))
 		if err != nil {
@@ -170,13 +171,13 @@ func identityContext(ctx context.Context, env Env, r request, session credential
 	}
 	switch identity := secret.New(reply.Details.Context); {
 	case reply.status >= 300 && reply.code() == "":
-		return secret.Value{}, replied("Identity Center", reply.status)
+		return secret.Value{}, exchange.Replied("Identity Center", reply.status)
 	case reply.status >= 300:
-		return secret.Value{}, refused(reply.code(), reply.message(), identityHint(reply.code(), r.grant), hidden...)
+		return secret.Value{}, exchange.Refused(reply.code(), reply.message(), identityHint(reply.code(), r.Grant), hidden...)
 	case identity.IsZero():
-		return secret.Value{}, unreachable("the reply of Identity Center has no identity context in it")
-	case isGarbled(identity):
-		return secret.Value{}, unreachable("the identity context in the reply has characters that none has")
+		return secret.Value{}, exchange.Unreachable("the reply of Identity Center has no identity context in it")
+	case exchange.IsGarbled(identity):
+		return secret.Value{}, exchange.Unreachable("the identity context in the reply has characters that none has")
 	default:
 		return identity, nil
 	}
@@ -212,26 +213,26 @@ func (r identityReply) message() string {
 
 // send returns the reply to a request, or an error, which is marked where
 // another try may cure it.
-func send(env Env, req *http.Request, secrets []secret.Value) (reply identityReply, err error) {
+func send(env exchange.Env, req *http.Request, secrets []secret.Value) (reply identityReply, err error) {
 	resp, err := env.HTTP.Do(req)
 	if err != nil {
-		return reply, noReply(err)
+		return reply, exchange.NoReply(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return reply, noReply(err)
+		return reply, exchange.NoReply(err)
 	}
 	if web.Transient(resp.StatusCode) {
-		return reply, replied("Identity Center", resp.StatusCode)
+		return reply, exchange.Replied("Identity Center", resp.StatusCode)
 	}
 	if err := json.Unmarshal(text, &reply); err != nil && resp.StatusCode < 300 {
-		return reply, foreign("Identity Center", "the reply is not one of Identity Center")
+		return reply, exchange.Foreign("Identity Center", "the reply is not one of Identity Center")
 	}
 	reply.status = resp.StatusCode
 	reply.kind, _, _ = strings.Cut(resp.Header.Get("X-Amzn-ErrorType"), ":") // "AccessDeniedException:http://…"
 	if code := reply.code(); reply.status >= 300 && (awsBusy(code) || slices.Contains(busy, code)) {
-		return reply, web.Temporary(unreachable("Identity Center replies status %d, %s", reply.status, quoted(code, secrets)))
+		return reply, web.Temporary(exchange.Unreachable("Identity Center replies status %d, %s", reply.status, exchange.Quoted(code, secrets)))
 	}
 	return reply, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -47,7 +47,7 @@ type tokenRequest struct {
 
 // send returns the access token as a credential, or an error of class Refused
 // or Unreachable. Its ID is to be set.
-func (t tokenRequest) send(ctx context.Context, env Env, idToken secret.Value) (credential.Credential, error) {
+func (t tokenRequest) send(ctx context.Context, env exchange.Env, idToken secret.Value) (credential.Credential, error) {
 	form := maps.Clone(t.form)
 	for _, parameter := range t.idToken {
 		form.Set(parameter, idToken.Reveal())
@@ -73,25 +73,25 @@ func readToken(service string, reply []byte, sent time.Time, idToken secret.Valu
 		ExpiresIn   json.RawMessage `json:"expires_in"` // a number, or a string that holds one: Entra's first version
 	}
 	if err := json.Unmarshal(reply, &token); err != nil {
-		return credential.Credential{}, foreign(service, "the reply is not one of %s", service)
+		return credential.Credential{}, exchange.Foreign(service, "the reply is not one of %s", service)
 	}
 	secrets := []secret.Value{idToken, secret.New(token.AccessToken)}
 	lives := strings.Trim(string(token.ExpiresIn), `"`)
 	seconds, err := strconv.ParseInt(lives, 10, 64)
 	switch {
 	case token.AccessToken == "":
-		return credential.Credential{}, unreachable("the reply of %s has no access token in it", service)
+		return credential.Credential{}, exchange.Unreachable("the reply of %s has no access token in it", service)
 	case !strings.EqualFold(token.TokenType, "Bearer"): // a token of another type, or none ("N_A"), is no login for who just holds it
-		return credential.Credential{}, unreachable("the reply of %s has a token of type %s, want Bearer", service, quoted(token.TokenType, secrets))
+		return credential.Credential{}, exchange.Unreachable("the reply of %s has a token of type %s, want Bearer", service, exchange.Quoted(token.TokenType, secrets))
 	case !slices.Contains([]string{"", accessToken, jwtToken}, token.IssuedType):
-		return credential.Credential{}, unreachable("the reply of %s has an issued_token_type of %s, want %q", service, quoted(token.IssuedType, secrets), accessToken)
+		return credential.Credential{}, exchange.Unreachable("the reply of %s has an issued_token_type of %s, want %q", service, exchange.Quoted(token.IssuedType, secrets), accessToken)
 	case lives == "":
 		// OAuth only recommends it, and a JWT has an exp of its own. But what is
 		// opaque to its client must not be read by it (RFC 9068 §6).
 		return credential.Credential{}, fault.New(fault.Unreachable, errors.New("the reply of "+service+" has no expires_in: nobody knows when its token dies"),
 			"have the authorization server say how long its tokens live (RFC 6749 §5.1)")
 	case err != nil, seconds <= 0, seconds > mostSeconds:
-		return credential.Credential{}, unreachable("the reply of %s has an expires_in of %s, want seconds from now", service, quoted(lives, secrets))
+		return credential.Credential{}, exchange.Unreachable("the reply of %s has an expires_in of %s, want seconds from now", service, exchange.Quoted(lives, secrets))
 	}
 	return credential.Credential{
 		Kind: credential.AccessToken, Token: secret.New(token.AccessToken),
@@ -120,12 +120,12 @@ type reply struct {
 // do returns the body of a reply with status 200 and when its request was
 // sent, or an error of class Refused or Unreachable. What another try may cure
 // is tried again.
-func (c call) do(ctx context.Context, env Env) ([]byte, time.Time, error) {
+func (c call) do(ctx context.Context, env exchange.Env) ([]byte, time.Time, error) {
 	r, err := web.Retry(ctx, func(ctx context.Context) (reply, error) { return c.try(ctx, env) })
 	return r.body, r.sent, err
 }
 
-func (c call) try(ctx context.Context, env Env) (reply, error) {
+func (c call) try(ctx context.Context, env exchange.Env) (reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader(c.body))
 	if err != nil {
 		return reply{}, errors.New("make a request: not a URL") // a bug: the policy was checked
@@ -134,12 +134,12 @@ func (c call) try(ctx context.Context, env Env) (reply, error) {
 	sent := env.Now()
 	resp, err := env.HTTP.Do(req)
 	if err != nil {
-		return reply{}, noReply(err)
+		return reply{}, exchange.NoReply(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return reply{}, noReply(err)
+		return reply{}, exchange.NoReply(err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return reply{body, sent}, nil
@@ -147,13 +147,13 @@ func (c call) try(ctx context.Context, env Env) (reply, error) {
 	code, message := errorReply(body)
 	switch {
 	case code == "": // not the service's own no: a proxy's, or another server's
-		return reply{}, replied(c.service, resp.StatusCode)
+		return reply{}, exchange.Replied(c.service, resp.StatusCode)
 	case c.keys != nil && c.keys(message):
-		return reply{}, web.Temporary(issuerUnreachable(c.service, message, c.secrets))
+		return reply{}, web.Temporary(exchange.IssuerUnreachable(c.service, message, c.secrets))
 	case web.Transient(resp.StatusCode), slices.Contains(busy, code), c.busy != nil && c.busy(message):
-		return reply{}, web.Temporary(unreachable("%s replies status %d, %s", c.service, resp.StatusCode, quoted(code, c.secrets)))
+		return reply{}, web.Temporary(exchange.Unreachable("%s replies status %d, %s", c.service, resp.StatusCode, exchange.Quoted(code, c.secrets)))
 	}
-	return reply{}, refused(code, message, c.hint(code, message), c.secrets...)
+	return reply{}, exchange.Refused(code, message, c.hint(code, message), c.secrets...)
 }
 
 // busy are codes of a moment, whatever status they come with. (RFC 6749
@@ -161,13 +161,6 @@ func (c call) try(ctx context.Context, env Env) (reply, error) {
 var busy = []string{
 	"temporarily_unavailable", "server_error", "slow_down",
 	"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL_ERROR", "DEADLINE_EXCEEDED", "ABORTED",
-}
-
-// issuerUnreachable is the reply of a service that could not get the issuer's
-// keys in time, which comes as a refusal, and is none: the next try works.
-func issuerUnreachable(service, words string, secrets []secret.Value) error {
-	return fault.New(fault.Unreachable, fmt.Errorf("%s cannot reach the issuer: %s", service, quoted(words, secrets)),
-		"run the job again; when it lasts, see whether the issuer's discovery document and keys can be reached from where the service runs")
 }
 
 // errorReply returns what an error reply says, "" for what it does not:

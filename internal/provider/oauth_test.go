@@ -12,6 +12,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -125,7 +126,7 @@ func FuzzTokenReply(f *testing.F) {
 			runs = []run{tokenExchange[0].authorize(t, issuer, verifier)}
 		}
 		r := runs[0]
-		c, err := provider.Exchange(t.Context(), provider.Env{HTTP: web.NewClient(reply{status, body}), Now: func() time.Time { return start }}, r.grant, r.warehouse, r.idToken)
+		c, err := provider.Exchange(t.Context(), exchange.Env{HTTP: web.NewClient(reply{status, body}), Now: func() time.Time { return start }}, r.grant, r.warehouse, r.idToken)
 		if err == nil {
 			token := c.Token.Reveal()
 			if status != http.StatusOK || token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) || !c.Expiry.After(start) || c.Expiry.After(start.AddDate(2, 0, 0)) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
@@ -14,7 +15,7 @@ import (
 var oidcProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "audience", Required: true, Check: aName("snowflakecomputing.com"), Doc: "The audience that the warehouse expects in the ID token, such as snowflakecomputing.com."},
+			{Name: "audience", Required: true, Check: exchange.Named("snowflakecomputing.com"), Doc: "The audience that the warehouse expects in the ID token, such as snowflakecomputing.com."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		NeedsDBT: true, // a login at a warehouse is nothing without one
@@ -25,8 +26,8 @@ var oidcProvider = provider{
 			return nil
 		},
 	},
-	exchange: func(_ context.Context, _ Env, r request) (credential.Credential, error) {
-		return IDToken(r.grant, r.idToken)
+	exchange: func(_ context.Context, _ exchange.Env, r exchange.Request) (credential.Credential, error) {
+		return IDToken(r.Grant, r.IDToken)
 	},
 	endpoints: func(policy.Values, credential.Warehouse) []string { return nil },
 }

@@ -26,6 +26,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -229,7 +230,7 @@ func (r run) exchange(t *testing.T, serve func(w http.ResponseWriter, req reques
 		})}
 		go server.Serve(listener)
 		transport := &http.Transport{DialContext: listener.dial, DialTLSContext: listener.dial}
-		env := provider.Env{HTTP: web.NewClient(transport), Now: time.Now}
+		env := exchange.Env{HTTP: web.NewClient(transport), Now: time.Now}
 		if r.held != nil {
 			res.credential, res.err = provider.Renew(t.Context(), env, r.grant, *r.held)
 		} else {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -30,7 +31,7 @@ func TestDeadProxy(t *testing.T) {
 	eachFixture(t, func(t *testing.T, r run) {
 		var err error
 		synctest.Test(t, func(t *testing.T) {
-			env := provider.Env{HTTP: web.NewClient(deadProxy{network}), Now: time.Now}
+			env := exchange.Env{HTTP: web.NewClient(deadProxy{network}), Now: time.Now}
 			if r.held != nil {
 				_, err = provider.Renew(t.Context(), env, r.grant, *r.held)
 			} else {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
@@ -27,19 +28,19 @@ var grants = []string{"token_exchange", "jwt_bearer", "client_assertion"}
 var tokenExchangeProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "token_url", Required: true, Check: checkURL, Doc: "The authorization server's token endpoint, https or http on loopback."},
+			{Name: "token_url", Required: true, Check: exchange.CheckURL, Doc: "The authorization server's token endpoint, https or http on loopback."},
 			{Name: "audience", Required: true, Doc: "The ID token's audience: what the server wants there, its issuer or token endpoint, say."},
 			{Name: "grant", Check: oneOf(grants), Doc: "How to ask: token_exchange (RFC 8693, the default), jwt_bearer (RFC 7523 §2.1: the ID token is the grant) or client_assertion (RFC 7523 §2.2: it authenticates the client, whose own token this is)."},
-			{Name: "client_id", Claims: true, Check: matching(visible, 1, 255, "1 to 255 characters that can be seen"), Doc: "The client that asks (left out: none is named)."},
+			{Name: "client_id", Claims: true, Check: exchange.Matching(visible, 1, 255, "1 to 255 characters that can be seen"), Doc: "The client that asks (left out: none is named)."},
 			{Name: "client_authentication", Check: oneOf([]string{"none", "id_token"}), Doc: "How the client proves itself: none (the default), or id_token: the ID token is its assertion, too (RFC 7523 §2.2)."},
-			{Name: "scope", Claims: true, Check: matching(scopeList, 1, 1000, "OAuth scopes, divided by one space"), Doc: "What to ask for, such as session:role:TRANSFORMER (default: what the server gives without)."},
+			{Name: "scope", Claims: true, Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes, divided by one space"), Doc: "What to ask for, such as session:role:TRANSFORMER (default: what the server gives without)."},
 			{Name: "resource", Check: checkURI, Doc: "Where the token is used, as an absolute URI (RFC 8707)."},
-			{Name: "target_audience", Check: matching(visible, 1, 500, "1 to 500 characters that can be seen"), Doc: "Where the token is used, by the server's name for it: the request's own `audience` (RFC 8693 §2.1)."},
+			{Name: "target_audience", Check: exchange.Matching(visible, 1, 500, "1 to 500 characters that can be seen"), Doc: "Where the token is used, by the server's name for it: the request's own `audience` (RFC 8693 §2.1)."},
 			{Name: "subject_token_type", Check: checkURI, Doc: "What to call the ID token in grant token_exchange (default: urn:ietf:params:oauth:token-type:jwt)."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
-			faults := checkAudience(v, v.Get("audience"), "token_url")
+			faults := exchange.CheckAudience(v, v.Get("audience"), "token_url")
 			if grant := grantOf(v); grant != "token_exchange" && v.Get("subject_token_type") != "" {
 				faults = append(faults, policy.KeyError{Key: "subject_token_type", Err: fmt.Errorf("is for grant token_exchange, not %s", grant)})
 			}
@@ -62,8 +63,8 @@ func grantOf(v policy.Values) string {
 	return grants[0]
 }
 
-func exchangeToken(ctx context.Context, env Env, r request) (credential.Credential, error) {
-	v, claims := r.grant.Exchange(), r.grant.Claims()
+func exchangeToken(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
+	v, claims := r.Grant.Exchange(), r.Grant.Claims()
 	t := tokenRequest{
 		service: "the authorization server", url: v.Get("token_url"), form: url.Values{},
 		hint: func(code, _ string) string { return tokenHint(code, r) },
@@ -92,7 +93,7 @@ func exchangeToken(ctx context.Context, env Env, r request) (credential.Credenti
 			t.form.Set(parameter, value)
 		}
 	}
-	c, err := t.send(ctx, env, r.idToken)
+	c, err := t.send(ctx, env, r.IDToken)
 	c.ID = v.Get("client_id")
 	if c.ID == "" {
 		c.ID = claims.Subject()
@@ -101,11 +102,11 @@ func exchangeToken(ctx context.Context, env Env, r request) (credential.Credenti
 }
 
 // tokenHint knows the codes of RFC 6749 §5.2, RFC 8693 §2.2.2 and RFC 8707 §2.
-func tokenHint(code string, r request) string {
-	v, claims := r.grant.Exchange(), r.grant.Claims()
+func tokenHint(code string, r exchange.Request) string {
+	v, claims := r.Grant.Exchange(), r.Grant.Claims()
 	switch code {
 	case "invalid_client", "invalid_grant":
-		return fmt.Sprintf("the authorization server must trust issuer %s with audience %q, and know subject %q", claims.Issuer(), r.grant.Audience(), claims.Subject())
+		return fmt.Sprintf("the authorization server must trust issuer %s with audience %q, and know subject %q", claims.Issuer(), r.Grant.Audience(), claims.Subject())
 	case "unauthorized_client", "unsupported_grant_type":
 		return fmt.Sprintf("grant %s must be enabled at the authorization server, and for the client", grantOf(v))
 	case "invalid_target":

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -123,7 +124,8 @@ func lent() *credential.Credential {
 	return &credential.Credential{
 		Kind: "database_login", ID: "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", User: "v-jwt-repo-dbt-prod-0TxpJuFn", Password: secret.New("hunter2-0123456789-A1a"), Expiry: start.Add(5 * time.Minute),
 		Lease: &credential.Lease{
-			Address: "https://vault.acme.example:8200", Namespace: "data/dbt", Token: secret.New("hvs.CAESIJ-vault-token-0123456789"),
+			Provider: "vault",
+			Address:  "https://vault.acme.example:8200", Namespace: "data/dbt", Token: secret.New("hvs.CAESIJ-vault-token-0123456789"),
 			ID: "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", Secret: credential.Term{Expiry: start.Add(5 * time.Minute), Renewable: true}, Login: credential.Term{Expiry: start.Add(10 * time.Minute), Renewable: true},
 		},
 	}
@@ -316,8 +318,9 @@ func TestVaultRevoke(t *testing.T) {
 			t.Cleanup(server.Close)
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel() // a job that was cancelled ends its lease all the same
-			err := provider.Revoke(ctx, provider.Env{HTTP: web.NewClient(web.NewTransport()), Now: time.Now}, credential.Lease{
-				Address: server.URL, Namespace: "team", Token: secret.New("hvs.CAESIJ-0123456789"),
+			err := provider.Revoke(ctx, exchange.Env{HTTP: web.NewClient(web.NewTransport()), Now: time.Now}, credential.Lease{
+				Provider: "vault",
+				Address:  server.URL, Namespace: "team", Token: secret.New("hvs.CAESIJ-0123456789"),
 				CACert: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 			})
 			if got := fmt.Sprint(err); err != nil && got != tt.err || err == nil && tt.err != "" {
@@ -331,7 +334,7 @@ func TestVaultRevoke(t *testing.T) {
 type renewal struct {
 	run
 	vault *standin.Vault
-	env   provider.Env
+	env   exchange.Env
 	at    *time.Time
 }
 
@@ -340,7 +343,7 @@ func newRenewal(t *testing.T, role standin.VaultRole, lease standin.VaultSecret)
 	t.Helper()
 	issuer, verifier := startIssuer(t)
 	at := start
-	r := renewal{at: &at, env: provider.Env{HTTP: web.NewClient(web.NewTransport()), Now: func() time.Time { return at }}}
+	r := renewal{at: &at, env: exchange.Env{HTTP: web.NewClient(web.NewTransport()), Now: func() time.Time { return at }}}
 	const path = "database/creds/dbt-prod"
 	role.BoundAudiences, role.Policies, lease.TTL = []string{"vault"}, []string{path}, 10*time.Second
 	if role.TokenTTL == 0 {

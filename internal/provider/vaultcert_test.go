@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -122,8 +123,9 @@ func TestVaultWithAClientCertificate(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			err := provider.Revoke(t.Context(), provider.Env{HTTP: web.NewClient(web.NewTransport()), Now: time.Now}, credential.Lease{
-				Address: server.URL, CACert: ca, ClientCert: tt.cert, ClientKey: tt.key, Token: secret.New("hvs.vault-token-0123456789"),
+			err := provider.Revoke(t.Context(), exchange.Env{HTTP: web.NewClient(web.NewTransport()), Now: time.Now}, credential.Lease{
+				Provider: "vault",
+				Address:  server.URL, CACert: ca, ClientCert: tt.cert, ClientKey: tt.key, Token: secret.New("hvs.vault-token-0123456789"),
 			})
 			got := ""
 			if err != nil {

@@ -1,10 +1,11 @@
-package provider
+package vault
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -22,7 +24,7 @@ import (
 // its new expiry: user and password stay. g is the grant of now, for the target
 // that c is for. Where another renewal would meet the same error, it Lasts.
 // (Vault API: auth/token/renew-self, sys/leases/renew)
-func Renew(ctx context.Context, env Env, g policy.Grant, c credential.Credential) (credential.Credential, error) {
+func Renew(ctx context.Context, env exchange.Env, g policy.Grant, c credential.Credential) (credential.Credential, error) {
 	next, err := renew(ctx, env, g, c, 0)
 	if err == nil && next.Expiry.Sub(c.Expiry) < time.Second { // durations are whole seconds
 		err = fault.Lasting(outlook(g, *next.Lease, next.Expiry, env.Now()))
@@ -48,7 +50,7 @@ const outlookBudget = 10 * time.Second
 // No reply tells of a maximum before it is reached. So the longest run is asked
 // for, which the server cuts to what is left, and then the usual time again,
 // lest the lease of a run that is killed outlive it by hours.
-func Outlook(ctx context.Context, env Env, g policy.Grant, c credential.Credential) (credential.Credential, error) {
+func Outlook(ctx context.Context, env exchange.Env, g policy.Grant, c credential.Credential) (credential.Credential, error) {
 	ctx, _ = web.WithBudget(ctx, outlookBudget)
 	if c.Lease.Secret.Renewable {
 		longest, err := renew(ctx, env, g, c, longestRun)
@@ -84,24 +86,24 @@ func outlook(g policy.Grant, l credential.Lease, last, now time.Time) error {
 }
 
 // renew asks for a life of the login and the lease; 0 leaves it to the server.
-func renew(ctx context.Context, env Env, g policy.Grant, c credential.Credential, life time.Duration) (credential.Credential, error) {
+func renew(ctx context.Context, env exchange.Env, g policy.Grant, c credential.Credential, life time.Duration) (credential.Credential, error) {
 	if !g.Valid() {
 		return c, errors.New("renew the lease: not authorised") // a bug: only Authorize makes grants
 	}
 	lease := *c.Lease
-	server, err := newVault(env, lease)
+	at, err := newServer(env, lease)
 	if err != nil {
 		return c, fmt.Errorf("renew the lease: %w", err)
 	}
-	server.secrets = c.Secrets() // of which its words may echo each
+	at.secrets = c.Secrets() // of which its words may echo each
 	if lease.Login.Renewable {
-		lease.Login, err = server.renew(ctx, env, lease.Login, life, "auth/token/renew-self", nil)
+		lease.Login, err = at.renew(ctx, env, lease.Login, life, "auth/token/renew-self", nil)
 		if err != nil {
 			return c, fmt.Errorf("renew the Vault token: %w", err)
 		}
 	}
 	if lease.Secret.Renewable {
-		lease.Secret, err = server.renew(ctx, env, lease.Secret, life, "sys/leases/renew", map[string]any{"lease_id": lease.ID})
+		lease.Secret, err = at.renew(ctx, env, lease.Secret, life, "sys/leases/renew", map[string]any{"lease_id": lease.ID})
 		if err != nil {
 			return c, fmt.Errorf("renew the lease: %w", err)
 		}
@@ -111,7 +113,7 @@ func renew(ctx context.Context, env Env, g policy.Grant, c credential.Credential
 }
 
 // renew returns the term that the server gives.
-func (v vault) renew(ctx context.Context, env Env, t credential.Term, life time.Duration, path string, body map[string]any) (credential.Term, error) {
+func (s server) renew(ctx context.Context, env exchange.Env, t credential.Term, life time.Duration, path string, body map[string]any) (credential.Term, error) {
 	if body == nil {
 		body = map[string]any{}
 	}
@@ -123,8 +125,8 @@ func (v vault) renew(ctx context.Context, env Env, t credential.Term, life time.
 		return t, err
 	}
 	asked := env.Now() // before the request: no expiry is later than the server's own
-	reply, err := v.ask(ctx, renewHint, func(ctx context.Context) (*api.Response, error) {
-		return v.client.Logical().WriteRawWithContext(ctx, path, text)
+	reply, err := s.ask(ctx, renewHint, func(ctx context.Context) (*api.Response, error) {
+		return s.client.Logical().WriteRawWithContext(ctx, path, text)
 	})
 	if err != nil {
 		if fault.ClassOf(err) == fault.Refused {
@@ -137,7 +139,7 @@ func (v vault) renew(ctx context.Context, env Env, t credential.Term, life time.
 		seconds, renewable = reply.Auth.LeaseDuration, reply.Auth.Renewable
 	}
 	if seconds == 0 || nonsense(seconds) {
-		return t, unreachable("the reply has a lease_duration of %d, want seconds from now", seconds)
+		return t, exchange.Unreachable("the reply has a lease_duration of %d, want seconds from now", seconds)
 	}
 	next := termFrom(asked, seconds, renewable)
 	next.Limit = t.Limit
@@ -160,6 +162,54 @@ func renewHint(words string) string {
 		return "it has ended: the server was out of reach for longer than it lives, or somebody revoked it"
 	case strings.Contains(words, "permission denied"):
 		return "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"
+	}
+	return ""
+}
+
+// revokeTimeout bounds a revocation: the runner gives a cancelled job seconds.
+const revokeTimeout = 10 * time.Second
+
+// Revoke ends a lease, and with it the credential that was issued under it. It
+// does its work also where ctx has ended: that is when it is needed most. A
+// lease that has ended is no error.
+func Revoke(ctx context.Context, env exchange.Env, l credential.Lease) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	at, err := newServer(env, l)
+	if err != nil {
+		return fmt.Errorf("revoke the lease: %w", err)
+	}
+	_, err = web.Retry(ctx, func(ctx context.Context) (struct{}, error) {
+		err := at.client.Auth().Token().RevokeSelfWithContext(ctx, "")
+		if err != nil && !ended(err) {
+			return struct{}{}, at.fault(err, revokeHint)
+		}
+		return struct{}{}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("revoke the lease: %w", err)
+	}
+	return nil
+}
+
+// ended reports whether the server does not know the token any more. Where it
+// knows it, and its policies do not let it revoke itself, the words differ:
+// Vault adds "invalid token" in the first case, OpenBao counts errors in the second.
+func ended(err error) bool {
+	var reply *api.ResponseError
+	if !errors.As(err, &reply) || reply.StatusCode != http.StatusForbidden || reply.RawError {
+		return false
+	}
+	words := strings.Join(reply.Errors, "\n")
+	return words == "permission denied" || strings.Contains(words, "invalid token")
+}
+
+func revokeHint(words string) string {
+	switch {
+	case strings.Contains(words, "batch token"):
+		return "set token_type=service on the role: a batch token cannot be revoked, its leases end with it"
+	case strings.Contains(words, "permission denied"):
+		return "a policy of the role must allow `update` on auth/token/revoke-self, as the policy `default` does"
 	}
 	return ""
 }

@@ -1,0 +1,124 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// nonsense reports whether no lease has so many seconds. More than exchange.LongestLife
+// would overflow a Duration in the end.
+func nonsense(seconds int) bool {
+	return seconds < 0 || int64(seconds) > int64(exchange.LongestLife/time.Second)
+}
+
+// Exchange returns the secret as a credential. From the login on, what it returns holds the
+// lease, also beside an error.
+func Exchange(ctx context.Context, env exchange.Env, r exchange.Request) (c credential.Credential, err error) {
+	g := r.Grant
+	v := g.Exchange()
+	lease := credential.Lease{Address: v.Get("address"), Namespace: v.Get("namespace"), CACert: v.Get("ca_cert"), ClientCert: v.Get(clientCertFile), ClientKey: v.Get(clientKeyFile)}
+	at, err := newServer(env, lease)
+	if err != nil {
+		return c, err
+	}
+	at.secrets = append(at.secrets, r.IDToken)
+	body, err := json.Marshal(map[string]string{"role": v.Get("role"), "jwt": r.IDToken.Reveal()})
+	if err != nil {
+		return c, err
+	}
+	asked := env.Now() // before each request: no expiry is later than the server's own
+	login, err := at.ask(ctx, loginHint(g), func(ctx context.Context) (*api.Response, error) {
+		return at.client.Logical().WriteRawWithContext(ctx, "auth/"+authPath(v)+"/login", body)
+	})
+	if err != nil {
+		return c, fmt.Errorf("log in: %w", err)
+	}
+	if login.Auth == nil || login.Auth.ClientToken == "" {
+		return c, exchange.Unreachable("log in: the reply has no token in it")
+	}
+	if strings.ContainsFunc(login.Auth.ClientToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return c, exchange.Unreachable("log in: the token in the reply has characters that none has")
+	}
+	lease.Token = secret.New(login.Auth.ClientToken)
+	c.Lease = &lease
+	if life := login.Auth.LeaseDuration; nonsense(life) {
+		return c, exchange.Unreachable("log in: the reply has a lease_duration of %d, want seconds from now", life)
+	}
+	lease.Login = termFrom(asked, login.Auth.LeaseDuration, login.Auth.Renewable)
+	at.secrets = append(at.secrets, lease.Token)
+	at.client.SetToken(lease.Token.Reveal())
+
+	asked = env.Now()
+	path := v.Get("secret")
+	reply, err := at.ask(ctx, readHint(g), func(ctx context.Context) (*api.Response, error) {
+		return at.client.Logical().ReadRawWithContext(ctx, path)
+	})
+	if err != nil {
+		return c, fmt.Errorf("read %q: %w", path, err)
+	}
+	if reply.Data == nil {
+		return c, exchange.Unreachable("read %q: the reply has no data in it", path)
+	}
+	data := unnested(reply.Data)
+	if err := fillIn(&c, r.Warehouse, data); err != nil {
+		return c, fault.New(fault.Refused, fmt.Errorf("read %q: %w", path, err), "name a secret in `secret` that has these fields")
+	}
+	c.ID = path
+	switch life := reply.LeaseDuration; {
+	case reply.LeaseID == "" || life == 0:
+		if v.Get("static") != "true" {
+			return c, fault.New(fault.Refused, fmt.Errorf("read %q: the secret has no lease, it outlives the run", path),
+				"name a secret engine's path that issues one for each run (database/creds/ROLE); or set `static: true` to accept that nothing ends it")
+		}
+		c.Static, c.Expiry = true, rotation(data, asked)
+		return c, nil
+	case nonsense(life):
+		return c, exchange.Unreachable("read %q: the reply has a lease_duration of %d, want seconds from now", path, life)
+	default:
+		lease.ID, lease.Secret = reply.LeaseID, termFrom(asked, life, reply.Renewable)
+		c.Expiry = lease.Expiry()
+	}
+	if strings.HasPrefix(reply.LeaseID, path+"/") && len(reply.LeaseID) <= 512 && leaseText.MatchString(reply.LeaseID) {
+		c.ID = reply.LeaseID
+	}
+	return c, nil
+}
+
+// termFrom reads a reply's lease_duration. A token without an end has 0.
+func termFrom(asked time.Time, seconds int, renewable bool) credential.Term {
+	if seconds == 0 {
+		return credential.Term{}
+	}
+	return credential.Term{Expiry: asked.Add(time.Duration(seconds) * time.Second), Renewable: renewable}
+}
+
+// unnested returns the fields of a secret: a KV engine of version 2 has them
+// one level deeper, beside its metadata.
+func unnested(data map[string]any) map[string]any {
+	inner, ok := data["data"].(map[string]any)
+	if _, v2 := data["metadata"].(map[string]any); ok && v2 && len(data) == 2 {
+		return inner
+	}
+	return data
+}
+
+// rotation returns when a secret without a lease stops to work: at the
+// server's next rotation, which it tells of static roles, else never.
+func rotation(data map[string]any, asked time.Time) time.Time {
+	ttl, ok := data["ttl"].(json.Number)
+	_, rotated := data["last_vault_rotation"].(string)
+	if seconds, err := ttl.Int64(); ok && rotated && err == nil && seconds > 0 && seconds <= int64(exchange.LongestLife/time.Second) {
+		return asked.Add(time.Duration(seconds) * time.Second)
+	}
+	return credential.Never()
+}

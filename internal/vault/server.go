@@ -1,0 +1,145 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// A server is a Vault or OpenBao server, and who we are there.
+type server struct {
+	client  *api.Client
+	pinned  bool           // the server has authorities of its own
+	shows   bool           // the server is shown a certificate
+	secrets []secret.Value // that it has been sent: its words may echo them
+}
+
+// newServer returns a client that knows nothing but its arguments. The library
+// reads the VAULT_ variables in any case; whatever it took from them (token,
+// namespace, further headers, wrapping) is replaced.
+func newServer(env exchange.Env, l credential.Lease) (server, error) {
+	config := &api.Config{
+		Address: l.Address, HttpClient: env.HTTP, DisableRedirects: true,
+		// web.Retry bounds the tries, as it does everywhere.
+		CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return false, nil },
+	}
+	var pool *x509.CertPool
+	if l.CACert != "" {
+		var err error
+		if pool, err = roots(l.CACert); err != nil {
+			return server{}, fmt.Errorf("read ca_cert: %w", err)
+		}
+		config.HttpClient = web.NewClient(env.Network.Trusting(pool))
+	}
+	if l.ClientCert != "" {
+		certificate, err := clientCertificate(l)
+		if err != nil {
+			return server{}, err
+		}
+		config.HttpClient = web.NewClient(env.Network.Showing(certificate, pool))
+	}
+	client, err := api.NewClient(config)
+	if err != nil {
+		return server{}, fault.New(fault.Usage, errors.New("make a client: one of the VAULT_ variables of the environment is malformed"),
+			"remove it: none is used, but the client does not start with it")
+	}
+	client.SetHeaders(http.Header{api.RequestHeaderName: {"true"}})
+	if l.Namespace != "" {
+		client.SetNamespace(l.Namespace)
+	}
+	client.SetWrappingLookupFunc(func(string, string) string { return "" })
+	client.SetToken(l.Token.Reveal())
+	return server{client: client, pinned: l.CACert != "", shows: l.ClientCert != "", secrets: []secret.Value{l.Token}}, nil
+}
+
+// ask sends a request, as often as it takes, and returns what is in the reply.
+// What a try began whose reply was lost ends with the login: a second lease is
+// below the same token, and a second token is used by nobody.
+func (s server) ask(ctx context.Context, hint func(words string) string, send func(context.Context) (*api.Response, error)) (*api.Secret, error) {
+	return web.Retry(ctx, func(ctx context.Context) (*api.Secret, error) {
+		resp, err := send(ctx)
+		if resp != nil {
+			defer resp.Body.Close()
+		}
+		if err != nil {
+			return nil, s.fault(err, hint)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, s.fault(err, hint)
+		}
+		s, err := api.ParseSecret(bytes.NewReader(body))
+		if err != nil || s == nil {
+			return nil, exchange.Foreign("Vault", "the reply is not one of Vault")
+		}
+		return s, nil
+	})
+}
+
+// passing reports whether a status is one of a moment. 412 is a replica that is behind.
+func passing(status int) bool {
+	return web.Transient(status) || status == http.StatusPreconditionFailed
+}
+
+// keysLate are the words of a login that failed with status 400 because the
+// server could not get the issuer's keys in time. (vault-plugin-auth-jwt,
+// issues 11 and 306: "fetching keys oidc: get keys failed …", "keyset
+// configuration error: Get …/.well-known/openid-configuration: … i/o timeout")
+var keysLate = []string{"fetching keys", "get keys failed", "keyset configuration error"}
+
+// fault tells the server's no from nonsense, and marks what another try may
+// cure. A reply that is not JSON stands whole in api.ResponseError: only the
+// words of its `errors` are used.
+func (s server) fault(err error, hint func(words string) string) error {
+	var reply *api.ResponseError
+	if !errors.As(err, &reply) {
+		return s.noReply(err)
+	}
+	words := ""
+	if !reply.RawError {
+		words = strings.Join(strings.Fields(strings.Join(reply.Errors, "; ")), " ")
+	}
+	late := func(part string) bool { return strings.Contains(words, part) }
+	switch {
+	case reply.StatusCode == http.StatusNotFound && !reply.RawError && words == "":
+		return fault.New(fault.Refused, errors.New("there is nothing"), hint(""))
+	case words == "" && reply.StatusCode == http.StatusPreconditionFailed:
+		return web.Temporary(exchange.Unreachable("Vault replies status %d", reply.StatusCode))
+	case words == "":
+		return exchange.Replied("Vault", reply.StatusCode)
+	case passing(reply.StatusCode):
+		return web.Temporary(exchange.Unreachable("Vault replies status %d, %s", reply.StatusCode, exchange.Quoted(words, s.secrets)))
+	case reply.StatusCode == http.StatusBadRequest && slices.ContainsFunc(keysLate, late):
+		return web.Temporary(exchange.IssuerUnreachable("Vault", words, s.secrets))
+	}
+	return exchange.Refused("", words, hint(words), s.secrets...)
+}
+
+// noReply also knows of the keys about certificates.
+func (s server) noReply(err error) error {
+	switch {
+	case web.RefusesTLS(err) && s.shows:
+		return fault.New(fault.Unreachable, web.Cause(err), "the server must take the certificate of client_cert_file: compare its authority with the listener's tls_client_ca_file, and its dates with the clock")
+	case web.RefusesTLS(err):
+		return fault.New(fault.Unreachable, web.Cause(err), "give client_cert_file and client_key_file where the server asks its clients for a certificate; it must speak TLS 1.2 or later")
+	case !web.UnknownAuthority(err):
+		return exchange.NoReply(err)
+	case s.pinned:
+		return fault.New(fault.Unreachable, web.Cause(err), "ca_cert must be the authority of the server's certificate, or that certificate if it is its own")
+	}
+	return fault.New(fault.Unreachable, web.Cause(err), "give the authority's certificate as ca_cert; or "+web.Hint(err))
+}
