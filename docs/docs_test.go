@@ -64,10 +64,10 @@ func pages(t *testing.T) map[string]string {
 
 var block = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
 
-// blocks returns the code blocks of a language on a page.
-func blocks(text, language string) (list []string) {
+// blocks returns the code blocks of YAML on a page.
+func blocks(text string) (list []string) {
 	for _, m := range block.FindAllStringSubmatch(text, -1) {
-		if m[1] == language {
+		if m[1] == "yaml" {
 			list = append(list, m[2])
 		}
 	}
@@ -78,7 +78,7 @@ func TestPoliciesParse(t *testing.T) {
 	t.Parallel()
 	count := 0
 	for path, text := range pages(t) {
-		for _, b := range blocks(text, "yaml") {
+		for _, b := range blocks(text) {
 			if !strings.HasPrefix(b, "version: 1\n") {
 				continue
 			}
@@ -107,7 +107,7 @@ func TestStepsUseDeclaredInputs(t *testing.T) {
 	used := regexp.MustCompile(`steps\.\w+\.outputs\.([\w-]+)`)
 	count := 0
 	for path, text := range pages(t) {
-		for _, b := range blocks(text, "yaml") {
+		for _, b := range blocks(text) {
 			for _, m := range used.FindAllStringSubmatch(b, -1) {
 				if !slices.Contains(outputs, m[1]) {
 					t.Errorf("%s uses the output %q, which is not declared", path, m[1])
@@ -291,7 +291,7 @@ func checkPlaces(t *testing.T, page, text string) (tests int) {
 // TestFirstWorkflow: the workflow that people copy is the safe one.
 func TestFirstWorkflow(t *testing.T) {
 	t.Parallel()
-	src := blocks(pages(t)["../README.md"], "yaml")[0]
+	src := blocks(pages(t)["../README.md"])[0]
 	if n := strings.Count(src, "\n"); n > 20 {
 		t.Errorf("it has %d lines, want at most 20", n)
 	}
@@ -358,7 +358,7 @@ func TestHosts(t *testing.T) {
 	table, _, _ = strings.Cut(table, "\n## ")
 	seen := map[string]bool{}
 	for path, text := range all {
-		for _, b := range blocks(text, "yaml") {
+		for _, b := range blocks(text) {
 			if !strings.HasPrefix(b, "version: 1\n") {
 				continue
 			}

@@ -21,7 +21,7 @@ func TestSlimCI(t *testing.T) {
 	}
 	t.Cleanup(issuer.Close)
 	var recipes []string
-	for _, b := range blocks(pages(t)["../docs/pull-requests.md"], "yaml") {
+	for _, b := range blocks(pages(t)["../docs/pull-requests.md"]) {
 		if strings.HasPrefix(b, "version: 1\n") {
 			recipes = append(recipes, b)
 		}

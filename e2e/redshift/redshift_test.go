@@ -74,7 +74,7 @@ func (w *warehouse) exchange() string {
 }
 
 // expectRefused runs a query that the front must refuse.
-func expectRefused(t *testing.T, f *front, name, workspace string, env map[string]string, want string) {
+func expectRefused(t *testing.T, name, workspace string, env map[string]string, want string) {
 	t.Helper()
 	out, err := setup.DBT(t, setup.Python(t), workspace, env, "show", "--inline", "select 1")
 	if err == nil || !strings.Contains(out, want) {
@@ -116,10 +116,10 @@ func TestCluster(t *testing.T) {
 		return env
 	}
 	const refused = `password authentication failed for user "IAM:dbt"`
-	expectRefused(t, f, "another password", workspace, changed("DBT_ENV_SECRET_OIDC_PASSWORD", "made-up"), refused)
-	expectRefused(t, f, "a certificate of nobody", workspace, changed("SSL_CERT_FILE", "/dev/null"), "certificate verify failed")
+	expectRefused(t, "another password", workspace, changed("DBT_ENV_SECRET_OIDC_PASSWORD", "made-up"), refused)
+	expectRefused(t, "a certificate of nobody", workspace, changed("SSL_CERT_FILE", "/dev/null"), "certificate verify failed")
 	w.clock.forward(61 * time.Minute)
-	expectRefused(t, f, "a login that is expired", workspace, env, refused)
+	expectRefused(t, "a login that is expired", workspace, env, refused)
 }
 
 // TestServerless: GetCredentials, and a query with the login.

@@ -40,5 +40,5 @@ func TestVault(t *testing.T) {
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
 	f.checkLogins(t)
 	clock.forward(time.Hour + time.Second)
-	expectRefused(t, f, "a lease that has ended", workspace, env, fmt.Sprintf("password authentication failed for user %q", step.Outputs["user"]))
+	expectRefused(t, "a lease that has ended", workspace, env, fmt.Sprintf("password authentication failed for user %q", step.Outputs["user"]))
 }

@@ -240,7 +240,7 @@ func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 	case slices.ContainsFunc(e.keys[1:], func(k string) bool { return strings.Contains(strings.ToLower(k), "prox") }) && top != "attach":
 		return checkProxy(e.shown, v)
 	case top == "settings" || top == "config_options" || top == "plugins" && slices.Contains(e.keys, "settings"):
-		return checkDuckSetting(st, block, e, last, v, loopback)
+		return checkDuckSetting(st, e, last, v, loopback)
 	case place == "attach.alias" && !duckAlias.MatchString(v):
 		return fmt.Errorf("%s is %q, want a name", e.shown, v)
 	case place == "secrets.extra_http_headers" && len(e.keys) == 2 && !policy.IsJinja(v) && !duckMap.MatchString(v):
@@ -269,7 +269,7 @@ func hostOfEntry(block *yaml.Node, e entry) string {
 }
 
 // checkDuckSetting holds a setting of DuckDB's.
-func checkDuckSetting(st store, block *yaml.Node, e entry, name, v string, loopback bool) error {
+func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 	literal := func() error {
 		if policy.IsJinja(v) {
 			return fmt.Errorf("%s must be a literal: it decides where the credential goes", e.shown)

@@ -96,10 +96,10 @@ func Failure(err error, hint string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### oidc-dbt: failed\n\n| | |\n| --- | --- |\n| Error class | %s |\n\n<pre>", cell(fault.ClassOf(err).String()))
 	for _, r := range text {
-		switch {
-		case r == '\n':
+		switch r {
+		case '\n':
 			b.WriteString("&#10;") // an empty line would end the block
-		case r == '\t':
+		case '\t':
 			b.WriteByte(' ')
 		default:
 			escape(&b, r)

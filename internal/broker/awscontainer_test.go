@@ -27,10 +27,10 @@ func session(name string, expiry time.Time) credential.Credential {
 	}}
 }
 
-// gives has the broker serve one credential, or an error.
-func gives(cred credential.Credential, err error) func(*broker.Config) {
+// gives has the broker serve one credential.
+func gives(cred credential.Credential) func(*broker.Config) {
 	return func(c *broker.Config) {
-		c.Current = func(context.Context) (credential.Credential, error) { return cred, err }
+		c.Current = func(context.Context) (credential.Credential, error) { return cred, nil }
 	}
 }
 
@@ -63,7 +63,7 @@ func TestAWSContainer(t *testing.T) {
 	t.Parallel()
 	var told refusals
 	zone := time.FixedZone("", 2*60*60)
-	b := start(t, awsContainer, gives(session("1", time.Date(2100, 1, 2, 5, 4, 5, 6, zone)), nil), func(c *broker.Config) { c.Refused = told.add })
+	b := start(t, awsContainer, gives(session("1", time.Date(2100, 1, 2, 5, 4, 5, 6, zone))), func(c *broker.Config) { c.Refused = told.add })
 	own := b.Address().Secret.Reveal()
 	for _, tt := range []struct {
 		name, method, path, authorization string

@@ -101,7 +101,7 @@ func withSecret(b *broker.Broker, conn net.Conn, in *bufio.Reader) (status int, 
 // who has it, and none of them stays.
 func TestStrangersGiveWay(t *testing.T) {
 	t.Parallel()
-	b := start(t, awsContainer, gives(session("1", time.Now().Add(time.Hour)), nil), hurried)
+	b := start(t, awsContainer, gives(session("1", time.Now().Add(time.Hour))), hurried)
 	own := dial(t, address(b))
 	in := bufio.NewReader(own)
 	if status, err := withSecret(b, own, in); status != 200 || err != nil {
@@ -181,7 +181,7 @@ func TestNoSecretNoPatience(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, route.Route{Kind: tt.kind, Upstream: upstreamOf(t, snowflakeServer)}, gives(session("1", time.Now().Add(time.Hour)), nil), hurried, func(c *broker.Config) { c.Dir = t.TempDir() })
+			b := start(t, route.Route{Kind: tt.kind, Upstream: upstreamOf(t, snowflakeServer)}, gives(session("1", time.Now().Add(time.Hour))), hurried, func(c *broker.Config) { c.Dir = t.TempDir() })
 			conn := dial(t, address(b))
 			_, _ = io.WriteString(conn, strings.ReplaceAll(tt.head, "$HOST", address(b)))
 			var sent sync.WaitGroup
@@ -258,7 +258,7 @@ func TestHopByHop(t *testing.T) {
 			t.Cleanup(server.Close)
 			u := upstreamOf(t, server)
 			u.Account = "ACME"
-			b := start(t, route.Route{Kind: kind, Upstream: u}, gives(numbered(1), nil), func(c *broker.Config) { c.Dir = t.TempDir() })
+			b := start(t, route.Route{Kind: kind, Upstream: u}, gives(numbered(1)), func(c *broker.Config) { c.Dir = t.TempDir() })
 			own := b.Address().Secret.Reveal()
 			scheme, client := "http://", http.DefaultTransport
 			if kind == route.Trino {

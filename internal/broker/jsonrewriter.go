@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -49,7 +50,7 @@ func (j *jsonRewriter) ahead(n int) (size int64, err error) {
 		j.fill()
 	}
 	switch {
-	case j.err == io.EOF:
+	case errors.Is(j.err, io.EOF):
 		return int64(len(j.out)), nil
 	case j.err != nil:
 		return 0, j.err

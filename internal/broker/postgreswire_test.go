@@ -52,13 +52,15 @@ func passwordMessage(t testing.TB, password string) []byte {
 	return text
 }
 
+// never is a provider that does not answer.
+func never(ctx context.Context) (credential.Credential, error) {
+	<-ctx.Done()
+	return credential.Credential{}, context.Cause(ctx)
+}
+
 // TestPostgresPatience: dbt waits ten seconds, and then says nothing of why.
 func TestPostgresPatience(t *testing.T) {
 	t.Parallel()
-	never := func(ctx context.Context) (credential.Credential, error) {
-		<-ctx.Done()
-		return credential.Credential{}, context.Cause(ctx)
-	}
 	for _, tt := range []struct {
 		name, said string
 		sent       []byte

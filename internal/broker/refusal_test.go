@@ -279,7 +279,7 @@ func TestNoRenewalNoRetry(t *testing.T) {
 		}
 		return s.refuse("28P01", "the role is gone")
 	}, "127.0.0.1")
-	b := start(t, pgRoute(server), gives(numbered(1), nil), func(c *broker.Config) {
+	b := start(t, pgRoute(server), gives(numbered(1)), func(c *broker.Config) {
 		c.Renew = func(context.Context, credential.Credential) (credential.Credential, error) {
 			return credential.Credential{}, errors.New("down")
 		}

@@ -20,7 +20,7 @@ import (
 
 // BenchmarkAWSContainer is what an SDK waits for each time it asks.
 func BenchmarkAWSContainer(b *testing.B) {
-	proxy := start(b, awsContainer, gives(session("1", time.Now().Add(time.Hour)), nil))
+	proxy := start(b, awsContainer, gives(session("1", time.Now().Add(time.Hour))))
 	for b.Loop() {
 		if status, body := ask(b, proxy, "GET", "/credentials", proxy.Address().Secret.Reveal()); status != http.StatusOK {
 			b.Fatal(status, body)
@@ -51,7 +51,7 @@ func BenchmarkS3(b *testing.B) {
 	}))
 	b.Cleanup(server.Close)
 	c := session("1", time.Now().Add(time.Hour))
-	proxy := start(b, route.Route{Kind: route.S3, Upstream: upstreamOf(b, server)}, gives(c, nil), func(c *broker.Config) { c.Dir = b.TempDir() })
+	proxy := start(b, route.Route{Kind: route.S3, Upstream: upstreamOf(b, server)}, gives(c), func(c *broker.Config) { c.Dir = b.TempDir() })
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, MaxIdleConnsPerHost: 8}}

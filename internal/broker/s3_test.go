@@ -126,7 +126,7 @@ func TestS3(t *testing.T) {
 	t.Parallel()
 	store, c := lake(t)
 	var told refusals
-	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, store.URL())}, gives(c, nil), func(c *broker.Config) { c.Refused = told.add })
+	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, store.URL())}, gives(c), func(c *broker.Config) { c.Refused = told.add })
 	const wrong = "0000000000000000000000000000000000000000000000000000000000000000"
 	for _, tt := range []struct {
 		name    string
@@ -223,7 +223,7 @@ func TestS3StaysHere(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	c := session("1", time.Now().Add(time.Hour))
-	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, server.URL)}, gives(c, nil))
+	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, server.URL)}, gives(c))
 	status, header, _ := s3Request{method: "GET", target: "/lake/x"}.send(t, b)
 	if status != http.StatusMovedPermanently || header.Get("Location") != "" || header.Get("X-Amz-Bucket-Region") != "us-east-1" {
 		t.Errorf("status %d, headers %v, want the region alone", status, header)
@@ -243,7 +243,7 @@ func TestS3StaysHere(t *testing.T) {
 func TestS3LargeObject(t *testing.T) {
 	t.Parallel()
 	store, c := lake(t)
-	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, store.URL())}, gives(c, nil))
+	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, store.URL())}, gives(c))
 	rows := string(bytes.Repeat([]byte("0123456789abcdef"), 1<<20)) // 16 MiB
 	if status, _, body := (s3Request{method: "PUT", target: "/lake/big", body: rows}).send(t, b); status != 200 {
 		t.Fatalf("status %d, %s", status, body)
@@ -261,7 +261,7 @@ func TestS3CutOff(t *testing.T) {
 		_, _ = w.Write(make([]byte, 300_000)) // and no more: the server closes
 	}))
 	t.Cleanup(server.Close)
-	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, server.URL)}, gives(session("1", time.Now().Add(time.Hour)), nil))
+	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, server.URL)}, gives(session("1", time.Now().Add(time.Hour))))
 	req, err := http.NewRequest(http.MethodGet, "http://"+address(b)+"/lake/x", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func BenchmarkSnowflake(b *testing.B) {
 		pair := credential.Credential{Kind: "key_pair", User: "V_DBT_1", PrivateKey: keyPair(b, rsaKey()), Expiry: time.Now().Add(time.Hour)}
 		c.Current = func(context.Context) (credential.Credential, error) { return pair, nil }
 	})
-	ask := func(b *testing.B, client *http.Client, url, session string, body []byte) (reply snowflakeReply) {
+	ask := func(b *testing.B, client *http.Client, url, session string, body []byte) snowflakeReply {
 		req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
 		if err != nil {
 			b.Fatal(err)
@@ -48,6 +48,7 @@ func BenchmarkSnowflake(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer resp.Body.Close()
+		var reply snowflakeReply
 		if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil || !reply.Success {
 			b.Fatalf("status %d, %+v, %v", resp.StatusCode, reply, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -147,7 +148,7 @@ func (s *snowflakeStatements) look(resp *http.Response) error {
 			Result string `json:"getResultUrl"`
 		} `json:"data"`
 	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF { // it is here as a whole
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // it is here as a whole
 		if resp.Header.Get("Content-Encoding") == "gzip" {
 			if head, err = gunzip(head); err != nil {
 				head = nil

@@ -223,7 +223,7 @@ func (c *runCase) run(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	t.Cleanup(people.Close)
-	bad := badServer(t, issuer)
+	bad := badServer(t)
 
 	root := t.TempDir()
 	temp, workspace, files := filepath.Join(root, "temp"), filepath.Join(root, "workspace"), filepath.Join(root, "commands")
@@ -495,7 +495,7 @@ func auditLines(log string) string {
 }
 
 // badServer answers by path as no server should.
-func badServer(t *testing.T, issuer *standin.Issuer) *httptest.Server {
+func badServer(t *testing.T) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fault, ok := faults[strings.TrimPrefix(r.URL.Path, "/")]

@@ -157,13 +157,14 @@ func Places(err error) (list []Place) {
 	if has, ok := err.(interface{ Places() []Place }); ok {
 		return has.Places()
 	}
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		return Places(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
 			list = append(list, Places(err)...)
 		}
+		return list
 	}
-	return list
+	if inner := errors.Unwrap(err); inner != nil {
+		return Places(inner)
+	}
+	return nil
 }

@@ -149,7 +149,7 @@ func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience st
 	case keys.err != nil:
 		return Claims{}, keys.err
 	case err != nil && token == nil:
-		return Claims{}, v.explain(raw, audience, keys, err)
+		return Claims{}, v.explain(raw, audience, keys)
 	}
 	var payload json.RawMessage
 	if err := token.Claims(&payload); err != nil {
@@ -187,7 +187,7 @@ func reject(format string, args ...any) error {
 
 // explain says in our words what go-oidc has refused. It reads the token
 // unverified, for words alone.
-func (v *Verifier) explain(raw, audience string, keys *keySet, err error) error {
+func (v *Verifier) explain(raw, audience string, keys *keySet) error {
 	jws, perr := jose.ParseSignedCompact(raw, joseAlgorithms())
 	if perr != nil {
 		var unknown *jose.ErrUnexpectedSignatureAlgorithm

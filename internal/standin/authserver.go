@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -54,10 +55,10 @@ func (c AuthServerConfig) verify(s *TokenService, r *http.Request, raw string) (
 	case !audienceIs(claims, audience):
 		return nil, "Invalid token audience"
 	}
-	switch s.verify(r.Context(), raw, c.IssuerURL) {
-	case nil:
+	switch err := s.verify(r.Context(), raw, c.IssuerURL); {
+	case err == nil:
 		return claims, ""
-	case errTimes:
+	case errors.Is(err, errTimes):
 		return nil, "Token is not active"
 	}
 	return nil, "Invalid signature"

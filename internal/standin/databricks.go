@@ -47,26 +47,26 @@ func StartDatabricks(config DatabricksConfig) (*TokenService, error) {
 // token is the exchange of RFC 8693. The words of its refusals are not
 // Databricks' own, which nobody has written down.
 func (c DatabricksConfig) token(s *TokenService, w http.ResponseWriter, r *http.Request) {
-	fail := func(status int, code, description string) { oauthError(w, status, code, description, nil) }
+	fail := func(code, description string) { oauthError(w, http.StatusBadRequest, code, description, nil) }
 	form, ok := parameters(r)
 	switch {
 	case !ok:
-		fail(http.StatusBadRequest, "invalid_request", "The request is not a form.")
+		fail("invalid_request", "The request is not a form.")
 		return
 	case form("grant_type") != tokenExchangeGrant:
-		fail(http.StatusBadRequest, "unsupported_grant_type", "The grant type is not supported.")
+		fail("unsupported_grant_type", "The grant type is not supported.")
 		return
 	case form("subject_token_type") != jwtType:
-		fail(http.StatusBadRequest, "invalid_request", "The subject token's type is not supported.")
+		fail("invalid_request", "The subject token's type is not supported.")
 		return
 	case form("scope") != "all-apis":
-		fail(http.StatusBadRequest, "invalid_scope", "The scope is not known.")
+		fail("invalid_scope", "The scope is not known.")
 		return
 	}
 	raw := form("subject_token")
 	claims, err := unverified(raw)
 	if err != nil {
-		fail(http.StatusBadRequest, "invalid_grant", "The subject token is not a JWT.")
+		fail("invalid_grant", "The subject token is not a JWT.")
 		return
 	}
 	i := slices.IndexFunc(c.Policies, func(p FederationPolicy) bool {
@@ -79,11 +79,11 @@ func (c DatabricksConfig) token(s *TokenService, w http.ResponseWriter, r *http.
 			(p.ServicePrincipal != "" && p.Subject == subject || p.ServicePrincipal == "" && slices.Contains(p.Users, subject))
 	})
 	if i < 0 {
-		fail(http.StatusBadRequest, "invalid_grant", "No federation policy matches the token.")
+		fail("invalid_grant", "No federation policy matches the token.")
 		return
 	}
 	if err := s.verify(r.Context(), raw, c.Policies[i].Issuer); err != nil {
-		fail(http.StatusBadRequest, "invalid_grant", "The token is not verified: "+err.Error()+".")
+		fail("invalid_grant", "The token is not verified: "+err.Error()+".")
 		return
 	}
 	who := c.Policies[i].ServicePrincipal
@@ -92,7 +92,7 @@ func (c DatabricksConfig) token(s *TokenService, w http.ResponseWriter, r *http.
 	}
 	expiry, err := claims.GetExpirationTime()
 	if err != nil {
-		fail(http.StatusBadRequest, "invalid_grant", "The token has no expiry.")
+		fail("invalid_grant", "The token has no expiry.")
 		return
 	}
 	// The access token dies with the federated token.

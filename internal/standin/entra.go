@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -100,7 +101,7 @@ func (c EntraConfig) token(s *TokenService, w http.ResponseWriter, r *http.Reque
 		return
 	}
 	switch err := s.verify(r.Context(), raw, left[0].Issuer); {
-	case err == errTimes:
+	case errors.Is(err, errTimes):
 		client(700024, "Client assertion is not within its valid time range. Current time: %s.", s.now().UTC().Format(time.RFC3339Nano))
 		return
 	case err != nil:

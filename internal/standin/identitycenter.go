@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -118,7 +119,8 @@ func (c *IdentityCenter) handle(w http.ResponseWriter, r *http.Request) {
 func (c *IdentityCenter) exchange(r *http.Request, body []byte) (user string, failed *identityError) {
 	session, err := c.sts.AuthenticateIn(r, body, "sso-oauth", c.config.Region)
 	if err != nil {
-		e, _ := err.(stsError)
+		var e stsError
+		errors.As(err, &e)
 		return "", &identityError{e.code, "", e.message}
 	}
 	var in struct{ ClientID, GrantType, Assertion string }

@@ -98,7 +98,7 @@ func TestStore(t *testing.T) {
 			}
 			defer out.Body.Close()
 			if text, err := io.ReadAll(out.Body); err != nil || string(text) != "order" {
-				return fmt.Errorf("object is %q, %v", text, err)
+				return fmt.Errorf("object is %q, %w", text, err)
 			}
 			return nil
 		}

@@ -294,7 +294,9 @@ func (l *limited) Read(p []byte) (int, error) {
 	switch l.left -= n; {
 	case l.left < 0:
 		n, err = 0, errTooLarge
-	case err != nil && err != io.EOF:
+	case errors.Is(err, io.EOF):
+		err = io.EOF
+	case err != nil:
 		err = plain(err) // a broken trailer is quoted, too
 	}
 	l.err = err

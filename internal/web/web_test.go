@@ -201,7 +201,7 @@ func TestTransportTrusts(t *testing.T) {
 func TestCauseHidesTheURL(t *testing.T) {
 	t.Parallel()
 	err := &url.Error{Op: "Get", URL: "https://host/?token=hunter2", Err: io.ErrUnexpectedEOF}
-	if got := web.Cause(err); got != io.ErrUnexpectedEOF {
+	if got := web.Cause(err); !errors.Is(got, io.ErrUnexpectedEOF) {
 		t.Errorf("cause is %q", got)
 	}
 	err.Err = context.DeadlineExceeded
