@@ -48,9 +48,6 @@ func (f *faults) literals(block *yaml.Node, why string, keys ...string) {
 	}
 }
 
-// ok reports whether nothing is wrong with a key.
-func (f *faults) ok(key string) bool { return !f.keys[key] }
-
 func (f *faults) err() error { return errors.Join(f.list...) }
 
 // FaultKey returns what a fault's text begins with: its place in the block.

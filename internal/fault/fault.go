@@ -45,6 +45,19 @@ type classified struct {
 
 func (e classified) Unwrap() error { return e.error }
 
+// each returns the errors that e joins, each with its class; e itself where it
+// has a hint, which is about them all.
+func (e classified) each() []error {
+	list := Each(e.error)
+	if e.hint != "" || len(list) < 2 {
+		return []error{e}
+	}
+	for i, err := range list {
+		list[i] = classified{err, e.class, ""}
+	}
+	return list
+}
+
 // New returns err with its class; hint ("" for none) says what to do, and is
 // printed once, by the outermost layer. A class that err already has is kept.
 func New(class Class, err error, hint string) error {
@@ -105,13 +118,8 @@ func Each(err error) (list []error) {
 		}
 		return list
 	}
-	if c, ok := err.(classified); ok && c.hint == "" {
-		if each := Each(c.error); len(each) > 1 {
-			for _, err := range each {
-				list = append(list, classified{err, c.class, ""})
-			}
-			return list
-		}
+	if c, ok := err.(interface{ each() []error }); ok {
+		return c.each()
 	}
 	return []error{err}
 }
