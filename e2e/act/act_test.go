@@ -238,6 +238,7 @@ func want(t *testing.T, log string, lines ...string) {
 
 // TestBuild is the README's workflow: the action's outputs feed a dbt build.
 func TestBuild(t *testing.T) {
+	t.Parallel()
 	r := newRunner(t, 0, 0)
 	log, err := r.run("build.yml")
 	if err != nil {
@@ -255,6 +256,7 @@ func TestBuild(t *testing.T) {
 // TestTwoTargets has other tools between and after two authentications; each
 // build uses its own session, and prints no secret though a step tries to.
 func TestTwoTargets(t *testing.T) {
+	t.Parallel()
 	r := newRunner(t, 0, 0)
 	log, err := r.run("two.yml")
 	if err != nil {
@@ -281,6 +283,7 @@ func TestTwoTargets(t *testing.T) {
 // TestDenied is the same job from another environment: nothing after the
 // action runs, nothing is exchanged.
 func TestDenied(t *testing.T) {
+	t.Parallel()
 	r := newRunner(t, 0, 0)
 	claims := standin.GitHubClaims()
 	claims["environment"], claims["sub"] = "staging", "repo:acme/analytics:environment:staging"
@@ -338,6 +341,7 @@ func (r *runner) left() (left []string) {
 // TestKeepFresh has two targets in one job whose sessions die in seconds;
 // plain dbt steps outlive them, and nothing outlives the job.
 func TestKeepFresh(t *testing.T) {
+	t.Parallel()
 	r := newRunner(t, 4*time.Second, standin.Grace)
 	log, err := r.run("fresh.yml", "KEEP_FRESH=true")
 	if err != nil {
@@ -366,6 +370,7 @@ func TestKeepFresh(t *testing.T) {
 // TestWithoutKeepFresh is the same job, whose sessions have died by the time
 // of the first build.
 func TestWithoutKeepFresh(t *testing.T) {
+	t.Parallel()
 	r := newRunner(t, 4*time.Second, 0)
 	log, err := r.run("fresh.yml", "KEEP_FRESH=false")
 	if err == nil {
@@ -379,6 +384,7 @@ func TestWithoutKeepFresh(t *testing.T) {
 
 // TestKeepFreshIsKilled by a step of the job: post says so, and cleans up.
 func TestKeepFreshIsKilled(t *testing.T) {
+	t.Parallel()
 	r := newRunner(t, 4*time.Second, standin.Grace)
 	log, err := r.run("killed.yml")
 	if err != nil {
@@ -395,6 +401,7 @@ func TestKeepFreshIsKilled(t *testing.T) {
 
 // TestLongCommand is one command in the action's own step, longer than three sessions.
 func TestLongCommand(t *testing.T) {
+	t.Parallel()
 	r := newRunner(t, 4*time.Second, standin.Grace)
 	log, err := r.run("long.yml")
 	if err != nil {

@@ -274,11 +274,13 @@ func start(t *testing.T, principal string, changes ...func(*standin.GoogleConfig
 }
 
 func TestDbtBuild(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, principal, account string }{
 		{"direct", setup.Subject, ""},
 		{"through a service account", setup.ServiceAccount, ", service_account: " + setup.ServiceAccount + ", iam_endpoint: $GOOGLE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			w, issuer, endpoint := start(t, tt.principal)
 			workspace := setup.Project(t, issuer,
 				fmt.Sprintf("{type: bigquery, project: acme-dbt, dataset: marts, location: EU, threads: 4, api_endpoint: %q}", endpoint),
