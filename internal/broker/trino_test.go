@@ -454,7 +454,7 @@ func TestAuthorityWithoutAFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "missing")
 	_, err := broker.Start(broker.Config{Target: t.Name(), Route: route.Route{Kind: route.Trino, Upstream: route.Upstream{Host: "trino.example", Port: 443}}, Dir: dir, Now: time.Now})
-	if err == nil || !strings.HasPrefix(err.Error(), "start broker: write ca.pem: open "+filepath.Join(dir, "ca.pem.")) {
+	if err == nil || !strings.HasPrefix(err.Error(), "start broker: write ca.pem: open "+filepath.Join(dir, ".ca.pem.")) {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -177,6 +177,38 @@ func TestServeTellsADescriptor(t *testing.T) {
 	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
 }
 
+// TestSweepAfterAKill: the folder of a process that was killed goes with the
+// next start of its user's, and not while it lives.
+func TestSweepAfterAKill(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute, "")
+	side := s.serve()
+	left := side.ready.ProfilesDir
+	_ = os.Remove(filepath.Join(s.root, "ready"))
+	other := s.serve()
+	if _, err := os.Stat(filepath.Join(left, "profiles.yml")); err != nil {
+		t.Errorf("that of a process that lives: %v", err)
+	}
+	if status := other.end(syscall.SIGTERM); status != 0 {
+		t.Errorf("status is %d: %s", status, other.out.String())
+	}
+	if status := side.end(syscall.SIGKILL); status != -1 {
+		t.Errorf("status is %d", status)
+	}
+	if _, err := os.Stat(left); err != nil {
+		t.Errorf("a killed process leaves it: %v", err)
+	}
+	_ = os.Remove(filepath.Join(s.root, "ready"))
+	next := s.serve()
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("it is left: %v", err)
+	}
+	if status := next.end(syscall.SIGTERM); status != 0 {
+		t.Errorf("status is %d: %s", status, next.out.String())
+	}
+	s.checkEnd("Preauth Success prod\n")
+}
+
 // TestServeAfterAKill: what an earlier process could not clear is cleared.
 func TestServeAfterAKill(t *testing.T) {
 	t.Parallel()
@@ -270,7 +302,7 @@ func TestServeRefuses(t *testing.T) {
 		"standard output":         {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more: it is closed\n"},
 		"no descriptor":           {[]string{"--ready-fd", "99"}, 2, "oidc-dbt: flag --ready-fd: 99: bad file descriptor\n"},
 		"a port that is taken":    {[]string{"--health-port", port}, 1, "oidc-dbt: listen for /healthz: listen tcp4 127.0.0.1:" + port + ": bind: address already in use\n"},
-		"a ready file nowhere":    {[]string{"--ready-file", "$ROOT/no/ready"}, 1, "oidc-dbt: write ready file: open $ROOT/no/.ready."},
+		"a ready file nowhere":    {[]string{"--ready-file", "$ROOT/no/ready"}, 1, "oidc-dbt: write ready file \"$ROOT/no/ready\": no such file or directory\n"},
 		"no route":                {[]string{"--target", "alone"}, 2, "oidc-dbt: serve target \"alone\": whatever uses its credential reads it once, and nothing can be kept fresh\nhint: use `oidc-dbt exec -- COMMAND`\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

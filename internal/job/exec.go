@@ -129,7 +129,7 @@ func (failing) Write([]byte) (int, error) { return 0, errors.New("no stream") }
 // the command's own exit status. Its own words go to standard error; the
 // command's output is untouched.
 func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity bool) (status int, err error) {
-	dir, err := newFolder(env.TempDir)
+	dir, err := sessionFolder(ctx, env)
 	if err != nil {
 		return 0, err
 	}

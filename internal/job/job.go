@@ -161,7 +161,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	}
 	s.policyDir, s.inline = s.home(env, origin)
 	res.PolicyText, res.Warnings = text, fault.Warnings(pol.Warnings()...)
-	a := attempt{env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: folder{s.Dir}}}
+	a := attempt{env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: folder{path: s.Dir}}}
 	res.leases, res.refused, res.ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
 	if s.Target != "" {
 		if a.target, err = pol.Target(s.Target); err != nil {

@@ -276,34 +276,11 @@ func TestServeEndsWhatAKilledRunLeft(t *testing.T) {
 	}
 }
 
-// TestHalfAReadyFile that a killed run has left is taken over, and a link in
-// its place is not followed.
-func TestHalfAReadyFile(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	other := filepath.Join(dir, "other")
-	if err := os.WriteFile(other, []byte("mine"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(other, filepath.Join(dir, ".ready.oidc-dbt")); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := writeWhole(filepath.Join(dir, "ready"), []byte("ready")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	entries, err := os.ReadDir(dir)
-	if text, _ := os.ReadFile(other); err != nil || len(entries) != 2 || string(text) != "mine" {
-		t.Errorf("the folder has %v, %v; the other file %q", entries, err, text)
-	}
-}
-
 // TestKeptLeaseNamesItsFiles: post shows the server the same certificate, and
 // the disk has paths only.
 func TestKeptLeaseNamesItsFiles(t *testing.T) {
 	t.Parallel()
-	dir := folder{t.TempDir()}
+	dir := folder{path: t.TempDir()}
 	kept := credential.Lease{Provider: "vault", Address: "https://vault.acme.example", ClientCert: "/etc/client.pem", ClientKey: "/etc/client.key", Token: secret.New("hvs.0")}
 	if err := dir.keep(&lease{Lease: kept, run: audit.Run{ID: "0123", Provider: "vault"}}); err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ func TestMisleading(t *testing.T) {
 	t.Parallel()
 	res := Result{
 		Profile: []byte("{}"), ProfileNames: []string{"shop", "elementary"}, output: "prod",
-		leases: &leases{dir: folder{"/tmp/oidc-dbt-step-1"}},
+		leases: &leases{dir: folder{path: "/tmp/oidc-dbt-step-1"}},
 	}
 	const (
 		dir       = "--profiles-dir in the command hides the profile that holds the credential"

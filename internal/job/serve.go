@@ -35,7 +35,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	}
 	var dir folder
 	if o.Dir == "" {
-		dir, err = newFolder(env.TempDir)
+		dir, err = sessionFolder(ctx, env)
 	} else {
 		dir, err = claimFolder(s.path(o.Dir), func(left folder) { left.endLeft(ctx, env) })
 	}
@@ -78,8 +78,8 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	told = append(told, '\n')
 	if o.ReadyFile != "" {
 		path := s.path(o.ReadyFile)
-		if err := writeWhole(path, told); err != nil {
-			return fmt.Errorf("write ready file: %w", err)
+		if err := disk.Replace(path, told); err != nil {
+			return fmt.Errorf("write ready file %q: %w", path, cause(err))
 		}
 		defer os.Remove(path) // nothing is ready any more
 	}
@@ -151,13 +151,13 @@ func claimFolder(path string, endLeft func(folder)) (folder, error) {
 	if _, err := os.Lstat(filepath.Join(path, claim)); err != nil && len(entries) > 0 {
 		return fail(errors.New("it holds files of somebody else's, and everything in it is removed at the end"), name)
 	}
-	endLeft(folder{path})
+	endLeft(folder{path: path})
 	for _, e := range entries {
 		if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
 			return fail(err, "")
 		}
 	}
-	f := folder{path}
+	f := folder{path: path}
 	_, err = f.write(claim, nil)
 	return f, err
 }
@@ -170,27 +170,6 @@ func (f folder) endLeft(ctx context.Context, env Env) {
 			fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: warning: end the leases of the run before: "+withHint(err)))
 		}
 	}
-}
-
-// writeWhole writes a file that is there as a whole or not at all.
-func writeWhole(path string, data []byte) error {
-	// One name, which the next start takes over; never somebody else's file, or a link.
-	half := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".oidc-dbt")
-	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(half, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(half, path)
-	}
-	if err != nil {
-		_ = os.Remove(half) // half of it is of no use
-	}
-	return err
 }
 
 // shellVariables are lines that a POSIX shell, and what reads dotenv files,
