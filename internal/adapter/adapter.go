@@ -123,7 +123,8 @@ func Check(dbtType, provider string) error {
 		return fault.New(fault.Usage, fmt.Errorf("unknown type %q, valid types are %q", dbtType, Types()), "")
 	}
 	if _, ok := a.pairs[provider]; !ok {
-		return fault.New(fault.Usage, fmt.Errorf("type %q does not go with provider %q, valid providers are %q", dbtType, provider, slices.Sorted(maps.Keys(a.pairs))), "")
+		return fault.New(fault.Usage,
+			fmt.Errorf("type %q does not go with provider %q, valid providers are %q", dbtType, provider, slices.Sorted(maps.Keys(a.pairs))), "")
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ var bigquery = adapter{
 	spec: policy.Adapter{
 		Required: []string{"database"},
 		Aliases: map[string]string{
-			"project": "database", "dataset": "schema", "target_project": "target_database", "target_dataset": "target_schema", "retries": "job_retries",
+			"project": "database", "dataset": "schema", "target_project": "target_database", "target_dataset": "target_schema",
+			"retries":         "job_retries",
 			"timeout_seconds": "job_execution_timeout_seconds", "dataproc_region": "compute_region",
 		},
 		Written: []string{

@@ -81,7 +81,8 @@ func clickHouseBearer(block *yaml.Node) (route.Route, error) {
 // clickHouseRoute is the proxy to where dbt-clickhouse would have connected.
 func clickHouseRoute(block *yaml.Node) (route.Route, error) {
 	secure := isOn(scalar(block, "secure"))
-	port := map[string]int{"http false": 8123, "http true": 8443, "native false": 9000, "native true": 9440}[clickHouseDriver(block, 0)+" "+strconv.FormatBool(secure)]
+	port := map[string]int{"http false": 8123, "http true": 8443, "native false": 9000,
+		"native true": 9440}[clickHouseDriver(block, 0)+" "+strconv.FormatBool(secure)]
 	if scalar(block, "port") != "" {
 		var err error
 		if port, err = portOf(block); err != nil {
@@ -90,7 +91,8 @@ func clickHouseRoute(block *yaml.Node) (route.Route, error) {
 	}
 	verify := scalar(block, "verify")
 	return route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{
-		Host: clickHouseHost(block), Port: port, Plain: !secure, Unverified: secure && verify != "" && !isOn(verify), // on loopback: checkClickHouse
+		// on loopback: checkClickHouse
+		Host: clickHouseHost(block), Port: port, Plain: !secure, Unverified: secure && verify != "" && !isOn(verify),
 	}}, nil
 }
 

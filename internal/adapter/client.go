@@ -41,7 +41,8 @@ func ClientRoute(dbtType, provider, audience string, exchange policy.Values, blo
 func clientFault(dbtType string, err error) error {
 	var list []error
 	for _, err := range fault.Each(err) {
-		list = append(list, fmt.Errorf("client %q: %s", dbtType, strings.TrimPrefix(err.Error(), fmt.Sprintf("dbt output of type %q: ", dbtType))))
+		list = append(list, fmt.Errorf("client %q: %s", dbtType,
+			strings.TrimPrefix(err.Error(), fmt.Sprintf("dbt output of type %q: ", dbtType))))
 	}
 	return fault.New(fault.Usage, errors.Join(list...), "")
 }

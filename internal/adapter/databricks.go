@@ -48,7 +48,8 @@ var databricks = adapter{
 }
 
 // databricksHosts are workspaces in each cloud. (databricks-sdk-py, environments.py)
-var databricksHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
+var databricksHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:(?:cloud|gcp|dev)\.databricks\.com|` +
+	`cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)
 
 // azureWorkspaces are those of them that take a token of Entra ID.
 var azureWorkspaces = hosts{"Azure Databricks", lazy.MustCompile(`(?:azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)}
@@ -76,7 +77,8 @@ func checkDatabricks(block *yaml.Node, p pair, audience string) error {
 	case policy.IsLoopback(host):
 	case ownAudience(audience, name): // a workspace with a domain of its own
 	case !databricksHosts.MatchString(name) && p.exposed:
-		f.add("host %q is not one of Databricks, and the token goes there: a workspace with a domain of its own needs an audience of its own under exchange", host)
+		f.add("host %q is not one of Databricks, and the token goes there: a workspace with a domain of its own needs an "+
+			"audience of its own under exchange", host)
 	case !databricksHosts.MatchString(name):
 		f.add("host %q is not one of Databricks, and the token goes there", host)
 	case p.hosts != nil && !p.hosts.has(name):
@@ -122,7 +124,8 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 		switch {
 		case policy.IsJinja(key), anyJinja(v):
 			f.add("%s must be a literal: the token goes where it says", name)
-		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"), strings.HasPrefix(key, "_tls_client_cert"):
+		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"),
+			strings.HasPrefix(key, "_tls_client_cert"):
 			f.add("%s chooses another login: leave it out", name)
 		case key == "_connection_uri":
 			host, err := checkEndpoint(name, text)

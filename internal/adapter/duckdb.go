@@ -48,12 +48,14 @@ var duckdb = adapter{
 	lists:    []string{"secrets", "attach", "filesystems", "plugins"},
 	pairs: map[string]pair{
 		"aws": {
-			gives: credential.AWSSession, render: duckdbS3, route: from(s3Route), check: s3Secrets.checkAll, complete: s3Secrets.settled, entries: s3Secrets.ours,
+			gives: credential.AWSSession, render: duckdbS3, route: from(s3Route), check: s3Secrets.checkAll,
+			complete: s3Secrets.settled, entries: s3Secrets.ours,
 			identities: map[string]string{"profile": "role", "assume_role_arn": "then_assume"},
 		},
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://storage.azure.com"}, // in every cloud
-			render: duckdbAzure, route: always(route.Route{Kind: route.AzureManagedIdentity}), check: azureSecrets.checkAll, complete: azureSecrets.settled, entries: azureSecrets.ours,
+			render: duckdbAzure, route: always(route.Route{Kind: route.AzureManagedIdentity}), check: azureSecrets.checkAll,
+			complete: azureSecrets.settled, entries: azureSecrets.ours,
 			identities: map[string]string{"tenant_id": "tenant", "client_id": "client_id", "object_id": "client_id", "resource_id": "client_id"},
 		},
 		"gcp": {
@@ -152,7 +154,8 @@ func s3Upstream(s *yaml.Node, ca string) route.Upstream {
 func (st store) served(in Input, region Key) Output {
 	st.drop = slices.Concat(st.drop, []string{"verify_ssl", "http_proxy", "http_proxy_username", "http_proxy_password"})
 	return st.output(in, []Key{region}, []Key{
-		{"endpoint", text(net.JoinHostPort(in.Route.Host, strconv.Itoa(in.Route.Port)))}, {"use_ssl", boolean(false)}, {"url_style", text("path")},
+		{"endpoint", text(net.JoinHostPort(in.Route.Host, strconv.Itoa(in.Route.Port)))}, {"use_ssl", boolean(false)},
+		{"url_style", text("path")},
 		{"key_id", text("oidc-dbt")}, {"secret", text("unused")}, // what they sign is signed anew
 	}, []login{{"session_token", tokenVariable, in.Route.Secret}})
 }
@@ -184,7 +187,8 @@ const googleStorageHost = "storage.googleapis.com"
 
 // storageUpstream is the place that an entry of type gcs names.
 func storageUpstream(s *yaml.Node) route.Upstream {
-	u := route.Upstream{Host: googleStorageHost, Port: 443, Plain: !isTrue(optionText(s, "use_ssl")), Unverified: !isTrue(optionText(s, "verify_ssl"))}
+	u := route.Upstream{Host: googleStorageHost, Port: 443, Plain: !isTrue(optionText(s, "use_ssl")),
+		Unverified: !isTrue(optionText(s, "verify_ssl"))}
 	if u.Plain {
 		u.Port = 80
 	}
@@ -270,7 +274,8 @@ var (
 	storageAccount = lazy.MustCompile(`^[a-z0-9]{3,24}$`)
 	// blobHosts are Azure Storage's, national clouds included; the account
 	// stands in front. Of loopback only the name can have that.
-	blobHosts = lazy.MustCompile(`^(?:(?:[a-z0-9-]+\.)*(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|storage\.azure\.net)|localhost(?::[0-9]{1,5})?)$`)
+	blobHosts = lazy.MustCompile(`^(?:(?:[a-z0-9-]+\.)*(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|` +
+		`chinacloudapi\.cn)|storage\.azure\.net)|localhost(?::[0-9]{1,5})?)$`)
 )
 
 // checkAzure holds for DuckDB's form of a place in Azure Storage: always TLS,

@@ -51,7 +51,8 @@ func (st store) settled(block *yaml.Node) *yaml.Node {
 	}
 	if !found && len(said) > 0 {
 		changed = true
-		out.Content = append(out.Content, st.filled(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{text("type"), text(st.kind)}}, said))
+		out.Content = append(out.Content,
+			st.filled(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{text("type"), text(st.kind)}}, said))
 	}
 	if !changed {
 		return block
@@ -111,7 +112,8 @@ var (
 	// named are the repositories of extensions that DuckDB knows by name; it
 	// verifies the signature of what they give.
 	namedRepository = lazy.MustCompile(`^(?:core|core_nightly|community)$`)
-	azureHost       = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|storage\.azure\.net)$`)
+	azureHost       = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|` +
+		`chinacloudapi\.cn)|storage\.azure\.net)$`)
 )
 
 // unquoted are the values that dbt-duckdb writes into SQL as they are.
@@ -226,7 +228,8 @@ func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 		for pair := range strings.SplitSeq(m[1], "&") {
 			name, _, _ := strings.Cut(pair, "=")
 			if name, err := url.QueryUnescape(name); err != nil || !slices.Contains(harmless, strings.ToLower(name)) {
-				return fmt.Errorf("%s has a parameter that outranks the secret which oidc-dbt writes: put endpoint, use_ssl and url_style into an entry of secrets, and leave a login out", e.shown)
+				return fmt.Errorf("%s has a parameter that outranks the secret which oidc-dbt writes: put endpoint, "+
+					"use_ssl and url_style into an entry of secrets, and leave a login out", e.shown)
 			}
 		}
 	}
@@ -332,7 +335,8 @@ func checkRepository(shown, v string) error {
 // checkLibrary holds what fsspec's file systems, plugins and attached catalogs
 // take; they find the credential by the environment.
 func checkLibrary(st store, block *yaml.Node, e entry, name, v string) error {
-	isEndpoint := strings.HasSuffix(name, "endpoint") || strings.HasSuffix(name, "endpoint_url") || strings.HasSuffix(name, "endpoint_override") ||
+	isEndpoint := strings.HasSuffix(name, "endpoint") || strings.HasSuffix(name, "endpoint_url") ||
+		strings.HasSuffix(name, "endpoint_override") ||
 		name == "uri" || name == "base_url" || name == "account_host"
 	isSwitch := slices.Contains([]string{"use_ssl", "verify", "verify_ssl", "ssl", "check_hostname", "verify_hostname"}, name)
 	if (isEndpoint || isSwitch) && policy.IsJinja(v) {
@@ -372,7 +376,8 @@ func loopbackElement(block *yaml.Node, e entry) bool {
 	element, _, _ := strings.Cut(e.shown, ".")
 	found := false
 	for _, other := range entries(block) {
-		if at, _, _ := strings.Cut(other.shown, "."); at != element || !strings.Contains(strings.ToLower(other.keys[len(other.keys)-1]), "endpoint") {
+		if at, _, _ := strings.Cut(other.shown, "."); at != element ||
+			!strings.Contains(strings.ToLower(other.keys[len(other.keys)-1]), "endpoint") {
 			continue
 		}
 		host, err := checkEndpoint(other.shown, textOf(other.value))

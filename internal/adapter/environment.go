@@ -110,7 +110,8 @@ func awsEnvironment(session credential.AWS, served route.Address) []Variable {
 	}
 	if served.Host != "" {
 		return append([]Variable{
-			{"AWS_CONTAINER_CREDENTIALS_FULL_URI", secret.New(fmt.Sprintf("http://%s:%d%s", served.Host, served.Port, route.AWSContainerPath)), false},
+			{"AWS_CONTAINER_CREDENTIALS_FULL_URI",
+				secret.New(fmt.Sprintf("http://%s:%d%s", served.Host, served.Port, route.AWSContainerPath)), false},
 			{"AWS_CONTAINER_AUTHORIZATION_TOKEN", served.Secret, true},
 			{"AWS_EC2_METADATA_DISABLED", secret.New("true"), false},
 		}, region...)

@@ -49,7 +49,8 @@ var fabric = adapter{
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: fabricEntra, route: fabricRoute, given: []string{"tenant_id"},
-			identities: map[string]string{"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant", "user": "client_id", "username": "client_id", "uid": "client_id"},
+			identities: map[string]string{"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant",
+				"user": "client_id", "username": "client_id", "uid": "client_id"},
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.ServicePrincipal}},
@@ -87,7 +88,8 @@ func fabricEntra(in Input) Output {
 	case exchangesItself(exchange):
 		return Output{
 			Keys: []Key{
-				{"authentication", text("workload_identity")}, {"tenant_id", text(exchange.Get("tenant"))}, {"client_id", text(exchange.Get("client_id"))},
+				{"authentication", text("workload_identity")}, {"tenant_id", text(exchange.Get("tenant"))},
+				{"client_id", text(exchange.Get("client_id"))},
 				{"federated_token_url", text(fmt.Sprintf("http://%s:%d/token", in.Route.Host, in.Route.Port))},
 				{"federated_token_header", text("Bearer {{ env_var('" + tokenVariable + "') }}")},
 			},
@@ -106,6 +108,7 @@ func fabricEntra(in Input) Output {
 // fabricAPIs are where dbt-fabric sends tokens beside the warehouse.
 var fabricAPIs = []string{"fabric_base_api_uri", "powerbi_base_api_uri", "purview_endpoint"}
 
-var fabricAPIHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)*(?:fabric\.microsoft\.com|powerbi\.com|powerbigov\.us|powerbi\.cn|purview\.azure\.(?:com|us|cn)|purview\.microsoft\.com)$`)
+var fabricAPIHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)*(?:fabric\.microsoft\.com|powerbi\.com|powerbigov\.us|` +
+	`powerbi\.cn|purview\.azure\.(?:com|us|cn)|purview\.microsoft\.com)$`)
 
 var tenantText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)

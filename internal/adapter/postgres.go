@@ -48,7 +48,8 @@ var postgres = adapter{
 			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"gcp": {
-			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.CloudSQLLogin, Scope: "https://www.googleapis.com/auth/sqlservice.login"},
+			gives:  credential.DatabaseLogin,
+			asks:   credential.Asks{Login: credential.CloudSQLLogin, Scope: "https://www.googleapis.com/auth/sqlservice.login"},
 			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), given: []string{"user"},
 		},
 		"vault": { // another user each time, which no file can tell libpq
@@ -114,7 +115,8 @@ const proxyUser = "oidc-dbt"
 // encrypts on the way to the server. In place of a lease's user, another one
 // each time, the profile keeps the block's.
 func throughProxy(in Input) []Key {
-	keys := []Key{{"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"sslmode", text("disable")}, {"password", envVar(passwordVariable)}}
+	keys := []Key{{"host", text(in.Route.Host)}, {"port", integer(in.Route.Port)}, {"sslmode", text("disable")},
+		{"password", envVar(passwordVariable)}}
 	switch user := in.Credential.User; {
 	case !in.pair.lends() && user != "":
 		keys = append(keys, Key{"user", text(user)})
@@ -132,9 +134,13 @@ var serverText = lazy.MustCompile(`^(?:[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:]+)
 // lease is for the one database.
 var (
 	// (Microsoft: Azure Database for PostgreSQL, Azure Cosmos DB for PostgreSQL; national clouds)
-	azurePostgresHosts = hosts{"Azure Database for PostgreSQL", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|postgres\.cosmos\.azure\.com)$`)}
+	azurePostgresHosts = hosts{"Azure Database for PostgreSQL",
+		lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|` +
+			`postgres\.cosmos\.azure\.com)$`)}
 	// (Databricks: Lakebase, on AWS, Azure and Google Cloud; regions and rings stand before and behind `database`)
-	lakebaseHosts = hosts{"Lakebase", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+database\.(?:[a-z0-9-]+\.)*(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)}
+	lakebaseHosts = hosts{"Lakebase",
+		lazy.MustCompile(`^(?:[a-z0-9-]+\.)+database\.(?:[a-z0-9-]+\.)*(?:(?:cloud|gcp|dev)\.databricks\.com|` +
+			`cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)}
 )
 
 // checkDatabase keeps a database's name from being a connection string, which

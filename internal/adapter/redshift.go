@@ -38,11 +38,13 @@ var redshift = adapter{
 		"identity_center": {
 			gives: credential.IDToken, asks: credential.Asks{Login: credential.TokenLogin},
 			// dbt asks a token endpoint at each login; there is no key for a token.
-			render: redshiftToken, route: always(route.Route{Kind: route.TokenEndpoint, Only: true}), identities: map[string]string{"iam_profile": ""},
+			render: redshiftToken, route: always(route.Route{Kind: route.TokenEndpoint, Only: true}),
+			identities: map[string]string{"iam_profile": ""},
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
-			render: redshiftPassword, route: from(redshiftProxy), direct: lease, given: []string{"user"}, identities: map[string]string{"iam_profile": ""},
+			render: redshiftPassword, route: from(redshiftProxy), direct: lease, given: []string{"user"},
+			identities: map[string]string{"iam_profile": ""},
 		},
 	},
 }

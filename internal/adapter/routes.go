@@ -25,7 +25,8 @@ func Direct(dbtType, provider string, exchange policy.Values, block *yaml.Node) 
 		return r, err
 	}
 	if r.Only {
-		return r, fault.New(fault.Usage, fmt.Errorf("type %q with provider %q works through the proxy alone", dbtType, provider), "remove `proxy: false` from the target")
+		return r, fault.New(fault.Usage,
+			fmt.Errorf("type %q with provider %q works through the proxy alone", dbtType, provider), "remove `proxy: false` from the target")
 	}
 	return find(pairOf(dbtType, provider).direct, dbtType, provider, exchange, block)
 }

@@ -214,7 +214,8 @@ func (a adapter) refuse(e entry) error {
 	switch {
 	case v == "":
 	case a.loginOnTheWay(e) && !policy.IsJinja(v):
-		return fmt.Errorf("%s is a login that the credential does not replace: read it from a variable, as in {{ env_var('NAME') }}, or leave it out", e.shown)
+		return fmt.Errorf("%s is a login that the credential does not replace: read it from a variable, "+
+			"as in {{ env_var('NAME') }}, or leave it out", e.shown)
 	case (policy.SecretValue(v) || strings.HasSuffix(e.shown, "]") && policy.NamedLogin(v)) && !policy.IsJinja(v):
 		return fmt.Errorf("%s holds a secret (…): leave it out", e.shown)
 	}
@@ -261,7 +262,8 @@ func Notes(dbtType, provider string, block *yaml.Node) (notes []Note) {
 	for _, e := range entries(block) {
 		e.keys[0] = a.spec.Canonical(e.keys[0])
 		// A login under a key of the output's own is what the credential takes the place of.
-		if len(e.keys) > 1 && !a.isLogin(place{keys: e.keys[:1]}, e.value) && a.loginOnTheWay(e) && !a.elsewhere(e.place) && textOf(e.value) != "" {
+		if len(e.keys) > 1 && !a.isLogin(place{keys: e.keys[:1]}, e.value) && a.loginOnTheWay(e) && !a.elsewhere(e.place) &&
+			textOf(e.value) != "" {
 			add(e, " is a login of its own, and was removed")
 		}
 	}

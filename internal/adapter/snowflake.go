@@ -29,7 +29,8 @@ var snowflake = adapter{
 			"authenticator", "method", "workload_identity_provider", "workload_identity_entra_resource", "token_file_path",
 			"private_key_path", "oauth_client_id", "connection_name",
 		},
-		Literal:  []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name", "user", "role"},
+		Literal: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode",
+			"s3_stage_vpce_dns_name", "user", "role"},
 		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name"},
 		Client:   []string{"account", "user", "role", "warehouse", "database", "schema", "host", "port", "protocol"},
 	},
@@ -108,7 +109,8 @@ func checkAccount(account string) error {
 	name, _, isURL := strings.Cut(strings.TrimPrefix(account, "https://"), "/")
 	switch {
 	case accountDomain.MatchString(name):
-		return fmt.Errorf("account is %q, to which the connector adds the domain: write %q", account, strings.TrimPrefix(accountDomain.ReplaceAllString(name, ""), "https://"))
+		return fmt.Errorf("account is %q, to which the connector adds the domain: write %q", account,
+			strings.TrimPrefix(accountDomain.ReplaceAllString(name, ""), "https://"))
 	case !accountText.MatchString(account), isURL:
 		return fmt.Errorf("account is %q, want an account identifier such as acme-prod", account)
 	}
@@ -120,9 +122,11 @@ func checkAccount(account string) error {
 	for i, part := range parts {
 		if !strings.Contains(part, "-") && !slices.Contains(accountParts, part) {
 			if i == 0 && len(parts) == 1 {
-				return fmt.Errorf("account is %q, which leads to a region %q: between an organization and its account stands a hyphen, write %q", account, rest, name+"-"+rest)
+				return fmt.Errorf("account is %q, which leads to a region %q: between an organization and its account stands a "+
+					"hyphen, write %q", account, rest, name+"-"+rest)
 			}
-			return fmt.Errorf("account is %q, and %q is neither a region nor a cloud: write ORGANIZATION-ACCOUNT, or LOCATOR.REGION.CLOUD", account, part)
+			return fmt.Errorf("account is %q, and %q is neither a region nor a cloud: write ORGANIZATION-ACCOUNT, "+
+				"or LOCATOR.REGION.CLOUD", account, part)
 		}
 	}
 	return nil
@@ -135,7 +139,8 @@ var stageHost = lazy.MustCompile(`^(?:\*\.|bucket\.)?vpce-[a-z0-9-]+\.s3\.[a-z0-
 // is a login too, for whoever gets it.
 func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 	var f faults
-	f.literals(block, "the login goes there", "account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name")
+	f.literals(block, "the login goes there", "account", "host", "port", "protocol", "proxy_host", "proxy_port",
+		"insecure_mode", "s3_stage_vpce_dns_name")
 	account, host, protocol := scalar(block, "account"), scalar(block, "host"), scalar(block, "protocol")
 	f.join(checkAccount(account))
 	for _, key := range []string{"port", "proxy_port"} {

@@ -98,8 +98,10 @@ func hadoop(block *yaml.Node, settings ...string) Key {
 // storeLogin matches settings of Hadoop's stores that are a login, or choose
 // who gets it, for all or for one bucket or account.
 var storeLogin = lazy.MustCompile(`(?i)^(?:spark\.hadoop\.)?(?:` +
-	`fs\.s3[an]?\.(?:.*\.)?(?:endpoint|proxy\.[\w.]+|connection\.ssl\.enabled|access\.key|secret\.key|session\.token|[\w.]*credentials?[\w.]*|assumed\.role\.[\w.]+|custom\.signers|impl)|` +
-	`fs\.azure\.(?:account\.|sas\.|identity\.|always\.use\.https|[\w.]*endpoint).*|fs\.(?:abfss?|wasbs?)\.impl|hadoop\.security\.credential\.[\w.]+)$`)
+	`fs\.s3[an]?\.(?:.*\.)?(?:endpoint|proxy\.[\w.]+|connection\.ssl\.enabled|access\.key|secret\.key|session\.token|` +
+	`[\w.]*credentials?[\w.]*|assumed\.role\.[\w.]+|custom\.signers|impl)|` +
+	`fs\.azure\.(?:account\.|sas\.|identity\.|always\.use\.https|[\w.]*endpoint).*|fs\.(?:abfss?|wasbs?)\.impl|` +
+	`hadoop\.security\.credential\.[\w.]+)$`)
 
 // checkSession holds a Spark in dbt's process to the store's own hosts.
 func checkSession(block *yaml.Node, p pair) error {
@@ -129,7 +131,8 @@ func checkSession(block *yaml.Node, p pair) error {
 
 // elsewhere matches what a connection string's end would change about where
 // and how the login goes.
-var elsewhere = lazy.MustCompile(`(?i)(?:^|;)\s*(?:host|server|port|ssl|use_?proxy|proxy\w*|uid|pwd|authmech|allow\w+|trustedcerts|cadir\w*)\s*=`)
+var elsewhere = lazy.MustCompile(`(?i)(?:^|;)\s*(?:host|server|port|ssl|use_?proxy|proxy\w*|uid|pwd|authmech|allow\w+|` +
+	`trustedcerts|cadir\w*)\s*=`)
 
 // checkODBC keeps values from adding keywords to the connection string that
 // dbt-spark puts together: it escapes none.

@@ -32,7 +32,8 @@ var sqlserver = adapter{
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: sqlServerToken, route: from(sqlServerRoute), hosts: &microsoftDatabases, check: checkBackend,
-			identities: map[string]string{"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant", "user": "client_id", "username": "client_id", "uid": "client_id"},
+			identities: map[string]string{"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant",
+				"user": "client_id", "username": "client_id", "uid": "client_id"},
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin, credential.ServicePrincipal}},
@@ -102,8 +103,10 @@ func sqlServerRoute(block *yaml.Node) (route.Route, error) {
 // withAliases adds the names that both of Microsoft's adapters take.
 func withAliases(more map[string]string) map[string]string {
 	aliases := map[string]string{
-		"user": "UID", "username": "UID", "pass": "PWD", "password": "PWD", "server": "host", "trusted_connection": "windows_login", "auth": "authentication",
-		"app_id": "client_id", "app_secret": "client_secret", "TrustServerCertificate": "trust_cert", "schema_auth": "schema_authorization", "SQL_ATTR_TRACE": "trace_flag",
+		"user": "UID", "username": "UID", "pass": "PWD", "password": "PWD", "server": "host",
+		"trusted_connection": "windows_login", "auth": "authentication",
+		"app_id": "client_id", "app_secret": "client_secret", "TrustServerCertificate": "trust_cert",
+		"schema_auth": "schema_authorization", "SQL_ATTR_TRACE": "trace_flag",
 	}
 	maps.Copy(aliases, more)
 	return aliases
@@ -114,7 +117,8 @@ const mssqlPython = "mssql-python"
 var (
 	// microsoftLogins are keys of dbt-sqlserver and dbt-fabric, and their
 	// aliases, that choose a login.
-	microsoftLogins  = []string{"authentication", "auth", "UID", "user", "username", "windows_login", "trusted_connection", "client_id", "app_id"}
+	microsoftLogins = []string{"authentication", "auth", "UID", "user", "username", "windows_login",
+		"trusted_connection", "client_id", "app_id"}
 	microsoftSecrets = []string{"PWD", "app_secret"}
 	// microsoftSwitches are keys that choose how the server is reached.
 	microsoftSwitches = []string{"host", "server", "port", "encrypt", "trust_cert", "TrustServerCertificate"}
@@ -127,8 +131,9 @@ var (
 // names that customers choose, but Microsoft alone runs what answers.
 // (Microsoft: Azure Private Endpoint private DNS zone values; Fabric:
 // connectivity to a warehouse)
-var microsoftDatabases = hosts{"Azure SQL, Synapse and Fabric", lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:database\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|` +
-	`sql\.azuresynapse\.(?:net|usgovcloudapi\.net|azure\.cn)|fabric\.microsoft\.com|pbidedicated\.windows\.net)$`)}
+var microsoftDatabases = hosts{"Azure SQL, Synapse and Fabric",
+	lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:database\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|` +
+		`sql\.azuresynapse\.(?:net|usgovcloudapi\.net|azure\.cn)|fabric\.microsoft\.com|pbidedicated\.windows\.net)$`)}
 
 var (
 	// microsoftServer is one server. Fabric's host may hold the port, SQL
@@ -202,7 +207,8 @@ func entraToken(in Input) Output {
 func servicePrincipal(in Input) Output {
 	return Output{
 		Keys: []Key{
-			{"authentication", text("ActiveDirectoryServicePrincipal")}, {"client_id", text(in.Credential.User)}, {"client_secret", envVar(passwordVariable)},
+			{"authentication", text("ActiveDirectoryServicePrincipal")}, {"client_id", text(in.Credential.User)},
+			{"client_secret", envVar(passwordVariable)},
 		},
 		Env: []Variable{{passwordVariable, in.Credential.Password, true}},
 	}

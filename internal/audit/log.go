@@ -51,7 +51,8 @@ func Open(path string) (*Log, error) {
 			"name a file in `audit-log`, which keeps what is written to it")
 	}
 	if err != nil {
-		return nil, marked(err, fault.New(fault.Internal, fmt.Errorf("open audit log: %w", err), "name a file that this job may write in `audit-log`"))
+		return nil, marked(err, fault.New(fault.Internal, fmt.Errorf("open audit log: %w", err),
+			"name a file that this job may write in `audit-log`"))
 	}
 	return l, nil
 }

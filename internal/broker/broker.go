@@ -151,7 +151,9 @@ func Start(config Config) (b *Broker, err error) {
 		return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
 	}
 	if listens {
-		listener = newGate(listener, gateConfig{allow: config.AllowUIDs, refused: b.refused.add, hurry: config.hurry, now: config.Now, warn: config.Failed, words: b.service.words()})
+		listener = newGate(listener,
+			gateConfig{allow: config.AllowUIDs, refused: b.refused.add, hurry: config.hurry, now: config.Now,
+				warn: config.Failed, words: b.service.words()})
 	}
 	if b.service.tls {
 		certificate, err := b.authority()

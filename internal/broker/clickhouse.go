@@ -48,7 +48,8 @@ func clickHouse(b *Broker) (service, error) {
 		case r.URL.EscapedPath() == "/ping":
 			proxy.ServeHTTP(w, r)
 		case r.URL.EscapedPath() != "/":
-			http.Error(w, "oidc-dbt: only queries are passed on to ClickHouse", http.StatusNotFound) // no dashboards, no handlers of the server's own
+			// no dashboards, no handlers of the server's own
+			http.Error(w, "oidc-dbt: only queries are passed on to ClickHouse", http.StatusNotFound)
 		default:
 			killer.watch(w, r, proxy)
 		}
@@ -152,7 +153,8 @@ func (k clickHouseKiller) kill(ctx context.Context, q *clickHouseQuery) {
 	}
 	to := *k.base
 	to.Path = "/"
-	out, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), strings.NewReader(fmt.Sprintf("KILL QUERY WHERE query_id = '%s' SYNC FORMAT TSV", clickHouseText.Replace(q.id))))
+	out, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(),
+		strings.NewReader(fmt.Sprintf("KILL QUERY WHERE query_id = '%s' SYNC FORMAT TSV", clickHouseText.Replace(q.id))))
 	if err != nil {
 		return
 	}

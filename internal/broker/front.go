@@ -99,5 +99,6 @@ func rawHTTP(full bool, err error) []byte {
 		status = http.StatusServiceUnavailable
 	}
 	text := fmt.Sprintf("oidc-dbt: %v\n", err)
-	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, http.StatusText(status), len(text), text)
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"+
+		"Content-Length: %d\r\n\r\n%s", status, http.StatusText(status), len(text), text)
 }

@@ -63,7 +63,8 @@ const lingering = 500 * time.Millisecond
 const fullPatience = time.Second
 
 func newGate(listener net.Listener, config gateConfig) *gate {
-	g := &gate{Listener: listener, config: config, limits: limitsOf(openFiles()), own: unknownUser, freed: make(chan struct{}, 1), closed: make(chan struct{})}
+	g := &gate{Listener: listener, config: config, limits: limitsOf(openFiles()), own: unknownUser,
+		freed: make(chan struct{}, 1), closed: make(chan struct{})}
 	if !config.anyone {
 		g.own = listenerUser(listener.Addr().(*net.TCPAddr).AddrPort())
 	}

@@ -33,12 +33,14 @@ func googleStorage(b *Broker) (service, error) {
 // which DuckDB speaks. (Google Cloud: XML API, HTTP status and error codes)
 func googleStorageError(w http.ResponseWriter, status int, err error) {
 	code := map[int]string{
-		http.StatusUnauthorized: "AuthenticationRequired", http.StatusForbidden: "AccessDenied", http.StatusServiceUnavailable: "ServiceUnavailable",
+		http.StatusUnauthorized: "AuthenticationRequired", http.StatusForbidden: "AccessDenied",
+		http.StatusServiceUnavailable: "ServiceUnavailable",
 	}[status]
 	if code == "" {
 		code = "InternalError"
 	}
 	w.Header().Set("Content-Type", "application/xml; charset=UTF-8")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, "<?xml version='1.0' encoding='UTF-8'?><Error><Code>%s</Code><Message>oidc-dbt: %s</Message></Error>", code, xmlText.Replace(err.Error()))
+	fmt.Fprintf(w, "<?xml version='1.0' encoding='UTF-8'?><Error><Code>%s</Code><Message>oidc-dbt: %s</Message></Error>",
+		code, xmlText.Replace(err.Error()))
 }

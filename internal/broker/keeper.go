@@ -176,7 +176,8 @@ func (k *Keeper) Renew(ctx context.Context, c credential.Credential) (credential
 			}
 			k.forced = now
 			k.start(ctx, true)
-			refusal = fmt.Errorf("the warehouse refuses the credential, which should live until %s: a new one is asked for", k.current.Expiry.UTC().Format(time.RFC3339))
+			refusal = fmt.Errorf("the warehouse refuses the credential, which should live until %s: a new one is asked for",
+				k.current.Expiry.UTC().Format(time.RFC3339))
 		}
 		done := k.inFlight
 		k.mu.Unlock()
@@ -295,6 +296,7 @@ func (k *Keeper) slow() {
 	expiry := k.current.Expiry
 	k.mu.Unlock()
 	if tell {
-		k.config.Tell(fmt.Errorf("renew the credential with %q: not done after %s (the current one expires at %s)", k.config.Provider, slowAfter, expiry.UTC().Format(time.RFC3339)))
+		k.config.Tell(fmt.Errorf("renew the credential with %q: not done after %s (the current one expires at %s)",
+			k.config.Provider, slowAfter, expiry.UTC().Format(time.RFC3339)))
 	}
 }

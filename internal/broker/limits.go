@@ -48,5 +48,6 @@ func (l limits) String() string {
 	if l.files == 0 || l.files >= enoughFiles {
 		return fmt.Sprintf("the broker takes %d at a time", l.known)
 	}
-	return fmt.Sprintf("the limit of open files is %d: raise it to %d, by ulimit -n or LimitNOFILE, or use fewer threads", l.files, enoughFiles)
+	return fmt.Sprintf("the limit of open files is %d: raise it to %d, by ulimit -n or LimitNOFILE, or use fewer threads",
+		l.files, enoughFiles)
 }

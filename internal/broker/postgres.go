@@ -32,7 +32,8 @@ func postgres(b *Broker) (service, error) {
 		config.NextProtos = []string{"postgresql"} // as libpq since 17: no server of another protocol answers
 		config.DynamicRecordSizingDisabled = true  // a database reads whole messages
 	}
-	p := &postgresProxy{Broker: b, tls: config, live: map[cancelKey][]*postgresServer{}, large: newPool(pieceSize), sealed: newPool(pieceSize + pieceSize/8)}
+	p := &postgresProxy{Broker: b, tls: config, live: map[cancelKey][]*postgresServer{}, large: newPool(pieceSize),
+		sealed: newPool(pieceSize + pieceSize/8)}
 	return service{conn: p.serve, raw: rawPostgres}, nil
 }
 
@@ -43,7 +44,8 @@ func rawPostgres(full bool, err error) []byte {
 	if full {
 		code = "53300"
 	}
-	words, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: "oidc-dbt: " + err.Error()}).Encode(nil)
+	words, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code,
+		Message: "oidc-dbt: " + err.Error()}).Encode(nil)
 	return words
 }
 
@@ -126,7 +128,8 @@ func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 		server, err = p.open(ctx, conn, startup)
 	}
 	if told, ok := errors.AsType[postgresError](err); ok {
-		_ = send(conn, &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: told.code, Message: "oidc-dbt: " + told.Error()})
+		_ = send(conn, &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: told.code,
+			Message: "oidc-dbt: " + told.Error()})
 	}
 	if err != nil {
 		return
@@ -248,7 +251,8 @@ func (p *postgresProxy) open(ctx context.Context, client io.Writer, startup *pgp
 // takes half a minute to wake up; clients with less patience go by themselves.
 const logInPatience = time.Minute
 
-func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *postgresServer, startup *pgproto3.StartupMessage, c credential.Credential) error {
+func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *postgresServer,
+	startup *pgproto3.StartupMessage, c credential.Credential) error {
 	ctx, cancel := context.WithTimeout(ctx, logInPatience)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { server.Close() })()

@@ -147,7 +147,8 @@ func s3Error(w http.ResponseWriter, status int, code string, err error) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.Header().Set("X-Amz-Request-Id", id)
 	w.WriteHeader(status)
-	fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>oidc-dbt: %s</Message><RequestId>%s</RequestId></Error>", code, xmlText.Replace(err.Error()), id)
+	fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"+
+		"<Error><Code>%s</Code><Message>oidc-dbt: %s</Message><RequestId>%s</RequestId></Error>", code, xmlText.Replace(err.Error()), id)
 }
 
 // s3Refuse is an error of what never gets to be a request of S3's.
@@ -266,7 +267,8 @@ func (s signer) RoundTrip(r *http.Request) (*http.Response, error) {
 		r.Header.Set("X-Amz-Content-Sha256", hash)
 	}
 	keys := aws.Credentials{
-		AccessKeyID: s.session.AccessKeyID.Reveal(), SecretAccessKey: s.session.SecretAccessKey.Reveal(), SessionToken: s.session.SessionToken.Reveal(),
+		AccessKeyID: s.session.AccessKeyID.Reveal(), SecretAccessKey: s.session.SecretAccessKey.Reveal(),
+		SessionToken: s.session.SessionToken.Reveal(),
 	}
 	err := s.sign.SignHTTP(r.Context(), keys, r, hash, "s3", s.region, s.now(), func(o *v4.SignerOptions) {
 		o.DisableURIPathEscaping = true // S3 alone does not escape a path twice

@@ -66,7 +66,8 @@ func snowflake(b *Broker) (service, error) {
 	}
 	transport.DisableCompression = true // what the client asks for is what it gets
 	s := &snowflakeProxy{broker: b, upstream: u, client: web.NewClient(transport), base: base}
-	s.atWork = &snowflakeStatements{tasks: &b.tasks, client: s.client, base: base, requests: map[string]*snowflakeStatement{}, results: map[string]*snowflakeStatement{}}
+	s.atWork = &snowflakeStatements{tasks: &b.tasks, client: s.client, base: base,
+		requests: map[string]*snowflakeStatement{}, results: map[string]*snowflakeStatement{}}
 	s.pass = passOn(httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(p *httputil.ProxyRequest) {
@@ -120,7 +121,9 @@ func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func refuseSnowflake(w http.ResponseWriter, status int, code string, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "code": code, "message": "oidc-dbt: " + err.Error(), "data": map[string]any{}}) // the client is gone
+	// the client is gone
+	_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "code": code, "message": "oidc-dbt: " + err.Error(),
+		"data": map[string]any{}})
 }
 
 // A loginReply is what Snowflake says to a login.

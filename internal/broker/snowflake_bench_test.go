@@ -35,25 +35,6 @@ func BenchmarkSnowflake(b *testing.B) {
 		pair := credential.Credential{Kind: "key_pair", User: "V_DBT_1", PrivateKey: keyPair(b, rsaKey()), Expiry: time.Now().Add(time.Hour)}
 		c.Current = func(context.Context) (credential.Credential, error) { return pair, nil }
 	})
-	ask := func(b *testing.B, client *http.Client, url, session string, body []byte) (token any) {
-		req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
-		if err != nil {
-			b.Fatal(err)
-		}
-		if session != "" {
-			req.Header.Set("Authorization", session)
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer resp.Body.Close()
-		var reply snowflakeReply
-		if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil || !reply.Success {
-			b.Fatalf("status %d, %+v, %v", resp.StatusCode, reply, err)
-		}
-		return reply.Data["token"]
-	}
 	for _, way := range []struct {
 		name   string
 		client *http.Client
@@ -67,23 +48,44 @@ func BenchmarkSnowflake(b *testing.B) {
 		login := []byte(loginBody(way.token))
 		b.Run("login/"+way.name, func(b *testing.B) {
 			for b.Loop() {
-				ask(b, way.client, way.base+"/session/v1/login-request", "", login)
+				postSnowflake(b, way.client, way.base+"/session/v1/login-request", "", login)
 			}
 		})
 		if way.name == "proxy with a key pair" {
 			continue // after the login they are one
 		}
-		session := fmt.Sprintf("Snowflake Token=%q", ask(b, way.client, way.base+"/session/v1/login-request", "", login))
+		session := fmt.Sprintf("Snowflake Token=%q", postSnowflake(b, way.client, way.base+"/session/v1/login-request", "", login).Data["token"])
 		b.Run("round trip/"+way.name, func(b *testing.B) {
 			for b.Loop() {
-				ask(b, way.client, way.base+"/queries/v1/query-request?requestId=1", session, []byte(`{"sqlText": "select 1"}`))
+				postSnowflake(b, way.client, way.base+"/queries/v1/query-request?requestId=1", session, []byte(`{"sqlText": "select 1"}`))
 			}
 		})
 		b.Run("large reply/"+way.name, func(b *testing.B) {
 			b.SetBytes(inlineResult)
 			for b.Loop() {
-				ask(b, way.client, way.base+"/large", session, nil)
+				postSnowflake(b, way.client, way.base+"/large", session, nil)
 			}
 		})
 	}
+}
+
+// postSnowflake sends a body and returns the reply, which must be a success.
+func postSnowflake(b *testing.B, client *http.Client, url, session string, body []byte) snowflakeReply {
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if session != "" {
+		req.Header.Set("Authorization", session)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var reply snowflakeReply
+	if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil || !reply.Success {
+		b.Fatalf("status %d, %+v, %v", resp.StatusCode, reply, err)
+	}
+	return reply
 }

@@ -135,7 +135,8 @@ const maxAtWork = 4 << 10
 // look looks at the reply to a request that begin has returned.
 func (s *snowflakeStatements) look(resp *http.Response) error {
 	q, ok := resp.Request.Context().Value(snowflakeStatementKey{}).(*snowflakeStatement)
-	if !ok || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusGatewayTimeout {
+	if !ok || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusBadGateway ||
+		resp.StatusCode == http.StatusGatewayTimeout {
 		return nil // the client asks again
 	}
 	head := make([]byte, maxAtWork)

@@ -23,7 +23,8 @@ func tokenEndpoint(b *Broker) (service, error) {
 			reply(http.StatusMethodNotAllowed, map[string]any{"error": "invalid_request"})
 			return
 		case !b.admits(w, r, r.PostFormValue("client_secret")):
-			reply(http.StatusUnauthorized, map[string]any{"error": "invalid_client", "error_description": "oidc-dbt: the client secret is not this run's"})
+			reply(http.StatusUnauthorized,
+				map[string]any{"error": "invalid_client", "error_description": "oidc-dbt: the client secret is not this run's"})
 			return
 		}
 		c, err := b.current(r.Context(), redshiftPatience)

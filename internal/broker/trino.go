@@ -96,7 +96,8 @@ const aheadSize = 4 << 10
 func (u uriRewriter) reply(resp *http.Response) error {
 	at := resp.Request.URL.Path
 	switch {
-	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone, resp.Request.Method == http.MethodDelete && resp.StatusCode < http.StatusMultipleChoices:
+	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone,
+		resp.Request.Method == http.MethodDelete && resp.StatusCode < http.StatusMultipleChoices:
 		u.queries.end(at)
 	}
 	if resp.StatusCode >= http.StatusMultipleChoices || resp.Request.Method == http.MethodHead {

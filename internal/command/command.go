@@ -1,4 +1,5 @@
-// Package command is the command line: it reads flags and their variables, calls the job, and turns its errors into words and an exit status.
+// Package command is the command line: it reads flags and their variables, calls the job,
+// and turns its errors into words and an exit status.
 package command
 
 import (
@@ -90,13 +91,15 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 		Suggest:               true,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // Run prints, once
 		OnUsageError:          usageError,
-		Flags:                 []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version, as the command does", Local: true}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"},
+			Usage: "print the version, as the command does", Local: true}},
 		Action: end.keep(func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return unknownCommand(c, c.Args().First())
 			}
 			_ = cli.ShowRootCommandHelp(c)
-			return fault.New(fault.Usage, errors.New("no command given"), "inside a step of GitHub Actions it runs the action; elsewhere begin with `oidc-dbt exec -- dbt build`")
+			return fault.New(fault.Usage, errors.New("no command given"),
+				"inside a step of GitHub Actions it runs the action; elsewhere begin with `oidc-dbt exec -- dbt build`")
 		}),
 		Commands: []*cli.Command{
 			execCommand(env, inActions, end), serveCommand(env, inActions, end), versionCommand(env, end), helpCommand(end),
@@ -147,9 +150,13 @@ func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		CommandNotFound: showHelp,
 		Flags: append(targetFlags(env),
 			&cli.BoolFlag{Name: "dry-run", Usage: "verify and decide, exchange nothing, run nothing", Sources: variable(env, "dry-run")},
-			&cli.BoolFlag{Name: "profile-only", Usage: "ask for no identity: the command gets a profile with placeholders, for dbt parse and ls", Sources: variable(env, "profile-only")},
-			&cli.DurationFlag{Name: "timeout", Usage: "for everything before the command", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},
-			&cli.BoolFlag{Name: "pass-identity", Usage: "leave the runner's request variables to the command", Sources: variable(env, "pass-identity")},
+			&cli.BoolFlag{Name: "profile-only",
+				Usage:   "ask for no identity: the command gets a profile with placeholders, for dbt parse and ls",
+				Sources: variable(env, "profile-only")},
+			&cli.DurationFlag{Name: "timeout", Usage: "for everything before the command", Value: job.DefaultTimeout,
+				Sources: variable(env, "timeout")},
+			&cli.BoolFlag{Name: "pass-identity", Usage: "leave the runner's request variables to the command",
+				Sources: variable(env, "pass-identity")},
 		),
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			if !c.Args().Present() {
@@ -170,11 +177,17 @@ func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 func targetFlags(env job.Env) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "target", Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, "target")},
-		&cli.StringFlag{Name: "policy", Usage: "a path, or the policy itself (default: .github/oidc-dbt.yml, found upwards)", Sources: variable(env, "policy")},
-		&cli.StringSliceFlag{Name: "project-dir", Usage: "where dbt_project.yml is (default: where dbt finds it, upwards from the working directory)", Sources: variable(env, "project-dir")},
+		&cli.StringFlag{Name: "policy",
+			Usage: "a path, or the policy itself (default: .github/oidc-dbt.yml, found upwards)", Sources: variable(env, "policy")},
+		&cli.StringSliceFlag{Name: "project-dir",
+			Usage:   "where dbt_project.yml is (default: where dbt finds it, upwards from the working directory)",
+			Sources: variable(env, "project-dir")},
 		&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
-		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env), Sources: variable(env, "audit-log")},
-		&cli.IntSliceFlag{Name: "allow-uid", Usage: "another user who may connect to the broker, by number (Linux; elsewhere the secret is enough)", DefaultText: "this user only", Sources: variable(env, "allow-uid")},
+		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env),
+			Sources: variable(env, "audit-log")},
+		&cli.IntSliceFlag{Name: "allow-uid",
+			Usage:       "another user who may connect to the broker, by number (Linux; elsewhere the secret is enough)",
+			DefaultText: "this user only", Sources: variable(env, "allow-uid")},
 	}
 }
 
@@ -214,7 +227,8 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		Name:      "serve",
 		Usage:     "keep a credential fresh for other processes of this machine, until a signal",
 		ArgsUsage: " ",
-		Description: "Example, as a sidecar:\n\n    oidc-dbt serve --target prod --dir /run/oidc-dbt --ready-file /run/oidc-dbt/ready --health-port 8081\n\n" +
+		Description: "Example, as a sidecar:\n\n    oidc-dbt serve --target prod --dir /run/oidc-dbt --ready-file " +
+			"/run/oidc-dbt/ready --health-port 8081\n\n" +
 			"and beside it, once the ready file is there:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
 			"The folder holds profiles.yml and env, which a POSIX shell can read in; its user alone may enter it.\n" +
 			"GET /healthz on the health port answers 200 while there is a credential that lives, else 503.\n" +
@@ -223,15 +237,22 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags: append(targetFlags(env),
-			&cli.DurationFlag{Name: "timeout", Usage: "for everything before it is ready", Value: job.DefaultTimeout, Sources: variable(env, "timeout")},
-			&cli.StringFlag{Name: "dir", Usage: "a folder for profiles.yml and env, empty or not there yet (default: a new one below the temporary folder)", Sources: variable(env, "dir")},
-			&cli.StringFlag{Name: "ready-file", Usage: "a file that is there once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, "ready-file")},
-			&cli.IntFlag{Name: "ready-fd", Usage: "a descriptor that gets the same as one line once it is ready, and is closed", Sources: variable(env, "ready-fd")},
-			&cli.IntFlag{Name: "health-port", Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any that is free", Sources: variable(env, "health-port")},
+			&cli.DurationFlag{Name: "timeout", Usage: "for everything before it is ready", Value: job.DefaultTimeout,
+				Sources: variable(env, "timeout")},
+			&cli.StringFlag{Name: "dir",
+				Usage:   "a folder for profiles.yml and env, empty or not there yet (default: a new one below the temporary folder)",
+				Sources: variable(env, "dir")},
+			&cli.StringFlag{Name: "ready-file",
+				Usage: "a file that is there once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, "ready-file")},
+			&cli.IntFlag{Name: "ready-fd",
+				Usage: "a descriptor that gets the same as one line once it is ready, and is closed", Sources: variable(env, "ready-fd")},
+			&cli.IntFlag{Name: "health-port", Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any that is free",
+				Sources: variable(env, "health-port")},
 		),
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
-				return fault.New(fault.Usage, fmt.Errorf("unexpected argument %q", c.Args().First()), "to run a command with the credential: oidc-dbt exec -- COMMAND")
+				return fault.New(fault.Usage, fmt.Errorf("unexpected argument %q", c.Args().First()),
+					"to run a command with the credential: oidc-dbt exec -- COMMAND")
 			}
 			s, err := settings(env, c, inActions)
 			if err != nil {

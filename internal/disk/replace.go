@@ -55,7 +55,8 @@ func sweepHalves(dir, name string, now time.Time) {
 	}
 	for _, e := range entries {
 		middle, ok := strings.CutPrefix(e.Name(), "."+name+".")
-		if middle, found := strings.CutSuffix(middle, half); !ok || !found || middle == "" || strings.Trim(middle, "0123456789") != "" || e.Type() != fs.FileMode(0) {
+		if middle, found := strings.CutSuffix(middle, half); !ok || !found || middle == "" ||
+			strings.Trim(middle, "0123456789") != "" || e.Type() != fs.FileMode(0) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && now.Sub(info.ModTime()) > leftover {

@@ -1,4 +1,5 @@
-// Package exchange is what all exchanges have in common: what they work from, what a credential must be, and the words of a provider's replies.
+// Package exchange is what all exchanges have in common: what they work from, what a
+// credential must be, and the words of a provider's replies.
 package exchange
 
 import (
@@ -45,7 +46,8 @@ func Usable(c credential.Credential, now time.Time) error {
 	switch life := c.Expiry.Sub(now); {
 	case c.Static && c.Expiry.Equal(credential.Never()):
 	case life <= 0:
-		return fault.New(fault.Unreachable, fmt.Errorf("the credential expired at %s, and it is %s now", expiry, now.UTC().Format(time.RFC3339)), clock)
+		return fault.New(fault.Unreachable,
+			fmt.Errorf("the credential expired at %s, and it is %s now", expiry, now.UTC().Format(time.RFC3339)), clock)
 	case life > LongestLife:
 		return fault.New(fault.Unreachable, fmt.Errorf("the credential expires at %s, which is later than any does", expiry), clock)
 	}

@@ -147,7 +147,8 @@ func readInputs(env Env, r *runner.Runner) (in inputs, err error) {
 	}
 	switch {
 	case in.keepFresh && in.run != "":
-		errs = append(errs, errors.New("input keep-fresh: is for the steps that follow, and `run` keeps its own credential fresh: give one of them"))
+		errs = append(errs, errors.New("input keep-fresh: is for the steps that follow, "+
+			"and `run` keeps its own credential fresh: give one of them"))
 	case in.keepFresh && in.DryRun:
 		errs = append(errs, errors.New("input keep-fresh: a dry run has no credential to keep"))
 	case in.keepFresh && in.ProfileOnly:
@@ -418,12 +419,17 @@ func handOverWarnings(env Env, in inputs, res Result, vars []adapter.Variable) (
 			return strings.HasPrefix(name, process.SecretPrefix) // an earlier step's, for its own profile
 		})
 		if len(outrank) > 0 {
-			warnings = append(warnings, fmt.Sprintf("set in the job's environment, where dbt may obey them before the credential of target %q: %s", res.Target, strings.Join(outrank, ", ")))
+			warnings = append(warnings,
+				fmt.Sprintf("set in the job's environment, where dbt may obey them before the credential of target %q: %s",
+					res.Target, strings.Join(outrank, ", ")))
 		}
 	case in.keepFresh:
-		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: whatever uses it reads it once. It dies in %s", res.Target, left.Round(time.Second)))
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: whatever uses it reads it "+
+			"once. It dies in %s", res.Target, left.Round(time.Second)))
 	case left < short && in.run == "":
-		warnings = append(warnings, fmt.Sprintf("the credential of target %q dies in %s, and dbt may log in later than that: set `keep-fresh: true`, give the command to this step as `run:`, or call `oidc-dbt exec -- COMMAND` in the next one",
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q dies in %s, "+
+			"and dbt may log in later than that: set `keep-fresh: true`, give the command to this step as `run:`, "+
+			"or call `oidc-dbt exec -- COMMAND` in the next one",
 			res.Target, left.Round(time.Second)))
 	}
 	return warnings

@@ -82,7 +82,8 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 	}
 	b, err := broker.Start(broker.Config{
 		Target: a.target.Name(), Route: r, Network: a.env.Transport.Network(), Dir: a.settings.Dir, StateDir: a.settings.StateDir,
-		Current: keeper.Current, Renew: keeper.Renew, Ahead: a.held != nil, Refused: a.refused, Failed: a.warn, AllowUIDs: a.settings.AllowUIDs, Closed: keeper.Close, Now: a.env.Now,
+		Current: keeper.Current, Renew: keeper.Renew, Ahead: a.held != nil, Refused: a.refused, Failed: a.warn,
+		AllowUIDs: a.settings.AllowUIDs, Closed: keeper.Close, Now: a.env.Now,
 	})
 	if err != nil {
 		return nil, err

@@ -48,7 +48,8 @@ func (c ceiling) announce(now time.Time) string {
 		return "the credential is kept fresh for about 6 hours, as long as the runner's request token lives"
 	}
 	left := max(c.end.Sub(now), 0).Round(time.Minute)
-	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the %s ends", c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute, c.what())
+	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the %s ends",
+		c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute, c.what())
 }
 
 func (c ceiling) what() string {
@@ -75,7 +76,8 @@ func (c ceiling) explain(err error, now time.Time) error {
 	}
 	hint := "the job has ended, or its request token has, which lives for about 6 hours: nothing is kept fresh for longer; split the job"
 	if c.known && !now.Before(c.end) {
-		hint = fmt.Sprintf("the runner's request token ended at %s UTC: nothing is kept fresh for longer; split the job", c.end.UTC().Format("15:04"))
+		hint = fmt.Sprintf("the runner's request token ended at %s UTC: nothing is kept fresh for longer; split the job",
+			c.end.UTC().Format("15:04"))
 	}
 	return fault.New(fault.NoIdentity, errors.New(err.Error()), hint)
 }

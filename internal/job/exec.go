@@ -61,7 +61,8 @@ func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, erro
 	var err error
 	run.Result, err = authenticate(ctx, env, s, r)
 	if unmasked := run.mask(env); len(unmasked) > 0 && err == nil {
-		run.warn("not masked in the job's log, since what leads to the runner and to nobody else was not found: %s; do not print them", strings.Join(unmasked, ", "))
+		run.warn("not masked in the job's log, since what leads to the runner and to nobody else was not found: %s; "+
+			"do not print them", strings.Join(unmasked, ", "))
 	}
 	if run.Allowed != "" {
 		err = errors.Join(err, run.say(run.Allowed))
@@ -162,7 +163,8 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 
 // runCommand starts the command in an environment that holds this credential
 // and no other.
-func runCommand(ctx context.Context, env Env, res Result, dir folder, args []string, where string, passIdentity bool, say func(string) error) (int, error) {
+func runCommand(ctx context.Context, env Env, res Result, dir folder, args []string, where string, passIdentity bool,
+	say func(string) error) (int, error) {
 	vars, err := dir.provide(env, res)
 	if err != nil {
 		return 0, err

@@ -1,4 +1,5 @@
-// Package job runs the steps in their order: policy, ID token, verification, decision, audit record, exchange, profile, audit record. Nothing is handed on before all of it is done.
+// Package job runs the steps in their order: policy, ID token, verification, decision, audit
+// record, exchange, profile, audit record. Nothing is handed on before all of it is done.
 package job
 
 import (
@@ -252,9 +253,11 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 		return res, err
 	}
 	if c.Static {
-		res.warn("the secret of target %q has no lease (`static: true`): it is not this run's alone, and the end of the run does not end it", res.Target)
+		res.warn("the secret of target %q has no lease (`static: true`): it is not this run's alone, "+
+			"and the end of the run does not end it", res.Target)
 	}
-	if life, limit := c.Expiry.Sub(env.Now()), grant.MaxLifetime(); !c.Expiry.Equal(credential.Never()) && limit > 0 && life > limit+time.Minute { // a minute for the clocks
+	life, limit := c.Expiry.Sub(env.Now()), grant.MaxLifetime()
+	if !c.Expiry.Equal(credential.Never()) && limit > 0 && life > limit+time.Minute { // a minute for the clocks
 		// One that could be asked for a shorter life has been refused by now.
 		res.warn("the credential of target %q lives %s, longer than max_lifetime, which is %s: provider %q cannot be asked for a shorter one",
 			res.Target, life.Round(time.Second), limit, grant.Provider())
@@ -356,7 +359,8 @@ func (a *attempt) verifiers(targets []*policy.Target) (verifiers []*idtoken.Veri
 		}
 	}
 	if len(verifiers) == 0 {
-		return nil, fault.New(fault.NoIdentity, errors.New("find a token source: no rule names an identity of kind \"github\", and this build has no other source"),
+		return nil, fault.New(fault.NoIdentity,
+			errors.New("find a token source: no rule names an identity of kind \"github\", and this build has no other source"),
 			"only jobs of GitHub Actions can ask for an ID token")
 	}
 	return verifiers, nil
@@ -429,7 +433,8 @@ func interrupted(ctx context.Context, err error) error {
 	switch {
 	case errors.As(cause, &timeout):
 		doing, _, _ := strings.Cut(err.Error(), ": ") // what went wrong then is the time-out
-		return fault.New(fault.Unreachable, fmt.Errorf("%s: %w", doing, timeout), "see whether the server can be reached from this runner, or raise `timeout`")
+		return fault.New(fault.Unreachable, fmt.Errorf("%s: %w", doing, timeout),
+			"see whether the server can be reached from this runner, or raise `timeout`")
 	case errors.As(cause, &signal):
 		return fmt.Errorf("%w: nothing was published", signal)
 	}

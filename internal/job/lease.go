@@ -179,8 +179,10 @@ func (f folder) keep(l *lease) error {
 		return nil
 	}
 	text, err := json.Marshal(keptLease{
-		Address: l.Address, Namespace: l.Namespace, CACert: l.CACert, ClientCert: l.ClientCert, ClientKey: l.ClientKey, Token: l.Token.Reveal(), ID: l.id, AuditLog: l.log,
-		AuditID: l.run.ID, Target: l.run.Target, Provider: l.run.Provider, Audience: l.run.Audience, PolicyOrigin: l.run.PolicyOrigin, PolicySHA256: l.run.PolicySHA256,
+		Address: l.Address, Namespace: l.Namespace, CACert: l.CACert, ClientCert: l.ClientCert, ClientKey: l.ClientKey,
+		Token: l.Token.Reveal(), ID: l.id, AuditLog: l.log,
+		AuditID: l.run.ID, Target: l.run.Target, Provider: l.run.Provider, Audience: l.run.Audience,
+		PolicyOrigin: l.run.PolicyOrigin, PolicySHA256: l.run.PolicySHA256,
 	})
 	if err != nil {
 		return err
@@ -220,8 +222,9 @@ func readLease(path, version string) (*lease, error) {
 		return nil, errors.New("it is not as it was written") // the decoder's words may quote the token
 	}
 	return &lease{
-		Lease: credential.Lease{Provider: k.Provider, Address: k.Address, Namespace: k.Namespace, CACert: k.CACert, ClientCert: k.ClientCert, ClientKey: k.ClientKey, Token: secret.New(k.Token)},
-		id:    k.ID, log: k.AuditLog,
+		Lease: credential.Lease{Provider: k.Provider, Address: k.Address, Namespace: k.Namespace, CACert: k.CACert,
+			ClientCert: k.ClientCert, ClientKey: k.ClientKey, Token: secret.New(k.Token)},
+		id: k.ID, log: k.AuditLog,
 		run: audit.Run{
 			ID: k.AuditID, Version: version, PolicyOrigin: k.PolicyOrigin, PolicySHA256: k.PolicySHA256,
 			Target: k.Target, Provider: k.Provider, Audience: k.Audience,

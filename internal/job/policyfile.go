@@ -91,7 +91,8 @@ func policyIn(dir string) (name string, err error) {
 	other := otherExtension(defaultPolicy)
 	switch yml, yaml := there(defaultPolicy), there(other); {
 	case yml && yaml:
-		return "", fault.New(fault.Usage, fmt.Errorf("read policy %q: %q is there, too, and only one of them would count", defaultPolicy, other), "remove one of them")
+		return "", fault.New(fault.Usage,
+			fmt.Errorf("read policy %q: %q is there, too, and only one of them would count", defaultPolicy, other), "remove one of them")
 	case yml:
 		return defaultPolicy, nil
 	case yaml:
@@ -124,7 +125,8 @@ func noPolicy(env Env, s Settings, path string) error {
 		entries, err := os.ReadDir(s.Workspace)
 		switch _, gitErr := os.Stat(filepath.Join(s.Workspace, ".git")); {
 		case err != nil || len(entries) == 0:
-			hint = "did actions/checkout run before this step? The workspace is empty. Without a checkout, give the policy itself as the input `policy`"
+			hint = "did actions/checkout run before this step? The workspace is empty. Without a checkout, " +
+				"give the policy itself as the input `policy`"
 		case gitErr != nil:
 			hint = "did actions/checkout run before this step? The workspace has no .git. If it did, and there is no policy yet, " + starter
 		}

@@ -21,7 +21,8 @@ func (s Settings) errProfileOnly() error {
 		errs = append(errs, errors.New("profile-only: target is not given, and without an ID token there are no claims to choose one"))
 	}
 	if s.DryRun {
-		errs = append(errs, errors.New("profile-only: a dry run decides who may have the target, and profile-only decides nothing: give one of them"))
+		errs = append(errs, errors.New("profile-only: a dry run decides who may have the target, "+
+			"and profile-only decides nothing: give one of them"))
 	}
 	return errors.Join(errs...)
 }
@@ -45,7 +46,8 @@ func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err erro
 		return res, err
 	}
 	if dbt := t.DBT(); dbt.Client || dbt.Type == "" && dbt.From == "" {
-		return res, fault.New(fault.Usage, fmt.Errorf("profile-only: target %q is credentials only: without a `dbt:` block there is no profile to write", t.Name()), "")
+		return res, fault.New(fault.Usage,
+			fmt.Errorf("profile-only: target %q is credentials only: without a `dbt:` block there is no profile to write", t.Name()), "")
 	}
 	p, err := readProject(ctx, env, s, t)
 	if err != nil {
@@ -79,5 +81,6 @@ func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err erro
 // nothingDecided is what a run says of a profile without a credential, so that
 // nobody takes its success for a decision.
 func (res Result) nothingDecided() string {
-	return fmt.Sprintf("profile only: the profile of target %q has placeholders in the place of logins; who may have it was not decided", res.Target)
+	return fmt.Sprintf("profile only: the profile of target %q has placeholders in the place of logins; "+
+		"who may have it was not decided", res.Target)
 }

@@ -255,11 +255,14 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 			return err
 		}
 		if r.Only && !s.Broker && !s.DryRun && !s.ProfileOnly {
-			return fault.New(fault.Usage, fmt.Errorf("type %q with provider %q needs oidc-dbt beside dbt: dbt cannot hold this credential itself", p.dbtType, t.Provider()),
+			return fault.New(fault.Usage,
+				fmt.Errorf("type %q with provider %q needs oidc-dbt beside dbt: dbt cannot hold this credential itself", p.dbtType, t.Provider()),
 				"give the command to this step as `run:`, set `keep-fresh: true`, or call `oidc-dbt exec -- COMMAND`")
 		}
 		if i > 0 && (!reflect.DeepEqual(w, p.warehouse) || r != p.route) {
-			return fault.New(fault.Usage, fmt.Errorf("read profiles: output %q leads elsewhere in profile %q than in profile %q: one credential cannot serve both", p.output, p.names[i], p.names[0]), "")
+			return fault.New(fault.Usage,
+				fmt.Errorf("read profiles: output %q leads elsewhere in profile %q than in profile %q: one credential cannot serve "+
+					"both", p.output, p.names[i], p.names[0]), "")
 		}
 		p.warehouse, p.route = w, r
 	}

@@ -52,7 +52,8 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	}
 	defer run.end()
 	if run.Broker == nil {
-		return fault.New(fault.Usage, fmt.Errorf("serve target %q: whatever uses its credential reads it once, and nothing can be kept fresh", run.Target),
+		return fault.New(fault.Usage,
+			fmt.Errorf("serve target %q: whatever uses its credential reads it once, and nothing can be kept fresh", run.Target),
 			"use `oidc-dbt exec -- COMMAND`")
 	}
 	vars, err := dir.provide(env, run.Result)

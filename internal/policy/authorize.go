@@ -148,21 +148,26 @@ func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) 
 	reviewed, age := t.trustReviewed.Format(time.DateOnly), now.Sub(t.trustReviewed)
 	switch {
 	case t.trustMaxAge > 0 && age > t.trustMaxAge:
-		return Grant{}, denied("review who may use it, and set trust_reviewed to today", "the trust of target %q was reviewed on %s, %d days ago, and trust_max_age is %s",
+		return Grant{}, denied("review who may use it, and set trust_reviewed to today",
+			"the trust of target %q was reviewed on %s, %d days ago, and trust_max_age is %s",
 			t.name, reviewed, age/day, short(t.trustMaxAge))
 	case t.trustMaxAge > 0 && age < -day: // a day for time zones; a date far ahead would switch trust_max_age off
-		return Grant{}, denied("set trust_reviewed to the day of the last review", "the trust of target %q was reviewed on %s, which is in the future", t.name, reviewed)
+		return Grant{}, denied("set trust_reviewed to the day of the last review",
+			"the trust of target %q was reviewed on %s, which is in the future", t.name, reviewed)
 	}
 	g := Grant{
 		target: t.name, provider: t.provider, audience: t.audience, lifetime: t.lifetime, maxLifetime: t.maxLifetime, direct: t.direct,
 		claims: claims, rule: Rule{Index: r.index, Line: r.line}, actorKind: v.actor,
 	}
 	if !t.trustReviewed.IsZero() && age > reviewAge {
-		g.warnings = append(g.warnings, fmt.Sprintf("the trust of target %q was reviewed on %s, %d days ago: a review is due every 90 days", t.name, reviewed, age/day))
+		g.warnings = append(g.warnings,
+			fmt.Sprintf("the trust of target %q was reviewed on %s, %d days ago: a review is due every 90 days", t.name, reviewed, age/day))
 	}
 	if r.otherForm(v) {
-		g.warnings = append(g.warnings, fmt.Sprintf("target %q: rule %d (line %d) matches the subject in GitHub's other form (with immutable ids, or without): a provider that compares subjects exactly must know %s",
-			t.name, r.index+1, r.line, quote(claims.Subject())))
+		g.warnings = append(g.warnings,
+			fmt.Sprintf("target %q: rule %d (line %d) matches the subject in GitHub's other form (with immutable ids, "+
+				"or without): a provider that compares subjects exactly must know %s",
+				t.name, r.index+1, r.line, quote(claims.Subject())))
 	}
 	if g.exchange, g.dbt, err = t.fill(v); err != nil {
 		return Grant{}, err

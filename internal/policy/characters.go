@@ -24,7 +24,8 @@ func hidden(r rune) bool {
 	case shapes(r):
 		return false
 	}
-	return unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point, unicode.Noncharacter_Code_Point) ||
+	return unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point,
+		unicode.Noncharacter_Code_Point) ||
 		strings.ContainsRune(blanks, r)
 }
 

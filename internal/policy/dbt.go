@@ -30,7 +30,8 @@ func SecretName(name string) bool { return secretName(name) }
 // a path (MotherDuck's token, libpq's and MySQL's password, S3's key, Azure's
 // account key and signature).
 var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|` +
-	`(?i)(?:^|[?&;\s_])(?:password|passwd|passphrase|pwd|token|secret|access_?key|account_?key|shared_?access_?(?:key|signature))\s?=\s?[^&;\s{]|` +
+	`(?i)(?:^|[?&;\s_])(?:password|passwd|passphrase|pwd|token|secret|access_?key|account_?key|shared_?access_?(?:key|` +
+	`signature))\s?=\s?[^&;\s{]|` +
 	`(?i)[?&]sig=[^&;\s{]`)
 
 // SecretValue reports whether a value is a secret whatever its key is called.

@@ -26,7 +26,8 @@ var vendors = []vendor{{
 	// are hosts of everybody's own (execute-api, elb, vpce-svc). A region has a
 	// hyphen, a bucket's "s3" has none.
 	hosts: lazy.MustCompile(`^(?:vpce-[a-z0-9-]+\.)?(?:sts|oidc)(?:-fips)?(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?(?:\.vpce)?\.` +
-		`(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`),
+		`(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn|c2s\.ic\.gov|` +
+		`sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`),
 }, {
 	name:     "Google Cloud",
 	audience: lazy.MustCompile(`^(?:https:)?//iam\.(?:googleapis\.com|s3nsapis\.fr|apis-berlin-build0\.goog)/`),
@@ -39,7 +40,8 @@ var vendors = []vendor{{
 }, {
 	name:     "Microsoft Entra ID",
 	audience: lazy.MustCompile(`^api://AzureADTokenExchange(?:China|USGov)?$`),
-	hosts:    lazy.MustCompile(`^(?:[a-z0-9-]+\.)*login\.(?:microsoftonline\.(?:com|us)|partner\.microsoftonline\.cn|chinacloudapi\.cn|microsoft\.com)$`),
+	hosts: lazy.MustCompile(`^(?:[a-z0-9-]+\.)*login\.(?:microsoftonline\.(?:com|us)|partner\.microsoftonline\.cn|` +
+		`chinacloudapi\.cn|microsoft\.com)$`),
 }, {
 	name:     "Databricks",
 	audience: lazy.MustCompile(`^https://` + databricksHosts + `/oidc/`), // a token endpoint; an account's id has no form of its own
@@ -48,7 +50,8 @@ var vendors = []vendor{{
 
 // databricksHosts are workspaces and account consoles in each cloud.
 // (databricks-sdk-py, environments.py)
-const databricksHosts = `(?:[a-z0-9-]+\.)+(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))`
+const databricksHosts = `(?:[a-z0-9-]+\.)+(?:(?:cloud|gcp|dev)\.databricks\.com|cloud\.databricks\.(?:us|mil)|` +
+	`azuredatabricks\.net|databricks\.azure\.(?:us|cn))`
 
 // CheckAudience returns an error when a token with the audience must not be
 // sent to the endpoint: the audience is a vendor's, and the host is neither

@@ -97,7 +97,8 @@ func (e *faults) hideFrom(line, column int) {
 // secretText matches a key that holds a secret and what is between it and its
 // value, where there are no nodes to go by: in a line with a syntax error, in
 // a comment. It is wide on purpose.
-var secretText = lazy.MustCompile(`(?i)(?:pass(?:word|wd|phrase)?|pwd|token|secret|private_?key|keyfile\w*|access_?key|api_?key|credential)\w*["']?\s*[:=]\s*`)
+var secretText = lazy.MustCompile(`(?i)(?:pass(?:word|wd|phrase)?|pwd|token|secret|private_?key|keyfile\w*|access_?key|` +
+	`api_?key|credential)\w*["']?\s*[:=]\s*`)
 
 // show returns the line as it may be printed, and where the caret stands in it.
 func (e *faults) show(line string, number, column int) (shown string, caret int) {

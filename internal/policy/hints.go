@@ -52,7 +52,8 @@ func hintEvent(v view, r rule, missed []matcher) string {
 	_, missedSubject := find(missed, "sub")
 	switch refused := missedEvent || !r.admits(v); {
 	case strings.HasPrefix(event, "pull_request") && (refused || missedRef || missedSubject):
-		return fmt.Sprintf("this is a pull request, whose author controls its workflow; to admit it all the same, give it a rule of its own with event_name: %s", event)
+		return fmt.Sprintf("this is a pull request, whose author controls its workflow; to admit it all the same, "+
+			"give it a rule of its own with event_name: %s", event)
 	case refused && !missedEvent:
 		return fmt.Sprintf("a rule admits an event such as %q only when it lists it under event_name", cut(event))
 	}
@@ -135,7 +136,8 @@ func hintSubject(v view, _ rule, missed []matcher) string {
 	got, gotOK := parseSubject(v.claims.Subject())
 	for _, p := range m.patterns {
 		if p.subject != nil && gotOK && p.subject.hasIDs() != got.hasIDs() && newPattern("sub", p.subject.rest).match(got.rest) {
-			return "the token's subject is of GitHub's other form (with immutable ids, or without); both match where owner, repository and their ids are equal: compare them with the claims repository, repository_owner_id and repository_id"
+			return "the token's subject is of GitHub's other form (with immutable ids, or without); both match where owner, " +
+				"repository and their ids are equal: compare them with the claims repository, repository_owner_id and repository_id"
 		}
 	}
 	if environment, has := v.claims.String("environment"); has && !strings.Contains(m.patterns[0].text, ":environment:") {

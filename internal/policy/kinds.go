@@ -42,12 +42,14 @@ var kinds = map[string]kind{
 		workflow: []string{"job_workflow_ref"},
 		ids:      []string{"repository_id", "repository_owner_id"},
 		claims: []string{
-			"actor", "actor_id", "actor_kind", "aud", "base_ref", "check_run_id", "enterprise", "enterprise_id", "environment", "environment_node_id",
-			"event_name", "head_ref", "iss", "job_workflow_ref", "job_workflow_sha", "jti", "pull_number", "ref", "ref_protected", "ref_type", "repo_property_",
-			"repository", "repository_id", "repository_owner", "repository_owner_id", "repository_visibility", "run_attempt", "run_id", "run_number",
+			"actor", "actor_id", "actor_kind", "aud", "base_ref", "check_run_id", "enterprise", "enterprise_id",
+			"environment", "environment_node_id", "event_name", "head_ref", "iss", "job_workflow_ref", "job_workflow_sha",
+			"jti", "pull_number", "ref", "ref_protected", "ref_type", "repo_property_", "repository", "repository_id",
+			"repository_owner", "repository_owner_id", "repository_visibility", "run_attempt", "run_id", "run_number",
 			"runner_environment", "sha", "sub", "workflow", "workflow_ref", "workflow_sha",
 		},
-		numeric: []string{"repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "run_number", "run_attempt", "check_run_id"},
+		numeric: []string{"repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "run_number",
+			"run_attempt", "check_run_id"},
 	},
 	"gitlab": {
 		bind: []binding{
@@ -58,18 +60,21 @@ var kinds = map[string]kind{
 		ids:      []string{"project_id", "namespace_id"},
 		numeric:  []string{"project_id", "namespace_id", "user_id", "pipeline_id", "job_id", "job_project_id", "job_namespace_id", "runner_id"},
 		claims: []string{
-			"actor_kind", "aud", "ci_config_ref_uri", "ci_config_sha", "deployment_tier", "environment", "environment_action", "environment_protected",
-			"groups_direct", "iss", "job_config", "job_id", "job_namespace_id", "job_namespace_path", "job_project_id", "job_project_path", "job_source", "jti",
-			"namespace_id", "namespace_path", "pipeline_id", "pipeline_source", "project_id", "project_path", "project_visibility", "ref", "ref_path", "ref_protected",
-			"ref_type", "runner_environment", "runner_id", "sha", "sub", "user_access_level", "user_email", "user_id", "user_identities", "user_login",
+			"actor_kind", "aud", "ci_config_ref_uri", "ci_config_sha", "deployment_tier", "environment", "environment_action",
+			"environment_protected", "groups_direct", "iss", "job_config", "job_id", "job_namespace_id", "job_namespace_path",
+			"job_project_id", "job_project_path", "job_source", "jti", "namespace_id", "namespace_path", "pipeline_id",
+			"pipeline_source", "project_id", "project_path", "project_visibility", "ref", "ref_path", "ref_protected",
+			"ref_type", "runner_environment", "runner_id", "sha", "sub", "user_access_level", "user_email", "user_id",
+			"user_identities", "user_login",
 		},
 	},
 	"circleci": {
 		bind: []binding{{claims: []string{"oidc.circleci.com/project-id"}}},
 		claims: []string{
-			"actor_kind", "aud", "iss", "jti", "oidc.circleci.com/context-ids", "oidc.circleci.com/job-id", "oidc.circleci.com/org-id", "oidc.circleci.com/pipeline-definition-id",
-			"oidc.circleci.com/pipeline-id", "oidc.circleci.com/project-id", "oidc.circleci.com/ssh-rerun", "oidc.circleci.com/vcs-origin", "oidc.circleci.com/vcs-ref",
-			"oidc.circleci.com/workflow-id", "sub",
+			"actor_kind", "aud", "iss", "jti", "oidc.circleci.com/context-ids", "oidc.circleci.com/job-id",
+			"oidc.circleci.com/org-id", "oidc.circleci.com/pipeline-definition-id", "oidc.circleci.com/pipeline-id",
+			"oidc.circleci.com/project-id", "oidc.circleci.com/ssh-rerun", "oidc.circleci.com/vcs-origin",
+			"oidc.circleci.com/vcs-ref", "oidc.circleci.com/workflow-id", "sub",
 		},
 	},
 	"buildkite": { // one issuer for all its customers: a pipeline's slug says nothing without the organisation
@@ -79,14 +84,17 @@ var kinds = map[string]kind{
 		},
 		ids: []string{"pipeline_id", "organization_id"},
 		claims: []string{
-			"actor_kind", "agent_id", "agent_tag:", "aud", "build_branch", "build_commit", "build_id", "build_number", "build_source", "build_tag", "cluster_id", "cluster_name",
-			"iss", "job_id", "jti", "organization_id", "organization_slug", "pipeline_id", "pipeline_slug", "queue_id", "queue_key", "runner_environment", "step_key", "sub",
+			"actor_kind", "agent_id", "agent_tag:", "aud", "build_branch", "build_commit", "build_id", "build_number",
+			"build_source", "build_tag", "cluster_id", "cluster_name", "iss", "job_id", "jti", "organization_id",
+			"organization_slug", "pipeline_id", "pipeline_slug", "queue_id", "queue_key", "runner_environment", "step_key",
+			"sub",
 		},
 	},
 	"azure_pipelines": {bind: []binding{{claims: []string{"sub"}}}},
 	"bitbucket": {
-		bind:   []binding{{claims: []string{"repositoryUuid"}}},
-		claims: []string{"actor_kind", "aud", "branchName", "deploymentEnvironmentUuid", "iss", "jti", "pipelineUuid", "repositoryUuid", "stepUuid", "sub", "workspaceUuid"},
+		bind: []binding{{claims: []string{"repositoryUuid"}}},
+		claims: []string{"actor_kind", "aud", "branchName", "deploymentEnvironmentUuid", "iss", "jti", "pipelineUuid",
+			"repositoryUuid", "stepUuid", "sub", "workspaceUuid"},
 	},
 	"kubernetes": {bind: []binding{{claims: []string{"sub"}}}},
 	"people":     {bind: []binding{{claims: []string{"sub"}}, {claims: []string{"email"}}, {claims: []string{"groups"}}}},
@@ -130,18 +138,20 @@ var ownEvents = []string{"push", "schedule", "workflow_dispatch", "merge_group",
 // (GitHub: Events that trigger workflows; "dynamic" is that of workflows of
 // GitHub's own)
 var events = []string{
-	"push", "pull_request", "schedule", "workflow_dispatch", "merge_group", "release", "repository_dispatch", "workflow_run", "pull_request_target",
-	"branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment", "deployment_status", "discussion", "discussion_comment", "dynamic",
-	"fork", "gollum", "image_version", "issue_comment", "issues", "label", "milestone", "page_build", "project", "project_card", "project_column", "public",
-	"pull_request_comment", "pull_request_review", "pull_request_review_comment", "registry_package", "status", "watch",
+	"push", "pull_request", "schedule", "workflow_dispatch", "merge_group", "release", "repository_dispatch",
+	"workflow_run", "pull_request_target", "branch_protection_rule", "check_run", "check_suite", "create", "delete",
+	"deployment", "deployment_status", "discussion", "discussion_comment", "dynamic", "fork", "gollum", "image_version",
+	"issue_comment", "issues", "label", "milestone", "page_build", "project", "project_card", "project_column",
+	"public", "pull_request_comment", "pull_request_review", "pull_request_review_comment", "registry_package",
+	"status", "watch",
 }
 
 // knownAgents are accounts that AI agents act through. A person's token in an
 // agent looks like the person.
 var knownAgents = []string{
-	"Copilot", "copilot-swe-agent", "copilot-swe-agent[bot]", "claude[bot]", "claude-code[bot]", "cursor[bot]", "cursoragent",
-	"devin-ai-integration[bot]", "google-labs-jules[bot]", "gemini-code-assist[bot]", "chatgpt-codex-connector[bot]", "openai-codex[bot]",
-	"openhands-agent", "sweep-ai[bot]", "amazon-q-developer[bot]",
+	"Copilot", "copilot-swe-agent", "copilot-swe-agent[bot]", "claude[bot]", "claude-code[bot]", "cursor[bot]",
+	"cursoragent", "devin-ai-integration[bot]", "google-labs-jules[bot]", "gemini-code-assist[bot]",
+	"chatgpt-codex-connector[bot]", "openai-codex[bot]", "openhands-agent", "sweep-ai[bot]", "amazon-q-developer[bot]",
 }
 
 // actorKind returns "agent", "bot" or "user" for an account's name.

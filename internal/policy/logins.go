@@ -23,7 +23,8 @@ var likeWords = lazy.MustCompile(`(?:^|_)(?:secret|token|password|passwd|credent
 
 // likeValue matches values of vendors' own forms: AWS's key ids, tokens of
 // GitHub, Databricks and Slack, and JWTs.
-var likeValue = lazy.MustCompile(`^(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[pousr]_\w{20,}|dapi[0-9a-f]{30,}|xox[a-z]-[\w-]{10,}|eyJ[\w-]+\.[\w-]+\.[\w-]*)$`)
+var likeValue = lazy.MustCompile(`^(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[pousr]_\w{20,}|dapi[0-9a-f]{30,}|` +
+	`xox[a-z]-[\w-]{10,}|eyJ[\w-]+\.[\w-]+\.[\w-]*)$`)
 
 // words returns a name in lower case with `_` between its words:
 // fs.s3a.access.key, X-Api-Key and accessKeyId have three each.

@@ -54,7 +54,8 @@ func compilePattern(kind, claim, text string) (pattern, error) {
 	case strings.Contains(text, "${"):
 		return p, errors.New("has ${…}, which stands for something under `dbt` and `exchange` alone")
 	case isRegexp(text) && claim != "workflow" && !strings.HasPrefix(claim, "repo_property_"): // those are free texts
-		return p, errors.New("is a regular expression, and patterns are not: want `*` (within one segment), `**` (across segments), or a list of values")
+		return p, errors.New("is a regular expression, and patterns are not: want `*` (within one segment), " +
+			"`**` (across segments), or a list of values")
 	case strings.HasPrefix(text, "!") && strings.HasPrefix(strings.TrimLeft(text, "! "), "refs/"):
 		return p, errors.New("starts with !, and a rule has no negation: name what is meant")
 	case slices.Contains(refClaims, claim) && strings.ContainsAny(text, `?[\^~: `):
@@ -91,7 +92,8 @@ var refClaims = []string{"ref", "base_ref", "head_ref"}
 // regexpText matches what is meant as a regular expression. A dot before `*`
 // may be one (v1.*), and so may brackets (dependabot[bot]), so it wants more:
 // an anchor, a class with a range or a quantifier, an escape, alternatives.
-var regexpText = lazy.MustCompile(`^\^|\$$|\\[A-Za-z.\-/@*+?()\[\]]|\([^()]*\|[^()]*\)|\(\?|\[\^|\[[^\]]*\w-\w[^\]]*\]|\[[^\]]*\][+*?{]|(?:^|[/:@])\.[*+](?:$|[/:@$)])|\)[+*?]`)
+var regexpText = lazy.MustCompile(`^\^|\$$|\\[A-Za-z.\-/@*+?()\[\]]|\([^()]*\|[^()]*\)|\(\?|\[\^|\[[^\]]*\w-\w[^\]]*\]|` +
+	`\[[^\]]*\][+*?{]|(?:^|[/:@])\.[*+](?:$|[/:@$)])|\)[+*?]`)
 
 func isRegexp(text string) bool {
 	if !strings.ContainsAny(text, `^$\([`) && !strings.Contains(text, ".*") && !strings.Contains(text, ".+") {

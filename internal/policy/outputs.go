@@ -325,7 +325,8 @@ func (c *outputCheck) hint() string {
 			keys = append(keys, key)
 		}
 	}
-	hints = append(hints, fmt.Sprintf("give the values in the policy: `dbt: {from: %s, output: %s, %s}`", c.target.dbt.From, c.outs.Name, withText(keys)))
+	hints = append(hints, fmt.Sprintf("give the values in the policy: `dbt: {from: %s, output: %s, %s}`",
+		c.target.dbt.From, c.outs.Name, withText(keys)))
 	return strings.Join(hints, "; ")
 }
 

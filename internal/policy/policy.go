@@ -109,7 +109,8 @@ func (p *Policy) Target(name string) (*Target, error) {
 			return t, nil
 		}
 	}
-	return nil, fault.New(fault.Usage, fmt.Errorf("unknown target %q, %s has %q%s", name, p.name, p.Targets(), didYouMean(name, p.Targets())), "")
+	return nil, fault.New(fault.Usage,
+		fmt.Errorf("unknown target %q, %s has %q%s", name, p.name, p.Targets(), didYouMean(name, p.Targets())), "")
 }
 
 // Identity returns an identity by its name.

@@ -76,9 +76,11 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 		slices.Sort(chosen)
 		note := ""
 		if chosen = slices.Compact(chosen); len(chosen) > 0 {
-			note = fmt.Sprintf(" (%s %s nothing: the author of a workflow chooses it)", strings.Join(chosen, ", "), map[bool]string{true: "restricts", false: "restrict"}[len(chosen) == 1])
+			note = fmt.Sprintf(" (%s %s nothing: the author of a workflow chooses it)", strings.Join(chosen, ", "),
+				map[bool]string{true: "restricts", false: "restrict"}[len(chosen) == 1])
 		}
-		warn("%s %s the repository alone, and whoever may push a branch to it gets in%s: add a literal environment, a literal ref or job_workflow_ref",
+		warn("%s %s the repository alone, and whoever may push a branch to it gets in%s: add a literal environment, "+
+			"a literal ref or job_workflow_ref",
 			open, open.verb("restricts", "restrict"), note)
 	}
 	for _, key := range slices.Sorted(maps.Keys(unknown)) {
@@ -217,10 +219,12 @@ func (r rule) unbound() string {
 	if !bound {
 		return "the rule binds nobody in particular: want a literal " + k.wanted(true)
 	}
-	if len(k.workflow) == 0 || slices.ContainsFunc(r.matchers, func(m matcher) bool { return slices.Contains(k.workflow, m.claim) && m.pinsWorkflow() }) {
+	if len(k.workflow) == 0 || slices.ContainsFunc(r.matchers,
+		func(m matcher) bool { return slices.Contains(k.workflow, m.claim) && m.pinsWorkflow() }) {
 		return ""
 	}
-	return fmt.Sprintf("the rule binds an owner alone, and any member can create a repository and an environment in it: add %s of a literal repository, or a literal %s",
+	return fmt.Sprintf("the rule binds an owner alone, and any member can create a repository and an environment in it: "+
+		"add %s of a literal repository, or a literal %s",
 		strings.Join(k.workflow, " or "), k.wanted(false))
 }
 
@@ -321,7 +325,8 @@ func (r rule) unknown() (claims []string) {
 // aboutRepository are GitHub's claims that say which repository it is, and
 // nothing of who runs what in it.
 var aboutRepository = []string{
-	"repository", "repository_id", "repository_owner", "repository_owner_id", "repository_visibility", "enterprise", "enterprise_id", "aud", "iss",
+	"repository", "repository_id", "repository_owner", "repository_owner_id", "repository_visibility", "enterprise",
+	"enterprise_id", "aud", "iss",
 }
 
 // open reports whether a rule restricts nothing but the repository: whoever may
@@ -455,13 +460,15 @@ func (d *document) checkFill(t *Target, f fill) {
 			claim := c[1]
 			values, ok := r.literals(claim)
 			if !ok && claim == "pull_number" && r.identity.Kind == "github" {
-				d.at(f.node, "%s: ${pull_number} is the number in a pull request's ref, and rule %d (line %d) is not for pull requests only: it needs `event_name: pull_request` and `ref: \"refs/pull/*/merge\"`",
+				d.at(f.node, "%s: ${pull_number} is the number in a pull request's ref, and rule %d (line %d) is not for pull "+
+					"requests only: it needs `event_name: pull_request` and `ref: \"refs/pull/*/merge\"`",
 					f.where, r.index+1, r.line)
 				return
 			}
 			if !ok {
 				usable := t.usable()
-				text := fmt.Sprintf("%s: ${%s} stands for a claim that not every rule matches by literals: rule %d (line %d) does not", f.where, claim, r.index+1, r.line)
+				text := fmt.Sprintf("%s: ${%s} stands for a claim that not every rule matches by literals: rule %d (line %d) does "+
+					"not", f.where, claim, r.index+1, r.line)
 				if !kinds[r.identity.Kind].has(claim) {
 					text = fmt.Sprintf("%s: ${%s}: no such claim%s", f.where, claim, didYouMean(claim, usable))
 				}
@@ -474,7 +481,8 @@ func (d *document) checkFill(t *Target, f fill) {
 			}
 			for _, value := range values {
 				if !fillable(r.identity.Kind, value) {
-					d.at(f.node, "%s: ${%s} may be %q by rule %d (line %d), want letters, digits, `.`, `_` and `-`, without `..`", f.where, claim, value, r.index+1, r.line)
+					d.at(f.node, "%s: ${%s} may be %q by rule %d (line %d), want letters, digits, `.`, `_` and `-`, without `..`",
+						f.where, claim, value, r.index+1, r.line)
 					return
 				}
 				example[claim] = value

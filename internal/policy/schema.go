@@ -14,7 +14,9 @@ type object = map[string]any
 func Schema(cat Catalog) []byte {
 	text := func(doc string) object { return object{"type": "string", "minLength": 1, "description": doc} }
 	list := func(doc string) object {
-		return object{"description": doc, "oneOf": []any{object{"type": "string", "minLength": 1}, object{"type": "array", "minItems": 1, "items": object{"type": "string", "minLength": 1}}}}
+		return object{"description": doc,
+			"oneOf": []any{object{"type": "string", "minLength": 1},
+				object{"type": "array", "minItems": 1, "items": object{"type": "string", "minLength": 1}}}}
 	}
 	duration := func(doc string) object {
 		return object{"type": "string", "pattern": durationText.String(), "description": doc}
@@ -33,11 +35,13 @@ func Schema(cat Catalog) []byte {
 		}
 	}
 	// secretKey matches what is named like a secret; Parse knows more forms.
-	const secretKey = `^(?:[A-Za-z0-9_]*_)?(?:pass|passwd|passphrase|pwd|token|secret|secret_key|secret_access_key|access_key|private_key|api_key|apikey|keyfile_json)$|[Pp]assword$`
+	const secretKey = `^(?:[A-Za-z0-9_]*_)?(?:pass|passwd|passphrase|pwd|token|secret|secret_key|secret_access_key|` +
+		`access_key|private_key|api_key|apikey|keyfile_json)$|[Pp]assword$`
 	var outputs []any
 	for _, name := range slices.Sorted(maps.Keys(cat.Adapters)) {
 		a := cat.Adapters[name]
-		properties := object{"type": object{"const": name}, "with": false, "output": text("The output's name in profiles.yml (default: the target's name).")}
+		properties := object{"type": object{"const": name}, "with": false,
+			"output": text("The output's name in profiles.yml (default: the target's name).")}
 		for _, key := range slices.Concat(a.Written, a.Secret) {
 			for _, name := range a.NamesOf(key) {
 				properties[name] = false // written by the product, or a secret
@@ -93,8 +97,9 @@ func Schema(cat Catalog) []byte {
 	identity := object{
 		"type": "object", "additionalProperties": false, "required": []string{"issuer"},
 		"properties": object{
-			"issuer":    text("The issuer of the ID tokens, to the letter."),
-			"kind":      object{"enum": slices.Sorted(maps.Keys(kinds)), "description": "Whose tokens they are; left out where the issuer is a known one. This build has a token source for github only."},
+			"issuer": text("The issuer of the ID tokens, to the letter."),
+			"kind": object{"enum": slices.Sorted(maps.Keys(kinds)),
+				"description": "Whose tokens they are; left out where the issuer is a known one. This build has a token source for github only."},
 			"jwks_uri":  text("The address of the issuer's keys (default: known for GitHub, else found by discovery)."),
 			"client_id": text("For people: the audience of their ID tokens."),
 			"flow":      object{"enum": []string{"browser", "device"}, "description": "For people: how they sign in."},
@@ -111,22 +116,27 @@ func Schema(cat Catalog) []byte {
 		"type": "object", "additionalProperties": false, "required": []string{"exchange", "allow"},
 		"not": object{"required": []string{"dbt", "client"}},
 		"properties": object{
-			"dbt":      object{"description": "One output of profiles.yml without its secrets, or where to read it; left out for credentials alone.", "oneOf": outputs},
-			"client":   object{"description": "In the place of dbt: the warehouse whose other clients get the credential, or a mapping of its type and the place.", "oneOf": clients},
-			"exchange": object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": providers, "description": "The one provider that gives the credential."},
-			"allow":    object{"type": "array", "minItems": 1, "items": rule, "description": "Rules: any of them; inside a rule: all of it."},
+			"dbt": object{"description": "One output of profiles.yml without its secrets, or where to read it; " +
+				"left out for credentials alone.", "oneOf": outputs},
+			"client": object{"description": "In the place of dbt: the warehouse whose other clients get the credential, " +
+				"or a mapping of its type and the place.", "oneOf": clients},
+			"exchange": object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
+				"properties": providers, "description": "The one provider that gives the credential."},
+			"allow": object{"type": "array", "minItems": 1, "items": rule, "description": "Rules: any of them; inside a rule: all of it."},
 			"profiles": object{
 				"type": "object", "minProperties": 1, "propertyNames": object{"minLength": 1, "maxLength": maxProfileName},
-				"description": "Further profiles that get the output with these keys in place of its own, such as elementary's with a schema of its own.",
+				"description": "Further profiles that get the output with these keys in place of its own, " +
+					"such as elementary's with a schema of its own.",
 				"additionalProperties": object{
 					"type": "object", "minProperties": 1, "properties": object{"output": false, "type": false},
 					"patternProperties":    object{secretKey: object{"type": "boolean"}},
 					"additionalProperties": object{"type": []string{"string", "number", "boolean"}},
 				},
 			},
-			"lifetime":       duration("The lifetime to ask for (default: the provider's)."),
-			"max_lifetime":   duration("The longest lifetime that is accepted."),
-			"proxy":          object{"type": "boolean", "description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true; with client: false)."},
+			"lifetime":     duration("The lifetime to ask for (default: the provider's)."),
+			"max_lifetime": duration("The longest lifetime that is accepted."),
+			"proxy": object{"type": "boolean",
+				"description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true; with client: false)."},
 			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed."},
 			"trust_max_age":  duration("A review that is older denies every request."),
 		},
@@ -138,11 +148,14 @@ func Schema(cat Catalog) []byte {
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "oidc-dbt policy",
 		"type": "object", "additionalProperties": false, "required": []string{"version", "targets"},
 		"properties": object{
-			"version":    object{"const": 1},
-			"requires":   object{"type": "string", "pattern": releaseText.String(), "description": "The oldest release that reads this policy; an older one says so, and nothing else."},
-			"identities": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()}, "additionalProperties": identity, "description": "Who may ask (default: github, with GitHub's public issuer)."},
-			"agents":     list("Further accounts that AI agents act through."),
-			"targets":    object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()}, "additionalProperties": target},
+			"version": object{"const": 1},
+			"requires": object{"type": "string", "pattern": releaseText.String(),
+				"description": "The oldest release that reads this policy; an older one says so, and nothing else."},
+			"identities": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()},
+				"additionalProperties": identity, "description": "Who may ask (default: github, with GitHub's public issuer)."},
+			"agents": list("Further accounts that AI agents act through."),
+			"targets": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()},
+				"additionalProperties": target},
 		},
 	}
 	out, err := json.MarshalIndent(schema, "", "  ")
@@ -170,7 +183,8 @@ func keysSchema(keys []Key, text, list func(string) object) object {
 			properties[k.Name] = keysSchema(k.Keys, text, list)
 			properties[k.Name].(object)["description"] = k.Doc
 		case k.Names != nil:
-			properties[k.Name] = object{"type": "object", "minProperties": 1, "additionalProperties": object{"type": "string", "minLength": 1}, "description": k.Doc}
+			properties[k.Name] = object{"type": "object", "minProperties": 1,
+				"additionalProperties": object{"type": "string", "minLength": 1}, "description": k.Doc}
 		case k.Bool:
 			properties[k.Name] = object{"type": "boolean", "description": k.Doc}
 		case k.List:

@@ -9,7 +9,8 @@ import (
 // otherNames are what people call keys, claims, types and providers elsewhere,
 // by the names here that they may mean.
 var otherNames = map[string][]string{
-	"postgres":         {"postgresql", "pg", "pgsql", "psql", "aurora", "aurora_postgres", "aurora_postgresql", "rds", "cloudsql", "cloud_sql", "alloydb", "lakebase", "timescale", "timescaledb", "neon", "supabase"},
+	"postgres": {"postgresql", "pg", "pgsql", "psql", "aurora", "aurora_postgres", "aurora_postgresql", "rds",
+		"cloudsql", "cloud_sql", "alloydb", "lakebase", "timescale", "timescaledb", "neon", "supabase"},
 	"sqlserver":        {"mssql", "azuresql", "azure_sql", "tsql", "ms_sql"},
 	"synapse":          {"azure_synapse", "azuresynapse"},
 	"fabric":           {"msfabric", "ms_fabric", "microsoft_fabric", "fabric_warehouse", "fabricwarehouse"},

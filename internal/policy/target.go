@@ -18,7 +18,8 @@ import (
 var (
 	policyKeys   = []string{"version", "requires", "identities", "agents", "targets"}
 	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
-	targetKeys   = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy", "trust_reviewed", "trust_max_age"}
+	targetKeys   = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
+		"trust_reviewed", "trust_max_age"}
 )
 
 // nameText is what a target or an identity may be called: it becomes a dbt
@@ -324,7 +325,8 @@ func (t *Target) lifetimeFaults(dbtType, login string) (faults []KeyError) {
 	if t.lifetime > 0 {
 		switch {
 		case r == nil:
-			faults = append(faults, KeyError{Key: "lifetime", Err: fmt.Errorf("lifetime: provider %q cannot be asked for one%s: remove this line", t.provider, at)})
+			faults = append(faults, KeyError{Key: "lifetime",
+				Err: fmt.Errorf("lifetime: provider %q cannot be asked for one%s: remove this line", t.provider, at)})
 		case t.lifetime < r.Min || t.lifetime > r.Max:
 			add("lifetime", " is %s, provider %q gives %s to %s", short(t.lifetime), t.provider, short(r.Min), short(r.Max))
 		}

@@ -72,7 +72,8 @@ var githubForms = map[string]func(pattern) string{
 	"workflow_sha":     shaForm,
 	"event_name": func(p pattern) string {
 		if !eventText.MatchString(p.text) {
-			return fmt.Sprintf("is no event's name, which has lower case and _ only: write %q", cmp.Or(meant(p.text, events), strings.ReplaceAll(strings.ToLower(p.text), "-", "_")))
+			return fmt.Sprintf("is no event's name, which has lower case and _ only: write %q",
+				cmp.Or(meant(p.text, events), strings.ReplaceAll(strings.ToLower(p.text), "-", "_")))
 		}
 		return eventForm(p.text)
 	},
@@ -95,7 +96,8 @@ func eventForm(event string) string {
 
 // isAddress reports whether a text leads to a repository over the network.
 func isAddress(text string) bool {
-	return strings.Contains(text, "://") || strings.HasPrefix(text, "git@") || strings.HasPrefix(text, "github.com/") || strings.HasSuffix(text, ".git")
+	return strings.Contains(text, "://") || strings.HasPrefix(text, "git@") || strings.HasPrefix(text, "github.com/") ||
+		strings.HasSuffix(text, ".git")
 }
 
 func refForm(p pattern) string {
@@ -126,11 +128,13 @@ func workflowForm(p pattern) string {
 	}
 	// `uses: …@v3` becomes …@refs/tags/v3 in the claim.
 	_, ref, _ := strings.Cut(p.text, "@")
-	if ref == "" || strings.Contains(ref, "*") || strings.HasPrefix(ref, "refs/") || hexadecimal.MatchString(ref) && (len(ref) == 40 || len(ref) == 64) {
+	if ref == "" || strings.Contains(ref, "*") || strings.HasPrefix(ref, "refs/") ||
+		hexadecimal.MatchString(ref) && (len(ref) == 40 || len(ref) == 64) {
 		return ""
 	}
 	name := strings.TrimPrefix(strings.TrimPrefix(ref, "heads/"), "tags/")
-	return fmt.Sprintf("has no full ref behind the @: write %q, %q for a branch, or all digits of a commit id", "refs/tags/"+name, "refs/heads/"+name)
+	return fmt.Sprintf("has no full ref behind the @: write %q, %q for a branch, or all digits of a commit id",
+		"refs/tags/"+name, "refs/heads/"+name)
 }
 
 func shaForm(p pattern) string {
@@ -156,7 +160,8 @@ func subjectForm(p pattern) string {
 	case "environment":
 		_, more, _ := strings.Cut(value, ":")
 		if more != "" && !isClaimList(more) {
-			return fmt.Sprintf("has a colon in the environment's name, which GitHub writes as %%3A: write %q", "repo:"+repository+":environment:"+strings.ReplaceAll(value, ":", "%3A"))
+			return fmt.Sprintf("has a colon in the environment's name, which GitHub writes as %%3A: write %q",
+				"repo:"+repository+":environment:"+strings.ReplaceAll(value, ":", "%3A"))
 		}
 	case "ref":
 		ref, _, _ := strings.Cut(value, ":")

@@ -36,15 +36,21 @@ var (
 var awsProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "role", Required: true, Claims: true, Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
-			{Name: "region", Required: true, Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of the STS endpoint and of the warehouse."},
+			{Name: "role", Required: true, Claims: true,
+				Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
+			{Name: "region", Required: true, Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"),
+				Doc: "The region of the STS endpoint and of the warehouse."},
 			{Name: "audience", Check: exchange.Named("sts.amazonaws.com"), Doc: "The ID token's audience (default: sts.amazonaws.com)."},
-			{Name: "session_name", Claims: true, Check: exchange.Matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run)."},
+			{Name: "session_name", Claims: true,
+				Check: exchange.Matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"),
+				Doc:   "The role session's name, which CloudTrail shows (default: repository and run)."},
 			{Name: "session_policy", Check: checkSessionPolicy, Doc: "An inline IAM policy in JSON that narrows what the role may do."},
-			{Name: "policy_arns", List: true, Check: exchange.Matching(policyARN, 1, 600, "arn:aws:iam::ACCOUNT:policy/NAME"), Doc: "Managed policies that narrow what the role may do, at most ten."},
+			{Name: "policy_arns", List: true, Check: exchange.Matching(policyARN, 1, 600, "arn:aws:iam::ACCOUNT:policy/NAME"),
+				Doc: "Managed policies that narrow what the role may do, at most ten."},
 			{Name: "then_assume", Doc: "A second role, assumed by the first.", Keys: secondRole},
 			{Name: "endpoint", Check: exchange.CheckURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
-			{Name: "redshift_endpoint", Check: exchange.CheckURL, Doc: "For type redshift: another endpoint of its API, https or http on loopback (default: the region's)."},
+			{Name: "redshift_endpoint", Check: exchange.CheckURL,
+				Doc: "For type redshift: another endpoint of its API, https or http on loopback (default: the region's)."},
 		},
 		Audience:  awsAudienceOf,
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: 12 * time.Hour, Default: time.Hour},
@@ -53,7 +59,8 @@ var awsProvider = provider{
 			string(credential.RDSLogin):      nil, // it lives 15 minutes
 		},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
-			faults := append(exchange.CheckAudience(v, awsAudienceOf(v), "endpoint"), checkPartition(v, "role", "then_assume.role", "policy_arns")...)
+			faults := append(exchange.CheckAudience(v, awsAudienceOf(v), "endpoint"),
+				checkPartition(v, "role", "then_assume.role", "policy_arns")...)
 			if v.Get("endpoint") == "" {
 				if err := policy.CheckAudience(awsAudienceOf(v), stsURL(v.Get("region"))); err != nil {
 					faults = append(faults, policy.KeyError{Key: "audience", Err: err})
@@ -106,7 +113,9 @@ func checkPartition(v policy.Values, keys ...string) (faults []policy.KeyError) 
 	for _, key := range keys {
 		for _, arn := range v.List(key) {
 			if fields := strings.SplitN(arn, ":", 3); len(fields) == 3 && fields[1] != want {
-				faults = append(faults, policy.KeyError{Key: key, Err: fmt.Errorf("is of partition %q, and region %q is of %q: nothing of one partition works in another", fields[1], v.Get("region"), want)})
+				faults = append(faults, policy.KeyError{Key: key,
+					Err: fmt.Errorf("is of partition %q, and region %q is of %q: nothing of one partition works in another",
+						fields[1], v.Get("region"), want)})
 				break
 			}
 		}
@@ -156,7 +165,8 @@ func exchangeAWS(ctx context.Context, env exchange.Env, r exchange.Request) (cre
 func assumeRoles(ctx context.Context, env exchange.Env, r exchange.Request, life *int32) (credential.Credential, error) {
 	v := r.Grant.Exchange()
 	if v.Get("then_assume.role") == "" {
-		return assumeRoleWithWebIdentity(ctx, env, r, &sts.AssumeRoleWithWebIdentityInput{DurationSeconds: life, Policy: sessionPolicy(v), PolicyArns: policyARNs(v)})
+		return assumeRoleWithWebIdentity(ctx, env, r,
+			&sts.AssumeRoleWithWebIdentityInput{DurationSeconds: life, Policy: sessionPolicy(v), PolicyArns: policyARNs(v)})
 	}
 	first, err := firstSession(ctx, env, r)
 	if err != nil {

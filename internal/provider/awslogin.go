@@ -26,7 +26,8 @@ import (
 
 // awsDatabase matches the hosts that AWS gives to databases. China's RDS has
 // the region behind the service.
-var awsDatabase = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:([a-z]+(?:-[a-z]+)+-[0-9]+)\.(redshift|redshift-serverless|rds)|(rds)\.([a-z]+(?:-[a-z]+)+-[0-9]+))\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu)$`)
+var awsDatabase = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:([a-z]+(?:-[a-z]+)+-[0-9]+)\.(redshift|redshift-serverless|rds)|` +
+	`(rds)\.([a-z]+(?:-[a-z]+)+-[0-9]+))\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu)$`)
 
 // checkAWSLogin holds the warehouse to what a login at it is made from.
 func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
@@ -54,7 +55,8 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 		return nil
 	}
 	if in != "" && in != v.Get("region") {
-		return fmt.Errorf("host %q is in region %q, and region of the exchange (line %d of the policy) is %q", w.Host, in, v.Line("region"), v.Get("region"))
+		return fmt.Errorf("host %q is in region %q, and region of the exchange (line %d of the policy) is %q", w.Host, in,
+			v.Line("region"), v.Get("region"))
 	}
 	return nil
 }
@@ -66,12 +68,14 @@ func redshiftEndpoint(v policy.Values, r credential.Redshift) string {
 	}
 	in := v.Get("region")
 	if r.Workgroup != "" {
-		if e, err := redshiftserverless.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(), redshiftserverless.EndpointParameters{Region: &in}); err == nil {
+		if e, err := redshiftserverless.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(),
+			redshiftserverless.EndpointParameters{Region: &in}); err == nil {
 			return e.URI.String()
 		}
 		return "https://redshift-serverless." + in + ".amazonaws.com"
 	}
-	if e, err := redshift.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(), redshift.EndpointParameters{Region: &in}); err == nil {
+	if e, err := redshift.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(),
+		redshift.EndpointParameters{Region: &in}); err == nil {
 		return e.URI.String()
 	}
 	return "https://redshift." + in + ".amazonaws.com"
@@ -84,7 +88,8 @@ type databaseLogin struct {
 }
 
 // redshiftLogin exchanges a session for a database user with a password.
-func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request, session credential.Credential) (credential.Credential, error) {
+func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request,
+	session credential.Credential) (credential.Credential, error) {
 	life := exchange.Lifetime(r.Grant, time.Hour)
 	if life == 0 {
 		life = time.Hour // dbt logs in for almost every node; left out, AWS gives 15 minutes
@@ -107,7 +112,8 @@ func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request, se
 	case login.expiry == nil:
 		return credential.Credential{}, exchange.Unreachable("the login in the reply of %s has no expiry", service)
 	}
-	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: *login.expiry, User: *login.user, Password: secret.New(*login.password)}, nil
+	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: *login.expiry,
+		User: *login.user, Password: secret.New(*login.password)}, nil
 }
 
 // clusterLogin is for the user that the dbt output names, else for the one
@@ -116,7 +122,8 @@ func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request, se
 func clusterLogin(ctx context.Context, env exchange.Env, r exchange.Request, session *credential.AWS, life *int32) (databaseLogin, error) {
 	v, w := r.Grant.Exchange(), r.Warehouse
 	client := redshift.New(redshift.Options{
-		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session), HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
+		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session),
+		HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	})
 	if w.User == "" {
 		out, err := client.GetClusterCredentialsWithIAM(ctx, &redshift.GetClusterCredentialsWithIAMInput{
@@ -139,10 +146,12 @@ func clusterLogin(ctx context.Context, env exchange.Env, r exchange.Request, ses
 
 // workgroupLogin is for the user that stands for the role; there is no other
 // way to a serverless workgroup. (Redshift Serverless API Reference, GetCredentials)
-func workgroupLogin(ctx context.Context, env exchange.Env, r exchange.Request, session *credential.AWS, life *int32) (databaseLogin, error) {
+func workgroupLogin(ctx context.Context, env exchange.Env, r exchange.Request, session *credential.AWS,
+	life *int32) (databaseLogin, error) {
 	v, w := r.Grant.Exchange(), r.Warehouse
 	out, err := redshiftserverless.New(redshiftserverless.Options{
-		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session), HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
+		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session),
+		HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	}).GetCredentials(ctx, &redshiftserverless.GetCredentialsInput{
 		WorkgroupName: &w.Redshift.Workgroup, DbName: &w.Database, DurationSeconds: life,
 	})
@@ -173,11 +182,13 @@ func redshiftHint(code string, v policy.Values, w credential.Warehouse, session 
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
 		switch {
 		case w.Redshift.Workgroup != "":
-			return fmt.Sprintf("%s must be allowed redshift-serverless:GetCredentials on the workgroup %q, arn:%s:redshift-serverless:%s:%s:workgroup/ID", role, w.Redshift.Workgroup, partition, in, account)
+			return fmt.Sprintf("%s must be allowed redshift-serverless:GetCredentials on the workgroup %q, "+
+				"arn:%s:redshift-serverless:%s:%s:workgroup/ID", role, w.Redshift.Workgroup, partition, in, account)
 		case w.User == "":
 			return fmt.Sprintf("%s must be allowed redshift:GetClusterCredentialsWithIAM on %s/%s", role, resource("dbname"), w.Database)
 		}
-		hint := fmt.Sprintf("%s must be allowed redshift:GetClusterCredentials on %s/%s and %s/%s", role, resource("dbuser"), w.User, resource("dbname"), w.Database)
+		hint := fmt.Sprintf("%s must be allowed redshift:GetClusterCredentials on %s/%s and %s/%s", role,
+			resource("dbuser"), w.User, resource("dbname"), w.Database)
 		if w.Redshift.AutoCreate {
 			hint += fmt.Sprintf(", redshift:CreateClusterUser on %s/%s", resource("dbuser"), w.User)
 		}
@@ -186,9 +197,11 @@ func redshiftHint(code string, v policy.Values, w credential.Warehouse, session 
 		}
 		return hint
 	case "ClusterNotFound", "ClusterNotFoundFault":
-		return fmt.Sprintf("account %s has no cluster %q in %s: set cluster_id where its host's first name is not the cluster's", account, w.Redshift.Cluster, in)
+		return fmt.Sprintf("account %s has no cluster %q in %s: set cluster_id where its host's first name is not the "+
+			"cluster's", account, w.Redshift.Cluster, in)
 	case "ResourceNotFoundException":
-		return fmt.Sprintf("account %s has no workgroup %q in %s: set serverless_work_group where its host's first name is not the workgroup's", account, w.Redshift.Workgroup, in)
+		return fmt.Sprintf("account %s has no workgroup %q in %s: set serverless_work_group where its host's first name is "+
+			"not the workgroup's", account, w.Redshift.Workgroup, in)
 	case "ExpiredToken", "ExpiredTokenException", "RequestExpired", "SignatureDoesNotMatch", "InvalidSignatureException":
 		return "compare the runner's clock with AWS's"
 	}
@@ -204,11 +217,13 @@ const rdsLife = 15 * time.Minute
 func rdsLogin(ctx context.Context, env exchange.Env, r exchange.Request, session credential.Credential) (credential.Credential, error) {
 	w, now := r.Warehouse, env.Now()
 	query := url.Values{"Action": {"connect"}, "DBUser": {w.User}, "X-Amz-Expires": {strconv.Itoa(int(rdsLife.Seconds()))}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+net.JoinHostPort(w.Host, strconv.Itoa(w.Port))+"/?"+query.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"https://"+net.JoinHostPort(w.Host, strconv.Itoa(w.Port))+"/?"+query.Encode(), nil)
 	if err != nil {
 		return credential.Credential{}, fmt.Errorf("sign a token for RDS: host %q is not one", w.Host)
 	}
-	signed, _, err := v4.NewSigner().PresignHTTP(ctx, sessionKeys(session.AWS), req, emptyPayload, "rds-db", r.Grant.Exchange().Get("region"), now)
+	signed, _, err := v4.NewSigner().PresignHTTP(ctx, sessionKeys(session.AWS), req, emptyPayload, "rds-db",
+		r.Grant.Exchange().Get("region"), now)
 	if err != nil {
 		return credential.Credential{}, errors.New("sign a token for RDS: the signer failed") // its words may hold the request
 	}
@@ -216,7 +231,8 @@ func rdsLogin(ctx context.Context, env exchange.Env, r exchange.Request, session
 	if session.Expiry.Before(expiry) {
 		expiry = session.Expiry // what it has signed dies with it
 	}
-	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: expiry, User: w.User, Password: secret.New(strings.TrimPrefix(signed, "https://"))}, nil
+	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: expiry, User: w.User,
+		Password: secret.New(strings.TrimPrefix(signed, "https://"))}, nil
 }
 
 // emptyPayload is the SHA-256 of nothing.

@@ -30,7 +30,8 @@ const shortest = 900
 // askAWS sends a request of an SDK's as often as it takes, and says what came of
 // it in our words. The SDK itself tries once: it counts tries, and knows
 // nothing of the time that is left.
-func askAWS[T any](ctx context.Context, service string, hint func(code, message string) string, secrets []secret.Value, send func(context.Context) (T, error)) (T, error) {
+func askAWS[T any](ctx context.Context, service string, hint func(code, message string) string,
+	secrets []secret.Value, send func(context.Context) (T, error)) (T, error) {
 	return web.Retry(ctx, func(ctx context.Context) (T, error) {
 		out, err := send(ctx)
 		if err != nil {
@@ -42,9 +43,12 @@ func askAWS[T any](ctx context.Context, service string, hint func(code, message 
 
 // secondRole are the keys of `then_assume`.
 var secondRole = []policy.Key{
-	{Name: "role", Required: true, Claims: true, Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
-	{Name: "external_id", Check: exchange.Matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"), Doc: "The external id that the second role's trust asks for."},
-	{Name: "tags", Names: checkTagKey, Claims: true, Check: checkTag(maxTagValue), Doc: "Session tags of the second role's session, at most 50."},
+	{Name: "role", Required: true, Claims: true,
+		Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
+	{Name: "external_id", Check: exchange.Matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"),
+		Doc: "The external id that the second role's trust asks for."},
+	{Name: "tags", Names: checkTagKey, Claims: true, Check: checkTag(maxTagValue),
+		Doc: "Session tags of the second role's session, at most 50."},
 	{Name: "transitive_tags", List: true, Doc: "Which of `tags` stay through further role chains."},
 }
 
@@ -81,7 +85,8 @@ func checkTags(v policy.Values) (faults []policy.KeyError) {
 	for i, key := range keys {
 		for _, other := range keys[:i] {
 			if strings.EqualFold(key, other) {
-				faults = append(faults, policy.KeyError{Key: tags, Err: fmt.Errorf("%q and %q are one key to AWS, which ignores letter case", other, key)})
+				faults = append(faults, policy.KeyError{Key: tags,
+					Err: fmt.Errorf("%q and %q are one key to AWS, which ignores letter case", other, key)})
 			}
 		}
 	}
@@ -116,7 +121,8 @@ func stsURL(region string) string {
 // another identity.
 func stsClient(env exchange.Env, v policy.Values, credentials aws.CredentialsProvider) *sts.Client {
 	return sts.New(sts.Options{
-		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "endpoint"), Credentials: credentials, HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
+		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "endpoint"), Credentials: credentials, HTTPClient: env.HTTP,
+		Retryer: aws.NopRetryer{},
 	})
 }
 
@@ -141,9 +147,11 @@ func sessionKeys(session *credential.AWS) aws.Credentials {
 
 // assumeRoleWithWebIdentity exchanges the ID token for a session of `role`. in
 // says the rest: how long it lives, and what narrows it.
-func assumeRoleWithWebIdentity(ctx context.Context, env exchange.Env, r exchange.Request, in *sts.AssumeRoleWithWebIdentityInput) (credential.Credential, error) {
+func assumeRoleWithWebIdentity(ctx context.Context, env exchange.Env, r exchange.Request,
+	in *sts.AssumeRoleWithWebIdentityInput) (credential.Credential, error) {
 	v := r.Grant.Exchange()
-	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(r.Grant)), aws.String(r.IDToken.Reveal())
+	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(r.Grant)),
+		aws.String(r.IDToken.Reveal())
 	client := stsClient(env, v, aws.AnonymousCredentials{})
 	hint := func(code, message string) string { return webIdentityHint(code, message, r.Grant) }
 	out, err := askAWS(ctx, "STS", hint, []secret.Value{r.IDToken}, func(ctx context.Context) (*sts.AssumeRoleWithWebIdentityOutput, error) {
@@ -165,7 +173,8 @@ func firstSession(ctx context.Context, env exchange.Env, r exchange.Request) (cr
 }
 
 // assumeRole exchanges a session for one of the role that in names.
-func assumeRole(ctx context.Context, env exchange.Env, r exchange.Request, first credential.Credential, in *sts.AssumeRoleInput) (credential.Credential, error) {
+func assumeRole(ctx context.Context, env exchange.Env, r exchange.Request, first credential.Credential,
+	in *sts.AssumeRoleInput) (credential.Credential, error) {
 	v := r.Grant.Exchange()
 	in.RoleSessionName = aws.String(sessionName(r.Grant))
 	if id := v.Get("then_assume.external_id"); id != "" {
@@ -289,24 +298,28 @@ func awsError(err error, service string, hint func(code, message string) string,
 // says so by a code of its own, and by one that is also for tokens that are no
 // good, for good. (AWS SDK for Go v2, stscreds, which tries that one again)
 func keysMissing(code, message string) bool {
-	return code == "IDPCommunicationError" || code == "InvalidIdentityToken" && strings.Contains(strings.ToLower(message), "retrieve verification key")
+	return code == "IDPCommunicationError" ||
+		code == "InvalidIdentityToken" && strings.Contains(strings.ToLower(message), "retrieve verification key")
 }
 
 // awsBusy reports whether a code is one of a moment, whatever status it comes with.
 func awsBusy(code string) bool {
 	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	_, late := retry.DefaultRetryableErrorCodes[code]
-	return throttled || late || slices.Contains([]string{"ServiceUnavailable", "InternalFailure", "InternalError", "InternalServerException", "SlowDownException"}, code)
+	return throttled || late || slices.Contains([]string{"ServiceUnavailable", "InternalFailure", "InternalError",
+		"InternalServerException", "SlowDownException"}, code)
 }
 
 func webIdentityHint(code, message string, g policy.Grant) string {
 	v := g.Exchange()
 	switch code {
 	case "AccessDenied":
-		return fmt.Sprintf("the trust policy of %s must allow sts:AssumeRoleWithWebIdentity for issuer %s, audience %q and subject %q; an IAM OIDC provider for the issuer must exist in the account",
+		return fmt.Sprintf("the trust policy of %s must allow sts:AssumeRoleWithWebIdentity for issuer %s, "+
+			"audience %q and subject %q; an IAM OIDC provider for the issuer must exist in the account",
 			v.Get("role"), g.Claims().Issuer(), g.Audience(), g.Claims().Subject())
 	case "InvalidIdentityToken":
-		return fmt.Sprintf("the account has no IAM OIDC provider for issuer %s with audience %q, or it cannot verify the token", g.Claims().Issuer(), g.Audience())
+		return fmt.Sprintf("the account has no IAM OIDC provider for issuer %s with audience %q, "+
+			"or it cannot verify the token", g.Claims().Issuer(), g.Audience())
 	case "IDPRejectedClaim":
 		return "the issuer no longer vouches for the token: run the job again, which gets a new one"
 	}

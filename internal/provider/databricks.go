@@ -33,12 +33,21 @@ var (
 var databricksProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "client_id", Claims: true, Check: exchange.Matching(uuidText, 36, 36, "a service principal's application id"), Doc: "The service principal's application id (left out: an account-wide federation policy decides)."},
-			{Name: "audience", Doc: "The ID token's audience, as the federation policy names it (default: account_id; without one the token endpoint of `host`)."},
-			{Name: "account_id", Check: exchange.Matching(uuidText, 36, 36, "an account's id"), Doc: "The Databricks account: what federation policies without audiences want for one."},
-			{Name: "host", Check: checkDatabricksHost, Doc: "The workspace that gives the token, or an account's console (default: the `host` of a dbt block of type databricks; required elsewhere)."},
-			{Name: "database_instance", Check: exchange.Matching(instanceText, 1, 63, "the name of a database instance"), Doc: "Lakebase Provisioned: the instance that dbt logs in to."},
-			{Name: "database_endpoint", Check: exchange.Matching(endpointText, 1, 300, "projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT"), Doc: "Lakebase Autoscaling: the endpoint that dbt logs in to."},
+			{Name: "client_id", Claims: true,
+				Check: exchange.Matching(uuidText, 36, 36, "a service principal's application id"),
+				Doc:   "The service principal's application id (left out: an account-wide federation policy decides)."},
+			{Name: "audience", Doc: "The ID token's audience, as the federation policy names it (default: account_id; " +
+				"without one the token endpoint of `host`)."},
+			{Name: "account_id", Check: exchange.Matching(uuidText, 36, 36, "an account's id"),
+				Doc: "The Databricks account: what federation policies without audiences want for one."},
+			{Name: "host", Check: checkDatabricksHost,
+				Doc: "The workspace that gives the token, or an account's console (default: the `host` of a dbt block of type " +
+					"databricks; required elsewhere)."},
+			{Name: "database_instance", Check: exchange.Matching(instanceText, 1, 63, "the name of a database instance"),
+				Doc: "Lakebase Provisioned: the instance that dbt logs in to."},
+			{Name: "database_endpoint",
+				Check: exchange.Matching(endpointText, 1, 300, "projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT"),
+				Doc:   "Lakebase Autoscaling: the endpoint that dbt logs in to."},
 		},
 		Audience: databricksAudienceOf,
 		Check: func(v policy.Values, _ time.Duration) (faults []policy.KeyError) {
@@ -106,7 +115,8 @@ func checkOneWorkspace(v policy.Values, w credential.Warehouse) error {
 	if name != "" && (name == hostOf(databricksURL(v.Get("host"))) || policy.CheckHost(databricksAudience, name) == nil) {
 		return nil
 	}
-	return fmt.Errorf("host %q of the dbt output is not one of Databricks, and the token of %q goes there: leave host out of the exchange", w.Host, v.Get("host"))
+	return fmt.Errorf("host %q of the dbt output is not one of Databricks, and the token of %q goes there: leave host out "+
+		"of the exchange", w.Host, v.Get("host"))
 }
 
 // databricksAudience is one that only Databricks' own hosts may get a token of.
@@ -193,9 +203,11 @@ func exchangeDatabricks(ctx context.Context, env exchange.Env, r exchange.Reques
 		service: "Databricks", url: databricksTokenURL(v, host), idToken: []string{"subject_token"}, form: form,
 		hint: func(_, description string) string {
 			if strings.Contains(description, "TOKEN_SUBJECT_INVALID") {
-				return fmt.Sprintf("the federation policy of %s has another subject: this token's is %q, or, with a subject_claim, what that claim holds", principal, claims.Subject())
+				return fmt.Sprintf("the federation policy of %s has another subject: this token's is %q, or, with a subject_claim, "+
+					"what that claim holds", principal, claims.Subject())
 			}
-			return fmt.Sprintf("%s needs a federation policy with issuer %s, audience %q and subject %q, to the letter, and must be in the workspace",
+			return fmt.Sprintf("%s needs a federation policy with issuer %s, audience %q and subject %q, to the letter, "+
+				"and must be in the workspace",
 				principal, claims.Issuer(), r.Grant.Audience(), claims.Subject())
 		},
 	}.send(ctx, env, r.IDToken)
@@ -233,7 +245,8 @@ func lakebase(ctx context.Context, env exchange.Env, r exchange.Request, workspa
 	secrets := []secret.Value{r.IDToken, workspace.Token}
 	reply, _, err := call{
 		service: "Lakebase", url: databricksURL(v.Get("host")) + path, body: string(text), secrets: secrets,
-		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}, "Authorization": {"Bearer " + workspace.Token.Reveal()}},
+		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"},
+			"Authorization": {"Bearer " + workspace.Token.Reveal()}},
 		hint: func(code, _ string) string {
 			if code == "RESOURCE_DOES_NOT_EXIST" {
 				return "the database is not one of this workspace: database_instance is for Lakebase Provisioned, database_endpoint for Autoscaling"
@@ -258,7 +271,9 @@ func lakebase(ctx context.Context, env exchange.Env, r exchange.Request, workspa
 	expires := password.ExpirationTime + password.ExpireTime
 	expiry, err := time.Parse(time.RFC3339, expires)
 	if err != nil {
-		return credential.Credential{}, exchange.Unreachable("the reply of Lakebase has an expiry of %s, want a time", exchange.Quoted(expires, append(secrets, secret.New(password.Token))))
+		return credential.Credential{},
+			exchange.Unreachable("the reply of Lakebase has an expiry of %s, want a time",
+				exchange.Quoted(expires, append(secrets, secret.New(password.Token))))
 	}
 	return credential.Credential{Kind: credential.AccessToken, ID: workspace.ID, Token: secret.New(password.Token), Expiry: expiry}, nil
 }

@@ -30,10 +30,16 @@ var (
 var entraProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "tenant", Required: true, Check: exchange.Matching(tenantText, 1, 253, "a tenant's id or domain"), Doc: "The tenant (directory) of the application: its id or a domain."},
-			{Name: "client_id", Required: true, Claims: true, Check: exchange.Matching(uuidText, 36, 36, "an application (client) id, not the object's"), Doc: "The application (client) id of the app registration or managed identity."},
-			{Name: "scope", Check: exchange.Matching(defaultScope, 1, 500, "a resource and /.default, such as https://database.windows.net/.default"), Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
-			{Name: "audience", Check: entraName, Doc: "The ID token's audience (default: api://AzureADTokenExchange, in other clouds than the public one theirs)."},
+			{Name: "tenant", Required: true, Check: exchange.Matching(tenantText, 1, 253, "a tenant's id or domain"),
+				Doc: "The tenant (directory) of the application: its id or a domain."},
+			{Name: "client_id", Required: true, Claims: true,
+				Check: exchange.Matching(uuidText, 36, 36, "an application (client) id, not the object's"),
+				Doc:   "The application (client) id of the app registration or managed identity."},
+			{Name: "scope", Check: exchange.Matching(defaultScope, 1, 500,
+				"a resource and /.default, such as https://database.windows.net/.default"),
+				Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
+			{Name: "audience", Check: entraName,
+				Doc: "The ID token's audience (default: api://AzureADTokenExchange, in other clouds than the public one theirs)."},
 			{Name: "authority", Check: checkHostURL, Doc: "Another authority, for sovereign clouds (default: https://login.microsoftonline.com)."},
 		},
 		Audience: entraAudienceOf,
@@ -117,7 +123,8 @@ func entraAudienceOf(v policy.Values) string {
 
 // microsoftScope is for services of Microsoft's: databases, storage, the
 // management of Azure, Graph; and credential.DatabricksResource.
-var microsoftScope = lazy.MustCompile(`(?i)^(?:https://(?:[a-z0-9-]+\.)*(?:windows\.net|azure\.(?:com|net|us|cn)|usgovcloudapi\.net|chinacloudapi\.cn|microsoft\.(?:com|us))(?:/.*)?|2ff814a6-3304-4ab8-85cb-cd0e6f879c1d)/\.default$`)
+var microsoftScope = lazy.MustCompile(`(?i)^(?:https://(?:[a-z0-9-]+\.)*(?:windows\.net|azure\.(?:com|net|us|cn)|` +
+	`usgovcloudapi\.net|chinacloudapi\.cn|microsoft\.(?:com|us))(?:/.*)?|2ff814a6-3304-4ab8-85cb-cd0e6f879c1d)/\.default$`)
 
 // entraScope returns what the token is for, "" where nobody says.
 func entraScope(v policy.Values, w credential.Warehouse) string {
@@ -191,18 +198,21 @@ type entraRefusal struct {
 var entraRefusals = []entraRefusal{{
 	codes: []string{"70021", "700211", "700212", "700213", "70025"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("the application needs a federated identity credential with issuer %s, subject %q and audience %q, to the letter; a new one takes some minutes to work",
+		return fmt.Sprintf("the application needs a federated identity credential with issuer %s, "+
+			"subject %q and audience %q, to the letter; a new one takes some minutes to work",
 			r.Grant.Claims().Issuer(), r.Grant.Claims().Subject(), r.Grant.Audience())
 	},
 }, {
 	codes: []string{"700016", "50034", "70001", "700038", "7000229"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("there is no application %s in tenant %s, or it has no service principal there: client_id is the application (client) id, not the object's", clientOf(r), tenantOf(r))
+		return fmt.Sprintf("there is no application %s in tenant %s, or it has no service principal there: client_id is the "+
+			"application (client) id, not the object's", clientOf(r), tenantOf(r))
 	},
 }, {
 	codes: []string{"7000112", "50057"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("the application %s, or its service principal in tenant %s, is disabled: enable it in Entra ID", clientOf(r), tenantOf(r))
+		return fmt.Sprintf("the application %s, or its service principal in tenant %s, is disabled: enable it in Entra ID",
+			clientOf(r), tenantOf(r))
 	},
 }, {
 	codes: []string{"90002", "900023", "90019", "50049", "50059"},
@@ -220,12 +230,14 @@ var entraRefusals = []entraRefusal{{
 }, {
 	codes: []string{"50013", "700027", "50027"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("Entra ID cannot verify the token: the keys of issuer %s must be reachable from the internet", r.Grant.Claims().Issuer())
+		return fmt.Sprintf("Entra ID cannot verify the token: the keys of issuer %s must be reachable from the internet",
+			r.Grant.Claims().Issuer())
 	},
 }, {
 	codes: []string{"500011", "500014", "50001", "650057", "650052", "650053"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("the resource of scope %s is not known, or disabled, in tenant %s", entraScope(r.Grant.Exchange(), r.Warehouse), tenantOf(r))
+		return fmt.Sprintf("the resource of scope %s is not known, or disabled, in tenant %s",
+			entraScope(r.Grant.Exchange(), r.Warehouse), tenantOf(r))
 	},
 }, {
 	codes: []string{"70011", "1002012", "28002", "28003"},
@@ -248,7 +260,8 @@ var entraRefusals = []entraRefusal{{
 }, {
 	codes: []string{"50196"},
 	hint: func(exchange.Request) string {
-		return "the same application asks again and again: have fewer jobs start at once, or one credential for several commands (`run:`, `keep-fresh`)"
+		return "the same application asks again and again: have fewer jobs start at once, " +
+			"or one credential for several commands (`run:`, `keep-fresh`)"
 	},
 }}
 

@@ -46,12 +46,22 @@ var (
 var gcpProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "workload_identity_provider", Required: true, Check: exchange.Matching(poolProvider, 1, 200, "projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, not its id)"), Doc: "The provider's full name, with the project's number."},
-			{Name: "service_account", Claims: true, Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "The service account to act as (default: none, the principal itself)."},
+			{Name: "workload_identity_provider", Required: true,
+				Check: exchange.Matching(poolProvider, 1, 200,
+					"projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, "+
+						"not its id)"), Doc: "The provider's full name, with the project's number."},
+			{Name: "service_account", Claims: true,
+				Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"),
+				Doc:   "The service account to act as (default: none, the principal itself)."},
 			{Name: "audience", Doc: "The ID token's audience (default: https://iam.googleapis.com/ and the provider's name)."},
-			{Name: "scopes", List: true, Check: exchange.Matching(scopeText, 1, 500, "one OAuth scope, without spaces"), Doc: "OAuth scopes (default: cloud-platform; of a service account's token for duckdb devstorage.read_write, for postgres always sqlservice.login)."},
-			{Name: "delegates", List: true, Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"), Doc: "Service accounts of a delegation chain, in order."},
-			{Name: "universe_domain", Check: exchange.Matching(universe, 1, 253, "a domain such as googleapis.com"), Doc: "Another universe than googleapis.com."},
+			{Name: "scopes", List: true, Check: exchange.Matching(scopeText, 1, 500, "one OAuth scope, without spaces"),
+				Doc: "OAuth scopes (default: cloud-platform; of a service account's token for duckdb devstorage.read_write, " +
+					"for postgres always sqlservice.login)."},
+			{Name: "delegates", List: true,
+				Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"),
+				Doc:   "Service accounts of a delegation chain, in order."},
+			{Name: "universe_domain", Check: exchange.Matching(universe, 1, 253, "a domain such as googleapis.com"),
+				Doc: "Another universe than googleapis.com."},
 			{Name: "sts_endpoint", Check: exchange.CheckURL, Doc: "Another Security Token Service, https or http on loopback."},
 			{Name: "iam_endpoint", Check: exchange.CheckURL, Doc: "Another IAM Credentials service, https or http on loopback."},
 		},
@@ -74,7 +84,8 @@ var gcpProvider = provider{
 					}
 				}
 				if lifetime > 0 {
-					faults = append(faults, policy.KeyError{Key: "lifetime", Err: errors.New("direct federation cannot be asked for one: name a service_account")})
+					faults = append(faults, policy.KeyError{Key: "lifetime",
+						Err: errors.New("direct federation cannot be asked for one: name a service_account")})
 				}
 			}
 			return faults
@@ -84,7 +95,8 @@ var gcpProvider = provider{
 		switch {
 		case w.Asks.Login != credential.CloudSQLLogin:
 		case v.Get("service_account") == "":
-			return errors.New("service accounts and people log in to Cloud SQL, principals of a workload identity pool do not: name a service_account")
+			return errors.New("service accounts and people log in to Cloud SQL, principals of a workload identity pool do not: " +
+				"name a service_account")
 		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for whatever it is good for
 			return fmt.Errorf("scopes: a token that is a password at Cloud SQL has %s alone", sqlLogin)
 		}
@@ -144,7 +156,8 @@ func checkIAM(v policy.Values) []policy.KeyError {
 	if err != nil || policy.CheckHost(googleAudience, second.Hostname()) == nil {
 		return nil
 	}
-	return []policy.KeyError{{Key: key, Err: fmt.Errorf("host %q is not one of Google Cloud, whose STS gives the token that would go there", second.Hostname())}}
+	return []policy.KeyError{{Key: key,
+		Err: fmt.Errorf("host %q is not one of Google Cloud, whose STS gives the token that would go there", second.Hostname())}}
 }
 
 // googleAudience is how every audience of Google Cloud begins.
@@ -193,9 +206,12 @@ func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (
 	case federated == nil || federated.AccessToken == "": // JSON's null gives no reply at all
 		return credential.Credential{}, exchange.Unreachable("the reply of STS has no access token in it")
 	case federated.ExpiresIn <= 0, federated.ExpiresIn > mostSeconds:
-		return credential.Credential{}, exchange.Unreachable("the reply of STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
+		return credential.Credential{},
+			exchange.Unreachable("the reply of STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
 	case federated.TokenType != "" && !strings.EqualFold(federated.TokenType, "Bearer"):
-		return credential.Credential{}, exchange.Unreachable("the reply of STS has a token of type %s, want Bearer", exchange.Quoted(federated.TokenType, []secret.Value{idToken, secret.New(federated.AccessToken)}))
+		return credential.Credential{},
+			exchange.Unreachable("the reply of STS has a token of type %s, want Bearer",
+				exchange.Quoted(federated.TokenType, []secret.Value{idToken, secret.New(federated.AccessToken)}))
 	}
 	c := credential.Credential{
 		Kind: credential.GoogleAccessToken, ID: v.Get("workload_identity_provider"),
@@ -224,7 +240,8 @@ func sqlCredential(c credential.Credential) credential.Credential {
 }
 
 // impersonate exchanges the federated token for one of the service account.
-func impersonate(ctx context.Context, env exchange.Env, g policy.Grant, federated, idToken secret.Value, scopes []string) (credential.Credential, error) {
+func impersonate(ctx context.Context, env exchange.Env, g policy.Grant, federated, idToken secret.Value,
+	scopes []string) (credential.Credential, error) {
 	v := g.Exchange()
 	account := v.Get("service_account")
 	service, err := iamcredentials.NewService(ctx, options(env, iamEndpoint(v))...)
@@ -252,7 +269,9 @@ func impersonate(ctx context.Context, env exchange.Env, g policy.Grant, federate
 	}
 	expiry, err := time.Parse(time.RFC3339, reply.ExpireTime)
 	if err != nil {
-		return credential.Credential{}, exchange.Unreachable("the reply of IAM Credentials has an expireTime of %s, want a time", exchange.Quoted(reply.ExpireTime, []secret.Value{idToken, federated, secret.New(reply.AccessToken)}))
+		return credential.Credential{},
+			exchange.Unreachable("the reply of IAM Credentials has an expireTime of %s, want a time",
+				exchange.Quoted(reply.ExpireTime, []secret.Value{idToken, federated, secret.New(reply.AccessToken)}))
 	}
 	return credential.Credential{Kind: credential.GoogleAccessToken, ID: account, Expiry: expiry, Token: secret.New(reply.AccessToken)}, nil
 }
@@ -260,7 +279,8 @@ func impersonate(ctx context.Context, env exchange.Env, g policy.Grant, federate
 // googleError tells the service's no from nonsense, and marks what another try
 // may cure. googleapi.Error's own words may be the whole body: only the OAuth
 // and the API fields are used.
-func googleError(err error, service string, hint func(code, message string, g policy.Grant) string, g policy.Grant, secrets ...secret.Value) error {
+func googleError(err error, service string, hint func(code, message string, g policy.Grant) string, g policy.Grant,
+	secrets ...secret.Value) error {
 	var ge *googleapi.Error
 	switch {
 	case err == nil:
@@ -307,7 +327,8 @@ func stsHint(code, message string, g policy.Grant) string {
 	case code == "invalid_target":
 		return fmt.Sprintf("the workload identity pool or provider %s does not exist, or is disabled: it needs the project's number", provider)
 	case code == "invalid_grant":
-		return fmt.Sprintf("provider %s must have issuer %s and allow audience %q; google.subject may have at most 127 bytes", provider, g.Claims().Issuer(), g.Audience())
+		return fmt.Sprintf("provider %s must have issuer %s and allow audience %q; google.subject may have at most 127 "+
+			"bytes", provider, g.Claims().Issuer(), g.Audience())
 	}
 	return ""
 }
@@ -319,7 +340,8 @@ func iamHint(code, message string, g policy.Grant) string {
 	case code == "NOT_FOUND":
 		return fmt.Sprintf("there is no service account %s", g.Exchange().Get("service_account"))
 	case strings.Contains(message, "iam.serviceAccounts.getAccessToken"), code == "PERMISSION_DENIED":
-		return fmt.Sprintf("grant roles/iam.workloadIdentityUser on %s to the pool's principal for subject %q", g.Exchange().Get("service_account"), g.Claims().Subject())
+		return fmt.Sprintf("grant roles/iam.workloadIdentityUser on %s to the pool's principal for subject %q",
+			g.Exchange().Get("service_account"), g.Claims().Subject())
 	case strings.Contains(message, "lifetime"):
 		return "more than 1h needs the organisation policy constraints/iam.allowServiceAccountCredentialLifetimeExtension"
 	}

@@ -41,14 +41,23 @@ var applicationARN = lazy.MustCompile(`^arn:aws(?:-[a-z]+)*:sso::[0-9]{12}:appli
 var identityCenterProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "region", Required: true, Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"), Doc: "The region of Identity Center, STS and the warehouse."},
-			{Name: "audience", Check: exchange.Named("sts.amazonaws.com"), Doc: "The ID token's audience, which the trusted token issuer's application must list (default: sts.amazonaws.com; required at Redshift)."},
-			{Name: "application", Check: exchange.Matching(applicationARN, 1, 200, "arn:aws:sso::ACCOUNT:application/INSTANCE/APPLICATION"), Doc: "At Athena: the ARN of the customer managed application whose JWT bearer grant takes the token."},
-			{Name: "role", Claims: true, Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "At Athena: the ARN of the role that may ask for the identity."},
+			{Name: "region", Required: true, Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"),
+				Doc: "The region of Identity Center, STS and the warehouse."},
+			{Name: "audience", Check: exchange.Named("sts.amazonaws.com"),
+				Doc: "The ID token's audience, which the trusted token issuer's application must list (default: sts.amazonaws.com; " +
+					"required at Redshift)."},
+			{Name: "application", Check: exchange.Matching(applicationARN, 1, 200,
+				"arn:aws:sso::ACCOUNT:application/INSTANCE/APPLICATION"),
+				Doc: "At Athena: the ARN of the customer managed application whose JWT bearer grant takes the token."},
+			{Name: "role", Claims: true, Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"),
+				Doc: "At Athena: the ARN of the role that may ask for the identity."},
 			{Name: "then_assume", Doc: "The role of the session that carries the identity (default: `role` again).", Keys: secondRole},
-			{Name: "session_name", Claims: true, Check: exchange.Matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"), Doc: "The role session's name, which CloudTrail shows (default: repository and run, or the person)."},
+			{Name: "session_name", Claims: true,
+				Check: exchange.Matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"),
+				Doc:   "The role session's name, which CloudTrail shows (default: repository and run, or the person)."},
 			{Name: "endpoint", Check: exchange.CheckURL, Doc: "Another STS endpoint, https or http on loopback (default: the region's)."},
-			{Name: "oidc_endpoint", Check: exchange.CheckURL, Doc: "Another endpoint of Identity Center's OIDC service, https or http on loopback (default: the region's)."},
+			{Name: "oidc_endpoint", Check: exchange.CheckURL,
+				Doc: "Another endpoint of Identity Center's OIDC service, https or http on loopback (default: the region's)."},
 		},
 		Audience: awsAudienceOf,
 		// What is exchanged for what depends on the warehouse.
@@ -57,7 +66,8 @@ var identityCenterProvider = provider{
 		Lifetimes: &policy.Lifetimes{Min: 15 * time.Minute, Max: time.Hour, Default: time.Hour},
 		Logins:    map[string]*policy.Lifetimes{string(credential.TokenLogin): nil},
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
-			faults := append(exchange.CheckAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint"), checkPartition(v, "application", "role", "then_assume.role")...)
+			faults := append(exchange.CheckAudience(v, awsAudienceOf(v), "endpoint", "oidc_endpoint"),
+				checkPartition(v, "application", "role", "then_assume.role")...)
 			faults = append(faults, checkTags(v)...)
 			for _, d := range []struct{ key, endpoint string }{{"endpoint", awsSTS(v)}, {"oidc_endpoint", identityCenterURL(v)}} {
 				if err := policy.CheckAudience(awsAudienceOf(v), d.endpoint); v.Get(d.key) == "" && err != nil {
@@ -136,7 +146,8 @@ func identitySession(ctx context.Context, env exchange.Env, r exchange.Request) 
 	}
 	return assumeRole(ctx, env, r, first, &sts.AssumeRoleInput{
 		RoleArn: &role, DurationSeconds: seconds(exchange.Lifetime(r.Grant, time.Hour)),
-		ProvidedContexts: []types.ProvidedContext{{ProviderArn: aws.String(contextProvider(role)), ContextAssertion: aws.String(identity.Reveal())}},
+		ProvidedContexts: []types.ProvidedContext{{ProviderArn: aws.String(contextProvider(role)),
+			ContextAssertion: aws.String(identity.Reveal())}},
 	})
 }
 
@@ -155,13 +166,15 @@ func identityContext(ctx context.Context, env exchange.Env, r exchange.Request, 
 	}
 	hidden := append(session.Secrets(), r.IDToken)
 	reply, err := web.Retry(ctx, func(ctx context.Context) (identityReply, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(identityCenterURL(v), "/")+"/token?aws_iam=t", bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+			strings.TrimSuffix(identityCenterURL(v), "/")+"/token?aws_iam=t", bytes.NewReader(body))
 		if err != nil {
 			return identityReply{}, err
 		}
 		req.Header.Set("Content-Type", "application/json")
 		sum := sha256.Sum256(body)
-		if err := v4.NewSigner().SignHTTP(ctx, sessionKeys(session.AWS), req, hex.EncodeToString(sum[:]), "sso-oauth", v.Get("region"), env.Now()); err != nil {
+		if err := v4.NewSigner().SignHTTP(ctx, sessionKeys(session.AWS), req, hex.EncodeToString(sum[:]), "sso-oauth",
+			v.Get("region"), env.Now()); err != nil {
 			return identityReply{}, errors.New("ask Identity Center: the signer failed") // its words may hold the request
 		}
 		return send(env, req, hidden)
@@ -241,9 +254,11 @@ func identityHint(code string, g policy.Grant) string {
 	v := g.Exchange()
 	switch code {
 	case "access_denied", "AccessDeniedException":
-		return fmt.Sprintf("%s must be allowed sso-oauth:CreateTokenWithIAM on %s, by its own policy and by the application's authentication method", v.Get("role"), v.Get("application"))
+		return fmt.Sprintf("%s must be allowed sso-oauth:CreateTokenWithIAM on %s, by its own policy and by the "+
+			"application's authentication method", v.Get("role"), v.Get("application"))
 	case "invalid_grant", "InvalidGrantException":
-		return fmt.Sprintf("the application's JWT bearer grant must have the trusted token issuer %s with audience %q, and the claim that this maps must be an attribute of exactly one user", g.Claims().Issuer(), g.Audience())
+		return fmt.Sprintf("the application's JWT bearer grant must have the trusted token issuer %s with audience %q, "+
+			"and the claim that this maps must be an attribute of exactly one user", g.Claims().Issuer(), g.Audience())
 	case "invalid_client", "InvalidClientException":
 		return fmt.Sprintf("Identity Center in %s has no application %s", v.Get("region"), v.Get("application"))
 	case "unauthorized_client", "UnauthorizedClientException", "unsupported_grant_type", "UnsupportedGrantTypeException":

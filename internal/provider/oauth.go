@@ -82,16 +82,21 @@ func readToken(service string, reply []byte, sent time.Time, idToken secret.Valu
 	case token.AccessToken == "":
 		return credential.Credential{}, exchange.Unreachable("the reply of %s has no access token in it", service)
 	case !strings.EqualFold(token.TokenType, "Bearer"): // a token of another type, or none ("N_A"), is no login for who just holds it
-		return credential.Credential{}, exchange.Unreachable("the reply of %s has a token of type %s, want Bearer", service, exchange.Quoted(token.TokenType, secrets))
+		return credential.Credential{},
+			exchange.Unreachable("the reply of %s has a token of type %s, want Bearer", service, exchange.Quoted(token.TokenType, secrets))
 	case !slices.Contains([]string{"", accessToken, jwtToken}, token.IssuedType):
-		return credential.Credential{}, exchange.Unreachable("the reply of %s has an issued_token_type of %s, want %q", service, exchange.Quoted(token.IssuedType, secrets), accessToken)
+		return credential.Credential{},
+			exchange.Unreachable("the reply of %s has an issued_token_type of %s, want %q", service,
+				exchange.Quoted(token.IssuedType, secrets), accessToken)
 	case lives == "":
 		// OAuth only recommends it, and a JWT has an exp of its own. But what is
 		// opaque to its client must not be read by it (RFC 9068 §6).
-		return credential.Credential{}, fault.New(fault.Unreachable, errors.New("the reply of "+service+" has no expires_in: nobody knows when its token dies"),
-			"have the authorization server say how long its tokens live (RFC 6749 §5.1)")
+		return credential.Credential{},
+			fault.New(fault.Unreachable, errors.New("the reply of "+service+" has no expires_in: nobody knows when its token dies"),
+				"have the authorization server say how long its tokens live (RFC 6749 §5.1)")
 	case err != nil, seconds <= 0, seconds > mostSeconds:
-		return credential.Credential{}, exchange.Unreachable("the reply of %s has an expires_in of %s, want seconds from now", service, exchange.Quoted(lives, secrets))
+		return credential.Credential{},
+			exchange.Unreachable("the reply of %s has an expires_in of %s, want seconds from now", service, exchange.Quoted(lives, secrets))
 	}
 	return credential.Credential{
 		Kind: credential.AccessToken, Token: secret.New(token.AccessToken),
@@ -151,7 +156,8 @@ func (c call) try(ctx context.Context, env exchange.Env) (reply, error) {
 	case c.keys != nil && c.keys(message):
 		return reply{}, web.Temporary(exchange.IssuerUnreachable(c.service, message, c.secrets))
 	case web.Transient(resp.StatusCode), slices.Contains(busy, code), c.busy != nil && c.busy(message):
-		return reply{}, web.Temporary(exchange.Unreachable("%s replies status %d, %s", c.service, resp.StatusCode, exchange.Quoted(code, c.secrets)))
+		return reply{}, web.Temporary(exchange.Unreachable("%s replies status %d, %s", c.service, resp.StatusCode,
+			exchange.Quoted(code, c.secrets)))
 	}
 	return reply{}, exchange.Refused(code, message, c.hint(code, message), c.secrets...)
 }

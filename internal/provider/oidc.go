@@ -15,7 +15,8 @@ import (
 var oidcProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "audience", Required: true, Check: exchange.Named("snowflakecomputing.com"), Doc: "The audience that the warehouse expects in the ID token, such as snowflakecomputing.com."},
+			{Name: "audience", Required: true, Check: exchange.Named("snowflakecomputing.com"),
+				Doc: "The audience that the warehouse expects in the ID token, such as snowflakecomputing.com."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		NeedsDBT: true, // a login at a warehouse is nothing without one

@@ -138,7 +138,8 @@ const skew = 60 * time.Second
 // the warehouse. An error is of class Refused when the provider said no or
 // gave a longer life than the policy allows, Unreachable when it said nothing
 // of use.
-func Exchange(ctx context.Context, env exchange.Env, g policy.Grant, w credential.Warehouse, idToken secret.Value) (credential.Credential, error) {
+func Exchange(ctx context.Context, env exchange.Env, g policy.Grant, w credential.Warehouse,
+	idToken secret.Value) (credential.Credential, error) {
 	p, ok := providers[g.Provider()]
 	if !ok || !g.Valid() {
 		return credential.Credential{}, errors.New("exchange ID token: not authorised") // a bug: only Authorize makes grants
@@ -151,7 +152,8 @@ func Exchange(ctx context.Context, env exchange.Env, g policy.Grant, w credentia
 	if err == nil {
 		err = exchange.Usable(c, now)
 	}
-	if life, limit := c.Expiry.Sub(now), g.MaxLifetime(); err == nil && limit > 0 && p.spec.LifetimesFor(string(w.Asks.Login)) != nil && life > limit+skew {
+	life, limit := c.Expiry.Sub(now), g.MaxLifetime()
+	if err == nil && limit > 0 && p.spec.LifetimesFor(string(w.Asks.Login)) != nil && life > limit+skew {
 		err = fault.New(fault.Refused, fmt.Errorf("the credential lives %s, the policy's max_lifetime is %s",
 			life.Round(time.Second), limit), "set `lifetime` to what the provider should be asked for, or raise max_lifetime")
 	}

@@ -28,15 +28,24 @@ var grants = []string{"token_exchange", "jwt_bearer", "client_assertion"}
 var tokenExchangeProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
-			{Name: "token_url", Required: true, Check: exchange.CheckURL, Doc: "The authorization server's token endpoint, https or http on loopback."},
+			{Name: "token_url", Required: true, Check: exchange.CheckURL,
+				Doc: "The authorization server's token endpoint, https or http on loopback."},
 			{Name: "audience", Required: true, Doc: "The ID token's audience: what the server wants there, its issuer or token endpoint, say."},
-			{Name: "grant", Check: oneOf(grants), Doc: "How to ask: token_exchange (RFC 8693, the default), jwt_bearer (RFC 7523 §2.1: the ID token is the grant) or client_assertion (RFC 7523 §2.2: it authenticates the client, whose own token this is)."},
-			{Name: "client_id", Claims: true, Check: exchange.Matching(visible, 1, 255, "1 to 255 characters that can be seen"), Doc: "The client that asks (left out: none is named)."},
-			{Name: "client_authentication", Check: oneOf([]string{"none", "id_token"}), Doc: "How the client proves itself: none (the default), or id_token: the ID token is its assertion, too (RFC 7523 §2.2)."},
-			{Name: "scope", Claims: true, Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes, divided by one space"), Doc: "What to ask for, such as session:role:TRANSFORMER (default: what the server gives without)."},
+			{Name: "grant", Check: oneOf(grants),
+				Doc: "How to ask: token_exchange (RFC 8693, the default), jwt_bearer (RFC 7523 §2.1: the ID token is the grant) or " +
+					"client_assertion (RFC 7523 §2.2: it authenticates the client, whose own token this is)."},
+			{Name: "client_id", Claims: true,
+				Check: exchange.Matching(visible, 1, 255, "1 to 255 characters that can be seen"),
+				Doc:   "The client that asks (left out: none is named)."},
+			{Name: "client_authentication", Check: oneOf([]string{"none", "id_token"}),
+				Doc: "How the client proves itself: none (the default), or id_token: the ID token is its assertion, too (RFC 7523 §2.2)."},
+			{Name: "scope", Claims: true, Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes, divided by one space"),
+				Doc: "What to ask for, such as session:role:TRANSFORMER (default: what the server gives without)."},
 			{Name: "resource", Check: checkURI, Doc: "Where the token is used, as an absolute URI (RFC 8707)."},
-			{Name: "target_audience", Check: exchange.Matching(visible, 1, 500, "1 to 500 characters that can be seen"), Doc: "Where the token is used, by the server's name for it: the request's own `audience` (RFC 8693 §2.1)."},
-			{Name: "subject_token_type", Check: checkURI, Doc: "What to call the ID token in grant token_exchange (default: urn:ietf:params:oauth:token-type:jwt)."},
+			{Name: "target_audience", Check: exchange.Matching(visible, 1, 500, "1 to 500 characters that can be seen"),
+				Doc: "Where the token is used, by the server's name for it: the request's own `audience` (RFC 8693 §2.1)."},
+			{Name: "subject_token_type", Check: checkURI,
+				Doc: "What to call the ID token in grant token_exchange (default: urn:ietf:params:oauth:token-type:jwt)."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
@@ -45,7 +54,8 @@ var tokenExchangeProvider = provider{
 				faults = append(faults, policy.KeyError{Key: "subject_token_type", Err: fmt.Errorf("is for grant token_exchange, not %s", grant)})
 			}
 			if grantOf(v) == "client_assertion" && v.Get("client_authentication") == "none" {
-				faults = append(faults, policy.KeyError{Key: "client_authentication", Err: errors.New("is the ID token in grant client_assertion, which is nothing else")})
+				faults = append(faults, policy.KeyError{Key: "client_authentication",
+					Err: errors.New("is the ID token in grant client_assertion, which is nothing else")})
 			}
 			return faults
 		},
@@ -88,7 +98,8 @@ func exchangeToken(ctx context.Context, env exchange.Env, r exchange.Request) (c
 		t.form.Set("client_assertion_type", clientAssertion)
 		t.idToken = append(t.idToken, "client_assertion")
 	}
-	for parameter, key := range map[string]string{"client_id": "client_id", "scope": "scope", "resource": "resource", "audience": "target_audience"} {
+	for parameter, key := range map[string]string{"client_id": "client_id", "scope": "scope", "resource": "resource",
+		"audience": "target_audience"} {
 		if value := v.Get(key); value != "" {
 			t.form.Set(parameter, value)
 		}
@@ -106,7 +117,8 @@ func tokenHint(code string, r exchange.Request) string {
 	v, claims := r.Grant.Exchange(), r.Grant.Claims()
 	switch code {
 	case "invalid_client", "invalid_grant":
-		return fmt.Sprintf("the authorization server must trust issuer %s with audience %q, and know subject %q", claims.Issuer(), r.Grant.Audience(), claims.Subject())
+		return fmt.Sprintf("the authorization server must trust issuer %s with audience %q, and know subject %q",
+			claims.Issuer(), r.Grant.Audience(), claims.Subject())
 	case "unauthorized_client", "unsupported_grant_type":
 		return fmt.Sprintf("grant %s must be enabled at the authorization server, and for the client", grantOf(v))
 	case "invalid_target":

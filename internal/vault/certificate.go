@@ -34,7 +34,8 @@ func clientCertificate(l credential.Lease) (c tls.Certificate, err error) {
 		return c, wrong(clientKeyFile, l.ClientKey, err)
 	}
 	if c, err = tls.X509KeyPair(cert, key); err != nil {
-		return c, wrong(clientKeyFile, l.ClientKey, errors.New("want the unencrypted key, in PEM, of the certificate that client_cert_file has first"))
+		return c, wrong(clientKeyFile, l.ClientKey,
+			errors.New("want the unencrypted key, in PEM, of the certificate that client_cert_file has first"))
 	}
 	return c, nil
 }

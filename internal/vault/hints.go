@@ -18,9 +18,11 @@ func loginHint(g policy.Grant) func(string) string {
 			return fmt.Sprintf("make the role %s/role/%s", method, v.Get("role"))
 		case strings.Contains(words, "audience"):
 			return fmt.Sprintf("bound_audiences of %s/role/%s must have %q", method, v.Get("role"), g.Audience())
-		case strings.Contains(words, "bound claim"), strings.Contains(words, "bound_claims"), strings.Contains(words, "error validating claims"), strings.Contains(words, "subject"):
+		case strings.Contains(words, "bound claim"), strings.Contains(words, "bound_claims"),
+			strings.Contains(words, "error validating claims"), strings.Contains(words, "subject"):
 			return fmt.Sprintf("bound_claims of %s/role/%s do not hold for subject %q", method, v.Get("role"), g.Claims().Subject())
-		case strings.Contains(words, "validating token"), strings.Contains(words, "signature"), strings.Contains(words, "could not load configuration"), strings.Contains(words, "issuer"):
+		case strings.Contains(words, "validating token"), strings.Contains(words, "signature"),
+			strings.Contains(words, "could not load configuration"), strings.Contains(words, "issuer"):
 			return fmt.Sprintf("%s/config must have oidc_discovery_url and bound_issuer %s", method, g.Claims().Issuer())
 		case strings.Contains(words, "no handler for route"), strings.Contains(words, "permission denied"):
 			return fmt.Sprintf("enable the JWT auth method at %s, or name its path in auth_path (and its namespace in namespace)", method)
@@ -41,7 +43,8 @@ func readHint(g policy.Grant) func(string) string {
 		case strings.Contains(words, "no handler for route"):
 			return fmt.Sprintf("no secrets engine is mounted where %s begins", path)
 		case strings.Contains(words, "one use left"):
-			return fmt.Sprintf("token_num_uses of auth/%s/role/%s must be 0, or 2 and more: reading the secret is one use, ending it another", authPath(v), v.Get("role"))
+			return fmt.Sprintf("token_num_uses of auth/%s/role/%s must be 0, or 2 and more: reading the secret is one use, "+
+				"ending it another", authPath(v), v.Get("role"))
 		}
 		return ""
 	}

@@ -86,7 +86,8 @@ func outlook(g policy.Grant, l credential.Lease, last, now time.Time) error {
 }
 
 // renew asks for a life of the login and the lease; 0 leaves it to the server.
-func renew(ctx context.Context, env exchange.Env, g policy.Grant, c credential.Credential, life time.Duration) (credential.Credential, error) {
+func renew(ctx context.Context, env exchange.Env, g policy.Grant, c credential.Credential,
+	life time.Duration) (credential.Credential, error) {
 	if !g.Valid() {
 		return c, errors.New("renew the lease: not authorised") // a bug: only Authorize makes grants
 	}
@@ -113,7 +114,8 @@ func renew(ctx context.Context, env exchange.Env, g policy.Grant, c credential.C
 }
 
 // renew returns the term that the server gives.
-func (s server) renew(ctx context.Context, env exchange.Env, t credential.Term, life time.Duration, path string, body map[string]any) (credential.Term, error) {
+func (s server) renew(ctx context.Context, env exchange.Env, t credential.Term, life time.Duration, path string,
+	body map[string]any) (credential.Term, error) {
 	if body == nil {
 		body = map[string]any{}
 	}

@@ -26,7 +26,8 @@ func nonsense(seconds int) bool {
 func Exchange(ctx context.Context, env exchange.Env, r exchange.Request) (c credential.Credential, err error) {
 	g := r.Grant
 	v := g.Exchange()
-	lease := credential.Lease{Address: v.Get("address"), Namespace: v.Get("namespace"), CACert: v.Get("ca_cert"), ClientCert: v.Get(clientCertFile), ClientKey: v.Get(clientKeyFile)}
+	lease := credential.Lease{Address: v.Get("address"), Namespace: v.Get("namespace"), CACert: v.Get("ca_cert"),
+		ClientCert: v.Get(clientCertFile), ClientKey: v.Get(clientKeyFile)}
 	at, err := newServer(env, lease)
 	if err != nil {
 		return c, err

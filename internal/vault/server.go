@@ -69,7 +69,8 @@ func newServer(env exchange.Env, l credential.Lease) (server, error) {
 // ask sends a request, as often as it takes, and returns what is in the reply.
 // What a try began whose reply was lost ends with the login: a second lease is
 // below the same token, and a second token is used by nobody.
-func (s server) ask(ctx context.Context, hint func(words string) string, send func(context.Context) (*api.Response, error)) (*api.Secret, error) {
+func (s server) ask(ctx context.Context, hint func(words string) string,
+	send func(context.Context) (*api.Response, error)) (*api.Secret, error) {
 	return web.Retry(ctx, func(ctx context.Context) (*api.Secret, error) {
 		resp, err := send(ctx)
 		if resp != nil {
@@ -133,13 +134,17 @@ func (s server) fault(err error, hint func(words string) string) error {
 func (s server) noReply(err error) error {
 	switch {
 	case web.RefusesTLS(err) && s.shows:
-		return fault.New(fault.Unreachable, web.Cause(err), "the server must take the certificate of client_cert_file: compare its authority with the listener's tls_client_ca_file, and its dates with the clock")
+		return fault.New(fault.Unreachable, web.Cause(err),
+			"the server must take the certificate of client_cert_file: compare its authority with the listener's "+
+				"tls_client_ca_file, and its dates with the clock")
 	case web.RefusesTLS(err):
-		return fault.New(fault.Unreachable, web.Cause(err), "give client_cert_file and client_key_file where the server asks its clients for a certificate; it must speak TLS 1.2 or later")
+		return fault.New(fault.Unreachable, web.Cause(err),
+			"give client_cert_file and client_key_file where the server asks its clients for a certificate; it must speak TLS 1.2 or later")
 	case !web.UnknownAuthority(err):
 		return exchange.NoReply(err)
 	case s.pinned:
-		return fault.New(fault.Unreachable, web.Cause(err), "ca_cert must be the authority of the server's certificate, or that certificate if it is its own")
+		return fault.New(fault.Unreachable, web.Cause(err),
+			"ca_cert must be the authority of the server's certificate, or that certificate if it is its own")
 	}
 	return fault.New(fault.Unreachable, web.Cause(err), "give the authority's certificate as ca_cert; or "+web.Hint(err))
 }
