@@ -190,7 +190,7 @@ var sections = regexp.MustCompile(`(?ms)^## Set-up$.*^## Policy and workflow$.*^
 func TestEveryWarehouseHasItsPage(t *testing.T) {
 	t.Parallel()
 	all := pages(t)
-	for name, spec := range adapter.Specs() {
+	for _, name := range adapter.Types() {
 		page, ok := all["../docs/warehouses/"+name+".md"]
 		if !ok {
 			t.Errorf("docs/warehouses/%s.md is not there", name)
@@ -198,14 +198,6 @@ func TestEveryWarehouseHasItsPage(t *testing.T) {
 		}
 		if !sections.MatchString(page) {
 			t.Errorf("docs/warehouses/%s.md does not have the sections Set-up, Policy and workflow, Lifetime, In …'s log, Known limits, in this order", name)
-		}
-		for _, provider := range spec.Providers {
-			if row := fmt.Sprintf("| %s | `%s`", name, provider); !strings.Contains(all["../README.md"], row) {
-				t.Errorf("README.md has no row %q", row)
-			}
-			if row := fmt.Sprintf("| %s × `%s` |", name, provider); !strings.Contains(all["../docs/evidence.md"], row) {
-				t.Errorf("docs/evidence.md has no row %q", row)
-			}
 		}
 	}
 }

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+	"golang.org/x/tools/txtar"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
@@ -35,6 +38,69 @@ var ways = map[route.Kind]string{
 	route.Snowflake:            "a proxy for Snowflake",
 	route.Trino:                "a proxy for Trino",
 	route.Lease:                "the lease is renewed; dbt keeps its login",
+}
+
+// TestEveryPairIsWhole names all that a pair lacks outside its row, whatever
+// else fails for the lack of it.
+func TestEveryPairIsWhole(t *testing.T) {
+	t.Parallel()
+	all := pages(t)
+	golden := goldenPairs(t)
+	_, outlives, _ := strings.Cut(all["../docs/evidence.md"], "\n## Runs that outlive their credential\n")
+	readme := all["../README.md"]
+	for dbtType, spec := range adapter.Specs() {
+		for _, name := range spec.Providers {
+			lacks := func(what, where string) { t.Errorf("%s × %s lacks %s in %s", dbtType, name, what, where) }
+			for _, what := range standin.Lacks(dbtType, name) {
+				lacks("a line of "+what, "internal/standin/fixtures.go")
+			}
+			row := fmt.Sprintf("| %s × `%s` |", dbtType, name)
+			for _, want := range []struct {
+				there       bool
+				what, where string
+			}{
+				{golden[dbtType+" "+name], "a golden profile", "internal/profile/testdata/inline"},
+				{strings.Contains(all["../docs/evidence.md"], row), "a row", "docs/evidence.md"},
+				{strings.Contains(outlives, row), "a row under \"Runs that outlive their credential\"", "docs/evidence.md"},
+				{strings.Contains(readme, fmt.Sprintf("| %s | `%s`", dbtType, name)), "a row", "README.md"},
+				{all["../docs/warehouses/"+dbtType+".md"] != "", "a page", "docs/warehouses"},
+			} {
+				if !want.there {
+					lacks(want.what, want.where)
+				}
+			}
+		}
+	}
+}
+
+// goldenPairs returns the pairs that have a golden profile.
+func goldenPairs(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("../internal/profile/testdata/inline/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden profiles: %v", err)
+	}
+	pairs := map[string]bool{}
+	for _, path := range files {
+		a, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var name string
+		var block struct{ Type string }
+		for _, f := range a.Files {
+			switch f.Name {
+			case "provider":
+				name = strings.TrimSpace(string(f.Data))
+			case "dbt":
+				if err := yaml.Unmarshal(f.Data, &block); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		pairs[block.Type+" "+name] = true
+	}
+	return pairs
 }
 
 // TestEveryPairHasItsRoute: how dbt stays logged in with each pair, in a table

@@ -1,7 +1,6 @@
 package standin
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -125,5 +124,22 @@ func fixture[T any](table map[string]T, names ...string) T {
 			return v
 		}
 	}
-	panic(fmt.Sprintf("fixtures have nothing for any of %q", names))
+	var nothing T // Lacks says so
+	return nothing
+}
+
+// Lacks returns what the fixtures have not got for a pair.
+func Lacks(dbtType, provider string) (missing []string) {
+	pair := dbtType + " " + provider
+	has := func(what string, ok bool) {
+		if !ok {
+			missing = append(missing, what)
+		}
+	}
+	has("blocks", PairBlock(dbtType, provider) != "")
+	has("exchanges", Exchange(dbtType, provider) != "")
+	_, own := issued[pair]
+	_, usual := issued[provider]
+	has("issued", own || usual)
+	return missing
 }
