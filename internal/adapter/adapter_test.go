@@ -73,6 +73,9 @@ func node(t *testing.T, source string) *yaml.Node {
 	if err := yaml.Unmarshal([]byte(source), &doc); err != nil {
 		t.Fatal(err)
 	}
+	if len(doc.Content) == 0 {
+		t.Fatal("there is no block: internal/standin/fixtures.go may lack one")
+	}
 	return doc.Content[0]
 }
 

@@ -34,6 +34,9 @@ func outputOf(t *testing.T, dbtType, provider, changes string) (*policy.Target, 
 	if err := yaml.Unmarshal([]byte(changes), &further); err != nil {
 		t.Fatal(err)
 	}
+	if len(doc.Content) == 0 {
+		t.Fatalf("%s × %s has no block in internal/standin/fixtures.go", dbtType, provider)
+	}
 	block := doc.Content[0]
 	for i := 0; i < len(further.Content[0].Content); i += 2 {
 		key, v := further.Content[0].Content[i], further.Content[0].Content[i+1]
