@@ -330,23 +330,23 @@ func TestFirstWorkflow(t *testing.T) {
 
 func TestExitStatuses(t *testing.T) {
 	t.Parallel()
-	_, table, _ := strings.Cut(pages(t)["../README.md"], "## Exit status\n")
+	_, table, _ := strings.Cut(pages(t)["../docs/reference.md"], "## Exit status\n")
 	table, _, _ = strings.Cut(table, "\n## ")
 	for class := fault.Class(0); class <= fault.Unreachable; class++ {
 		if !strings.Contains(table, fmt.Sprintf("\n| %d | ", class)) {
-			t.Errorf("README.md does not say what status %d means", class)
+			t.Errorf("docs/reference.md does not say what status %d means", class)
 		}
 	}
 	if rows := len(regexp.MustCompile(`(?m)^\| \d+ \|`).FindAllString(table, -1)); rows != int(fault.Unreachable)+1 {
-		t.Errorf("README.md has %d statuses, the code %d", rows, fault.Unreachable+1)
+		t.Errorf("docs/reference.md has %d statuses, the code %d", rows, fault.Unreachable+1)
 	}
 }
 
-// TestHosts: every host that the pages' own policies lead to is in the README's table.
+// TestHosts: every host that the pages' own policies lead to is in the table of docs/reference.md.
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	all := pages(t)
-	_, table, _ := strings.Cut(all["../README.md"], "## Hosts that are contacted\n")
+	_, table, _ := strings.Cut(all["../docs/reference.md"], "## Hosts that are contacted\n")
 	table, _, _ = strings.Cut(table, "\n## ")
 	seen := map[string]bool{}
 	for path, text := range all {
@@ -367,7 +367,7 @@ func TestHosts(t *testing.T) {
 				_, row, ok := strings.Cut(table, "\n| `"+target.Provider()+"` | ")
 				row, _, _ = strings.Cut(row, "\n")
 				if !ok {
-					t.Errorf("README.md has no hosts of provider %q", target.Provider())
+					t.Errorf("docs/reference.md has no hosts of provider %q", target.Provider())
 				}
 				var w credential.Warehouse
 				if dbt := target.DBT(); dbt.Block != nil {
@@ -385,7 +385,7 @@ func TestHosts(t *testing.T) {
 						host = strings.ReplaceAll(host, r, "REGION")
 					}
 					if !strings.Contains(row, "`"+host+"`") {
-						t.Errorf("README.md does not name the host %s of provider %q", host, target.Provider())
+						t.Errorf("docs/reference.md does not name the host %s of provider %q", host, target.Provider())
 					}
 				}
 			}

@@ -1,4 +1,4 @@
-// Package action declares the action's inputs and outputs, once: action.yml and the README's tables are rendered from here.
+// Package action declares the action's inputs and outputs, once: action.yml and the tables of docs/reference.md are rendered from here.
 package action
 
 import (
@@ -131,7 +131,7 @@ func quote(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// InputsTable returns the README's table of inputs.
+// InputsTable returns the table of inputs in docs/reference.md.
 func InputsTable() string {
 	var b strings.Builder
 	b.WriteString("| input | default | meaning |\n| --- | --- | --- |\n")
@@ -145,7 +145,7 @@ func InputsTable() string {
 	return b.String()
 }
 
-// OutputsTable returns the README's table of outputs.
+// OutputsTable returns the table of outputs in docs/reference.md.
 func OutputsTable() string {
 	var b strings.Builder
 	b.WriteString("| output | masked | meaning |\n| --- | --- | --- |\n")

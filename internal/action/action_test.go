@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-var update = flag.Bool("update", false, "rewrite action.yml and the tables of README.md")
+var update = flag.Bool("update", false, "rewrite action.yml and the tables of docs/reference.md")
 
 const root = "../../"
 
@@ -117,10 +117,11 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestREADME holds the tables between their markers to their source.
-func TestREADME(t *testing.T) {
+// TestReference holds the tables between their markers to their source.
+func TestReference(t *testing.T) {
 	t.Parallel()
-	src, err := os.ReadFile(root + "README.md")
+	const page = "docs/reference.md"
+	src, err := os.ReadFile(root + page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestREADME(t *testing.T) {
 		before, rest, ok := strings.Cut(text, start)
 		have, after, closed := strings.Cut(rest, end)
 		if !ok || !closed {
-			t.Errorf("README.md: no %q … %q", strings.TrimSpace(start), end)
+			t.Errorf("%s: no %q … %q", page, strings.TrimSpace(start), end)
 			continue
 		}
 		if *update {
@@ -138,11 +139,11 @@ func TestREADME(t *testing.T) {
 			continue
 		}
 		if diff := cmp.Diff(table, have); diff != "" {
-			t.Errorf("README.md, table of %s (-want +got); go test ./internal/action -update\n%s", marker, diff)
+			t.Errorf("%s, table of %s (-want +got); go test ./internal/action -update\n%s", page, marker, diff)
 		}
 	}
 	if *update && text != string(src) {
-		if err := os.WriteFile(root+"README.md", []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(root+page, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
