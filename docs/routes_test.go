@@ -21,7 +21,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// ways say what a route is to whoever runs dbt.
+// ways say what a route is to the person who runs dbt.
 var ways = map[route.Kind]string{
 	route.AWSContainer:         "container credentials, which every AWS SDK asks for",
 	route.AzureManagedIdentity: "the endpoint of a managed identity, which Azure's SDKs ask",
@@ -114,7 +114,7 @@ func TestEveryPairHasItsRoute(t *testing.T) {
 	}
 	seen := map[route.Kind]bool{}
 	var table strings.Builder
-	table.WriteString("| `type` | provider | beside dbt |\n| --- | --- | --- |\n")
+	table.WriteString("| `type` | provider | route |\n| --- | --- | --- |\n")
 	specs := adapter.Specs()
 	specs[""] = policy.Adapter{Providers: provider.Names()}
 	for _, dbtType := range slices.Sorted(maps.Keys(specs)) {
