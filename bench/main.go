@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -99,6 +100,16 @@ type sample struct {
 	requests int64
 }
 
+// ownRoots returns an environment without further certificate authorities: the
+// action reads them when it starts, the bare program not at all, since the
+// servers here have no TLS.
+func ownRoots(environ []string) []string {
+	return slices.DeleteFunc(environ, func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return name == "SSL_CERT_FILE" || name == "SSL_CERT_DIR" || name == "NODE_EXTRA_CA_CERTS"
+	})
+}
+
 func measure(root, provider string, delay time.Duration, runs int) error {
 	issuer, err := standin.StartIssuer(nil)
 	if err != nil {
@@ -156,7 +167,7 @@ func measure(root, provider string, delay time.Duration, runs int) error {
 	if err := writeProject(workspace, policy); err != nil {
 		return err
 	}
-	env := append(os.Environ(), "ACTIONS_ID_TOKEN_REQUEST_URL="+issuerFront.URL+"/token?api-version=2.0",
+	env := append(ownRoots(os.Environ()), "ACTIONS_ID_TOKEN_REQUEST_URL="+issuerFront.URL+"/token?api-version=2.0",
 		"ACTIONS_ID_TOKEN_REQUEST_TOKEN="+issuer.RequestToken())
 	action := func() (*exec.Cmd, error) {
 		temp, err := os.MkdirTemp(root, "temp")
