@@ -197,11 +197,7 @@ func (b *Broker) serveHTTP(listener net.Listener) {
 func (b *Broker) serveConns(ctx context.Context, listener net.Listener) {
 	context.AfterFunc(ctx, func() { listener.Close() })
 	b.running.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return // closed
-			}
+		for conn := range accepted(listener) {
 			b.running.Go(func() {
 				defer conn.Close()
 				defer context.AfterFunc(ctx, func() { conn.Close() })()

@@ -57,11 +57,7 @@ const helloTimeout = 5 * time.Second
 
 func (c *Control) serve() {
 	var once sync.Once
-	for {
-		conn, err := c.listener.Accept()
-		if err != nil {
-			return // closed
-		}
+	for conn := range accepted(c.listener) {
 		go func() {
 			defer conn.Close()
 			shown := make([]byte, len(c.secret.Reveal()))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -99,6 +100,19 @@ func (g *gate) Accept() (net.Conn, error) {
 		pause = 0
 		if c := g.enter(conn.(*net.TCPConn)); c != nil {
 			return c, nil
+		}
+	}
+}
+
+// accepted are the connections of a gate, or of what is around one, until it
+// is closed.
+func accepted(listener net.Listener) iter.Seq[net.Conn] {
+	return func(yield func(net.Conn) bool) {
+		for {
+			conn, err := listener.Accept()
+			if err != nil || !yield(conn) {
+				return
+			}
 		}
 	}
 }
