@@ -156,7 +156,7 @@ func Start(config Config) (b *Broker, err error) {
 				warn: config.Failed, words: b.service.words()})
 	}
 	if b.service.tls {
-		certificate, err := b.authority()
+		certificate, err := b.certificate()
 		if err != nil {
 			stop()
 			return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")

@@ -51,7 +51,7 @@ func FuzzTrinoURI(f *testing.F) {
 	} {
 		f.Add(uri)
 	}
-	u := uriRewriter{authority: "https://trino.example:443", under: statements + "/", base: "https://127.0.0.1:20001"}
+	u := uriRewriter{origin: "https://trino.example:443", under: statements + "/", base: "https://127.0.0.1:20001"}
 	f.Fuzz(func(t *testing.T, uri string) {
 		got, err := u.rewrite("nextUri", uri)
 		if err != nil {

@@ -35,11 +35,11 @@ func trino(b *Broker) (service, error) {
 	}
 	queries := &trinoQueries{broker: b, client: web.NewClient(transport), login: login, all: map[string]*trinoQuery{}}
 	uris := uriRewriter{
-		queries:   queries,
-		keys:      []string{nextURI, "partialCancelUri"}, // infoUri is a page for people, who log in to it themselves
-		authority: authorityOf(&url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, fmt.Sprint(u.Port))}),
-		under:     statements + "/",
-		base:      "https://" + b.address.String(),
+		queries: queries,
+		keys:    []string{nextURI, "partialCancelUri"}, // infoUri is a page for people, who log in to it themselves
+		origin:  originOf(&url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, fmt.Sprint(u.Port))}),
+		under:   statements + "/",
+		base:    "https://" + b.address.String(),
 	}
 	proxy, err := b.proxy(passing{login: login, reply: uris.reply, refused: unauthorized, patience: proxyPatience, fail: brokerError})
 	if err != nil {
@@ -81,11 +81,11 @@ func isStatement(r *http.Request) bool {
 
 // A uriRewriter leads URIs in replies to the proxy.
 type uriRewriter struct {
-	keys      []string // of the reply's object, whose values are URIs
-	authority string   // the warehouse's; another is an error
-	under     string   // what the URIs' paths begin with
-	base      string   // the proxy's own, in place of scheme and authority
-	queries   *trinoQueries
+	keys    []string // of the reply's object, whose values are URIs
+	origin  string   // the warehouse's, as originOf has it; another is an error
+	under   string   // what the URIs' paths begin with
+	base    string   // the proxy's own, in place of that
+	queries *trinoQueries
 }
 
 // aheadSize is how much of a reply is read before its status goes out: the URIs
@@ -138,8 +138,8 @@ func (u uriRewriter) rewrite(key, uri string) (string, error) {
 	switch {
 	case err != nil || parsed.User != nil || parsed.Fragment != "":
 		return "", fmt.Errorf("%s of the reply is %q, want a URI of the warehouse", key, uri)
-	case authorityOf(parsed) != u.authority:
-		return "", fmt.Errorf("%s of the reply leads to %q, want %q", key, authorityOf(parsed), u.authority)
+	case originOf(parsed) != u.origin:
+		return "", fmt.Errorf("%s of the reply leads to %q, want %q", key, originOf(parsed), u.origin)
 	case !strings.HasPrefix(parsed.EscapedPath(), u.under):
 		return "", fmt.Errorf("%s of the reply has the path %q, want one under %s", key, parsed.EscapedPath(), u.under)
 	}
@@ -150,8 +150,8 @@ func (u uriRewriter) rewrite(key, uri string) (string, error) {
 	return next, nil
 }
 
-// authorityOf returns scheme, host and port of a URL in one form.
-func authorityOf(u *url.URL) string {
+// originOf returns scheme, host and port of a URL in one form.
+func originOf(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
 		port = standardPorts[u.Scheme]

@@ -23,9 +23,9 @@ const defaultPolicy = ".github/oidc-dbt.yml"
 // maxFile bounds what is read of a policy or a profiles.yml. (policy.Parse, which reads the input too, has the same bound)
 const maxFile = 4 << 20
 
-// ownEvents are the events whose checkout is the repository's own, or on
+// trustedEvents are the events whose checkout is the repository's own, or on
 // whose workflow the author has a say anyway (pull_request).
-var ownEvents = []string{"push", "schedule", "workflow_dispatch", "merge_group", "release", "pull_request"}
+var trustedEvents = []string{"push", "schedule", "workflow_dispatch", "merge_group", "release", "pull_request"}
 
 // policyText finds the policy: the input itself when it has more than one
 // line, else a file. origin is how errors and records name it.
@@ -153,14 +153,14 @@ func readTrusted(ctx context.Context, env Env, s Settings, path, what string) ([
 // write the policy that judges him.
 func trusted(ctx context.Context, env Env, s Settings, path string) error {
 	event := env.Getenv("GITHUB_EVENT_NAME")
-	if s.Workspace == "" || slices.Contains(ownEvents, event) {
+	if s.Workspace == "" || slices.Contains(trustedEvents, event) {
 		return nil
 	}
 	supplied, err := disk.Supplied(ctx, path, s.Workspace)
 	if err != nil || !supplied {
 		return err
 	}
-	return fault.New(fault.Usage, fmt.Errorf("on %q a file of the workspace may be somebody else's, want one of %q", event, ownEvents),
+	return fault.New(fault.Usage, fmt.Errorf("on %q a file of the workspace may be somebody else's, want one of %q", event, trustedEvents),
 		"give the policy inline, in the step's `policy` input, and the dbt output in its `dbt:` block")
 }
 

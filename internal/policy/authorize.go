@@ -126,7 +126,7 @@ func (r rule) admits(v view) bool {
 		return true
 	}
 	event, _ := v.claims.String("event_name")
-	return slices.Contains(ownEvents, event)
+	return slices.Contains(defaultEvents, event)
 }
 
 func (r rule) namesEvent() bool {
@@ -361,7 +361,7 @@ func (v view) mismatches(r rule) (list []Mismatch, foreign bool) {
 		}
 	}
 	if !r.admits(v) {
-		list = append(list, Mismatch{"event_name", v.show("event_name"), fmt.Sprintf("one of %q, or an event that the rule names", ownEvents)})
+		list = append(list, Mismatch{"event_name", v.show("event_name"), fmt.Sprintf("one of %q, or an event that the rule names", defaultEvents)})
 	}
 	return list, false
 }

@@ -130,9 +130,9 @@ func knownKind(issuer string) string {
 	return ""
 }
 
-// ownEvents are the events that a rule without event_name admits: they run
+// defaultEvents are the events that a rule without event_name admits: they run
 // what the repository's own branches hold.
-var ownEvents = []string{"push", "schedule", "workflow_dispatch", "merge_group", "release"}
+var defaultEvents = []string{"push", "schedule", "workflow_dispatch", "merge_group", "release"}
 
 // events are those of GitHub that start a workflow, the frequent ones first.
 // (GitHub: Events that trigger workflows; "dynamic" is that of workflows of

@@ -37,7 +37,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%s %s", event, why)
 		}
 	}
-	for _, event := range ownEvents {
+	for _, event := range defaultEvents {
 		if !slices.Contains(events, event) {
 			t.Errorf("%s is none of the events", event)
 		}

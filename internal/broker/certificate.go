@@ -22,11 +22,11 @@ import (
 // run, since their private keys end with the process. A scheduler may run for months.
 const certificateLife = 400 * 24 * time.Hour
 
-// authority makes a certificate authority for this run alone, publishes its
+// certificate makes a certificate authority for this run alone, publishes its
 // certificate for the client, and returns a certificate for loopback. The
 // authority's key has signed once when it is forgotten, and the authority is
 // good for no other name: whoever trusts the file trusts this broker.
-func (b *Broker) authority() (c tls.Certificate, err error) {
+func (b *Broker) certificate() (c tls.Certificate, err error) {
 	now := b.config.Now()
 	loopback := net.IPv4(127, 0, 0, 1)
 	root := &x509.Certificate{
