@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"net/url"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // databricksMetadata is Databricks' metadata service, which its SDKs ask for
@@ -53,9 +55,5 @@ func workspaceOf(host string) string {
 	if err != nil || u.Hostname() == "" {
 		return ""
 	}
-	port := u.Port()
-	if port == "" {
-		port = "443"
-	}
-	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), strconv.Itoa(web.HTTPSPort)))
 }

@@ -162,15 +162,17 @@ func s3Refuse(w http.ResponseWriter, status int, err error) {
 
 // An objectStore is where requests go.
 type objectStore struct {
-	endpoint  *url.URL // nil for Amazon S3, whose hosts go by region
-	buckets   bool     // they stand in front of the host, not in the path
+	// endpoint has no port that its scheme implies, as with clients: the host is
+	// signed. It is nil for Amazon S3, whose hosts go by region.
+	endpoint  *url.URL
+	buckets   bool // they stand in front of the host, not in the path
 	transport way
 }
 
 func newObjectStore(network web.Network, u route.Upstream) (objectStore, error) {
 	named := u
 	if u.Host == "" {
-		named.Host, named.Port = "s3.amazonaws.com", 443
+		named.Host, named.Port = "s3.amazonaws.com", web.HTTPSPort
 	}
 	transport, endpoint, err := upstream(network, named)
 	if err != nil {
@@ -218,7 +220,7 @@ func (s objectStore) place(r *http.Request) (place, error) {
 		}
 		return p, nil
 	}
-	p.scheme, p.host = s.endpoint.Scheme, authority(s.endpoint)
+	p.scheme, p.host = s.endpoint.Scheme, s.endpoint.Host
 	if s.buckets {
 		name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 		if !bucket.MatchString(name) {
@@ -231,15 +233,6 @@ func (s objectStore) place(r *http.Request) (place, error) {
 		}
 	}
 	return p, nil
-}
-
-// authority leaves out the port that the scheme implies, as clients do: it is
-// signed.
-func authority(u *url.URL) string {
-	if port := u.Port(); u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
-		return strings.TrimSuffix(u.Host, ":"+port)
-	}
-	return u.Host
 }
 
 func (p place) lead(out *http.Request) {

@@ -152,9 +152,5 @@ func (u uriRewriter) rewrite(key, uri string) (string, error) {
 
 // originOf returns scheme, host and port of a URL in one form.
 func originOf(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = standardPorts[u.Scheme]
-	}
-	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), web.Port(u))
 }

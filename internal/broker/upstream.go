@@ -44,13 +44,12 @@ func upstream(network web.Network, u route.Upstream) (way, *url.URL, error) {
 	if err != nil {
 		return way{}, nil, err
 	}
-	base := &url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, strconv.Itoa(u.Port))}
+	base := &url.URL{Scheme: "https"}
 	if u.Plain {
 		base.Scheme = "http"
 	}
-	if base.Port() == standardPorts[base.Scheme] {
-		base.Host = strings.TrimSuffix(base.Host, ":"+base.Port()) // as clients have it in their Host
-	}
+	// as clients have it in their Host
+	base.Host = strings.TrimSuffix(net.JoinHostPort(u.Host, strconv.Itoa(u.Port)), ":"+web.Port(base))
 	if u.Proxy != "" {
 		p, err := url.Parse(u.Proxy)
 		if err != nil {
@@ -68,9 +67,6 @@ func upstream(network web.Network, u route.Upstream) (way, *url.URL, error) {
 		OnProxyConnectResponse: network.OnProxyConnectResponse,
 	}, network}, base, nil
 }
-
-// standardPorts are those that a URL may leave out.
-var standardPorts = map[string]string{"https": "443", "http": "80"}
 
 // maxRoots bounds a file of certificate authorities: all of a system's are under 300 KiB.
 const maxRoots = 4 << 20

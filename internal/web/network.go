@@ -261,5 +261,5 @@ func (n Network) isProxy(addr string) bool {
 		return false
 	}
 	p, err := n.proxy(&url.URL{Scheme: "https", Host: "proxied.invalid"})
-	return err == nil && p != nil && addr == net.JoinHostPort(p.Hostname(), portOf(p))
+	return err == nil && p != nil && addr == net.JoinHostPort(p.Hostname(), Port(p))
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -205,13 +206,27 @@ func (t *Transport) connect(ctx context.Context, to endpoint) (net.Conn, error) 
 }
 
 // address is how net/http names a URL's host to its dialer.
-func address(u *url.URL) string { return net.JoinHostPort(u.Hostname(), portOf(u)) }
+func address(u *url.URL) string { return net.JoinHostPort(u.Hostname(), Port(u)) }
 
-func portOf(u *url.URL) string {
+// The ports that a URL of HTTP may leave out (RFC 9110 §4.2).
+const (
+	HTTPPort  = 80
+	HTTPSPort = 443
+)
+
+const socksPort = 1080
+
+// Port returns the port of a URL, or the one that its scheme implies where
+// it names none; "" of a scheme that implies none.
+func Port(u *url.URL) string {
 	if port := u.Port(); port != "" {
 		return port
 	}
-	return map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+	port := map[string]int{"http": HTTPPort, "https": HTTPSPort, "socks5": socksPort, "socks5h": socksPort}[u.Scheme]
+	if port == 0 {
+		return ""
+	}
+	return strconv.Itoa(port)
 }
 
 // NewClient returns a client over rt that refuses redirects, plain http to
