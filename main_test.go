@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 	"exchange":   {"credential", "fault", "lazy", "policy", "secret", "web"},
 	"vault":      {"credential", "disk", "exchange", "fault", "lazy", "policy", "secret", "web"},
 	"provider":   {"credential", "exchange", "fault", "idtoken", "lazy", "policy", "secret", "vault", "web"},
-	"adapter":    {"credential", "fault", "lazy", "policy", "route", "secret"},
+	"adapter":    {"credential", "fault", "lazy", "policy", "route", "secret", "web"},
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},

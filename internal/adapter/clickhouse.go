@@ -2,7 +2,6 @@ package adapter
 
 import (
 	"fmt"
-	"strconv"
 
 	"go.yaml.in/yaml/v4"
 
@@ -78,11 +77,17 @@ func clickHouseBearer(block *yaml.Node) (route.Route, error) {
 	return r, nil
 }
 
+// clickHousePorts are dbt-clickhouse's own defaults, by the driver and by
+// whether the connection has TLS.
+var clickHousePorts = map[string]map[bool]int{
+	"http":   {false: 8123, true: 8443},
+	"native": {false: 9000, true: 9440},
+}
+
 // clickHouseRoute is the proxy to where dbt-clickhouse would have connected.
 func clickHouseRoute(block *yaml.Node) (route.Route, error) {
 	secure := isOn(scalar(block, "secure"))
-	port := map[string]int{"http false": 8123, "http true": 8443, "native false": 9000,
-		"native true": 9440}[clickHouseDriver(block, 0)+" "+strconv.FormatBool(secure)]
+	port := clickHousePorts[clickHouseDriver(block, 0)][secure]
 	if scalar(block, "port") != "" {
 		var err error
 		if port, err = portOf(block); err != nil {
@@ -111,7 +116,7 @@ func clickHouseDriver(block *yaml.Node, port int) string {
 	switch {
 	case driver != "":
 		return driver
-	case port == 9000, port == 9440:
+	case port == clickHousePorts["native"][false], port == clickHousePorts["native"][true]:
 		return "native"
 	}
 	return "http"

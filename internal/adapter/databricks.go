@@ -13,6 +13,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // databricks sends a bearer with each request: Databricks' own token, or one
@@ -162,7 +163,7 @@ func metadataRoute(host string) route.Route {
 	if !isURL {
 		name = host
 	}
-	r := route.Route{Kind: route.DatabricksMetadata, Upstream: route.Upstream{Host: strings.TrimSuffix(name, "/"), Port: 443}}
+	r := route.Route{Kind: route.DatabricksMetadata, Upstream: route.Upstream{Host: strings.TrimSuffix(name, "/"), Port: web.HTTPSPort}}
 	if name, port, ok := strings.Cut(r.Upstream.Host, ":"); ok {
 		r.Upstream.Host = name
 		r.Upstream.Port, _ = strconv.Atoi(port) // its form was checked

@@ -15,6 +15,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // duckdb reads object stores with secrets of DuckDB's own kinds. Their values
@@ -137,16 +138,23 @@ func s3Upstream(s *yaml.Node, ca string) route.Upstream {
 	if parts == nil || parts[0] == "s3.amazonaws.com" { // its hosts go by region
 		return u
 	}
-	u.Host, u.Port = strings.Trim(parts[1], "[]"), 443
+	u.Host = strings.Trim(parts[1], "[]")
 	u.Unverified = !isTrue(optionText(s, "verify_ssl"))
 	u.Buckets = !strings.EqualFold(optionText(s, "url_style"), "path")
-	if u.Plain = !isTrue(optionText(s, "use_ssl")); u.Plain {
-		u.Port = 80
-	}
-	if port, err := strconv.Atoi(parts[2]); err == nil {
-		u.Port = port
-	}
+	u.Plain = !isTrue(optionText(s, "use_ssl"))
+	u.Port = storePort(parts[2], u.Plain)
 	return u
+}
+
+// storePort is the port of an endpoint, where that names one, or of HTTP.
+func storePort(named string, plain bool) int {
+	if port, err := strconv.Atoi(named); err == nil {
+		return port
+	}
+	if plain {
+		return web.HTTPPort
+	}
+	return web.HTTPSPort
 }
 
 // served has DuckDB ask the broker for objects. The endpoint that an entry has
@@ -172,7 +180,7 @@ func googleStorage(block *yaml.Node) (route.Route, error) {
 		}
 	}
 	if len(places) == 0 {
-		places[route.Upstream{Host: googleStorageHost, Port: 443}] = true
+		places[route.Upstream{Host: googleStorageHost, Port: web.HTTPSPort}] = true
 	}
 	if !served || len(places) > 1 {
 		return route.Route{}, nil
@@ -187,16 +195,12 @@ const googleStorageHost = "storage.googleapis.com"
 
 // storageUpstream is the place that an entry of type gcs names.
 func storageUpstream(s *yaml.Node) route.Upstream {
-	u := route.Upstream{Host: googleStorageHost, Port: 443, Plain: !isTrue(optionText(s, "use_ssl")),
+	u := route.Upstream{Host: googleStorageHost, Plain: !isTrue(optionText(s, "use_ssl")),
 		Unverified: !isTrue(optionText(s, "verify_ssl"))}
-	if u.Plain {
-		u.Port = 80
-	}
+	u.Port = storePort("", u.Plain)
 	if parts := hostPort.FindStringSubmatch(optionText(s, "endpoint")); parts != nil {
 		u.Host = strings.Trim(parts[1], "[]")
-		if port, err := strconv.Atoi(parts[2]); err == nil {
-			u.Port = port
-		}
+		u.Port = storePort(parts[2], u.Plain)
 	}
 	return u
 }

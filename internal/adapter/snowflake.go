@@ -13,6 +13,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // snowflake logs in by workload identity federation: with the ID token
@@ -217,7 +218,7 @@ func snowflakeByProxy(in Input) Output {
 func snowflakeRoute(block *yaml.Node) (route.Route, error) {
 	account := strings.ReplaceAll(scalar(block, "account"), "_", "-") // as dbt does
 	u := route.Upstream{
-		Host: scalar(block, "host"), Port: 443, Plain: scalar(block, "protocol") == "http",
+		Host: scalar(block, "host"), Port: web.HTTPSPort, Plain: scalar(block, "protocol") == "http",
 		Proxy: snowflakeProxy(block), Account: accountName(account),
 	}
 	if u.Host == "" {

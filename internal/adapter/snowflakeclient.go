@@ -7,6 +7,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // snowflakeVariables are what snow, schemachange and Terraform's provider read
@@ -72,7 +73,7 @@ func snowflakePlace(in Input) (vars []Variable) {
 		host, port, protocol = in.Route.Host, strconv.Itoa(in.Route.Port), "http"
 	}
 	add("SNOWFLAKE_HOST", cmp.Or(host, accountHost(account)))
-	add("SNOWFLAKE_PORT", cmp.Or(port, "443"))
+	add("SNOWFLAKE_PORT", cmp.Or(port, strconv.Itoa(web.HTTPSPort)))
 	add("SNOWFLAKE_PROTOCOL", cmp.Or(protocol, "https"))
 	return vars
 }
