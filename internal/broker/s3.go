@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strings"
 	"time"
@@ -74,13 +73,14 @@ func s3(b *Broker) (service, error) {
 			}
 			return signer{sign, b.config.Now, *c.AWS, to.region, store.transport}.RoundTrip(out)
 		}
-		passOn(httputil.ReverseProxy{
-			Rewrite:        func(p *httputil.ProxyRequest) { to.lead(p.Out) },
-			Transport:      &retrier{broker: b, credential: c, send: send, refused: s3Refuses},
-			ModifyResponse: stays,
-			BufferPool:     buffers,
-			ErrorHandler:   brokenOff,
-		}).ServeHTTP(w, r)
+		relay{
+			transport: &retrier{broker: b, credential: c, send: send, refused: s3Refuses},
+			lead:      to.lead,
+			reply:     stays,
+			redirects: true,
+			buffers:   buffers,
+			fail:      brokenOff,
+		}.ServeHTTP(w, r)
 	})
 	return service{ahead: true, refuse: s3Refuse, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == route.AWSContainerPath && !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
@@ -128,7 +128,7 @@ func (b *Broker) session(ctx context.Context) (credential.Credential, error) {
 
 // brokenOff replies to a request that the store has not answered. DuckDB tries
 // 503 again; where the store cannot be reached at all it shows the reason.
-func brokenOff(w http.ResponseWriter, _ *http.Request, err error) {
+func brokenOff(w http.ResponseWriter, err error) {
 	var dial *net.OpError
 	var certificate *tls.CertificateVerificationError
 	if errors.As(err, &dial) && dial.Op == "dial" || errors.As(err, &certificate) {

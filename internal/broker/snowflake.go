@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strings"
 	"sync"
@@ -68,23 +67,23 @@ func snowflake(b *Broker) (service, error) {
 	s := &snowflakeProxy{broker: b, upstream: u, client: web.NewClient(transport), base: base}
 	s.atWork = &snowflakeStatements{tasks: &b.tasks, client: s.client, base: base,
 		requests: map[string]*snowflakeStatement{}, results: map[string]*snowflakeStatement{}}
-	s.pass = passOn(httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(base)
-			if p.Out.URL.Path == snowflakeRenew {
-				p.Out.Header.Set("Accept-Encoding", "identity") // its reply is read here
+	s.pass = relay{
+		transport: transport,
+		base:      base,
+		lead: func(out *http.Request) {
+			if out.URL.Path == snowflakeRenew {
+				out.Header.Set("Accept-Encoding", "identity") // its reply is read here
 			}
 		},
-		ModifyResponse: s.check,
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			status := http.StatusBadGateway // clients ask again
-			if wrong := new(tls.CertificateVerificationError); errors.As(err, &wrong) || web.Refusal(err) != nil {
-				status = http.StatusOK // clients show the message: no other try will do better
+		reply: s.check,
+		fail: func(w http.ResponseWriter, err error) {
+			status := http.StatusBadGateway // clients ask again, also after a redirect
+			if isFinal(err) {
+				status = http.StatusOK // clients show the message
 			}
 			refuseSnowflake(w, status, snowflakeNoSession, web.Cause(err))
 		},
-	})
+	}
 	return service{handler: s, refuse: func(w http.ResponseWriter, status int, err error) {
 		refuseSnowflake(w, status, snowflakeNoSession, err)
 	}}, nil
@@ -236,12 +235,8 @@ func (s *snowflakeProxy) send(out *http.Request) (reply loginReply, err error) {
 	return reply, nil
 }
 
-// check holds each reply to what a client may see of it. A redirect becomes
-// status 502, upon which clients ask again.
+// check looks at each reply for what there is to know of sessions and statements.
 func (s *snowflakeProxy) check(resp *http.Response) error {
-	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
-		return errors.New("the warehouse redirects, and redirects are not followed")
-	}
 	if resp.Request.URL.Path != snowflakeRenew {
 		return s.atWork.look(resp)
 	}
