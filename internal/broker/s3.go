@@ -40,21 +40,7 @@ func s3(b *Broker) (service, error) {
 	}
 	buffers, sign := newPool(pieceSize), v4.NewSigner()
 	requests := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		shown := r.Header.Get("X-Amz-Security-Token")
-		presigned := strings.Contains(r.URL.RawQuery, "X-Amz-Signature=")
-		if presigned {
-			shown = r.URL.Query().Get("X-Amz-Security-Token")
-		}
-		switch {
-		case shown == "":
-			b.turnAway(w)
-			s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("the request has no session token"))
-			return
-		case !b.admits(w, r, shown):
-			s3Error(w, http.StatusForbidden, "InvalidAccessKeyId", errors.New("the session token is not this run's"))
-			return
-		case presigned:
-			s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("presigned URLs are not passed on: sign in the header Authorization"))
+		if !b.admitsS3(w, r) {
 			return
 		}
 		c, err := b.session(r.Context())
@@ -89,6 +75,28 @@ func s3(b *Broker) (service, error) {
 			requests.ServeHTTP(w, r)
 		}
 	})}, nil
+}
+
+// admitsS3 reports whether a client has shown the secret, and may go on. Who may
+// not is told.
+func (b *Broker) admitsS3(w http.ResponseWriter, r *http.Request) bool {
+	shown := r.Header.Get("X-Amz-Security-Token")
+	presigned := strings.Contains(r.URL.RawQuery, "X-Amz-Signature=")
+	if presigned {
+		shown = r.URL.Query().Get("X-Amz-Security-Token")
+	}
+	switch {
+	case shown == "":
+		b.turnAway(w)
+		s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("the request has no session token"))
+	case !b.admits(w, r, shown):
+		s3Error(w, http.StatusForbidden, "InvalidAccessKeyId", errors.New("the session token is not this run's"))
+	case presigned:
+		s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("presigned URLs are not passed on: sign in the header Authorization"))
+	default:
+		return true
+	}
+	return false
 }
 
 var errNoSession = errors.New("the credential is no session of AWS")
