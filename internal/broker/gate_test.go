@@ -259,7 +259,6 @@ func TestHopByHop(t *testing.T) {
 			u := upstreamOf(t, server)
 			u.Account = "ACME"
 			b := start(t, route.Route{Kind: kind, Upstream: u}, gives(numbered(1)), func(c *broker.Config) { c.Dir = t.TempDir() })
-			own := b.Address().Secret.Reveal()
 			scheme, client := "http://", http.DefaultTransport
 			if kind == route.Trino {
 				scheme, client = "https://", trusting(t, b).Transport
@@ -272,22 +271,7 @@ func TestHopByHop(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			switch kind {
-			case route.S3:
-				req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=x/20260101/eu-central-1/s3/aws4_request, SignedHeaders=host, Signature=x")
-				req.Header.Set("X-Amz-Security-Token", own)
-			case route.ClickHouse:
-				req.SetBasicAuth("dbt", own)
-			case route.Snowflake:
-				resp, err := http.Post("http://"+address(b)+"/session/v1/login-request", "application/json", strings.NewReader(fmt.Sprintf(`{"data":{"ACCOUNT_NAME":"acme","TOKEN":%q}}`, own)))
-				if err != nil {
-					t.Fatal(err)
-				}
-				resp.Body.Close()
-				req.Header.Set("Authorization", `Snowflake Token="t"`)
-			default:
-				req.Header.Set("Authorization", "Bearer "+own)
-			}
+			showSecret(t, b, kind, req)
 			for name, value := range map[string]string{
 				"Connection": "Upgrade, X-Named", "Upgrade": "websocket", "Te": "trailers", "Keep-Alive": "1", "Proxy-Connection": "keep-alive", "Proxy-Authorization": "Basic eDp5", "X-Named": "x",
 			} {
@@ -302,6 +286,28 @@ func TestHopByHop(t *testing.T) {
 				t.Errorf("status %d, %v, asked %d times", resp.StatusCode, resp.Header, asked.Load())
 			}
 		})
+	}
+}
+
+// showSecret has a request show the secret as a kind's clients do.
+func showSecret(t *testing.T, b *broker.Broker, kind route.Kind, req *http.Request) {
+	t.Helper()
+	own := b.Address().Secret.Reveal()
+	switch kind {
+	case route.S3:
+		req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=x/20260101/eu-central-1/s3/aws4_request, SignedHeaders=host, Signature=x")
+		req.Header.Set("X-Amz-Security-Token", own)
+	case route.ClickHouse:
+		req.SetBasicAuth("dbt", own)
+	case route.Snowflake:
+		resp, err := http.Post("http://"+address(b)+"/session/v1/login-request", "application/json", strings.NewReader(fmt.Sprintf(`{"data":{"ACCOUNT_NAME":"acme","TOKEN":%q}}`, own)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		req.Header.Set("Authorization", `Snowflake Token="t"`)
+	default:
+		req.Header.Set("Authorization", "Bearer "+own)
 	}
 }
 

@@ -74,31 +74,38 @@ func TestPasswordFile(t *testing.T) {
 			if info, err := os.Stat(b.Address().File); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 { // libpq takes no other
 				t.Errorf("its mode is %v, %v", info.Mode(), err)
 			}
-			user, database := tt.c.User, tt.upstream.Database
-			if user == "" {
-				user = tt.upstream.User
-			}
-			if database == "" {
-				database = "any"
-			}
-			for host, known := range map[string]bool{tt.upstream.Host: true, "evil.example": false} {
-				config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d user='%s' database=%s passfile=%s sslmode=disable",
-					host, tt.upstream.Port, strings.ReplaceAll(user, `\`, `\\`), database, b.Address().File))
-				if err != nil {
-					t.Fatal(err)
-				}
-				want := ""
-				if known {
-					want = tt.c.Password.Reveal()
-					if tt.c.Password.IsZero() {
-						want = tt.c.Token.Reveal()
-					}
-				}
-				if config.Password != want {
-					t.Errorf("the password for %s is %q, want %q", host, config.Password, want)
-				}
-			}
+			libpqReads(t, b.Address().File, tt.upstream, tt.c)
 		})
+	}
+}
+
+// libpqReads checks that libpq's clients find the password of c in the file, for
+// the upstream alone.
+func libpqReads(t *testing.T, file string, upstream route.Upstream, c credential.Credential) {
+	t.Helper()
+	user, database := c.User, upstream.Database
+	if user == "" {
+		user = upstream.User
+	}
+	if database == "" {
+		database = "any"
+	}
+	for host, known := range map[string]bool{upstream.Host: true, "evil.example": false} {
+		config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d user='%s' database=%s passfile=%s sslmode=disable",
+			host, upstream.Port, strings.ReplaceAll(user, `\`, `\\`), database, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if known {
+			want = c.Password.Reveal()
+			if c.Password.IsZero() {
+				want = c.Token.Reveal()
+			}
+		}
+		if config.Password != want {
+			t.Errorf("the password for %s is %q, want %q", host, config.Password, want)
+		}
 	}
 }
 

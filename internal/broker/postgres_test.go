@@ -873,136 +873,156 @@ func TestPostgresManySessions(t *testing.T) {
 // unless it has said that it ends. An idle session is left alone.
 func TestPostgresInterrupt(t *testing.T) {
 	t.Parallel()
-	const sessions = 8
-	const cancelled = "ERROR 57014: canceling statement due to user request"
 	for _, tls := range []bool{true, false} {
 		var names []string
 		if tls {
 			names = []string{"127.0.0.1"}
 		}
-		// asleep has all sessions sleep but the last.
-		asleep := func(t *testing.T) (server *pgServer, b *broker.Broker, conns []*pgconn.PgConn, ends chan error) {
-			server = startPostgres(t, trust, names...)
-			b = start(t, pgRoute(server), pgCredential)
-			ends = make(chan error, sessions)
-			for range sessions {
-				conn, err := pgConnect(t, b, "max_protocol_version=3.2")
-				if err != nil {
-					t.Fatal(err)
-				}
-				pgQuery(t, conn, "who")
-				conns = append(conns, conn)
-			}
-			for _, conn := range conns[1:] {
-				go func() {
-					_, err := conn.Exec(context.Background(), "sleep").ReadAll()
-					ends <- err
-				}()
-				<-server.began
-			}
-			return server, b, conns, ends
+		for name, test := range map[string]func(t *testing.T, names []string){
+			"interrupt":                      testPostgresInterrupt,
+			"end of the broker":              testPostgresBrokerEnds,
+			"end of the clients":             testPostgresClientsGo,
+			"clients that say that they end": testPostgresClientsEnd,
+			"the broker's end before that of a client that has said it": testPostgresBrokerEndsFirst,
+		} {
+			t.Run(fmt.Sprintf("%s, TLS %t", name, tls), func(t *testing.T) {
+				t.Parallel()
+				test(t, names)
+			})
 		}
-		counts := func(s *pgServer) string {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return fmt.Sprintf("%d cancelled, %d ends", len(s.asked), s.slept)
-		}
-		t.Run(fmt.Sprintf("interrupt, TLS %t", tls), func(t *testing.T) {
-			t.Parallel()
-			server, b, conns, ends := asleep(t)
-			b.Interrupt()
-			for range sessions - 1 {
-				if got := pgError(<-ends); got != cancelled {
-					t.Errorf("a client is told %s", got)
-				}
-			}
-			for _, conn := range conns {
-				pgQuery(t, conn, "who")
-			}
-			if got, want := counts(server), "7 cancelled, 7 ends"; got != want {
-				t.Errorf("the server has seen %s, want %s", got, want)
-			}
-		})
-		t.Run(fmt.Sprintf("end of the broker, TLS %t", tls), func(t *testing.T) {
-			t.Parallel()
-			server, b, _, ends := asleep(t)
-			b.Close()
-			if got, want := counts(server), "7 cancelled, 7 ends"; got != want {
-				t.Errorf("when the broker has ended, the server has seen %s, want %s", got, want)
-			}
-			for range sessions - 1 {
-				<-ends
-			}
-		})
-		// raw has all sessions sleep, of clients that ask for no more: pgx would.
-		raw := func(t *testing.T) (server *pgServer, b *broker.Broker, clients []net.Conn) {
-			server = startPostgres(t, trust, names...)
-			b = start(t, pgRoute(server), pgCredential)
-			for range sessions {
-				conn, err := pgConnect(t, b, "")
-				if err != nil {
-					t.Fatal(err)
-				}
-				hijacked, err := conn.Hijack()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := send(hijacked.Conn, &pgproto3.Query{String: "sleep"}); err != nil {
-					t.Fatal(err)
-				}
-				<-server.began
-				clients = append(clients, hijacked.Conn)
-			}
-			return server, b, clients
-		}
-		expect := func(t *testing.T, server *pgServer, want string) {
-			t.Helper()
-			for deadline := time.Now().Add(time.Minute); counts(server) != want; time.Sleep(5 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("the server has seen %s, want %s", counts(server), want)
-				}
-			}
-		}
-		t.Run(fmt.Sprintf("end of the clients, TLS %t", tls), func(t *testing.T) {
-			t.Parallel()
-			server, _, clients := raw(t)
-			for _, conn := range clients {
-				conn.Close() // without a word
-			}
-			expect(t, server, "8 cancelled, 8 ends")
-		})
-		t.Run(fmt.Sprintf("clients that say that they end, TLS %t", tls), func(t *testing.T) {
-			t.Parallel()
-			server, b, clients := raw(t)
-			for _, conn := range clients {
-				if err := send(conn, &pgproto3.Terminate{}); err != nil {
-					t.Error(err)
-				}
-				if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-					t.Error(err)
-				}
-			}
-			close(server.woken)
-			for _, conn := range clients {
-				ended(t, conn) // the broker has seen what the server did
-			}
-			expect(t, server, "0 cancelled, 8 ends")
-			b.Close()
-			expect(t, server, "0 cancelled, 8 ends")
-		})
-		t.Run(fmt.Sprintf("the broker's end before that of a client that has said it, TLS %t", tls), func(t *testing.T) {
-			t.Parallel()
-			server, b, clients := raw(t)
-			for _, conn := range clients {
-				if err := send(conn, &pgproto3.Terminate{}); err != nil {
-					t.Error(err)
-				}
-				conn.Close()
-			}
-			b.Close()
-			expect(t, server, "8 cancelled, 8 ends")
-		})
 	}
+}
+
+// sleepers are how many sessions a server of testPostgres… has.
+const sleepers = 8
+
+// asleep has all sessions sleep but the first.
+func asleep(t *testing.T, names []string) (server *pgServer, b *broker.Broker, conns []*pgconn.PgConn, ends chan error) {
+	server = startPostgres(t, trust, names...)
+	b = start(t, pgRoute(server), pgCredential)
+	ends = make(chan error, sleepers)
+	for range sleepers {
+		conn, err := pgConnect(t, b, "max_protocol_version=3.2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pgQuery(t, conn, "who")
+		conns = append(conns, conn)
+	}
+	for _, conn := range conns[1:] {
+		go func() {
+			_, err := conn.Exec(context.Background(), "sleep").ReadAll()
+			ends <- err
+		}()
+		<-server.began
+	}
+	return server, b, conns, ends
+}
+
+// rawAsleep has all sessions sleep, of clients that ask for no more: pgx would.
+func rawAsleep(t *testing.T, names []string) (server *pgServer, b *broker.Broker, clients []net.Conn) {
+	server = startPostgres(t, trust, names...)
+	b = start(t, pgRoute(server), pgCredential)
+	for range sleepers {
+		conn, err := pgConnect(t, b, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		hijacked, err := conn.Hijack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := send(hijacked.Conn, &pgproto3.Query{String: "sleep"}); err != nil {
+			t.Fatal(err)
+		}
+		<-server.began
+		clients = append(clients, hijacked.Conn)
+	}
+	return server, b, clients
+}
+
+// counts says how many statements were cancelled and how many have ended.
+func (s *pgServer) counts() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf("%d cancelled, %d ends", len(s.asked), s.slept)
+}
+
+// expect waits until the server has seen what is wanted.
+func (s *pgServer) expect(t *testing.T, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); s.counts() != want; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the server has seen %s, want %s", s.counts(), want)
+		}
+	}
+}
+
+func testPostgresInterrupt(t *testing.T, names []string) {
+	const cancelled = "ERROR 57014: canceling statement due to user request"
+	server, b, conns, ends := asleep(t, names)
+	b.Interrupt()
+	for range sleepers - 1 {
+		if got := pgError(<-ends); got != cancelled {
+			t.Errorf("a client is told %s", got)
+		}
+	}
+	for _, conn := range conns {
+		pgQuery(t, conn, "who")
+	}
+	if got, want := server.counts(), "7 cancelled, 7 ends"; got != want {
+		t.Errorf("the server has seen %s, want %s", got, want)
+	}
+}
+
+func testPostgresBrokerEnds(t *testing.T, names []string) {
+	server, b, _, ends := asleep(t, names)
+	b.Close()
+	if got, want := server.counts(), "7 cancelled, 7 ends"; got != want {
+		t.Errorf("when the broker has ended, the server has seen %s, want %s", got, want)
+	}
+	for range sleepers - 1 {
+		<-ends
+	}
+}
+
+func testPostgresClientsGo(t *testing.T, names []string) {
+	server, _, clients := rawAsleep(t, names)
+	for _, conn := range clients {
+		conn.Close() // without a word
+	}
+	server.expect(t, "8 cancelled, 8 ends")
+}
+
+func testPostgresClientsEnd(t *testing.T, names []string) {
+	server, b, clients := rawAsleep(t, names)
+	for _, conn := range clients {
+		if err := send(conn, &pgproto3.Terminate{}); err != nil {
+			t.Error(err)
+		}
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(server.woken)
+	for _, conn := range clients {
+		ended(t, conn) // the broker has seen what the server did
+	}
+	server.expect(t, "0 cancelled, 8 ends")
+	b.Close()
+	server.expect(t, "0 cancelled, 8 ends")
+}
+
+func testPostgresBrokerEndsFirst(t *testing.T, names []string) {
+	server, b, clients := rawAsleep(t, names)
+	for _, conn := range clients {
+		if err := send(conn, &pgproto3.Terminate{}); err != nil {
+			t.Error(err)
+		}
+		conn.Close()
+	}
+	b.Close()
+	server.expect(t, "8 cancelled, 8 ends")
 }
 
 func send(w io.Writer, m pgproto3.Message) error {

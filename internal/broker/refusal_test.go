@@ -47,46 +47,6 @@ func shows(r *http.Request, n int) bool {
 func TestRefusedCredential(t *testing.T) {
 	t.Parallel()
 	const statement = "insert into orders select 1"
-	s3Code := func(status int, code string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(status)
-			fmt.Fprintf(w, "<Error><Code>%s</Code><Message>m</Message></Error>", code)
-		}
-	}
-	status := func(status int) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", status) }
-	}
-	bearer := func(t *testing.T, b *broker.Broker, method, target, body string) (int, string) {
-		t.Helper()
-		scheme, client := "http://", http.DefaultClient
-		if b.Address().CAFile != "" {
-			scheme, client = "https://", trusting(t, b)
-		}
-		req, err := http.NewRequest(method, scheme+address(b)+target, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+b.Address().Secret.Reveal())
-		if strings.Contains(target, "password") {
-			req.Header.Del("Authorization")
-			req.Header.Set("X-ClickHouse-Key", b.Address().Secret.Reveal())
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(text)
-	}
-	s3 := func(t *testing.T, b *broker.Broker, method, target, body string) (int, string) {
-		t.Helper()
-		status, _, text := s3Request{method: method, target: target, body: body}.send(t, b)
-		return status, text
-	}
 	for _, tt := range []struct {
 		name           string
 		kind           route.Kind
@@ -97,34 +57,34 @@ func TestRefusedCredential(t *testing.T) {
 		renewals       int32
 		status         int
 	}{
-		{"Trino", route.Trino, status(401), bearer, "POST", "/v1/statement", statement, 1, 200},
-		{"Trino, where it goes on", route.Trino, status(401), bearer, "GET", "/v1/statement/executing/x", "", 1, 200},
-		{"Trino, another fault", route.Trino, status(403), bearer, "POST", "/v1/statement", statement, 0, 403},
-		{"Cloud Storage", route.GoogleStorage, status(401), bearer, "PUT", "/lake/x", statement, 1, 200},
-		{"Cloud Storage, a large object", route.GoogleStorage, status(401), bearer, "PUT", "/lake/x", strings.Repeat("x", 1<<20), 1, 401}, // the client's own next try gets through
-		{"Cloud Storage, no permission", route.GoogleStorage, status(403), bearer, "GET", "/lake/x", "", 0, 403},
+		{"Trino", route.Trino, refusal(401), askByBearer, "POST", "/v1/statement", statement, 1, 200},
+		{"Trino, where it goes on", route.Trino, refusal(401), askByBearer, "GET", "/v1/statement/executing/x", "", 1, 200},
+		{"Trino, another fault", route.Trino, refusal(403), askByBearer, "POST", "/v1/statement", statement, 0, 403},
+		{"Cloud Storage", route.GoogleStorage, refusal(401), askByBearer, "PUT", "/lake/x", statement, 1, 200},
+		{"Cloud Storage, a large object", route.GoogleStorage, refusal(401), askByBearer, "PUT", "/lake/x", strings.Repeat("x", 1<<20), 1, 401}, // the client's own next try gets through
+		{"Cloud Storage, no permission", route.GoogleStorage, refusal(403), askByBearer, "GET", "/lake/x", "", 0, 403},
 		{"ClickHouse", route.ClickHouse, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-ClickHouse-Exception-Code", "516")
 			http.Error(w, "Code: 516", http.StatusForbidden)
-		}, bearer, "POST", "/?password=", statement, 1, 200},
-		{"ClickHouse behind a gateway", route.ClickHouse, status(401), bearer, "POST", "/?password=", statement, 1, 200},
+		}, askByBearer, "POST", "/?password=", statement, 1, 200},
+		{"ClickHouse behind a gateway", route.ClickHouse, refusal(401), askByBearer, "POST", "/?password=", statement, 1, 200},
 		{"ClickHouse, no grant", route.ClickHouse, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-ClickHouse-Exception-Code", "497")
 			http.Error(w, "Code: 497", http.StatusForbidden)
-		}, bearer, "POST", "/?password=", statement, 0, 403},
-		{"S3, an expired session", route.S3, s3Code(400, "ExpiredToken"), s3, "PUT", "/lake/x", statement, 1, 200},
-		{"S3, an unknown session", route.S3, s3Code(400, "InvalidToken"), s3, "GET", "/lake/x", "", 1, 200},
-		{"S3, unknown keys", route.S3, s3Code(403, "InvalidAccessKeyId"), s3, "GET", "/lake/x", "", 1, 200},
-		{"MinIO, an unknown session", route.S3, s3Code(403, "InvalidTokenId"), s3, "GET", "/lake/x", "", 1, 200},
+		}, askByBearer, "POST", "/?password=", statement, 0, 403},
+		{"S3, an expired session", route.S3, s3Refusal(400, "ExpiredToken"), askS3, "PUT", "/lake/x", statement, 1, 200},
+		{"S3, an unknown session", route.S3, s3Refusal(400, "InvalidToken"), askS3, "GET", "/lake/x", "", 1, 200},
+		{"S3, unknown keys", route.S3, s3Refusal(403, "InvalidAccessKeyId"), askS3, "GET", "/lake/x", "", 1, 200},
+		{"MinIO, an unknown session", route.S3, s3Refusal(403, "InvalidTokenId"), askS3, "GET", "/lake/x", "", 1, 200},
 		{"MinIO, nothing but headers", route.S3, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Minio-Error-Code", "InvalidTokenId")
 			w.WriteHeader(403)
-		}, s3, "HEAD", "/lake/x", "", 1, 200},
-		{"S3, nothing but a status", route.S3, status(400), s3, "HEAD", "/lake/x", "", 1, 200},
-		{"S3, no permission", route.S3, s3Code(403, "AccessDenied"), s3, "GET", "/lake/x", "", 0, 403},
-		{"S3, no permission to look", route.S3, status(403), s3, "HEAD", "/lake/x", "", 0, 403},
-		{"S3, a bad request", route.S3, s3Code(400, "InvalidRequest"), s3, "GET", "/lake/x", "", 0, 400},
-		{"S3, a large object", route.S3, s3Code(400, "ExpiredToken"), s3, "PUT", "/lake/x", strings.Repeat("x", 1<<20), 1, 400},
+		}, askS3, "HEAD", "/lake/x", "", 1, 200},
+		{"S3, nothing but a status", route.S3, refusal(400), askS3, "HEAD", "/lake/x", "", 1, 200},
+		{"S3, no permission", route.S3, s3Refusal(403, "AccessDenied"), askS3, "GET", "/lake/x", "", 0, 403},
+		{"S3, no permission to look", route.S3, refusal(403), askS3, "HEAD", "/lake/x", "", 0, 403},
+		{"S3, a bad request", route.S3, s3Refusal(400, "InvalidRequest"), askS3, "GET", "/lake/x", "", 0, 400},
+		{"S3, a large object", route.S3, s3Refusal(400, "ExpiredToken"), askS3, "PUT", "/lake/x", strings.Repeat("x", 1<<20), 1, 400},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -154,6 +114,53 @@ func TestRefusedCredential(t *testing.T) {
 			}
 		})
 	}
+}
+
+// s3Refusal refuses as S3 does.
+func s3Refusal(status int, code string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>m</Message></Error>", code)
+	}
+}
+
+// refusal refuses with a status alone.
+func refusal(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", status) }
+}
+
+// askByBearer asks with the secret as bearer, or as ClickHouse has it.
+func askByBearer(t *testing.T, b *broker.Broker, method, target, body string) (int, string) {
+	t.Helper()
+	scheme, client := "http://", http.DefaultClient
+	if b.Address().CAFile != "" {
+		scheme, client = "https://", trusting(t, b)
+	}
+	req, err := http.NewRequest(method, scheme+address(b)+target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+b.Address().Secret.Reveal())
+	if strings.Contains(target, "password") {
+		req.Header.Del("Authorization")
+		req.Header.Set("X-ClickHouse-Key", b.Address().Secret.Reveal())
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+func askS3(t *testing.T, b *broker.Broker, method, target, body string) (int, string) {
+	t.Helper()
+	status, _, text := s3Request{method: method, target: target, body: body}.send(t, b)
+	return status, text
 }
 
 // TestRefusedForever: a warehouse that refuses all is asked twice, and then
