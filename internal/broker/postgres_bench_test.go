@@ -23,50 +23,9 @@ func BenchmarkPostgres(b *testing.B) {
 		{"proxy", fmt.Sprintf("host=127.0.0.1 port=%d user=dbt password=%s database=analytics sslmode=disable", proxy.Address().Port, proxy.Address().Secret.Reveal())},
 	}
 	text := bytes.Repeat(append(bytes.Repeat([]byte{'z'}, 99), '\n'), 1_000_000)
-	login := func(b *testing.B, way string) *pgconn.PgConn {
-		b.Helper()
-		conn, err := pgconn.Connect(b.Context(), way)
-		if err != nil {
-			b.Fatal(err)
-		}
-		return conn
-	}
-	read := func(conn *pgconn.PgConn, query string) error {
-		results := conn.Exec(context.Background(), query)
-		for results.NextResult() {
-			for r := results.ResultReader(); r.NextRow(); {
-			}
-		}
-		return results.Close()
-	}
-	chatty := func(way string) func(b *testing.B) {
-		conns := make([]*pgconn.PgConn, 8)
-		for i := range conns {
-			conns[i] = login(b, way)
-		}
-		b.Cleanup(func() {
-			for _, conn := range conns {
-				conn.Close(context.Background())
-			}
-		})
-		return func(b *testing.B) {
-			var all sync.WaitGroup
-			for _, conn := range conns {
-				all.Go(func() {
-					for range 1000 {
-						if err := read(conn, "who"); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-			}
-			all.Wait()
-		}
-	}
-	compare(b, "8 sessions of 1,000 round trips", chatty(ways[0].to), chatty(ways[1].to))
+	compare(b, "8 sessions of 1,000 round trips", roundTrips(b, ways[0].to, 8), roundTrips(b, ways[1].to, 8))
 	copying := func(way string) func(b *testing.B) {
-		conn := login(b, way)
+		conn := pgLogIn(b, way)
 		b.Cleanup(func() { conn.Close(context.Background()) })
 		return func(b *testing.B) {
 			if _, err := conn.CopyFrom(context.Background(), bytes.NewReader(text), "copy in"); err != nil {
@@ -80,8 +39,8 @@ func BenchmarkPostgres(b *testing.B) {
 		bytes int64
 		do    func(conn *pgconn.PgConn) error
 	}{
-		{"round trip", 0, func(conn *pgconn.PgConn) error { return read(conn, "who") }},
-		{"1,000,000 rows", 100_000_000, func(conn *pgconn.PgConn) error { return read(conn, "rows 1000000") }},
+		{"round trip", 0, func(conn *pgconn.PgConn) error { return readAll(conn, "who") }},
+		{"1,000,000 rows", 100_000_000, func(conn *pgconn.PgConn) error { return readAll(conn, "rows 1000000") }},
 		{"COPY out", 100_000_000, func(conn *pgconn.PgConn) error {
 			_, err := conn.CopyTo(context.Background(), io.Discard, "copy out 1000000")
 			return err
@@ -93,7 +52,7 @@ func BenchmarkPostgres(b *testing.B) {
 	} {
 		for _, way := range ways {
 			b.Run(work.name+"/"+way.name, func(b *testing.B) {
-				conn := login(b, way.to)
+				conn := pgLogIn(b, way.to)
 				defer conn.Close(context.Background())
 				b.SetBytes(work.bytes)
 				for b.Loop() {
@@ -107,31 +66,62 @@ func BenchmarkPostgres(b *testing.B) {
 	for _, way := range ways {
 		b.Run("login/"+way.name, func(b *testing.B) {
 			for b.Loop() {
-				if err := login(b, way.to).Close(context.Background()); err != nil {
+				if err := pgLogIn(b, way.to).Close(context.Background()); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run("64 sessions of 1,000 round trips/"+way.name, func(b *testing.B) {
-			conns := make([]*pgconn.PgConn, 64)
-			for i := range conns {
-				conns[i] = login(b, way.to)
-				defer conns[i].Close(context.Background())
-			}
+			all := roundTrips(b, way.to, 64)
 			for b.Loop() {
-				var all sync.WaitGroup
-				for _, conn := range conns {
-					all.Go(func() {
-						for range 1000 {
-							if err := read(conn, "who"); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				all.Wait()
+				all(b)
 			}
 		})
+	}
+}
+
+func pgLogIn(b *testing.B, way string) *pgconn.PgConn {
+	b.Helper()
+	conn, err := pgconn.Connect(b.Context(), way)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return conn
+}
+
+func readAll(conn *pgconn.PgConn, query string) error {
+	results := conn.Exec(context.Background(), query)
+	for results.NextResult() {
+		for r := results.ResultReader(); r.NextRow(); {
+		}
+	}
+	return results.Close()
+}
+
+// roundTrips opens sessions, and returns what has each make 1,000 round trips.
+func roundTrips(b *testing.B, way string, sessions int) func(b *testing.B) {
+	b.Helper()
+	conns := make([]*pgconn.PgConn, sessions)
+	for i := range conns {
+		conns[i] = pgLogIn(b, way)
+	}
+	b.Cleanup(func() {
+		for _, conn := range conns {
+			conn.Close(context.Background())
+		}
+	})
+	return func(b *testing.B) {
+		var all sync.WaitGroup
+		for _, conn := range conns {
+			all.Go(func() {
+				for range 1000 {
+					if err := readAll(conn, "who"); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
 	}
 }
