@@ -86,31 +86,7 @@ func TestClickHouseInterrupt(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			house := newWarehouse()
-			server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				user, _, _ := r.BasicAuth()
-				sql, err := io.ReadAll(r.Body)
-				if err != nil {
-					return
-				}
-				id := r.URL.Query().Get("query_id")
-				if id == "" {
-					id = r.Header.Get("X-ClickHouse-Query-Id")
-				}
-				switch killed, kill := strings.CutPrefix(string(sql), "KILL QUERY WHERE query_id = "); {
-				case kill:
-					killed = strings.TrimSuffix(killed, " SYNC FORMAT TSV")
-					if house.cancel(killed, user) {
-						fmt.Fprintf(w, "finished\t%s\t%s\n", killed, user)
-					}
-				case string(sql) == "select 1":
-					fmt.Fprintln(w, 1)
-				case id != "":
-					house.run("'" + strings.ReplaceAll(id, "'", `\'`) + "'")
-					http.Error(w, "Code: 394. DB::Exception: Query was cancelled. (QUERY_WAS_CANCELLED)", http.StatusInternalServerError)
-				default:
-					t.Error("a query has no id")
-				}
-			}))
+			server := httptest.NewTLSServer(clickHouseAtWork(t, house))
 			defer server.Close()
 			// Each request has another user: who has begun a query ends it.
 			count := 0
@@ -149,6 +125,35 @@ func TestClickHouseInterrupt(t *testing.T) {
 			all.Wait()
 		})
 	}
+}
+
+// clickHouseAtWork runs queries until they are killed.
+func clickHouseAtWork(t *testing.T, house *warehouse) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _, _ := r.BasicAuth()
+		sql, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		id := r.URL.Query().Get("query_id")
+		if id == "" {
+			id = r.Header.Get("X-ClickHouse-Query-Id")
+		}
+		switch killed, kill := strings.CutPrefix(string(sql), "KILL QUERY WHERE query_id = "); {
+		case kill:
+			killed = strings.TrimSuffix(killed, " SYNC FORMAT TSV")
+			if house.cancel(killed, user) {
+				fmt.Fprintf(w, "finished\t%s\t%s\n", killed, user)
+			}
+		case string(sql) == "select 1":
+			fmt.Fprintln(w, 1)
+		case id != "":
+			house.run("'" + strings.ReplaceAll(id, "'", `\'`) + "'")
+			http.Error(w, "Code: 394. DB::Exception: Query was cancelled. (QUERY_WAS_CANCELLED)", http.StatusInternalServerError)
+		default:
+			t.Error("a query has no id")
+		}
+	})
 }
 
 func TestTrinoInterrupt(t *testing.T) {
@@ -219,29 +224,7 @@ func TestSnowflakeInterrupt(t *testing.T) {
 				t.Parallel()
 				house := newWarehouse()
 				account, r := startSnowflake(t)
-				own := account.Config.Handler
-				account.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					id := r.URL.Query().Get("requestId")
-					switch {
-					case r.URL.Path == "/queries/v1/query-request" && strings.HasPrefix(id, "long") && poll:
-						fmt.Fprintf(w, `{"success":true,"code":"333333","data":{"getResultUrl":"/queries/q-%s/result?x=1"}}`, id)
-					case r.URL.Path == "/queries/v1/query-request" && strings.HasPrefix(id, "long"):
-						house.run(id)
-						fmt.Fprint(w, `{"success":false,"code":"000604","message":"SQL execution canceled"}`)
-					case strings.HasPrefix(r.URL.Path, "/queries/q-long"):
-						house.run(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/queries/q-"), "/result"))
-						fmt.Fprint(w, `{"success":false,"code":"000604","message":"SQL execution canceled"}`)
-					case r.URL.Path == "/queries/v1/query-request" && id == "async":
-						fmt.Fprint(w, `{"success":true,"code":"333334","data":{"getResultUrl":"/queries/q-async/result"}}`)
-					case r.URL.Path == "/queries/v1/abort-request":
-						var in struct{ RequestID string }
-						_ = json.NewDecoder(r.Body).Decode(&in)
-						house.cancel(in.RequestID, r.Header.Get("Authorization"))
-						fmt.Fprint(w, `{"success":true}`)
-					default:
-						own.ServeHTTP(w, r)
-					}
-				})
+				account.Config.Handler = snowflakeAtWork(house, account.Config.Handler, poll)
 				b := start(t, r, idToken)
 				session, _ := logIn(t, b)
 				ctx, cancel := context.WithCancel(t.Context())
@@ -276,4 +259,31 @@ func TestSnowflakeInterrupt(t *testing.T) {
 			})
 		}
 	}
+}
+
+// snowflakeAtWork runs statements until they are aborted; with poll the client
+// has to ask for the result.
+func snowflakeAtWork(house *warehouse, own http.Handler, poll bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.URL.Query().Get("requestId")
+		switch {
+		case r.URL.Path == "/queries/v1/query-request" && strings.HasPrefix(id, "long") && poll:
+			fmt.Fprintf(w, `{"success":true,"code":"333333","data":{"getResultUrl":"/queries/q-%s/result?x=1"}}`, id)
+		case r.URL.Path == "/queries/v1/query-request" && strings.HasPrefix(id, "long"):
+			house.run(id)
+			fmt.Fprint(w, `{"success":false,"code":"000604","message":"SQL execution canceled"}`)
+		case strings.HasPrefix(r.URL.Path, "/queries/q-long"):
+			house.run(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/queries/q-"), "/result"))
+			fmt.Fprint(w, `{"success":false,"code":"000604","message":"SQL execution canceled"}`)
+		case r.URL.Path == "/queries/v1/query-request" && id == "async":
+			fmt.Fprint(w, `{"success":true,"code":"333334","data":{"getResultUrl":"/queries/q-async/result"}}`)
+		case r.URL.Path == "/queries/v1/abort-request":
+			var in struct{ RequestID string }
+			_ = json.NewDecoder(r.Body).Decode(&in)
+			house.cancel(in.RequestID, r.Header.Get("Authorization"))
+			fmt.Fprint(w, `{"success":true}`)
+		default:
+			own.ServeHTTP(w, r)
+		}
+	})
 }

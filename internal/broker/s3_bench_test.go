@@ -16,6 +16,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // BenchmarkAWSContainer is what an SDK waits for each time it asks.
@@ -34,7 +35,6 @@ const ranged = "GET of 1 MiB"
 // BenchmarkS3 has the proxy beside a direct connection with TLS: a request for
 // nothing much, and an object of 64 MiB read and written.
 func BenchmarkS3(b *testing.B) {
-	const size = 64 << 20
 	block := strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
@@ -44,7 +44,7 @@ func BenchmarkS3(b *testing.B) {
 			w.WriteHeader(http.StatusPartialContent)
 			_, _ = io.WriteString(w, block)
 		} else if r.Method == http.MethodGet {
-			for range size / len(block) {
+			for range objectSize / len(block) {
 				_, _ = io.WriteString(w, block)
 			}
 		}
@@ -56,33 +56,8 @@ func BenchmarkS3(b *testing.B) {
 	roots.AddCert(server.Certificate())
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, MaxIdleConnsPerHost: 8}}
 	send := func(b *testing.B, method, base string, body io.Reader) {
-		part := method == ranged
-		if part {
-			method = http.MethodGet
-		}
-		req, err := http.NewRequestWithContext(b.Context(), method, base+"/lake/object", body)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if body != nil {
-			req.ContentLength = size
-		}
-		if part {
-			req.Header.Set("Range", "bytes=0-1048575")
-		}
-		req.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
-		keys := aws.Credentials{AccessKeyID: "oidc-dbt", SecretAccessKey: "unused", SessionToken: proxy.Address().Secret.Reveal()}
-		if err := v4.NewSigner().SignHTTP(b.Context(), keys, req, "UNSIGNED-PAYLOAD", "s3", "eu-central-1", time.Now()); err != nil {
-			b.Fatal(err)
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode >= http.StatusMultipleChoices {
-			b.Fatal(resp.Status, err)
-		}
+		b.Helper()
+		sendS3(b, client, proxy.Address().Secret, method, base, body)
 	}
 	ranges := func(base string) func(b *testing.B) {
 		return func(b *testing.B) {
@@ -105,17 +80,52 @@ func BenchmarkS3(b *testing.B) {
 			}
 		})
 		b.Run("read/"+way.name, func(b *testing.B) {
-			b.SetBytes(size)
+			b.SetBytes(objectSize)
 			for b.Loop() {
 				send(b, http.MethodGet, way.base, nil)
 			}
 		})
 		b.Run("write/"+way.name, func(b *testing.B) {
-			b.SetBytes(size)
+			b.SetBytes(objectSize)
 			for b.Loop() {
-				send(b, http.MethodPut, way.base, io.LimitReader(repeating(block), size))
+				send(b, http.MethodPut, way.base, io.LimitReader(repeating(block), objectSize))
 			}
 		})
+	}
+}
+
+// objectSize is that of what is read and written as a whole.
+const objectSize = 64 << 20
+
+// sendS3 sends a request, and reads the reply to its end.
+func sendS3(b *testing.B, client *http.Client, own secret.Value, method, base string, body io.Reader) {
+	b.Helper()
+	part := method == ranged
+	if part {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequestWithContext(b.Context(), method, base+"/lake/object", body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if body != nil {
+		req.ContentLength = objectSize
+	}
+	if part {
+		req.Header.Set("Range", "bytes=0-1048575")
+	}
+	req.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+	keys := aws.Credentials{AccessKeyID: "oidc-dbt", SecretAccessKey: "unused", SessionToken: own.Reveal()}
+	if err := v4.NewSigner().SignHTTP(b.Context(), keys, req, "UNSIGNED-PAYLOAD", "s3", "eu-central-1", time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode >= http.StatusMultipleChoices {
+		b.Fatal(resp.Status, err)
 	}
 }
 
