@@ -361,7 +361,8 @@ func (v view) mismatches(r rule) (list []Mismatch, foreign bool) {
 		}
 	}
 	if !r.admits(v) {
-		list = append(list, Mismatch{"event_name", v.show("event_name"), fmt.Sprintf("one of %q, or an event that the rule names", defaultEvents)})
+		list = append(list, Mismatch{"event_name", v.show("event_name"),
+			fmt.Sprintf("one of %q, or an event that the rule names", defaultEvents)})
 	}
 	return list, false
 }
