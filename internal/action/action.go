@@ -32,8 +32,8 @@ func Inputs() []Input {
 			Description: "A path from the workspace's root, or the policy itself (anything with more than one line)"},
 		{Name: "project-dir", Default: ".",
 			Description: "Where `dbt_project.yml` is; its `profile:` names the profile that is written; several lines for several projects"},
-		{Name: "profiles", Description: "Further profile names that get the same output, one a line; " +
-			"required where there is no `dbt_project.yml`"},
+		{Name: "profiles", Description: "Further profile names that get the same output, one per line; " +
+			"required if there is no `dbt_project.yml`"},
 		{Name: "run", Description: "A command to run in this step with the credential, in `project-dir`"},
 		{Name: "shell", Otherwise: "`bash`, on Windows `pwsh`", Description: "The shell for `run`, as in a workflow"},
 		{Name: "working-directory", Otherwise: "`project-dir`", Description: "Where `run` runs"},
@@ -44,9 +44,9 @@ func Inputs() []Input {
 			Description: "The file that audit records are appended to, outside the workspace"},
 		{Name: "dry-run", Default: "false", Description: "Verify and decide, but exchange nothing and write no credential"},
 		{Name: "profile-only", Default: "false",
-			Description: "Ask for no identity and write the profile with placeholders in the place of logins, for `dbt parse`, " +
-				"`dbt ls` and linters, also on forks' pull requests; `target` is required, and nothing is decided"},
-		{Name: "timeout", Default: "2m", Description: "For everything before `run`, such as `90s` or `2m`"},
+			Description: "Request no ID token and write the profile with placeholders in place of logins, for `dbt parse`, " +
+				"`dbt ls` and linters, also on pull requests from forks; `target` is required, and nothing is decided"},
+		{Name: "timeout", Default: "2m", Description: "Time limit for everything before `run`, such as `90s` or `2m`"},
 	}
 }
 
@@ -54,13 +54,13 @@ func Inputs() []Input {
 func Outputs() []Output {
 	return []Output{
 		{Name: "target", Description: "The target in the policy"},
-		{Name: "type", Description: "dbt's adapter type; empty for a target that is credentials only"},
+		{Name: "type", Description: "dbt's adapter type; empty for a target that provides only credentials"},
 		{Name: "profiles-dir", Description: "The folder of the written `profiles.yml`, for `DBT_PROFILES_DIR`"},
 		{Name: "profile", Description: "The name of the profile, of the first project"},
-		{Name: "expires-at", Description: "When the credential expires, with `keep-fresh` when it is kept fresh no longer, in RFC 3339"},
+		{Name: "expires-at", Description: "When the credential expires, or with `keep-fresh` until when it is kept fresh, in RFC 3339"},
 		{Name: "subject", Description: "The verified subject of the ID token"},
 		{Name: "decision", Description: "`allowed` or `denied`, also written when the step fails; " +
-			"empty where nothing was decided, as with a wrong policy"},
+			"empty if nothing was decided, for example with an invalid policy"},
 		{Name: "audit-log", Description: "The file that audit records were appended to"},
 		{Name: "token", Secret: true, Description: "The ID token or access token, for `DBT_ENV_SECRET_OIDC_TOKEN`"},
 		{Name: "user", Description: "The database user that the credential is for"},
@@ -73,10 +73,10 @@ func Outputs() []Output {
 		{Name: "aws-profile", Description: "The profile of an AWS session in `aws-credentials-file`, for `AWS_PROFILE`: the target's name"},
 		{Name: "aws-credentials-file",
 			Description: "For `AWS_SHARED_CREDENTIALS_FILE`: one file with a profile for each such step of the job, " +
-				"good until the job ends; with `keep-fresh` rewritten ahead of each expiry"},
+				"valid until the job ends; with `keep-fresh` rewritten before each expiry"},
 		{Name: "google-credentials-file",
-			Description: "With `keep-fresh`: the file for `GOOGLE_APPLICATION_CREDENTIALS`, good until the job ends"},
-		{Name: "env", Secret: true, Description: "A JSON object of every variable that the profile and the SDKs need, " +
+			Description: "With `keep-fresh`: the file for `GOOGLE_APPLICATION_CREDENTIALS`, valid until the job ends"},
+		{Name: "env", Secret: true, Description: "A JSON object with every variable that the profile and the SDKs need, " +
 			"for the dbt step's `env:`, through `fromJSON`"},
 	}
 }
