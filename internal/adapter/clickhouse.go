@@ -71,7 +71,7 @@ func clickHouseBearer(block *yaml.Node) (route.Route, error) {
 		return r, err
 	}
 	if driver := clickHouseDriver(block, r.Upstream.Port); driver != "http" {
-		return r, fmt.Errorf("driver is %q, want http: a bearer is for HTTP alone", driver)
+		return r, fmt.Errorf("driver is %q, want http: a bearer token works over HTTP only", driver)
 	}
 	r.Only = true
 	return r, nil

@@ -48,7 +48,7 @@ func TestClickHouseRoute(t *testing.T) {
 	}
 	unverified := to("127.0.0.1", 8443, false)
 	unverified.Upstream.Unverified = true
-	const native = `dbt output of type "clickhouse": driver is "native", want http: a bearer is for HTTP alone`
+	const native = `dbt output of type "clickhouse": driver is "native", want http: a bearer token works over HTTP only`
 	const port = `dbt output of type "clickhouse": port is "high", want a number`
 	for _, tt := range []struct {
 		name, block string

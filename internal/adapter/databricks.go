@@ -74,7 +74,7 @@ func checkDatabricks(block *yaml.Node, p pair, audience string) error {
 	name := strings.ToLower(host)
 	switch {
 	case !hostText.MatchString(host):
-		f.add("host is %q, want a host name alone%s", host, insteadOf(host))
+		f.add("host is %q, want a host name only%s", host, insteadOf(host))
 	case policy.IsLoopback(host):
 	case ownAudience(audience, name): // a workspace with a domain of its own
 	case !databricksHosts.MatchString(name) && p.exposed:

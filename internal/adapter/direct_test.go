@@ -31,7 +31,7 @@ func TestDirect(t *testing.T) {
 				switch {
 				case !with.Kind.IsProxy():
 				case with.Only:
-					fails = fmt.Sprintf("type %q with provider %q works through the proxy alone", dbtType, provider)
+					fails = fmt.Sprintf("type %q with provider %q works only through the proxy", dbtType, provider)
 				case provider == "vault":
 					want = route.Route{Kind: route.Lease}
 				case dbtType == "postgres":

@@ -128,7 +128,7 @@ func TestDuckDBOnAzureStorage(t *testing.T) {
 		{name: "an account", provider: "entra", block: azure(`account_name: acmelake`)},
 		{name: "an endpoint", provider: "entra", block: azure(`account_name: acmelake, endpoint: dfs.core.usgovcloudapi.net`)},
 		{name: "loopback", provider: "entra", block: azure(`account_name: acmelake, endpoint: "localhost:10000"`)},
-		{name: "no secret", provider: "entra", block: `{type: duckdb}`, err: "secrets has none of type azure, want one with account_name"},
+		{name: "no secret", provider: "entra", block: `{type: duckdb}`, err: "secrets: no entry of type azure; add one with account_name"},
 		{name: "no account", provider: "entra", block: azure(`connection_string: c`), err: `secrets of type azure: account_name is "", want a storage account's name`},
 		{name: "an account that is a host", provider: "entra", block: azure(`account_name: evil.example/`), err: `secrets of type azure: account_name is "evil.example/", want a storage account's name`},
 		{name: "an account in Jinja", provider: "entra", block: azure(`account_name: "{{ env_var('A') }}"`), err: "secrets of type azure: account_name and endpoint must be literals: the credential goes there"},

@@ -155,7 +155,7 @@ func (st store) checkAll(block *yaml.Node, _ string) error {
 		}
 	}
 	if !found && st.required != "" {
-		f.add("secrets has none of type %s, want one with %s", st.kind, st.required)
+		f.add("secrets: no entry of type %s; add one with %s", st.kind, st.required)
 	}
 	loopback = loopback && found
 	for _, key := range duckKeys(block) {

@@ -26,7 +26,7 @@ func Direct(dbtType, provider string, exchange policy.Values, block *yaml.Node) 
 	}
 	if r.Only {
 		return r, fault.New(fault.Usage,
-			fmt.Errorf("type %q with provider %q works through the proxy alone", dbtType, provider), "remove `proxy: false` from the target")
+			fmt.Errorf("type %q with provider %q works only through the proxy", dbtType, provider), "remove `proxy: false` from the target")
 	}
 	return find(pairOf(dbtType, provider).direct, dbtType, provider, exchange, block)
 }

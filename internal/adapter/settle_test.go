@@ -420,7 +420,7 @@ func TestPassThroughs(t *testing.T) {
 		{name: "Snowflake: a port that is a host", provider: "aws", block: snow(`port: "443@evil.example"`), err: `port is "443@evil.example", want a number`},
 		{name: "Snowflake: a proxy's port that is a host", provider: "aws", block: snow(`proxy_host: p, proxy_port: "1@evil.example"`), err: `proxy_port is "1@evil.example", want a number`},
 		{name: "Snowflake: a proxy with a login", provider: "aws", block: snow(`proxy_host: "me:hunter2@p", proxy_port: 1`), err: "proxy_host holds a login, want host:port"},
-		{name: "Snowflake: a host that is a path", provider: "oidc", audience: "acme", block: snow(`host: "evil.example/x"`), err: `host is "evil.example/x", want a host name alone`},
+		{name: "Snowflake: a host that is a path", provider: "oidc", audience: "acme", block: snow(`host: "evil.example/x"`), err: `host is "evil.example/x", want a host name only`},
 		{name: "Snowflake: a stage elsewhere", provider: "aws", block: snow(`s3_stage_vpce_dns_name: evil.example`), err: `s3_stage_vpce_dns_name: host "evil.example" is not an endpoint of Amazon S3, and a stage's files and session go there`},
 		{name: "Snowflake: a stage's endpoint", provider: "aws", block: snow(`s3_stage_vpce_dns_name: vpce-000000000000a12b3-xxxxxxxx.s3.us-west-2.vpce.amazonaws.com`)},
 		{name: "Snowflake: revocation in Jinja", provider: "aws", block: snow(`insecure_mode: "{{ env_var('I') }}"`), err: "insecure_mode must be a literal: the login goes there"},

@@ -162,7 +162,7 @@ func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 		}
 	}
 	if host != "" && !hostText.MatchString(host) {
-		f.add("host is %q, want a host name alone%s", host, insteadOf(host))
+		f.add("host is %q, want a host name only%s", host, insteadOf(host))
 	}
 	switch protocol {
 	case "", "https":

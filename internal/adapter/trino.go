@@ -55,7 +55,7 @@ func checkTrino(block *yaml.Node, _ pair, audience string) error {
 	f.literals(block, "the token goes there", "host", "port", "cert", "http_scheme")
 	host, port, scheme := scalar(block, "host"), scalar(block, "port"), scalar(block, "http_scheme")
 	if !hostText.MatchString(host) {
-		f.add("host is %q, want a host name alone%s", host, insteadOf(host))
+		f.add("host is %q, want a host name only%s", host, insteadOf(host))
 	} else if err := policy.CheckHost(audience, host); err != nil {
 		f.add("host: %w", err)
 	}

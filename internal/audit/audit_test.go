@@ -81,7 +81,7 @@ func everyRecord(r audit.Run) map[string]audit.Record {
 		"failed":  r.Failed(noon, fault.New(fault.Unreachable, errors.New("exchange at \"sts\": 503"), "")),
 		"skipped": r.Skipped(noon),
 		"static":  r.Issued(noon, credential.Credential{Kind: "database_login", ID: "secret/data/dbt", Expiry: credential.Never(), Password: secret.New("SECRET-password"), Static: true}),
-		"kept":    r.Revoked(noon, "database/creds/dbt/4a57", fault.New(fault.Refused, errors.New("revoke the lease: it refuses: \"permission denied\""), "")),
+		"kept":    r.Revoked(noon, "database/creds/dbt/4a57", fault.New(fault.Refused, errors.New("revoke the lease: refused: \"permission denied\""), "")),
 		"revoked": r.Revoked(noon, "database/creds/dbt/4a57", nil),
 	}
 }

@@ -162,8 +162,8 @@ func (s *vaultStep) checkEnd(tokens int, audit string) {
 
 const (
 	recordsOfLease  = "Preauth Success prod\nLogon Success prod\nLogoff Success prod\n"
-	recordsOfNoEnd  = "Preauth Success prod\nLogon Success prod\nLogoff Failure prod exchange_refused revoke the lease: it refuses: \"1 error occurred: * permission denied\"\n"
-	warningOfNoEnd  = "::warning::clean up: revoke the lease: it refuses: \"1 error occurred: * permission denied\"%0Ahint: a policy of the role must allow `update` on auth/token/revoke-self, as the policy `default` does\n"
+	recordsOfNoEnd  = "Preauth Success prod\nLogon Success prod\nLogoff Failure prod exchange_refused revoke the lease: refused: \"1 error occurred: * permission denied\"\n"
+	warningOfNoEnd  = "::warning::clean up: revoke the lease: refused: \"1 error occurred: * permission denied\"%0Ahint: a policy of the role must allow `update` on auth/token/revoke-self, as the policy `default` does\n"
 	recordsOfNobody = "Preauth Success prod\nLogon Success prod\n"
 )
 

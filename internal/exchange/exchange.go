@@ -40,7 +40,7 @@ const LongestLife = 366 * 24 * time.Hour
 // takes.
 func Usable(c credential.Credential, now time.Time) error {
 	if slices.ContainsFunc(c.Secrets(), IsGarbled) {
-		return Unreachable("the credential in the reply has characters that none has")
+		return Unreachable("the credential in the reply contains invalid characters")
 	}
 	expiry, clock := c.Expiry.UTC().Format(time.RFC3339), "compare the runner's clock with the provider's"
 	switch life := c.Expiry.Sub(now); {
@@ -49,7 +49,7 @@ func Usable(c credential.Credential, now time.Time) error {
 		return fault.New(fault.Unreachable,
 			fmt.Errorf("the credential expired at %s, and it is %s now", expiry, now.UTC().Format(time.RFC3339)), clock)
 	case life > LongestLife:
-		return fault.New(fault.Unreachable, fmt.Errorf("the credential expires at %s, which is later than any does", expiry), clock)
+		return fault.New(fault.Unreachable, fmt.Errorf("the credential expires at %s, which is more than a year away", expiry), clock)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func Refused(code, message string, hint string, secrets ...secret.Value) error {
 	if len(words) == 0 {
 		words = append(words, "no reason given")
 	}
-	return fault.New(fault.Refused, fmt.Errorf("it refuses: %s", strings.Join(words, ": ")), hint)
+	return fault.New(fault.Refused, fmt.Errorf("refused: %s", strings.Join(words, ": ")), hint)
 }
 
 // maxWords cuts a provider's message. AWS's longest, with two ARNs, are under 400 characters.
@@ -85,7 +85,7 @@ func Unreachable(format string, args ...any) error {
 	return fault.New(fault.Unreachable, err, statusPage)
 }
 
-const statusPage = "run the job again; when it lasts, see the provider's status page"
+const statusPage = "run the job again; if it persists, see the provider's status page"
 
 // Foreign is a reply that a service does not give: another server's, or that of
 // a proxy on the way. It comes again.
@@ -151,5 +151,5 @@ func CheckAudience(v policy.Values, audience string, endpoints ...string) (fault
 // keys in time, which comes as a refusal, and is none: the next try works.
 func IssuerUnreachable(service, words string, secrets []secret.Value) error {
 	return fault.New(fault.Unreachable, fmt.Errorf("%s cannot reach the issuer: %s", service, Quoted(words, secrets)),
-		"run the job again; when it lasts, see whether the issuer's discovery document and keys can be reached from where the service runs")
+		"run the job again; if it persists, see whether the issuer's discovery document and keys can be reached from where the service runs")
 }

@@ -60,7 +60,7 @@ func (p *awsProfile) write(target string, c credential.Credential) error {
 		{"region", c.AWS.Region},
 	} {
 		if strings.ContainsFunc(v.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return fmt.Errorf("write the AWS profile %q: %s has characters that none has", target, v.key)
+			return fmt.Errorf("write the AWS profile %q: %s contains invalid characters", target, v.key)
 		}
 		fmt.Fprintf(&section, "%s = %s\n", v.key, v.value)
 	}

@@ -63,7 +63,7 @@ func (c ceiling) what() string {
 func (c ceiling) over(now time.Time) error {
 	err := fmt.Errorf("keep the credential fresh: the %s has ended", c.what())
 	if c.lease {
-		return fault.New(fault.Refused, err, "raise what bounds it: the secret's max_ttl, and token_max_ttl of the role")
+		return fault.New(fault.Refused, err, "raise these limits: the secret's max_ttl, and token_max_ttl of the role")
 	}
 	return c.explain(fault.New(fault.NoIdentity, err, ""), now)
 }

@@ -154,7 +154,7 @@ func (f folder) endKeepFresh(ctx context.Context) error {
 	}
 	var c control
 	if err == nil && json.Unmarshal(text, &c) != nil {
-		err = errors.New("it is not as it was written")
+		err = errors.New("the file is corrupt")
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", controlFile, cause(err))

@@ -219,7 +219,7 @@ func readLease(path, version string) (*lease, error) {
 	}
 	var k keptLease
 	if err := json.Unmarshal(text, &k); err != nil {
-		return nil, errors.New("it is not as it was written") // the decoder's words may quote the token
+		return nil, errors.New("the file is corrupt") // the decoder's words may quote the token
 	}
 	return &lease{
 		Lease: credential.Lease{Provider: k.Provider, Address: k.Address, Namespace: k.Namespace, CACert: k.CACert,

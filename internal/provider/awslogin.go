@@ -32,7 +32,7 @@ var awsDatabase = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:([a-z]+(?:-[a-z]+)+-[0-
 // checkAWSLogin holds the warehouse to what a login at it is made from.
 func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 	if w.Asks.Login != credential.RedshiftLogin && v.Get("redshift_endpoint") != "" {
-		return errors.New("redshift_endpoint is for type redshift alone")
+		return errors.New("redshift_endpoint is for type redshift only")
 	}
 	service, in := "", ""
 	if m := awsDatabase.FindStringSubmatch(strings.ToLower(w.Host)); m != nil {
@@ -49,7 +49,7 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 			return errors.New("a token of RDS is for a user at a host and port, and the dbt output has not all of them")
 		case service != "rds" && !web.IsLoopback(w.Host):
 			// RDS compares it; a name of one's own for it is never right.
-			return fmt.Errorf("host %q is not an endpoint of RDS, and a token is good for one alone", w.Host)
+			return fmt.Errorf("host %q is not an endpoint of RDS, and a token is valid for one endpoint only", w.Host)
 		}
 	default:
 		return nil

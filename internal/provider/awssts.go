@@ -285,7 +285,7 @@ func awsError(err error, service string, hint func(code, message string) string,
 		if status >= 300 {
 			return exchange.Replied(service, status)
 		}
-		return exchange.Foreign(service, "the reply is not one of %s", service)
+		return exchange.Foreign(service, "unexpected reply from %s", service)
 	case keysMissing(api.ErrorCode(), api.ErrorMessage()):
 		return web.Temporary(exchange.IssuerUnreachable(service, api.ErrorMessage(), secrets))
 	case web.Transient(status), awsBusy(api.ErrorCode()):

@@ -263,7 +263,7 @@ func lakebase(ctx context.Context, env exchange.Env, r exchange.Request, workspa
 		ExpireTime     string `json:"expire_time"`     // of an endpoint
 	}
 	if err := json.Unmarshal(reply, &password); err != nil {
-		return credential.Credential{}, exchange.Foreign("Lakebase", "the reply is not one of Lakebase")
+		return credential.Credential{}, exchange.Foreign("Lakebase", "unexpected reply from Lakebase")
 	}
 	if password.Token == "" {
 		return credential.Credential{}, exchange.Unreachable("the reply of Lakebase has no token in it")

@@ -80,7 +80,7 @@ var gcpProvider = provider{
 			if v.Get("service_account") == "" {
 				for _, key := range []string{"delegates", "iam_endpoint"} {
 					if v.Get(key) != "" {
-						faults = append(faults, policy.KeyError{Key: key, Err: errors.New("is for service_account, which is not given")})
+						faults = append(faults, policy.KeyError{Key: key, Err: errors.New("requires service_account")})
 					}
 				}
 				if lifetime > 0 {
@@ -98,7 +98,7 @@ var gcpProvider = provider{
 			return errors.New("service accounts and people log in to Cloud SQL, principals of a workload identity pool do not: " +
 				"name a service_account")
 		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for whatever it is good for
-			return fmt.Errorf("scopes: a token that is a password at Cloud SQL has %s alone", sqlLogin)
+			return fmt.Errorf("scopes: a token that is a password at Cloud SQL has only the scope %s", sqlLogin)
 		}
 		return nil
 	},
@@ -289,7 +289,7 @@ func googleError(err error, service string, hint func(code, message string, g po
 	case web.NoReply(err):
 		return exchange.NoReply(err)
 	default:
-		return exchange.Foreign(service, "the reply is not one of %s", service)
+		return exchange.Foreign(service, "unexpected reply from %s", service)
 	}
 	var oauth struct { // RFC 6749 §5.2; the API's own errors have an object under "error"
 		Error       any    `json:"error"`

@@ -91,7 +91,7 @@ func TestCloudSQL(t *testing.T) {
 		{name: "none", keys: "audience: other",
 			err: `provider "gcp": service accounts and people log in to Cloud SQL, principals of a workload identity pool do not: name a service_account`},
 		{name: "a token for more", keys: `service_account: dbt@acme-dbt.iam.gserviceaccount.com, scopes: ["https://www.googleapis.com/auth/cloud-platform"]`,
-			err: `provider "gcp": scopes: a token that is a password at Cloud SQL has https://www.googleapis.com/auth/sqlservice.login alone`},
+			err: `provider "gcp": scopes: a token that is a password at Cloud SQL has only the scope https://www.googleapis.com/auth/sqlservice.login`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

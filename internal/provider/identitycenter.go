@@ -190,7 +190,7 @@ func identityContext(ctx context.Context, env exchange.Env, r exchange.Request, 
 	case identity.IsZero():
 		return secret.Value{}, exchange.Unreachable("the reply of Identity Center has no identity context in it")
 	case exchange.IsGarbled(identity):
-		return secret.Value{}, exchange.Unreachable("the identity context in the reply has characters that none has")
+		return secret.Value{}, exchange.Unreachable("the identity context in the reply contains invalid characters")
 	default:
 		return identity, nil
 	}
@@ -240,7 +240,7 @@ func send(env exchange.Env, req *http.Request, secrets []secret.Value) (reply id
 		return reply, exchange.Replied("Identity Center", resp.StatusCode)
 	}
 	if err := json.Unmarshal(text, &reply); err != nil && resp.StatusCode < 300 {
-		return reply, exchange.Foreign("Identity Center", "the reply is not one of Identity Center")
+		return reply, exchange.Foreign("Identity Center", "unexpected reply from Identity Center")
 	}
 	reply.status = resp.StatusCode
 	reply.kind, _, _ = strings.Cut(resp.Header.Get("X-Amzn-ErrorType"), ":") // "AccessDeniedException:http://…"

@@ -73,7 +73,7 @@ func readToken(service string, reply []byte, sent time.Time, idToken secret.Valu
 		ExpiresIn   json.RawMessage `json:"expires_in"` // a number, or a string that holds one: Entra's first version
 	}
 	if err := json.Unmarshal(reply, &token); err != nil {
-		return credential.Credential{}, exchange.Foreign(service, "the reply is not one of %s", service)
+		return credential.Credential{}, exchange.Foreign(service, "unexpected reply from %s", service)
 	}
 	secrets := []secret.Value{idToken, secret.New(token.AccessToken)}
 	lives := strings.Trim(string(token.ExpiresIn), `"`)
@@ -92,7 +92,7 @@ func readToken(service string, reply []byte, sent time.Time, idToken secret.Valu
 		// OAuth only recommends it, and a JWT has an exp of its own. But what is
 		// opaque to its client must not be read by it (RFC 9068 §6).
 		return credential.Credential{},
-			fault.New(fault.Unreachable, errors.New("the reply of "+service+" has no expires_in: nobody knows when its token dies"),
+			fault.New(fault.Unreachable, errors.New("the reply of "+service+" has no expires_in: the expiry of its token is unknown"),
 				"have the authorization server say how long its tokens live (RFC 6749 §5.1)")
 	case err != nil, seconds <= 0, seconds > mostSeconds:
 		return credential.Credential{},

@@ -55,7 +55,7 @@ var tokenExchangeProvider = provider{
 			}
 			if grantOf(v) == "client_assertion" && v.Get("client_authentication") == "none" {
 				faults = append(faults, policy.KeyError{Key: "client_authentication",
-					Err: errors.New("is the ID token in grant client_assertion, which is nothing else")})
+					Err: errors.New("must be the ID token with grant client_assertion")})
 			}
 			return faults
 		},

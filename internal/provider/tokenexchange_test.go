@@ -99,7 +99,7 @@ func TestTokenExchangeRefusesPolicies(t *testing.T) {
 		{name: "no such grant", block: good + ", grant: password", err: `grant "password": valid values are ["token_exchange" "jwt_bearer" "client_assertion"]`},
 		{name: "no such authentication", block: good + ", client_authentication: secret", err: `client_authentication "secret": valid values are ["none" "id_token"]`},
 		{name: "an assertion that is none", block: good + ", grant: client_assertion, client_authentication: none",
-			err: "client_authentication: is the ID token in grant client_assertion, which is nothing else"},
+			err: "client_authentication: must be the ID token with grant client_assertion"},
 		{name: "a type for nothing", block: good + ", grant: jwt_bearer, subject_token_type: urn:acme:github",
 			err: "subject_token_type: is for grant token_exchange, not jwt_bearer"},
 		{name: "a type that is no URI", block: good + ", subject_token_type: jwt", err: `subject_token_type "jwt": want an absolute URI without a fragment`},

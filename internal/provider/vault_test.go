@@ -221,7 +221,7 @@ func TestVaultForms(t *testing.T) {
 		{name: "a login for Snowflake", dbtType: "snowflake", data: login, err: `the secret has the fields ["password" "username"], want "username" and "rsa_private_key" or "private_key"`},
 		{name: "a login for Fabric", dbtType: "fabric", data: login, err: `the secret has the fields ["password" "username"], want "client_id" and "client_secret"`},
 		{name: "a user without a password", dbtType: "sqlserver", data: `{"username": "u", "Password": "hunter2"}`, err: `the secret has the fields ["Password" "username"], want "username" and "password", or "client_id" and "client_secret"`},
-		{name: "a user in Jinja", dbtType: "postgres", data: `{"username": "{{ env_var('HOME') }}", "password": "hunter2"}`, err: `the field "username" has characters that no user has`},
+		{name: "a user in Jinja", dbtType: "postgres", data: `{"username": "{{ env_var('HOME') }}", "password": "hunter2"}`, err: `the field "username" contains invalid characters`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -301,10 +301,10 @@ func TestVaultRevoke(t *testing.T) {
 		{name: "done", status: 204},
 		{name: "Vault does not know it", status: 403, reply: `{"errors": ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`},
 		{name: "OpenBao does not know it", status: 403, reply: `{"errors": ["permission denied"]}`},
-		{name: "not allowed", status: 403, reply: `{"errors": ["1 error occurred:\n\t* permission denied\n\n"]}`, err: `revoke the lease: it refuses: "1 error occurred: * permission denied"`},
-		{name: "a batch token", status: 400, reply: `{"errors": ["batch tokens cannot be revoked"]}`, err: `revoke the lease: it refuses: "batch tokens cannot be revoked"`},
+		{name: "not allowed", status: 403, reply: `{"errors": ["1 error occurred:\n\t* permission denied\n\n"]}`, err: `revoke the lease: refused: "1 error occurred: * permission denied"`},
+		{name: "a batch token", status: 400, reply: `{"errors": ["batch tokens cannot be revoked"]}`, err: `revoke the lease: refused: "batch tokens cannot be revoked"`},
 		{name: "a page", status: 403, reply: `<html>hunter2`, err: `revoke the lease: Vault replies status 403`},
-		{name: "its token in its words", status: 400, reply: `{"errors": ["bad token hvs.CAESIJ-0123456789"]}`, err: `revoke the lease: it refuses: "bad token …"`},
+		{name: "its token in its words", status: 400, reply: `{"errors": ["bad token hvs.CAESIJ-0123456789"]}`, err: `revoke the lease: refused: "bad token …"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -388,9 +388,9 @@ func TestRenew(t *testing.T) {
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:45Z, in 3s: no login works from then on", hint: secretHint},
 		{name: "the token's maximum", role: standin.VaultRole{TokenMaxTTL: 28 * time.Second}, renewed: 3, last: 28 * time.Second,
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:28Z, in 4s: no login works from then on", hint: loginHint},
-		{name: "too late", every: 10 * time.Second, last: 10 * time.Second, err: `renew the lease: it refuses: "lease not found"`, hint: endedHint},
-		{name: "too late for the token", every: 20 * time.Second, last: 10 * time.Second, err: `renew the Vault token: it refuses: "permission denied"`, hint: endedHint},
-		{name: "not allowed", role: standin.VaultRole{Fixed: true}, last: 10 * time.Second, err: `renew the Vault token: it refuses: "1 error occurred: * permission denied"`,
+		{name: "too late", every: 10 * time.Second, last: 10 * time.Second, err: `renew the lease: refused: "lease not found"`, hint: endedHint},
+		{name: "too late for the token", every: 20 * time.Second, last: 10 * time.Second, err: `renew the Vault token: refused: "permission denied"`, hint: endedHint},
+		{name: "not allowed", role: standin.VaultRole{Fixed: true}, last: 10 * time.Second, err: `renew the Vault token: refused: "1 error occurred: * permission denied"`,
 			hint: "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"},
 		{name: "a batch token", role: standin.VaultRole{Batch: true}, renewed: 2, last: 20 * time.Second,
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 2s: no login works from then on", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
@@ -454,9 +454,9 @@ func TestOutlook(t *testing.T) {
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 20s: no login works from then on", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
 		{name: "a lease that is not renewable", lease: standin.VaultSecret{Rigid: true},
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:10Z, in 10s: no login works from then on", hint: "raise the time to live of database/creds/dbt-prod: its engine gives leases that cannot be renewed"},
-		{name: "not allowed", role: standin.VaultRole{Fixed: true}, err: `renew the Vault token: it refuses: "1 error occurred: * permission denied"`,
+		{name: "not allowed", role: standin.VaultRole{Fixed: true}, err: `renew the Vault token: refused: "1 error occurred: * permission denied"`,
 			hint: "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"},
-		{name: "out of reach", down: true, err: "renew the Vault token: dial tcp $VAULT: connect: connection refused", class: fault.Unreachable, hint: "run the job again; when it lasts, see the provider's status page"},
+		{name: "out of reach", down: true, err: "renew the Vault token: dial tcp $VAULT: connect: connection refused", class: fault.Unreachable, hint: "run the job again; if it persists, see the provider's status page"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

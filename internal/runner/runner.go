@@ -103,7 +103,7 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 	if errors.As(err, &refused) {
 		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token: %w", err), permission)
 	}
-	hint := "run the job again; when it lasts, see GitHub's status page"
+	hint := "run the job again; if it persists, see GitHub's status page"
 	var status statusError
 	switch {
 	case web.Refusal(err) != nil, web.Hint(err) != "":

@@ -63,7 +63,7 @@ func fillIn(c *credential.Credential, w credential.Warehouse, data map[string]an
 			continue
 		}
 		if strings.ContainsFunc(user, notInUser) || len(user) > 256 {
-			return fmt.Errorf("the field %q has characters that no user has", f.fields[0][0])
+			return fmt.Errorf("the field %q contains invalid characters", f.fields[0][0])
 		}
 		c.Kind, c.User = f.kind, user
 		switch f.kind {

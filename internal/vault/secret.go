@@ -48,7 +48,7 @@ func Exchange(ctx context.Context, env exchange.Env, r exchange.Request) (c cred
 		return c, exchange.Unreachable("log in: the reply has no token in it")
 	}
 	if strings.ContainsFunc(login.Auth.ClientToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return c, exchange.Unreachable("log in: the token in the reply has characters that none has")
+		return c, exchange.Unreachable("log in: the token in the reply contains invalid characters")
 	}
 	lease.Token = secret.New(login.Auth.ClientToken)
 	c.Lease = &lease

@@ -85,7 +85,7 @@ func (s server) ask(ctx context.Context, hint func(words string) string,
 		}
 		s, err := api.ParseSecret(bytes.NewReader(body))
 		if err != nil || s == nil {
-			return nil, exchange.Foreign("Vault", "the reply is not one of Vault")
+			return nil, exchange.Foreign("Vault", "unexpected reply from Vault")
 		}
 		return s, nil
 	})

@@ -44,7 +44,7 @@ func Spec() policy.Provider {
 			{Name: clientCertFile, Check: checkAbsolute,
 				Doc: "The absolute path of a certificate in PEM, with its chain, for a server that asks its clients for one."},
 			{Name: clientKeyFile, Check: checkAbsolute,
-				Doc: "The absolute path of that certificate's key in PEM, of mode 0600; the key itself never stands in a policy."},
+				Doc: "The absolute path of that certificate's key in PEM, of mode 0600; the key itself never goes into a policy."},
 			{Name: "static", Bool: true, Doc: "Accept a secret that has no lease, and that outlives the run (default: false)."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
