@@ -1,0 +1,45 @@
+package command
+
+import (
+	"context"
+	"errors"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/urfave/cli/v3"
+)
+
+func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
+	return &cli.Command{
+		Name:      "exec",
+		Usage:     "run a command with the credential, and return its exit status",
+		ArgsUsage: "-- COMMAND [ARGUMENT ...]",
+		Description: "Example:\n\n    oidc-dbt exec --target prod -- dbt build\n\n" +
+			"The command gets a profile of its own (DBT_PROFILES_DIR) and the variables that it reads.\n" +
+			"What is written is removed when the command ends.",
+		OnUsageError:    usageError,
+		CommandNotFound: showHelp,
+		Flags: append(targetFlags(env),
+			&cli.BoolFlag{Name: "dry-run", Usage: "verify and decide, exchange nothing, run nothing", Sources: variable(env, "dry-run")},
+			&cli.BoolFlag{Name: "profile-only",
+				Usage:   "ask for no identity: the command gets a profile with placeholders, for dbt parse and ls",
+				Sources: variable(env, "profile-only")},
+			&cli.DurationFlag{Name: "timeout", Usage: "for everything before the command", Value: job.DefaultTimeout,
+				Sources: variable(env, "timeout")},
+			&cli.BoolFlag{Name: "pass-identity", Usage: "leave the runner's request variables to the command",
+				Sources: variable(env, "pass-identity")},
+		),
+		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
+			if !c.Args().Present() {
+				return fault.New(fault.Usage, errors.New("no command given"), "put it after `--`: oidc-dbt exec -- dbt build")
+			}
+			s, err := settings(env, c, inActions)
+			if err != nil {
+				return err
+			}
+			s.DryRun, s.ProfileOnly = c.Bool("dry-run"), c.Bool("profile-only")
+			end.status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool("pass-identity"))
+			return err
+		}),
+	}
+}

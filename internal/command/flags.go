@@ -1,0 +1,99 @@
+package command
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/urfave/cli/v3"
+)
+
+// targetFlags say which credential, for whom, and where that is recorded.
+func targetFlags(env job.Env) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "target", Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, "target")},
+		&cli.StringFlag{Name: "policy",
+			Usage: "a path, or the policy itself (default: .github/oidc-dbt.yml, found upwards)", Sources: variable(env, "policy")},
+		&cli.StringSliceFlag{Name: "project-dir",
+			Usage:   "where dbt_project.yml is (default: where dbt finds it, upwards from the working directory)",
+			Sources: variable(env, "project-dir")},
+		&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
+		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env),
+			Sources: variable(env, "audit-log")},
+		&cli.IntSliceFlag{Name: "allow-uid",
+			Usage:       "another user who may connect to the broker, by number (Linux; elsewhere the secret is enough)",
+			DefaultText: "this user only", Sources: variable(env, "allow-uid")},
+	}
+}
+
+// settings reads targetFlags and the flag timeout.
+func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err error) {
+	s = job.Settings{
+		Target:        c.String("target"),
+		Policy:        c.String("policy"),
+		SearchUpwards: c.String("policy") == "",
+		ProjectDirs:   c.StringSlice("project-dir"),
+		Profiles:      c.StringSlice("profiles"),
+		AuditLog:      c.String("audit-log"),
+		AllowUIDs:     c.IntSlice("allow-uid"),
+		Timeout:       c.Duration("timeout"),
+		Root:          env.Dir,
+	}
+	for _, uid := range s.AllowUIDs {
+		if uid < 0 || int64(uid) >= math.MaxUint32 { // the last number is no user
+			return s, fault.New(fault.Usage, fmt.Errorf("flag --allow-uid: got %d, want the number of a user", uid), "")
+		}
+	}
+	if s.Timeout <= 0 {
+		return s, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")
+	}
+	if s.AuditLog == "" {
+		s.AuditLog = auditLog(env)
+	}
+	s.StateDir = filepath.Dir(auditLog(env))
+	if inActions {
+		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
+	}
+	return s, nil
+}
+
+// auditLog is the default path: beside the job's other temporary files in
+// GitHub Actions, else in the user's state directory.
+func auditLog(env job.Env) string {
+	if temp := env.Getenv("RUNNER_TEMP"); temp != "" {
+		return filepath.Join(temp, "oidc-dbt", "audit.jsonl")
+	}
+	state := env.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		state = env.Getenv("LOCALAPPDATA") // Windows
+	}
+	if state == "" {
+		state = filepath.Join(env.Getenv("HOME"), ".local", "state")
+	}
+	return filepath.Join(state, "oidc-dbt", "audit.jsonl")
+}
+
+// variable names the environment variable of a flag. They are looked up
+// through the job's own environment, not the process's.
+func variable(env job.Env, flag string) cli.ValueSourceChain {
+	return cli.NewValueSourceChain(source{env, "OIDC_DBT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))})
+}
+
+// source is a cli.ValueSource over job.Env.
+type source struct {
+	env  job.Env
+	name string
+}
+
+func (s source) Lookup() (string, bool) { v := s.env.Getenv(s.name); return v, v != "" }
+
+func (s source) String() string { return "environment variable " + s.name }
+
+func (s source) GoString() string { return s.name }
+
+func (s source) IsFromEnv() bool { return true }
+
+func (s source) Key() string { return s.name }

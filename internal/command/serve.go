@@ -1,0 +1,53 @@
+package command
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/urfave/cli/v3"
+)
+
+func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "keep a credential fresh for other processes of this machine, until a signal",
+		ArgsUsage: " ",
+		Description: "Example, as a sidecar:\n\n    oidc-dbt serve --target prod --dir /run/oidc-dbt --ready-file " +
+			"/run/oidc-dbt/ready --health-port 8081\n\n" +
+			"and beside it, once the ready file is there:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
+			"The folder holds profiles.yml and env, which a POSIX shell can read in; its user alone may enter it.\n" +
+			"GET /healthz on the health port answers 200 while there is a credential that lives, else 503.\n" +
+			"SIGTERM, SIGINT and SIGHUP end it with status 0, and remove what was written. With the runner's\n" +
+			"request token it ends by itself, with status 3, and with a lease that is extended no further, with 6.",
+		OnUsageError:    usageError,
+		CommandNotFound: showHelp,
+		Flags: append(targetFlags(env),
+			&cli.DurationFlag{Name: "timeout", Usage: "for everything before it is ready", Value: job.DefaultTimeout,
+				Sources: variable(env, "timeout")},
+			&cli.StringFlag{Name: "dir",
+				Usage:   "a folder for profiles.yml and env, empty or not there yet (default: a new one below the temporary folder)",
+				Sources: variable(env, "dir")},
+			&cli.StringFlag{Name: "ready-file",
+				Usage: "a file that is there once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, "ready-file")},
+			&cli.IntFlag{Name: "ready-fd",
+				Usage: "a descriptor that gets the same as one line once it is ready, and is closed", Sources: variable(env, "ready-fd")},
+			&cli.IntFlag{Name: "health-port", Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any that is free",
+				Sources: variable(env, "health-port")},
+		),
+		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return fault.New(fault.Usage, fmt.Errorf("unexpected argument %q", c.Args().First()),
+					"to run a command with the credential: oidc-dbt exec -- COMMAND")
+			}
+			s, err := settings(env, c, inActions)
+			if err != nil {
+				return err
+			}
+			return job.Serve(ctx, env, s, job.ServeSettings{
+				Dir: c.String("dir"), ReadyFile: c.String("ready-file"), ReadyFD: c.Int("ready-fd"), HealthPort: c.Int("health-port"),
+			})
+		}),
+	}
+}
