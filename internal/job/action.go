@@ -435,18 +435,6 @@ func handOverWarnings(env Env, in inputs, res Result, vars []adapter.Variable) (
 	return warnings
 }
 
-// fill writes the profile into the folder and returns every variable that the
-// profile and the SDKs need, DBT_PROFILES_DIR first.
-func (f folder) fill(_ Env, res Result) ([]adapter.Variable, error) {
-	if res.Profile == nil {
-		return res.Variables, nil
-	}
-	if _, err := f.write("profiles.yml", res.Profile); err != nil {
-		return nil, err
-	}
-	return append([]adapter.Variable{{Name: "DBT_PROFILES_DIR", Value: secret.New(f.path)}}, res.Variables...), nil
-}
-
 // environmentJSON is the output `env`: a JSON object for `env: ${{ fromJSON(…) }}`.
 func environmentJSON(vars []adapter.Variable) secret.Value {
 	object := make(map[string]string, len(vars))

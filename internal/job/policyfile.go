@@ -46,9 +46,6 @@ func policyText(ctx context.Context, env Env, s Settings) (text []byte, origin s
 	return text, path, err
 }
 
-// inlinePolicy reports whether the input is the policy itself.
-func (s Settings) inlinePolicy() bool { return strings.Contains(s.Policy, "\n") }
-
 // readPolicy finds and parses the policy.
 func readPolicy(ctx context.Context, env Env, s Settings) (pol *policy.Policy, text []byte, origin string, err error) {
 	if text, origin, err = policyText(ctx, env, s); err != nil {

@@ -31,8 +31,6 @@ func (s Settings) errProfileOnly() error {
 // identity is asked for: nothing is decided, exchanged or recorded, and no
 // request is made.
 func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err error) {
-	defer func() { err = interrupted(ctx, err) }()
-
 	if err := s.errProfileOnly(); err != nil {
 		return res, fault.New(fault.Usage, err, "")
 	}

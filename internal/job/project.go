@@ -293,13 +293,6 @@ func clone(n *yaml.Node) *yaml.Node {
 	return &c
 }
 
-// ofProfile returns the settings for a file that a profile names, which is no
-// more the policy's than the profile itself.
-func (s Settings) ofProfile(is bool) Settings {
-	s.inline = s.inline && !is
-	return s
-}
-
 // identities warns of keys in the user's file that chose who dbt is: the
 // exchange does, and a run that is somebody else without a word is a riddle.
 func (p *project) identities(g policy.Grant) (warnings []fault.Warning) {

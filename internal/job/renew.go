@@ -7,45 +7,12 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
-	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
-
-// handsOut reports whether the client exchanges by itself: what it gets is the
-// ID token, and the provider is not asked by us.
-func (a *attempt) handsOut() bool { return a.settings.Broker && a.project.route.IDToken }
-
-// exchange exchanges the ID token that grant was given for. What the client
-// exchanges by itself is the ID token. A lease is renewed, so that the sessions
-// under it live on; where that comes to its end and a proxy logs dbt in, a new
-// one takes its place.
-func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (c credential.Credential, err error) {
-	switch {
-	case a.handsOut():
-		return provider.IDToken(grant, idToken)
-	case a.held != nil && a.held.Lease.Secret.Renewable && !a.afresh:
-		c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held)
-		if err == nil {
-			*a.held, a.records.renewal = c, true
-			a.leases.renewed(*c.Lease)
-			return c, nil
-		}
-		if a.project.route.Kind == route.Lease || !fault.Lasts(err) {
-			return c, err
-		}
-	}
-	if c, err = provider.Exchange(ctx, a.env.provider(), grant, a.project.warehouse, idToken); err != nil {
-		return c, err
-	}
-	if err = a.leases.add(ctx, a.env, c, a.records); err == nil && a.held != nil {
-		*a.held = c
-	}
-	return c, err
-}
 
 // hold has the lease of c renewed from now on. Where nothing can take its place,
 // the error says what will end it within the longest run; this one may be
@@ -111,7 +78,7 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 		return c, err
 	}
 	defer next.records.close()
-	grant, idToken, err := next.decide(ctx)
+	grant, idToken, err := next.authorize(ctx)
 	err = ceilingOf(a.runner, a.env.Now()).explain(err, a.env.Now())
 	if rerr := next.records.decision(next, grant, err); rerr != nil {
 		return c, rerr

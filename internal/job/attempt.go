@@ -1,0 +1,198 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// discovery is the audience of a token that only chooses the target, where
+// the candidates' own audiences differ.
+const discovery = "oidc-dbt"
+
+// An attempt is one run on its way to a grant: what is known so far.
+type attempt struct {
+	env      Env
+	settings Settings
+	runner   *runner.Runner
+	mask     func(secret.Value) error
+	policy   *policy.Policy
+	target   *policy.Target // nil until the claims have chosen one
+	project  project
+	claims   idtoken.Claims // zero until a token was verified
+	records  *records
+	leases   *leases                // of every renewal too
+	held     *credential.Credential // whose lease is renewed; nil for none
+	afresh   bool                   // what is held was refused by the warehouse
+}
+
+// authorize asks for the ID token, verifies it and authorises its claims. Keys
+// and connections are fetched while the token is asked for.
+func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, error) {
+	none := secret.Value{}
+	candidates, err := a.candidates()
+	if err != nil {
+		return policy.Grant{}, none, err
+	}
+	verifiers, err := a.verifiers(candidates)
+	if err != nil {
+		return policy.Grant{}, none, err
+	}
+	for _, v := range verifiers {
+		v.Prefetch(ctx)
+	}
+	audience := candidates[0].Audience()
+	for _, t := range candidates {
+		if t.Audience() != audience {
+			audience = discovery
+		}
+	}
+	if len(candidates) == 1 && !a.handsOut() {
+		a.env.Transport.Preconnect(ctx, provider.Endpoints(candidates[0].Provider(), candidates[0].Exchange(), a.project.warehouse)...)
+	}
+	idToken, err := a.verified(ctx, verifiers, audience)
+	if err != nil {
+		return policy.Grant{}, none, err
+	}
+	if a.target == nil {
+		if a.target, err = a.policy.Choose(a.claims); err != nil {
+			return policy.Grant{}, none, err
+		}
+		if a.project, err = readProject(ctx, a.env, a.settings, a.target); err != nil {
+			return policy.Grant{}, none, err
+		}
+		if a.target.Audience() != audience {
+			if idToken, err = a.verified(ctx, verifiers, a.target.Audience()); err != nil {
+				return policy.Grant{}, none, err
+			}
+		}
+	}
+	grant, err := a.policy.Authorize(a.target.Name(), a.claims, a.env.Now())
+	if err == nil {
+		err = a.project.granted(grant)
+	}
+	return grant, idToken, err
+}
+
+// candidates are the targets that this run may turn out to be for.
+func (a *attempt) candidates() (targets []*policy.Target, err error) {
+	if a.target != nil {
+		return []*policy.Target{a.target}, nil
+	}
+	for _, name := range a.policy.Targets() {
+		t, err := a.policy.Target(name)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, t)
+	}
+	return targets, nil
+}
+
+// verifiers returns one verifier for each identity of GitHub's kind that the
+// targets' rules name: the issuer comes from the policy, never from the token.
+func (a *attempt) verifiers(targets []*policy.Target) (verifiers []*idtoken.Verifier, err error) {
+	seen := map[string]bool{}
+	for _, t := range targets {
+		for _, id := range t.Identities() {
+			if id.Kind != "github" || seen[id.Name] {
+				continue
+			}
+			seen[id.Name] = true
+			verifiers = append(verifiers, idtoken.NewVerifier(a.env.client(), a.env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS}))
+		}
+	}
+	if len(verifiers) == 0 {
+		return nil, fault.New(fault.NoIdentity,
+			errors.New("find a token source: no rule names an identity of kind \"github\", and this build has no other source"),
+			"only jobs of GitHub Actions can ask for an ID token")
+	}
+	return verifiers, nil
+}
+
+// verified asks for an ID token and sets a.claims from it.
+func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, audience string) (secret.Value, error) {
+	idToken, err := a.runner.IDToken(ctx, audience)
+	if err != nil {
+		return idToken, err
+	}
+	if err := a.mask(idToken); err != nil {
+		return idToken, err
+	}
+	a.claims = idtoken.Claims{}
+	var first error
+	for _, v := range verifiers {
+		claims, err := v.Verify(ctx, idToken, audience)
+		if err == nil {
+			err = sameEvent(a.env, claims)
+		}
+		if err == nil {
+			a.claims = claims
+			return idToken, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return idToken, first
+}
+
+// sameEvent returns an error of class Rejected when the ID token is of another
+// event than the one by which the policy's file was trusted: the variable is
+// the job's to change, the token is not.
+func sameEvent(env Env, c idtoken.Claims) error {
+	const variable = "GITHUB_EVENT_NAME"
+	if env.Getenv("GITHUB_ACTIONS") != "true" {
+		return nil // a variable of somebody else's, if any
+	}
+	said, ok := c.String("event_name")
+	switch is := env.Getenv(variable); {
+	case !ok:
+		return fault.New(fault.Rejected, fmt.Errorf("verify ID token: it has no event_name, and %s is %q", variable, is), "")
+	case said != is:
+		return fault.New(fault.Rejected, fmt.Errorf("verify ID token: event_name is %q in the ID token and %q in %s", said, is, variable),
+			"leave "+variable+" as the runner sets it")
+	}
+	return nil
+}
+
+// handsOut reports whether the client exchanges by itself: what it gets is the
+// ID token, and the provider is not asked by us.
+func (a *attempt) handsOut() bool { return a.settings.Broker && a.project.route.IDToken }
+
+// exchange exchanges the ID token that grant was given for. What the client
+// exchanges by itself is the ID token. A lease is renewed, so that the sessions
+// under it live on; where that comes to its end and a proxy logs dbt in, a new
+// one takes its place.
+func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (c credential.Credential, err error) {
+	switch {
+	case a.handsOut():
+		return provider.IDToken(grant, idToken)
+	case a.held != nil && a.held.Lease.Secret.Renewable && !a.afresh:
+		c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held)
+		if err == nil {
+			*a.held, a.records.renewal = c, true
+			a.leases.renewed(*c.Lease)
+			return c, nil
+		}
+		if a.project.route.Kind == route.Lease || !fault.Lasts(err) {
+			return c, err
+		}
+	}
+	if c, err = provider.Exchange(ctx, a.env.provider(), grant, a.project.warehouse, idToken); err != nil {
+		return c, err
+	}
+	if err = a.leases.add(ctx, a.env, c, a.records); err == nil && a.held != nil {
+		*a.held = c
+	}
+	return c, err
+}

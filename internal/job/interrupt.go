@@ -1,0 +1,50 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+)
+
+// timeoutError is the cause of a context that the `timeout` input ended.
+type timeoutError time.Duration
+
+func (d timeoutError) Error() string {
+	return fmt.Sprintf("not done after %s, the time that `timeout` allows", time.Duration(d))
+}
+
+func errTimeout(d time.Duration) error { return timeoutError(d) }
+
+// interrupted puts the reason in the place of an error that is only the echo
+// of the context's end.
+func interrupted(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	cause := context.Cause(ctx)
+	var timeout timeoutError
+	var signal process.Interrupt
+	switch {
+	case errors.As(cause, &timeout):
+		doing, _, _ := strings.Cut(err.Error(), ": ") // what went wrong then is the time-out
+		return fault.New(fault.Unreachable, fmt.Errorf("%s: %w", doing, timeout),
+			"see whether the server can be reached from this runner, or raise `timeout`")
+	case errors.As(cause, &signal):
+		return fmt.Errorf("%w: nothing was published", signal)
+	}
+	return err
+}
+
+// ExitStatus returns the status of a run that ended in err.
+func ExitStatus(err error) int {
+	var signal process.Interrupt
+	if errors.As(err, &signal) {
+		return signal.Status()
+	}
+	return int(fault.ClassOf(err))
+}

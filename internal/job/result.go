@@ -1,0 +1,48 @@
+package job
+
+import (
+	"fmt"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/broker"
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+)
+
+// Result is what a run came to. After an error it holds what was known by then.
+type Result struct {
+	Decision     string // "allowed", "denied", "" when it did not come to one
+	Allowed      string // who was allowed what by which rule, in one line; "" unless the policy allowed it
+	Target       string
+	Type         string // dbt's adapter type, "" for a credentials-only target
+	Subject      string
+	Credential   credential.Credential
+	Profile      []byte   // profiles.yml, nil for a credentials-only target
+	ProfileNames []string // the profiles in it, the first project's first
+	Variables    []adapter.Variable
+	PolicyText   []byte
+	policyDir    string // where relative paths of the policy start, "" where it has none
+	Warnings     []fault.Warning
+	Summary      string         // Markdown
+	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
+	output       string         // the profile's output that holds the credential
+	route        route.Route    // the broker's
+	client       string         // the warehouse whose clients, dbt apart, read Variables; "" for none
+	ceiling      ceiling        // of what the broker keeps fresh
+	refused      func(int)      // records callers without the secret
+	leases       *leases        // what ends with the run
+}
+
+func (res *Result) warn(format string, args ...any) {
+	res.Warnings = append(res.Warnings, fault.Warning{Text: fmt.Sprintf(format, args...)})
+}
+
+// kinds are the credential's and the route's, for what outranks them.
+func (res Result) kinds() []string {
+	kinds := []string{string(res.Credential.Kind), string(res.route.Kind)}
+	if res.client != "" {
+		kinds = append(kinds, res.client+"_client")
+	}
+	return kinds
+}

@@ -1,0 +1,121 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// A session is a credential with its broker, for as long as a command of this
+// machine uses it.
+type session struct {
+	Result
+	dir folder
+	say func(string) error
+	end func() // closes the broker, ends the leases and removes the folder
+}
+
+// begin gets the credential; what it says goes to standard error. After an
+// error nothing is left of it.
+func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, error) {
+	// A mask shows what it hides: nothing is masked but what leaves this process.
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.client()})
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
+	defer cancel()
+	var mu sync.Mutex // renewals say something too
+	run := &session{dir: dir, say: func(text string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := fmt.Fprintln(env.Stderr, "oidc-dbt: "+runner.Printable(text))
+		return err
+	}}
+	run.end = func() {
+		run.Broker.Close()
+		for _, err := range []error{run.leases.end(ctx, env), dir.remove()} {
+			if err != nil {
+				_ = run.say("warning: clean up: " + withHint(err)) // the command's own status stands
+			}
+		}
+	}
+	s.Broker, s.Dir = true, dir.path
+	if s.CommandDir = env.Dir; len(s.ProjectDirs) == 0 {
+		if project := s.dbtProject(env); project != "" {
+			s.ProjectDirs, s.CommandDir = []string{project}, project // dbt goes there, too
+		}
+	}
+	s.Say = func(text string) { _ = run.say(text) }
+	var err error
+	run.Result, err = authenticate(ctx, env, s, r)
+	if unmasked := run.mask(env); len(unmasked) > 0 && err == nil {
+		run.warn("not masked in the job's log, since what leads to the runner and to nobody else was not found: %s; "+
+			"do not print them", strings.Join(unmasked, ", "))
+	}
+	if run.Allowed != "" {
+		err = errors.Join(err, run.say(run.Allowed))
+	}
+	for _, w := range run.Warnings {
+		err = errors.Join(err, run.say("warning: "+w.Text))
+	}
+	if err != nil {
+		run.end()
+		return nil, err
+	}
+	return run, nil
+}
+
+// mask has the runner hide what the command gets to know of the credential:
+// what its environment and files hold. It returns the names of what could not
+// be masked; outside GitHub Actions nobody would obey.
+func (res Result) mask(env Env) (unmasked []string) {
+	if env.Getenv("GITHUB_ACTIONS") != "true" {
+		return nil
+	}
+	var out io.Writer
+	if env.Masks != nil {
+		out = env.Masks()
+	}
+	if out == nil {
+		out = failing{}
+	}
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: out, HTTP: env.client()})
+	hide := func(name string, v secret.Value) {
+		if r.Mask(v) != nil && !slices.Contains(unmasked, name) {
+			unmasked = append(unmasked, name)
+		}
+	}
+	held := map[string]bool{} // by a variable
+	for _, v := range res.Variables {
+		if v.Secret {
+			held[v.Value.SHA256()] = true
+			hide(v.Name, v.Value)
+		}
+	}
+	if res.Broker != nil {
+		address := res.Broker.Address()
+		if address.Host != "" && !held[address.Secret.SHA256()] {
+			hide("the broker's secret", address.Secret)
+		}
+	}
+	switch res.route.Kind {
+	case route.AzureTokenFile, route.PasswordFile:
+		for _, v := range []secret.Value{res.Credential.Token, res.Credential.Password} {
+			if !v.IsZero() {
+				hide("the credential's file", v)
+			}
+		}
+	}
+	return unmasked
+}
+
+// failing is a stream to nowhere.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errors.New("no stream") }

@@ -1,0 +1,105 @@
+package job
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+)
+
+// Settings are what the user asked for. Relative paths start at Root.
+type Settings struct {
+	Target        string   // "": chosen by the claims
+	Policy        string   // a path, or the policy itself when it has more than one line; "" for the default path
+	SearchUpwards bool     // look for the default policy from Root upwards
+	ProjectDirs   []string // of dbt projects; none means Root
+	Profiles      []string // further profile names
+	AuditLog      string
+	DryRun        bool
+	ProfileOnly   bool         // ask for no identity: the profile has placeholders
+	Broker        bool         // keep the credential fresh for as long as the command runs
+	Dir           string       // this step's or command's own folder, which only the user may enter
+	StateDir      string       // a folder of this user's that stays between runs; "" for none
+	AllowUIDs     []int        // other users who may use the broker, on Linux
+	Program       string       // that will run, looked for before anything is asked for; "" for none
+	CommandDir    string       // where the command runs; what its profile names is relative to it
+	Say           func(string) // one line for the user, at any time; called by several at once
+	// Renewed is told of each session of AWS that takes the place of the first
+	// one; nil for nobody.
+	Renewed   func(target string, c credential.Credential) error
+	Timeout   time.Duration // for everything before a command; Action has its own
+	dbtArgs   []string      // the command's, where dbt may be told its project
+	Root      string
+	Workspace string // the CI job's checkout, "" elsewhere
+
+	policyDir string // where relative paths of the policy start
+	inline    bool   // the policy is no file
+}
+
+// auditLog is the log's path, absolute.
+func (s Settings) auditLog() string { return s.path(s.AuditLog) }
+
+// path returns p, from Root where it is relative.
+func (s Settings) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(s.Root, p)
+}
+
+// DefaultTimeout is for everything before the command.
+const DefaultTimeout = 2 * time.Minute
+
+// firstProject is where dbt_project.yml is, relative to Root.
+func (s Settings) firstProject() string {
+	if len(s.ProjectDirs) > 0 {
+		return filepath.FromSlash(s.ProjectDirs[0])
+	}
+	return "."
+}
+
+// dbtProject is the folder in which dbt finds its project: what the command or
+// a variable names, else the nearest one upwards that has a dbt_project.yml.
+// It is "" where that is the working directory, or nowhere. (dbt-core,
+// dbt/cli/params.py and resolvers.py)
+func (s Settings) dbtProject(env Env) string {
+	for i, a := range s.dbtArgs {
+		if name, value, joined := strings.Cut(a, "="); name == "--project-dir" && slices.ContainsFunc(s.dbtArgs[:i], isDbt) {
+			if !joined && i+1 < len(s.dbtArgs) {
+				value = s.dbtArgs[i+1]
+			}
+			if value != "" {
+				return s.path(value)
+			}
+		}
+	}
+	for _, name := range []string{"DBT_ENGINE_PROJECT_DIR", "DBT_PROJECT_DIR"} {
+		if dir := env.Getenv(name); dir != "" {
+			return s.path(dir)
+		}
+	}
+	for dir := s.Root; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "dbt_project.yml")); err == nil {
+			if dir == s.Root {
+				return ""
+			}
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
+	}
+}
+
+// ofProfile returns the settings for a file that a profile names, which is no
+// more the policy's than the profile itself.
+func (s Settings) ofProfile(is bool) Settings {
+	s.inline = s.inline && !is
+	return s
+}
+
+// inlinePolicy reports whether the input is the policy itself.
+func (s Settings) inlinePolicy() bool { return strings.Contains(s.Policy, "\n") }
