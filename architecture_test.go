@@ -225,11 +225,11 @@ func TestGlossaryHasTheCodesWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, glossary, ok := strings.Cut(string(page), "\n## The words\n")
+	_, glossary, ok := strings.Cut(string(page), "\n## Glossary\n")
 	glossary, _, _ = strings.Cut(glossary, "\n## ")
 	terms := regexp.MustCompile(`(?m)^\| ([^|]+?) \|`).FindAllStringSubmatch(glossary, -1)
 	if !ok || len(terms) < 20 {
-		t.Fatalf("%s has %d words, want at least 20 under \"The words\"", architecture, len(terms))
+		t.Fatalf("%s has %d words, want at least 20 under \"Glossary\"", architecture, len(terms))
 	}
 	names := map[string]bool{}
 	walkGo(t, func(_ string, file *ast.File) {
