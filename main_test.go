@@ -33,7 +33,6 @@ var rooms = map[string][]string{
 	"web":        {"disk", "fault", "lazy"},
 	"disk":       {},
 	"process":    {"credential", "fault", "route"},
-	"action":     {},
 	"runner":     {"disk", "fault", "lazy", "secret", "web"},
 	"idtoken":    {"fault", "lazy", "secret", "web"},
 	"credential": {"secret"},
@@ -47,13 +46,17 @@ var rooms = map[string][]string{
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
-	"command":    {"fault", "job", "runner"},
+	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
+	"command":    {"action", "fault", "job", "runner"},
 	".":          {"command", "job", "process", "web"},
 }
 
 // revealers are the files that may look into a secret: the ones that send it
 // to a server, verify it, or hand it to the runner or the command.
 var revealers = []string{
+	"internal/action/awsprofile.go",
+	"internal/action/keepfresh.go",
+	"internal/action/publish.go",
 	"internal/broker/awscontainer.go",
 	"internal/broker/azure.go",
 	"internal/broker/broker.go",
@@ -71,10 +74,7 @@ var revealers = []string{
 	"internal/exchange/exchange.go",
 	"internal/exchange/reply.go",
 	"internal/idtoken/verify.go",
-	"internal/job/action.go",
-	"internal/job/awsprofile.go",
 	"internal/job/exec.go",
-	"internal/job/keepfresh.go",
 	"internal/job/lease.go",
 	"internal/job/serve.go",
 	"internal/provider/awssts.go",

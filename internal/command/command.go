@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/action"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
@@ -21,12 +22,12 @@ func Run(ctx context.Context, env job.Env, args []string) int {
 	inActions := env.Getenv("GITHUB_ACTIONS") == "true"
 	switch {
 	case len(args) == 0 && inActions:
-		return job.Action(ctx, env)
+		return action.Main(ctx, env)
 	case len(args) == 1 && args[0] == "post":
-		job.Post(ctx, env)
+		action.Post(ctx, env)
 		return 0
-	case len(args) == 2 && args[0] == job.KeepFreshCommand:
-		return job.KeepFresh(ctx, env, args[1])
+	case len(args) == 2 && args[0] == action.KeepFreshCommand:
+		return action.KeepFresh(ctx, env, args[1])
 	}
 	if len(args) > 0 && (args[0] == "--version" || args[0] == "-v") {
 		args = append([]string{"version"}, args[1:]...)

@@ -16,12 +16,12 @@ func targetFlags(env job.Env) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "target", Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, "target")},
 		&cli.StringFlag{Name: "policy",
-			Usage: "a path, or the policy itself (default: .github/oidc-dbt.yml, found upwards)", Sources: variable(env, "policy")},
+			Usage: "a path, or the policy itself (default: " + job.DefaultPolicy + ", found upwards)", Sources: variable(env, "policy")},
 		&cli.StringSliceFlag{Name: "project-dir",
 			Usage:   "where dbt_project.yml is (default: where dbt finds it, upwards from the working directory)",
 			Sources: variable(env, "project-dir")},
 		&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
-		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: auditLog(env),
+		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: env.AuditLog(),
 			Sources: variable(env, "audit-log")},
 		&cli.IntSliceFlag{Name: "allow-uid",
 			Usage:       "another user who may connect to the broker, by number (Linux; elsewhere the secret is enough)",
@@ -51,29 +51,13 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 		return s, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")
 	}
 	if s.AuditLog == "" {
-		s.AuditLog = auditLog(env)
+		s.AuditLog = env.AuditLog()
 	}
-	s.StateDir = filepath.Dir(auditLog(env))
+	s.StateDir = filepath.Dir(env.AuditLog())
 	if inActions {
 		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
 	}
 	return s, nil
-}
-
-// auditLog is the default path: beside the job's other temporary files in
-// GitHub Actions, else in the user's state directory.
-func auditLog(env job.Env) string {
-	if temp := env.Getenv("RUNNER_TEMP"); temp != "" {
-		return filepath.Join(temp, "oidc-dbt", "audit.jsonl")
-	}
-	state := env.Getenv("XDG_STATE_HOME")
-	if state == "" {
-		state = env.Getenv("LOCALAPPDATA") // Windows
-	}
-	if state == "" {
-		state = filepath.Join(env.Getenv("HOME"), ".local", "state")
-	}
-	return filepath.Join(state, "oidc-dbt", "audit.jsonl")
 }
 
 // variable names the environment variable of a flag. They are looked up

@@ -150,3 +150,13 @@ func readAll(f *os.File, limit int64) ([]byte, error) {
 	}
 	return text, nil
 }
+
+// Cause drops the operation and the path from a file error, for a message that
+// has named the path as the user typed it.
+func Cause(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

@@ -80,6 +80,14 @@ func ClassOf(err error) Class {
 	return Internal
 }
 
+// WithHint returns what an error says, and what to do about it.
+func WithHint(err error) string {
+	if hint := Hint(err); hint != "" {
+		return err.Error() + "\nhint: " + hint
+	}
+	return err.Error()
+}
+
 // Hint returns what to do about err, "" where nothing is known.
 func Hint(err error) string {
 	var e classified

@@ -108,7 +108,7 @@ func (a *attempt) verifiers(targets []*policy.Target) (verifiers []*idtoken.Veri
 				continue
 			}
 			seen[id.Name] = true
-			verifiers = append(verifiers, idtoken.NewVerifier(a.env.client(), a.env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS}))
+			verifiers = append(verifiers, idtoken.NewVerifier(a.env.Client(), a.env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS}))
 		}
 	}
 	if len(verifiers) == 0 {

@@ -14,24 +14,24 @@ import (
 // runners' end about six hours after the job's start.
 const guessedLife = 6 * time.Hour
 
-// A ceiling is when the runner's request token ends. Nothing is kept fresh for
+// A Ceiling is when the runner's request token ends. Nothing is kept fresh for
 // longer, since no ID token can be had. A lease may have an earlier one.
-type ceiling struct {
+type Ceiling struct {
 	end   time.Time
 	known bool // the token says so
 	lease bool // of the lease
 }
 
-func ceilingOf(r *runner.Runner, now time.Time) ceiling {
+func ceilingOf(r *runner.Runner, now time.Time) Ceiling {
 	if end, ok := r.Ceiling(); ok {
-		return ceiling{end: end, known: true}
+		return Ceiling{end: end, known: true}
 	}
-	return ceiling{end: now.Add(guessedLife)}
+	return Ceiling{end: now.Add(guessedLife)}
 }
 
 // under returns the ceiling of the lease of c, where that is the lower one. A
 // lease that cannot be renewed has its end.
-func (c ceiling) under(held credential.Credential) ceiling {
+func (c Ceiling) under(held credential.Credential) Ceiling {
 	end := held.Lease.Last()
 	if end.IsZero() {
 		end = held.Expiry
@@ -39,11 +39,11 @@ func (c ceiling) under(held credential.Credential) ceiling {
 	if c.end.Before(end) {
 		return c
 	}
-	return ceiling{end: end, known: true, lease: true}
+	return Ceiling{end: end, known: true, lease: true}
 }
 
-// announce tells how long the run may take, before it is too late.
-func (c ceiling) announce(now time.Time) string {
+// Announce tells how long the run may take, before it is too late.
+func (c Ceiling) Announce(now time.Time) string {
 	if !c.known {
 		return "the credential is kept fresh for about 6 hours, as long as the runner's request token lives"
 	}
@@ -52,15 +52,18 @@ func (c ceiling) announce(now time.Time) string {
 		c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute, c.what())
 }
 
-func (c ceiling) what() string {
+// End is when nothing is kept fresh any more; a guess where the token does not say.
+func (c Ceiling) End() time.Time { return c.end }
+
+func (c Ceiling) what() string {
 	if c.lease {
 		return "lease"
 	}
 	return "runner's request token"
 }
 
-// over is why a broker that nobody stops has ended.
-func (c ceiling) over(now time.Time) error {
+// Over is why a broker that nobody stops has ended.
+func (c Ceiling) Over(now time.Time) error {
 	err := fmt.Errorf("keep the credential fresh: the %s has ended", c.what())
 	if c.lease {
 		return fault.New(fault.Refused, err, "raise these limits: the secret's max_ttl, and token_max_ttl of the role")
@@ -70,7 +73,7 @@ func (c ceiling) over(now time.Time) error {
 
 // explain gives a renewal that gets no ID token the reason that a first
 // request does not have: the job was allowed to ask.
-func (c ceiling) explain(err error, now time.Time) error {
+func (c Ceiling) explain(err error, now time.Time) error {
 	if err == nil || fault.ClassOf(err) != fault.NoIdentity {
 		return err
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// provide is fill with what keeps the environment from leading elsewhere.
-func (f folder) provide(env Env, res Result) ([]adapter.Variable, error) {
-	vars, err := f.fill(env, res)
+// Provide is fill with what keeps the environment from leading elsewhere.
+func (f Folder) Provide(env Env, res Result) ([]adapter.Variable, error) {
+	vars, err := f.Fill(env, res)
 	if err != nil {
 		return nil, err
 	}
@@ -21,7 +21,7 @@ func (f folder) provide(env Env, res Result) ([]adapter.Variable, error) {
 	}
 	if res.Credential.AWS != nil {
 		// Left out, the SDKs would read ~/.aws and ~/.boto, where another identity may stand.
-		empty, err := f.write("empty", nil)
+		empty, err := f.Write("empty", nil)
 		if err != nil {
 			return nil, err
 		}
@@ -39,7 +39,7 @@ func (f folder) provide(env Env, res Result) ([]adapter.Variable, error) {
 // engine is dbt 1.12's own name of DBT_PROFILES_DIR, which outranks it. It is
 // for a single command: a job's later steps must be able to name another
 // target's folder by the name that they know.
-func (f folder) engine(res Result) []adapter.Variable {
+func (f Folder) engine(res Result) []adapter.Variable {
 	if res.Profile == nil {
 		return nil
 	}
@@ -62,13 +62,13 @@ func withLoopback(hosts string) string {
 	return hosts + "," + broker
 }
 
-// fill writes the profile into the folder and returns every variable that the
+// Fill writes the profile into the folder and returns every variable that the
 // profile and the SDKs need, DBT_PROFILES_DIR first.
-func (f folder) fill(_ Env, res Result) ([]adapter.Variable, error) {
+func (f Folder) Fill(_ Env, res Result) ([]adapter.Variable, error) {
 	if res.Profile == nil {
 		return res.Variables, nil
 	}
-	if _, err := f.write("profiles.yml", res.Profile); err != nil {
+	if _, err := f.Write("profiles.yml", res.Profile); err != nil {
 		return nil, err
 	}
 	return append([]adapter.Variable{{Name: "DBT_PROFILES_DIR", Value: secret.New(f.path)}}, res.Variables...), nil

@@ -7,6 +7,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
 
+// DryRunDone is the last line of a dry run that was allowed.
+const DryRunDone = "dry run: nothing was exchanged"
+
 // Exec gets a credential, runs the command with it, cleans up, and returns
 // the command's own exit status. Its own words go to standard error; the
 // command's output is untouched.
@@ -22,31 +25,31 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 	}
 	defer run.end()
 	if s.DryRun {
-		return 0, run.say(dryRunDone)
+		return 0, run.say(DryRunDone)
 	}
-	for _, w := range run.misleading(args...) {
+	for _, w := range run.Misleading(args...) {
 		if err := run.say("warning: " + w); err != nil {
 			return 0, err
 		}
 	}
 	if s.ProfileOnly {
-		if err := run.say(run.nothingDecided()); err != nil {
+		if err := run.say(run.NothingDecided()); err != nil {
 			return 0, err
 		}
 	}
 	if run.Broker != nil {
-		if err := run.say(run.ceiling.announce(env.Now())); err != nil {
+		if err := run.say(run.Ceiling.Announce(env.Now())); err != nil {
 			return 0, err
 		}
 	}
-	return runCommand(ctx, env, run.Result, dir, args, "", passIdentity, run.say)
+	return RunCommand(ctx, env, run.Result, dir, args, "", passIdentity, run.say)
 }
 
-// runCommand starts the command in an environment that holds this credential
+// RunCommand starts the command in an environment that holds this credential
 // and no other.
-func runCommand(ctx context.Context, env Env, res Result, dir folder, args []string, where string, passIdentity bool,
+func RunCommand(ctx context.Context, env Env, res Result, dir Folder, args []string, where string, passIdentity bool,
 	say func(string) error) (int, error) {
-	vars, err := dir.provide(env, res)
+	vars, err := dir.Provide(env, res)
 	if err != nil {
 		return 0, err
 	}
@@ -54,7 +57,7 @@ func runCommand(ctx context.Context, env Env, res Result, dir folder, args []str
 	for _, v := range append(vars, dir.engine(res)...) {
 		set = append(set, v.Name+"="+v.Value.Reveal())
 	}
-	environ, removed := process.Environment(env.Environ, set, res.kinds(), passIdentity)
+	environ, removed := process.Environment(env.Environ, set, res.Kinds(), passIdentity)
 	if len(removed) > 0 {
 		if err := say("not passed on to the command: " + strings.Join(removed, ", ")); err != nil {
 			return 0, err

@@ -13,22 +13,27 @@ import (
 // dirPattern names what a step leaves under RUNNER_TEMP, one folder a step.
 const dirPattern = "oidc-dbt-step-*"
 
-// A folder holds what one step writes. It is 0700, its files are 0600, and it
+// A Folder holds what one step writes. It is 0700, its files are 0600, and it
 // is never in the workspace, whose files end up in images, commits and sites.
-type folder struct {
+type Folder struct {
 	path string
 	lock *os.File // held while its process lives, nil where the runner removes it
 }
 
-func newFolder(temp string) (folder, error) {
+// NewFolder makes a folder below temp.
+func NewFolder(temp string) (Folder, error) {
 	path, err := os.MkdirTemp(temp, dirPattern) // 0700
 	if err != nil {
-		return folder{}, fmt.Errorf("make a folder for the profile: %w", err)
+		return Folder{}, fmt.Errorf("make a folder for the profile: %w", err)
 	}
-	return folder{path: path}, nil
+	return Folder{path: path}, nil
 }
 
-func (f folder) write(name string, data []byte) (path string, err error) {
+// Path is the folder's, "" of none.
+func (f Folder) Path() string { return f.path }
+
+// Write writes a file of this user's, and returns its path.
+func (f Folder) Write(name string, data []byte) (path string, err error) {
 	path = filepath.Join(f.path, name)
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		return "", fmt.Errorf("write %s: %w", name, err)
@@ -40,7 +45,8 @@ func (f folder) write(name string, data []byte) (path string, err error) {
 // 4 KiB, certificates under 64.
 const maxOwn = 1 << 20
 
-func (f folder) remove() error {
+// Remove removes the folder with everything in it.
+func (f Folder) Remove() error {
 	if f.path == "" {
 		return nil
 	}
@@ -55,9 +61,9 @@ const lockFile = ".oidc-dbt-lock"
 
 // sessionFolder makes a folder among the machine's temporary files, where
 // nobody removes what a process that was killed has left: it does.
-func sessionFolder(ctx context.Context, env Env) (folder, error) {
+func sessionFolder(ctx context.Context, env Env) (Folder, error) {
 	sweepFolders(ctx, env)
-	f, err := newFolder(env.TempDir)
+	f, err := NewFolder(env.TempDir)
 	if err != nil {
 		return f, err
 	}
@@ -77,13 +83,13 @@ func sweepFolders(ctx context.Context, env Env) {
 	}
 	entries, err := os.ReadDir(temp)
 	if err != nil {
-		return // newFolder says so
+		return // NewFolder says so
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), prefix) || ctx.Err() != nil {
 			continue
 		}
-		left := folder{path: filepath.Join(temp, e.Name())}
+		left := Folder{path: filepath.Join(temp, e.Name())}
 		if disk.Own(left.path) != nil {
 			continue // another user's
 		}
@@ -95,16 +101,16 @@ func sweepFolders(ctx context.Context, env Env) {
 			left.lock.Close()
 			continue
 		}
-		_ = left.remove() // what is left of it is met again
+		_ = left.Remove() // what is left of it is met again
 	}
 }
 
-// ownFolder returns the folder that a state value names, "" unless it is one
-// that newFolder makes: post removes nothing else, whatever the state says.
-func ownFolder(temp, path string) folder {
+// OwnFolder returns the folder that a state value names, "" unless it is one
+// that NewFolder makes: post removes nothing else, whatever the state says.
+func OwnFolder(temp, path string) Folder {
 	prefix, _, _ := strings.Cut(dirPattern, "*")
 	if temp == "" || filepath.Dir(path) != filepath.Clean(temp) || !strings.HasPrefix(filepath.Base(path), prefix) {
-		return folder{}
+		return Folder{}
 	}
-	return folder{path: path}
+	return Folder{path: path}
 }

@@ -17,16 +17,16 @@ func TestSweep(t *testing.T) {
 	temp := filepath.Dir(l.dir.path)
 	var said strings.Builder
 	l.env.TempDir, l.env.Stderr = temp, &said
-	session := func(count int) folder {
+	session := func(count int) Folder {
 		t.Helper()
 		f, err := sessionFolder(t.Context(), l.env)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.write("profiles.yml", []byte("secret")); err != nil {
+		if _, err := f.Write("profiles.yml", []byte("secret")); err != nil {
 			t.Fatal(err)
 		}
-		all := &leases{dir: folder{path: f.path}}
+		all := &leases{dir: Folder{path: f.path}}
 		for range count {
 			c, r := l.lend(t)
 			if err := all.add(t.Context(), l.env, c, r); err != nil {
@@ -36,10 +36,10 @@ func TestSweep(t *testing.T) {
 		return f
 	}
 	live, gone, unreadable := session(1), session(2), session(0)
-	if _, err := unreadable.write("lease-X.json", []byte("{")); err != nil {
+	if _, err := unreadable.Write("lease-X.json", []byte("{")); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range []folder{gone, unreadable} {
+	for _, f := range []Folder{gone, unreadable} {
 		f.lock.Close() // as the system does for a process that it killed
 	}
 	foreign := filepath.Join(temp, "oidc-dbt-steps")
@@ -81,7 +81,7 @@ func TestSweep(t *testing.T) {
 	if got, err := filepath.Glob(filepath.Join(temp, "oidc-dbt-step*", lockFile)); err != nil || !slices.Contains(got, filepath.Join(next.path, lockFile)) {
 		t.Errorf("locks are %q, %v", got, err)
 	}
-	if err := next.remove(); err != nil {
+	if err := next.Remove(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(next.path); !os.IsNotExist(err) {

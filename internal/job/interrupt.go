@@ -18,8 +18,6 @@ func (d timeoutError) Error() string {
 	return fmt.Sprintf("not done after %s, the time that `timeout` allows", time.Duration(d))
 }
 
-func errTimeout(d time.Duration) error { return timeoutError(d) }
-
 // interrupted puts the reason in the place of an error that is only the echo
 // of the context's end.
 func interrupted(ctx context.Context, err error) error {

@@ -40,10 +40,11 @@ type Env struct {
 	Commit     string // that this binary was built from, "" where the build does not say
 }
 
-func (e Env) client() *http.Client { return web.NewClient(e.Transport) }
+// Client returns what sends every request.
+func (e Env) Client() *http.Client { return web.NewClient(e.Transport) }
 
 func (e Env) provider() exchange.Env {
-	return exchange.Env{HTTP: e.client(), Network: e.Transport.Network(), Now: e.Now}
+	return exchange.Env{HTTP: e.Client(), Network: e.Transport.Network(), Now: e.Now}
 }
 
 // Catalog is what a policy may name in this build.
@@ -51,10 +52,12 @@ func Catalog() policy.Catalog {
 	return policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()}
 }
 
-// authenticate runs the steps, and comes back when ctx has ended, though a
+// Authenticate runs the steps, and comes back when ctx has ended, though a
 // call may not. Its errors carry the class that is the exit status. Secrets are
 // masked as soon as they are known; nothing else is printed.
-func authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (Result, error) {
+func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, timeoutError(s.Timeout))
+	defer cancel()
 	type end struct {
 		Result
 		err error
@@ -117,9 +120,9 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 	s.policyDir, s.inline = s.home(env, origin)
 	res.PolicyText, res.Warnings = text, fault.Warnings(pol.Warnings()...)
 	a := &attempt{
-		env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: folder{path: s.Dir}},
+		env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: Folder{path: s.Dir}},
 	}
-	res.leases, res.refused, res.ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
+	res.leases, res.Refused, res.Ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
 	if s.Target != "" {
 		if a.target, err = pol.Target(s.Target); err != nil {
 			return nil, err
@@ -183,13 +186,13 @@ func (a *attempt) issue(
 	}
 	c, ends := a.hold(ctx, grant, c)
 	if ends != nil {
-		res.warn("%s", withHint(ends))
+		res.warn("%s", fault.WithHint(ends))
 		if fault.ClassOf(ends) == fault.Refused { // else the server may be back by the first renewal
-			res.ceiling = res.ceiling.under(c)
+			res.Ceiling = res.Ceiling.under(c)
 		}
 	}
 	if res.Broker, err = a.serve(c); res.Broker != nil {
-		res.route = a.project.route
+		res.Route = a.project.route
 	}
 	return c, err
 }
@@ -197,7 +200,7 @@ func (a *attempt) issue(
 // handOver turns the credential into what dbt reads, and masks what is secret of that.
 func (a *attempt) handOver(grant policy.Grant, c credential.Credential, res *Result) error {
 	if a.project.relative {
-		res.policyDir = a.settings.policyDir
+		res.PolicyDir = a.settings.policyDir
 	}
 	err := a.project.render(res, grant, c, res.Broker.Address())
 	if a.project.dbtType != "" {

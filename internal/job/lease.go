@@ -33,7 +33,7 @@ type lease struct {
 // session that began under an old one may still be at work, so that one ends
 // with the run, or once it has expired.
 type leases struct {
-	dir folder // where post finds them
+	dir Folder // where post finds them
 
 	mu      sync.Mutex
 	list    []*lease       // the oldest first
@@ -174,7 +174,7 @@ type keptLease struct {
 }
 
 // keep writes the lease for post.
-func (f folder) keep(l *lease) error {
+func (f Folder) keep(l *lease) error {
 	if f.path == "" {
 		return nil
 	}
@@ -187,13 +187,13 @@ func (f folder) keep(l *lease) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.write(l.file(), text)
+	_, err = f.Write(l.file(), text)
 	return err
 }
 
 // kept returns the leases that keep wrote; the error is of those that could
 // not be read.
-func (f folder) kept(env Env) (*leases, error) {
+func (f Folder) kept(env Env) (*leases, error) {
 	all := &leases{dir: f}
 	if f.path == "" {
 		return all, nil
@@ -203,13 +203,24 @@ func (f folder) kept(env Env) (*leases, error) {
 	for _, path := range paths {
 		l, err := readLease(path, env.Version)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("read %s: %w", filepath.Base(path), cause(err)))
+			errs = append(errs, fmt.Errorf("read %s: %w", filepath.Base(path), disk.Cause(err)))
 			continue
 		}
 		l.run.ExtraCA = env.Transport.Network().ExtraCA()
 		all.list = append(all.list, l)
 	}
 	return all, errors.Join(errs...)
+}
+
+// EndLeases ends the leases of which the folder has files: those of another
+// process. warn is told of each that could not be read or ended.
+func (f Folder) EndLeases(ctx context.Context, env Env, warn func(error)) {
+	all, err := f.kept(env)
+	for _, err := range []error{err, all.end(ctx, env)} {
+		if err != nil {
+			warn(err)
+		}
+	}
 }
 
 func readLease(path, version string) (*lease, error) {
@@ -233,7 +244,7 @@ func readLease(path, version string) (*lease, error) {
 }
 
 // forget removes the file of a lease that has ended.
-func (f folder) forget(l *lease) error {
+func (f Folder) forget(l *lease) error {
 	if f.path == "" {
 		return nil
 	}

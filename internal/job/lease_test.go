@@ -26,7 +26,7 @@ type lender struct {
 	issuer *standin.Issuer
 	env    Env
 	log    string
-	dir    folder
+	dir    Folder
 }
 
 func newLender(t *testing.T) *lender {
@@ -44,7 +44,7 @@ func newLender(t *testing.T) *lender {
 	}
 	t.Cleanup(vault.Close)
 	root := t.TempDir()
-	dir, err := newFolder(root)
+	dir, err := NewFolder(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,10 +120,7 @@ func TestPostEndsEveryLease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	Post(t.Context(), l.env)
-	if said := l.env.Stdout.(*strings.Builder).String(); said != "" {
-		t.Errorf("post says %s", said)
-	}
+	OwnFolder(filepath.Dir(l.dir.path), l.dir.path).EndLeases(t.Context(), l.env, func(err error) { t.Error(err) })
 	l.checkEnded(t, 5)
 }
 
@@ -258,11 +255,11 @@ func TestServeEndsWhatAKilledRunLeft(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{claim: "", "env": "A='b'\n", "lease-X.json": "{"} {
-		if _, err := l.dir.write(name, []byte(text)); err != nil {
+		if _, err := l.dir.Write(name, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := claimFolder(l.dir.path, func(left folder) { left.endLeft(t.Context(), l.env) })
+	got, err := claimFolder(l.dir.path, func(left Folder) { left.endLeft(t.Context(), l.env) })
 	if err != nil || got != l.dir {
 		t.Fatalf("got %v, %v", got, err)
 	}
@@ -280,7 +277,7 @@ func TestServeEndsWhatAKilledRunLeft(t *testing.T) {
 // the disk has paths only.
 func TestKeptLeaseNamesItsFiles(t *testing.T) {
 	t.Parallel()
-	dir := folder{path: t.TempDir()}
+	dir := Folder{path: t.TempDir()}
 	kept := credential.Lease{Provider: "vault", Address: "https://vault.acme.example", ClientCert: "/etc/client.pem", ClientKey: "/etc/client.key", Token: secret.New("hvs.0")}
 	if err := dir.keep(&lease{Lease: kept, run: audit.Run{ID: "0123", Provider: "vault"}}); err != nil {
 		t.Fatal(err)

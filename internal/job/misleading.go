@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// misleading returns a warning for each place where a command leads dbt away
+// Misleading returns a warning for each place where a command leads dbt away
 // from the profile that holds the credential: by an option of dbt's, or by a
 // variable that it sets. words are the command's; one with white space in it
 // is a script. It is a look at the text: what a script starts is not followed.
-func (res Result) misleading(words ...string) (warnings []string) {
+func (res Result) Misleading(words ...string) (warnings []string) {
 	if res.Profile == nil {
 		return nil
 	}

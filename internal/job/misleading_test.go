@@ -14,7 +14,7 @@ func TestMisleading(t *testing.T) {
 	t.Parallel()
 	res := Result{
 		Profile: []byte("{}"), ProfileNames: []string{"shop", "elementary"}, output: "prod",
-		leases: &leases{dir: folder{path: "/tmp/oidc-dbt-step-1"}},
+		leases: &leases{dir: Folder{path: "/tmp/oidc-dbt-step-1"}},
 	}
 	const (
 		dir       = "--profiles-dir in the command hides the profile that holds the credential"
@@ -100,7 +100,7 @@ func TestMisleading(t *testing.T) {
 		{"dbt build --vars '{\"a\": \"it''s", nil},
 		{"", nil},
 	} {
-		if got := res.misleading(tt.script); !slices.Equal(got, tt.want) {
+		if got := res.Misleading(tt.script); !slices.Equal(got, tt.want) {
 			t.Errorf("script %q:\ngot  %q\nwant %q", tt.script, got, tt.want)
 		}
 	}
@@ -116,11 +116,11 @@ func TestMisleading(t *testing.T) {
 		{[]string{"dbt", "build", "--target", "prod"}, nil},
 		{[]string{"sh", "-c", "test -t 0"}, nil},
 	} {
-		if got := res.misleading(tt.args...); !slices.Equal(got, tt.want) {
+		if got := res.Misleading(tt.args...); !slices.Equal(got, tt.want) {
 			t.Errorf("arguments %q:\ngot  %q\nwant %q", tt.args, got, tt.want)
 		}
 	}
-	if got := (Result{}).misleading("dbt build --profiles-dir ."); got != nil {
+	if got := (Result{}).Misleading("dbt build --profiles-dir ."); got != nil {
 		t.Errorf("a target without a profile: got %q", got)
 	}
 }
@@ -132,7 +132,7 @@ func FuzzMisleading(f *testing.F) {
 	}
 	res := Result{Profile: []byte("{}"), ProfileNames: []string{"shop"}, output: "prod", leases: &leases{}}
 	f.Fuzz(func(t *testing.T, script string) {
-		for _, w := range res.misleading(script, script) {
+		for _, w := range res.Misleading(script, script) {
 			if !strings.Contains(w, " in the command ") {
 				t.Errorf("warning %q", w)
 			}

@@ -18,7 +18,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 )
 
-const defaultPolicy = ".github/oidc-dbt.yml"
+// DefaultPolicy is where the policy is looked for, from the root.
+const DefaultPolicy = ".github/oidc-dbt.yml"
 
 // maxFile bounds what is read of a policy or a profiles.yml. (policy.Parse, which reads the input too, has the same bound)
 const maxFile = 4 << 20
@@ -65,7 +66,7 @@ func readPolicy(ctx context.Context, env Env, s Settings) (pol *policy.Policy, t
 func findPolicy(env Env, s Settings) (string, error) {
 	if !s.SearchUpwards {
 		name, err := policyIn(s.Root)
-		return cmp.Or(name, defaultPolicy), err
+		return cmp.Or(name, DefaultPolicy), err
 	}
 	for dir := s.Root; ; dir = filepath.Dir(dir) {
 		name, err := policyIn(dir)
@@ -73,7 +74,7 @@ func findPolicy(env Env, s Settings) (string, error) {
 			return filepath.Join(dir, filepath.FromSlash(name)), err
 		}
 		if dir == filepath.Dir(dir) {
-			return "", noPolicy(env, s, defaultPolicy)
+			return "", noPolicy(env, s, DefaultPolicy)
 		}
 	}
 }
@@ -85,13 +86,13 @@ func policyIn(dir string) (name string, err error) {
 		_, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
 		return err == nil
 	}
-	other := otherExtension(defaultPolicy)
-	switch yml, yaml := there(defaultPolicy), there(other); {
+	other := otherExtension(DefaultPolicy)
+	switch yml, yaml := there(DefaultPolicy), there(other); {
 	case yml && yaml:
 		return "", fault.New(fault.Usage,
-			fmt.Errorf("read policy %q: %q is there, too, and only one of them would count", defaultPolicy, other), "remove one of them")
+			fmt.Errorf("read policy %q: %q is there, too, and only one of them would count", DefaultPolicy, other), "remove one of them")
 	case yml:
-		return defaultPolicy, nil
+		return DefaultPolicy, nil
 	case yaml:
 		return other, nil
 	}
@@ -111,10 +112,10 @@ func otherExtension(path string) string {
 }
 
 func noPolicy(env Env, s Settings, path string) error {
-	starter := "start with this one, and commit it as " + defaultPolicy + ":\n\n" + policy.Starter(env.Getenv)
+	starter := "start with this one, and commit it as " + DefaultPolicy + ":\n\n" + policy.Starter(env.Getenv)
 	hint := starter
 	if other := otherExtension(path); other != "" {
-		if _, err := os.Stat(s.path(other)); err == nil {
+		if _, err := os.Stat(s.Path(other)); err == nil {
 			hint = fmt.Sprintf("did you mean %q?", other)
 		}
 	}
@@ -133,13 +134,13 @@ func noPolicy(env Env, s Settings, path string) error {
 
 // readTrusted reads a policy or profile file.
 func readTrusted(ctx context.Context, env Env, s Settings, path, what string) ([]byte, error) {
-	full := s.path(path)
+	full := s.Path(path)
 	text, err := disk.Read(full, maxFile)
 	if err == nil {
 		err = trusted(ctx, env, s, full)
 	}
 	if err != nil {
-		return nil, fault.New(fault.Usage, fmt.Errorf("read %s %q: %w", what, path, cause(err)), fault.Hint(err))
+		return nil, fault.New(fault.Usage, fmt.Errorf("read %s %q: %w", what, path, disk.Cause(err)), fault.Hint(err))
 	}
 	return text, nil
 }
@@ -171,8 +172,8 @@ func (s Settings) home(env Env, origin string) (dir string, inline bool) {
 	if s.inlinePolicy() {
 		return s.Root, true
 	}
-	dir = filepath.Dir(s.path(origin))
-	if ownFolder(env.Getenv("RUNNER_TEMP"), dir).path == "" {
+	dir = filepath.Dir(s.Path(origin))
+	if OwnFolder(env.Getenv("RUNNER_TEMP"), dir).path == "" {
 		return dir, false
 	}
 	if text, err := disk.ReadOwn(filepath.Join(dir, policyFolder), maxPath); err == nil {
@@ -215,18 +216,17 @@ func checkFiles(ctx context.Context, s Settings, t *policy.Target) error {
 			err = errors.New("it must lie outside the workspace")
 		}
 		if err != nil {
-			return fault.New(fault.Usage, fmt.Errorf("target %q: %s %q: %w", t.Name(), key, files[key], cause(err)), "")
+			return fault.New(fault.Usage, fmt.Errorf("target %q: %s %q: %w", t.Name(), key, files[key], disk.Cause(err)), "")
 		}
 	}
 	return nil
 }
 
-// cause drops the operation and the path from a file error: the message has
-// named the path as the user typed it.
-func cause(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
+// KeepPolicy copies the policy for `oidc-dbt exec` in a later step, and returns
+// the copy's path.
+func (f Folder) KeepPolicy(res Result) (path string, err error) {
+	if path, err = f.Write("policy.yml", res.PolicyText); err == nil && res.PolicyDir != "" {
+		_, err = f.Write(policyFolder, []byte(res.PolicyDir))
 	}
-	return err
+	return path, err
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
 
-// errProfileOnly returns what cannot be with a profile without a credential,
+// ErrProfileOnly returns what cannot be with a profile without a credential,
 // nil for nothing.
-func (s Settings) errProfileOnly() error {
+func (s Settings) CheckProfileOnly() error {
 	if !s.ProfileOnly {
 		return nil
 	}
@@ -31,7 +31,7 @@ func (s Settings) errProfileOnly() error {
 // identity is asked for: nothing is decided, exchanged or recorded, and no
 // request is made.
 func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err error) {
-	if err := s.errProfileOnly(); err != nil {
+	if err := s.CheckProfileOnly(); err != nil {
 		return res, fault.New(fault.Usage, err, "")
 	}
 	pol, _, origin, err := readPolicy(ctx, env, s)
@@ -67,7 +67,7 @@ func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err erro
 	res.Target, res.Type, res.Credential = t.Name(), p.dbtType, c
 	res.Warnings = append(fault.Warnings(pol.Warnings()...), p.warnings...)
 	if p.route.Only {
-		res.route = p.route
+		res.Route = p.route
 	}
 	err = p.render(&res, outline, c, served)
 	for i := range res.Variables {
@@ -76,9 +76,9 @@ func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err erro
 	return res, err
 }
 
-// nothingDecided is what a run says of a profile without a credential, so that
+// NothingDecided is what a run says of a profile without a credential, so that
 // nobody takes its success for a decision.
-func (res Result) nothingDecided() string {
+func (res Result) NothingDecided() string {
 	return fmt.Sprintf("profile only: the profile of target %q has placeholders in the place of logins; "+
 		"who may have it was not decided", res.Target)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/profile"
@@ -74,7 +75,7 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 		}
 		return p, p.check(ctx, env, s, t, p.inline(dbt)...)
 	}
-	path := filepath.Join(s.firstProject(), filepath.FromSlash(dbt.From))
+	path := filepath.Join(s.FirstProject(), filepath.FromSlash(dbt.From))
 	text, err := readTrusted(ctx, env, s, path, "profiles")
 	if err != nil {
 		return p, err
@@ -237,7 +238,7 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 			}
 			_, given := adapter.RootsFile(p.dbtType, t.DBT().With)
 			if err := checkRoots(ctx, env, s.ofProfile(p.source != nil && given == nil), path); err != nil {
-				return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %s %q: %w", p.dbtType, key, roots.Value, cause(err)), fault.Hint(err))
+				return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %s %q: %w", p.dbtType, key, roots.Value, disk.Cause(err)), fault.Hint(err))
 			}
 		}
 		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), b); err != nil {

@@ -24,7 +24,7 @@ type records struct {
 // openRecords opens the log before any request: a credential that could not
 // be recorded must not be asked for.
 func openRecords(env Env, s Settings, p *policy.Policy, origin string) (*records, error) {
-	path := s.auditLog()
+	path := s.AuditLogPath()
 	if err := audit.CheckPath(path, s.Workspace); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -100,7 +101,7 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 
 // warn tells of what the broker could not do. dbt gets to know of it only
 // where the credential expires.
-func (a *attempt) warn(err error) { a.settings.Say("warning: " + withHint(err)) }
+func (a *attempt) warn(err error) { a.settings.Say("warning: " + fault.WithHint(err)) }
 
 // refused records callers of the broker that did not have its secret.
 func (a *attempt) refused(count int) {

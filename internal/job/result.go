@@ -1,6 +1,7 @@
 package job
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
@@ -22,15 +23,15 @@ type Result struct {
 	ProfileNames []string // the profiles in it, the first project's first
 	Variables    []adapter.Variable
 	PolicyText   []byte
-	policyDir    string // where relative paths of the policy start, "" where it has none
+	PolicyDir    string // where relative paths of the policy start, "" where it has none
 	Warnings     []fault.Warning
 	Summary      string         // Markdown
 	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
 	output       string         // the profile's output that holds the credential
-	route        route.Route    // the broker's
+	Route        route.Route    // the broker's
 	client       string         // the warehouse whose clients, dbt apart, read Variables; "" for none
-	ceiling      ceiling        // of what the broker keeps fresh
-	refused      func(int)      // records callers without the secret
+	Ceiling      Ceiling        // of what the broker keeps fresh
+	Refused      func(int)      // records callers without the secret
 	leases       *leases        // what ends with the run
 }
 
@@ -38,11 +39,17 @@ func (res *Result) warn(format string, args ...any) {
 	res.Warnings = append(res.Warnings, fault.Warning{Text: fmt.Sprintf(format, args...)})
 }
 
-// kinds are the credential's and the route's, for what outranks them.
-func (res Result) kinds() []string {
-	kinds := []string{string(res.Credential.Kind), string(res.route.Kind)}
+// Kinds are the credential's and the route's, for what outranks them.
+func (res Result) Kinds() []string {
+	kinds := []string{string(res.Credential.Kind), string(res.Route.Kind)}
 	if res.client != "" {
 		kinds = append(kinds, res.client+"_client")
 	}
 	return kinds
+}
+
+// End closes the broker and ends what ends with the run, its leases.
+func (res Result) End(ctx context.Context, env Env) error {
+	res.Broker.Close()
+	return res.leases.end(ctx, env)
 }

@@ -33,17 +33,17 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if err != nil {
 		return err
 	}
-	var dir folder
+	var dir Folder
 	if o.Dir == "" {
 		dir, err = sessionFolder(ctx, env)
 	} else {
-		dir, err = claimFolder(s.path(o.Dir), func(left folder) { left.endLeft(ctx, env) })
+		dir, err = claimFolder(s.Path(o.Dir), func(left Folder) { left.endLeft(ctx, env) })
 	}
 	if err != nil {
 		return err
 	}
 	if o.ReadyFile != "" {
-		_ = os.Remove(s.path(o.ReadyFile)) // of a run that was killed; what cannot be removed is met again
+		_ = os.Remove(s.Path(o.ReadyFile)) // of a run that was killed; what cannot be removed is met again
 	}
 	s.StateDir = "" // another container may have the folder alone
 	run, err := begin(ctx, env, s, dir)
@@ -56,11 +56,11 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 			fmt.Errorf("serve target %q: whatever uses its credential reads it once, and nothing can be kept fresh", run.Target),
 			"use `oidc-dbt exec -- COMMAND`")
 	}
-	vars, err := dir.provide(env, run.Result)
+	vars, err := dir.Provide(env, run.Result)
 	if err != nil {
 		return err
 	}
-	environ, err := dir.write("env", shellVariables(append(vars, dir.engine(run.Result)...)))
+	environ, err := dir.Write("env", shellVariables(append(vars, dir.engine(run.Result)...)))
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 		return err
 	}
 	defer health.Close()
-	if err := run.say(run.ceiling.announce(env.Now())); err != nil {
+	if err := run.say(run.Ceiling.Announce(env.Now())); err != nil {
 		return err
 	}
 	told, err := json.Marshal(map[string]string{"profiles_dir": dir.path, "env": environ, "health": "http://" + health.Address() + "/healthz"})
@@ -78,9 +78,9 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	}
 	told = append(told, '\n')
 	if o.ReadyFile != "" {
-		path := s.path(o.ReadyFile)
+		path := s.Path(o.ReadyFile)
 		if err := disk.Replace(path, told); err != nil {
-			return fmt.Errorf("write ready file %q: %w", path, cause(err))
+			return fmt.Errorf("write ready file %q: %w", path, disk.Cause(err))
 		}
 		defer os.Remove(path) // nothing is ready any more
 	}
@@ -91,8 +91,8 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 		}
 	}
 	var ceiling <-chan time.Time // a guess ends nothing
-	if run.ceiling.known {
-		ceiling = time.After(run.ceiling.end.Sub(env.Now()))
+	if run.Ceiling.known {
+		ceiling = time.After(run.Ceiling.end.Sub(env.Now()))
 	}
 	select {
 	case <-ctx.Done():
@@ -102,7 +102,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 		}
 		return context.Cause(ctx)
 	case <-ceiling:
-		return run.ceiling.over(env.Now())
+		return run.Ceiling.Over(env.Now())
 	}
 }
 
@@ -116,7 +116,7 @@ func (o ServeSettings) readyFD() (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(o.ReadyFD), "ready")
 	if _, err := f.Stat(); err != nil {
-		return nil, fault.New(fault.Usage, fmt.Errorf("flag --ready-fd: %d: %w", o.ReadyFD, cause(err)), "")
+		return nil, fault.New(fault.Usage, fmt.Errorf("flag --ready-fd: %d: %w", o.ReadyFD, disk.Cause(err)), "")
 	}
 	return f, nil
 }
@@ -128,9 +128,9 @@ const claim = ".oidc-dbt-serve"
 // replace, since dbt does what its env says, and that holds nothing: one that
 // is not there yet, an empty one, or one that an earlier process could not
 // clear: endLeft ends what that one has left alive. The error is of class Usage.
-func claimFolder(path string, endLeft func(folder)) (folder, error) {
-	fail := func(err error, hint string) (folder, error) {
-		return folder{}, fault.New(fault.Usage, fmt.Errorf("flag --dir: %q: %w", path, cause(err)), hint)
+func claimFolder(path string, endLeft func(Folder)) (Folder, error) {
+	fail := func(err error, hint string) (Folder, error) {
+		return Folder{}, fault.New(fault.Usage, fmt.Errorf("flag --dir: %q: %w", path, disk.Cause(err)), hint)
 	}
 	made := true
 	if err := os.Mkdir(path, 0o700); errors.Is(err, fs.ErrExist) {
@@ -152,25 +152,22 @@ func claimFolder(path string, endLeft func(folder)) (folder, error) {
 	if _, err := os.Lstat(filepath.Join(path, claim)); err != nil && len(entries) > 0 {
 		return fail(errors.New("it holds files of somebody else's, and everything in it is removed at the end"), name)
 	}
-	endLeft(folder{path: path})
+	endLeft(Folder{path: path})
 	for _, e := range entries {
 		if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
 			return fail(err, "")
 		}
 	}
-	f := folder{path: path}
-	_, err = f.write(claim, nil)
+	f := Folder{path: path}
+	_, err = f.Write(claim, nil)
 	return f, err
 }
 
 // endLeft ends the leases of a run that was killed, as post does.
-func (f folder) endLeft(ctx context.Context, env Env) {
-	all, err := f.kept(env)
-	for _, err := range []error{err, all.end(ctx, env)} {
-		if err != nil {
-			fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: warning: end the leases of the run before: "+withHint(err)))
-		}
-	}
+func (f Folder) endLeft(ctx context.Context, env Env) {
+	f.EndLeases(ctx, env, func(err error) {
+		fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: warning: end the leases of the run before: "+fault.WithHint(err)))
+	})
 }
 
 // shellVariables are lines that a POSIX shell, and what reads dotenv files,

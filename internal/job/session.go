@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -18,18 +19,16 @@ import (
 // machine uses it.
 type session struct {
 	Result
-	dir folder
+	dir Folder
 	say func(string) error
 	end func() // closes the broker, ends the leases and removes the folder
 }
 
 // begin gets the credential; what it says goes to standard error. After an
 // error nothing is left of it.
-func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, error) {
+func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, error) {
 	// A mask shows what it hides: nothing is masked but what leaves this process.
-	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.client()})
-	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout(s.Timeout))
-	defer cancel()
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.Client()})
 	var mu sync.Mutex // renewals say something too
 	run := &session{dir: dir, say: func(text string) error {
 		mu.Lock()
@@ -39,9 +38,9 @@ func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, erro
 	}}
 	run.end = func() {
 		run.Broker.Close()
-		for _, err := range []error{run.leases.end(ctx, env), dir.remove()} {
+		for _, err := range []error{run.leases.end(ctx, env), dir.Remove()} {
 			if err != nil {
-				_ = run.say("warning: clean up: " + withHint(err)) // the command's own status stands
+				_ = run.say("warning: clean up: " + fault.WithHint(err)) // the command's own status stands
 			}
 		}
 	}
@@ -53,7 +52,7 @@ func begin(ctx context.Context, env Env, s Settings, dir folder) (*session, erro
 	}
 	s.Say = func(text string) { _ = run.say(text) }
 	var err error
-	run.Result, err = authenticate(ctx, env, s, r)
+	run.Result, err = Authenticate(ctx, env, s, r)
 	if unmasked := run.mask(env); len(unmasked) > 0 && err == nil {
 		run.warn("not masked in the job's log, since what leads to the runner and to nobody else was not found: %s; "+
 			"do not print them", strings.Join(unmasked, ", "))
@@ -85,7 +84,7 @@ func (res Result) mask(env Env) (unmasked []string) {
 	if out == nil {
 		out = failing{}
 	}
-	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: out, HTTP: env.client()})
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: out, HTTP: env.Client()})
 	hide := func(name string, v secret.Value) {
 		if r.Mask(v) != nil && !slices.Contains(unmasked, name) {
 			unmasked = append(unmasked, name)
@@ -104,7 +103,7 @@ func (res Result) mask(env Env) (unmasked []string) {
 			hide("the broker's secret", address.Secret)
 		}
 	}
-	switch res.route.Kind {
+	switch res.Route.Kind {
 	case route.AzureTokenFile, route.PasswordFile:
 		for _, v := range []secret.Value{res.Credential.Token, res.Credential.Password} {
 			if !v.IsZero() {

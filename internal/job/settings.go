@@ -30,7 +30,7 @@ type Settings struct {
 	// Renewed is told of each session of AWS that takes the place of the first
 	// one; nil for nobody.
 	Renewed   func(target string, c credential.Credential) error
-	Timeout   time.Duration // for everything before a command; Action has its own
+	Timeout   time.Duration // for everything before a command
 	dbtArgs   []string      // the command's, where dbt may be told its project
 	Root      string
 	Workspace string // the CI job's checkout, "" elsewhere
@@ -39,11 +39,11 @@ type Settings struct {
 	inline    bool   // the policy is no file
 }
 
-// auditLog is the log's path, absolute.
-func (s Settings) auditLog() string { return s.path(s.AuditLog) }
+// AuditLog is the log's path, absolute.
+func (s Settings) AuditLogPath() string { return s.Path(s.AuditLog) }
 
-// path returns p, from Root where it is relative.
-func (s Settings) path(p string) string {
+// Path returns p, from Root where it is relative.
+func (s Settings) Path(p string) string {
 	if filepath.IsAbs(p) {
 		return p
 	}
@@ -53,8 +53,24 @@ func (s Settings) path(p string) string {
 // DefaultTimeout is for everything before the command.
 const DefaultTimeout = 2 * time.Minute
 
-// firstProject is where dbt_project.yml is, relative to Root.
-func (s Settings) firstProject() string {
+// AuditLog is the log's default path: beside the job's other temporary files
+// in GitHub Actions, else in the user's state directory.
+func (e Env) AuditLog() string {
+	if temp := e.Getenv("RUNNER_TEMP"); temp != "" {
+		return filepath.Join(temp, "oidc-dbt", "audit.jsonl")
+	}
+	state := e.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		state = e.Getenv("LOCALAPPDATA") // Windows
+	}
+	if state == "" {
+		state = filepath.Join(e.Getenv("HOME"), ".local", "state")
+	}
+	return filepath.Join(state, "oidc-dbt", "audit.jsonl")
+}
+
+// FirstProject is where dbt_project.yml is, relative to Root.
+func (s Settings) FirstProject() string {
 	if len(s.ProjectDirs) > 0 {
 		return filepath.FromSlash(s.ProjectDirs[0])
 	}
@@ -72,13 +88,13 @@ func (s Settings) dbtProject(env Env) string {
 				value = s.dbtArgs[i+1]
 			}
 			if value != "" {
-				return s.path(value)
+				return s.Path(value)
 			}
 		}
 	}
 	for _, name := range []string{"DBT_ENGINE_PROJECT_DIR", "DBT_PROJECT_DIR"} {
 		if dir := env.Getenv(name); dir != "" {
-			return s.path(dir)
+			return s.Path(dir)
 		}
 	}
 	for dir := s.Root; ; dir = filepath.Dir(dir) {

@@ -1,4 +1,4 @@
-package job
+package action
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -35,25 +37,25 @@ const (
 
 // startKeepFresh has the whole step done by this program in the background,
 // and returns when the credential is handed over.
-func startKeepFresh(ctx context.Context, env Env, r *runner.Runner) (status int, err error) {
+func startKeepFresh(ctx context.Context, env job.Env, r *runner.Runner) (status int, err error) {
 	if err := r.Writable(); err != nil {
 		return 0, err
 	}
 	temp := env.Getenv("RUNNER_TEMP")
-	dir, err := newFolder(temp)
+	dir, err := job.NewFolder(temp)
 	if err != nil {
 		return 0, err
 	}
 	// Whatever becomes of this process: post finds what was left.
-	if err := r.SaveState(stateFolder, dir.path); err != nil {
-		return 0, errors.Join(err, dir.remove())
+	if err := r.SaveState(stateFolder, dir.Path()); err != nil {
+		return 0, errors.Join(err, dir.Remove())
 	}
-	notes, err := os.OpenFile(filepath.Join(dir.path, notesFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	notes, err := os.OpenFile(filepath.Join(dir.Path(), notesFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return 0, errors.Join(fmt.Errorf("write %s: %w", notesFile, cause(err)), dir.remove())
+		return 0, errors.Join(fmt.Errorf("write %s: %w", notesFile, disk.Cause(err)), dir.Remove())
 	}
 	daemon, err := process.StartDaemon(process.Command{
-		Args: []string{env.Executable, KeepFreshCommand, dir.path}, Dir: temp, Env: env.Environ, Stderr: notes,
+		Args: []string{env.Executable, KeepFreshCommand, dir.Path()}, Dir: temp, Env: env.Environ, Stderr: notes,
 	})
 	notes.Close()
 	released := false
@@ -69,17 +71,17 @@ func startKeepFresh(ctx context.Context, env Env, r *runner.Runner) (status int,
 // KeepFresh is the background process: it does what the step would do, and
 // then serves the credential until post, the runner or the ceiling ends it. It
 // returns the exit status; path is the step's folder.
-func KeepFresh(ctx context.Context, env Env, path string) int {
+func KeepFresh(ctx context.Context, env job.Env, path string) int {
 	ctx, leash := process.OnLeash(ctx, env.Stdin)
 	gone := process.WorkerGone(ctx) // now that there are ancestors
-	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.client()})
+	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.Client()})
 	return report(env, r, 0, keepFresh(ctx, env, r, leash, gone, path))
 }
 
-func keepFresh(ctx context.Context, env Env, r *runner.Runner, leash *process.Leash, workerGone <-chan struct{}, path string) error {
+func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *process.Leash, workerGone <-chan struct{}, path string) error {
 	stdout, ok := env.Stdout.(io.WriteCloser)
-	dir := ownFolder(env.Getenv("RUNNER_TEMP"), path)
-	if !ok || dir.path == "" {
+	dir := job.OwnFolder(env.Getenv("RUNNER_TEMP"), path)
+	if !ok || dir.Path() == "" {
 		return errors.New("keep the credential fresh: this is no background process of a step") // a bug, or a curious user
 	}
 	in, err := readInputs(env, r)
@@ -97,19 +99,18 @@ func keepFresh(ctx context.Context, env Env, r *runner.Runner, leash *process.Le
 		return err // without a broker the step is done
 	}
 	defer func() {
-		res.Broker.Close()
-		_ = res.leases.end(ctx, env) // what is left has its file, and post tries again
+		_ = res.End(ctx, env) // what is left has its file, and post tries again
 	}()
-	control, err := broker.NewControl(res.refused, env.Now)
+	control, err := broker.NewControl(res.Refused, env.Now)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	if err := dir.keepControl(control); err != nil {
+	if err := keepControl(dir, control); err != nil {
 		return err
 	}
-	defer os.Remove(filepath.Join(dir.path, controlFile)) // the folder is post's
-	in.Say(res.ceiling.announce(env.Now()))
+	defer os.Remove(filepath.Join(dir.Path(), controlFile)) // the folder is post's
+	in.Say(res.Ceiling.Announce(env.Now()))
 	if err := leash.Ready(ctx, stdout); err != nil {
 		return err
 	}
@@ -117,11 +118,15 @@ func keepFresh(ctx context.Context, env Env, r *runner.Runner, leash *process.Le
 	case <-control.Stopped():
 	case <-ctx.Done():
 	case <-workerGone:
-	case <-time.After(res.ceiling.end.Sub(env.Now())):
-		in.Say(withHint(res.ceiling.over(env.Now())))
+	case <-time.After(res.Ceiling.End().Sub(env.Now())):
+		in.Say(fault.WithHint(res.Ceiling.Over(env.Now())))
 	}
 	return nil
 }
+
+// maxOwn bounds what is read of a small file of ours: a section of shared
+// credentials, or how the background process is ended.
+const maxOwn = 1 << 20
 
 // control is how post ends the background process.
 type control struct {
@@ -129,12 +134,12 @@ type control struct {
 	Secret  string `json:"secret"`
 }
 
-func (f folder) keepControl(c *broker.Control) error {
+func keepControl(f job.Folder, c *broker.Control) error {
 	text, err := json.Marshal(control{c.Address(), c.Secret().Reveal()})
 	if err != nil {
 		return err
 	}
-	_, err = f.write(controlFile, text)
+	_, err = f.Write(controlFile, text)
 	return err
 }
 
@@ -144,11 +149,11 @@ const endTimeout = 30 * time.Second
 
 // endKeepFresh ends the background process of the folder's step, where it has
 // one, and waits until it is gone.
-func (f folder) endKeepFresh(ctx context.Context) error {
-	if f.path == "" {
+func endKeepFresh(ctx context.Context, f job.Folder) error {
+	if f.Path() == "" {
 		return nil
 	}
-	text, err := disk.ReadOwn(filepath.Join(f.path, controlFile), maxOwn)
+	text, err := disk.ReadOwn(filepath.Join(f.Path(), controlFile), maxOwn)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // there was none, or it has ended
 	}
@@ -157,7 +162,7 @@ func (f folder) endKeepFresh(ctx context.Context) error {
 		err = errors.New("the file is corrupt")
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", controlFile, cause(err))
+		return fmt.Errorf("read %s: %w", controlFile, disk.Cause(err))
 	}
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), endTimeout, fmt.Errorf("not done after %s", endTimeout))
 	defer cancel()
@@ -172,44 +177,21 @@ const maxNotes = 20
 // maxNotesFile bounds the notes: a line is under 1 KiB, and a job has at most five days.
 const maxNotesFile = 64 << 20
 
-// notes returns what the background process had to say, "" for nothing.
-func (f folder) notes() (string, error) {
-	if f.path == "" {
+// notesOf returns what the background process had to say, "" for nothing.
+func notesOf(f job.Folder) (string, error) {
+	if f.Path() == "" {
 		return "", nil
 	}
-	text, err := disk.ReadOwn(filepath.Join(f.path, notesFile), maxNotesFile)
+	text, err := disk.ReadOwn(filepath.Join(f.Path(), notesFile), maxNotesFile)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("read %s: %w", notesFile, cause(err))
+		return "", fmt.Errorf("read %s: %w", notesFile, disk.Cause(err))
 	}
 	list := lines(string(text))
 	if more := len(list) - maxNotes; more > 0 {
 		list = slices.Concat([]string{fmt.Sprintf("(%d lines before these)", more)}, list[more:])
 	}
 	return strings.Join(list, "\n"), nil
-}
-
-// cleanUp ends the credential where it can be ended, and removes what the
-// step wrote. What it cannot do it names.
-func cleanUp(ctx context.Context, env Env, r *runner.Runner, dir folder) {
-	warn := func(err error) {
-		if err != nil {
-			_ = r.Warning("clean up: " + withHint(err)) // nothing is left to tell it to
-		}
-	}
-	warn(dir.endKeepFresh(ctx))
-	notes, err := dir.notes()
-	warn(err)
-	if notes != "" {
-		_ = r.Warning("while the credential was kept fresh:\n" + notes)
-	}
-	all, err := dir.kept(env)
-	warn(err)
-	warn(all.end(ctx, env))
-	if dir.path != "" {
-		warn(dir.awsProfile().remove())
-	}
-	warn(dir.remove())
 }

@@ -1,4 +1,4 @@
-package job
+package action
 
 import (
 	"bytes"
@@ -34,13 +34,13 @@ type awsProfile struct {
 // awsSection ends the name of a step's own file.
 const awsSection = ".profile"
 
-// awsProfile returns the section of a step's folder.
-func (f folder) awsProfile() *awsProfile {
-	temp, name := filepath.Split(f.path)
+// profileOf returns the section of the step that has the folder.
+func profileOf(folder string) *awsProfile {
+	temp, name := filepath.Split(folder)
 	return &awsProfile{dir: filepath.Join(temp, "oidc-dbt", "aws"), file: name + awsSection}
 }
 
-// path is the shared file's.
+// Path is the shared file's.
 func (p *awsProfile) path() string { return filepath.Join(p.dir, "credentials") }
 
 // write puts the session into the section that is called like the target. An
@@ -77,7 +77,7 @@ func (p *awsProfile) write(target string, c credential.Credential) error {
 		err = p.gather()
 	}
 	if err != nil {
-		return fmt.Errorf("write the AWS profile %q: %w", target, cause(err))
+		return fmt.Errorf("write the AWS profile %q: %w", target, disk.Cause(err))
 	}
 	p.expiry = c.Expiry
 	return nil
@@ -95,7 +95,7 @@ func (p *awsProfile) remove() error {
 		err = p.gather()
 	}
 	if err != nil {
-		return fmt.Errorf("remove the AWS profile: %w", cause(err))
+		return fmt.Errorf("remove the AWS profile: %w", disk.Cause(err))
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package job
+package action
 
 import (
 	"fmt"
@@ -35,7 +35,7 @@ func TestAWSProfiles(t *testing.T) {
 	}
 	now := time.Now()
 	step := func(n int) *awsProfile {
-		return folder{path: filepath.Join(temp, fmt.Sprintf("oidc-dbt-step-%d", n))}.awsProfile()
+		return profileOf(filepath.Join(temp, fmt.Sprintf("oidc-dbt-step-%d", n)))
 	}
 	prod, lake, again := step(1), step(2), step(3)
 	write := func(p *awsProfile, target, key string, expiry time.Time) func() error {
@@ -86,7 +86,7 @@ func TestAWSProfilesAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	var last *awsProfile
 	for n := range steps {
-		p := folder{path: filepath.Join(temp, fmt.Sprintf("oidc-dbt-step-%d", n))}.awsProfile()
+		p := profileOf(filepath.Join(temp, fmt.Sprintf("oidc-dbt-step-%d", n)))
 		last = p
 		all.Go(func() {
 			for round := range rounds {
@@ -129,7 +129,7 @@ func TestAWSProfileRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := folder{path: filepath.Join(tt.temp, "oidc-dbt-step-1")}.awsProfile()
+			p := profileOf(filepath.Join(tt.temp, "oidc-dbt-step-1"))
 			err := p.write("prod", awsSession(tt.key, time.Now()))
 			if err == nil || err.Error() != tt.err {
 				t.Errorf("error is %v, want %s", err, tt.err)

@@ -1,0 +1,232 @@
+package action
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/audit"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// publishDecision writes what a step without a credential leaves: who asked
+// for what, what was decided ("" where it did not come to that), and why not.
+func publishDecision(r *runner.Runner, s job.Settings, res job.Result, failure error) error {
+	var errs []error
+	for _, o := range decisionOutputs(s, res) {
+		errs = append(errs, r.SetOutput(o.name, o.value))
+	}
+	if res.Allowed != "" {
+		errs = append(errs, r.Info(res.Allowed))
+	}
+	for _, w := range res.Warnings {
+		errs = append(errs, r.Warning(w.Text, w.Places...))
+	}
+	if s.DryRun && failure == nil {
+		errs = append(errs, r.Info(job.DryRunDone))
+	}
+	summary := res.Summary
+	if summary == "" && failure != nil {
+		summary = audit.Failure(failure, fault.Hint(failure))
+	}
+	return errors.Join(append(errs, r.Summary(summary))...)
+}
+
+type output struct{ name, value string }
+
+func decisionOutputs(s job.Settings, res job.Result) []output {
+	return []output{
+		{outDecision, res.Decision},
+		{outTarget, res.Target},
+		{outType, res.Type},
+		{outSubject, res.Subject},
+		{outAuditLog, s.AuditLogPath()},
+	}
+}
+
+type secretOutput struct {
+	name  string
+	value secret.Value
+}
+
+// secretOutputs are the outputs that hold one secret each; a zero one is not
+// written. With a broker they hold what the profile reads, which is not the
+// credential but what leads to it.
+func secretOutputs(res job.Result) []secretOutput {
+	c := res.Credential
+	if res.Broker != nil {
+		c = adapter.Held(res.Variables)
+	}
+	outputs := []secretOutput{{outToken, c.Token}, {outPassword, c.Password}, {outPrivateKey, c.PrivateKey}}
+	if c.AWS != nil {
+		outputs = append(outputs, secretOutput{outAWSAccessKeyID, c.AWS.AccessKeyID},
+			secretOutput{outAWSSecretAccessKey, c.AWS.SecretAccessKey}, secretOutput{outAWSSessionToken, c.AWS.SessionToken})
+	}
+	return outputs
+}
+
+// publish hands the credential to the job's next steps. Every mask stands
+// before everything else.
+func publish(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) error {
+	fill := dir.Fill
+	if in.keepFresh && res.Broker != nil {
+		fill = dir.Provide
+	}
+	vars, err := fill(env, res)
+	if err != nil {
+		return err
+	}
+	policyCopy, err := dir.KeepPolicy(res)
+	if err != nil {
+		return err
+	}
+	environment := environmentJSON(vars)
+
+	// Each in its order, and nothing behind the first that fails.
+	writes := []func() error{
+		func() error { return r.Mask(environment) },
+		func() error { return r.SaveState(stateFolder, dir.Path()) },
+	}
+	output := func(name, value string) {
+		writes = append(writes, func() error { return r.SetOutput(name, value) })
+	}
+	for _, o := range decisionOutputs(in.Settings, res) {
+		output(o.name, o.value)
+	}
+	expiry := res.Credential.Expiry
+	if in.keepFresh && res.Broker != nil {
+		expiry = res.Ceiling.End()
+	}
+	output(outExpiresAt, expiry.UTC().Format(time.RFC3339))
+	if res.Profile != nil {
+		output(outProfilesDir, dir.Path())
+		output(outProfile, res.ProfileNames[0])
+	}
+	if in.keepFresh && res.Route.Kind == route.GoogleADC { // with `run` its end is the step's
+		output(outGoogleCredentialsFile, res.Broker.Address().File)
+	}
+	if res.Credential.AWS != nil && in.run == "" { // of `run` nothing is handed on
+		if err := in.awsProfile.write(res.Target, res.Credential); err != nil {
+			return err
+		}
+		output(outAWSProfile, res.Target)
+		output(outAWSCredentialsFile, in.awsProfile.path())
+	}
+	if user := res.Credential.User; user != "" {
+		output(outUser, user)
+	}
+	for _, o := range append(secretOutputs(res), secretOutput{outEnv, environment}) {
+		if !o.value.IsZero() {
+			writes = append(writes, func() error { return r.SetSecretOutput(o.name, o.value) })
+		}
+	}
+	for _, v := range vars {
+		switch {
+		case !in.exportEnv:
+		case v.Secret:
+			writes = append(writes, func() error { return r.SetSecretEnv(v.Name, v.Value) })
+		default:
+			writes = append(writes, func() error { return r.SetEnv(v.Name, v.Value.Reveal()) })
+		}
+	}
+	res.Warnings = append(res.Warnings, fault.Warnings(handOverWarnings(env, in, res, vars)...)...)
+	writes = append(writes, func() error { return r.Info(res.Allowed) })
+	for _, w := range res.Warnings {
+		writes = append(writes, func() error { return r.Warning(w.Text, w.Places...) })
+	}
+	writes = append(writes,
+		// For `oidc-dbt exec` in a later step. Neither is secret.
+		func() error { return r.SetEnv("OIDC_DBT_POLICY", policyCopy) },
+		func() error { return r.SetEnv("OIDC_DBT_TARGET", res.Target) },
+		func() error { return r.AddPath(filepath.Dir(env.Executable)) },
+		func() error { return r.Summary(res.Summary) },
+	)
+	for _, write := range writes {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishProfile hands on a profile without a credential. Nothing of it is
+// secret, and nothing of it is for `oidc-dbt exec`, which is to decide anew.
+func publishProfile(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) error {
+	vars, err := dir.Fill(env, res)
+	if err != nil {
+		return err
+	}
+	errs := []error{r.SaveState(stateFolder, dir.Path())}
+	for _, o := range []output{
+		{outTarget, res.Target}, {outType, res.Type}, {outProfilesDir, dir.Path()}, {outProfile, res.ProfileNames[0]},
+		{outEnv, environmentJSON(vars).Reveal()},
+	} {
+		errs = append(errs, r.SetOutput(o.name, o.value))
+	}
+	for _, v := range vars {
+		if in.exportEnv {
+			errs = append(errs, r.SetEnv(v.Name, v.Value.Reveal()))
+		}
+	}
+	for _, w := range res.Warnings {
+		errs = append(errs, r.Warning(w.Text, w.Places...))
+	}
+	return errors.Join(append(errs, r.AddPath(filepath.Dir(env.Executable)), r.Info(res.NothingDecided()))...)
+}
+
+// handOverWarnings is what the next steps should know of the credential.
+func handOverWarnings(env job.Env, in inputs, res job.Result, vars []adapter.Variable) (warnings []string) {
+	left := res.Credential.Expiry.Sub(env.Now())
+	switch {
+	case in.keepFresh && res.Broker != nil:
+		// Of later steps nothing can be taken out.
+		var set []string
+		for _, v := range vars {
+			set = append(set, v.Name+"=")
+		}
+		_, outrank := process.Environment(env.Environ, set, res.Kinds(), true)
+		outrank = slices.DeleteFunc(outrank, func(name string) bool {
+			return strings.HasPrefix(name, process.SecretPrefix) // an earlier step's, for its own profile
+		})
+		if len(outrank) > 0 {
+			warnings = append(warnings,
+				fmt.Sprintf("set in the job's environment, where dbt may obey them before the credential of target %q: %s",
+					res.Target, strings.Join(outrank, ", ")))
+		}
+	case in.keepFresh:
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: whatever uses it reads it "+
+			"once. It dies in %s", res.Target, left.Round(time.Second)))
+	case left < short && in.run == "":
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q dies in %s, "+
+			"and dbt may log in later than that: set `keep-fresh: true`, give the command to this step as `run:`, "+
+			"or call `oidc-dbt exec -- COMMAND` in the next one",
+			res.Target, left.Round(time.Second)))
+	}
+	return warnings
+}
+
+// environmentJSON is the output `env`: a JSON object for `env: ${{ fromJSON(…) }}`.
+func environmentJSON(vars []adapter.Variable) secret.Value {
+	object := make(map[string]string, len(vars))
+	for _, v := range vars {
+		object[v.Name] = v.Value.Reveal()
+	}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // a secret with & in it would slip through its mask as \u0026
+	if err := enc.Encode(object); err != nil {
+		panic(err) // strings always encode
+	}
+	return secret.New(strings.TrimSpace(text.String()))
+}
