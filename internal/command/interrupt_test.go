@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,8 @@ import (
 // TestMain lets the test binary be the product's binary, for what can only be
 // seen from outside a process.
 func TestMain(m *testing.M) {
+	// Most tests wait: for a credential to expire, for a bound to be reached.
+	_ = flag.Set("test.parallel", "8") // before the flags are parsed, so that one of the command line wins
 	if os.Getenv("OIDC_DBT_TEST_BINARY") == "" {
 		os.Exit(m.Run())
 	}
