@@ -354,8 +354,8 @@ func TestLeaseReachesItsMaximum(t *testing.T) {
 		t.Errorf("it says\n%s\nwant %s", said, announced)
 	}
 	for _, want := range []string{
-		"::warning::target \"prod\": the lease cannot be renewed beyond TIME: no login works from then on%0Ahint: " + hint + "\n",
-		"warning: renew the credential: the lease cannot be renewed beyond TIME: no login works from then on\nhint: " + hint + "\n",
+		"::warning::target \"prod\": the lease cannot be renewed beyond TIME: logins fail after that%0Ahint: " + hint + "\n",
+		"warning: renew the credential: the lease cannot be renewed beyond TIME: logins fail after that\nhint: " + hint + "\n",
 	} {
 		if strings.Count(said, want) != 1 {
 			t.Errorf("it says\n%s\nwant once\n%s", said, want)
@@ -443,7 +443,7 @@ func TestEnvironmentDoesNotChooseTheVault(t *testing.T) {
 		t.Errorf("status is %d, %d tokens are alive: %s", status, s.vault.Tokens(), s.stdout.String())
 	}
 	s, status = run(t, "VAULT_CACERT=/nowhere")
-	if want := "::error::exchange ID token with \"vault\": make a client: one of the VAULT_ variables of the environment is malformed%0Ahint: remove it: none is used, but the client does not start with it\n"; status != 2 || !strings.HasSuffix(s.stdout.String(), want) {
+	if want := "::error::exchange ID token with \"vault\": create a Vault client: a VAULT_ environment variable is malformed%0Ahint: unset it: these variables are not used, but a malformed one stops the client\n"; status != 2 || !strings.HasSuffix(s.stdout.String(), want) {
 		t.Errorf("status is %d: %s\nwant %s", status, s.stdout.String(), want)
 	}
 }

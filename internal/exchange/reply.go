@@ -91,15 +91,15 @@ const statusPage = "run the job again; if it persists, see the provider's status
 // a proxy on the way. It comes again.
 func Foreign(service, format string, args ...any) error {
 	return fault.New(fault.Unreachable, fmt.Errorf(format, args...),
-		fmt.Sprintf("something else than %s may answer at this address, a proxy on the way for example: check the endpoint", service))
+		fmt.Sprintf("another server, such as a proxy, may be answering at this address instead of %s: check the endpoint", service))
 }
 
 // Replied is a status without the service's own words; one of a moment is marked.
 func Replied(service string, status int) error {
 	if web.Transient(status) {
-		return web.Temporary(Unreachable("%s replies status %d", service, status))
+		return web.Temporary(Unreachable("%s replied with status %d", service, status))
 	}
-	return Foreign(service, "%s replies status %d", service, status)
+	return Foreign(service, "%s replied with status %d", service, status)
 }
 
 // NoReply is the error of a request that had no reply, or half of one, marked
@@ -129,7 +129,7 @@ func Matching(pattern *lazy.Regexp, shortest, longest int, want string) func(str
 func Named(want string) func(string) error {
 	return func(value string) error {
 		if _, rest, ok := strings.Cut(value, "://"); ok && strings.EqualFold(strings.TrimSuffix(rest, "/"), want) {
-			return fmt.Errorf("is an address, and the audience is a name: write %q", want)
+			return fmt.Errorf("must be a name, not a URL: write %q", want)
 		}
 		return nil
 	}
@@ -151,5 +151,5 @@ func CheckAudience(v policy.Values, audience string, endpoints ...string) (fault
 // keys in time, which comes as a refusal, and is none: the next try works.
 func IssuerUnreachable(service, words string, secrets []secret.Value) error {
 	return fault.New(fault.Unreachable, fmt.Errorf("%s cannot reach the issuer: %s", service, Quoted(words, secrets)),
-		"run the job again; if it persists, see whether the issuer's discovery document and keys can be reached from where the service runs")
+		"run the job again; if it persists, check that the service can reach the issuer's discovery document and keys")
 }

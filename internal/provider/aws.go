@@ -67,11 +67,13 @@ var awsProvider = provider{
 				}
 			}
 			if v.Get("then_assume.role") != "" && lifetime > time.Hour {
-				faults = append(faults, policy.KeyError{Key: "lifetime", Err: errors.New("AWS gives at most 1h behind a role chain (then_assume)")})
+				faults = append(faults, policy.KeyError{Key: "lifetime", Err: errors.New("AWS limits sessions of a role chain " +
+					"(then_assume) to 1h")})
 			}
 			faults = append(faults, checkTags(v)...)
 			if n := len(v.List("policy_arns")); n > 10 {
-				faults = append(faults, policy.KeyError{Key: "policy_arns", Err: fmt.Errorf("has %d policies, AWS takes at most 10", n)})
+				faults = append(faults, policy.KeyError{Key: "policy_arns", Err: fmt.Errorf("has %d policies, AWS allows at "+
+					"most 10", n)})
 			}
 			return faults
 		},
@@ -114,7 +116,7 @@ func checkPartition(v policy.Values, keys ...string) (faults []policy.KeyError) 
 		for _, arn := range v.List(key) {
 			if fields := strings.SplitN(arn, ":", 3); len(fields) == 3 && fields[1] != want {
 				faults = append(faults, policy.KeyError{Key: key,
-					Err: fmt.Errorf("is of partition %q, and region %q is of %q: nothing of one partition works in another",
+					Err: fmt.Errorf("is in partition %q, but region %q is in %q: they must be in the same partition",
 						fields[1], v.Get("region"), want)})
 				break
 			}
@@ -133,7 +135,7 @@ func awsAudienceOf(v policy.Values) string {
 func checkSessionPolicy(text string) error {
 	switch {
 	case len(text) > 2048:
-		return fmt.Errorf("is %d characters long, AWS takes at most 2048", len(text))
+		return fmt.Errorf("is %d characters long, AWS allows at most 2048", len(text))
 	case json.Unmarshal([]byte(text), &map[string]any{}) != nil:
 		return errors.New("want a JSON object")
 	}

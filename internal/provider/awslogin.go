@@ -46,7 +46,7 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 	case credential.RDSLogin:
 		switch {
 		case w.User == "", w.Port == 0:
-			return errors.New("a token of RDS is for a user at a host and port, and the dbt output has not all of them")
+			return errors.New("an RDS token requires host, port and user in the dbt output")
 		case service != "rds" && !web.IsLoopback(w.Host):
 			// RDS compares it; a name of one's own for it is never right.
 			return fmt.Errorf("host %q is not an endpoint of RDS, and a token is valid for one endpoint only", w.Host)
@@ -55,7 +55,7 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 		return nil
 	}
 	if in != "" && in != v.Get("region") {
-		return fmt.Errorf("host %q is in region %q, and region of the exchange (line %d of the policy) is %q", w.Host, in,
+		return fmt.Errorf("host %q is in region %q, but the region of the exchange (line %d of the policy) is %q", w.Host, in,
 			v.Line("region"), v.Get("region"))
 	}
 	return nil
@@ -106,11 +106,11 @@ func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request,
 	case err != nil:
 		return credential.Credential{}, err
 	case aws.ToString(login.password) == "":
-		return credential.Credential{}, exchange.Unreachable("the reply of %s has no password in it", service)
+		return credential.Credential{}, exchange.Unreachable("the reply from %s has no password", service)
 	case len(aws.ToString(login.user)) > 200 || !databaseUser.MatchString(aws.ToString(login.user)):
-		return credential.Credential{}, exchange.Unreachable("the reply of %s has no database user in it", service)
+		return credential.Credential{}, exchange.Unreachable("the reply from %s has no database user", service)
 	case login.expiry == nil:
-		return credential.Credential{}, exchange.Unreachable("the login in the reply of %s has no expiry", service)
+		return credential.Credential{}, exchange.Unreachable("the login in the reply from %s has no expiry", service)
 	}
 	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: *login.expiry,
 		User: *login.user, Password: secret.New(*login.password)}, nil
@@ -197,11 +197,11 @@ func redshiftHint(code string, v policy.Values, w credential.Warehouse, session 
 		}
 		return hint
 	case "ClusterNotFound", "ClusterNotFoundFault":
-		return fmt.Sprintf("account %s has no cluster %q in %s: set cluster_id where its host's first name is not the "+
-			"cluster's", account, w.Redshift.Cluster, in)
+		return fmt.Sprintf("account %s has no cluster %q in %s: set cluster_id if the first label of the host is not the "+
+			"cluster's name", account, w.Redshift.Cluster, in)
 	case "ResourceNotFoundException":
-		return fmt.Sprintf("account %s has no workgroup %q in %s: set serverless_work_group where its host's first name is "+
-			"not the workgroup's", account, w.Redshift.Workgroup, in)
+		return fmt.Sprintf("account %s has no workgroup %q in %s: set serverless_work_group if the first label of the "+
+			"host is not the workgroup's name", account, w.Redshift.Workgroup, in)
 	case "ExpiredToken", "ExpiredTokenException", "RequestExpired", "SignatureDoesNotMatch", "InvalidSignatureException":
 		return "compare the runner's clock with AWS's"
 	}
@@ -220,7 +220,7 @@ func rdsLogin(ctx context.Context, env exchange.Env, r exchange.Request, session
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
 		"https://"+net.JoinHostPort(w.Host, strconv.Itoa(w.Port))+"/?"+query.Encode(), nil)
 	if err != nil {
-		return credential.Credential{}, fmt.Errorf("sign a token for RDS: host %q is not one", w.Host)
+		return credential.Credential{}, fmt.Errorf("sign a token for RDS: invalid host %q", w.Host)
 	}
 	signed, _, err := v4.NewSigner().PresignHTTP(ctx, sessionKeys(session.AWS), req, emptyPayload, "rds-db",
 		r.Grant.Exchange().Get("region"), now)

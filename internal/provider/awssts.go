@@ -69,7 +69,7 @@ func checkTag(longest int) func(string) error {
 
 func checkTagKey(key string) error {
 	if strings.HasPrefix(strings.ToLower(key), "aws:") {
-		return errors.New("begins with aws:, which AWS keeps for itself")
+		return errors.New("begins with aws:, which AWS reserves")
 	}
 	return checkTag(maxTagKey)(key)
 }
@@ -80,19 +80,20 @@ func checkTags(v policy.Values) (faults []policy.KeyError) {
 	const tags, transitive = "then_assume.tags", "then_assume.transitive_tags"
 	keys := v.List(tags)
 	if len(keys) > maxTags {
-		faults = append(faults, policy.KeyError{Key: tags, Err: fmt.Errorf("has %d tags, AWS takes at most %d", len(keys), maxTags)})
+		faults = append(faults, policy.KeyError{Key: tags, Err: fmt.Errorf("has %d tags, AWS allows at most %d", len(keys), maxTags)})
 	}
 	for i, key := range keys {
 		for _, other := range keys[:i] {
 			if strings.EqualFold(key, other) {
 				faults = append(faults, policy.KeyError{Key: tags,
-					Err: fmt.Errorf("%q and %q are one key to AWS, which ignores letter case", other, key)})
+					Err: fmt.Errorf("%q and %q are the same key: AWS ignores letter case", other, key)})
 			}
 		}
 	}
 	for _, key := range v.List(transitive) {
 		if !slices.Contains(keys, key) {
-			faults = append(faults, policy.KeyError{Key: transitive, Err: fmt.Errorf("%q is not one of tags, which are %q", key, keys)})
+			faults = append(faults, policy.KeyError{Key: transitive, Err: fmt.Errorf("%q is not a key of tags, valid keys "+
+				"are %q", key, keys)})
 		}
 	}
 	return faults
@@ -208,7 +209,7 @@ func assumeRole(ctx context.Context, env exchange.Env, r exchange.Request, first
 // the reply's where it looks like one: it must not become a way out for secrets.
 func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, role, region string) (credential.Credential, error) {
 	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || aws.ToString(c.SessionToken) == "" {
-		return credential.Credential{}, exchange.Unreachable("the reply has no credentials in it")
+		return credential.Credential{}, exchange.Unreachable("the reply has no credentials")
 	}
 	if c.Expiration == nil {
 		return credential.Credential{}, exchange.Unreachable("the credential in the reply has no expiry")
@@ -289,7 +290,7 @@ func awsError(err error, service string, hint func(code, message string) string,
 	case keysMissing(api.ErrorCode(), api.ErrorMessage()):
 		return web.Temporary(exchange.IssuerUnreachable(service, api.ErrorMessage(), secrets))
 	case web.Transient(status), awsBusy(api.ErrorCode()):
-		return web.Temporary(exchange.Unreachable("%s replies status %d, %s", service, status, exchange.Quoted(api.ErrorCode(), secrets)))
+		return web.Temporary(exchange.Unreachable("%s replied with status %d: %s", service, status, exchange.Quoted(api.ErrorCode(), secrets)))
 	}
 	return exchange.Refused(api.ErrorCode(), api.ErrorMessage(), hint(api.ErrorCode(), api.ErrorMessage()), secrets...)
 }
@@ -321,7 +322,7 @@ func webIdentityHint(code, message string, g policy.Grant) string {
 		return fmt.Sprintf("the account has no IAM OIDC provider for issuer %s with audience %q, "+
 			"or it cannot verify the token", g.Claims().Issuer(), g.Audience())
 	case "IDPRejectedClaim":
-		return "the issuer no longer vouches for the token: run the job again, which gets a new one"
+		return "the issuer no longer accepts the token: run the job again to get a new one"
 	}
 	return sessionHint(code, message)
 }

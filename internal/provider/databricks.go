@@ -55,16 +55,17 @@ var databricksProvider = provider{
 				faults = append(faults, policy.KeyError{Key: key, Err: fmt.Errorf(format, args...)})
 			}
 			if databricksAudienceOf(v) == "" {
-				fault("audience", "is missing: what the federation policy names, or give account_id, which is Databricks' default")
+				fault("audience", "is required: set the audience in the federation policy, or set account_id, which is "+
+					"Databricks' default")
 			}
 			if v.Get("database_instance") != "" && v.Get("database_endpoint") != "" {
-				fault("database_endpoint", "is for Lakebase Autoscaling, and database_instance for Provisioned: give one")
+				fault("database_endpoint", "is for Lakebase Autoscaling, database_instance for Provisioned: set only one")
 			}
 			if v.Get("host") == "" {
 				return faults
 			}
 			if isAccountsHost(v.Get("host")) && v.Get("account_id") == "" {
-				fault("host", "is an account's console: account_id is missing")
+				fault("host", "is an account console, which requires account_id")
 			}
 			if err := checkDatabricksAudience(v, v.Get("host")); err != nil {
 				fault("host", "%w", err)
@@ -89,11 +90,11 @@ func checkDatabricks(v policy.Values, w credential.Warehouse) error {
 	lakebase := v.Get("database_instance")+v.Get("database_endpoint") != ""
 	switch {
 	case host == "":
-		return errors.New("host is missing: the workspace that gives the token")
+		return errors.New("host is required: the workspace that issues the token")
 	case w.Asks.Login == credential.LakebaseLogin && !lakebase:
-		return errors.New("database_instance or database_endpoint is missing: Lakebase gives a password for one of them")
+		return errors.New("database_instance or database_endpoint is required: Lakebase issues a password for one of them")
 	case w.Asks.Login == credential.LakebaseLogin && isAccountsHost(host):
-		return errors.New("host is an account's console, Lakebase takes tokens of its own workspace")
+		return errors.New("host is an account console, but Lakebase accepts only tokens of its own workspace")
 	case w.Asks.Login != credential.LakebaseLogin && lakebase:
 		return fmt.Errorf("database_instance and database_endpoint are for Lakebase, which is type \"postgres\", not %s", w)
 	case v.Get("host") != "":
@@ -115,8 +116,8 @@ func checkOneWorkspace(v policy.Values, w credential.Warehouse) error {
 	if name != "" && (name == hostOf(databricksURL(v.Get("host"))) || policy.CheckHost(databricksAudience, name) == nil) {
 		return nil
 	}
-	return fmt.Errorf("host %q of the dbt output is not one of Databricks, and the token of %q goes there: leave host out "+
-		"of the exchange", w.Host, v.Get("host"))
+	return fmt.Errorf("host %q of the dbt output does not belong to Databricks, but the token of %q would be sent "+
+		"there: remove host from the exchange", w.Host, v.Get("host"))
 }
 
 // databricksAudience is one that only Databricks' own hosts may get a token of.
@@ -203,11 +204,11 @@ func exchangeDatabricks(ctx context.Context, env exchange.Env, r exchange.Reques
 		service: "Databricks", url: databricksTokenURL(v, host), idToken: []string{"subject_token"}, form: form,
 		hint: func(_, description string) string {
 			if strings.Contains(description, "TOKEN_SUBJECT_INVALID") {
-				return fmt.Sprintf("the federation policy of %s has another subject: this token's is %q, or, with a subject_claim, "+
-					"what that claim holds", principal, claims.Subject())
+				return fmt.Sprintf("the federation policy of %s has a different subject: this token's is %q, or the value of "+
+					"its subject_claim if that is set", principal, claims.Subject())
 			}
-			return fmt.Sprintf("%s needs a federation policy with issuer %s, audience %q and subject %q, to the letter, "+
-				"and must be in the workspace",
+			return fmt.Sprintf("%s needs a federation policy with exactly issuer %s, audience %q and subject %q, and must be "+
+				"in the workspace",
 				principal, claims.Issuer(), r.Grant.Audience(), claims.Subject())
 		},
 	}.send(ctx, env, r.IDToken)
@@ -240,7 +241,7 @@ func lakebase(ctx context.Context, env exchange.Env, r exchange.Request, workspa
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		return credential.Credential{}, fmt.Errorf("make a request: %w", err)
+		return credential.Credential{}, fmt.Errorf("create the request: %w", err)
 	}
 	secrets := []secret.Value{r.IDToken, workspace.Token}
 	reply, _, err := call{
@@ -249,9 +250,10 @@ func lakebase(ctx context.Context, env exchange.Env, r exchange.Request, workspa
 			"Authorization": {"Bearer " + workspace.Token.Reveal()}},
 		hint: func(code, _ string) string {
 			if code == "RESOURCE_DOES_NOT_EXIST" {
-				return "the database is not one of this workspace: database_instance is for Lakebase Provisioned, database_endpoint for Autoscaling"
+				return "the database is not in this workspace: database_instance is for Lakebase Provisioned, database_endpoint " +
+					"for Autoscaling"
 			}
-			return fmt.Sprintf("%s must be a user of the workspace, with a role of its name in the database", workspace.ID)
+			return fmt.Sprintf("%s must be a user of the workspace and have a role of the same name in the database", workspace.ID)
 		},
 	}.do(ctx, env)
 	if err != nil {
@@ -266,13 +268,13 @@ func lakebase(ctx context.Context, env exchange.Env, r exchange.Request, workspa
 		return credential.Credential{}, exchange.Foreign("Lakebase", "unexpected reply from Lakebase")
 	}
 	if password.Token == "" {
-		return credential.Credential{}, exchange.Unreachable("the reply of Lakebase has no token in it")
+		return credential.Credential{}, exchange.Unreachable("the reply from Lakebase has no token")
 	}
 	expires := password.ExpirationTime + password.ExpireTime
 	expiry, err := time.Parse(time.RFC3339, expires)
 	if err != nil {
 		return credential.Credential{},
-			exchange.Unreachable("the reply of Lakebase has an expiry of %s, want a time",
+			exchange.Unreachable("the reply from Lakebase has an expiry of %s, want a time",
 				exchange.Quoted(expires, append(secrets, secret.New(password.Token))))
 	}
 	return credential.Credential{Kind: credential.AccessToken, ID: workspace.ID, Token: secret.New(password.Token), Expiry: expiry}, nil

@@ -57,11 +57,12 @@ var entraProvider = provider{
 	check: func(v policy.Values, w credential.Warehouse) error {
 		if s := entraScope(v, w); s != "" {
 			if w.Asks.Elsewhere && microsoftScope.MatchString(s) {
-				return fmt.Errorf("scope is %q, and %s would get a token that is good at Microsoft's own service: name a resource of yours", s, w)
+				return fmt.Errorf("scope is %q, so %s would get a token that is valid for a Microsoft service: set the scope of "+
+					"your own resource", s, w)
 			}
 			return nil
 		}
-		return fmt.Errorf("scope is missing: %s has no default", w)
+		return fmt.Errorf("scope is required: %s has no default", w)
 	},
 	exchange: exchangeEntra,
 	endpoints: func(v policy.Values, _ credential.Warehouse) []string {
@@ -79,7 +80,7 @@ func entraName(value string) error {
 	name = strings.TrimSuffix(name, "/")
 	for _, c := range azureClouds {
 		if want := c.audience; strings.EqualFold("api://"+name, want) && value != want {
-			return fmt.Errorf("is not how Entra ID writes it: write %q", want)
+			return fmt.Errorf("is not Entra ID's spelling: write %q", want)
 		}
 	}
 	return nil
@@ -198,15 +199,15 @@ type entraRefusal struct {
 var entraRefusals = []entraRefusal{{
 	codes: []string{"70021", "700211", "700212", "700213", "70025"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("the application needs a federated identity credential with issuer %s, "+
-			"subject %q and audience %q, to the letter; a new one takes some minutes to work",
+		return fmt.Sprintf("the application needs a federated identity credential with exactly issuer %s, subject %q and "+
+			"audience %q; a new one takes a few minutes to work",
 			r.Grant.Claims().Issuer(), r.Grant.Claims().Subject(), r.Grant.Audience())
 	},
 }, {
 	codes: []string{"700016", "50034", "70001", "700038", "7000229"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("there is no application %s in tenant %s, or it has no service principal there: client_id is the "+
-			"application (client) id, not the object's", clientOf(r), tenantOf(r))
+		return fmt.Sprintf("application %s does not exist in tenant %s, or has no service principal there: client_id is "+
+			"the application (client) id, not the object id", clientOf(r), tenantOf(r))
 	},
 }, {
 	codes: []string{"7000112", "50057"},
@@ -217,7 +218,7 @@ var entraRefusals = []entraRefusal{{
 }, {
 	codes: []string{"90002", "900023", "90019", "50049", "50059"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("there is no tenant %s at %s", tenantOf(r), entraAuthority(r.Grant.Exchange()))
+		return fmt.Sprintf("tenant %s does not exist at %s", tenantOf(r), entraAuthority(r.Grant.Exchange()))
 	},
 }, {
 	codes: []string{"90038", "900382", "900432"},
@@ -236,12 +237,12 @@ var entraRefusals = []entraRefusal{{
 }, {
 	codes: []string{"500011", "500014", "50001", "650057", "650052", "650053"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("the resource of scope %s is not known, or disabled, in tenant %s",
+		return fmt.Sprintf("the resource of scope %s is unknown or disabled in tenant %s",
 			entraScope(r.Grant.Exchange(), r.Warehouse), tenantOf(r))
 	},
 }, {
 	codes: []string{"70011", "1002012", "28002", "28003"},
-	hint:  func(exchange.Request) string { return "scope is a resource's identifier and /.default" },
+	hint:  func(exchange.Request) string { return "scope must be a resource's identifier followed by /.default" },
 }, {
 	codes: []string{"50105", "501051"},
 	hint: func(r exchange.Request) string {
@@ -250,7 +251,7 @@ var entraRefusals = []entraRefusal{{
 }, {
 	codes: []string{"65001", "90094", "90095"},
 	hint: func(r exchange.Request) string {
-		return fmt.Sprintf("an administrator of tenant %s must consent to what the application %s asks for", tenantOf(r), clientOf(r))
+		return fmt.Sprintf("an administrator of tenant %s must consent to the permissions that application %s requests", tenantOf(r), clientOf(r))
 	},
 }, {
 	codes: []string{"53003", "53000", "53001", "53002", "53004", "530035", "50131", "50158", "700223", "700238"},
@@ -260,8 +261,8 @@ var entraRefusals = []entraRefusal{{
 }, {
 	codes: []string{"50196"},
 	hint: func(exchange.Request) string {
-		return "the same application asks again and again: have fewer jobs start at once, " +
-			"or one credential for several commands (`run:`, `keep-fresh`)"
+		return "the application sends too many requests: start fewer jobs at once, or use one credential for several " +
+			"commands (`run:`, `keep-fresh`)"
 	},
 }}
 

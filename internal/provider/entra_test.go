@@ -101,13 +101,13 @@ func TestEntraRefusesPolicies(t *testing.T) {
 			err: `authority: host "evil.example" is not one of Microsoft Entra ID, whose audience "api://AzureADTokenExchange" the token has: give an audience of its own`},
 		{name: "a vendor's audience to another", block: good + ", audience: sts.amazonaws.com",
 			err: `audience: host "login.microsoftonline.com" is not one of AWS, whose audience "sts.amazonaws.com" the token has: give an audience of its own`},
-		{name: "no default", block: good, place: typed("snowflake", "entra", credential.Warehouse{}), err: `provider "entra": scope is missing: type "snowflake" has no default`},
+		{name: "no default", block: good, place: typed("snowflake", "entra", credential.Warehouse{}), err: `provider "entra": scope is required: type "snowflake" has no default`},
 		{name: "a resource of one's own", block: good + `, scope: "api://trino.acme.example/.default"`, place: typed("trino", "entra", credential.Warehouse{})},
 		{name: "Microsoft's databases for somebody's Trino", block: good + `, scope: "https://database.windows.net/.default"`, place: typed("trino", "entra", credential.Warehouse{}),
-			err: `provider "entra": scope is "https://database.windows.net/.default", and type "trino" would get a token that is good at Microsoft's own service: name a resource of yours`},
+			err: `provider "entra": scope is "https://database.windows.net/.default", so type "trino" would get a token that is valid for a Microsoft service: set the scope of your own resource`},
 		{name: "Azure Databricks for Snowflake", block: good + `, scope: 2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default`, place: typed("snowflake", "entra", credential.Warehouse{}),
-			err: `provider "entra": scope is "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default", and type "snowflake" would get a token that is good at Microsoft's own service: name a resource of yours`},
-		{name: "no dbt", block: good, err: `provider "entra": scope is missing: a target without dbt has no default`},
+			err: `provider "entra": scope is "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default", so type "snowflake" would get a token that is valid for a Microsoft service: set the scope of your own resource`},
+		{name: "no dbt", block: good, err: `provider "entra": scope is required: a target without dbt has no default`},
 	})
 }
 

@@ -85,7 +85,7 @@ var gcpProvider = provider{
 				}
 				if lifetime > 0 {
 					faults = append(faults, policy.KeyError{Key: "lifetime",
-						Err: errors.New("direct federation cannot be asked for one: name a service_account")})
+						Err: errors.New("requires service_account: direct federation has no choice of lifetime")})
 				}
 			}
 			return faults
@@ -95,8 +95,7 @@ var gcpProvider = provider{
 		switch {
 		case w.Asks.Login != credential.CloudSQLLogin:
 		case v.Get("service_account") == "":
-			return errors.New("service accounts and people log in to Cloud SQL, principals of a workload identity pool do not: " +
-				"name a service_account")
+			return errors.New("Cloud SQL does not accept principals of a workload identity pool: set service_account")
 		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for whatever it is good for
 			return fmt.Errorf("scopes: a token that is a password at Cloud SQL has only the scope %s", sqlLogin)
 		}
@@ -157,7 +156,7 @@ func checkIAM(v policy.Values) []policy.KeyError {
 		return nil
 	}
 	return []policy.KeyError{{Key: key,
-		Err: fmt.Errorf("host %q is not one of Google Cloud, whose STS gives the token that would go there", second.Hostname())}}
+		Err: fmt.Errorf("host %q does not belong to Google Cloud, but the token of its STS would be sent there", second.Hostname())}}
 }
 
 // googleAudience is how every audience of Google Cloud begins.
@@ -181,7 +180,7 @@ func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (
 	}
 	service, err := sts.NewService(ctx, options(env, stsEndpoint(v))...)
 	if err != nil {
-		return credential.Credential{}, fmt.Errorf("make a client for STS: %w", err)
+		return credential.Credential{}, fmt.Errorf("create a client for STS: %w", err)
 	}
 	scope := strings.Join(scopes, " ")
 	if v.Get("service_account") != "" {
@@ -204,13 +203,13 @@ func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (
 	case err != nil:
 		return credential.Credential{}, err
 	case federated == nil || federated.AccessToken == "": // JSON's null gives no reply at all
-		return credential.Credential{}, exchange.Unreachable("the reply of STS has no access token in it")
+		return credential.Credential{}, exchange.Unreachable("the reply from STS has no access token")
 	case federated.ExpiresIn <= 0, federated.ExpiresIn > mostSeconds:
 		return credential.Credential{},
-			exchange.Unreachable("the reply of STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
+			exchange.Unreachable("the reply from STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
 	case federated.TokenType != "" && !strings.EqualFold(federated.TokenType, "Bearer"):
 		return credential.Credential{},
-			exchange.Unreachable("the reply of STS has a token of type %s, want Bearer",
+			exchange.Unreachable("the reply from STS has a token of type %s, want Bearer",
 				exchange.Quoted(federated.TokenType, []secret.Value{idToken, secret.New(federated.AccessToken)}))
 	}
 	c := credential.Credential{
@@ -246,7 +245,7 @@ func impersonate(ctx context.Context, env exchange.Env, g policy.Grant, federate
 	account := v.Get("service_account")
 	service, err := iamcredentials.NewService(ctx, options(env, iamEndpoint(v))...)
 	if err != nil {
-		return credential.Credential{}, fmt.Errorf("make a client for IAM Credentials: %w", err)
+		return credential.Credential{}, fmt.Errorf("create a client for IAM Credentials: %w", err)
 	}
 	request := &iamcredentials.GenerateAccessTokenRequest{Scope: scopes}
 	if d := exchange.Lifetime(g, time.Hour); d > 0 {
@@ -265,12 +264,12 @@ func impersonate(ctx context.Context, env exchange.Env, g policy.Grant, federate
 	case err != nil:
 		return credential.Credential{}, err
 	case reply == nil || reply.AccessToken == "":
-		return credential.Credential{}, exchange.Unreachable("the reply of IAM Credentials has no access token in it")
+		return credential.Credential{}, exchange.Unreachable("the reply from IAM Credentials has no access token")
 	}
 	expiry, err := time.Parse(time.RFC3339, reply.ExpireTime)
 	if err != nil {
 		return credential.Credential{},
-			exchange.Unreachable("the reply of IAM Credentials has an expireTime of %s, want a time",
+			exchange.Unreachable("the reply from IAM Credentials has an expireTime of %s, want a time",
 				exchange.Quoted(reply.ExpireTime, []secret.Value{idToken, federated, secret.New(reply.AccessToken)}))
 	}
 	return credential.Credential{Kind: credential.GoogleAccessToken, ID: account, Expiry: expiry, Token: secret.New(reply.AccessToken)}, nil
@@ -308,9 +307,9 @@ func googleError(err error, service string, hint func(code, message string, g po
 	case strings.Contains(message, "connecting to the given credential's issuer"):
 		return web.Temporary(exchange.IssuerUnreachable(service, message, secrets))
 	case web.Transient(ge.Code):
-		return web.Temporary(exchange.Unreachable("%s replies status %d", service, ge.Code))
+		return web.Temporary(exchange.Unreachable("%s replied with status %d", service, ge.Code))
 	case slices.Contains(googleBusy, code), slices.Contains(busy, code):
-		return web.Temporary(exchange.Unreachable("%s replies status %d, %s", service, ge.Code, exchange.Quoted(code, secrets)))
+		return web.Temporary(exchange.Unreachable("%s replied with status %d: %s", service, ge.Code, exchange.Quoted(code, secrets)))
 	}
 	return exchange.Refused(code, message, hint(code, message, g), secrets...)
 }
@@ -323,9 +322,10 @@ func stsHint(code, message string, g policy.Grant) string {
 	provider := g.Exchange().Get("workload_identity_provider")
 	switch {
 	case strings.Contains(message, "attribute condition"):
-		return fmt.Sprintf("the attribute condition of %s does not hold for subject %q", provider, g.Claims().Subject())
+		return fmt.Sprintf("the attribute condition of %s rejects subject %q", provider, g.Claims().Subject())
 	case code == "invalid_target":
-		return fmt.Sprintf("the workload identity pool or provider %s does not exist, or is disabled: it needs the project's number", provider)
+		return fmt.Sprintf("the workload identity pool or provider %s does not exist or is disabled: its name must have "+
+			"the project's number", provider)
 	case code == "invalid_grant":
 		return fmt.Sprintf("provider %s must have issuer %s and allow audience %q; google.subject may have at most 127 "+
 			"bytes", provider, g.Claims().Issuer(), g.Audience())
@@ -338,12 +338,12 @@ func iamHint(code, message string, g policy.Grant) string {
 	case strings.Contains(message, "has not been used in project"):
 		return "enable the API iamcredentials.googleapis.com in the service account's project"
 	case code == "NOT_FOUND":
-		return fmt.Sprintf("there is no service account %s", g.Exchange().Get("service_account"))
+		return fmt.Sprintf("the service account does not exist: %s", g.Exchange().Get("service_account"))
 	case strings.Contains(message, "iam.serviceAccounts.getAccessToken"), code == "PERMISSION_DENIED":
 		return fmt.Sprintf("grant roles/iam.workloadIdentityUser on %s to the pool's principal for subject %q",
 			g.Exchange().Get("service_account"), g.Claims().Subject())
 	case strings.Contains(message, "lifetime"):
-		return "more than 1h needs the organisation policy constraints/iam.allowServiceAccountCredentialLifetimeExtension"
+		return "more than 1h requires the organisation policy constraints/iam.allowServiceAccountCredentialLifetimeExtension"
 	}
 	return ""
 }

@@ -88,11 +88,11 @@ var identityCenterProvider = provider{
 		}
 		for _, key := range []string{"application", "role", "then_assume", "session_name", "endpoint", "oidc_endpoint"} {
 			if len(v.List(key)) > 0 {
-				return fmt.Errorf("%s is not for %s, which exchanges the ID token itself", key, w)
+				return fmt.Errorf("%s is not supported by %s, which exchanges the ID token itself", key, w)
 			}
 		}
 		if v.Get("audience") == "" {
-			return fmt.Errorf("%s needs audience, one of the AuthorizedAudiencesList of its Identity Center application", w)
+			return fmt.Errorf("%s requires audience, one of the AuthorizedAudiencesList of its Identity Center application", w)
 		}
 		if err := policy.CheckLogin(v.Get("audience")); err != nil {
 			return fmt.Errorf("audience: %w", err)
@@ -188,7 +188,7 @@ func identityContext(ctx context.Context, env exchange.Env, r exchange.Request, 
 	case reply.status >= 300:
 		return secret.Value{}, exchange.Refused(reply.code(), reply.message(), identityHint(reply.code(), r.Grant), hidden...)
 	case identity.IsZero():
-		return secret.Value{}, exchange.Unreachable("the reply of Identity Center has no identity context in it")
+		return secret.Value{}, exchange.Unreachable("the reply from Identity Center has no identity context")
 	case exchange.IsGarbled(identity):
 		return secret.Value{}, exchange.Unreachable("the identity context in the reply contains invalid characters")
 	default:
@@ -245,7 +245,7 @@ func send(env exchange.Env, req *http.Request, secrets []secret.Value) (reply id
 	reply.status = resp.StatusCode
 	reply.kind, _, _ = strings.Cut(resp.Header.Get("X-Amzn-ErrorType"), ":") // "AccessDeniedException:http://…"
 	if code := reply.code(); reply.status >= 300 && (awsBusy(code) || slices.Contains(busy, code)) {
-		return reply, web.Temporary(exchange.Unreachable("Identity Center replies status %d, %s", reply.status, exchange.Quoted(code, secrets)))
+		return reply, web.Temporary(exchange.Unreachable("Identity Center replied with status %d: %s", reply.status, exchange.Quoted(code, secrets)))
 	}
 	return reply, nil
 }

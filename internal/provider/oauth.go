@@ -80,23 +80,24 @@ func readToken(service string, reply []byte, sent time.Time, idToken secret.Valu
 	seconds, err := strconv.ParseInt(lives, 10, 64)
 	switch {
 	case token.AccessToken == "":
-		return credential.Credential{}, exchange.Unreachable("the reply of %s has no access token in it", service)
+		return credential.Credential{}, exchange.Unreachable("the reply from %s has no access token", service)
 	case !strings.EqualFold(token.TokenType, "Bearer"): // a token of another type, or none ("N_A"), is no login for who just holds it
 		return credential.Credential{},
-			exchange.Unreachable("the reply of %s has a token of type %s, want Bearer", service, exchange.Quoted(token.TokenType, secrets))
+			exchange.Unreachable("the reply from %s has a token of type %s, want Bearer", service, exchange.Quoted(token.TokenType, secrets))
 	case !slices.Contains([]string{"", accessToken, jwtToken}, token.IssuedType):
 		return credential.Credential{},
-			exchange.Unreachable("the reply of %s has an issued_token_type of %s, want %q", service,
+			exchange.Unreachable("the reply from %s has an issued_token_type of %s, want %q", service,
 				exchange.Quoted(token.IssuedType, secrets), accessToken)
 	case lives == "":
 		// OAuth only recommends it, and a JWT has an exp of its own. But what is
 		// opaque to its client must not be read by it (RFC 9068 §6).
 		return credential.Credential{},
-			fault.New(fault.Unreachable, errors.New("the reply of "+service+" has no expires_in: the expiry of its token is unknown"),
-				"have the authorization server say how long its tokens live (RFC 6749 §5.1)")
+			fault.New(fault.Unreachable, errors.New("the reply from "+service+" has no expires_in: the expiry of its token "+
+				"is unknown"),
+				"configure the authorization server to return expires_in (RFC 6749 §5.1)")
 	case err != nil, seconds <= 0, seconds > mostSeconds:
 		return credential.Credential{},
-			exchange.Unreachable("the reply of %s has an expires_in of %s, want seconds from now", service, exchange.Quoted(lives, secrets))
+			exchange.Unreachable("the reply from %s has an expires_in of %s, want seconds from now", service, exchange.Quoted(lives, secrets))
 	}
 	return credential.Credential{
 		Kind: credential.AccessToken, Token: secret.New(token.AccessToken),
@@ -133,7 +134,7 @@ func (c call) do(ctx context.Context, env exchange.Env) ([]byte, time.Time, erro
 func (c call) try(ctx context.Context, env exchange.Env) (reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader(c.body))
 	if err != nil {
-		return reply{}, errors.New("make a request: not a URL") // a bug: the policy was checked
+		return reply{}, errors.New("create the request: not a URL") // a bug: the policy was checked
 	}
 	req.Header = c.header.Clone()
 	sent := env.Now()
@@ -156,7 +157,7 @@ func (c call) try(ctx context.Context, env exchange.Env) (reply, error) {
 	case c.keys != nil && c.keys(message):
 		return reply{}, web.Temporary(exchange.IssuerUnreachable(c.service, message, c.secrets))
 	case web.Transient(resp.StatusCode), slices.Contains(busy, code), c.busy != nil && c.busy(message):
-		return reply{}, web.Temporary(exchange.Unreachable("%s replies status %d, %s", c.service, resp.StatusCode,
+		return reply{}, web.Temporary(exchange.Unreachable("%s replied with status %d: %s", c.service, resp.StatusCode,
 			exchange.Quoted(code, c.secrets)))
 	}
 	return reply{}, exchange.Refused(code, message, c.hint(code, message), c.secrets...)

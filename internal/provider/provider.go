@@ -154,8 +154,8 @@ func Exchange(ctx context.Context, env exchange.Env, g policy.Grant, w credentia
 	}
 	life, limit := c.Expiry.Sub(now), g.MaxLifetime()
 	if err == nil && limit > 0 && p.spec.LifetimesFor(string(w.Asks.Login)) != nil && life > limit+skew {
-		err = fault.New(fault.Refused, fmt.Errorf("the credential lives %s, the policy's max_lifetime is %s",
-			life.Round(time.Second), limit), "set `lifetime` to what the provider should be asked for, or raise max_lifetime")
+		err = fault.New(fault.Refused, fmt.Errorf("the credential is valid for %s, the policy's max_lifetime is %s",
+			life.Round(time.Second), limit), "set `lifetime` to the lifetime to request, or raise max_lifetime")
 	}
 	if err == nil {
 		return c, nil

@@ -35,14 +35,14 @@ var tokenExchangeProvider = provider{
 				Doc: "How to ask: token_exchange (RFC 8693, the default), jwt_bearer (RFC 7523 §2.1: the ID token is the grant) or " +
 					"client_assertion (RFC 7523 §2.2: it authenticates the client, whose own token this is)."},
 			{Name: "client_id", Claims: true,
-				Check: exchange.Matching(visible, 1, 255, "1 to 255 characters that can be seen"),
+				Check: exchange.Matching(visible, 1, 255, "1 to 255 visible characters"),
 				Doc:   "The client that asks (left out: none is named)."},
 			{Name: "client_authentication", Check: oneOf([]string{"none", "id_token"}),
 				Doc: "How the client proves itself: none (the default), or id_token: the ID token is its assertion, too (RFC 7523 §2.2)."},
-			{Name: "scope", Claims: true, Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes, divided by one space"),
+			{Name: "scope", Claims: true, Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes separated by single spaces"),
 				Doc: "What to ask for, such as session:role:TRANSFORMER (default: what the server gives without)."},
 			{Name: "resource", Check: checkURI, Doc: "Where the token is used, as an absolute URI (RFC 8707)."},
-			{Name: "target_audience", Check: exchange.Matching(visible, 1, 500, "1 to 500 characters that can be seen"),
+			{Name: "target_audience", Check: exchange.Matching(visible, 1, 500, "1 to 500 visible characters"),
 				Doc: "Where the token is used, by the server's name for it: the request's own `audience` (RFC 8693 §2.1)."},
 			{Name: "subject_token_type", Check: checkURI,
 				Doc: "What to call the ID token in grant token_exchange (default: urn:ietf:params:oauth:token-type:jwt)."},
@@ -51,7 +51,8 @@ var tokenExchangeProvider = provider{
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
 			faults := exchange.CheckAudience(v, v.Get("audience"), "token_url")
 			if grant := grantOf(v); grant != "token_exchange" && v.Get("subject_token_type") != "" {
-				faults = append(faults, policy.KeyError{Key: "subject_token_type", Err: fmt.Errorf("is for grant token_exchange, not %s", grant)})
+				faults = append(faults, policy.KeyError{Key: "subject_token_type", Err: fmt.Errorf("requires grant "+
+					"token_exchange, not %s", grant)})
 			}
 			if grantOf(v) == "client_assertion" && v.Get("client_authentication") == "none" {
 				faults = append(faults, policy.KeyError{Key: "client_authentication",
@@ -122,12 +123,12 @@ func tokenHint(code string, r exchange.Request) string {
 	case "unauthorized_client", "unsupported_grant_type":
 		return fmt.Sprintf("grant %s must be enabled at the authorization server, and for the client", grantOf(v))
 	case "invalid_target":
-		return "the authorization server does not know resource or target_audience, or does not give this client a token for it"
+		return "the authorization server does not know resource or target_audience, or does not issue this client a token for it"
 	case "invalid_scope":
 		if v.Get("scope") == "" {
-			return "name the scope that the client may have"
+			return "set scope to one that the client may request"
 		}
-		return fmt.Sprintf("the client may not have scope %q", v.Get("scope"))
+		return fmt.Sprintf("the client may not request scope %q", v.Get("scope"))
 	}
 	return ""
 }

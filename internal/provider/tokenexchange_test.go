@@ -101,11 +101,11 @@ func TestTokenExchangeRefusesPolicies(t *testing.T) {
 		{name: "an assertion that is none", block: good + ", grant: client_assertion, client_authentication: none",
 			err: "client_authentication: must be the ID token with grant client_assertion"},
 		{name: "a type for nothing", block: good + ", grant: jwt_bearer, subject_token_type: urn:acme:github",
-			err: "subject_token_type: is for grant token_exchange, not jwt_bearer"},
+			err: "subject_token_type: requires grant token_exchange, not jwt_bearer"},
 		{name: "a type that is no URI", block: good + ", subject_token_type: jwt", err: `subject_token_type "jwt": want an absolute URI without a fragment`},
 		{name: "a resource that is no URI", block: good + ", resource: trino", err: `resource "trino": want an absolute URI without a fragment`},
 		{name: "a resource with a fragment", block: good + `, resource: "https://trino.example#x"`, err: `resource "https://trino.example#x": want an absolute URI without a fragment`},
-		{name: "a scope with two spaces", block: good + ", scope: a  b", err: `scope "a  b": want OAuth scopes, divided by one space`},
-		{name: "a client with a line break", block: good + `, client_id: "a\nb"`, err: `client_id "a\nb": want 1 to 255 characters that can be seen`},
+		{name: "a scope with two spaces", block: good + ", scope: a  b", err: `scope "a  b": want OAuth scopes separated by single spaces`},
+		{name: "a client with a line break", block: good + `, client_id: "a\nb"`, err: `client_id "a\nb": want 1 to 255 visible characters`},
 	})
 }

@@ -281,7 +281,7 @@ func TestVaultExpiry(t *testing.T) {
 				}
 				return
 			}
-			if want := `exchange ID token with "vault": read "database/creds/dbt-production": the secret has no lease, it outlives the run`; fmt.Sprint(res.err) != want || fault.ClassOf(res.err) != fault.Refused {
+			if want := `exchange ID token with "vault": read "database/creds/dbt-production": the secret has no lease and outlives the run`; fmt.Sprint(res.err) != want || fault.ClassOf(res.err) != fault.Refused {
 				t.Errorf("got %v\nwant %s", res.err, want)
 			}
 		})
@@ -303,7 +303,7 @@ func TestVaultRevoke(t *testing.T) {
 		{name: "OpenBao does not know it", status: 403, reply: `{"errors": ["permission denied"]}`},
 		{name: "not allowed", status: 403, reply: `{"errors": ["1 error occurred:\n\t* permission denied\n\n"]}`, err: `revoke the lease: refused: "1 error occurred: * permission denied"`},
 		{name: "a batch token", status: 400, reply: `{"errors": ["batch tokens cannot be revoked"]}`, err: `revoke the lease: refused: "batch tokens cannot be revoked"`},
-		{name: "a page", status: 403, reply: `<html>hunter2`, err: `revoke the lease: Vault replies status 403`},
+		{name: "a page", status: 403, reply: `<html>hunter2`, err: `revoke the lease: Vault replied with status 403`},
 		{name: "its token in its words", status: 400, reply: `{"errors": ["bad token hvs.CAESIJ-0123456789"]}`, err: `revoke the lease: refused: "bad token …"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -372,7 +372,7 @@ func TestRenew(t *testing.T) {
 	const (
 		secretHint = "raise max_ttl of the role behind database/creds/dbt-prod"
 		loginHint  = "raise token_max_ttl of auth/jwt/role/dbt-prod, or give it a token_period"
-		endedHint  = "it has ended: the server was out of reach for longer than it lives, or somebody revoked it"
+		endedHint  = "the lease has ended: it expired while the server was unreachable, or it was revoked"
 	)
 	for _, tt := range []struct {
 		name    string
@@ -385,15 +385,15 @@ func TestRenew(t *testing.T) {
 		renewed int
 	}{
 		{name: "the lease's maximum", lease: standin.VaultSecret{MaxTTL: 45 * time.Second}, renewed: 6, last: 45 * time.Second,
-			err: "the lease cannot be renewed beyond 2000-01-01T00:00:45Z, in 3s: no login works from then on", hint: secretHint},
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:45Z, in 3s: logins fail after that", hint: secretHint},
 		{name: "the token's maximum", role: standin.VaultRole{TokenMaxTTL: 28 * time.Second}, renewed: 3, last: 28 * time.Second,
-			err: "the lease cannot be renewed beyond 2000-01-01T00:00:28Z, in 4s: no login works from then on", hint: loginHint},
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:28Z, in 4s: logins fail after that", hint: loginHint},
 		{name: "too late", every: 10 * time.Second, last: 10 * time.Second, err: `renew the lease: refused: "lease not found"`, hint: endedHint},
 		{name: "too late for the token", every: 20 * time.Second, last: 10 * time.Second, err: `renew the Vault token: refused: "permission denied"`, hint: endedHint},
 		{name: "not allowed", role: standin.VaultRole{Fixed: true}, last: 10 * time.Second, err: `renew the Vault token: refused: "1 error occurred: * permission denied"`,
 			hint: "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"},
 		{name: "a batch token", role: standin.VaultRole{Batch: true}, renewed: 2, last: 20 * time.Second,
-			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 2s: no login works from then on", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 2s: logins fail after that", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -446,14 +446,14 @@ func TestOutlook(t *testing.T) {
 		{name: "no end in sight"},
 		{name: "six hours", lease: standin.VaultSecret{MaxTTL: 6 * time.Hour}},
 		{name: "the lease's maximum", role: standin.VaultRole{TokenMaxTTL: 4 * time.Hour}, lease: standin.VaultSecret{MaxTTL: 2 * time.Hour},
-			err: "the lease cannot be renewed beyond 2000-01-01T02:00:00Z, in 2h0m0s: no login works from then on", hint: "raise max_ttl of the role behind database/creds/dbt-prod"},
+			err: "the lease cannot be renewed beyond 2000-01-01T02:00:00Z, in 2h0m0s: logins fail after that", hint: "raise max_ttl of the role behind database/creds/dbt-prod"},
 		{name: "the token's maximum", role: standin.VaultRole{TokenMaxTTL: time.Hour}, lease: standin.VaultSecret{MaxTTL: 2 * time.Hour},
-			err: "the lease cannot be renewed beyond 2000-01-01T01:00:00Z, in 1h0m0s: no login works from then on", hint: "raise token_max_ttl of auth/jwt/role/dbt-prod, or give it a token_period"},
+			err: "the lease cannot be renewed beyond 2000-01-01T01:00:00Z, in 1h0m0s: logins fail after that", hint: "raise token_max_ttl of auth/jwt/role/dbt-prod, or give it a token_period"},
 		{name: "a token with a period", role: standin.VaultRole{Period: 20 * time.Second}},
 		{name: "a batch token", role: standin.VaultRole{Batch: true},
-			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 20s: no login works from then on", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 20s: logins fail after that", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
 		{name: "a lease that is not renewable", lease: standin.VaultSecret{Rigid: true},
-			err: "the lease cannot be renewed beyond 2000-01-01T00:00:10Z, in 10s: no login works from then on", hint: "raise the time to live of database/creds/dbt-prod: its engine gives leases that cannot be renewed"},
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:10Z, in 10s: logins fail after that", hint: "raise the time to live of database/creds/dbt-prod: its engine issues leases that cannot be renewed"},
 		{name: "not allowed", role: standin.VaultRole{Fixed: true}, err: `renew the Vault token: refused: "1 error occurred: * permission denied"`,
 			hint: "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"},
 		{name: "out of reach", down: true, err: "renew the Vault token: dial tcp $VAULT: connect: connection refused", class: fault.Unreachable, hint: "run the job again; if it persists, see the provider's status page"},

@@ -35,7 +35,7 @@ func TestVaultOfAnUnknownAuthority(t *testing.T) {
 	issuer, _ := startIssuer(t) // its port speaks no TLS
 	const unknown = "revoke the lease: tls: failed to verify certificate: x509: certificate signed by unknown authority"
 	for _, tt := range []struct{ name, address, ca, err, hint string }{
-		{"by the system's", server.URL, "", unknown, "give the authority's certificate as ca_cert; or name the file that has the authority's certificate in NODE_EXTRA_CA_CERTS, which is added to the system's, or in SSL_CERT_FILE, which takes their place"},
+		{"by the system's", server.URL, "", unknown, "set ca_cert to the CA's certificate; or name the file that has the authority's certificate in NODE_EXTRA_CA_CERTS, which is added to the system's, or in SSL_CERT_FILE, which takes their place"},
 		{"given", server.URL, authority(server.Certificate().Raw), "", ""},
 		{"without TLS", "https" + issuer.URL()[len("http"):], "", "revoke the lease: the server does not speak TLS", "check the address and its port: one without TLS is not used"},
 	} {

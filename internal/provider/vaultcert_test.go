@@ -101,10 +101,10 @@ func TestVaultWithAClientCertificate(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
-	const pair = ": want the unencrypted key, in PEM, of the certificate that client_cert_file has first"
+	const pair = ": want the unencrypted PEM key of the first certificate in client_cert_file"
 	hints := map[string]string{
-		"none":                     "give client_cert_file and client_key_file where the server asks its clients for a certificate; it must speak TLS 1.2 or later",
-		"one of another authority": "the server must take the certificate of client_cert_file: compare its authority with the listener's tls_client_ca_file, and its dates with the clock",
+		"none":                     "set client_cert_file and client_key_file if the server requires a client certificate; it must support TLS 1.2 or later",
+		"one of another authority": "the server must accept the certificate in client_cert_file: check that its CA is in the listener's tls_client_ca_file and that it has not expired",
 	}
 	for _, tt := range []struct {
 		name, cert, key, err string

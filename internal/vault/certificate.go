@@ -35,7 +35,7 @@ func clientCertificate(l credential.Lease) (c tls.Certificate, err error) {
 	}
 	if c, err = tls.X509KeyPair(cert, key); err != nil {
 		return c, wrong(clientKeyFile, l.ClientKey,
-			errors.New("want the unencrypted key, in PEM, of the certificate that client_cert_file has first"))
+			errors.New("want the unencrypted PEM key of the first certificate in client_cert_file"))
 	}
 	return c, nil
 }

@@ -13,14 +13,14 @@ func loginHint(g policy.Grant) func(string) string {
 	return func(words string) string {
 		switch {
 		case strings.Contains(words, "namespace"):
-			return fmt.Sprintf("there is no namespace %q", v.Get("namespace"))
+			return fmt.Sprintf("create the namespace %q", v.Get("namespace"))
 		case strings.Contains(words, "role") && strings.Contains(words, "could not be found"):
-			return fmt.Sprintf("make the role %s/role/%s", method, v.Get("role"))
+			return fmt.Sprintf("create the role %s/role/%s", method, v.Get("role"))
 		case strings.Contains(words, "audience"):
-			return fmt.Sprintf("bound_audiences of %s/role/%s must have %q", method, v.Get("role"), g.Audience())
+			return fmt.Sprintf("bound_audiences of %s/role/%s must contain %q", method, v.Get("role"), g.Audience())
 		case strings.Contains(words, "bound claim"), strings.Contains(words, "bound_claims"),
 			strings.Contains(words, "error validating claims"), strings.Contains(words, "subject"):
-			return fmt.Sprintf("bound_claims of %s/role/%s do not hold for subject %q", method, v.Get("role"), g.Claims().Subject())
+			return fmt.Sprintf("bound_claims of %s/role/%s do not match subject %q", method, v.Get("role"), g.Claims().Subject())
 		case strings.Contains(words, "validating token"), strings.Contains(words, "signature"),
 			strings.Contains(words, "could not load configuration"), strings.Contains(words, "issuer"):
 			return fmt.Sprintf("%s/config must have oidc_discovery_url and bound_issuer %s", method, g.Claims().Issuer())
@@ -37,14 +37,14 @@ func readHint(g policy.Grant) func(string) string {
 	return func(words string) string {
 		switch {
 		case words == "":
-			return "`secret` is the API's path: a KV engine of version 2 has data/ behind its mount, such as secret/data/NAME"
+			return "`secret` is an API path: a KV engine of version 2 has data/ after its mount, as in secret/data/NAME"
 		case strings.Contains(words, "permission denied"):
 			return fmt.Sprintf("a policy of auth/%s/role/%s (token_policies) must allow `read` on %s", authPath(v), v.Get("role"), path)
 		case strings.Contains(words, "no handler for route"):
 			return fmt.Sprintf("no secrets engine is mounted where %s begins", path)
 		case strings.Contains(words, "one use left"):
-			return fmt.Sprintf("token_num_uses of auth/%s/role/%s must be 0, or 2 and more: reading the secret is one use, "+
-				"ending it another", authPath(v), v.Get("role"))
+			return fmt.Sprintf("token_num_uses of auth/%s/role/%s must be 0, or at least 2: reading the secret is one use, "+
+				"revoking it another", authPath(v), v.Get("role"))
 		}
 		return ""
 	}

@@ -79,9 +79,9 @@ func outlook(g policy.Grant, l credential.Lease, last, now time.Time) error {
 	case !login.IsZero() && !login.After(last):
 		hint = fmt.Sprintf("set token_type=service on %s (a batch token cannot be renewed), or raise its token_ttl", role)
 	case !l.Secret.Renewable:
-		hint = fmt.Sprintf("raise the time to live of %s: its engine gives leases that cannot be renewed", v.Get("secret"))
+		hint = fmt.Sprintf("raise the time to live of %s: its engine issues leases that cannot be renewed", v.Get("secret"))
 	}
-	return fault.New(fault.Refused, fmt.Errorf("the lease cannot be renewed beyond %s, in %s: no login works from then on",
+	return fault.New(fault.Refused, fmt.Errorf("the lease cannot be renewed beyond %s, in %s: logins fail after that",
 		last.UTC().Format(time.RFC3339), last.Sub(now).Round(time.Second)), hint)
 }
 
@@ -161,7 +161,7 @@ func isCapped(warning string) bool {
 func renewHint(words string) string {
 	switch {
 	case words == "permission denied", strings.Contains(words, "invalid token"), strings.Contains(words, "lease not found"):
-		return "it has ended: the server was out of reach for longer than it lives, or somebody revoked it"
+		return "the lease has ended: it expired while the server was unreachable, or it was revoked"
 	case strings.Contains(words, "permission denied"):
 		return "a policy of the role must allow `update` on auth/token/renew-self and sys/leases/renew, as the policy `default` does"
 	}

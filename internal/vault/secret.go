@@ -45,7 +45,7 @@ func Exchange(ctx context.Context, env exchange.Env, r exchange.Request) (c cred
 		return c, fmt.Errorf("log in: %w", err)
 	}
 	if login.Auth == nil || login.Auth.ClientToken == "" {
-		return c, exchange.Unreachable("log in: the reply has no token in it")
+		return c, exchange.Unreachable("log in: the reply has no token")
 	}
 	if strings.ContainsFunc(login.Auth.ClientToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return c, exchange.Unreachable("log in: the token in the reply contains invalid characters")
@@ -68,18 +68,20 @@ func Exchange(ctx context.Context, env exchange.Env, r exchange.Request) (c cred
 		return c, fmt.Errorf("read %q: %w", path, err)
 	}
 	if reply.Data == nil {
-		return c, exchange.Unreachable("read %q: the reply has no data in it", path)
+		return c, exchange.Unreachable("read %q: the reply has no data", path)
 	}
 	data := unnested(reply.Data)
 	if err := fillIn(&c, r.Warehouse, data); err != nil {
-		return c, fault.New(fault.Refused, fmt.Errorf("read %q: %w", path, err), "name a secret in `secret` that has these fields")
+		return c, fault.New(fault.Refused, fmt.Errorf("read %q: %w", path, err), "set `secret` to the path of a secret "+
+			"that has these fields")
 	}
 	c.ID = path
 	switch life := reply.LeaseDuration; {
 	case reply.LeaseID == "" || life == 0:
 		if v.Get("static") != "true" {
-			return c, fault.New(fault.Refused, fmt.Errorf("read %q: the secret has no lease, it outlives the run", path),
-				"name a secret engine's path that issues one for each run (database/creds/ROLE); or set `static: true` to accept that nothing ends it")
+			return c, fault.New(fault.Refused, fmt.Errorf("read %q: the secret has no lease and outlives the run", path),
+				"use a path that issues a secret for each run (database/creds/ROLE), or set `static: true` to accept one that "+
+					"outlives the run")
 		}
 		c.Static, c.Expiry = true, rotation(data, asked)
 		return c, nil

@@ -54,8 +54,8 @@ func newServer(env exchange.Env, l credential.Lease) (server, error) {
 	}
 	client, err := api.NewClient(config)
 	if err != nil {
-		return server{}, fault.New(fault.Usage, errors.New("make a client: one of the VAULT_ variables of the environment is malformed"),
-			"remove it: none is used, but the client does not start with it")
+		return server{}, fault.New(fault.Usage, errors.New("create a Vault client: a VAULT_ environment variable is malformed"),
+			"unset it: these variables are not used, but a malformed one stops the client")
 	}
 	client.SetHeaders(http.Header{api.RequestHeaderName: {"true"}})
 	if l.Namespace != "" {
@@ -117,13 +117,13 @@ func (s server) fault(err error, hint func(words string) string) error {
 	late := func(part string) bool { return strings.Contains(words, part) }
 	switch {
 	case reply.StatusCode == http.StatusNotFound && !reply.RawError && words == "":
-		return fault.New(fault.Refused, errors.New("there is nothing"), hint(""))
+		return fault.New(fault.Refused, errors.New("not found"), hint(""))
 	case words == "" && reply.StatusCode == http.StatusPreconditionFailed:
-		return web.Temporary(exchange.Unreachable("Vault replies status %d", reply.StatusCode))
+		return web.Temporary(exchange.Unreachable("Vault replied with status %d", reply.StatusCode))
 	case words == "":
 		return exchange.Replied("Vault", reply.StatusCode)
 	case passing(reply.StatusCode):
-		return web.Temporary(exchange.Unreachable("Vault replies status %d, %s", reply.StatusCode, exchange.Quoted(words, s.secrets)))
+		return web.Temporary(exchange.Unreachable("Vault replied with status %d: %s", reply.StatusCode, exchange.Quoted(words, s.secrets)))
 	case reply.StatusCode == http.StatusBadRequest && slices.ContainsFunc(keysLate, late):
 		return web.Temporary(exchange.IssuerUnreachable("Vault", words, s.secrets))
 	}
@@ -135,16 +135,16 @@ func (s server) noReply(err error) error {
 	switch {
 	case web.RefusesTLS(err) && s.shows:
 		return fault.New(fault.Unreachable, web.Cause(err),
-			"the server must take the certificate of client_cert_file: compare its authority with the listener's "+
-				"tls_client_ca_file, and its dates with the clock")
+			"the server must accept the certificate in client_cert_file: check that its CA is in the listener's "+
+				"tls_client_ca_file and that it has not expired")
 	case web.RefusesTLS(err):
 		return fault.New(fault.Unreachable, web.Cause(err),
-			"give client_cert_file and client_key_file where the server asks its clients for a certificate; it must speak TLS 1.2 or later")
+			"set client_cert_file and client_key_file if the server requires a client certificate; it must support TLS 1.2 or later")
 	case !web.UnknownAuthority(err):
 		return exchange.NoReply(err)
 	case s.pinned:
 		return fault.New(fault.Unreachable, web.Cause(err),
-			"ca_cert must be the authority of the server's certificate, or that certificate if it is its own")
+			"ca_cert must be the CA that issued the server's certificate, or the certificate itself if it is self-signed")
 	}
-	return fault.New(fault.Unreachable, web.Cause(err), "give the authority's certificate as ca_cert; or "+web.Hint(err))
+	return fault.New(fault.Unreachable, web.Cause(err), "set ca_cert to the CA's certificate; or "+web.Hint(err))
 }

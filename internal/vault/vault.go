@@ -53,11 +53,11 @@ func Spec() policy.Provider {
 			cert, key := v.Get(clientCertFile), v.Get(clientKeyFile)
 			switch {
 			case cert != "" && key == "":
-				faults = append(faults, policy.KeyError{Key: clientCertFile, Err: errors.New("needs client_key_file, too")})
+				faults = append(faults, policy.KeyError{Key: clientCertFile, Err: errors.New("requires client_key_file")})
 			case cert == "" && key != "":
-				faults = append(faults, policy.KeyError{Key: clientKeyFile, Err: errors.New("needs client_cert_file, too")})
+				faults = append(faults, policy.KeyError{Key: clientKeyFile, Err: errors.New("requires client_cert_file")})
 			case cert != "" && !strings.HasPrefix(v.Get("address"), "https:"):
-				faults = append(faults, policy.KeyError{Key: clientCertFile, Err: errors.New("is shown over TLS only: address must be https")})
+				faults = append(faults, policy.KeyError{Key: clientCertFile, Err: errors.New("requires TLS: address must be https")})
 			}
 			return faults
 		},
@@ -90,7 +90,7 @@ func Files(v policy.Values) map[string]string {
 
 func checkAbsolute(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return errors.New("want an absolute path, without . and .. in it")
+		return errors.New("want an absolute path without . or ..")
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func checkAddress(value string) error {
 	}
 	for _, end := range []string{"/v1", "/ui"} {
 		if at := strings.Index(u.Path+"/", end+"/"); at >= 0 {
-			return fmt.Errorf("has %s in it: write the server's address without it, %q", end, u.Scheme+"://"+u.Host+u.Path[:at])
+			return fmt.Errorf("contains %s: write the server's address without it, %q", end, u.Scheme+"://"+u.Host+u.Path[:at])
 		}
 	}
 	return nil
@@ -140,7 +140,7 @@ func checkRoots(text string) error {
 
 // roots reads certificates in PEM, and nothing else.
 func roots(text string) (*x509.CertPool, error) {
-	want := errors.New("want certificates in PEM, -----BEGIN CERTIFICATE----- and so on")
+	want := errors.New("want certificates in PEM (-----BEGIN CERTIFICATE-----)")
 	pool := x509.NewCertPool()
 	rest := []byte(text)
 	for len(bytes.TrimSpace(rest)) > 0 {
