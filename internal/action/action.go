@@ -1,4 +1,4 @@
-// Package action is the step of a workflow: it reads the inputs, calls the job, hands the credential to the next steps and cleans up after them.
+// Package action is the step of a workflow: it reads the inputs, calls the job, hands the credential to the next steps and cleans up.
 //
 // Inputs and outputs are declared here, once: action.yml and the tables of docs/reference.md are rendered from that.
 package action

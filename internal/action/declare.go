@@ -85,7 +85,8 @@ func Inputs() []Input {
 		{Name: inProfileOnly, Default: "false",
 			Description: "Request no ID token and write the profile with placeholders in place of logins, for `dbt parse`, " +
 				"`dbt ls` and linters, also on pull requests from forks; `target` is required, and nothing is decided"},
-		{Name: inTimeout, Default: strings.TrimSuffix(job.DefaultTimeout.String(), "0s"), Description: "Time limit for everything before `run`, such as `90s` or `2m`"},
+		{Name: inTimeout, Default: strings.TrimSuffix(job.DefaultTimeout.String(), "0s"),
+			Description: "Time limit for everything before `run`, such as `90s` or `2m`"},
 	}
 }
 

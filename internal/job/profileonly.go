@@ -10,7 +10,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
 
-// ErrProfileOnly returns what cannot be with a profile without a credential,
+// CheckProfileOnly returns what cannot be with a profile without a credential,
 // nil for nothing.
 func (s Settings) CheckProfileOnly() error {
 	if !s.ProfileOnly {

@@ -238,7 +238,8 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 			}
 			_, given := adapter.RootsFile(p.dbtType, t.DBT().With)
 			if err := checkRoots(ctx, env, s.ofProfile(p.source != nil && given == nil), path); err != nil {
-				return fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %s %q: %w", p.dbtType, key, roots.Value, disk.Cause(err)), fault.Hint(err))
+				named := fmt.Errorf("dbt output of type %q: %s %q: %w", p.dbtType, key, roots.Value, disk.Cause(err))
+				return fault.New(fault.Usage, named, fault.Hint(err))
 			}
 		}
 		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), b); err != nil {

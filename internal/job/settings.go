@@ -39,7 +39,7 @@ type Settings struct {
 	inline    bool   // the policy is no file
 }
 
-// AuditLog is the log's path, absolute.
+// AuditLogPath is the log's path, absolute.
 func (s Settings) AuditLogPath() string { return s.Path(s.AuditLog) }
 
 // Path returns p, from Root where it is relative.

@@ -95,7 +95,7 @@ var gcpProvider = provider{
 		switch {
 		case w.Asks.Login != credential.CloudSQLLogin:
 		case v.Get("service_account") == "":
-			return errors.New("Cloud SQL does not accept principals of a workload identity pool: set service_account")
+			return errors.New("principals of a workload identity pool cannot log in to Cloud SQL: set service_account")
 		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for whatever it is good for
 			return fmt.Errorf("scopes: a token that is a password at Cloud SQL has only the scope %s", sqlLogin)
 		}

@@ -89,7 +89,7 @@ func TestCloudSQL(t *testing.T) {
 	for _, tt := range []struct{ name, keys, err string }{
 		{name: "a service account", keys: "service_account: dbt@acme-dbt.iam.gserviceaccount.com"},
 		{name: "none", keys: "audience: other",
-			err: `provider "gcp": Cloud SQL does not accept principals of a workload identity pool: set service_account`},
+			err: `provider "gcp": principals of a workload identity pool cannot log in to Cloud SQL: set service_account`},
 		{name: "a token for more", keys: `service_account: dbt@acme-dbt.iam.gserviceaccount.com, scopes: ["https://www.googleapis.com/auth/cloud-platform"]`,
 			err: `provider "gcp": scopes: a token that is a password at Cloud SQL has only the scope https://www.googleapis.com/auth/sqlservice.login`},
 	} {
