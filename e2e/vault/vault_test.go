@@ -145,9 +145,9 @@ func TestClientCertificate(t *testing.T) {
 		name, keys string
 		log        []string
 	}{
-		{"none", "", []string{"the server refuses the TLS connection: tls: certificate required", "give client_cert_file and client_key_file"}},
+		{"none", "", []string{"the server refused the TLS connection: tls: certificate required", "set client_cert_file and client_key_file"}},
 		{"one of another authority", fmt.Sprintf(", client_cert_file: %q, client_key_file: %q", otherCert, otherKey),
-			[]string{"the server refuses the TLS connection: tls: ", "the server must take the certificate of client_cert_file"}},
+			[]string{"the server refused the TLS connection: tls: ", "the server must accept the certificate in client_cert_file"}},
 	} {
 		s, log := step(t, t.TempDir(), nil, issuer.RunnerEnv(), policy(tt.keys))
 		for _, want := range tt.log {

@@ -125,7 +125,7 @@ func TestAWSProfileRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, temp, key, err string }{
 		{"a line break", t.TempDir(), "A\n[other]", `write the AWS profile "prod": aws_access_key_id contains invalid characters`},
 		{"a space", t.TempDir(), "A ;", `write the AWS profile "prod": aws_access_key_id contains invalid characters`},
-		{"an open folder", open, "A", `write the AWS profile "prod": others may enter it (-rwxr-xr-x)`},
+		{"an open folder", open, "A", `write the AWS profile "prod": is accessible to other users (-rwxr-xr-x)`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

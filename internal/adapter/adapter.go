@@ -320,12 +320,12 @@ func checkEndpoint(key, endpoint string) (host string, err error) {
 		return "", nil
 	}
 	if policy.IsJinja(endpoint) {
-		return "", fmt.Errorf("%s must be a literal: the credential goes there", key)
+		return "", fmt.Errorf("%s must be a literal: the credential is sent there", key)
 	}
 	u, err := url.Parse(endpoint)
 	switch {
 	case strings.Contains(endpoint, "@"): // what stands before it may be a password
-		return "", fmt.Errorf("%s holds a login, want a URL such as https://host", key)
+		return "", fmt.Errorf("%s contains a login, want a URL such as https://host", key)
 	case err != nil || u.Hostname() == "":
 		return "", fmt.Errorf("%s is %q, want a URL such as https://host", key, endpoint)
 	case u.Scheme != "https" && (u.Scheme != "http" || !policy.IsLoopback(u.Hostname())):

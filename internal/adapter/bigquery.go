@@ -31,7 +31,7 @@ var bigquery = adapter{
 	check: func(block *yaml.Node, _ pair, _ string) error {
 		var f faults
 		if scalar(block, "database") == "" {
-			f.add("it has no project, and without one google-auth asks the resource manager")
+			f.add("it has no project, and without one google-auth asks the Resource Manager")
 		}
 		// dbt-bigquery puts the region in front of Dataproc's host.
 		if region := scalar(block, "compute_region"); region != "" && !regionText.MatchString(region) {
@@ -40,7 +40,7 @@ var bigquery = adapter{
 		host, err := checkEndpoint("api_endpoint", scalar(block, "api_endpoint"))
 		f.join(err)
 		if policy.CheckHost(googleAudience, host) != nil {
-			f.add("api_endpoint: host %q is not one of Google Cloud, and the access token goes there", host)
+			f.add("api_endpoint: host %q does not belong to Google Cloud, but the access token would be sent there", host)
 		}
 		return f.err()
 	},

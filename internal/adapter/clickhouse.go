@@ -126,7 +126,7 @@ func clickHouseDriver(block *yaml.Node, port int) string {
 // has any certificate.
 func checkClickHouse(block *yaml.Node, _ pair, _ string) error {
 	var f faults
-	f.literals(block, "the login goes there", "host", "port", "secure", "verify", "driver")
+	f.literals(block, "the login is sent there", "host", "port", "secure", "verify", "driver")
 	host, secure, verify := clickHouseHost(block), scalar(block, "secure"), scalar(block, "verify")
 	if !serverText.MatchString(host) {
 		f.add("host is %q, want one host name or address%s", host, insteadOf(host))

@@ -32,8 +32,8 @@ func TestClickHousePlaces(t *testing.T) {
 		{name: "in the clear by default", provider: "vault", block: ch(`host: ch.acme.example`), err: `secure is "" for host "ch.acme.example", want true (plain connections are for loopback only)`},
 		{name: "in the clear", provider: "vault", block: ch(`host: ch.acme.example, secure: off`), err: `secure is "off" for host "ch.acme.example", want true (plain connections are for loopback only)`},
 		{name: "any certificate", provider: "vault", block: ch(`host: ch.acme.example, secure: true, verify: false`), err: `verify is "false" for host "ch.acme.example", want certificates verified`},
-		{name: "TLS in Jinja", provider: "vault", block: ch(`host: ch.acme.example, secure: "{{ env_var('S') }}"`), err: "secure must be a literal: the login goes there"},
-		{name: "a host in Jinja", provider: "vault", block: ch(`host: "{{ env_var('H') }}", secure: true`), err: "host must be a literal: the login goes there"},
+		{name: "TLS in Jinja", provider: "vault", block: ch(`host: ch.acme.example, secure: "{{ env_var('S') }}"`), err: "secure must be a literal: the login is sent there"},
+		{name: "a host in Jinja", provider: "vault", block: ch(`host: "{{ env_var('H') }}", secure: true`), err: "host must be a literal: the login is sent there"},
 		{name: "a host that is a URL", provider: "vault", block: ch(`host: "https://evil.example/", secure: true`), err: `host is "https://evil.example/", want one host name or address: write "evil.example", without https://`},
 		{name: "a host behind a login", provider: "vault", block: ch(`host: "127.0.0.1@evil.example"`), err: "host is \"127.0.0.1@evil.example\", want one host name or address\n" +
 			`secure is "" for host "127.0.0.1@evil.example", want true (plain connections are for loopback only)`},

@@ -66,7 +66,7 @@ var accountID = lazy.MustCompile(`^(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{1
 
 func checkDatabricks(block *yaml.Node, p pair, audience string) error {
 	var f faults
-	f.literals(block, "the token goes there", "host", "http_path")
+	f.literals(block, "the token is sent there", "host", "http_path")
 	host := scalar(block, "host")
 	if name, port, ok := strings.Cut(host, ":"); ok && policy.IsLoopback(name) && portText.MatchString(port) {
 		host = name // a stand-in, whose connector needs _connection_uri besides
@@ -78,19 +78,19 @@ func checkDatabricks(block *yaml.Node, p pair, audience string) error {
 	case policy.IsLoopback(host):
 	case ownAudience(audience, name): // a workspace with a domain of its own
 	case !databricksHosts.MatchString(name) && p.exposed:
-		f.add("host %q is not one of Databricks, and the token goes there: a workspace with a domain of its own needs an "+
-			"audience of its own under exchange", host)
+		f.add("host %q does not belong to Databricks, but the token would be sent there: a workspace with a custom domain "+
+			"requires its own audience under exchange", host)
 	case !databricksHosts.MatchString(name):
-		f.add("host %q is not one of Databricks, and the token goes there", host)
+		f.add("host %q does not belong to Databricks, but the token would be sent there", host)
 	case p.hosts != nil && !p.hosts.has(name):
-		f.add("host %q is not one of %s, and Entra ID's token is for that", host, p.hosts.vendor)
+		f.add("host %q does not belong to %s, which Entra ID's token is for", host, p.hosts.vendor)
 	}
 	for _, e := range entries(block) {
 		path := textOf(e.value)
 		switch {
 		case e.keys[len(e.keys)-1] != "http_path":
 		case policy.IsJinja(path):
-			f.add("%s must be a literal: the token goes there", e.shown)
+			f.add("%s must be a literal: the token is sent there", e.shown)
 		case !pathText.MatchString(path):
 			f.add("%s is %q, want a path such as /sql/1.0/warehouses/ID", e.shown, path)
 		}
@@ -114,7 +114,7 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 	var f faults
 	switch {
 	case policy.IsJinja(textOf(parameters)):
-		f.add("connection_parameters must be a literal: the token goes where it says")
+		f.add("connection_parameters must be a literal: it decides where the token is sent")
 		return f.err()
 	case parameters == nil, parameters.Kind != yaml.MappingNode:
 		return nil // settle says so
@@ -124,20 +124,20 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 		name, text := "connection_parameters."+key, textOf(v)
 		switch {
 		case policy.IsJinja(key), anyJinja(v):
-			f.add("%s must be a literal: the token goes where it says", name)
+			f.add("%s must be a literal: it decides where the token is sent", name)
 		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"),
 			strings.HasPrefix(key, "_tls_client_cert"):
-			f.add("%s chooses another login: leave it out", name)
+			f.add("%s selects another login: leave it out", name)
 		case key == "_connection_uri":
 			host, err := checkEndpoint(name, text)
 			f.join(err)
 			if !policy.IsLoopback(host) || !loopback {
-				f.add("%s is for loopback only: the token goes to host", name)
+				f.add("%s is for loopback only: the token is sent to host", name)
 			}
 		case key == "_port" && !portText.MatchString(text):
 			f.add("%s is %q, want a number", name, text)
 		case key == "_tls_no_verify" && !isOff(text) && !loopback, key == "_tls_verify_hostname" && !isOn(text) && !loopback:
-			f.add("%s is %q, want TLS verified (without is for loopback only)", name, text)
+			f.add("%s is %q, want TLS verified (turning it off is for loopback only)", name, text)
 		}
 	}
 	return f.err()

@@ -256,7 +256,7 @@ var (
 		check: func(s *yaml.Node) error {
 			host, err := checkEndpointOption(s)
 			if err == nil && policy.CheckHost(googleAudience, host) != nil {
-				err = fmt.Errorf("endpoint: host %q is not one of Google Cloud, and the access token goes there", host)
+				err = fmt.Errorf("endpoint: host %q does not belong to Google Cloud, but the access token would be sent there", host)
 			}
 			return err
 		},
@@ -288,11 +288,12 @@ func checkAzure(s *yaml.Node) error {
 	account, endpoint := optionText(s, "account_name"), optionText(s, "endpoint")
 	switch {
 	case policy.IsJinja(account) || policy.IsJinja(endpoint):
-		return errors.New("account_name and endpoint must be literals: the credential goes there")
+		return errors.New("account_name and endpoint must be literals: the credential is sent there")
 	case !storageAccount.MatchString(account):
 		return fmt.Errorf("account_name is %q, want a storage account's name", account)
 	case endpoint != "" && !blobHosts.MatchString(endpoint):
-		return fmt.Errorf("endpoint %q is not one of Azure Storage, such as blob.core.windows.net, and the access token goes there", endpoint)
+		return fmt.Errorf("endpoint %q is not an Azure Storage endpoint such as blob.core.windows.net, but the access "+
+			"token would be sent there", endpoint)
 	}
 	return nil
 }
@@ -398,7 +399,7 @@ var hostPort = lazy.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]
 func checkEndpointOption(s *yaml.Node) (host string, err error) {
 	endpoint, ssl, verify := optionText(s, "endpoint"), optionText(s, "use_ssl"), optionText(s, "verify_ssl")
 	if policy.IsJinja(endpoint) || policy.IsJinja(ssl) || policy.IsJinja(verify) {
-		return "", errors.New("endpoint, use_ssl and verify_ssl must be literals: the credential goes there")
+		return "", errors.New("endpoint, use_ssl and verify_ssl must be literals: the credential is sent there")
 	}
 	// The whole of it is held to a pattern: in 127.0.0.1:1@evil.example, what
 	// stands before the colon is no host.
@@ -408,7 +409,7 @@ func checkEndpointOption(s *yaml.Node) (host string, err error) {
 	}
 	switch {
 	case strings.Contains(endpoint, "@"): // what stands before it may be a password
-		return "", errors.New("endpoint holds a login, want host or host:port")
+		return "", errors.New("endpoint contains a login, want host or host:port")
 	case endpoint != "" && parts == nil:
 		return "", fmt.Errorf("endpoint is %q, want host or host:port", endpoint)
 	case policy.IsLoopback(host):

@@ -69,7 +69,7 @@ func TestDuckDBOnGoogleCloudStorage(t *testing.T) {
 		{name: "loopback", provider: "gcp", block: gcs(`endpoint: "127.0.0.1:9000", use_ssl: false`)},
 		{name: "another store's secret", provider: "gcp", block: `{type: duckdb, secrets: [{type: s3, endpoint: minio.acme.example, use_ssl: false}]}`},
 		{name: "a foreign host", provider: "gcp", block: gcs(`endpoint: storage.acme.example`),
-			err: `secrets of type gcs: endpoint: host "storage.acme.example" is not one of Google Cloud, and the access token goes there`},
+			err: `secrets of type gcs: endpoint: host "storage.acme.example" does not belong to Google Cloud, but the access token would be sent there`},
 		{name: "plain http", provider: "gcp", block: gcs(`use_ssl: false`),
 			err: `secrets of type gcs: use_ssl is "false" for endpoint "", want TLS (plain http is for loopback only)`},
 	})
@@ -131,12 +131,12 @@ func TestDuckDBOnAzureStorage(t *testing.T) {
 		{name: "no secret", provider: "entra", block: `{type: duckdb}`, err: "secrets: no entry of type azure; add one with account_name"},
 		{name: "no account", provider: "entra", block: azure(`connection_string: c`), err: `secrets of type azure: account_name is "", want a storage account's name`},
 		{name: "an account that is a host", provider: "entra", block: azure(`account_name: evil.example/`), err: `secrets of type azure: account_name is "evil.example/", want a storage account's name`},
-		{name: "an account in Jinja", provider: "entra", block: azure(`account_name: "{{ env_var('A') }}"`), err: "secrets of type azure: account_name and endpoint must be literals: the credential goes there"},
+		{name: "an account in Jinja", provider: "entra", block: azure(`account_name: "{{ env_var('A') }}"`), err: "secrets of type azure: account_name and endpoint must be literals: the credential is sent there"},
 		{name: "a foreign host", provider: "entra", block: azure(`account_name: acmelake, endpoint: evil.example`),
-			err: `secrets of type azure: endpoint "evil.example" is not one of Azure Storage, such as blob.core.windows.net, and the access token goes there`},
+			err: `secrets of type azure: endpoint "evil.example" is not an Azure Storage endpoint such as blob.core.windows.net, but the access token would be sent there`},
 		{name: "a host that ends alike", provider: "entra", block: azure(`account_name: acmelake, ENDPOINT: evilblob.core.windows.net.evil.example`),
-			err: `secrets of type azure: endpoint "evilblob.core.windows.net.evil.example" is not one of Azure Storage, such as blob.core.windows.net, and the access token goes there`},
+			err: `secrets of type azure: endpoint "evilblob.core.windows.net.evil.example" is not an Azure Storage endpoint such as blob.core.windows.net, but the access token would be sent there`},
 		{name: "an address of loopback", provider: "entra", block: azure(`account_name: acmelake, endpoint: 127.0.0.1`), // acmelake.127.0.0.1 is none
-			err: `secrets of type azure: endpoint "127.0.0.1" is not one of Azure Storage, such as blob.core.windows.net, and the access token goes there`},
+			err: `secrets of type azure: endpoint "127.0.0.1" is not an Azure Storage endpoint such as blob.core.windows.net, but the access token would be sent there`},
 	})
 }

@@ -148,10 +148,10 @@ func (st store) checkAll(block *yaml.Node, _ string) error {
 		if proxy := optionText(s, "http_proxy"); proxy == "" {
 			proxy = setting(block, "http_proxy")
 			if proxy != "" && !isTrue(optionText(s, "use_ssl")) {
-				f.add("http_proxy is %q, and the credential would go through it in the clear", proxy)
+				f.add("http_proxy is %q, and the credential would pass through it unencrypted", proxy)
 			}
 		} else if !isTrue(optionText(s, "use_ssl")) {
-			f.add("secrets of type %s: http_proxy is %q, and the credential would go through it in the clear", st.kind, proxy)
+			f.add("secrets of type %s: http_proxy is %q, and the credential would pass through it unencrypted", st.kind, proxy)
 		}
 	}
 	if !found && st.required != "" {
@@ -228,13 +228,13 @@ func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 		for pair := range strings.SplitSeq(m[1], "&") {
 			name, _, _ := strings.Cut(pair, "=")
 			if name, err := url.QueryUnescape(name); err != nil || !slices.Contains(harmless, strings.ToLower(name)) {
-				return fmt.Errorf("%s has a parameter that outranks the secret which oidc-dbt writes: put endpoint, "+
-					"use_ssl and url_style into an entry of secrets, and leave a login out", e.shown)
+				return fmt.Errorf("%s has a parameter that overrides the secret that oidc-dbt writes: move endpoint, use_ssl "+
+					"and url_style to an entry of secrets, and leave out any login", e.shown)
 			}
 		}
 	}
 	if m := azurePath.FindStringSubmatch(v); m != nil && st.kind == "azure" && !azureHost.MatchString(strings.ToLower(m[1])) {
-		return fmt.Errorf("%s: host %q is not one of Azure Storage, and the access token goes there", e.shown, m[1])
+		return fmt.Errorf("%s: host %q does not belong to Azure Storage, but the access token would be sent there", e.shown, m[1])
 	}
 	switch {
 	case v == "":
@@ -247,7 +247,7 @@ func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 	case place == "attach.alias" && !duckAlias.MatchString(v):
 		return fmt.Errorf("%s is %q, want a name", e.shown, v)
 	case place == "secrets.extra_http_headers" && len(e.keys) == 2 && !policy.IsJinja(v) && !duckMap.MatchString(v):
-		return fmt.Errorf("%s is a text, want a mapping of headers", e.shown)
+		return fmt.Errorf("%s is a string, want a mapping of headers", e.shown)
 	case place == "extensions.repo":
 		return checkRepository(e.shown, v)
 	case top == "secrets" && last == "verify_ssl" && !isTrue(v): // of the others: checked
@@ -275,7 +275,7 @@ func hostOfEntry(block *yaml.Node, e entry) string {
 func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 	literal := func() error {
 		if policy.IsJinja(v) {
-			return fmt.Errorf("%s must be a literal: it decides where the credential goes", e.shown)
+			return fmt.Errorf("%s must be a literal: it decides where the credential is sent", e.shown)
 		}
 		return nil
 	}
@@ -286,7 +286,7 @@ func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 		}
 		if name == "s3_endpoint" && st.kind == "gcs" {
 			if host, _, _ := strings.Cut(v, ":"); policy.CheckHost(googleAudience, host) != nil {
-				return fmt.Errorf("%s: host %q is not one of Google Cloud, and the access token goes there", e.shown, host)
+				return fmt.Errorf("%s: host %q does not belong to Google Cloud, but the access token would be sent there", e.shown, host)
 			}
 		}
 	case "enable_server_cert_verification", "enable_curl_server_cert_verification":
@@ -294,16 +294,16 @@ func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 			return err
 		}
 		if !isTrue(v) && !loopback {
-			return fmt.Errorf("%s is %q, want TLS verified (without is for loopback only)", e.shown, v)
+			return fmt.Errorf("%s is %q, want TLS verified (turning it off is for loopback only)", e.shown, v)
 		}
 	case "allow_unsigned_extensions":
 		if !isOff(v) {
-			return fmt.Errorf("%s is %q: an extension that nobody signed could take the credential: leave it out", e.shown, v)
+			return fmt.Errorf("%s is %q: an unsigned extension could read the credential: leave it out", e.shown, v)
 		}
 	case "custom_extension_repository", "autoinstall_extension_repository":
 		return checkRepository(e.shown, v)
 	case "secret_directory":
-		return fmt.Errorf("%s leads to stored logins, which would compete with the credential: leave it out", e.shown)
+		return fmt.Errorf("%s points to stored logins, which could be used instead of the credential: leave it out", e.shown)
 	}
 	return nil
 }
@@ -312,7 +312,7 @@ func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 func checkRepository(shown, v string) error {
 	v = strings.Trim(v, `'"`)
 	if policy.IsJinja(v) {
-		return fmt.Errorf("%s must be a literal: its extensions run where the credential is", shown)
+		return fmt.Errorf("%s must be a literal: its extensions can read the credential", shown)
 	}
 	scheme, _, isURL := strings.Cut(v, "://")
 	switch {
@@ -326,7 +326,7 @@ func checkRepository(shown, v string) error {
 	default:
 		host, err := checkEndpoint(shown, v)
 		if err != nil || !policy.IsLoopback(host) {
-			return fmt.Errorf("%s is %q, want core, community or a URL with https: its extensions run where the credential is", shown, v)
+			return fmt.Errorf("%s is %q, want core, community or a URL with https: its extensions can read the credential", shown, v)
 		}
 	}
 	return nil
@@ -340,12 +340,12 @@ func checkLibrary(st store, block *yaml.Node, e entry, name, v string) error {
 		name == "uri" || name == "base_url" || name == "account_host"
 	isSwitch := slices.Contains([]string{"use_ssl", "verify", "verify_ssl", "ssl", "check_hostname", "verify_hostname"}, name)
 	if (isEndpoint || isSwitch) && policy.IsJinja(v) {
-		return fmt.Errorf("%s must be a literal: the credential goes there", e.shown)
+		return fmt.Errorf("%s must be a literal: the credential is sent there", e.shown)
 	}
 	switch {
 	case name == "account_host":
 		if !azureHost.MatchString(strings.ToLower(v)) {
-			return fmt.Errorf("%s: host %q is not one of Azure Storage, and the access token goes there", e.shown, v)
+			return fmt.Errorf("%s: host %q does not belong to Azure Storage, but the access token would be sent there", e.shown, v)
 		}
 	case isEndpoint && (e.keys[0] == "filesystems" || strings.HasPrefix(strings.ToLower(v), "http")):
 		if !strings.Contains(v, "://") {
@@ -353,11 +353,11 @@ func checkLibrary(st store, block *yaml.Node, e entry, name, v string) error {
 		}
 		host, err := checkEndpoint(e.shown, v)
 		if err == nil && st.kind == "gcs" && policy.CheckHost(googleAudience, host) != nil && e.keys[0] == "filesystems" {
-			err = fmt.Errorf("%s: host %q is not one of Google Cloud, and the access token goes there", e.shown, host)
+			err = fmt.Errorf("%s: host %q does not belong to Google Cloud, but the access token would be sent there", e.shown, host)
 		}
 		return err
 	case isSwitch && isOffOrPath(name, e.value) && !loopbackElement(block, e):
-		return fmt.Errorf("%s is %q, want TLS verified (without is for loopback only)", e.shown, v)
+		return fmt.Errorf("%s is %q, want TLS verified (turning it off is for loopback only)", e.shown, v)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ var fabric = adapter{
 	check: func(block *yaml.Node, _ pair, _ string) error {
 		var f faults
 		if oneOf(block, "host", "server") == "" {
-			f.add("it has no host, and without one dbt-fabric sends the login to Fabric's API for it")
+			f.add("it has no host, and without one dbt-fabric sends the login to Fabric's API to find it")
 		}
 		f.join(checkMicrosoft(block, &microsoftDatabases))
 		// Up to 1.10 it stands in a connection string.
@@ -40,7 +40,7 @@ var fabric = adapter{
 			host, err := checkEndpoint(key, scalar(block, key))
 			f.join(err)
 			if host != "" && !policy.IsLoopback(host) && !fabricAPIHosts.MatchString(strings.ToLower(host)) {
-				f.add("%s: host %q is not one of Fabric, and the login goes there", key, host)
+				f.add("%s: host %q does not belong to Fabric, but the login would be sent there", key, host)
 			}
 		}
 		return f.err()

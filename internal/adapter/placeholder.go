@@ -63,11 +63,11 @@ func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credenti
 func unknownKey() (secret.Value, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		return secret.Value{}, fmt.Errorf("make a key to stand for a login: %w", err)
+		return secret.Value{}, fmt.Errorf("generate a placeholder key: %w", err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return secret.Value{}, fmt.Errorf("make a key to stand for a login: %w", err)
+		return secret.Value{}, fmt.Errorf("generate a placeholder key: %w", err)
 	}
 	return secret.New(base64.StdEncoding.EncodeToString(der)), nil
 }

@@ -85,7 +85,7 @@ func postgresProxy(block *yaml.Node) (route.Route, error) {
 	mode, ca := scalar(block, "sslmode"), scalar(block, "sslrootcert")
 	switch {
 	case policy.IsJinja(ca):
-		return route.Route{}, errors.New("sslrootcert must be a literal: oidc-dbt verifies the server by it")
+		return route.Route{}, errors.New("sslrootcert must be a literal: oidc-dbt verifies the server with it")
 	case ca != "" && ca != "system":
 		u.CAFile = ca
 		u.AnyName = mode == "require" || mode == "verify-ca"
@@ -155,25 +155,25 @@ func checkDatabase(name string) error {
 func checkPostgres(block *yaml.Node, p pair, _ string) error {
 	host, mode, user := scalar(block, "host"), scalar(block, "sslmode"), scalar(block, "user")
 	var f faults
-	f.literals(block, "the login goes there", "host", "port", "sslmode")
+	f.literals(block, "the login is sent there", "host", "port", "sslmode")
 	if !serverText.MatchString(host) {
 		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
 	}
 	f.join(checkDatabase(databaseOf(block)))
 	if p.hosts != nil && !p.hosts.has(host) {
-		f.add("host %q is not one of %s, and the token goes there", host, p.hosts.vendor)
+		f.add("host %q does not belong to %s, but the token would be sent there", host, p.hosts.vendor)
 	}
 	switch mode {
 	case "", "require", "verify-ca", "verify-full":
 	default: // libpq falls back to plain text with `allow` and `prefer`
 		if !isLoopback(host) {
-			f.add("sslmode is %q, want require, verify-ca or verify-full (a password in the clear is for loopback only)", mode)
+			f.add("sslmode is %q, want require, verify-ca or verify-full (an unencrypted password is for loopback only)", mode)
 		}
 	}
 	switch {
 	case p.brings("user"):
 	case user == "":
-		f.add("it has no user, and provider %q gives none", p.provider)
+		f.add("it has no user, and provider %q supplies none", p.provider)
 	case policy.IsJinja(user):
 		f.add("user must be a literal: the login is for that user")
 	}

@@ -74,7 +74,7 @@ func checkRedshiftLogin(block *yaml.Node, _ string) error {
 
 func checkRedshift(block *yaml.Node, p pair, _ string) error {
 	var f faults
-	f.literals(block, "the login is made from it, or goes there", append([]string{"host", "port", "sslmode"}, p.needed...)...)
+	f.literals(block, "the login is made from it, or is sent there", append([]string{"host", "port", "sslmode"}, p.needed...)...)
 	host, mode := scalar(block, "host"), scalar(block, "sslmode")
 	if !serverText.MatchString(host) {
 		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
@@ -84,7 +84,7 @@ func checkRedshift(block *yaml.Node, p pair, _ string) error {
 		f.add("it has no dbname")
 	}
 	if mode == "disable" && !isLoopback(host) { // any other verifies the certificate
-		f.add(`sslmode is "disable", want verify-full or verify-ca (a login in the clear is for loopback only)`)
+		f.add(`sslmode is "disable", want verify-full or verify-ca (an unencrypted login is for loopback only)`)
 	}
 	return f.err()
 }

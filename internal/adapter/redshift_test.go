@@ -72,19 +72,19 @@ func TestRedshiftPlaces(t *testing.T) {
 	t.Parallel()
 	rs := func(keys string) string { return "{type: redshift, port: 5439, " + keys + "}" }
 	jinja := func(key string) placeCase {
-		return placeCase{name: key + " in Jinja", provider: "aws", block: rs(`host: h, dbname: d, ` + key + `: "{{ env_var('X') }}"`), err: key + " must be a literal: the login is made from it, or goes there"}
+		return placeCase{name: key + " in Jinja", provider: "aws", block: rs(`host: h, dbname: d, ` + key + `: "{{ env_var('X') }}"`), err: key + " must be a literal: the login is made from it, or is sent there"}
 	}
 	testPlaces(t, []placeCase{
 		{name: "a cluster", provider: "aws", block: standin.Block("redshift")},
 		{name: "a name of one's own", provider: "aws", block: rs(`host: r.acme.example, database: d, sslmode: verify-ca`)},
 		{name: "in the clear on loopback", provider: "aws", block: rs(`host: 127.0.0.1, dbname: d, sslmode: disable`)},
 		{name: "in the clear", provider: "aws", block: rs(`host: r.acme.example, dbname: d, sslmode: disable`),
-			err: `sslmode is "disable", want verify-full or verify-ca (a login in the clear is for loopback only)`},
+			err: `sslmode is "disable", want verify-full or verify-ca (an unencrypted login is for loopback only)`},
 		{name: "no host", provider: "aws", block: rs(`dbname: d`), err: `host is "", want one host name or address`},
 		{name: "a host behind a line's end", provider: "aws", block: rs(`host: "localhost\nevil.example", dbname: d`), err: `host is "localhost\nevil.example", want one host name or address`},
 		{name: "a host behind a login", provider: "aws", block: rs(`host: "localhost@evil.example", dbname: d`), err: `host is "localhost@evil.example", want one host name or address`},
 		{name: "no database", provider: "aws", block: rs(`host: h`), err: "it has no dbname"},
-		{name: "a host in Jinja", provider: "aws", block: rs(`dbname: d, host: "{{ env_var('X') }}"`), err: "host must be a literal: the login is made from it, or goes there"},
+		{name: "a host in Jinja", provider: "aws", block: rs(`dbname: d, host: "{{ env_var('X') }}"`), err: "host must be a literal: the login is made from it, or is sent there"},
 		{name: "a group in Jinja", provider: "aws", block: rs(`host: h, dbname: d, db_groups: [a, "{{ env_var('X') }}"]`), err: "db_groups must be literals: the login is made from them"},
 		jinja("sslmode"), jinja("user"), jinja("cluster_id"), jinja("serverless_work_group"), jinja("is_serverless"), jinja("autocreate"),
 	})

@@ -252,11 +252,11 @@ func Notes(dbtType, provider string, block *yaml.Node) (notes []Note) {
 		left[e.shown] = true
 		switch v := textOf(e.value); {
 		case a.loginOnTheWay(e) && policy.IsJinja(v), policy.SecretValue(v) && policy.IsJinja(v):
-			add(e, " is a login that the credential does not replace, and stays")
+			add(e, " is a login that the credential does not replace, and is kept")
 		case e.value.Tag == "!!str" && !slices.Contains(a.spec.Written, e.keys[0]) && policy.LooksLikeLogin(e.keys[len(e.keys)-1], v):
-			add(e, " looks like a login, and stays")
+			add(e, " looks like a login, and is kept")
 		case e.keys[0] == "path" && e.value.Tag == "!!str" && strings.HasPrefix(v, "{{") && dbtType == "duckdb":
-			add(e, " is known to dbt only: it must not lead the credential to another store")
+			add(e, " is only known to dbt: make sure that it does not lead the credential to another store")
 		}
 	}
 	for _, e := range entries(block) {
@@ -264,7 +264,7 @@ func Notes(dbtType, provider string, block *yaml.Node) (notes []Note) {
 		// A login under a key of the output's own is what the credential takes the place of.
 		if len(e.keys) > 1 && !a.isLogin(place{keys: e.keys[:1]}, e.value) && a.loginOnTheWay(e) && !a.elsewhere(e.place) &&
 			textOf(e.value) != "" {
-			add(e, " is a login of its own, and was removed")
+			add(e, " is another login, and was removed")
 		}
 	}
 	return notes
@@ -303,9 +303,9 @@ func (a adapter) changes(out Output, block, settled *yaml.Node) Output {
 func checkProxy(shown, proxy string) error {
 	switch {
 	case policy.IsJinja(proxy):
-		return fmt.Errorf("%s must be a literal: the credential goes through it", shown)
+		return fmt.Errorf("%s must be a literal: the credential passes through it", shown)
 	case strings.Contains(proxy, "@"):
-		return fmt.Errorf("%s holds a login, want host:port", shown)
+		return fmt.Errorf("%s contains a login, want host:port", shown)
 	case proxy != "" && !proxyText.MatchString(proxy):
 		return fmt.Errorf("%s is %q, want host:port", shown, proxy)
 	}

@@ -55,7 +55,7 @@ func TestShapes(t *testing.T) {
 		{name: "no headers", provider: "oidc", audience: "trino.acme.example", block: `{type: trino, host: trino.acme.example, port: 443, database: d, schema: s, http_headers: null}`},
 		{name: "Databricks' headers", provider: "databricks", block: `{type: databricks, host: acme.cloud.databricks.com, http_path: /sql, schema: s, connection_parameters: {http_headers: [x]}}`, err: "connection_parameters.http_headers" + list},
 		{name: "parameters that dbt knows", provider: "databricks", block: `{type: databricks, host: acme.cloud.databricks.com, http_path: /sql, schema: s, connection_parameters: "{{ x }}"}`,
-			err: "connection_parameters must be a literal: the token goes where it says"},
+			err: "connection_parameters must be a literal: it decides where the token is sent"},
 		{name: "a secret that is none", provider: "aws", block: `{type: duckdb, secrets: [x, {type: s3}]}`, err: "secrets[0]" + single},
 		{name: "secrets as a mapping", provider: "aws", block: `{type: duckdb, secrets: {a: {type: s3}}}`, err: "secrets is a mapping, want a list of mappings"},
 		{name: "options as a list", provider: "aws", block: `{type: duckdb, attach: [{path: p, options: [x]}]}`, err: "attach[0].options" + list},

@@ -110,7 +110,7 @@ func checkAccount(account string) error {
 	name, _, isURL := strings.Cut(strings.TrimPrefix(account, "https://"), "/")
 	switch {
 	case accountDomain.MatchString(name):
-		return fmt.Errorf("account is %q, to which the connector adds the domain: write %q", account,
+		return fmt.Errorf("account is %q, but the connector adds the domain: write %q", account,
 			strings.TrimPrefix(accountDomain.ReplaceAllString(name, ""), "https://"))
 	case !accountText.MatchString(account), isURL:
 		return fmt.Errorf("account is %q, want an account identifier such as acme-prod", account)
@@ -123,8 +123,8 @@ func checkAccount(account string) error {
 	for i, part := range parts {
 		if !strings.Contains(part, "-") && !slices.Contains(accountParts, part) {
 			if i == 0 && len(parts) == 1 {
-				return fmt.Errorf("account is %q, which leads to a region %q: between an organization and its account stands a "+
-					"hyphen, write %q", account, rest, name+"-"+rest)
+				return fmt.Errorf("account is %q, which names a region %q: join an organization and its account with a hyphen, "+
+					"write %q", account, rest, name+"-"+rest)
 			}
 			return fmt.Errorf("account is %q, and %q is neither a region nor a cloud: write ORGANIZATION-ACCOUNT, "+
 				"or LOCATOR.REGION.CLOUD", account, part)
@@ -140,7 +140,7 @@ var stageHost = lazy.MustCompile(`^(?:\*\.|bucket\.)?vpce-[a-z0-9-]+\.s3\.[a-z0-
 // is a login too, for whoever gets it.
 func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 	var f faults
-	f.literals(block, "the login goes there", "account", "host", "port", "protocol", "proxy_host", "proxy_port",
+	f.literals(block, "the login is sent there", "account", "host", "port", "protocol", "proxy_host", "proxy_port",
 		"insecure_mode", "s3_stage_vpce_dns_name")
 	account, host, protocol := scalar(block, "account"), scalar(block, "host"), scalar(block, "protocol")
 	f.join(checkAccount(account))
@@ -151,7 +151,8 @@ func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 	}
 	f.join(checkProxy("proxy_host", scalar(block, "proxy_host")))
 	if stage := scalar(block, "s3_stage_vpce_dns_name"); stage != "" && !stageHost.MatchString(strings.ToLower(stage)) {
-		f.add("s3_stage_vpce_dns_name: host %q is not an endpoint of Amazon S3, and a stage's files and session go there", stage)
+		f.add("s3_stage_vpce_dns_name: host %q is not an Amazon S3 endpoint, but the stage's files and session would be "+
+			"sent there", stage)
 	}
 	if audience == "" {
 		audience = "snowflakecomputing.com"

@@ -36,7 +36,7 @@ func TestSnowflake(t *testing.T) {
 	testPlaces(t, []placeCase{
 		{name: "a foreign host for what a key pair signs", provider: "vault", block: `{type: snowflake, account: acme, host: evil.example}`,
 			err: `host: host "evil.example" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
-		{name: "a port in Jinja", provider: "vault", block: `{type: snowflake, account: acme, port: "{{ env_var('P') }}"}`, err: "port must be a literal: the login goes there"},
+		{name: "a port in Jinja", provider: "vault", block: `{type: snowflake, account: acme, port: "{{ env_var('P') }}"}`, err: "port must be a literal: the login is sent there"},
 	})
 }
 

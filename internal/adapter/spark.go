@@ -106,13 +106,13 @@ var storeLogin = lazy.MustCompile(`(?i)^(?:spark\.hadoop\.)?(?:` +
 // checkSession holds a Spark in dbt's process to the store's own hosts.
 func checkSession(block *yaml.Node, p pair) error {
 	if p.lends() {
-		return errors.New(`method is "session", which has no login: Spark runs in dbt's process; its store takes provider "aws" or "entra"`)
+		return errors.New(`method is "session", which has no login: Spark runs in dbt's process; for its store use provider "aws" or "entra"`)
 	}
 	parameters := value(block, "server_side_parameters")
 	var f faults
 	switch {
 	case policy.IsJinja(textOf(parameters)):
-		f.add("server_side_parameters must be a literal: it may choose where the credential goes")
+		f.add("server_side_parameters must be a literal: it may decide where the credential is sent")
 		return f.err()
 	case parameters == nil, parameters.Kind != yaml.MappingNode:
 		return nil // settle says so
@@ -121,9 +121,9 @@ func checkSession(block *yaml.Node, p pair) error {
 		name := parameters.Content[i].Value
 		switch {
 		case policy.IsJinja(name):
-			f.add("server_side_parameters.%s must be a literal: it may choose where the credential goes", name)
+			f.add("server_side_parameters.%s must be a literal: it may decide where the credential is sent", name)
 		case storeLogin.MatchString(strings.TrimSpace(name)):
-			f.add("server_side_parameters.%s chooses the store's login or who gets it: leave it out, the exchange does", name)
+			f.add("server_side_parameters.%s selects the store's login or who gets it: leave it out, the exchange does this", name)
 		}
 	}
 	return f.err()
@@ -144,13 +144,13 @@ func checkODBC(block *yaml.Node) error {
 			v = v[1 : len(v)-1]
 		}
 		if policy.IsJinja(scalar(block, key)) || strings.ContainsAny(v, ";{}=") {
-			f.add("%s is %q, want a literal that can stand in a connection string", key, scalar(block, key))
+			f.add("%s is %q, want a literal that is valid in a connection string", key, scalar(block, key))
 		}
 	}
 	for _, e := range entries(block) {
 		name := e.keys[len(e.keys)-1]
 		if e.keys[0] == "server_side_parameters" && (strings.ContainsAny(name, ";{}= ") || strings.ContainsAny(textOf(e.value), ";{}")) {
-			f.add("%s cannot stand in a connection string", e.shown)
+			f.add("%s is not valid in a connection string", e.shown)
 		}
 	}
 	return f.err()
@@ -158,7 +158,7 @@ func checkODBC(block *yaml.Node) error {
 
 func checkSpark(block *yaml.Node, p pair, _ string) error {
 	var f faults
-	f.literals(block, "the login goes there", "host", "method", "use_ssl", "connection_string_suffix", "port")
+	f.literals(block, "the login is sent there", "host", "method", "use_ssl", "connection_string_suffix", "port")
 	host, method, port := scalar(block, "host"), scalar(block, "method"), scalar(block, "port")
 	if port != "" && !portText.MatchString(port) {
 		f.add("port is %q, want a number", port)
@@ -167,7 +167,7 @@ func checkSpark(block *yaml.Node, p pair, _ string) error {
 		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
 	}
 	if methods := []string{"http", "odbc", "thrift"}; !p.lends() && slices.Contains(methods, method) {
-		f.add("method is %q, whose login provider %q does not give: want session, for a store, or provider \"vault\"", method, p.provider)
+		f.add("method is %q, for which provider %q has no login: want method session, for a store, or provider \"vault\"", method, p.provider)
 	}
 	switch method {
 	case "session":

@@ -43,7 +43,7 @@ func TestSparkStores(t *testing.T) {
 	} {
 		for _, prefix := range []string{"", "spark.hadoop."} {
 			cases = append(cases, placeCase{name: prefix + name, provider: "aws", block: `{type: spark, method: session, host: NA, server_side_parameters: {"` + prefix + name + `": x}}`,
-				err: "server_side_parameters." + prefix + name + " chooses the store's login or who gets it: leave it out, the exchange does"})
+				err: "server_side_parameters." + prefix + name + " selects the store's login or who gets it: leave it out, the exchange does this"})
 		}
 	}
 	testPlaces(t, cases)
@@ -61,16 +61,16 @@ func TestSparkPlaces(t *testing.T) {
 		{name: "HTTP in the clear", provider: "vault", block: spark(`method: http, host: "http://spark.acme.example"`), err: `host is "http://spark.acme.example", want one host name or address: write "spark.acme.example", without http://`},
 		{name: "a path", provider: "vault", block: spark(`method: http, host: "evil.example/x?"`), err: `host is "evil.example/x?", want one host name or address`},
 		{name: "Thrift in the clear", provider: "vault", block: spark(`method: thrift, host: spark.acme.example`), err: `use_ssl is "" for host "spark.acme.example", want true (plain connections are for loopback only)`},
-		{name: "a session with a login", provider: "vault", block: spark(`method: session, host: NA`), err: `method is "session", which has no login: Spark runs in dbt's process; its store takes provider "aws" or "entra"`},
+		{name: "a session with a login", provider: "vault", block: spark(`method: session, host: NA`), err: `method is "session", which has no login: Spark runs in dbt's process; for its store use provider "aws" or "entra"`},
 		{name: "a session", provider: "aws", block: spark(`method: session, host: NA`)},
 		{name: "a session with settings", provider: "entra", block: spark(`method: session, host: NA, server_side_parameters: {spark.driver.memory: 4g, spark.hadoop.fs.s3a.endpoint.region: eu-central-1, spark.hadoop.fs.s3a.path.style.access: true}`)},
 		{name: "a session with empty settings", provider: "entra", block: spark(`method: session, host: NA, server_side_parameters: `)},
 		{name: "a list of settings", provider: "aws", block: spark(`method: session, host: NA, server_side_parameters: [a]`), err: "server_side_parameters is a list, want a mapping"},
-		{name: "a setting in Jinja", provider: "aws", block: spark(`method: session, host: NA, server_side_parameters: {"{{ env_var('K') }}": x}`), err: "server_side_parameters.{{ env_var('K') }} must be a literal: it may choose where the credential goes"},
-		{name: "Thrift with a role", provider: "aws", block: spark(`method: thrift, host: localhost`), err: `method is "thrift", whose login provider "aws" does not give: want session, for a store, or provider "vault"`},
-		{name: "HTTP with a token of Entra ID", provider: "entra", block: spark(`method: http, host: localhost`), err: `method is "http", whose login provider "entra" does not give: want session, for a store, or provider "vault"`},
+		{name: "a setting in Jinja", provider: "aws", block: spark(`method: session, host: NA, server_side_parameters: {"{{ env_var('K') }}": x}`), err: "server_side_parameters.{{ env_var('K') }} must be a literal: it may decide where the credential is sent"},
+		{name: "Thrift with a role", provider: "aws", block: spark(`method: thrift, host: localhost`), err: `method is "thrift", for which provider "aws" has no login: want method session, for a store, or provider "vault"`},
+		{name: "HTTP with a token of Entra ID", provider: "entra", block: spark(`method: http, host: localhost`), err: `method is "http", for which provider "entra" has no login: want method session, for a store, or provider "vault"`},
 		{name: "another method", provider: "aws", block: spark(`method: livy, host: localhost`), err: `method is "livy", valid methods are ["http" "odbc" "session" "thrift"]`},
-		{name: "a method in Jinja", provider: "vault", block: spark(`method: "{{ env_var('M') }}", host: localhost`), err: "method must be a literal: the login goes there"},
+		{name: "a method in Jinja", provider: "vault", block: spark(`method: "{{ env_var('M') }}", host: localhost`), err: "method must be a literal: the login is sent there"},
 		{name: "another server at the string's end", provider: "vault", block: spark(`method: odbc, host: spark.acme.example, connection_string_suffix: "a=b; HOST=evil.example"`), err: "connection_string_suffix: it must not change server, login or TLS"},
 		{name: "no TLS at the string's end", provider: "vault", block: spark(`method: odbc, host: spark.acme.example, connection_string_suffix: "ssl=0"`), err: "connection_string_suffix: it must not change server, login or TLS"},
 	})

@@ -61,7 +61,7 @@ func checkSQLServer(block *yaml.Node, p pair, _ string) error {
 // checkBackend refuses a backend that takes no token.
 func checkBackend(block *yaml.Node, _ string) error {
 	if backend := scalar(block, "backend"); backend != "" && !policy.IsJinja(backend) && backend != "pyodbc" && backend != mssqlPython {
-		return fmt.Errorf("backend is %q, and only pyodbc and mssql-python take a token of Entra ID", backend)
+		return fmt.Errorf("backend is %q, but only pyodbc and mssql-python accept a token of Entra ID", backend)
 	}
 	return nil
 }
@@ -166,23 +166,23 @@ func microsoftHost(block *yaml.Node) string {
 // for anybody's.
 func checkMicrosoft(block *yaml.Node, vendor *hosts) error {
 	var f faults
-	f.literals(block, "the login goes there", microsoftPlaces...)
+	f.literals(block, "the login is sent there", microsoftPlaces...)
 	server, database, host := oneOf(block, "host", "server"), scalar(block, "database"), microsoftHost(block)
 	encrypt, trust := oneOf(block, "encrypt"), oneOf(block, "trust_cert", "TrustServerCertificate")
 	if host == "" && !policy.IsJinja(server) { // its own fault, by whichever name it has
 		f.add("host is %q, want one server%s", server, insteadOf(server))
 	}
 	if !databaseText.MatchString(database) {
-		f.add("database is %q, want a name that can stand in a connection string", database)
+		f.add("database is %q, want a name that is valid in a connection string", database)
 	}
 	if isLoopback(cmp.Or(host, server)) {
 		return f.err()
 	}
 	if encrypt != "" && !isOn(encrypt) {
-		f.add("encrypt is %q, want TLS (without is for loopback only)", encrypt)
+		f.add("encrypt is %q, want TLS (turning it off is for loopback only)", encrypt)
 	}
 	if !isOff(trust) {
-		f.add("trust_cert is %q, want the certificate verified (without is for loopback only)", trust)
+		f.add("trust_cert is %q, want the certificate verified (turning it off is for loopback only)", trust)
 	}
 	if vendor != nil {
 		f.join(checkMicrosoftHost(block, vendor))
@@ -192,7 +192,7 @@ func checkMicrosoft(block *yaml.Node, vendor *hosts) error {
 
 func checkMicrosoftHost(block *yaml.Node, vendor *hosts) error {
 	if host := microsoftHost(block); !vendor.has(host) {
-		return fmt.Errorf("host %q is not one of %s, and the login is for all of them", host, vendor.vendor)
+		return fmt.Errorf("host %q does not belong to %s, but the login is valid for all of its hosts", host, vendor.vendor)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func TestSQLServerServicePrincipal(t *testing.T) {
 		{name: "Azure SQL", block: standin.Block("sqlserver")},
 		{name: "loopback", block: `{type: sqlserver, host: 127.0.0.1, database: marts}`},
 		{name: "a server of one's own", block: `{type: sqlserver, host: sql.acme.example, database: marts}`,
-			err: `dbt output of type "sqlserver": host "sql.acme.example" is not one of Azure SQL, Synapse and Fabric, and the login is for all of them`},
+			err: `dbt output of type "sqlserver": host "sql.acme.example" does not belong to Azure SQL, Synapse and Fabric, but the login is valid for all of its hosts`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -51,16 +51,16 @@ func TestSQLServerPlaces(t *testing.T) {
 		{name: "Synapse without servers", provider: "entra", block: block(`host: acme-ondemand.sql.azuresynapse.net`)},
 		{name: "Synapse in China", provider: "entra", block: block(`host: acme.sql.azuresynapse.azure.cn`)},
 		{name: "Azure SQL for the US government", provider: "entra", block: block(`host: ACME.database.usgovcloudapi.net, backend: pyodbc`)},
-		{name: "a token for a server of one's own", provider: "entra", block: block(`host: sql.acme.example`), err: `host "sql.acme.example" is not one of Azure SQL, Synapse and Fabric, and the login is for all of them`},
-		{name: "a token for a host that ends alike", provider: "entra", block: block(`host: database.windows.net.evil.example`), err: `host "database.windows.net.evil.example" is not one of Azure SQL, Synapse and Fabric, and the login is for all of them`},
-		{name: "a token by a backend that takes none", provider: "entra", block: block(`host: acme.database.windows.net, backend: adbc`), err: `backend is "adbc", and only pyodbc and mssql-python take a token of Entra ID`},
+		{name: "a token for a server of one's own", provider: "entra", block: block(`host: sql.acme.example`), err: `host "sql.acme.example" does not belong to Azure SQL, Synapse and Fabric, but the login is valid for all of its hosts`},
+		{name: "a token for a host that ends alike", provider: "entra", block: block(`host: database.windows.net.evil.example`), err: `host "database.windows.net.evil.example" does not belong to Azure SQL, Synapse and Fabric, but the login is valid for all of its hosts`},
+		{name: "a token by a backend that takes none", provider: "entra", block: block(`host: acme.database.windows.net, backend: adbc`), err: `backend is "adbc", but only pyodbc and mssql-python accept a token of Entra ID`},
 		{name: "a token by mssql-python", provider: "entra", block: block(`host: acme.database.windows.net, backend: mssql-python`)},
-		{name: "a host in Jinja", provider: "vault", block: block(`host: "{{ env_var('H') }}"`), err: "host must be a literal: the login goes there"},
+		{name: "a host in Jinja", provider: "vault", block: block(`host: "{{ env_var('H') }}"`), err: "host must be a literal: the login is sent there"},
 		{name: "another key in the host", provider: "vault", block: block(`host: "sql.acme.example;Encrypt=no"`), err: `host is "sql.acme.example;Encrypt=no", want one server`},
 		{name: "another key in the port", provider: "vault", block: block(`host: sql.acme.example, port: "1433;Encrypt=no"`), err: `port is "1433;Encrypt=no", want a number`},
 		{name: "another key in the driver", provider: "vault", block: block(`host: sql.acme.example, driver: "{a};Server=evil.example;{b}"`), err: `driver is "{a};Server=evil.example;{b}", want the name of an ODBC driver`},
 		{name: "a driver in Jinja", provider: "vault", block: block(`host: sql.acme.example, driver: "{{ env_var('D') }}"`), err: "driver and backend must be literals: they carry the login"},
-		{name: "in the clear", provider: "vault", block: block(`host: sql.acme.example, encrypt: false`), err: `encrypt is "false", want TLS (without is for loopback only)`},
-		{name: "not verified", provider: "vault", block: block(`host: sql.acme.example, trust_cert: true`), err: `trust_cert is "true", want the certificate verified (without is for loopback only)`},
+		{name: "in the clear", provider: "vault", block: block(`host: sql.acme.example, encrypt: false`), err: `encrypt is "false", want TLS (turning it off is for loopback only)`},
+		{name: "not verified", provider: "vault", block: block(`host: sql.acme.example, trust_cert: true`), err: `trust_cert is "true", want the certificate verified (turning it off is for loopback only)`},
 	})
 }

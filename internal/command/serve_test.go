@@ -273,7 +273,7 @@ func TestServeInAnothersFolder(t *testing.T) {
 	}
 	cmd, out := s.command("serve", "--target", "prod", "--dir", dir)
 	_ = cmd.Run()
-	want := fmt.Sprintf("oidc-dbt: flag --dir: %q: belongs to user %d, want %d, who runs this program\n", dir, owner, os.Geteuid())
+	want := fmt.Sprintf("oidc-dbt: flag --dir: %q: is owned by user %d, want %d, the user running this program\n", dir, owner, os.Geteuid())
 	if got := cmd.ProcessState.ExitCode(); got != 2 || !strings.HasPrefix(out.String(), want) {
 		t.Errorf("status is %d, want 2; it says %s want %s", got, out.String(), want)
 	}
@@ -295,8 +295,8 @@ func TestServeRefuses(t *testing.T) {
 		"an argument":             {[]string{"dbt"}, 2, "oidc-dbt: unexpected argument \"dbt\"\nhint: to run a command with the credential: oidc-dbt exec -- COMMAND\n"},
 		"no time":                 {[]string{"--timeout", "0s"}, 2, "oidc-dbt: flag --timeout: got 0s, want more than 0\n"},
 		"a file as folder":        {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
-		"an open folder":          {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": others may enter it (-rwxr-xr-x)\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
-		"a folder in an open one": {[]string{"--dir", "$ROOT/open/shared"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/shared\": \"$ROOT/open\" above it is writable by everybody (drwxrwxrwx)\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
+		"an open folder":          {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": is accessible to other users (-rwxr-xr-x)\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
+		"a folder in an open one": {[]string{"--dir", "$ROOT/open/shared"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/shared\": \"$ROOT/open\" above it is writable by everyone (drwxrwxrwx)\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
 		"somebody else's folder":  {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": it holds files of somebody else's, and everything in it is removed at the end\nhint: name one that is not there yet: it is made\n"},
 		"below nothing":           {[]string{"--dir", "$ROOT/no/where"}, 2, "oidc-dbt: flag --dir: \"$ROOT/no/where\": no such file or directory\n"},
 		"standard output":         {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more: it is closed\n"},

@@ -163,9 +163,9 @@ func TestPrivate(t *testing.T) {
 	for _, tt := range []struct{ name, err string }{
 		{"group", ""},
 		{"sticky/mine", ""},
-		{"open/mine", fmt.Sprintf("%q above it is writable by everybody (drwxrwxrwx)", at("open"))},
-		{"deep/open/a/mine", fmt.Sprintf("%q above it is writable by everybody (drwxrwxrwx)", at("deep/open"))},
-		{"entered", "others may enter it (-rwx--x---)"},
+		{"open/mine", fmt.Sprintf("%q above it is writable by everyone (drwxrwxrwx)", at("open"))},
+		{"deep/open/a/mine", fmt.Sprintf("%q above it is writable by everyone (drwxrwxrwx)", at("deep/open"))},
+		{"entered", "is accessible to other users (-rwx--x---)"},
 		{"file", "not a folder"},
 		{"link", "not a folder"},
 		{"none", "no such file or directory"},
@@ -173,17 +173,17 @@ func TestPrivate(t *testing.T) {
 		check(t, "Private", tt.name, disk.Private(at(tt.name)), tt.err)
 	}
 	if os.Geteuid() != 0 {
-		check(t, "Private", "/", disk.Private("/"), fmt.Sprintf("belongs to user 0, want %d, who runs this program", os.Geteuid()))
+		check(t, "Private", "/", disk.Private("/"), fmt.Sprintf("is owned by user 0, want %d, the user running this program", os.Geteuid()))
 		return
 	}
 	// Root can make what is another's.
 	if err := errors.Join(os.Chown(at("group"), 12345, -1), os.Chown(at("file"), 12345, -1), os.Chown(at("deep"), -1, 12345), os.Chmod(at("deep"), 0o775), os.Chmod(at("deep/open"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	check(t, "Private", "group", disk.Private(at("group")), "belongs to user 12345, want 0, who runs this program")
+	check(t, "Private", "group", disk.Private(at("group")), "is owned by user 12345, want 0, the user running this program")
 	check(t, "Private", "deep", disk.Private(at("deep/open/a/mine")), fmt.Sprintf("%q above it is writable by group 12345 (drwxrwxr-x)", at("deep")))
 	_, err = disk.ReadOwn(at("file"), 10)
-	check(t, "ReadOwn", "file", err, "belongs to user 12345, want 0, who runs this program")
+	check(t, "ReadOwn", "file", err, "is owned by user 12345, want 0, the user running this program")
 }
 
 func TestWhereAPathLeads(t *testing.T) {

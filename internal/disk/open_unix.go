@@ -30,7 +30,7 @@ func ownFile(f *os.File) error {
 func secretFile(f *os.File) error {
 	info, err := f.Stat()
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		err = fmt.Errorf("is open to others (%v), want mode 0600", info.Mode().Perm())
+		err = fmt.Errorf("is accessible to other users (%v), want mode 0600", info.Mode().Perm())
 	}
 	return err
 }
@@ -41,7 +41,7 @@ func owned(info fs.FileInfo) error {
 		return errors.New("has no owner")
 	}
 	if uid := os.Geteuid(); int(stat.Uid) != uid {
-		return fmt.Errorf("belongs to user %d, want %d, who runs this program", stat.Uid, uid)
+		return fmt.Errorf("is owned by user %d, want %d, the user running this program", stat.Uid, uid)
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func renamable(info fs.FileInfo) error {
 	case !ok:
 		return errors.New("has no owner")
 	case info.Mode().Perm()&0o002 != 0:
-		return fmt.Errorf("is writable by everybody (%v)", info.Mode())
+		return fmt.Errorf("is writable by everyone (%v)", info.Mode())
 	case info.Mode().Perm()&0o020 != 0 && stat.Gid != 0 && int(stat.Gid) != os.Getegid():
 		return fmt.Errorf("is writable by group %d (%v)", stat.Gid, info.Mode())
 	}
@@ -70,7 +70,7 @@ func renamable(info fs.FileInfo) error {
 // closed returns an error when others may enter the folder.
 func closed(info fs.FileInfo) error {
 	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("others may enter it (%v)", info.Mode().Perm())
+		return fmt.Errorf("is accessible to other users (%v)", info.Mode().Perm())
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func owned(descriptor *windows.SECURITY_DESCRIPTOR) error {
 	if owner.Equals(administrators) && windows.GetCurrentProcessToken().IsElevated() {
 		return nil
 	}
-	return fmt.Errorf("belongs to %s, want %s, who runs this program", owner, user.User.Sid)
+	return fmt.Errorf("is owned by %s, want %s, the user running this program", owner, user.User.Sid)
 }
 
 // owner returns an error unless the folder is this user's.

@@ -69,7 +69,7 @@ func Supplied(ctx context.Context, path, dir string) (bool, error) {
 	// A link of /proc leads where its text does not: into another process's root, say.
 	if info, err := os.Stat(path); err == nil {
 		if end, err := os.Stat(way.end); err != nil || !os.SameFile(info, end) {
-			return false, fmt.Errorf("leads to another file than its links say (%q)", way.end)
+			return false, fmt.Errorf("leads to a different file than its links say (%q)", way.end)
 		}
 	}
 	return contains(ctx, dir, passed)

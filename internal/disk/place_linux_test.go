@@ -62,7 +62,7 @@ func TestNamesInProc(t *testing.T) {
 		{"/proc/self/root" + base + "/policy", false, ""},
 		{fmt.Sprintf("/proc/self/fd/%d", open.Fd()), true, ""},
 		{fmt.Sprintf("/dev/fd/%d", open.Fd()), true, ""},
-		{fmt.Sprintf("/proc/self/fd/%d", gone.Fd()), false, fmt.Sprintf("leads to another file than its links say (%q)", gone.Name()+" (deleted)")},
+		{fmt.Sprintf("/proc/self/fd/%d", gone.Fd()), false, fmt.Sprintf("leads to a different file than its links say (%q)", gone.Name()+" (deleted)")},
 	} {
 		got, err := disk.Supplied(t.Context(), tt.path, repo)
 		text := ""

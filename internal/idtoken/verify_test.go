@@ -351,7 +351,7 @@ func TestBadKeyReplies(t *testing.T) {
 		"cut off": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, `{"keys"`)
-		}, many, "the server hung up"},
+		}, many, "the server closed the connection"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

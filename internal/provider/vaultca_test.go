@@ -35,9 +35,9 @@ func TestVaultOfAnUnknownAuthority(t *testing.T) {
 	issuer, _ := startIssuer(t) // its port speaks no TLS
 	const unknown = "revoke the lease: tls: failed to verify certificate: x509: certificate signed by unknown authority"
 	for _, tt := range []struct{ name, address, ca, err, hint string }{
-		{"by the system's", server.URL, "", unknown, "set ca_cert to the CA's certificate; or name the file that has the authority's certificate in NODE_EXTRA_CA_CERTS, which is added to the system's, or in SSL_CERT_FILE, which takes their place"},
+		{"by the system's", server.URL, "", unknown, "set ca_cert to the CA's certificate; or set NODE_EXTRA_CA_CERTS to a file with the authority's certificate, to add it to the system's, or SSL_CERT_FILE, to replace them"},
 		{"given", server.URL, authority(server.Certificate().Raw), "", ""},
-		{"without TLS", "https" + issuer.URL()[len("http"):], "", "revoke the lease: the server does not speak TLS", "check the address and its port: one without TLS is not used"},
+		{"without TLS", "https" + issuer.URL()[len("http"):], "", "revoke the lease: the server does not speak TLS", "check the address and its port: TLS is required"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -111,11 +111,11 @@ func TestVaultWithAClientCertificate(t *testing.T) {
 		class                fault.Class
 	}{
 		{name: "shown", cert: cert, key: key},
-		{"none", "", "", "revoke the lease: the server refuses the TLS connection: tls: certificate required", fault.Unreachable},
-		{"one of another authority", other, otherKey, "revoke the lease: the server refuses the TLS connection: tls: unknown certificate authority", fault.Unreachable},
+		{"none", "", "", "revoke the lease: the server refused the TLS connection: tls: certificate required", fault.Unreachable},
+		{"one of another authority", other, otherKey, "revoke the lease: the server refused the TLS connection: tls: unknown certificate authority", fault.Unreachable},
 		{"another's key", cert, otherKey, `revoke the lease: read client_key_file "` + otherKey + `"` + pair, fault.Usage},
 		{"no key", cert, junk, `revoke the lease: read client_key_file "` + junk + `"` + pair, fault.Usage},
-		{"a key that others may read", cert, open, `revoke the lease: read client_key_file "` + open + `": is open to others (-rw-r-----), want mode 0600`, fault.Usage},
+		{"a key that others may read", cert, open, `revoke the lease: read client_key_file "` + open + `": is accessible to other users (-rw-r-----), want mode 0600`, fault.Usage},
 		{"a link", cert, link, `revoke the lease: read client_key_file "` + link + `": is a symbolic link, want a regular file`, fault.Usage},
 		{"no file", cert, dir + "/none", `revoke the lease: read client_key_file "` + dir + `/none": no such file or directory`, fault.Usage},
 		{"no certificate", dir + "/none", key, `revoke the lease: read client_cert_file "` + dir + `/none": no such file or directory`, fault.Usage},

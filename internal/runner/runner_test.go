@@ -207,7 +207,7 @@ func TestBadTokenReplies(t *testing.T) {
 		{"cut off", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, `{"value":"hunter2`)
-		}, many, fault.Unreachable, "the server hung up"},
+		}, many, fault.Unreachable, "the server closed the connection"},
 		{"hang", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, many, fault.Unreachable, "no reply in time"},
 		{"hang in the reply", func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, `{"value":"hunter2`)

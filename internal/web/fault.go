@@ -33,16 +33,17 @@ func (p permanent) Unwrap() error { return p.error }
 var errTooLarge = permanent{fmt.Errorf("reply is larger than %d bytes", MaxBody), elsewhere}
 
 const (
-	elsewhere  = "something else than the server may answer at this address, a proxy's page for example: check the address"
-	checkName  = "check the spelling, and whether this machine's name servers know it"
-	checkClock = "compare this machine's clock with the certificate's dates; if it is right, the server needs another certificate"
-	checkHost  = "check the address; a proxy that opens TLS connections may stand in between"
-	checkPort  = "check the address and its port: one without TLS is not used"
-	checkTLS   = "the server must speak TLS 1.2 or later, and ask for no certificate of the client's"
-	unknownCA  = "name the file that has the authority's certificate in " + extraCA +
-		", which is added to the system's, or in SSL_CERT_FILE, which takes their place"
-	anotherCA   = unknownCA + "; the certificates of " + extraCA + " are in use and do not vouch for this server"
-	notPinnedCA = "the server's certificate is vouched for by another authority than those that were given for it"
+	elsewhere  = "another server, such as a proxy, may be answering at this address: check the address"
+	checkName  = "check the spelling, and that this machine's DNS servers know it"
+	checkClock = "compare this machine's clock with the certificate's dates; if the clock is right, the server needs a " +
+		"new certificate"
+	checkHost = "check the address; a proxy that intercepts TLS may be in between"
+	checkPort = "check the address and its port: TLS is required"
+	checkTLS  = "the server must support TLS 1.2 or later, and must not require a client certificate"
+	unknownCA = "set " + extraCA + " to a file with the authority's certificate, to add it to the system's, or " +
+		"SSL_CERT_FILE, to replace them"
+	anotherCA   = unknownCA + "; the certificates of " + extraCA + " are in use, but none of them signed this server's"
+	notPinnedCA = "the server's certificate is not signed by any of the certificate authorities that are configured for it"
 )
 
 // Hint returns what to do about the error of a request, "" where nothing is known.
@@ -65,7 +66,7 @@ func plain(err error) error {
 	case errors.As(err, new(failure)), errors.As(err, new(permanent)): // ours
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return failure{text: "the server hung up"} // a decoder's own EOF, in a whole reply, is another fault
+		return failure{text: "the server closed the connection"} // a decoder's own EOF, in a whole reply, is another fault
 	case errors.As(err, new(net.Error)), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed),
 		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)), errors.As(err, new(tls.AlertError)),
 		strings.HasPrefix(err.Error(), "tls: "):
@@ -89,7 +90,7 @@ func (n Network) explain(err error, to *url.URL, pinned bool) error {
 	case variable == "":
 		return n.direct(err, to.Hostname(), pinned)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return failure{proxy + ", or the server behind it, hung up", passHint(variable)}
+		return failure{proxy + ", or the server behind it, closed the connection", passHint(variable)}
 	case !errors.As(err, &op):
 		return n.direct(err, to.Hostname(), pinned)
 	case op.Op == "proxyconnect":
@@ -102,12 +103,12 @@ func (n Network) explain(err error, to *url.URL, pinned bool) error {
 		}
 		return failure{proxy + " cannot be reached" + reason(err),
 			"check that the proxy is up at the host and port that " + variable +
-				" names, or list the server's host in NO_PROXY where it needs no proxy"}
+				" names, or list the server's host in NO_PROXY if it needs no proxy"}
 	case strings.HasPrefix(op.Op, "socks"):
 		if strings.Contains(err.Error(), "authentication") {
-			return permanent{errors.New(proxy + " does not take the login"), loginHint(variable)}
+			return permanent{errors.New(proxy + " rejects the login"), loginHint(variable)}
 		}
-		return failure{proxy + " does not reach the server" + reason(err), passHint(variable)}
+		return failure{proxy + " cannot reach the server" + reason(err), passHint(variable)}
 	case op.Op == "remote error", errors.As(err, new(*tls.CertificateVerificationError)):
 		return n.direct(err, to.Hostname(), pinned)
 	}
@@ -129,12 +130,12 @@ func reason(err error) string {
 
 // passHint is for a proxy that is there, while nothing comes back by it.
 func passHint(variable string) string {
-	return "check whether the proxy of " + variable +
-		" lets this host through and reaches it; where the host needs no proxy, list it in NO_PROXY"
+	return "check that the proxy of " + variable +
+		" allows this host and can reach it; if the host needs no proxy, list it in NO_PROXY"
 }
 
 func loginHint(variable string) string {
-	return "put the user and password into " + variable + ", percent-encoded: http://USER:PASSWORD@HOST:PORT"
+	return "set the user and password in " + variable + ", percent-encoded: http://USER:PASSWORD@HOST:PORT"
 }
 
 // direct is explain without a proxy.
@@ -146,7 +147,7 @@ func (n Network) direct(err error, host string, pinned bool) error {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &name):
-		return permanent{fmt.Errorf("the server's certificate is not for host %q", name.Host), checkHost}
+		return permanent{fmt.Errorf("the server's certificate is not valid for host %q", name.Host), checkHost}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return permanent{fmt.Errorf("tls: failed to verify certificate: %w", invalid), checkClock}
 	case errors.As(err, new(x509.UnknownAuthorityError)):
@@ -158,7 +159,7 @@ func (n Network) direct(err error, host string, pinned bool) error {
 	case errors.As(err, &op) && op.Op == "remote error" && !strings.Contains(op.Err.Error(), "internal error"):
 		return permanent{fmt.Errorf("%w: %w", errRefusesTLS, op.Err), checkTLS}
 	case strings.Contains(err.Error(), "tls: server selected unsupported protocol version"):
-		return permanent{errors.New("the server speaks only a TLS older than 1.2"), checkTLS}
+		return permanent{errors.New("the server supports only TLS versions older than 1.2"), checkTLS}
 	case errors.As(err, &lookup) && lookup.IsNotFound && !lookup.IsTemporary && !lookup.IsTimeout:
 		return permanent{fmt.Errorf("no such host: %q", host), checkName}
 	}
@@ -173,7 +174,7 @@ var errUnknownAuthority = errors.New("tls: failed to verify certificate: x509: c
 func UnknownAuthority(err error) bool { return errors.Is(err, errUnknownAuthority) }
 
 // errRefusesTLS is an alert of the server's, whose words follow.
-var errRefusesTLS = errors.New("the server refuses the TLS connection")
+var errRefusesTLS = errors.New("the server refused the TLS connection")
 
 // RefusesTLS reports whether err is that of a server that ended the handshake,
 // as one does that wants another certificate of its client's, or any.
@@ -192,18 +193,18 @@ func (n Network) authorityHint(pinned bool) string {
 // OnProxyConnectResponse is http.Transport's: why a proxy makes no connection.
 // net/http would quote the proxy's own words.
 func (n Network) OnProxyConnectResponse(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
-	err := fmt.Errorf("the proxy of %s replies with status %d", n.variable, resp.StatusCode)
+	err := fmt.Errorf("the proxy of %s replied with status %d", n.variable, resp.StatusCode)
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		return nil
 	case resp.StatusCode == http.StatusProxyAuthRequired && proxy.User != nil:
-		return permanent{fmt.Errorf("%w: it does not take the user and password", err), loginHint(n.variable)}
+		return permanent{fmt.Errorf("%w: it rejects the user and password", err), loginHint(n.variable)}
 	case resp.StatusCode == http.StatusProxyAuthRequired:
-		return permanent{fmt.Errorf("%w: it wants a user and password", err), loginHint(n.variable)}
+		return permanent{fmt.Errorf("%w: it requires a user and password", err), loginHint(n.variable)}
 	case Transient(resp.StatusCode):
 		return failure{err.Error(), passHint(n.variable)}
 	}
-	return permanent{err, "have the proxy let this host through, or list the host in NO_PROXY"}
+	return permanent{err, "allow this host in the proxy, or list it in NO_PROXY"}
 }
 
 // Failed returns why a request had no usable reply: its Cause, marked by

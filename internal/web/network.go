@@ -123,7 +123,7 @@ var schemes = []string{"http", "https", "socks5", "socks5h"}
 var (
 	errProxySecret = errors.New("is not a URL: percent-encode its user and password")
 	errProxyURL    = errors.New("is not a URL: want http://HOST:PORT")
-	errProxyScheme = fmt.Errorf("has another scheme than those of proxies that can be used, %s", strings.Join(schemes, ", "))
+	errProxyScheme = fmt.Errorf("has an unsupported scheme, valid schemes are %s", strings.Join(schemes, ", "))
 )
 
 var (
@@ -205,13 +205,13 @@ func readExtra(path string) (pool *x509.CertPool, sum string, err error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, "", errors.New("names a file with a malformed certificate in it")
+			return nil, "", errors.New("names a file with a malformed certificate")
 		}
 		pool.AddCert(c)
 		found = true
 	}
 	if !found {
-		return nil, "", errors.New("names a file without a certificate in PEM, -----BEGIN CERTIFICATE----- and so on")
+		return nil, "", errors.New("names a file without a certificate in PEM (-----BEGIN CERTIFICATE-----)")
 	}
 	hash := sha256.Sum256(data)
 	return pool, hex.EncodeToString(hash[:]), nil
@@ -225,9 +225,9 @@ func readFile(path string) ([]byte, error) {
 	case err == nil:
 		return data, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("names a file that is not there")
+		return nil, errors.New("names a file that does not exist")
 	case errors.As(err, new(disk.NotRegular)):
-		return nil, errors.New("names no regular file")
+		return nil, errors.New("does not name a regular file")
 	case errors.As(err, new(disk.TooLarge)):
 		return nil, fmt.Errorf("names a file of more than %d bytes", maxExtra)
 	case errors.As(err, &reason):

@@ -35,7 +35,7 @@ func network(env map[string]string) web.Network {
 const (
 	noSecretURL = " is not a URL: percent-encode its user and password"
 	noURL       = " is not a URL: want http://HOST:PORT"
-	noScheme    = " has another scheme than those of proxies that can be used, http, https, socks5, socks5h"
+	noScheme    = " has an unsupported scheme, valid schemes are http, https, socks5, socks5h"
 )
 
 // TestProxyVariables: each is a URL, or nothing is sent. No error quotes one.
@@ -156,7 +156,7 @@ func TestWhichProxy(t *testing.T) {
 		{"all excepted", map[string]string{"ALL_PROXY": "http://one", "NO_PROXY": "*"}, "https://a.example", "", ""},
 		{"one of two is none", map[string]string{"HTTPS_PROXY": "http://one", "https_proxy": "http://a:b@c@d"}, "https://a.example", "", "https_proxy" + noSecretURL},
 		{"all faults at once", map[string]string{"HTTPS_PROXY": "ftp://one", "ALL_PROXY": "http://", "NODE_EXTRA_CA_CERTS": "/nowhere"}, "https://a.example", "",
-			"HTTPS_PROXY" + noScheme + "\nALL_PROXY" + noURL + "\nNODE_EXTRA_CA_CERTS names a file that is not there"},
+			"HTTPS_PROXY" + noScheme + "\nALL_PROXY" + noURL + "\nNODE_EXTRA_CA_CERTS names a file that does not exist"},
 		{"excepted does not make it a URL", map[string]string{"HTTPS_PROXY": "http://a b", "NO_PROXY": "*"}, "https://a.example", "", "HTTPS_PROXY" + noURL},
 	}
 	for _, tt := range tests {
@@ -217,9 +217,9 @@ func TestErrorsOfProxies(t *testing.T) {
 	gone.Close()
 	unknown, _ := secured(t, func(c *x509.Certificate) {}, nil)
 	plain, _ := counting(t)
-	const login = "put the user and password into HTTPS_PROXY, percent-encoded: http://USER:PASSWORD@HOST:PORT"
-	const up = "check that the proxy is up at the host and port that HTTPS_PROXY names, or list the server's host in NO_PROXY where it needs no proxy"
-	const pass = "check whether the proxy of HTTPS_PROXY lets this host through and reaches it; where the host needs no proxy, list it in NO_PROXY"
+	const login = "set the user and password in HTTPS_PROXY, percent-encoded: http://USER:PASSWORD@HOST:PORT"
+	const up = "check that the proxy is up at the host and port that HTTPS_PROXY names, or list the server's host in NO_PROXY if it needs no proxy"
+	const pass = "check that the proxy of HTTPS_PROXY allows this host and can reach it; if the host needs no proxy, list it in NO_PROXY"
 	tests := []struct {
 		name, value string
 		err, hint   string
@@ -227,17 +227,17 @@ func TestErrorsOfProxies(t *testing.T) {
 	}{
 		{"nobody", "http://svc:Secret99x@" + gone.Addr().String(), "the proxy of HTTPS_PROXY cannot be reached: connection refused", up, true},
 		{"no such host", "http://svc:Secret99x@" + noHost + ":3128", "the proxy of HTTPS_PROXY: no such host", "check the host in HTTPS_PROXY", false},
-		{"407 without a login", "http://" + proxy(t, "HTTP/1.1 407 Proxy Authentication Required\r\nX: hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 407: it wants a user and password", login, false},
-		{"407 with a login", "http://svc:Secret99x@" + proxy(t, "HTTP/1.1 407 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 407: it does not take the user and password", login, false},
-		{"403", "http://" + proxy(t, "HTTP/1.1 403 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 403", "have the proxy let this host through, or list the host in NO_PROXY", false},
-		{"302", "http://" + proxy(t, "HTTP/1.1 302 hunter2\r\nLocation: https://hunter2.example\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 302", "have the proxy let this host through, or list the host in NO_PROXY", false},
-		{"502", "http://" + proxy(t, "HTTP/1.1 502 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 502", pass, true},
-		{"503", "http://" + proxy(t, "HTTP/1.1 503 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replies with status 503", pass, true},
+		{"407 without a login", "http://" + proxy(t, "HTTP/1.1 407 Proxy Authentication Required\r\nX: hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replied with status 407: it requires a user and password", login, false},
+		{"407 with a login", "http://svc:Secret99x@" + proxy(t, "HTTP/1.1 407 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replied with status 407: it rejects the user and password", login, false},
+		{"403", "http://" + proxy(t, "HTTP/1.1 403 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replied with status 403", "allow this host in the proxy, or list it in NO_PROXY", false},
+		{"302", "http://" + proxy(t, "HTTP/1.1 302 hunter2\r\nLocation: https://hunter2.example\r\n\r\n"), "the proxy of HTTPS_PROXY replied with status 302", "allow this host in the proxy, or list it in NO_PROXY", false},
+		{"502", "http://" + proxy(t, "HTTP/1.1 502 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replied with status 502", pass, true},
+		{"503", "http://" + proxy(t, "HTTP/1.1 503 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replied with status 503", pass, true},
 		{"no HTTP", "http://" + proxy(t, "hunter2\r\n\r\n"), "the reply is not HTTP", "", true},
-		{"hangs up", "http://" + proxy(t, ""), "the proxy of HTTPS_PROXY, or the server behind it, hung up", pass, true},
-		{"no TLS", "https://" + strings.TrimPrefix(plain.URL, "http://"), "the proxy of HTTPS_PROXY: the server does not speak TLS", "check the address and its port: one without TLS is not used", false},
+		{"hangs up", "http://" + proxy(t, ""), "the proxy of HTTPS_PROXY, or the server behind it, closed the connection", pass, true},
+		{"no TLS", "https://" + strings.TrimPrefix(plain.URL, "http://"), "the proxy of HTTPS_PROXY: the server does not speak TLS", "check the address and its port: TLS is required", false},
 		{"of an unknown authority", strings.Replace(unknown, "https://", "https://svc:Secret99x@", 1), "the proxy of HTTPS_PROXY: tls: failed to verify certificate: x509: certificate signed by unknown authority",
-			"name the file that has the authority's certificate in NODE_EXTRA_CA_CERTS, which is added to the system's, or in SSL_CERT_FILE, which takes their place", false},
+			"set NODE_EXTRA_CA_CERTS to a file with the authority's certificate, to add it to the system's, or SSL_CERT_FILE, to replace them", false},
 		{"SOCKS to nobody", "socks5://svc:Secret99x@" + gone.Addr().String(), "the proxy of HTTPS_PROXY cannot be reached: connection refused", up, true},
 	}
 	for _, tt := range tests {
@@ -328,7 +328,7 @@ func secured(t *testing.T, change func(*x509.Certificate), handler http.Handler)
 // TestLastingErrors: what another try would meet again says what to do.
 func TestLastingErrors(t *testing.T) {
 	t.Parallel()
-	const authority = "name the file that has the authority's certificate in NODE_EXTRA_CA_CERTS, which is added to the system's, or in SSL_CERT_FILE, which takes their place"
+	const authority = "set NODE_EXTRA_CA_CERTS to a file with the authority's certificate, to add it to the system's, or SSL_CERT_FILE, to replace them"
 	good := func(*x509.Certificate) {}
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	file := func(data []byte) string {
@@ -358,23 +358,23 @@ func TestLastingErrors(t *testing.T) {
 	t.Cleanup(mutual.Close)
 	mutualCA := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: mutual.Certificate().Raw})
 	plain, _ := counting(t)
-	const dates = "compare this machine's clock with the certificate's dates; if it is right, the server needs another certificate"
-	const modern = "the server must speak TLS 1.2 or later, and ask for no certificate of the client's"
+	const dates = "compare this machine's clock with the certificate's dates; if the clock is right, the server needs a new certificate"
+	const modern = "the server must support TLS 1.2 or later, and must not require a client certificate"
 	tests := []struct{ name, extra, url, err, hint string }{
 		{"unknown authority", "", trusted, "tls: failed to verify certificate: x509: certificate signed by unknown authority", authority},
 		{"another authority", file(otherCA), trusted, "tls: failed to verify certificate: x509: certificate signed by unknown authority",
-			authority + "; the certificates of NODE_EXTRA_CA_CERTS are in use and do not vouch for this server"},
+			authority + "; the certificates of NODE_EXTRA_CA_CERTS are in use, but none of them signed this server's"},
 		{"known authority", file(append([]byte("# of our own\n"), ca...)), trusted, "", ""},
 		{"two authorities", file(append(append([]byte{}, otherCA...), ca...)), trusted, "", ""},
 		{"expired", file(expiredCA), expired, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time NOW is after 2002-01-01T00:00:00Z", dates},
 		{"not yet valid", file(earlyCA), early, "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time NOW is before 2201-01-01T00:00:00Z", dates},
-		{"another's name", file(otherCA), other, `the server's certificate is not for host "127.0.0.1"`, "check the address; a proxy that opens TLS connections may stand in between"},
-		{"old TLS", "", old.URL, "the server refuses the TLS connection: tls: protocol version not supported", modern},
-		{"wants a certificate", file(mutualCA), mutual.URL, "the server refuses the TLS connection: tls: handshake failure", modern},
-		{"no TLS", "", strings.Replace(plain.URL, "http://", "https://", 1), "the server does not speak TLS", "check the address and its port: one without TLS is not used"},
-		{"no such host", "", "https://" + noHost + "/", `no such host: "` + noHost + `"`, "check the spelling, and whether this machine's name servers know it"},
+		{"another's name", file(otherCA), other, `the server's certificate is not valid for host "127.0.0.1"`, "check the address; a proxy that intercepts TLS may be in between"},
+		{"old TLS", "", old.URL, "the server refused the TLS connection: tls: protocol version not supported", modern},
+		{"wants a certificate", file(mutualCA), mutual.URL, "the server refused the TLS connection: tls: handshake failure", modern},
+		{"no TLS", "", strings.Replace(plain.URL, "http://", "https://", 1), "the server does not speak TLS", "check the address and its port: TLS is required"},
+		{"no such host", "", "https://" + noHost + "/", `no such host: "` + noHost + `"`, "check the spelling, and that this machine's DNS servers know it"},
 		{"redirect", "", raw(t, "HTTP/1.1 302 Found\r\nLocation: https://login.corp.example/\r\n\r\n"), `redirected to host "login.corp.example", redirects are not followed`,
-			"something else than the server may answer at this address, a proxy's page for example: check the address"},
+			"another server, such as a proxy, may be answering at this address: check the address"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -397,7 +397,7 @@ func TestLastingErrors(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(otherCA)
 	_, err := get(web.NewClient(network(map[string]string{"NODE_EXTRA_CA_CERTS": file(ca)}).Trusting(pool)), trusted)
-	if want := "the server's certificate is vouched for by another authority than those that were given for it"; web.Hint(err) != want {
+	if want := "the server's certificate is not signed by any of the certificate authorities that are configured for it"; web.Hint(err) != want {
 		t.Errorf("pinned: %v, hint %q, want %q: the environment adds nothing to a server's own authorities", err, web.Hint(err), want)
 	}
 }
@@ -414,17 +414,17 @@ func TestExtraCA(t *testing.T) {
 		return path
 	}
 	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("hunter2")})
-	const none = "names a file without a certificate in PEM, -----BEGIN CERTIFICATE----- and so on"
+	const none = "names a file without a certificate in PEM (-----BEGIN CERTIFICATE-----)"
 	tests := []struct{ name, path, err string }{
 		{"not set", "", ""},
 		{"one", write("one.pem", ca), ""},
 		{"with a key before it", write("key.pem", append(key, ca...)), ""},
-		{"not there", filepath.Join(dir, "hunter2"), "names a file that is not there"},
-		{"a folder", dir, "names no regular file"},
+		{"not there", filepath.Join(dir, "hunter2"), "names a file that does not exist"},
+		{"a folder", dir, "does not name a regular file"},
 		{"empty", write("empty.pem", nil), none},
 		{"DER", write("der.pem", []byte{0x30, 0x82, 1, 1}), none},
 		{"a key alone", write("only-key.pem", key), none},
-		{"malformed", write("malformed.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hunter2")})), "names a file with a malformed certificate in it"},
+		{"malformed", write("malformed.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hunter2")})), "names a file with a malformed certificate"},
 		{"too large", write("large.pem", make([]byte, 8<<20+1)), "names a file of more than 8388608 bytes"},
 	}
 	for _, tt := range tests {

@@ -17,8 +17,8 @@ func TestExtraCAIsAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		fifo:                          "names no regular file",
-		"/dev/zero":                   "names no regular file",
+		fifo:                          "does not name a regular file",
+		"/dev/zero":                   "does not name a regular file",
 		strings.Repeat("hunter2", 99): "names a file that cannot be read: file name too long",
 	} {
 		if err := network(map[string]string{"NODE_EXTRA_CA_CERTS": path}).Check(); text(err) != "NODE_EXTRA_CA_CERTS "+want {

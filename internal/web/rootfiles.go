@@ -55,7 +55,7 @@ func checkRootFile(variable, path string) error {
 	case err != nil:
 		return rootFault(variable, path, err, rootsHint)
 	case !found:
-		return rootFault(variable, path, errors.New("has no certificate in PEM in it, -----BEGIN CERTIFICATE----- and so on"), rootsHint)
+		return rootFault(variable, path, errors.New("has no certificate in PEM (-----BEGIN CERTIFICATE-----)"), rootsHint)
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func checkRootDirs(variable, list string) error {
 		}
 	}
 	if !found {
-		return rootFault(variable, list, errors.New("has no file with a certificate in PEM in it"), rootsHint)
+		return rootFault(variable, list, errors.New("has no file with a certificate in PEM"), rootsHint)
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func hasCertificate(path string) (bool, error) {
 	case errors.As(err, new(disk.TooLarge)):
 		return true, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return false, errors.New("is not there")
+		return false, errors.New("does not exist")
 	case errors.As(err, &reason):
 		return false, fmt.Errorf("cannot be read: %w", reason.Err)
 	case err != nil:
