@@ -1,4 +1,4 @@
-// Package adapter turns a credential into what dbt reads: keys of a profile's output, and variables beside it.
+// Package adapter turns a credential into what dbt reads: keys of a profile's output, and environment variables.
 package adapter
 
 import (
@@ -41,9 +41,9 @@ type adapter struct {
 	// others are the places of logins for something else, which a credential of
 	// ours does not replace: a key of the block, or that, `.` and the login's own.
 	others []string
-	// mappings are the places of values that dbt takes as mappings alone, and
+	// mappings are the places of values that dbt takes only as mappings, and
 	// lists those of lists of them: in another shape a login has no key to be
-	// known by.
+	// recognised by.
 	mappings, lists []string
 }
 
@@ -324,7 +324,7 @@ func checkEndpoint(key, endpoint string) (host string, err error) {
 	}
 	u, err := url.Parse(endpoint)
 	switch {
-	case strings.Contains(endpoint, "@"): // what stands before it may be a password
+	case strings.Contains(endpoint, "@"): // what is before it may be a password
 		return "", fmt.Errorf("%s contains a login, want a URL such as https://host", key)
 	case err != nil || u.Hostname() == "":
 		return "", fmt.Errorf("%s is %q, want a URL such as https://host", key, endpoint)

@@ -20,7 +20,7 @@ func managedIdentity(served route.Address) []Variable {
 }
 
 // federatedTokenFile has Azure's SDKs exchange the ID token in the file by
-// themselves, for whatever resource they need.
+// themselves, for any resource that they need.
 func federatedTokenFile(g Facts, served route.Address) []Variable {
 	exchange := g.Exchange()
 	authority := exchange.Get("authority")

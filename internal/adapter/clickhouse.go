@@ -122,8 +122,7 @@ func clickHouseDriver(block *yaml.Node, port int) string {
 	return "http"
 }
 
-// checkClickHouse keeps the login from going out in the clear, or to whoever
-// has any certificate.
+// checkClickHouse keeps the login from being sent unencrypted, or to a server with any certificate.
 func checkClickHouse(block *yaml.Node, _ pair, _ string) error {
 	var f faults
 	f.literals(block, "the login is sent there", "host", "port", "secure", "verify", "driver")

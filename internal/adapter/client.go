@@ -37,7 +37,7 @@ func ClientRoute(dbtType, provider, audience string, exchange policy.Values, blo
 	return r, nil
 }
 
-// clientFault says of what is wrong with a place where it stands.
+// clientFault adds to a fault where it is.
 func clientFault(dbtType string, err error) error {
 	var list []error
 	for _, err := range fault.Each(err) {

@@ -56,8 +56,8 @@ var databricksHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:(?:cloud|gcp|dev)\.
 var azureWorkspaces = hosts{"Azure Databricks", lazy.MustCompile(`(?:azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)}
 
 // ownAudience reports whether an audience is neither Databricks' nor, as its
-// default is, an account's id: whoever gets such a token can use it nowhere
-// but where the federation policy names that audience.
+// default is, an account's id: such a token can be used only where the
+// federation policy names that audience.
 func ownAudience(audience, host string) bool {
 	return audience != "" && !accountID.MatchString(audience) && policy.CheckHost(audience, host) == nil
 }

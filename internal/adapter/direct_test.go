@@ -14,8 +14,8 @@ import (
 )
 
 // TestDirect: without a proxy libpq reads a file, a lease is renewed, any other
-// login is read once, and what works by a proxy alone is an error. Routes that
-// are no proxies stay.
+// login is read once, and what works only through a proxy is an error. Routes
+// that are no proxies are kept.
 func TestDirect(t *testing.T) {
 	t.Parallel()
 	for dbtType, spec := range adapter.Specs() {

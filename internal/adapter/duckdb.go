@@ -217,9 +217,9 @@ type store struct {
 	// check returns what keeps an entry from being given the credential.
 	check    func(s *yaml.Node) error
 	required string // the option without which DuckDB does not find the store; "" for none
-	// settings are DuckDB's own, by the option that they stand for where an
-	// entry lacks it; copied even where they do no harm, so that a step and a
-	// run beside a broker use one store.
+	// settings are DuckDB's own, by the option that they set if an entry lacks
+	// it. They are copied even where they are harmless, so that a step and a
+	// run with a broker use one store.
 	settings map[string]string
 	// explicit are the options that are written even as they are by default:
 	// no setting outranks them then.
@@ -276,8 +276,8 @@ var (
 
 var (
 	storageAccount = lazy.MustCompile(`^[a-z0-9]{3,24}$`)
-	// blobHosts are Azure Storage's, national clouds included; the account
-	// stands in front. Of loopback only the name can have that.
+	// blobHosts are Azure Storage's, national clouds included; the account is
+	// in front. On loopback only the name can have that.
 	blobHosts = lazy.MustCompile(`^(?:(?:[a-z0-9-]+\.)*(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|` +
 		`chinacloudapi\.cn)|storage\.azure\.net)|localhost(?::[0-9]{1,5})?)$`)
 )
@@ -402,13 +402,13 @@ func checkEndpointOption(s *yaml.Node) (host string, err error) {
 		return "", errors.New("endpoint, use_ssl and verify_ssl must be literals: the credential is sent there")
 	}
 	// The whole of it is held to a pattern: in 127.0.0.1:1@evil.example, what
-	// stands before the colon is no host.
+	// is before the colon is not the host.
 	parts := hostPort.FindStringSubmatch(endpoint)
 	if parts != nil {
 		host = strings.Trim(parts[1], "[]")
 	}
 	switch {
-	case strings.Contains(endpoint, "@"): // what stands before it may be a password
+	case strings.Contains(endpoint, "@"): // what is before it may be a password
 		return "", errors.New("endpoint contains a login, want host or host:port")
 	case endpoint != "" && parts == nil:
 		return "", fmt.Errorf("endpoint is %q, want host or host:port", endpoint)

@@ -98,8 +98,8 @@ func replaced(block *yaml.Node, key string, v *yaml.Node) *yaml.Node {
 }
 
 var (
-	// duckName is what stands in the SQL that dbt-duckdb writes as it is: an
-	// option, a type, the name of a secret.
+	// duckName is what dbt-duckdb writes to SQL unquoted: an option, a type,
+	// the name of a secret.
 	duckName = lazy.MustCompile(`^[A-Za-z0-9_.:+~-]+$`)
 	// duckAlias is a name as SQL has it, in quotes or without; Jinja is dbt's.
 	duckAlias = lazy.MustCompile(`^(?:[\p{L}_][\p{L}\p{N}_.$-]*|"[^"]+"|.*\{\{.*)$`)
@@ -125,8 +125,8 @@ var unquoted = []string{
 // host nor login; the others outrank a secret.
 var harmless = []string{"s3_region", "s3_url_style", "s3_requester_pays", "s3_url_compatibility_mode"}
 
-// checkAll holds every place where DuckDB, or a library that dbt-duckdb loads
-// beside it, takes a host, a proxy, or a switch of TLS.
+// checkAll checks every place where DuckDB, or a library that dbt-duckdb loads
+// with it, takes a host, a proxy, or a switch of TLS.
 func (st store) checkAll(block *yaml.Node, _ string) error {
 	var f faults
 	found, loopback, sound, from := false, true, true, ""
@@ -173,7 +173,7 @@ func (st store) checkAll(block *yaml.Node, _ string) error {
 }
 
 // decides reports whether check has looked at a value, of an entry or of a
-// setting that stands for one.
+// setting that is the default of one.
 func (st store) decides(e entry) bool {
 	last := strings.ToLower(e.keys[len(e.keys)-1])
 	switch e.keys[0] {
@@ -217,7 +217,7 @@ func duckKeys(block *yaml.Node) (list []place) {
 	return list
 }
 
-// checkDuckEntry holds one value, wherever it stands.
+// checkDuckEntry checks one value, at any place.
 func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 	v, top, last := textOf(e.value), e.keys[0], strings.ToLower(e.keys[len(e.keys)-1])
 	place := top + "." + last

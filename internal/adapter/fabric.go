@@ -32,7 +32,7 @@ var fabric = adapter{
 			f.add("it has no host, and without one dbt-fabric sends the login to Fabric's API to find it")
 		}
 		f.join(checkMicrosoft(block, &microsoftDatabases))
-		// Up to 1.10 it stands in a connection string.
+		// Up to 1.10 it is in a connection string.
 		if driver := scalar(block, "driver"); driver != "" && !policy.IsJinja(driver) && !driverText.MatchString(driver) {
 			f.add("driver is %q, want the name of an ODBC driver", driver)
 		}
@@ -105,7 +105,7 @@ func fabricEntra(in Input) Output {
 	}
 }
 
-// fabricAPIs are where dbt-fabric sends tokens beside the warehouse.
+// fabricAPIs are where dbt-fabric sends tokens besides the warehouse.
 var fabricAPIs = []string{"fabric_base_api_uri", "powerbi_base_api_uri", "purview_endpoint"}
 
 var fabricAPIHosts = lazy.MustCompile(`^(?:[a-z0-9-]+\.)*(?:fabric\.microsoft\.com|powerbi\.com|powerbigov\.us|` +

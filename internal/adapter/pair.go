@@ -83,10 +83,9 @@ func from(f func(block *yaml.Node) (route.Route, error)) describe {
 }
 
 var (
-	// awsContainer is the route of whatever finds an AWS session by itself.
+	// awsContainer is the route of clients that find an AWS session by themselves.
 	awsContainer = always(route.Route{Kind: route.AWSContainer})
-	// lease is that of whatever reads once a credential that can be renewed
-	// where it is.
+	// lease is that of clients that read the credential once, where it is renewed in place.
 	lease = always(route.Route{Kind: route.Lease})
 )
 

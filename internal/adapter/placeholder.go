@@ -15,14 +15,14 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// placeholder stands for a login that nobody asked for. dbt blots out of its
+// placeholder is the value of a login that was not asked for. dbt masks in its
 // log what it takes for a secret: nothing else has this word in it.
 const placeholder = "oidc-dbt-placeholder"
 
-// Placeholder returns what stands in a profile in the place of a credential,
-// and, where dbt can hold none itself, in the place of a broker's address:
-// nothing listens there. Whoever has it can log in nowhere. The error is of
-// class Usage where the block is none of the adapter's.
+// Placeholder returns what a profile has in place of a credential and, where
+// dbt can hold none itself, in place of a broker's address, where nothing
+// listens. It is no login anywhere. The error is of class Usage where the block
+// is none of the adapter's.
 func Placeholder(dbtType string, f Facts, block *yaml.Node) (credential.Credential, route.Address, error) {
 	provider := f.Provider()
 	w, err := Warehouse(dbtType, provider, block)

@@ -75,8 +75,8 @@ func databaseOf(block *yaml.Node) string {
 
 // postgresProxy describes the way to the server as libpq would go it, except
 // that it never trusts a server that it has not verified: without a file of
-// authorities the system's vouch for the host's name, as libpq has it for
-// `sslrootcert: system`.
+// authorities the system's are trusted and the host's name is verified, as
+// libpq does for `sslrootcert: system`.
 func postgresProxy(block *yaml.Node) (route.Route, error) {
 	u, err := databaseUpstream(block)
 	if err != nil {
@@ -107,8 +107,7 @@ func databaseUpstream(block *yaml.Node) (u route.Upstream, err error) {
 }
 
 // proxyUser is who the profile says that dbt is, where the proxy logs in as
-// somebody else each time: a name that changed would cost dbt its partial
-// parsing.
+// another user each time: a changing name would cost dbt its partial parsing.
 const proxyUser = "oidc-dbt"
 
 // throughProxy leads dbt to the proxy, which the password is for, and which
@@ -137,7 +136,8 @@ var (
 	azurePostgresHosts = hosts{"Azure Database for PostgreSQL",
 		lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:postgres\.database\.(?:azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)|` +
 			`postgres\.cosmos\.azure\.com)$`)}
-	// (Databricks: Lakebase, on AWS, Azure and Google Cloud; regions and rings stand before and behind `database`)
+	// (Databricks: Lakebase, on AWS, Azure and Google Cloud; regions and rings
+	// come before and after `database`)
 	lakebaseHosts = hosts{"Lakebase",
 		lazy.MustCompile(`^(?:[a-z0-9-]+\.)+database\.(?:[a-z0-9-]+\.)*(?:(?:cloud|gcp|dev)\.databricks\.com|` +
 			`cloud\.databricks\.(?:us|mil)|azuredatabricks\.net|databricks\.azure\.(?:us|cn))$`)}
@@ -180,8 +180,7 @@ func checkPostgres(block *yaml.Node, p pair, _ string) error {
 	return f.err()
 }
 
-// databasePassword puts a database's password, or the token that stands for
-// one, into the profile.
+// databasePassword puts a database's password, or the token used as one, into the profile.
 func databasePassword(in Input) Output {
 	if in.Route.Port != 0 {
 		return Output{

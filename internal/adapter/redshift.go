@@ -132,7 +132,7 @@ func redshiftPassword(in Input) Output {
 		}
 	}
 	return Output{
-		// dbt's Rust engine takes no cluster_id beside the method database.
+		// dbt's Rust engine takes no cluster_id with the method database.
 		Remove: []string{"cluster_id"},
 		Keys: append([]Key{{"method", text("database")}, {"user", text(in.Credential.User)}, {"password", envVar(passwordVariable)}},
 			redshiftConnection(in)...),

@@ -80,8 +80,8 @@ func (a adapter) misshapen(p place, v *yaml.Node) error {
 	return f.err()
 }
 
-// pairedLogins returns the logins that stand in lists by their names: [X-Api-Key, …],
-// {name: X-Api-Key, value: …}.
+// pairedLogins returns the logins that are in lists next to their names:
+// [X-Api-Key, …], {name: X-Api-Key, value: …}.
 func (a adapter) pairedLogins(block *yaml.Node) error {
 	var f faults
 	var walk func(p place, v *yaml.Node)

@@ -261,8 +261,8 @@ func TestDuckDBPlaces(t *testing.T) {
 	testPlaces(t, cases)
 }
 
-// TestDuckDBWritesOneStore: a step and a run beside a broker use the store that
-// settings name, and what they name is in the secret, which outranks them.
+// TestDuckDBWritesOneStore: a step and a run with a broker use the store that
+// settings name, and what they name is in the secret, which overrides them.
 func TestDuckDBWritesOneStore(t *testing.T) {
 	t.Parallel()
 	block := node(t, `{type: duckdb, settings: {s3_endpoint: "minio.acme.example:9000", s3_url_style: path, S3_REGION: eu-west-1}}`)

@@ -93,15 +93,15 @@ func snowflakeKeyPair(in Input) Output {
 	return out
 }
 
-// accountText keeps an account from being a host of somebody else's: the
-// connector puts .snowflakecomputing.com behind it.
+// accountText keeps an account from being another host: the connector appends
+// .snowflakecomputing.com to it.
 var accountText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // accountDomain is what the connector puts behind an account.
 var accountDomain = lazy.MustCompile(`(?i)\.snowflakecomputing\.(?:com|cn)\.?$`)
 
-// accountParts are the words that may stand behind the first dot of an account
-// locator, beside a region, which has a hyphen in it. (Snowflake: Account
+// accountParts are the words that may follow the first dot of an account
+// locator, besides a region, which contains a hyphen. (Snowflake: Account
 // identifiers)
 var accountParts = []string{"aws", "azure", "gcp", "global", "privatelink", "fhplus", "dod"}
 
@@ -136,8 +136,7 @@ func checkAccount(account string) error {
 // stageHost is an interface endpoint for S3. (Snowflake: S3_STAGE_VPCE_DNS_NAME)
 var stageHost = lazy.MustCompile(`^(?:\*\.|bucket\.)?vpce-[a-z0-9-]+\.s3\.[a-z0-9-]+\.vpce\.amazonaws\.com(?:\.cn)?$`)
 
-// checkSnowflake holds for all providers: what the connector signs for AWS
-// is a login too, for whoever gets it.
+// checkSnowflake holds for all providers: what the connector signs for AWS is a login, too.
 func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 	var f faults
 	f.literals(block, "the login is sent there", "account", "host", "port", "protocol", "proxy_host", "proxy_port",

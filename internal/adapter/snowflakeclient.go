@@ -50,7 +50,7 @@ func snowflakeVariables(in Input) []Variable {
 	}
 	if in.Route.File != "" {
 		public("SNOWFLAKE_TOKEN_FILE_PATH", in.Route.File)
-		return vars // a token beside it would be the old one one day
+		return vars // a token next to it would become stale
 	}
 	return append(vars, Variable{"SNOWFLAKE_TOKEN", in.Credential.Token, true})
 }

@@ -127,8 +127,8 @@ var (
 
 // microsoftDatabases are Azure SQL, Synapse and Fabric, in each cloud. Below
 // fabric.microsoft.com all names are Microsoft's, its own rings'
-// (*.msit-datawarehouse) included; below the database services' the servers have
-// names that customers choose, but Microsoft alone runs what answers.
+// (*.msit-datawarehouse) included; below the database services' the servers
+// have names that customers choose, but only Microsoft runs what answers.
 // (Microsoft: Azure Private Endpoint private DNS zone values; Fabric:
 // connectivity to a warehouse)
 var microsoftDatabases = hosts{"Azure SQL, Synapse and Fabric",
@@ -163,7 +163,7 @@ func microsoftHost(block *yaml.Node) string {
 
 // checkMicrosoft holds the connection string that the adapters put together:
 // they escape neither host nor database. vendor is whose the host must be, nil
-// for anybody's.
+// for any.
 func checkMicrosoft(block *yaml.Node, vendor *hosts) error {
 	var f faults
 	f.literals(block, "the login is sent there", microsoftPlaces...)

@@ -12,7 +12,7 @@ import (
 )
 
 // trino sends a bearer with each request: the ID token itself, which Trino
-// verifies, or an access token. With method `jwt` dbt speaks https alone.
+// verifies, or an access token. With method `jwt` dbt speaks only https.
 // (dbt-trino 1.11; Trino: JWT authentication)
 var trino = adapter{
 	roots: []string{"cert"},
@@ -101,7 +101,7 @@ func trinoToken(in Input) Output {
 	cert := value(in.Block, "cert")
 	switch {
 	case in.Route.Port != 0:
-		// The client takes a token to https alone.
+		// The client sends a token over https only.
 		out.Keys = append(out.Keys, Key{"host", text(in.Route.Host)}, Key{"port", integer(in.Route.Port)}, Key{"cert", text(in.Route.CAFile)})
 		out.Env[0].Value = in.Route.Secret
 	case cert == nil, cert.Tag == "!!null":

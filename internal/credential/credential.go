@@ -1,4 +1,4 @@
-// Package credential is what an exchange gives: a short-lived secret, when it dies, and how an audit record names it.
+// Package credential is what an exchange gives: a short-lived secret, when it expires, and how an audit record names it.
 package credential
 
 import (
@@ -35,8 +35,9 @@ type Credential struct {
 	PrivateKey secret.Value // PKCS#8 DER in base64, one line
 	AWS        *AWS
 
-	// Static is set where the secret is the same for whoever may read it, and
-	// nothing ends it with the run; Expiry is then Never, or when it is rotated.
+	// Static is set if the secret is the same for all who may read it, and
+	// nothing ends it with the run; Expiry is then Never, or when it is
+	// rotated.
 	Static bool
 	Lease  *Lease // what ends the credential before its expiry; nil for nothing
 }

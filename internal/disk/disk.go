@@ -1,5 +1,5 @@
-// Package disk opens files that somebody else has named: only regular ones, without waiting
-// for anybody, and reads no more of them than the caller expects.
+// Package disk opens files whose names come from outside: only regular ones, without blocking,
+// and reads no more of them than the caller expects.
 package disk
 
 import (
@@ -97,7 +97,7 @@ func Read(path string, limit int64) ([]byte, error) {
 }
 
 // ReadOwn is Read for a file that this program wrote: it must be this user's,
-// and not lie behind a symbolic link, which would lead to somebody else's.
+// and not behind a symbolic link, which could lead to another user's.
 func ReadOwn(path string, limit int64) ([]byte, error) {
 	f, err := openOwn(path)
 	if err != nil {
@@ -106,8 +106,8 @@ func ReadOwn(path string, limit int64) ([]byte, error) {
 	return readAll(f, limit)
 }
 
-// ReadSecret is ReadOwn for a file that nobody else may read. On Windows only
-// the owner is looked at.
+// ReadSecret is ReadOwn for a file that other users cannot read. On Windows
+// only the owner is looked at.
 func ReadSecret(path string, limit int64) ([]byte, error) {
 	f, err := openOwn(path)
 	if err != nil {

@@ -21,7 +21,7 @@ func Private(path string) error {
 }
 
 // Own returns an error unless path is a folder, and no link to one, that is
-// this user's and that nobody else may enter. On Windows only the owner is
+// this user's and that other users cannot enter. On Windows only the owner is
 // looked at.
 func Own(path string) error {
 	info, err := os.Lstat(path)

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// ErrHeld is why a file is not taken: a process has it that lives.
+// ErrHeld is why a file is not taken: a running process holds it.
 var ErrHeld = errors.New("held by another process")
 
 // Hold makes a file, 0600, and holds it until it is closed or this process
@@ -13,8 +13,8 @@ var ErrHeld = errors.New("held by another process")
 // and not held.
 func Hold(path string) (*os.File, error) { return hold(path) }
 
-// Take holds a file that Hold has made, where nobody does any more: else the
-// error is ErrHeld, or says why there is no telling.
+// Take holds a file that Hold has made, if no process holds it any more: else
+// the error is ErrHeld, or says why that is not known.
 func Take(path string) (*os.File, error) {
 	info, err := os.Lstat(path)
 	if err == nil {
@@ -29,7 +29,7 @@ func Take(path string) (*os.File, error) {
 	}
 	err = ownFile(f)
 	if now, serr := f.Stat(); err == nil && serr == nil && !os.SameFile(info, now) {
-		err = ErrHeld // somebody has made another meanwhile
+		err = ErrHeld // another has been made meanwhile
 	}
 	if err != nil {
 		f.Close()

@@ -11,7 +11,7 @@ func hold(path string) (*os.File, error) { return alone(path, windows.CREATE_NEW
 
 func take(path string) (*os.File, error) { return alone(path, windows.OPEN_EXISTING) }
 
-// alone opens a file that nobody else may open, remove or rename meanwhile.
+// alone opens a file that no other process can open, remove or rename meanwhile.
 func alone(path string, disposition uint32) (*os.File, error) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// Within reports whether path is in dir, or would be when it is made, whatever
-// symbolic links lead there and whatever dir is called on the way. Nothing is
-// in a folder that is not there.
+// Within reports whether path is in dir, or would be when it is made,
+// through any symbolic links and under any name of dir. Nothing is in a folder
+// that does not exist.
 func Within(path, dir string) (bool, error) {
 	root, way, err := between(path, dir)
 	if root == nil || err != nil {
@@ -43,10 +43,10 @@ func between(path, dir string) (root fs.FileInfo, way way, err error) {
 	return root, way, err
 }
 
-// Supplied reports whether whoever fills dir has a say in what is read at
-// path: it, or a link on the way to it, is in dir; it has a second name in dir
-// by a hard link; or a folder on the way is mounted from there. It looks
-// through all of dir unless the answer is yes before.
+// Supplied reports whether the contents of dir can decide what is read at path:
+// it, or a link on the way to it, is in dir; it has a second name in dir by a
+// hard link; or a folder on the way is mounted from there. It looks through all
+// of dir unless the answer is yes before.
 func Supplied(ctx context.Context, path, dir string) (bool, error) {
 	root, way, err := between(path, dir)
 	if root == nil || err != nil {
@@ -88,7 +88,7 @@ func contains(ctx context.Context, dir string, files []fs.FileInfo) (found bool,
 			if path == dir {
 				return err
 			}
-			return nil // gone meanwhile, or a folder of somebody else's
+			return nil // gone meanwhile, or another user's folder
 		}
 		info, err := d.Info()
 		if err == nil && path != dir && slices.ContainsFunc(files, func(f fs.FileInfo) bool { return os.SameFile(f, info) }) {

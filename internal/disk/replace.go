@@ -12,7 +12,7 @@ import (
 // half ends the names of files that are not whole yet.
 const half = ".oidc-dbt"
 
-// leftover is the age at which half a file is nobody's any more: writing one
+// leftover is the age at which a half-written file is abandoned: writing one
 // takes milliseconds.
 const leftover = time.Minute
 

@@ -31,8 +31,7 @@ type Request struct {
 	IDToken   secret.Value
 }
 
-// LongestLife is more than any credential lives: a later expiry is one that
-// nobody meant.
+// LongestLife is longer than any credential is valid: a later expiry is a mistake.
 const LongestLife = 366 * 24 * time.Hour
 
 // Usable returns an error of class Unreachable unless c is what a credential

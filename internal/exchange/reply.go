@@ -12,7 +12,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-// Refused is the provider's own no: its code and its words, which are
+// Refused is the provider's own refusal: its code and its words, which are
 // Foreign, quoted and cut, and without the token should it echo that.
 func Refused(code, message string, hint string, secrets ...secret.Value) error {
 	words := make([]string, 0, 2)
@@ -40,11 +40,12 @@ func Quoted(s string, secrets []secret.Value) string {
 }
 
 // window is how much of a secret, in a row, counts as an echo of it. Half a
-// token serves whoever can guess the rest: its header is the same in each.
+// token is of use to an attacker who can guess the rest: the header is the same
+// in each.
 const window = 12
 
-// without replaces every part of s that stands in one of the secrets, too.
-// Chance alone makes window characters equal once in 10^21 tries.
+// without replaces every part of s that is also in one of the secrets. Chance
+// alone makes window characters equal once in 10^21 tries.
 func without(s string, secrets []secret.Value) string {
 	hidden := make([]bool, len(s))
 	found := false
@@ -135,9 +136,9 @@ func Named(want string) func(string) error {
 	}
 }
 
-// CheckAudience returns the fault of sending a token of a vendor's audience
-// to somebody else's host, who could use it at the vendor: endpoints are the
-// keys of v that hold URLs, in their order.
+// CheckAudience returns the fault of sending a token of a vendor's audience to
+// another host, which could use it at the vendor: endpoints are the keys of v
+// that hold URLs, in their order.
 func CheckAudience(v policy.Values, audience string, endpoints ...string) (faults []policy.KeyError) {
 	for _, key := range endpoints {
 		if err := policy.CheckAudience(audience, v.Get(key)); v.Get(key) != "" && err != nil {

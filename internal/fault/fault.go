@@ -97,8 +97,7 @@ func Hint(err error) string {
 	return ""
 }
 
-// Lasting returns err marked as one that another try meets again, though its
-// class alone does not say so.
+// Lasting returns err marked as one that another try meets again, though its class does not say so.
 func Lasting(err error) error { return lasting{err} }
 
 type lasting struct{ error }

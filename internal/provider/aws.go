@@ -29,10 +29,10 @@ var (
 	external  = lazy.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
 )
 
-// awsProvider exchanges the ID token for a session of a role, and that on
-// request for one of a second role. At Redshift and at PostgreSQL (RDS, Aurora)
-// it exchanges the session in turn for a login of the database, and hands on
-// the login alone.
+// awsProvider exchanges the ID token for a session of a role, and, if asked to,
+// that session for one of a second role. At Redshift and at PostgreSQL (RDS,
+// Aurora) it exchanges the session in turn for a login of the database, and
+// hands on only the login.
 var awsProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{

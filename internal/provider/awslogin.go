@@ -116,8 +116,8 @@ func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request,
 		User: *login.user, Password: secret.New(*login.password)}, nil
 }
 
-// clusterLogin is for the user that the dbt output names, else for the one
-// that stands for the role. (Redshift API Reference, GetClusterCredentials and
+// clusterLogin is for the user that the dbt output names, else for the user of
+// the role. (Redshift API Reference, GetClusterCredentials and
 // GetClusterCredentialsWithIAM)
 func clusterLogin(ctx context.Context, env exchange.Env, r exchange.Request, session *credential.AWS, life *int32) (databaseLogin, error) {
 	v, w := r.Grant.Exchange(), r.Warehouse
@@ -144,8 +144,8 @@ func clusterLogin(ctx context.Context, env exchange.Env, r exchange.Request, ses
 	return databaseLogin{out.DbUser, out.DbPassword, out.Expiration}, nil
 }
 
-// workgroupLogin is for the user that stands for the role; there is no other
-// way to a serverless workgroup. (Redshift Serverless API Reference, GetCredentials)
+// workgroupLogin is for the user of the role; there is no other login at a
+// serverless workgroup. (Redshift Serverless API Reference, GetCredentials)
 func workgroupLogin(ctx context.Context, env exchange.Env, r exchange.Request, session *credential.AWS,
 	life *int32) (databaseLogin, error) {
 	v, w := r.Grant.Exchange(), r.Warehouse
@@ -229,7 +229,7 @@ func rdsLogin(ctx context.Context, env exchange.Env, r exchange.Request, session
 	}
 	expiry := now.Add(rdsLife)
 	if session.Expiry.Before(expiry) {
-		expiry = session.Expiry // what it has signed dies with it
+		expiry = session.Expiry // what it has signed expires with it
 	}
 	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: expiry, User: w.User,
 		Password: secret.New(strings.TrimPrefix(signed, "https://"))}, nil

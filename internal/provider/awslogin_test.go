@@ -185,7 +185,7 @@ func TestLifetimesOfLogins(t *testing.T) {
 					t.Errorf("class is %v, want %v", c, fault.Usage)
 				}
 			}
-			// A policy's fault stands behind its place, before the line.
+			// A policy's fault comes after its place, before the line.
 			if tt.dbtType == "" {
 				_, got, _ = strings.Cut(got, "\n")
 				got, _, _ = strings.Cut(got, "\n")

@@ -164,7 +164,7 @@ func assumeRoleWithWebIdentity(ctx context.Context, env exchange.Env, r exchange
 	return awsCredential(out.Credentials, out.AssumedRoleUser, *in.RoleArn, v.Get("region"))
 }
 
-// firstSession is a session of `role` for the next request alone.
+// firstSession is a session of `role` for the next request only.
 func firstSession(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
 	c, err := assumeRoleWithWebIdentity(ctx, env, r, &sts.AssumeRoleWithWebIdentityInput{DurationSeconds: aws.Int32(shortest)})
 	if err == nil {
@@ -303,7 +303,7 @@ func keysMissing(code, message string) bool {
 		code == "InvalidIdentityToken" && strings.Contains(strings.ToLower(message), "retrieve verification key")
 }
 
-// awsBusy reports whether a code is one of a moment, whatever status it comes with.
+// awsBusy reports whether a code is of a temporary fault, with any status.
 func awsBusy(code string) bool {
 	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	_, late := retry.DefaultRetryableErrorCodes[code]

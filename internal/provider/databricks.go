@@ -26,10 +26,11 @@ var (
 )
 
 // databricksProvider exchanges the ID token for an access token of a service
-// principal, or of whoever an account-wide policy makes of it, and that, for
-// Lakebase, for a password of its database: a token as such is none.
-// (Databricks: OAuth token federation; API reference, Generate Database
-// Credential; the hosts as databricks-sdk-py, config.py, tells them apart)
+// principal, or of the one that an account-wide policy maps it to, and for
+// Lakebase that token for a password of its database, which does not accept the
+// token itself. (Databricks: OAuth token federation; API reference, Generate
+// Database Credential; the hosts as databricks-sdk-py, config.py, tells them
+// apart)
 var databricksProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
@@ -167,8 +168,9 @@ func databricksTokenURL(v policy.Values, host string) string {
 	return databricksURL(host) + "/oidc/v1/token"
 }
 
-// databricksAudienceOf returns the audience, "" where nobody says. The host of
-// the dbt block is not asked: a target's audience is known from the policy alone.
+// databricksAudienceOf returns the audience, "" if the policy has none. The
+// host of the dbt block does not count: a target's audience is known from the
+// policy only.
 func databricksAudienceOf(v policy.Values) string {
 	switch {
 	case v.Get("audience") != "":

@@ -102,8 +102,8 @@ var azureClouds = []azureCloud{
 	{"login.chinacloudapi.cn", "api://AzureADTokenExchangeChina", "database.chinacloudapi.cn"},
 }
 
-// cloudOf returns the authority's cloud; one that is not known is a further
-// door to the public one.
+// cloudOf returns the authority's cloud; an unknown one is taken for another
+// gateway to the public cloud.
 func cloudOf(v policy.Values) azureCloud {
 	if u, err := url.Parse(v.Get("authority")); err == nil {
 		for _, c := range azureClouds {
@@ -127,7 +127,7 @@ func entraAudienceOf(v policy.Values) string {
 var microsoftScope = lazy.MustCompile(`(?i)^(?:https://(?:[a-z0-9-]+\.)*(?:windows\.net|azure\.(?:com|net|us|cn)|` +
 	`usgovcloudapi\.net|chinacloudapi\.cn|microsoft\.(?:com|us))(?:/.*)?|2ff814a6-3304-4ab8-85cb-cd0e6f879c1d)/\.default$`)
 
-// entraScope returns what the token is for, "" where nobody says.
+// entraScope returns what the token is for, "" if nothing says so.
 func entraScope(v policy.Values, w credential.Warehouse) string {
 	if s := v.Get("scope"); s != "" {
 		return s

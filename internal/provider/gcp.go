@@ -39,10 +39,10 @@ var (
 	universe       = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+[a-z]{2,}$`)
 )
 
-// gcpProvider exchanges the ID token for a federated access token, which dies
-// with what Google's STS says, and that, where a service account is named, for
-// one of the service account.
-// (Google Cloud: Security Token Service v1, IAM Service Account Credentials v1)
+// gcpProvider exchanges the ID token for a federated access token, which
+// expires when Google's STS says, and that, if a service account is named, for
+// one of the service account. (Google Cloud: Security Token Service v1, IAM
+// Service Account Credentials v1)
 var gcpProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{
@@ -96,7 +96,7 @@ var gcpProvider = provider{
 		case w.Asks.Login != credential.CloudSQLLogin:
 		case v.Get("service_account") == "":
 			return errors.New("principals of a workload identity pool cannot log in to Cloud SQL: set service_account")
-		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for whatever it is good for
+		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for anything it is valid for
 			return fmt.Errorf("scopes: a token that is a password at Cloud SQL has only the scope %s", sqlLogin)
 		}
 		return nil
@@ -314,8 +314,8 @@ func googleError(err error, service string, hint func(code, message string, g po
 	return exchange.Refused(code, message, hint(code, message, g), secrets...)
 }
 
-// googleBusy are codes of a moment, whatever status they come with. (Google
-// Cloud APIs: google.rpc.Code)
+// googleBusy are codes of temporary faults, with any status. (Google Cloud
+// APIs: google.rpc.Code)
 var googleBusy = []string{"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "INTERNAL"}
 
 func stsHint(code, message string, g policy.Grant) string {

@@ -32,9 +32,9 @@ const (
 // A tokenRequest asks an OAuth 2.0 token endpoint for an access token, with
 // the ID token for proof. (RFC 6749 §4.4 and §4.5, RFC 7523 §2, RFC 8693 §2.1)
 //
-// golang.org/x/oauth2 is not used: it cuts a reply that is too large, takes
-// one without an expiry for a token that never dies, clamps an absurd expiry
-// to 68 years, and has no grants but those of RFC 6749.
+// golang.org/x/oauth2 is not used: it cuts a reply that is too large, takes one
+// without an expiry for a token that never expires, clamps an absurd expiry to
+// 68 years, and has no grants but those of RFC 6749.
 type tokenRequest struct {
 	service string   // who is asked, for errors
 	url     string   // https, or http on loopback
@@ -163,8 +163,8 @@ func (c call) try(ctx context.Context, env exchange.Env) (reply, error) {
 	return reply{}, exchange.Refused(code, message, c.hint(code, message), c.secrets...)
 }
 
-// busy are codes of a moment, whatever status they come with. (RFC 6749
-// §4.1.2.1, RFC 8628 §3.5; Databricks REST API: error codes)
+// busy are codes of temporary faults, with any status. (RFC 6749 §4.1.2.1, RFC
+// 8628 §3.5; Databricks REST API: error codes)
 var busy = []string{
 	"temporarily_unavailable", "server_error", "slow_down",
 	"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL_ERROR", "DEADLINE_EXCEEDED", "ABORTED",

@@ -105,8 +105,8 @@ func (r reply) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// FuzzTokenReply: whatever an authorization server says, a credential is one
-// that can be used and dies, and an error has a class and no secret in it.
+// FuzzTokenReply: whatever an authorization server replies, a credential is
+// usable and expires, and an error has a class and contains no secret.
 func FuzzTokenReply(f *testing.F) {
 	for _, h := range []hop{tokenEndpoint, exchanged, entraString} {
 		f.Add(200, h.reply)

@@ -11,7 +11,7 @@ import (
 
 // oidcProvider exchanges nothing: the warehouse verifies the ID token itself
 // (Snowflake's workload identity federation with provider OIDC, Trino's JWT
-// authentication). The credential dies with the token.
+// authentication). The credential expires with the token.
 var oidcProvider = provider{
 	spec: policy.Provider{
 		Keys: []policy.Key{

@@ -2,7 +2,7 @@ package provider_test
 
 import "time"
 
-// oidc has no hops: the ID token is the credential, and dies as it does.
+// oidc has no hops: the ID token is the credential, and expires with it.
 var oidc = []fixture{{
 	name: "oidc",
 	target: `

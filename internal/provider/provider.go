@@ -24,14 +24,14 @@ type provider struct {
 	// warehouse; nil where it gives one for any.
 	check func(v policy.Values, w credential.Warehouse) error
 	// exchange returns the credential, or an error of class Refused (the
-	// provider said no) or Unreachable (it said nothing of use). A Lease that
+	// provider refused) or Unreachable (it gave no usable reply). A Lease that
 	// began is in the credential in both cases.
 	exchange func(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error)
 	// endpoints returns the URLs that exchange will contact, first hop first,
 	// for connecting early; none where the token is not sent by us.
 	endpoints func(v policy.Values, w credential.Warehouse) []string
 	// files returns the paths of files that exchange reads, by the keys that
-	// name them; nil for none. Who writes them is whom the server sees.
+	// name them; nil for none. Who can write them decides whom the server sees.
 	files func(v policy.Values) map[string]string
 	// lender is set where what is issued is lent.
 	lender *lender
@@ -134,10 +134,9 @@ func lenderOf(name string) *lender {
 // credential counts as longer-lived than asked for.
 const skew = 60 * time.Second
 
-// Exchange exchanges the ID token that g was given for, for a credential at
-// the warehouse. An error is of class Refused when the provider said no or
-// gave a longer life than the policy allows, Unreachable when it said nothing
-// of use.
+// Exchange exchanges the ID token that g was given for, for a credential at the
+// warehouse. An error is of class Refused if the provider refused, or issued a
+// longer life than the policy allows, Unreachable if it gave no usable reply.
 func Exchange(ctx context.Context, env exchange.Env, g policy.Grant, w credential.Warehouse,
 	idToken secret.Value) (credential.Credential, error) {
 	p, ok := providers[g.Provider()]
@@ -162,7 +161,7 @@ func Exchange(ctx context.Context, env exchange.Env, g policy.Grant, w credentia
 	}
 	err = fault.New(fault.ClassOf(err), fmt.Errorf("exchange ID token with %q: %w", g.Provider(), err), "")
 	if c.Lease != nil {
-		err = errors.Join(err, Revoke(ctx, env, *c.Lease)) // nobody will get to know what it is for
+		err = errors.Join(err, Revoke(ctx, env, *c.Lease)) // nothing else will know about it
 	}
 	return credential.Credential{}, err
 }

@@ -425,7 +425,7 @@ func (r run) secrets(hops int) []string {
 	return list
 }
 
-// leaked returns a part of a secret that stands in text: twelve characters in a row.
+// leaked returns a part of a secret that is in text: twelve characters in a row.
 func leaked(text string, secrets []string) string {
 	for _, s := range secrets {
 		size := min(12, len(s))
@@ -602,7 +602,7 @@ func (h hop) mutations(t *testing.T) (list []mutation) {
 
 func (h hop) isXML() bool { return strings.HasPrefix(h.reply, "<") }
 
-// element matches an element that holds text alone.
+// element matches an element that holds only text.
 func element(name string) *regexp.Regexp {
 	return regexp.MustCompile("<" + name + ">([^<]*)</" + name + ">")
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-// deadProxy is a proxy that nobody listens at, on the way to every server.
+// deadProxy is a proxy that nothing listens at, on the way to every server.
 type deadProxy struct{ network web.Network }
 
 func (d deadProxy) RoundTrip(req *http.Request) (*http.Response, error) {

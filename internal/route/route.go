@@ -27,7 +27,7 @@ const (
 	ClickHouse    Kind = "clickhouse"     // ClickHouse's HTTP interface
 	GoogleStorage Kind = "google_storage" // Cloud Storage's XML API: DuckDB
 	Postgres      Kind = "postgres"       // PostgreSQL's wire protocol
-	S3            Kind = "s3"             // Amazon S3's protocol, and container credentials beside it: DuckDB
+	S3            Kind = "s3"             // Amazon S3's protocol, and container credentials with it: DuckDB
 	Snowflake     Kind = "snowflake"
 	Trino         Kind = "trino"
 
@@ -47,7 +47,7 @@ func (k Kind) IsProxy() bool {
 	return false
 }
 
-// A Route is what a pair of adapter and provider needs beside dbt.
+// A Route is what a pair of adapter and provider needs in addition to dbt.
 type Route struct {
 	Kind     Kind
 	Only     bool     // the pair has no other way: without a broker it is an error
@@ -56,8 +56,7 @@ type Route struct {
 	Google   Google   // of GoogleADC
 }
 
-// A Google is what Google's client libraries want to know of a credential
-// beside where it comes from.
+// A Google is what Google's client libraries need to know about a credential besides its source.
 type Google struct {
 	Audience string // the workload identity provider: //iam.googleapis.com/projects/NUMBER/…
 	Universe string // its domain; "" for googleapis.com
@@ -74,7 +73,7 @@ type Upstream struct {
 	Proxy      string // the HTTP proxy on the way there, a URL; "" for the environment's
 	AnyName    bool   // the certificate may be for another name than Host, as by libpq's verify-ca
 
-	Buckets bool // of an object store: each bucket's name stands in front of the host
+	Buckets bool // of an object store: each bucket's name is in front of the host
 
 	// Of a database:
 	User     string // who logs in where the credential does not say
@@ -85,7 +84,7 @@ type Upstream struct {
 // An Address is where the broker serves a route: on loopback, in a file that
 // it rewrites, or both.
 type Address struct {
-	Host   string // an IP address; "" of a route that is a file alone
+	Host   string // an IP address; "" of a route that is only a file
 	Port   int
 	Secret secret.Value // what the client must show: a bearer or a password, new in each run
 	URL    secret.Value // of a client that shows nothing: the secret is a segment of its path

@@ -27,9 +27,9 @@ type FederationPolicy struct {
 	Users            []string // of an account-wide policy: the subjects that are users
 }
 
-// StartDatabricks starts the workspace, with the account's token endpoint
-// beside it, on loopback. Lakebase's passwords have the scope "database" and
-// the name of what they are for.
+// StartDatabricks starts the workspace, with the account's token endpoint next
+// to it, on loopback. Lakebase's passwords have the scope "database" and the
+// name of what they are for.
 func StartDatabricks(config DatabricksConfig) (*TokenService, error) {
 	return startTokenService(config.Now, func(s *TokenService, mux *http.ServeMux) {
 		exchange := func(w http.ResponseWriter, r *http.Request) { config.token(s, w, r) }
@@ -45,7 +45,7 @@ func StartDatabricks(config DatabricksConfig) (*TokenService, error) {
 }
 
 // token is the exchange of RFC 8693. The words of its refusals are not
-// Databricks' own, which nobody has written down.
+// Databricks' own, which are not documented.
 func (c DatabricksConfig) token(s *TokenService, w http.ResponseWriter, r *http.Request) {
 	fail := func(code, description string) { oauthError(w, http.StatusBadRequest, code, description, nil) }
 	form, ok := parameters(r)
@@ -95,7 +95,7 @@ func (c DatabricksConfig) token(s *TokenService, w http.ResponseWriter, r *http.
 		fail("invalid_grant", "The token has no expiry.")
 		return
 	}
-	// The access token dies with the federated token.
+	// The access token expires with the federated token.
 	life := expiry.Sub(s.now()).Truncate(time.Second)
 	if c.Lifetime > 0 {
 		life = min(life, c.Lifetime)

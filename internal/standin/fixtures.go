@@ -59,8 +59,8 @@ var exchanges = map[string]string{
 		`scope: "api://trino.acme.example/.default"}}`,
 }
 
-// issued is what each provider gives, and, by type and provider, what it
-// gives to one type alone. Each secret has "marked" in it.
+// issued is what each provider gives, and, by type and provider, what it gives
+// to one type only. Each secret has "marked" in it.
 var issued = map[string]credential.Credential{
 	"aws":            awsSession,
 	"databricks":     {Kind: "access_token", Token: secret.New("marked-access-token")},

@@ -175,7 +175,7 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 		oauth(http.StatusBadRequest, "invalid_grant", "exp")
 		return
 	}
-	// A federated token dies with the token that it was exchanged for.
+	// A federated token expires with the token that it was exchanged for.
 	life := time.Until(expiry.Time).Truncate(time.Second)
 	t := g.issue(subject, true, strings.Fields(in.Scope), life)
 	reply(w, map[string]any{"access_token": t.Value,

@@ -70,7 +70,7 @@ func (c *IdentityCenter) URL() string { return c.server.URL }
 // Close stops the server.
 func (c *IdentityCenter) Close() { c.server.Close() }
 
-// user returns the user that an assertion stands for.
+// user returns the user of an assertion.
 func (c *IdentityCenter) user(assertion string) (user string, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

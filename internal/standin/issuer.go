@@ -29,9 +29,8 @@ import (
 // tokenLife is how long GitHub's ID tokens live.
 const tokenLife = 5 * time.Minute
 
-// An Issuer is a CI system's identity provider together with the runner's
-// token endpoint: discovery, keys, and ID tokens for whoever has the request
-// token.
+// An Issuer is a CI system's identity provider together with the runner's token
+// endpoint: discovery, keys, and ID tokens for all who have the request token.
 type Issuer struct {
 	server *httptest.Server
 

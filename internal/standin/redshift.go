@@ -31,7 +31,7 @@ type RedshiftConfig struct {
 
 // A Cluster is a provisioned cluster.
 type Cluster struct {
-	Users []string // of the database, who may log in beside those that stand for roles
+	Users []string // of the database, who may log in besides the users of roles
 }
 
 // A Workgroup is one of Redshift Serverless.
@@ -110,7 +110,7 @@ func (r *Redshift) Requests(action string) int {
 	return r.requests[action]
 }
 
-// Check tells whether the database at a place lets somebody in; matches
+// Check reports whether the database at a place accepts a login; matches
 // compares a password with what the client has shown.
 func (r *Redshift) Check(place, user, database string, matches func(password string) bool) error {
 	for _, login := range r.Logins() {

@@ -21,7 +21,7 @@ type StepConfig struct {
 	Root      string   // an existing folder, of which RUNNER_TEMP and the runner's files become part
 	Workspace string
 	Inputs    map[string]string // by name
-	Env       map[string]string // beside the runner's own
+	Env       map[string]string // next to the runner's own
 }
 
 // A Step is what came of a step.
@@ -178,7 +178,7 @@ func unescape(s string) string {
 	return strings.NewReplacer("%0D", "\r", "%0A", "\n", "%25", "%").Replace(s)
 }
 
-// Log returns what the runner shows of this step alone. The error says that a
+// Log returns what the runner shows of this step only. The error says that a
 // mask came too late.
 func (s *Step) Log() (log string, masks int, err error) {
 	var m Masks

@@ -33,7 +33,7 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// Masks hold for the whole job, not for their step alone.
+// Masks hold for the whole job, not only for their step.
 func TestShowNextStep(t *testing.T) {
 	t.Parallel()
 	var j Masks

@@ -38,7 +38,7 @@ func (t *texts) UnmarshalJSON(data []byte) error {
 const (
 	maxPolicyText   = 2048 // characters (STS API Reference, parameter Policy)
 	maxManaged      = 10   // (parameter PolicyArns)
-	packedPolicyMax = 2048 // AWS does not document its packing: plain bytes stand for it
+	packedPolicyMax = 2048 // AWS does not document its packing: plain bytes are counted instead
 )
 
 // parseSessionPolicies reads the parameters Policy and PolicyArns, and how

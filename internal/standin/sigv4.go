@@ -53,7 +53,7 @@ func (s *STS) Authenticate(r *http.Request, body []byte, service string) (Sessio
 	}
 	c.headers, c.signature = m[2], m[3]
 	if !slices.Contains(strings.Split(c.headers, ";"), "x-amz-date") {
-		c.service = "" // a date that is not signed is nobody's
+		c.service = "" // a date that is not signed does not count
 	}
 	return s.verify(r, body, service, c)
 }

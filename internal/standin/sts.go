@@ -40,7 +40,7 @@ type STSConfig struct {
 	Audiences   []string         // the provider's client ids; every role's Audience where nil
 	Roles       map[string]Role  // by ARN
 	MinDuration time.Duration    // AWS's 15 minutes where 0; shorter ones are for tests of expiry
-	Life        time.Duration    // of each session, whatever was asked for; 0 for what was
+	Life        time.Duration    // of each session instead of what was asked for; 0 for what was
 	Now         func() time.Time // time.Now where nil
 }
 
@@ -295,8 +295,7 @@ type roleRequest struct {
 	packed     int // percent
 }
 
-// parse checks parameters as the service's model does, before anybody is
-// authenticated.
+// parse checks parameters as the service's model does, before the caller is authenticated.
 func (s *STS) parse(form url.Values) (roleRequest, error) {
 	req := roleRequest{role: form.Get("RoleArn"), name: form.Get("RoleSessionName"), duration: time.Hour}
 	if !roleText.MatchString(req.role) {
@@ -363,7 +362,7 @@ func (s *STS) assumeRole(r *http.Request, body []byte, form url.Values) (any, er
 		return nil, stsError{http.StatusForbidden, "AccessDenied",
 			"User: " + caller.SessionARN + " is not authorized to perform: sts:AssumeRole on resource: " + req.role}
 	}
-	if req.duration > time.Hour { // whatever the role allows
+	if req.duration > time.Hour { // regardless of what the role allows
 		return nil, invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
 	}
 	if err := sessionTags(form, role, caller); err != nil {

@@ -188,7 +188,7 @@ func between(s, from, to string) string {
 	return s
 }
 
-// Tokens that nobody's key, or not this issuer's, has signed.
+// Tokens that are signed with an unknown key, or not with this issuer's.
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
 	a := newAccount(t, nil)

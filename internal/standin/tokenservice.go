@@ -121,8 +121,8 @@ var (
 	errTimes     = errors.New("times")
 )
 
-// unverified returns a token's claims as they stand there, to choose the trust
-// that it is then held to.
+// unverified returns a token's claims without verification, to choose the trust
+// that it is then verified against.
 func unverified(raw string) (jwt.MapClaims, error) {
 	claims := jwt.MapClaims{}
 	if _, _, err := jwt.NewParser().ParseUnverified(raw, claims); err != nil {
@@ -160,8 +160,7 @@ func claim(claims jwt.MapClaims, name string) string {
 	return s
 }
 
-// audienceIs reports whether a token is for one audience alone, and that is
-// one of the wanted.
+// audienceIs reports whether a token is for exactly one audience, and that is one of the wanted.
 func audienceIs(claims jwt.MapClaims, want ...string) bool {
 	audience, err := claims.GetAudience()
 	return err == nil && len(audience) == 1 && slices.Contains(want, audience[0])

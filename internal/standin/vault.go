@@ -34,8 +34,8 @@ type VaultRole struct {
 	BoundClaims    map[string][]string // each by any of its values
 	TokenTTL       time.Duration       // 0 for ten minutes
 	TokenMaxTTL    time.Duration       // what renewals come to; 0 for a month
-	Period         time.Duration       // that each renewal gives, whatever is asked for; 0 for none
-	Policies       []string            // paths that it may read, beside ending and renewing itself
+	Period         time.Duration       // that each renewal gives instead of what is asked for; 0 for none
+	Policies       []string            // paths that it may read, besides revoking and renewing itself
 	Endless        bool                // its tokens may not end themselves
 	Fixed          bool                // its tokens may renew nothing
 	Batch          bool                // its tokens are of type batch

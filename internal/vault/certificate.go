@@ -14,9 +14,9 @@ import (
 // maxPEM bounds a file of PEM: a chain of certificates is under 20 KiB.
 const maxPEM = 256 << 10
 
-// clientCertificate reads what is shown to the server, anew for each of our
-// clients: whoever issues it may replace it in a long run. The errors, of class
-// Usage, quote nothing of the files.
+// clientCertificate reads what is shown to the server. It does so again for
+// each client: the certificate may be replaced in a long run. The errors, of
+// class Usage, quote nothing of the files.
 func clientCertificate(l credential.Lease) (c tls.Certificate, err error) {
 	wrong := func(key, path string, err error) error {
 		var pe *fs.PathError

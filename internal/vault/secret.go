@@ -21,8 +21,8 @@ func nonsense(seconds int) bool {
 	return seconds < 0 || int64(seconds) > int64(exchange.LongestLife/time.Second)
 }
 
-// Exchange returns the secret as a credential. From the login on, what it returns holds the
-// lease, also beside an error.
+// Exchange returns the secret as a credential. From the login on, what it
+// returns holds the lease, even with an error.
 func Exchange(ctx context.Context, env exchange.Env, r exchange.Request) (c credential.Credential, err error) {
 	g := r.Grant
 	v := g.Exchange()
@@ -106,7 +106,7 @@ func termFrom(asked time.Time, seconds int, renewable bool) credential.Term {
 }
 
 // unnested returns the fields of a secret: a KV engine of version 2 has them
-// one level deeper, beside its metadata.
+// one level deeper, next to its metadata.
 func unnested(data map[string]any) map[string]any {
 	inner, ok := data["data"].(map[string]any)
 	if _, v2 := data["metadata"].(map[string]any); ok && v2 && len(data) == 2 {

@@ -29,7 +29,7 @@ type server struct {
 }
 
 // newServer returns a client that knows nothing but its arguments. The library
-// reads the VAULT_ variables in any case; whatever it took from them (token,
+// reads the VAULT_ variables in any case; what it took from them (token,
 // namespace, further headers, wrapping) is replaced.
 func newServer(env exchange.Env, l credential.Lease) (server, error) {
 	config := &api.Config{
@@ -68,7 +68,7 @@ func newServer(env exchange.Env, l credential.Lease) (server, error) {
 
 // ask sends a request, as often as it takes, and returns what is in the reply.
 // What a try began whose reply was lost ends with the login: a second lease is
-// below the same token, and a second token is used by nobody.
+// under the same token, and a second token is never used.
 func (s server) ask(ctx context.Context, hint func(words string) string,
 	send func(context.Context) (*api.Response, error)) (*api.Secret, error) {
 	return web.Retry(ctx, func(ctx context.Context) (*api.Secret, error) {
@@ -102,9 +102,9 @@ func passing(status int) bool {
 // configuration error: Get …/.well-known/openid-configuration: … i/o timeout")
 var keysLate = []string{"fetching keys", "get keys failed", "keyset configuration error"}
 
-// fault tells the server's no from nonsense, and marks what another try may
-// cure. A reply that is not JSON stands whole in api.ResponseError: only the
-// words of its `errors` are used.
+// fault tells a refusal by the server from an unusable reply, and marks what
+// another try may cure. api.ResponseError holds all of a reply that is not
+// JSON: only the words of its `errors` are used.
 func (s server) fault(err error, hint func(words string) string) error {
 	var reply *api.ResponseError
 	if !errors.As(err, &reply) {

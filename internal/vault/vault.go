@@ -77,7 +77,7 @@ func Endpoints(v policy.Values, _ credential.Warehouse) []string {
 const clientCertFile, clientKeyFile = "client_cert_file", "client_key_file"
 
 // Files returns the paths of files that an exchange reads, by the keys that
-// name them. Who writes them is whom the server sees.
+// name them. Who can write them decides whom the server sees.
 func Files(v policy.Values) map[string]string {
 	files := map[string]string{}
 	for _, key := range []string{clientCertFile, clientKeyFile} {

@@ -169,8 +169,8 @@ func (n Network) direct(err error, host string, pinned bool) error {
 // errUnknownAuthority is crypto/tls's, without the name that the certificate gives itself.
 var errUnknownAuthority = errors.New("tls: failed to verify certificate: x509: certificate signed by unknown authority")
 
-// UnknownAuthority reports whether err is that of a certificate that nobody
-// who is trusted vouches for.
+// UnknownAuthority reports whether err is that of a certificate that no trusted
+// authority has signed.
 func UnknownAuthority(err error) bool { return errors.Is(err, errUnknownAuthority) }
 
 // errRefusesTLS is an alert of the server's, whose words follow.

@@ -24,8 +24,8 @@ import (
 )
 
 // A Network is the way from this machine to others, as its environment
-// describes it: the proxy on the way, and who may vouch for a server. The zero
-// value connects directly and trusts the system's authorities.
+// describes it: the proxy on the way, and the authorities that are trusted. The
+// zero value connects directly and trusts the system's authorities.
 type Network struct {
 	proxy    func(*url.URL) (*url.URL, error) // nil for none
 	variable string                           // the name of the one that names the proxy for https
@@ -110,11 +110,11 @@ func (n Network) Proxy(req *http.Request) (*url.URL, error) {
 	return n.proxy(req.URL)
 }
 
-// Roots are who may vouch for a server, nil for the system's authorities alone.
+// Roots are the trusted authorities, nil for only the system's.
 func (n Network) Roots() *x509.CertPool { return n.roots }
 
-// ExtraCA returns the SHA-256 of the certificates that are trusted beside the
-// system's, in hex; "" for none.
+// ExtraCA returns the SHA-256 of the certificates that are trusted in addition
+// to the system's, in hex; "" for none.
 func (n Network) ExtraCA() string { return n.extra }
 
 // schemes are the proxies that net/http can go by.

@@ -174,8 +174,8 @@ func TestWhichProxy(t *testing.T) {
 	}
 }
 
-// FuzzProxyVariables: what is taken leads to the host that stands there in the
-// clear, and what is not is never quoted.
+// FuzzProxyVariables: what is accepted leads to the host that is written there,
+// and what is not is never quoted.
 func FuzzProxyVariables(f *testing.F) {
 	for _, seed := range []string{"http://svc:Win@Secret99x#2026@127.0.0.1:1", "proxy:3128", "socks5h://u:p@[::1]:1080", "http://svc:100%sure@h", "https://h/", "a://b", "[::1]:8"} {
 		f.Add(seed)

@@ -44,8 +44,7 @@ type Budget struct {
 	asked atomic.Int64
 }
 
-// Asked returns how long the server wanted to be left alone that ended the
-// last Retry, 0 where none did.
+// Asked returns how long the server that ended the last Retry asked to wait, 0 if none did.
 func (b *Budget) Asked() time.Duration { return time.Duration(b.asked.Load()) }
 
 type budgetKey struct{}

@@ -165,8 +165,8 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestBudget: who tries again by itself bounds what is below, and hears how
-// long the server wants to be left alone.
+// TestBudget: a caller that retries by itself bounds the retries below, and
+// learns how long the server asks it to wait.
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -229,7 +229,7 @@ func TestTransient(t *testing.T) {
 	}
 }
 
-// FuzzRetryAfter: whatever a server writes there, a wait is within bounds.
+// FuzzRetryAfter: for any value from a server, a wait is within bounds.
 func FuzzRetryAfter(f *testing.F) {
 	for _, seed := range []string{"", "3", "-3", "1e9", " 7 ", "99999999999999999999", "Sat, 27 Nov 2027 10:00:30 GMT", "0x10", "३"} {
 		f.Add(seed)

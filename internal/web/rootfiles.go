@@ -18,8 +18,8 @@ import (
 // CheckRootFiles returns an error of class Usage where SSL_CERT_FILE or
 // SSL_CERT_DIR name what is no file, since crypto/x509 reads them in the middle
 // of the first handshake and would wait for a pipe for ever, or where they name
-// no certificate: without a word it would trust the system's authorities, which
-// were to be replaced, or nobody.
+// no certificate: it would silently trust the system's authorities, which were
+// to be replaced, or none.
 func CheckRootFiles(getenv func(string) string) error {
 	const file, dir = "SSL_CERT_FILE", "SSL_CERT_DIR"
 	if err := checkRootFile(file, getenv(file)); err != nil {

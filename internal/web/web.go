@@ -39,7 +39,7 @@ type Transport struct {
 	network Network
 	base    *http.Transport
 	tls     *tls.Config
-	pinned  bool // roots are those of this server alone
+	pinned  bool // roots are those of this server only
 
 	mu    sync.Mutex
 	ready map[endpoint]chan net.Conn // one connection each
@@ -62,7 +62,7 @@ func NewTransport() *Transport { return Network{}.Transport() }
 // Transport returns a Transport of the network.
 func (n Network) Transport() *Transport { return n.transport(n.roots) }
 
-// Trusting returns a Transport of the network that trusts the roots alone, and
+// Trusting returns a Transport of the network that trusts only the roots, and
 // neither the system's nor the environment's.
 func (n Network) Trusting(roots *x509.CertPool) *Transport {
 	t := n.transport(roots)
@@ -70,9 +70,9 @@ func (n Network) Trusting(roots *x509.CertPool) *Transport {
 	return t
 }
 
-// Showing returns a Transport that shows a client's certificate to whichever
-// server asks for one; a proxy on the way is none. It trusts the roots alone,
-// those of Transport where they are nil.
+// Showing returns a Transport that shows a client's certificate to any server
+// that asks for one, but not to a proxy on the way. It trusts only the roots,
+// those of Transport if they are nil.
 func (n Network) Showing(certificate tls.Certificate, roots *x509.CertPool) *Transport {
 	t := n.Transport()
 	if roots != nil {
@@ -114,10 +114,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// Preconnect dials the URLs' hosts in the background, TLS included, so that
-// the next request to each finds a connection. It sends no request, and
-// ignores errors: the request itself will meet them. URLs that go through a
-// proxy are left alone.
+// Preconnect dials the URLs' hosts in the background, TLS included, so that the
+// next request to each finds a connection. It sends no request, and ignores
+// errors: the request itself will meet them. URLs that go through a proxy are
+// skipped.
 func (t *Transport) Preconnect(ctx context.Context, rawURLs ...string) {
 	for _, raw := range rawURLs {
 		u, err := CheckURL(raw)
@@ -179,7 +179,7 @@ func (t *Transport) dial(ctx context.Context, to endpoint) (net.Conn, error) {
 				return c, nil
 			}
 		case <-ctx.Done():
-			go func() { // nobody will ask for it any more
+			go func() { // it will not be asked for again
 				if c := <-conn; c != nil {
 					c.Close()
 				}
@@ -266,7 +266,7 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // redirected is the refusal of a redirect: it would carry the request's secret
-// to a host that nobody checked. The error names the host, which tells a
+// to a host that was not checked. The error names the host, which tells a
 // captive portal, and nothing else of the header, which a hostile server may
 // have filled with what it was sent.
 func redirected(from *url.URL, location string) error {
@@ -357,8 +357,8 @@ func IsLoopback(host string) bool {
 }
 
 // Cause returns what went wrong in a request or in reading its reply, without
-// the URL, whose query may hold what is nobody's business, and without what a
-// library wrapped around it: the caller has named the server.
+// the URL, whose query may hold a secret, and without what a library wrapped
+// around it: the caller has named the server.
 func Cause(err error) error {
 	var refusal permanent
 	var fault failure
