@@ -34,27 +34,6 @@ const maxToken = 64 << 10
 // public key could sign; with "none", everybody.
 var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.ES256, oidc.ES384, oidc.EdDSA}
 
-// An Issuer is who signs, as the policy names it.
-type Issuer struct {
-	URL  string
-	JWKS string // the address of its keys; "" for the known one of GitHub's issuers, else by discovery
-}
-
-// githubIssuer matches GitHub's issuers: the public one, with an enterprise's
-// slug, and of data residency. Their keys have a well-known address, so that
-// discovery's round trip is saved. (GitHub Docs, OpenID Connect reference)
-var githubIssuer = lazy.MustCompile(`^https://token\.actions\.(?:githubusercontent\.com(?:/[A-Za-z0-9-]+)?|[a-z0-9-]+\.ghe\.com)$`)
-
-// serverIssuer matches those of GitHub Enterprise Server.
-var serverIssuer = lazy.MustCompile(`^https://[^/?#@]+/_services/token$`)
-
-func (i Issuer) keys() string {
-	if i.JWKS == "" && (githubIssuer.MatchString(i.URL) || serverIssuer.MatchString(i.URL)) {
-		return i.URL + "/.well-known/jwks"
-	}
-	return i.JWKS
-}
-
 // A Verifier verifies the ID tokens of one issuer.
 type Verifier struct {
 	issuer Issuer

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
@@ -100,13 +101,11 @@ var kinds = map[string]kind{
 	"people":     {bind: []binding{{claims: []string{"sub"}}, {claims: []string{"email"}}, {claims: []string{"groups"}}}},
 }
 
-// knownIssuers tell an identity's kind from its issuer.
+// knownIssuers tell an identity's kind from its issuer, where that is not GitHub.
 var knownIssuers = []struct {
 	pattern *lazy.Regexp
 	kind    string
 }{
-	{lazy.MustCompile(`^https://token\.actions\.(?:githubusercontent\.com(?:/[A-Za-z0-9-]+)?|[a-z0-9-]+\.ghe\.com)$`), "github"},
-	{lazy.MustCompile(`^https://[^/]+/_services/token$`), "github"},
 	{lazy.MustCompile(`^https://gitlab\.com$`), "gitlab"},
 	{lazy.MustCompile(`^https://oidc\.circleci\.com/org/[0-9a-f-]+$`), "circleci"},
 	{lazy.MustCompile(`^https://agent\.buildkite\.com$`), "buildkite"},
@@ -122,6 +121,9 @@ func (k kind) has(claim string) bool {
 }
 
 func knownKind(issuer string) string {
+	if idtoken.IsGitHub(issuer) {
+		return "github"
+	}
 	for _, k := range knownIssuers {
 		if k.pattern.MatchString(issuer) {
 			return k.kind
