@@ -3,6 +3,7 @@ package policy
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,22 @@ func (p Provider) LifetimesFor(login string) *Lifetimes {
 		return l
 	}
 	return p.Lifetimes
+}
+
+// check returns the check of a key, also of one in a mapping ("a.b").
+func (p Provider) check(name string) func(string) error {
+	keys := p.Keys
+	for {
+		head, rest, nested := strings.Cut(name, ".")
+		i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == head })
+		switch {
+		case i < 0:
+			return nil
+		case !nested, keys[i].Names != nil:
+			return keys[i].Check
+		}
+		keys, name = keys[i].Keys, rest
+	}
 }
 
 // Lifetimes is the range of lifetimes that a provider can be asked for.
