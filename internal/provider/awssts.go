@@ -49,7 +49,7 @@ var secondRole = []policy.Key{
 		Doc: "The external id that the second role's trust asks for."},
 	{Name: "tags", Names: checkTagKey, Claims: true, Check: checkTag(maxTagValue),
 		Doc: "Session tags of the second role's session, at most 50."},
-	{Name: "transitive_tags", List: true, Doc: "Which of `tags` stay through further role chains."},
+	{Name: "transitive_tags", List: true, Doc: "Which of `tags` are passed on through further role chains."},
 }
 
 // The limits of session tags, in characters. (AWS STS API Reference,

@@ -36,13 +36,13 @@ var databricksProvider = provider{
 		Keys: []policy.Key{
 			{Name: "client_id", Claims: true,
 				Check: exchange.Matching(uuidText, 36, 36, "a service principal's application id"),
-				Doc:   "The service principal's application id (left out: an account-wide federation policy decides)."},
+				Doc:   "The service principal's application id (default: decided by an account-wide federation policy)."},
 			{Name: "audience", Doc: "The ID token's audience, as the federation policy names it (default: account_id; " +
 				"without one the token endpoint of `host`)."},
 			{Name: "account_id", Check: exchange.Matching(uuidText, 36, 36, "an account's id"),
-				Doc: "The Databricks account: what federation policies without audiences want for one."},
+				Doc: "The Databricks account: the audience that federation policies without audiences expect."},
 			{Name: "host", Check: checkDatabricksHost,
-				Doc: "The workspace that gives the token, or an account's console (default: the `host` of a dbt block of type " +
+				Doc: "The workspace that issues the token, or an account console (default: the `host` of a dbt block of type " +
 					"databricks; required elsewhere)."},
 			{Name: "database_instance", Check: exchange.Matching(instanceText, 1, 63, "the name of a database instance"),
 				Doc: "Lakebase Provisioned: the instance that dbt logs in to."},

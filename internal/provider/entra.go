@@ -33,14 +33,15 @@ var entraProvider = provider{
 			{Name: "tenant", Required: true, Check: exchange.Matching(tenantText, 1, 253, "a tenant's id or domain"),
 				Doc: "The tenant (directory) of the application: its id or a domain."},
 			{Name: "client_id", Required: true, Claims: true,
-				Check: exchange.Matching(uuidText, 36, 36, "an application (client) id, not the object's"),
+				Check: exchange.Matching(uuidText, 36, 36, "an application (client) id, not the object id"),
 				Doc:   "The application (client) id of the app registration or managed identity."},
 			{Name: "scope", Check: exchange.Matching(defaultScope, 1, 500,
 				"a resource and /.default, such as https://database.windows.net/.default"),
 				Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
 			{Name: "audience", Check: entraName,
-				Doc: "The ID token's audience (default: api://AzureADTokenExchange, in other clouds than the public one theirs)."},
-			{Name: "authority", Check: checkHostURL, Doc: "Another authority, for sovereign clouds (default: https://login.microsoftonline.com)."},
+				Doc: "The ID token's audience (default: api://AzureADTokenExchange; in sovereign clouds, theirs)."},
+			{Name: "authority", Check: checkHostURL, Doc: "The authority, for sovereign clouds (default: " +
+				"https://login.microsoftonline.com)."},
 		},
 		Audience: entraAudienceOf,
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {

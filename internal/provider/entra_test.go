@@ -91,7 +91,7 @@ func TestEntraRefusesPolicies(t *testing.T) {
 		{name: "nothing", block: "", err: "entra has no tenant\nentra has no client_id"},
 		{name: "any tenant", block: "tenant: common, client_id: " + application, err: `tenant "common": want a tenant's id or domain`},
 		{name: "a path for a tenant", block: "tenant: a.example/x, client_id: " + application, err: `tenant "a.example/x": want a tenant's id or domain`},
-		{name: "no id", block: "tenant: acme.example, client_id: dbt", err: `client_id "dbt": want an application (client) id, not the object's`},
+		{name: "no id", block: "tenant: acme.example, client_id: dbt", err: `client_id "dbt": want an application (client) id, not the object id`},
 		{name: "a scope of one's choice", block: good + ", scope: https://database.windows.net/user_impersonation",
 			err: `scope "https://database.windows.net/user_impersonation": want a resource and /.default, such as https://database.windows.net/.default`},
 		{name: "two scopes", block: good + ", scope: a/.default b/.default", err: `scope "a/.default b/.default": want a resource and /.default, such as https://database.windows.net/.default`},

@@ -61,7 +61,7 @@ var gcpProvider = provider{
 				Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"),
 				Doc:   "Service accounts of a delegation chain, in order."},
 			{Name: "universe_domain", Check: exchange.Matching(universe, 1, 253, "a domain such as googleapis.com"),
-				Doc: "Another universe than googleapis.com."},
+				Doc: "The universe domain, if not googleapis.com."},
 			{Name: "sts_endpoint", Check: exchange.CheckURL, Doc: "Another Security Token Service, https or http on loopback."},
 			{Name: "iam_endpoint", Check: exchange.CheckURL, Doc: "Another IAM Credentials service, https or http on loopback."},
 		},

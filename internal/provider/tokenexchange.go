@@ -30,22 +30,24 @@ var tokenExchangeProvider = provider{
 		Keys: []policy.Key{
 			{Name: "token_url", Required: true, Check: exchange.CheckURL,
 				Doc: "The authorization server's token endpoint, https or http on loopback."},
-			{Name: "audience", Required: true, Doc: "The ID token's audience: what the server wants there, its issuer or token endpoint, say."},
+			{Name: "audience", Required: true, Doc: "The ID token's audience, as the server expects it: its issuer or token " +
+				"endpoint, for example."},
 			{Name: "grant", Check: oneOf(grants),
 				Doc: "How to ask: token_exchange (RFC 8693, the default), jwt_bearer (RFC 7523 §2.1: the ID token is the grant) or " +
 					"client_assertion (RFC 7523 §2.2: it authenticates the client, whose own token this is)."},
 			{Name: "client_id", Claims: true,
 				Check: exchange.Matching(visible, 1, 255, "1 to 255 visible characters"),
-				Doc:   "The client that asks (left out: none is named)."},
+				Doc:   "The client's id (default: none is sent)."},
 			{Name: "client_authentication", Check: oneOf([]string{"none", "id_token"}),
-				Doc: "How the client proves itself: none (the default), or id_token: the ID token is its assertion, too (RFC 7523 §2.2)."},
+				Doc: "How the client authenticates: none (the default) or id_token, with the ID token as its assertion too " +
+					"(RFC 7523 §2.2)."},
 			{Name: "scope", Claims: true, Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes separated by single spaces"),
-				Doc: "What to ask for, such as session:role:TRANSFORMER (default: what the server gives without)."},
+				Doc: "The scopes to request, such as session:role:TRANSFORMER (default: the server's)."},
 			{Name: "resource", Check: checkURI, Doc: "Where the token is used, as an absolute URI (RFC 8707)."},
 			{Name: "target_audience", Check: exchange.Matching(visible, 1, 500, "1 to 500 visible characters"),
-				Doc: "Where the token is used, by the server's name for it: the request's own `audience` (RFC 8693 §2.1)."},
+				Doc: "Where the token is used, by the server's name for it: the `audience` of the request (RFC 8693 §2.1)."},
 			{Name: "subject_token_type", Check: checkURI,
-				Doc: "What to call the ID token in grant token_exchange (default: urn:ietf:params:oauth:token-type:jwt)."},
+				Doc: "The type of the ID token with grant token_exchange (default: urn:ietf:params:oauth:token-type:jwt)."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {

@@ -319,7 +319,7 @@ func TestNoIdentity(t *testing.T) {
 		{"plain http", ask("http://actions.example/x?a=b", "hunter2"), `request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: scheme is "http", want https (http is for loopback only)`, ""},
 		{"not a URL", ask("https://x/\x7f?hunter2", "hunter2"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: not a URL", ""},
 		{"query not a URL", ask("https://x/?hunter2\n", "hunter2"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: not a URL", ""},
-		{"user in the URL", ask("https://a:hunter2@x/", "hunter2"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: has a user in it", ""},
+		{"user in the URL", ask("https://a:hunter2@x/", "hunter2"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: contains a user", ""},
 		{"request token of two lines", ask("https://x", "hunter2\r\nX: y"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_TOKEN: there is a character in it that no header can carry", ""},
 	}
 	for _, tt := range tests {

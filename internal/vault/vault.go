@@ -45,7 +45,7 @@ func Spec() policy.Provider {
 				Doc: "The absolute path of a certificate in PEM, with its chain, for a server that asks its clients for one."},
 			{Name: clientKeyFile, Check: checkAbsolute,
 				Doc: "The absolute path of that certificate's key in PEM, of mode 0600; the key itself never goes into a policy."},
-			{Name: "static", Bool: true, Doc: "Accept a secret that has no lease, and that outlives the run (default: false)."},
+			{Name: "static", Bool: true, Doc: "Accept a secret that has no lease and outlives the run (default: false)."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
@@ -90,7 +90,7 @@ func Files(v policy.Values) map[string]string {
 
 func checkAbsolute(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return errors.New("want an absolute path, without . and .. in it")
+		return errors.New("want an absolute path without . or ..")
 	}
 	return nil
 }

@@ -331,7 +331,7 @@ func CheckURL(raw string) (*url.URL, error) {
 	case u.Hostname() == "":
 		return nil, errors.New("has no host, want https://HOST")
 	case u.User != nil:
-		return nil, errors.New("has a user in it")
+		return nil, errors.New("contains a user")
 	case u.RawQuery != "" || u.ForceQuery:
 		return nil, errors.New("has a query")
 	case u.Fragment != "" || strings.Contains(raw, "#"):
