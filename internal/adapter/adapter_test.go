@@ -206,7 +206,7 @@ func checkPair(t *testing.T, in adapter.Input, spec policy.Adapter, secrets []se
 	}
 	for _, key := range slices.Concat(spec.Written, policy.SecretKeys()) {
 		if key != "motherduck_token" && !slices.Contains(out.Remove, key) {
-			t.Errorf("%s would stay beside the login", key)
+			t.Errorf("%s would stay next to the login", key)
 		}
 	}
 }

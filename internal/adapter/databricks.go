@@ -196,7 +196,7 @@ func databricksToken(in Input) Output {
 		if run := runID(in); run != "" {
 			tags["oidc_dbt_run_id"] = run
 		}
-		line, _ := json.Marshal(tags) // strings alone cannot fail
+		line, _ := json.Marshal(tags) // strings cannot fail
 		out.Keys = append(out.Keys, Key{"query_tags", text(string(line))})
 	}
 	return out

@@ -24,7 +24,7 @@ import (
 //
 // The user's entries of `secrets:` of the provider's kind say endpoint,
 // url_style, use_ssl, region and scope, and are completed with the credential.
-// One that has a login of its own and a scope is left alone: it is for another
+// One that has a login of its own and a scope is not touched: it is for another
 // bucket. Where none is completed, one is added. (dbt-duckdb 1.11: secrets)
 var duckdb = adapter{
 	roots: []string{"settings", "ca_cert_file"},

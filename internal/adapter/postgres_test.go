@@ -59,7 +59,7 @@ func TestPostgres(t *testing.T) {
 }
 
 // TestPostgresRoute: the proxy verifies what libpq would, and the name where
-// anybody's certificate would do.
+// any certificate would do.
 func TestPostgresRoute(t *testing.T) {
 	t.Parallel()
 	type u = route.Upstream

@@ -281,7 +281,7 @@ func TestDuckDBWritesOneStore(t *testing.T) {
 }
 
 // TestNoLoginSurvives: of random nestings of keys that hold logins, none is
-// left in what is written, whatever the adapter.
+// left in what any adapter writes.
 func TestNoLoginSurvives(t *testing.T) {
 	t.Parallel()
 	i := issuer(t)

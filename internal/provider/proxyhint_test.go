@@ -39,7 +39,7 @@ func TestDeadProxy(t *testing.T) {
 			}
 		})
 		if err == nil && len(r.hops) == 0 {
-			return // asks nobody
+			return // sends no request
 		}
 		const want = "the proxy of HTTPS_PROXY cannot be reached: connection refused"
 		if err == nil || !strings.HasSuffix(err.Error(), want) || fault.ClassOf(err) != fault.Unreachable || !strings.Contains(fault.Hint(err), "HTTPS_PROXY") {

@@ -255,7 +255,7 @@ func TestDatabricksRefusesEachMutation(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
 		if password, _ := fields["token"].(string); got == "200" && (!databricks.Valid(password, "database") || databricks.Valid(password, "all-apis")) {
-			t.Errorf("%s: the password is not one of the database alone", tt.name)
+			t.Errorf("%s: the password is not only for the database", tt.name)
 		}
 	}
 	clock.forward(5 * time.Minute)

@@ -217,7 +217,7 @@ func FailedAs(err, words error) error {
 	case Refusal(err) != nil:
 		return words
 	case errors.Is(err, errNotHTTP):
-		return Brief(words) // somebody else's port
+		return Brief(words) // another server's port
 	}
 	return Temporary(words)
 }

@@ -145,7 +145,7 @@ func TestWhichProxy(t *testing.T) {
 	}{
 		{"none", nil, "https://a.example", "", ""},
 		{"for https", map[string]string{"HTTPS_PROXY": "http://one"}, "https://a.example", "http://one", ""},
-		{"for http alone", map[string]string{"HTTP_PROXY": "http://one"}, "https://a.example", "", ""},
+		{"for http only", map[string]string{"HTTP_PROXY": "http://one"}, "https://a.example", "", ""},
 		{"the upper case first", map[string]string{"HTTPS_PROXY": "http://one", "https_proxy": "http://two"}, "https://a.example", "http://one", ""},
 		{"for all", map[string]string{"ALL_PROXY": "http://all"}, "https://a.example", "http://all", ""},
 		{"its own before that for all", map[string]string{"all_proxy": "http://all", "https_proxy": "http://two"}, "https://a.example", "http://two", ""},
