@@ -84,7 +84,7 @@ func readInputs(env job.Env, r *runner.Runner) (in inputs, err error) {
 	if in.run == "" {
 		for _, name := range []string{inShell, inWorkingDirectory} {
 			if r.Input(name) != "" {
-				errs = append(errs, fmt.Errorf("input %s: is for `run`, which is not given", name))
+				errs = append(errs, fmt.Errorf("input %s: requires `run`", name))
 			}
 		}
 	} else if in.DryRun {

@@ -205,10 +205,10 @@ func handOverWarnings(env job.Env, in inputs, res job.Result, vars []adapter.Var
 					res.Target, strings.Join(outrank, ", ")))
 		}
 	case in.keepFresh:
-		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: whatever uses it reads it "+
-			"once. It dies in %s", res.Target, left.Round(time.Second)))
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: clients read it "+
+			"once. It expires in %s", res.Target, left.Round(time.Second)))
 	case left < short && in.run == "":
-		warnings = append(warnings, fmt.Sprintf("the credential of target %q dies in %s, "+
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q expires in %s, "+
 			"and dbt may log in later than that: set `keep-fresh: true`, give the command to this step as `run:`, "+
 			"or call `oidc-dbt exec -- COMMAND` in the next one",
 			res.Target, left.Round(time.Second)))

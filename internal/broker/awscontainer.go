@@ -42,7 +42,7 @@ func awsContainer(b *Broker) (service, error) {
 		case err != nil:
 			refuse(http.StatusServiceUnavailable, "NoCredentials", err.Error())
 		case c.AWS == nil:
-			refuse(http.StatusServiceUnavailable, "NoCredentials", "the credential is no session of AWS")
+			refuse(http.StatusServiceUnavailable, "NoCredentials", "the credential is not an AWS session")
 		default:
 			c = last.orNext(c, b.config.Now())
 			reply(http.StatusOK, map[string]string{

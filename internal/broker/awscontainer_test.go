@@ -107,7 +107,7 @@ func TestAWSContainerWithoutSession(t *testing.T) {
 		}, time.Now)).Current, `renew the credential with \"vault\": not there after 900ms`},
 		{"no session", func(context.Context) (credential.Credential, error) {
 			return credential.Credential{Token: secret.New("marked-token")}, nil
-		}, "the credential is no session of AWS"},
+		}, "the credential is not an AWS session"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

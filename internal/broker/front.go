@@ -57,7 +57,7 @@ func guarded(own netip.AddrPort, now func() time.Time, refuse refuser, next http
 		}
 		switch {
 		case r.Method == http.MethodConnect, r.URL.Host != "", r.URL.Path == "" || r.URL.Path[0] != '/':
-			refuse(w, http.StatusBadGateway, errors.New("this is no proxy for other hosts"))
+			refuse(w, http.StatusBadGateway, errors.New("this is not a proxy for other hosts"))
 		case r.Host != address && r.Host != local:
 			refuse(w, http.StatusForbidden, errors.New("not a host of this broker"))
 		default:

@@ -40,7 +40,7 @@ func limitsOf(files uint64) limits {
 
 // full is the error of a connection that there is no room for.
 func (l limits) full() error {
-	return fmt.Errorf("%d connections to the broker are open, and there is no room for more", l.known)
+	return fmt.Errorf("%d connections to the broker are open, and no more are accepted", l.known)
 }
 
 // String says what the limit is, and which one is needed.

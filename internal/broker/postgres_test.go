@@ -629,7 +629,7 @@ func TestPostgresUnreachable(t *testing.T) {
 		_, err := io.ReadFull(conn, make([]byte, 8))
 		return err
 	})
-	nobody := freePort(t)
+	nobody := closedPort(t)
 	at := func(s *pgServer, change func(*route.Upstream)) route.Upstream {
 		u := pgRoute(s).Upstream
 		change(&u)
@@ -647,7 +647,7 @@ func TestPostgresUnreachable(t *testing.T) {
 		{"another's authority", at(good, func(u *route.Upstream) { u.CAFile = other.ca }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (name its authority's file as sslrootcert, or in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS)"},
 		{"another's authority, whatever the name", at(good, func(u *route.Upstream) { u.CAFile, u.AnyName = other.ca, true }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (name its authority's file as sslrootcert, or in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS)"},
 		{"no TLS", at(good, port(plain.port)), "the server does not speak TLS"},
-		{"another protocol", at(good, port(nonsense)), "ask for TLS: the answer is 'H', want S: this is no PostgreSQL server"},
+		{"another protocol", at(good, port(nonsense)), "ask for TLS: the answer is 'H', want S: this is not a PostgreSQL server"},
 		{"an end", at(good, port(hangsUp)), "ask for TLS: EOF"},
 		{"nobody", at(good, port(nobody)), fmt.Sprintf("dial tcp 127.0.0.1:%d: connect: connection refused", nobody)},
 	} {
@@ -663,17 +663,6 @@ func TestPostgresUnreachable(t *testing.T) {
 			}
 		})
 	}
-}
-
-// freePort is one where nobody listens.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // TestPostgresRefusal: the server's own words reach dbt whole, before and

@@ -89,7 +89,7 @@ func encrypt(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn,
 	case 'N', 'E': // E: an error, of servers that do not know the request
 		return nil, errors.New("the server does not speak TLS")
 	default:
-		return nil, fmt.Errorf("ask for TLS: the answer is %q, want S: this is no PostgreSQL server", answer[0])
+		return nil, fmt.Errorf("ask for TLS: the answer is %q, want S: this is not a PostgreSQL server", answer[0])
 	}
 	secured := tls.Client(conn, config)
 	err := secured.HandshakeContext(ctx)

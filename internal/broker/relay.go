@@ -60,7 +60,7 @@ func (y relay) rewrite(to *httputil.ProxyRequest) {
 func (y relay) modify(resp *http.Response) error {
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
-		return errors.New("the warehouse switches to another protocol, which nobody has asked for")
+		return errors.New("the warehouse switches to another protocol, which was not requested")
 	case !y.redirects && resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "":
 		return errors.New("the warehouse redirects, and redirects are not followed")
 	}

@@ -99,7 +99,7 @@ func (b *Broker) admitsS3(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-var errNoSession = errors.New("the credential is no session of AWS")
+var errNoSession = errors.New("the credential is not an AWS session")
 
 // refusedSession finds in S3's error what is about the session and not about
 // what it may do; the last is MinIO's. (Amazon S3 API Reference: List of error codes)

@@ -188,7 +188,7 @@ func TestS3WithoutSession(t *testing.T) {
 		message string
 	}{
 		{"down", credential.Credential{}, errors.New("request ID token: down"), "request ID token: down"},
-		{"no session", credential.Credential{Token: secret.New("marked-token")}, nil, "the credential is no session of AWS"},
+		{"no session", credential.Credential{Token: secret.New("marked-token")}, nil, "the credential is not an AWS session"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -506,14 +507,24 @@ func TestSnowflakeFailsLater(t *testing.T) {
 	}
 }
 
+// closedPort is one where nobody listens, nor can while the test runs: it is
+// taken, by a socket that does not listen.
 func closedPort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	address, ok := name.(*syscall.SockaddrInet4)
+	if err != nil || !ok {
+		t.Fatalf("the socket's name is %v, %v", name, err)
+	}
+	return address.Port
 }
 
 // TestSnowflakeBehindAProxy: the block's proxy is on the broker's way, and

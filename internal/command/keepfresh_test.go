@@ -679,7 +679,7 @@ func TestKeepFreshWithoutARoute(t *testing.T) {
 	s := newFreshStep(t, time.Minute, "")
 	s.env["INPUT_TARGET"] = "alone"
 	out, env := s.begin()
-	if want := `::warning::the credential of target "alone" is not kept fresh: whatever uses it reads it once. It dies in 1m0s`; !strings.Contains(out, want) {
+	if want := `::warning::the credential of target "alone" is not kept fresh: clients read it once. It expires in 1m0s`; !strings.Contains(out, want) {
 		t.Errorf("it says %s, want %s", out, want)
 	}
 	if pids := s.processes(); len(pids) > 0 || env["DBT_ENV_SECRET_OIDC_TOKEN"] == "" {

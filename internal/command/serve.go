@@ -16,8 +16,8 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		ArgsUsage: " ",
 		Description: "Example, as a sidecar:\n\n    oidc-dbt serve --target prod --dir /run/oidc-dbt --ready-file " +
 			"/run/oidc-dbt/ready --health-port 8081\n\n" +
-			"and beside it, once the ready file is there:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
-			"The folder holds profiles.yml and env, which a POSIX shell can read in; its user alone may enter it.\n" +
+			"and next to it, once the ready file is there:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
+			"The folder holds profiles.yml and env, which a POSIX shell can read in; only its user may enter it.\n" +
 			"GET /healthz on the health port answers 200 while there is a credential that lives, else 503.\n" +
 			"SIGTERM, SIGINT and SIGHUP end it with status 0, and remove what was written. With the runner's\n" +
 			"request token it ends by itself, with status 3, and with a lease that is extended no further, with 6.",

@@ -303,7 +303,7 @@ func TestServeRefuses(t *testing.T) {
 		"no descriptor":           {[]string{"--ready-fd", "99"}, 2, "oidc-dbt: flag --ready-fd: 99: bad file descriptor\n"},
 		"a port that is taken":    {[]string{"--health-port", port}, 1, "oidc-dbt: listen for /healthz: listen tcp4 127.0.0.1:" + port + ": bind: address already in use\n"},
 		"a ready file nowhere":    {[]string{"--ready-file", "$ROOT/no/ready"}, 1, "oidc-dbt: write ready file \"$ROOT/no/ready\": no such file or directory\n"},
-		"no route":                {[]string{"--target", "alone"}, 2, "oidc-dbt: serve target \"alone\": whatever uses its credential reads it once, and nothing can be kept fresh\nhint: use `oidc-dbt exec -- COMMAND`\n"},
+		"no route":                {[]string{"--target", "alone"}, 2, "oidc-dbt: serve target \"alone\": clients read its credential once, so it cannot be kept fresh\nhint: use `oidc-dbt exec -- COMMAND`\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

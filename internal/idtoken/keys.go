@@ -95,7 +95,7 @@ func unfitRSA(modulus, exponent string) string {
 func unfit(k jose.JSONWebKey, operations json.RawMessage) string {
 	switch {
 	case !k.IsPublic():
-		return "it is a private key, which whoever reads it could sign with"
+		return "it is a private key: anyone who reads it could sign with it"
 	case k.Use != "" && k.Use != "sig":
 		return fmt.Sprintf("its use is %q, want %q", k.Use, "sig")
 	case operations != nil:

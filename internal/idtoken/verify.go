@@ -226,7 +226,7 @@ func decode(payload []byte) (map[string]any, error) {
 			return nil, reject("its payload is not a JSON object")
 		}
 		if _, twice := values[name]; twice {
-			return nil, reject("claim %q stands twice", name)
+			return nil, reject("duplicate claim %q", name)
 		}
 		var value any
 		if err := dec.Decode(&value); err != nil {
@@ -238,7 +238,7 @@ func decode(payload []byte) (map[string]any, error) {
 		for other := range values {
 			// encoding/json, inside go-oidc, takes "Aud" for aud.
 			if other != name && strings.EqualFold(other, name) {
-				return nil, reject("claim %q differs from %q by letter case alone", other, name)
+				return nil, reject("claim %q differs from %q only in letter case", other, name)
 			}
 		}
 	}

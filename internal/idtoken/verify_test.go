@@ -136,9 +136,9 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 		{"no subject", sign(map[string]any{"sub": nil}), "verify ID token: it has no subject (sub)"},
 		{"empty subject", sign(map[string]any{"sub": ""}), "verify ID token: it has no subject (sub)"},
 		{"subject a number", sign(map[string]any{"sub": 7}), "verify ID token: malformed claims: sub is a number"},
-		{"subject by another case", sign(map[string]any{"Sub": "repo:acme/evil:environment:production"}), `verify ID token: claim "Sub" differs from "sub" by letter case alone`},
-		{"audience by another case alone", sign(map[string]any{"aud": nil, "AUD": "aud"}), `verify ID token: claim "AUD" differs from "aud" by letter case alone`},
-		{"issuer with a long s", sign(map[string]any{"is\u017f": "x"}), "verify ID token: claim \"is\u017f\" differs from \"iss\" by letter case alone"},
+		{"subject by another case", sign(map[string]any{"Sub": "repo:acme/evil:environment:production"}), `verify ID token: claim "Sub" differs from "sub" only in letter case`},
+		{"audience by another case alone", sign(map[string]any{"aud": nil, "AUD": "aud"}), `verify ID token: claim "AUD" differs from "aud" only in letter case`},
+		{"issuer with a long s", sign(map[string]any{"is\u017f": "x"}), "verify ID token: claim \"is\u017f\" differs from \"iss\" only in letter case"},
 		{"issuer a list", sign(map[string]any{"iss": []string{issuer.URL()}}), "verify ID token: malformed claims: iss is a list"},
 		{"audience with a number", sign(map[string]any{"aud": []any{"aud", 7}}), "verify ID token: malformed claims: aud is a list"},
 		{"audience an empty list", sign(map[string]any{"aud": []string{}}), `verify ID token: audience is [], want "aud"`},
@@ -150,7 +150,7 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 		{"a claim twice by escapes", func() string {
 			text := fmt.Sprintf(`{"iss":%q,"aud":"aud","sub":"s","s\u0075b":"evil","exp":%d}`, issuer.URL(), now.Add(time.Minute).Unix())
 			return signedText(t, jose.RS256, jose.JSONWebKey{Key: key, KeyID: kid}, nil, []byte(text))
-		}, `verify ID token: claim "sub" stands twice`},
+		}, `verify ID token: duplicate claim "sub"`},
 		{"a nonce of another type", sign(map[string]any{"nonce": 7}), "verify ID token: malformed claims"},
 		{"payload not JSON", func() string {
 			return signedText(t, jose.RS256, jose.JSONWebKey{Key: key, KeyID: kid}, nil, []byte(`{"iss":`))
@@ -186,11 +186,11 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 		{"expiry beyond reason", sign(map[string]any{"exp": 1e300}), `verify ID token: claim "exp" is a number, want a number of seconds`},
 		{"not yet valid", sign(map[string]any{"nbf": now.Add(2 * time.Minute).Unix()}), fmt.Sprintf("verify ID token: it is not valid before %s, and it is %s now", at(2*time.Minute), at(0))},
 		{"issued in the future", sign(map[string]any{"iat": now.Add(2 * time.Minute).Unix()}), fmt.Sprintf("verify ID token: it was issued at %s, and it is %s now", at(2*time.Minute), at(0))},
-		{"an issuer claim by another case", sign(map[string]any{"Iss": "x"}), `verify ID token: claim "Iss" differs from "iss" by letter case alone`},
+		{"an issuer claim by another case", sign(map[string]any{"Iss": "x"}), `verify ID token: claim "Iss" differs from "iss" only in letter case`},
 		{"a claim twice", func() string {
 			text := fmt.Sprintf(`{"iss":%q,"aud":"aud","exp":%d,"environment":"staging","environment":"production"}`, issuer.URL(), now.Add(time.Minute).Unix())
 			return signedText(t, jose.RS256, jose.JSONWebKey{Key: key, KeyID: kid}, nil, []byte(text))
-		}, `verify ID token: claim "environment" stands twice`},
+		}, `verify ID token: duplicate claim "environment"`},
 		{"payload a list", func() string {
 			return signedText(t, jose.RS256, jose.JSONWebKey{Key: key, KeyID: kid}, nil, []byte(`[1]`))
 		}, `verify ID token: its payload is not a JSON object`},
@@ -559,8 +559,8 @@ func TestKeysThatMustNotVerify(t *testing.T) {
 		{"for more than signatures", public(`{"key_ops":["encrypt","verify"]}`), byRSA, ""},
 		{"key_ops null", public(`{}`)[:1] + `"key_ops":null,` + public(`{}`)[1:], byRSA, `its key_ops are [], want "verify" among them`},
 		{"of 4096 bits", modulus(4096), byRSA, "no key has signed it"},
-		{"private", published(rsaKey, `{}`), byRSA, "it is a private key, which whoever reads it could sign with"},
-		{"private, on a curve", published(ecKey, `{}`), byEC, "it is a private key, which whoever reads it could sign with"},
+		{"private", published(rsaKey, `{}`), byRSA, "it is a private key: anyone who reads it could sign with it"},
+		{"private, on a curve", published(ecKey, `{}`), byEC, "it is a private key: anyone who reads it could sign with it"},
 		{"for encryption", public(`{"use":"enc"}`), byRSA, `its use is "enc", want "sig"`},
 		{"for encryption, on a curve", curve(`{"use":"enc"}`), byEC, `its use is "enc", want "sig"`},
 		{"use by another case", public(`{"use":"SIG"}`), byRSA, `its use is "SIG", want "sig"`},

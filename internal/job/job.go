@@ -217,7 +217,7 @@ func (a *attempt) handOver(grant policy.Grant, c credential.Credential, res *Res
 // remark warns of a credential that lives longer than the run or the policy wants.
 func (a *attempt) remark(grant policy.Grant, c credential.Credential, res *Result) {
 	if c.Static {
-		res.warn("the secret of target %q has no lease (`static: true`): it is not this run's alone, "+
+		res.warn("the secret of target %q has no lease (`static: true`): it is not only for this run, "+
 			"and the end of the run does not end it", res.Target)
 	}
 	life, limit := c.Expiry.Sub(a.env.Now()), grant.MaxLifetime()

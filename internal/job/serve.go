@@ -53,7 +53,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	defer run.end()
 	if run.Broker == nil {
 		return fault.New(fault.Usage,
-			fmt.Errorf("serve target %q: whatever uses its credential reads it once, and nothing can be kept fresh", run.Target),
+			fmt.Errorf("serve target %q: clients read its credential once, so it cannot be kept fresh", run.Target),
 			"use `oidc-dbt exec -- COMMAND`")
 	}
 	vars, err := dir.Provide(env, run.Result)

@@ -137,7 +137,7 @@ func TestPlainCharacters(t *testing.T) {
 // of what a reader of one line takes for one.
 func TestRulesBehindANumberSign(t *testing.T) {
 	t.Parallel()
-	const want = "follows a # that starts no comment, as it stands in a quoted text of several lines: write that text on one line"
+	const want = "follows a # that starts no comment, because it is in a quoted text of several lines: write that text on one line"
 	for _, tt := range []struct{ name, line, place string }{
 		{"at the start of a line", "      - {repository: acme/x, environment: \"a\n          # until 2025: \", repository_id: \"3\"}", "8:43"},
 		{"a rule of its own", "      - {repository: acme/x, repository_id: \"3\", environment: \"a\n#\"}\n      -\n", ""},

@@ -259,7 +259,7 @@ func TestChoose(t *testing.T) {
   target "staging", rule 1 (line 9):
     environment: got "Lake", want one of ["staging" "both"]
   target "lake", rule 1 (line 12):
-    environment: got "Lake", want one of ["lake" "both"]`, `environment differs by letter case alone: write "Lake" in the policy`},
+    environment: got "Lake", want one of ["lake" "both"]`, `environment differs only in letter case: write "Lake" in the policy`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -94,7 +94,7 @@ func (d *document) load(src []byte) *yaml.Node {
 			second = second.Content[0]
 		}
 		d.roots = append(d.roots, second)
-		d.add(second.Line, second.Column, "a second document: a policy is one")
+		d.add(second.Line, second.Column, "a policy must be a single YAML document")
 	}
 	return root
 }
@@ -206,9 +206,9 @@ const (
 	valueJinja   = "{{ … }} without quotes is a mapping in YAML: quote it"
 	noExpression = "${{ … }} is an expression of GitHub's workflows, and is not evaluated in a policy: write what it stands for"
 
-	noAlias  = "an alias: a policy says everything where it stands"
-	noMerge  = "a merge key: a policy says everything where it stands"
-	noAnchor = "an anchor: a policy says everything where it stands"
+	noAlias  = "aliases are not allowed; write the value out"
+	noMerge  = "merge keys are not allowed; write the keys out"
+	noAnchor = "anchors are not allowed; remove it"
 	noTag    = "a tag: write the value as what it is"
 )
 
@@ -220,7 +220,7 @@ const maxDepth = 32
 // anchors and tags are not printed: a secret may start with & or !.
 func (d *document) plain(n *yaml.Node, depth int) {
 	if start, ok := d.comments[n.Line]; ok && n.Column > start {
-		d.report(n, "follows a # that starts no comment, as it stands in a quoted text of several lines: write that text on one line")
+		d.report(n, "follows a # that starts no comment, because it is in a quoted text of several lines: write that text on one line")
 		return
 	}
 	if n.Kind == yaml.AliasNode {
@@ -276,7 +276,7 @@ func (d *document) plain(n *yaml.Node, depth int) {
 		default:
 			d.inScalar(key)
 			if first := firstLine(n.Content[:i], key.Value, index); first > 0 {
-				d.report(key, "key %q stands twice, first on line %d", key.Value, first)
+				d.report(key, "duplicate key %q, first on line %d", key.Value, first)
 			} else if index != nil {
 				index[key.Value] = key.Line
 			}

@@ -65,7 +65,7 @@ func hintCase(v view, _ rule, missed []matcher) string {
 		got, ok := v.claims.String(m.claim)
 		for _, p := range m.patterns {
 			if folded := newPattern(m.claim, strings.ToLower(p.text)); ok && folded.match(strings.ToLower(got)) {
-				return fmt.Sprintf("%s differs by letter case alone: write %q in the policy", m.claim, cut(got))
+				return fmt.Sprintf("%s differs only in letter case: write %q in the policy", m.claim, cut(got))
 			}
 		}
 	}
@@ -105,7 +105,7 @@ func hintWorkflow(v view, _ rule, missed []matcher) string {
 	path, _, _ := strings.Cut(got, "@")
 	for _, p := range m.patterns {
 		if want, _, _ := strings.Cut(p.text, "@"); want == path {
-			return "the job runs in the right workflow at another ref: what stands behind the @ of `uses:` in the caller decides"
+			return "the job runs in the right workflow at another ref: what follows the @ of `uses:` in the caller decides"
 		}
 	}
 	if got == caller {

@@ -310,7 +310,7 @@ identities:
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := parse(t, tt.src).Warnings()
-			w = slices.DeleteFunc(w, func(w string) bool { return strings.Contains(w, " the repository alone, ") }) // most are as short as may be
+			w = slices.DeleteFunc(w, func(w string) bool { return strings.Contains(w, " only the repository: ") }) // most are as short as may be
 			if len(w) > 0 && tt.name != "wildcards behind a literal owner" && tt.name != "workflow at a commit" {
 				t.Errorf("warnings are %q, want none", w)
 			}
@@ -342,13 +342,13 @@ targets:
     allow:
       - {identity: buildkite, organization_slug: acme, pipeline_slug: dbt}
 `)
-	const open = "the repository alone, and whoever may push a branch to it gets in: add a literal environment, a literal ref or job_workflow_ref"
+	const open = "only the repository: anyone who may push a branch to it gets in: add a literal environment, a literal ref or job_workflow_ref"
 	want := []string{
-		`target "one": rule 1 (line 9) binds by name alone, and whoever takes the name when it is given up gets in: add repository_id or repository_owner_id`,
+		`target "one": rule 1 (line 9) binds by name only: anyone who takes the name once it is given up gets in: add repository_id or repository_owner_id`,
 		`target "one": rules 1 (line 9), 2 (line 10) restrict ` + open,
-		`target "two": rules 1 (line 15), 2 (line 16), 3 (line 17) bind by name alone, and whoever takes the name when it is given up gets in: add repository_id or repository_owner_id`,
+		`target "two": rules 1 (line 15), 2 (line 16), 3 (line 17) bind by name only: anyone who takes the name once it is given up gets in: add repository_id or repository_owner_id`,
 		`target "two": rule 1 (line 15) restricts ` + open,
-		`target "three": rule 1 (line 21) binds by name alone, and whoever takes the name when it is given up gets in: add pipeline_id or organization_id`,
+		`target "three": rule 1 (line 21) binds by name only: anyone who takes the name once it is given up gets in: add pipeline_id or organization_id`,
 	}
 	if diff := cmp.Diff(want, p.Warnings()); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)

@@ -69,7 +69,7 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 		p.warnings = append(p.warnings, fmt.Sprintf("target %q: ", t.name)+fmt.Sprintf(format, args...))
 	}
 	if len(byName) > 0 {
-		warn("%s %s by name alone, and whoever takes the name when it is given up gets in: add %s",
+		warn("%s %s by name only: anyone who takes the name once it is given up gets in: add %s",
 			byName, byName.verb("binds", "bind"), strings.Join(kinds[identity.Kind].ids, " or "))
 	}
 	if len(open) > 0 {
@@ -79,7 +79,7 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 			note = fmt.Sprintf(" (%s %s nothing: the author of a workflow chooses it)", strings.Join(chosen, ", "),
 				map[bool]string{true: "restricts", false: "restrict"}[len(chosen) == 1])
 		}
-		warn("%s %s the repository alone, and whoever may push a branch to it gets in%s: add a literal environment, "+
+		warn("%s %s only the repository: anyone who may push a branch to it gets in%s: add a literal environment, "+
 			"a literal ref or job_workflow_ref",
 			open, open.verb("restricts", "restrict"), note)
 	}
@@ -162,7 +162,7 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 	if problem := r.unbound(); problem != "" {
 		for _, claim := range r.unknown() {
 			if near := meant(claim, kinds[r.identity.Kind].claims); near != "" {
-				problem += fmt.Sprintf("; %q is no claim: did you mean %q?", claim, near)
+				problem += fmt.Sprintf("; %q is not a claim: did you mean %q?", claim, near)
 			}
 		}
 		d.at(n, "%s", problem)

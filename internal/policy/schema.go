@@ -117,7 +117,7 @@ func Schema(cat Catalog) []byte {
 		"not": object{"required": []string{"dbt", "client"}},
 		"properties": object{
 			"dbt": object{"description": "One output of profiles.yml without its secrets, or where to read it; " +
-				"left out for credentials alone.", "oneOf": outputs},
+				"omitted for credentials only.", "oneOf": outputs},
 			"client": object{"description": "In the place of dbt: the warehouse whose other clients get the credential, " +
 				"or a mapping of its type and the place.", "oneOf": clients},
 			"exchange": object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,

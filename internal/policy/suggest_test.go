@@ -46,7 +46,7 @@ func TestEvents(t *testing.T) {
 		"pul_request": "pull_request", "pull_requests": "pull_request", "pull_request_targets": "pull_request_target", "pullrequest": "pull_request", "workflow_dispach": "workflow_dispatch",
 		"scheduled": "schedule", "manual": "workflow_dispatch", "merge_queue": "merge_group", "issue": "issues", "releases": "release", "pushed": "push",
 	} {
-		if got, want := eventForm(text), fmt.Sprintf("is no event that starts a workflow: did you mean %q?", want); got != want {
+		if got, want := eventForm(text), fmt.Sprintf("is not an event that starts a workflow: did you mean %q?", want); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}

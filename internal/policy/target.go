@@ -87,7 +87,7 @@ func (d *document) identities(p *Policy, n *yaml.Node) {
 		return
 	}
 	if len(n.Content) == 0 {
-		d.at(n, "identities is empty: leave it out for GitHub alone")
+		d.at(n, "identities is empty: remove it to accept GitHub only")
 	}
 	for key, value := range m.pairs {
 		if !nameText.MatchString(key.Value) {
@@ -230,7 +230,7 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	if v := m.get("dbt"); v != nil {
 		fills = append(fills, d.dbt(t, v)...)
 		if client != nil {
-			d.at(client, "client stands in the place of `dbt`: make it a target of its own")
+			d.at(client, "client replaces `dbt`: use a target of its own")
 		}
 	} else if client != nil {
 		fills = append(fills, d.client(t, client)...)

@@ -50,7 +50,7 @@ var githubForms = map[string]func(pattern) string{
 	"repository": func(p pattern) string {
 		switch {
 		case isAddress(p.text):
-			return "is an address: write OWNER/REPOSITORY alone"
+			return "is a URL: write only OWNER/REPOSITORY"
 		case p.literal && !repoText.MatchString(p.text):
 			return "is not a repository's full name: write OWNER/REPOSITORY"
 		}
@@ -72,7 +72,7 @@ var githubForms = map[string]func(pattern) string{
 	"workflow_sha":     shaForm,
 	"event_name": func(p pattern) string {
 		if !eventText.MatchString(p.text) {
-			return fmt.Sprintf("is no event's name, which has lower case and _ only: write %q",
+			return fmt.Sprintf("is not an event name, which has lower case and _ only: write %q",
 				cmp.Or(meant(p.text, events), strings.ReplaceAll(strings.ToLower(p.text), "-", "_")))
 		}
 		return eventForm(p.text)
@@ -89,7 +89,7 @@ func eventForm(event string) string {
 		return ""
 	}
 	if name := meant(event, events); name != "" {
-		return fmt.Sprintf("is no event that starts a workflow: did you mean %q?", name)
+		return fmt.Sprintf("is not an event that starts a workflow: did you mean %q?", name)
 	}
 	return ""
 }
@@ -107,14 +107,14 @@ func refForm(p pattern) string {
 	}
 	name := strings.TrimPrefix(strings.TrimPrefix(p.text, "heads/"), "tags/")
 	if strings.HasPrefix(p.text, "tags/") {
-		return fmt.Sprintf("is no full ref: write %q", "refs/tags/"+name)
+		return fmt.Sprintf("is not a full ref: write %q", "refs/tags/"+name)
 	}
-	return fmt.Sprintf("is no full ref: write %q, or %q for a tag", "refs/heads/"+name, "refs/tags/"+name)
+	return fmt.Sprintf("is not a full ref: write %q, or %q for a tag", "refs/heads/"+name, "refs/tags/"+name)
 }
 
 func branchForm(p pattern) string {
 	if strings.HasPrefix(p.text, "refs/") {
-		return fmt.Sprintf("is a full ref, and this claim is a branch's name alone: write %q", strings.TrimPrefix(p.text, "refs/heads/"))
+		return fmt.Sprintf("is a full ref, and this claim is only a branch name: write %q", strings.TrimPrefix(p.text, "refs/heads/"))
 	}
 	return ""
 }
@@ -139,7 +139,7 @@ func workflowForm(p pattern) string {
 
 func shaForm(p pattern) string {
 	if !hexadecimal.MatchString(p.text) || p.literal && len(p.text) != 40 && len(p.text) != 64 {
-		return "is no whole commit id: write all 40 digits, in lower case"
+		return "is not a full commit ID: write all 40 digits, in lower case"
 	}
 	return ""
 }

@@ -50,7 +50,7 @@ func TestOpenRules(t *testing.T) {
 	} {
 		want := []string(nil)
 		if tt.note != "-" {
-			want = []string{`target "prod": rule 1 (line 8) restricts the repository alone, and whoever may push a branch to it gets in` + tt.note + `: add a literal environment, a literal ref or job_workflow_ref`}
+			want = []string{`target "prod": rule 1 (line 8) restricts only the repository: anyone who may push a branch to it gets in` + tt.note + `: add a literal environment, a literal ref or job_workflow_ref`}
 		}
 		if diff := cmp.Diff(want, parse(t, policyOf(tt.rule)).Warnings()); diff != "" {
 			t.Errorf("%s: warnings (-want +got):\n%s", tt.rule, diff)

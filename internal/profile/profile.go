@@ -100,7 +100,7 @@ func projectProfile(root, dir string) (string, error) {
 	case isJinja(v.Value):
 		return "", unnamedError(fmt.Sprintf("its profile %q is only known when dbt renders it", v.Value))
 	case v.Tag != "!!str":
-		return "", fmt.Errorf("its profile is %q, which is no string to dbt: put it in quotes", v.Value)
+		return "", fmt.Errorf("its profile is %q, which dbt does not read as a string: put it in quotes", v.Value)
 	case !isName(v.Value):
 		return "", fmt.Errorf("its profile is %q, %s", v.Value, wantName)
 	}

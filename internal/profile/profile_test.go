@@ -286,7 +286,7 @@ func TestNames(t *testing.T) {
 		{name: "no file", dirs: []string{"nowhere"}, err: "read dbt_project.yml in \"nowhere\": there is no such file: set project-dir, or name the profiles in `profiles`"},
 		{name: "no file, named", dirs: []string{"nowhere"}, extra: []string{"core"}, want: "core"},
 		{name: "one of several folders is mistyped", dirs: []string{"core", "cor"}, extra: []string{"x"}, err: "read dbt_project.yml in \"cor\": there is no such file: set project-dir, or name the profiles in `profiles`"},
-		{name: "all faults at once", dirs: []string{"number", "lines"}, extra: []string{"", "a\r"}, err: "read dbt_project.yml in \"number\": its profile is \"0123\", which is no string to dbt: put it in quotes\n" +
+		{name: "all faults at once", dirs: []string{"number", "lines"}, extra: []string{"", "a\r"}, err: "read dbt_project.yml in \"number\": its profile is \"0123\", which dbt does not read as a string: put it in quotes\n" +
 			"read dbt_project.yml in \"lines\": its profile is \"a\\nb\", want 1 to 255 characters, without line breaks and control characters\n" +
 			"profile name \"\": want 1 to 255 characters, without line breaks and control characters\n" +
 			"profile name \"a\\r\": want 1 to 255 characters, without line breaks and control characters"},
