@@ -258,7 +258,8 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 		}
 		if r.Only && !s.Broker && !s.DryRun && !s.ProfileOnly {
 			return fault.New(fault.Usage,
-				fmt.Errorf("type %q with provider %q needs oidc-dbt to run next to dbt: dbt cannot hold this credential itself", p.dbtType, t.Provider()),
+				fmt.Errorf("type %q with provider %q needs oidc-dbt to run next to dbt: dbt cannot hold this credential itself",
+					p.dbtType, t.Provider()),
 				"give the command to this step as `run:`, set `keep-fresh: true`, or call `oidc-dbt exec -- COMMAND`")
 		}
 		if i > 0 && (!reflect.DeepEqual(w, p.warehouse) || r != p.route) {

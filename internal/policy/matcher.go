@@ -59,7 +59,8 @@ func compilePattern(kind, claim, text string) (pattern, error) {
 	case strings.HasPrefix(text, "!") && strings.HasPrefix(strings.TrimLeft(text, "! "), "refs/"):
 		return p, errors.New("starts with !, and a rule has no negation: name what is meant")
 	case slices.Contains(refClaims, claim) && strings.ContainsAny(text, `?[\^~: `):
-		return p, errors.New("contains a character that is not valid in a ref: patterns have only `*` (within one segment) and `**` (across segments)")
+		return p, errors.New("contains a character that is not valid in a ref: patterns have only `*` (within one segment) " +
+			"and `**` (across segments)")
 	case !p.literal && strings.Trim(text, "*/:@") == "":
 		return p, errors.New("is only wildcards and would match anything: name what is meant, or leave the claim out")
 	case claim == "event_name" && kind == "github" && !p.literal:

@@ -90,7 +90,7 @@ func Files(v policy.Values) map[string]string {
 
 func checkAbsolute(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return errors.New("want an absolute path without . or ..")
+		return errors.New("want an absolute path, without . and .. in it")
 	}
 	return nil
 }
