@@ -39,7 +39,7 @@ func find(describe describe, dbtType, provider string, exchange policy.Values, b
 		r, err = describe(block, exchange)
 	}
 	if err != nil {
-		return route.Route{}, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", dbtType, err), "")
+		return route.Route{}, ofType(dbtType, err)
 	}
 	return r, nil
 }

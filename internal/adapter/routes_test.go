@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -146,4 +148,21 @@ func variables(list []adapter.Variable) string {
 		}
 	}
 	return out.String()
+}
+
+// TestRouteHasEachFault: what is wrong with a block is one error a fault, each
+// with the type, as CheckPlaces has them.
+func TestRouteHasEachFault(t *testing.T) {
+	t.Parallel()
+	block := node(t, `{type: postgres, host: localhost, port: 5432, user: dbt, dbname: a, database: b, pass: c, password: d, schema: marts}`)
+	_, err := adapter.Route("postgres", "vault", policy.Values{}, block)
+	const prefix = `dbt output of type "postgres": `
+	want := []string{prefix + "dbname and database are two names of one key: leave one out", prefix + "pass and password are two names of one key: leave one out"}
+	var got []string
+	for _, err := range fault.Each(err) {
+		got = append(got, err.Error())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
 }
