@@ -40,8 +40,8 @@ var ways = map[route.Kind]string{
 	route.Lease:                "the lease is renewed; dbt keeps its login",
 }
 
-// TestEveryPairIsWhole names all that a pair lacks outside its row, whatever
-// else fails for the lack of it.
+// TestEveryPairIsWhole names all that a pair lacks outside its row, next to
+// the tests that fail for the lack of it.
 func TestEveryPairIsWhole(t *testing.T) {
 	t.Parallel()
 	all := pages(t)

@@ -8,8 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/oidc-dbt/oidc-dbt/internal/action"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/action"
 )
 
 var update = flag.Bool("update", false, "rewrite action.yml and the tables of docs/reference.md")

@@ -79,11 +79,13 @@ func secretOutputs(res job.Result) []secretOutput {
 // publish hands the credential to the job's next steps. Every mask stands
 // before everything else.
 func publish(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) error {
-	fill := dir.Fill
+	var vars []adapter.Variable
+	var err error
 	if in.keepFresh && res.Broker != nil {
-		fill = dir.Provide
+		vars, err = dir.Provide(env, res)
+	} else {
+		vars, err = dir.Fill(res)
 	}
-	vars, err := fill(env, res)
 	if err != nil {
 		return err
 	}
@@ -163,7 +165,7 @@ func publish(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.F
 // publishProfile hands on a profile without a credential. Nothing of it is
 // secret, and nothing of it is for `oidc-dbt exec`, which is to decide anew.
 func publishProfile(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) error {
-	vars, err := dir.Fill(env, res)
+	vars, err := dir.Fill(res)
 	if err != nil {
 		return err
 	}

@@ -130,8 +130,9 @@ func Check(dbtType, provider string) error {
 }
 
 // CheckPlaces returns an error of class Usage, which joins one for each fault
-// (fault.Each), when the block would take the credential somewhere else than the policy's audience says: to a host that is
-// not the vendor's, over plain http, or to a place that only dbt will know.
+// (fault.Each), when the block would take the credential somewhere else than the
+// policy's audience says: to a host that is not the vendor's, over plain http,
+// or to a place that only dbt will know.
 func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 	a, p := adapters[dbtType], pairOf(dbtType, provider)
 	if !p.exposed {
@@ -144,7 +145,7 @@ func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 		f.join(a.check(block, p, audience))
 	}
 	if p.check != nil {
-		f.join(p.check(block, audience))
+		f.join(p.check(block))
 	}
 	return ofType(dbtType, f.err())
 }
@@ -217,7 +218,7 @@ func Render(in Input) (Output, error) {
 	in.Block, in.pair = settled, p
 	if p.suits != nil {
 		if err := p.suits(in.Block, in.Credential); err != nil {
-			return Output{}, fault.New(fault.Usage, fmt.Errorf("dbt output of type %q: %w", in.Type, err), "")
+			return Output{}, ofType(in.Type, err)
 		}
 	}
 	out := p.render(in)

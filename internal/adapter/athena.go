@@ -25,16 +25,13 @@ var athena = adapter{
 		_, err := checkEndpoint("endpoint_url", scalar(block, "endpoint_url"))
 		return err
 	},
-	pairs: map[string]pair{
-		"aws": {
-			gives: credential.AWSSession, render: athenaSession, route: awsContainer,
-			given: []string{"region_name"}, identities: map[string]string{"aws_profile_name": "role", "assume_role_arn": "then_assume"},
-		},
-		"identity_center": {
-			gives: credential.AWSSession, render: athenaSession, route: awsContainer,
-			given: []string{"region_name"}, identities: map[string]string{"aws_profile_name": "role", "assume_role_arn": "then_assume"},
-		},
-	},
+	pairs: map[string]pair{"aws": athenaPair, "identity_center": athenaPair},
+}
+
+// athenaPair is one row: the session of a person is found as any other.
+var athenaPair = pair{
+	gives: credential.AWSSession, render: athenaSession, route: awsContainer,
+	given: []string{"region_name"}, identities: map[string]string{"aws_profile_name": "role", "assume_role_arn": "then_assume"},
 }
 
 func athenaSession(in Input) Output {

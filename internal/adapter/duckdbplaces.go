@@ -127,7 +127,7 @@ var harmless = []string{"s3_region", "s3_url_style", "s3_requester_pays", "s3_ur
 
 // checkAll checks every place where DuckDB, or a library that dbt-duckdb loads
 // with it, takes a host, a proxy, or a switch of TLS.
-func (st store) checkAll(block *yaml.Node, _ string) error {
+func (st store) checkAll(block *yaml.Node) error {
 	var f faults
 	found, loopback, sound, from := false, true, true, ""
 	for option := range st.settings {

@@ -49,13 +49,12 @@ var fabric = adapter{
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: fabricEntra, route: fabricRoute, given: []string{"tenant_id"},
-			identities: map[string]string{"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant",
-				"user": "client_id", "username": "client_id", "uid": "client_id"},
+			identities: entraIdentities,
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.ServicePrincipal}},
-			render: servicePrincipal, route: lease, identities: map[string]string{"client_id": "", "app_id": ""},
-			check: func(block *yaml.Node, _ string) error {
+			render: servicePrincipal, route: lease, identities: principalIdentities,
+			check: func(block *yaml.Node) error {
 				if tenant := scalar(block, "tenant_id"); !tenantText.MatchString(tenant) {
 					return fmt.Errorf("tenant_id is %q, want the id of the service principal's tenant", tenant)
 				}

@@ -39,7 +39,7 @@ type pair struct {
 	hosts *hosts
 	// check returns further faults of the places where a block would have dbt
 	// send the credential; nil for none.
-	check func(block *yaml.Node, audience string) error
+	check func(block *yaml.Node) error
 	// suits returns what is wrong with a credential, once it is there, for the
 	// place; nil where every kind goes wherever check lets one go.
 	suits func(block *yaml.Node, c credential.Credential) error

@@ -62,7 +62,7 @@ func isServerless(block *yaml.Node) bool {
 }
 
 // checkRedshiftLogin holds what AWS is asked for a login by.
-func checkRedshiftLogin(block *yaml.Node, _ string) error {
+func checkRedshiftLogin(block *yaml.Node) error {
 	var f faults
 	for _, group := range elements(value(block, "db_groups")) {
 		if policy.IsJinja(textOf(group)) {

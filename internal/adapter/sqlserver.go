@@ -32,12 +32,11 @@ var sqlserver = adapter{
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: sqlServerToken, route: from(sqlServerRoute), hosts: &microsoftDatabases, check: checkBackend,
-			identities: map[string]string{"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant",
-				"user": "client_id", "username": "client_id", "uid": "client_id"},
+			identities: entraIdentities,
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin, credential.ServicePrincipal}},
-			render: sqlServerLogin, route: lease, suits: principalSuits, identities: map[string]string{"client_id": "", "app_id": ""},
+			render: sqlServerLogin, route: lease, suits: principalSuits, identities: principalIdentities,
 		},
 	},
 }
@@ -59,7 +58,7 @@ func checkSQLServer(block *yaml.Node, p pair, _ string) error {
 }
 
 // checkBackend refuses a backend that takes no token.
-func checkBackend(block *yaml.Node, _ string) error {
+func checkBackend(block *yaml.Node) error {
 	if backend := scalar(block, "backend"); backend != "" && !policy.IsJinja(backend) && backend != "pyodbc" && backend != mssqlPython {
 		return fmt.Errorf("backend is %q, but only pyodbc and mssql-python accept a token of Entra ID", backend)
 	}
@@ -120,6 +119,12 @@ var (
 	microsoftLogins = []string{"authentication", "auth", "UID", "user", "username", "windows_login",
 		"trusted_connection", "client_id", "app_id"}
 	microsoftSecrets = []string{"PWD", "app_secret"}
+	// The keys that choose who dbt is, by what replaces them: a token of Entra
+	// ID, or what a vault lends.
+	entraIdentities = map[string]string{
+		"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant", "user": "client_id", "username": "client_id", "uid": "client_id",
+	}
+	principalIdentities = map[string]string{"client_id": "", "app_id": ""}
 	// microsoftSwitches are keys that choose how the server is reached.
 	microsoftSwitches = []string{"host", "server", "port", "encrypt", "trust_cert", "TrustServerCertificate"}
 	microsoftPlaces   = append([]string{"database"}, microsoftSwitches...)

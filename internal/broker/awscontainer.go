@@ -73,8 +73,8 @@ const (
 	longestStale = 2 * time.Second
 )
 
-// orNext returns the session that was handed out last, or next where nobody is
-// in the middle of reading that.
+// orNext returns the session that was handed out last, or next where no
+// client is in the middle of reading that.
 func (s *steadySession) orNext(next credential.Credential, now time.Time) credential.Credential {
 	s.mu.Lock()
 	defer s.mu.Unlock()

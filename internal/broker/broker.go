@@ -1,4 +1,4 @@
-// Package broker serves fresh credentials on loopback, to dbt's own client libraries and to nobody else.
+// Package broker serves fresh credentials on loopback, only to dbt's own client libraries.
 package broker
 
 import (

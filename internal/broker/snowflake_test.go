@@ -507,8 +507,8 @@ func TestSnowflakeFailsLater(t *testing.T) {
 	}
 }
 
-// closedPort is one where nobody listens, nor can while the test runs: it is
-// taken, by a socket that does not listen.
+// closedPort is one where nothing listens, nor can while the test runs: it is
+// taken by a socket that does not listen.
 func closedPort(t *testing.T) int {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)

@@ -13,7 +13,7 @@ import (
 )
 
 // Refused is the provider's own refusal: its code and its words, which are
-// Foreign, quoted and cut, and without the token should it echo that.
+// foreign, quoted and cut, and without the token should it echo that.
 func Refused(code, message string, hint string, secrets ...secret.Value) error {
 	words := make([]string, 0, 2)
 	for _, s := range []string{code, message} {

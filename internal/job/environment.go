@@ -8,9 +8,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// Provide is fill with what keeps the environment from leading elsewhere.
+// Provide is Fill with what keeps the environment from leading elsewhere.
 func (f Folder) Provide(env Env, res Result) ([]adapter.Variable, error) {
-	vars, err := f.Fill(env, res)
+	vars, err := f.Fill(res)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func withLoopback(hosts string) string {
 
 // Fill writes the profile into the folder and returns every variable that the
 // profile and the SDKs need, DBT_PROFILES_DIR first.
-func (f Folder) Fill(_ Env, res Result) ([]adapter.Variable, error) {
+func (f Folder) Fill(res Result) ([]adapter.Variable, error) {
 	if res.Profile == nil {
 		return res.Variables, nil
 	}

@@ -77,11 +77,7 @@ func sessionFolder(ctx context.Context, env Env) (Folder, error) {
 // one without a lock is another version's, a step's, or just being made.
 func sweepFolders(ctx context.Context, env Env) {
 	prefix, _, _ := strings.Cut(dirPattern, "*")
-	temp := env.TempDir
-	if temp == "" {
-		temp = os.TempDir()
-	}
-	entries, err := os.ReadDir(temp)
+	entries, err := os.ReadDir(env.TempDir)
 	if err != nil {
 		return // NewFolder says so
 	}
@@ -89,7 +85,7 @@ func sweepFolders(ctx context.Context, env Env) {
 		if !strings.HasPrefix(e.Name(), prefix) || ctx.Err() != nil {
 			continue
 		}
-		left := Folder{path: filepath.Join(temp, e.Name())}
+		left := Folder{path: filepath.Join(env.TempDir, e.Name())}
 		if disk.Own(left.path) != nil {
 			continue // another user's
 		}

@@ -110,7 +110,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 
 // prepare checks everything that needs no network, and opens the audit log.
 func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Result) (*attempt, error) {
-	if err := web.CheckRootFiles(env.Getenv); err != nil {
+	if err := env.Transport.Network().CheckRootFiles(env.Getenv); err != nil {
 		return nil, err
 	}
 	pol, text, origin, err := readPolicy(ctx, env, s)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
@@ -17,7 +19,6 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/profile"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
-	"go.yaml.in/yaml/v4"
 )
 
 // A project is what a run knows of the user's dbt: which profiles to write,

@@ -31,6 +31,7 @@ type Network struct {
 	variable string                           // the name of the one that names the proxy for https
 	roots    *x509.CertPool                   // nil for the system's
 	extra    string                           // the SHA-256 of the file of NODE_EXTRA_CA_CERTS, "" for none
+	looked   bool                             // CheckRootFiles has found nothing
 	fault    error
 }
 
@@ -76,6 +77,7 @@ func ReadNetwork(getenv func(string) string) Network {
 	}
 	if path := getenv(extraCA); path != "" {
 		err := CheckRootFiles(getenv) // it is added to what these hold
+		n.looked = err == nil
 		if err != nil {
 			faults = append(faults, err)
 		} else if n.roots, n.extra, err = readExtra(path); err != nil {
@@ -98,6 +100,14 @@ func either(getenv func(string) string, upper, lower string) string {
 // Check returns what is wrong with the environment's description of the
 // network, an error of class Usage. It names variables and quotes none.
 func (n Network) Check() error { return n.fault }
+
+// CheckRootFiles is the function, unless ReadNetwork has had to look already.
+func (n Network) CheckRootFiles(getenv func(string) string) error {
+	if n.looked {
+		return nil
+	}
+	return CheckRootFiles(getenv)
+}
 
 // Proxy is http.Transport's.
 func (n Network) Proxy(req *http.Request) (*url.URL, error) {
