@@ -27,6 +27,7 @@ type inputs struct {
 	awsProfile *awsProfile // the step's
 }
 
+// readInputs returns the inputs, or all that is wrong with them in one error of class Usage.
 func readInputs(env job.Env, r *runner.Runner) (in inputs, err error) {
 	workspace := env.Getenv("GITHUB_WORKSPACE")
 	temp := env.Getenv("RUNNER_TEMP")
@@ -34,85 +35,119 @@ func readInputs(env job.Env, r *runner.Runner) (in inputs, err error) {
 		return in, fault.New(fault.Usage, errors.New("read the runner's variables: GITHUB_WORKSPACE or RUNNER_TEMP is not set"),
 			"the action runs as a step of a workflow; at a terminal use `oidc-dbt exec -- COMMAND`")
 	}
-	var errs []error
-	boolean := func(name string) bool {
-		switch v := r.Input(name); v {
-		case "true", "True", "TRUE": // YAML 1.2's core schema, as the runner's own getBooleanInput
-			return true
-		case "", "false", "False", "FALSE":
-		default:
-			errs = append(errs, fmt.Errorf("input %s: got %q, want true or false", name, v))
-		}
-		return false
-	}
+	read := reader{runner: r}
 	in = inputs{
 		Settings: job.Settings{
 			Target:      r.Input(inTarget),
 			Policy:      r.Input(inPolicy),
 			ProjectDirs: lines(r.Input(inProjectDir)),
 			Profiles:    lines(r.Input(inProfiles)),
-			AuditLog:    r.Input(inAuditLog),
-			DryRun:      boolean(inDryRun),
-			ProfileOnly: boolean(inProfileOnly),
+			DryRun:      read.boolean(inDryRun),
+			ProfileOnly: read.boolean(inProfileOnly),
 			StateDir:    filepath.Join(temp, "oidc-dbt"),
-			Timeout:     job.DefaultTimeout,
 			Root:        workspace,
 			Workspace:   workspace,
 		},
-		exportEnv: boolean(inExportEnv),
-		keepFresh: boolean(inKeepFresh),
+		exportEnv: read.boolean(inExportEnv),
+		keepFresh: read.boolean(inKeepFresh),
 		run:       r.Input(inRun),
 		shell:     r.Input(inShell),
 		dir:       r.Input(inWorkingDirectory),
 	}
 	in.Broker = in.run != "" || in.keepFresh
 	in.exportEnv = in.exportEnv || in.keepFresh
-	if t := r.Input(inTimeout); t != "" {
-		d, err := time.ParseDuration(t)
-		if err != nil || d <= 0 {
-			errs = append(errs, fmt.Errorf("input timeout: got %q, want a duration such as 90s or 2m", t))
-		}
-		in.Timeout = d
-	}
-	if strings.ContainsAny(in.AuditLog, "\r\n\x00") { // it becomes an output
-		errs = append(errs, errors.New("input audit-log: has a line break in it, want one path"))
-		in.AuditLog = ""
-	}
-	if in.AuditLog == "" {
+	in.Timeout = read.timeout()
+	if in.AuditLog = read.auditLog(); in.AuditLog == "" {
 		in.AuditLog = env.AuditLog()
 	}
 	if in.run == "" {
-		for _, name := range []string{inShell, inWorkingDirectory} {
-			if r.Input(name) != "" {
-				errs = append(errs, fmt.Errorf("input %s: requires `run`", name))
-			}
-		}
-	} else if in.DryRun {
-		errs = append(errs, errors.New("input run: a dry run has no credential to run it with"))
-	} else if script, err := process.Shell(in.shell, runtime.GOOS, in.run); err != nil {
-		errs = append(errs, err)
-	} else {
-		in.Program = script.Args[0]
-		if info, err := os.Stat(in.commandDir()); in.dir != "" && (err != nil || !info.IsDir()) {
-			errs = append(errs, fmt.Errorf("input working-directory: %q is not a folder", in.dir))
-		}
+		read.without(inRun, inShell, inWorkingDirectory)
+	} else if in.Program, err = in.checkRun(); err != nil {
+		read.errs = append(read.errs, err)
 	}
-	switch {
-	case in.keepFresh && in.run != "":
-		errs = append(errs, errors.New("input keep-fresh: is for the steps that follow, "+
-			"and `run` keeps its own credential fresh: give one of them"))
-	case in.keepFresh && in.DryRun:
-		errs = append(errs, errors.New("input keep-fresh: a dry run has no credential to keep"))
-	case in.keepFresh && in.ProfileOnly:
-		errs = append(errs, errors.New("input keep-fresh: with profile-only there is no credential to keep"))
-	}
-	if err := in.CheckProfileOnly(); err != nil {
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
+	read.errs = append(read.errs, in.checkKeepFresh(), in.CheckProfileOnly())
+	if err := errors.Join(read.errs...); err != nil {
 		return in, fault.New(fault.Usage, err, "")
 	}
 	return in, nil
+}
+
+// A reader reads inputs that are not just text, and collects what is wrong with them.
+type reader struct {
+	runner *runner.Runner
+	errs   []error
+}
+
+// boolean takes the words of YAML 1.2's core schema, as the runner's own getBooleanInput.
+func (r *reader) boolean(name string) bool {
+	switch v := r.runner.Input(name); v {
+	case "true", "True", "TRUE":
+		return true
+	case "", "false", "False", "FALSE":
+	default:
+		r.errs = append(r.errs, fmt.Errorf("input %s: got %q, want true or false", name, v))
+	}
+	return false
+}
+
+func (r *reader) timeout() time.Duration {
+	t := r.runner.Input(inTimeout)
+	if t == "" {
+		return job.DefaultTimeout
+	}
+	d, err := time.ParseDuration(t)
+	if err != nil || d <= 0 {
+		r.errs = append(r.errs, fmt.Errorf("input timeout: got %q, want a duration such as 90s or 2m", t))
+	}
+	return d
+}
+
+// auditLog returns "" where the input is not usable: the error needs a log, too.
+func (r *reader) auditLog() string {
+	path := r.runner.Input(inAuditLog)
+	if strings.ContainsAny(path, "\r\n\x00") { // it becomes an output
+		r.errs = append(r.errs, errors.New("input audit-log: has a line break in it, want one path"))
+		return ""
+	}
+	return path
+}
+
+// without refuses inputs that mean nothing without another one.
+func (r *reader) without(required string, names ...string) {
+	for _, name := range names {
+		if r.runner.Input(name) != "" {
+			r.errs = append(r.errs, fmt.Errorf("input %s: requires `%s`", name, required))
+		}
+	}
+}
+
+// checkRun returns the program that runs the script of the input `run`.
+func (in inputs) checkRun() (program string, err error) {
+	if in.DryRun {
+		return "", errors.New("input run: a dry run has no credential to run it with")
+	}
+	script, err := process.Shell(in.shell, runtime.GOOS, in.run)
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(in.commandDir()); in.dir != "" && (err != nil || !info.IsDir()) {
+		return "", fmt.Errorf("input working-directory: %q is not a folder", in.dir)
+	}
+	return script.Args[0], nil
+}
+
+func (in inputs) checkKeepFresh() error {
+	switch {
+	case !in.keepFresh:
+	case in.run != "":
+		return errors.New("input keep-fresh: is for the steps that follow, " +
+			"and `run` keeps its own credential fresh: give one of them")
+	case in.DryRun:
+		return errors.New("input keep-fresh: a dry run has no credential to keep")
+	case in.ProfileOnly:
+		return errors.New("input keep-fresh: with profile-only there is no credential to keep")
+	}
+	return nil
 }
 
 // commandDir is where `run` runs.

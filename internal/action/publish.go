@@ -79,13 +79,11 @@ func secretOutputs(res job.Result) []secretOutput {
 // publish hands the credential to the job's next steps. Every mask stands
 // before everything else.
 func publish(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) error {
-	var vars []adapter.Variable
-	var err error
-	if in.keepFresh && res.Broker != nil {
-		vars, err = dir.Provide(env, res)
-	} else {
-		vars, err = dir.Fill(res)
+	fill := dir.Fill
+	if in.keepsFresh(res) {
+		fill = func(res job.Result) ([]adapter.Variable, error) { return dir.Provide(env, res) }
 	}
+	vars, err := fill(res)
 	if err != nil {
 		return err
 	}
@@ -93,73 +91,110 @@ func publish(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.F
 	if err != nil {
 		return err
 	}
-	environment := environmentJSON(vars)
-
-	// Each in its order, and nothing behind the first that fails.
-	writes := []func() error{
-		func() error { return r.Mask(environment) },
-		func() error { return r.SaveState(stateFolder, dir.Path()) },
-	}
-	output := func(name, value string) {
-		writes = append(writes, func() error { return r.SetOutput(name, value) })
-	}
-	for _, o := range decisionOutputs(in.Settings, res) {
-		output(o.name, o.value)
-	}
-	expiry := res.Credential.Expiry
-	if in.keepFresh && res.Broker != nil {
-		expiry = res.Ceiling.End()
-	}
-	output(outExpiresAt, expiry.UTC().Format(time.RFC3339))
-	if res.Profile != nil {
-		output(outProfilesDir, dir.Path())
-		output(outProfile, res.ProfileNames[0])
-	}
-	if in.keepFresh && res.Route.Kind == route.GoogleADC { // with `run` its end is the step's
-		output(outGoogleCredentialsFile, res.Broker.Address().File)
-	}
-	if res.Credential.AWS != nil && in.run == "" { // of `run` nothing is handed on
+	if in.hasAWSProfile(res) {
 		if err := in.awsProfile.write(res.Target, res.Credential); err != nil {
 			return err
 		}
-		output(outAWSProfile, res.Target)
-		output(outAWSCredentialsFile, in.awsProfile.path())
+	}
+	environment := environmentJSON(vars)
+	warnings := slices.Concat(res.Warnings, fault.Warnings(handOverWarnings(env, in, res, vars)...))
+	return inOrder(slices.Concat(
+		[]write{
+			func() error { return r.Mask(environment) },
+			func() error { return r.SaveState(stateFolder, dir.Path()) },
+		},
+		outputWrites(r, handedOver(in, res, dir), append(secretOutputs(res), secretOutput{outEnv, environment})),
+		exports(r, in, vars),
+		[]write{func() error { return r.Info(res.Allowed) }},
+		warningWrites(r, warnings),
+		[]write{
+			// For `oidc-dbt exec` in a later step. Neither is secret.
+			func() error { return r.SetEnv("OIDC_DBT_POLICY", policyCopy) },
+			func() error { return r.SetEnv("OIDC_DBT_TARGET", res.Target) },
+			func() error { return r.AddPath(filepath.Dir(env.Executable)) },
+			func() error { return r.Summary(res.Summary) },
+		},
+	))
+}
+
+// keepsFresh reports whether the credential outlives this step, in the background.
+func (in inputs) keepsFresh(res job.Result) bool { return in.keepFresh && res.Broker != nil }
+
+// hasAWSProfile reports whether later steps find the credential in a section
+// of shared AWS credentials: of `run` nothing is handed on.
+func (in inputs) hasAWSProfile(res job.Result) bool { return res.Credential.AWS != nil && in.run == "" }
+
+// handedOver are the outputs of a step with a credential that are no secrets.
+func handedOver(in inputs, res job.Result, dir job.Folder) []output {
+	outputs := decisionOutputs(in.Settings, res)
+	add := func(name, value string) { outputs = append(outputs, output{name, value}) }
+	expiry := res.Credential.Expiry
+	if in.keepsFresh(res) {
+		expiry = res.Ceiling.End()
+	}
+	add(outExpiresAt, expiry.UTC().Format(time.RFC3339))
+	if res.Profile != nil {
+		add(outProfilesDir, dir.Path())
+		add(outProfile, res.ProfileNames[0])
+	}
+	if in.keepFresh && res.Route.Kind == route.GoogleADC { // with `run` its end is the step's
+		add(outGoogleCredentialsFile, res.Broker.Address().File)
+	}
+	if in.hasAWSProfile(res) {
+		add(outAWSProfile, res.Target)
+		add(outAWSCredentialsFile, in.awsProfile.path())
 	}
 	if user := res.Credential.User; user != "" {
-		output(outUser, user)
+		add(outUser, user)
 	}
-	for _, o := range append(secretOutputs(res), secretOutput{outEnv, environment}) {
-		if !o.value.IsZero() {
-			writes = append(writes, func() error { return r.SetSecretOutput(o.name, o.value) })
-		}
-	}
-	for _, v := range vars {
-		switch {
-		case !in.exportEnv:
-		case v.Secret:
-			writes = append(writes, func() error { return r.SetSecretEnv(v.Name, v.Value) })
-		default:
-			writes = append(writes, func() error { return r.SetEnv(v.Name, v.Value.Reveal()) })
-		}
-	}
-	res.Warnings = append(res.Warnings, fault.Warnings(handOverWarnings(env, in, res, vars)...)...)
-	writes = append(writes, func() error { return r.Info(res.Allowed) })
-	for _, w := range res.Warnings {
-		writes = append(writes, func() error { return r.Warning(w.Text, w.Places...) })
-	}
-	writes = append(writes,
-		// For `oidc-dbt exec` in a later step. Neither is secret.
-		func() error { return r.SetEnv("OIDC_DBT_POLICY", policyCopy) },
-		func() error { return r.SetEnv("OIDC_DBT_TARGET", res.Target) },
-		func() error { return r.AddPath(filepath.Dir(env.Executable)) },
-		func() error { return r.Summary(res.Summary) },
-	)
-	for _, write := range writes {
-		if err := write(); err != nil {
+	return outputs
+}
+
+// A write tells the runner one thing.
+type write func() error
+
+// inOrder does all of them, and nothing after the first that fails.
+func inOrder(writes []write) error {
+	for _, w := range writes {
+		if err := w(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func outputWrites(r *runner.Runner, outputs []output, secrets []secretOutput) (writes []write) {
+	for _, o := range outputs {
+		writes = append(writes, func() error { return r.SetOutput(o.name, o.value) })
+	}
+	for _, o := range secrets {
+		if !o.value.IsZero() {
+			writes = append(writes, func() error { return r.SetSecretOutput(o.name, o.value) })
+		}
+	}
+	return writes
+}
+
+// exports are the variables for every later step, where the user asked for that.
+func exports(r *runner.Runner, in inputs, vars []adapter.Variable) (writes []write) {
+	if !in.exportEnv {
+		return nil
+	}
+	for _, v := range vars {
+		if v.Secret {
+			writes = append(writes, func() error { return r.SetSecretEnv(v.Name, v.Value) })
+		} else {
+			writes = append(writes, func() error { return r.SetEnv(v.Name, v.Value.Reveal()) })
+		}
+	}
+	return writes
+}
+
+func warningWrites(r *runner.Runner, warnings []fault.Warning) (writes []write) {
+	for _, w := range warnings {
+		writes = append(writes, func() error { return r.Warning(w.Text, w.Places...) })
+	}
+	return writes
 }
 
 // publishProfile hands on a profile without a credential. Nothing of it is
@@ -191,7 +226,7 @@ func publishProfile(env job.Env, r *runner.Runner, in inputs, res job.Result, di
 func handOverWarnings(env job.Env, in inputs, res job.Result, vars []adapter.Variable) (warnings []string) {
 	left := res.Credential.Expiry.Sub(env.Now())
 	switch {
-	case in.keepFresh && res.Broker != nil:
+	case in.keepsFresh(res):
 		// Of later steps nothing can be taken out.
 		var set []string
 		for _, v := range vars {

@@ -219,16 +219,10 @@ func (r Run) record(at time.Time, activity, status, severity int) Record {
 		AuthProtocolID: protocolOpenID,
 		AuthProtocol:   "OpenID",
 		IsRemote:       true,
-		Metadata: metadata{
-			CorrelationUID: r.ID,
-			UID:            r.ID + "-" + strings.ToLower(activityNames[activity]),
-			Version:        schemaVersion,
-			LogName:        "audit",
-			Product:        product{Name: "oidc-dbt", VendorName: "oidc-dbt", Version: clean(r.Version)},
-		},
-		Actor:   actor{AppName: "oidc-dbt"},
-		User:    user{Name: "unverified", TypeID: userUnknown, Type: "Unknown"},
-		Service: service{Name: "oidc-dbt"},
+		Metadata:       r.metadata(activity),
+		Actor:          actor{AppName: "oidc-dbt"},
+		User:           user{Name: "unverified", TypeID: userUnknown, Type: "Unknown"},
+		Service:        service{Name: "oidc-dbt"},
 		Unmapped: unmapped{
 			Target:       clean(r.Target),
 			Audience:     clean(r.Audience),
@@ -242,9 +236,24 @@ func (r Run) record(at time.Time, activity, status, severity int) Record {
 	if r.Provider != "" {
 		e.Service.Name = clean(r.Provider)
 	}
-	if r.Claims.IsZero() {
-		return e
+	if !r.Claims.IsZero() {
+		r.identify(&e)
 	}
+	return e
+}
+
+func (r Run) metadata(activity int) metadata {
+	return metadata{
+		CorrelationUID: r.ID,
+		UID:            r.ID + "-" + strings.ToLower(activityNames[activity]),
+		Version:        schemaVersion,
+		LogName:        "audit",
+		Product:        product{Name: "oidc-dbt", VendorName: "oidc-dbt", Version: clean(r.Version)},
+	}
+}
+
+// identify adds what the verified claims say.
+func (r Run) identify(e *Record) {
 	e.User = user{Name: clean(r.Claims.Subject()), TypeID: userOther, Type: "Workload"}
 	e.Actor.IDP = &idp{Name: clean(r.Claims.Issuer())}
 	jti, _ := r.Claims.String("jti")
@@ -253,23 +262,30 @@ func (r Run) record(at time.Time, activity, status, severity int) Record {
 		Issuer:         clean(r.Claims.Issuer()),
 		ExpirationTime: milliseconds(r.Claims.Expiry()),
 	}
-	if name, ok := r.Claims.String("actor"); ok {
-		id, _ := r.Claims.String("actor_id")
-		e.Actor.User = &user{Name: clean(name), UID: clean(id), TypeID: userOther, Type: r.ActorKind}
-		switch r.ActorKind {
-		case "user":
-			e.Actor.User.TypeID, e.Actor.User.Type = userRegular, "User"
-		case "":
-			e.Actor.User.TypeID, e.Actor.User.Type = userUnknown, "Unknown"
-		}
-	}
+	e.Actor.User = r.actor()
 	e.Unmapped.Claims = map[string]string{}
 	for _, name := range recorded {
 		if v, ok := r.Claims.String(name); ok && v != "" {
 			e.Unmapped.Claims[name] = clean(v)
 		}
 	}
-	return e
+}
+
+// actor returns who started the run, nil where the token does not say.
+func (r Run) actor() *user {
+	name, ok := r.Claims.String("actor")
+	if !ok {
+		return nil
+	}
+	id, _ := r.Claims.String("actor_id")
+	u := &user{Name: clean(name), UID: clean(id), TypeID: userOther, Type: r.ActorKind}
+	switch r.ActorKind {
+	case "user":
+		u.TypeID, u.Type = userRegular, "User"
+	case "":
+		u.TypeID, u.Type = userUnknown, "Unknown"
+	}
+	return u
 }
 
 // recorded are the claims that an investigation starts from. Not the whole

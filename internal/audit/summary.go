@@ -18,65 +18,84 @@ const maxCell = 256
 // Summary returns the two records as Markdown for the step summary; outcome
 // is nil where there is none. Nothing in a claim can leave its cell.
 func Summary(decision Record, outcome *Record) string {
-	last := decision
-	if outcome != nil {
-		last = *outcome
+	var t table
+	fmt.Fprintf(&t, "### oidc-dbt: %s\n\n| | |\n| --- | --- |\n", headline(decision, outcome))
+	t.request(decision)
+	if outcome == nil {
+		outcome = &decision
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "### oidc-dbt: %s\n\n| | |\n| --- | --- |\n", headline(decision, outcome))
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "| %s | %s |\n", name, cell(value))
-		}
+	t.end(*outcome)
+	t.row("Audit id", decision.Metadata.CorrelationUID)
+	t.mismatches(decision.Unmapped)
+	t.WriteString("\n")
+	return t.String()
+}
+
+// A table is Markdown that is being written.
+type table struct{ strings.Builder }
+
+// row writes a row of two cells, and nothing for an empty value.
+func (t *table) row(name, value string) {
+	if value != "" {
+		fmt.Fprintf(t, "| %s | %s |\n", name, cell(value))
 	}
+}
+
+// request writes who asked for what, and by which rule of which policy it was decided.
+func (t *table) request(decision Record) {
 	u := decision.Unmapped
-	row("Target", u.Target)
-	row("Provider", decision.Service.Name)
-	row("Subject", decision.User.Name)
+	t.row("Target", u.Target)
+	t.row("Provider", decision.Service.Name)
+	t.row("Subject", decision.User.Name)
 	if decision.Actor.IDP != nil {
-		row("Issuer", decision.Actor.IDP.Name)
+		t.row("Issuer", decision.Actor.IDP.Name)
 	}
 	if a := decision.Actor.User; a != nil {
-		row("Actor", a.Name)
+		t.row("Actor", a.Name)
 	}
-	row("Actor kind", u.ActorKind)
+	t.row("Actor kind", u.ActorKind)
 	for _, name := range recorded {
 		if slices.Contains(shown, name) {
-			row(name, u.Claims[name])
+			t.row(name, u.Claims[name])
 		}
 	}
 	if u.Rule != nil {
-		row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Number, u.Rule.Line))
+		t.row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Number, u.Rule.Line))
 	}
-	row("Policy", u.PolicyOrigin)
-	row("Policy SHA-256", u.PolicySHA256)
-	row("Credential", last.Unmapped.Kind)
-	if s := last.Session; s != nil {
-		row("Issued for", s.UID)
-		if s.ExpirationTime != 0 {
-			row("Expires", time.UnixMilli(s.ExpirationTime).UTC().Format(time.RFC3339))
-		}
-		row("SHA-256", s.CredentialUID)
-	}
-	row("Error class", last.StatusCode)
-	row("Error", last.StatusDetail)
-	row("Audit id", decision.Metadata.CorrelationUID)
+	t.row("Policy", u.PolicyOrigin)
+	t.row("Policy SHA-256", u.PolicySHA256)
+}
 
-	if len(u.Mismatches) > 0 {
-		b.WriteString("\n| Rule | Claim | Got | Want |\n| --- | --- | --- | --- |\n")
-		for _, m := range u.Mismatches {
-			rule := strconv.Itoa(m.Number)
-			if m.Line > 0 {
-				rule += ", line " + strconv.Itoa(m.Line)
-			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(rule), cell(m.Claim), cell(m.Got), cell(m.Want))
+// end writes what came of the request: a credential or an error.
+func (t *table) end(last Record) {
+	t.row("Credential", last.Unmapped.Kind)
+	if s := last.Session; s != nil {
+		t.row("Issued for", s.UID)
+		if s.ExpirationTime != 0 {
+			t.row("Expires", time.UnixMilli(s.ExpirationTime).UTC().Format(time.RFC3339))
 		}
-		if u.Omitted > 0 {
-			fmt.Fprintf(&b, "\n%d more in the policy.\n", u.Omitted)
-		}
+		t.row("SHA-256", s.CredentialUID)
 	}
-	b.WriteString("\n")
-	return b.String()
+	t.row("Error class", last.StatusCode)
+	t.row("Error", last.StatusDetail)
+}
+
+// mismatches writes, for a denial, which claims kept which rules from matching.
+func (t *table) mismatches(u unmapped) {
+	if len(u.Mismatches) == 0 {
+		return
+	}
+	t.WriteString("\n| Rule | Claim | Got | Want |\n| --- | --- | --- | --- |\n")
+	for _, m := range u.Mismatches {
+		rule := strconv.Itoa(m.Number)
+		if m.Line > 0 {
+			rule += ", line " + strconv.Itoa(m.Line)
+		}
+		fmt.Fprintf(t, "| %s | %s | %s | %s |\n", cell(rule), cell(m.Claim), cell(m.Got), cell(m.Want))
+	}
+	if u.Omitted > 0 {
+		fmt.Fprintf(t, "\n%d more in the policy.\n", u.Omitted)
+	}
 }
 
 // maxFailure cuts an error in the summary: the log has the rest.

@@ -45,18 +45,8 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 		return p, err
 	}
 	dbt := t.DBT()
-	if dbt.Client {
-		p.client = dbt.Type
-		if p.route, err = clientRoute(t, p.client, dbt.Block); err != nil {
-			return p, err
-		}
-		return p, provider.Check(t.Provider(), t.Exchange(), p.warehouse)
-	}
-	if dbt.Type == "" && dbt.From == "" {
-		if p.route, err = adapter.Route("", t.Provider(), t.Exchange(), nil); err != nil {
-			return p, err
-		}
-		return p, provider.Check(t.Provider(), t.Exchange(), p.warehouse)
+	if dbt.Client || dbt.Type == "" && dbt.From == "" {
+		return withoutProfile(t, dbt)
 	}
 	p = project{dbtType: dbt.Type, output: dbt.Output, policyDir: s.policyDir}
 	if p.names, err = profile.Names(s.Root, s.ProjectDirs, s.Profiles); err != nil {
@@ -68,39 +58,67 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 		}
 	}
 	if dbt.From == "" {
-		if err := t.CheckBlock(func(block *yaml.Node) []error { return p.faults(t, block) }); err != nil {
-			if s.inlinePolicy() {
-				err = fault.At(err) // its lines are those of no file
-			}
-			return p, err
-		}
-		return p, p.check(ctx, env, s, t, p.inline(dbt)...)
+		err = p.takeInline(ctx, env, s, t)
+	} else {
+		err = p.takeFile(ctx, env, s, t)
 	}
+	return p, err
+}
+
+// withoutProfile returns what is known of a target that dbt does not log in to
+// by a profile: one for other clients of a warehouse, or for credentials only.
+func withoutProfile(t *policy.Target, dbt policy.DBT) (p project, err error) {
+	if dbt.Client {
+		p.client = dbt.Type
+		p.route, err = clientRoute(t, p.client, dbt.Block)
+	} else {
+		p.route, err = adapter.Route("", t.Provider(), t.Exchange(), nil)
+	}
+	if err != nil {
+		return p, err
+	}
+	return p, provider.Check(t.Provider(), t.Exchange(), p.warehouse)
+}
+
+// takeInline checks the policy's own block.
+func (p *project) takeInline(ctx context.Context, env Env, s Settings, t *policy.Target) error {
+	if err := t.CheckBlock(func(block *yaml.Node) []error { return p.faults(t, block) }); err != nil {
+		if s.inlinePolicy() {
+			err = fault.At(err) // its lines are those of no file
+		}
+		return err
+	}
+	return p.check(ctx, env, s, t, p.inline(t.DBT())...)
+}
+
+// takeFile reads and checks the output of the user's profiles.yml.
+func (p *project) takeFile(ctx context.Context, env Env, s Settings, t *policy.Target) error {
+	dbt := t.DBT()
 	path := filepath.Join(s.FirstProject(), filepath.FromSlash(dbt.From))
 	text, err := readTrusted(ctx, env, s, path, "profiles")
 	if err != nil {
-		return p, err
+		return err
 	}
 	if p.source, err = profile.ReadFrom(path, text); err != nil {
-		return p, err
+		return err
 	}
 	if err := p.give(dbt); err != nil {
-		return p, err
+		return err
 	}
 	outs, err := p.source.Outputs(p.names, p.output)
 	if err != nil {
-		return p, err
+		return err
 	}
 	if p.warnings, err = t.CheckOutputs(outs, p.dbtType, func(block *yaml.Node) []error { return p.faults(t, block) }); err != nil {
 		if s.inlinePolicy() {
 			err = fileOnly(err, path)
 		}
-		return p, err
+		return err
 	}
 	if err := t.CheckLifetimes(p.dbtType, string(adapter.Asks(p.dbtType, t.Provider()).Login)); err != nil {
-		return p, err
+		return err
 	}
-	return p, p.check(ctx, env, s, t, p.blocks...)
+	return p.check(ctx, env, s, t, p.blocks...)
 }
 
 // inline returns the policy's block as each profile has it; the last one

@@ -33,17 +33,13 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if err != nil {
 		return err
 	}
-	var dir Folder
-	if o.Dir == "" {
-		dir, err = sessionFolder(ctx, env)
-	} else {
-		dir, err = claimFolder(s.Path(o.Dir), func(left Folder) { left.endLeft(ctx, env) })
-	}
+	dir, err := o.folder(ctx, env, s)
 	if err != nil {
 		return err
 	}
 	if o.ReadyFile != "" {
-		_ = os.Remove(s.Path(o.ReadyFile)) // of a run that was killed; what cannot be removed is met again
+		o.ReadyFile = s.Path(o.ReadyFile)
+		_ = os.Remove(o.ReadyFile) // of a run that was killed; what cannot be removed is met again
 	}
 	s.StateDir = "" // another container may have the folder alone
 	run, err := begin(ctx, env, s, dir)
@@ -72,24 +68,49 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if err := run.say(run.Ceiling.Announce(env.Now())); err != nil {
 		return err
 	}
-	told, err := json.Marshal(map[string]string{"profiles_dir": dir.path, "env": environ, "health": "http://" + health.Address() + "/healthz"})
+	if o.ReadyFile != "" {
+		defer os.Remove(o.ReadyFile) // nothing is ready any more
+	}
+	err = o.tell(ready, map[string]string{"profiles_dir": dir.path, "env": environ, "health": "http://" + health.Address() + "/healthz"})
+	if err != nil {
+		return err
+	}
+	return run.wait(ctx, env)
+}
+
+// folder returns the folder of the caller's, or a new one.
+func (o ServeSettings) folder(ctx context.Context, env Env, s Settings) (Folder, error) {
+	if o.Dir == "" {
+		return sessionFolder(ctx, env)
+	}
+	return claimFolder(s.Path(o.Dir), func(left Folder) { left.endLeft(ctx, env) })
+}
+
+// tell says that the credential can be used, and where everything is, to who
+// waits for the file or at the descriptor.
+func (o ServeSettings) tell(ready *os.File, places map[string]string) error {
+	told, err := json.Marshal(places)
 	if err != nil {
 		return err
 	}
 	told = append(told, '\n')
 	if o.ReadyFile != "" {
-		path := s.Path(o.ReadyFile)
-		if err := disk.Replace(path, told); err != nil {
-			return fmt.Errorf("write ready file %q: %w", path, disk.Cause(err))
-		}
-		defer os.Remove(path) // nothing is ready any more
-	}
-	if ready != nil {
-		_, err := ready.Write(told)
-		if err = errors.Join(err, ready.Close()); err != nil {
-			return fmt.Errorf("write to the descriptor %d: %w", o.ReadyFD, err)
+		if err := disk.Replace(o.ReadyFile, told); err != nil {
+			return fmt.Errorf("write ready file %q: %w", o.ReadyFile, disk.Cause(err))
 		}
 	}
+	if ready == nil {
+		return nil
+	}
+	_, err = ready.Write(told)
+	if err = errors.Join(err, ready.Close()); err != nil {
+		return fmt.Errorf("write to the descriptor %d: %w", o.ReadyFD, err)
+	}
+	return nil
+}
+
+// wait returns when the credential can no longer be kept fresh or, nil, at a signal.
+func (run *session) wait(ctx context.Context, env Env) error {
 	var ceiling <-chan time.Time // a guess ends nothing
 	if run.Ceiling.known {
 		ceiling = time.After(run.Ceiling.end.Sub(env.Now()))
