@@ -106,15 +106,17 @@ var (
 	// duckMap is a map of DuckDB's, which dbt-duckdb writes into SQL as it is.
 	duckMap = lazy.MustCompile(`(?is)^\s*map\s*\{[^{}]*\}\s*$`)
 	// duckPath is a place in an object store, behind a scheme of an extension's or not.
-	duckPath = lazy.MustCompile(`(?i)(?:^|[:'"])(?:s3|s3a|s3n|gcs|gs|r2|aws)://[^?]*\?(.*)$`)
+	duckPath = lazy.MustCompile(`(?i)(?:^|[:'"])(?:s3|s3a|s3n|gcs|gs|r2|aws)://[^?]*\?(.*)$`).Where(hasScheme)
 	// azurePath is one that names its host.
-	azurePath = lazy.MustCompile(`(?i)(?:^|[:'"])(?:azure|az|abfss?)://(?:[^/@]*@)?([^/@]*\.[^/@]*)(?:/|$)`)
+	azurePath = lazy.MustCompile(`(?i)(?:^|[:'"])(?:azure|az|abfss?)://(?:[^/@]*@)?([^/@]*\.[^/@]*)(?:/|$)`).Where(hasScheme)
 	// named are the repositories of extensions that DuckDB knows by name; it
 	// verifies the signature of what they give.
 	namedRepository = lazy.MustCompile(`^(?:core|core_nightly|community)$`)
 	azureHost       = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:blob|dfs)\.(?:core\.(?:windows\.net|usgovcloudapi\.net|` +
 		`chinacloudapi\.cn)|storage\.azure\.net)$`)
 )
+
+func hasScheme(s string) bool { return strings.Contains(s, "://") }
 
 // unquoted are the values that dbt-duckdb writes into SQL as they are.
 var unquoted = []string{

@@ -7,19 +7,41 @@ import (
 )
 
 // A Regexp is a regular expression. Its methods are those of regexp.Regexp.
-type Regexp struct{ compiled func() *regexp.Regexp }
+type Regexp struct {
+	compiled func() *regexp.Regexp
+	possible func(string) bool // nil for always
+}
 
 // MustCompile returns an expression. Its first use panics where text is none:
 // a test compiles all that the program has.
 func MustCompile(text string) *Regexp {
-	return &Regexp{sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
+	return &Regexp{compiled: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
 }
 
+// Where returns the expression with a cheap condition that every text with a
+// match in it meets. Texts that do not meet it are not searched, and most runs
+// then need not compile the expression.
+func (r *Regexp) Where(possible func(string) bool) *Regexp {
+	return &Regexp{r.compiled, possible}
+}
+
+func (r *Regexp) excludes(s string) bool { return r.possible != nil && !r.possible(s) }
+
 // FindStringIndex is that of regexp.Regexp.
-func (r *Regexp) FindStringIndex(s string) []int { return r.compiled().FindStringIndex(s) }
+func (r *Regexp) FindStringIndex(s string) []int {
+	if r.excludes(s) {
+		return nil
+	}
+	return r.compiled().FindStringIndex(s)
+}
 
 // FindStringSubmatch is that of regexp.Regexp.
-func (r *Regexp) FindStringSubmatch(s string) []string { return r.compiled().FindStringSubmatch(s) }
+func (r *Regexp) FindStringSubmatch(s string) []string {
+	if r.excludes(s) {
+		return nil
+	}
+	return r.compiled().FindStringSubmatch(s)
+}
 
 // FindAllStringSubmatch is that of regexp.Regexp.
 func (r *Regexp) FindAllStringSubmatch(s string, n int) [][]string {
@@ -27,7 +49,7 @@ func (r *Regexp) FindAllStringSubmatch(s string, n int) [][]string {
 }
 
 // MatchString is that of regexp.Regexp.
-func (r *Regexp) MatchString(s string) bool { return r.compiled().MatchString(s) }
+func (r *Regexp) MatchString(s string) bool { return !r.excludes(s) && r.compiled().MatchString(s) }
 
 // ReplaceAllLiteralString is that of regexp.Regexp.
 func (r *Regexp) ReplaceAllLiteralString(s, by string) string {

@@ -32,14 +32,16 @@ func SecretName(name string) bool { return secretName(name) }
 var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|` +
 	`(?i)(?:^|[?&;\s_])(?:password|passwd|passphrase|pwd|token|secret|access_?key|account_?key|shared_?access_?(?:key|` +
 	`signature))\s?=\s?[^&;\s{]|` +
-	`(?i)[?&]sig=[^&;\s{]`)
+	`(?i)[?&]sig=[^&;\s{]`).Where(func(s string) bool {
+	return strings.Contains(s, "-----BEGIN") || strings.Contains(s, "@") && strings.Contains(s, "://") || strings.Contains(s, "=")
+})
 
 // SecretValue reports whether a value is a secret whatever its key is called.
 func SecretValue(value string) bool { return secretValue.MatchString(value) }
 
-// literalKey matches keys that choose server or identity, in any adapter:
-// what Jinja renders there is known to dbt alone, after the decision.
-var literalKey = lazy.MustCompile(`^(?:account|host|server|port|proxy_.*|http_path|project|user|role)$`)
+// literalKeys choose server or identity, in any adapter, as do those that begin
+// with proxy_: what Jinja renders there is known to dbt only, after the decision.
+var literalKeys = []string{"account", "host", "server", "port", "http_path", "project", "user", "role"}
 
 // hostKey matches keys of host, URL, account, authority or audience, in any adapter.
 var hostKey = lazy.MustCompile(`^(?:type|account|authority|audience|(?:.*_)?(?:host|hostname|server|port|url|uri|endpoint)|proxy_.*)$`)
@@ -247,7 +249,8 @@ const wantLiteral = "%s chooses server or identity: want a literal, not Jinja"
 // literals: it chooses server or identity. "" for none.
 func (a Adapter) literal(provider, top, key string) string {
 	for _, name := range []string{top, key} {
-		if literalKey.MatchString(name) || slices.Contains(a.Literal, name) || slices.Contains(a.Needed[provider], name) {
+		chooses := slices.Contains(literalKeys, name) || strings.HasPrefix(name, "proxy_")
+		if chooses || slices.Contains(a.Literal, name) || slices.Contains(a.Needed[provider], name) {
 			return name
 		}
 	}

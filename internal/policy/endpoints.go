@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -44,9 +45,13 @@ var vendors = []vendor{{
 		`chinacloudapi\.cn|microsoft\.com)$`),
 }, {
 	name:     "Databricks",
-	audience: lazy.MustCompile(`^https://` + databricksHosts + `/oidc/`), // a token endpoint; an account's id has no form of its own
+	audience: databricksAudience,
 	hosts:    lazy.MustCompile(`^` + databricksHosts + `$`),
 }}
+
+// databricksAudience matches a token endpoint; an account's id has no form of its own.
+var databricksAudience = lazy.MustCompile(`^https://` + databricksHosts + `/oidc/`).
+	Where(func(s string) bool { return strings.Contains(s, "/oidc/") })
 
 // databricksHosts are workspaces and account consoles in each cloud.
 // (databricks-sdk-py, environments.py)

@@ -170,4 +170,4 @@ func actorKind(actor string, agents []string) string {
 }
 
 // gitlabBot matches the users behind GitLab's project and group access tokens.
-var gitlabBot = lazy.MustCompile(`^(?:project|group)_[0-9]+_bot(?:_|$)`)
+var gitlabBot = lazy.MustCompile(`^(?:project|group)_[0-9]+_bot(?:_|$)`).Where(func(s string) bool { return strings.Contains(s, "_bot") })

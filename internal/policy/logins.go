@@ -10,21 +10,29 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
-// loginWords matches the names of keys that hold a login, as words joined by
-// `_`: of settings, headers, Hadoop's properties, whatever an adapter passes on.
-// Hadoop has names with an account behind them.
-var loginWords = lazy.MustCompile(`(?:^|_)(?:pass|passwd|passphrase|pwd|token|secret|secret_key|secret_access_key|access_key|` +
-	`key_id|private_key|account_key|shared_key|storage_key|encryption_key|api_key|apikey|keyfile_json|credential|credentials|` +
-	`authorization|cookie|sas|bearer|connection_string|(?:trino|presto)_(?:original_)?user)$|password$|` +
-	`(?:^|_)(?:account_key|client_secret|azure_sas|sas_fixed_token)_`)
+// loginWords are how the names of keys that hold a login end, as words joined
+// by `_`: of settings, headers, Hadoop's properties, all that an adapter passes on.
+var loginWords = []string{
+	"pass", "passwd", "passphrase", "pwd", "token", "secret", "secret_key", "secret_access_key", "access_key", "key_id",
+	"private_key", "account_key", "shared_key", "storage_key", "encryption_key", "api_key", "apikey", "keyfile_json", "credential",
+	"credentials", "authorization", "cookie", "sas", "bearer", "connection_string",
+	"trino_user", "trino_original_user", "presto_user", "presto_original_user",
+}
 
-// likeWords matches names that speak of a login without being known for one.
-var likeWords = lazy.MustCompile(`(?:^|_)(?:secret|token|password|passwd|credential|credentials|apikey|auth|login|bearer|jwt)s?(?:_|$)`)
+// accountWords are words of such names that have an account behind them, as Hadoop's do.
+var accountWords = []string{"account_key", "client_secret", "azure_sas", "sas_fixed_token"}
+
+// likeWords are words of names that speak of a login without being known for one.
+var likeWords = []string{
+	"secret", "token", "password", "passwd", "credential", "credentials", "apikey", "auth", "login", "bearer", "jwt",
+}
 
 // likeValue matches values of vendors' own forms: AWS's key ids, tokens of
 // GitHub, Databricks and Slack, and JWTs.
 var likeValue = lazy.MustCompile(`^(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[pousr]_\w{20,}|dapi[0-9a-f]{30,}|` +
-	`xox[a-z]-[\w-]{10,}|eyJ[\w-]+\.[\w-]+\.[\w-]*)$`)
+	`xox[a-z]-[\w-]{10,}|eyJ[\w-]+\.[\w-]+\.[\w-]*)$`).Where(func(s string) bool {
+	return slices.ContainsFunc([]string{"AKIA", "ASIA", "gh", "dapi", "xox", "eyJ"}, func(p string) bool { return strings.HasPrefix(s, p) })
+})
 
 // words returns a name in lower case with `_` between its words:
 // fs.s3a.access.key, X-Api-Key and accessKeyId have three each.
@@ -51,7 +59,12 @@ func words(name string) string {
 // holds a login by its name.
 func secretName(name string) bool {
 	w := words(name)
-	return slices.Contains(secretKeys, w) || loginWords.MatchString(w) && !strings.HasSuffix(w, "kms_key_id")
+	if slices.Contains(secretKeys, w) || strings.HasSuffix(w, "password") {
+		return true
+	}
+	ends := func(word string) bool { return strings.HasSuffix("_"+w, "_"+word) }
+	holds := func(word string) bool { return strings.Contains("_"+w, "_"+word+"_") }
+	return (slices.ContainsFunc(loginWords, ends) || slices.ContainsFunc(accountWords, holds)) && !strings.HasSuffix(w, "kms_key_id")
 }
 
 // IsLogin reports whether the value at a path of a block, the keys from the
@@ -95,7 +108,9 @@ func PairedLogin(n *yaml.Node) *yaml.Node {
 // LooksLikeLogin reports whether a value that is none by IsLogin has the name
 // or the form of one.
 func LooksLikeLogin(key, value string) bool {
-	return value != "" && (likeValue.MatchString(value) || likeWords.MatchString(words(key)) && len(value) >= 8)
+	w := "_" + words(key) + "_"
+	like := func(word string) bool { return strings.Contains(w, "_"+word+"_") || strings.Contains(w, "_"+word+"s_") }
+	return value != "" && (likeValue.MatchString(value) || len(value) >= 8 && slices.ContainsFunc(likeWords, like))
 }
 
 // under reports whether a path matches one of the patterns: a key of the

@@ -108,10 +108,11 @@ func Schema(cat Catalog) []byte {
 	}
 	rule := object{
 		"type": "object", "minProperties": 1,
-		"propertyNames":        object{"pattern": claimText.String()},
+		"propertyNames":        object{"pattern": claimText.String(), "maxLength": maxClaimName},
 		"properties":           object{"identity": text("Whose tokens the rule is for (default: github).")},
 		"additionalProperties": list("A claim and what it may be: `*` matches within one segment, `**` across segments."),
 	}
+	names := object{"pattern": nameText.String(), "maxLength": maxNameText}
 	target := object{
 		"type": "object", "additionalProperties": false, "required": []string{"exchange", "allow"},
 		"not": object{"required": []string{"dbt", "client"}},
@@ -151,10 +152,10 @@ func Schema(cat Catalog) []byte {
 			"version": object{"const": 1},
 			"requires": object{"type": "string", "pattern": releaseText.String(),
 				"description": "The oldest release that reads this policy; an older one says so, and nothing else."},
-			"identities": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()},
+			"identities": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"additionalProperties": identity, "description": "Who may ask (default: github, with GitHub's public issuer)."},
 			"agents": list("Further accounts that AI agents act through."),
-			"targets": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": nameText.String()},
+			"targets": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"additionalProperties": target},
 		},
 	}

@@ -24,7 +24,9 @@ var (
 
 // nameText is what a target or an identity may be called: it becomes a dbt
 // output, a tag, a part of a session's name.
-var nameText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var nameText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`).Where(func(s string) bool { return len(s) <= maxNameText })
+
+const maxNameText = 64
 
 const wantName = "want letters, digits, `.`, `_` and `-`, the first a letter or digit, at most 64"
 

@@ -15,26 +15,29 @@ import (
 )
 
 // What a plain scalar is in YAML 1.1: the resolvers of PyYAML's SafeLoader,
-// which is how dbt reads its files (yaml/resolver.py), in its order.
+// which is how dbt reads its files (yaml/resolver.py), in its order. As there, a
+// pattern is tried only on scalars that begin with one of its first characters.
 var yaml11 = []struct {
 	tag     string
+	first   string
 	pattern *lazy.Regexp
 }{
-	{"!!bool", lazy.MustCompile(`^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$`)},
-	{"!!float", lazy.MustCompile(`^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|` +
+	{"!!bool", "yYnNtTfFoO", lazy.MustCompile(`^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$`)},
+	{"!!float", "-+0123456789.", lazy.MustCompile(`^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|` +
 		`[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`)},
-	{"!!int", lazy.MustCompile(`^(?:[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|` +
+	{"!!int", "-+0123456789", lazy.MustCompile(`^(?:[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|` +
 		`[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$`)},
-	{"!!merge", lazy.MustCompile(`^<<$`)},
-	{"!!null", lazy.MustCompile(`^(?:~|null|Null|NULL|)$`)},
-	{"!!timestamp", lazy.MustCompile(`^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}` +
+	{"!!merge", "<", lazy.MustCompile(`^<<$`)},
+	{"!!null", "~nN", lazy.MustCompile(`^(?:~|null|Null|NULL|)$`)},
+	{"!!timestamp", "0123456789", lazy.MustCompile(`^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}` +
 		`(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)$`)},
-	{"!!value", lazy.MustCompile(`^=$`)},
+	{"!!value", "=", lazy.MustCompile(`^=$`)},
 }
 
 func tag11(plain string) string {
 	for _, r := range yaml11 {
-		if r.pattern.MatchString(plain) {
+		begins := plain != "" && strings.IndexByte(r.first, plain[0]) >= 0
+		if (begins || plain == "" && r.tag == "!!null") && r.pattern.MatchString(plain) {
 			return r.tag
 		}
 	}

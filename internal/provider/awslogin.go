@@ -27,7 +27,8 @@ import (
 // awsDatabase matches the hosts that AWS gives to databases. China's RDS has
 // the region behind the service.
 var awsDatabase = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+(?:([a-z]+(?:-[a-z]+)+-[0-9]+)\.(redshift|redshift-serverless|rds)|` +
-	`(rds)\.([a-z]+(?:-[a-z]+)+-[0-9]+))\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu)$`)
+	`(rds)\.([a-z]+(?:-[a-z]+)+-[0-9]+))\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu)$`).
+	Where(func(s string) bool { return strings.Contains(s, ".amazonaws.") })
 
 // checkAWSLogin holds the warehouse to what a login at it is made from.
 func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
