@@ -110,123 +110,162 @@ func ownRoots(environ []string) []string {
 	})
 }
 
+// measure runs both programs in turn, and prints a row of the table.
 func measure(root, provider string, delay time.Duration, runs int) error {
-	issuer, err := standin.StartIssuer(nil)
+	c, err := startCase(root, provider, delay)
 	if err != nil {
 		return err
 	}
-	defer issuer.Close()
-	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Roles: map[string]standin.Role{
-		role: {Audience: "sts.amazonaws.com", Claims: map[string][]string{"sub": {"repo:acme/analytics:environment:production"}}},
-	}})
-	if err != nil {
-		return err
-	}
-	defer sts.Close()
-	google, err := standin.StartGoogle(standin.GoogleConfig{IssuerURL: issuer.URL(), Provider: pool})
-	if err != nil {
-		return err
-	}
-	defer google.Close()
-	var requests atomic.Int64
-	front := func(target string) *httptest.Server {
-		server, ferr := fronted(target, func() {
-			requests.Add(1)
-			time.Sleep(delay)
-		})
-		if ferr != nil {
-			err = ferr
-			return nil
-		}
-		return server
-	}
-	issuerFront, stsFront, googleFront := front(issuer.URL()), front(sts.URL()), front(google.URL())
-	if err != nil {
-		return err
-	}
-	for _, server := range []*httptest.Server{issuerFront, stsFront, googleFront} {
-		defer server.Close()
-	}
-
-	dbt, exchange, endpoint := "{type: duckdb, path: x.duckdb}",
-		fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, stsFront.URL), stsFront.URL
-	switch provider {
-	case "gcp":
-		dbt, exchange, endpoint = "{type: bigquery, project: acme-dbt, dataset: marts}",
-			fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, googleFront.URL), googleFront.URL
-	case "oidc":
-		dbt, exchange, endpoint = "{type: snowflake, account: acme-prod, user: DBT, database: D, schema: S, warehouse: W}",
-			"{oidc: {audience: snowflakecomputing.com}}", ""
-	}
-	keys := issuerFront.URL + "/.well-known/jwks"
-	workspace := filepath.Join(root, provider+delay.String())
-	policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github, jwks_uri: %q}\ntargets:\n"+
-		"  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n"+
-		"      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
-		issuer.URL(), keys, dbt, exchange)
-	if err := writeProject(workspace, policy); err != nil {
-		return err
-	}
-	env := append(ownRoots(os.Environ()), "ACTIONS_ID_TOKEN_REQUEST_URL="+issuerFront.URL+"/token?api-version=2.0",
-		"ACTIONS_ID_TOKEN_REQUEST_TOKEN="+issuer.RequestToken())
-	action := func() (*exec.Cmd, error) {
-		temp, err := os.MkdirTemp(root, "temp")
-		if err != nil {
-			return nil, err
-		}
-		cmd := exec.Command(filepath.Join(root, "oidc-dbt"))
-		cmd.Dir = workspace
-		cmd.Env = append(env, "GITHUB_ACTIONS=true", "GITHUB_EVENT_NAME=push", "GITHUB_WORKSPACE="+workspace,
-			"RUNNER_TEMP="+temp, "INPUT_TARGET=prod")
-		for _, name := range []string{"OUTPUT", "ENV", "STATE", "PATH", "STEP_SUMMARY"} {
-			path := filepath.Join(temp, name)
-			if err := os.WriteFile(path, nil, 0o644); err != nil {
-				return nil, err
-			}
-			cmd.Env = append(cmd.Env, "GITHUB_"+name+"="+path)
-		}
-		return cmd, nil
-	}
-	bare := func() (*exec.Cmd, error) {
-		cmd := exec.Command(filepath.Join(root, "bare"), provider, endpoint, keys)
-		cmd.Env = env
-		return cmd, nil
-	}
-	var a, b []sample
+	defer c.close()
+	env := append(ownRoots(os.Environ()), "ACTIONS_ID_TOKEN_REQUEST_URL="+c.issuerFront.URL+"/token?api-version=2.0",
+		"ACTIONS_ID_TOKEN_REQUEST_TOKEN="+c.issuer.RequestToken())
+	var action, bare []sample
 	for i := range runs + 2 {
-		for _, p := range []struct {
-			make func() (*exec.Cmd, error)
-			into *[]sample
-		}{{action, &a}, {bare, &b}} {
-			cmd, err := p.make()
-			if err != nil {
-				return err
-			}
-			requests.Store(0)
-			began := time.Now()
-			out, err := cmd.CombinedOutput()
-			wall := time.Since(began)
-			if err != nil {
-				return fmt.Errorf("%w\n%s", err, out)
-			}
-			if i >= 2 { // two runs warm the caches
-				*p.into = append(*p.into, sample{wall, maxRSS(cmd), requests.Load()})
-			}
+		step, err := c.action(root, env)
+		if err != nil {
+			return err
+		}
+		a, err := c.run(step)
+		if err != nil {
+			return err
+		}
+		b, err := c.run(c.bare(root, env))
+		if err != nil {
+			return err
+		}
+		if i >= 2 { // two runs warm the caches
+			action, bare = append(action, a), append(bare, b)
 		}
 	}
 	ratios := make([]float64, runs)
 	differences := make([]time.Duration, runs)
 	for i := range runs {
-		ratios[i] = float64(a[i].wall) / float64(b[i].wall)
-		differences[i] = a[i].wall - b[i].wall
+		ratios[i] = float64(action[i].wall) / float64(bare[i].wall)
+		differences[i] = action[i].wall - bare[i].wall
 	}
 	slices.Sort(ratios)
 	slices.Sort(differences)
-	ma, mb := median(a), median(b)
+	ma, mb := median(action), median(bare)
 	fmt.Printf("| %s | %s | %.1f ms | %.1f ms | %+.1f ms | %.2f | %.1f MiB | %.1f MiB | %d | %d |\n", provider, delay,
 		ms(ma.wall), ms(mb.wall), ms(differences[runs/2]), ratios[runs/2],
 		float64(ma.memory)/(1<<20), float64(mb.memory)/(1<<20), ma.requests, mb.requests)
 	return nil
+}
+
+// A benchCase is one provider at one distance: the servers, and what both
+// programs are told of them.
+type benchCase struct {
+	closers
+	provider    string
+	issuer      *standin.Issuer
+	issuerFront *httptest.Server
+	endpoint    string // of the provider
+	workspace   string
+	requests    *atomic.Int64 // to all servers
+}
+
+func startCase(root, provider string, delay time.Duration) (c *benchCase, err error) {
+	c = &benchCase{provider: provider, workspace: filepath.Join(root, provider+delay.String()), requests: new(atomic.Int64)}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if c.issuer, err = standin.StartIssuer(nil); err != nil {
+		return nil, err
+	}
+	c.add(c.issuer.Close)
+	if c.issuerFront, err = c.front(c.issuer.URL(), delay); err != nil {
+		return nil, err
+	}
+	dbt, exchange, err := c.startProvider(delay)
+	if err != nil {
+		return nil, err
+	}
+	return c, writeProject(c.workspace, policyOf(c.issuer.URL(), c.issuerFront.URL, dbt, exchange))
+}
+
+// front puts a server behind one that counts and delays each request.
+func (c *benchCase) front(target string, delay time.Duration) (*httptest.Server, error) {
+	server, err := fronted(target, func() {
+		c.requests.Add(1)
+		time.Sleep(delay)
+	})
+	if err == nil {
+		c.add(server.Close)
+	}
+	return server, err
+}
+
+// startProvider returns what the policy's target says.
+func (c *benchCase) startProvider(delay time.Duration) (dbt, exchange string, err error) {
+	switch c.provider {
+	case "oidc":
+		return "{type: snowflake, account: acme-prod, user: DBT, database: D, schema: S, warehouse: W}",
+			"{oidc: {audience: snowflakecomputing.com}}", nil
+	case "gcp":
+		google, err := startGoogle(c.issuer, &c.closers)
+		if err != nil {
+			return "", "", err
+		}
+		front, err := c.front(google.URL(), delay)
+		if err != nil {
+			return "", "", err
+		}
+		c.endpoint = front.URL
+		return "{type: bigquery, project: acme-dbt, dataset: marts}",
+			fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", pool, c.endpoint), nil
+	}
+	sts, err := startSTS(c.issuer, &c.closers)
+	if err != nil {
+		return "", "", err
+	}
+	front, err := c.front(sts.URL(), delay)
+	if err != nil {
+		return "", "", err
+	}
+	c.endpoint = front.URL
+	return "{type: duckdb, path: x.duckdb}",
+		fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, c.endpoint), nil
+}
+
+// action is the product, as a runner starts it.
+func (c *benchCase) action(root string, env []string) (*exec.Cmd, error) {
+	temp, err := os.MkdirTemp(root, "temp")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(filepath.Join(root, "oidc-dbt"))
+	cmd.Dir = c.workspace
+	cmd.Env = append(env, "GITHUB_ACTIONS=true", "GITHUB_EVENT_NAME=push", "GITHUB_WORKSPACE="+c.workspace,
+		"RUNNER_TEMP="+temp, "INPUT_TARGET=prod")
+	for _, name := range []string{"OUTPUT", "ENV", "STATE", "PATH", "STEP_SUMMARY"} {
+		path := filepath.Join(temp, name)
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			return nil, err
+		}
+		cmd.Env = append(cmd.Env, "GITHUB_"+name+"="+path)
+	}
+	return cmd, nil
+}
+
+// bare is the program that checks nothing.
+func (c *benchCase) bare(root string, env []string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(root, "bare"), c.provider, c.endpoint, keysURL(c.issuerFront.URL))
+	cmd.Env = env
+	return cmd
+}
+
+// run measures one run of a program.
+func (c *benchCase) run(cmd *exec.Cmd) (s sample, err error) {
+	c.requests.Store(0)
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	wall := time.Since(began)
+	if err != nil {
+		return s, fmt.Errorf("%w\n%s", err, out)
+	}
+	return sample{wall, maxRSS(cmd), c.requests.Load()}, nil
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -6,11 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -20,8 +17,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -55,11 +50,12 @@ func routes(root string, runs int) error {
 		return err
 	}
 	defer front.Close()
-	cases, done, err := routeCases(root, issuer)
+	var started closers
+	defer func() { started.close() }()
+	cases, err := routeCases(root, issuer, &started)
 	if err != nil {
 		return err
 	}
-	defer done()
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -69,10 +65,7 @@ func routes(root string, runs int) error {
 	fmt.Println("| --- | --- | --- | --- |")
 	for _, c := range cases {
 		workspace := filepath.Join(root, "route-"+c.route)
-		policy := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github, jwks_uri: %q}\ntargets:\n"+
-			"  prod:\n    dbt: %s\n    exchange: %s\n    allow:\n"+
-			"      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
-			issuer.URL(), issuer.URL()+"/.well-known/jwks", c.dbt, c.exchange)
+		policy := policyOf(issuer.URL(), issuer.URL(), c.dbt, c.exchange)
 		if err := writeProject(workspace, policy); err != nil {
 			return err
 		}
@@ -117,79 +110,37 @@ func writeProject(workspace, policy string) error {
 	return nil
 }
 
-// routeCases starts what the routes lead to: providers, and warehouses that
-// answer at once.
-func routeCases(root string, issuer *standin.Issuer) (cases []routeCase, done func(), err error) {
-	var closers []func()
-	done = func() {
-		for _, c := range closers {
-			c()
-		}
-	}
-	defer func() {
-		if err != nil {
-			done()
-		}
-	}()
-	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Roles: map[string]standin.Role{
-		role: {Audience: "sts.amazonaws.com", Claims: map[string][]string{"sub": {"repo:acme/analytics:environment:production"}}},
-	}})
+// routeCases starts what the routes lead to: providers and warehouses.
+func routeCases(root string, issuer *standin.Issuer, c *closers) ([]routeCase, error) {
+	sts, err := startSTS(issuer, c)
 	if err != nil {
-		return nil, done, err
+		return nil, err
 	}
-	closers = append(closers, sts.Close)
-	google, err := standin.StartGoogle(standin.GoogleConfig{IssuerURL: issuer.URL(), Provider: pool})
+	google, err := startGoogle(issuer, c)
 	if err != nil {
-		return nil, done, err
+		return nil, err
 	}
-	closers = append(closers, google.Close)
-	clickHouse := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "1\n") }))
-	trino := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		io.WriteString(w, `{"id":"1","data":[[1]],"stats":{"state":"FINISHED"}}`)
-	}))
-	snowflake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		io.WriteString(w, `{"success":true,"data":{"token":"`+sessionToken+`"}}`)
-	}))
-	closers = append(closers, clickHouse.Close, trino.Close, snowflake.Close)
+	tokens, err := startAuthServer(issuer, c)
+	if err != nil {
+		return nil, err
+	}
+	databricks, err := startDatabricks(issuer, c)
+	if err != nil {
+		return nil, err
+	}
+	entra, err := startEntra(issuer, c)
+	if err != nil {
+		return nil, err
+	}
 	database, err := startDatabase()
 	if err != nil {
-		return nil, done, err
+		return nil, err
 	}
-	closers = append(closers, func() { database.Close() })
-	ca := filepath.Join(root, "trino.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: trino.Certificate().Raw}), 0o644); err != nil {
-		return nil, done, err
-	}
-	tokens, err := standin.StartAuthServer(standin.AuthServerConfig{
-		IssuerURL: issuer.URL(), Audience: "https://auth.example",
-		Clients: map[string]standin.AuthClient{"dbt-prod": {Subject: "repo:acme/analytics:environment:production"}},
-	})
+	c.add(func() { database.Close() })
+	trino, ca, err := startTrino(root, c)
 	if err != nil {
-		return nil, done, err
+		return nil, err
 	}
-	closers = append(closers, tokens.Close)
-	const account, principal = "66666666-7777-8888-9999-000000000000", "11111111-2222-3333-4444-555555555555"
-	databricks, err := standin.StartDatabricks(standin.DatabricksConfig{
-		Account: account,
-		Policies: []standin.FederationPolicy{{ServicePrincipal: principal, Issuer: issuer.URL(),
-			Subject: "repo:acme/analytics:environment:production"}},
-	})
-	if err != nil {
-		return nil, done, err
-	}
-	closers = append(closers, databricks.Close)
-	entra, err := standin.StartEntra(standin.EntraConfig{
-		Tenant: "acme.example", Resources: []string{"https://database.windows.net"},
-		Applications: map[string][]standin.FederatedCredential{
-			principal: {{Issuer: issuer.URL(), Subject: "repo:acme/analytics:environment:production", Audience: "api://AzureADTokenExchange"}},
-		},
-	})
-	if err != nil {
-		return nil, done, err
-	}
-	closers = append(closers, entra.Close)
 	port := func(s *httptest.Server) string { return s.URL[strings.LastIndexByte(s.URL, ':')+1:] }
 	aws := fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, sts.URL())
 	exchange := fmt.Sprintf(`{token_exchange: {token_url: "%s/token", grant: client_assertion, `+
@@ -205,57 +156,13 @@ func routeCases(root string, issuer *standin.Issuer) (cases []routeCase, done fu
 			fmt.Sprintf("{databricks: {host: %q, account_id: %s, client_id: %s}}", databricks.URL(), account, principal)},
 		{"federated_token_url", standin.Block("fabric"), standin.Exchange("fabric", "entra")},
 		{"token_endpoint", standin.Block("redshift"), standin.Exchange("redshift", "identity_center")},
-		{"clickhouse", fmt.Sprintf("{type: clickhouse, host: 127.0.0.1, port: %s, schema: marts}", port(clickHouse)), exchange},
+		{"clickhouse", fmt.Sprintf("{type: clickhouse, host: 127.0.0.1, port: %s, schema: marts}", port(startClickHouse(c))), exchange},
 		{"postgres", fmt.Sprintf("{type: postgres, host: 127.0.0.1, port: %d, user: dbt, database: analytics, "+
 			"schema: marts}", database.Addr().(*net.TCPAddr).Port), aws},
 		{"snowflake", fmt.Sprintf("{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %s, protocol: http, "+
-			"user: DBT, database: D, schema: S, warehouse: W}", port(snowflake)), `{oidc: {audience: snowflakecomputing.com}}`},
+			"user: DBT, database: D, schema: S, warehouse: W}", port(startSnowflake(c))), `{oidc: {audience: snowflakecomputing.com}}`},
 		{"trino", fmt.Sprintf("{type: trino, host: 127.0.0.1, port: %s, database: lake, schema: marts, cert: %q}", port(trino), ca), exchange},
-	}, done, nil
-}
-
-// sessionToken is what the warehouse that stands for Snowflake gives to every login.
-const sessionToken = "session"
-
-// startDatabase starts a server that speaks PostgreSQL's protocol, takes any
-// password, and answers every query with nothing.
-func startDatabase() (net.Listener, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				backend := pgproto3.NewBackend(conn, conn)
-				if _, err := backend.ReceiveStartupMessage(); err != nil {
-					return
-				}
-				backend.Send(&pgproto3.AuthenticationCleartextPassword{})
-				for backend.Flush() == nil {
-					m, err := backend.Receive()
-					if err != nil {
-						return
-					}
-					switch m.(type) {
-					case *pgproto3.PasswordMessage:
-						backend.Send(&pgproto3.AuthenticationOk{})
-					case *pgproto3.Query:
-						backend.Send(&pgproto3.EmptyQueryResponse{})
-					default:
-						return
-					}
-					backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-				}
-			}()
-		}
-	}()
-	return listener, nil
+	}, nil
 }
 
 // measureClient is the other end, in the command that `exec` runs.

@@ -208,6 +208,14 @@ func (d *demo) production(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.checkHandedOver(j, auth); err != nil {
+		return err
+	}
+	return d.build(ctx, j, auth.Outputs["env"])
+}
+
+// checkHandedOver checks what the action's step left for the next ones.
+func (d *demo) checkHandedOver(j *job, auth *standin.Step) error {
 	sessions := d.sts.Sessions()
 	if err := errors.Join(
 		expect("the step's exit status", auth.Status, 0),
@@ -246,10 +254,14 @@ func (d *demo) production(ctx context.Context) error {
 	}
 	say("the profile that it wrote holds no secret:")
 	quote(string(profiles))
+	return nil
+}
 
+// build is the next step: dbt, with the output `env` of the action's step.
+func (d *demo) build(ctx context.Context, j *job, variables string) error {
 	say("the next step, with `env: ${{ fromJSON(steps.auth.outputs.env) }}`: dbt build")
 	var env map[string]string
-	if err := json.Unmarshal([]byte(o["env"]), &env); err != nil {
+	if err := json.Unmarshal([]byte(variables), &env); err != nil {
 		return fmt.Errorf("output env: %w", err)
 	}
 	env["HOME"], env["USERPROFILE"] = d.python.Home, d.python.Home // DuckDB's extensions are there

@@ -95,67 +95,92 @@ func (c AuthServerConfig) client(s *TokenService, r *http.Request,
 	return "", client, invalid
 }
 
+// A refusal is an error reply in the words of RFC 6749.
+type refusal struct {
+	status            int
+	code, description string
+}
+
 func (c AuthServerConfig) token(s *TokenService, w http.ResponseWriter, r *http.Request) {
-	fail := func(status int, code, description string) { oauthError(w, status, code, description, nil) }
+	answer, refused := c.answer(s, r)
+	if refused != nil {
+		oauthError(w, refused.status, refused.code, refused.description, nil)
+		return
+	}
+	reply(w, answer)
+}
+
+func (c AuthServerConfig) answer(s *TokenService, r *http.Request) (answer map[string]any, refused *refusal) {
 	form, ok := parameters(r)
 	if !ok {
-		fail(http.StatusBadRequest, "invalid_request", "Form parameters are missing, or there twice")
-		return
+		return nil, &refusal{http.StatusBadRequest, "invalid_request", "Form parameters are missing, or there twice"}
 	}
-	id, client, refusal := c.client(s, r, form)
-	if refusal != "" {
-		fail(http.StatusUnauthorized, "invalid_client", refusal)
-		return
+	id, client, words := c.client(s, r, form)
+	if words != "" {
+		return nil, &refusal{http.StatusUnauthorized, "invalid_client", words}
 	}
-	subject := ""
-	answer := map[string]any{"token_type": "Bearer", "expires_in": int(c.Lifetime.Seconds())}
+	who, refused := c.subject(s, r, form, id, client)
+	if refused != nil {
+		return nil, refused
+	}
+	scopes, refused := client.granted(form)
+	if refused != nil {
+		return nil, refused
+	}
+	answer = map[string]any{"token_type": "Bearer", "expires_in": int(c.Lifetime.Seconds()),
+		"access_token": s.issue(who, scopes, c.Lifetime).Value, "scope": strings.Join(scopes, " ")}
+	if form("grant_type") == tokenExchangeGrant {
+		answer["issued_token_type"] = accessTokenType
+	}
+	return answer, nil
+}
+
+// subject returns whom the token is for: the client itself or, by the grants
+// that carry an ID token, its user.
+func (c AuthServerConfig) subject(s *TokenService, r *http.Request,
+	form func(string) string, id string, client AuthClient) (who string, refused *refusal) {
+	raw := ""
 	switch form("grant_type") {
 	case "client_credentials":
 		if client.Subject == "" {
-			fail(http.StatusBadRequest, "unauthorized_client", "Public client not allowed to retrieve service account")
-			return
+			return "", &refusal{http.StatusBadRequest, "unauthorized_client", "Public client not allowed to retrieve service account"}
 		}
+		return id, nil
 	case jwtBearerGrant:
-		subject = form("assertion")
+		raw = form("assertion")
 	case tokenExchangeGrant:
 		if form("subject_token_type") != jwtType || !slices.Contains([]string{"", accessTokenType}, form("requested_token_type")) {
-			fail(http.StatusBadRequest, "invalid_request", "The token type is not supported")
-			return
+			return "", &refusal{http.StatusBadRequest, "invalid_request", "The token type is not supported"}
 		}
-		subject = form("subject_token")
-		answer["issued_token_type"] = accessTokenType
+		raw = form("subject_token")
 	default:
-		fail(http.StatusBadRequest, "unsupported_grant_type", "Unsupported grant_type")
-		return
+		return "", &refusal{http.StatusBadRequest, "unsupported_grant_type", "Unsupported grant_type"}
 	}
-	who := id
-	if form("grant_type") != "client_credentials" {
-		claims, refusal := c.verify(s, r, subject)
-		if refusal != "" {
-			fail(http.StatusBadRequest, "invalid_grant", refusal)
-			return
-		}
-		if who = claim(claims, "sub"); !slices.Contains(c.Users, who) {
-			fail(http.StatusBadRequest, "invalid_grant", "User not found")
-			return
-		}
+	claims, words := c.verify(s, r, raw)
+	if words != "" {
+		return "", &refusal{http.StatusBadRequest, "invalid_grant", words}
 	}
+	if who = claim(claims, "sub"); !slices.Contains(c.Users, who) {
+		return "", &refusal{http.StatusBadRequest, "invalid_grant", "User not found"}
+	}
+	return who, nil
+}
+
+// granted returns the scopes that the client gets, where it may name what it names.
+func (client AuthClient) granted(form func(string) string) (scopes []string, refused *refusal) {
 	for _, target := range []string{form("resource"), form("audience")} {
 		if target != "" && !slices.Contains(client.Targets, target) {
-			fail(http.StatusBadRequest, "invalid_target", "Requested target not available: "+target)
-			return
+			return nil, &refusal{http.StatusBadRequest, "invalid_target", "Requested target not available: " + target}
 		}
 	}
-	scopes := strings.Fields(form("scope"))
+	scopes = strings.Fields(form("scope"))
 	for _, scope := range scopes {
 		if !slices.Contains(client.Scopes, scope) {
-			fail(http.StatusBadRequest, "invalid_scope", "Invalid scopes: "+form("scope"))
-			return
+			return nil, &refusal{http.StatusBadRequest, "invalid_scope", "Invalid scopes: " + form("scope")}
 		}
 	}
 	if len(scopes) == 0 {
 		scopes = client.Scopes
 	}
-	answer["access_token"], answer["scope"] = s.issue(who, scopes, c.Lifetime).Value, strings.Join(scopes, " ")
-	reply(w, answer)
+	return scopes, nil
 }

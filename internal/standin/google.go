@@ -119,68 +119,73 @@ func (g *Google) issue(principal string, federated bool, scopes []string, life t
 	return t
 }
 
-// token is sts.googleapis.com/v1/token, which takes JSON and RFC 8693's form.
+// token is sts.googleapis.com/v1/token.
 func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	g.exchanges++
 	g.mu.Unlock()
-	var in struct {
-		Audience, GrantType, RequestedTokenType, Scope, SubjectToken, SubjectTokenType string
-	}
-	oauth := func(status int, code, description string) {
+	t, refused := g.exchange(r)
+	if refused != nil {
 		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string]string{"error": code, "error_description": description})
-	}
-	var err error
-	if r.Header.Get("Content-Type") == "application/x-www-form-urlencoded" {
-		in.Audience, in.GrantType, in.RequestedTokenType = r.PostFormValue("audience"), r.PostFormValue("grant_type"),
-			r.PostFormValue("requested_token_type")
-		in.Scope, in.SubjectToken, in.SubjectTokenType = r.PostFormValue("scope"), r.PostFormValue("subject_token"),
-			r.PostFormValue("subject_token_type")
-	} else {
-		err = json.NewDecoder(r.Body).Decode(&in)
-	}
-	switch {
-	case err != nil:
-		oauth(http.StatusBadRequest, "invalid_request", "Invalid JSON payload received.")
-		return
-	case r.Header.Get("Authorization") != "":
-		oauth(http.StatusBadRequest, "invalid_request", "Authorization header is not allowed.")
-		return
-	case in.GrantType != "urn:ietf:params:oauth:grant-type:token-exchange", in.SubjectTokenType != "urn:ietf:params:oauth:token-type:jwt",
-		in.RequestedTokenType != "urn:ietf:params:oauth:token-type:access_token", in.Scope == "":
-		oauth(http.StatusBadRequest, "invalid_request", "Invalid value for grant_type, token type or scope.")
-		return
-	case in.Audience != "//iam.googleapis.com/"+g.config.Provider:
-		oauth(http.StatusBadRequest, "invalid_target", "The target service indicated by the \"audience\" parameters is invalid.")
+		w.WriteHeader(refused.status)
+		_ = json.NewEncoder(w).Encode(map[string]string{"error": refused.code, "error_description": refused.description})
 		return
 	}
-	claims, refusal := g.verify(r.Context(), in.SubjectToken)
-	if refusal != "" {
-		oauth(http.StatusBadRequest, "invalid_grant", refusal)
-		return
-	}
-	if g.config.Condition != nil && !g.config.Condition(claims) {
-		oauth(http.StatusUnauthorized, "unauthorized_client", "The given credential is rejected by the attribute condition.")
-		return
-	}
-	subject, _ := claims["sub"].(string)
-	if len(subject) > 127 {
-		oauth(http.StatusBadRequest, "invalid_grant", "The size of mapped attribute google.subject exceeds the 127 bytes limit.")
-		return
-	}
-	expiry, err := claims.GetExpirationTime()
-	if err != nil {
-		oauth(http.StatusBadRequest, "invalid_grant", "exp")
-		return
-	}
-	// A federated token expires with the token that it was exchanged for.
-	life := time.Until(expiry.Time).Truncate(time.Second)
-	t := g.issue(subject, true, strings.Fields(in.Scope), life)
 	reply(w, map[string]any{"access_token": t.Value,
 		"issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer",
 		"expires_in": int(t.Expiry.Sub(g.config.Now()).Round(time.Second).Seconds())})
+}
+
+// A googleExchange is a request for a federated token.
+type googleExchange struct {
+	Audience, GrantType, RequestedTokenType, Scope, SubjectToken, SubjectTokenType string
+}
+
+// readExchange takes JSON and RFC 8693's form.
+func readExchange(r *http.Request) (in googleExchange, err error) {
+	if r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" {
+		return in, json.NewDecoder(r.Body).Decode(&in)
+	}
+	return googleExchange{
+		Audience: r.PostFormValue("audience"), GrantType: r.PostFormValue("grant_type"), Scope: r.PostFormValue("scope"),
+		RequestedTokenType: r.PostFormValue("requested_token_type"),
+		SubjectToken:       r.PostFormValue("subject_token"), SubjectTokenType: r.PostFormValue("subject_token_type"),
+	}, nil
+}
+
+func (g *Google) exchange(r *http.Request) (t GoogleToken, refused *refusal) {
+	fail := func(status int, code, description string) (GoogleToken, *refusal) {
+		return t, &refusal{status, code, description}
+	}
+	in, err := readExchange(r)
+	switch {
+	case err != nil:
+		return fail(http.StatusBadRequest, "invalid_request", "Invalid JSON payload received.")
+	case r.Header.Get("Authorization") != "":
+		return fail(http.StatusBadRequest, "invalid_request", "Authorization header is not allowed.")
+	case in.GrantType != "urn:ietf:params:oauth:grant-type:token-exchange", in.SubjectTokenType != "urn:ietf:params:oauth:token-type:jwt",
+		in.RequestedTokenType != "urn:ietf:params:oauth:token-type:access_token", in.Scope == "":
+		return fail(http.StatusBadRequest, "invalid_request", "Invalid value for grant_type, token type or scope.")
+	case in.Audience != "//iam.googleapis.com/"+g.config.Provider:
+		return fail(http.StatusBadRequest, "invalid_target", "The target service indicated by the \"audience\" parameters is invalid.")
+	}
+	claims, words := g.verify(r.Context(), in.SubjectToken)
+	if words != "" {
+		return fail(http.StatusBadRequest, "invalid_grant", words)
+	}
+	if g.config.Condition != nil && !g.config.Condition(claims) {
+		return fail(http.StatusUnauthorized, "unauthorized_client", "The given credential is rejected by the attribute condition.")
+	}
+	subject, _ := claims["sub"].(string)
+	if len(subject) > 127 {
+		return fail(http.StatusBadRequest, "invalid_grant", "The size of mapped attribute google.subject exceeds the 127 bytes limit.")
+	}
+	expiry, err := claims.GetExpirationTime()
+	if err != nil {
+		return fail(http.StatusBadRequest, "invalid_grant", "exp")
+	}
+	// A federated token expires with the token that it was exchanged for.
+	return g.issue(subject, true, strings.Fields(in.Scope), time.Until(expiry.Time).Truncate(time.Second)), nil
 }
 
 // verify returns the token's claims, or Google's words of refusal.

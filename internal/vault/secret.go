@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,8 +25,7 @@ func nonsense(seconds int) bool {
 // Exchange returns the secret as a credential. From the login on, what it
 // returns holds the lease, even with an error.
 func Exchange(ctx context.Context, env exchange.Env, r exchange.Request) (c credential.Credential, err error) {
-	g := r.Grant
-	v := g.Exchange()
+	v := r.Grant.Exchange()
 	lease := credential.Lease{Address: v.Get("address"), Namespace: v.Get("namespace"), CACert: v.Get("ca_cert"),
 		ClientCert: v.Get(clientCertFile), ClientKey: v.Get(clientKeyFile)}
 	at, err := newServer(env, lease)
@@ -33,68 +33,87 @@ func Exchange(ctx context.Context, env exchange.Env, r exchange.Request) (c cred
 		return c, err
 	}
 	at.secrets = append(at.secrets, r.IDToken)
-	body, err := json.Marshal(map[string]string{"role": v.Get("role"), "jwt": r.IDToken.Reveal()})
-	if err != nil {
-		return c, err
-	}
 	asked := env.Now() // before each request: no expiry is later than the server's own
-	login, err := at.ask(ctx, loginHint(g), func(ctx context.Context) (*api.Response, error) {
-		return at.client.Logical().WriteRawWithContext(ctx, "auth/"+authPath(v)+"/login", body)
-	})
+	login, err := at.logIn(ctx, r)
 	if err != nil {
 		return c, fmt.Errorf("log in: %w", err)
 	}
-	if login.Auth == nil || login.Auth.ClientToken == "" {
-		return c, exchange.Unreachable("log in: the reply has no token")
-	}
-	if strings.ContainsFunc(login.Auth.ClientToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return c, exchange.Unreachable("log in: the token in the reply contains invalid characters")
-	}
-	lease.Token = secret.New(login.Auth.ClientToken)
+	lease.Token = secret.New(login.ClientToken)
 	c.Lease = &lease
-	if life := login.Auth.LeaseDuration; nonsense(life) {
-		return c, exchange.Unreachable("log in: the reply has a lease_duration of %d, want seconds from now", life)
+	if nonsense(login.LeaseDuration) {
+		return c, exchange.Unreachable("log in: the reply has a lease_duration of %d, want seconds from now", login.LeaseDuration)
 	}
-	lease.Login = termFrom(asked, login.Auth.LeaseDuration, login.Auth.Renewable)
+	lease.Login = termFrom(asked, login.LeaseDuration, login.Renewable)
 	at.secrets = append(at.secrets, lease.Token)
 	at.client.SetToken(lease.Token.Reveal())
 
 	asked = env.Now()
 	path := v.Get("secret")
-	reply, err := at.ask(ctx, readHint(g), func(ctx context.Context) (*api.Response, error) {
+	reply, err := at.ask(ctx, readHint(r.Grant), func(ctx context.Context) (*api.Response, error) {
 		return at.client.Logical().ReadRawWithContext(ctx, path)
 	})
+	if err == nil {
+		err = take(&c, r, reply, asked)
+	}
 	if err != nil {
 		return c, fmt.Errorf("read %q: %w", path, err)
 	}
+	return c, nil
+}
+
+// logIn exchanges the ID token for a token of the server's.
+func (s *server) logIn(ctx context.Context, r exchange.Request) (*api.SecretAuth, error) {
+	v := r.Grant.Exchange()
+	body, err := json.Marshal(map[string]string{"role": v.Get("role"), "jwt": r.IDToken.Reveal()})
+	if err != nil {
+		return nil, err
+	}
+	login, err := s.ask(ctx, loginHint(r.Grant), func(ctx context.Context) (*api.Response, error) {
+		return s.client.Logical().WriteRawWithContext(ctx, "auth/"+authPath(v)+"/login", body)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if login.Auth == nil || login.Auth.ClientToken == "" {
+		return nil, exchange.Unreachable("the reply has no token")
+	}
+	if strings.ContainsFunc(login.Auth.ClientToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, exchange.Unreachable("the token in the reply contains invalid characters")
+	}
+	return login.Auth, nil
+}
+
+// take fills in the credential, and its lease, from the reply that has the secret.
+func take(c *credential.Credential, r exchange.Request, reply *api.Secret, asked time.Time) error {
 	if reply.Data == nil {
-		return c, exchange.Unreachable("read %q: the reply has no data", path)
+		return exchange.Unreachable("the reply has no data")
 	}
 	data := unnested(reply.Data)
-	if err := fillIn(&c, r.Warehouse, data); err != nil {
-		return c, fault.New(fault.Refused, fmt.Errorf("read %q: %w", path, err), "set `secret` to the path of a secret "+
-			"that has these fields")
+	if err := fillIn(c, r.Warehouse, data); err != nil {
+		return fault.New(fault.Refused, err, "set `secret` to the path of a secret that has these fields")
 	}
+	v := r.Grant.Exchange()
+	path := v.Get("secret")
 	c.ID = path
 	switch life := reply.LeaseDuration; {
 	case reply.LeaseID == "" || life == 0:
 		if v.Get("static") != "true" {
-			return c, fault.New(fault.Refused, fmt.Errorf("read %q: the secret has no lease and outlives the run", path),
+			return fault.New(fault.Refused, errors.New("the secret has no lease and outlives the run"),
 				"use a path that issues a secret for each run (database/creds/ROLE), or set `static: true` to accept one that "+
 					"outlives the run")
 		}
 		c.Static, c.Expiry = true, rotation(data, asked)
-		return c, nil
+		return nil
 	case nonsense(life):
-		return c, exchange.Unreachable("read %q: the reply has a lease_duration of %d, want seconds from now", path, life)
+		return exchange.Unreachable("the reply has a lease_duration of %d, want seconds from now", life)
 	default:
-		lease.ID, lease.Secret = reply.LeaseID, termFrom(asked, life, reply.Renewable)
-		c.Expiry = lease.Expiry()
+		c.Lease.ID, c.Lease.Secret = reply.LeaseID, termFrom(asked, life, reply.Renewable)
+		c.Expiry = c.Lease.Expiry()
 	}
 	if strings.HasPrefix(reply.LeaseID, path+"/") && len(reply.LeaseID) <= 512 && leaseText.MatchString(reply.LeaseID) {
 		c.ID = reply.LeaseID
 	}
-	return c, nil
+	return nil
 }
 
 // termFrom reads a reply's lease_duration. A token without an end has 0.
