@@ -14,6 +14,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
 )
 
 // An awsProfile is a step's section in the file of shared credentials that all
@@ -139,7 +140,7 @@ func (p *awsProfile) sections() ([]byte, error) {
 		info, err := os.Lstat(path)
 		var text []byte
 		if err == nil {
-			text, err = disk.ReadOwn(path, maxOwn)
+			text, err = disk.ReadOwn(path, job.MaxFile)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // its step has just ended

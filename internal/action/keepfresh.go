@@ -124,10 +124,6 @@ func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *proces
 	return nil
 }
 
-// maxOwn bounds what is read of a small file of ours: a section of shared
-// credentials, or how the background process is ended.
-const maxOwn = 1 << 20
-
 // control is how post ends the background process.
 type control struct {
 	Address string `json:"address"`
@@ -153,7 +149,7 @@ func endKeepFresh(ctx context.Context, f job.Folder) error {
 	if f.Path() == "" {
 		return nil
 	}
-	text, err := disk.ReadOwn(filepath.Join(f.Path(), controlFile), maxOwn)
+	text, err := disk.ReadOwn(filepath.Join(f.Path(), controlFile), job.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // there was none, or it has ended
 	}

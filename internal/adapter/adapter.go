@@ -134,6 +134,12 @@ func Check(dbtType, provider string) error {
 // policy's audience says: to a host that is not the vendor's, over plain http,
 // or to a place that only dbt will know.
 func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
+	_, err := checked(dbtType, provider, audience, block)
+	return err
+}
+
+// checked returns the block as dbt reads it, with what is wrong with its places.
+func checked(dbtType, provider, audience string, block *yaml.Node) (*yaml.Node, error) {
 	a, p := adapters[dbtType], pairOf(dbtType, provider)
 	if !p.exposed {
 		audience = "" // dbt gets a credential that is good for the warehouse only
@@ -147,7 +153,7 @@ func CheckPlaces(dbtType, provider, audience string, block *yaml.Node) error {
 	if p.check != nil {
 		f.join(p.check(block))
 	}
-	return ofType(dbtType, f.err())
+	return block, ofType(dbtType, f.err())
 }
 
 // ofType returns each of the errors that err joins as one of class Usage about
@@ -207,13 +213,10 @@ func Render(in Input) (Output, error) {
 	if err := Check(in.Type, provider); err != nil {
 		return Output{}, err
 	}
-	if err := CheckPlaces(in.Type, provider, in.Facts.Audience(), in.Block); err != nil {
-		return Output{}, err
-	}
 	a, p, block := adapters[in.Type], pairOf(in.Type, provider), in.Block
-	settled, err := a.settle(p, block)
+	settled, err := checked(in.Type, provider, in.Facts.Audience(), block)
 	if err != nil {
-		return Output{}, err // CheckPlaces has looked
+		return Output{}, err
 	}
 	in.Block, in.pair = settled, p
 	if p.suits != nil {

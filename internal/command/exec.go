@@ -20,14 +20,14 @@ func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags: append(targetFlags(env),
-			&cli.BoolFlag{Name: "dry-run", Usage: "verify and decide, exchange nothing, run nothing", Sources: variable(env, "dry-run")},
-			&cli.BoolFlag{Name: "profile-only",
+			&cli.BoolFlag{Name: flagDryRun, Usage: "verify and decide, exchange nothing, run nothing", Sources: variable(env, flagDryRun)},
+			&cli.BoolFlag{Name: flagProfileOnly,
 				Usage:   "ask for no identity: the command gets a profile with placeholders, for dbt parse and ls",
-				Sources: variable(env, "profile-only")},
-			&cli.DurationFlag{Name: "timeout", Usage: "for everything before the command", Value: job.DefaultTimeout,
-				Sources: variable(env, "timeout")},
-			&cli.BoolFlag{Name: "pass-identity", Usage: "leave the runner's request variables to the command",
-				Sources: variable(env, "pass-identity")},
+				Sources: variable(env, flagProfileOnly)},
+			&cli.DurationFlag{Name: flagTimeout, Usage: "for everything before the command", Value: job.DefaultTimeout,
+				Sources: variable(env, flagTimeout)},
+			&cli.BoolFlag{Name: flagPassIdentity, Usage: "leave the runner's request variables to the command",
+				Sources: variable(env, flagPassIdentity)},
 		),
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			if !c.Args().Present() {
@@ -37,8 +37,8 @@ func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s.DryRun, s.ProfileOnly = c.Bool("dry-run"), c.Bool("profile-only")
-			end.status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool("pass-identity"))
+			s.DryRun, s.ProfileOnly = c.Bool(flagDryRun), c.Bool(flagProfileOnly)
+			end.status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool(flagPassIdentity))
 			return err
 		}),
 	}

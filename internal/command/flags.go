@@ -11,35 +11,53 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
+// The names of the flags; each has a variable: see variable.
+const (
+	flagTarget       = "target"
+	flagPolicy       = "policy"
+	flagProjectDir   = "project-dir"
+	flagProfiles     = "profiles"
+	flagAuditLog     = "audit-log"
+	flagAllowUID     = "allow-uid"
+	flagTimeout      = "timeout"
+	flagDryRun       = "dry-run"
+	flagProfileOnly  = "profile-only"
+	flagPassIdentity = "pass-identity"
+	flagDir          = "dir"
+	flagReadyFile    = "ready-file"
+	flagReadyFD      = "ready-fd"
+	flagHealthPort   = "health-port"
+)
+
 // targetFlags say which credential, for whom, and where that is recorded.
 func targetFlags(env job.Env) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "target", Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, "target")},
-		&cli.StringFlag{Name: "policy",
-			Usage: "a path, or the policy itself (default: " + job.DefaultPolicy + ", found upwards)", Sources: variable(env, "policy")},
-		&cli.StringSliceFlag{Name: "project-dir",
+		&cli.StringFlag{Name: flagTarget, Usage: "the target in the policy (default: chosen by the claims)", Sources: variable(env, flagTarget)},
+		&cli.StringFlag{Name: flagPolicy,
+			Usage: "a path, or the policy itself (default: " + job.DefaultPolicy + ", found upwards)", Sources: variable(env, flagPolicy)},
+		&cli.StringSliceFlag{Name: flagProjectDir,
 			Usage:   "where dbt_project.yml is (default: where dbt finds it, upwards from the working directory)",
-			Sources: variable(env, "project-dir")},
-		&cli.StringSliceFlag{Name: "profiles", Usage: "further profile names that get the same output", Sources: variable(env, "profiles")},
-		&cli.StringFlag{Name: "audit-log", Usage: "where audit records are appended", DefaultText: env.AuditLog(),
-			Sources: variable(env, "audit-log")},
-		&cli.IntSliceFlag{Name: "allow-uid",
+			Sources: variable(env, flagProjectDir)},
+		&cli.StringSliceFlag{Name: flagProfiles, Usage: "further profile names that get the same output", Sources: variable(env, flagProfiles)},
+		&cli.StringFlag{Name: flagAuditLog, Usage: "where audit records are appended", DefaultText: env.AuditLog(),
+			Sources: variable(env, flagAuditLog)},
+		&cli.IntSliceFlag{Name: flagAllowUID,
 			Usage:       "another user who may connect to the broker, by number (Linux; elsewhere the secret is enough)",
-			DefaultText: "this user only", Sources: variable(env, "allow-uid")},
+			DefaultText: "this user only", Sources: variable(env, flagAllowUID)},
 	}
 }
 
 // settings reads targetFlags and the flag timeout.
 func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err error) {
 	s = job.Settings{
-		Target:        c.String("target"),
-		Policy:        c.String("policy"),
-		SearchUpwards: c.String("policy") == "",
-		ProjectDirs:   c.StringSlice("project-dir"),
-		Profiles:      c.StringSlice("profiles"),
-		AuditLog:      c.String("audit-log"),
-		AllowUIDs:     c.IntSlice("allow-uid"),
-		Timeout:       c.Duration("timeout"),
+		Target:        c.String(flagTarget),
+		Policy:        c.String(flagPolicy),
+		SearchUpwards: c.String(flagPolicy) == "",
+		ProjectDirs:   c.StringSlice(flagProjectDir),
+		Profiles:      c.StringSlice(flagProfiles),
+		AuditLog:      c.String(flagAuditLog),
+		AllowUIDs:     c.IntSlice(flagAllowUID),
+		Timeout:       c.Duration(flagTimeout),
 		Root:          env.Dir,
 	}
 	for _, uid := range s.AllowUIDs {

@@ -24,17 +24,17 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags: append(targetFlags(env),
-			&cli.DurationFlag{Name: "timeout", Usage: "for everything before it is ready", Value: job.DefaultTimeout,
-				Sources: variable(env, "timeout")},
-			&cli.StringFlag{Name: "dir",
+			&cli.DurationFlag{Name: flagTimeout, Usage: "for everything before it is ready", Value: job.DefaultTimeout,
+				Sources: variable(env, flagTimeout)},
+			&cli.StringFlag{Name: flagDir,
 				Usage:   "a folder for profiles.yml and env, empty or not there yet (default: a new one below the temporary folder)",
-				Sources: variable(env, "dir")},
-			&cli.StringFlag{Name: "ready-file",
-				Usage: "a file that is there once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, "ready-file")},
-			&cli.IntFlag{Name: "ready-fd",
-				Usage: "a descriptor that gets the same as one line once it is ready, and is closed", Sources: variable(env, "ready-fd")},
-			&cli.IntFlag{Name: "health-port", Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any that is free",
-				Sources: variable(env, "health-port")},
+				Sources: variable(env, flagDir)},
+			&cli.StringFlag{Name: flagReadyFile,
+				Usage: "a file that is there once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, flagReadyFile)},
+			&cli.IntFlag{Name: flagReadyFD,
+				Usage: "a descriptor that gets the same as one line once it is ready, and is closed", Sources: variable(env, flagReadyFD)},
+			&cli.IntFlag{Name: flagHealthPort, Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any that is free",
+				Sources: variable(env, flagHealthPort)},
 		),
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
@@ -46,7 +46,7 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 				return err
 			}
 			return job.Serve(ctx, env, s, job.ServeSettings{
-				Dir: c.String("dir"), ReadyFile: c.String("ready-file"), ReadyFD: c.Int("ready-fd"), HealthPort: c.Int("health-port"),
+				Dir: c.String(flagDir), ReadyFile: c.String(flagReadyFile), ReadyFD: c.Int(flagReadyFD), HealthPort: c.Int(flagHealthPort),
 			})
 		}),
 	}

@@ -41,9 +41,9 @@ func (f Folder) Write(name string, data []byte) (path string, err error) {
 	return path, nil
 }
 
-// maxOwn bounds what is read of a file of ours: of a lease tokens are under
-// 4 KiB, certificates under 64.
-const maxOwn = 1 << 20
+// MaxFile bounds what is read of a small file that a step wrote: of a lease
+// tokens are under 4 KiB, certificates under 64.
+const MaxFile = 1 << 20
 
 // Remove removes the folder with everything in it.
 func (f Folder) Remove() error {

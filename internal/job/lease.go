@@ -224,7 +224,7 @@ func (f Folder) EndLeases(ctx context.Context, env Env, warn func(error)) {
 }
 
 func readLease(path, version string) (*lease, error) {
-	text, err := disk.ReadOwn(path, maxOwn)
+	text, err := disk.ReadOwn(path, MaxFile)
 	if err != nil {
 		return nil, err
 	}
