@@ -41,14 +41,15 @@ func main() {
 		return
 	}
 	runs := flag.Int("n", 31, "counted runs of each program in each case")
+	where := flag.Bool("where", false, "only measure where the time of a run with the provider `aws` goes, phase by phase")
 	flag.Parse()
-	if err := bench(*runs); err != nil {
+	if err := bench(*runs, *where); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func bench(runs int) error {
+func bench(runs int, where bool) error {
 	root, err := os.MkdirTemp("", "oidc-dbt-bench-*")
 	if err != nil {
 		return err
@@ -70,9 +71,12 @@ func bench(runs int) error {
 	fmt.Println("| case | added per request | action | bare | difference | ratio | action's memory | bare's memory | " +
 		"action's requests | bare's requests |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	if where {
+		return measure(root, "aws", 0, runs, printPhases)
+	}
 	for _, provider := range []string{"aws", "gcp", "oidc"} {
 		for _, delay := range []time.Duration{0, 30 * time.Millisecond} {
-			if err := measure(root, provider, delay, runs); err != nil {
+			if err := measure(root, provider, delay, runs, nil); err != nil {
 				return fmt.Errorf("%s: %w", provider, err)
 			}
 		}
@@ -80,16 +84,17 @@ func bench(runs int) error {
 	return routes(root, runs)
 }
 
-// fronted puts a server behind one that calls before for each request.
-func fronted(target string, before func()) (*httptest.Server, error) {
+// fronted puts a server behind one that calls before and after for each request.
+func fronted(target string, before, after func(*http.Request)) (*httptest.Server, error) {
 	u, err := url.Parse(target)
 	if err != nil {
 		return nil, err
 	}
 	proxy := httputil.NewSingleHostReverseProxy(u)
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		before()
+		before(r)
 		proxy.ServeHTTP(w, r)
+		after(r)
 	})), nil
 }
 
@@ -98,6 +103,7 @@ type sample struct {
 	wall     time.Duration
 	memory   int64 // bytes
 	requests int64
+	phases   [len(phaseNames)]time.Duration
 }
 
 // ownRoots returns an environment without further certificate authorities: the
@@ -110,8 +116,9 @@ func ownRoots(environ []string) []string {
 	})
 }
 
-// measure runs both programs in turn, and prints a row of the table.
-func measure(root, provider string, delay time.Duration, runs int) error {
+// measure runs both programs in turn, and prints a row of the table and what
+// more prints, unless that is nil.
+func measure(root, provider string, delay time.Duration, runs int, more func(action, bare sample)) error {
 	c, err := startCase(root, provider, delay)
 	if err != nil {
 		return err
@@ -149,6 +156,9 @@ func measure(root, provider string, delay time.Duration, runs int) error {
 	fmt.Printf("| %s | %s | %.1f ms | %.1f ms | %+.1f ms | %.2f | %.1f MiB | %.1f MiB | %d | %d |\n", provider, delay,
 		ms(ma.wall), ms(mb.wall), ms(differences[runs/2]), ratios[runs/2],
 		float64(ma.memory)/(1<<20), float64(mb.memory)/(1<<20), ma.requests, mb.requests)
+	if more != nil {
+		more(ma, mb)
+	}
 	return nil
 }
 
@@ -162,6 +172,7 @@ type benchCase struct {
 	endpoint    string // of the provider
 	workspace   string
 	requests    *atomic.Int64 // to all servers
+	seen        timeline
 }
 
 func startCase(root, provider string, delay time.Duration) (c *benchCase, err error) {
@@ -187,10 +198,11 @@ func startCase(root, provider string, delay time.Duration) (c *benchCase, err er
 
 // front puts a server behind one that counts and delays each request.
 func (c *benchCase) front(target string, delay time.Duration) (*httptest.Server, error) {
-	server, err := fronted(target, func() {
+	server, err := fronted(target, func(r *http.Request) {
 		c.requests.Add(1)
+		c.seen.arrived(r)
 		time.Sleep(delay)
-	})
+	}, c.seen.answered)
 	if err == nil {
 		c.add(server.Close)
 	}
@@ -259,13 +271,13 @@ func (c *benchCase) bare(root string, env []string) *exec.Cmd {
 // run measures one run of a program.
 func (c *benchCase) run(cmd *exec.Cmd) (s sample, err error) {
 	c.requests.Store(0)
-	began := time.Now()
+	began := c.seen.begin()
 	out, err := cmd.CombinedOutput()
-	wall := time.Since(began)
+	ended := time.Now()
 	if err != nil {
 		return s, fmt.Errorf("%w\n%s", err, out)
 	}
-	return sample{wall, maxRSS(cmd), c.requests.Load()}, nil
+	return sample{ended.Sub(began), maxRSS(cmd), c.requests.Load(), c.seen.phases(ended)}, nil
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -279,11 +291,15 @@ func median(samples []sample) sample {
 		slices.Sort(values)
 		return values[len(values)/2]
 	}
-	return sample{
-		time.Duration(middle(func(s sample) int64 { return int64(s.wall) })),
-		middle(func(s sample) int64 { return s.memory }),
-		middle(func(s sample) int64 { return s.requests }),
+	m := sample{
+		wall:     time.Duration(middle(func(s sample) int64 { return int64(s.wall) })),
+		memory:   middle(func(s sample) int64 { return s.memory }),
+		requests: middle(func(s sample) int64 { return s.requests }),
 	}
+	for i := range m.phases {
+		m.phases[i] = time.Duration(middle(func(s sample) int64 { return int64(s.phases[i]) }))
+	}
+	return m
 }
 
 func maxRSS(cmd *exec.Cmd) int64 {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -45,7 +46,8 @@ func routes(root string, runs int) error {
 	}
 	defer issuer.Close()
 	var asked atomic.Int64
-	front, err := fronted(issuer.URL(), func() { asked.CompareAndSwap(0, time.Now().UnixNano()) })
+	front, err := fronted(issuer.URL(), func(*http.Request) { asked.CompareAndSwap(0, time.Now().UnixNano()) },
+		func(*http.Request) {})
 	if err != nil {
 		return err
 	}
