@@ -15,14 +15,14 @@ import (
 	"strings"
 	"testing"
 
-	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 )
 
 const architecture = "ARCHITECTURE.md"
 
 // around are the packages that the product does not link and that the table
 // of rooms therefore does not have.
-var around = []string{"bench", "bench/bare", "demo", "docs", "e2e/setup", "internal/pyenv", "internal/standin"}
+var around = []string{"bench", "bench/bare", "demo", "docs", "e2e/setup", "internal/golden", "internal/pyenv", "internal/standin"}
 
 // TestArchitecture holds the page to the code: the lists of packages to their
 // comments and to the table of rooms, and every declaration that it sends a
@@ -33,29 +33,9 @@ func TestArchitecture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	have := string(text)
-	want := between(t, have, "rooms", roomsTable(t))
-	want = between(t, want, "around", aroundTable(t))
-	want = located(t, want)
-	if *update {
-		if err := os.WriteFile(architecture, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if diff := gocmp.Diff(want, have); diff != "" {
-		t.Errorf("%s is not as the code is (-want +got); go test . -update\n%s", architecture, diff)
-	}
-}
-
-// between puts a table between its markers.
-func between(t *testing.T, page, name, table string) string {
-	t.Helper()
-	start, end := "<!-- "+name+":start -->\n", "<!-- "+name+":end -->"
-	before, rest, _ := strings.Cut(page, start)
-	_, after, closed := strings.Cut(rest, end)
-	if !closed {
-		t.Fatalf("%s: no %q … %q", architecture, strings.TrimSpace(start), end)
-	}
-	return before + start + table + end + after
+	want := golden.Splice(t, string(text), "rooms", roomsTable(t))
+	want = golden.Splice(t, want, "around", aroundTable(t))
+	golden.Compare(t, architecture, located(t, want))
 }
 
 // named are declarations that the page names with their file, as `NAME` in `FILE`.

@@ -5,7 +5,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -18,20 +17,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/action"
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 )
-
-var update = flag.Bool("update", false, "rewrite the generated tables of policy.md and long-runs.md")
 
 // pages returns every Markdown file by its path from the root.
 func pages(t *testing.T) map[string]string {
@@ -399,38 +396,14 @@ func TestHosts(t *testing.T) {
 // TestKeysOfProviders holds the tables of docs/policy.md to the code.
 func TestKeysOfProviders(t *testing.T) {
 	t.Parallel()
-	text := pages(t)["../docs/policy.md"]
 	for _, name := range provider.Names() {
-		start, end := "<!-- "+name+":start -->\n", "<!-- "+name+":end -->"
-		before, rest, ok := strings.Cut(text, start)
-		have, after, closed := strings.Cut(rest, end)
-		if !ok || !closed {
-			t.Errorf("policy.md: no %q … %q", strings.TrimSpace(start), end)
-			continue
-		}
-		want := keyTable(name, provider.Specs()[name])
-		if *update {
-			text = before + start + want + end + after
-		} else if diff := cmp.Diff(want, have); diff != "" {
-			t.Errorf("policy.md, keys of %s (-want +got); go test ./docs -update\n%s", name, diff)
-		}
-	}
-	if *update {
-		if err := os.WriteFile("policy.md", []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		golden.Table(t, "policy.md", name, keyTable(name, provider.Specs()[name]))
 	}
 }
 
 // TestRemovedVariables holds the table of docs/long-runs.md to the code.
 func TestRemovedVariables(t *testing.T) {
 	t.Parallel()
-	start, end := "<!-- removed:start -->\n", "<!-- removed:end -->"
-	before, rest, _ := strings.Cut(pages(t)["../docs/long-runs.md"], start)
-	have, after, closed := strings.Cut(rest, end)
-	if !closed {
-		t.Fatalf("long-runs.md: no %q … %q", strings.TrimSpace(start), end)
-	}
 	var b strings.Builder
 	b.WriteString("| credential or route | variables |\n| --- | --- |\n")
 	removed := process.Outranking()
@@ -438,13 +411,7 @@ func TestRemovedVariables(t *testing.T) {
 		names := slices.Sorted(slices.Values(removed[kind]))
 		fmt.Fprintf(&b, "| `%s` | `%s` |\n", kind, strings.Join(names, "`, `"))
 	}
-	if *update {
-		if err := os.WriteFile("long-runs.md", []byte(before+start+b.String()+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if diff := cmp.Diff(b.String(), have); diff != "" {
-		t.Errorf("long-runs.md, removed variables (-want +got); go test ./docs -update\n%s", diff)
-	}
+	golden.Table(t, "long-runs.md", "removed", b.String())
 }
 
 func keyTable(name string, spec policy.Provider) string {

@@ -3,17 +3,16 @@ package docs
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -158,21 +157,7 @@ func TestEveryPairHasItsRoute(t *testing.T) {
 			t.Errorf("no pair has the route %q", kind)
 		}
 	}
-	page := all["../docs/long-runs.md"]
-	before, rest, _ := strings.Cut(page, "<!-- routes:start -->\n")
-	have, after, closed := strings.Cut(rest, "<!-- routes:end -->")
-	switch {
-	case !closed:
-		t.Error("long-runs.md has no table of routes")
-	case *update:
-		if err := os.WriteFile("long-runs.md", []byte(before+"<!-- routes:start -->\n"+table.String()+"<!-- routes:end -->"+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		if diff := cmp.Diff(table.String(), have); diff != "" {
-			t.Errorf("long-runs.md, the table of routes (-want +got); go test ./docs -update\n%s", diff)
-		}
-	}
+	golden.Table(t, "long-runs.md", "routes", table.String())
 }
 
 // routeOf returns the route of a target with a good block and a good exchange.

@@ -24,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 )
 
 // A profileCase is what load.py is asked to load.
@@ -182,8 +183,8 @@ func TestLoad(t *testing.T) {
 // the installed adapters: a new name or key of theirs fails here.
 func TestCredentialsClasses(t *testing.T) {
 	t.Parallel()
-	const golden = "../../internal/adapter/testdata/credentials.json"
-	want, err := os.ReadFile(golden)
+	const file = "../../internal/adapter/testdata/credentials.json"
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,9 +201,7 @@ func TestCredentialsClasses(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stderr.Bytes())
 	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s is not what the adapters have (-want +got)\n%s", golden, diff)
-	}
+	golden.Compare(t, file, string(got))
 }
 
 func load(t *testing.T, cases []profileCase) []loaded {

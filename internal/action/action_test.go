@@ -1,7 +1,6 @@
 package action_test
 
 import (
-	"flag"
 	"os"
 	"regexp"
 	"strings"
@@ -11,27 +10,15 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/action"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite action.yml and the tables of docs/reference.md")
 
 const root = "../../"
 
 // TestYAML holds action.yml to its source, byte by byte.
 func TestYAML(t *testing.T) {
 	t.Parallel()
-	if *update {
-		if err := os.WriteFile(root+"action.yml", action.YAML(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(root + "action.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(action.YAML()), string(have)); diff != "" {
-		t.Errorf("action.yml differs from internal/action (-want +got); go test ./internal/action -update\n%s", diff)
-	}
+	golden.Compare(t, root+"action.yml", string(action.YAML()))
 }
 
 // TestYAMLMeansWhatItSays reads action.yml as the runner does, and looks for
@@ -121,32 +108,8 @@ func TestNames(t *testing.T) {
 // TestReference holds the tables between their markers to their source.
 func TestReference(t *testing.T) {
 	t.Parallel()
-	const page = "docs/reference.md"
-	src, err := os.ReadFile(root + page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(src)
 	for marker, table := range map[string]string{"inputs": action.InputsTable(), "outputs": action.OutputsTable()} {
-		start, end := "<!-- "+marker+":start -->\n", "<!-- "+marker+":end -->"
-		before, rest, ok := strings.Cut(text, start)
-		have, after, closed := strings.Cut(rest, end)
-		if !ok || !closed {
-			t.Errorf("%s: no %q … %q", page, strings.TrimSpace(start), end)
-			continue
-		}
-		if *update {
-			text = before + start + table + end + after
-			continue
-		}
-		if diff := cmp.Diff(table, have); diff != "" {
-			t.Errorf("%s, table of %s (-want +got); go test ./internal/action -update\n%s", page, marker, diff)
-		}
-	}
-	if *update && text != string(src) {
-		if err := os.WriteFile(root+page, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		golden.Table(t, root+"docs/reference.md", marker, table)
 	}
 }
 

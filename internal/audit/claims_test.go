@@ -3,20 +3,17 @@ package audit_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/oidc-dbt/oidc-dbt/internal/audit"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata")
 
 // verified returns the claims of a token that a real issuer signed.
 func verified(t *testing.T, changes map[string]any) idtoken.Claims {
@@ -66,19 +63,7 @@ func TestGolden(t *testing.T) {
 		for _, issuer := range []string{r.Claims.Issuer(), escaped(r.Claims.Issuer())} {
 			text = strings.ReplaceAll(text, issuer, "ISSUER")
 		}
-		file := filepath.Join("testdata", name)
-		if *update {
-			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), text); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
+		golden.Compare(t, filepath.Join("testdata", name), text)
 	}
 	entries, err := os.ReadDir("testdata")
 	if err != nil {

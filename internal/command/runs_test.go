@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -25,12 +24,11 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/command"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
-
-var update = flag.Bool("update", false, "rewrite the wanted parts of testdata/runs")
 
 // TestRuns runs every case of testdata/runs through the real entry: a case is
 // one step of a job, or one call of the command. It is a txtar archive:
@@ -61,17 +59,12 @@ func TestRuns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := readCase(t, archive)
-			got := c.run(t)
-			if *update {
-				c.rewrite(t, file, archive, got)
-				return
-			}
+			got := readCase(t, archive).run(t)
+			var parts []txtar.File
 			for _, name := range wanted {
-				if got[name] != c.want[name] {
-					t.Errorf("%s is\n%s\nwant\n%s", name, got[name], c.want[name])
-				}
+				parts = append(parts, txtar.File{Name: "want/" + name, Data: []byte(got[name])})
 			}
+			golden.Case(t, file, archive, parts...)
 		})
 	}
 }
@@ -117,14 +110,13 @@ type runCase struct {
 	claims map[string]any
 	token  string
 	files  map[string]string
-	want   map[string]string
 
 	life time.Duration // from the run's end to what it says in expires-at, in whole minutes
 }
 
 func readCase(t *testing.T, a *txtar.Archive) *runCase {
 	t.Helper()
-	c := &runCase{files: map[string]string{}, want: map[string]string{}}
+	c := &runCase{files: map[string]string{}}
 	for _, f := range a.Files {
 		var err error
 		switch part, rest, _ := strings.Cut(f.Name, "/"); {
@@ -140,8 +132,7 @@ func readCase(t *testing.T, a *txtar.Archive) *runCase {
 			c.token = strings.TrimSpace(string(f.Data))
 		case part == "workspace":
 			c.files[rest] = string(f.Data)
-		case part == "want" && slices.Contains(wanted, rest):
-			c.want[rest] = string(f.Data)
+		case part == "want": // golden.Case compares it
 		default:
 			t.Fatalf("a case has no part %q", f.Name)
 		}
@@ -150,20 +141,6 @@ func readCase(t *testing.T, a *txtar.Archive) *runCase {
 		}
 	}
 	return c
-}
-
-// rewrite keeps what the case gives and puts in what came out.
-func (c *runCase) rewrite(t *testing.T, file string, a *txtar.Archive, got map[string]string) {
-	t.Helper()
-	a.Files = slices.DeleteFunc(a.Files, func(f txtar.File) bool { return strings.HasPrefix(f.Name, "want/") })
-	for _, name := range wanted {
-		if got[name] != "" {
-			a.Files = append(a.Files, txtar.File{Name: "want/" + name, Data: []byte(got[name])})
-		}
-	}
-	if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // run runs the case in a world of its own and returns its parts by name.

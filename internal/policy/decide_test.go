@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
@@ -213,7 +214,7 @@ func TestDenials(t *testing.T) {
 		text := strings.ReplaceAll(err.Error()+"\nhint: "+fault.Hint(err)+"\n", issuer.URL(), "$ISSUER")
 		archive.Files = append(archive.Files, txtar.File{Name: tt.name, Data: []byte(text)})
 	}
-	golden(t, "denials.txtar", string(txtar.Format(archive)))
+	golden.Compare(t, "testdata/denials.txtar", string(txtar.Format(archive)))
 }
 
 func TestDenialForAudit(t *testing.T) {

@@ -1,9 +1,7 @@
 package policy_test
 
 import (
-	"flag"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,30 +10,12 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-var update = flag.Bool("update", false, "rewrite golden files")
-
 // marker stands for a secret in testdata: no error may show it.
 const marker = "hunter2"
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
 
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
@@ -59,7 +39,7 @@ func TestParseRefuses(t *testing.T) {
 				t.Fatalf("it parses:\n%s", source.Data)
 			}
 			got := err.Error() + "\n"
-			if *update {
+			if golden.Update() {
 				want.Data = []byte(got)
 			}
 			if diff := cmp.Diff(string(want.Data), got); diff != "" {
@@ -73,7 +53,7 @@ func TestParseRefuses(t *testing.T) {
 			}
 		})
 	}
-	if *update {
+	if golden.Update() {
 		if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +105,7 @@ func TestTwelveErrors(t *testing.T) {
 	if places != 12 {
 		t.Errorf("%d places, want 12", places)
 	}
-	golden(t, "twelve.err", err.Error()+"\n")
+	golden.Compare(t, "testdata/twelve.err", err.Error()+"\n")
 }
 
 // TestLineBreaks: LF and CRLF end a line, so that the line which is shown is

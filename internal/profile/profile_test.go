@@ -3,7 +3,6 @@ package profile_test
 import (
 	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,13 +15,12 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/profile"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
-
-var update = flag.Bool("update", false, "rewrite the wanted parts in testdata")
 
 // grant returns what a real token is granted by a real policy.
 func grant(t *testing.T, dbt, exchange string, claims map[string]any) policy.Grant {
@@ -72,29 +70,15 @@ func part(a *txtar.Archive, name string) string {
 	return ""
 }
 
-// golden compares what came out with the case's last part, `want`.
-func golden(t *testing.T, path string, a *txtar.Archive, got string) {
+// wanted compares what came out with the case's last part, `want`.
+func wanted(t *testing.T, path string, a *txtar.Archive, got string) {
 	t.Helper()
 	for _, marked := range []string{"MARKED", "marked"} {
 		if strings.Contains(got, marked) {
 			t.Errorf("a secret is in the profile:\n%s", got)
 		}
 	}
-	want := part(a, "want")
-	if got == want {
-		return
-	}
-	if !*update {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-		return
-	}
-	if n := len(a.Files); n > 0 && a.Files[n-1].Name == "want" {
-		a.Files = a.Files[:n-1]
-	}
-	a.Files = append(a.Files, txtar.File{Name: "want", Data: []byte(got)})
-	if err := os.WriteFile(path, txtar.Format(a), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	golden.Case(t, path, a, txtar.File{Name: "want", Data: []byte(got)})
 }
 
 func cases(t *testing.T, pattern string) map[string]*txtar.Archive {
@@ -139,7 +123,7 @@ func TestInline(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, path, a, string(text)+variables(out.Env))
+			wanted(t, path, a, string(text)+variables(out.Env))
 		})
 	}
 }
@@ -182,7 +166,7 @@ func TestFrom(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, path, a, string(text))
+			wanted(t, path, a, string(text))
 		})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/xml"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -22,12 +21,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -35,8 +33,6 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files of testdata")
 
 // fixtures are the exchanges that every test here runs, by the provider's name
 // in the production map. To add one: write `var NAME = []fixture{…}` in
@@ -340,7 +336,7 @@ func TestRequests(t *testing.T) {
 		for i, req := range res.requests {
 			fmt.Fprintf(&text, "### %s\n%s\n", r.hops[i].name, r.show(req))
 		}
-		golden(t, filepath.Join("requests", r.name+".http"), text.String())
+		golden.Compare(t, filepath.Join("testdata", "requests", r.name+".http"), text.String())
 		if got, want := hosts(t, provider.Endpoints(r.grant.Provider(), r.grant.Exchange(), r.warehouse)), requested(res.requests); !slices.Equal(got, want) {
 			t.Errorf("Endpoints are at %q, the requests went to %q", got, want)
 		}
@@ -687,7 +683,7 @@ func TestBadReplies(t *testing.T) {
 				fmt.Fprintf(&text, "%s | %s | %s\n", h.name, b.name, r.outcome(t, hops, at, b))
 			}
 		}
-		golden(t, filepath.Join("bad", r.name+".txt"), strings.ReplaceAll(text.String(), r.grant.Claims().Issuer(), "$ISSUER"))
+		golden.Compare(t, filepath.Join("testdata", "bad", r.name+".txt"), strings.ReplaceAll(text.String(), r.grant.Claims().Issuer(), "$ISSUER"))
 	})
 }
 
@@ -817,32 +813,6 @@ func TestMoments(t *testing.T) {
 	})
 }
 
-// golden compares text with a file of testdata.
-func golden(t *testing.T, name, text string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if text == "" {
-			_ = os.Remove(path)
-			return
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil && (text != "" || !os.IsNotExist(err)) {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(text, "\n")); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
-
 // checkGolden fails for a file that no fixture writes, and for an empty one.
 func checkGolden(t *testing.T, dir, ext string) {
 	t.Helper()
@@ -856,7 +826,7 @@ func checkGolden(t *testing.T, dir, ext string) {
 		}
 	}
 	files, err := filepath.Glob(filepath.Join("testdata", dir, "*"))
-	if err != nil || len(files) == 0 && !*update {
+	if err != nil || len(files) == 0 && !golden.Update() {
 		t.Errorf("testdata/%s has no golden files: %v", dir, err)
 	}
 	for _, file := range files {
