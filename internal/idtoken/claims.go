@@ -5,16 +5,15 @@ import (
 	"time"
 )
 
-// Claims are the claims of an ID token that has been verified. Only
-// Verifier.Verify returns them; the zero Claims hold nothing.
+// Claims are the claims of a verified ID token. Only Verifier.Verify returns
+// them; the zero Claims are empty.
 type Claims struct {
 	values map[string]any // as decoded from JSON
 	expiry time.Time
 }
 
-// String returns the claim of that name. ok is false when the token does not
-// have it, or when it is not a JSON string: numbers and booleans are not
-// turned into strings.
+// String returns the claim of that name. ok is false if the token does not
+// have it or it is not a JSON string: numbers and booleans are not converted.
 func (c Claims) String(name string) (value string, ok bool) {
 	value, ok = c.values[name].(string)
 	return value, ok
@@ -55,8 +54,8 @@ func (c Claims) Issuer() string { s, _ := c.String("iss"); return s }
 // Subject returns the verified sub claim.
 func (c Claims) Subject() string { s, _ := c.String("sub"); return s }
 
-// Expiry returns when the ID token itself dies.
+// Expiry returns when the ID token itself expires.
 func (c Claims) Expiry() time.Time { return c.expiry }
 
-// IsZero reports whether c came from no token.
+// IsZero reports whether c is the zero Claims.
 func (c Claims) IsZero() bool { return c.values == nil }

@@ -19,12 +19,12 @@ import (
 // A key is one of an issuer's published keys.
 type key struct {
 	jose.JSONWebKey
-	unfit string // why it verifies nothing, whatever the algorithm; "" where it may
+	unfit string // why it cannot verify signatures with any algorithm; "" if it can
 }
 
-// parseKeys returns the keys of a JWK set. One that is of no known type is
-// left out (RFC 7517, 5); one that is not fit for signatures is kept, so that
-// an error can say so.
+// parseKeys returns the keys of a JWK set. It skips keys of unknown types (RFC
+// 7517, 5) and keeps keys that are unfit for signatures, so that an error can
+// say why.
 func parseKeys(raws []json.RawMessage) (keys []key) {
 	for _, raw := range raws {
 		if k, ok := parseKey(raw); ok {
@@ -47,13 +47,13 @@ func parseKey(raw json.RawMessage) (k key, ok bool) {
 	}
 	switch head.Type {
 	case "RSA":
-		// Before it is parsed, which ends at the parser's own bounds without a word.
+		// Checked before parsing: the parser's own limits give no reason.
 		if k.KeyID, k.unfit = head.ID, unfitRSA(head.Modulus, head.Exponent); k.unfit != "" {
 			return k, true
 		}
 	case "EC", "OKP":
 	case "oct":
-		k.KeyID, k.unfit = head.ID, "it is symmetric: everybody who may verify by it could sign" // nor is it read
+		k.KeyID, k.unfit = head.ID, "it is symmetric: anyone who can verify with it could also sign" // and is not parsed
 		return k, true
 	default:
 		return k, false
@@ -66,23 +66,23 @@ func parseKey(raw json.RawMessage) (k key, ok bool) {
 	return k, true
 }
 
-// RSA keys that are taken. Shorter ones can be factored (NIST SP 800-131A), and
-// longer ones take long to verify by: no issuer has one.
+// Accepted sizes of RSA keys. Shorter ones can be factored (NIST SP 800-131A),
+// and longer ones make verification slow: no issuer uses them.
 const minRSA, maxRSA = 2048, 4096
 
-// unfitRSA says why an RSA key is not to be used, of what its JSON has; "" where it may.
+// unfitRSA says why an RSA key must not be used, from its JSON members; "" if it may.
 func unfitRSA(modulus, exponent string) string {
 	n, nerr := base64.RawURLEncoding.DecodeString(modulus)
 	e, eerr := base64.RawURLEncoding.DecodeString(exponent)
 	if nerr != nil || eerr != nil {
-		return "" // the parser's to refuse, or to take
+		return "" // left to the parser
 	}
 	bits := new(big.Int).SetBytes(n).BitLen()
 	power := new(big.Int).SetBytes(e)
 	switch {
 	case bits < minRSA || bits > maxRSA:
 		return fmt.Sprintf("it has %d bits, want %d to %d", bits, minRSA, maxRSA)
-	case power.BitLen() > 31: // as crypto/rsa has it
+	case power.BitLen() > 31: // the limit of crypto/rsa
 		return "its exponent is larger than 31 bits"
 	case power.Int64() < 3 || power.Bit(0) == 0: // with 1 every message is its own signature
 		return fmt.Sprintf("its exponent is %s, want an odd number of 3 or more", power)
@@ -90,8 +90,8 @@ func unfitRSA(modulus, exponent string) string {
 	return ""
 }
 
-// unfit says why a key is not for verifying signatures, whatever the
-// algorithm; "" where it is. operations is its key_ops.
+// unfit says why a key cannot verify signatures with any algorithm; "" if it
+// can. operations is its key_ops.
 func unfit(k jose.JSONWebKey, operations json.RawMessage) string {
 	switch {
 	case !k.IsPublic():
@@ -109,12 +109,12 @@ func unfit(k jose.JSONWebKey, operations json.RawMessage) string {
 	}
 	switch public := k.Key.(type) {
 	case *rsa.PublicKey:
-		// What the parser takes and base64 does not, padding say, is looked at here.
+		// Also checks keys in encodings that only the parser accepts, such as padded base64.
 		return unfitRSA(base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
 			base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()))
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
-		return "it is not for signatures" // X25519, say
+		return "it is not a signature key" // X25519, say
 	}
 	if !k.Valid() {
 		return "it is malformed"
@@ -122,7 +122,7 @@ func unfit(k jose.JSONWebKey, operations json.RawMessage) string {
 	return ""
 }
 
-// suits says why a key does not verify signatures by an algorithm; "" where it may.
+// suits says why a key cannot verify signatures by an algorithm; "" if it can.
 func (k key) suits(algorithm string) string {
 	if k.unfit != "" {
 		return k.unfit
@@ -146,9 +146,9 @@ func (k key) suits(algorithm string) string {
 	return ""
 }
 
-// saltHolds reports whether the salt of a PS256 signature, which has been
-// verified otherwise, is as long as its hash (RFC 7518, 3.5): the library
-// takes any length.
+// saltHolds reports whether the salt of a PS256 signature that has otherwise
+// been verified is as long as its hash (RFC 7518, 3.5): the library accepts any
+// length.
 func saltHolds(k key, jwt string, signature jose.Signature) bool {
 	if signature.Header.Algorithm != string(jose.PS256) {
 		return true

@@ -1,4 +1,4 @@
-// Package idtoken verifies ID tokens: what it returns as Claims was signed by the policy's issuer, for this audience, and is of now.
+// Package idtoken verifies ID tokens: its Claims come only from a current token that the policy's issuer signed for this audience.
 package idtoken
 
 import (
@@ -30,8 +30,8 @@ const skew = 60 * time.Second
 // maxToken bounds what is parsed. GitHub's tokens are under 3 KiB.
 const maxToken = 64 << 10
 
-// algorithms are the asymmetric ones. With an HMAC, everybody who has the
-// public key could sign; with "none", everybody.
+// algorithms are asymmetric only. With an HMAC, anyone with the public key
+// could sign; with "none", anyone at all.
 var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.ES256, oidc.ES384, oidc.EdDSA}
 
 // A Verifier verifies the ID tokens of one issuer.
@@ -104,23 +104,23 @@ func (v *Verifier) wait(ctx context.Context, f *fetch) ([]key, error) {
 }
 
 // Verify checks the token's signature, issuer, audience and times and returns
-// its claims. An error is of class Rejected, or Unreachable where the
-// issuer's keys cannot be had.
+// its claims. Errors are of class Rejected, or Unreachable if the issuer's keys
+// cannot be fetched.
 func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience string) (Claims, error) {
 	raw := idToken.Reveal()
 	switch {
 	case audience == "":
-		return Claims{}, reject("no audience to verify it for") // a bug: go-oidc would take any
+		return Claims{}, reject("no audience given") // a bug: go-oidc would accept any
 	case len(raw) > maxToken:
-		return Claims{}, reject("is %d bytes long, want at most %d", len(raw), maxToken)
+		return Claims{}, reject("token is %d bytes long, want at most %d", len(raw), maxToken)
 	case !strings.Contains(raw, "."):
 		return Claims{}, reject("not a JSON Web Token")
 	case !compact.MatchString(raw):
 		return Claims{}, reject("malformed JSON Web Token")
 	}
 	keys := &keySet{verifier: v}
-	// go-oidc's own check of the times allows none of the skew for exp and
-	// five minutes for nbf; checkTimes has the same bound for both.
+	// go-oidc's own check allows no skew for exp and five minutes for nbf;
+	// checkTimes allows the same for both.
 	verifier := oidc.NewVerifier(v.issuer.URL, keys,
 		&oidc.Config{ClientID: audience, SupportedSigningAlgs: algorithms, SkipExpiryCheck: true, SkipIssuerCheck: true})
 	token, err := verifier.Verify(ctx, raw)
@@ -144,7 +144,7 @@ func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience st
 	}
 	if iss != v.issuer.URL {
 		return Claims{}, fault.New(fault.Rejected, fmt.Errorf("verify ID token: issuer is %q, want %q", iss, v.issuer.URL),
-			"the issuer in the policy's `identities` must be the token's, to the letter")
+			"the issuer in the policy's `identities` must match the token's exactly")
 	}
 	if sub, _ := values["sub"].(string); sub == "" { // required: OpenID Connect Core, 2
 		return Claims{}, reject("it has no subject (sub)")
@@ -156,16 +156,16 @@ func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience st
 	return Claims{values: values, expiry: expiry}, nil
 }
 
-// compact is the one form of a JSON Web Token (RFC 7519, 3). The parser would
-// also take JSON, with headers that nobody signed, and skip white space.
+// compact is the only form of a JSON Web Token (RFC 7519, 3). The parser also
+// accepts JSON, with unsigned headers, and skips white space.
 var compact = lazy.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*$`)
 
 func reject(format string, args ...any) error {
 	return fault.New(fault.Rejected, fmt.Errorf("verify ID token: "+format, args...), "")
 }
 
-// explain says in our words what go-oidc has refused. It reads the token
-// unverified, for words alone.
+// explain says why go-oidc refused a token. It reads the token unverified, only
+// for the error's text.
 func (v *Verifier) explain(raw, audience string, keys *keySet) error {
 	jws, perr := jose.ParseSignedCompact(raw, joseAlgorithms())
 	if perr != nil {
@@ -176,12 +176,12 @@ func (v *Verifier) explain(raw, audience string, keys *keySet) error {
 		return reject("malformed JSON Web Token")
 	}
 	if kid := jws.Signatures[0].Header.KeyID; keys.refused && keys.unfit != "" {
-		return reject("key %q of issuer %q does not verify it: %s", kid, v.issuer.URL, keys.unfit)
+		return reject("key %q of issuer %q cannot verify it: %s", kid, v.issuer.URL, keys.unfit)
 	}
 	if keys.refused {
-		return reject("no key of issuer %q has signed it (key id %q)", v.issuer.URL, jws.Signatures[0].Header.KeyID)
+		return reject("not signed by any key of issuer %q (key id %q)", v.issuer.URL, jws.Signatures[0].Header.KeyID)
 	}
-	// The signature holds; so these claims are the issuer's.
+	// The signature is valid, so these claims come from the issuer.
 	values, derr := decode(jws.UnsafePayloadWithoutVerification())
 	if derr != nil {
 		return derr
@@ -210,8 +210,8 @@ func audiences(v any) ([]string, bool) {
 	return Claims{values: map[string]any{"aud": v}}.Strings("aud")
 }
 
-// decode decodes a payload. A name that stands twice is refused: two readers
-// could see two values.
+// decode decodes a payload. It refuses duplicate names: two parsers could see
+// two different values.
 func decode(payload []byte) (map[string]any, error) {
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	dec.UseNumber()
@@ -236,7 +236,7 @@ func decode(payload []byte) (map[string]any, error) {
 	}
 	for _, name := range []string{"iss", "sub", "aud", "exp", "nbf", "iat"} {
 		for other := range values {
-			// encoding/json, inside go-oidc, takes "Aud" for aud.
+			// encoding/json, which go-oidc uses, accepts "Aud" for aud.
 			if other != name && strings.EqualFold(other, name) {
 				return nil, reject("claim %q differs from %q only in letter case", other, name)
 			}
@@ -268,13 +268,13 @@ func checkTimes(values map[string]any, now time.Time) (time.Time, error) {
 	if !now.Before(exp.Add(skew)) {
 		return exp, fault.New(fault.Rejected,
 			fmt.Errorf("verify ID token: it expired at %s, and it is %s now", exp.Format(time.RFC3339), now.Format(time.RFC3339)),
-			"compare the runner's clock with the issuer's; 60 s of difference are allowed")
+			"compare the runner's clock with the issuer's: they may differ by 60 s at most")
 	}
 	for _, c := range []struct{ name, what string }{{"nbf", "is not valid before"}, {"iat", "was issued at"}} {
 		if at, ok := times[c.name]; ok && now.Add(skew).Before(at) {
 			return exp, fault.New(fault.Rejected,
 				fmt.Errorf("verify ID token: it %s %s, and it is %s now", c.what, at.Format(time.RFC3339), now.Format(time.RFC3339)),
-				"compare the runner's clock with the issuer's; 60 s of difference are allowed")
+				"compare the runner's clock with the issuer's: they may differ by 60 s at most")
 		}
 	}
 	return exp, nil
@@ -297,14 +297,14 @@ func kind(v any) string {
 	}
 }
 
-// keySet checks one token's signature with the Verifier's keys. It is
-// go-oidc's KeySet: its RemoteKeySet can neither be filled early nor says
-// apart "no such key" and "cannot reach the issuer".
+// keySet checks one token's signature with the Verifier's keys. It implements
+// go-oidc's KeySet: RemoteKeySet cannot be prefetched and does not distinguish
+// an unknown key from an unreachable issuer.
 type keySet struct {
 	verifier *Verifier
-	err      error  // the keys could not be had
-	refused  bool   // no key has signed the token
-	unfit    string // where no key that could have signed it is fit to verify it: why the first is not
+	err      error  // why the keys could not be fetched
+	refused  bool   // no key verifies the signature
+	unfit    string // why the first candidate key is unfit, if all candidates are
 }
 
 // VerifySignature implements oidc.KeySet.
@@ -325,8 +325,8 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 		known := false
 		k.unfit = ""
 		for _, key := range set {
-			// Only the issuer's published keys count: a key, or the address
-			// of one (jwk, jku, x5u), in the token's own header does not.
+			// Only the issuer's published keys count: a key or its URL in the
+			// token's own header (jwk, jku, x5u) is ignored.
 			if kid != "" && key.KeyID != kid {
 				continue
 			}
@@ -348,10 +348,10 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 		if known || try == 1 {
 			break
 		}
-		fetched = k.verifier.refetch(ctx, fetched) // the issuer may have changed its keys: one look
+		fetched = k.verifier.refetch(ctx, fetched) // once, as the issuer may have rotated its keys
 	}
 	k.refused = true
-	return nil, errors.New("no key has signed it")
+	return nil, errors.New("no key verifies the signature")
 }
 
 func joseAlgorithms() []jose.SignatureAlgorithm {
@@ -362,8 +362,8 @@ func joseAlgorithms() []jose.SignatureAlgorithm {
 	return list
 }
 
-// fetchKeys gets the issuer's keys, after discovery where their address is
-// not known.
+// fetchKeys fetches the issuer's keys, after discovery if their URL is not
+// known.
 func (v *Verifier) fetchKeys(ctx context.Context) ([]key, error) {
 	address := v.issuer.keys()
 	if address == "" {
@@ -377,10 +377,10 @@ func (v *Verifier) fetchKeys(ctx context.Context) ([]key, error) {
 		}
 		if document.Issuer != v.issuer.URL {
 			return nil, fault.New(fault.Rejected,
-				fmt.Errorf("fetch keys of issuer %q: its discovery document is of issuer %q", v.issuer.URL, document.Issuer),
-				"the issuer in the policy's `identities` must be the token's, to the letter")
+				fmt.Errorf("fetch keys of issuer %q: its discovery document names issuer %q", v.issuer.URL, document.Issuer),
+				"the issuer in the policy's `identities` must match the token's exactly")
 		}
-		base, _, _ := strings.Cut(document.JWKS, "?") // some issuers name a tenant's policy in a query
+		base, _, _ := strings.Cut(document.JWKS, "?") // some issuers have a tenant's policy in the query
 		if _, err := web.CheckURL(base); err != nil {
 			return nil, fault.New(fault.Unreachable,
 				fmt.Errorf("fetch keys of issuer %q: jwks_uri of its discovery document: %w", v.issuer.URL, err), "")
@@ -395,12 +395,12 @@ func (v *Verifier) fetchKeys(ctx context.Context) ([]key, error) {
 	}
 	set := parseKeys(raw.Keys)
 	if len(set) == 0 {
-		return nil, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: got no key", v.issuer.URL), "")
+		return nil, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: the key set contains no key of a known type", v.issuer.URL), "")
 	}
 	return set, nil
 }
 
-// get gets a JSON document, in as many tries as web.Retry allows.
+// get fetches a JSON document, with the retries of web.Retry.
 func (v *Verifier) get(ctx context.Context, address string, into any) error {
 	_, err := web.Retry(ctx, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, v.getOnce(ctx, address, into)
@@ -438,9 +438,9 @@ func (v *Verifier) getOnce(ctx context.Context, address string, into any) error 
 		return web.Failed(err)
 	}
 	if err := json.Unmarshal(body.Bytes(), into); err != nil {
-		err = errors.New("the reply is not the JSON that it should be")
+		err = errors.New("unexpected reply, want a JSON object")
 		if body.Len() == 0 {
-			return web.Temporary(err) // lost on its way
+			return web.Temporary(err) // the body was lost in transit
 		}
 		return err
 	}

@@ -119,13 +119,13 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 			}
 			opts := &jose.SignerOptions{EmbedJWK: true}
 			return signed(t, jose.RS256, jose.JSONWebKey{Key: own, KeyID: kid}, opts.WithHeader("jku", "https://evil.example/jwks"), payload())
-		}, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), "")},
+		}, fmt.Sprintf("verify ID token: not signed by any key of issuer %q (key id %q)", issuer.URL(), "")},
 		{"signature of another payload", func() string {
 			parts := strings.Split(issuer.Sign("aud", nil), ".")
 			p := payload()
 			p["repository"] = "acme/analytics"
 			return parts[0] + "." + encode(p) + "." + parts[2]
-		}, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), kid)},
+		}, fmt.Sprintf("verify ID token: not signed by any key of issuer %q (key id %q)", issuer.URL(), kid)},
 		{"issuer with a slash", sign(map[string]any{"iss": issuer.URL() + "/"}), fmt.Sprintf("verify ID token: issuer is %q, want %q", issuer.URL()+"/", issuer.URL())},
 		{"no issuer", sign(map[string]any{"iss": nil}), fmt.Sprintf(`verify ID token: issuer is missing, want %q`, issuer.URL())},
 		{"another audience", sign(map[string]any{"aud": "sts.amazonaws.com"}), `verify ID token: audience is ["sts.amazonaws.com"], want "aud"`},
@@ -137,7 +137,7 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 		{"empty subject", sign(map[string]any{"sub": ""}), "verify ID token: it has no subject (sub)"},
 		{"subject a number", sign(map[string]any{"sub": 7}), "verify ID token: malformed claims: sub is a number"},
 		{"subject by another case", sign(map[string]any{"Sub": "repo:acme/evil:environment:production"}), `verify ID token: claim "Sub" differs from "sub" only in letter case`},
-		{"audience by another case alone", sign(map[string]any{"aud": nil, "AUD": "aud"}), `verify ID token: claim "AUD" differs from "aud" only in letter case`},
+		{"audience in another case only", sign(map[string]any{"aud": nil, "AUD": "aud"}), `verify ID token: claim "AUD" differs from "aud" only in letter case`},
 		{"issuer with a long s", sign(map[string]any{"is\u017f": "x"}), "verify ID token: claim \"is\u017f\" differs from \"iss\" only in letter case"},
 		{"issuer a list", sign(map[string]any{"iss": []string{issuer.URL()}}), "verify ID token: malformed claims: iss is a list"},
 		{"audience with a number", sign(map[string]any{"aud": []any{"aud", 7}}), "verify ID token: malformed claims: aud is a list"},
@@ -155,13 +155,13 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 		{"payload not JSON", func() string {
 			return signedText(t, jose.RS256, jose.JSONWebKey{Key: key, KeyID: kid}, nil, []byte(`{"iss":`))
 		}, "verify ID token: its payload is not a JSON object"},
-		{"critical header that nobody knows", func() string {
+		{"unknown critical header", func() string {
 			input := encode(map[string]any{"alg": "RS256", "kid": kid, "crit": []string{"exp"}, "exp": 1}) + "." + encode(payload())
 			return input + "." + rs256(t, key, input)
-		}, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), kid)},
+		}, fmt.Sprintf("verify ID token: not signed by any key of issuer %q (key id %q)", issuer.URL(), kid)},
 		{"PS256 with a key that is offered for RS256", func() string {
 			return signed(t, jose.PS256, jose.JSONWebKey{Key: key, KeyID: kid}, nil, payload())
-		}, fmt.Sprintf(`verify ID token: key %q of issuer %q does not verify it: its alg is "RS256", the token's is "PS256"`, kid, issuer.URL())},
+		}, fmt.Sprintf(`verify ID token: key %q of issuer %q cannot verify it: its alg is "RS256", the token's is "PS256"`, kid, issuer.URL())},
 		{"no key id", func() string { return signed(t, jose.RS256, key, nil, payload()) }, ""},
 		{"ES256 as a key id", func() string {
 			own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -169,8 +169,8 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 				t.Fatal(err)
 			}
 			return signed(t, jose.ES256, jose.JSONWebKey{Key: own, KeyID: kid}, nil, payload())
-		}, fmt.Sprintf(`verify ID token: key %q of issuer %q does not verify it: its alg is "RS256", the token's is "ES256"`, kid, issuer.URL())},
-		{"JSON form, with a header that nobody signed", func() string {
+		}, fmt.Sprintf(`verify ID token: key %q of issuer %q cannot verify it: its alg is "RS256", the token's is "ES256"`, kid, issuer.URL())},
+		{"JSON form, with an unsigned header", func() string {
 			parts := strings.Split(issuer.Sign("aud", nil), ".")
 			return fmt.Sprintf(`{"payload":%q,"protected":%q,"header":{"jku":"https://evil.example"},"signature":%q}`, parts[1], parts[0], parts[2])
 		}, "verify ID token: malformed JSON Web Token"},
@@ -180,7 +180,7 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 		{"signature left out", func() string {
 			s := issuer.Sign("aud", nil)
 			return s[:strings.LastIndex(s, ".")+1]
-		}, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), kid)},
+		}, fmt.Sprintf("verify ID token: not signed by any key of issuer %q (key id %q)", issuer.URL(), kid)},
 		{"no expiry", sign(map[string]any{"exp": nil}), "verify ID token: it has no expiry (exp)"},
 		{"expiry a string", sign(map[string]any{"exp": "1790000000"}), `verify ID token: claim "exp" is a string, want a number of seconds`},
 		{"expiry beyond reason", sign(map[string]any{"exp": 1e300}), `verify ID token: claim "exp" is a number, want a number of seconds`},
@@ -197,7 +197,7 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 		{"not a token", func() string { return "opaque" }, "verify ID token: not a JSON Web Token"},
 		{"cut off", func() string { s := issuer.Sign("aud", nil); return s[:len(s)/2] }, "verify ID token: malformed JSON Web Token"},
 		{"empty", func() string { return "" }, "verify ID token: not a JSON Web Token"},
-		{"huge", func() string { return strings.Repeat("a", 1<<20) }, "verify ID token: is 1048576 bytes long, want at most 65536"},
+		{"huge", func() string { return strings.Repeat("a", 1<<20) }, "verify ID token: token is 1048576 bytes long, want at most 65536"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -319,7 +319,7 @@ func TestKeysAreFetchedOnceAndOnceMoreForAnUnknownKey(t *testing.T) {
 	forged := signed(t, jose.RS256, jose.JSONWebKey{Key: key, KeyID: "unknown"}, nil, map[string]any{"iss": issuer.URL(), "aud": "a", "exp": time.Now().Add(time.Minute).Unix()})
 	before := issuer.Requests("/.well-known/jwks")
 	_, err = v.Verify(context.Background(), secret.New(forged), "a")
-	check(t, err, fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", issuer.URL(), "unknown"), fault.Rejected)
+	check(t, err, fmt.Sprintf("verify ID token: not signed by any key of issuer %q (key id %q)", issuer.URL(), "unknown"), fault.Rejected)
 	if got := issuer.Requests("/.well-known/jwks") - before; got != 1 {
 		t.Errorf("an unknown key id cost %d fetches, want 1", got)
 	}
@@ -341,9 +341,9 @@ func TestBadKeyReplies(t *testing.T) {
 	}{
 		"404":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hunter2", http.StatusNotFound) }, 1, "status is 404, want 200"},
 		"500":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hunter2", http.StatusInternalServerError) }, many, "status is 500, want 200"},
-		"html":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>hunter2") }, 1, "the reply is not the JSON that it should be"},
-		"empty":   {func(http.ResponseWriter, *http.Request) {}, many, "the reply is not the JSON that it should be"},
-		"no keys": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) }, 1, "got no key"},
+		"html":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>hunter2") }, 1, "unexpected reply, want a JSON object"},
+		"empty":   {func(http.ResponseWriter, *http.Request) {}, many, "unexpected reply, want a JSON object"},
+		"no keys": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) }, 1, "the key set contains no key of a known type"},
 		"huge":    {func(w http.ResponseWriter, _ *http.Request) { flood(w) }, 1, "reply is larger than 1048576 bytes"},
 		"redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:1/x", http.StatusFound)
@@ -362,7 +362,7 @@ func TestBadKeyReplies(t *testing.T) {
 			_, err := verifier(idtoken.Issuer{URL: issuer.URL(), JWKS: server}).Verify(ctx, token, "a")
 			want := fmt.Sprintf("fetch keys of issuer %q from %s: %s", issuer.URL(), strings.TrimPrefix(server, "http://"), tt.err)
 			if name == "no keys" {
-				want = fmt.Sprintf("fetch keys of issuer %q: got no key", issuer.URL())
+				want = fmt.Sprintf("fetch keys of issuer %q: the key set contains no key of a known type", issuer.URL())
 			}
 			check(t, err, want, fault.Unreachable)
 			if got := tries.Load(); tt.tries == many && got < 2 || tt.tries != many && got != tt.tries {
@@ -385,7 +385,7 @@ func TestDiscoveryOfAnotherIssuer(t *testing.T) {
 	t.Parallel()
 	issuer := start(t)
 	_, err := verifier(idtoken.Issuer{URL: issuer.URL() + "/"}).Verify(context.Background(), secret.New(issuer.Sign("a", nil)), "a")
-	check(t, err, fmt.Sprintf("fetch keys of issuer %q: its discovery document is of issuer %q", issuer.URL()+"/", issuer.URL()), fault.Rejected)
+	check(t, err, fmt.Sprintf("fetch keys of issuer %q: its discovery document names issuer %q", issuer.URL()+"/", issuer.URL()), fault.Rejected)
 }
 
 func TestHangingIssuerEndsWithTheContext(t *testing.T) {
@@ -402,12 +402,12 @@ func TestHangingIssuerEndsWithTheContext(t *testing.T) {
 	}
 }
 
-// TestNoAudience: go-oidc would be told to take any.
+// TestNoAudience: without one, go-oidc would accept any.
 func TestNoAudience(t *testing.T) {
 	t.Parallel()
 	issuer := start(t)
 	_, err := verifier(idtoken.Issuer{URL: issuer.URL()}).Verify(context.Background(), secret.New(issuer.Sign("a", nil)), "")
-	check(t, err, "verify ID token: no audience to verify it for", fault.Rejected)
+	check(t, err, "verify ID token: no audience given", fault.Rejected)
 }
 
 // TestFailedFetchIsNotKept: an issuer that was down for one token is asked again for the next.
@@ -435,7 +435,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// TestAddressOfKeys: which of an issuer's addresses are asked, in their order.
+// TestAddressOfKeys checks which of an issuer's URLs are requested, in order.
 func TestAddressOfKeys(t *testing.T) {
 	t.Parallel()
 	const discovery = "/.well-known/openid-configuration"
@@ -470,7 +470,7 @@ func TestAddressOfKeys(t *testing.T) {
 	}
 }
 
-// TestDiscovery: where the document may point to.
+// TestDiscovery checks where the document may point to.
 func TestDiscovery(t *testing.T) {
 	t.Parallel()
 	const scheme = `jwks_uri of its discovery document: scheme is "http", want https (http is for loopback only)`
@@ -502,8 +502,8 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// TestKeysThatMustNotVerify: what stands in a key set and is no public key for
-// signatures. The token's signature holds by each of them that is a key at all.
+// TestKeysThatMustNotVerify publishes keys that are not public signature keys.
+// The token's signature is valid by each of them that is a key at all.
 func TestKeysThatMustNotVerify(t *testing.T) {
 	t.Parallel()
 	const kid = "k"
@@ -546,19 +546,19 @@ func TestKeysThatMustNotVerify(t *testing.T) {
 		return public(fmt.Sprintf(`{"n":%q}`, base64.RawURLEncoding.EncodeToString(n.Bytes())))
 	}
 	const symmetric = `{"kty":"oct","kid":"k","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`
-	const isSymmetric = "it is symmetric: everybody who may verify by it could sign"
+	const isSymmetric = "it is symmetric: anyone who can verify with it could also sign"
 	byRSA, byEC := tokensBy(t, jose.RS256, rsaKey, kid), tokensBy(t, jose.ES256, ecKey, kid)
 	byES384 := tokensBy(t, jose.ES384, p384, kid)
 	for _, tt := range []struct {
 		name, set string
 		token     func(issuer string) string
-		why       string // "" where the token is taken
+		why       string // "" if the token is accepted
 	}{
 		{"as it should be", public(`{"use":"sig","alg":"RS256","key_ops":["verify"]}`), byRSA, ""},
-		{"no more than a key", public(`{}`), byRSA, ""},
+		{"only the key", public(`{}`), byRSA, ""},
 		{"for more than signatures", public(`{"key_ops":["encrypt","verify"]}`), byRSA, ""},
 		{"key_ops null", public(`{}`)[:1] + `"key_ops":null,` + public(`{}`)[1:], byRSA, `its key_ops are [], want "verify" among them`},
-		{"of 4096 bits", modulus(4096), byRSA, "no key has signed it"},
+		{"of 4096 bits", modulus(4096), byRSA, "not signed by any key"},
 		{"private", published(rsaKey, `{}`), byRSA, "it is a private key: anyone who reads it could sign with it"},
 		{"private, on a curve", published(ecKey, `{}`), byEC, "it is a private key: anyone who reads it could sign with it"},
 		{"for encryption", public(`{"use":"enc"}`), byRSA, `its use is "enc", want "sig"`},
@@ -587,15 +587,15 @@ func TestKeysThatMustNotVerify(t *testing.T) {
 		{"symmetric, by its algorithm", `{"kty":"oct","kid":"k","alg":"RS256","use":"sig","k":"AAAA"}`, byRSA, isSymmetric},
 		{"a point off the curve", curve(`{"y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`), byEC, "it is malformed"},
 		{"a coordinate cut short", curve(`{"y":"AAAA"}`), byEC, "it is malformed"},
-		{"a curve that nobody knows", curve(`{"crv":"secp256k1"}`), byEC, "it is malformed"},
+		{"an unknown curve", curve(`{"crv":"secp256k1"}`), byEC, "it is malformed"},
 		{"a curve too wide", published(p521.Public(), `{}`), byEC, `it is an EC key on P-521, and the token's alg is "ES256"`},
 		{"a curve too wide, the token's own", published(p384.Public(), `{}`), byEC, `it is an EC key on P-384, and the token's alg is "ES256"`},
 		{"a curve too narrow", curve(`{}`), byES384, `it is an EC key on P-256, and the token's alg is "ES384"`},
 		{"of another kind than the algorithm", curve(`{}`), byRSA, `it is an EC key on P-256, and the token's alg is "RS256"`},
 		{"RSA for a curve's algorithm", public(`{}`), byEC, `it is an RSA key, and the token's alg is "ES256"`},
 		{"for an exchange of keys", `{"kty":"OKP","crv":"X25519","kid":"k","x":"hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo"}`, byRSA, "it is malformed"},
-		{"of no known type", `{"kty":"AKP","kid":"k"},null,7,` + curve(`{"kid":"other"}`), byRSA, "no key has signed it"},
-		// Several of one id: whichever is fit, in whatever order.
+		{"of no known type", `{"kty":"AKP","kid":"k"},null,7,` + curve(`{"kid":"other"}`), byRSA, "not signed by any key"},
+		// Several keys with one id: the fit one counts, in any order.
 		{"with another kind's id", curve(`{}`) + "," + public(`{}`), byRSA, ""},
 		{"with another kind's id, before", public(`{}`) + "," + curve(`{}`), byRSA, ""},
 		{"with a symmetric one's id", symmetric + "," + public(`{}`), byRSA, ""},
@@ -609,10 +609,10 @@ func TestKeysThatMustNotVerify(t *testing.T) {
 			want := ""
 			switch tt.why {
 			case "":
-			case "no key has signed it":
-				want = fmt.Sprintf("verify ID token: no key of issuer %q has signed it (key id %q)", server, kid)
+			case "not signed by any key":
+				want = fmt.Sprintf("verify ID token: not signed by any key of issuer %q (key id %q)", server, kid)
 			default:
-				want = fmt.Sprintf("verify ID token: key %q of issuer %q does not verify it: %s", kid, server, tt.why)
+				want = fmt.Sprintf("verify ID token: key %q of issuer %q cannot verify it: %s", kid, server, tt.why)
 			}
 			check(t, err, want, fault.Rejected)
 		})
@@ -650,8 +650,8 @@ func TestClaimsKeepTheirTypes(t *testing.T) {
 	}
 }
 
-// FuzzVerify: whatever the token, also a good one with one byte changed,
-// Verify neither panics nor accepts anything but what the issuer signed.
+// FuzzVerify: for any token, including a good one with one byte changed, Verify
+// neither panics nor accepts anything but what the issuer signed.
 func FuzzVerify(f *testing.F) {
 	issuer, err := standin.StartIssuer(nil)
 	if err != nil {
@@ -676,7 +676,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// decoded is a token's bytes: the last character of a part has bits that nothing reads.
+// decoded is a token's bytes: the last character of a part has unused bits.
 func decoded(token string) (all string) {
 	for part := range strings.SplitSeq(token, ".") {
 		bytes, err := base64.RawURLEncoding.DecodeString(part)
@@ -685,9 +685,9 @@ func decoded(token string) (all string) {
 	return all
 }
 
-// FuzzClaims: whatever payload the issuer signs, what is accepted is for this
-// issuer, audience and time by a second reading of the JSON, and each claim
-// is what stands there under exactly its name.
+// FuzzClaims: for any payload that the issuer signs, an accepted one is for this
+// issuer, audience and time by a second parser, and each claim has the value
+// under exactly its name.
 func FuzzClaims(f *testing.F) {
 	issuer, err := standin.StartIssuer(nil)
 	if err != nil {
