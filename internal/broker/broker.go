@@ -1,4 +1,4 @@
-// Package broker serves fresh credentials on loopback, only to dbt's own client libraries.
+// Package broker serves fresh credentials on loopback, only to the client libraries of this run.
 package broker
 
 import (

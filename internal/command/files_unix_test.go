@@ -136,7 +136,7 @@ func TestPipesInPlaceOfFiles(t *testing.T) {
 		{"event", func(s *outsideStep) {
 			s.pipe("event.json")
 			s.env["GITHUB_EVENT_PATH"], s.env["GITHUB_EVENT_NAME"] = s.at("event.json"), "pull_request"
-		}, 3, "request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"},
+		}, 3, "request ID token: the job has no permission to request one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -157,7 +157,7 @@ func TestOrigin(t *testing.T) {
 	const (
 		foreign = `on "issue_comment" a file of the workspace may be somebody else's, want one of ["push" "schedule" "workflow_dispatch" "merge_group" "release" "pull_request"]`
 		inline  = "with an inline policy it must lie outside the workspace, whose files are not the policy's"
-		trusted = "request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)" // the run goes on
+		trusted = "request ID token: the job has no permission to request one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)" // the run goes on
 		output  = `dbt output of type "postgres": sslrootcert `
 	)
 	policyWith := func(ca string) string {
@@ -315,7 +315,7 @@ func TestSIGTERMWhereNobodyReads(t *testing.T) {
 	if !errors.As(err, &exit) || exit.ExitCode() != 143 {
 		t.Errorf("ended with %v, want exit status 143", err)
 	}
-	if got, want := stderr.String(), fmt.Sprintln("oidc-dbt: stopped by signal: terminated: given up 10s later, because a file or a stream does not answer"); got != want {
+	if got, want := stderr.String(), fmt.Sprintln("oidc-dbt: stopped by signal: terminated: gave up after 10s because a file or stream does not respond"); got != want {
 		t.Errorf("says %q, want %q", got, want)
 	}
 }

@@ -862,7 +862,7 @@ func TestRenewalsEndAtTheCeiling(t *testing.T) {
 		cat answer; rm answer; exit 4`
 	status, out := s.run()
 	hint := "hint: the runner's request token ended at " + end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job"
-	if status != 4 || !strings.Contains(out, "\n200\n") || !strings.Contains(out, "\n500\n") || !strings.Contains(out, "oidc-dbt: request ID token: status is 401: the runner refuses it") ||
+	if status != 4 || !strings.Contains(out, "\n200\n") || !strings.Contains(out, "\n500\n") || !strings.Contains(out, "oidc-dbt: request ID token: status is 401: refused by the runner") ||
 		strings.Count(out, "warning: renew the credential: request ID token: ") != 1 || strings.Count(out, hint) != 1 {
 		t.Errorf("status is %d: %s", status, out)
 	}

@@ -1,4 +1,4 @@
-// Package fault says which of the documented exit statuses an error ends in, and what to do about it.
+// Package fault gives an error one of the documented exit statuses, and a hint about what to do.
 package fault
 
 import "errors"
@@ -6,15 +6,15 @@ import "errors"
 // A Class is why a run failed. Its number is the process's exit status.
 type Class int
 
-// The exit statuses of design: stable, documented, one per kind of failure.
+// The exit statuses: stable, documented, one per kind of failure.
 const (
-	Internal    Class = 1 // a bug, or the machine's fault: disk full, a file that cannot be written
+	Internal    Class = 1 // a bug, or a problem of the machine: disk full, a file that cannot be written
 	Usage       Class = 2 // wrong input, flag or policy
-	NoIdentity  Class = 3 // no ID token can be had
+	NoIdentity  Class = 3 // no ID token is available
 	Rejected    Class = 4 // the ID token did not verify
-	Denied      Class = 5 // the policy says no
-	Refused     Class = 6 // the provider says no, or the credential outlives what is allowed
-	Unreachable Class = 7 // issuer or provider down, or talking nonsense
+	Denied      Class = 5 // the policy denies it
+	Refused     Class = 6 // the provider refused, or the credential lives longer than allowed
+	Unreachable Class = 7 // issuer or provider is down, or its reply is invalid
 )
 
 // String returns the class's name in audit records.
@@ -45,8 +45,8 @@ type classified struct {
 
 func (e classified) Unwrap() error { return e.error }
 
-// each returns the errors that e joins, each with its class; e itself where it
-// has a hint, which is about them all.
+// each returns the errors that e joins, each with e's class, or e itself if it
+// has a hint, which applies to all of them.
 func (e classified) each() []error {
 	list := Each(e.error)
 	if e.hint != "" || len(list) < 2 {
@@ -71,7 +71,7 @@ func New(class Class, err error, hint string) error {
 	return classified{err, class, hint}
 }
 
-// ClassOf returns err's class, Internal where it has none.
+// ClassOf returns err's class, Internal if it has none.
 func ClassOf(err error) Class {
 	var e classified
 	if errors.As(err, &e) {
@@ -80,7 +80,7 @@ func ClassOf(err error) Class {
 	return Internal
 }
 
-// WithHint returns what an error says, and what to do about it.
+// WithHint returns an error's text, followed by its hint if it has one.
 func WithHint(err error) string {
 	if hint := Hint(err); hint != "" {
 		return err.Error() + "\nhint: " + hint
@@ -88,7 +88,7 @@ func WithHint(err error) string {
 	return err.Error()
 }
 
-// Hint returns what to do about err, "" where nothing is known.
+// Hint returns what to do about err, "" if it has no hint.
 func Hint(err error) string {
 	var e classified
 	if errors.As(err, &e) {
@@ -97,15 +97,15 @@ func Hint(err error) string {
 	return ""
 }
 
-// Lasting returns err marked as one that another try meets again, though its class does not say so.
+// Lasting returns err marked as permanent: another try would fail again, whatever its class.
 func Lasting(err error) error { return lasting{err} }
 
 type lasting struct{ error }
 
 func (l lasting) Unwrap() error { return l.error }
 
-// Lasts reports whether another try of what ended in err will meet it again:
-// the policy says no, there is no identity, or err is Lasting.
+// Lasts reports whether another try would end in err again: by its class
+// (Denied, NoIdentity, Usage), or because it is marked by Lasting.
 func Lasts(err error) bool {
 	switch ClassOf(err) {
 	case Denied, NoIdentity, Usage:
@@ -114,7 +114,7 @@ func Lasts(err error) bool {
 	return errors.As(err, new(lasting))
 }
 
-// Each returns the errors that err joins, as errors.Join has them, none for nil.
+// Each returns the errors that err joins (see errors.Join), none for nil.
 func Each(err error) (list []error) {
 	if err == nil {
 		return nil
@@ -131,21 +131,21 @@ func Each(err error) (list []error) {
 	return []error{err}
 }
 
-// A Place is where in a file a fault is, and what it says of it without the
-// place: an annotation on the run's page shows it there.
+// A Place is where in a file an error is, and the error's text without the
+// place. The run's page shows it as an annotation.
 type Place struct {
 	File         string // absolute, or relative to the workspace
 	Line, Column int    // from 1; 0 for the file as a whole
 	Text         string
 }
 
-// A Warning is what a run that goes on has to say, and the places that it is about.
+// A Warning is a message of a run that continues, and the places that it is about.
 type Warning struct {
-	Text   string // names the places, too
+	Text   string // includes the places
 	Places []Place
 }
 
-// Warnings returns texts as warnings about no place.
+// Warnings returns texts as warnings without places.
 func Warnings(texts ...string) []Warning {
 	list := make([]Warning, len(texts))
 	for i, text := range texts {
@@ -154,7 +154,7 @@ func Warnings(texts ...string) []Warning {
 	return list
 }
 
-// At returns err with the places that its text names.
+// At returns err with the places that its text mentions.
 func At(err error, places ...Place) error { return placed{err, places} }
 
 type placed struct {
@@ -165,9 +165,8 @@ type placed struct {
 func (p placed) Unwrap() error   { return p.error }
 func (p placed) Places() []Place { return p.places }
 
-// Places returns the places of err and of all that it wraps, in their order:
-// those of each error that has a method Places. The places of At replace those
-// of the error that it was given.
+// Places returns the places of err and of all errors that it wraps, in order.
+// The places given to At replace those of the error given to it.
 func Places(err error) (list []Place) {
 	if has, ok := err.(interface{ Places() []Place }); ok {
 		return has.Places()

@@ -1,4 +1,5 @@
-// Package idtoken verifies ID tokens: its Claims come only from a current token that the policy's issuer signed for this audience.
+// Package idtoken verifies ID tokens: its Claims come only from a current token that the
+// policy's issuer signed for this audience.
 package idtoken
 
 import (
@@ -395,7 +396,8 @@ func (v *Verifier) fetchKeys(ctx context.Context) ([]key, error) {
 	}
 	set := parseKeys(raw.Keys)
 	if len(set) == 0 {
-		return nil, fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q: the key set contains no key of a known type", v.issuer.URL), "")
+		return nil, fault.New(fault.Unreachable,
+			fmt.Errorf("fetch keys of issuer %q: the key set contains no key of a known type", v.issuer.URL), "")
 	}
 	return set, nil
 }

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Grace is how long a run may take to end, and to clean up, when it should:
-// Docker and GitHub's runner kill after as long.
+// Grace is how long a run may take to clean up and end: Docker and GitHub's
+// runner kill a process after the same time.
 const Grace = 10 * time.Second
 
-// Bounded returns what f returns. Where f has not returned within grace after
-// ctx has ended, nobody waits for it any more, and ok is false: a call to a
-// network file system that has gone, or to a pipe that nobody reads, may never
-// return. The time in which f holds (see Hold) does not count.
+// Bounded returns what f returns. If f has not returned within grace after ctx
+// ended, Bounded stops waiting and ok is false: a call to a network file system
+// that is gone, or to a pipe without a reader, may never return. Time in which
+// f holds (see Hold) does not count.
 func Bounded[T any](ctx context.Context, grace time.Duration, f func(context.Context) T) (value T, ok bool) {
 	outer, _ := ctx.Value(patienceKey{}).(*patience)
 	p := &patience{outer: outer}
@@ -40,8 +40,9 @@ func Bounded[T any](ctx context.Context, grace time.Duration, f func(context.Con
 	}
 }
 
-// Hold has every Bounded that ctx is of wait until release is called. It is
-// for what ends by itself, and may take long: a command, a request.
+// Hold makes every Bounded around ctx wait until release is called. It is for
+// operations that end by themselves and may take long, such as a command or a
+// request.
 func Hold(ctx context.Context) (release func()) {
 	p, _ := ctx.Value(patienceKey{}).(*patience)
 	for q := p; q != nil; q = q.outer {
@@ -56,7 +57,7 @@ func Hold(ctx context.Context) (release func()) {
 
 type patienceKey struct{}
 
-// patience counts who holds, and who has held.
+// patience counts current holds, and changes of that count.
 type patience struct {
 	outer *patience
 	mu    sync.Mutex
@@ -78,9 +79,9 @@ func (p *patience) state() held {
 	return p.count
 }
 
-// Main runs the program, and returns its exit status: what run returns, or,
-// where it does not return within Grace after the first SIGINT, SIGTERM or
-// SIGHUP, that of the signal.
+// Main runs the program and returns its exit status: what run returns, or the
+// signal's status if run does not return within Grace after the first SIGINT,
+// SIGTERM or SIGHUP.
 func Main(stderr io.Writer, run func(context.Context) int) (status int) {
 	ctx, stop := Interruptible(context.Background())
 	defer stop()
@@ -94,12 +95,12 @@ func Main(stderr io.Writer, run func(context.Context) int) (status int) {
 	}
 	told := make(chan struct{})
 	go func() {
-		fmt.Fprintf(stderr, "oidc-dbt: %v: given up %s later, because a file or a stream does not answer\n", interrupt, Grace)
+		fmt.Fprintf(stderr, "oidc-dbt: %v: gave up after %s because a file or stream does not respond\n", interrupt, Grace)
 		close(told)
 	}()
 	select {
 	case <-told:
-	case <-time.After(time.Second): // nobody reads it
+	case <-time.After(time.Second): // stderr may be what blocks
 	}
 	return interrupt.Status()
 }

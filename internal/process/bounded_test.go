@@ -8,7 +8,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
 
-// moment is a grace that passes in no time.
+// moment is a very short grace.
 const moment = 5 * time.Millisecond
 
 func TestBounded(t *testing.T) {
@@ -50,5 +50,5 @@ func TestBounded(t *testing.T) {
 	}); got != 0 || ok {
 		t.Errorf("what never returns after it has held gives %d, %t", got, ok)
 	}
-	process.Hold(context.Background())() // of a context that nobody bounds
+	process.Hold(context.Background())() // without a Bounded around it
 }

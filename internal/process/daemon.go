@@ -13,31 +13,31 @@ import (
 	"time"
 )
 
-// ready is what a daemon prints when it is ready: a byte that no line for the
-// runner has in it.
+// ready is the byte that a daemon prints when it is ready. Lines for the runner
+// do not contain it.
 const ready = 0
 
-// goOn is what a daemon is sent when it may go on alone. Any other byte is the
-// number of the signal that ends it, and an end without one is its parent's.
+// goOn is the byte that releases a daemon. Any other byte is the number of the
+// signal that ends it; end of input means that its parent has ended.
 const goOn = 0
 
-// stopTimeout is how long a daemon that is not ready yet may take to end. The
-// runner kills a cancelled step after ten seconds.
+// stopTimeout is how long a daemon that is not ready may take to end. The runner
+// kills a cancelled step after ten seconds.
 const stopTimeout = 8 * time.Second
 
-// A Daemon is this program once more, in a session of its own: what ends this
-// process, a terminal's ^C or a runner's signal to the group, does not reach
-// it. Until it is released it ends with this process, however that ends.
+// A Daemon is another process of this program in its own session: a terminal's
+// ^C or a runner's signal to the process group does not reach it. Until it is
+// released it ends when this process ends, for any reason.
 type Daemon struct {
 	cmd   *exec.Cmd
-	out   *os.File // what it prints
+	out   *os.File // its standard output
 	leash *os.File // its standard input
 }
 
 // StartDaemon starts the program c.Args with c.Env and c.Dir; Stderr must be a
-// file, since it is written to for as long as the daemon runs. None of this
-// process's own streams is handed on: whoever waits for their end would wait
-// for the daemon's.
+// file, since the daemon keeps writing to it. The daemon inherits none of this
+// process's streams: a reader that waits for their end would wait for the
+// daemon.
 func StartDaemon(c Command) (d *Daemon, err error) {
 	var opened []*os.File
 	defer func() {
@@ -68,9 +68,9 @@ func StartDaemon(c Command) (d *Daemon, err error) {
 	return &Daemon{cmd: cmd, out: out, leash: leash}, nil
 }
 
-// Wait copies what the daemon prints to out until it says that it is ready,
-// and releases it, or until it ends by itself: then status is its exit status.
-// When ctx ends first, the daemon is stopped.
+// Wait copies the daemon's output to out until the daemon is ready, and then
+// releases it. If the daemon ends before that, status is its exit status. If
+// ctx ends first, the daemon is stopped.
 func (d *Daemon) Wait(ctx context.Context, out io.Writer) (released bool, status int, err error) {
 	defer Hold(ctx)()
 	defer d.out.Close()
@@ -103,22 +103,21 @@ func (d *Daemon) Wait(ctx context.Context, out io.Writer) (released bool, status
 	} else if e.ready {
 		d.stop(ctx)
 	} else if e.err != nil {
-		d.leash.Close() // whoever reads our output is gone
+		d.leash.Close() // the reader of our output is gone
 	}
 	timer := time.AfterFunc(stopTimeout, d.kill)
 	defer timer.Stop()
 	err = d.cmd.Wait()
 	switch {
 	case e.err != nil:
-		return false, 0, fmt.Errorf("pass on what the background process prints: %w", e.err)
+		return false, 0, fmt.Errorf("copy the output of the background process: %w", e.err)
 	case d.cmd.ProcessState == nil:
 		return false, 0, fmt.Errorf("wait for the background process: %w", err)
 	}
 	return false, exitStatus(d.cmd.ProcessState), nil
 }
 
-// stop hands on the signal that ended ctx. (Where it is another cause, the
-// leash ends with this process.)
+// stop forwards the signal that ended ctx, or SIGTERM for another cause.
 func (d *Daemon) stop(ctx context.Context) {
 	number := syscall.SIGTERM
 	var interrupt Interrupt
@@ -132,7 +131,7 @@ func (d *Daemon) stop(ctx context.Context) {
 
 func (d *Daemon) kill() { _ = d.cmd.Process.Kill() }
 
-// copyUntilReady copies until the end, or the byte that says ready.
+// copyUntilReady copies until the end of in, or the byte ready.
 func copyUntilReady(out io.Writer, in io.Reader) (isReady bool, err error) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -142,7 +141,7 @@ func copyUntilReady(out io.Writer, in io.Reader) (isReady bool, err error) {
 			return false, err
 		}
 		if isReady || rerr != nil {
-			return isReady, nil // an error is the end: the writer's process is gone
+			return isReady, nil // an error means that the writer has ended
 		}
 	}
 }
@@ -150,11 +149,11 @@ func copyUntilReady(out io.Writer, in io.Reader) (isReady bool, err error) {
 // A Leash is the daemon's side of a Daemon.
 type Leash struct{ released, ended chan struct{} }
 
-// OnLeash returns a context that ends with the parent, as by its signal, until
-// Ready has returned. in is the standard input.
+// OnLeash returns a context that ends with the parent, with its signal as the
+// cause, until Ready has returned. in is the standard input.
 func OnLeash(ctx context.Context, in io.Reader) (context.Context, *Leash) {
-	// Without a parent there is nobody to read what is printed: an error to
-	// clean up after, not the end.
+	// Without a parent, output has no reader. Writing must return an error, so
+	// that this process can clean up, rather than kill it.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &Leash{released: make(chan struct{}), ended: make(chan struct{})}
@@ -175,8 +174,8 @@ func OnLeash(ctx context.Context, in io.Reader) (context.Context, *Leash) {
 	return ctx, l
 }
 
-// Ready tells the parent that this process is ready, and waits until it may go
-// on alone. ctx is that of OnLeash. It closes out, which is the standard
+// Ready tells the parent that this process is ready, and waits until the parent
+// releases it. ctx comes from OnLeash. Ready closes out, which is the standard
 // output. After an error this process must end.
 func (l *Leash) Ready(ctx context.Context, out io.WriteCloser) error {
 	_, err := out.Write([]byte{ready})
@@ -190,8 +189,8 @@ func (l *Leash) Ready(ctx context.Context, out io.WriteCloser) error {
 		return context.Cause(ctx)
 	case <-ctx.Done():
 	}
-	// A signal of this process's own: whether the parent took the word, and has
-	// succeeded, is for the parent to say.
+	// This process got a signal itself. The parent may have released it already,
+	// and reported success: wait for its answer.
 	select {
 	case <-l.released:
 		return out.Close()

@@ -16,8 +16,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
 
-// daemon stands for the background process: it tells its end, and why, in a
-// file, since nobody reads its output then.
+// daemon plays the background process: it writes to a file how it ended, since
+// its output has no reader by then.
 func daemon(how string) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -85,10 +85,9 @@ func background(t *testing.T, how string) (d *process.Daemon, said func(want str
 	}, end
 }
 
-// TestDaemonGoesOn: what it prints before it is ready is passed on; then it
-// has neither a reader nor a parent, and prints nothing.
-// TestDaemonGoesOn: also where a signal meets it as it gets ready, since its
-// parent has succeeded by then; what it makes of that is its own business.
+// TestDaemonGoesOn: its output before it is ready is passed on; after that it
+// has neither a reader nor a parent, and prints nothing. It also goes on if it
+// gets a signal while it becomes ready, since its parent has succeeded by then.
 func TestDaemonGoesOn(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"daemon", "daemon told by a signal"} {
@@ -121,7 +120,7 @@ func TestDaemonFails(t *testing.T) {
 	}
 }
 
-// TestDaemonIsCancelled: it ends as by the signal that ended the parent.
+// TestDaemonIsCancelled: it ends as if by the signal that ended the parent.
 func TestDaemonIsCancelled(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -144,7 +143,7 @@ func TestDaemonIsCancelled(t *testing.T) {
 	}
 }
 
-// TestDaemonIsReadyTooLate: ready as the parent ends, it does not go on.
+// TestDaemonIsReadyTooLate: it does not go on if its parent ends as it becomes ready.
 func TestDaemonIsReadyTooLate(t *testing.T) {
 	t.Parallel()
 	d, said, _ := background(t, "daemon")
@@ -159,12 +158,12 @@ func TestDaemonIsReadyTooLate(t *testing.T) {
 	}
 }
 
-// TestDaemonLosesItsReader: the runner is gone, and with it whoever would use the credential.
+// TestDaemonLosesItsReader: the runner is gone, and with it all users of the credential.
 func TestDaemonLosesItsReader(t *testing.T) {
 	t.Parallel()
 	d, said, _ := background(t, "daemon that hangs")
 	released, _, err := d.Wait(t.Context(), writer(func([]byte) error { return io.ErrClosedPipe }))
-	if want := "pass on what the background process prints: io: read/write on closed pipe"; released || err == nil || err.Error() != want {
+	if want := "copy the output of the background process: io: read/write on closed pipe"; released || err == nil || err.Error() != want {
 		t.Errorf("released: %t, %v, want %q", released, err, want)
 	}
 	if got, want := said("\n"), "stopped by signal: terminated\n"; got != want {

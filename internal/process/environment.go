@@ -13,19 +13,19 @@ import (
 // requestVariables let their holder mint ID tokens for any audience.
 var requestVariables = []string{"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}
 
-// dbtVariables choose another profile or target than the one written.
+// dbtVariables select a profile or target other than the one written.
 var dbtVariables = []string{
 	"DBT_TARGET", "DBT_ENGINE_TARGET", "DBT_PROFILE", "DBT_ENGINE_PROFILE",
 	"DBT_PROFILES_DIR", "DBT_ENGINE_PROFILES_DIR",
 }
 
-// SecretPrefix begins every variable by which a written profile reads a secret.
+// SecretPrefix is the prefix of every variable that a written profile reads a secret from.
 const SecretPrefix = "DBT_ENV_SECRET_OIDC_"
 
-// sdkVariables are, by the kind of a credential or of a route, the variables
-// that its SDK would obey before or beside the credential handed over, and
-// those that choose where it is sent. One that ends in `*` is all that begin
-// so. A test holds the list to what the clients read (e2e/variables).
+// sdkVariables are, by kind of credential or route, the variables that its SDK
+// would use before or in addition to the given credential, and those that
+// choose where it is sent. A trailing `*` matches any suffix. A test compares
+// the list with what the clients read (e2e/variables).
 var sdkVariables = map[string][]string{
 	string(credential.AWSSession): slices.Concat(awsVariables, duckdbVariables),
 	string(route.AWSContainer):    slices.Concat(awsVariables, duckdbVariables),
@@ -49,8 +49,8 @@ var sdkVariables = map[string][]string{
 	string(route.DatabricksMetadata):   databricksVariables,
 	string(credential.KeyPair):         snowflakeVariables,
 	string(credential.IDToken):         snowflakeVariables,
-	// What would have libpq ask more of the proxy on this machine than a
-	// password, or TLS, which begins behind it.
+	// With these, libpq would demand more of the loopback proxy than a password
+	// login, or TLS, which only the proxy's own connection has.
 	string(route.Postgres): {
 		"PGSSLROOTCERT", "PGSSLNEGOTIATION", "PGREQUIRESSL", "PGGSSENCMODE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIREPEER",
 		"PGPASSWORD", "PGPASSFILE", "PGSSLCERTMODE",
@@ -59,12 +59,12 @@ var sdkVariables = map[string][]string{
 	string(route.Snowflake):          snowflakeVariables,
 	string(route.SnowflakeTokenFile): snowflakeVariables,
 	"snowflake_client":               snowflakeClientVariables,
-	// requests verifies by these in the place of the profile's cert.
+	// requests prefers these to the profile's cert.
 	string(route.Trino): {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"},
 }
 
-// awsVariables are what botocore's, aws-sdk-cpp's and the other chains look at:
-// keys, profiles, web identity, containers.
+// awsVariables are those that the credential chains of botocore, aws-sdk-cpp and
+// others read: keys, profiles, web identity, containers.
 var awsVariables = []string{
 	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
 	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_CREDENTIAL_*", "BOTO_CONFIG",
@@ -72,28 +72,28 @@ var awsVariables = []string{
 	"AWS_ROLE", "AWS_ROLE_*", "AWS_IAM_ROLE_*", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_BEARER_TOKEN_*", "AWS_LOGIN_CACHE_DIRECTORY",
 	"AWS_CONTAINER_*", "AWS_EC2_METADATA_SERVICE_ENDPOINT*",
 	"AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
-	// Where the credential is sent, and its key's name (AWS_CSM_HOST). AWS_DATA_PATH
-	// holds tables of endpoints, and a plug-in may do what it likes.
+	// Where the credential is sent, and the access key's id (AWS_CSM_HOST).
+	// AWS_DATA_PATH has tables of endpoints, and a plug-in can do anything.
 	"AWS_ENDPOINT_URL*", "AWS_ACCOUNT_ID", "AWS_ACCOUNT_ID_ENDPOINT_MODE", "AWS_ENDPOINT_DISCOVERY_ENABLED", "AWS_ENABLE_ENDPOINT_DISCOVERY",
 	"AWS_DATA_PATH", "AWS_CSM_*", "AWS_PROXY_NO_VERIFY_PEER", "BOTOCORE_EXPERIMENTAL__PLUGINS",
 }
 
-// duckdbVariables choose DuckDB's stores, or another login. (httpfs, MotherDuck)
+// duckdbVariables choose DuckDB's object stores, or another login. (httpfs, MotherDuck)
 var duckdbVariables = []string{"DUCKDB_S3_ENDPOINT", "DUCKDB_S3_USE_SSL", "MOTHERDUCK_*", "motherduck_*"}
 
-// libpqVariables lead a login elsewhere though the profile names a host, or
-// have it show a certificate beside the password.
+// libpqVariables send a login to a host other than the profile's, or add a
+// client certificate to the password.
 var libpqVariables = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGSSLCERT", "PGSSLKEY"}
 
-// managedIdentityVariables lead Azure's SDKs to the endpoint of another kind
-// of host than App Service. (azure-identity, managed_identity.py)
+// managedIdentityVariables make Azure's SDKs use the endpoint of a host other
+// than App Service. (azure-identity, managed_identity.py)
 var managedIdentityVariables = []string{
 	"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
 	"AZURE_POD_IDENTITY_AUTHORITY_HOST",
 }
 
-// entraVariables are another login for DefaultAzureCredential, which it would
-// take first, or choose where it logs in. (azure-identity, _constants.py)
+// entraVariables give DefaultAzureCredential another login, which it would try
+// first, or choose where it logs in. (azure-identity, _constants.py)
 var entraVariables = []string{
 	"AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_REGIONAL_AUTHORITY_NAME",
 	"AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN",
@@ -109,16 +109,16 @@ var snowflakeVariables = []string{"SNOWFLAKE_TOKEN", "SNOWFLAKE_TOKEN_FILE_PATH"
 	"SNOWFLAKE_DISABLE_LOG_SECRET_MASKING",
 }
 
-// snowflakeClientVariables are another login, or another place, to snow,
-// schemachange and Terraform's provider.
+// snowflakeClientVariables give snow, schemachange and Terraform's provider
+// another login or another server.
 var snowflakeClientVariables = []string{
 	"SNOWFLAKE_PRIVATE_KEY*", "SNOWFLAKE_SESSION_TOKEN", "SNOWFLAKE_MASTER_TOKEN", "SNOWFLAKE_OAUTH_*", "SNOWFLAKE_TOKEN_ACCESSOR_*",
 	"SNOWFLAKE_PASSCODE*", "SNOWFLAKE_OKTA_URL", "SNOWFLAKE_INSECURE_MODE", "SNOWFLAKE_PROFILE", "SNOWSQL_PWD",
 	"SNOWFLAKE_CONNECTIONS*", "SNOWFLAKE_DEFAULT_CONNECTION_NAME", "SNOWFLAKE_WORKLOAD_IDENTITY_*",
 }
 
-// databricksVariables have databricks-sdk choose another login than the
-// token, or refuse to choose between two.
+// databricksVariables make databricks-sdk choose a login other than the token,
+// or refuse to choose between two.
 var databricksVariables = []string{
 	"DATABRICKS_AUTH_TYPE", "DATABRICKS_USERNAME", "DATABRICKS_PASSWORD", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET",
 	"DATABRICKS_CONFIG_PROFILE", "DATABRICKS_CONFIG_FILE", "DATABRICKS_DISCOVERY_URL", "DATABRICKS_METADATA_SERVICE_URL",
@@ -131,18 +131,19 @@ var databricksVariables = []string{
 	"IS_IN_DATABRICKS_MODEL_SERVING_ENV", "IS_IN_DB_MODEL_SERVING_ENV",
 }
 
-// Outranking returns the names that Environment takes out, by the kind of a
-// credential or a route.
+// Outranking returns the names that Environment removes, by kind of credential
+// or route.
 func Outranking() map[string][]string { return maps.Clone(sdkVariables) }
 
 // Environment returns the environment for a command that uses a credential:
 // kinds are the credential's and, where a broker serves it, the route's. It is
-// base without what would outrank the credential and, unless passIdentity,
-// without the runner's request variables; and then the variables set
-// ("NAME=value"). removed names what was taken out and not set anew, sorted.
+// base without the variables that would outrank the credential and, unless
+// passIdentity, without the runner's request variables, plus the variables of
+// set ("NAME=value"). removed has the names that were removed and not set
+// again, sorted.
 //
-// Taking out the request variables is hygiene, not a boundary: code of the
-// same user can read them from a parent process.
+// Removing the request variables is hygiene, not a security boundary: code of
+// the same user can read them from a parent process.
 func Environment(base, set, kinds []string, passIdentity bool) (env, removed []string) {
 	drop := slices.Clone(dbtVariables)
 	for _, kind := range kinds {
@@ -183,7 +184,7 @@ func name(kv string) string {
 	return n
 }
 
-// fold makes names comparable: Windows does not tell their case apart.
+// fold makes names comparable: on Windows their case does not matter.
 func fold(name string) string {
 	if runtime.GOOS == "windows" {
 		return strings.ToUpper(name)

@@ -1,5 +1,5 @@
-// Package process runs the user's command as if we were not there: its own output, its
-// signals, its exit status, and an environment in which the credential is the only one.
+// Package process runs the user's command transparently, with its own output, signals and
+// exit status, in an environment without any other credential.
 package process
 
 import (
@@ -20,8 +20,8 @@ import (
 // forwarded are the signals that end a run, ours or the command's.
 var forwarded = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
 
-// A Command is what to run. The streams are handed over as they are: where
-// they are files, the command writes to them itself.
+// A Command is what to run. The streams are passed as they are: if they are
+// files, the command uses them directly.
 type Command struct {
 	Args   []string // the program and its arguments; at least one
 	Dir    string   // "" for the current directory
@@ -29,30 +29,30 @@ type Command struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
-	// Signalled is called by Run for each signal, when the command has it; nil
-	// for nothing. Run does not wait for it.
+	// Signalled, if not nil, is called by Run for each signal after the command
+	// got it. Run does not wait for it.
 	Signalled func()
 }
 
-// Find returns the path of a program, so that a typing error is found before
-// a credential is asked for. The error is of class Usage.
+// Find returns the path of a program, so that a typing error is found before a
+// credential is requested. The error is of class Usage.
 func Find(program string) (string, error) {
 	path, err := exec.LookPath(program)
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		return "", fault.New(fault.Usage, fmt.Errorf("find the command: %w", err),
-			"check the spelling and PATH; the command stands after `--`, each argument by itself")
+			"check the spelling and PATH; write the command after `--`, each argument separately")
 	}
 	return path, nil
 }
 
 // Run starts the command, forwards SIGINT, SIGTERM and SIGHUP to it, and
-// returns its exit status: 128 and the signal's number when a signal ended it.
-// It waits however long the command runs, and on Linux ends it with SIGTERM
-// when this process is killed. err is set, and status means
-// nothing, when the command could not be started.
+// returns its exit status: 128 plus the signal's number if a signal ended it.
+// It waits as long as the command runs, and on Linux ends it with SIGTERM when
+// this process is killed. If the command could not be started, err is set and
+// status means nothing.
 func Run(ctx context.Context, c Command) (status int, err error) {
 	defer Hold(ctx)()
-	// From here on signals are the command's business, ctx's no longer.
+	// From here on signals are forwarded to the command and do not end ctx.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, forwarded...)
 	defer signal.Stop(signals)
@@ -80,8 +80,8 @@ func Run(ctx context.Context, c Command) (status int, err error) {
 				// command has it already, and dbt takes a second one for
 				// "abort at once".
 				if s != os.Interrupt || !isTerminal(c.Stdin) {
-					// It may have ended meanwhile. On Windows nothing can be
-					// sent: the console has told the command itself.
+					// It may have ended meanwhile. On Windows no signal can be
+					// sent: the console has notified the command itself.
 					_ = cmd.Process.Signal(s)
 				}
 				if c.Signalled != nil {
@@ -115,7 +115,7 @@ func (i Interrupt) Status() int {
 }
 
 // Interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP
-// ends, with an Interrupt as its cause. stop gives the signals back.
+// ends, with an Interrupt as its cause. stop restores the signals' default.
 func Interruptible(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)

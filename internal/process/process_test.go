@@ -18,8 +18,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
 
-// TestMain lets the test binary stand for the user's command: the tests need
-// no shell, and run on every platform.
+// TestMain lets the test binary play the user's command: the tests need no
+// shell and run on every platform.
 func TestMain(m *testing.M) {
 	switch os.Getenv("PROCESS_TEST_COMMAND") {
 	case "":
@@ -149,7 +149,7 @@ func TestRunDoesNotStartAfterAnInterrupt(t *testing.T) {
 	}
 }
 
-func TestFindNamesWhatIsMissing(t *testing.T) {
+func TestFindNamesTheMissingProgram(t *testing.T) {
 	t.Parallel()
 	_, err := process.Find("dbtt-no-such-program")
 	if err == nil || !strings.HasPrefix(err.Error(), `find the command: exec: "dbtt-no-such-program": `) || fault.ClassOf(err) != fault.Usage {
@@ -208,8 +208,8 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestNoOtherWayToThePostgresProxy: what would have libpq go elsewhere, ask
-// for TLS or another form of login than the proxy's, or find another password.
+// TestNoOtherWayToThePostgresProxy: variables that make libpq connect elsewhere,
+// require TLS or another form of login, or use another password are removed.
 func TestNoOtherWayToThePostgresProxy(t *testing.T) {
 	t.Parallel()
 	gone := []string{
@@ -231,8 +231,8 @@ func TestNoOtherWayToThePostgresProxy(t *testing.T) {
 	}
 }
 
-// TestNoOtherWayToThePasswordFile: what libpq would take before it, or would
-// have it connect elsewhere.
+// TestNoOtherWayToThePasswordFile: variables that libpq prefers to the file, or
+// that make it connect elsewhere, are removed.
 func TestNoOtherWayToThePasswordFile(t *testing.T) {
 	t.Parallel()
 	gone := []string{"PGHOSTADDR", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY"}
@@ -249,8 +249,8 @@ func TestNoOtherWayToThePasswordFile(t *testing.T) {
 	}
 }
 
-// TestNoOtherWayToGoogle: what google-auth, BigQuery's client, gcloud and
-// Terraform would obey before the file, or would send its token to.
+// TestNoOtherWayToGoogle: variables that google-auth, BigQuery's client, gcloud
+// and Terraform prefer to the file, or send its token by, are removed.
 func TestNoOtherWayToGoogle(t *testing.T) {
 	t.Parallel()
 	gone := []string{
@@ -259,8 +259,8 @@ func TestNoOtherWayToGoogle(t *testing.T) {
 		"GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_CREDENTIALS", "GOOGLE_GHA_CREDS_PATH", "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT", "GOOGLE_OAUTH_ACCESS_TOKEN",
 		"STORAGE_EMULATOR_HOST",
 	}
-	// What proves or finds the machine, or names a project or a universe, of
-	// which the clients refuse another one's credential: no login.
+	// Not logins: variables about the machine's identity, and names of a project
+	// or universe, whose clients refuse a credential of another one.
 	kept := []string{"GOOGLE_CLOUD_PROJECT=p", "GOOGLE_CLOUD_UNIVERSE_DOMAIN=u", "GOOGLE_API_USE_CLIENT_CERTIFICATE=true", "GCE_METADATA_HOST=h", "NO_GCE_CHECK=true", "CLOUDSDK_CONFIG=/c"}
 	base := slices.Clone(kept)
 	for _, name := range append(gone, "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE") {
@@ -325,7 +325,7 @@ func TestInterruptibleEndsWithItsParent(t *testing.T) {
 	}
 }
 
-// TestEnvironmentOfRoutes: nothing of the job's leads a client past the broker.
+// TestEnvironmentOfRoutes: no variable of the job makes a client bypass the broker.
 func TestEnvironmentOfRoutes(t *testing.T) {
 	t.Parallel()
 	for kind, tt := range map[string]struct{ base, set, removed string }{

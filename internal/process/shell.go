@@ -9,11 +9,11 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
-// A Script is a `run` block and how its shell takes it.
+// A Script is a `run` block and how its shell runs it.
 type Script struct {
-	Name string   // of the file that Text goes to, with the ending that the shell asks for
-	Text string   // what the file holds
-	Args []string // the command; "{0}" stands for the file's path
+	Name string   // of the file that Text goes to, with the extension that the shell requires
+	Text string   // the file's content
+	Args []string // the command; "{0}" is replaced by the file's path
 }
 
 // shells are the runner's own, with its arguments. (GitHub Docs, Workflow

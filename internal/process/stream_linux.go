@@ -14,20 +14,19 @@ import (
 	"golang.org/x/term"
 )
 
-// stepVariable is a path that the runner makes for one step alone. (GitHub
+// stepVariable is a path that the runner creates for one step only. (GitHub
 // Docs, Workflow commands, Environment files)
 const stepVariable = "GITHUB_OUTPUT="
 
-// RunnerStream returns where workflow commands reach the CI runner, and
-// nobody else: standard error where it leads there, else the stream of the
-// step's own first process, so that what a script pipes into a file or
-// another program does not get them. It is nil where neither is found; getenv
-// is this process's.
+// RunnerStream returns the stream on which workflow commands reach the CI runner
+// and no other reader: standard error if it leads there, else a stream of the
+// step's first process, so that they do not get into what a script pipes into a
+// file or another program. It is nil if neither is found; getenv is this
+// process's.
 //
-// The first process is the highest ancestor that has the step's own variable,
-// or this one where the step has none.
-// Its pipe is the runner's unless somebody else can be seen to read from it,
-// as `exec > >(tee log)` has it.
+// The first process is the highest ancestor that has the step's own variable, or
+// this process if the step has none. Its pipe is the runner's unless another
+// process is seen to read from it, as with `exec > >(tee log)`.
 func RunnerStream(getenv func(string) string, stderr io.Writer) io.Writer {
 	first, parent := os.Getpid(), os.Getppid()
 	if value := getenv(strings.TrimSuffix(stepVariable, "=")); value != "" {
@@ -58,7 +57,7 @@ func RunnerStream(getenv func(string) string, stderr io.Writer) io.Writer {
 	return nil
 }
 
-// firstOfStep returns the highest ancestor, of this process or it itself,
+// firstOfStep returns the highest ancestor of this process, or this process,
 // that was started with the variable, and its parent.
 func firstOfStep(variable string) (first, parent int) {
 	pid := os.Getpid()
@@ -79,9 +78,9 @@ func firstOfStep(variable string) (first, parent int) {
 	return first, parent
 }
 
-// readBy reports whether a pipe is read by the process, as far as can be seen,
-// and by no other. A reader in another container, or of another user, cannot
-// be seen; with seen, the process must be.
+// readBy reports whether, as far as can be seen, only the process reads from a
+// pipe. A reader in another container, or of another user, is invisible; if
+// seen is set, the process must be visible.
 func readBy(path string, reader int, seen bool) bool {
 	name, err := os.Readlink(path)
 	if err != nil {
@@ -106,12 +105,12 @@ func readBy(path string, reader int, seen bool) bool {
 	return found || !seen
 }
 
-// maxAtomic is how much a pipe takes as one piece, whoever else writes to it.
-// (pipe(7), PIPE_BUF)
+// maxAtomic is how much can be written to a pipe without mixing with other
+// writers. (pipe(7), PIPE_BUF)
 const maxAtomic = 4096
 
-// ownLine writes lines into the pipe of another process. Each begins anew: the
-// step's programs may be in the middle of one.
+// ownLine writes lines into the pipe of another process. It begins each with a
+// line break: the step's programs may be in the middle of a line.
 type ownLine struct {
 	path string
 	mu   sync.Mutex
@@ -119,7 +118,7 @@ type ownLine struct {
 
 func (w *ownLine) Write(line []byte) (int, error) {
 	if len(line)+1 > maxAtomic {
-		return 0, errors.New("longer than what a pipe takes as one piece")
+		return 0, errors.New("too long to write to a pipe atomically")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,8 +133,8 @@ func (w *ownLine) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// openStream opens a pipe or a terminal, and takes neither for its own:
-// without a reader a pipe would wait for one.
+// openStream opens a pipe or a terminal for writing. It neither blocks on a pipe
+// without a reader nor makes the terminal this process's own.
 func openStream(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 }

@@ -4,6 +4,6 @@ package process
 
 import "io"
 
-// RunnerStream would return where workflow commands reach the CI runner and
-// nobody else; here nothing tells that from a file or a pipe.
+// RunnerStream returns nil: this system cannot tell a stream that only the CI
+// runner reads from a file or another program's pipe.
 func RunnerStream(func(string) string, io.Writer) io.Writer { return nil }

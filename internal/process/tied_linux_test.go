@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestTheCommandEndsWithAKilledParent: nobody is left to renew its credential.
+// TestTheCommandEndsWithAKilledParent: without the parent its credential is not renewed.
 func TestTheCommandEndsWithAKilledParent(t *testing.T) {
 	t.Parallel()
 	c := self(t, "parent", nil, nil)

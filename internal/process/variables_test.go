@@ -9,8 +9,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
 
-// clients are, by the name in testdata/variables.txt, the kinds of credential
-// and route by which a client of that name is logged in.
+// clients maps names of clients in testdata/variables.txt to the kinds of
+// credential and route that they log in with.
 var clients = map[string][]string{
 	"aws":               {"aws_session", "aws_container"},
 	"google":            {"google_access_token"},
@@ -28,8 +28,8 @@ var clients = map[string][]string{
 	"sqlserver":         {"access_token", "azure_managed_identity"},
 }
 
-// TestEachVariableHasItsVerdict: of what the clients read (e2e/variables holds
-// the list to the installed ones) a command gets what the list says.
+// TestEachVariableHasItsVerdict: a command gets those of the clients' variables
+// that the list allows. (e2e/variables compares the list with installed clients.)
 func TestEachVariableHasItsVerdict(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/variables.txt")

@@ -11,15 +11,15 @@ import (
 // workerName is that of the runner's process for one job. (actions/runner, src/Runner.Worker)
 const workerName = "Runner.Worker"
 
-// workerLook is how often the worker is looked for.
+// workerLook is the interval at which the worker is checked.
 const workerLook = 2 * time.Second
 
-// maxAncestors bounds the way up: the step, node, the worker, and what may stand between.
+// maxAncestors bounds the search: the step, node, the worker, and wrappers in between.
 const maxAncestors = 16
 
 // WorkerGone returns a channel that is closed when the runner's worker, an
-// ancestor of this process, has ended. A worker that is killed cleans nothing
-// up. It is nil where there is none to be seen, as in a container.
+// ancestor of this process, has ended. A worker that is killed cleans up
+// nothing. The channel is nil if there is no visible worker, as in a container.
 func WorkerGone(ctx context.Context) <-chan struct{} {
 	pid := os.Getppid()
 	var worker procStat
@@ -40,7 +40,7 @@ func WorkerGone(ctx context.Context) <-chan struct{} {
 	gone := make(chan struct{})
 	go func() {
 		for {
-			// The same number with another start is another process.
+			// The same PID with another start time is another process.
 			if now, ok := readStat(pid); !ok || now.start != worker.start {
 				close(gone)
 				return

@@ -1,4 +1,5 @@
-// Package profile writes profiles.yml: the user's output with the credential's keys in it, and everything else as it was.
+// Package profile writes profiles.yml: it puts the credential's keys into the user's output
+// and leaves everything else as it was.
 package profile
 
 import (

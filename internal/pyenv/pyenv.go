@@ -1,5 +1,5 @@
 // Package pyenv makes Python environments for the demo and the end-to-end tests: pinned,
-// checked by hash, once per machine. Nothing of it is linked into the product.
+// verified by hash, once per machine. The product does not link it.
 package pyenv
 
 import (
@@ -37,9 +37,8 @@ func (p Python) Program(name string) string {
 }
 
 // Environ returns the process's environment with Home as home directory and
-// Bin in front of PATH. What is imported is kept compiled: with a caller's
-// PYTHONDONTWRITEBYTECODE each run of dbt would compile its adapter anew, for
-// seconds.
+// Bin in front of PATH. It removes PYTHONDONTWRITEBYTECODE, with which each run
+// of dbt would spend seconds on compiling its adapter again.
 func (p Python) Environ() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PYTHONDONTWRITEBYTECODE=") })
 	return append(env, "HOME="+p.Home, "USERPROFILE="+p.Home, "PATH="+p.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
@@ -47,10 +46,9 @@ func (p Python) Environ() []string {
 
 // Ensure returns the environment with the requirements, which must be
 // complete, pinned and have hashes (as `uv pip compile --generate-hashes`
-// writes them). It is made in the user's cache directory when it is not there
-// yet; prepare is Python code that is run once at the end of that, with Home
-// as home directory. What happens is told to log. Runs at the same time wait
-// for each other.
+// writes them). If it does not exist yet, it is created in the user's cache
+// directory; prepare is Python code that runs once at the end of that, with Home
+// as home directory. Progress goes to log. Concurrent runs wait for each other.
 func Ensure(ctx context.Context, name string, requirements []byte, prepare string, log io.Writer) (Python, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -60,11 +58,11 @@ func Ensure(ctx context.Context, name string, requirements []byte, prepare strin
 	return m.ensure(ctx, name, requirements, prepare)
 }
 
-// A maker is where environments are made, and with which interpreters.
+// A maker creates environments in a cache directory with one of the interpreters.
 type maker struct {
 	cache   string
 	pythons []string // the first that fits is used
-	environ []string // beside the process's
+	environ []string // in addition to the process's
 	log     io.Writer
 }
 
@@ -76,7 +74,7 @@ func (m maker) ensure(ctx context.Context, name string, requirements []byte, pre
 	sum := sha256.Sum256([]byte(version + "\x00" + prepare + "\x00" + string(requirements)))
 	dir := filepath.Join(m.cache, "oidc-dbt", "python", name+"-"+hex.EncodeToString(sum[:8]))
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return Python{}, fmt.Errorf("make the cache directory: %w", err)
+		return Python{}, fmt.Errorf("create the cache directory: %w", err)
 	}
 	unlock, err := lockedfile.MutexAt(dir + ".lock").Lock()
 	if err != nil {
@@ -88,10 +86,9 @@ func (m maker) ensure(ctx context.Context, name string, requirements []byte, pre
 	if runtime.GOOS == "windows" {
 		p.Bin = filepath.Join(dir, "Scripts")
 	}
-	// A virtual environment cannot be renamed into place, its programs hold
-	// its path; so it is made in place, and this file, written last, says that
-	// it is whole. An environment outlives the interpreter that made it: then
-	// it is made again.
+	// A virtual environment cannot be renamed into place, since its programs
+	// contain its path. So it is created in place, and this file, written last,
+	// marks it as complete. If its interpreter has gone, it is created again.
 	whole := filepath.Join(dir, "whole")
 	if _, err := os.Stat(whole); err == nil && m.run(ctx, nil, p.Program("python"), "-I", "-c", "") == nil {
 		return p, nil
@@ -99,7 +96,7 @@ func (m maker) ensure(ctx context.Context, name string, requirements []byte, pre
 	if err := os.RemoveAll(dir); err != nil {
 		return Python{}, fmt.Errorf("remove a broken environment: %w", err)
 	}
-	fmt.Fprintf(m.log, "making a Python environment in %s\n", dir)
+	fmt.Fprintf(m.log, "creating a Python environment in %s\n", dir)
 	if err := m.make(ctx, python, dir, p, requirements, prepare); err != nil {
 		return Python{}, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -109,13 +106,13 @@ func (m maker) ensure(ctx context.Context, name string, requirements []byte, pre
 func (m maker) make(ctx context.Context, python, dir string, p Python, requirements []byte, prepare string) error {
 	pip := []string{p.Program("python"), "-I", "-m", "pip"}
 	if err := m.run(ctx, nil, python, "-I", "-m", "venv", dir); err != nil {
-		// Debian and Ubuntu keep ensurepip in a package of its own. A pip of the
-		// system can serve the environment instead, from pip 22.3 on.
-		fmt.Fprintln(m.log, "this Python cannot put pip into an environment; trying with its own pip")
+		// Debian and Ubuntu have ensurepip in a separate package. The system's
+		// pip can install into the environment instead, from pip 22.3 on.
+		fmt.Fprintln(m.log, "this Python cannot install pip into an environment; trying with the system's pip")
 		again := errors.Join(os.RemoveAll(dir), m.run(ctx, nil, python, "-I", "-m", "venv", "--without-pip", dir))
 		pip = []string{python, "-I", "-m", "pip", "--python", p.Program("python")}
 		if again = errors.Join(again, m.run(ctx, nil, pip[0], append(pip[1:], "--version")...)); again != nil {
-			return fmt.Errorf("make a virtual environment (on Debian and Ubuntu: apt install python3-venv): %w", err)
+			return fmt.Errorf("create a virtual environment (on Debian and Ubuntu: apt install python3-venv): %w", err)
 		}
 	}
 	if err := os.MkdirAll(p.Home, 0o755); err != nil {
@@ -138,7 +135,7 @@ func (m maker) make(ctx context.Context, python, dir string, p Python, requireme
 }
 
 // uvEntry is uv's entry in a list of requirements; tools is also setuptools',
-// which builds the packages of a list that are published as source alone
+// which builds the packages of a list that are published only as source
 // (`--no-binary NAME` in the list; an `--only-binary :all:` after it would undo
 // it for pip).
 var (
@@ -146,11 +143,11 @@ var (
 	tools   = regexp.MustCompile(`(?m)^(?:uv|setuptools)==(?:.*\\\n)*.*\n`)
 )
 
-// install installs a list. It is complete, so there is nothing to resolve; and
-// what is built is built with the list's own setuptools, since what a build
-// fetches for itself has no hash. Where uv is in the list, it installs the
-// others: hundreds of packages take pip minutes. It knows nothing of pip's
-// configuration, so where it fails pip takes over.
+// install installs a list. The list is complete, so there is nothing to resolve,
+// and builds use the list's own setuptools, since what a build fetches itself is
+// not verified by hash. If the list has uv, that installs the other packages:
+// pip takes minutes for hundreds of them. uv ignores pip's configuration, so if
+// it fails pip takes over.
 func (m maker) install(ctx context.Context, pip []string, p Python, list string, requirements []byte) error {
 	checked := []string{"--no-deps", "--only-binary", ":all:", "--no-build-isolation", "--require-hashes", "--requirement"}
 	byPip := func(list string) error {
@@ -199,8 +196,8 @@ func (m maker) find(ctx context.Context) (path, version string, err error) {
 	return "", "", fmt.Errorf("find Python 3.10 to 3.13: %s", strings.Join(tried, "; "))
 }
 
-// env is the environment of Python and pip: index, proxies and certificates
-// stay as the user has set them; what would put packages elsewhere goes.
+// env is the environment of Python and pip: it keeps the user's index, proxies
+// and certificates, and removes what would put packages elsewhere.
 func (m maker) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
@@ -210,7 +207,7 @@ func (m maker) env() []string {
 	return append(append(env, "PIP_USER=0"), m.environ...)
 }
 
-// run runs a program; its error has the end of what the program printed.
+// run runs a program; its error includes the end of the program's output.
 func (m maker) run(ctx context.Context, also io.Writer, name string, args ...string) error {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
@@ -230,7 +227,7 @@ func (m maker) run(ctx context.Context, also io.Writer, name string, args ...str
 	return nil
 }
 
-// progress says now and then how far pip is.
+// progress periodically logs how far pip is.
 type progress struct {
 	log     io.Writer
 	every   time.Duration

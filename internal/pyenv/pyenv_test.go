@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fakePython records how it was called and does what Python would. Files in
+// fakePython records how it was called and does what Python would do. Files in
 // dir named no-… make it fail.
 func fakePython(dir string, args []string) int {
 	call := strings.Join(args, " ")
@@ -87,7 +87,7 @@ func fakePython(dir string, args []string) int {
 	return 0
 }
 
-// newMaker returns a maker whose Python is fakePython, with what it lacks.
+// newMaker returns a maker whose Python is fakePython without the named abilities.
 func newMaker(t *testing.T, lacks ...string) (m maker, calls func() []string, log *bytes.Buffer) {
 	t.Helper()
 	dir := t.TempDir()
@@ -138,7 +138,7 @@ func TestEnsureOnce(t *testing.T) {
 		t.Errorf("four runs made %d environments", made)
 	}
 
-	// Other requirements, other code and another interpreter: another one.
+	// Other requirements, other code or another interpreter: another environment.
 	for _, change := range []struct{ list, prepare string }{{"agate==1.9.2", "prepare()"}, {"agate==1.9.1 --hash=sha256:…", "prepare(2)"}} {
 		if _, err := m.ensure(t.Context(), "demo", []byte(change.list), change.prepare); err != nil {
 			t.Fatal(err)
@@ -156,8 +156,8 @@ func TestEnsureOnce(t *testing.T) {
 	}
 }
 
-// Where uv is in the list, it installs the others; pip does where it cannot.
-// What builds packages from source is there before them.
+// If the list has uv, uv installs the other packages, or pip if uv fails.
+// Build tools are installed before the packages that need them.
 func TestEnsureWithUV(t *testing.T) {
 	t.Parallel()
 	const requirements = "--no-binary thrift\nagate==1.9.1 \\\n    --hash=sha256:…\nsetuptools==80.10.2 \\\n    --hash=sha256:…\nuv==0.13.9 \\\n    --hash=sha256:… \\\n    --hash=sha256:…\nzipp==4.1.2 \\\n    --hash=sha256:…\n"
@@ -190,7 +190,7 @@ func count(calls []string, part string) (n int) {
 	return n
 }
 
-// An environment whose interpreter is gone is made again.
+// An environment whose interpreter is gone is created again.
 func TestEnsureBroken(t *testing.T) {
 	t.Parallel()
 	m, calls, _ := newMaker(t)
@@ -222,7 +222,7 @@ func TestEnsureWithoutEnsurepip(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(filepath.Dir(p.Bin), "half")); err == nil {
 		t.Error("what the first try had made is still there")
 	}
-	if want := "this Python cannot put pip into an environment; trying with its own pip\n"; !strings.Contains(log.String(), want) {
+	if want := "this Python cannot install pip into an environment; trying with the system's pip\n"; !strings.Contains(log.String(), want) {
 		t.Errorf("log %q does not have %q", log, want)
 	}
 }
@@ -234,7 +234,7 @@ func TestEnsureErrors(t *testing.T) {
 		lacks []string
 		err   string
 	}{
-		{"neither ensurepip nor pip", []string{"venv", "pip"}, "make a virtual environment (on Debian and Ubuntu: apt install python3-venv): exit status 1: ensurepip is not available"},
+		{"neither ensurepip nor pip", []string{"venv", "pip"}, "create a virtual environment (on Debian and Ubuntu: apt install python3-venv): exit status 1: ensurepip is not available"},
 		{"no network", []string{"network"}, "install Python packages: exit status 1: ERROR: No matching distribution found for agate==1.9.1"},
 	}
 	for _, tt := range tests {

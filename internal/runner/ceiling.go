@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Ceiling returns when the runner's request token ends, after which no ID
-// token can be had. ok is false where the token does not say. It is read
-// unverified: whoever forges it only misleads himself.
+// Ceiling returns when the runner's request token expires; from then on it gets
+// no ID tokens. ok is false if the token does not say. The token is read
+// unverified: to forge it would affect only one's own run.
 func (r *Runner) Ceiling() (end time.Time, ok bool) {
 	parts := strings.Split(r.env.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN"), ".")
 	if len(parts) != 3 {

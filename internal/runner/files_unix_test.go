@@ -13,9 +13,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// TestFilesThatAreNone: a pipe that nobody reads is refused, not waited for,
-// before the first secret as for each thing that is written.
-func TestFilesThatAreNone(t *testing.T) {
+// TestFilesThatAreNotRegular: a pipe without a reader is refused, rather than
+// blocked on, before the first secret and at each write.
+func TestFilesThatAreNotRegular(t *testing.T) {
 	t.Parallel()
 	for _, variable := range []string{"GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_STATE", "GITHUB_PATH", "GITHUB_STEP_SUMMARY"} {
 		s := newStep(t, nil)
@@ -50,8 +50,8 @@ func TestFilesThatAreNone(t *testing.T) {
 	}
 }
 
-// TestEventThatIsNoFile: only the words of an error depend on it.
-func TestEventThatIsNoFile(t *testing.T) {
+// TestEventThatIsNotAFile: it only affects the text of an error.
+func TestEventThatIsNotAFile(t *testing.T) {
 	t.Parallel()
 	s := newStep(t, nil)
 	pipe := filepath.Join(s.dir, "pipe")
@@ -61,6 +61,6 @@ func TestEventThatIsNoFile(t *testing.T) {
 	for _, path := range []string{pipe, "/dev/zero", s.dir, ""} {
 		s.vars["GITHUB_ACTIONS"], s.vars["GITHUB_EVENT_NAME"], s.vars["GITHUB_EVENT_PATH"] = "true", "pull_request", path
 		_, err := s.IDToken(t.Context(), "aud")
-		check(t, err, "request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)", fault.NoIdentity)
+		check(t, err, "request ID token: the job has no permission to request one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)", fault.NoIdentity)
 	}
 }

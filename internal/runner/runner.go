@@ -1,5 +1,5 @@
 // Package runner speaks the GitHub runner's protocol: inputs, masks, outputs, state, summary
-// and the request for an ID token, through go-githubactions and with what that lacks.
+// and requests for ID tokens, with checks that go-githubactions lacks.
 package runner
 
 import (
@@ -41,13 +41,13 @@ type Runner struct {
 	env    Env
 	action *githubactions.Action
 	masked map[string]bool // SHA-256 of what was masked
-	mu     sync.Mutex      // a line is printed whole, whoever prints another
+	mu     sync.Mutex      // keeps lines of concurrent writers whole
 }
 
 // New returns a Runner.
 func New(env Env) *Runner {
-	// The token's bearer must reach the runner alone, and its reply must not
-	// reach an error: hence our client and replyCheck.
+	// The bearer must be sent only to the runner, and replies must not get into
+	// errors: hence our client and replyCheck.
 	client := *env.HTTP
 	client.Transport = replyCheck{env.HTTP.Transport}
 	return &Runner{
@@ -58,17 +58,18 @@ func New(env Env) *Runner {
 	}
 }
 
-// Input returns an input's value without white space around it, "" where it is not given.
+// Input returns an input's value without surrounding white space, "" if it is not set.
 func (r *Runner) Input(name string) string { return r.action.GetInput(name) }
 
-// State returns what SaveState saved in main, in post.
+// State returns, in the post step, a value that SaveState saved in the main step.
 func (r *Runner) State(name string) string { return r.env.Getenv("STATE_" + name) }
 
-const permission = `add "permissions: id-token: write" to the job (and to the job that calls it, where it is a reusable workflow)`
+const permission = `add "permissions: id-token: write" to the job (and, for a reusable workflow, to the job that calls it)`
 
-// IDToken asks the runner for an ID token with the audience. It tries again
-// when the reply is missing, empty or late. Errors are of class NoIdentity
-// where no token can be had, Unreachable where the endpoint talks nonsense.
+// IDToken requests an ID token with the audience from the runner. It tries
+// again if the reply is missing, empty or late. Errors are of class NoIdentity
+// if the job cannot get a token, Unreachable if the endpoint does not respond
+// as the runner does.
 func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, error) {
 	address, bearer := r.env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), r.env.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 	switch {
@@ -78,7 +79,7 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 		return secret.Value{}, r.noIdentity("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 	case strings.ContainsFunc(bearer, notVisible):
 		return secret.Value{}, fault.New(fault.NoIdentity,
-			errors.New("request ID token: ACTIONS_ID_TOKEN_REQUEST_TOKEN: there is a character in it that no header can carry"), "")
+			errors.New("request ID token: ACTIONS_ID_TOKEN_REQUEST_TOKEN contains characters that an HTTP header cannot carry"), "")
 	}
 	if err := checkRequestURL(address); err != nil {
 		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: %w", err), "")
@@ -89,7 +90,7 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 			return secret.Value{}, requestError(err)
 		}
 		if raw == "" {
-			return secret.Value{}, web.Temporary(errors.New("the reply has no token in it"))
+			return secret.Value{}, web.Temporary(errors.New("the reply contains no token"))
 		}
 		if strings.ContainsFunc(raw, notVisible) {
 			return secret.Value{}, web.Temporary(errors.New("the token in the reply is malformed")) // it could not be masked as one line
@@ -109,12 +110,12 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (secret.Value, er
 	case web.Refusal(err) != nil, web.Hint(err) != "":
 		hint = web.Hint(err)
 	case errors.As(err, &status) && !web.Transient(int(status)):
-		hint = "something else than the runner's token service may answer at ACTIONS_ID_TOKEN_REQUEST_URL, a proxy on the way for example"
+		hint = "another server, such as a proxy, may be answering at ACTIONS_ID_TOKEN_REQUEST_URL instead of the runner's token service"
 	}
 	return secret.Value{}, fault.New(fault.Unreachable, fmt.Errorf("request ID token: %w", err), hint)
 }
 
-// notVisible reports whether c is none of the characters that tokens are made of (RFC 6750, 2.1).
+// notVisible reports whether c cannot be part of a token (RFC 6750, 2.1).
 func notVisible(c rune) bool { return c <= ' ' || c > '~' }
 
 func (r *Runner) noIdentity(missing string) error {
@@ -122,7 +123,7 @@ func (r *Runner) noIdentity(missing string) error {
 	switch {
 	case r.env.Getenv("GITHUB_ACTIONS") != "true":
 		return fault.New(fault.NoIdentity,
-			errors.New("request ID token: this is not a step of GitHub Actions, and there is no other token source"),
+			errors.New("request ID token: not a step of GitHub Actions, and no other source of ID tokens is available"),
 			"run it as a step of a workflow whose job has `permissions: id-token: write`")
 	case strings.HasPrefix(event, "pull_request") && event != "pull_request_target" && r.fork():
 		return fault.New(fault.NoIdentity,
@@ -131,15 +132,16 @@ func (r *Runner) noIdentity(missing string) error {
 				"github.repository`, or parse and lint there with `profile-only: true`; do not switch to pull_request_target, "+
 				"which would run the fork's code with this repository's rights")
 	default:
-		return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: the job may not ask for one (%s is not set)", missing), permission)
+		return fault.New(fault.NoIdentity,
+			fmt.Errorf("request ID token: the job has no permission to request one (%s is not set)", missing), permission)
 	}
 }
 
-// maxEvent bounds the event's file: GitHub's payloads have at most 25 MB.
+// maxEvent bounds the event's file: GitHub's payloads are at most 25 MB.
 const maxEvent = 32 << 20
 
 // fork reports whether the event's pull request comes from another repository.
-// Only the words of an error depend on it.
+// It only affects the text of an error.
 func (r *Runner) fork() bool {
 	data, err := disk.Read(r.env.Getenv("GITHUB_EVENT_PATH"), maxEvent)
 	if err != nil {
@@ -171,15 +173,15 @@ func checkRequestURL(raw string) error {
 	return err
 }
 
-// refusal is the runner's no: 401 or 403.
+// refusal is status 401 or 403 from the runner.
 type refusal struct{ status int }
 
 func (e refusal) Error() string {
-	return fmt.Sprintf("status is %d: the runner refuses it", e.status)
+	return fmt.Sprintf("status is %d: refused by the runner", e.status)
 }
 
-// requestError turns the library's error into ours: without the reply's body,
-// and with the mark of another try where one may help.
+// requestError converts the library's error: it drops the reply's body and
+// marks errors that are worth another try.
 func requestError(err error) error {
 	var status statusError
 	var failed *githubactions.RequestFailedError
@@ -199,11 +201,11 @@ func requestError(err error) error {
 	if errors.As(err, &other) {
 		return web.Brief(other)
 	}
-	return web.Failed(err) // replyCheck leaves nothing to quote: these are its words, or the transport's
+	return web.Failed(err) // from replyCheck or the transport, so it quotes no reply
 }
 
-// nonsense is a whole reply that is not one of the runner's, most likely that
-// of a proxy on the way.
+// nonsense is a complete reply that does not come from the runner, but most
+// likely from a proxy.
 type nonsense string
 
 func (n nonsense) Error() string { return string(n) }
@@ -212,12 +214,12 @@ type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("status is %d, want 200", int(e)) }
 
-// maxReply is how much of a reply the library reads; of more it takes the
-// beginning without a word.
+// maxReply is how much of a reply the library reads; it silently truncates
+// longer ones.
 const maxReply = 64 * 1000
 
-// replyCheck hands the library only replies that it can use, in its own
-// spelling: the library quotes other bodies in its errors.
+// replyCheck passes only valid replies to the library, and in normalized form:
+// the library would quote other bodies in its errors.
 type replyCheck struct{ next http.RoundTripper }
 
 func (c replyCheck) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -239,7 +241,7 @@ func (c replyCheck) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if err := json.Unmarshal(body.Bytes(), &reply); err != nil {
 		if errors.As(err, new(*json.UnmarshalTypeError)) {
-			return nil, nonsense("the reply has no token in it")
+			return nil, nonsense("the reply contains no token")
 		}
 		return nil, nonsense("the reply is not JSON")
 	}
@@ -251,7 +253,7 @@ func (c replyCheck) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// Mask tells the runner to hide v in everything that is printed from now on.
+// Mask tells the runner to mask v in the log from now on.
 func (r *Runner) Mask(v secret.Value) error {
 	if v.IsZero() || r.masked[v.SHA256()] {
 		return nil
@@ -300,7 +302,7 @@ func (r *Runner) AddPath(dir string) error {
 // Summary appends Markdown to the step summary.
 func (r *Runner) Summary(markdown string) error {
 	if strings.Contains(markdown, "\x00") {
-		return fault.New(fault.Internal, errors.New("write summary: there is a NUL in it"), "")
+		return fault.New(fault.Internal, errors.New("write summary: contains a NUL"), "")
 	}
 	if r.env.Getenv(summaryFile) == "" {
 		return nil // older GitHub Enterprise Servers have none
@@ -316,8 +318,8 @@ func (r *Runner) Info(text string) error {
 	return r.safely(func() { r.action.Infof("%s", Printable(text)) })
 }
 
-// Warning prints a warning. The first of its places in the workspace is where
-// its annotation is; text names them all.
+// Warning prints a warning, annotated at the first of its places that is in the
+// workspace; text names them all.
 func (r *Runner) Warning(text string, places ...fault.Place) error {
 	action := r.action
 	if annotations, _ := r.annotations(places); len(annotations) > 0 {
@@ -345,8 +347,8 @@ func (r *Runner) Error(text string, places ...fault.Place) error {
 	})
 }
 
-// annotations returns the fields of those of the places that are in the
-// workspace, and what each is to say.
+// annotations returns the fields and the text of an annotation for each place
+// in the workspace.
 func (r *Runner) annotations(places []fault.Place) (annotations []map[string]string, texts []string) {
 	for _, p := range places {
 		file, ok := inWorkspace(r.env.Getenv("GITHUB_WORKSPACE"), p.File)
@@ -362,8 +364,8 @@ func (r *Runner) annotations(places []fault.Place) (annotations []map[string]str
 	return annotations, texts
 }
 
-// inWorkspace returns a file's path as annotations name it: from the
-// workspace, with slashes. ok is false for a file elsewhere.
+// inWorkspace returns a file's path for an annotation: relative to the
+// workspace, with slashes. ok is false for a file outside it.
 func inWorkspace(workspace, file string) (path string, ok bool) {
 	if file == "" || workspace == "" {
 		return "", false
@@ -399,9 +401,9 @@ func (r *Runner) Writable() error {
 
 const summaryFile = "GITHUB_STEP_SUMMARY"
 
-// checkFile returns an error when the variable names anything but a file. The
-// library, which does the writing, would wait for a pipe's reader, and what
-// it writes to a device is gone. What else may be wrong with it, it says.
+// checkFile returns an error if the variable names something other than a
+// regular file: the library would block on a pipe without a reader, and lose
+// what it writes to a device. It reports all other errors itself.
 func (r *Runner) checkFile(variable string) error {
 	var not disk.NotRegular
 	if path := r.env.Getenv(variable); path == "" || !errors.As(disk.Check(path), &not) {
@@ -412,7 +414,7 @@ func (r *Runner) checkFile(variable string) error {
 
 func (r *Runner) setSecret(what, file, name string, v secret.Value, set func(name, value string)) error {
 	if !r.masked[v.SHA256()] {
-		return fault.New(fault.Internal, fmt.Errorf("write %s: it was not masked before", what), "")
+		return fault.New(fault.Internal, fmt.Errorf("write %s: has not been masked", what), "")
 	}
 	return r.set(what, file, name, v.Reveal(), set)
 }
@@ -430,28 +432,28 @@ func (r *Runner) set(what, file, name, value string, set func(name, value string
 	return r.safely(func() { set(name, value) })
 }
 
-// variable is what a name may be. With a "=" or "<<" in it the runner would
-// read the line otherwise, and the value as a line of its own.
+// variable matches valid names. With "=" or "<<" in a name the runner would
+// read the value as lines of its own.
 var variable = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 
-// delimiter is the library's constant, which ends a value that equals it.
+// delimiter is the library's constant that ends a value.
 const delimiter = "_GitHubActionsFileCommandDelimeter_"
 
-// oneLine refuses what would end the line, and with it the value, and what
-// the runner would read back as something else.
+// oneLine refuses values that would end the line early, or that the runner
+// would read back as something else.
 func oneLine(what, value string) error {
 	switch {
 	case strings.ContainsAny(value, "\r\n\x00"):
-		return fault.New(fault.Internal, fmt.Errorf("write %s: there is a line break or NUL in it", what), "")
+		return fault.New(fault.Internal, fmt.Errorf("write %s: contains a line break or NUL", what), "")
 	case value == delimiter:
-		return fault.New(fault.Internal, fmt.Errorf("write %s: it is the line that ends a value", what), "")
+		return fault.New(fault.Internal, fmt.Errorf("write %s: equals the delimiter that ends a value", what), "")
 	case !utf8.ValidString(value):
-		return fault.New(fault.Internal, fmt.Errorf("write %s: it is not UTF-8", what), "")
+		return fault.New(fault.Internal, fmt.Errorf("write %s: is not valid UTF-8", what), "")
 	}
 	return nil
 }
 
-// safely turns the library's panic, when it cannot write, into an error.
+// safely turns the library's panic on a failed write into an error.
 func (r *Runner) safely(write func()) (err error) {
 	defer func() {
 		switch p := recover().(type) {

@@ -77,7 +77,7 @@ func (s *step) file(t testing.TB, name string) string {
 
 // parse reads a file of outputs or variables as the runner does
 // (actions/runner, FileCommandManager.cs, EnvFileKeyValuePairs): it is the
-// second implementation that what we write is held against.
+// second implementation that checks what we write.
 func parse(text string) (map[string]string, error) {
 	pairs := map[string]string{}
 	next := func() (line string, ok bool) {
@@ -175,8 +175,8 @@ func TestBadTokenReplies(t *testing.T) {
 		class fault.Class
 		err   string
 	}{
-		{"401", body(401, "hunter2"), many, fault.NoIdentity, "status is 401: the runner refuses it"},
-		{"403", body(403, "hunter2"), many, fault.NoIdentity, "status is 403: the runner refuses it"},
+		{"401", body(401, "hunter2"), many, fault.NoIdentity, "status is 401: refused by the runner"},
+		{"403", body(403, "hunter2"), many, fault.NoIdentity, "status is 403: refused by the runner"},
 		{"404", body(404, "hunter2"), 1, fault.Unreachable, "status is 404, want 200"},
 		{"429", body(429, "hunter2"), many, fault.Unreachable, "status is 429, want 200"},
 		{"500", body(500, "hunter2"), many, fault.Unreachable, "status is 500, want 200"},
@@ -185,11 +185,11 @@ func TestBadTokenReplies(t *testing.T) {
 		{"nothing", body(200, ""), many, fault.Unreachable, "the reply is not JSON"},
 		{"html", body(200, "<html>hunter2"), many, fault.Unreachable, "the reply is not JSON"},
 		{"two documents", body(200, `{"value":"hunter2"}{}`), many, fault.Unreachable, "the reply is not JSON"},
-		{"no value", body(200, `{}`), many, fault.Unreachable, "the reply has no token in it"},
-		{"empty value", body(200, `{"value":""}`), many, fault.Unreachable, "the reply has no token in it"},
-		{"null", body(200, `null`), many, fault.Unreachable, "the reply has no token in it"},
-		{"value a number", body(200, `{"value":7}`), many, fault.Unreachable, "the reply has no token in it"},
-		{"a list", body(200, `["hunter2"]`), many, fault.Unreachable, "the reply has no token in it"},
+		{"no value", body(200, `{}`), many, fault.Unreachable, "the reply contains no token"},
+		{"empty value", body(200, `{"value":""}`), many, fault.Unreachable, "the reply contains no token"},
+		{"null", body(200, `null`), many, fault.Unreachable, "the reply contains no token"},
+		{"value a number", body(200, `{"value":7}`), many, fault.Unreachable, "the reply contains no token"},
+		{"a list", body(200, `["hunter2"]`), many, fault.Unreachable, "the reply contains no token"},
 		{"token with a line break", body(200, `{"value":"hunter2\n::set-output name=x::y"}`), many, fault.Unreachable, "the token in the reply is malformed"},
 		{"token with a space", body(200, `{"value":" hunter2"}`), many, fault.Unreachable, "the token in the reply is malformed"},
 		{"long token", body(200, `{"value":"`+strings.Repeat("hunter2", 10_000)+`"}`), many, fault.Unreachable, "the token in the reply is larger than 64000 bytes"},
@@ -289,8 +289,8 @@ func TestNoIdentity(t *testing.T) {
 	fork, same := event(`{"pull_request":{"head":{"repo":{"full_name":"mallory/analytics"}}}}`), event(`{"pull_request":{"head":{"repo":{"full_name":"acme/analytics"}}}}`)
 	deleted := event(`{"pull_request":{"head":{"repo":null}}}`)
 	const (
-		permission = `add "permissions: id-token: write" to the job (and to the job that calls it, where it is a reusable workflow)`
-		noURL      = "request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"
+		permission = `add "permissions: id-token: write" to the job (and, for a reusable workflow, to the job that calls it)`
+		noURL      = "request ID token: the job has no permission to request one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"
 		fromFork   = `request ID token: this pull request (branch "x\n::set-output name=a::b") comes from a fork, and GitHub gives forks no ID token`
 		forkHint   = "this is by design: skip the job for forks with `if: github.event.pull_request.head.repo.full_name == github.repository`, or parse and lint there with `profile-only: true`; do not switch to pull_request_target, which would run the fork's code with this repository's rights"
 	)
@@ -306,7 +306,7 @@ func TestNoIdentity(t *testing.T) {
 		err, hint string
 	}{
 		{"no permission", nil, noURL, permission},
-		{"no request token", ask("https://x", ""), "request ID token: the job may not ask for one (ACTIONS_ID_TOKEN_REQUEST_TOKEN is not set)", permission},
+		{"no request token", ask("https://x", ""), "request ID token: the job has no permission to request one (ACTIONS_ID_TOKEN_REQUEST_TOKEN is not set)", permission},
 		{"fork", pull("pull_request", fork), fromFork, forkHint},
 		{"review of a fork", pull("pull_request_review", fork), fromFork, forkHint},
 		{"deleted fork", pull("pull_request", deleted), fromFork, forkHint},
@@ -314,13 +314,13 @@ func TestNoIdentity(t *testing.T) {
 		{"pull_request_target", pull("pull_request_target", fork), noURL, permission},
 		{"event file missing", pull("pull_request", "/does/not/exist"), noURL, permission},
 		{"event file broken", pull("pull_request", event("{")), noURL, permission},
-		{"not in Actions", map[string]string{"GITHUB_ACTIONS": ""}, "request ID token: this is not a step of GitHub Actions, and there is no other token source",
+		{"not in Actions", map[string]string{"GITHUB_ACTIONS": ""}, "request ID token: not a step of GitHub Actions, and no other source of ID tokens is available",
 			"run it as a step of a workflow whose job has `permissions: id-token: write`"},
 		{"plain http", ask("http://actions.example/x?a=b", "hunter2"), `request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: scheme is "http", want https (http is for loopback only)`, ""},
 		{"not a URL", ask("https://x/\x7f?hunter2", "hunter2"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: not a URL", ""},
 		{"query not a URL", ask("https://x/?hunter2\n", "hunter2"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: not a URL", ""},
 		{"user in the URL", ask("https://a:hunter2@x/", "hunter2"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_URL: contains a user", ""},
-		{"request token of two lines", ask("https://x", "hunter2\r\nX: y"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_TOKEN: there is a character in it that no header can carry", ""},
+		{"request token of two lines", ask("https://x", "hunter2\r\nX: y"), "request ID token: ACTIONS_ID_TOKEN_REQUEST_TOKEN contains characters that an HTTP header cannot carry", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -380,10 +380,10 @@ func TestFiles(t *testing.T) {
 func TestRefusedBeforeAnyWrite(t *testing.T) {
 	t.Parallel()
 	values := map[string]string{
-		"a\nb=c": "there is a line break or NUL in it", "a\r": "there is a line break or NUL in it", "\x00": "there is a line break or NUL in it",
-		"x\n" + delimiter + "\nevil<<E\ny\nE": "there is a line break or NUL in it",
-		delimiter:                             "it is the line that ends a value",
-		"\xff":                                "it is not UTF-8",
+		"a\nb=c": "contains a line break or NUL", "a\r": "contains a line break or NUL", "\x00": "contains a line break or NUL",
+		"x\n" + delimiter + "\nevil<<E\ny\nE": "contains a line break or NUL",
+		delimiter:                             "equals the delimiter that ends a value",
+		"\xff":                                "is not valid UTF-8",
 	}
 	s := newStep(t, nil)
 	for value, why := range values {
@@ -392,15 +392,15 @@ func TestRefusedBeforeAnyWrite(t *testing.T) {
 		check(t, s.SaveState("name", value), "write state name: "+why, fault.Internal)
 		check(t, s.AddPath(value), "write path: "+why, fault.Internal)
 		check(t, s.Mask(secret.New(value)), "write mask: "+why, fault.Internal)
-		check(t, s.SetSecretOutput("name", secret.New(value)), "write output name: it was not masked before", fault.Internal)
+		check(t, s.SetSecretOutput("name", secret.New(value)), "write output name: has not been masked", fault.Internal)
 	}
 	for _, name := range []string{"", "a=b", "a<<b", "a\nb", "a b", "1a", "ä", "a\x00"} {
 		check(t, s.SetOutput(name, "v"), fmt.Sprintf("write %q: not a name", "output "+name), fault.Internal)
 		check(t, s.SetEnv(name, "v"), fmt.Sprintf("write %q: not a name", "variable "+name), fault.Internal)
 	}
-	check(t, s.SetSecretEnv("NAME", secret.New("never masked")), "write variable NAME: it was not masked before", fault.Internal)
-	check(t, s.SetSecretOutput("name", secret.Value{}), "write output name: it was not masked before", fault.Internal)
-	check(t, s.Summary("a\x00b"), "write summary: there is a NUL in it", fault.Internal)
+	check(t, s.SetSecretEnv("NAME", secret.New("never masked")), "write variable NAME: has not been masked", fault.Internal)
+	check(t, s.SetSecretOutput("name", secret.Value{}), "write output name: has not been masked", fault.Internal)
+	check(t, s.Summary("a\x00b"), "write summary: contains a NUL", fault.Internal)
 	for _, name := range []string{"OUTPUT", "ENV", "STATE", "PATH", "STEP_SUMMARY"} {
 		if got := s.file(t, name); got != "" {
 			t.Errorf("%s holds %q, want nothing", name, got)
@@ -428,8 +428,8 @@ func TestLibraryPanicsAreErrors(t *testing.T) {
 		check(t, err, "write to the runner: failed to issue command: broken pipe", fault.Internal)
 	}
 	check(t, closed.Info("x"), "write to the runner: failed to write info command: broken pipe", fault.Internal)
-	check(t, closed.SetSecretOutput("token", secret.New("hunter2")), "write output token: it was not masked before", fault.Internal) // the mask never got out
-	check(t, closed.Summary("x"), "", 0)                                                                                             // no file for it: an old server
+	check(t, closed.SetSecretOutput("token", secret.New("hunter2")), "write output token: has not been masked", fault.Internal) // the mask was not printed
+	check(t, closed.Summary("x"), "", 0)                                                                                        // no file for it: an old server
 }
 
 type brokenPipe struct{}
@@ -448,8 +448,8 @@ func TestWritable(t *testing.T) {
 	check(t, s.Writable(), fmt.Sprintf("write to the runner: GITHUB_OUTPUT: open %s: is a directory, want a regular file", s.dir), fault.Internal)
 }
 
-// TestErrorPlaces: what has a place in the workspace is annotated there, once
-// each and at most as often as GitHub shows; the whole text is printed once.
+// TestErrorPlaces: each place in the workspace gets one annotation, up to
+// GitHub's limit; the whole text is printed once.
 func TestErrorPlaces(t *testing.T) {
 	t.Parallel()
 	workspace := t.TempDir()
@@ -496,7 +496,7 @@ func TestErrorPlaces(t *testing.T) {
 	}
 }
 
-// TestLogIsNeverACommand: text from outside, printed at each level, leaves no line that the runner obeys.
+// TestLogIsNeverACommand: no line of external text, at any level, is a workflow command.
 func TestLogIsNeverACommand(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ text, want string }{
@@ -541,8 +541,8 @@ func TestLogIsNeverACommand(t *testing.T) {
 	}
 }
 
-// FuzzFiles: whatever names and values are given, the runner reads back
-// exactly the pairs that were taken without an error.
+// FuzzFiles: for any names and values, the runner reads back exactly the pairs
+// that were accepted without an error.
 func FuzzFiles(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name1, value1, name2, value2 string) {
 		s := newStep(t, nil)

@@ -5,9 +5,9 @@ import (
 	"unicode"
 )
 
-// Printable returns s so that no line of it is a workflow command: a leading
-// `::` and every `##[` are broken by a zero-width space, and control
-// characters are shown, not obeyed. It leaves `::` within a line alone.
+// Printable returns s so that no line of it is a workflow command: it breaks a
+// leading `::` and every `##[` with a zero-width space, and replaces control
+// characters. It does not change `::` within a line.
 func Printable(s string) string {
 	var out strings.Builder
 	for i, line := range strings.Split(s, "\n") {

@@ -1,4 +1,4 @@
-// Package secret holds values that must never be seen: a Value cannot be printed, logged, marshalled or formatted.
+// Package secret holds secrets: a Value redacts itself when it is printed, logged, marshalled or formatted.
 package secret
 
 import (
@@ -38,7 +38,7 @@ func (v Value) Reveal() string {
 func (v Value) IsZero() bool { return v.p == nil }
 
 // SHA256 returns the lower-case hex SHA-256 of the secret, "" for the zero
-// Value. It is what an audit record names a credential by.
+// Value. Audit records identify a credential by it.
 func (v Value) SHA256() string {
 	if v.p == nil {
 		return ""

@@ -23,10 +23,10 @@ import (
 
 const plain = "hunter2-the-secret-itself"
 
-// noVerb is a format that linters do not see through: the mistake is the case.
+// noVerb hides the wrong verb from linters: it is what the test is about.
 func noVerb() string { return "x" }
 
-// spellings are what a leak would look like.
+// spellings are the forms in which a secret could leak.
 var spellings = []string{
 	plain, hex.EncodeToString([]byte(plain)), strings.ToUpper(hex.EncodeToString([]byte(plain))),
 	base64.StdEncoding.EncodeToString([]byte(plain)), base64.RawURLEncoding.EncodeToString([]byte(plain)),
