@@ -3,46 +3,27 @@
 package command_test
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// outsideStep is a step of the action as a process of its own, in a world of
-// files that a test may replace.
-type outsideStep struct {
-	t    *testing.T
-	root string
-	env  map[string]string
-}
-
-func newOutsideStep(t *testing.T) *outsideStep {
+// newOutsideStep is a step without an identity, in a world of files that a
+// test may replace.
+func newOutsideStep(t *testing.T) *step {
 	t.Helper()
-	s := &outsideStep{t: t, root: t.TempDir()}
-	if err := errors.Join(os.Mkdir(s.at("temp"), 0o755), os.MkdirAll(s.at("workspace/.github"), 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	s.env = map[string]string{
-		"OIDC_DBT_TEST_BINARY": "1", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "PATH": os.Getenv("PATH"),
-		"GITHUB_WORKSPACE": s.at("workspace"), "RUNNER_TEMP": s.at("temp"), "INPUT_TARGET": "prod", "INPUT_TIMEOUT": "5m",
-	}
-	for _, name := range commandFiles {
-		s.env["GITHUB_"+name] = s.at(name)
-		s.write(name, "")
-	}
+	s := newStep(t)
+	delete(s.env, "ACTIONS_ID_TOKEN_REQUEST_URL")
+	s.env["INPUT_TARGET"], s.env["INPUT_TIMEOUT"] = "prod", "5m"
 	s.write("workspace/dbt_project.yml", "name: a\nprofile: a\n")
 	s.write("workspace/profiles.yml", "a: {outputs: {prod: {type: duckdb, path: \":memory:\"}}}\n")
-	s.write("workspace/.github/oidc-dbt.yml", `version: 1
+	s.write(policyFile, `version: 1
 targets:
   prod:
     dbt: {from: profiles.yml, output: prod}
@@ -54,17 +35,8 @@ targets:
 	return s
 }
 
-func (s *outsideStep) at(name string) string { return filepath.Join(s.root, filepath.FromSlash(name)) }
-
-func (s *outsideStep) write(name, text string) {
-	s.t.Helper()
-	if err := os.WriteFile(s.at(name), []byte(text), 0o644); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
 // pipe puts a pipe that nobody opens in a file's place.
-func (s *outsideStep) pipe(name string) {
+func (s *step) pipe(name string) {
 	s.t.Helper()
 	if err := os.Remove(s.at(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.t.Fatal(err)
@@ -74,37 +46,15 @@ func (s *outsideStep) pipe(name string) {
 	}
 }
 
-// command returns the step's process. One that hangs is killed after minutes.
-func (s *outsideStep) command(args ...string) *exec.Cmd {
+// errorOf runs the step and returns its status and its error, without the hint.
+func (s *step) errorOf() (status int, said string) {
 	s.t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
-	s.t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, exe, args...)
-	cmd.Dir = s.at("workspace")
-	for name, value := range s.env {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
-	return cmd
-}
-
-// run runs the step and returns its status and its error, without the hint.
-func (s *outsideStep) run() (status int, said string) {
-	s.t.Helper()
-	cmd := s.command()
-	var stdout bytes.Buffer
-	cmd.Stdout = &stdout
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
-		s.t.Fatal(err)
-	}
+	status, out := s.run()
 	// An annotation's properties, where it has some, name the place.
-	_, said, _ = strings.Cut(stdout.String(), "::error")
+	_, said, _ = strings.Cut(out, "::error")
 	_, said, _ = strings.Cut(said, "::")
 	said, _, _ = strings.Cut(said, "%0Ahint: ")
-	return cmd.ProcessState.ExitCode(), strings.TrimSpace(said)
+	return status, strings.TrimSpace(said)
 }
 
 // TestPipesInPlaceOfFiles: whatever the program is to read or write, a pipe
@@ -114,26 +64,26 @@ func TestPipesInPlaceOfFiles(t *testing.T) {
 	const pipe = "is a named pipe, want a regular file"
 	for _, tt := range []struct {
 		name   string
-		with   func(s *outsideStep)
+		with   func(s *step)
 		status int
 		err    string // $ROOT is the step's folder
 	}{
-		{"policy", func(s *outsideStep) { s.pipe("workspace/.github/oidc-dbt.yml") }, 2, `read policy ".github/oidc-dbt.yml": ` + pipe},
-		{"policy elsewhere", func(s *outsideStep) { s.pipe("policy"); s.env["INPUT_POLICY"] = s.at("policy") }, 2, `read policy "$ROOT/policy": ` + pipe},
-		{"policy that never ends", func(s *outsideStep) { s.env["INPUT_POLICY"] = "/dev/zero" }, 2, `read policy "/dev/zero": is a device, want a regular file`},
-		{"policy, a folder", func(s *outsideStep) { s.env["INPUT_POLICY"] = ".github" }, 2, `read policy ".github": is a directory, want a regular file`},
-		{"project", func(s *outsideStep) { s.pipe("workspace/dbt_project.yml") }, 2, `read dbt_project.yml in ".": ` + pipe},
-		{"profiles", func(s *outsideStep) { s.pipe("workspace/profiles.yml") }, 2, `read profiles "profiles.yml": ` + pipe},
-		{"audit log", func(s *outsideStep) { s.pipe("log"); s.env["INPUT_AUDIT-LOG"] = s.at("log") }, 2, `open audit log: "$ROOT/log" ` + pipe},
-		{"audit log, kept by nobody", func(s *outsideStep) { s.env["INPUT_AUDIT-LOG"] = "/dev/null" }, 2, `open audit log: "/dev/null" is a device, want a regular file`},
-		{"certificates", func(s *outsideStep) { s.pipe("ca.pem"); s.env["SSL_CERT_FILE"] = s.at("ca.pem") }, 2, `read SSL_CERT_FILE: "$ROOT/ca.pem" ` + pipe},
-		{"output", func(s *outsideStep) { s.pipe("OUTPUT") }, 1, `write to the runner: GITHUB_OUTPUT: open $ROOT/OUTPUT: ` + pipe},
-		{"environment", func(s *outsideStep) { s.pipe("ENV") }, 1, `write to the runner: GITHUB_ENV: open $ROOT/ENV: ` + pipe},
-		{"state", func(s *outsideStep) { s.pipe("STATE") }, 1, `write to the runner: GITHUB_STATE: open $ROOT/STATE: ` + pipe},
-		{"path", func(s *outsideStep) { s.pipe("PATH") }, 1, `write to the runner: GITHUB_PATH: open $ROOT/PATH: ` + pipe},
-		{"summary", func(s *outsideStep) { s.pipe("STEP_SUMMARY") }, 1, `write to the runner: GITHUB_STEP_SUMMARY ` + pipe},
-		{"summary, in the background", func(s *outsideStep) { s.pipe("STEP_SUMMARY"); s.env["INPUT_KEEP-FRESH"] = "true" }, 1, `write to the runner: GITHUB_STEP_SUMMARY ` + pipe},
-		{"event", func(s *outsideStep) {
+		{"policy", func(s *step) { s.pipe(policyFile) }, 2, `read policy ".github/oidc-dbt.yml": ` + pipe},
+		{"policy elsewhere", func(s *step) { s.pipe("policy"); s.env["INPUT_POLICY"] = s.at("policy") }, 2, `read policy "$ROOT/policy": ` + pipe},
+		{"policy that never ends", func(s *step) { s.env["INPUT_POLICY"] = "/dev/zero" }, 2, `read policy "/dev/zero": is a device, want a regular file`},
+		{"policy, a folder", func(s *step) { s.env["INPUT_POLICY"] = ".github" }, 2, `read policy ".github": is a directory, want a regular file`},
+		{"project", func(s *step) { s.pipe("workspace/dbt_project.yml") }, 2, `read dbt_project.yml in ".": ` + pipe},
+		{"profiles", func(s *step) { s.pipe("workspace/profiles.yml") }, 2, `read profiles "profiles.yml": ` + pipe},
+		{"audit log", func(s *step) { s.pipe("log"); s.env["INPUT_AUDIT-LOG"] = s.at("log") }, 2, `open audit log: "$ROOT/log" ` + pipe},
+		{"audit log, kept by nobody", func(s *step) { s.env["INPUT_AUDIT-LOG"] = "/dev/null" }, 2, `open audit log: "/dev/null" is a device, want a regular file`},
+		{"certificates", func(s *step) { s.pipe("ca.pem"); s.env["SSL_CERT_FILE"] = s.at("ca.pem") }, 2, `read SSL_CERT_FILE: "$ROOT/ca.pem" ` + pipe},
+		{"output", func(s *step) { s.pipe("commands/OUTPUT") }, 1, `write to the runner: GITHUB_OUTPUT: open $ROOT/commands/OUTPUT: ` + pipe},
+		{"environment", func(s *step) { s.pipe("commands/ENV") }, 1, `write to the runner: GITHUB_ENV: open $ROOT/commands/ENV: ` + pipe},
+		{"state", func(s *step) { s.pipe("commands/STATE") }, 1, `write to the runner: GITHUB_STATE: open $ROOT/commands/STATE: ` + pipe},
+		{"path", func(s *step) { s.pipe("commands/PATH") }, 1, `write to the runner: GITHUB_PATH: open $ROOT/commands/PATH: ` + pipe},
+		{"summary", func(s *step) { s.pipe("commands/STEP_SUMMARY") }, 1, `write to the runner: GITHUB_STEP_SUMMARY ` + pipe},
+		{"summary, in the background", func(s *step) { s.pipe("commands/STEP_SUMMARY"); s.env["INPUT_KEEP-FRESH"] = "true" }, 1, `write to the runner: GITHUB_STEP_SUMMARY ` + pipe},
+		{"event", func(s *step) {
 			s.pipe("event.json")
 			s.env["GITHUB_EVENT_PATH"], s.env["GITHUB_EVENT_NAME"] = s.at("event.json"), "pull_request"
 		}, 3, "request ID token: the job has no permission to request one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)"},
@@ -142,7 +92,7 @@ func TestPipesInPlaceOfFiles(t *testing.T) {
 			t.Parallel()
 			s := newOutsideStep(t)
 			tt.with(s)
-			status, said := s.run()
+			status, said := s.errorOf()
 			if want := strings.ReplaceAll(tt.err, "$ROOT", s.root); status != tt.status || said != want {
 				t.Errorf("status is %d, it says\n%s\nwant %d\n%s", status, said, tt.status, want)
 			}
@@ -171,85 +121,81 @@ targets:
       - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main, event_name: [push, issue_comment]}
 `, ca)
 	}
-	comment := func(s *outsideStep) { s.env["GITHUB_EVENT_NAME"] = "issue_comment" }
-	link := func(s *outsideStep, from, to string) {
+	comment := func(s *step) { s.env["GITHUB_EVENT_NAME"] = "issue_comment" }
+	link := func(s *step, from, to string) {
 		if err := os.Link(s.at(from), s.at(to)); err != nil {
 			s.t.Fatal(err)
 		}
 	}
-	symlink := func(s *outsideStep, from, to string) {
+	symlink := func(s *step, from, to string) {
 		if err := os.Symlink(s.at(from), s.at(to)); err != nil {
 			s.t.Fatal(err)
 		}
 	}
 	for _, tt := range []struct {
 		name string
-		with func(s *outsideStep)
+		with func(s *step)
 		err  string
 	}{
-		{"a file of the workspace, on a push", func(*outsideStep) {}, trusted},
-		{"a file of the workspace", func(s *outsideStep) { comment(s) }, `read policy ".github/oidc-dbt.yml": ` + foreign},
-		{"by a symbolic link", func(s *outsideStep) {
+		{"a file of the workspace, on a push", func(*step) {}, trusted},
+		{"a file of the workspace", func(s *step) { comment(s) }, `read policy ".github/oidc-dbt.yml": ` + foreign},
+		{"by a symbolic link", func(s *step) {
 			comment(s)
-			symlink(s, "workspace/.github/oidc-dbt.yml", "policy")
+			symlink(s, policyFile, "policy")
 			s.env["INPUT_POLICY"] = s.at("policy")
 		}, `read policy "$ROOT/policy": ` + foreign},
-		{"by a hard link", func(s *outsideStep) {
+		{"by a hard link", func(s *step) {
 			comment(s)
-			link(s, "workspace/.github/oidc-dbt.yml", "policy")
+			link(s, policyFile, "policy")
 			s.env["INPUT_POLICY"] = s.at("policy")
 		}, `read policy "$ROOT/policy": ` + foreign},
-		{"by another name of the workspace", func(s *outsideStep) {
+		{"by another name of the workspace", func(s *step) {
 			comment(s)
 			symlink(s, "workspace", "second")
 			s.env["INPUT_POLICY"] = s.at("second/.github/oidc-dbt.yml")
 		}, `read policy "$ROOT/second/.github/oidc-dbt.yml": ` + foreign},
-		{"the job's own file, by a link of the workspace's", func(s *outsideStep) {
+		{"the job's own file, by a link of the workspace's", func(s *step) {
 			comment(s)
 			s.write("policy", policyWith(s.at("ca.pem")))
 			symlink(s, "policy", "workspace/policy.yml")
 			s.env["INPUT_POLICY"] = "policy.yml"
 		}, `read policy "policy.yml": ` + foreign},
-		{"the job's own file", func(s *outsideStep) {
+		{"the job's own file", func(s *step) {
 			comment(s)
 			s.write("policy", policyWith(s.at("ca.pem")))
 			s.write("ca.pem", "")
 			s.env["INPUT_POLICY"] = s.at("policy")
 		}, trusted},
-		{"the job's own file, and the workspace's certificates", func(s *outsideStep) {
+		{"the job's own file, and the workspace's certificates", func(s *step) {
 			comment(s)
 			s.write("workspace/ca.pem", "")
 			s.write("policy", policyWith("workspace/ca.pem"))
 			s.env["INPUT_POLICY"] = s.at("policy")
 		}, output + `"$ROOT/workspace/ca.pem": ` + foreign},
-		{"an inline policy, and the workspace's profile", func(s *outsideStep) {
+		{"an inline policy, and the workspace's profile", func(s *step) {
 			comment(s)
-			text, err := os.ReadFile(s.at("workspace/.github/oidc-dbt.yml"))
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			s.env["INPUT_POLICY"] = string(text)
+			s.env["INPUT_POLICY"] = s.file(policyFile)
 		}, `read profiles "profiles.yml": ` + foreign},
-		{"certificates beside the policy, on a push", func(s *outsideStep) {
+		{"certificates beside the policy, on a push", func(s *step) {
 			s.write("workspace/.github/ca.pem", "")
-			s.write("workspace/.github/oidc-dbt.yml", policyWith("ca.pem"))
+			s.write(policyFile, policyWith("ca.pem"))
 		}, trusted},
-		{"certificates that never end", func(s *outsideStep) {
+		{"certificates that never end", func(s *step) {
 			s.pipe("workspace/.github/ca.pem")
-			s.write("workspace/.github/oidc-dbt.yml", policyWith("ca.pem"))
+			s.write(policyFile, policyWith("ca.pem"))
 		}, output + `"$ROOT/workspace/.github/ca.pem": is a named pipe, want a regular file`},
-		{"an inline policy, and its own certificates", func(s *outsideStep) {
+		{"an inline policy, and its own certificates", func(s *step) {
 			s.write("ca.pem", "")
 			s.env["INPUT_POLICY"] = policyWith(s.at("ca.pem"))
 		}, trusted},
-		{"an inline policy, and certificates that are relative to nothing", func(s *outsideStep) {
+		{"an inline policy, and certificates that are relative to nothing", func(s *step) {
 			s.env["INPUT_POLICY"] = policyWith("certs/ca.pem")
 		}, output + `"$ROOT/workspace/certs/ca.pem": ` + inline},
-		{"an inline policy, and the workspace's certificates", func(s *outsideStep) {
+		{"an inline policy, and the workspace's certificates", func(s *step) {
 			s.write("workspace/ca.pem", "")
 			s.env["INPUT_POLICY"] = policyWith(s.at("workspace/ca.pem"))
 		}, output + `"$ROOT/workspace/ca.pem": ` + inline},
-		{"an inline policy, and the workspace's certificates by a hard link", func(s *outsideStep) {
+		{"an inline policy, and the workspace's certificates by a hard link", func(s *step) {
 			s.write("workspace/ca.pem", "")
 			link(s, "workspace/ca.pem", "ca.pem")
 			s.env["INPUT_POLICY"] = policyWith(s.at("ca.pem"))
@@ -259,7 +205,7 @@ targets:
 			t.Parallel()
 			s := newOutsideStep(t)
 			tt.with(s)
-			status, said := s.run()
+			status, said := s.errorOf()
 			want := 2
 			if tt.err == trusted {
 				want = 3
@@ -296,26 +242,18 @@ func TestSIGTERMWhereNobodyReads(t *testing.T) {
 		_, _ = writer.Write(make([]byte, 1<<20)) // more than it holds: it ends with the deadline
 	}()
 	<-full
-	cmd := s.command()
-	var stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = writer, &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p := s.process()
+	p.Stdout = writer
+	p.begin(t)
 	select {
 	case <-asked:
 	case <-time.After(2 * time.Minute):
-		t.Fatalf("the token was not asked for: %s", stderr.String())
+		t.Fatalf("the token was not asked for: %s", p.said)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	if status := p.end(t, syscall.SIGTERM); status != 143 {
+		t.Errorf("status is %d, want 143", status)
 	}
-	err = cmd.Wait()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 143 {
-		t.Errorf("ended with %v, want exit status 143", err)
-	}
-	if got, want := stderr.String(), fmt.Sprintln("oidc-dbt: stopped by signal: terminated: gave up after 10s because a file or stream does not respond"); got != want {
+	if got, want := p.said.String(), fmt.Sprintln("oidc-dbt: stopped by signal: terminated: gave up after 10s because a file or stream does not respond"); got != want {
 		t.Errorf("says %q, want %q", got, want)
 	}
 }

@@ -1,7 +1,6 @@
 package command_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -9,8 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,7 +16,6 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/command"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
-	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -47,91 +43,38 @@ func TestMain(m *testing.M) {
 
 func TestSIGTERMDuringTheExchange(t *testing.T) {
 	t.Parallel()
-	issuer, err := standin.StartIssuer(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
 	asked := make(chan struct{}, 8)
 	sts := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_ = r.ParseForm() // the server notices the client's end only when the body was read
 		asked <- struct{}{}
-		<-r.Context().Done()
+		hang(r)
 	}))
 	t.Cleanup(sts.Close)
-
-	root := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	write("workspace/dbt_project.yml", "name: a\nprofile: a\n")
-	write("workspace/.github/oidc-dbt.yml", `version: 1
-identities:
-  github: {issuer: `+issuer.URL()+`, kind: github}
-targets:
+	s := newStep(t)
+	s.write("workspace/dbt_project.yml", "name: a\nprofile: a\n")
+	s.policy(`
   prod:
     dbt: {type: duckdb, path: ":memory:"}
     exchange:
-      aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1, endpoint: `+sts.URL+`}
-    allow:
-      - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
-`)
-	temp := filepath.Join(root, "temp")
-	if err := os.Mkdir(temp, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	output := write("commands/OUTPUT", "")
-
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(exe)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.Env = append(os.Environ(),
-		"OIDC_DBT_TEST_BINARY=1", "GITHUB_ACTIONS=true", "GITHUB_EVENT_NAME=push",
-		"GITHUB_WORKSPACE="+filepath.Join(root, "workspace"), "RUNNER_TEMP="+temp, "INPUT_TARGET=prod",
-		"GITHUB_OUTPUT="+output, "GITHUB_ENV="+write("commands/ENV", ""), "GITHUB_STATE="+write("commands/STATE", ""),
-		"GITHUB_PATH="+write("commands/PATH", ""), "GITHUB_STEP_SUMMARY="+write("commands/SUMMARY", ""),
-		"ACTIONS_ID_TOKEN_REQUEST_URL="+issuer.RequestURL(), "ACTIONS_ID_TOKEN_REQUEST_TOKEN="+issuer.RequestToken())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+      aws: {role: "` + prodRole + `", region: eu-central-1, endpoint: ` + sts.URL + `}`)
+	s.env["INPUT_TARGET"] = "prod"
+	p := s.process()
+	p.begin(t)
 	select {
 	case <-asked:
 	case <-time.After(5 * time.Minute):
-		t.Fatalf("the exchange did not begin: %s%s", stdout.String(), stderr.String())
+		t.Fatalf("the exchange did not begin: %s", p.said)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	if status := p.end(t, syscall.SIGTERM); status != 143 {
+		t.Errorf("status is %d, want 143", status)
 	}
-	err = cmd.Wait()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 143 {
-		t.Errorf("ended with %v, want exit status 143", err)
+	if want := "\n::error::stopped by signal: terminated: nothing was published\n"; !strings.HasSuffix(p.said.String(), want) {
+		t.Errorf("it says %s, at last %s", p.said, want)
 	}
-	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
-	if want := "::error::stopped by signal: terminated: nothing was published"; lines[len(lines)-1] != want {
-		t.Errorf("the last line is %q, want %q", lines[len(lines)-1], want)
+	if text := s.file("commands/OUTPUT"); strings.Contains(text, "token") {
+		t.Errorf("outputs are %q, want no credential", text)
 	}
-	text, err := os.ReadFile(output)
-	if err != nil || strings.Contains(string(text), "token") {
-		t.Errorf("outputs are %q, %v, want no credential", text, err)
-	}
-	left, err := filepath.Glob(filepath.Join(temp, "oidc-dbt-step-*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %q, %v", left, err)
-	}
-	log, err := os.ReadFile(filepath.Join(temp, "oidc-dbt", "audit.jsonl"))
-	if err != nil || strings.Count(string(log), "\n") != 2 {
-		t.Errorf("the audit log is %q, %v, want the decision and the failure", log, err)
+	s.checkFolders()
+	if log := s.audit(); strings.Count(log, "\n") != 2 {
+		t.Errorf("the audit log is %q, want the decision and the failure", log)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -39,21 +38,18 @@ func TestMasksReachTheRunnerAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newFreshStep(t, time.Minute, "")
+			s := newFreshStep(t, time.Minute)
 			exe, err := os.Executable()
 			if err != nil {
 				t.Fatal(err)
 			}
-			log, held := s.write("out.log", ""), filepath.Join(s.root, "held")
-			s.env["EXE"], s.env["LOG"], s.env["HELD"], s.env["DONE"] = exe, log, held, filepath.Join(s.root, "done")
+			log, held := s.write("out.log", ""), s.at("held")
+			s.env["EXE"], s.env["LOG"], s.env["HELD"], s.env["DONE"] = exe, log, held, s.at("done")
 			script := s.write("step.sh", tt.script+"\n")
 			cmd := exec.Command("bash", "--noprofile", "--norc", "-eo", "pipefail", script)
-			cmd.Dir = s.env["GITHUB_WORKSPACE"]
+			cmd.Dir, cmd.Env = s.at("workspace"), s.environ()
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr // by two pipes, as the runner has it
-			for name, value := range s.env {
-				cmd.Env = append(cmd.Env, name+"="+value)
-			}
 			if err := cmd.Run(); err != nil {
 				t.Fatalf("%v: %s%s", err, stdout.String(), stderr.String())
 			}

@@ -1,16 +1,9 @@
 package command_test
 
 import (
-	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
-	"io/fs"
-	"maps"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -23,11 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/oidc-dbt/oidc-dbt/internal/command"
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
-	"github.com/oidc-dbt/oidc-dbt/internal/job"
-	"github.com/oidc-dbt/oidc-dbt/internal/standin"
-	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // TestRuns runs every case of testdata/runs through the real entry: a case is
@@ -59,7 +48,8 @@ func TestRuns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := readCase(t, archive).run(t)
+			s, args := readCase(t, archive)
+			got := runCase(t, s, args)
 			var parts []txtar.File
 			for _, name := range wanted {
 				parts = append(parts, txtar.File{Name: "want/" + name, Data: []byte(got[name])})
@@ -91,10 +81,11 @@ func TestExpiresAt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := readCase(t, archive)
-			c.run(t)
-			if c.life != want {
-				t.Errorf("expires-at is %s away, want %s", c.life, want)
+			s, args := readCase(t, archive)
+			s.here(args...)
+			expiry, err := time.Parse(time.RFC3339, s.read("OUTPUT")["expires-at"])
+			if life := time.Until(expiry).Round(time.Minute); err != nil || life != want {
+				t.Errorf("expires-at is %s away, %v, want %s", life, err, want)
 			}
 		})
 	}
@@ -103,35 +94,39 @@ func TestExpiresAt(t *testing.T) {
 // wanted are the parts of a case's result.
 var wanted = []string{"status", "stdout", "stderr", "output", "env", "state", "path", "summary", "audit", "profiles", "files"}
 
-type runCase struct {
-	args   []string
-	inputs map[string]string
-	env    map[string]*string
-	claims map[string]any
-	token  string
-	files  map[string]string
-
-	life time.Duration // from the run's end to what it says in expires-at, in whole minutes
-}
-
-func readCase(t *testing.T, a *txtar.Archive) *runCase {
+// readCase lays a case out as a step, and returns the arguments.
+func readCase(t *testing.T, a *txtar.Archive) (s *step, args []string) {
 	t.Helper()
-	c := &runCase{files: map[string]string{}}
+	s = newStep(t)
 	for _, f := range a.Files {
 		var err error
-		switch part, rest, _ := strings.Cut(f.Name, "/"); {
+		switch part, _, _ := strings.Cut(f.Name, "/"); {
 		case f.Name == "args":
-			c.args = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
+			args = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
 		case f.Name == "inputs":
-			err = yaml.Load(f.Data, &c.inputs)
+			var inputs map[string]string
+			err = yaml.Load(f.Data, &inputs)
+			for name, v := range inputs {
+				s.env["INPUT_"+strings.ToUpper(strings.ReplaceAll(name, " ", "_"))] = s.expand(v)
+			}
 		case f.Name == "env":
-			err = yaml.Load(f.Data, &c.env)
+			var env map[string]*string
+			err = yaml.Load(f.Data, &env)
+			for name, v := range env {
+				if v == nil {
+					delete(s.env, name)
+				} else {
+					s.env[name] = s.expand(*v)
+				}
+			}
 		case f.Name == "claims":
-			err = yaml.Load(f.Data, &c.claims)
+			var claims map[string]any
+			err = yaml.Load(f.Data, &claims)
+			s.claims(claims)
 		case f.Name == "token":
-			c.token = strings.TrimSpace(string(f.Data))
+			s.env["ACTIONS_ID_TOKEN_REQUEST_URL"] = s.address("$BAD") + "/" + strings.TrimSpace(string(f.Data)) + "?api-version=2.0"
 		case part == "workspace":
-			c.files[rest] = string(f.Data)
+			s.write(f.Name, string(f.Data))
 		case part == "want": // golden.Case compares it
 		default:
 			t.Fatalf("a case has no part %q", f.Name)
@@ -140,193 +135,40 @@ func readCase(t *testing.T, a *txtar.Archive) *runCase {
 			t.Fatalf("%s: %v", f.Name, err)
 		}
 	}
-	return c
+	return s, args
 }
 
-// run runs the case in a world of its own and returns its parts by name.
-func (c *runCase) run(t *testing.T) map[string]string {
+// runCase runs a case, holds it to what holds for all, and returns the parts of its result.
+func runCase(t *testing.T, s *step, args []string) map[string]string {
 	t.Helper()
-	issuer, err := standin.StartIssuer(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
-	claims := standin.GitHubClaims()
-	for name, v := range c.claims {
-		if v == nil {
-			delete(claims, name)
-		} else {
-			claims[name] = v
-		}
-	}
-	issuer.SetClaims(claims)
-	sts, err := standin.StartSTS(stsConfig(issuer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(sts.Close)
-	google, err := standin.StartGoogle(googleConfig(issuer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(google.Close)
-	vault, err := standin.StartVault(vaultConfig(issuer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(vault.Close)
-	entra, err := standin.StartEntra(entraConfig(issuer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(entra.Close)
-	databricks, err := standin.StartDatabricks(databricksConfig(issuer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(databricks.Close)
-	tokens, err := standin.StartAuthServer(authServerConfig(issuer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(tokens.Close)
-	redshift, err := standin.StartRedshift(sts, redshiftConfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(redshift.Close)
-	people, err := standin.StartIdentityCenter(sts, identityCenterConfig(issuer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(people.Close)
-	bad := badServer(t)
-
-	root := t.TempDir()
-	temp, workspace, files := filepath.Join(root, "temp"), filepath.Join(root, "workspace"), filepath.Join(root, "commands")
-	for _, dir := range []string{temp, workspace, files} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	names := []string{
-		"$ISSUER", issuer.URL(), "$STS", sts.URL(), "$REDSHIFT", redshift.URL(), "$IDENTITY_CENTER", people.URL(), "$GOOGLE", google.URL(), "$VAULT", vault.URL(), "$ENTRA", entra.URL(), "$DATABRICKS", databricks.URL(),
-		"$TOKENS", tokens.URL(), "$BAD", bad.URL, "$TEMP", temp, "$WORKSPACE", workspace,
-	}
-	places := strings.NewReplacer(names...)
-
-	env := map[string]string{
-		"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": workspace, "RUNNER_TEMP": temp, "GITHUB_EVENT_NAME": "push",
-		"GITHUB_REPOSITORY": "acme/analytics", "GITHUB_REPOSITORY_ID": "487920697", "GITHUB_REPOSITORY_OWNER": "acme",
-		"ACTIONS_ID_TOKEN_REQUEST_URL": issuer.RequestURL(), "ACTIONS_ID_TOKEN_REQUEST_TOKEN": issuer.RequestToken(),
-		"PATH": os.Getenv("PATH"), "HOME": root,
-	}
-	if c.token != "" {
-		env["ACTIONS_ID_TOKEN_REQUEST_URL"] = bad.URL + "/" + c.token + "?api-version=2.0"
-	}
-	for _, name := range commandFiles {
-		path := filepath.Join(files, name)
-		if err := os.WriteFile(path, nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		env["GITHUB_"+name] = path
-	}
-	for name, v := range c.inputs {
-		env["INPUT_"+strings.ToUpper(strings.ReplaceAll(name, " ", "_"))] = places.Replace(v)
-	}
-	for name, v := range c.env {
-		if v == nil {
-			delete(env, name)
-		} else {
-			env[name] = places.Replace(*v)
-		}
-	}
-	for name, text := range c.files {
-		path := filepath.Join(workspace, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(places.Replace(text)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	before := tree(t, workspace)
-
-	var stdout, stderr bytes.Buffer
-	var environ []string
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		environ = append(environ, name+"="+env[name])
-	}
-	status := command.Run(context.Background(), job.Env{
-		Getenv: func(name string) string { return env[name] }, Environ: environ,
-		Now: time.Now, Transport: web.ReadNetwork(func(name string) string { return env[name] }).Transport(), Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr,
-		Masks: func() io.Writer { return &stderr },
-		Dir:   workspace, TempDir: temp, Executable: "/opt/oidc-dbt/oidc-dbt", Version: "v0.0.0-test",
-	}, c.args)
-
-	if after := tree(t, workspace); after != before {
+	before := tree(t, s.at("workspace"))
+	r := s.here(args...)
+	if after := tree(t, s.at("workspace")); after != before {
 		t.Errorf("the workspace has changed:\n%s\nwant\n%s", after, before)
 	}
-	parts := map[string]string{"status": fmt.Sprintln(status), "stdout": stdout.String(), "stderr": stderr.String(), "files": tree(t, temp)}
-	for part, name := range map[string]string{"output": "OUTPUT", "env": "ENV", "state": "STATE", "path": "PATH", "summary": "STEP_SUMMARY"} {
-		data, err := os.ReadFile(filepath.Join(files, name))
-		if err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
+	parts := map[string]string{"status": fmt.Sprintln(r.status), "stdout": r.stdout, "stderr": r.stderr, "files": tree(t, s.at("temp"))}
+	for part, pattern := range map[string]string{
+		"output": "commands/OUTPUT", "env": "commands/ENV", "state": "commands/STATE", "path": "commands/PATH",
+		"summary": "commands/STEP_SUMMARY", "audit": "temp/oidc-dbt/audit.jsonl", "profiles": "temp/oidc-dbt-step-*/profiles.yml",
+	} {
+		if files, _ := filepath.Glob(s.at(pattern)); len(files) == 1 {
+			data, err := os.ReadFile(files[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts[part] = string(data)
 		}
-		parts[part] = string(data)
 	}
-	if log, err := os.ReadFile(filepath.Join(temp, "oidc-dbt", "audit.jsonl")); err == nil {
-		parts["audit"] = string(log)
-	}
-	if profiles, _ := filepath.Glob(filepath.Join(temp, "oidc-dbt-step-*", "profiles.yml")); len(profiles) == 1 {
-		data, err := os.ReadFile(profiles[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		parts["profiles"] = string(data)
-	}
-	if expiry, err := time.Parse(time.RFC3339, fileCommands(t, parts["output"])["expires-at"]); err == nil {
-		c.life = time.Until(expiry).Round(time.Minute)
-	}
-	if c.profileOnly() {
-		if issued := issuer.Issued(); len(issued) > 0 || strings.Contains(parts["stdout"]+parts["stderr"], "::add-mask::") || parts["audit"] != "" {
+	if s.env["INPUT_PROFILE-ONLY"] == "true" || slices.Contains(args, "--profile-only") { // no identity is asked for
+		if issued := s.issuer.Issued(); len(issued) > 0 || strings.Contains(parts["stdout"]+parts["stderr"], "::add-mask::") || parts["audit"] != "" {
 			t.Errorf("without a credential %d ID tokens were issued, want none, no mask and no audit record", len(issued))
 		}
 	} else {
-		checkSecrets(t, parts, slices.Concat(vault.Issued(), issuer.Issued(), []string{issuer.RequestToken()})...)
+		checkSecrets(t, parts, s.secrets()...)
 		hideSecrets(parts)
 	}
-	normalize(parts, names)
+	s.normalize(parts)
 	return parts
-}
-
-// profileOnly reports whether the case asks for no identity.
-func (c *runCase) profileOnly() bool {
-	return c.inputs["profile-only"] == "true" || slices.Contains(c.args, "--profile-only")
-}
-
-var commandFiles = []string{"OUTPUT", "ENV", "STATE", "PATH", "STEP_SUMMARY"}
-
-// tree lists the files below dir with their modes.
-func tree(t *testing.T, dir string) string {
-	t.Helper()
-	var list strings.Builder
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || path == dir {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		rel, _ := filepath.Rel(dir, path)
-		fmt.Fprintf(&list, "%v %s\n", info.Mode(), filepath.ToSlash(rel))
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list.String()
 }
 
 // checkSecrets is the leak test of every case. A secret is what the step
@@ -427,10 +269,12 @@ func hideSecrets(parts map[string]string) {
 }
 
 // normalize puts names in place of what differs from run to run.
-func normalize(parts map[string]string, names []string) {
-	places := slices.Clone(names)
-	slices.Reverse(places) // values before their names
-	replacer := strings.NewReplacer(places...)
+func (s *step) normalize(parts map[string]string) {
+	var names []string
+	for place, address := range s.addresses {
+		names = append(names, address, place)
+	}
+	replacer := strings.NewReplacer(names...)
 	for name, text := range parts {
 		text = replacer.Replace(text)
 		for _, u := range unstable {
@@ -469,173 +313,4 @@ func auditLines(log string) string {
 		fmt.Fprintf(&out, "%d ids\n", len(ids))
 	}
 	return out.String()
-}
-
-// badServer answers by path as no server should.
-func badServer(t *testing.T) *httptest.Server {
-	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fault, ok := faults[strings.TrimPrefix(r.URL.Path, "/")]
-		if !ok {
-			http.NotFound(w, r)
-			return
-		}
-		fault(w, r)
-	}))
-	t.Cleanup(server.CloseClientConnections)
-	t.Cleanup(server.Close)
-	return server
-}
-
-// faults are the bad replies, by the path that gives them.
-var faults = map[string]http.HandlerFunc{
-	"nothing": func(w http.ResponseWriter, _ *http.Request) {},
-	"empty":   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"value":""}`) },
-	"html": func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprint(w, "<html>hunter2-secret</html>")
-	},
-	"garbage": func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/xml")
-		fmt.Fprint(w, "<AssumeRole<<>hunter2-secret")
-	},
-	"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/nothing", http.StatusFound) },
-	"401":      func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hunter2-secret", http.StatusUnauthorized) },
-	"403":      func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hunter2-secret", http.StatusForbidden) },
-	"500": func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "hunter2-secret", http.StatusInternalServerError)
-	},
-	"hang":      func(_ http.ResponseWriter, r *http.Request) { hang(r) },
-	"huge":      func(w http.ResponseWriter, _ *http.Request) { huge(w) },
-	"past":      stsReply(-time.Hour),
-	"long":      stsReply(100 * time.Hour),
-	"no-expiry": stsReply(0),
-}
-
-// hang answers never. A server notices its client's end only when the body was read.
-func hang(r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	<-r.Context().Done()
-}
-
-func huge(w http.ResponseWriter) {
-	chunk := bytes.Repeat([]byte(" "), 1<<20)
-	for range 64 {
-		if _, err := w.Write(chunk); err != nil {
-			return
-		}
-	}
-}
-
-// stsReply is an AssumeRoleWithWebIdentity reply that expires after life; 0 leaves the expiry out.
-func stsReply(life time.Duration) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		expiration := ""
-		if life != 0 {
-			expiration = "<Expiration>" + time.Now().Add(life).UTC().Format(time.RFC3339) + "</Expiration>"
-		}
-		w.Header().Set("Content-Type", "text/xml")
-		fmt.Fprintf(w, `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult><AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/dbt/x</Arn><AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser><Credentials><AccessKeyId>ASIASTANDIN000000001</AccessKeyId><SecretAccessKey>stand-in-secret-key-000000000000000000</SecretAccessKey><SessionToken>stand-in-session-token</SessionToken>%s</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`, expiration)
-	}
-}
-
-const (
-	prodRole = "arn:aws:iam::123456789012:role/dbt-prod"
-	lakeRole = "arn:aws:iam::210987654321:role/lake"
-	poorRole = "arn:aws:iam::123456789012:role/poor" // has no permissions
-	pool     = "projects/123/locations/global/workloadIdentityPools/gh/providers/gh"
-)
-
-// stsConfig is an account whose role trusts what the cases' rules allow.
-func stsConfig(issuer *standin.Issuer) standin.STSConfig {
-	production := map[string][]string{"sub": {"repo:acme/analytics:environment:production", "repo:acme@9919/analytics@487920697:environment:production"}}
-	return standin.STSConfig{IssuerURL: issuer.URL(), Roles: map[string]standin.Role{
-		prodRole: {Audience: "sts.amazonaws.com", Claims: production},
-		poorRole: {Audience: "sts.amazonaws.com", Claims: production},
-		lakeRole: {TrustedRole: prodRole, ExternalID: "acme", SetsContext: true},
-	}}
-}
-
-// redshiftConfig is one cluster and one workgroup, where the role may get the
-// login of one user, in one group, at one database.
-var redshiftConfig = standin.RedshiftConfig{
-	Region: "eu-central-1", Clusters: map[string]standin.Cluster{"acme": {Users: []string{"dbt"}}}, Workgroups: map[string]standin.Workgroup{"marts": {ID: "8a5b"}},
-	Policies: map[string]string{prodRole: `{"Statement": [
-		{"Effect": "Allow", "Action": "redshift:GetClusterCredentials", "Resource": ["arn:aws:redshift:eu-central-1:123456789012:dbuser:acme/dbt", "arn:aws:redshift:eu-central-1:123456789012:dbname:acme/analytics"]},
-		{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": "arn:aws:redshift:eu-central-1:123456789012:dbgroup:acme/writers"},
-		{"Effect": "Allow", "Action": "redshift-serverless:GetCredentials", "Resource": "arn:aws:redshift-serverless:eu-central-1:123456789012:workgroup/8a5b"}]}`},
-}
-
-// identityCenterConfig knows the actor of the cases as a user.
-func identityCenterConfig(issuer *standin.Issuer) standin.IdentityCenterConfig {
-	return standin.IdentityCenterConfig{
-		Region: "eu-central-1", Application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", Roles: []string{prodRole},
-		IssuerURL: issuer.URL(), Audiences: []string{"sts.amazonaws.com"}, Claim: "actor", Users: map[string]string{"octocat": "user-1"},
-	}
-}
-
-// googleConfig is a pool whose condition names the environment.
-func googleConfig(issuer *standin.Issuer) standin.GoogleConfig {
-	const subject = "repo:acme/analytics:environment:production"
-	return standin.GoogleConfig{
-		IssuerURL: issuer.URL(), Provider: pool,
-		Condition:       func(claims map[string]any) bool { return claims["sub"] == subject },
-		ServiceAccounts: map[string][]string{"dbt@acme-dbt.iam.gserviceaccount.com": {subject}},
-	}
-}
-
-// vaultConfig is a server whose role trusts what the cases' rules allow.
-func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
-	production := map[string][]string{"repository_id": {"487920697"}, "environment": {"production"}}
-	paths := []string{"database/creds/dbt-prod", "azure/creds/dbt-prod", "secret/data/dbt", "kv/azure", "secret/data/nothing"}
-	return standin.VaultConfig{
-		IssuerURL: issuer.URL(),
-		Roles: map[string]standin.VaultRole{
-			"dbt-prod":  {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths},
-			"elsewhere": {BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"environment": {"staging"}}, Policies: paths},
-			"poor":      {BoundAudiences: []string{"vault"}, BoundClaims: production},
-			"endless":   {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, Endless: true},
-			"brief":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 8 * time.Second},
-			"capped":    {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Second, TokenMaxTTL: 4 * time.Second},
-			"short":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Minute},
-		},
-		Secrets: map[string]standin.VaultSecret{
-			"database/creds/dbt-prod": {TTL: time.Hour},
-			"azure/creds/dbt-prod":    {TTL: 8 * time.Second, Azure: true},
-			"secret/data/dbt":         {Data: map[string]any{"data": map[string]any{"username": "DBT", "password": "hunter2-static"}, "metadata": map[string]any{"version": 1}}},
-			"kv/azure":                {Data: map[string]any{"client_id": "0a0b0c0d", "client_secret": "hunter2-principal"}},
-		},
-	}
-}
-
-const workload = "repo:acme/analytics:environment:production"
-
-// entraConfig is a tenant with an application that trusts the environment.
-func entraConfig(issuer *standin.Issuer) standin.EntraConfig {
-	return standin.EntraConfig{
-		Tenant: "acme.example", Resources: []string{"https://database.windows.net", "https://storage.azure.com", "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d", "api://acme-warehouse"},
-		Applications: map[string][]standin.FederatedCredential{
-			"11111111-2222-3333-4444-555555555555": {{Issuer: issuer.URL(), Subject: workload, Audience: "api://AzureADTokenExchange"}},
-		},
-	}
-}
-
-// databricksConfig is an account with a service principal that trusts the environment.
-func databricksConfig(issuer *standin.Issuer) standin.DatabricksConfig {
-	return standin.DatabricksConfig{
-		Account: "12121212-3434-5656-7878-909090909090", Instances: []string{"marts"},
-		Policies: []standin.FederationPolicy{{ServicePrincipal: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", Issuer: issuer.URL(), Subject: workload}},
-	}
-}
-
-// authServerConfig is a company's authorization server with a client of the
-// environment's, and a public one for whom the environment is a user.
-func authServerConfig(issuer *standin.Issuer) standin.AuthServerConfig {
-	return standin.AuthServerConfig{
-		IssuerURL: issuer.URL(), Users: []string{workload},
-		Clients: map[string]standin.AuthClient{
-			"dbt-production": {Subject: workload, Scopes: []string{"session:role:TRANSFORMER"}},
-			"dbt":            {Scopes: []string{"session:role:TRANSFORMER"}, Targets: []string{"trino"}},
-		},
-	}
 }

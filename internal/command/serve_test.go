@@ -3,7 +3,6 @@
 package command_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,15 +15,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // A sidecar is a running `oidc-dbt serve`.
 type sidecar struct {
-	*freshStep
-	cmd   *exec.Cmd
-	out   *bytes.Buffer
+	*step
+	*program
 	ready struct {
 		ProfilesDir string `json:"profiles_dir"`
 		Env         string `json:"env"`
@@ -33,21 +29,16 @@ type sidecar struct {
 }
 
 // serve starts it, and waits for its ready file.
-func (s *freshStep) serve(args ...string) *sidecar {
+func (s *step) serve(args ...string) *sidecar {
 	s.t.Helper()
-	side := &sidecar{freshStep: s}
-	file := filepath.Join(s.root, "ready")
-	side.cmd, side.out = s.command(append([]string{"serve", "--target", "prod", "--ready-file", file}, args...)...)
-	side.cmd.Dir = s.env["GITHUB_WORKSPACE"]
-	if err := side.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = side.cmd.Process.Kill() }) // it has ended, unless the test failed
+	side := &sidecar{step: s}
+	file := s.at("ready")
+	side.program = s.process(append([]string{"serve", "--target", "prod", "--ready-file", file}, args...)...)
+	side.begin(s.t)
 	soon(s.t, "the ready file", func() bool {
 		text, err := os.ReadFile(file)
 		return err == nil && json.Unmarshal(text, &side.ready) == nil
 	})
-	side.readPort(side.ready.ProfilesDir)
 	return side
 }
 
@@ -65,16 +56,6 @@ func (s *sidecar) health() (status int, fields map[string]string) {
 	return resp.StatusCode, fields
 }
 
-// end ends it by a signal, and returns its status.
-func (s *sidecar) end(sig syscall.Signal) int {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatal(err)
-	}
-	_ = s.cmd.Wait()
-	return s.cmd.ProcessState.ExitCode()
-}
-
 // TestServe: a shell beside it reads the variables in, and is served longer
 // than a credential lives; a signal leaves nothing.
 func TestServe(t *testing.T) {
@@ -82,9 +63,9 @@ func TestServe(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
-			s := newFreshStep(t, 2*time.Second, "")
+			s := newFreshStep(t, 2*time.Second)
 			s.env["NO_PROXY"] = "it's.example,$HOME,`id`"
-			dir := filepath.Join(s.root, "shared")
+			dir := s.at("shared")
 			side := s.serve("--dir", dir)
 			if side.ready.ProfilesDir != dir || side.ready.Env != filepath.Join(dir, "env") {
 				t.Errorf("the ready file says %+v", side.ready)
@@ -95,11 +76,12 @@ func TestServe(t *testing.T) {
 			if err != nil || len(lines) != 4 || lines[0] != s.env["NO_PROXY"]+",127.0.0.1" || lines[1] != dir {
 				t.Fatalf("the shell reads %q, %v", out, err)
 			}
+			broker := s.broker(dir)
 			soon(t, "the use of three bearers", func() bool {
-				if status, err := s.query(lines[2]); status != 200 || err != nil {
+				if status, err := query(t, broker, lines[2]); status != 200 || err != nil {
 					t.Fatalf("a query: status %d, %v", status, err)
 				}
-				return s.warehouse.used() >= 3
+				return len(s.warehouse.shown()) >= 3
 			})
 			var fields map[string]string
 			soon(t, "status 200", func() bool { // not while a renewal comes late
@@ -110,23 +92,23 @@ func TestServe(t *testing.T) {
 			if expiry, err := time.Parse(time.RFC3339, fields["expires_at"]); fields["status"] != "ok" || len(fields) != 2 || err != nil || time.Until(expiry) > 2*time.Second {
 				t.Errorf("healthz: %v", fields)
 			}
-			if status := side.end(sig); status != 0 {
-				t.Errorf("status is %d: %s", status, side.out.String())
+			if status := side.end(t, sig); status != 0 {
+				t.Errorf("status is %d: %s", status, side.said.String())
 			}
 			if _, err := os.Stat(dir); !os.IsNotExist(err) {
 				t.Errorf("the folder is left: %v", err)
 			}
-			if _, err := os.Stat(filepath.Join(s.root, "ready")); !os.IsNotExist(err) {
+			if _, err := os.Stat(s.at("ready")); !os.IsNotExist(err) {
 				t.Errorf("the ready file is left: %v", err)
 			}
 			for _, secret := range append(s.secrets(), lines[2]) {
-				for line := range strings.Lines(side.out.String()) {
+				for line := range strings.Lines(side.said.String()) {
 					if !strings.HasPrefix(line, "::add-mask::") && strings.Contains(line, secret) {
 						t.Errorf("a secret is in the output: %s", line)
 					}
 				}
 			}
-			s.checkEnd("Preauth Success prod\nLogon Success prod\nPreauth Success prod\nLogon Success prod\n")
+			s.checkEnd(issued + issued)
 		})
 	}
 }
@@ -134,77 +116,72 @@ func TestServe(t *testing.T) {
 // TestServeIsNotHealthy while there is no credential that lives.
 func TestServeIsNotHealthy(t *testing.T) {
 	t.Parallel()
-	s := newFreshStep(t, 2*time.Second, "")
+	s := newFreshStep(t, 2*time.Second)
 	side := s.serve()
-	claims := standin.GitHubClaims()
-	claims["ref"] = "refs/heads/other"
-	s.issuer.SetClaims(claims)
+	s.claims(map[string]any{"ref": "refs/heads/other"})
 	soon(t, "status 503", func() bool {
 		status, fields := side.health()
 		return status == 503 && fields["status"] == "failing" && strings.Contains(fields["reason"], `ref: got "refs/heads/other"`)
 	})
-	if status := side.end(syscall.SIGTERM); status != 0 || !strings.Contains(side.out.String(), "oidc-dbt: warning: renew the credential: ") {
-		t.Errorf("status is %d: %s", status, side.out.String())
+	if status := side.end(t, syscall.SIGTERM); status != 0 || !strings.Contains(side.said.String(), "oidc-dbt: warning: renew the credential: ") {
+		t.Errorf("status is %d: %s", status, side.said.String())
 	}
-	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+	s.checkEnd(issued)
 }
 
 // TestServeTellsADescriptor, as systemd's and s6's children do.
 func TestServeTellsADescriptor(t *testing.T) {
 	t.Parallel()
-	s := newFreshStep(t, time.Minute, "")
+	s := newFreshStep(t, time.Minute)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd, out := s.command("serve", "--target", "prod", "--ready-fd", "3")
-	cmd.Dir, cmd.ExtraFiles = s.env["GITHUB_WORKSPACE"], []*os.File{w}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p := s.process("serve", "--target", "prod", "--ready-fd", "3")
+	p.ExtraFiles = []*os.File{w}
+	p.begin(t)
 	w.Close()
 	var told map[string]string
 	if err := json.NewDecoder(r).Decode(&told); err != nil || told["env"] == "" {
-		t.Errorf("told %v, %v: %s", told, err, out.String())
+		t.Errorf("told %v, %v: %s", told, err, p.said)
 	}
 	if n, err := r.Read(make([]byte, 16)); n > 1 || n == 0 && err == nil { // the line's end, then the descriptor's
 		t.Errorf("%d bytes more, %v", n, err)
 	}
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("ended with %v: %s", err, out.String())
+	if status := p.end(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("status is %d: %s", status, p.said)
 	}
-	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+	s.checkEnd(issued)
 }
 
 // TestSweepAfterAKill: the folder of a process that was killed goes with the
 // next start of its user's, and not while it lives.
 func TestSweepAfterAKill(t *testing.T) {
 	t.Parallel()
-	s := newFreshStep(t, time.Minute, "")
+	s := newFreshStep(t, time.Minute)
 	side := s.serve()
 	left := side.ready.ProfilesDir
-	_ = os.Remove(filepath.Join(s.root, "ready"))
+	_ = os.Remove(s.at("ready"))
 	other := s.serve()
 	if _, err := os.Stat(filepath.Join(left, "profiles.yml")); err != nil {
 		t.Errorf("that of a process that lives: %v", err)
 	}
-	if status := other.end(syscall.SIGTERM); status != 0 {
-		t.Errorf("status is %d: %s", status, other.out.String())
+	if status := other.end(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("status is %d: %s", status, other.said.String())
 	}
-	if status := side.end(syscall.SIGKILL); status != -1 {
+	if status := side.end(t, syscall.SIGKILL); status != -1 {
 		t.Errorf("status is %d", status)
 	}
 	if _, err := os.Stat(left); err != nil {
 		t.Errorf("a killed process leaves it: %v", err)
 	}
-	_ = os.Remove(filepath.Join(s.root, "ready"))
+	_ = os.Remove(s.at("ready"))
 	next := s.serve()
 	if _, err := os.Stat(left); !os.IsNotExist(err) {
 		t.Errorf("it is left: %v", err)
 	}
-	if status := next.end(syscall.SIGTERM); status != 0 {
-		t.Errorf("status is %d: %s", status, next.out.String())
+	if status := next.end(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("status is %d: %s", status, next.said.String())
 	}
 	s.checkEnd("Preauth Success prod\n")
 }
@@ -212,20 +189,20 @@ func TestSweepAfterAKill(t *testing.T) {
 // TestServeAfterAKill: what an earlier process could not clear is cleared.
 func TestServeAfterAKill(t *testing.T) {
 	t.Parallel()
-	s := newFreshStep(t, time.Minute, "")
-	dir := filepath.Join(s.root, "shared")
+	s := newFreshStep(t, time.Minute)
+	dir := s.at("shared")
 	side := s.serve("--dir", dir)
-	if status := side.end(syscall.SIGKILL); status != -1 {
+	if status := side.end(t, syscall.SIGKILL); status != -1 {
 		t.Errorf("status is %d", status)
 	}
 	left := s.write("shared/left", "")
-	_ = os.Remove(filepath.Join(s.root, "ready"))
+	_ = os.Remove(s.at("ready"))
 	side = s.serve("--dir", dir)
 	if _, err := os.Stat(left); !os.IsNotExist(err) {
 		t.Errorf("%s is left: %v", left, err)
 	}
-	if status := side.end(syscall.SIGTERM); status != 0 {
-		t.Errorf("status is %d: %s", status, side.out.String())
+	if status := side.end(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("status is %d: %s", status, side.said.String())
 	}
 	s.checkEnd("Preauth Success prod\n")
 }
@@ -234,9 +211,9 @@ func TestServeAfterAKill(t *testing.T) {
 // soon as the next one starts, whatever becomes of it.
 func TestServeIsNotReadyYet(t *testing.T) {
 	t.Parallel()
-	s := newFreshStep(t, time.Minute, "")
+	s := newFreshStep(t, time.Minute)
 	left := s.write("ready", "{}")
-	if status, out := s.run("serve", "--target", "none", "--policy", filepath.Join(s.env["GITHUB_WORKSPACE"], ".github", "oidc-dbt.yml"), "--ready-file", left); status != 2 {
+	if status, out := s.run("serve", "--target", "none", "--policy", s.at(policyFile), "--ready-file", left); status != 2 {
 		t.Errorf("status is %d: %s", status, out)
 	}
 	if _, err := os.Stat(left); !os.IsNotExist(err) {
@@ -246,36 +223,35 @@ func TestServeIsNotReadyYet(t *testing.T) {
 
 func TestServeEndsAtTheCeiling(t *testing.T) {
 	t.Parallel()
-	s := newFreshStep(t, time.Hour, "")
+	s := newFreshStep(t, time.Hour)
 	end := time.Now().Add(20 * time.Second) // it must be ready by then
 	s.issuer.EndRequests(end)
 	s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = s.issuer.RequestToken()
 	side := s.serve()
-	_ = side.cmd.Wait()
+	_ = side.Wait()
 	want := "oidc-dbt: keep the credential fresh: the runner's request token has ended\nhint: the runner's request token ended at " +
 		end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job\n"
-	if status := side.cmd.ProcessState.ExitCode(); status != 3 || !strings.HasSuffix(side.out.String(), want) {
-		t.Errorf("status is %d: %s, want %s", status, side.out.String(), want)
+	if status := side.ProcessState.ExitCode(); status != 3 || !strings.HasSuffix(side.said.String(), want) {
+		t.Errorf("status is %d: %s, want %s", status, side.said.String(), want)
 	}
-	s.checkEnd("Preauth Success prod\nLogon Success prod\n")
+	s.checkEnd(issued)
 }
 
 // TestServeInAnothersFolder: whose the folder is may replace what dbt reads.
 func TestServeInAnothersFolder(t *testing.T) {
 	t.Parallel()
-	s := newFreshStep(t, time.Minute, "")
+	s := newFreshStep(t, time.Minute)
 	dir, owner := "/", 0
 	if os.Geteuid() == 0 { // who may give a folder away
-		dir, owner = filepath.Join(s.root, "theirs"), 12345
+		dir, owner = s.at("theirs"), 12345
 		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, owner, owner)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd, out := s.command("serve", "--target", "prod", "--dir", dir)
-	_ = cmd.Run()
+	status, out := s.run("serve", "--target", "prod", "--dir", dir)
 	want := fmt.Sprintf("oidc-dbt: flag --dir: %q: is owned by user %d, want %d, the user running this program\n", dir, owner, os.Geteuid())
-	if got := cmd.ProcessState.ExitCode(); got != 2 || !strings.HasPrefix(out.String(), want) {
-		t.Errorf("status is %d, want 2; it says %s want %s", got, out.String(), want)
+	if status != 2 || !strings.HasPrefix(out, want) {
+		t.Errorf("status is %d, want 2; it says %s want %s", status, out, want)
 	}
 }
 
@@ -307,27 +283,23 @@ func TestServeRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newFreshStep(t, time.Minute, "")
+			s := newFreshStep(t, time.Minute)
 			s.write("full/mine", "")
-			open := filepath.Join(s.root, "open")
-			if err := errors.Join(os.Chmod(filepath.Join(s.root, "full"), 0o700), os.Mkdir(open, 0o777), os.Chmod(open, 0o777)); err != nil {
+			open := s.at("open")
+			if err := errors.Join(os.Chmod(s.at("full"), 0o700), os.Mkdir(open, 0o777), os.Chmod(open, 0o777)); err != nil {
 				t.Fatal(err)
 			}
 			args := []string{"serve", "--target", "prod"}
 			for _, a := range tt.args {
 				args = append(args, strings.ReplaceAll(a, "$ROOT", s.root))
 			}
-			cmd, out := s.command(args...)
-			cmd.Dir = s.env["GITHUB_WORKSPACE"]
-			_ = cmd.Run()
+			status, out := s.run(args...)
 			want := strings.ReplaceAll(tt.says, "$ROOT", s.root)
-			if got := cmd.ProcessState.ExitCode(); got != tt.status || !strings.HasSuffix(out.String(), want) && (strings.HasSuffix(want, "\n") || !strings.Contains(out.String(), want)) {
-				t.Errorf("status is %d, want %d; it says %s want %s", got, tt.status, out.String(), want)
+			if status != tt.status || !strings.HasSuffix(out, want) && (strings.HasSuffix(want, "\n") || !strings.Contains(out, want)) {
+				t.Errorf("status is %d, want %d; it says %s want %s", status, tt.status, out, want)
 			}
-			if left, err := filepath.Glob(filepath.Join(s.root, "tmp", "*")); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %q, %v", left, err)
-			}
-			if _, err := os.Stat(filepath.Join(s.root, "full", "mine")); err != nil {
+			s.checkFolders()
+			if _, err := os.Stat(s.at("full/mine")); err != nil {
 				t.Error(err)
 			}
 		})
