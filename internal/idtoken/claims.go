@@ -1,6 +1,7 @@
 package idtoken
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -8,54 +9,58 @@ import (
 // Claims are the claims of a verified ID token. Only Verifier.Verify returns
 // them; the zero Claims are empty.
 type Claims struct {
-	values map[string]any // as decoded from JSON
+	values
 	expiry time.Time
 }
-
-// String returns the claim of that name. ok is false if the token does not
-// have it or it is not a JSON string: numbers and booleans are not converted.
-func (c Claims) String(name string) (value string, ok bool) {
-	value, ok = c.values[name].(string)
-	return value, ok
-}
-
-// Has reports whether the token has a claim of that name, of any type.
-func (c Claims) Has(name string) bool { _, ok := c.values[name]; return ok }
-
-// Strings returns an array claim whose elements are all strings (groups).
-func (c Claims) Strings(name string) (values []string, ok bool) {
-	list, ok := c.values[name].([]any)
-	if !ok {
-		return nil, false
-	}
-	for _, e := range list {
-		s, ok := e.(string)
-		if !ok {
-			return nil, false
-		}
-		values = append(values, s)
-	}
-	return values, true
-}
-
-// Names returns the names of all claims, sorted.
-func (c Claims) Names() []string {
-	names := make([]string, 0, len(c.values))
-	for n := range c.values {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// Issuer returns the verified issuer URL.
-func (c Claims) Issuer() string { s, _ := c.String("iss"); return s }
-
-// Subject returns the verified sub claim.
-func (c Claims) Subject() string { s, _ := c.String("sub"); return s }
 
 // Expiry returns when the ID token itself expires.
 func (c Claims) Expiry() time.Time { return c.expiry }
 
-// IsZero reports whether c is the zero Claims.
-func (c Claims) IsZero() bool { return c.values == nil }
+// Unknown returns false: all claims of a verified token are known.
+func (c Claims) Unknown(string) bool { return false }
+
+// values are claims as decoded from JSON, numbers as json.Number. Claims and
+// Unverified are read by the same methods.
+type values map[string]any
+
+// String returns the claim of that name. ok is false if the token does not
+// have it or it is not a JSON string: numbers and booleans are not converted.
+func (v values) String(name string) (value string, ok bool) {
+	value, ok = v[name].(string)
+	return value, ok
+}
+
+// Has reports whether the token has a claim of that name, of any type.
+func (v values) Has(name string) bool { _, ok := v[name]; return ok }
+
+// Strings returns an array claim whose elements are all strings (groups).
+func (v values) Strings(name string) (list []string, ok bool) {
+	elements, ok := v[name].([]any)
+	if !ok {
+		return nil, false
+	}
+	for _, e := range elements {
+		s, ok := e.(string)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, s)
+	}
+	return list, true
+}
+
+// Value returns the claim of that name as decoded from JSON, nil if the token
+// does not have it. The caller must not change it.
+func (v values) Value(name string) any { return v[name] }
+
+// Names returns the names of all claims, sorted.
+func (v values) Names() []string { return slices.Sorted(maps.Keys(v)) }
+
+// Issuer returns the claim iss.
+func (v values) Issuer() string { s, _ := v.String("iss"); return s }
+
+// Subject returns the claim sub.
+func (v values) Subject() string { s, _ := v.String("sub"); return s }
+
+// IsZero reports whether there was no token.
+func (v values) IsZero() bool { return v == nil }

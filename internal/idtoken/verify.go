@@ -137,7 +137,7 @@ func (v *Verifier) Verify(ctx context.Context, idToken secret.Value, audience st
 	}
 	values, err := decode(payload)
 	if err != nil {
-		return Claims{}, err
+		return Claims{}, reject("%v", err)
 	}
 	iss, ok := values["iss"].(string)
 	if !ok {
@@ -185,7 +185,7 @@ func (v *Verifier) explain(raw, audience string, keys *keySet) error {
 	// The signature is valid, so these claims come from the issuer.
 	values, derr := decode(jws.UnsafePayloadWithoutVerification())
 	if derr != nil {
-		return derr
+		return reject("%v", derr)
 	}
 	if aud, ok := audiences(values["aud"]); ok && !slices.Contains(aud, audience) {
 		return reject("audience is %q, want %q", aud, audience)
@@ -217,21 +217,21 @@ func decode(payload []byte) (map[string]any, error) {
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	dec.UseNumber()
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, reject("its payload is not a JSON object")
+		return nil, errors.New("its payload is not a JSON object")
 	}
 	values := map[string]any{}
 	for dec.More() {
 		t, err := dec.Token()
 		name, ok := t.(string)
 		if err != nil || !ok {
-			return nil, reject("its payload is not a JSON object")
+			return nil, errors.New("its payload is not a JSON object")
 		}
 		if _, twice := values[name]; twice {
-			return nil, reject("duplicate claim %q", name)
+			return nil, fmt.Errorf("duplicate claim %q", name)
 		}
 		var value any
 		if err := dec.Decode(&value); err != nil {
-			return nil, reject("its payload is not a JSON object")
+			return nil, errors.New("its payload is not a JSON object")
 		}
 		values[name] = value
 	}
@@ -239,7 +239,7 @@ func decode(payload []byte) (map[string]any, error) {
 		for other := range values {
 			// encoding/json, which go-oidc uses, accepts "Aud" for aud.
 			if other != name && strings.EqualFold(other, name) {
-				return nil, reject("claim %q differs from %q only in letter case", other, name)
+				return nil, fmt.Errorf("claim %q differs from %q only in letter case", other, name)
 			}
 		}
 	}

@@ -16,11 +16,11 @@ const reviewAge = 90 * day
 
 // ActorKind returns "user", "bot" or "agent" for the token's actor. It is
 // derived here and never read from the token; "user" only says that no bot is known.
-func (p *Policy) ActorKind(claims idtoken.Claims) string {
+func (p *Policy) ActorKind(claims ClaimSet) string {
 	return p.actorKind(claims, p.identityOf(claims))
 }
 
-func (p *Policy) actorKind(claims idtoken.Claims, id Identity) string {
+func (p *Policy) actorKind(claims ClaimSet, id Identity) string {
 	if id.Kind == "people" {
 		return "user"
 	}
@@ -35,7 +35,7 @@ func (p *Policy) actorKind(claims idtoken.Claims, id Identity) string {
 // identityOf returns the identity that the claims belong to: by their issuer,
 // and of people's identities also by the client. The zero Identity where the
 // policy has none.
-func (p *Policy) identityOf(claims idtoken.Claims) (id Identity) {
+func (p *Policy) identityOf(claims ClaimSet) (id Identity) {
 	for _, candidate := range p.identities {
 		if claims.IsZero() || candidate.Issuer != claims.Issuer() {
 			continue
@@ -49,7 +49,7 @@ func (p *Policy) identityOf(claims idtoken.Claims) (id Identity) {
 	return id
 }
 
-func audiences(claims idtoken.Claims) []string {
+func audiences(claims ClaimSet) []string {
 	if one, ok := claims.String("aud"); ok {
 		return []string{one}
 	}
@@ -57,15 +57,20 @@ func audiences(claims idtoken.Claims) []string {
 	return list
 }
 
-func (p *Policy) view(claims idtoken.Claims) view {
+func (p *Policy) view(claims ClaimSet) view {
 	id := p.identityOf(claims)
-	return view{claims: claims, identity: id, actor: p.actorKind(claims, id)}
+	v := view{claims: claims, identity: id, actor: p.actorKind(claims, id)}
+	if id.Kind != "people" && claims.Unknown("actor") && !claims.Has("user_login") {
+		v.actor = "" // a rule that names a kind must not match
+	}
+	return v
 }
 
 // Choose returns the one target that the claims may have. None or several is
 // a *Denial that lists them, of class Denied.
-func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) {
-	v := p.view(claims)
+func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) { return p.choose(p.view(claims)) }
+
+func (p *Policy) choose(v view) (*Target, error) {
 	var chosen []*Target
 	for _, t := range p.targets {
 		if _, ok := t.match(v); ok {
@@ -76,37 +81,33 @@ func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) {
 	case 1:
 		return chosen[0], nil
 	case 0:
-		return nil, v.deny(p.targets, "no rule of any target matches %q, the policy has the targets %q", claims.Subject(), p.Targets())
+		return nil, v.deny(p.targets, "no rule of any target matches %q, the policy has the targets %q", v.claims.Subject(), p.Targets())
 	}
 	names := make([]string, len(chosen))
 	for i, t := range chosen {
 		names[i] = t.name
 	}
-	return nil, denied("give the step a `target`", "the rules of several targets match %q: %q", claims.Subject(), names)
+	return nil, denied("give the step a `target`", "the rules of several targets match %q: %q", v.claims.Subject(), names)
 }
 
 // match returns the first rule that the claims match.
 func (t *Target) match(v view) (rule, bool) {
-	for _, r := range t.rules {
-		if r.matches(v) {
-			return r, true
+	for i := range t.rules {
+		if t.rules[i].matches(v) {
+			return t.rules[i], true
 		}
 	}
 	return rule{}, false
 }
 
-// matches reports whether a token may pass by the rule. A rule sees tokens of
-// its own identity alone.
-func (r rule) matches(v view) bool {
-	if v.claims.IsZero() || v.identity.Name != r.identity.Name {
-		return false
-	}
-	for _, m := range r.matchers {
-		if !m.matches(v) {
+// matches reports whether a token may pass by the rule.
+func (r *rule) matches(v view) bool {
+	for c := range r.checks(v) {
+		if !c.matched {
 			return false
 		}
 	}
-	return r.admits(v)
+	return true
 }
 
 // otherForm reports whether a sub of the rule matches the token's as the same
@@ -138,38 +139,66 @@ func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) 
 		return Grant{}, err
 	}
 	v := p.view(claims)
-	r, ok := t.match(v)
-	if !ok {
-		return Grant{}, v.deny([]*Target{t}, "no rule of target %q matches %q", t.name, claims.Subject())
+	d := t.decide(v, now)
+	if err := t.denial(v, d); err != nil {
+		return Grant{}, err
+	}
+	return Grant{
+		target: t.name, provider: t.provider, audience: t.audience, exchange: d.exchange, dbt: d.dbt,
+		lifetime: t.lifetime, maxLifetime: t.maxLifetime, direct: t.direct,
+		claims: claims, rule: Rule{Index: d.rule.index, Line: d.rule.line}, actorKind: v.actor, warnings: d.warnings,
+	}, nil
+}
+
+// A decision is what a target gives to claims. Authorize makes a Grant of it,
+// and Explain words.
+type decision struct {
+	rule     rule // that matched; the zero rule where none does
+	matched  bool
+	exchange Values // claims filled in
+	dbt      DBT    // claims filled in
+	warnings []string
+	err      error // why the claims may not have it though a rule matches
+}
+
+func (d decision) allowed() bool { return d.matched && d.err == nil }
+
+func (t *Target) decide(v view, now time.Time) (d decision) {
+	if d.rule, d.matched = t.match(v); !d.matched {
+		return d
 	}
 	reviewed, age := t.trustReviewed.Format(time.DateOnly), now.Sub(t.trustReviewed)
 	switch {
 	case t.trustMaxAge > 0 && age > t.trustMaxAge:
-		return Grant{}, denied("review who may use it, and set trust_reviewed to today",
+		d.err = denied("review who may use it, and set trust_reviewed to today",
 			"the trust of target %q was reviewed on %s, %d days ago, and trust_max_age is %s",
 			t.name, reviewed, age/day, short(t.trustMaxAge))
+		return d
 	case t.trustMaxAge > 0 && age < -day: // a day for time zones; a date far ahead would switch trust_max_age off
-		return Grant{}, denied("set trust_reviewed to the day of the last review",
+		d.err = denied("set trust_reviewed to the day of the last review",
 			"the trust of target %q was reviewed on %s, which is in the future", t.name, reviewed)
-	}
-	g := Grant{
-		target: t.name, provider: t.provider, audience: t.audience, lifetime: t.lifetime, maxLifetime: t.maxLifetime, direct: t.direct,
-		claims: claims, rule: Rule{Index: r.index, Line: r.line}, actorKind: v.actor,
+		return d
 	}
 	if !t.trustReviewed.IsZero() && age > reviewAge {
-		g.warnings = append(g.warnings,
+		d.warnings = append(d.warnings,
 			fmt.Sprintf("the trust of target %q was reviewed on %s, %d days ago: a review is due every 90 days", t.name, reviewed, age/day))
 	}
-	if r.otherForm(v) {
-		g.warnings = append(g.warnings,
+	if d.rule.otherForm(v) {
+		d.warnings = append(d.warnings,
 			fmt.Sprintf("target %q: rule %d (line %d) matches the subject in GitHub's other form (with immutable ids, "+
 				"or without): a provider that compares subjects exactly must know %s",
-				t.name, r.index+1, r.line, quote(claims.Subject())))
+				t.name, d.rule.index+1, d.rule.line, quote(v.claims.Subject())))
 	}
-	if g.exchange, g.dbt, err = t.fill(v); err != nil {
-		return Grant{}, err
+	d.exchange, d.dbt, d.err = t.fill(v)
+	return d
+}
+
+// denial returns what d comes to as an error, nil where it allows.
+func (t *Target) denial(v view, d decision) error {
+	if !d.matched {
+		return v.deny([]*Target{t}, "no rule of target %q matches %q", t.name, v.claims.Subject())
 	}
-	return g, nil
+	return d.err
 }
 
 // fill returns the target's settings with the claims in place of ${claim}.

@@ -68,7 +68,7 @@ func (v view) deny(targets []*Target, format string, args ...any) error {
 	type near struct {
 		RuleDenial
 		rule    rule
-		foreign bool // a rule for other identities: however few its mismatches, it is not near
+		foreign bool
 	}
 	var list []near
 	for _, t := range targets {
@@ -78,10 +78,7 @@ func (v view) deny(targets []*Target, format string, args ...any) error {
 		}
 	}
 	slices.SortStableFunc(list, func(a, b near) int {
-		if a.foreign != b.foreign {
-			return map[bool]int{true: 1, false: -1}[a.foreign]
-		}
-		return cmp.Compare(len(a.Mismatches), len(b.Mismatches))
+		return nearer(a.foreign, b.foreign, len(a.Mismatches), len(b.Mismatches))
 	})
 	d := &Denial{reason: fmt.Sprintf(format, args...), Rules: make([]RuleDenial, len(list))}
 	hint := ""
@@ -94,25 +91,24 @@ func (v view) deny(targets []*Target, format string, args ...any) error {
 	return fault.New(fault.Denied, d, hint)
 }
 
+// nearer compares two rules by how far the claims are from them. A rule for
+// another identity is not near, however few its mismatches.
+func nearer(foreign, otherForeign bool, mismatches, others int) int {
+	if foreign != otherForeign {
+		return map[bool]int{true: 1, false: -1}[foreign]
+	}
+	return cmp.Compare(mismatches, others)
+}
+
 // mismatches returns what keeps a rule from matching; foreign is set when it
 // is a rule for another identity, whose claims are not compared.
 func (v view) mismatches(r rule) (list []Mismatch, foreign bool) {
-	if v.identity.Name != r.identity.Name || v.claims.IsZero() {
-		if v.claims.Issuer() == r.identity.Issuer {
-			return []Mismatch{{"aud", v.show("aud"), "that of identity " + quote(r.identity.Name)}}, true
-		}
-		return []Mismatch{{"iss", v.show("iss"), quote(r.identity.Issuer)}}, true
-	}
-	for _, m := range r.matchers {
-		if !m.matches(v) {
-			list = append(list, Mismatch{m.claim, v.show(m.claim), m.show()})
+	for c := range r.checks(v) {
+		if !c.matched {
+			list = append(list, Mismatch{c.claim, v.show(c.claim), c.words()})
 		}
 	}
-	if !r.admits(v) {
-		list = append(list, Mismatch{"event_name", v.show("event_name"),
-			fmt.Sprintf("one of %q, or an event that the rule names", defaultEvents)})
-	}
-	return list, false
+	return list, r.foreign(v)
 }
 
 func quote(s string) string { return strconv.Quote(cut(s)) }

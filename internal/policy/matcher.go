@@ -8,7 +8,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
@@ -250,7 +249,7 @@ func (m matcher) literals() ([]string, bool) {
 
 // A view is a token's claims as rules see them: with the derived ones.
 type view struct {
-	claims   idtoken.Claims
+	claims   ClaimSet
 	identity Identity // whose issuer signed them; the zero Identity where the policy has none
 	actor    string   // actor_kind
 }
@@ -278,7 +277,7 @@ func (v view) values(claim string) []string {
 }
 
 // pullNumber derives the pull request's number from a ref of the form refs/pull/N/merge.
-func pullNumber(claims idtoken.Claims) string {
+func pullNumber(claims ClaimSet) string {
 	ref, _ := claims.String("ref")
 	n, ok := strings.CutPrefix(ref, "refs/pull/")
 	if !ok {
