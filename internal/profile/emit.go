@@ -16,7 +16,7 @@ import (
 // PyYAML reads the same tree: every string is double-quoted.
 type emitter struct{ out bytes.Buffer }
 
-// value writes n behind a key or a dash, with what is inside it at indent.
+// value writes n after a key or a dash, with its content at indent.
 func (e *emitter) value(n *yaml.Node, indent int) error {
 	if tag := n.Tag; tag == "!!set" || tag == "!!omap" || tag == "!!pairs" {
 		e.out.WriteString(" " + tag)
@@ -39,7 +39,7 @@ func (e *emitter) value(n *yaml.Node, indent int) error {
 			e.out.WriteString(strings.Repeat(" ", indent) + "-")
 			var err error
 			if c.Kind == yaml.MappingNode && c.Tag == "!!map" && len(c.Content) > 0 {
-				err = e.mapping(c, 1, indent+2) // its first key stands behind the dash
+				err = e.mapping(c, 1, indent+2) // its first key follows the dash
 			} else {
 				err = e.value(c, indent+2)
 			}
@@ -53,10 +53,10 @@ func (e *emitter) value(n *yaml.Node, indent int) error {
 	return nil
 }
 
-// maxKey bounds a key: PyYAML takes keys of up to 1024 characters on a line.
+// maxKey bounds a key: PyYAML accepts keys of up to 1024 characters on a line.
 const maxKey = 1000
 
-// mapping writes the pairs of n, the first one behind so many spaces, the
+// mapping writes the pairs of n: the first one after that many spaces, the
 // others at indent.
 func (e *emitter) mapping(n *yaml.Node, spaces, indent int) error {
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -80,7 +80,7 @@ var plainKey = lazy.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 
 func keyText(n *yaml.Node) (string, error) {
 	if n.Tag == "!!str" && len(n.Value) > 1 && plainKey.MatchString(n.Value) && tag11(n.Value) == "!!str" {
-		return n.Value, nil // of one letter, y and n are booleans to other readers of YAML 1.1
+		return n.Value, nil // longer than one letter: y and n are booleans to other readers of YAML 1.1
 	}
 	return scalarText(n)
 }
@@ -94,11 +94,11 @@ func scalarText(n *yaml.Node) (string, error) {
 	case n.Tag == "!!null" && n.Value == "":
 		return "null", nil
 	case n.Tag == "!!merge", n.Tag == "!!value":
-		return "", fmt.Errorf("line %d: has a %q that dbt does not read", n.Line, n.Value)
+		return "", fmt.Errorf("line %d: contains %q, which dbt does not support", n.Line, n.Value)
 	case plainScalar.MatchString(n.Value) && tag11(n.Value) == n.Tag:
 		return n.Value, nil
 	}
-	return n.Tag + " " + quoted(n.Value), nil // 12:30 is not for every place, `!!int "12:30"` is
+	return n.Tag + " " + quoted(n.Value), nil // a plain 12:30 is not valid everywhere, `!!int "12:30"` is
 }
 
 // quoted returns a double-quoted scalar. (YAML 1.1, 5.6: escape sequences)

@@ -14,9 +14,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 )
 
-// FuzzFrom rewrites arbitrary files: what comes out must be to the reader what
-// went in, but for secrets, the chosen output and its profile's target. That this
-// reader is like dbt's own is the end-to-end tests' part.
+// FuzzFrom rewrites arbitrary files: the result must read as the original, except
+// for secrets, the chosen output and its profile's target. The end-to-end tests
+// check that this reader agrees with dbt's own.
 func FuzzFrom(f *testing.F) {
 	paths, err := filepath.Glob("testdata/from/*.txtar")
 	if err != nil || len(paths) == 0 {
@@ -61,7 +61,7 @@ func FuzzFrom(f *testing.F) {
 					t.Fatalf("%v:\n%s", err, written)
 				}
 				if v := get(block, "token"); v == nil || v.Value != out.Keys[0].Value.Value || get(block, "password") != nil {
-					t.Errorf("the chosen output has not the credential alone:\n%s", written)
+					t.Errorf("the chosen output has more or less than the credential:\n%s", written)
 				}
 				if before, after := dump(without(withoutSecrets(s.root), name, output)), dump(without(again.root, name, output)); before != after {
 					t.Errorf("not as it was (-before +after):\n%s", cmp.Diff(before, after))
@@ -71,15 +71,14 @@ func FuzzFrom(f *testing.F) {
 	})
 }
 
-// without returns the tree with nothing in the place of an output, and of its
-// profile's target.
+// without returns the tree without an output and its profile's target.
 func without(root *yaml.Node, name, output string) *yaml.Node {
 	p := get(root, name)
 	p = with(p, "outputs", with(get(p, "outputs"), output, text("")))
 	return with(root, name, with(p, "target", text("")))
 }
 
-// dump writes a tree, a line a node: cmp takes seconds for what this takes milliseconds.
+// dump writes a tree, one node per line: it is a thousand times faster than cmp.
 func dump(n *yaml.Node) string {
 	var out strings.Builder
 	var walk func(n *yaml.Node, depth int)
@@ -97,7 +96,7 @@ func dump(n *yaml.Node) string {
 	return out.String()
 }
 
-// TestTag11 holds the resolver to what PyYAML 6.0.3 says.
+// TestTag11 compares the resolver with PyYAML 6.0.3.
 func TestTag11(t *testing.T) {
 	t.Parallel()
 	for tag, words := range map[string]string{
@@ -118,7 +117,7 @@ func TestTag11(t *testing.T) {
 	}
 }
 
-// TestSeeds holds the checked-in seeds to being there.
+// TestSeeds checks that the checked-in seeds exist.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
 	seeds, err := os.ReadDir("testdata/fuzz/FuzzFrom")

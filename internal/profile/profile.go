@@ -23,8 +23,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// Names returns the profiles to write: those that the projects name, and
-// extra, each once. Folders are relative to root; none means root itself.
+// Names returns the profiles to write, without duplicates: those that the
+// projects name, and extra. Folders are relative to root; none means root itself.
 // Errors are of class Usage.
 func Names(root string, projectDirs, extra []string) (names []string, err error) {
 	dirs := projectDirs
@@ -42,9 +42,9 @@ func Names(root string, projectDirs, extra []string) (names []string, err error)
 		var unnamed unnamedError
 		switch {
 		case len(extra) > 0 && (errors.As(err, &unnamed) || len(dirs) == 1 && errors.Is(err, fs.ErrNotExist)):
-			// the names are given
+			// extra names the profiles
 		case errors.Is(err, fs.ErrNotExist):
-			errs = append(errs, fmt.Errorf("read dbt_project.yml in %q: there is no such file: set project-dir, "+
+			errs = append(errs, fmt.Errorf("read dbt_project.yml in %q: no such file: set project-dir, "+
 				"or name the profiles in `profiles`", dir))
 		case err != nil:
 			errs = append(errs, fmt.Errorf("read dbt_project.yml in %q: %w", dir, err))
@@ -64,20 +64,20 @@ func Names(root string, projectDirs, extra []string) (names []string, err error)
 	return names, nil
 }
 
-// maxName bounds a profile's name, which dbt does not.
+// maxName bounds a profile's name. dbt has no limit.
 const maxName = 255
 
-const wantName = "want 1 to 255 characters, without line breaks and control characters"
+const wantName = "want 1 to 255 characters, without line breaks or control characters"
 
-// isName reports whether a profile can be called so. dbt takes any string; it
-// also becomes an output of the step, and is a line of the input `profiles`.
+// isName reports whether s is a valid profile name. dbt accepts any string, but
+// the name is also an output of the step and a line of the input `profiles`.
 func isName(s string) bool {
 	return s != "" && utf8.RuneCountInString(s) <= maxName && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsControl(r) || r == '\u2028' || r == '\u2029'
 	})
 }
 
-// unnamedError is why a project does not say which profile it uses.
+// unnamedError says why a project's profile is not known.
 type unnamedError string
 
 func (e unnamedError) Error() string { return string(e) + ": name the profile in `profiles`" }
@@ -97,11 +97,11 @@ func projectProfile(root, dir string) (string, error) {
 	v := get(project, "profile")
 	switch {
 	case v == nil, v.Tag == "!!null":
-		return "", unnamedError("it has no profile")
+		return "", unnamedError("it names no profile")
 	case isJinja(v.Value):
-		return "", unnamedError(fmt.Sprintf("its profile %q is only known when dbt renders it", v.Value))
+		return "", unnamedError(fmt.Sprintf("its profile %q is a template that only dbt can render", v.Value))
 	case v.Tag != "!!str":
-		return "", fmt.Errorf("its profile is %q, which dbt does not read as a string: put it in quotes", v.Value)
+		return "", fmt.Errorf("its profile %q is not a string in YAML: put it in quotes", v.Value)
 	case !isName(v.Value):
 		return "", fmt.Errorf("its profile is %q, %s", v.Value, wantName)
 	}
@@ -117,9 +117,9 @@ func readFile(path string) ([]byte, error) {
 	return text, err
 }
 
-// Render returns a profiles.yml that holds nothing but the output, under each
-// of the names. blocks are of a policy, which is YAML 1.2, and outs are what the
-// adapter made of each; the last one serves the rest.
+// Render returns a profiles.yml with only the output, under each of the names.
+// blocks come from a policy, which is YAML 1.2, and outs are the adapter's
+// results for them; names without a block of their own use the last one.
 func Render(names []string, output string, blocks []*yaml.Node, outs ...adapter.Output) ([]byte, error) {
 	root := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for i, name := range names {
@@ -133,7 +133,7 @@ func Render(names []string, output string, blocks []*yaml.Node, outs ...adapter.
 	return e.out.Bytes(), nil
 }
 
-// profileOf returns a profile with one output, which it chooses.
+// profileOf returns a profile with one output, which is its target.
 func profileOf(output string, block *yaml.Node) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{
 		text("target"), text(output),
@@ -141,7 +141,7 @@ func profileOf(output string, block *yaml.Node) *yaml.Node {
 	}}
 }
 
-// apply returns the block with the adapter's keys in the place of every other login.
+// apply returns the block with the adapter's keys instead of any other login.
 func apply(block *yaml.Node, out adapter.Output) *yaml.Node {
 	applied := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for i := 0; i+1 < len(block.Content); i += 2 {
@@ -155,16 +155,16 @@ func apply(block *yaml.Node, out adapter.Output) *yaml.Node {
 	return applied
 }
 
-// A Source is a profiles.yml of the user's.
+// A Source is the user's profiles.yml.
 type Source struct {
 	path string
 	text []byte
-	file *yaml.Node // as it stands
+	file *yaml.Node // as written
 	root *yaml.Node // as dbt reads it
 }
 
-// ReadFrom parses a profiles.yml as dbt does; path is how errors call it. It
-// does not render Jinja. Errors are of class Usage.
+// ReadFrom parses a profiles.yml as dbt does, but does not render Jinja. Errors
+// are of class Usage and name the file by path.
 func ReadFrom(path string, text []byte) (*Source, error) {
 	s := &Source{path: path, text: text}
 	var err error
@@ -183,19 +183,19 @@ func ReadFrom(path string, text []byte) (*Source, error) {
 	return s, nil
 }
 
-// linePlace matches where parse says that something is wrong.
+// linePlace matches the position in parse's errors.
 var linePlace = lazy.MustCompile(`^line ([0-9]+)(?:, column ([0-9]+))?: ((?s).*)$`)
 
-// fail returns an error of class Usage about what stands at n.
+// fail returns an error of class Usage about n.
 func (s *Source) fail(n *yaml.Node, format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	return fault.At(fault.New(fault.Usage, fmt.Errorf("read profiles %q: %w", s.path, err), ""),
 		fault.Place{File: s.path, Line: n.Line, Column: n.Column, Text: err.Error()})
 }
 
-// With returns the file with a policy's pairs in the output of each of the
-// named profiles, in place of its own or in addition. A type among them must be
-// the output's, unless only dbt knows that; the error is of class Usage.
+// With returns the file with a policy's pairs set in the output of each of the
+// named profiles. If they have a type it must match the output's, unless that is
+// a template; the error is of class Usage.
 func (s *Source) With(names []string, output string, given *yaml.Node) (*Source, error) {
 	if given == nil {
 		return s, nil
@@ -208,10 +208,10 @@ func (s *Source) With(names []string, output string, given *yaml.Node) (*Source,
 		}
 		block := get(get(p, "outputs"), output)
 		if block == nil || block.Kind != yaml.MappingNode {
-			continue // Output says what is wrong, where that is
+			continue // Output reports what is wrong
 		}
 		if own, t := get(block, "type"), get(given, "type"); own != nil && t != nil && own.Value != t.Value && !isJinja(own.Value) {
-			return nil, s.fail(own, "type of output %q of profile %q is %q, and `with` says %q: leave it out there", output,
+			return nil, s.fail(own, "type of output %q of profile %q is %q, but `with` has %q: remove it from `with`", output,
 				name, own.Value, t.Value)
 		}
 		block = replaced(block, given)
@@ -221,8 +221,8 @@ func (s *Source) With(names []string, output string, given *yaml.Node) (*Source,
 	return &out, nil
 }
 
-// replaced returns the block with the given keys in the place of its own, under
-// whichever of dbt's names the file has them.
+// replaced returns the block with the given keys set. It drops the block's own
+// values of them, including those under another of dbt's names for a key.
 func replaced(block, given *yaml.Node) *yaml.Node {
 	t := get(given, "type")
 	if t == nil {
@@ -246,12 +246,12 @@ func replaced(block, given *yaml.Node) *yaml.Node {
 	return out
 }
 
-// Override returns a block with a policy's pairs in the place of its own, or in
-// addition.
+// Override returns a block with a policy's pairs set.
 func Override(block, given *yaml.Node) *yaml.Node { return replaced(block, given) }
 
-// Override returns the file with an output in one more profile, or in one that
-// it has: its own, else that of the first, with a policy's pairs.
+// Override returns the file with the output of a profile, which is added if the
+// file lacks it. It is the profile's own output, or else that of the first
+// profile, with a policy's pairs set.
 func (s *Source) Override(first, name, output string, given *yaml.Node) (*Source, error) {
 	of := name
 	if s.lacks(name, output) {
@@ -273,7 +273,7 @@ func (s *Source) Override(first, name, output string, given *yaml.Node) (*Source
 	return &out, nil
 }
 
-// Outputs returns what a policy holds to its rules, of each of Blocks.
+// Outputs returns each of Blocks in the form that a policy checks.
 func (s *Source) Outputs(names []string, output string) (policy.Outputs, error) {
 	blocks, err := s.Blocks(names, output)
 	outs := policy.Outputs{Path: s.path, Text: s.text, Root: s.file, Name: output}
@@ -283,11 +283,11 @@ func (s *Source) Outputs(names []string, output string) (policy.Outputs, error) 
 	return outs, err
 }
 
-// isJinja reports whether only dbt knows a value.
+// isJinja reports whether a value is a template that only dbt can render.
 func isJinja(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") }
 
-// Output returns an output of a profile, aliases and merge keys written out,
-// and its type. The errors list what there is.
+// Output returns an output of a profile, with aliases and merge keys expanded,
+// and its type. Errors list the choices.
 func (s *Source) Output(profile, output string) (block *yaml.Node, dbtType string, err error) {
 	p := get(s.root, profile)
 	if p == nil {
@@ -299,7 +299,7 @@ func (s *Source) Output(profile, output string) (block *yaml.Node, dbtType strin
 	}
 	if block = get(outputs, output); block == nil {
 		for i := 0; i+1 < len(outputs.Content); i += 2 {
-			if k := outputs.Content[i]; k.Value == output { // 2024 or yes, and dbt looks for a string
+			if k := outputs.Content[i]; k.Value == output { // such as 2024 or yes, where dbt looks for a string
 				return nil, "", s.fail(k, "output %s of profile %q is not a string in YAML: put it in quotes", output, profile)
 			}
 		}
@@ -312,13 +312,13 @@ func (s *Source) Output(profile, output string) (block *yaml.Node, dbtType strin
 	case t == nil || t.Tag != "!!str" || t.Value == "":
 		return nil, "", s.fail(block, "output %q of profile %q has no type", output, profile)
 	case isJinja(t.Value):
-		return nil, "", s.fail(t, "type of output %q of profile %q is only known when dbt renders it: want a literal, "+
+		return nil, "", s.fail(t, "type of output %q of profile %q is a template that only dbt can render: want a literal, "+
 			"or `with: {type: …}` in the policy", output, profile)
 	}
 	return block, t.Value, nil
 }
 
-// keys returns the keys of a mapping; `config` beside profiles is none of them.
+// keys returns the keys of a mapping, except `config`, which is not a profile.
 func keys(n *yaml.Node) (list []string) {
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if k := n.Content[i].Value; k != "config" {
@@ -355,8 +355,8 @@ func (s *Source) Blocks(names []string, output string) ([]*yaml.Node, error) {
 	return blocks, nil
 }
 
-// lacks reports whether a profile is to get another's output: the file does
-// not have the profile, or the profile has outputs, but not this one.
+// lacks reports whether a profile needs another's output: it is not in the file,
+// or has outputs but not this one.
 func (s *Source) lacks(name, output string) bool {
 	p := get(s.root, name)
 	if p == nil {
@@ -367,8 +367,9 @@ func (s *Source) lacks(name, output string) bool {
 }
 
 // Render returns the file with the credential in the output of each named
-// profile, which becomes the profile's target; all else is to dbt as it was,
-// except that secrets which stand in the file are left out. outs are what the adapter made of each of Blocks; the last one serves the rest.
+// profile, which becomes the profile's target. dbt reads everything else as it
+// was, except that secrets written in the file are left out. outs are the
+// adapter's results for each of Blocks; profiles beyond them use the last one.
 func (s *Source) Render(names []string, output string, outs ...adapter.Output) ([]byte, error) {
 	blocks, err := s.Blocks(names, output)
 	if err != nil {
@@ -392,8 +393,8 @@ func (s *Source) Render(names []string, output string, outs ...adapter.Output) (
 	return e.out.Bytes(), nil
 }
 
-// traced are the claims that dbt's own artifacts shall name, by the end of
-// their variable's name.
+// traced are the claims that dbt's artifacts record, with the suffix of their
+// variable's name.
 var traced = []struct{ variable, claim string }{
 	{"SUBJECT", "sub"}, {"REPOSITORY", "repository"}, {"REF", "ref"}, {"SHA", "sha"}, {"ENVIRONMENT", "environment"},
 	{"ACTOR", "actor"}, {"RUN_ID", "run_id"}, {"RUN_ATTEMPT", "run_attempt"}, {"WORKFLOW_REF", "workflow_ref"},
@@ -403,7 +404,7 @@ var traced = []struct{ variable, claim string }{
 var notTraceable = lazy.MustCompile(`[^A-Za-z0-9._/@:=-]`)
 
 // Environment returns the variables that dbt copies into its artifacts'
-// metadata, so that these name the identity that they were made with.
+// metadata, so that they record the identity of the run.
 func Environment(g policy.Grant) []adapter.Variable {
 	vars := []adapter.Variable{
 		{Name: "DBT_ENV_CUSTOM_ENV_OIDC_TARGET", Value: secret.New(g.Target())},

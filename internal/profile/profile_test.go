@@ -22,7 +22,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// grant returns what a real token is granted by a real policy.
+// grant returns the grant of a real policy for a real token.
 func grant(t *testing.T, dbt, exchange string, claims map[string]any) policy.Grant {
 	t.Helper()
 	issuer, err := standin.StartIssuer(nil)
@@ -70,7 +70,7 @@ func part(a *txtar.Archive, name string) string {
 	return ""
 }
 
-// wanted compares what came out with the case's last part, `want`.
+// wanted compares the result with the case's last part, `want`.
 func wanted(t *testing.T, path string, a *txtar.Archive, got string) {
 	t.Helper()
 	for _, marked := range []string{"MARKED", "marked"} {
@@ -138,7 +138,7 @@ func blockType(t *testing.T, block string) string {
 	return dbt.Type
 }
 
-// variables lists variables as comments; of secret ones the name.
+// variables lists variables as comments; secret ones without their value.
 func variables(list []adapter.Variable) string {
 	var out strings.Builder
 	for _, v := range list {
@@ -151,7 +151,7 @@ func variables(list []adapter.Variable) string {
 	return out.String()
 }
 
-// TestFrom renders a profiles.yml of the user's, with the projects beside it.
+// TestFrom renders the user's profiles.yml, next to the projects.
 // A case is
 //
 //	-- provider --, -- output --, -- project-dir --, -- profiles --  the provider, and the inputs, one a line
@@ -263,33 +263,33 @@ func TestNames(t *testing.T) {
 		{name: "a folder", dirs: []string{"core"}, want: "core"},
 		{name: "an absolute folder", dirs: []string{filepath.Join(root, "core")}, want: "core"},
 		{name: "several", dirs: []string{".", "core", "same"}, extra: []string{"elementary", "core"}, want: "analytics core elementary"},
-		{name: "Jinja", dirs: []string{"jinja"}, err: "read dbt_project.yml in \"jinja\": its profile \"{{ env_var('PROFILE') }}\" is only known when dbt renders it: name the profile in `profiles`"},
+		{name: "Jinja", dirs: []string{"jinja"}, err: "read dbt_project.yml in \"jinja\": its profile \"{{ env_var('PROFILE') }}\" is a template that only dbt can render: name the profile in `profiles`"},
 		{name: "Jinja, named", dirs: []string{"jinja"}, extra: []string{"core"}, want: "core"},
-		{name: "no profile", dirs: []string{"without"}, err: "read dbt_project.yml in \"without\": it has no profile: name the profile in `profiles`"},
+		{name: "no profile", dirs: []string{"without"}, err: "read dbt_project.yml in \"without\": it names no profile: name the profile in `profiles`"},
 		{name: "no profile, named", dirs: []string{"core", "without"}, extra: []string{"x"}, want: "core x"},
-		{name: "no file", dirs: []string{"nowhere"}, err: "read dbt_project.yml in \"nowhere\": there is no such file: set project-dir, or name the profiles in `profiles`"},
+		{name: "no file", dirs: []string{"nowhere"}, err: "read dbt_project.yml in \"nowhere\": no such file: set project-dir, or name the profiles in `profiles`"},
 		{name: "no file, named", dirs: []string{"nowhere"}, extra: []string{"core"}, want: "core"},
-		{name: "one of several folders is mistyped", dirs: []string{"core", "cor"}, extra: []string{"x"}, err: "read dbt_project.yml in \"cor\": there is no such file: set project-dir, or name the profiles in `profiles`"},
-		{name: "all faults at once", dirs: []string{"number", "lines"}, extra: []string{"", "a\r"}, err: "read dbt_project.yml in \"number\": its profile is \"0123\", which dbt does not read as a string: put it in quotes\n" +
-			"read dbt_project.yml in \"lines\": its profile is \"a\\nb\", want 1 to 255 characters, without line breaks and control characters\n" +
-			"profile name \"\": want 1 to 255 characters, without line breaks and control characters\n" +
-			"profile name \"a\\r\": want 1 to 255 characters, without line breaks and control characters"},
+		{name: "one of several folders is mistyped", dirs: []string{"core", "cor"}, extra: []string{"x"}, err: "read dbt_project.yml in \"cor\": no such file: set project-dir, or name the profiles in `profiles`"},
+		{name: "all faults at once", dirs: []string{"number", "lines"}, extra: []string{"", "a\r"}, err: "read dbt_project.yml in \"number\": its profile \"0123\" is not a string in YAML: put it in quotes\n" +
+			"read dbt_project.yml in \"lines\": its profile is \"a\\nb\", want 1 to 255 characters, without line breaks or control characters\n" +
+			"profile name \"\": want 1 to 255 characters, without line breaks or control characters\n" +
+			"profile name \"a\\r\": want 1 to 255 characters, without line breaks or control characters"},
 		{name: "any string", dirs: []string{"words", "slash", "colon"}, extra: []string{"[a], {b}: 'c' \"d\" # e", "- x", "<<", "😀", "~"},
 			want: "größe acme/analytics acme:prod (eu) [a], {b}: 'c' \"d\" # e - x << 😀 ~"},
-		{name: "an empty name", dirs: []string{"nothing"}, err: `read dbt_project.yml in "nothing": its profile is "", want 1 to 255 characters, without line breaks and control characters`},
-		{name: "other line breaks", extra: []string{"a\u2028b", "a\u2029b", "a\u0085b", "a\tb", "a\xffb", strings.Repeat("x", 256)}, err: "profile name \"a\\u2028b\": want 1 to 255 characters, without line breaks and control characters\n" +
-			"profile name \"a\\u2029b\": want 1 to 255 characters, without line breaks and control characters\n" +
-			"profile name \"a\\u0085b\": want 1 to 255 characters, without line breaks and control characters\n" +
-			"profile name \"a\\tb\": want 1 to 255 characters, without line breaks and control characters\n" +
-			"profile name \"a\\xffb\": want 1 to 255 characters, without line breaks and control characters\n" +
-			"profile name \"" + strings.Repeat("x", 256) + "\": want 1 to 255 characters, without line breaks and control characters"},
+		{name: "an empty name", dirs: []string{"nothing"}, err: `read dbt_project.yml in "nothing": its profile is "", want 1 to 255 characters, without line breaks or control characters`},
+		{name: "other line breaks", extra: []string{"a\u2028b", "a\u2029b", "a\u0085b", "a\tb", "a\xffb", strings.Repeat("x", 256)}, err: "profile name \"a\\u2028b\": want 1 to 255 characters, without line breaks or control characters\n" +
+			"profile name \"a\\u2029b\": want 1 to 255 characters, without line breaks or control characters\n" +
+			"profile name \"a\\u0085b\": want 1 to 255 characters, without line breaks or control characters\n" +
+			"profile name \"a\\tb\": want 1 to 255 characters, without line breaks or control characters\n" +
+			"profile name \"a\\xffb\": want 1 to 255 characters, without line breaks or control characters\n" +
+			"profile name \"" + strings.Repeat("x", 256) + "\": want 1 to 255 characters, without line breaks or control characters"},
 		{name: "a list", dirs: []string{"list"}, err: `read dbt_project.yml in "list": is not a mapping`},
 		{name: "an empty file", dirs: []string{"empty"}, err: `read dbt_project.yml in "empty": is empty`},
-		{name: "binary", dirs: []string{"binary"}, err: `read dbt_project.yml in "binary": is not text in UTF-8`},
-		{name: "tabs", dirs: []string{"tabs"}, err: `read dbt_project.yml in "tabs": line 2, column 1: is not YAML: found character that cannot start any token`},
+		{name: "binary", dirs: []string{"binary"}, err: `read dbt_project.yml in "binary": is not valid UTF-8`},
+		{name: "tabs", dirs: []string{"tabs"}, err: `read dbt_project.yml in "tabs": line 2, column 1: invalid YAML: found character that cannot start any token`},
 		{name: "huge", dirs: []string{"huge"}, err: `read dbt_project.yml in "huge": is larger than 1024 KiB`},
 		{name: "a folder in its place", dirs: []string{"folder"}, err: `read dbt_project.yml in "folder": is a directory, want a regular file`},
-		{name: "an alias bomb", dirs: []string{"bomb"}, err: `read dbt_project.yml in "bomb": has more than 100000 values when its aliases are written out`},
+		{name: "an alias bomb", dirs: []string{"bomb"}, err: `read dbt_project.yml in "bomb": has more than 100000 values with its aliases expanded`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -302,7 +302,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// bomb stands for ten to the power of nine values.
+// bomb expands to a billion values.
 const bomb = `a: &a [x, x, x, x, x, x, x, x, x, x]
 b: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]
 c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]
@@ -336,19 +336,19 @@ func TestSourceErrors(t *testing.T) {
 		{name: "empty", err: `read profiles "profiles.yml": is empty`},
 		{name: "nothing in it", source: "# none\n", err: `read profiles "profiles.yml": is empty`},
 		{name: "a list", source: "- a\n", err: `read profiles "profiles.yml": is not a mapping`},
-		{name: "a second document", source: good + "---\n" + good, err: `read profiles "profiles.yml": line 5: has a second document`},
-		{name: "not UTF-8", source: "a: \xff\n", err: `read profiles "profiles.yml": is not text in UTF-8`},
-		{name: "a line separator", source: "a: # \u2028b\n", err: `read profiles "profiles.yml": line 1, column 6: U+2028 LINE SEPARATOR: dbt ends a line here and other programs do not; end lines with LF or CRLF, and remove it`},
-		{name: "a paragraph separator", source: "a: b\nc: \"d\u2029\"\n", err: `read profiles "profiles.yml": line 2, column 6: U+2029 PARAGRAPH SEPARATOR: dbt ends a line here and other programs do not; end lines with LF or CRLF, and remove it`},
-		{name: "a next line", source: "\u0085a: b\n", err: `read profiles "profiles.yml": line 1, column 1: U+0085 NEXT LINE: dbt ends a line here and other programs do not; end lines with LF or CRLF, and remove it`},
-		{name: "a carriage return", source: "a: b\r\n# größe\rb: c\r\n", err: `read profiles "profiles.yml": line 2, column 8: U+000D CARRIAGE RETURN: dbt ends a line here and other programs do not; end lines with LF or CRLF, and remove it`},
-		{name: "not YAML", source: "a: [\n", err: `read profiles "profiles.yml": line 2, column 1: is not YAML: did not find expected node content`},
-		{name: "an alias bomb", source: bomb, err: `read profiles "profiles.yml": has more than 100000 values when its aliases are written out`},
-		{name: "a merge bomb", source: mergeBomb(), err: `read profiles "profiles.yml": has more than 100000 values when its aliases are written out`},
+		{name: "a second document", source: good + "---\n" + good, err: `read profiles "profiles.yml": line 5: contains a second document`},
+		{name: "not UTF-8", source: "a: \xff\n", err: `read profiles "profiles.yml": is not valid UTF-8`},
+		{name: "a line separator", source: "a: # \u2028b\n", err: `read profiles "profiles.yml": line 1, column 6: U+2028 LINE SEPARATOR: dbt treats it as a line break and other programs do not: remove it, and end lines with LF or CRLF`},
+		{name: "a paragraph separator", source: "a: b\nc: \"d\u2029\"\n", err: `read profiles "profiles.yml": line 2, column 6: U+2029 PARAGRAPH SEPARATOR: dbt treats it as a line break and other programs do not: remove it, and end lines with LF or CRLF`},
+		{name: "a next line", source: "\u0085a: b\n", err: `read profiles "profiles.yml": line 1, column 1: U+0085 NEXT LINE: dbt treats it as a line break and other programs do not: remove it, and end lines with LF or CRLF`},
+		{name: "a carriage return", source: "a: b\r\n# größe\rb: c\r\n", err: `read profiles "profiles.yml": line 2, column 8: U+000D CARRIAGE RETURN: dbt treats it as a line break and other programs do not: remove it, and end lines with LF or CRLF`},
+		{name: "not YAML", source: "a: [\n", err: `read profiles "profiles.yml": line 2, column 1: invalid YAML: did not find expected node content`},
+		{name: "an alias bomb", source: bomb, err: `read profiles "profiles.yml": has more than 100000 values with its aliases expanded`},
+		{name: "a merge bomb", source: mergeBomb(), err: `read profiles "profiles.yml": has more than 100000 values with its aliases expanded`},
 		{name: "an alias of itself", source: "a: &a [*a]\n", err: `read profiles "profiles.yml": line 1: is nested more than 64 levels deep`},
 		{name: "merges itself", source: "a: &a\n  <<: *a\n", err: `read profiles "profiles.yml": line 2: is nested more than 64 levels deep`},
-		{name: "merges a string", source: "a: {<<: b}\n", err: `read profiles "profiles.yml": line 1: merges what is not a mapping`},
-		{name: "a tag of its own", source: "a: !secret b\n", err: `read profiles "profiles.yml": line 1: has tag "!secret", which dbt does not read`},
+		{name: "merges a string", source: "a: {<<: b}\n", err: `read profiles "profiles.yml": line 1: merges a value that is not a mapping`},
+		{name: "a tag of its own", source: "a: !secret b\n", err: `read profiles "profiles.yml": line 1: contains tag "!secret", which dbt does not support`},
 		{name: "a list as key", source: "? [a]\n: b\n", err: `read profiles "profiles.yml": line 1: has a key that is not a scalar`},
 		{name: "no such profile", source: "other: {}\nconfig: {}\n", err: `read profiles "profiles.yml": unknown profile "analytics", it has ["other"]`},
 		{name: "a profile that is nothing", source: "analytics:\n", err: `read profiles "profiles.yml": profile "analytics" has no outputs`},
@@ -357,11 +357,11 @@ func TestSourceErrors(t *testing.T) {
 		{name: "an output by a number", source: "analytics: {outputs: {2024: {type: duckdb}}}\n", output: "2024", err: `read profiles "profiles.yml": output 2024 of profile "analytics" is not a string in YAML: put it in quotes`},
 		{name: "an output that is a string", source: "analytics: {outputs: {prod: duckdb}}\n", err: `read profiles "profiles.yml": output "prod" of profile "analytics" is not a mapping`},
 		{name: "no type", source: "analytics: {outputs: {prod: {}}}\n", err: `read profiles "profiles.yml": output "prod" of profile "analytics" has no type`},
-		{name: "a type in Jinja", source: "analytics: {outputs: {prod: {type: \"{{ env_var('T') }}\"}}}\n", err: `read profiles "profiles.yml": type of output "prod" of profile "analytics" is only known when dbt renders it: want a literal, or ` + "`with: {type: …}`" + ` in the policy`},
+		{name: "a type in Jinja", source: "analytics: {outputs: {prod: {type: \"{{ env_var('T') }}\"}}}\n", err: `read profiles "profiles.yml": type of output "prod" of profile "analytics" is a template that only dbt can render: want a literal, or ` + "`with: {type: …}`" + ` in the policy`},
 		{name: "a further profile of another type", source: good + "elementary: {outputs: {prod: {type: postgres}}}\n", profiles: "elementary",
 			err: `read profiles "profiles.yml": type of output "prod" is "duckdb" in profile "analytics" and "postgres" in profile "elementary": one credential cannot serve both`},
 		{name: "a further profile without outputs", source: good + "elementary: {}\n", profiles: "elementary", err: `read profiles "profiles.yml": profile "elementary" has no outputs`},
-		{name: "a value that dbt cannot read", source: good + "x: {a: =}\n", err: `read profiles "profiles.yml": line 5: has a "=" that dbt does not read`},
+		{name: "a value that dbt cannot read", source: good + "x: {a: =}\n", err: `read profiles "profiles.yml": line 5: contains "=", which dbt does not support`},
 		{name: "a key without end", source: good + strings.Repeat("k", 1001) + ": 1\n", err: `read profiles "profiles.yml": has a key of more than 1000 characters`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -376,7 +376,7 @@ func TestSourceErrors(t *testing.T) {
 	}
 }
 
-// mergeBomb merges one mapping more often than there is time for.
+// mergeBomb merges one mapping more often than can be done in time.
 func mergeBomb() string {
 	return "a: &a {x: 1}\nb: {<<: [" + strings.Repeat("*a, ", 200_000) + "]}\n"
 }

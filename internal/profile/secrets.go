@@ -13,12 +13,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-// withoutSecrets returns a file without the secrets that stand in it, in
-// whatever profile: the chosen outputs are written anew, and dbt validates no
-// other. What a variable holds is not in the file, and stays.
+// withoutSecrets returns a file without the secrets written in it, in any
+// profile: the chosen outputs are written anew, and dbt does not validate the
+// others. References to variables stay.
 func withoutSecrets(root *yaml.Node) *yaml.Node {
 	s := stripping{keys: knownKeys(), known: map[string]bool{}}
-	s.file(root) // what is a secret in one place is one where an anchor has it
+	s.file(root) // first find the secrets: one may appear again under an anchor
 	return s.file(root)
 }
 
@@ -26,7 +26,7 @@ func withoutSecrets(root *yaml.Node) *yaml.Node {
 type stripping struct {
 	keys  secretKeys
 	known map[string]bool // values that were left out
-	loose bool            // in no profile: known values go, whatever their key
+	loose bool            // outside profiles: known values are dropped under any key
 }
 
 func (s *stripping) file(root *yaml.Node) *yaml.Node {
@@ -37,7 +37,7 @@ func (s *stripping) file(root *yaml.Node) *yaml.Node {
 			s.loose = false
 			return v
 		}
-		return s.pairs(v, func(key string, v *yaml.Node) *yaml.Node { // a profile is called as its users like
+		return s.pairs(v, func(key string, v *yaml.Node) *yaml.Node { // the profile's own name is not checked
 			if key != "outputs" {
 				return s.value(v, s.keys.has(key))
 			}
@@ -46,8 +46,8 @@ func (s *stripping) file(root *yaml.Node) *yaml.Node {
 	})
 }
 
-// pairs returns a mapping with what f makes of each value, without the pairs
-// where that is nothing.
+// pairs returns a mapping with f applied to each value, without the pairs for
+// which f returns nil.
 func (s *stripping) pairs(n *yaml.Node, f func(key string, v *yaml.Node) *yaml.Node) *yaml.Node {
 	out := *n
 	out.Content = nil
@@ -59,8 +59,8 @@ func (s *stripping) pairs(n *yaml.Node, f func(key string, v *yaml.Node) *yaml.N
 	return &out
 }
 
-// value returns a value without secrets, nil where it is one; secret says that
-// its key is one's.
+// value returns a value without secrets, nil if it is a secret itself; secret
+// says that its key is a secret's.
 func (s *stripping) value(n *yaml.Node, secret bool) *yaml.Node {
 	switch n.Kind {
 	case yaml.ScalarNode:
@@ -109,12 +109,13 @@ func (s *stripping) isSecret(n *yaml.Node, secret bool) bool {
 	return policy.SecretValue(own) || secretInside.MatchString(own) || secretDefault.MatchString(n.Value)
 }
 
-// Kept warns of what Render leaves in the outputs and what looks like a login
-// of the file's own, be it one by a variable: dbt gets it with the credential.
+// Kept warns of values that Render keeps in the outputs and that look like the
+// file's own login, including references to variables: dbt gets them along with
+// the credential.
 func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (warnings []fault.Warning) {
 	blocks, err := s.Blocks(names, output)
 	if err != nil {
-		return nil // Render says so
+		return nil // Render reports it
 	}
 	keys, seen := knownKeys(), map[string]bool{}
 	for i, name := range names {
@@ -151,35 +152,35 @@ func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (wa
 	return warnings
 }
 
-// Place returns where in the file a node is; of one that is not in it the line is 0.
+// Place returns a node's place in the file; the line is 0 for a node that is not in it.
 func (s *Source) Place(n *yaml.Node) fault.Place {
 	return fault.Place{File: s.path, Line: n.Line, Column: n.Column}
 }
 
-// namesSecret matches a variable that by its name holds a secret; dbt's own
-// prefix DBT_ENV_SECRET_ is one such name.
+// namesSecret matches a reference to a variable whose name suggests a secret,
+// such as one with dbt's prefix DBT_ENV_SECRET_.
 const namesSecret = `(?i)env_var\s*\(\s*["']([^"']*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|private_?key|` +
 	`access_?key|account_?key|api_?key|credential)[^"']*)["']`
 
 var (
-	// looksSecret are names of settings and headers that no adapter of today
-	// has for a secret. It is wide: nothing is missed of an output that is not used.
+	// looksSecret matches likely names of secrets beyond those of the known
+	// adapters. It is broad: dropping too much from unused outputs does no harm.
 	looksSecret = lazy.MustCompile(`(?i)(?:token|secret|password|passwd|passphrase|passcode|pwd|(?:api|access|account|` +
 		`private|shared|encryption)[-_]?key|(?:^|[-_])(?:authorization|cookie|credentials?|connection[-_]?string|sas))$`)
-	// secretInside is a secret in JSON, in the parameters of a storage
-	// account, or in what a header is sent with.
+	// secretInside matches a secret within JSON, the parameters of a storage
+	// account, or the value of an authorization header.
 	secretInside = lazy.MustCompile(`(?i)["'](?:[a-z_]*(?:password|token|secret|private_?key))["']\s*:\s*["'][^"'{]|` +
 		`(?:accountkey|sharedaccesskey|sharedaccesssignature|[?&]sig)=[^&;\s{]|^\s*(?:bearer|basic)\s+\S`)
 	secretVariable = lazy.MustCompile(namesSecret)
-	// secretDefault is a value for such a variable where the job has none.
+	// secretDefault matches a literal default for such a variable.
 	secretDefault = lazy.MustCompile(namesSecret + `\s*,\s*(?:default\s*=\s*)?(?:"[^"]|'[^']|[0-9])`)
 )
 
-// publicKeys are what in a service account's key file is no secret.
+// publicKeys are the keys of a service account's key file that are not secret.
 var publicKeys = []string{"type", "project_id", "client_id", "client_email", "auth_uri", "token_uri",
 	"auth_provider_x509_cert_url", "client_x509_cert_url", "universe_domain"}
 
-// secretKeys are those of today's adapters.
+// secretKeys are the known adapters' keys for secrets.
 type secretKeys map[string]bool
 
 func knownKeys() secretKeys {
@@ -202,8 +203,8 @@ var (
 	constant  = lazy.MustCompile(`'[^']*'|"[^"]*"|\b[0-9][0-9A-Za-z_.]*`)
 )
 
-// literals returns what of a value stands in the file: the text around
-// Jinja, and the constants in it, except the names of variables.
+// literals returns the literal parts of a value: the text around Jinja, and the
+// constants in it, except the names of variables.
 func literals(s string) string {
 	return jinjaPart.ReplaceAllStringFunc(s, func(part string) string {
 		var out strings.Builder

@@ -47,16 +47,16 @@ func tag11(plain string) string {
 // maxFile bounds dbt_project.yml and profiles.yml; real ones are under 64 KiB.
 const maxFile = 1 << 20
 
-// maxNodes bounds a file with its aliases written out: a few lines of them
-// can stand for billions of nodes. Real ones have under 1,000.
+// maxNodes bounds a file with its aliases expanded: a few lines can expand to
+// billions of nodes. Real files have under 1,000.
 const maxNodes = 100_000
 
-// maxDepth bounds nesting, and ends aliases that contain themselves. An
+// maxDepth bounds nesting, which also stops aliases that contain themselves. An
 // output needs six levels.
 const maxDepth = 64
 
 // parse returns the root mapping of a file as dbt reads it: YAML 1.1, aliases
-// and merge keys written out, each scalar with the tag that PyYAML gives it.
+// and merge keys expanded, each scalar with the tag that PyYAML gives it.
 func parse(text []byte) (*yaml.Node, error) {
 	root, err := load(text)
 	if err != nil {
@@ -65,13 +65,13 @@ func parse(text []byte) (*yaml.Node, error) {
 	return expand(root)
 }
 
-// load returns the root of a file of one document, as it stands.
+// load returns the root of a file of one document, as written.
 func load(text []byte) (*yaml.Node, error) {
 	switch {
 	case len(text) > maxFile:
 		return nil, fmt.Errorf("is larger than %d KiB", maxFile>>10)
 	case !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0:
-		return nil, errors.New("is not text in UTF-8")
+		return nil, errors.New("is not valid UTF-8")
 	}
 	if err := breaks(string(text)); err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func load(text []byte) (*yaml.Node, error) {
 		return nil, notYAML(err)
 	}
 	if err := loader.Load(&second); err == nil {
-		return nil, fmt.Errorf("line %d: has a second document", second.Line)
+		return nil, fmt.Errorf("line %d: contains a second document", second.Line)
 	} else if !errors.Is(err, io.EOF) {
 		return nil, notYAML(err)
 	}
@@ -111,8 +111,8 @@ func expand(root *yaml.Node) (*yaml.Node, error) {
 	return root, nil
 }
 
-// breaks refuses what ends a line for PyYAML and not for whoever reads the
-// file: behind a comment it would start a line that nobody sees.
+// breaks refuses characters that end a line for PyYAML but not in an editor:
+// within a comment they would start an invisible line.
 func breaks(text string) error {
 	for i, r := range text {
 		name := ""
@@ -130,7 +130,8 @@ func breaks(text string) error {
 		}
 		if name != "" {
 			before := text[:i]
-			return fmt.Errorf("line %d, column %d: %s: dbt ends a line here and other programs do not; end lines with LF or CRLF, and remove it",
+			return fmt.Errorf("line %d, column %d: %s: dbt treats it as a line break and other programs do not: "+
+				"remove it, and end lines with LF or CRLF",
 				strings.Count(before, "\n")+1, utf8.RuneCountInString(before[strings.LastIndex(before, "\n")+1:])+1, name)
 		}
 	}
@@ -140,17 +141,17 @@ func breaks(text string) error {
 func notYAML(err error) error {
 	var le *yaml.LoadError
 	if errors.As(err, &le) && le.Mark.Line > 0 {
-		return fmt.Errorf("line %d, column %d: is not YAML: %s", le.Mark.Line, le.Mark.Column, le.Message)
+		return fmt.Errorf("line %d, column %d: invalid YAML: %s", le.Mark.Line, le.Mark.Column, le.Message)
 	}
-	return errors.New("is not YAML")
+	return errors.New("is not valid YAML")
 }
 
-// An expansion writes aliases and merge keys out.
+// An expansion expands aliases and merge keys.
 type expansion struct{ left int }
 
 func (x *expansion) expand(n *yaml.Node, depth int) (*yaml.Node, error) {
 	if x.left--; x.left < 0 {
-		return nil, fmt.Errorf("has more than %d values when its aliases are written out", maxNodes)
+		return nil, fmt.Errorf("has more than %d values with its aliases expanded", maxNodes)
 	}
 	if depth > maxDepth {
 		return nil, fmt.Errorf("line %d: is nested more than %d levels deep", n.Line, maxDepth)
@@ -191,33 +192,32 @@ func known(n *yaml.Node, tags ...string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("line %d: has tag %q, which dbt does not read", n.Line, n.Tag)
+	return fmt.Errorf("line %d: contains tag %q, which dbt does not support", n.Line, n.Tag)
 }
 
-// scalar fills out with what PyYAML makes of n.
+// scalar fills out with PyYAML's reading of n.
 func scalar(out, n *yaml.Node) error {
 	out.Value = n.Value
 	const quoted = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 	switch {
 	case n.Tag == "!" && n.Value == "" && n.Style&quoted == 0:
 		out.Tag = "!!str"
-	case n.Tag == "!": // of no effect to libyaml, but that quotes do not count
+	case n.Tag == "!": // libyaml only ignores the quotes
 		out.Tag = tag11(n.Value)
 	case n.Style&yaml.TaggedStyle != 0:
 	case n.Style&quoted != 0:
 		out.Tag = "!!str"
-	case strings.HasPrefix(n.Value, "?"): // between brackets libyaml takes `?x` for a key
-		return fmt.Errorf("line %d: has a plain %q, which dbt may read as something else: put it in quotes", n.Line, n.Value)
+	case strings.HasPrefix(n.Value, "?"): // in a flow collection libyaml parses `?x` as a key
+		return fmt.Errorf("line %d: contains a plain %q, which dbt may read differently: put it in quotes", n.Line, n.Value)
 	default:
 		out.Tag = tag11(n.Value)
 	}
 	return known(out, "!!str", "!!bool", "!!float", "!!int", "!!null", "!!timestamp", "!!binary", "!!merge", "!!value")
 }
 
-// mapping fills out with n's pairs as PyYAML's flatten_mapping does: what a
-// mapping says itself comes after, and outranks, what it merges; of several
-// merged mappings the first outranks the later ones; of a key that stands
-// twice the last one counts.
+// mapping fills out with n's pairs as PyYAML's flatten_mapping does: a mapping's
+// own pairs come after, and override, merged ones; of several merged mappings the
+// first wins; of duplicate keys the last one wins.
 func (x *expansion) mapping(out, n *yaml.Node, depth int) error {
 	flat := pairs{out, map[[2]string]int{}}
 	merge := func(m *yaml.Node) error {
@@ -226,7 +226,7 @@ func (x *expansion) mapping(out, n *yaml.Node, depth int) error {
 			return err
 		}
 		if m.Kind != yaml.MappingNode {
-			return fmt.Errorf("line %d: merges what is not a mapping", n.Line)
+			return fmt.Errorf("line %d: merges a value that is not a mapping", n.Line)
 		}
 		flat.put(m.Content...)
 		return nil
@@ -267,13 +267,13 @@ func (x *expansion) mapping(out, n *yaml.Node, depth int) error {
 	return nil
 }
 
-// pairs are a mapping's, found by the key's tag and text.
+// pairs are a mapping's pairs, indexed by the key's tag and text.
 type pairs struct {
 	n  *yaml.Node
 	at map[[2]string]int
 }
 
-// put sets keys and values; a key that is there keeps its place.
+// put sets keys and values; an existing key keeps its position.
 func (p pairs) put(content ...*yaml.Node) {
 	for i := 0; i+1 < len(content); i += 2 {
 		id := [2]string{content[i].Tag, content[i].Value}
@@ -286,7 +286,7 @@ func (p pairs) put(content ...*yaml.Node) {
 	}
 }
 
-// get returns the value of a mapping's key of type string, nil where there is none.
+// get returns the value of a mapping's string key, nil if it has none.
 func get(n *yaml.Node, key string) *yaml.Node {
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if k := n.Content[i]; k.Tag == "!!str" && k.Value == key {
@@ -306,10 +306,10 @@ func with(n *yaml.Node, key string, value *yaml.Node) *yaml.Node {
 	return &out
 }
 
-// inline returns a block of a policy, which is YAML 1.2, for a reader of YAML
-// 1.1: what both take for the same number, boolean or null keeps its type;
-// everything else (`no`, `0123`, `12:30`, a date) is the text that stands there.
-// Its lines are not those of a profiles.yml: it has none.
+// inline converts a block of a policy, which is YAML 1.2, for a reader of YAML
+// 1.1: values that both read as the same number, boolean or null keep their type;
+// everything else (`no`, `0123`, `12:30`, a date) becomes a string. It drops line
+// numbers, which are not those of a profiles.yml.
 func inline(n *yaml.Node) *yaml.Node {
 	out := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Value: n.Value}
 	for _, c := range n.Content {
