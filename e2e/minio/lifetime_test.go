@@ -202,7 +202,7 @@ func TestSessionEndedEarly(t *testing.T) {
 	if len(d.served) != 2 || d.served[d.first] != d.early || d.refused == 0 {
 		t.Errorf("the store served %v and refused %d requests, want two sessions, the first one %d times", d.served, d.refused, d.early)
 	}
-	if n := strings.Count(out, "the warehouse refuses the credential, which should live until "); n != 1 {
+	if n := strings.Count(out, "the warehouse refused the credential, which should be valid until "); n != 1 {
 		t.Errorf("told of %d refusals, want one\n%s", n, out)
 	}
 }

@@ -86,7 +86,7 @@ func TestRevokedLease(t *testing.T) {
 	if err != nil || !strings.Contains(out, want) {
 		t.Fatalf("dbt build: %v, want %s\n%s", err, want, out)
 	}
-	if n := strings.Count(out, "the warehouse refuses the credential, which should live until "); n != 1 {
+	if n := strings.Count(out, "the warehouse refused the credential, which should be valid until "); n != 1 {
 		t.Errorf("told of %d refusals, want one\n%s", n, out)
 	}
 	if made := server.SQL(t, "select name from made"); len(made) != 2 {

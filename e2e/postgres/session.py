@@ -50,7 +50,7 @@ for name in ("postgres", "somebody"):
     with connect(user=name).cursor() as other:
         other.execute("select current_user")
         assert other.fetchone() == (user,), "the client chose its user"
-refused("oidc-dbt: the password is not this run's", password=password + "x")
+refused("oidc-dbt: the password does not belong to this run", password=password + "x")
 refused('oidc-dbt: the database is "template1", want this target\'s, "postgres"', dbname="template1")
 
 # Results, and COPY both ways.

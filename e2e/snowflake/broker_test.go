@@ -500,7 +500,7 @@ func TestTheConnector(t *testing.T) {
 		t.Errorf("the connector printed\n%s", out)
 	}
 	guess, err := setup.Exec(t, issuer, workspace, nil, "env", "DBT_ENV_SECRET_OIDC_TOKEN=guess", setup.Python(t).Program("python"), script, folder)
-	if err == nil || !strings.Contains(guess, "oidc-dbt: the token is not this run's") {
+	if err == nil || !strings.Contains(guess, "oidc-dbt: the token does not belong to this run") {
 		t.Errorf("with another token: %v\n%s", err, guess)
 	}
 	if door.renewals != 1 {

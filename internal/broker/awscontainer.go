@@ -28,13 +28,13 @@ func awsContainer(b *Broker) (service, error) {
 		}
 		switch {
 		case !b.admits(w, r, r.Header.Get("Authorization")):
-			refuse(http.StatusUnauthorized, "AccessDenied", "the authorization token is not this run's")
+			refuse(http.StatusUnauthorized, "AccessDenied", "the authorization token does not belong to this run")
 			return
 		case r.URL.Path != route.AWSContainerPath:
 			refuse(http.StatusNotFound, "NotFound", "credentials are at "+route.AWSContainerPath)
 			return
 		case r.Method != http.MethodGet:
-			refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "credentials are to be had by GET")
+			refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "want GET")
 			return
 		}
 		c, err := b.current(r.Context(), awsPatience)

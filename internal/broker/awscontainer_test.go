@@ -72,12 +72,12 @@ func TestAWSContainer(t *testing.T) {
 	}{
 		{"good", "GET", "/credentials", own, 200, `{"AccessKeyId":"ASIA1","Expiration":"2100-01-02T03:04:05Z","SecretAccessKey":"marked-key","Token":"marked/token=="}`},
 		{"the query chooses nothing", "GET", "/credentials?role=admin", own, 200, `{"AccessKeyId":"ASIA1","Expiration":"2100-01-02T03:04:05Z","SecretAccessKey":"marked-key","Token":"marked/token=="}`},
-		{"no authorization", "GET", "/credentials", "", 401, `{"code":"AccessDenied","message":"oidc-dbt: the authorization token is not this run's"}`},
-		{"another one", "GET", "/credentials", own + "x", 401, `{"code":"AccessDenied","message":"oidc-dbt: the authorization token is not this run's"}`},
-		{"as a bearer", "GET", "/credentials", "Bearer " + own, 401, `{"code":"AccessDenied","message":"oidc-dbt: the authorization token is not this run's"}`},
-		{"no authorization, another path", "GET", "/", "", 401, `{"code":"AccessDenied","message":"oidc-dbt: the authorization token is not this run's"}`},
+		{"no authorization", "GET", "/credentials", "", 401, `{"code":"AccessDenied","message":"oidc-dbt: the authorization token does not belong to this run"}`},
+		{"another one", "GET", "/credentials", own + "x", 401, `{"code":"AccessDenied","message":"oidc-dbt: the authorization token does not belong to this run"}`},
+		{"as a bearer", "GET", "/credentials", "Bearer " + own, 401, `{"code":"AccessDenied","message":"oidc-dbt: the authorization token does not belong to this run"}`},
+		{"no authorization, another path", "GET", "/", "", 401, `{"code":"AccessDenied","message":"oidc-dbt: the authorization token does not belong to this run"}`},
 		{"another path", "GET", "/credentials/", own, 404, `{"code":"NotFound","message":"oidc-dbt: credentials are at /credentials"}`},
-		{"another method", "POST", "/credentials", own, 405, `{"code":"MethodNotAllowed","message":"oidc-dbt: credentials are to be had by GET"}`},
+		{"another method", "POST", "/credentials", own, 405, `{"code":"MethodNotAllowed","message":"oidc-dbt: want GET"}`},
 	} {
 		status, body := ask(t, b, tt.method, tt.path, tt.authorization)
 		if status != tt.status || body != tt.body+"\n" {
@@ -104,7 +104,7 @@ func TestAWSContainerWithoutSession(t *testing.T) {
 		{"slow", broker.NewKeeper(dead, keeps(func(ctx context.Context) (credential.Credential, error) {
 			<-ctx.Done() // the test's end
 			return credential.Credential{}, ctx.Err()
-		}, time.Now)).Current, `renew the credential with \"vault\": not there after 900ms`},
+		}, time.Now)).Current, `renew the credential with \"vault\": not available after 900ms`},
 		{"no session", func(context.Context) (credential.Credential, error) {
 			return credential.Credential{Token: secret.New("marked-token")}, nil
 		}, "the credential is not an AWS session"},

@@ -15,7 +15,7 @@ import (
 func managedIdentity(b *Broker) (service, error) {
 	return service{handler: b.answer(dialect{
 		shown:   func(r *http.Request) string { return r.Header.Get("X-Identity-Header") },
-		unknown: "the identity header is not this run's",
+		unknown: "the identity header does not belong to this run",
 		reply: func(r *http.Request, c credential.Credential) any {
 			return map[string]any{
 				"access_token": c.Token.Reveal(), "token_type": "Bearer", "resource": r.URL.Query().Get("resource"),
@@ -32,7 +32,7 @@ func managedIdentity(b *Broker) (service, error) {
 func federatedTokenURL(b *Broker) (service, error) {
 	return service{handler: b.answer(dialect{
 		shown:    bearerOf,
-		unknown:  "the bearer is not this run's",
+		unknown:  "the bearer token does not belong to this run",
 		reply:    func(_ *http.Request, c credential.Credential) any { return map[string]any{"value": c.Token.Reveal()} },
 		refuse:   func(_ int, words string) any { return map[string]any{"message": words} },
 		patience: fabricPatience,

@@ -27,7 +27,7 @@ func TestAzureManagedIdentity(t *testing.T) {
 	header := func(b *broker.Broker) map[string]string {
 		return map[string]string{"X-IDENTITY-HEADER": b.Address().Secret.Reveal(), "Metadata": "true"}
 	}
-	const stranger = `{"message":"oidc-dbt: the identity header is not this run's","statusCode":401}`
+	const stranger = `{"message":"oidc-dbt: the identity header does not belong to this run","statusCode":401}`
 	testAsk(t, identity, func(b *broker.Broker) []askCase {
 		return []askCase{
 			{name: "good", url: url(b), header: header(b), status: 200,
@@ -52,7 +52,7 @@ func TestFederatedTokenURL(t *testing.T) {
 	header := func(b *broker.Broker) map[string]string {
 		return map[string]string{"Authorization": "Bearer " + b.Address().Secret.Reveal()}
 	}
-	const stranger = `{"message":"oidc-dbt: the bearer is not this run's"}`
+	const stranger = `{"message":"oidc-dbt: the bearer token does not belong to this run"}`
 	testAsk(t, federated, func(b *broker.Broker) []askCase {
 		return []askCase{
 			{name: "good", url: url(b), header: header(b), status: 200, reply: `{"value":"marked-token"}`},

@@ -159,10 +159,10 @@ func TestStartRefuses(t *testing.T) {
 		err   string
 	}{
 		{"no route", route.Route{}, fault.Internal, `start broker: unknown route ""`},
-		{"no host", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Port: 1}}, fault.Usage, "start broker: the warehouse has no host or no port"},
-		{"plain", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8123, Plain: true}}, fault.Usage, `start broker: the warehouse "ch.example" has no TLS (plain connections are for loopback only)`},
-		{"unverified", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8443, Unverified: true}}, fault.Usage, `start broker: the certificate of the warehouse "ch.example" is not verified (that is for loopback only)`},
-		{"no authorities", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8443, CAFile: empty}}, fault.Usage, fmt.Sprintf("start broker: read the warehouse's certificate authorities: %q has none in PEM", empty)},
+		{"no host", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Port: 1}}, fault.Usage, "start broker: the warehouse has no host or port"},
+		{"plain", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8123, Plain: true}}, fault.Usage, `start broker: the warehouse "ch.example" requires TLS (plain connections are allowed only on loopback)`},
+		{"unverified", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8443, Unverified: true}}, fault.Usage, `start broker: the certificate of the warehouse "ch.example" must be verified (it may be unverified only on loopback)`},
+		{"no authorities", route.Route{Kind: route.ClickHouse, Upstream: route.Upstream{Host: "ch.example", Port: 8443, CAFile: empty}}, fault.Usage, fmt.Sprintf("start broker: read the warehouse's certificate authorities: %q contains no certificate in PEM", empty)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -263,7 +263,7 @@ func TestClickHouse(t *testing.T) {
 	server, r := clickHouseServer(t)
 	b := start(t, r)
 	password := b.Address().Secret.Reveal()
-	const wrong = "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)\n"
+	const wrong = "Code: 516. DB::Exception: oidc-dbt: the password does not belong to this run. (AUTHENTICATION_FAILED)\n"
 	host := strings.TrimPrefix(server.URL, "https://")
 	for _, tt := range []struct {
 		name   string
@@ -290,7 +290,7 @@ func TestClickHouse(t *testing.T) {
 		{"no login", "/", func(*http.Request) {}, 403, wrong},
 		{"another password", "/", func(r *http.Request) { r.SetBasicAuth("dbt", password+"x") }, 403, wrong},
 		{"the secret as a bearer", "/", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+password) }, 403, wrong},
-		{"redirect", "/?redirect=1", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 502, "oidc-dbt: the warehouse redirects, and redirects are not followed\n"},
+		{"redirect", "/?redirect=1", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 502, "oidc-dbt: the warehouse sent a redirect, and redirects are not followed\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -44,7 +44,8 @@ func clickHouse(b *Broker) (service, error) {
 		switch {
 		case !b.admits(w, r, clickHousePassword(r)):
 			w.Header().Set("X-ClickHouse-Exception-Code", "516")
-			http.Error(w, "Code: 516. DB::Exception: oidc-dbt: the password is not this run's. (AUTHENTICATION_FAILED)", http.StatusForbidden)
+			http.Error(w, "Code: 516. DB::Exception: oidc-dbt: the password does not belong to this run. (AUTHENTICATION_FAILED)",
+				http.StatusForbidden)
 		case r.URL.EscapedPath() == "/ping":
 			proxy.ServeHTTP(w, r)
 		case r.URL.EscapedPath() != "/":

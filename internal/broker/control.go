@@ -99,4 +99,4 @@ func Stop(ctx context.Context, address string, secret secret.Value) error {
 	return nil
 }
 
-var errGone = errors.New("end the background process: it is not there any more, and nothing was kept fresh since it ended")
+var errGone = errors.New("end the background process: it has already ended, and the credential was not renewed since then")

@@ -55,7 +55,7 @@ func TestControl(t *testing.T) {
 		t.Errorf("told of %s callers, want [1 3]", got)
 	}
 	err = broker.Stop(t.Context(), c.Address(), c.Secret())
-	if want := "end the background process: it is not there any more, and nothing was kept fresh since it ended"; err == nil || err.Error() != want {
+	if want := "end the background process: it has already ended, and the credential was not renewed since then"; err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %q", err, want)
 	}
 }
@@ -78,7 +78,7 @@ func TestStopIsReset(t *testing.T) {
 		conn.Close()
 	}()
 	err = broker.Stop(t.Context(), listener.Addr().String(), secret.New("marked"))
-	if want := "end the background process: it is not there any more, and nothing was kept fresh since it ended"; err == nil || err.Error() != want {
+	if want := "end the background process: it has already ended, and the credential was not renewed since then"; err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %q", err, want)
 	}
 }

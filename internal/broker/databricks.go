@@ -27,7 +27,7 @@ func databricksMetadata(b *Broker) (service, error) {
 			}
 			return strings.TrimPrefix(segment, "/")
 		},
-		unknown: "the path is not this run's",
+		unknown: "the path does not belong to this run",
 		check: func(r *http.Request) (int, string) {
 			switch {
 			case r.Header.Get("X-Databricks-Metadata-Version") != "1":

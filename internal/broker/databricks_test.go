@@ -123,7 +123,7 @@ func TestDatabricksMetadata(t *testing.T) {
 	good := header("https://acme.cloud.databricks.com")
 	const (
 		token    = `{"access_token":"marked-token","expires_on":4102444800,"token_type":"Bearer"}`
-		stranger = `{"error":"oidc-dbt: the path is not this run's"}`
+		stranger = `{"error":"oidc-dbt: the path does not belong to this run"}`
 		another  = `{"error":"oidc-dbt: the token is for another X-Databricks-Host"}`
 	)
 	testAsk(t, workspace, func(b *broker.Broker) []askCase {

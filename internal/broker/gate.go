@@ -206,9 +206,9 @@ const maxSeen = 8
 // turnAway ends the connection of another user's, and says why.
 func (g *gate) turnAway(conn *net.TCPConn, user int) {
 	g.config.refused()
-	err := fmt.Errorf("connections are for user %d only, and whose this one is cannot be told", g.own)
+	err := fmt.Errorf("connections are for user %d only, and the user of this one is unknown", g.own)
 	if user != unknownUser {
-		err = fmt.Errorf("connections are for user %d only, and this one is user %d's (--allow-uid %d lets it in)", g.own, user, user)
+		err = fmt.Errorf("connections are for user %d only, and this one is from user %d (--allow-uid %d allows it)", g.own, user, user)
 	}
 	g.mu.Lock()
 	tell := !slices.Contains(g.seen, user) && len(g.seen) < maxSeen

@@ -339,7 +339,7 @@ func TestFewFiles(t *testing.T) {
 	if _, err := fmt.Fscan(out, &to, &own); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	const words = "oidc-dbt: 5 connections to the broker are open, and no more are accepted\n"
+	const words = "oidc-dbt: 5 connections to the broker are open, which is the maximum\n"
 	var served, full int
 	var open []net.Conn
 	for range 12 {
@@ -383,7 +383,7 @@ func TestFewFiles(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, said)
 	}
-	const warning = "5 connections to the broker are open, and no more are accepted (the limit of open files is 64: raise it to 3248, by ulimit -n or LimitNOFILE, or use fewer threads)\n"
+	const warning = "5 connections to the broker are open, which is the maximum (the limit of open files is 64: raise it to 3248 with ulimit -n or LimitNOFILE, or use fewer threads)\n"
 	if said.String() != warning {
 		t.Errorf("said %q, want %q", said, warning)
 	}

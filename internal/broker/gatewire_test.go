@@ -24,13 +24,13 @@ func TestLimits(t *testing.T) {
 		strangers, foreign, known int
 		says                      string
 	}{
-		{0, 128, 8, 1024, "the broker takes 1024 at a time"},
-		{1 << 30, 128, 8, 1024, "the broker takes 1024 at a time"},
-		{3248, 128, 8, 1024, "the broker takes 1024 at a time"},
-		{1024, 128, 8, 282, "the limit of open files is 1024: raise it to 3248, by ulimit -n or LimitNOFILE, or use fewer threads"},
-		{256, 54, 8, 51, "the limit of open files is 256: raise it to 3248, by ulimit -n or LimitNOFILE, or use fewer threads"},
-		{64, 6, 1, 5, "the limit of open files is 64: raise it to 3248, by ulimit -n or LimitNOFILE, or use fewer threads"},
-		{20, 4, 1, 1, "the limit of open files is 20: raise it to 3248, by ulimit -n or LimitNOFILE, or use fewer threads"},
+		{0, 128, 8, 1024, "the broker accepts 1024 at a time"},
+		{1 << 30, 128, 8, 1024, "the broker accepts 1024 at a time"},
+		{3248, 128, 8, 1024, "the broker accepts 1024 at a time"},
+		{1024, 128, 8, 282, "the limit of open files is 1024: raise it to 3248 with ulimit -n or LimitNOFILE, or use fewer threads"},
+		{256, 54, 8, 51, "the limit of open files is 256: raise it to 3248 with ulimit -n or LimitNOFILE, or use fewer threads"},
+		{64, 6, 1, 5, "the limit of open files is 64: raise it to 3248 with ulimit -n or LimitNOFILE, or use fewer threads"},
+		{20, 4, 1, 1, "the limit of open files is 20: raise it to 3248 with ulimit -n or LimitNOFILE, or use fewer threads"},
 	} {
 		l := limitsOf(tt.files)
 		if want := (limits{tt.files, tt.strangers, tt.foreign, tt.known}); l != want || l.String() != tt.says {
@@ -57,7 +57,7 @@ func gateOf(t *testing.T, config gateConfig, own int) (g *gate, warned, refused 
 		mu.Lock()
 		defer mu.Unlock()
 		if warnings++; warnings == 1 {
-			want := fmt.Sprintf("connections are for user %d only, and this one is user %d's (--allow-uid %d lets it in)", own, os.Getuid(), os.Getuid())
+			want := fmt.Sprintf("connections are for user %d only, and this one is from user %d (--allow-uid %d allows it)", own, os.Getuid(), os.Getuid())
 			if err.Error() != want {
 				t.Errorf("warned %q, want %q", err, want)
 			}
@@ -84,7 +84,7 @@ func TestOtherUsers(t *testing.T) {
 		return // no other system says whose a connection is
 	}
 	other := os.Getuid() + 1
-	text := fmt.Sprintf("oidc-dbt: connections are for user %d only, and this one is user %d's (--allow-uid %d lets it in)\n", other, os.Getuid(), os.Getuid())
+	text := fmt.Sprintf("oidc-dbt: connections are for user %d only, and this one is from user %d (--allow-uid %d allows it)\n", other, os.Getuid(), os.Getuid())
 	for _, tt := range []struct {
 		name   string
 		config gateConfig

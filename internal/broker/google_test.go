@@ -118,10 +118,10 @@ func TestGoogleSubjectToken(t *testing.T) {
 	}{
 		{"the run's", "GET", "/subject-token", "Bearer " + own, 200, own},
 		{"with an audience of the caller's", "GET", "/subject-token?audience=sts.amazonaws.com", "Bearer " + own, 200, own},
-		{"none", "GET", "/subject-token", "", 401, "oidc-dbt: the bearer is not this run's\n"},
-		{"another", "GET", "/subject-token", "Bearer " + own + "x", 401, "oidc-dbt: the bearer is not this run's\n"},
-		{"a part of it", "GET", "/subject-token", "Bearer " + own[:10], 401, "oidc-dbt: the bearer is not this run's\n"},
-		{"in the query", "GET", "/subject-token?access_token=" + own, "", 401, "oidc-dbt: the bearer is not this run's\n"},
+		{"none", "GET", "/subject-token", "", 401, "oidc-dbt: the bearer token does not belong to this run\n"},
+		{"another", "GET", "/subject-token", "Bearer " + own + "x", 401, "oidc-dbt: the bearer token does not belong to this run\n"},
+		{"a part of it", "GET", "/subject-token", "Bearer " + own[:10], 401, "oidc-dbt: the bearer token does not belong to this run\n"},
+		{"in the query", "GET", "/subject-token?access_token=" + own, "", 401, "oidc-dbt: the bearer token does not belong to this run\n"},
 		{"by another method", "POST", "/subject-token", "Bearer " + own, 405, "Method Not Allowed\n"},
 		{"elsewhere", "GET", "/", "Bearer " + own, 404, "404 page not found\n"},
 	} {
@@ -166,14 +166,14 @@ func TestGoogleToken(t *testing.T) {
 			"subject_token": {own}, "subject_token_type": {"urn:ietf:params:oauth:token-type:jwt"}, "options": {`{"userProject": "other"}`},
 		}, 200, `{"access_token":"marked-token","expires_in":3599,"issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"Bearer"}` + "\n"},
 		{"another subject token", url.Values{"grant_type": {tokenExchange}, "subject_token": {own + "x"}}, 401,
-			`{"error":"invalid_grant","error_description":"oidc-dbt: the subject token is not this run's"}` + "\n"},
+			`{"error":"invalid_grant","error_description":"oidc-dbt: the subject token does not belong to this run"}` + "\n"},
 		{"an ID token", url.Values{"grant_type": {tokenExchange}, "subject_token": {"eyJhbGciOiJSUzI1NiJ9.e30."}}, 401,
-			`{"error":"invalid_grant","error_description":"oidc-dbt: the subject token is not this run's"}` + "\n"},
-		{"nothing", url.Values{}, 401, `{"error":"invalid_grant","error_description":"oidc-dbt: the subject token is not this run's"}` + "\n"},
+			`{"error":"invalid_grant","error_description":"oidc-dbt: the subject token does not belong to this run"}` + "\n"},
+		{"nothing", url.Values{}, 401, `{"error":"invalid_grant","error_description":"oidc-dbt: the subject token does not belong to this run"}` + "\n"},
 		{"another grant", url.Values{"grant_type": {"client_credentials"}, "subject_token": {own}}, 400,
 			`{"error":"unsupported_grant_type","error_description":"oidc-dbt: want a token exchange"}` + "\n"},
 		{"a body without an end", url.Values{"grant_type": {tokenExchange}, "filler": {strings.Repeat("x", 65<<10)}, "subject_token": {own}}, 401,
-			`{"error":"invalid_grant","error_description":"oidc-dbt: the subject token is not this run's"}` + "\n"},
+			`{"error":"invalid_grant","error_description":"oidc-dbt: the subject token does not belong to this run"}` + "\n"},
 	} {
 		if status, body := exchange(t, b, tt.form); status != tt.status || body != tt.body {
 			t.Errorf("%s: status %d, %swant %d, %s", tt.name, status, body, tt.status, tt.body)
@@ -261,7 +261,7 @@ func TestGoogleStorage(t *testing.T) {
 	var told refusals
 	b := start(t, route.Route{Kind: route.GoogleStorage, Upstream: route.Upstream{Host: u.Hostname(), Port: port, Plain: true}}, func(c *broker.Config) { c.Refused = told.add })
 	own := "Bearer " + b.Address().Secret.Reveal()
-	const refused = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AuthenticationRequired</Code><Message>oidc-dbt: the bearer is not this run's</Message></Error>"
+	const refused = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AuthenticationRequired</Code><Message>oidc-dbt: the bearer token does not belong to this run</Message></Error>"
 	for _, tt := range []struct {
 		name, method, path, authorization string
 		status                            int
@@ -271,7 +271,7 @@ func TestGoogleStorage(t *testing.T) {
 		{"none", "GET", "/lake/o", "", 401, refused},
 		{"the access token itself", "GET", "/lake/o", "Bearer marked-token", 401, refused},
 		{"the secret as a password", "GET", "/lake/o", "Basic " + b.Address().Secret.Reveal(), 401, refused},
-		{"a redirect", "GET", "/elsewhere", own, 502, "<?xml version='1.0' encoding='UTF-8'?><Error><Code>InternalError</Code><Message>oidc-dbt: the warehouse redirects, and redirects are not followed</Message></Error>"},
+		{"a redirect", "GET", "/elsewhere", own, 502, "<?xml version='1.0' encoding='UTF-8'?><Error><Code>InternalError</Code><Message>oidc-dbt: the warehouse sent a redirect, and redirects are not followed</Message></Error>"},
 	} {
 		req, err := http.NewRequest(tt.method, "http://"+address(b)+tt.path, strings.NewReader("rows"))
 		if err != nil {

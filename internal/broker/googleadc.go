@@ -56,7 +56,7 @@ func googleCredentials(b *Broker) ([]byte, error) {
 func (b *Broker) googleSubjectToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if !b.admits(w, r, bearerOf(r)) {
-		http.Error(w, "oidc-dbt: the bearer is not this run's", http.StatusUnauthorized)
+		http.Error(w, "oidc-dbt: the bearer token does not belong to this run", http.StatusUnauthorized)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")
@@ -80,7 +80,7 @@ func (b *Broker) googleToken(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	switch {
 	case !b.admits(w, r, r.PostFormValue("subject_token")):
-		refuse(http.StatusUnauthorized, "invalid_grant", "the subject token is not this run's")
+		refuse(http.StatusUnauthorized, "invalid_grant", "the subject token does not belong to this run")
 		return
 	case r.PostFormValue("grant_type") != "urn:ietf:params:oauth:grant-type:token-exchange":
 		refuse(http.StatusBadRequest, "unsupported_grant_type", "want a token exchange")

@@ -22,7 +22,7 @@ func googleStorage(b *Broker) (service, error) {
 	}
 	return service{refuse: googleStorageError, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !b.admits(w, r, bearerOf(r)) {
-			googleStorageError(w, http.StatusUnauthorized, errors.New("the bearer is not this run's"))
+			googleStorageError(w, http.StatusUnauthorized, errors.New("the bearer token does not belong to this run"))
 			return
 		}
 		proxy.ServeHTTP(w, r)

@@ -29,7 +29,7 @@ func (b *Broker) ServeHealth(port int) (*Health, error) {
 	own := listener.Addr().(*net.TCPAddr).AddrPort()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeoutCause(r.Context(), healthTimeout, errors.New("the next credential is still being asked for"))
+		ctx, cancel := context.WithTimeoutCause(r.Context(), healthTimeout, errors.New("the next credential is still being requested"))
 		defer cancel()
 		status, reply := http.StatusOK, map[string]string{"status": "ok"}
 		if c, err := b.config.Current(ctx); err != nil {

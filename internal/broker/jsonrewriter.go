@@ -165,7 +165,7 @@ func (j *jsonRewriter) take(in []byte) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s of the reply is no string of JSON", j.key)
+		return fmt.Errorf("%s of the reply is not a JSON string", j.key)
 	}
 	if text, err = j.rewrite(j.key, text); err != nil {
 		return err

@@ -151,7 +151,7 @@ func (k *Keeper) missing(ctx context.Context) error {
 const forcedEvery = 30 * time.Second
 
 // errRefused is for a caller who is to pass the warehouse's refusal on.
-var errRefused = errors.New("the warehouse refuses the credential, and the last new one was no better")
+var errRefused = errors.New("the warehouse refused the credential, and a new one as well")
 
 // Renew returns a credential in the place of c, which should live and which the
 // warehouse has refused: somebody has revoked it, or the server's clock is
@@ -176,7 +176,7 @@ func (k *Keeper) Renew(ctx context.Context, c credential.Credential) (credential
 			}
 			k.forced = now
 			k.start(ctx, true)
-			refusal = fmt.Errorf("the warehouse refuses the credential, which should live until %s: a new one is asked for",
+			refusal = fmt.Errorf("the warehouse refused the credential, which should be valid until %s: requesting a new one",
 				k.current.Expiry.UTC().Format(time.RFC3339))
 		}
 		done := k.inFlight

@@ -390,7 +390,7 @@ func TestRefusedByTheWarehouse(t *testing.T) {
 		}
 		clients.Wait()
 		first := renew(old, "1", "") // somebody has had it replaced by now
-		const again = "the warehouse refuses the credential, and the last new one was no better"
+		const again = "the warehouse refused the credential, and a new one as well"
 		for range 100 {
 			renew(first, "", again)
 		}
@@ -407,7 +407,7 @@ func TestRefusedByTheWarehouse(t *testing.T) {
 		k.Close()
 		time.Sleep(30 * time.Second)
 		renew(second, "", "down")
-		if !strings.HasPrefix(p.heard()[0], "the warehouse refuses the credential, which should live until ") {
+		if !strings.HasPrefix(p.heard()[0], "the warehouse refused the credential, which should be valid until ") {
 			t.Errorf("told %q", p.heard())
 		}
 	})

@@ -40,14 +40,14 @@ func limitsOf(files uint64) limits {
 
 // full is the error of a connection that there is no room for.
 func (l limits) full() error {
-	return fmt.Errorf("%d connections to the broker are open, and no more are accepted", l.known)
+	return fmt.Errorf("%d connections to the broker are open, which is the maximum", l.known)
 }
 
 // String says what the limit is, and which one is needed.
 func (l limits) String() string {
 	if l.files == 0 || l.files >= enoughFiles {
-		return fmt.Sprintf("the broker takes %d at a time", l.known)
+		return fmt.Sprintf("the broker accepts %d at a time", l.known)
 	}
-	return fmt.Sprintf("the limit of open files is %d: raise it to %d, by ulimit -n or LimitNOFILE, or use fewer threads",
+	return fmt.Sprintf("the limit of open files is %d: raise it to %d with ulimit -n or LimitNOFILE, or use fewer threads",
 		l.files, enoughFiles)
 }

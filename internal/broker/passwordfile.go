@@ -14,7 +14,7 @@ import (
 func passwordFile(b *Broker) (service, error) {
 	u := b.config.Route.Upstream
 	if u.Host == "" || u.Port == 0 {
-		return service{}, errors.New("the database has no host or no port")
+		return service{}, errors.New("the database has no host or port")
 	}
 	return service{file: &file{name: "pgpass", content: func(c credential.Credential) ([]byte, error) {
 		user, password := u.User, c.Password
@@ -25,7 +25,7 @@ func passwordFile(b *Broker) (service, error) {
 			password = c.Token
 		}
 		if user == "" || password.IsZero() {
-			return nil, errors.New("the credential is no user and password")
+			return nil, errors.New("the credential has no user and password")
 		}
 		database := escape(u.Database)
 		if u.Database == "" {
@@ -35,7 +35,7 @@ func passwordFile(b *Broker) (service, error) {
 		// must not send the password elsewhere.
 		line := strings.Join([]string{escape(u.Host), strconv.Itoa(u.Port), database, escape(user), escape(password.Reveal())}, ":")
 		if strings.ContainsAny(line, "\r\n\x00") {
-			return nil, errors.New("the user, the database or the password has characters that a line cannot hold")
+			return nil, errors.New("the user, the database or the password contains a line break or NUL")
 		}
 		return []byte(line + "\n"), nil
 	}}}, nil

@@ -41,11 +41,11 @@ func TestPasswordFile(t *testing.T) {
 		{name: "a database that dbt knows alone", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "dbt"},
 			c: credential.Credential{Password: secret.New("p")}, line: "db.example:5432:*:dbt:p\n"},
 		{name: "no user", upstream: route.Upstream{Host: "db.example", Port: 5432},
-			c: credential.Credential{Password: secret.New("p")}, err: "start broker: the credential is no user and password"},
-		{name: "no password", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "dbt"}, err: "start broker: the credential is no user and password"},
+			c: credential.Credential{Password: secret.New("p")}, err: "start broker: the credential has no user and password"},
+		{name: "no password", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "dbt"}, err: "start broker: the credential has no user and password"},
 		{name: "another line", upstream: route.Upstream{Host: "db.example", Port: 5432, User: "dbt"},
-			c: credential.Credential{Password: secret.New("p\n*:*:*:*:p")}, err: "start broker: the user, the database or the password has characters that a line cannot hold"},
-		{name: "no server", c: credential.Credential{User: "dbt", Password: secret.New("p")}, err: "start broker: the database has no host or no port"},
+			c: credential.Credential{Password: secret.New("p\n*:*:*:*:p")}, err: "start broker: the user, the database or the password contains a line break or NUL"},
+		{name: "no server", c: credential.Credential{User: "dbt", Password: secret.New("p")}, err: "start broker: the database has no host or port"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

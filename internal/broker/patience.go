@@ -52,7 +52,7 @@ func (b *Broker) current(ctx context.Context, patience time.Duration) (credentia
 	return b.config.Current(ctx)
 }
 
-func notThere(d time.Duration) error { return fmt.Errorf("not there after %s", d) }
+func notThere(d time.Duration) error { return fmt.Errorf("not available after %s", d) }
 
 // renewed returns a credential in the place of c, which the warehouse has
 // refused; false where there is none, and the client is to see the refusal.

@@ -32,8 +32,8 @@ func TestPlace(t *testing.T) {
 		{"an endpoint", own, "any", "/lake/year%3D1/a", "minio.acme.example", "/lake/year%3D1/a", ""},
 		{"buckets in front", ported, "any", "/lake/year%3D1/a", "lake.minio.acme.example:9443", "/year%3D1/a", ""},
 		{"a bucket alone", ported, "any", "/lake", "lake.minio.acme.example:9443", "/", ""},
-		{"a bucket that is a host", ported, "any", "/evil.example%2F/a", "", "", `the bucket is "evil.example%2F", want a name that can stand in front of a host`},
-		{"no bucket", ported, "any", "/", "", "", `the bucket is "", want a name that can stand in front of a host`},
+		{"a bucket that is a host", ported, "any", "/evil.example%2F/a", "", "", `the bucket is "evil.example%2F", want a name that is valid in a host name`},
+		{"no bucket", ported, "any", "/", "", "", `the bucket is "", want a name that is valid in a host name`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

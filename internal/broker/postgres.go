@@ -87,7 +87,7 @@ type postgresRefusal struct {
 	before []byte // what the server has said until then
 }
 
-func (r postgresRefusal) Error() string { return "the server refuses the login" }
+func (r postgresRefusal) Error() string { return "the server refused the login" }
 
 // ofCredential reports whether another credential may do better.
 func (r postgresRefusal) ofCredential() bool {
@@ -96,7 +96,7 @@ func (r postgresRefusal) ofCredential() bool {
 }
 
 // errPassedOn is a refusal of the server's, which the client has by now.
-var errPassedOn = errors.New("the server has refused")
+var errPassedOn = errors.New("the server refused the login")
 
 // clientPatience bounds a client's part of the login: it is on this machine
 // and asks nobody.
@@ -183,7 +183,7 @@ func readStartup(client io.Reader, conn io.Writer) (*pgproto3.StartupMessage, *p
 			return startup, nil, nil
 		}
 	}
-	return nil, nil, postgresError{protocolViolation, errors.New("the client asks for encryption again and again")}
+	return nil, nil, postgresError{protocolViolation, errors.New("the client asked for encryption too often")}
 }
 
 // admit lets in who has the secret and wants the target's database. Until
@@ -199,10 +199,10 @@ func (p *postgresProxy) admit(client io.Reader, conn io.Writer, startup *pgproto
 	var shown pgproto3.PasswordMessage
 	if m.kind != 'p' || shown.Decode(m.body) != nil || !p.knows(shown.Password) {
 		p.refused.add()
-		return postgresError{invalidPassword, errors.New("the password is not this run's")}
+		return postgresError{invalidPassword, errors.New("the password does not belong to this run")}
 	}
 	if want, got := p.config.Route.Upstream.Database, startup.Parameters["database"]; want != "" && got != want {
-		return postgresError{invalidAuthorization, fmt.Errorf("the database is %q, want this target's, %q", got, want)}
+		return postgresError{invalidAuthorization, fmt.Errorf("the database is %q, want the target's %q", got, want)}
 	}
 	return nil
 }
@@ -281,7 +281,7 @@ func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *pos
 	case ctx.Err() != nil:
 		err = fmt.Errorf("not done after %s", logInPatience)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = errors.New("the server has closed the connection")
+		err = errors.New("the server closed the connection")
 	}
 	return postgresError{invalidAuthorization, fmt.Errorf("log in at %q: %w", p.place(), err)}
 }

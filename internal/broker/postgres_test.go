@@ -485,10 +485,10 @@ func TestPostgresClients(t *testing.T) {
 	var told refusals
 	b := start(t, pgRoute(server), pgCredential, func(c *broker.Config) { c.Refused = told.add })
 	for _, tt := range []struct{ name, parameters, err string }{
-		{"another password", "password=guess", "FATAL 28P01: oidc-dbt: the password is not this run's"},
-		{"the credential itself", "password=" + pgPassword, "FATAL 28P01: oidc-dbt: the password is not this run's"},
-		{"the secret and more", "password=" + b.Address().Secret.Reveal() + "x", "FATAL 28P01: oidc-dbt: the password is not this run's"},
-		{"another database", "database=other", `FATAL 28000: oidc-dbt: the database is "other", want this target's, "analytics"`},
+		{"another password", "password=guess", "FATAL 28P01: oidc-dbt: the password does not belong to this run"},
+		{"the credential itself", "password=" + pgPassword, "FATAL 28P01: oidc-dbt: the password does not belong to this run"},
+		{"the secret and more", "password=" + b.Address().Secret.Reveal() + "x", "FATAL 28P01: oidc-dbt: the password does not belong to this run"},
+		{"another database", "database=other", `FATAL 28000: oidc-dbt: the database is "other", want the target's "analytics"`},
 	} {
 		_, err := pgConnect(t, b, tt.parameters)
 		if got := pgError(err); got != tt.err {
@@ -530,7 +530,7 @@ func TestPostgresClients(t *testing.T) {
 		{"too long", number(10_001, 3<<16), "08P01 oidc-dbt: the first message has 10001 bytes, want 8 to 10000"},
 		{"another protocol", []byte("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"), "08P01 oidc-dbt: the first message has 1195725856 bytes, want 8 to 10000"},
 		{"a protocol that is gone", number(8, 2<<16), "08P01 oidc-dbt: Bad startup message version number. Expected 196608 or 196610, got 131072"},
-		{"encryption without an end", slices.Concat(number(8, 80877103), number(8, 80877104), number(8, 80877103), number(8, 80877104)), "NNN08P01 oidc-dbt: the client asks for encryption again and again"},
+		{"encryption without an end", slices.Concat(number(8, 80877103), number(8, 80877104), number(8, 80877103), number(8, 80877104)), "NNN08P01 oidc-dbt: the client asked for encryption too often"},
 		{"a cancel request cut short", number(8, 80877102), "08P01 oidc-dbt: cancel request too short"},
 		{"a cancel request for nobody", number(16, 80877102, 1, 2), ""},
 	} {
@@ -582,28 +582,28 @@ func TestPostgresFaults(t *testing.T) {
 		ask  func(*pgSession) error
 		err  string // behind: FATAL 28000: oidc-dbt: log in at "127.0.0.1:PORT":
 	}{
-		{"Kerberos", say(authentication(2)), "the server asks for Kerberos, want a password"},
-		{"GSSAPI", say(authentication(7)), "the server asks for GSSAPI, want a password"},
-		{"SSPI", say(authentication(9)), "the server asks for SSPI, want a password"},
-		{"a token", say(authentication(14)), "the server asks for an identity provider's token, want a password"},
-		{"a form of tomorrow", say(authentication(99)), "the server asks for authentication of form 99, want a password"},
-		{"cut off", say([]byte{'R', 0, 0, 0, 6, 0, 0}), "the server's request for authentication is cut off"},
+		{"Kerberos", say(authentication(2)), "the server requested Kerberos, want a password"},
+		{"GSSAPI", say(authentication(7)), "the server requested GSSAPI, want a password"},
+		{"SSPI", say(authentication(9)), "the server requested SSPI, want a password"},
+		{"a token", say(authentication(14)), "the server requested an identity provider's token, want a password"},
+		{"a form of tomorrow", say(authentication(99)), "the server requested authentication type 99, want a password"},
+		{"cut off", say([]byte{'R', 0, 0, 0, 6, 0, 0}), "the server's request for authentication is truncated"},
 		{"MD5 without salt", say(authentication(5)), "bad authentication message size"},
 		{"other mechanisms", say(authentication(10, []byte("OAUTHBEARER\x00\x00")...)), `the server offers ["OAUTHBEARER"], want SCRAM-SHA-256`},
-		{"SCRAM from its middle", say(authentication(11)), "the server asks for authentication of form 11 out of turn"},
-		{"asked twice", say(slices.Concat(authentication(3), authentication(5, 1, 2, 3, 4))), "the server asks for authentication of form 5 out of turn"},
-		{"cleartext in the midst of SCRAM", say(slices.Concat(authentication(10, []byte("SCRAM-SHA-256\x00\x00")...), authentication(3))), "the server asks for authentication of form 3 out of turn"},
+		{"SCRAM from its middle", say(authentication(11)), "the server requested authentication type 11 out of order"},
+		{"asked twice", say(slices.Concat(authentication(3), authentication(5, 1, 2, 3, 4))), "the server requested authentication type 5 out of order"},
+		{"cleartext in the midst of SCRAM", say(slices.Concat(authentication(10, []byte("SCRAM-SHA-256\x00\x00")...), authentication(3))), "the server requested authentication type 3 out of order"},
 		{"SCRAM with another's nonce", first(func(string) string { return "r=other,s=c2FsdA==,i=4096" }), "SCRAM: server nonce did not extend client nonce"},
-		{"SCRAM with too much to compute", first(func(s string) string { return s + "000000" }), "SCRAM: the server wants 4096000000 iterations, at most 1000000 are computed"},
+		{"SCRAM with too much to compute", first(func(s string) string { return s + "000000" }), "SCRAM: the server requested 4096000000 iterations, want at most 1000000"},
 		{"SCRAM with nonsense", first(func(string) string { return "?" }), "SCRAM: not enough fields in first server message"},
 		{"SCRAM by who does not know the password", first(same, authentication(12, []byte("v=bm90aGluZw==")...)...), "SCRAM: server validation failed"},
-		{"SCRAM that is broken off", first(same, authentication(0)...), "the server lets in without a proof that it knows the password"},
-		{"a digest of tomorrow", say(authentication(13, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)), "the server asks for a digest by algorithm 1, want 0, SHA-256"},
-		{"a digest cut off", say(authentication(13, 0, 0, 0, 0, 0, 0, 0, 9, 1)), "the server's request for a digest is cut off"},
+		{"SCRAM that is broken off", first(same, authentication(0)...), "the server accepted the login without proving that it knows the password"},
+		{"a digest of tomorrow", say(authentication(13, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)), "the server requested digest algorithm 1, want 0 (SHA-256)"},
+		{"a digest cut off", say(authentication(13, 0, 0, 0, 0, 0, 0, 0, 9, 1)), "the server's request for a digest is truncated"},
 		{"too long", say(long), `message 'R' has 65537 bytes, want 4 to 65536`},
-		{"a message of later", say([]byte{'T', 0, 0, 0, 6, 0, 0}), `the server sends message 'T' in the place of a request for authentication`},
+		{"a message of later", say([]byte{'T', 0, 0, 0, 6, 0, 0}), `the server sent message 'T' instead of a request for authentication`},
 		{"a key that is none", say(slices.Concat(authentication(0), []byte{'K', 0, 0, 0, 4})), "BackendKeyData body must have length of 8, but it is 0"},
-		{"gone", func(s *pgSession) error { s.conn.Close(); return io.EOF }, "the server has closed the connection"},
+		{"gone", func(s *pgSession) error { s.conn.Close(); return io.EOF }, "the server closed the connection"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -644,8 +644,8 @@ func TestPostgresUnreachable(t *testing.T) {
 		{"good", pgRoute(good).Upstream, ""},
 		{"a name that is not checked", at(other, func(u *route.Upstream) { u.AnyName = true }), ""},
 		{"another's name", pgRoute(other).Upstream, "tls: failed to verify certificate: x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"},
-		{"another's authority", at(good, func(u *route.Upstream) { u.CAFile = other.ca }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (name its authority's file as sslrootcert, or in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS)"},
-		{"another's authority, whatever the name", at(good, func(u *route.Upstream) { u.CAFile, u.AnyName = other.ca, true }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (name its authority's file as sslrootcert, or in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS)"},
+		{"another's authority", at(good, func(u *route.Upstream) { u.CAFile = other.ca }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (set sslrootcert, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS to the file of its certificate authority)"},
+		{"another's authority, whatever the name", at(good, func(u *route.Upstream) { u.CAFile, u.AnyName = other.ca, true }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (set sslrootcert, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS to the file of its certificate authority)"},
 		{"no TLS", at(good, port(plain.port)), "the server does not speak TLS"},
 		{"another protocol", at(good, port(nonsense)), "ask for TLS: the answer is 'H', want S: this is not a PostgreSQL server"},
 		{"an end", at(good, port(hangsUp)), "ask for TLS: EOF"},

@@ -94,7 +94,7 @@ func encrypt(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn,
 	secured := tls.Client(conn, config)
 	err := secured.HandshakeContext(ctx)
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		err = fmt.Errorf("%w (name its authority's file as sslrootcert, or in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS)", err)
+		err = fmt.Errorf("%w (set sslrootcert, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS to the file of its certificate authority)", err)
 	}
 	return secured, err
 }
@@ -137,7 +137,7 @@ func (l *postgresLogin) run(client io.Writer, server *postgresServer, startup *p
 				return err
 			}
 		case !in && m.kind != 'N' && m.kind != 'v': // notice, version
-			return fmt.Errorf("the server sends message %q in the place of a request for authentication", m.kind)
+			return fmt.Errorf("the server sent message %q instead of a request for authentication", m.kind)
 		}
 		if err := m.writeTo(client); err != nil {
 			return err
@@ -168,18 +168,18 @@ var otherForms = map[uint32]string{2: "Kerberos", 6: "an SCM credential", 7: "GS
 // asks no more.
 func (l *postgresLogin) answer(server io.Writer, body []byte) (in bool, err error) {
 	if len(body) < 4 {
-		return false, errors.New("the server's request for authentication is cut off")
+		return false, errors.New("the server's request for authentication is truncated")
 	}
 	form := binary.BigEndian.Uint32(body)
 	more := form == askSASLMore || form == askSASLFinal
 	switch {
 	case form == askNothing:
 		if l.sasl != nil && !l.sasl.Valid() {
-			return false, errors.New("the server lets in without a proof that it knows the password")
+			return false, errors.New("the server accepted the login without proving that it knows the password")
 		}
 		return true, nil
 	case more != (l.sasl != nil), l.asked && !more:
-		return false, fmt.Errorf("the server asks for authentication of form %d out of turn", form)
+		return false, fmt.Errorf("the server requested authentication type %d out of order", form)
 	}
 	l.asked = true
 	switch form {
@@ -216,9 +216,9 @@ func (l *postgresLogin) answer(server io.Writer, body []byte) (in bool, err erro
 	}
 	name, ok := otherForms[form]
 	if !ok {
-		name = fmt.Sprintf("authentication of form %d", form)
+		name = fmt.Sprintf("authentication type %d", form)
 	}
-	return false, fmt.Errorf("the server asks for %s, want a password", name)
+	return false, fmt.Errorf("the server requested %s, want a password", name)
 }
 
 func md5Hex(s string) string {
@@ -306,7 +306,7 @@ func checkIterations(first string) error {
 	for field := range strings.SplitSeq(first, ",") {
 		count, ok := strings.CutPrefix(field, "i=")
 		if n, err := strconv.Atoi(count); ok && err == nil && n > maxIterations {
-			return fmt.Errorf("SCRAM: the server wants %d iterations, at most %d are computed", n, maxIterations)
+			return fmt.Errorf("SCRAM: the server requested %d iterations, want at most %d", n, maxIterations)
 		}
 	}
 	return nil
@@ -334,9 +334,9 @@ func (l *postgresLogin) digest(request []byte) (message, error) {
 	algorithm, salt, nonce := number(), field(), field()
 	switch {
 	case salt == nil || nonce == nil:
-		return message{}, errors.New("the server's request for a digest is cut off")
+		return message{}, errors.New("the server's request for a digest is truncated")
 	case algorithm != 0:
-		return message{}, fmt.Errorf("the server asks for a digest by algorithm %d, want 0, SHA-256", algorithm)
+		return message{}, fmt.Errorf("the server requested digest algorithm %d, want 0 (SHA-256)", algorithm)
 	}
 	own := []byte(rand.Text())
 	stored := sha256.Sum256(append([]byte(l.password), salt...))

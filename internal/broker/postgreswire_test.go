@@ -66,7 +66,7 @@ func TestPostgresPatience(t *testing.T) {
 		sent       []byte
 		after      time.Duration
 	}{
-		{"no credential", "oidc-dbt: get a credential: not there after 9s", slices.Concat(startupMessage(t, map[string]string{"user": "dbt"}), passwordMessage(t, "secret-of-the-run")), 9 * time.Second},
+		{"no credential", "oidc-dbt: get a credential: not available after 9s", slices.Concat(startupMessage(t, map[string]string{"user": "dbt"}), passwordMessage(t, "secret-of-the-run")), 9 * time.Second},
 		{"a client that says nothing", "", nil, 10 * time.Second},
 		{"a client that says half", "", startupMessage(t, map[string]string{"user": "dbt"}), 10 * time.Second},
 	} {

@@ -35,7 +35,7 @@ func TestProxyPatience(t *testing.T) {
 		began := time.Now()
 		w := httptest.NewRecorder()
 		proxy.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/statement", nil))
-		if took := time.Since(began); took != 25*time.Second || w.Code != http.StatusInternalServerError || w.Body.String() != "oidc-dbt: not there after 25s\n" {
+		if took := time.Since(began); took != 25*time.Second || w.Code != http.StatusInternalServerError || w.Body.String() != "oidc-dbt: not available after 25s\n" {
 			t.Errorf("after %s: status %d, %s", took, w.Code, w.Body)
 		}
 	})

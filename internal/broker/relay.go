@@ -60,9 +60,9 @@ func (y relay) rewrite(to *httputil.ProxyRequest) {
 func (y relay) modify(resp *http.Response) error {
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
-		return errors.New("the warehouse switches to another protocol, which was not requested")
+		return errors.New("the warehouse switched to another protocol, which was not requested")
 	case !y.redirects && resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "":
-		return errors.New("the warehouse redirects, and redirects are not followed")
+		return errors.New("the warehouse sent a redirect, and redirects are not followed")
 	}
 	return y.reply(resp)
 }

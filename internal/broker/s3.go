@@ -90,9 +90,9 @@ func (b *Broker) admitsS3(w http.ResponseWriter, r *http.Request) bool {
 		b.turnAway(w)
 		s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("the request has no session token"))
 	case !b.admits(w, r, shown):
-		s3Error(w, http.StatusForbidden, "InvalidAccessKeyId", errors.New("the session token is not this run's"))
+		s3Error(w, http.StatusForbidden, "InvalidAccessKeyId", errors.New("the session token does not belong to this run"))
 	case presigned:
-		s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("presigned URLs are not passed on: sign in the header Authorization"))
+		s3Error(w, http.StatusForbidden, "AccessDenied", errors.New("presigned URLs are not supported: sign in the Authorization header"))
 	default:
 		return true
 	}
@@ -232,7 +232,7 @@ func (s objectStore) place(r *http.Request) (place, error) {
 	if s.buckets {
 		name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 		if !bucket.MatchString(name) {
-			return place{}, fmt.Errorf("the bucket is %q, want a name that can stand in front of a host", name)
+			return place{}, fmt.Errorf("the bucket is %q, want a name that is valid in a host name", name)
 		}
 		p.host, p.rawPath = name+"."+p.host, "/"+rest
 		var err error

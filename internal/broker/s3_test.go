@@ -142,10 +142,10 @@ func TestS3(t *testing.T) {
 		{"a body that was not signed", s3Request{method: "PUT", target: "/lake/x", body: "rows", hash: wrong}, 400, "<Code>XAmzContentSHA256Mismatch</Code>"},
 		{"nothing there", s3Request{method: "GET", target: "/lake/none"}, 404, "<Code>NoSuchKey</Code>"},
 		{"another token", s3Request{method: "GET", target: "/lake/none", token: "guess"}, 403,
-			"<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token is not this run's</Message><RequestId>"},
+			"<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token does not belong to this run</Message><RequestId>"},
 		{"the session itself", s3Request{method: "GET", target: "/lake/none", token: c.AWS.SessionToken.Reveal()}, 403, "InvalidAccessKeyId"},
 		{"a presigned URL", s3Request{method: "GET", target: "/lake/none?X-Amz-Signature=00&X-Amz-Security-Token=" + b.Address().Secret.Reveal()}, 403,
-			"<Error><Code>AccessDenied</Code><Message>oidc-dbt: presigned URLs are not passed on: sign in the header Authorization</Message><RequestId>"},
+			"<Error><Code>AccessDenied</Code><Message>oidc-dbt: presigned URLs are not supported: sign in the Authorization header</Message><RequestId>"},
 		{"another service", s3Request{method: "GET", target: "/lake/none", region: "eu/central"}, 400,
 			"<Error><Code>InvalidRequest</Code><Message>oidc-dbt: the request is not signed for S3</Message><RequestId>"},
 	} {
@@ -159,7 +159,7 @@ func TestS3(t *testing.T) {
 	}
 	for target, says := range map[string]string{
 		"/lake/none": "<Error><Code>AccessDenied</Code><Message>oidc-dbt: the request has no session token</Message><RequestId>",
-		"/lake/none?X-Amz-Signature=00&X-Amz-Security-Token=guess": "<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token is not this run's</Message><RequestId>",
+		"/lake/none?X-Amz-Signature=00&X-Amz-Security-Token=guess": "<Error><Code>InvalidAccessKeyId</Code><Message>oidc-dbt: the session token does not belong to this run</Message><RequestId>",
 	} {
 		resp, err := http.Get("http://" + address(b) + target)
 		if err != nil {

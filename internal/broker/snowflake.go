@@ -112,7 +112,7 @@ func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.pass.ServeHTTP(w, r)
 	default:
 		s.broker.turnAway(w)
-		refuseSnowflake(w, http.StatusUnauthorized, snowflakeNoSession, errors.New("the session is none of this run's"))
+		refuseSnowflake(w, http.StatusUnauthorized, snowflakeNoSession, errors.New("the session does not belong to this run"))
 	}
 }
 
@@ -143,7 +143,7 @@ func (s *snowflakeProxy) login(w http.ResponseWriter, r *http.Request) (reply lo
 	}
 	switch {
 	case !s.broker.admits(w, r, in.text("TOKEN")):
-		return reply, errors.New("the token is not this run's")
+		return reply, errors.New("the token does not belong to this run")
 	case !strings.EqualFold(in.text("ACCOUNT_NAME"), s.upstream.Account):
 		return reply, fmt.Errorf("account is %q, want %q", in.text("ACCOUNT_NAME"), s.upstream.Account)
 	}
@@ -243,14 +243,14 @@ func (s *snowflakeProxy) check(resp *http.Response) error {
 	body, err := readBounded(resp.Body)
 	resp.Body.Close()
 	if err != nil {
-		return fmt.Errorf("read the session's renewal: %w", err)
+		return fmt.Errorf("read the reply to the session's renewal: %w", err)
 	}
 	s.sessions.learn(body)
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return nil
 }
 
-var errTooLarge = fmt.Errorf("it has more than %d bytes", maxLogin)
+var errTooLarge = fmt.Errorf("larger than %d bytes", maxLogin)
 
 func readBounded(r io.Reader) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r, maxLogin+1))
@@ -330,7 +330,7 @@ func (in snowflakeRequest) putIn(c credential.Credential, account string, now ti
 			return err
 		}
 	default:
-		return fmt.Errorf("a credential of kind %q is no login at Snowflake", c.Kind)
+		return fmt.Errorf("a credential of kind %q is not a login for Snowflake", c.Kind)
 	}
 	var err error
 	in.data["AUTHENTICATOR"], _ = json.Marshal(authenticator)
@@ -433,7 +433,7 @@ func (s *sessions) has(authorization string) bool {
 func snowflakeTokenFile(*Broker) (service, error) {
 	return service{file: &file{name: "snowflake-token", content: func(c credential.Credential) ([]byte, error) {
 		if c.Token.IsZero() {
-			return nil, fmt.Errorf("a credential of kind %q is no token", c.Kind)
+			return nil, fmt.Errorf("a credential of kind %q is not a token", c.Kind)
 		}
 		return []byte(c.Token.Reveal()), nil
 	}}}, nil

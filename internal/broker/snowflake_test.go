@@ -315,7 +315,7 @@ func TestSnowflakeLoginRefused(t *testing.T) {
 	b := start(t, r, func(c *broker.Config) { c.Refused = told.add })
 	own := b.Address().Secret.Reveal()
 	good := loginBody(own)
-	const notThisRuns = "oidc-dbt: the token is not this run's"
+	const notThisRuns = "oidc-dbt: the token does not belong to this run"
 	const notAnObject = "oidc-dbt: read login: want a JSON object with an object data"
 	for _, tt := range []struct {
 		name, body, encoding, message string
@@ -339,8 +339,8 @@ func TestSnowflakeLoginRefused(t *testing.T) {
 		{name: "data a text", body: `{"data": "` + own + `"}`, message: notAnObject},
 		{name: "two of them", body: good + good, message: notAnObject},
 		{name: "half of it", body: good[:len(good)/2], message: notAnObject},
-		{name: "large", body: strings.Replace(good, "DBT_PROD", strings.Repeat("D", 1<<20), 1), message: "oidc-dbt: read login: it has more than 1048576 bytes"},
-		{name: "a bomb", raw: pack(t, strings.Replace(good, "DBT_PROD", strings.Repeat("D", 8<<20), 1)), encoding: "gzip", message: "oidc-dbt: read login: it has more than 1048576 bytes"},
+		{name: "large", body: strings.Replace(good, "DBT_PROD", strings.Repeat("D", 1<<20), 1), message: "oidc-dbt: read login: larger than 1048576 bytes"},
+		{name: "a bomb", raw: pack(t, strings.Replace(good, "DBT_PROD", strings.Repeat("D", 8<<20), 1)), encoding: "gzip", message: "oidc-dbt: read login: larger than 1048576 bytes"},
 		{name: "not gzip", body: good, encoding: "gzip", message: "oidc-dbt: read login: gzip: invalid header"},
 		{name: "half of gzip", raw: pack(t, good)[:60], encoding: "gzip", message: "oidc-dbt: read login: unexpected EOF"},
 		{name: "another encoding", body: good, encoding: "br", message: `oidc-dbt: read login: content encoding is "br", want gzip`},
@@ -373,7 +373,7 @@ func TestSnowflakeSession(t *testing.T) {
 	t.Parallel()
 	account, r := startSnowflake(t)
 	b := start(t, r, idToken)
-	const query, none = "/queries/v1/query-request?requestId=1", "oidc-dbt: the session is none of this run's"
+	const query, none = "/queries/v1/query-request?requestId=1", "oidc-dbt: the session does not belong to this run"
 	// A session that is good at Snowflake, and was opened elsewhere.
 	foreign := rand.Text()
 	account.tokens[foreign] = true
@@ -451,7 +451,7 @@ func TestSnowflakeFails(t *testing.T) {
 		message string
 	}{
 		{"no credential", good, current(credential.Credential{}, errors.New("request ID token: down")), "", "oidc-dbt: request ID token: down"},
-		{"a credential for elsewhere", good, current(credential.Credential{Kind: "aws_session"}, nil), "", `oidc-dbt: a credential of kind "aws_session" is no login at Snowflake`},
+		{"a credential for elsewhere", good, current(credential.Credential{Kind: "aws_session"}, nil), "", `oidc-dbt: a credential of kind "aws_session" is not a login for Snowflake`},
 		{"a key that is none", good, current(elliptic, nil), "", "oidc-dbt: sign login: the key is not in PKCS#8"},
 		{"a key in PEM", good, current(text, nil), "", "oidc-dbt: sign login: the key is not in base64"},
 		{"Snowflake down", gone, idToken, "", fmt.Sprintf("oidc-dbt: log in at 127.0.0.1: dial tcp 127.0.0.1:%d: connect: connection refused", gone.Upstream.Port)},
@@ -476,7 +476,7 @@ func TestSnowflakeFailsLater(t *testing.T) {
 	account, r := startSnowflake(t)
 	b := start(t, r, idToken)
 	session, _ := logIn(t, b)
-	if status, reply := askSnowflake(t, b, http.MethodPost, "/redirect", session, nil); status != http.StatusBadGateway || reply.Message != "oidc-dbt: the warehouse redirects, and redirects are not followed" {
+	if status, reply := askSnowflake(t, b, http.MethodPost, "/redirect", session, nil); status != http.StatusBadGateway || reply.Message != "oidc-dbt: the warehouse sent a redirect, and redirects are not followed" {
 		t.Errorf("a query that is redirected: status %d, %+v", status, reply)
 	}
 	login := []byte(loginBody(b.Address().Secret.Reveal()))

@@ -48,7 +48,7 @@ func trino(b *Broker) (service, error) {
 	return service{tls: true, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !b.admits(w, r, bearerOf(r)):
-			http.Error(w, "oidc-dbt: the token is not this run's", http.StatusUnauthorized)
+			http.Error(w, "oidc-dbt: the token does not belong to this run", http.StatusUnauthorized)
 		case !isStatement(r):
 			http.Error(w, "oidc-dbt: only statements are passed on to Trino", http.StatusNotFound)
 		default:
@@ -104,7 +104,7 @@ func (u uriRewriter) reply(resp *http.Response) error {
 		return nil // the client reads no URI out of it
 	}
 	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" {
-		return fmt.Errorf("the reply is encoded as %q, want gzip or none", encoding)
+		return fmt.Errorf("the reply's content encoding is %q, want gzip or none", encoding)
 	}
 	last := resp.Request.Method == http.MethodGet // unless there is more
 	body := newJSONRewriter(endingAt{resp.Body, func() {
@@ -139,9 +139,9 @@ func (u uriRewriter) rewrite(key, uri string) (string, error) {
 	case err != nil || parsed.User != nil || parsed.Fragment != "":
 		return "", fmt.Errorf("%s of the reply is %q, want a URI of the warehouse", key, uri)
 	case originOf(parsed) != u.origin:
-		return "", fmt.Errorf("%s of the reply leads to %q, want %q", key, originOf(parsed), u.origin)
+		return "", fmt.Errorf("%s of the reply points to %q, want %q", key, originOf(parsed), u.origin)
 	case !strings.HasPrefix(parsed.EscapedPath(), u.under):
-		return "", fmt.Errorf("%s of the reply has the path %q, want one under %s", key, parsed.EscapedPath(), u.under)
+		return "", fmt.Errorf("%s of the reply has path %q, want one under %s", key, parsed.EscapedPath(), u.under)
 	}
 	next := u.base + parsed.EscapedPath()
 	if parsed.RawQuery != "" || parsed.ForceQuery {

@@ -53,7 +53,7 @@ func upstream(network web.Network, u route.Upstream) (way, *url.URL, error) {
 	if u.Proxy != "" {
 		p, err := url.Parse(u.Proxy)
 		if err != nil {
-			return way{}, nil, errors.New("proxy_host and proxy_port, the proxy on the way to the warehouse, are no URL")
+			return way{}, nil, errors.New("proxy_host and proxy_port do not form a valid URL")
 		}
 		network = network.By(p, "proxy_host")
 	}
@@ -76,11 +76,11 @@ const maxRoots = 4 << 20
 func clientTLS(network web.Network, u route.Upstream) (*tls.Config, error) {
 	switch {
 	case u.Host == "" || u.Port == 0:
-		return nil, errors.New("the warehouse has no host or no port")
+		return nil, errors.New("the warehouse has no host or port")
 	case u.Plain && !web.IsLoopback(u.Host):
-		return nil, fmt.Errorf("the warehouse %q has no TLS (plain connections are for loopback only)", u.Host)
+		return nil, fmt.Errorf("the warehouse %q requires TLS (plain connections are allowed only on loopback)", u.Host)
 	case u.Unverified && !web.IsLoopback(u.Host):
-		return nil, fmt.Errorf("the certificate of the warehouse %q is not verified (that is for loopback only)", u.Host)
+		return nil, fmt.Errorf("the certificate of the warehouse %q must be verified (it may be unverified only on loopback)", u.Host)
 	case u.Plain:
 		return nil, nil
 	}
@@ -107,7 +107,7 @@ func clientTLS(network web.Network, u route.Upstream) (*tls.Config, error) {
 	}
 	config.RootCAs = x509.NewCertPool()
 	if !config.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read the warehouse's certificate authorities: %q has none in PEM", u.CAFile)
+		return nil, fmt.Errorf("read the warehouse's certificate authorities: %q contains no certificate in PEM", u.CAFile)
 	}
 	return config, nil
 }

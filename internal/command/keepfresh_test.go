@@ -379,7 +379,7 @@ func TestKeepFreshEnds(t *testing.T) {
 		says string // post
 	}{
 		{"told by a signal", func(s *step) { _ = syscall.Kill(s.daemon(), syscall.SIGTERM) }, ""},
-		{"killed", func(s *step) { _ = syscall.Kill(s.daemon(), syscall.SIGKILL) }, "::warning::clean up: end the background process: it is not there any more, and nothing was kept fresh since it ended\n"},
+		{"killed", func(s *step) { _ = syscall.Kill(s.daemon(), syscall.SIGKILL) }, "::warning::clean up: end the background process: it has already ended, and the credential was not renewed since then\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -691,7 +691,7 @@ func TestKeepFreshRenewsALease(t *testing.T) {
 			if killed {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 				soon(t, "the end of the background process", func() bool { return len(s.processes()) == 0 })
-				want = "::warning::clean up: end the background process: it is not there any more, and nothing was kept fresh since it ended\n"
+				want = "::warning::clean up: end the background process: it has already ended, and the credential was not renewed since then\n"
 			}
 			s.checkPost(want)
 			if n := s.vault.Tokens(); n != 0 {
@@ -765,7 +765,7 @@ func TestASecondUserGetsNothing(t *testing.T) {
 		}
 		out, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || !strings.Contains(string(out), "the password is not this run's") {
+		if err != nil || !strings.Contains(string(out), "the password does not belong to this run") {
 			t.Errorf("the broker says to a second user: %v: %q", err, out)
 		}
 		if resp, err := http.Get("http://" + address.Address + "/stop"); err == nil {
