@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
 // client reads what stands in the place of a dbt block for the warehouse's
@@ -13,49 +15,49 @@ import (
 func (d *document) client(t *Target, n *yaml.Node) (fills []fill) {
 	t.dbt.Client = true
 	if n.Kind == yaml.ScalarNode {
-		if t.dbt.Type = d.text(n, "client"); t.dbt.Type != "" {
+		if t.dbt.Type = d.Text(n, "client"); t.dbt.Type != "" {
 			d.clientType(t, n)
 		}
 		key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "type", Line: n.Line, Column: n.Column}
 		t.dbt.Block = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column, Content: []*yaml.Node{key, n}}
 		return nil
 	}
-	m, ok := d.mapping(n, n, "client", nil)
+	m, ok := d.Mapping(n, n, "client", nil)
 	if !ok {
 		return nil
 	}
-	v := m.get("type")
+	v := m.Get("type")
 	if v == nil {
-		m.missing("type: want one of %q", d.clientNames())
+		m.Missing("type: want one of %q", d.clientNames())
 		return nil
 	}
-	if t.dbt.Type = d.text(v, "type"); t.dbt.Type == "" {
+	if t.dbt.Type = d.Text(v, "type"); t.dbt.Type == "" {
 		return nil
 	}
 	spec, known := d.clientType(t, v)
 	if !known {
 		return nil
 	}
-	d.mapping(n, n, "client", append([]string{"type"}, spec.Client...))
+	d.Mapping(n, n, "client", append([]string{"type"}, spec.Client...))
 	t.dbt.Block = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}
-	for key, value := range m.pairs {
+	for key, value := range m.Pairs {
 		switch {
-		case isNull(value), value.Kind == yaml.ScalarNode && value.Value == "":
-			d.at(value, "%s is empty", key.Value)
+		case strictyaml.IsNull(value), value.Kind == yaml.ScalarNode && value.Value == "":
+			d.Report(value, "%s is empty", key.Value)
 		case value.Kind != yaml.ScalarNode:
-			d.at(value, "%s is %s, want a string", key.Value, nodeKind(value))
+			d.Report(value, "%s is %s, want a string", key.Value, strictyaml.KindOf(value))
 		case key.Value == "type":
 		case IsJinja(value.Value):
-			d.at(value, "%s: Jinja is dbt's: want a literal", key.Value)
+			d.Report(value, "%s: Jinja is dbt's: want a literal", key.Value)
 		case slices.Contains(spec.Given[t.provider], key.Value):
-			d.at(key, "%s comes with the credential of provider %q: leave it out", key.Value, t.provider)
+			d.Report(key, "%s comes with the credential of provider %q: leave it out", key.Value, t.provider)
 		default:
 			fills = append(fills, d.dbtValue(t, spec, key, []string{key.Value}, value)...)
 		}
 		t.dbt.Block.Content = append(t.dbt.Block.Content, key, value)
 	}
-	if first := spec.Client[0]; m.get(first) == nil && len(n.Content) > 2 {
-		m.missing("%s: the other keys are of no use without", first)
+	if first := spec.Client[0]; m.Get(first) == nil && len(n.Content) > 2 {
+		m.Missing("%s: the other keys are of no use without", first)
 	}
 	return fills
 }
@@ -64,12 +66,12 @@ func (d *document) client(t *Target, n *yaml.Node) (fills []fill) {
 func (d *document) clientType(t *Target, n *yaml.Node) (spec Adapter, known bool) {
 	names := d.clientNames()
 	if !slices.Contains(names, t.dbt.Type) {
-		d.at(n, "unknown client %q, valid clients are %q%s", t.dbt.Type, names, didYouMean(t.dbt.Type, names))
+		d.Report(n, "unknown client %q, valid clients are %q%s", t.dbt.Type, names, otherNames.DidYouMean(t.dbt.Type, names))
 		return spec, false
 	}
 	spec = d.catalog.Adapters[t.dbt.Type]
 	if t.provider != "" && !slices.Contains(spec.Providers, t.provider) {
-		d.at(n, "client %q does not go with provider %q, valid providers are %q", t.dbt.Type, t.provider, spec.Providers)
+		d.Report(n, "client %q does not go with provider %q, valid providers are %q", t.dbt.Type, t.provider, spec.Providers)
 	}
 	return spec, true
 }

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
 // secretKeys are the keys of profiles.yml, of whatever adapter and at
@@ -53,37 +54,37 @@ var bucketSchemes = []string{"s3", "s3a", "s3n", "gs", "gcs", "r2"}
 
 // dbt reads the dbt block.
 func (d *document) dbt(t *Target, n *yaml.Node) (fills []fill) {
-	m, ok := d.mapping(n, n, "dbt", nil)
+	m, ok := d.Mapping(n, n, "dbt", nil)
 	if !ok {
 		return nil
 	}
 	t.dbt.Output = t.name
-	if v := m.get("output"); v != nil {
-		t.dbt.Output = d.text(v, "output")
+	if v := m.Get("output"); v != nil {
+		t.dbt.Output = d.Text(v, "output")
 		if t.dbt.Output != "" && !nameText.MatchString(t.dbt.Output) {
-			d.at(v, "output %q: %s", t.dbt.Output, wantName)
+			d.Report(v, "output %q: %s", t.dbt.Output, wantName)
 		}
 	}
-	if v := m.get("from"); v != nil {
-		d.mapping(n, n, "dbt with from", []string{"from", "output", "with"})
-		t.dbt.From = d.text(v, "from")
+	if v := m.Get("from"); v != nil {
+		d.Mapping(n, n, "dbt with from", []string{"from", "output", "with"})
+		t.dbt.From = d.Text(v, "from")
 		switch {
 		case strings.Contains(t.dbt.From, "${"):
-			d.at(v, "from: ${…} is not allowed here: a claim must not choose a file")
+			d.Report(v, "from: ${…} is not allowed here: a claim must not choose a file")
 		case strings.Contains(t.dbt.From, "\\") || strings.HasPrefix(t.dbt.From, "/"):
-			d.at(v, "from %q: want a path relative to project-dir, with /", t.dbt.From)
+			d.Report(v, "from %q: want a path relative to project-dir, with /", t.dbt.From)
 		}
-		if v := m.get("with"); v != nil {
+		if v := m.Get("with"); v != nil {
 			return d.with(t, v)
 		}
 		return nil
 	}
-	if v := m.get("with"); v != nil {
-		d.at(v, "with goes with `from`: write the keys into the block itself")
+	if v := m.Get("with"); v != nil {
+		d.Report(v, "with goes with `from`: write the keys into the block itself")
 		return nil
 	}
 	spec, known := d.dbtType(t, m)
-	t.dbt.Block, fills = d.dbtBlock(t, m, spec)
+	t.dbt.Block, fills = d.dbtBlock(t, n, spec)
 	if !known {
 		return nil // which claims its keys may hold is not known
 	}
@@ -91,15 +92,15 @@ func (d *document) dbt(t *Target, n *yaml.Node) (fills []fill) {
 }
 
 // dbtBlock checks the pairs of an output, and returns those that dbt gets.
-func (d *document) dbtBlock(t *Target, m mapping, spec Adapter) (block *yaml.Node, fills []fill) {
-	block = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: m.node.Line, Column: m.node.Column}
-	for key, value := range m.pairs {
+func (d *document) dbtBlock(t *Target, n *yaml.Node, spec Adapter) (block *yaml.Node, fills []fill) {
+	block = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}
+	for key, value := range d.Pairs(n) {
 		if key.Value == "output" {
 			continue
 		}
 		block.Content = append(block.Content, key, value)
 		if slices.Contains(spec.Written, spec.Canonical(key.Value)) && !spec.IsLogin(spec.Canonical(key.Value)) {
-			d.at(key, "%s is written by oidc-dbt, from the exchange: leave it out", key.Value)
+			d.Report(key, "%s is written by oidc-dbt, from the exchange: leave it out", key.Value)
 			continue
 		}
 		fills = append(fills, d.dbtValue(t, spec, key, []string{spec.Canonical(key.Value)}, value)...)
@@ -110,59 +111,59 @@ func (d *document) dbtBlock(t *Target, m mapping, spec Adapter) (block *yaml.Nod
 // with reads the keys that replace an output's own or are added to it. Their
 // type may be the file's to say: what only that forbids is found by CheckOutputs.
 func (d *document) with(t *Target, n *yaml.Node) (fills []fill) {
-	m, ok := d.mapping(n, n, "with", nil)
+	m, ok := d.Mapping(n, n, "with", nil)
 	if !ok {
 		return nil
 	}
 	if len(n.Content) == 0 {
-		d.at(n, "with is empty: leave it out")
+		d.Report(n, "with is empty: leave it out")
 	}
-	for key := range m.pairs {
+	for key := range m.Pairs {
 		if key.Value == "output" {
-			d.at(key, "output goes next to `with`, not in it")
+			d.Report(key, "output goes next to `with`, not in it")
 		}
 	}
 	var spec Adapter
-	if v := m.get("type"); v != nil {
-		spec, _ = d.dbtAdapter(t, v, d.text(v, "type"))
+	if v := m.Get("type"); v != nil {
+		spec, _ = d.dbtAdapter(t, v, d.Text(v, "type"))
 	}
-	t.dbt.With, fills = d.dbtBlock(t, m, spec)
+	t.dbt.With, fills = d.dbtBlock(t, n, spec)
 	return fills
 }
 
 // dbtType reads the type and checks what it asks for.
-func (d *document) dbtType(t *Target, m mapping) (spec Adapter, known bool) {
-	v := m.get("type")
+func (d *document) dbtType(t *Target, m strictyaml.Mapping) (spec Adapter, known bool) {
+	v := m.Get("type")
 	if v == nil {
-		m.missing("type: want one of %q", d.adapterNames())
+		m.Missing("type: want one of %q", d.adapterNames())
 		return spec, false
 	}
-	t.dbt.Type = d.text(v, "type")
+	t.dbt.Type = d.Text(v, "type")
 	if spec, known = d.dbtAdapter(t, v, t.dbt.Type); !known {
 		return spec, false
 	}
 	for _, name := range spec.Required {
 		var found string
 		for _, n := range spec.NamesOf(name) {
-			v := m.get(n)
+			v := m.Get(n)
 			switch {
 			case v == nil:
-			case isNull(v) || v.Kind == yaml.ScalarNode && v.Value == "":
-				d.at(v, "%s is empty", n)
+			case strictyaml.IsNull(v) || v.Kind == yaml.ScalarNode && v.Value == "":
+				d.Report(v, "%s is empty", n)
 			}
 			if v != nil {
 				found = n
 			}
 		}
 		if found == "" {
-			m.missing("%s, which type %q needs", strings.Join(spec.NamesOf(name), " or "), t.dbt.Type)
+			m.Missing("%s, which type %q needs", strings.Join(spec.NamesOf(name), " or "), t.dbt.Type)
 		}
 	}
 	first := map[string]string{}
-	for key := range m.pairs {
+	for key := range m.Pairs {
 		name := spec.Canonical(key.Value)
 		if other := first[name]; other != "" && other != key.Value {
-			d.at(key, "%s and %s are two names of one key: leave one out", other, key.Value)
+			d.Report(key, "%s and %s are two names of one key: leave one out", other, key.Value)
 		}
 		first[name] = key.Value
 	}
@@ -173,16 +174,16 @@ func (d *document) dbtType(t *Target, m mapping) (spec Adapter, known bool) {
 func (d *document) dbtAdapter(t *Target, n *yaml.Node, dbtType string) (spec Adapter, known bool) {
 	if spec, known = d.catalog.Adapters[dbtType]; !known {
 		if dbtType != "" {
-			hint := didYouMean(dbtType, d.adapterNames())
+			hint := otherNames.DidYouMean(dbtType, d.adapterNames())
 			if other := instead[dbtType]; other != "" {
 				hint = fmt.Sprintf(": connect to it with type %q", other)
 			}
-			d.at(n, "unknown type %q, valid types are %q%s", dbtType, d.adapterNames(), hint)
+			d.Report(n, "unknown type %q, valid types are %q%s", dbtType, d.adapterNames(), hint)
 		}
 		return spec, false
 	}
 	if t.provider != "" && !slices.Contains(spec.Providers, t.provider) {
-		d.at(n, "type %q does not go with provider %q, valid providers are %q", dbtType, t.provider, spec.Providers)
+		d.Report(n, "type %q does not go with provider %q, valid providers are %q", dbtType, t.provider, spec.Providers)
 	}
 	return spec, true
 }
@@ -200,13 +201,13 @@ const holdsSecret = "%s holds a secret (…), and a policy holds none: leave it 
 func (d *document) dbtValue(t *Target, spec Adapter, key *yaml.Node, path []string, n *yaml.Node) (fills []fill) {
 	top := path[0]
 	// A switch such as client_request_mfa_token is none.
-	if spec.IsLogin(path...) && !isNull(n) && n.Tag != "!!bool" {
-		d.at(key, holdsSecret, key.Value)
+	if spec.IsLogin(path...) && !strictyaml.IsNull(n) && n.Tag != "!!bool" {
+		d.Report(key, holdsSecret, key.Value)
 		return nil
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
-		for k, v := range (mapping{document: d, node: n}).pairs {
+		for k, v := range d.Pairs(n) {
 			fills = append(fills, d.dbtValue(t, spec, k, append(slices.Clone(path), k.Value), v)...)
 		}
 	case yaml.SequenceNode:
@@ -215,27 +216,27 @@ func (d *document) dbtValue(t *Target, spec Adapter, key *yaml.Node, path []stri
 		}
 	case yaml.ScalarNode:
 		if secretValue.MatchString(n.Value) {
-			d.hideFrom(n.Line, n.Column)
-			d.at(n, holdsSecret, key.Value)
+			d.Hide(n)
+			d.Report(n, holdsSecret, key.Value)
 			return nil
 		}
 		if name := spec.literal(t.provider, top, key.Value); name != "" && IsJinja(n.Value) {
 			if name == top && len(path) == 1 {
 				name = key.Value
 			}
-			d.at(n, wantLiteral, name)
+			d.Report(n, wantLiteral, name)
 		}
 		if !strings.Contains(n.Value, "${") {
 			break
 		}
 		for _, name := range []string{top, key.Value} {
 			if hostKey.MatchString(name) || slices.Contains(spec.NoClaims, name) {
-				d.at(n, "%s: %s", name, noClaim)
+				d.Report(n, "%s: %s", name, noClaim)
 				return nil
 			}
 		}
 		if m := hostClaim.FindStringSubmatch(n.Value); m != nil && !slices.Contains(bucketSchemes, strings.ToLower(m[1])) {
-			d.at(n, "%s: %s", key.Value, noClaim)
+			d.Report(n, "%s: %s", key.Value, noClaim)
 			return nil
 		}
 		fills = append(fills, fill{node: n, where: key.Value})

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
 // A Denial says why no grant was given. Its class is Denied.
@@ -111,7 +112,7 @@ func (v view) mismatches(r rule) (list []Mismatch, foreign bool) {
 	return list, r.foreign(v)
 }
 
-func quote(s string) string { return strconv.Quote(cut(s)) }
+func quote(s string) string { return strconv.Quote(strictyaml.Cut(s)) }
 
 // show returns a claim as a denial prints it.
 func (v view) show(claim string) string {

@@ -12,6 +12,13 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
+// before and after are a policy around a line that a test writes.
+const (
+	before = "version: 1\ntargets:\n  prod:\n    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt\", region: x}}\n    allow:\n" +
+		"      - {repository: acme/analytics, repository_id: \"1\", environment: prod}\n"
+	after = "      - {repository: acme/other, repository_id: \"2\", environment: prod}\n"
+)
+
 // FuzzParse: nothing makes Parse panic, its errors have places inside the
 // text and show no secret, and what it accepts says the same thing twice.
 func FuzzParse(f *testing.F) {

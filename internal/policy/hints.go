@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
 // hint returns what to do about the mismatches of a rule, where their cause
@@ -55,7 +57,7 @@ func hintEvent(v view, r rule, missed []matcher) string {
 		return fmt.Sprintf("this is a pull request, whose author controls its workflow; to admit it all the same, "+
 			"give it a rule of its own with event_name: %s", event)
 	case refused && !missedEvent:
-		return fmt.Sprintf("a rule admits an event such as %q only when it lists it under event_name", cut(event))
+		return fmt.Sprintf("a rule admits an event such as %q only when it lists it under event_name", strictyaml.Cut(event))
 	}
 	return ""
 }
@@ -65,7 +67,7 @@ func hintCase(v view, _ rule, missed []matcher) string {
 		got, ok := v.claims.String(m.claim)
 		for _, p := range m.patterns {
 			if folded := newPattern(m.claim, strings.ToLower(p.text)); ok && folded.match(strings.ToLower(got)) {
-				return fmt.Sprintf("%s differs only in letter case: write %q in the policy", m.claim, cut(got))
+				return fmt.Sprintf("%s differs only in letter case: write %q in the policy", m.claim, strictyaml.Cut(got))
 			}
 		}
 	}
@@ -122,7 +124,7 @@ func hintRef(v view, _ rule, missed []matcher) string {
 	got, _ := v.claims.String("ref")
 	for _, p := range m.patterns {
 		if !strings.HasPrefix(p.text, "refs/") && strings.HasSuffix(got, "/"+p.text) {
-			return fmt.Sprintf("ref is a whole ref: write %q in the policy", cut(got))
+			return fmt.Sprintf("ref is a whole ref: write %q in the policy", strictyaml.Cut(got))
 		}
 	}
 	return ""
@@ -141,7 +143,7 @@ func hintSubject(v view, _ rule, missed []matcher) string {
 		}
 	}
 	if environment, has := v.claims.String("environment"); has && !strings.Contains(m.patterns[0].text, ":environment:") {
-		return fmt.Sprintf("the job names the environment %q, which takes the ref's place in the subject", cut(environment))
+		return fmt.Sprintf("the job names the environment %q, which takes the ref's place in the subject", strictyaml.Cut(environment))
 	}
 	return ""
 }

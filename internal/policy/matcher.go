@@ -65,7 +65,7 @@ func compilePattern(kind, claim, text string) (pattern, error) {
 	case claim == "event_name" && kind == "github" && !p.literal:
 		return p, errors.New("has a wildcard: each event must be named")
 	case claim == "actor_kind" && !slices.Contains(actorKinds, text):
-		return p, fmt.Errorf("is not a kind of actor, valid kinds are %q%s", actorKinds, didYouMean(text, actorKinds))
+		return p, fmt.Errorf("is not a kind of actor, valid kinds are %q%s", actorKinds, otherNames.DidYouMean(text, actorKinds))
 	}
 	if isWorkflow(claim) {
 		if err := checkWorkflow(text); err != nil {

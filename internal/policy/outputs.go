@@ -40,28 +40,28 @@ type Output struct {
 // policy might.
 func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *yaml.Node) []error) (warnings []fault.Warning, err error) {
 	c := outputCheck{target: t, outs: outs, seen: map[string]bool{}}
-	c.file = newDocument(outs.Path, outs.Text, t.origin.catalog)
-	c.file.doing, c.file.roots = "read profiles", []*yaml.Node{outs.Root}
-	c.policy = newDocument(t.origin.name, t.origin.src, t.origin.catalog)
+	c.file = newDocument("read profiles", outs.Path, outs.Text, t.origin.catalog)
+	c.file.Redact(outs.Root)
+	c.policy = newDocument(parsePolicy, t.origin.name, t.origin.src, t.origin.catalog)
 	spec, suits := c.adapter(dbtType)
 	if suits && t.dbt.With != nil {
-		c.policy.roots = []*yaml.Node{t.dbt.With}
-		c.policy.dbtBlock(t, mapping{document: c.policy, node: t.dbt.With}, spec)
+		c.policy.Redact(t.dbt.With)
+		c.policy.dbtBlock(t, t.dbt.With, spec)
 	}
 	for _, p := range t.dbt.Profiles {
 		if suits {
-			c.policy.roots = append(c.policy.roots, p.Keys)
+			c.policy.Redact(p.Keys)
 			c.policy.profile(t, spec, p.Name, p.Keys)
 		}
 	}
-	sound := len(c.policy.list) == 0
+	sound := c.policy.Count() == 0
 	for _, o := range outs.List {
 		if !suits {
 			break
 		}
-		before := len(c.file.list)
+		before := c.file.Count()
 		asked := c.jinja(spec, o)
-		if sound && len(c.file.list) == before { // what each value is is known
+		if sound && c.file.Count() == before { // what each value is is known
 			for _, err := range check(o.Block) {
 				c.keyed(spec, o, err)
 			}
@@ -70,7 +70,7 @@ func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *ya
 			warnings = append(warnings, c.ask(o, asked))
 		}
 	}
-	if err := errors.Join(c.policy.result(), c.file.result()); err != nil {
+	if err := errors.Join(c.policy.Err(), c.file.Err()); err != nil {
 		return nil, fault.New(fault.Usage, err, c.hint())
 	}
 	return warnings, nil
@@ -93,9 +93,9 @@ func (c *outputCheck) adapter(dbtType string) (spec Adapter, suits bool) {
 	if v := valueOf(first.Block, "type"); v != nil && v.Line > 0 {
 		at = v
 	}
-	before := len(c.file.list)
+	before := c.file.Count()
 	spec, _ = c.file.dbtAdapter(c.target, at, dbtType)
-	return spec, len(c.file.list) == before
+	return spec, c.file.Count() == before
 }
 
 // jinja reports keys that must be literals, and returns those that better were.
@@ -160,7 +160,7 @@ func (c *outputCheck) ask(o Output, keys []*yaml.Node) (w fault.Warning) {
 func (c *outputCheck) fault(o Output, n *yaml.Node, key, text string) {
 	if id := fmt.Sprint(n.Line, ":", n.Column, " ", text); !c.seen[id] {
 		c.seen[id] = true
-		c.file.add(n.Line, n.Column, "output %q of profile %q: %s", c.outs.Name, o.Profile, text)
+		c.file.Report(n, "output %q of profile %q: %s", c.outs.Name, o.Profile, text)
 	}
 	if key != "" && !slices.Contains(c.keys, key) {
 		c.keys = append(c.keys, key)
@@ -175,17 +175,17 @@ var begin = lazy.MustCompile(`^(?:it has no ([A-Za-z_]\w*)|([A-Za-z_]\w*)((?:[.\
 // with the key that it is about. The error, of class Usage, holds every fault
 // with its place in the policy.
 func (t *Target) CheckBlock(check func(block *yaml.Node) []error) error {
-	d := newDocument(t.origin.name, t.origin.src, t.origin.catalog)
-	d.roots = []*yaml.Node{t.dbt.Block}
+	d := newDocument(parsePolicy, t.origin.name, t.origin.src, t.origin.catalog)
+	d.Redact(t.dbt.Block)
 	for _, err := range check(t.DBT().Block) {
 		at := t.dbt.Block
 		if _, n := about(at, err.Error()); n != nil {
 			at = n
 		}
 		d.hideShapeless(at, err.Error())
-		d.at(at, "%s", err)
+		d.Report(at, "%s", err)
 	}
-	if err := d.result(); err != nil {
+	if err := d.Err(); err != nil {
 		return fault.New(fault.Usage, err, "")
 	}
 	return nil
@@ -250,7 +250,7 @@ func (d *document) hideShapeless(n *yaml.Node, text string) {
 	}
 	var walk func(n *yaml.Node)
 	walk = func(n *yaml.Node) {
-		d.hideFrom(n.Line, n.Column)
+		d.Hide(n)
 		for _, e := range n.Content {
 			walk(e)
 		}
@@ -301,7 +301,7 @@ func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
 	if given != nil && !c.seen[text] {
 		c.seen[text] = true
 		c.policy.hideShapeless(given, text)
-		c.policy.at(given, "%s", text)
+		c.policy.Report(given, "%s", text)
 	}
 }
 

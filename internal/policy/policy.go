@@ -110,7 +110,7 @@ func (p *Policy) Target(name string) (*Target, error) {
 		}
 	}
 	return nil, fault.New(fault.Usage,
-		fmt.Errorf("unknown target %q, %s has %q%s", name, p.name, p.Targets(), didYouMean(name, p.Targets())), "")
+		fmt.Errorf("unknown target %q, %s has %q%s", name, p.name, p.Targets(), otherNames.DidYouMean(name, p.Targets())), "")
 }
 
 // Identity returns an identity by its name.
@@ -127,16 +127,17 @@ func (p *Policy) Identity(name string) (id Identity, ok bool) {
 // of class Usage and holds every fault with its place; that of a policy for a
 // newer build says which, and nothing else.
 func Parse(name string, src []byte, cat Catalog) (*Policy, error) {
-	d := newDocument(name, src, cat)
+	d := newDocument(parsePolicy, name, src, cat)
 	sum := sha256.Sum256(src)
 	p := &Policy{name: name, sha256: hex.EncodeToString(sum[:])}
-	if root := d.load(src); root != nil {
+	root, err := d.Load(d.readable)
+	if err != nil {
+		return nil, fault.New(fault.Usage, err, "") // what else seems wrong may be right for a newer build
+	}
+	if root != nil {
 		d.policy(p, root)
 	}
-	if d.older != nil {
-		return nil, fault.New(fault.Usage, d.older, "")
-	}
-	if err := d.result(); err != nil {
+	if err := d.Err(); err != nil {
 		return nil, fault.New(fault.Usage, err, "")
 	}
 	return p, nil

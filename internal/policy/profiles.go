@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
 // maxProfileName bounds a profile's name. What cannot be seen is refused
@@ -14,17 +16,17 @@ const maxProfileName = 255
 
 // profiles reads the further profiles that get the output with other keys.
 func (d *document) profiles(t *Target, n *yaml.Node) (fills []fill) {
-	m, ok := d.mapping(n, n, "profiles", nil)
+	m, ok := d.Mapping(n, n, "profiles", nil)
 	if !ok {
 		return nil
 	}
 	if len(n.Content) == 0 {
-		d.at(n, "profiles is empty: leave it out")
+		d.Report(n, "profiles is empty: leave it out")
 	}
 	spec := d.catalog.Adapters[t.dbt.Type] // of none where `from` says the type
-	for key, value := range m.pairs {
+	for key, value := range m.Pairs {
 		if key.Value == "" || utf8.RuneCountInString(key.Value) > maxProfileName {
-			d.at(key, "profile name %q: want 1 to %d characters", cut(key.Value), maxProfileName)
+			d.Report(key, "profile name %q: want 1 to %d characters", strictyaml.Cut(key.Value), maxProfileName)
 		}
 		keys, filled := d.profile(t, spec, key.Value, value)
 		t.dbt.Profiles = append(t.dbt.Profiles, Profile{key.Value, keys})
@@ -37,24 +39,25 @@ func (d *document) profiles(t *Target, n *yaml.Node) (fills []fill) {
 // every profile, so that they cannot say that.
 func (d *document) profile(t *Target, spec Adapter, name string, n *yaml.Node) (block *yaml.Node, fills []fill) {
 	keys := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column}
-	m, ok := d.mapping(n, n, fmt.Sprintf("profile %q", cut(name)), nil)
+	what := fmt.Sprintf("profile %q", strictyaml.Cut(name))
+	m, ok := d.Mapping(n, n, what, nil)
 	if ok && len(n.Content) == 0 {
-		d.at(n, "%s is empty: name it in the input `profiles` instead", m.what)
+		d.Report(n, "%s is empty: name it in the input `profiles` instead", what)
 	}
 	if !ok {
 		return keys, nil
 	}
-	for key, value := range m.pairs {
+	for key, value := range m.Pairs {
 		switch name := spec.Canonical(key.Value); {
 		case name == "output":
-			d.at(key, "output is the same in every profile: leave it out")
+			d.Report(key, "output is the same in every profile: leave it out")
 		case hostKey.MatchString(name), spec.literal(t.provider, name, name) != "", slices.Contains(spec.NoClaims, name):
-			d.at(key, "%s chooses server or identity, which every profile of the target has in common: leave it out", key.Value)
-		case value.Kind != yaml.ScalarNode || isNull(value):
-			d.at(value, "%s is %s, want a string, a number, true or false", key.Value, nodeKind(value))
+			d.Report(key, "%s chooses server or identity, which every profile of the target has in common: leave it out", key.Value)
+		case value.Kind != yaml.ScalarNode || strictyaml.IsNull(value):
+			d.Report(value, "%s is %s, want a string, a number, true or false", key.Value, strictyaml.KindOf(value))
 		default:
 			keys.Content = append(keys.Content, key, value)
 		}
 	}
-	return d.dbtBlock(t, mapping{document: d, at: n, node: keys, what: m.what}, spec)
+	return d.dbtBlock(t, keys, spec)
 }

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
 // A rule admits a token when all of its matchers do.
@@ -34,11 +35,11 @@ var timeClaims = []string{"exp", "iat", "nbf"}
 // allow reads a target's rules.
 func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 	if n.Kind != yaml.SequenceNode {
-		d.at(n, "allow is %s, want a list of rules", nodeKind(n))
+		d.Report(n, "allow is %s, want a list of rules", strictyaml.KindOf(n))
 		return
 	}
 	if len(n.Content) == 0 {
-		d.at(n, "allow is an empty list: without a rule nobody may use target %q", t.name)
+		d.Report(n, "allow is an empty list: without a rule nobody may use target %q", t.name)
 	}
 	byName, open, unknown := ruleList{}, ruleList{}, map[string]*ruleList{}
 	var identity *Identity // of the last rule that binds by name
@@ -92,7 +93,7 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 		kind, claim, _ := strings.Cut(key, " ")
 		list := *unknown[key]
 		warn("%s %s %q, a claim that no token of kind %q has, and %s nobody%s",
-			list, list.verb("names", "name"), claim, kind, list.verb("matches", "match"), didYouMean(claim, kinds[kind].claims))
+			list, list.verb("names", "name"), claim, kind, list.verb("matches", "match"), otherNames.DidYouMean(claim, kinds[kind].claims))
 	}
 }
 
@@ -122,18 +123,18 @@ func (l ruleList) verb(one, several string) string {
 // rule reads one rule. Its identity is nil where it is none at all; ok is
 // false when it has a fault.
 func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
-	before := len(d.list)
-	m, ok := d.mapping(n, n, "a rule", nil)
+	before := d.Count()
+	m, ok := d.Mapping(n, n, "a rule", nil)
 	if !ok {
 		return r, false
 	}
 	if len(n.Content) == 0 {
-		d.at(n, "a rule is empty: it would allow everybody")
+		d.Report(n, "a rule is empty: it would allow everybody")
 		return r, false
 	}
 	at, name := n, "github"
-	if v := m.get("identity"); v != nil {
-		at, name = v, d.text(v, "identity")
+	if v := m.Get("identity"); v != nil {
+		at, name = v, d.Text(v, "identity")
 	}
 	for _, id := range p.identities {
 		if id.Name == name {
@@ -146,31 +147,31 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 			for i, id := range p.identities {
 				names[i] = id.Name
 			}
-			near := didYouMean(name, names)
+			near := otherNames.DidYouMean(name, names)
 			if _, kind := kinds[name]; kind {
 				near = "" // gitlab is not github
 			}
-			d.at(at, "unknown identity %q, the policy has %q%s", name, names, near)
+			d.Report(at, "unknown identity %q, the policy has %q%s", name, names, near)
 		}
 		r.identity = &Identity{} // so that its matchers are read: all faults at once
 	}
 	r.index, r.line = index, n.Line
 	r.matchers = make([]matcher, 0, len(n.Content)/2)
-	for key, value := range m.pairs {
+	for key, value := range m.Pairs {
 		if key.Value != "identity" {
 			r.matchers = append(r.matchers, d.matcher(r.identity.Kind, key, value))
 		}
 	}
-	if len(d.list) > before || d.merged[n] || d.faulty(n) {
+	if d.Count() > before || d.Merged(n) || d.Faulty(n) {
 		return r, false
 	}
 	if problem := r.unbound(); problem != "" {
 		for _, claim := range r.unknown() {
-			if near := meant(claim, kinds[r.identity.Kind].claims); near != "" {
+			if near := otherNames.Meant(claim, kinds[r.identity.Kind].claims); near != "" {
 				problem += fmt.Sprintf("; %q is not a claim: did you mean %q?", claim, near)
 			}
 		}
-		d.at(n, "%s", problem)
+		d.Report(n, "%s", problem)
 		return r, false
 	}
 	return r, true
@@ -181,22 +182,22 @@ func (d *document) matcher(kind string, key, value *yaml.Node) matcher {
 	switch {
 	case d.names[m.claim]:
 	case !claimText.MatchString(m.claim):
-		d.at(key, "claim name %q is malformed", m.claim)
+		d.Report(key, "claim name %q is malformed", m.claim)
 	case slices.Contains(timeClaims, m.claim):
-		d.at(key, "%s is a time, which is always checked: leave it out", m.claim)
+		d.Report(key, "%s is a time, which is always checked: leave it out", m.claim)
 	default:
 		d.names[m.claim] = true
 	}
-	nodes := d.texts(value, m.claim)
+	nodes := d.Texts(value, m.claim)
 	m.patterns = make([]pattern, 0, len(nodes))
 	for _, e := range nodes {
 		pattern, err := compilePattern(kind, m.claim, e.Value)
 		if err != nil {
-			d.at(e, "%s %q %v", m.claim, e.Value, err)
+			d.Report(e, "%s %q %v", m.claim, e.Value, err)
 			continue
 		}
 		if why := impossible(kind, m.claim, pattern); why != "" {
-			d.at(e, "%s %q %s", m.claim, e.Value, why)
+			d.Report(e, "%s %q %s", m.claim, e.Value, why)
 			continue
 		}
 		m.patterns = append(m.patterns, pattern)
@@ -455,7 +456,7 @@ func (d *document) checkFill(t *Target, f fill) {
 	claims := placeholder.FindAllStringSubmatch(f.node.Value, -1)
 	for _, c := range claims {
 		if !strings.HasSuffix(c[0], "}") || !claimText.MatchString(c[1]) {
-			d.at(f.node, "%s: %s is malformed, want ${claim}", f.where, strconv.Quote(cut(c[0])))
+			d.Report(f.node, "%s: %s is malformed, want ${claim}", f.where, strconv.Quote(strictyaml.Cut(c[0])))
 			return
 		}
 	}
@@ -465,7 +466,7 @@ func (d *document) checkFill(t *Target, f fill) {
 			claim := c[1]
 			values, ok := r.literals(claim)
 			if !ok && claim == "pull_number" && r.identity.Kind == "github" {
-				d.at(f.node, "%s: ${pull_number} is the number in a pull request's ref, and rule %d (line %d) is not for pull "+
+				d.Report(f.node, "%s: ${pull_number} is the number in a pull request's ref, and rule %d (line %d) is not for pull "+
 					"requests only: it needs `event_name: pull_request` and `ref: \"refs/pull/*/merge\"`",
 					f.where, r.index+1, r.line)
 				return
@@ -475,18 +476,18 @@ func (d *document) checkFill(t *Target, f fill) {
 				text := fmt.Sprintf("%s: ${%s} stands for a claim that not every rule matches by literals: rule %d (line %d) does "+
 					"not", f.where, claim, r.index+1, r.line)
 				if !kinds[r.identity.Kind].has(claim) {
-					text = fmt.Sprintf("%s: ${%s}: no such claim%s", f.where, claim, didYouMean(claim, usable))
+					text = fmt.Sprintf("%s: ${%s}: no such claim%s", f.where, claim, otherNames.DidYouMean(claim, usable))
 				}
 				if len(usable) == 0 {
-					d.at(f.node, "%s; none may be used here: every rule of the target must match it by literals", text)
+					d.Report(f.node, "%s; none may be used here: every rule of the target must match it by literals", text)
 					return
 				}
-				d.at(f.node, "%s; what may be used here: ${%s}", text, strings.Join(usable, "}, ${"))
+				d.Report(f.node, "%s; what may be used here: ${%s}", text, strings.Join(usable, "}, ${"))
 				return
 			}
 			for _, value := range values {
 				if !fillable(r.identity.Kind, value) {
-					d.at(f.node, "%s: ${%s} may be %q by rule %d (line %d), want letters, digits, `.`, `_` and `-`, without `..`",
+					d.Report(f.node, "%s: ${%s} may be %q by rule %d (line %d), want letters, digits, `.`, `_` and `-`, without `..`",
 						f.where, claim, value, r.index+1, r.line)
 					return
 				}
@@ -498,7 +499,7 @@ func (d *document) checkFill(t *Target, f fill) {
 		}
 		filled := placeholder.ReplaceAllStringFunc(f.node.Value, func(s string) string { return example[s[2:len(s)-1]] })
 		if err := f.check(filled); err != nil {
-			d.at(f.node, "%s %q, as rule %d (line %d) fills it in: %v", f.where, filled, r.index+1, r.line, err)
+			d.Report(f.node, "%s %q, as rule %d (line %d) fills it in: %v", f.where, filled, r.index+1, r.line, err)
 			return
 		}
 	}

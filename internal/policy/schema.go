@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
 type object = map[string]any
@@ -19,7 +21,7 @@ func Schema(cat Catalog) []byte {
 				object{"type": "array", "minItems": 1, "items": object{"type": "string", "minLength": 1}}}}
 	}
 	duration := func(doc string) object {
-		return object{"type": "string", "pattern": durationText.String(), "description": doc}
+		return object{"type": "string", "pattern": strictyaml.DurationPattern, "description": doc}
 	}
 
 	providers := object{}

@@ -22,7 +22,7 @@ func TestMeant(t *testing.T) {
 		{"token-exchange", providers, "token_exchange"}, {"okta", providers, "token_exchange"}, {"oidcc", providers, "oidc"}, {"AWS", providers, "aws"}, {"ibm", providers, ""}, {"xyz", providers, ""},
 		{"production", []string{"prod"}, ""}, {"prdo", []string{"staging", "prod"}, "prod"}, {"a", []string{"b"}, ""},
 	} {
-		if got := meant(tt.text, tt.names); got != tt.want {
+		if got := otherNames.Meant(tt.text, tt.names); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.text, got, tt.want)
 		}
 	}
@@ -48,20 +48,6 @@ func TestEvents(t *testing.T) {
 	} {
 		if got, want := eventForm(text), fmt.Sprintf("is not an event that starts a workflow: did you mean %q?", want); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
-		}
-	}
-}
-
-func TestDistance(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"", "abc", 3}, {"abc", "abc", 0}, {"abc", "acb", 1}, {"abc", "ac", 1}, {"abc", "abxc", 1}, {"abc", "axc", 1}, {"kitten", "sitting", 3}, {"ca", "abc", 3}, {"größe", "grösse", 2},
-	} {
-		if got, back := distance(tt.a, tt.b), distance(tt.b, tt.a); got != tt.want || back != tt.want {
-			t.Errorf("%q and %q: %d and %d, want %d", tt.a, tt.b, got, back, tt.want)
 		}
 	}
 }

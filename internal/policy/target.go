@@ -12,6 +12,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -31,37 +32,37 @@ const maxNameText = 64
 const wantName = "want letters, digits, `.`, `_` and `-`, the first a letter or digit, at most 64"
 
 func (d *document) policy(p *Policy, root *yaml.Node) {
-	m, ok := d.mapping(root, root, "the policy", policyKeys)
+	m, ok := d.Mapping(root, root, "the policy", policyKeys)
 	if !ok {
 		return
 	}
-	if v := m.get("version"); v == nil {
-		m.missing("version, want `version: 1`")
+	if v := m.Get("version"); v == nil {
+		m.Missing("version, want `version: 1`")
 	} else if v.Value != "1" || v.Tag != "!!int" {
-		d.at(v, "version is %s, want the number 1", versionShown(v))
+		d.Report(v, "version is %s, want the number 1", versionShown(v))
 	}
-	if v := m.get("requires"); v != nil {
+	if v := m.Get("requires"); v != nil {
 		d.release(v)
 	}
-	d.identities(p, m.get("identities"))
-	if v := m.get("agents"); v != nil {
-		p.agents = d.strings(v, "agents")
+	d.identities(p, m.Get("identities"))
+	if v := m.Get("agents"); v != nil {
+		p.agents = d.Strings(v, "agents")
 	}
-	v := m.get("targets")
+	v := m.Get("targets")
 	if v == nil {
-		m.missing("targets")
+		m.Missing("targets")
 		return
 	}
-	targets, ok := d.mapping(v, v, "targets", nil)
+	targets, ok := d.Mapping(v, v, "targets", nil)
 	if ok && len(v.Content) == 0 {
-		d.at(v, "targets is empty")
+		d.Report(v, "targets is empty")
 	}
 	if !ok {
 		return
 	}
-	for key, value := range targets.pairs {
+	for key, value := range targets.Pairs {
 		if !nameText.MatchString(key.Value) {
-			d.at(key, "target name %q: %s", key.Value, wantName)
+			d.Report(key, "target name %q: %s", key.Value, wantName)
 		}
 		p.targets = append(p.targets, d.target(p, key, value))
 	}
@@ -69,12 +70,12 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 
 func versionShown(v *yaml.Node) string {
 	if v.Tag == "!!str" {
-		return "the string " + shown(v)
+		return "the string " + strictyaml.Shown(v)
 	}
-	if v.Kind == yaml.ScalarNode && !isNull(v) {
-		return cut(v.Value)
+	if v.Kind == yaml.ScalarNode && !strictyaml.IsNull(v) {
+		return strictyaml.Cut(v.Value)
 	}
-	return nodeKind(v)
+	return strictyaml.KindOf(v)
 }
 
 const githubIssuer = "https://token.actions.githubusercontent.com"
@@ -84,23 +85,23 @@ func (d *document) identities(p *Policy, n *yaml.Node) {
 		p.identities = []*Identity{{Name: "github", Issuer: githubIssuer, Kind: "github"}}
 		return
 	}
-	m, ok := d.mapping(n, n, "identities", nil)
+	m, ok := d.Mapping(n, n, "identities", nil)
 	if !ok {
 		return
 	}
 	if len(n.Content) == 0 {
-		d.at(n, "identities is empty: remove it to accept GitHub only")
+		d.Report(n, "identities is empty: remove it to accept GitHub only")
 	}
-	for key, value := range m.pairs {
+	for key, value := range m.Pairs {
 		if !nameText.MatchString(key.Value) {
-			d.at(key, "identity name %q: %s", key.Value, wantName)
+			d.Report(key, "identity name %q: %s", key.Value, wantName)
 		}
 		id := d.identity(key, value)
 		// A token must belong to one identity. People's are told apart by
 		// their audience, the client.
 		for _, other := range p.identities {
 			if id.Issuer == other.Issuer && id.Issuer != "" && (id.Kind == "people") == (other.Kind == "people") && id.ClientID == other.ClientID {
-				d.at(key, "identity %q has the same issuer as identity %q: a token would belong to both", id.Name, other.Name)
+				d.Report(key, "identity %q has the same issuer as identity %q: a token would belong to both", id.Name, other.Name)
 				break
 			}
 		}
@@ -110,47 +111,47 @@ func (d *document) identities(p *Policy, n *yaml.Node) {
 
 func (d *document) identity(key, n *yaml.Node) *Identity {
 	id := &Identity{Name: key.Value}
-	m, ok := d.mapping(key, n, fmt.Sprintf("identity %q", id.Name), identityKeys)
+	m, ok := d.Mapping(key, n, fmt.Sprintf("identity %q", id.Name), identityKeys)
 	if !ok {
 		return id
 	}
-	if v := m.get("issuer"); v == nil {
-		m.missing("issuer")
+	if v := m.Get("issuer"); v == nil {
+		m.Missing("issuer")
 	} else {
 		id.Issuer = d.url(v, "issuer")
 	}
-	if v := m.get("kind"); v != nil {
-		id.Kind = d.text(v, "kind")
+	if v := m.Get("kind"); v != nil {
+		id.Kind = d.Text(v, "kind")
 		if _, ok := kinds[id.Kind]; !ok && id.Kind != "" {
-			d.at(v, "unknown kind %q, valid kinds are %q%s", id.Kind, kindNames(), didYouMean(id.Kind, kindNames()))
+			d.Report(v, "unknown kind %q, valid kinds are %q%s", id.Kind, kindNames(), otherNames.DidYouMean(id.Kind, kindNames()))
 		}
 	} else if id.Kind = knownKind(id.Issuer); id.Kind == "" && id.Issuer != "" {
-		m.missing("kind, and its issuer is not a known one: valid kinds are %q", kindNames())
+		m.Missing("kind, and its issuer is not a known one: valid kinds are %q", kindNames())
 	}
-	if v := m.get("jwks_uri"); v != nil {
+	if v := m.Get("jwks_uri"); v != nil {
 		id.JWKS = d.url(v, "jwks_uri")
 	}
 	if id.Kind != "people" {
 		for _, name := range []string{"client_id", "flow", "scopes"} {
-			if v := m.get(name); v != nil && id.Kind != "" {
-				d.at(v, "%s is for kind \"people\", this is %q", name, id.Kind)
+			if v := m.Get(name); v != nil && id.Kind != "" {
+				d.Report(v, "%s is for kind \"people\", this is %q", name, id.Kind)
 			}
 		}
 		return id
 	}
-	if v := m.get("client_id"); v != nil {
-		id.ClientID = d.text(v, "client_id")
+	if v := m.Get("client_id"); v != nil {
+		id.ClientID = d.Text(v, "client_id")
 	} else {
-		m.missing("client_id, which is the audience of people's ID tokens")
+		m.Missing("client_id, which is the audience of people's ID tokens")
 	}
 	id.Flow = "browser"
-	if v := m.get("flow"); v != nil {
-		if id.Flow = d.text(v, "flow"); id.Flow != "" && !slices.Contains(flows, id.Flow) {
-			d.at(v, "unknown flow %q, valid flows are %q%s", id.Flow, flows, didYouMean(id.Flow, flows))
+	if v := m.Get("flow"); v != nil {
+		if id.Flow = d.Text(v, "flow"); id.Flow != "" && !slices.Contains(flows, id.Flow) {
+			d.Report(v, "unknown flow %q, valid flows are %q%s", id.Flow, flows, otherNames.DidYouMean(id.Flow, flows))
 		}
 	}
-	if v := m.get("scopes"); v != nil {
-		id.Scopes = d.strings(v, "scopes")
+	if v := m.Get("scopes"); v != nil {
+		id.Scopes = d.Strings(v, "scopes")
 	}
 	return id
 }
@@ -161,7 +162,7 @@ func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 // url reads an https URL, or an http one on loopback; "" after a fault.
 func (d *document) url(n *yaml.Node, what string) string {
-	s := d.text(n, what)
+	s := d.Text(n, what)
 	if s == "" {
 		return ""
 	}
@@ -169,7 +170,7 @@ func (d *document) url(n *yaml.Node, what string) string {
 		return ""
 	}
 	if _, err := web.CheckURL(s); err != nil {
-		d.at(n, "%s %q: %v", what, s, err)
+		d.Report(n, "%s %q: %v", what, s, err)
 		return ""
 	}
 	return s
@@ -180,8 +181,8 @@ func (d *document) url(n *yaml.Node, what string) string {
 func (d *document) userinfo(n *yaml.Node, what string) bool {
 	found := userinfoText.MatchString(n.Value)
 	if found {
-		d.hideFrom(n.Line, n.Column)
-		d.at(n, "%s: has user information (…) in it, want a URL without", what)
+		d.Hide(n)
+		d.Report(n, "%s: has user information (…) in it, want a URL without", what)
 	}
 	return found
 }
@@ -190,58 +191,58 @@ var userinfoText = lazy.MustCompile(`//[^/?#\s]*@`)
 
 func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	t := &Target{name: key.Value, origin: origin{d.name, d.src, d.catalog}}
-	m, ok := d.mapping(key, n, fmt.Sprintf("target %q", t.name), targetKeys)
+	m, ok := d.Mapping(key, n, fmt.Sprintf("target %q", t.name), targetKeys)
 	if !ok {
 		return t
 	}
-	lifetime := m.get("lifetime")
+	lifetime := m.Get("lifetime")
 	if lifetime != nil {
-		t.lifetime = d.duration(lifetime, "lifetime")
+		t.lifetime = d.Duration(lifetime, "lifetime")
 	}
-	maxLifetime := m.get("max_lifetime")
+	maxLifetime := m.Get("max_lifetime")
 	if maxLifetime != nil {
-		t.maxLifetime = d.duration(maxLifetime, "max_lifetime")
+		t.maxLifetime = d.Duration(maxLifetime, "max_lifetime")
 		if t.lifetime > t.maxLifetime && t.maxLifetime > 0 {
-			d.at(maxLifetime, "max_lifetime is %s, shorter than lifetime, which is %s", maxLifetime.Value, lifetime.Value)
+			d.Report(maxLifetime, "max_lifetime is %s, shorter than lifetime, which is %s", maxLifetime.Value, lifetime.Value)
 		}
 	}
-	if v := m.get("proxy"); v != nil {
-		t.direct = !d.boolean(v, "proxy")
-	} else if m.get("client") != nil {
+	if v := m.Get("proxy"); v != nil {
+		t.direct = !d.Bool(v, "proxy")
+	} else if m.Get("client") != nil {
 		t.direct = true // not every client takes another host from the environment
 	}
-	if v := m.get("trust_reviewed"); v != nil {
-		t.trustReviewed = d.date(v, "trust_reviewed")
+	if v := m.Get("trust_reviewed"); v != nil {
+		t.trustReviewed = d.Date(v, "trust_reviewed")
 		if now := d.catalog.Now; !now.IsZero() && t.trustReviewed.After(now.Add(day)) { // a day for time zones
-			d.at(v, "trust_reviewed %s is in the future: it is the day of the last review", v.Value)
+			d.Report(v, "trust_reviewed %s is in the future: it is the day of the last review", v.Value)
 		}
 	}
-	if v := m.get("trust_max_age"); v != nil {
-		t.trustMaxAge = d.duration(v, "trust_max_age")
-		if m.get("trust_reviewed") == nil {
-			d.at(v, "trust_max_age needs trust_reviewed, the date of the last review")
+	if v := m.Get("trust_max_age"); v != nil {
+		t.trustMaxAge = d.Duration(v, "trust_max_age")
+		if m.Get("trust_reviewed") == nil {
+			d.Report(v, "trust_max_age needs trust_reviewed, the date of the last review")
 		}
 	}
 	var fills []fill
-	if v := m.get("exchange"); v == nil {
-		m.missing("exchange: name one provider of %q", d.providerNames())
+	if v := m.Get("exchange"); v == nil {
+		m.Missing("exchange: name one provider of %q", d.providerNames())
 	} else {
 		fills = d.exchange(t, v, lifetime)
 	}
-	client := m.get("client")
-	if v := m.get("dbt"); v != nil {
+	client := m.Get("client")
+	if v := m.Get("dbt"); v != nil {
 		fills = append(fills, d.dbt(t, v)...)
 		if client != nil {
-			d.at(client, "client replaces `dbt`: use a target of its own")
+			d.Report(client, "client replaces `dbt`: use a target of its own")
 		}
 	} else if client != nil {
 		fills = append(fills, d.client(t, client)...)
 	} else if t.spec.NeedsDBT {
-		m.missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
+		m.Missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
 	}
-	if v := m.get("profiles"); v != nil {
-		if m.get("dbt") == nil {
-			d.at(v, "profiles are for the output under `dbt`, and there is none")
+	if v := m.Get("profiles"); v != nil {
+		if m.Get("dbt") == nil {
+			d.Report(v, "profiles are for the output under `dbt`, and there is none")
 		} else {
 			fills = append(fills, d.profiles(t, v)...)
 		}
@@ -251,10 +252,10 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 		if f.Key == "max_lifetime" {
 			at = maxLifetime
 		}
-		d.at(at, "%v", f.Err)
+		d.Report(at, "%v", f.Err)
 	}
-	if v := m.get("allow"); v == nil {
-		m.missing("allow: without a rule nobody may use it")
+	if v := m.Get("allow"); v == nil {
+		m.Missing("allow: without a rule nobody may use it")
 	} else {
 		d.allow(p, t, v)
 	}
@@ -267,24 +268,24 @@ func (d *document) providerNames() []string { return slices.Sorted(maps.Keys(d.c
 // exchange reads the one provider of a target.
 func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill) {
 	names := d.providerNames()
-	m, ok := d.mapping(n, n, "exchange", names)
+	m, ok := d.Mapping(n, n, "exchange", names)
 	if !ok {
 		return nil
 	}
-	if len(n.Content) != 2 && !d.merged[n] {
-		d.at(n, "exchange has %s, want exactly one of %q", plural(len(n.Content)/2, "provider"), names)
+	if len(n.Content) != 2 && !d.Merged(n) {
+		d.Report(n, "exchange has %s, want exactly one of %q", plural(len(n.Content)/2, "provider"), names)
 	}
-	for key, block := range m.pairs {
+	for key, block := range m.Pairs {
 		spec, known := d.catalog.Providers[key.Value]
 		if !known {
 			continue
 		}
 		t.provider, t.spec = key.Value, spec
 		t.exchange = Values{m: map[string][]string{}, lines: map[string]int{}}
-		before := len(d.list)
+		before := d.Count()
 		places := map[string]*yaml.Node{}
 		fills = append(fills, d.keys(t, key, block, key.Value, "", spec.Keys, places)...)
-		sound := len(d.list) == before
+		sound := d.Count() == before
 		if !sound {
 			continue // the block's own faults come first: what follows from them would be noise
 		}
@@ -297,7 +298,7 @@ func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill) {
 				case at == nil:
 					at = key
 				}
-				d.at(at, "%s: %v", fault.Key, fault.Err)
+				d.Report(at, "%s: %v", fault.Key, fault.Err)
 			}
 		}
 		if spec.Audience != nil {
@@ -353,6 +354,8 @@ func (t *Target) CheckLifetimes(dbtType, login string) error {
 	return fault.New(fault.Usage, errors.Join(errs...), "")
 }
 
+const day = 24 * time.Hour
+
 // short prints a duration as a policy writes it.
 func short(d time.Duration) string {
 	switch {
@@ -372,18 +375,18 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 	for i, k := range keys {
 		known[i] = k.Name
 	}
-	if isNull(n) && !d.reported[n] {
+	if strictyaml.IsNull(n) && !d.Faulty(n) {
 		n = &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column} // `gcp:` with nothing behind it
 	}
-	m, ok := d.mapping(at, n, what, known)
+	m, ok := d.Mapping(at, n, what, known)
 	if !ok {
 		return nil
 	}
 	for _, k := range keys {
-		v, name := m.get(k.Name), prefix+k.Name
+		v, name := m.Get(k.Name), prefix+k.Name
 		if v == nil {
 			if k.Required {
-				m.missing("%s", k.Name)
+				m.Missing("%s", k.Name)
 			}
 			continue
 		}
@@ -399,15 +402,15 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 			continue
 		}
 		if k.Bool {
-			if d.boolean(v, name) {
+			if d.Bool(v, name) {
 				t.exchange.m[name] = []string{"true"}
 			}
 			continue
 		}
 		nodes := []*yaml.Node{v}
 		if k.List {
-			nodes = d.texts(v, name)
-		} else if d.text(v, name) == "" {
+			nodes = d.Texts(v, name)
+		} else if d.Text(v, name) == "" {
 			continue
 		}
 		fills = append(fills, d.values(t, k, name, nodes)...)
@@ -417,20 +420,20 @@ func (d *document) keys(t *Target, at, n *yaml.Node, what, prefix string, keys [
 
 // named reads a mapping whose keys are the user's own.
 func (d *document) named(t *Target, k Key, name string, n *yaml.Node) (fills []fill) {
-	m, ok := d.mapping(n, n, name, nil)
+	m, ok := d.Mapping(n, n, name, nil)
 	if !ok {
 		return nil
 	}
 	if len(n.Content) == 0 {
-		d.at(n, "%s is empty: leave it out", name)
+		d.Report(n, "%s is empty: leave it out", name)
 	}
-	for key, value := range m.pairs {
+	for key, value := range m.Pairs {
 		if err := k.Names(key.Value); err != nil {
-			d.at(key, "%s has the key %q: %v", name, key.Value, err)
+			d.Report(key, "%s has the key %q: %v", name, key.Value, err)
 			continue
 		}
 		t.exchange.m[name] = append(t.exchange.m[name], key.Value)
-		if below := name + "." + key.Value; d.text(value, below) != "" {
+		if below := name + "." + key.Value; d.Text(value, below) != "" {
 			fills = append(fills, d.values(t, k, below, []*yaml.Node{value})...)
 		}
 	}
@@ -445,12 +448,12 @@ func (d *document) values(t *Target, k Key, name string, nodes []*yaml.Node) (fi
 			continue
 		}
 		if secretValue.MatchString(e.Value) {
-			d.at(e, holdsSecret, name)
+			d.Report(e, holdsSecret, name)
 			continue
 		}
 		if strings.Contains(e.Value, "${") {
 			if !k.Claims {
-				d.at(e, "%s: %s", name, noClaim)
+				d.Report(e, "%s: %s", name, noClaim)
 				continue
 			}
 			fills = append(fills, fill{node: e, where: name, check: k.Check})
@@ -460,7 +463,7 @@ func (d *document) values(t *Target, k Key, name string, nodes []*yaml.Node) (fi
 			continue
 		}
 		if err := k.Check(e.Value); err != nil {
-			d.at(e, "%s %q: %v", name, e.Value, err)
+			d.Report(e, "%s %q: %v", name, e.Value, err)
 		}
 	}
 	return fills

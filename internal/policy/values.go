@@ -73,7 +73,7 @@ var githubForms = map[string]func(pattern) string{
 	"event_name": func(p pattern) string {
 		if !eventText.MatchString(p.text) {
 			return fmt.Sprintf("is not an event name, which has lower case and _ only: write %q",
-				cmp.Or(meant(p.text, events), strings.ReplaceAll(strings.ToLower(p.text), "-", "_")))
+				cmp.Or(otherNames.Meant(p.text, events), strings.ReplaceAll(strings.ToLower(p.text), "-", "_")))
 		}
 		return eventForm(p.text)
 	},
@@ -88,7 +88,7 @@ func eventForm(event string) string {
 	case slices.Contains(events, event):
 		return ""
 	}
-	if name := meant(event, events); name != "" {
+	if name := otherNames.Meant(event, events); name != "" {
 		return fmt.Sprintf("is not an event that starts a workflow: did you mean %q?", name)
 	}
 	return ""

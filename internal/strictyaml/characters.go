@@ -1,4 +1,4 @@
-package policy
+package strictyaml
 
 import (
 	"fmt"
@@ -9,10 +9,10 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// hidden reports whether a character has no place in a policy, comments
+// hidden reports whether a character has no place in a file, comments
 // included: some program takes it for the end of a line and another does not,
 // or it shows as nothing, or it changes how the text around it shows. What a
-// reviewer sees would not be what the policy says.
+// reviewer sees would not be what the file says.
 func hidden(r rune) bool {
 	switch {
 	case r < 0x7f:
@@ -45,10 +45,10 @@ func shapes(r rune) bool { return r == '\ufe0e' || r == '\ufe0f' }
 // inText adds a fault for each hidden character of the text, and reports
 // whether there is none. Line feeds, alone or behind a carriage return, end a
 // line; nothing else does.
-func (d *document) inText(src []byte) (sound bool) {
+func (d *Document) inText(src []byte) (sound bool) {
 	text := strings.TrimPrefix(string(src), "\ufeff")
 	line, start := 1, 0
-	for i, size := 0, 0; i < len(text) && len(d.list) < maxShown; i += size {
+	for i, size := 0, 0; i < len(text) && len(d.faults.list) < maxShown; i += size {
 		r := rune(text[i])
 		if size = 1; r >= utf8.RuneSelf {
 			r, size = utf8.DecodeRuneInString(text[i:])
@@ -61,27 +61,27 @@ func (d *document) inText(src []byte) (sound bool) {
 			d.add(line, column(), "is not text in UTF-8: byte 0x%02x is part of no character", text[i])
 			return false // in another encoding every character would be a fault
 		case hidden(r) && (r != '\r' || !strings.HasPrefix(text[i+1:], "\n")):
-			d.add(line, column(), "%s: %s", characterName(r), whyHidden(r))
+			d.add(line, column(), "%s: %s", characterName(r), d.whyHidden(r))
 		}
 	}
-	return len(d.list) == 0
+	return len(d.faults.list) == 0
 }
 
 // inScalar reports what a key or a value cannot hold: what an escape in quotes
 // hides there, spaces that are none, expressions of workflows.
-func (d *document) inScalar(n *yaml.Node) {
+func (d *Document) inScalar(n *yaml.Node) {
 	if strings.Contains(n.Value, "${{") {
-		d.report(n, noExpression)
+		d.reject(n, noExpression, d.format.Noun)
 		return
 	}
 	for _, r := range n.Value {
 		switch {
 		case r < 0x7f && r >= ' ' || r == '\n' || r == '\t':
 		case hidden(r), shapes(r):
-			d.report(n, "has %s in it: %s", characterName(r), whyHidden(r))
+			d.reject(n, "has %s in it: %s", characterName(r), d.whyHidden(r))
 			return
 		case wideSpace(r):
-			d.report(n, "has %s in it, which looks like a space and is none: write a space", characterName(r))
+			d.reject(n, "has %s in it, which looks like a space and is none: write a space", characterName(r))
 			return
 		}
 	}
@@ -116,12 +116,12 @@ func comments(lines []string) map[int]int {
 	return found
 }
 
-func whyHidden(r rune) string {
+func (d *Document) whyHidden(r rune) string {
 	switch {
 	case strings.ContainsRune("\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029", r):
 		return "some programs end a line here and others do not; end lines with LF or CRLF, and remove it"
 	case unicode.IsControl(r):
-		return "a control character, which no policy needs: remove it"
+		return fmt.Sprintf("a control character, which no %s needs: remove it", d.format.Noun)
 	}
 	return "a reader does not see it, or sees the text around it in another order: remove it"
 }

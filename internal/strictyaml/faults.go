@@ -1,4 +1,4 @@
-package policy
+package strictyaml
 
 import (
 	"cmp"
@@ -8,10 +8,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
-	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
-// faults are all that is wrong with a policy, or with an output that a target reads.
+// faults are all that is wrong with a file.
 type faults struct {
 	doing  string // what is done with the file
 	name   string
@@ -29,13 +28,16 @@ type placed struct {
 // maxShown bounds what is printed: ten thousand faults have one cause.
 const maxShown = 50
 
-// maxLine cuts a shown line; flow style can put a whole policy on one.
+// maxLine cuts a shown line; flow style can put a whole file on one.
 const maxLine = 160
 
 // Error prints each fault with its place, the line and a caret.
 func (e *faults) Error() string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s %q: %s", e.doing, e.name, plural(len(e.list), "error"))
+	fmt.Fprintf(&out, "%s %q: %d error", e.doing, e.name, len(e.list))
+	if len(e.list) > 1 {
+		out.WriteByte('s')
+	}
 	for i, f := range e.list {
 		if i == maxShown {
 			fmt.Fprintf(&out, "\n… and %d more", len(e.list)-maxShown)
@@ -54,20 +56,13 @@ func (e *faults) Error() string {
 	return out.String()
 }
 
-// Places returns the faults' places in the file that Parse was given the name of.
+// Places returns the faults' places in the file.
 func (e *faults) Places() []fault.Place {
 	list := make([]fault.Place, 0, len(e.list))
 	for _, f := range e.list[:min(len(e.list), maxShown)] {
 		list = append(list, fault.Place{File: e.name, Line: f.line, Column: f.column, Text: f.text})
 	}
 	return list
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (e *faults) lines() []string {
@@ -77,7 +72,7 @@ func (e *faults) lines() []string {
 	return e.split
 }
 
-// splitLines splits at LF and CRLF. YAML 1.1 knows more breaks, and no policy
+// splitLines splits at LF and CRLF. YAML 1.1 knows more breaks, and no file
 // has them.
 func splitLines(text string) []string {
 	lines := strings.Split(text, "\n")
@@ -86,19 +81,6 @@ func splitLines(text string) []string {
 	}
 	return lines
 }
-
-// hideFrom hides a line from a column on, 1 for all of it.
-func (e *faults) hideFrom(line, column int) {
-	if have, ok := e.hidden[line]; !ok || column < have {
-		e.hidden[line] = column
-	}
-}
-
-// secretText matches a key that holds a secret and what is between it and its
-// value, where there are no nodes to go by: in a line with a syntax error, in
-// a comment. It is wide on purpose.
-var secretText = lazy.MustCompile(`(?i)(?:pass(?:word|wd|phrase)?|pwd|token|secret|private_?key|keyfile\w*|access_?key|` +
-	`api_?key|credential)\w*["']?\s*[:=]\s*`)
 
 // show returns the line as it may be printed, and where the caret stands in it.
 func (e *faults) show(line string, number, column int) (shown string, caret int) {
@@ -125,7 +107,7 @@ func (e *faults) show(line string, number, column int) (shown string, caret int)
 	for i, r := range runes {
 		if r == '\t' {
 			runes[i] = ' '
-		} else if hidden(r) || !printable(r) {
+		} else if hidden(r) {
 			runes[i] = utf8.RuneError
 		}
 	}
@@ -136,16 +118,17 @@ func (e *faults) show(line string, number, column int) (shown string, caret int)
 func (e *faults) add(line, column int, format string, args ...any) {
 	for i, arg := range args {
 		if s, ok := arg.(string); ok {
-			args[i] = cut(s)
+			args[i] = Cut(s)
 		}
 	}
 	e.list = append(e.list, placed{line, column, fmt.Sprintf(format, args...)})
 }
 
-// maxText cuts what an error repeats of a value.
+// maxText bounds what an error repeats of a value.
 const maxText = 256
 
-func cut(s string) string {
+// Cut returns a text as an error repeats it: its start, where it is long.
+func Cut(s string) string {
 	if len(s) <= maxText {
 		return s
 	}
