@@ -9,3 +9,13 @@ func (p *Policy) RuleLines() (lines []int) {
 	}
 	return lines
 }
+
+// Matching returns the targets that the claims match.
+func (p *Policy) Matching(claims ClaimSet) (names []string) {
+	for _, t := range p.targets {
+		if _, ok := t.match(p.view(claims)); ok {
+			names = append(names, t.name)
+		}
+	}
+	return names
+}

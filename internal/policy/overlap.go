@@ -1,0 +1,524 @@
+package policy
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// An Overlap is two rules of different targets that one token matches: which
+// target it gets is then the choice of the job only.
+type Overlap struct {
+	Targets [2]string
+	Rules   [2]Rule
+	Witness map[string]any // the claims of such a token
+}
+
+// Overlaps returns one overlap for each two targets that have one, in the order
+// of the file, and how many pairs of rules were too intricate to decide.
+func (p *Policy) Overlaps() (found []Overlap, undecided int) {
+	var all []placedRule
+	for i, t := range p.targets {
+		for _, r := range t.rules {
+			all = append(all, placedRule{r, i})
+		}
+	}
+	seen := map[[2]int]bool{}
+	meet(all, all, telling(all), func(a, b placedRule) {
+		pair := [2]int{a.target, b.target}
+		if a.target >= b.target || seen[pair] {
+			return
+		}
+		witness, decided := p.overlap(a.rule, b.rule)
+		if !decided {
+			undecided++
+		}
+		if witness != nil {
+			seen[pair] = true
+			found = append(found, Overlap{[2]string{p.targets[a.target].name, p.targets[b.target].name},
+				[2]Rule{{a.index, a.line}, {b.index, b.line}}, witness})
+		}
+	})
+	slices.SortStableFunc(found, func(x, y Overlap) int {
+		return cmp.Or(x.Rules[0].Line-y.Rules[0].Line, x.Rules[1].Line-y.Rules[1].Line)
+	})
+	return found, undecided
+}
+
+type placedRule struct {
+	rule
+	target int // its place
+}
+
+// telling returns the claims by which rules are told apart, those with the most
+// literal values first.
+func telling(rules []placedRule) []string {
+	values := map[string]map[string]bool{}
+	for _, r := range rules {
+		for _, m := range r.matchers {
+			if mayBeList(r.identity.Kind, m.claim) || m.claim == "sub" || m.claim == "event_name" {
+				continue
+			}
+			if values[m.claim] == nil {
+				values[m.claim] = map[string]bool{}
+			}
+			for _, text := range r.texts(m.claim) {
+				values[m.claim][text] = true
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(values), func(a, b string) int {
+		return cmp.Or(len(values[b])-len(values[a]), strings.Compare(a, b))
+	})
+}
+
+// meet calls visit for each two rules that no claim with literal values tells
+// apart: ten thousand rules have fifty million pairs, and nearly all are told
+// apart by the repository.
+func meet(as, bs []placedRule, claims []string, visit func(a, b placedRule)) {
+	if len(as) == 0 || len(bs) == 0 {
+		return
+	}
+	if len(claims) == 0 || len(as)*len(bs) < 64 {
+		for _, a := range as {
+			for _, b := range bs {
+				visit(a, b)
+			}
+		}
+		return
+	}
+	named, others := byValue(as, claims[0])
+	namedB, othersB := byValue(bs, claims[0])
+	var withB []placedRule
+	for _, value := range slices.Sorted(maps.Keys(namedB)) {
+		withB = append(withB, namedB[value]...)
+	}
+	for _, value := range slices.Sorted(maps.Keys(named)) {
+		meet(named[value], namedB[value], claims[1:], visit)
+		meet(named[value], othersB, claims[1:], visit)
+	}
+	meet(others, withB, claims[1:], visit)
+	meet(others, othersB, claims[1:], visit)
+}
+
+// byValue returns the rules by each literal value that they have of a claim, and
+// those without one.
+func byValue(rules []placedRule, claim string) (named map[string][]placedRule, others []placedRule) {
+	named = map[string][]placedRule{}
+	for _, r := range rules {
+		texts := r.texts(claim)
+		for _, text := range texts {
+			named[text] = append(named[text], r)
+		}
+		if texts == nil {
+			others = append(others, r)
+		}
+	}
+	return named, others
+}
+
+// texts returns what a claim may be by the rule, nil where the rule does not
+// name the claim or has a wildcard in it.
+func (r rule) texts(claim string) []string {
+	for _, m := range r.matchers {
+		if texts, ok := m.literals(); ok && m.claim == claim {
+			return texts
+		}
+	}
+	return nil
+}
+
+func (r rule) names(claim string) bool {
+	return slices.ContainsFunc(r.matchers, func(m matcher) bool { return m.claim == claim })
+}
+
+// events are those that the rule admits; of GitHub's tokens only.
+func (r rule) events() []string {
+	if r.namesEvent() {
+		return r.texts("event_name")
+	}
+	return defaultEvents
+}
+
+// both returns the elements of a list that another one has, too.
+func both(a, b []string) (list []string) {
+	for _, s := range a {
+		if slices.Contains(b, s) && !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// overlap returns the claims of a token that matches both rules, nil where
+// there is none. Claims that are tied to each other in the tokens of a kind are
+// solved together; what is found is confirmed by the rules themselves.
+func (p *Policy) overlap(a, b rule) (witness map[string]any, decided bool) {
+	if a.identity.Name != b.identity.Name || apart(a, b) {
+		return nil, true
+	}
+	s := solver{policy: p, rules: [2]rule{a, b}, clauses: clauses(a, b), left: maxTries}
+	for _, w := range worlds(a, b, p.agents) {
+		s.world, s.values = w, map[string][]chain{}
+		if s.with(s.structure(), func() bool { return s.solve(0) }) {
+			return s.witness, true
+		}
+	}
+	return nil, s.left > 0
+}
+
+// apart reports whether a claim that has one value is held to different
+// literals: the quick answer for nearly all pairs.
+func apart(a, b rule) bool {
+	for _, m := range a.matchers {
+		if mayBeList(a.identity.Kind, m.claim) || m.claim == "sub" || m.claim == "event_name" {
+			continue
+		}
+		one, other := a.texts(m.claim), b.texts(m.claim)
+		if one != nil && other != nil && both(one, other) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// mayBeList reports whether a claim may be a list, of which each rule then
+// matches an element of its own.
+func mayBeList(kind, claim string) bool {
+	return kind == "people" && !slices.Contains([]string{"sub", "oid", "tid", "email", "upn", "preferred_username", "name", "azp"}, claim)
+}
+
+// A clause is a matcher of either rule: one of its patterns must match.
+type clause struct {
+	matcher
+	variable string // what the claim is called where both rules need not agree on it
+}
+
+// clauses returns the matchers of both rules, those with the fewest patterns first.
+func clauses(a, b rule) (list []clause) {
+	for i, r := range []rule{a, b} {
+		for _, m := range r.matchers {
+			c := clause{m, m.claim}
+			switch {
+			case m.claim == "actor_kind", m.claim == "event_name" && r.identity.Kind == "github":
+				continue // each world has one
+			case i == 1 && mayBeList(r.identity.Kind, m.claim):
+				c.variable += listed
+			}
+			list = append(list, c)
+		}
+	}
+	slices.SortStableFunc(list, func(x, y clause) int { return len(x.patterns) - len(y.patterns) })
+	return list
+}
+
+// listed marks the variable of a list's second element.
+const listed = "#2"
+
+// A world is one of the forms that a token can have.
+type world struct {
+	event string
+	ref   chain
+	sub   subjectShape
+	actor actorShape
+}
+
+// A subjectShape is how a sub of GitHub's is made.
+type subjectShape struct {
+	ids     bool   // behind the names of owner and repository
+	context string // what follows: one of the constants
+}
+
+const (
+	inEnvironment = "environment:"
+	onRef         = "ref:"
+	onPull        = "pull_request"
+	customised    = "…" // repo:OWNER/REPO: and more
+	free          = ""  // customised from its beginning
+)
+
+// An actorShape is an actor of one kind.
+type actorShape struct {
+	kind  string // "" where no rule asks
+	actor chain  // nil for any
+}
+
+// refsOf are the refs that an event can have (GitHub: Events that trigger
+// workflows); any other event has any.
+var refsOf = map[string][]string{
+	"push":                        {"refs/heads/", "refs/tags/"},
+	"schedule":                    {"refs/heads/"},
+	"workflow_dispatch":           {"refs/heads/", "refs/tags/"},
+	"merge_group":                 {"refs/heads/gh-readonly-queue/"},
+	"release":                     {"refs/tags/"},
+	"pull_request":                {"refs/pull/", "refs/heads/"}, // of the base, once it is merged
+	"pull_request_review":         {"refs/pull/", "refs/heads/"},
+	"pull_request_review_comment": {"refs/pull/", "refs/heads/"},
+	"pull_request_target":         {"refs/heads/"},
+}
+
+// worlds returns the forms of a token that both rules may admit.
+func worlds(a, b rule, agents []string) (list []world) {
+	actors := actorShapes(a, b, agents)
+	if a.identity.Kind != "github" {
+		for _, actor := range actors {
+			list = append(list, world{actor: actor})
+		}
+		return list
+	}
+	for _, event := range both(a.events(), b.events()) {
+		refs := refsOf[event]
+		if refs == nil {
+			refs = []string{"refs/heads/", "refs/tags/", "refs/pull/"}
+		}
+		for _, prefix := range refs {
+			ref := join(textChain(prefix), segment(""))
+			if prefix == "refs/pull/" {
+				ref = join(textChain(prefix), segment("/"), textChain("/merge"))
+			}
+			for _, sub := range subjectShapes(event, a, b) {
+				for _, actor := range actors {
+					list = append(list, world{event, ref, sub, actor})
+				}
+			}
+		}
+	}
+	return list
+}
+
+func actorShapes(a, b rule, agents []string) (forms []actorShape) {
+	kinds := actorKinds
+	for _, r := range []rule{a, b} {
+		if r.names("actor_kind") {
+			kinds = both(kinds, r.texts("actor_kind"))
+		}
+	}
+	if len(kinds) == len(actorKinds) {
+		return []actorShape{{}}
+	}
+	for _, kind := range kinds {
+		switch kind {
+		case "user":
+			forms = append(forms, actorShape{kind, nil})
+		case "bot":
+			forms = append(forms, actorShape{kind, join(segment(""), textChain("[bot]"))})
+		case "agent":
+			for _, name := range slices.Concat(agents, knownAgents) {
+				forms = append(forms, actorShape{kind, textChain(name)})
+			}
+		}
+	}
+	return forms
+}
+
+func subjectShapes(event string, a, b rule) (forms []subjectShape) {
+	plain := onRef
+	if strings.HasPrefix(event, onPull) {
+		plain = onPull
+	}
+	contexts := []string{plain, inEnvironment}
+	if a.names("environment") || b.names("environment") {
+		contexts = contexts[1:]
+	}
+	if !a.names("sub") && !b.names("sub") {
+		return []subjectShape{{context: contexts[0]}}
+	}
+	for _, context := range append(contexts, customised) {
+		forms = append(forms, subjectShape{false, context}, subjectShape{true, context})
+	}
+	return append(forms, subjectShape{context: free})
+}
+
+// A constraint holds a variable to a chain. Variables are claims, or the parts
+// that tied claims are made of: owner, name, rest.
+type constraint struct {
+	variable string
+	chain    chain
+}
+
+// maxTries bounds the combinations of patterns that are tried for two rules.
+const maxTries = 20_000
+
+// A solver looks for values that satisfy all clauses in one world.
+type solver struct {
+	policy  *Policy
+	rules   [2]rule
+	clauses []clause
+	world   world
+	values  map[string][]chain
+	left    int
+	witness map[string]any
+}
+
+// structure is what every token of the world is like.
+func (s *solver) structure() []constraint {
+	if s.kind() != "github" {
+		return nil
+	}
+	list := []constraint{{"owner", segment("/:@")}, {"name", segment("/:@")}, {"ref", s.world.ref}}
+	if s.world.sub.context == inEnvironment {
+		list = append(list, constraint{"environment", segment("")})
+	}
+	if s.world.actor.actor != nil {
+		list = append(list, constraint{"actor", s.world.actor.actor})
+	}
+	return list
+}
+
+func (s *solver) kind() string { return s.rules[0].identity.Kind }
+
+// with calls next under further constraints, if they can be met.
+func (s *solver) with(constraints []constraint, next func() bool) bool {
+	if s.left--; s.left <= 0 {
+		return false
+	}
+	for i, c := range constraints {
+		chains := append(slices.Clip(s.values[c.variable]), c.chain)
+		s.values[c.variable] = chains
+		if _, found, decided := common(chains, s.filler(c.variable)); !found {
+			if !decided {
+				s.left = 0
+			}
+			s.undo(constraints[:i+1])
+			return false
+		}
+	}
+	if next() {
+		return true
+	}
+	s.undo(constraints)
+	return false
+}
+
+func (s *solver) undo(constraints []constraint) {
+	for _, c := range constraints {
+		s.values[c.variable] = s.values[c.variable][:len(s.values[c.variable])-1]
+	}
+}
+
+// filler is what stands for any character of a variable.
+func (s *solver) filler(variable string) rune {
+	if variable == "ref" && strings.HasPrefix(s.world.refPrefix(), "refs/pull/") || slices.Contains(kinds[s.kind()].numeric, variable) {
+		return '1'
+	}
+	return 'x'
+}
+
+func (w world) refPrefix() string {
+	var out strings.Builder
+	for _, e := range w.ref {
+		if !e.literal() {
+			break
+		}
+		out.WriteRune(e.char)
+	}
+	return out.String()
+}
+
+// solve satisfies the clauses from the i-th on.
+func (s *solver) solve(i int) bool {
+	if i == len(s.clauses) {
+		return s.confirmed()
+	}
+	for _, p := range s.clauses[i].patterns {
+		for _, constraints := range s.alternatives(s.clauses[i], p) {
+			if s.with(constraints, func() bool { return s.solve(i + 1) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// alternatives returns what the variables may be for a pattern of a claim to match.
+func (s *solver) alternatives(c clause, p pattern) (list [][]constraint) {
+	whole := p.chain()
+	if s.kind() != "github" {
+		return [][]constraint{{{c.variable, whole}}}
+	}
+	switch c.claim {
+	case "repository_owner":
+		return [][]constraint{{{"owner", whole}}}
+	case "repository":
+		for _, at := range whole.cut('/') {
+			list = append(list, []constraint{{"owner", at[0]}, {"name", at[1]}})
+		}
+	case "workflow_ref": // of the repository that the job runs in
+		for _, owner := range whole.cut('/') {
+			for _, name := range owner[1].cut('/') {
+				list = append(list, []constraint{{"owner", owner[0]}, {"name", name[0]}, {"workflow_ref", name[1]}})
+			}
+		}
+	case "pull_number":
+		list = append(list, []constraint{{"ref", join(textChain("refs/pull/"), whole, textChain("/merge"))}})
+	case "ref_type":
+		for _, prefix := range []string{"refs/heads/", "refs/pull/", "refs/tags/"} {
+			kind := map[bool]string{true: "tag", false: "branch"}[prefix == "refs/tags/"]
+			list = append(list, []constraint{{"ref_type", whole}, {"ref_type", textChain(kind)}, {"ref", join(textChain(prefix), segment(""))}})
+		}
+	case "sub":
+		return s.subjects(p)
+	default:
+		list = append(list, []constraint{{c.variable, whole}})
+	}
+	return list
+}
+
+// subjects are the alternatives of a sub: its own form, or, as rules match it,
+// the other form of the same repository.
+func (s *solver) subjects(p pattern) (list [][]constraint) {
+	if s.world.sub.context == free {
+		return [][]constraint{{{"sub", p.chain()}}}
+	}
+	if o := p.subject; o != nil && o.hasIDs() != s.world.sub.ids {
+		part := func(text string) chain { return newPattern("sub", text).chain() }
+		fixed := []constraint{{"owner", part(o.owner)}, {"name", part(o.repo)}}
+		if o.hasIDs() {
+			fixed = append(fixed, constraint{"repository_owner_id", part(o.ownerID)}, constraint{"repository_id", part(o.repoID)})
+		}
+		list = s.contexts(list, fixed, part(o.rest))
+	}
+	cuts := []struct {
+		variable string
+		sep      rune
+	}{{"owner", '/'}, {"name", ':'}}
+	if s.world.sub.ids {
+		cuts = []struct {
+			variable string
+			sep      rune
+		}{{"owner", '@'}, {"repository_owner_id", '/'}, {"name", '@'}, {"repository_id", ':'}}
+	}
+	var walk func(i int, fixed []constraint, rest chain)
+	walk = func(i int, fixed []constraint, rest chain) {
+		if i == len(cuts) {
+			list = s.contexts(list, fixed, rest)
+			return
+		}
+		for _, at := range rest.cut(cuts[i].sep) {
+			walk(i+1, append(slices.Clip(fixed), constraint{cuts[i].variable, at[0]}), at[1])
+		}
+	}
+	for _, rest := range p.chain().after("repo:") {
+		walk(0, nil, rest)
+	}
+	return list
+}
+
+// contexts appends the alternatives of what follows the repository in a sub.
+func (s *solver) contexts(list [][]constraint, fixed []constraint, rest chain) [][]constraint {
+	add := func(c ...constraint) { list = append(list, append(slices.Clip(fixed), c...)) }
+	switch context := s.world.sub.context; context {
+	case inEnvironment, onRef:
+		for _, value := range rest.after(context) {
+			add(constraint{strings.TrimSuffix(context, ":"), value})
+		}
+	case onPull:
+		if rest.matches(onPull) {
+			add()
+		}
+	default:
+		add(constraint{"rest", rest})
+	}
+	return list
+}

@@ -1,0 +1,88 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// A Shadow is a rule that decides nothing: an earlier rule of its target matches
+// every token that it matches.
+type Shadow struct {
+	Target string
+	Rule   Rule
+	By     Rule
+}
+
+// Shadows returns the rules that an earlier one makes superfluous, in the order
+// of the file. It finds those whose matchers are each within the earlier rule's.
+func (p *Policy) Shadows() (list []Shadow) {
+	for i, t := range p.targets {
+		var rules []placedRule
+		for _, r := range t.rules {
+			rules = append(rules, placedRule{r, i})
+		}
+		seen := map[int]bool{}
+		meet(rules, rules, telling(rules), func(a, b placedRule) {
+			if a.index < b.index && !seen[b.index] && b.within(a.rule) {
+				seen[b.index] = true
+				list = append(list, Shadow{t.name, Rule{b.index, b.line}, Rule{a.index, a.line}})
+			}
+		})
+	}
+	slices.SortFunc(list, func(a, b Shadow) int { return a.Rule.Line - b.Rule.Line })
+	return list
+}
+
+// within reports whether every token that r matches is surely one that the
+// other rule matches.
+func (r rule) within(other rule) bool {
+	if r.identity.Name != other.identity.Name {
+		return false
+	}
+	if r.identity.Kind == "github" && len(both(r.events(), other.events())) < len(r.events()) {
+		return false
+	}
+	for _, m := range other.matchers {
+		if m.claim != "event_name" && !r.implies(m) {
+			return false
+		}
+	}
+	return true
+}
+
+// implies reports whether a token that matches r surely matches m.
+func (r rule) implies(m matcher) bool {
+	for _, own := range r.matchers {
+		if own.claim == m.claim && own.within(m) {
+			return true
+		}
+		if own.claim == "repository" && m.claim == "repository_owner" && r.identity.Kind == "github" && own.owner().within(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// within reports whether each pattern is within one of the other matcher's.
+func (m matcher) within(other matcher) bool {
+	return !slices.ContainsFunc(m.patterns, func(p pattern) bool {
+		return !slices.ContainsFunc(other.patterns, func(q pattern) bool {
+			if p.text == q.text {
+				return true
+			}
+			if p.subject != nil && (q.subject == nil || q.subject.hasIDs() != p.subject.hasIDs()) {
+				return false // p matches the other form of the repository, too
+			}
+			return p.chain().within(q.chain())
+		})
+	})
+}
+
+// owner returns the matcher of the owner in a matcher of a repository.
+func (m matcher) owner() (owner matcher) {
+	for _, p := range m.patterns {
+		text, _, _ := strings.Cut(p.text, "/")
+		owner.patterns = append(owner.patterns, newPattern("repository_owner", text))
+	}
+	return owner
+}
