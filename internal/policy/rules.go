@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,9 +42,7 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 	if len(n.Content) == 0 {
 		d.Report(n, "allow is an empty list: without a rule nobody may use target %q", t.name)
 	}
-	byName, open, unknown := ruleList{}, ruleList{}, map[string]*ruleList{}
-	var identity *Identity // of the last rule that binds by name
-	var chosen []string    // claims of open rules that restrict nothing
+	unwise := unwiseRules{unknown: map[unknownClaim]ruleList{}}
 	t.rules = make([]rule, 0, len(n.Content))
 	for i, e := range n.Content {
 		r, ok := d.rule(p, i, e)
@@ -54,47 +53,65 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 		if !slices.ContainsFunc(t.identities, func(id Identity) bool { return id.Name == r.identity.Name }) {
 			t.identities = append(t.identities, *r.identity)
 		}
-		if !ok {
-			continue
-		}
-		if r.bindsNameOnly() {
-			byName, identity = append(byName, r), r.identity
-		}
-		if free, yes := r.open(); yes {
-			open, chosen = append(open, r), append(chosen, free...)
-		}
-		for _, claim := range r.unknown() {
-			key := r.identity.Kind + " " + claim
-			if unknown[key] == nil {
-				unknown[key] = &ruleList{}
-			}
-			*unknown[key] = append(*unknown[key], r)
+		if ok {
+			unwise.add(r)
 		}
 	}
-	warn := func(format string, args ...any) {
-		p.warnings = append(p.warnings, fmt.Sprintf("target %q: ", t.name)+fmt.Sprintf(format, args...))
+	for _, text := range unwise.warnings() {
+		p.warnings = append(p.warnings, fmt.Sprintf("target %q: %s", t.name, text))
 	}
-	if len(byName) > 0 {
-		warn("%s %s by name only: anyone who takes the name once it is given up gets in: add %s",
-			byName, byName.verb("binds", "bind"), strings.Join(kinds[identity.Kind].ids, " or "))
+}
+
+// unwiseRules are the rules of a target that are allowed but unwise.
+type unwiseRules struct {
+	byName   ruleList
+	identity *Identity // of the last rule that binds by name
+	open     ruleList
+	chosen   []string // claims of open rules that restrict nothing
+	unknown  map[unknownClaim]ruleList
+}
+
+// An unknownClaim is a claim that no token of the kind has.
+type unknownClaim struct{ kind, claim string }
+
+func (u *unwiseRules) add(r rule) {
+	if r.bindsNameOnly() {
+		u.byName, u.identity = append(u.byName, r), r.identity
 	}
-	if len(open) > 0 {
-		slices.Sort(chosen)
+	if free, yes := r.open(); yes {
+		u.open, u.chosen = append(u.open, r), append(u.chosen, free...)
+	}
+	for _, claim := range r.unknown() {
+		key := unknownClaim{r.identity.Kind, claim}
+		u.unknown[key] = append(u.unknown[key], r)
+	}
+}
+
+// warnings returns one line for each thing that is unwise, with its rules.
+func (u *unwiseRules) warnings() (list []string) {
+	if len(u.byName) > 0 {
+		list = append(list, fmt.Sprintf("%s %s by name only: anyone who takes the name once it is given up gets in: add %s",
+			u.byName, u.byName.verb("binds", "bind"), strings.Join(kinds[u.identity.Kind].ids, " or ")))
+	}
+	if len(u.open) > 0 {
+		slices.Sort(u.chosen)
 		note := ""
-		if chosen = slices.Compact(chosen); len(chosen) > 0 {
-			note = fmt.Sprintf(" (%s %s nothing: the author of a workflow chooses it)", strings.Join(chosen, ", "),
-				map[bool]string{true: "restricts", false: "restrict"}[len(chosen) == 1])
+		if chosen := slices.Compact(u.chosen); len(chosen) == 1 {
+			note = fmt.Sprintf(" (%s restricts nothing: the author of a workflow chooses it)", chosen[0])
+		} else if len(chosen) > 1 {
+			note = fmt.Sprintf(" (%s restrict nothing: the author of a workflow chooses it)", strings.Join(chosen, ", "))
 		}
-		warn("%s %s only the repository: anyone who may push a branch to it gets in%s: add a literal environment, "+
-			"a literal ref or job_workflow_ref",
-			open, open.verb("restricts", "restrict"), note)
+		list = append(list, fmt.Sprintf("%s %s only the repository: anyone who may push a branch to it gets in%s: "+
+			"add a literal environment, a literal ref or job_workflow_ref", u.open, u.open.verb("restricts", "restrict"), note))
 	}
-	for _, key := range slices.Sorted(maps.Keys(unknown)) {
-		kind, claim, _ := strings.Cut(key, " ")
-		list := *unknown[key]
-		warn("%s %s %q, a claim that no token of kind %q has, and %s nobody%s",
-			list, list.verb("names", "name"), claim, kind, list.verb("matches", "match"), otherNames.DidYouMean(claim, kinds[kind].claims))
+	byName := func(a, b unknownClaim) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.claim, b.claim)) }
+	for _, key := range slices.SortedFunc(maps.Keys(u.unknown), byName) {
+		rules := u.unknown[key]
+		list = append(list, fmt.Sprintf("%s %s %q, a claim that no token of kind %q has, and %s nobody%s",
+			rules, rules.verb("names", "name"), key.claim, key.kind, rules.verb("matches", "match"),
+			otherNames.DidYouMean(key.claim, kinds[key.kind].claims)))
 	}
+	return list
 }
 
 // A ruleList is rules of a target as a warning names them.

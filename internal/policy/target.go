@@ -195,64 +195,22 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	if !ok {
 		return t
 	}
-	lifetime := m.Get("lifetime")
-	if lifetime != nil {
-		t.lifetime = d.Duration(lifetime, "lifetime")
-	}
-	maxLifetime := m.Get("max_lifetime")
-	if maxLifetime != nil {
-		t.maxLifetime = d.Duration(maxLifetime, "max_lifetime")
-		if t.lifetime > t.maxLifetime && t.maxLifetime > 0 {
-			d.Report(maxLifetime, "max_lifetime is %s, shorter than lifetime, which is %s", maxLifetime.Value, lifetime.Value)
-		}
-	}
+	d.lifetimes(t, m)
 	if v := m.Get("proxy"); v != nil {
 		t.direct = !d.Bool(v, "proxy")
 	} else if m.Get("client") != nil {
 		t.direct = true // not every client takes another host from the environment
 	}
-	if v := m.Get("trust_reviewed"); v != nil {
-		t.trustReviewed = d.Date(v, "trust_reviewed")
-		if now := d.catalog.Now; !now.IsZero() && t.trustReviewed.After(now.Add(day)) { // a day for time zones
-			d.Report(v, "trust_reviewed %s is in the future: it is the day of the last review", v.Value)
-		}
-	}
-	if v := m.Get("trust_max_age"); v != nil {
-		t.trustMaxAge = d.Duration(v, "trust_max_age")
-		if m.Get("trust_reviewed") == nil {
-			d.Report(v, "trust_max_age needs trust_reviewed, the date of the last review")
-		}
-	}
+	d.trust(t, m)
 	var fills []fill
 	if v := m.Get("exchange"); v == nil {
 		m.Missing("exchange: name one provider of %q", d.providerNames())
 	} else {
-		fills = d.exchange(t, v, lifetime)
+		fills = d.exchange(t, v, m.Get("lifetime"))
 	}
-	client := m.Get("client")
-	if v := m.Get("dbt"); v != nil {
-		fills = append(fills, d.dbt(t, v)...)
-		if client != nil {
-			d.Report(client, "client replaces `dbt`: use a target of its own")
-		}
-	} else if client != nil {
-		fills = append(fills, d.client(t, client)...)
-	} else if t.spec.NeedsDBT {
-		m.Missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
-	}
-	if v := m.Get("profiles"); v != nil {
-		if m.Get("dbt") == nil {
-			d.Report(v, "profiles are for the output under `dbt`, and there is none")
-		} else {
-			fills = append(fills, d.profiles(t, v)...)
-		}
-	}
+	fills = append(fills, d.warehouse(t, m)...)
 	for _, f := range t.lifetimeFaults(t.dbt.Type, d.catalog.Adapters[t.dbt.Type].Logins[t.provider]) {
-		at := lifetime
-		if f.Key == "max_lifetime" {
-			at = maxLifetime
-		}
-		d.Report(at, "%v", f.Err)
+		d.Report(m.Get(f.Key), "%v", f.Err)
 	}
 	if v := m.Get("allow"); v == nil {
 		m.Missing("allow: without a rule nobody may use it")
@@ -261,6 +219,63 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	}
 	d.checkFills(t, fills)
 	return t
+}
+
+// lifetimes reads the lifetime to ask for, and the longest that is accepted.
+func (d *document) lifetimes(t *Target, m strictyaml.Mapping) {
+	asked, longest := m.Get("lifetime"), m.Get("max_lifetime")
+	if asked != nil {
+		t.lifetime = d.Duration(asked, "lifetime")
+	}
+	if longest == nil {
+		return
+	}
+	t.maxLifetime = d.Duration(longest, "max_lifetime")
+	if t.lifetime > t.maxLifetime && t.maxLifetime > 0 {
+		d.Report(longest, "max_lifetime is %s, shorter than lifetime, which is %s", longest.Value, asked.Value)
+	}
+}
+
+// trust reads when a target's trust was reviewed, and how long that is good for.
+func (d *document) trust(t *Target, m strictyaml.Mapping) {
+	reviewed := m.Get("trust_reviewed")
+	if reviewed != nil {
+		t.trustReviewed = d.Date(reviewed, "trust_reviewed")
+		if now := d.catalog.Now; !now.IsZero() && t.trustReviewed.After(now.Add(day)) { // a day for time zones
+			d.Report(reviewed, "trust_reviewed %s is in the future: it is the day of the last review", reviewed.Value)
+		}
+	}
+	if v := m.Get("trust_max_age"); v != nil {
+		t.trustMaxAge = d.Duration(v, "trust_max_age")
+		if reviewed == nil {
+			d.Report(v, "trust_max_age needs trust_reviewed, the date of the last review")
+		}
+	}
+}
+
+// warehouse reads what the credential is for: dbt, with its profiles, or
+// another client.
+func (d *document) warehouse(t *Target, m strictyaml.Mapping) (fills []fill) {
+	dbt, client, profiles := m.Get("dbt"), m.Get("client"), m.Get("profiles")
+	switch {
+	case dbt != nil:
+		fills = d.dbt(t, dbt)
+		if client != nil {
+			d.Report(client, "client replaces `dbt`: use a target of its own")
+		}
+	case client != nil:
+		fills = d.client(t, client)
+	case t.spec.NeedsDBT:
+		m.Missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
+	}
+	switch {
+	case profiles == nil:
+	case dbt == nil:
+		d.Report(profiles, "profiles are for the output under `dbt`, and there is none")
+	default:
+		fills = append(fills, d.profiles(t, profiles)...)
+	}
+	return fills
 }
 
 func (d *document) providerNames() []string { return slices.Sorted(maps.Keys(d.catalog.Providers)) }
