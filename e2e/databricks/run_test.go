@@ -113,7 +113,7 @@ func TestBuildOutlivesItsTokens(t *testing.T) {
 			if len(w.served) < 3 || w.refused > 0 {
 				t.Errorf("%d tokens were used, %d requests refused, want several and none", len(w.served), w.refused)
 			}
-			if !strings.Contains(out, "not passed on to the command: ACTIONS_ID_TOKEN_REQUEST_TOKEN, ACTIONS_ID_TOKEN_REQUEST_URL, DATABRICKS_CLIENT_SECRET, DATABRICKS_TOKEN\n") {
+			if !strings.Contains(out, "removed from the command's environment: ACTIONS_ID_TOKEN_REQUEST_TOKEN, ACTIONS_ID_TOKEN_REQUEST_URL, DATABRICKS_CLIENT_SECRET, DATABRICKS_TOKEN\n") {
 				t.Errorf("what was taken away is not told:\n%s", out)
 			}
 			log, err := os.ReadFile(audit)

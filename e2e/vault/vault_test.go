@@ -78,7 +78,7 @@ func TestStaticSecret(t *testing.T) {
 		status     int
 		log        string
 	}{
-		{"good", root + ", static: true", 0, "the secret of target \"prod\" has no lease (`static: true`): it is not only for this run, and the end of the run does not end it"},
+		{"good", root + ", static: true", 0, "the secret of target \"prod\" has no lease (`static: true`): it is not specific to this run, and stays valid after it"},
 		{"not accepted", root, 6, `read "kv/data/dbt": the secret has no lease and outlives the run`},
 		{"another root", ", static: true", 7, "certificate signed by unknown authority"},
 	} {

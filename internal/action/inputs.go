@@ -106,7 +106,7 @@ func (r *reader) timeout() time.Duration {
 func (r *reader) auditLog() string {
 	path := r.runner.Input(inAuditLog)
 	if strings.ContainsAny(path, "\r\n\x00") { // it becomes an output
-		r.errs = append(r.errs, errors.New("input audit-log: has a line break in it, want one path"))
+		r.errs = append(r.errs, errors.New("input audit-log: contains a line break, want one path"))
 		return ""
 	}
 	return path
@@ -124,7 +124,7 @@ func (r *reader) without(required string, names ...string) {
 // checkRun returns the program that runs the script of the input `run`.
 func (in inputs) checkRun() (program string, err error) {
 	if in.DryRun {
-		return "", errors.New("input run: a dry run has no credential to run it with")
+		return "", errors.New("input run: cannot be combined with dry-run, which has no credential")
 	}
 	script, err := process.Shell(in.shell, runtime.GOOS, in.run)
 	if err != nil {
@@ -140,12 +140,11 @@ func (in inputs) checkKeepFresh() error {
 	switch {
 	case !in.keepFresh:
 	case in.run != "":
-		return errors.New("input keep-fresh: is for the steps that follow, " +
-			"and `run` keeps its own credential fresh: give one of them")
+		return errors.New("input keep-fresh: cannot be combined with run, which keeps its own credential fresh")
 	case in.DryRun:
-		return errors.New("input keep-fresh: a dry run has no credential to keep")
+		return errors.New("input keep-fresh: cannot be combined with dry-run, which has no credential")
 	case in.ProfileOnly:
-		return errors.New("input keep-fresh: with profile-only there is no credential to keep")
+		return errors.New("input keep-fresh: cannot be combined with profile-only, which has no credential")
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *proces
 	stdout, ok := env.Stdout.(io.WriteCloser)
 	dir := job.OwnFolder(env.Getenv("RUNNER_TEMP"), path)
 	if !ok || dir.Path() == "" {
-		return errors.New("keep the credential fresh: this is no background process of a step") // a bug, or a curious user
+		return errors.New("keep the credential fresh: not started by a step of the action") // a bug, or a curious user
 	}
 	in, err := readInputs(env, r)
 	if err != nil {
@@ -160,7 +160,7 @@ func endKeepFresh(ctx context.Context, f job.Folder) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", controlFile, disk.Cause(err))
 	}
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), endTimeout, fmt.Errorf("not done after %s", endTimeout))
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), endTimeout, fmt.Errorf("not finished after %s", endTimeout))
 	defer cancel()
 	defer process.Hold(ctx)()
 	return broker.Stop(ctx, c.Address, secret.New(c.Secret))
@@ -187,7 +187,7 @@ func notesOf(f job.Folder) (string, error) {
 	}
 	list := lines(string(text))
 	if more := len(list) - maxNotes; more > 0 {
-		list = slices.Concat([]string{fmt.Sprintf("(%d lines before these)", more)}, list[more:])
+		list = slices.Concat([]string{fmt.Sprintf("(%d earlier lines)", more)}, list[more:])
 	}
 	return strings.Join(list, "\n"), nil
 }

@@ -238,7 +238,7 @@ func handOverWarnings(env job.Env, in inputs, res job.Result, vars []adapter.Var
 		})
 		if len(outrank) > 0 {
 			warnings = append(warnings,
-				fmt.Sprintf("set in the job's environment, where dbt may obey them before the credential of target %q: %s",
+				fmt.Sprintf("set in the job's environment, where they may take precedence over the credential of target %q: %s",
 					res.Target, strings.Join(outrank, ", ")))
 		}
 	case in.keepFresh:

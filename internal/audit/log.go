@@ -14,7 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
-const fullHint = "make room, or name another file in `audit-log`; no credential is issued without its record"
+const fullHint = "free some disk space, or name another file in `audit-log`: no credential is issued without an audit record"
 
 // A Log is a file that records are appended to. Several processes may append to one file.
 type Log struct {
@@ -35,7 +35,7 @@ func CheckPath(path, workspace string) error {
 	}
 	if inside {
 		return fault.New(fault.Usage, fmt.Errorf("audit log %q is inside the workspace %q", path, workspace),
-			"leave `audit-log` out, or name a file below ${{ runner.temp }}")
+			"remove `audit-log`, or name a file below ${{ runner.temp }}")
 	}
 	return nil
 }
@@ -48,11 +48,11 @@ func Open(path string) (*Log, error) {
 	var not disk.NotRegular
 	if errors.As(err, &not) {
 		return nil, fault.New(fault.Usage, fmt.Errorf("open audit log: %q %w", path, not),
-			"name a file in `audit-log`, which keeps what is written to it")
+			"name a regular file in `audit-log`")
 	}
 	if err != nil {
 		return nil, marked(err, fault.New(fault.Internal, fmt.Errorf("open audit log: %w", err),
-			"name a file that this job may write in `audit-log`"))
+			"name a file in `audit-log` that this job may write"))
 	}
 	return l, nil
 }

@@ -94,7 +94,7 @@ func (t *table) mismatches(u unmapped) {
 		fmt.Fprintf(t, "| %s | %s | %s | %s |\n", cell(rule), cell(m.Claim), cell(m.Got), cell(m.Want))
 	}
 	if u.Omitted > 0 {
-		fmt.Fprintf(t, "\n%d more in the policy.\n", u.Omitted)
+		fmt.Fprintf(t, "\n%d more mismatches are not shown.\n", u.Omitted)
 	}
 }
 

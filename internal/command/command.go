@@ -71,7 +71,7 @@ func unknownCommand(parent *cli.Command, name string) error {
 	if valid := names(parent.Commands); len(valid) > 0 {
 		return fault.New(fault.Usage, fmt.Errorf("unknown command %q, valid commands are %q", name, valid), "")
 	}
-	return fault.New(fault.Usage, fmt.Errorf("unknown command %q, %q has none", name, parent.FullName()), "")
+	return fault.New(fault.Usage, fmt.Errorf("unknown command %q: %q has no commands", name, parent.FullName()), "")
 }
 
 func root(env job.Env, inActions bool, end *outcome) *cli.Command {
@@ -90,14 +90,14 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // Run prints, once
 		OnUsageError:          usageError,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"},
-			Usage: "print the version, as the command does", Local: true}},
+			Usage: "print the version, as `oidc-dbt version` does", Local: true}},
 		Action: end.keep(func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return unknownCommand(c, c.Args().First())
 			}
 			_ = cli.ShowRootCommandHelp(c)
 			return fault.New(fault.Usage, errors.New("no command given"),
-				"inside a step of GitHub Actions it runs the action; elsewhere begin with `oidc-dbt exec -- dbt build`")
+				"in a step of GitHub Actions the action runs; elsewhere start with `oidc-dbt exec -- dbt build`")
 		}),
 		Commands: []*cli.Command{
 			execCommand(env, inActions, end), serveCommand(env, inActions, end), versionCommand(env, end), helpCommand(end),

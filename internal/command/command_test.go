@@ -69,7 +69,7 @@ func TestUsage(t *testing.T) {
 		{args: "help nonsense", err: `unknown command "nonsense"` + valid},
 		{args: "h nonsense", err: `unknown command "nonsense"` + valid},
 		{args: "help nonsense --help", err: `unknown command "nonsense"` + valid},
-		{args: "help exec nonsense", err: `unknown command "nonsense", "oidc-dbt exec" has none` + "\n"},
+		{args: "help exec nonsense", err: `unknown command "nonsense": "oidc-dbt exec" has no commands` + "\n"},
 		{args: "completion nonsense", err: "No help topic for 'nonsense'\n"},
 		{args: "post more", err: `unknown command "post"` + valid},
 		{args: "keep-fresh", err: `unknown command "keep-fresh"` + valid},
@@ -112,7 +112,7 @@ func TestUsage(t *testing.T) {
 // TestNoCommand: the help, and status 2.
 func TestNoCommand(t *testing.T) {
 	t.Parallel()
-	const want = "oidc-dbt: no command given\nhint: inside a step of GitHub Actions it runs the action; elsewhere begin with `oidc-dbt exec -- dbt build`\n"
+	const want = "oidc-dbt: no command given\nhint: in a step of GitHub Actions the action runs; elsewhere start with `oidc-dbt exec -- dbt build`\n"
 	if status, out, err := call(t, nil); status != 2 || !strings.HasPrefix(out, "NAME:\n   oidc-dbt - ") || err != want {
 		t.Errorf("status %d, stdout %q, stderr %q, want %q", status, out, err, want)
 	}

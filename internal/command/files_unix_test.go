@@ -105,8 +105,8 @@ func TestPipesInPlaceOfFiles(t *testing.T) {
 func TestOrigin(t *testing.T) {
 	t.Parallel()
 	const (
-		foreign = `on "issue_comment" a file of the workspace may be somebody else's, want one of ["push" "schedule" "workflow_dispatch" "merge_group" "release" "pull_request"]`
-		inline  = "with an inline policy it must lie outside the workspace, whose files are not the policy's"
+		foreign = `on event "issue_comment" files of the workspace are not trusted, want one of ["push" "schedule" "workflow_dispatch" "merge_group" "release" "pull_request"]`
+		inline  = "with an inline policy it must be outside the workspace"
 		trusted = "request ID token: the job has no permission to request one (ACTIONS_ID_TOKEN_REQUEST_URL is not set)" // the run goes on
 		output  = `dbt output of type "postgres": sslrootcert `
 	)

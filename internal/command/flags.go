@@ -42,7 +42,7 @@ func targetFlags(env job.Env) []cli.Flag {
 		&cli.StringFlag{Name: flagAuditLog, Usage: "where audit records are appended", DefaultText: env.AuditLog(),
 			Sources: variable(env, flagAuditLog)},
 		&cli.IntSliceFlag{Name: flagAllowUID,
-			Usage:       "another user who may connect to the broker, by number (Linux; elsewhere the secret is enough)",
+			Usage:       "the ID of another user who may connect to the broker (on Linux; elsewhere the secret is enough)",
 			DefaultText: "this user only", Sources: variable(env, flagAllowUID)},
 	}
 }
@@ -62,7 +62,7 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 	}
 	for _, uid := range s.AllowUIDs {
 		if uid < 0 || int64(uid) >= math.MaxUint32 { // the last number is no user
-			return s, fault.New(fault.Usage, fmt.Errorf("flag --allow-uid: got %d, want the number of a user", uid), "")
+			return s, fault.New(fault.Usage, fmt.Errorf("flag --allow-uid: got %d, want a user ID", uid), "")
 		}
 	}
 	if s.Timeout <= 0 {

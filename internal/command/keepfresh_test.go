@@ -154,8 +154,8 @@ func TestKeepFresh(t *testing.T) {
 	s.env["CLICKHOUSE_PASSWORD"], s.env["DBT_TARGET"] = "mine", "dev"
 	out, env := s.handOver()
 	for _, want := range []string{
-		"\n::warning::set in the job's environment, where dbt may obey them before the credential of target \"prod\": DBT_TARGET\n",
-		"\nthe credential is kept fresh for about 6 hours, as long as the runner's request token lives\n",
+		"\n::warning::set in the job's environment, where they may take precedence over the credential of target \"prod\": DBT_TARGET\n",
+		"\nthe credential is kept fresh for about 6 hours, until the runner's request token expires\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the step does not say %q: %s", want, out)
@@ -308,7 +308,7 @@ func TestKeepFreshFails(t *testing.T) {
 			s.freshPolicy("$BAD/hang")
 			s.env["INPUT_TIMEOUT"] = "1s"
 		},
-		says: "::error::exchange ID token with \"token_exchange\": not done after 1s, the time that `timeout` allows",
+		says: "::error::exchange ID token with \"token_exchange\": not finished after 1s, the limit of `timeout`",
 	}, {
 		name: "no summary", status: 1, audit: issued,
 		change: func(s *step) { s.env["GITHUB_STEP_SUMMARY"] = s.at("no/such") },
@@ -453,7 +453,7 @@ func TestKeepFreshEndsAtTheCeiling(t *testing.T) {
 	s.issuer.EndRequests(end)
 	s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = s.issuer.RequestToken()
 	out, _ := s.handOver()
-	if want := "\nthe credential is kept fresh until " + end.UTC().Format("15:04") + " UTC (in 0h00m), when the runner's request token ends\n"; !strings.Contains(out, want) {
+	if want := "\nthe credential is kept fresh until " + end.UTC().Format("15:04") + " UTC (in 0h00m), when the runner's request token expires\n"; !strings.Contains(out, want) {
 		t.Errorf("it says %s, want %s", out, want)
 	}
 	if got, want := s.read("OUTPUT")["expires-at"], end.UTC().Format(time.RFC3339); got != want {
@@ -461,8 +461,8 @@ func TestKeepFreshEndsAtTheCeiling(t *testing.T) {
 	}
 	soon(t, "the end of the background process", func() bool { return len(s.processes()) == 0 })
 	got := regexp.MustCompile(`\d\d:\d\d:\d\dZ`).ReplaceAllString(s.post(), "TIME")
-	if want := "::warning::while the credential was kept fresh:%0ATIME: keep the credential fresh: the runner's request token has ended; hint: the runner's request token ended at " +
-		end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job\n"; got != want {
+	if want := "::warning::while the credential was kept fresh:%0ATIME: keep the credential fresh: the runner's request token has expired; hint: the runner's request token expired at " +
+		end.UTC().Format("15:04") + " UTC: split a job that needs longer\n"; got != want {
 		t.Errorf("post says %q, want %q", got, want)
 	}
 	s.checkEnd(issued)
@@ -643,7 +643,7 @@ func TestRenewalsEndAtTheCeiling(t *testing.T) {
 		done
 		cat answer; rm answer; exit 4`
 	status, out := s.run()
-	hint := "hint: the runner's request token ended at " + end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job"
+	hint := "hint: the runner's request token expired at " + end.UTC().Format("15:04") + " UTC: split a job that needs longer"
 	if status != 4 || !strings.Contains(out, "\n200\n") || !strings.Contains(out, "\n500\n") || !strings.Contains(out, "oidc-dbt: request ID token: status is 401: refused by the runner") ||
 		strings.Count(out, "warning: renew the credential: request ID token: ") != 1 || strings.Count(out, hint) != 1 {
 		t.Errorf("status is %d: %s", status, out)
@@ -789,7 +789,7 @@ func TestKeepFreshIsForTheAction(t *testing.T) {
 	t.Parallel()
 	s := newFreshStep(t, time.Minute)
 	status, out := s.run("keep-fresh", s.root)
-	if want := "::error::keep the credential fresh: this is no background process of a step\n"; status != 1 || out != want {
+	if want := "::error::keep the credential fresh: not started by a step of the action\n"; status != 1 || out != want {
 		t.Errorf("status is %d: %s", status, out)
 	}
 }

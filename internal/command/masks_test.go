@@ -70,7 +70,7 @@ func TestMasksReachTheRunnerAlone(t *testing.T) {
 			if want := map[bool]int{true: 1}[tt.masked]; masks != want {
 				t.Errorf("the runner gets %d masks, want %d: %s", masks, want, seen)
 			}
-			const warning = "oidc-dbt: warning: not masked in the job's log, since no stream that leads only to the runner was found: DBT_ENV_SECRET_OIDC_PASSWORD; do not print them\n"
+			const warning = "oidc-dbt: warning: not masked in the job's log, since no stream was found that only the runner reads: DBT_ENV_SECRET_OIDC_PASSWORD; do not print them\n"
 			if strings.Contains(seen+written, warning) == tt.masked {
 				t.Errorf("masked is %t, and it says %s%s", tt.masked, seen, written)
 			}

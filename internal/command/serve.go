@@ -16,24 +16,25 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		ArgsUsage: " ",
 		Description: "Example, as a sidecar:\n\n    oidc-dbt serve --target prod --dir /run/oidc-dbt --ready-file " +
 			"/run/oidc-dbt/ready --health-port 8081\n\n" +
-			"and next to it, once the ready file is there:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
+			"and next to it, once the ready file exists:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
 			"The folder holds profiles.yml and env, which a POSIX shell can read in; only its user may enter it.\n" +
-			"GET /healthz on the health port answers 200 while there is a credential that lives, else 503.\n" +
-			"SIGTERM, SIGINT and SIGHUP end it with status 0, and remove what was written. With the runner's\n" +
-			"request token it ends by itself, with status 3, and with a lease that is extended no further, with 6.",
+			"GET /healthz on the health port answers 200 while the credential is valid, else 503.\n" +
+			"SIGTERM, SIGINT and SIGHUP end it with status 0. It also ends when the runner's request token\n" +
+			"expires, with status 3, and when a lease cannot be extended further, with status 6. What was written\n" +
+			"is removed.",
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags: append(targetFlags(env),
-			&cli.DurationFlag{Name: flagTimeout, Usage: "for everything before it is ready", Value: job.DefaultTimeout,
+			&cli.DurationFlag{Name: flagTimeout, Usage: "time limit until it is ready", Value: job.DefaultTimeout,
 				Sources: variable(env, flagTimeout)},
 			&cli.StringFlag{Name: flagDir,
-				Usage:   "a folder for profiles.yml and env, empty or not there yet (default: a new one below the temporary folder)",
+				Usage:   "a folder for profiles.yml and env, empty or to be created (default: a new one below the temporary folder)",
 				Sources: variable(env, flagDir)},
 			&cli.StringFlag{Name: flagReadyFile,
-				Usage: "a file that is there once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, flagReadyFile)},
+				Usage: "a file that is created once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, flagReadyFile)},
 			&cli.IntFlag{Name: flagReadyFD,
-				Usage: "a descriptor that gets the same as one line once it is ready, and is closed", Sources: variable(env, flagReadyFD)},
-			&cli.IntFlag{Name: flagHealthPort, Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any that is free",
+				Usage: "a file descriptor that gets the same as one line once it is ready, and is then closed", Sources: variable(env, flagReadyFD)},
+			&cli.IntFlag{Name: flagHealthPort, Usage: "the port of /healthz on 127.0.0.1", DefaultText: "any free port",
 				Sources: variable(env, flagHealthPort)},
 		),
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {

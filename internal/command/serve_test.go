@@ -229,8 +229,8 @@ func TestServeEndsAtTheCeiling(t *testing.T) {
 	s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = s.issuer.RequestToken()
 	side := s.serve()
 	_ = side.Wait()
-	want := "oidc-dbt: keep the credential fresh: the runner's request token has ended\nhint: the runner's request token ended at " +
-		end.UTC().Format("15:04") + " UTC: nothing is kept fresh for longer; split the job\n"
+	want := "oidc-dbt: keep the credential fresh: the runner's request token has expired\nhint: the runner's request token expired at " +
+		end.UTC().Format("15:04") + " UTC: split a job that needs longer\n"
 	if status := side.ProcessState.ExitCode(); status != 3 || !strings.HasSuffix(side.said.String(), want) {
 		t.Errorf("status is %d: %s, want %s", status, side.said.String(), want)
 	}
@@ -270,12 +270,12 @@ func TestServeRefuses(t *testing.T) {
 	}{
 		"an argument":             {[]string{"dbt"}, 2, "oidc-dbt: unexpected argument \"dbt\"\nhint: to run a command with the credential: oidc-dbt exec -- COMMAND\n"},
 		"no time":                 {[]string{"--timeout", "0s"}, 2, "oidc-dbt: flag --timeout: got 0s, want more than 0\n"},
-		"a file as folder":        {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
-		"an open folder":          {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": is accessible to other users (-rwxr-xr-x)\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
-		"a folder in an open one": {[]string{"--dir", "$ROOT/open/shared"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/shared\": \"$ROOT/open\" above it is writable by everyone (drwxrwxrwx)\nhint: name one that is not there yet: it is made, in one that only you, or everybody with the sticky bit, may write\n"},
-		"somebody else's folder":  {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": it holds files of somebody else's, and everything in it is removed at the end\nhint: name one that is not there yet: it is made\n"},
+		"a file as folder":        {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
+		"an open folder":          {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": is accessible to other users (-rwxr-xr-x)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
+		"a folder in an open one": {[]string{"--dir", "$ROOT/open/shared"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/shared\": \"$ROOT/open\" above it is writable by everyone (drwxrwxrwx)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
+		"somebody else's folder":  {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": the folder contains other files, which would be removed at the end\nhint: name a folder that does not exist yet: it is created\n"},
 		"below nothing":           {[]string{"--dir", "$ROOT/no/where"}, 2, "oidc-dbt: flag --dir: \"$ROOT/no/where\": no such file or directory\n"},
-		"standard output":         {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more: it is closed\n"},
+		"standard output":         {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more\n"},
 		"no descriptor":           {[]string{"--ready-fd", "99"}, 2, "oidc-dbt: flag --ready-fd: 99: bad file descriptor\n"},
 		"a port that is taken":    {[]string{"--health-port", port}, 1, "oidc-dbt: listen for /healthz: listen tcp4 127.0.0.1:" + port + ": bind: address already in use\n"},
 		"a ready file nowhere":    {[]string{"--ready-file", "$ROOT/no/ready"}, 1, "oidc-dbt: write ready file \"$ROOT/no/ready\": no such file or directory\n"},

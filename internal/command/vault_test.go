@@ -219,7 +219,7 @@ func TestLeaseReachesItsMaximum(t *testing.T) {
 	moment := regexp.MustCompile(`beyond [0-9TZ:-]+, in [0-9]s`)
 	said := moment.ReplaceAllString(out, "beyond TIME")
 	const hint = "raise token_max_ttl of auth/jwt/role/capped, or give it a token_period"
-	announced := regexp.MustCompile(`the credential is kept fresh until [0-9:]+ UTC \(in 0h00m\), when the lease ends\n`)
+	announced := regexp.MustCompile(`the credential is kept fresh until [0-9:]+ UTC \(in 0h00m\), when the lease expires\n`)
 	if !announced.MatchString(said) {
 		t.Errorf("it says\n%s\nwant %s", said, announced)
 	}

@@ -113,8 +113,8 @@ func (a *attempt) verifiers(targets []*policy.Target) (verifiers []*idtoken.Veri
 	}
 	if len(verifiers) == 0 {
 		return nil, fault.New(fault.NoIdentity,
-			errors.New("find a token source: no rule names an identity of kind \"github\", and this build has no other source"),
-			"only jobs of GitHub Actions can ask for an ID token")
+			errors.New("request ID token: no rule names an identity of kind \"github\", the only kind that can request one"),
+			"only jobs of GitHub Actions can request an ID token")
 	}
 	return verifiers, nil
 }
@@ -157,10 +157,10 @@ func sameEvent(env Env, c idtoken.Claims) error {
 	said, ok := c.String("event_name")
 	switch is := env.Getenv(variable); {
 	case !ok:
-		return fault.New(fault.Rejected, fmt.Errorf("verify ID token: it has no event_name, and %s is %q", variable, is), "")
+		return fault.New(fault.Rejected, fmt.Errorf("verify ID token: event_name is missing, and %s is %q", variable, is), "")
 	case said != is:
-		return fault.New(fault.Rejected, fmt.Errorf("verify ID token: event_name is %q in the ID token and %q in %s", said, is, variable),
-			"leave "+variable+" as the runner sets it")
+		return fault.New(fault.Rejected, fmt.Errorf("verify ID token: event_name is %q, and %s is %q", said, variable, is),
+			"do not change "+variable+", which the runner sets")
 	}
 	return nil
 }

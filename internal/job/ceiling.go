@@ -14,7 +14,7 @@ import (
 // runners' end about six hours after the job's start.
 const guessedLife = 6 * time.Hour
 
-// A Ceiling is when the runner's request token ends. Nothing is kept fresh for
+// A Ceiling is when the runner's request token expires. Nothing is kept fresh for
 // longer, since no ID token can be had. A lease may have an earlier one.
 type Ceiling struct {
 	end   time.Time
@@ -45,10 +45,10 @@ func (c Ceiling) under(held credential.Credential) Ceiling {
 // Announce tells how long the run may take, before it is too late.
 func (c Ceiling) Announce(now time.Time) string {
 	if !c.known {
-		return "the credential is kept fresh for about 6 hours, as long as the runner's request token lives"
+		return "the credential is kept fresh for about 6 hours, until the runner's request token expires"
 	}
 	left := max(c.end.Sub(now), 0).Round(time.Minute)
-	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the %s ends",
+	return fmt.Sprintf("the credential is kept fresh until %s UTC (in %dh%02dm), when the %s expires",
 		c.end.UTC().Format("15:04"), left/time.Hour, left%time.Hour/time.Minute, c.what())
 }
 
@@ -64,9 +64,9 @@ func (c Ceiling) what() string {
 
 // Over is why a broker that nobody stops has ended.
 func (c Ceiling) Over(now time.Time) error {
-	err := fmt.Errorf("keep the credential fresh: the %s has ended", c.what())
+	err := fmt.Errorf("keep the credential fresh: the %s has expired", c.what())
 	if c.lease {
-		return fault.New(fault.Refused, err, "raise these limits: the secret's max_ttl, and token_max_ttl of the role")
+		return fault.New(fault.Refused, err, "raise the secret's max_ttl and the role's token_max_ttl")
 	}
 	return c.explain(fault.New(fault.NoIdentity, err, ""), now)
 }
@@ -77,9 +77,9 @@ func (c Ceiling) explain(err error, now time.Time) error {
 	if err == nil || fault.ClassOf(err) != fault.NoIdentity {
 		return err
 	}
-	hint := "the job has ended, or its request token has, which lives for about 6 hours: nothing is kept fresh for longer; split the job"
+	hint := "the job has ended, or its request token has expired, which is valid for about 6 hours: split a job that needs longer"
 	if c.known && !now.Before(c.end) {
-		hint = fmt.Sprintf("the runner's request token ended at %s UTC: nothing is kept fresh for longer; split the job",
+		hint = fmt.Sprintf("the runner's request token expired at %s UTC: split a job that needs longer",
 			c.end.UTC().Format("15:04"))
 	}
 	return fault.New(fault.NoIdentity, errors.New(err.Error()), hint)

@@ -59,7 +59,7 @@ func RunCommand(ctx context.Context, env Env, res Result, dir Folder, args []str
 	}
 	environ, removed := process.Environment(env.Environ, set, res.Kinds(), passIdentity)
 	if len(removed) > 0 {
-		if err := say("not passed on to the command: " + strings.Join(removed, ", ")); err != nil {
+		if err := say("removed from the command's environment: " + strings.Join(removed, ", ")); err != nil {
 			return 0, err
 		}
 	}

@@ -24,7 +24,7 @@ type Folder struct {
 func NewFolder(temp string) (Folder, error) {
 	path, err := os.MkdirTemp(temp, dirPattern) // 0700
 	if err != nil {
-		return Folder{}, fmt.Errorf("make a folder for the profile: %w", err)
+		return Folder{}, fmt.Errorf("create a folder for the profile: %w", err)
 	}
 	return Folder{path: path}, nil
 }

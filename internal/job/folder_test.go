@@ -75,7 +75,7 @@ func TestSweep(t *testing.T) {
 	if n := l.vault.Tokens(); n != 1 {
 		t.Errorf("%d tokens are alive, want that of the process that lives", n)
 	}
-	if want := "oidc-dbt: warning: end the leases of the run before: read lease-X.json: the file is corrupt\n"; said.String() != want {
+	if want := "oidc-dbt: warning: end the leases of the previous run: read lease-X.json: the file is corrupt\n"; said.String() != want {
 		t.Errorf("it says %q, want %q", said.String(), want)
 	}
 	if got, err := filepath.Glob(filepath.Join(temp, "oidc-dbt-step*", lockFile)); err != nil || !slices.Contains(got, filepath.Join(next.path, lockFile)) {

@@ -15,7 +15,7 @@ import (
 type timeoutError time.Duration
 
 func (d timeoutError) Error() string {
-	return fmt.Sprintf("not done after %s, the time that `timeout` allows", time.Duration(d))
+	return fmt.Sprintf("not finished after %s, the limit of `timeout`", time.Duration(d))
 }
 
 // interrupted puts the reason in the place of an error that is only the echo
@@ -31,7 +31,7 @@ func interrupted(ctx context.Context, err error) error {
 	case errors.As(cause, &timeout):
 		doing, _, _ := strings.Cut(err.Error(), ": ") // what went wrong then is the time-out
 		return fault.New(fault.Unreachable, fmt.Errorf("%s: %w", doing, timeout),
-			"see whether the server can be reached from this runner, or raise `timeout`")
+			"check that the server can be reached from this runner, or raise `timeout`")
 	case errors.As(cause, &signal):
 		return fmt.Errorf("%w: nothing was published", signal)
 	}

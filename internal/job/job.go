@@ -72,7 +72,7 @@ func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (R
 		return e
 	})
 	if !ok {
-		return Result{}, interrupted(ctx, errors.New("get the credential: a file or a stream does not answer"))
+		return Result{}, interrupted(ctx, errors.New("get the credential: a file or stream does not respond"))
 	}
 	return e.Result, e.err
 }
@@ -217,13 +217,13 @@ func (a *attempt) handOver(grant policy.Grant, c credential.Credential, res *Res
 // remark warns of a credential that lives longer than the run or the policy wants.
 func (a *attempt) remark(grant policy.Grant, c credential.Credential, res *Result) {
 	if c.Static {
-		res.warn("the secret of target %q has no lease (`static: true`): it is not only for this run, "+
-			"and the end of the run does not end it", res.Target)
+		res.warn("the secret of target %q has no lease (`static: true`): it is not specific to this run, "+
+			"and stays valid after it", res.Target)
 	}
 	life, limit := c.Expiry.Sub(a.env.Now()), grant.MaxLifetime()
 	if !c.Expiry.Equal(credential.Never()) && limit > 0 && life > limit+time.Minute { // a minute for the clocks
 		// One that could be asked for a shorter life has been refused by now.
-		res.warn("the credential of target %q lives %s, longer than max_lifetime, which is %s: provider %q cannot be asked for a shorter one",
+		res.warn("the credential of target %q is valid for %s, longer than max_lifetime (%s): provider %q cannot issue a shorter one",
 			res.Target, life.Round(time.Second), limit, grant.Provider())
 	}
 }

@@ -264,7 +264,7 @@ func TestServeEndsWhatAKilledRunLeft(t *testing.T) {
 		t.Fatalf("got %v, %v", got, err)
 	}
 	l.checkEnded(t, 3)
-	if want := "oidc-dbt: warning: end the leases of the run before: read lease-X.json: the file is corrupt\n"; said.String() != want {
+	if want := "oidc-dbt: warning: end the leases of the previous run: read lease-X.json: the file is corrupt\n"; said.String() != want {
 		t.Errorf("it says %q, want %q", said.String(), want)
 	}
 	entries, err := os.ReadDir(l.dir.path)

@@ -108,7 +108,7 @@ func (res Result) other(by, value, what string, have []string) string {
 	if value == "" || strings.ContainsAny(value, "$%") || slices.Contains(have, value) {
 		return ""
 	}
-	return fmt.Sprintf("%s in the command chooses the %s %q, and the credential is in %q", by, what, value, have[0])
+	return fmt.Sprintf("%s in the command selects the %s %q, but the credential is in %q", by, what, value, have[0])
 }
 
 // isOwnFolder reports whether a value is the folder that dbt has been given.

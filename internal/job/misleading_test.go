@@ -20,10 +20,10 @@ func TestMisleading(t *testing.T) {
 		dir       = "--profiles-dir in the command hides the profile that holds the credential"
 		variable  = "DBT_PROFILES_DIR in the command hides the profile that holds the credential"
 		engine    = "DBT_ENGINE_PROFILES_DIR in the command hides the profile that holds the credential"
-		target    = `--target in the command chooses the output "dev", and the credential is in "prod"`
-		short     = `-t in the command chooses the output "dev", and the credential is in "prod"`
-		profile   = `--profile in the command chooses the profile "other", and the credential is in "shop"`
-		dbtTarget = `DBT_TARGET in the command chooses the output "dev", and the credential is in "prod"`
+		target    = `--target in the command selects the output "dev", but the credential is in "prod"`
+		short     = `-t in the command selects the output "dev", but the credential is in "prod"`
+		profile   = `--profile in the command selects the profile "other", but the credential is in "shop"`
+		dbtTarget = `DBT_TARGET in the command selects the output "dev", but the credential is in "prod"`
 	)
 	for _, tt := range []struct {
 		script string

@@ -90,7 +90,7 @@ func policyIn(dir string) (name string, err error) {
 	switch yml, yaml := there(DefaultPolicy), there(other); {
 	case yml && yaml:
 		return "", fault.New(fault.Usage,
-			fmt.Errorf("read policy %q: %q is there, too, and only one of them would count", DefaultPolicy, other), "remove one of them")
+			fmt.Errorf("read policy %q: %q also exists, and only one of them can be used", DefaultPolicy, other), "remove one of them")
 	case yml:
 		return DefaultPolicy, nil
 	case yaml:
@@ -112,7 +112,7 @@ func otherExtension(path string) string {
 }
 
 func noPolicy(env Env, s Settings, path string) error {
-	starter := "start with this one, and commit it as " + DefaultPolicy + ":\n\n" + policy.Starter(env.Getenv)
+	starter := "start with this policy, and commit it as " + DefaultPolicy + ":\n\n" + policy.Starter(env.Getenv)
 	hint := starter
 	if other := otherExtension(path); other != "" {
 		if _, err := os.Stat(s.Path(other)); err == nil {
@@ -123,13 +123,12 @@ func noPolicy(env Env, s Settings, path string) error {
 		entries, err := os.ReadDir(s.Workspace)
 		switch _, gitErr := os.Stat(filepath.Join(s.Workspace, ".git")); {
 		case err != nil || len(entries) == 0:
-			hint = "did actions/checkout run before this step? The workspace is empty. Without a checkout, " +
-				"give the policy itself as the input `policy`"
+			hint = "the workspace is empty: run actions/checkout before this step, or give the policy itself as the input `policy`"
 		case gitErr != nil:
-			hint = "did actions/checkout run before this step? The workspace has no .git. If it did, and there is no policy yet, " + starter
+			hint = "the workspace has no .git: run actions/checkout before this step. If there is no policy yet, " + starter
 		}
 	}
-	return fault.New(fault.Usage, fmt.Errorf("read policy %q: there is no such file", path), hint)
+	return fault.New(fault.Usage, fmt.Errorf("read policy %q: no such file", path), hint)
 }
 
 // readTrusted reads a policy or profile file.
@@ -158,7 +157,7 @@ func trusted(ctx context.Context, env Env, s Settings, path string) error {
 	if err != nil || !supplied {
 		return err
 	}
-	return fault.New(fault.Usage, fmt.Errorf("on %q a file of the workspace may be somebody else's, want one of %q", event, trustedEvents),
+	return fault.New(fault.Usage, fmt.Errorf("on event %q files of the workspace are not trusted, want one of %q", event, trustedEvents),
 		"give the policy inline, in the step's `policy` input, and the dbt output in its `dbt:` block")
 }
 
@@ -197,8 +196,8 @@ func checkRoots(ctx context.Context, env Env, s Settings, path string) error {
 	}
 	supplied, err := disk.Supplied(ctx, path, s.Workspace)
 	if err == nil && supplied {
-		err = fault.New(fault.Usage, errors.New("with an inline policy it must lie outside the workspace, whose files are not the policy's"),
-			"have the job fetch it to ${{ runner.temp }}, or put the authority into SSL_CERT_FILE")
+		err = fault.New(fault.Usage, errors.New("with an inline policy it must be outside the workspace"),
+			"fetch the file to ${{ runner.temp }} in an earlier step, or add the authority to SSL_CERT_FILE")
 	}
 	return err
 }
@@ -213,7 +212,7 @@ func checkFiles(ctx context.Context, s Settings, t *policy.Target) error {
 	for _, key := range slices.Sorted(maps.Keys(files)) {
 		supplied, err := disk.Supplied(ctx, files[key], s.Workspace)
 		if err == nil && supplied {
-			err = errors.New("it must lie outside the workspace")
+			err = errors.New("it must be outside the workspace")
 		}
 		if err != nil {
 			return fault.New(fault.Usage, fmt.Errorf("target %q: %s %q: %w", t.Name(), key, files[key], disk.Cause(err)), "")

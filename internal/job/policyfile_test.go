@@ -14,12 +14,11 @@ func TestFindPolicy(t *testing.T) {
 	t.Parallel()
 	const (
 		yml, yaml = ".github/oidc-dbt.yml", ".github/oidc-dbt.yaml"
-		starter   = "start with this one, and commit it as .github/oidc-dbt.yml:\n\n"
-		both      = `read policy ".github/oidc-dbt.yml": ".github/oidc-dbt.yaml" is there, too, and only one of them would count`
-		missing   = `read policy ".github/oidc-dbt.yml": there is no such file`
-		checkout  = "did actions/checkout run before this step? The workspace "
-		empty     = checkout + "is empty. Without a checkout, give the policy itself as the input `policy`"
-		noGit     = checkout + "has no .git. If it did, and there is no policy yet, " + starter
+		starter   = "start with this policy, and commit it as .github/oidc-dbt.yml:\n\n"
+		both      = `read policy ".github/oidc-dbt.yml": ".github/oidc-dbt.yaml" also exists, and only one of them can be used`
+		missing   = `read policy ".github/oidc-dbt.yml": no such file`
+		empty     = "the workspace is empty: run actions/checkout before this step, or give the policy itself as the input `policy`"
+		noGit     = "the workspace has no .git: run actions/checkout before this step. If there is no policy yet, " + starter
 	)
 	for _, tt := range []struct {
 		name    string
@@ -42,9 +41,9 @@ func TestFindPolicy(t *testing.T) {
 		{name: "upwards: both", files: []string{yml, yaml}, upwards: true, err: both, hint: "remove one of them"},
 		{name: "upwards: none", files: []string{".git/"}, upwards: true, err: missing, hint: starter},
 		{name: "named", files: []string{"a.yml", yml}, policy: "a.yml", path: "a.yml"},
-		{name: "named with the other extension", files: []string{"a.yaml", ".git/"}, policy: "a.yml", err: `read policy "a.yml": there is no such file`, hint: `did you mean "a.yaml"?`},
-		{name: "named with the other extension again", files: []string{"a.yml"}, policy: "a.yaml", err: `read policy "a.yaml": there is no such file`, hint: `did you mean "a.yml"?`},
-		{name: "named, and missing", files: []string{".git/", yml}, policy: "policy", err: `read policy "policy": there is no such file`, hint: starter},
+		{name: "named with the other extension", files: []string{"a.yaml", ".git/"}, policy: "a.yml", err: `read policy "a.yml": no such file`, hint: `did you mean "a.yaml"?`},
+		{name: "named with the other extension again", files: []string{"a.yml"}, policy: "a.yaml", err: `read policy "a.yaml": no such file`, hint: `did you mean "a.yml"?`},
+		{name: "named, and missing", files: []string{".git/", yml}, policy: "policy", err: `read policy "policy": no such file`, hint: starter},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

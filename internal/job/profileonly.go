@@ -18,11 +18,10 @@ func (s Settings) CheckProfileOnly() error {
 	}
 	var errs []error
 	if s.Target == "" {
-		errs = append(errs, errors.New("profile-only: target is not given, and without an ID token there are no claims to choose one"))
+		errs = append(errs, errors.New("profile-only: requires target: without an ID token there are no claims to choose one"))
 	}
 	if s.DryRun {
-		errs = append(errs, errors.New("profile-only: a dry run decides who may have the target, "+
-			"and profile-only decides nothing: give one of them"))
+		errs = append(errs, errors.New("profile-only: cannot be combined with dry-run: nothing is decided"))
 	}
 	return errors.Join(errs...)
 }
@@ -45,7 +44,7 @@ func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err erro
 	}
 	if dbt := t.DBT(); dbt.Client || dbt.Type == "" && dbt.From == "" {
 		return res, fault.New(fault.Usage,
-			fmt.Errorf("profile-only: target %q is credentials only: without a `dbt:` block there is no profile to write", t.Name()), "")
+			fmt.Errorf("profile-only: target %q has no `dbt:` block, and so no profile", t.Name()), "")
 	}
 	p, err := readProject(ctx, env, s, t)
 	if err != nil {
@@ -79,6 +78,5 @@ func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err erro
 // NothingDecided is what a run says of a profile without a credential, so that
 // nobody takes its success for a decision.
 func (res Result) NothingDecided() string {
-	return fmt.Sprintf("profile only: the profile of target %q has placeholders in the place of logins; "+
-		"who may have it was not decided", res.Target)
+	return fmt.Sprintf("profile only: the profile of target %q has placeholders instead of logins; nothing was decided", res.Target)
 }

@@ -277,14 +277,14 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 		}
 		if r.Only && !s.Broker && !s.DryRun && !s.ProfileOnly {
 			return fault.New(fault.Usage,
-				fmt.Errorf("type %q with provider %q needs oidc-dbt to run next to dbt: dbt cannot hold this credential itself",
+				fmt.Errorf("type %q with provider %q requires oidc-dbt to run next to dbt: dbt cannot hold this credential itself",
 					p.dbtType, t.Provider()),
 				"give the command to this step as `run:`, set `keep-fresh: true`, or call `oidc-dbt exec -- COMMAND`")
 		}
 		if i > 0 && (!reflect.DeepEqual(w, p.warehouse) || r != p.route) {
 			return fault.New(fault.Usage,
-				fmt.Errorf("read profiles: output %q leads elsewhere in profile %q than in profile %q: one credential cannot serve "+
-					"both", p.output, p.names[i], p.names[0]), "")
+				fmt.Errorf("read profiles: output %q of profile %q requires a different credential than that of profile %q",
+					p.output, p.names[i], p.names[0]), "")
 		}
 		p.warehouse, p.route = w, r
 	}
@@ -320,7 +320,7 @@ func clone(n *yaml.Node) *yaml.Node {
 func (p *project) identities(g policy.Grant) (warnings []fault.Warning) {
 	for i, block := range p.blocks {
 		for _, d := range adapter.Identities(p.dbtType, g.Provider(), g.Exchange(), block) {
-			text := fmt.Sprintf("%s of output %q of profile %q is dropped: the exchange chooses who the run is", d.Key, p.output, p.names[i])
+			text := fmt.Sprintf("%s of output %q of profile %q was removed: the exchange determines who the run is", d.Key, p.output, p.names[i])
 			if d.Exchange != "" {
 				text = fmt.Sprintf("%s, by `%s` under `%s`", text, d.Exchange, g.Provider())
 			}

@@ -133,7 +133,7 @@ func (o ServeSettings) readyFD() (*os.File, error) {
 		return nil, nil
 	}
 	if o.ReadyFD <= 2 {
-		return nil, fault.New(fault.Usage, fmt.Errorf("flag --ready-fd: got %d, want 3 or more: it is closed", o.ReadyFD), "")
+		return nil, fault.New(fault.Usage, fmt.Errorf("flag --ready-fd: got %d, want 3 or more", o.ReadyFD), "")
 	}
 	f := os.NewFile(uintptr(o.ReadyFD), "ready")
 	if _, err := f.Stat(); err != nil {
@@ -159,19 +159,19 @@ func claimFolder(path string, endLeft func(Folder)) (Folder, error) {
 	} else if err != nil {
 		return fail(err, "")
 	}
-	const name = "name one that is not there yet: it is made"
+	const name = "name a folder that does not exist yet: it is created"
 	if err := disk.Private(path); err != nil {
 		if made {
 			_ = os.Remove(path) // empty, and of no use
 		}
-		return fail(err, name+", in one that only you, or everybody with the sticky bit, may write")
+		return fail(err, name+", in a folder that only you may write, or that has the sticky bit")
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return fail(err, "")
 	}
 	if _, err := os.Lstat(filepath.Join(path, claim)); err != nil && len(entries) > 0 {
-		return fail(errors.New("it holds files of somebody else's, and everything in it is removed at the end"), name)
+		return fail(errors.New("the folder contains other files, which would be removed at the end"), name)
 	}
 	endLeft(Folder{path: path})
 	for _, e := range entries {
@@ -187,7 +187,7 @@ func claimFolder(path string, endLeft func(Folder)) (Folder, error) {
 // endLeft ends the leases of a run that was killed, as post does.
 func (f Folder) endLeft(ctx context.Context, env Env) {
 	f.EndLeases(ctx, env, func(err error) {
-		fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: warning: end the leases of the run before: "+fault.WithHint(err)))
+		fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: warning: end the leases of the previous run: "+fault.WithHint(err)))
 	})
 }
 

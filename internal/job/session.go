@@ -54,7 +54,7 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 	var err error
 	run.Result, err = Authenticate(ctx, env, s, r)
 	if unmasked := run.mask(env); len(unmasked) > 0 && err == nil {
-		run.warn("not masked in the job's log, since no stream that leads only to the runner was found: %s; "+
+		run.warn("not masked in the job's log, since no stream was found that only the runner reads: %s; "+
 			"do not print them", strings.Join(unmasked, ", "))
 	}
 	if run.Allowed != "" {
