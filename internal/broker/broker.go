@@ -27,73 +27,73 @@ import (
 type Config struct {
 	Target string // its name decides the port, so that the profile is the same in every run
 	Route  route.Route
-	// Network is the way out, for what is proxied; the zero value asks no environment.
+	// Network is how proxied requests leave the machine; the zero value reads no environment.
 	Network web.Network
 	Dir     string // for the files that clients read; only this user may enter it, and the caller removes it
-	// StateDir is a folder of this user's that stays, for what is to have the same
-	// path in every run; "" for none. It need not be there.
+	// StateDir is a persistent folder of this user's, for files that have the same
+	// path in every run; "" for none. It need not exist.
 	StateDir string
-	// Current returns a credential that is not about to die. It is called for
-	// every request, also by several at once.
+	// Current returns a credential that is not about to expire. It is called for
+	// every request, also concurrently.
 	Current func(context.Context) (credential.Credential, error)
-	// Renew returns one in the place of what Current gave and the warehouse has
-	// refused. Its error says that there is none: the refusal stands.
+	// Renew replaces a credential from Current that the warehouse has refused. An
+	// error means that there is no other: the client gets the refusal.
 	Renew   func(ctx context.Context, refused credential.Credential) (credential.Credential, error)
-	Ahead   bool            // renew though nobody asks: sessions end with what they were opened with
+	Ahead   bool            // renew without being asked: sessions end with the credential that opened them
 	Refused func(count int) // callers without the secret since the last call; at most once a minute
-	Failed  func(error)     // what the user should know: a file could not be rewritten, a connection not be taken
-	// AllowUIDs are other users who may connect, where the system says whose a
-	// connection is: Linux.
+	Failed  func(error)     // errors that the user should see, such as a file that could not be rewritten
+	// AllowUIDs are other users who may connect. Only Linux tells which user a
+	// connection comes from.
 	AllowUIDs []int
 	Closed    func() // at the end of Close; nil for nothing
 	Now       func() time.Time
 
-	hurry hurry // of tests
+	hurry hurry // for tests
 }
 
 // A Broker serves one route of one target.
 type Broker struct {
 	config  Config
 	secret  secret.Value
-	address netip.AddrPort // zero of a route that does not listen
+	address netip.AddrPort // zero for a route that does not listen
 	service service
 	file    string // the path of service.file
-	caFile  string // the path of the authority that vouches for service.tls
-	ownPort bool   // it is the target's
+	caFile  string // the path of the certificate authority for service.tls
+	ownPort bool   // the port is the target's own
 	refused refusals
 	tasks   tasks
 
-	stopped   context.Context // for Interrupt, which nobody gives one
+	stopped   context.Context // for Interrupt, which gets none
 	stop      context.CancelFunc
-	server    *http.Server   // nil for a protocol of its own
-	running   sync.WaitGroup // the listener, its connections and the renewals that nobody asks for
+	server    *http.Server   // nil for a protocol other than HTTP
+	running   sync.WaitGroup // the listener, its connections and unrequested renewals
 	withdrawn sync.Once
 }
 
-// A service is how a route is served. One that listens has a handler or a
-// conn; one may have a file beside it or alone.
+// A service is how a route is served. One that listens has a handler or a conn;
+// it may also have a file, or only a file.
 type service struct {
 	handler    http.Handler                      // HTTP
-	refuse     refuser                           // of HTTP, how what never reaches the handler is told no; nil for plain text
+	refuse     refuser                           // HTTP: replies to requests that do not reach the handler; nil for plain text
 	tls        bool                              // HTTPS, with an authority of this run's own
-	secretPath bool                              // clients ask at Address.URL and show nothing else
-	conn       func(context.Context, net.Conn)   // a protocol of its own; it returns where ctx ends, or conn is closed
-	raw        func(full bool, err error) []byte // of that, an error before any request
+	secretPath bool                              // clients use Address.URL and show no other secret
+	conn       func(context.Context, net.Conn)   // another protocol; it returns when ctx ends or conn is closed
+	raw        func(full bool, err error) []byte // for conn: an error before any request
 	file       *file
-	ahead      bool // renew though nobody asks: the clients wait too briefly for an exchange
+	ahead      bool // renew without being asked: the clients' timeout is too short for an exchange
 }
 
 // tokenPath ends the path of a route whose secret is the segment before it.
 const tokenPath = "/token"
 
-// A file is what a client reads in the place of a listener, or to find one.
+// A file is what a client reads instead of using a listener, or to find it.
 type file struct {
 	name string
-	// content is what the file holds, 0600, of the current credential.
+	// content returns the file's content for the current credential; its mode is 0600.
 	content func(credential.Credential) ([]byte, error)
 }
 
-// listening are the routes with a listener, which b.address names already.
+// listening are the routes with a listener; b.address is set by then.
 var listening = map[route.Kind]func(b *Broker) (service, error){
 	route.AWSContainer:         awsContainer,
 	route.AzureManagedIdentity: managedIdentity,
@@ -109,18 +109,18 @@ var listening = map[route.Kind]func(b *Broker) (service, error){
 	route.Trino:                trino,
 }
 
-// silent are the routes without: a file alone, or a credential that only has
-// to be kept alive.
+// silent are the routes without a listener: only a file, or a credential that
+// only has to be kept alive.
 var silent = map[route.Kind]func(b *Broker) (service, error){
 	route.AzureTokenFile:     azureTokenFile,
 	route.PasswordFile:       passwordFile,
 	route.SnowflakeTokenFile: snowflakeTokenFile,
-	// What is renewed is the credential that dbt has.
+	// dbt has the credential itself, which is renewed.
 	route.Lease: func(*Broker) (service, error) { return service{}, nil },
 }
 
 // Start serves the route until Close. The error is of class Internal, or Usage
-// where the upstream cannot be one.
+// if the upstream is invalid.
 func Start(config Config) (b *Broker, err error) {
 	build, listens := listening[config.Route.Kind]
 	if !listens {
@@ -172,7 +172,7 @@ func Start(config Config) (b *Broker, err error) {
 	return b, nil
 }
 
-// words returns how a service tells an error before any request.
+// words returns how a service reports an error before any request.
 func (s service) words() func(full bool, err error) []byte {
 	switch {
 	case s.tls:
@@ -207,7 +207,7 @@ func (b *Broker) serveConns(ctx context.Context, listener net.Listener) {
 	})
 }
 
-// Address returns where the route is served; the zero Address of no broker.
+// Address returns where the route is served; the zero Address for a nil broker.
 func (b *Broker) Address() route.Address {
 	if b == nil {
 		return route.Address{}
@@ -222,10 +222,10 @@ func (b *Broker) Address() route.Address {
 	return a
 }
 
-// Interrupt has the warehouse end what it is doing for the route's clients: the
-// command that waits for it has been told to stop. The clients' sessions live
-// on. It returns when what was running has ended, or some seconds later. Of no
-// broker it does nothing.
+// Interrupt cancels what the warehouse is doing for the route's clients, since
+// the command has been told to stop. The clients' sessions stay open. It returns
+// when the running statements have ended, or some seconds later. It does nothing
+// for a nil broker.
 func (b *Broker) Interrupt() {
 	if b == nil {
 		return
@@ -233,9 +233,9 @@ func (b *Broker) Interrupt() {
 	b.tasks.interrupt(b.stopped)
 }
 
-// Close ends the route at once: the command that used it has ended. What the
-// warehouse is still doing for its clients is cancelled. Of no broker it does
-// nothing.
+// Close ends the route at once: the command that used it has ended. It cancels
+// what the warehouse is still doing for its clients. It does nothing for a nil
+// broker.
 func (b *Broker) Close() {
 	if b == nil {
 		return
@@ -244,7 +244,7 @@ func (b *Broker) Close() {
 	b.withdraw()
 	b.stop()
 	if b.server != nil {
-		_ = b.server.Close() // the listener's error helps nobody any more
+		_ = b.server.Close() // the listener's error no longer matters
 	}
 	b.tasks.close()
 	b.running.Wait()
@@ -260,14 +260,14 @@ func newSecret() secret.Value {
 	return secret.New(base64.RawURLEncoding.EncodeToString(bits))
 }
 
-// Ports of targets: below the ranges that systems give to connections.
+// Ports of targets: below the systems' ephemeral ranges.
 const (
 	firstPort = 20000
 	ports     = 12000
 )
 
-// listen takes the target's own port, or any where that is taken: then dbt
-// parses the project anew, because the profile differs.
+// listen takes the target's own port, or any other if that is in use: then dbt
+// parses the whole project again, because the profile differs.
 func listen(target string) (listener net.Listener, own bool, err error) {
 	name := fnv.New32a()
 	io.WriteString(name, target)

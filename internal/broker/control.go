@@ -14,8 +14,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// A Control is how a broker in the background is ended: by whoever shows its
-// secret, on loopback. A process id could be another process's by then.
+// A Control ends a broker in the background for a caller on loopback that shows
+// its secret. A process id may belong to another process by then.
 type Control struct {
 	listener net.Listener
 	secret   secret.Value
@@ -45,8 +45,8 @@ func (c *Control) Secret() secret.Value { return c.secret }
 // Stopped is closed when a caller has asked for the end.
 func (c *Control) Stopped() <-chan struct{} { return c.stopped }
 
-// Close ends the listener. The connection of whoever asked for the end stays
-// open until the process has ended: that is the answer.
+// Close ends the listener. The connection of the caller that asked for the end
+// stays open until the process has ended, which is the answer.
 func (c *Control) Close() {
 	c.refused.flush()
 	c.listener.Close()
@@ -70,7 +70,7 @@ func (c *Control) serve() {
 			welcome(conn)
 			once.Do(func() { close(c.stopped) })
 			_ = conn.SetReadDeadline(time.Time{})
-			_, _ = io.Copy(io.Discard, conn) // until the caller has enough of waiting
+			_, _ = io.Copy(io.Discard, conn) // until the caller stops waiting
 		}()
 	}
 }
@@ -93,7 +93,7 @@ func Stop(ctx context.Context, address string, secret secret.Value) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("end the background process: %w", context.Cause(ctx))
-	case err != nil: // reset: nobody took the secret, as where a killed process has not closed its listener yet
+	case err != nil: // reset: the process was killed before it read the secret
 		return errGone
 	}
 	return nil

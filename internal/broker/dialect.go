@@ -10,13 +10,13 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
-// A dialect is how one client library asks for a credential by GET, and what
-// it understands.
+// A dialect is how one client library requests a credential by GET, and the
+// replies that it understands.
 type dialect struct {
-	shown   func(*http.Request) string // what the client shows for the secret
-	unknown string                     // said to one that shows something else
-	// check returns what else is wrong with a request, "" for nothing; nil
-	// where that can be nothing.
+	shown   func(*http.Request) string // what the client shows as the secret
+	unknown string                     // the error for a wrong secret
+	// check returns what else is wrong with a request, "" for nothing; nil if
+	// there is nothing to check.
 	check    func(*http.Request) (status int, fault string)
 	reply    func(*http.Request, credential.Credential) any
 	refuse   func(status int, words string) any
@@ -30,7 +30,7 @@ func (b *Broker) answer(d dialect) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		reply := func(status int, v any) {
 			w.WriteHeader(status)
-			_ = json.NewEncoder(w).Encode(v) // the client is gone
+			_ = json.NewEncoder(w).Encode(v) // the client may be gone
 		}
 		refuse := func(status int, words string) { reply(status, d.refuse(status, "oidc-dbt: "+words)) }
 		if !b.admits(w, r, d.shown(r)) {
@@ -56,8 +56,8 @@ func (b *Broker) answer(d dialect) http.Handler {
 	})
 }
 
-// statusOf tells a client's retries an outage, which may pass, from a no,
-// which does not.
+// statusOf returns a status by which clients retry after an outage, but not after
+// a refusal.
 func statusOf(err error) int {
 	switch fault.ClassOf(err) {
 	case fault.Unreachable, fault.Internal:

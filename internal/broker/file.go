@@ -10,16 +10,16 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 )
 
-// How often the credential is looked at: a tenth of its life, since a renewal
-// begins when a third is left, and within these.
+// How often the credential is checked: each tenth of its life, since it is renewed
+// when a third is left, within these limits.
 const (
 	lookPart              = 10
 	lookLeast, lookAtMost = 200 * time.Millisecond, time.Minute
 )
 
-// keep writes the service's file, and has it rewritten ahead of each expiry.
-// Of a route that does not listen, or is to be ahead, it is also what has the
-// credential renewed, since nobody asks for it in time.
+// keep writes the service's file and rewrites it ahead of each expiry. For a
+// route that does not listen, or that renews ahead, it also renews the
+// credential, since no client requests it in time.
 func (b *Broker) keep(ctx context.Context) error {
 	ahead := b.service.ahead || b.config.Ahead || !b.address.IsValid()
 	if b.service.file == nil && !ahead {
@@ -37,7 +37,7 @@ func (b *Broker) keep(ctx context.Context) error {
 		return err
 	}
 	if !ahead {
-		return nil // the file leads to the listener, and stays as it is
+		return nil // the file refers to the listener and does not change
 	}
 	b.running.Go(func() {
 		for {
@@ -49,7 +49,7 @@ func (b *Broker) keep(ctx context.Context) error {
 			}
 			next, err := b.config.Current(ctx)
 			if err != nil {
-				continue // whoever renews has told of it
+				continue // the Keeper has reported it
 			}
 			c = next
 			if written, err = b.rewrite(c, written); err != nil {
@@ -60,8 +60,8 @@ func (b *Broker) keep(ctx context.Context) error {
 	return nil
 }
 
-// rewrite has the file hold what it must of c, where that is not what it
-// holds already, and returns that. A reader sees the old file or the new one.
+// rewrite writes the file for c, unless its content is written already, and
+// returns the content. A reader sees the old file or the new one.
 func (b *Broker) rewrite(c credential.Credential, written []byte) ([]byte, error) {
 	f := b.service.file
 	if f == nil {

@@ -10,16 +10,15 @@ import (
 	"time"
 )
 
-// A refuser tells a client of HTTP no, in the form that it understands.
+// A refuser sends an error to an HTTP client in the form that it understands.
 type refuser func(w http.ResponseWriter, status int, err error)
 
-// idleTimeout is how long a client that has shown the secret may keep a
-// connection for later. Clients look whether it is still there, since
-// warehouses close theirs as soon.
+// idleTimeout is how long a client that has shown the secret may keep an idle
+// connection. Clients handle closed ones, since warehouses close theirs as soon.
 const idleTimeout = 2 * time.Minute
 
-// newServer returns a server for what came through a gate at an address. It is
-// the same for every route, proxy and probe: what one of them checks, all check.
+// newServer returns a server for connections through the gate at an address. All
+// routes, proxies and probes use it, so that all have the same checks.
 func newServer(own netip.AddrPort, hurry hurry, now func() time.Time, refuse refuser, next http.Handler) *http.Server {
 	return &http.Server{
 		Handler:                      guarded(own, now, refuse, next),
@@ -34,21 +33,21 @@ func newServer(own netip.AddrPort, hurry hurry, now func() time.Time, refuse ref
 
 type connKey struct{}
 
-// connOf returns the connection of a request; nil of a request without.
+// connOf returns the connection of a request, nil if it has none.
 func connOf(r *http.Request) net.Conn {
 	c, _ := r.Context().Value(connKey{}).(net.Conn)
 	return c
 }
 
-// guarded turns away what no client of dbt's sends: a page in a browser that
-// resolves its own name to loopback, and requests to be passed on elsewhere.
-// Whoever does not show the secret is answered once: the connection is closed,
-// and the rest of the request is not waited for.
+// guarded refuses requests that dbt's clients do not send: from a page in a
+// browser that resolves its own name to loopback (DNS rebinding), and for other
+// hosts. A client that does not show the secret gets one reply; then its
+// connection is closed without waiting for the rest of the request.
 func guarded(own netip.AddrPort, now func() time.Time, refuse refuser, next http.Handler) http.Handler {
 	address, local := own.String(), fmt.Sprintf("localhost:%d", own.Port())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isStranger(connOf(r)) {
-			w.Header().Set("Connection", "close") // until admit takes it back
+			w.Header().Set("Connection", "close") // until admit removes it
 			defer func() {
 				if isStranger(connOf(r)) {
 					_ = http.NewResponseController(w).SetReadDeadline(now().Add(lingering))
@@ -66,8 +65,8 @@ func guarded(own netip.AddrPort, now func() time.Time, refuse refuser, next http
 	})
 }
 
-// admits reports whether a client has shown the secret. Who has not is counted,
-// and its connection closed after the reply.
+// admits reports whether a client has shown the secret. Otherwise it counts the
+// client, and closes its connection after the reply.
 func (b *Broker) admits(w http.ResponseWriter, r *http.Request, shown string) bool {
 	if !b.knows(shown) {
 		b.turnAway(w)
@@ -77,14 +76,14 @@ func (b *Broker) admits(w http.ResponseWriter, r *http.Request, shown string) bo
 	return true
 }
 
-// turnAway counts a client without the secret, and has its connection closed.
+// turnAway counts a client without the secret and closes its connection.
 func (b *Broker) turnAway(w http.ResponseWriter) {
 	b.refused.add()
 	w.Header().Set("Connection", "close")
 	_ = http.NewResponseController(w).SetReadDeadline(b.config.Now().Add(lingering))
 }
 
-// admit lets a client stay that has shown the secret.
+// admit keeps the connection of a client that has shown the secret.
 func admit(w http.ResponseWriter, r *http.Request) {
 	if c := connOf(r); c != nil {
 		welcome(c)
@@ -92,7 +91,7 @@ func admit(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// rawHTTP is an error for who is not even asked for the request.
+// rawHTTP is an error reply before the request is read.
 func rawHTTP(full bool, err error) []byte {
 	status := http.StatusForbidden
 	if full {

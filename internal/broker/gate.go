@@ -12,55 +12,54 @@ import (
 	"time"
 )
 
-// A gate is a listener, of every route and proxy alike. Whoever connects is a
-// stranger until the secret has been shown: there are few of those at a time,
-// and the oldest gives way to the next, so that no number of them keeps a
-// client of this run's out. Connections of other users stay out for good, where
-// the system says whose a connection is.
+// A gate is the listener of every route and proxy. A connection is a stranger
+// until it has shown the secret. The number of strangers is limited and the
+// oldest is closed for the next, so that they cannot keep this run's clients
+// out. Connections of other users are refused, if the system tells the user.
 type gate struct {
 	net.Listener
 	config gateConfig
 	limits limits
-	own    int // the user whom this process is of; unknownUser where it cannot be told
+	own    int // the user of this process; unknownUser if the system does not tell
 
 	mu        sync.Mutex
 	strangers []*guest // the oldest first
-	evicting  bool     // one has given way, and nobody has shown the secret since
-	known     int      // those who have shown the secret
-	foreign   int      // those who are being told that they are another user's
-	seen      []int    // the users who were told of
+	evicting  bool     // a stranger was closed for another, and none has shown the secret since
+	known     int      // connections that have shown the secret
+	foreign   int      // connections that are being refused
+	seen      []int    // the other users that were reported
 	told      time.Time
-	freed     chan struct{} // has one where a place has become free
+	freed     chan struct{} // has an element if a place has become free
 	closed    chan struct{}
 	close     sync.Once
 }
 
-// gateConfig is what a gate is told.
+// gateConfig configures a gate.
 type gateConfig struct {
 	allow   []int  // other users who may connect
-	anyone  bool   // all may: there is nothing secret
+	anyone  bool   // all users may connect: nothing is secret
 	refused func() // a connection was turned away
 	hurry   hurry
 	now     func() time.Time
-	warn    func(error)                       // what the user should know
+	warn    func(error)                       // reports to the user
 	words   func(full bool, err error) []byte // an error in the protocol, before any request; nil for none
 }
 
-// strangerPatience bounds how long a connection stays without the secret.
-// Clients of this run's show it at once.
+// strangerPatience bounds how long a connection may stay without showing the
+// secret. This run's clients show it at once.
 const strangerPatience = 10 * time.Second
 
-// A connection has a while before it gives way to the next: a client whose
-// secret is on its way, on a machine that is busy, must not be taken for one
-// without. The while is shorter as long as nobody but strangers comes.
+// How long a stranger is kept before it is closed for the next: on a busy machine
+// a client's secret may take a moment to arrive. The time is shorter while only
+// strangers connect.
 const strangerGrace, shortGrace = 2 * time.Second, 250 * time.Millisecond
 
-// lingering is how long a connection that was refused stays to be read: a
-// client that still sends would lose the reply.
+// lingering is how long a refused connection is still read: otherwise a client
+// that is still sending would lose the reply.
 const lingering = 500 * time.Millisecond
 
-// fullPatience is how long a connection waits for another to end, where there
-// can be no more.
+// fullPatience is how long a connection waits for another to end if the limit is
+// reached.
 const fullPatience = time.Second
 
 func newGate(listener net.Listener, config gateConfig) *gate {
@@ -84,8 +83,8 @@ func (g *gate) Close() error {
 	return g.Listener.Close()
 }
 
-// Accept returns the next connection, of a stranger. Its only error is that of
-// a listener that was closed.
+// Accept returns the next connection, a stranger. It fails only if the listener
+// was closed.
 func (g *gate) Accept() (net.Conn, error) {
 	pause := time.Duration(0)
 	for {
@@ -117,9 +116,8 @@ func accepted(listener net.Listener) iter.Seq[net.Conn] {
 	}
 }
 
-// wait waits after a failure, longer each time: out of descriptors, say, where
-// another try in the same moment would meet it again. It reports false where
-// the gate was closed.
+// wait waits after a failure, such as a lack of descriptors, longer each time. It
+// reports false if the gate was closed.
 func (g *gate) wait(pause *time.Duration) bool {
 	*pause = min(max(2**pause, 5*time.Millisecond), time.Second)
 	select {
@@ -169,8 +167,8 @@ func (g *gate) enter(conn *net.TCPConn) *guest {
 	return c
 }
 
-// free waits until there is room, for as long as room says; it is asked with
-// the mutex held. It reports false where there is none by then.
+// free waits until there is room, for as long as room says; room is called with
+// the mutex held. It reports false if there is none by then.
 func (g *gate) free(patience time.Duration, room func() (bool, time.Duration)) bool {
 	end := g.config.now().Add(patience)
 	for {
@@ -200,10 +198,10 @@ func (g *gate) signal() {
 	}
 }
 
-// maxSeen bounds the users who are told of.
+// maxSeen bounds the other users that are reported.
 const maxSeen = 8
 
-// turnAway ends the connection of another user's, and says why.
+// turnAway closes the connection of another user and says why.
 func (g *gate) turnAway(conn *net.TCPConn, user int) {
 	g.config.refused()
 	err := fmt.Errorf("connections are for user %d only, and the user of this one is unknown", g.own)
@@ -229,8 +227,8 @@ func (g *gate) message(full bool, err error) []byte {
 	return g.config.words(full, err)
 }
 
-// refuse says the words, if there are some, and ends the connection. It does
-// not wait for the client, and has few such at a time.
+// refuse sends the words, if any, and closes the connection. It does not block,
+// and limits how many connections are being refused at a time.
 func (g *gate) refuse(conn *net.TCPConn, words []byte) {
 	g.mu.Lock()
 	busy := g.foreign >= g.limits.foreign
@@ -256,7 +254,7 @@ func (g *gate) refuse(conn *net.TCPConn, words []byte) {
 	}()
 }
 
-// bites tells of a limit that was met, at most once a minute.
+// bites reports that a limit was reached, at most once a minute.
 func (g *gate) bites(err error) {
 	g.mu.Lock()
 	now := g.config.now()
@@ -288,7 +286,7 @@ const (
 	gone
 )
 
-// leave closes the connection of one who is a stranger still.
+// leave closes the connection if it is still a stranger.
 func (c *guest) leave() {
 	c.gate.mu.Lock()
 	leaves := c.state == stranger
@@ -315,15 +313,15 @@ func (c *guest) Close() error {
 	return c.TCPConn.Close()
 }
 
-// forget takes a connection off the strangers. The gate's mutex is held.
+// forget removes a connection from the strangers. The gate's mutex is held.
 func (g *gate) forget(c *guest) {
 	if i := slices.Index(g.strangers, c); i >= 0 {
 		g.strangers = slices.Delete(g.strangers, i, i+1)
 	}
 }
 
-// welcome notes that the secret was shown on a connection: from then on it
-// stays for as long as it likes. Of one that no gate has let in it does nothing.
+// welcome notes that a connection has shown the secret: from then on it may stay
+// open. It does nothing for a connection that did not come through a gate.
 func welcome(conn net.Conn) {
 	c, ok := guestOf(conn)
 	if !ok {
@@ -352,8 +350,8 @@ func isStranger(conn net.Conn) bool {
 	return c.state == stranger
 }
 
-// guestOf returns a connection as it came through a gate, from under its
-// encryption; false of one that came another way.
+// guestOf returns a connection as it came through a gate, without its
+// encryption; false if it did not come through one.
 func guestOf(conn net.Conn) (*guest, bool) {
 	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = secured.NetConn()
@@ -362,7 +360,7 @@ func guestOf(conn net.Conn) (*guest, bool) {
 	return c, ok
 }
 
-// unknownUser is where the system does not say whose a connection is.
+// unknownUser is a user that the system does not tell.
 const unknownUser = -1
 
 // userOf returns the user who has the other end of a connection on loopback.

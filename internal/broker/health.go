@@ -40,7 +40,7 @@ func (b *Broker) ServeHealth(port int) (*Health, error) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(reply) // whoever probes may be gone
+		_ = json.NewEncoder(w).Encode(reply) // the prober may be gone
 	})
 	h := &Health{server: newServer(own, b.config.hurry, b.config.Now, brokerError, mux), address: own.String()}
 	gate := newGate(listener, gateConfig{anyone: true, now: b.config.Now, warn: b.config.Failed, words: rawHTTP})

@@ -13,38 +13,38 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-// A Keeper keeps one credential fresh: it gives out the one it has, and gets
-// the next ahead of its end, once for all who ask meanwhile. While the old one
-// lives, a provider that is down is nobody's problem.
+// A Keeper keeps one credential fresh: it hands out the current one, and gets the
+// next ahead of its expiry, once for all concurrent callers. While the old one is
+// valid, an outage of the provider has no effect.
 type Keeper struct {
 	config KeeperConfig
 
 	mu       sync.Mutex
 	current  credential.Credential
-	end      time.Time     // its expiry by the clock that nobody sets: see left
-	due      time.Duration // what is left of its life when it is renewed
-	late     time.Duration // what is left when it may expire on its way
+	end      time.Time     // its expiry by the monotonic clock: see left
+	due      time.Duration // it is renewed when this much of its life is left
+	late     time.Duration // with less than this left it may expire in transit
 	inFlight chan struct{}
 	failed   error     // of the last renewal; nil after one that succeeded
 	since    time.Time // the first failure after the last success
 	failures int       // in a row
-	again    time.Time // not before, after a failure
-	forced   time.Time // when a refusal of the warehouse's last led to a renewal
+	again    time.Time // the earliest next try after a failure
+	forced   time.Time // when a refusal by the warehouse last caused a renewal
 	closed   bool
 
-	told     string // of this outage: the last failure that was told of
+	told     string // the last failure reported in this outage
 	toldAt   time.Time
 	toldSlow bool
 }
 
-// KeeperConfig is what a Keeper works with.
+// KeeperConfig configures a Keeper.
 type KeeperConfig struct {
 	Provider string // its name, for errors
-	// Renew gets the next credential; it is called by one at a time, with a
-	// context that no caller's end cancels. afresh says that the warehouse has
-	// refused the current one: to have that live on is of no use.
+	// Renew gets the next credential. It is not called concurrently, and its
+	// context does not end with a caller's. afresh says that the warehouse has
+	// refused the current one, so that extending it is of no use.
 	Renew func(ctx context.Context, afresh bool) (credential.Credential, error)
-	Tell  func(error) // what the user should know: renewals that fail or hang, and refusals
+	Tell  func(error) // reports renewals that fail or hang, and refusals, to the user
 	Now   func() time.Time
 }
 
@@ -55,9 +55,9 @@ func NewKeeper(first credential.Credential, config KeeperConfig) *Keeper {
 	return k
 }
 
-// The part of a credential's life that is left when it is renewed, and the
-// most of it: a session of twelve hours need not be renewed after eight. And
-// the same for when callers wait for the next one.
+// The part of a credential's life that is left when it is renewed, and its
+// maximum: a session of twelve hours need not be renewed after eight. Likewise
+// for when callers wait for the next one.
 const (
 	leftPart, leftMost = 3, 20 * time.Minute
 	latePart, lateMost = 10, 5 * time.Second
@@ -74,19 +74,18 @@ func (k *Keeper) set(c credential.Credential) {
 	k.told, k.toldSlow = "", false
 }
 
-// left returns what is left of the credential's life: by the wall clock, which
-// goes on while the machine sleeps, or by the monotonic one, which nobody can
-// set back, whichever says less.
+// left returns what is left of the credential's life: the lesser of that by the
+// wall clock, which goes on while the machine sleeps, and by the monotonic clock,
+// which cannot be set back.
 func (k *Keeper) left(now time.Time) time.Duration {
 	return min(k.current.Expiry.Round(0).Sub(now.Round(0)), k.end.Sub(now))
 }
 
-// Current returns a credential that lives. It waits for a renewal only where
-// the old one has expired, or is about to, and then for as long as ctx lets it:
-// a client that is told no fails, and a provider that is down for a moment would
-// fail every node of a run. The error is the last renewal's, which says who gave
-// what reason; an error that another try meets again is returned at once, and
-// in a long outage that of the next try.
+// Current returns a valid credential. It waits for a renewal only if the old one
+// has expired or is about to, and then until ctx ends: an error would fail the
+// client, and a brief outage of the provider every node of a run. The error is
+// the last renewal's, with its reason. A permanent error is returned at once, and
+// in a long outage the error of the next try.
 func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 	for tried := false; ; {
 		k.mu.Lock()
@@ -127,12 +126,12 @@ func (k *Keeper) Current(ctx context.Context) (credential.Credential, error) {
 	}
 }
 
-// longOutage is how long the provider may be down with no credential left
-// before requests stop waiting for it: a client that tries each request again
-// would take hours to end.
+// longOutage is how long the provider may be down without a valid credential
+// before requests stop waiting: a client that retries each request would take
+// hours to end.
 const longOutage = 2 * time.Minute
 
-// dead returns for how long renewals have failed and there was no credential.
+// dead returns how long renewals have failed without a valid credential.
 func (k *Keeper) dead(now time.Time, left time.Duration) time.Duration {
 	return min(now.Sub(k.since), -left)
 }
@@ -147,16 +146,16 @@ func (k *Keeper) missing(ctx context.Context) error {
 	return fmt.Errorf("renew the credential with %q: %w", k.config.Provider, context.Cause(ctx))
 }
 
-// forcedEvery bounds what a warehouse can cause that refuses whatever it gets.
+// forcedEvery bounds renewals if a warehouse refuses every credential.
 const forcedEvery = 30 * time.Second
 
-// errRefused is for a caller who is to pass the warehouse's refusal on.
+// errRefused tells a caller to pass the warehouse's refusal on.
 var errRefused = errors.New("the warehouse refused the credential, and a new one as well")
 
-// Renew returns a credential in the place of c, which should live and which the
-// warehouse has refused: somebody has revoked it, or the server's clock is
-// ahead. It gets one unless that has been done already, waits for it as long as
-// ctx lets it, and does so no more often than every 30 seconds.
+// Renew replaces c, which should be valid but which the warehouse has refused: it
+// was revoked, or the server's clock is ahead. It gets a new credential unless
+// there is one already, waits for it until ctx ends, and does so at most every 30
+// seconds.
 func (k *Keeper) Renew(ctx context.Context, c credential.Credential) (credential.Credential, error) {
 	for {
 		k.mu.Lock()
@@ -164,7 +163,7 @@ func (k *Keeper) Renew(ctx context.Context, c credential.Credential) (credential
 			k.mu.Unlock()
 			return k.Current(ctx)
 		}
-		var refusal error // to tell of
+		var refusal error // to report
 		if k.inFlight == nil {
 			now := k.config.Now()
 			if k.closed || !k.forced.IsZero() && now.Sub(k.forced) < forcedEvery {
@@ -192,8 +191,8 @@ func (k *Keeper) Renew(ctx context.Context, c credential.Credential) (credential
 	}
 }
 
-// sameSecrets reports whether a and b are of one exchange. A lease that was
-// extended is the same login.
+// sameSecrets reports whether a and b come from one exchange. An extended lease
+// is the same login.
 func sameSecrets(a, b credential.Credential) bool {
 	return a.Token == b.Token && a.Password == b.Password && a.PrivateKey == b.PrivateKey && a.AWS == b.AWS
 }
@@ -202,8 +201,8 @@ func sameSecrets(a, b credential.Credential) bool {
 // than a second.
 const closeWait = 3 * time.Second
 
-// Close has nothing renewed any more, and lets a renewal that is under way come
-// to its end: what it gets must be recorded, and may be a lease to revoke.
+// Close stops renewals, and waits for one that is in progress: its credential
+// must be recorded, and may be a lease to revoke.
 func (k *Keeper) Close() {
 	k.mu.Lock()
 	k.closed = true
@@ -221,22 +220,22 @@ func (k *Keeper) Close() {
 // renewTimeout bounds one renewal: token request, keys and all hops, with their retries.
 const renewTimeout = 2 * time.Minute
 
-// renewTries is how long each hop of a renewal is tried again within one: the
-// Keeper tries again by itself, and callers who wait are to hear the reason.
+// renewTries bounds the retries of each hop within one renewal: the Keeper retries
+// by itself, and waiting callers should get the reason.
 const renewTries = 2 * time.Second
 
 // longestAsked bounds how long a provider can keep the Keeper from trying again.
 const longestAsked = time.Hour
 
-// How long after a failure the next try comes: twice as long each time, but
-// the sooner the less is left, so that an outage which ends is noticed while
-// the old credential lives. Where it is dead, once a second.
+// The pause after a failure doubles each time, but is shorter the less is left, so
+// that the end of an outage is noticed while the old credential is valid. After
+// its expiry there is one try a second.
 const (
 	longestWait = 30 * time.Second
 	waitPart    = 4
 )
 
-// start has the next credential got, unless that is under way.
+// start starts a renewal, unless one is in progress.
 func (k *Keeper) start(ctx context.Context, afresh bool) {
 	if k.inFlight == nil {
 		k.inFlight = make(chan struct{})
@@ -260,9 +259,9 @@ func (k *Keeper) refresh(ctx context.Context, afresh bool) {
 	k.inFlight = nil
 }
 
-// settle takes in what a renewal came to, and reports whether to tell of it:
-// of an outage each reason once a minute. asked is how long the provider wants
-// to be left alone.
+// settle records the result of a renewal, and reports whether to tell the user:
+// in an outage, each reason once a minute. asked is how long the provider asked
+// to wait.
 func (k *Keeper) settle(c credential.Credential, err error, asked time.Duration) (tell bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -284,11 +283,11 @@ func (k *Keeper) settle(c credential.Credential, err error, asked time.Duration)
 	return tell
 }
 
-// slowAfter is when a renewal counts as one that hangs: most take less than a
-// second, and whoever looks at a run that stands still finds the reason.
+// slowAfter is when a renewal is reported as hanging: most take less than a
+// second, and the log should say why a run does not proceed.
 const slowAfter = 5 * time.Second
 
-// slow tells, once an outage, of a renewal that hangs.
+// slow reports a renewal that hangs, once per outage.
 func (k *Keeper) slow() {
 	k.mu.Lock()
 	tell := k.inFlight != nil && !k.toldSlow

@@ -2,27 +2,27 @@ package broker
 
 import "fmt"
 
-// limits are how many connections there may be of each sort, by how many files
-// the process may have open.
+// limits are the numbers of connections of each sort that the limit of open files
+// allows.
 type limits struct {
-	files                     uint64 // 0 where there is no limit
+	files                     uint64 // 0 for no limit
 	strangers, foreign, known int
 }
 
 const (
-	// ownFiles are kept free for the broker's own work: a renewal that fails for
-	// want of a descriptor would fail everybody. It has three streams, listeners,
+	// ownFiles are reserved for the broker's own work: a renewal that fails for
+	// lack of a descriptor would fail all clients. It has three streams, listeners,
 	// the audit log, the poller, and connections to issuer and provider.
 	ownFiles = 40
-	// Of connections that have shown the secret each may have one to the
-	// warehouse, and that one more that waits to be used again.
+	// Each connection that has shown the secret may need one to the warehouse, and
+	// an idle one may wait to be reused.
 	filesEach = 3
 	// maxStrangers is more than dbt has threads: they all begin at once.
 	maxStrangers = 128
 	maxForeign   = 8
 	// maxKnown is more than any run has: dbt has one a thread, DuckDB a few.
 	maxKnown = 1024
-	// enoughFiles are those with which no limit but maxKnown bites.
+	// enoughFiles is the limit of open files from which only maxKnown matters.
 	enoughFiles = ownFiles + maxStrangers + maxForeign + filesEach*maxKnown
 )
 
@@ -38,12 +38,12 @@ func limitsOf(files uint64) limits {
 	return l
 }
 
-// full is the error of a connection that there is no room for.
+// full is the error of a connection beyond the limit.
 func (l limits) full() error {
 	return fmt.Errorf("%d connections to the broker are open, which is the maximum", l.known)
 }
 
-// String says what the limit is, and which one is needed.
+// String says what the limit is and which one is needed.
 func (l limits) String() string {
 	if l.files == 0 || l.files >= enoughFiles {
 		return fmt.Sprintf("the broker accepts %d at a time", l.known)

@@ -8,10 +8,10 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 )
 
-// How long a login or a request waits for a credential where the old one has
-// expired: nearly as long as dbt's client waits for the reply, so that an
-// outage that ends costs nothing, and one that does not is told of before the
-// client hangs up, which would say no more than "timed out".
+// How long a login or a request waits for a credential if the old one has
+// expired: nearly as long as dbt's client waits for the reply. So an outage that
+// ends costs nothing, and the client gets the reason for a longer one before it
+// gives up with "timed out".
 const (
 	// snowflake-connector-python: 60 s without a reply end a request, 120 s a
 	// login (network.py, auth/by_plugin.py); the login itself is to come.
@@ -39,13 +39,12 @@ const (
 	s3Patience = 4 * time.Second
 )
 
-// A hurry is how many times shorter the broker waits than it says: tests have
-// better things to do. Zero is one.
+// A hurry divides the broker's waiting times, for tests. Zero means one.
 type hurry int
 
 func (h hurry) of(d time.Duration) time.Duration { return d / time.Duration(max(h, 1)) }
 
-// current returns a credential that lives, for which it waits.
+// current returns a valid credential, and waits for it.
 func (b *Broker) current(ctx context.Context, patience time.Duration) (credential.Credential, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, notThere(patience))
 	defer cancel()
@@ -54,8 +53,8 @@ func (b *Broker) current(ctx context.Context, patience time.Duration) (credentia
 
 func notThere(d time.Duration) error { return fmt.Errorf("not available after %s", d) }
 
-// renewed returns a credential in the place of c, which the warehouse has
-// refused; false where there is none, and the client is to see the refusal.
+// renewed replaces c, which the warehouse has refused; false if there is no other
+// and the client should get the refusal.
 func (b *Broker) renewed(ctx context.Context, c credential.Credential) (credential.Credential, bool) {
 	if b.config.Renew == nil {
 		return c, false

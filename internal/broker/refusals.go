@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// refusals counts callers that were turned away, and tells of them at most
-// once a minute: whoever knocks must not fill the audit log.
+// refusals counts refused callers and reports them at most once a minute, so that
+// they cannot fill the audit log.
 type refusals struct {
 	tell func(count int)
 	now  func() time.Time
 
 	mu    sync.Mutex
-	count int // not told yet
+	count int // not reported yet
 	told  time.Time
 }
 
@@ -28,7 +28,7 @@ func (r *refusals) add() {
 	}
 }
 
-// flush tells of those that nothing was said about yet.
+// flush reports those that were not reported yet.
 func (r *refusals) flush() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,19 +13,19 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-// A relay passes a request on to an upstream. It is the core of every route
-// that does so over HTTP; its fields are what differs between them.
+// A relay forwards requests to an upstream. It is the core of every HTTP proxy
+// route; its fields are the differences between them.
 //
-// It passes nothing on of what concerns one connection alone (RFC 9110 §7.6.1),
-// and never switches protocols: what follows could not be looked at.
+// It does not forward hop-by-hop headers (RFC 9110 §7.6.1), and never switches
+// protocols, since it could not check what follows.
 type relay struct {
 	transport http.RoundTripper
-	base      *url.URL                   // the upstream; nil where lead names it for each request
-	lead      func(out *http.Request)    // what else changes of a request on its way
+	base      *url.URL                   // the upstream; nil if lead sets it for each request
+	lead      func(out *http.Request)    // changes each request
 	reply     func(*http.Response) error // changes or refuses a reply
-	redirects bool                       // they are replies as others are; without, they become errors
+	redirects bool                       // forward redirects, instead of refusing them
 	buffers   httputil.BufferPool        // nil for new ones
-	atOnce    bool                       // whatever is there of a reply goes on: the client buffers it
+	atOnce    bool                       // forward each part of a reply immediately
 	fail      func(w http.ResponseWriter, err error)
 }
 
@@ -37,7 +37,7 @@ func (y relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ModifyResponse: y.modify,
 		BufferPool:     y.buffers,
 		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, err error) { y.fail(w, err) },
-		ErrorLog:       noLog(), // a client that is gone is none of ours
+		ErrorLog:       noLog(), // a client that has gone is not an error
 	}
 	if y.atOnce {
 		p.FlushInterval = -1
@@ -46,8 +46,7 @@ func (y relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (y relay) rewrite(to *httputil.ProxyRequest) {
-	// httputil has removed the other headers of one connection by now, and put
-	// these back.
+	// httputil has removed all hop-by-hop headers, and put these back.
 	for _, name := range []string{"Connection", "Upgrade", "Te"} {
 		to.Out.Header.Del(name)
 	}
@@ -67,19 +66,17 @@ func (y relay) modify(resp *http.Response) error {
 	return y.reply(resp)
 }
 
-// isFinal reports whether no other try will do better than one that ended with
-// err: the certificate or the proxy on the way would have to change.
+// isFinal reports whether another try would end with err again: the certificate
+// or the proxy would have to change.
 func isFinal(err error) bool {
 	return errors.As(err, new(*tls.CertificateVerificationError)) || web.Refusal(err) != nil
 }
 
-// noLog is for what net/http would say on standard error: it quotes what
-// clients and servers send.
+// noLog discards net/http's messages, which quote what clients and servers send.
 func noLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// pieceSize is how much is passed on at once, where that much is there. TLS
-// gives 16 KiB at a time, and a write for each of these would cost a third of
-// the throughput.
+// pieceSize is how much is forwarded at once, if that much is available. TLS reads
+// return 16 KiB, and a write for each would cost a third of the throughput.
 const pieceSize = 256 << 10
 
 // A pool lends buffers of one size.

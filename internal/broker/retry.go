@@ -9,8 +9,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 )
 
-// A retrier sends one request with a credential, and where the warehouse
-// refuses that, though it should live, once more with the next.
+// A retrier sends one request with a credential, and once more with the next one
+// if the warehouse refuses a credential that should be valid.
 type retrier struct {
 	broker     *Broker
 	credential credential.Credential
@@ -31,27 +31,26 @@ func (t *retrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	again := r.Clone(r.Context())
 	if again.Body, ok = body.again(); !ok {
-		return resp, nil // the client asks again, and gets the next credential
+		return resp, nil // the client may retry, and gets the next credential
 	}
 	resp.Body.Close()
 	return t.send(again, next)
 }
 
-// maxRemembered bounds the requests that can be sent again: statements, not
-// uploads.
+// maxRemembered bounds requests that can be sent again: statements, not uploads.
 const maxRemembered = 64 << 10
 
-// A memory keeps what has been read of a request's body, if that is not much.
+// A memory keeps what has been read of a request's body, up to a limit.
 type memory struct {
 	io.ReadCloser
 
-	mu    sync.Mutex // a transport may still read when the reply is there
+	mu    sync.Mutex // a transport may still read after the reply has come
 	text  []byte
 	whole bool // the body has been read to its end
-	much  bool
+	much  bool // the body is larger than the limit
 }
 
-// remember has the body of r remembered; nil of one that is too long anyway.
+// remember records the body of r as it is read; nil if it is too long.
 func remember(r *http.Request) *memory {
 	switch {
 	case r.Body == nil || r.Body == http.NoBody:
@@ -77,7 +76,7 @@ func (m *memory) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// again returns the body anew; false where that would not be all of it.
+// again returns the body for another request; false if it is not complete.
 func (m *memory) again() (io.ReadCloser, bool) {
 	if m == nil {
 		return nil, false

@@ -15,7 +15,7 @@ func tokenEndpoint(b *Broker) (service, error) {
 		w.Header().Set("Cache-Control", "no-store")
 		reply := func(status int, v map[string]any) {
 			w.WriteHeader(status)
-			_ = json.NewEncoder(w).Encode(v) // the client is gone
+			_ = json.NewEncoder(w).Encode(v) // the client may be gone
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 		switch {

@@ -17,8 +17,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-// A way leads to a warehouse over HTTP. What its errors say of a proxy holds no
-// part of the environment.
+// A way sends requests to a warehouse over HTTP. Its errors about a proxy contain
+// no part of the environment.
 type way struct {
 	*http.Transport
 	network web.Network
@@ -27,7 +27,7 @@ type way struct {
 // RoundTrip implements http.RoundTripper.
 func (w way) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := w.Transport.RoundTrip(req)
-	if err == nil || errors.As(err, new(*tls.CertificateVerificationError)) { // which each route answers in its own way
+	if err == nil || errors.As(err, new(*tls.CertificateVerificationError)) { // each route handles this itself
 		return resp, err
 	}
 	if proxy, perr := w.network.Proxy(req); proxy == nil && perr == nil {
@@ -36,9 +36,9 @@ func (w way) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, w.network.Explain(err, req.URL)
 }
 
-// upstream returns the way to a warehouse over HTTP, and its URL. Certificates
-// are verified; the proxy on the way is the environment's unless the route names one; replies have no bound,
-// since results have none.
+// upstream returns the way to a warehouse over HTTP, and its URL. It verifies
+// certificates, and uses the environment's proxy unless the route names one.
+// Replies are not limited, since results may have any size.
 func upstream(network web.Network, u route.Upstream) (way, *url.URL, error) {
 	config, err := clientTLS(network, u)
 	if err != nil {
@@ -48,7 +48,7 @@ func upstream(network web.Network, u route.Upstream) (way, *url.URL, error) {
 	if u.Plain {
 		base.Scheme = "http"
 	}
-	// as clients have it in their Host
+	// as in the clients' Host header
 	base.Host = strings.TrimSuffix(net.JoinHostPort(u.Host, strconv.Itoa(u.Port)), ":"+web.Port(base))
 	if u.Proxy != "" {
 		p, err := url.Parse(u.Proxy)
@@ -71,8 +71,8 @@ func upstream(network web.Network, u route.Upstream) (way, *url.URL, error) {
 // maxRoots bounds a file of certificate authorities: all of a system's are under 300 KiB.
 const maxRoots = 4 << 20
 
-// clientTLS returns how the warehouse's certificate is verified; nil for a
-// plain connection, which only loopback may have.
+// clientTLS returns how the warehouse's certificate is verified; nil for a plain
+// connection, which is allowed only on loopback.
 func clientTLS(network web.Network, u route.Upstream) (*tls.Config, error) {
 	switch {
 	case u.Host == "" || u.Port == 0:
@@ -86,7 +86,7 @@ func clientTLS(network web.Network, u route.Upstream) (*tls.Config, error) {
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Host, RootCAs: network.Roots(), InsecureSkipVerify: u.Unverified}
 	if u.AnyName {
-		config.InsecureSkipVerify = true // of the name; what follows verifies the chain
+		config.InsecureSkipVerify = true // skips the name; the chain is verified below
 		config.VerifyConnection = func(s tls.ConnectionState) error {
 			options := x509.VerifyOptions{Roots: config.RootCAs, Intermediates: x509.NewCertPool()}
 			for _, c := range s.PeerCertificates[1:] {
