@@ -51,7 +51,7 @@ for name in ("postgres", "somebody"):
         other.execute("select current_user")
         assert other.fetchone() == (user,), "the client chose its user"
 refused("oidc-dbt: the password does not belong to this run", password=password + "x")
-refused('oidc-dbt: the database is "template1", want this target\'s, "postgres"', dbname="template1")
+refused('oidc-dbt: the database is "template1", want the target\'s "postgres"', dbname="template1")
 
 # Results, and COPY both ways.
 cursor.execute("select n, repeat('x', 90) from generate_series(1, 200000) n")

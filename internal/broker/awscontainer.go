@@ -10,9 +10,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
-// awsContainer serves container credentials to every AWS SDK, which sends the
-// secret in the header Authorization as it is. The SDKs keep a session until
-// it is about to expire, DuckDB until a store refuses it.
+// awsContainer serves container credentials to every AWS SDK. The SDKs send the
+// secret as the whole Authorization header. They keep a session until it is about
+// to expire, DuckDB until a store refuses it.
 // (AWS SDKs and Tools Reference Guide: Container credential provider)
 func awsContainer(b *Broker) (service, error) {
 	var last steadySession
@@ -63,7 +63,7 @@ type steadySession struct {
 	mu       sync.Mutex
 	session  credential.Credential
 	asked    time.Time // when it was last handed out
-	replaced time.Time // when there was first another one; zero before
+	replaced time.Time // when a newer one first appeared; zero if none has
 }
 
 // How far apart the requests of one read are, and how long a session that has
@@ -73,8 +73,8 @@ const (
 	longestStale = 2 * time.Second
 )
 
-// orNext returns the session that was handed out last, or next where no
-// client is in the middle of reading that.
+// orNext returns the session that was handed out last, or next if no client is in
+// the middle of reading the last one.
 func (s *steadySession) orNext(next credential.Credential, now time.Time) credential.Credential {
 	s.mu.Lock()
 	defer s.mu.Unlock()

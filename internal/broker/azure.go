@@ -7,10 +7,10 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 )
 
-// managedIdentity is the endpoint that Azure App Service has for managed
-// identities, which Azure's SDKs ask where IDENTITY_ENDPOINT and
-// IDENTITY_HEADER are set. It answers with the credential, whatever resource
-// or identity is asked for. (Azure App Service: How to use managed
+// managedIdentity is Azure App Service's endpoint for managed identities, which
+// Azure's SDKs use if IDENTITY_ENDPOINT and IDENTITY_HEADER are set. It answers
+// with the credential, for any requested resource or identity. (Azure App
+// Service: How to use managed
 // identities, REST endpoint reference, api-version 2019-08-01)
 func managedIdentity(b *Broker) (service, error) {
 	return service{handler: b.answer(dialect{

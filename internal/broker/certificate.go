@@ -18,14 +18,14 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 )
 
-// certificateLife is that of the certificates for loopback: longer than any
-// run, since their private keys end with the process. A scheduler may run for months.
+// certificateLife is the life of the certificates for loopback. Their private keys
+// end with the process, but a scheduler may run for months.
 const certificateLife = 400 * 24 * time.Hour
 
-// certificate makes a certificate authority for this run alone, publishes its
+// certificate makes a certificate authority for this run only, publishes its
 // certificate for the client, and returns a certificate for loopback. The
-// authority's key has signed once when it is forgotten, and the authority is
-// good for no other name: whoever trusts the file trusts this broker.
+// authority's key signs once and is discarded, and the authority is valid for no
+// other name: to trust the file is to trust only this broker.
 func (b *Broker) certificate() (c tls.Certificate, err error) {
 	now := b.config.Now()
 	loopback := net.IPv4(127, 0, 0, 1)
@@ -67,13 +67,13 @@ func (b *Broker) certificate() (c tls.Certificate, err error) {
 }
 
 // publish writes the authority's certificate and returns its path: the same in
-// every run that has the target's own port, since dbt parses a project anew
-// where its profile differs. Who has the port has the file, too.
+// every run that has the target's own port, since dbt parses the whole project
+// again if its profile differs. The port's owner also owns the file.
 func (b *Broker) publish(certificate []byte) (path string, err error) {
 	if b.ownPort && b.config.StateDir != "" {
 		path = filepath.Join(b.config.StateDir, fmt.Sprintf("ca-%d.pem", b.address.Port()))
 		if err = os.MkdirAll(b.config.StateDir, 0o700); err == nil {
-			err = disk.Own(b.config.StateDir) // whoever may write there says whom dbt trusts
+			err = disk.Own(b.config.StateDir) // a writer there could choose whom dbt trusts
 		}
 		if err == nil {
 			err = disk.Replace(path, certificate)
@@ -82,7 +82,7 @@ func (b *Broker) publish(certificate []byte) (path string, err error) {
 			return path, nil
 		}
 	}
-	path = filepath.Join(b.config.Dir, "ca.pem") // no place that stays: parsing anew is all that it costs
+	path = filepath.Join(b.config.Dir, "ca.pem") // not persistent: it only costs parsing again
 	return path, disk.Replace(path, certificate)
 }
 
@@ -90,7 +90,7 @@ func (b *Broker) publish(certificate []byte) (path string, err error) {
 func (b *Broker) withdraw() {
 	b.withdrawn.Do(func() {
 		if b.caFile != "" {
-			_ = os.Remove(b.caFile) // it vouches for a key that nobody has any more
+			_ = os.Remove(b.caFile) // its key is gone
 		}
 	})
 }

@@ -17,12 +17,12 @@ import (
 
 // clickHouse passes requests on to ClickHouse's HTTP interface with the
 // credential in them: a bearer, or user and password of a lease. The client
-// shows the secret as its password, in whichever of the interface's three
-// forms; its user does not matter, and nor would another: ClickHouse gets one
-// login, this. (ClickHouse: HTTP interface, authentication)
+// shows the secret as its password, in any of the interface's three forms. Its
+// user is ignored: ClickHouse gets only the credential's login. (ClickHouse: HTTP
+// interface, authentication)
 //
-// ClickHouse goes on with a query whose client has gone. Each gets an id, by
-// which it can be ended.
+// ClickHouse continues a query whose client has gone. Each gets an id, by which
+// it can be killed.
 func clickHouse(b *Broker) (service, error) {
 	login := func(out *http.Request, c credential.Credential) {
 		if q, ok := out.Context().Value(clickHouseQueryKey{}).(*clickHouseQuery); ok {
@@ -57,7 +57,7 @@ func clickHouse(b *Broker) (service, error) {
 	})}, nil
 }
 
-// clickHouseRefuses knows the codes of ClickHouse's that are about who asks.
+// clickHouseRefuses knows ClickHouse's error codes for failed authentication.
 // (ClickHouse: src/Common/ErrorCodes.cpp)
 func clickHouseRefuses(resp *http.Response) bool {
 	switch resp.Header.Get("X-ClickHouse-Exception-Code") {
@@ -76,18 +76,18 @@ func logInClickHouse(out *http.Request, c credential.Credential) {
 		out.Header.Del(name)
 	}
 	if c.Token.IsZero() {
-		out.SetBasicAuth(c.User, c.Password.Reveal()) // a header of its own would not hold every password
+		out.SetBasicAuth(c.User, c.Password.Reveal()) // ClickHouse's own header cannot hold every password
 	} else {
 		out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 	}
 }
 
-// A clickHouseQuery is one that the server may be at.
+// A clickHouseQuery is one that the server may be running.
 type clickHouseQuery struct {
 	id   string
 	task *task
 	underway
-	credential atomic.Pointer[credential.Credential] // by which it was sent
+	credential atomic.Pointer[credential.Credential] // with which it was sent
 	missed     atomic.Int32                          // how often the server did not know it
 }
 
@@ -106,8 +106,8 @@ type clickHouseKiller struct {
 	base   *url.URL
 }
 
-// watch passes a query on, to be ended if it still runs when nobody waits for
-// it any more.
+// watch passes a query on, and registers it to be killed if it still runs when no
+// client waits for it.
 func (k clickHouseKiller) watch(w http.ResponseWriter, r *http.Request, proxy http.Handler) {
 	values := r.URL.Query()
 	q := &clickHouseQuery{id: values.Get("query_id")}
@@ -141,8 +141,8 @@ const maxKilled = 1 << 20
 
 var clickHouseText = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 
-// kill ends a query, by the user that has sent it: others may not. Of one that
-// the server does not know twice, nothing is left.
+// kill ends a query as the user that sent it: others may not. A query that the
+// server twice does not know has ended.
 func (k clickHouseKiller) kill(ctx context.Context, q *clickHouseQuery) {
 	c := q.credential.Load()
 	if c == nil || !c.Expiry.After(k.broker.config.Now()) {

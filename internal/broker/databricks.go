@@ -13,8 +13,8 @@ import (
 )
 
 // databricksMetadata is Databricks' metadata service, which its SDKs ask for
-// the token of a workspace. They show nothing that would tell them from
-// others: the secret is a segment of the path. (databricks-sdk-py 0.117,
+// the token of a workspace. They send no secret of their own, so the secret is a
+// segment of the path. (databricks-sdk-py 0.117,
 // credentials_provider.py, MetadataServiceTokenSource)
 func databricksMetadata(b *Broker) (service, error) {
 	upstream := b.config.Route.Upstream
@@ -45,8 +45,8 @@ func databricksMetadata(b *Broker) (service, error) {
 	})}, nil
 }
 
-// workspaceOf returns host and port of what a client says its workspace is: a
-// URL, or a host alone; "" of anything else.
+// workspaceOf returns host and port of the workspace that a client names, by a
+// URL or only a host; "" for anything else.
 func workspaceOf(host string) string {
 	if !strings.Contains(host, "://") {
 		host = "https://" + host

@@ -16,7 +16,7 @@ const googleFile = "google-credentials.json"
 // client libraries ask the broker twice: for a subject token, which is the
 // route's secret, and with that for an access token (RFC 8693). The broker has
 // impersonated the service account by then, so the file names none. The file
-// stays as it is: whatever is renewed comes from the listener.
+// does not change: renewed tokens come from the listener.
 // (Google Cloud: AIP-4117, external account credentials)
 func googleADC(b *Broker) (service, error) {
 	content, err := googleCredentials(b)
@@ -41,7 +41,7 @@ func googleCredentials(b *Broker) ([]byte, error) {
 	return json.MarshalIndent(map[string]any{
 		"type":               "external_account",
 		"audience":           google.Audience,
-		"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", // it is none, but every library knows the type
+		"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", // it is not a JWT, but every library accepts this type
 		"token_url":          base + "/token",
 		"universe_domain":    google.Universe,
 		"credential_source": map[string]any{
@@ -51,8 +51,8 @@ func googleCredentials(b *Broker) ([]byte, error) {
 	}, "", "  ")
 }
 
-// googleSubjectToken gives back what the caller has shown: the ID token would
-// be good for more than this route, and dies before the run does.
+// googleSubjectToken returns the secret that the caller has shown: the ID token
+// would be valid beyond this route, and expires before the run ends.
 func (b *Broker) googleSubjectToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if !b.admits(w, r, bearerOf(r)) {
@@ -60,11 +60,11 @@ func (b *Broker) googleSubjectToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")
-	_, _ = w.Write([]byte(b.secret.Reveal())) // without a line's end: it would be part of the token
+	_, _ = w.Write([]byte(b.secret.Reveal())) // without a line break, which would be part of the token
 }
 
-// googleToken answers with the run's own access token, whatever audience,
-// scopes, project or service account is asked for. A token of 225 s or less is
+// googleToken answers with the run's own access token, for any requested audience,
+// scopes, project or service account. A token with 225 s or less left is
 // fetched anew for each request to Google (google-auth: REFRESH_THRESHOLD):
 // it comes from the keeper, and costs no exchange.
 func (b *Broker) googleToken(w http.ResponseWriter, r *http.Request) {
@@ -97,6 +97,6 @@ func (b *Broker) googleToken(w http.ResponseWriter, r *http.Request) {
 	case fault.ClassOf(err) == fault.Unreachable:
 		refuse(http.StatusServiceUnavailable, "temporarily_unavailable", err.Error())
 	default:
-		refuse(http.StatusBadRequest, "invalid_grant", err.Error()) // another try would meet it again
+		refuse(http.StatusBadRequest, "invalid_grant", err.Error()) // a retry would fail again
 	}
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // A jsonRewriter passes a JSON object on as it comes, with the strings of some
-// of its own keys rewritten. What is inside of other values is not looked at:
-// results are large. Of what is no JSON object nothing is rewritten.
+// of its own keys rewritten. It does not look into other values, since results
+// are large. Anything but a JSON object is passed on unchanged.
 type jsonRewriter struct {
 	src     io.ReadCloser
 	keys    []string
@@ -32,8 +32,8 @@ type jsonRewriter struct {
 	held    []byte // a key of the outermost object, or a value to rewrite
 }
 
-// What a string that is held may be, in bytes as sent. A longer key is none of
-// ours, whatever its escapes; a longer value is an error.
+// The longest held strings, in bytes as sent. A longer key cannot be one of ours,
+// even with escapes; a longer value is an error.
 const (
 	maxKey   = 6 * 32
 	maxValue = 16 << 10
@@ -79,7 +79,7 @@ func (j *jsonRewriter) fill() {
 		return
 	}
 	if err == io.EOF {
-		j.out = append(j.out, j.held...) // half a string is of no use to anybody, and is what was sent
+		j.out = append(j.out, j.held...) // half a string is useless, but it is what was sent
 		j.held = j.held[:0]
 	}
 	j.err = err
@@ -136,8 +136,7 @@ func (j *jsonRewriter) inString(in []byte) int {
 	return len(in)
 }
 
-// take passes on what inString found, or holds it until it can be told what
-// the string is.
+// take passes on what inString found, or holds it until the string is complete.
 func (j *jsonRewriter) take(in []byte) error {
 	if !j.holding {
 		j.out = append(j.out, in...)

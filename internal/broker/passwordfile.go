@@ -31,8 +31,8 @@ func passwordFile(b *Broker) (service, error) {
 		if u.Database == "" {
 			database = "*" // only dbt knows it
 		}
-		// A line for this server and user alone: whoever else reads the file
-		// must not send the password elsewhere.
+		// The line is for this server and user only, so that another reader of the
+		// file does not send the password elsewhere.
 		line := strings.Join([]string{escape(u.Host), strconv.Itoa(u.Port), database, escape(user), escape(password.Reveal())}, ":")
 		if strings.ContainsAny(line, "\r\n\x00") {
 			return nil, errors.New("the user, the database or the password contains a line break or NUL")
@@ -41,8 +41,8 @@ func passwordFile(b *Broker) (service, error) {
 	}}}, nil
 }
 
-// escape keeps what libpq divides a line by from dividing it. A user who is an
-// asterisk alone matches any, which leads nowhere else: the server is named.
+// escape escapes libpq's separators. The user "*" would match any user, but only
+// at this server.
 func escape(field string) string {
 	return strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(field)
 }

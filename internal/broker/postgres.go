@@ -37,8 +37,8 @@ func postgres(b *Broker) (service, error) {
 	return service{conn: p.serve, raw: rawPostgres}, nil
 }
 
-// rawPostgres is an error for who is not even asked who it is. (SQLSTATE 53300:
-// too_many_connections)
+// rawPostgres is an error before the client has identified itself. (SQLSTATE
+// 53300: too_many_connections)
 func rawPostgres(full bool, err error) []byte {
 	code := invalidAuthorization
 	if full {
@@ -74,14 +74,15 @@ const (
 	invalidPassword      = "28P01"
 )
 
-// A postgresError is what the client is told. Of other errors it is told
-// nothing: they are its own end, or it has the server's words already.
+// A postgresError is sent to the client. Other errors are not: either the client
+// has gone, or it already has the server's message.
 type postgresError struct {
 	code string
 	error
 }
 
-// A postgresRefusal is a server's no to a login, which the client has not seen.
+// A postgresRefusal is a server's refusal of a login, which the client has not
+// seen.
 type postgresRefusal struct {
 	message
 	before []byte // what the server has said until then
@@ -95,17 +96,17 @@ func (r postgresRefusal) ofCredential() bool {
 	return words.Decode(r.body) == nil && (words.Code == invalidPassword || words.Code == invalidAuthorization)
 }
 
-// errPassedOn is a refusal of the server's, which the client has by now.
+// errPassedOn is a refusal by the server that was sent to the client.
 var errPassedOn = errors.New("the server refused the login")
 
-// clientPatience bounds a client's part of the login: it is on this machine
-// and asks nobody.
+// clientPatience bounds a client's part of the login: it is on this machine and
+// needs no user input.
 const clientPatience = 10 * time.Second
 
 func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 	timer := time.AfterFunc(clientPatience, func() { conn.Close() })
 	defer timer.Stop()
-	through := conn // conn itself is for the gate, which counts it
+	through := conn // the gate counts conn itself
 	if c, ok := guestOf(conn); ok {
 		through = newTCPConn(c.TCPConn)
 	}
@@ -141,7 +142,7 @@ func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 // (MAX_STARTUP_PACKET_LENGTH).
 const maxStartup = 10_000
 
-// The first messages' codes, which stand where a start-up has its version.
+// Codes of the first message, in the place of a start-up message's version.
 const (
 	cancelRequest = 80877102
 	tlsRequest    = 80877103
@@ -186,8 +187,8 @@ func readStartup(client io.Reader, conn io.Writer) (*pgproto3.StartupMessage, *p
 	return nil, nil, postgresError{protocolViolation, errors.New("the client asked for encryption too often")}
 }
 
-// admit lets in who has the secret and wants the target's database. Until
-// then nothing is sent to the server.
+// admit lets a client in that has the secret and wants the target's database.
+// Until then nothing is sent to the server.
 func (p *postgresProxy) admit(client io.Reader, conn io.Writer, startup *pgproto3.StartupMessage) error {
 	if err := send(conn, &pgproto3.AuthenticationCleartextPassword{}); err != nil {
 		return err
@@ -247,8 +248,8 @@ func (p *postgresProxy) open(ctx context.Context, client io.Writer, startup *pgp
 	}
 }
 
-// logInPatience bounds the server's part of the login. A database that sleeps
-// takes half a minute to wake up; clients with less patience go by themselves.
+// logInPatience bounds the server's part of the login. A paused database takes
+// half a minute to resume; clients with a shorter timeout end by themselves.
 const logInPatience = time.Minute
 
 func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *postgresServer,
@@ -264,7 +265,7 @@ func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *pos
 		l.password = c.Token.Reveal() // in the password's place, as the clouds' databases take it
 	}
 	startup.Parameters["user"] = l.user
-	var told bytes.Buffer // nothing of a login that is tried again
+	var told bytes.Buffer // held back: a login may be tried again
 	err := l.run(&told, server, startup)
 	if err == nil {
 		p.remember(server) // before the client has it
@@ -310,8 +311,8 @@ func (p *postgresProxy) forget(server *postgresServer) {
 }
 
 // cancel passes on a request to cancel what one of the proxy's own sessions
-// does. It comes without a password, and the key is its proof. Nobody is told
-// whether there is such a session.
+// does. It has no password, only the session's key. There is no reply that would
+// tell whether there is such a session.
 func (p *postgresProxy) cancel(ctx context.Context, request pgproto3.CancelRequest) {
 	p.mu.Lock()
 	live := p.live[cancelKey{request.ProcessID, string(request.SecretKey)}]

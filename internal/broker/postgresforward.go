@@ -149,7 +149,7 @@ func (p *postgresProxy) fromServer(client net.Conn, server *postgresServer, lost
 	server.over.Store(true)
 	p.forget(server) // before the client knows
 	server.Close()
-	// The client may not have read the server's last words yet: it closes.
+	// The client may not have read the server's last message yet, so it closes first.
 	if half, ok := client.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}

@@ -74,8 +74,8 @@ func (p *postgresProxy) dial(ctx context.Context, address string) (*postgresServ
 	return server, nil
 }
 
-// encrypt asks for TLS. It reads no byte more than the answer: what somebody
-// put behind it in the clear must not pass for the server's.
+// encrypt requests TLS. It reads only the one byte of the answer: plain text that
+// an attacker appends to it must not be taken for the server's.
 func encrypt(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn, error) {
 	if err := send(conn, &pgproto3.SSLRequest{}); err != nil {
 		return nil, err
@@ -106,8 +106,8 @@ type postgresLogin struct {
 
 	keys *scramKeys
 
-	asked bool                      // for the password, in whichever form
-	sasl  *scram.ClientConversation // nil where it was another form than SASL
+	asked bool                      // for the password, in any form
+	sasl  *scram.ClientConversation // nil for a form other than SASL
 }
 
 // run is the start-up: what the server asks is answered, everything else that
@@ -233,9 +233,9 @@ const (
 )
 
 // beginSASL chooses the mechanism, and binds the login to the server's
-// certificate where the server can (RFC 5929 §4). Where it says that it
-// cannot, the client says that it could: so the server notices if somebody has
-// taken its offer away (RFC 5802 §6).
+// certificate if the server supports that (RFC 5929 §4). If it does not offer it,
+// the client says that it could, so that the server detects a downgrade (RFC 5802
+// §6).
 func (l *postgresLogin) beginSASL(server io.Writer, body []byte) error {
 	var request pgproto3.AuthenticationSASL
 	if err := request.Decode(body); err != nil {
@@ -284,8 +284,8 @@ func (k *scramKeys) of(password string) (*scram.Client, error) {
 	if k.client != nil && k.password == hash {
 		return k.client, nil
 	}
-	// The server takes the user from the start-up, and as password whatever
-	// is no valid one by RFC 4013.
+	// The server takes the user from the start-up message, and also accepts
+	// passwords that are invalid by RFC 4013.
 	client, err := scram.SHA256.NewClient("", password, "")
 	if err != nil {
 		if client, err = scram.SHA256.NewClientUnprepped("", password, ""); err != nil {
@@ -297,8 +297,8 @@ func (k *scramKeys) of(password string) (*scram.Client, error) {
 	return client, nil
 }
 
-// maxIterations bounds what a server can have us compute: half a second or
-// so. PostgreSQL's default is 4,096.
+// maxIterations bounds the work that a server can cause to about half a second.
+// PostgreSQL's default is 4,096.
 const maxIterations = 1_000_000
 
 // checkIterations looks into a server-first-message (RFC 5802 §7).

@@ -8,13 +8,13 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 )
 
-// A passing is how a proxy puts the current credential into each request.
+// A passing configures how a proxy puts the current credential into each request.
 type passing struct {
 	login func(out *http.Request, c credential.Credential) // puts the credential in
 	// reply changes or refuses a reply, which it gets without compression; nil
 	// for replies that pass as they are.
 	reply func(*http.Response) error
-	// refused reports whether a reply says that the credential is no good.
+	// refused reports whether a reply says that the credential is invalid.
 	refused  func(*http.Response) bool
 	patience time.Duration                                      // how long a request waits for a credential
 	fail     func(w http.ResponseWriter, status int, err error) // an error in the client's own form
@@ -67,7 +67,7 @@ func (b *Broker) proxy(p passing) (http.Handler, error) {
 	}), nil
 }
 
-// lead takes out of a request what is the client's own.
+// lead removes the client's own login from a request.
 func (p passing) lead(out *http.Request) {
 	out.Header.Del("Authorization")
 	if p.reply != nil {
@@ -76,7 +76,7 @@ func (p passing) lead(out *http.Request) {
 	}
 }
 
-// unauthorized reports whether a reply says that the bearer is no good (RFC 9110 §15.5.2).
+// unauthorized reports whether a reply says that the bearer token is invalid (RFC 9110 §15.5.2).
 func unauthorized(resp *http.Response) bool { return resp.StatusCode == http.StatusUnauthorized }
 
 func brokerError(w http.ResponseWriter, status int, err error) {

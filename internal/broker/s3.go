@@ -24,10 +24,10 @@ import (
 )
 
 // s3 passes requests on to an object store, each signed anew with the current
-// session. DuckDB would renew a session that has died only where it opens a
-// file to read: a write and a listing fail. The client shows the secret as its
-// session token, and signs with keys that nobody looks at. For what asks by
-// itself it serves container credentials too.
+// session. DuckDB itself renews an expired session only when it opens a file to
+// read: writes and listings fail. The client shows the secret as its session
+// token; its signing keys are ignored. Clients that request credentials
+// themselves get container credentials here too.
 // (Amazon S3 API Reference: Authenticating Requests)
 func s3(b *Broker) (service, error) {
 	store, err := newObjectStore(b.config.Network, b.config.Route.Upstream)
@@ -77,8 +77,8 @@ func s3(b *Broker) (service, error) {
 	})}, nil
 }
 
-// admitsS3 reports whether a client has shown the secret, and may go on. Who may
-// not is told.
+// admitsS3 reports whether a client has shown the secret. Otherwise it sends an
+// error.
 func (b *Broker) admitsS3(w http.ResponseWriter, r *http.Request) bool {
 	shown := r.Header.Get("X-Amz-Security-Token")
 	presigned := strings.Contains(r.URL.RawQuery, "X-Amz-Signature=")
@@ -105,7 +105,7 @@ var errNoSession = errors.New("the credential is not an AWS session")
 // what it may do; the last is MinIO's. (Amazon S3 API Reference: List of error codes)
 var refusedSession = lazy.MustCompile(`<Code>(?:ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidAccessKeyId|InvalidTokenId)</Code>`)
 
-// s3Refuses reports whether a reply says that the session is no good.
+// s3Refuses reports whether a reply says that the session is invalid.
 func s3Refuses(resp *http.Response) bool {
 	if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusForbidden {
 		return false
@@ -124,8 +124,8 @@ func s3Refuses(resp *http.Response) bool {
 	return refusedSession.MatchString(string(words))
 }
 
-// session returns a session that lives, for which it waits a while: DuckDB
-// would try another time in the same second, and show no reason thereafter.
+// session returns a valid session, and waits for it: DuckDB would only retry
+// within the same second, and then show no reason.
 func (b *Broker) session(ctx context.Context) (credential.Credential, error) {
 	c, err := b.current(ctx, s3Patience)
 	if err == nil && c.AWS == nil {
@@ -146,7 +146,7 @@ func brokenOff(w http.ResponseWriter, err error) {
 	s3Error(w, http.StatusServiceUnavailable, "ServiceUnavailable", err)
 }
 
-// xmlText leaves quotes as they are: DuckDB shows the text as it stands.
+// xmlText does not escape quotes: DuckDB shows the text without unescaping it.
 var xmlText = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // s3Error is an error in S3's form. (Amazon S3 API Reference: Error responses)
@@ -173,7 +173,7 @@ type objectStore struct {
 	// endpoint has no port that its scheme implies, as with clients: the host is
 	// signed. It is nil for Amazon S3, whose hosts go by region.
 	endpoint  *url.URL
-	buckets   bool // they stand in front of the host, not in the path
+	buckets   bool // they are in the host name, not in the path
 	transport way
 }
 
@@ -205,7 +205,7 @@ type place struct {
 var (
 	// signedFor is the region that a client has signed for.
 	signedFor = lazy.MustCompile(`^AWS4-HMAC-SHA256 Credential=[^/, ]*/[0-9]{8}/([A-Za-z0-9-]{1,32})/s3/aws4_request,`)
-	// awsRegion keeps the host of a region one of Amazon's.
+	// awsRegion keeps a region's host one of Amazon's.
 	awsRegion = lazy.MustCompile(`^[a-z]{2,}(?:-[a-z]+)+-[0-9]+$`)
 	bucket    = lazy.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 )

@@ -42,9 +42,9 @@ const (
 	snowflakeNoSession = "390104" // log in first
 )
 
-// A snowflakeProxy lets clients log in with the route's secret, as an OAuth
-// token, in whose place the current credential goes on to Snowflake. What
-// follows it passes as it is, under the session token that Snowflake gave.
+// A snowflakeProxy lets clients log in with the route's secret as an OAuth token,
+// and replaces it by the current credential. It forwards later requests unchanged,
+// with the session token that Snowflake issued.
 // Stages and large results lie in cloud storage, whose addresses and
 // credentials are in the replies: the client goes there by itself.
 type snowflakeProxy struct {
@@ -195,8 +195,8 @@ func (s *snowflakeProxy) logIn(r *http.Request, in snowflakeRequest, c credentia
 	return reply, nil
 }
 
-// refusesCredential reports whether Snowflake says that the credential is no
-// good, by one of its codes. (snowflake-connector-python 4.8, network.py)
+// refusesCredential reports whether one of Snowflake's codes says that the
+// credential is invalid. (snowflake-connector-python 4.8, network.py)
 func (l loginReply) refusesCredential() bool {
 	var words struct {
 		Success bool   `json:"success"`
@@ -260,8 +260,8 @@ func readBounded(r io.Reader) ([]byte, error) {
 	return body, err
 }
 
-// A snowflakeRequest is the body of a login: {"data": {"TOKEN": …}}. What is not
-// looked at goes on to the letter.
+// A snowflakeRequest is the body of a login: {"data": {"TOKEN": …}}. Other keys
+// are forwarded byte for byte.
 type snowflakeRequest struct {
 	whole, data map[string]json.RawMessage
 }
@@ -287,8 +287,8 @@ func readLogin(r *http.Request) (in snowflakeRequest, err error) {
 }
 
 func parseLogin(text []byte) (in snowflakeRequest, err error) {
-	// The texts are read from the same maps that are sent on: of a key that
-	// stands there twice, nobody sees the other one.
+	// The texts are read from the same maps that are sent on, so that both sides
+	// see the same value of a duplicate key.
 	if err := json.Unmarshal(text, &in.whole); err != nil {
 		return in, errNotLogin
 	}
@@ -298,7 +298,7 @@ func parseLogin(text []byte) (in snowflakeRequest, err error) {
 	return in, nil
 }
 
-// errNotLogin does not say what stands there: it may be a password.
+// errNotLogin does not quote the body, which may contain a password.
 var errNotLogin = errors.New("want a JSON object with an object data")
 
 // text returns the text of a key, "" where there is none.
@@ -345,7 +345,7 @@ func (in snowflakeRequest) encode() (body []byte, err error) {
 	return json.Marshal(in.whole)
 }
 
-// signedLife is how long a login that a key signed is good for: it is sent at once.
+// signedLife is the life of a JWT for a login, which is sent at once.
 const signedLife = time.Minute
 
 // signLogin returns a JWT by which Snowflake knows the user with the key.
@@ -396,7 +396,7 @@ func (s *sessions) learn(body []byte) {
 		} `json:"data"`
 	}
 	if json.Unmarshal(body, &reply) != nil {
-		return // what the client cannot use either
+		return // the client cannot use it either
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,10 +16,10 @@ type task struct {
 	// been told, or ctx ends.
 	cancel func(ctx context.Context)
 
-	ending sync.Mutex // held by who has it cancelled
+	ending sync.Mutex // held while it is being cancelled
 }
 
-// tasks are those of a route, for when nobody waits for their results any more.
+// tasks are those of a route, to be cancelled when no client waits for them.
 type tasks struct {
 	mu     sync.Mutex
 	all    map[*task]struct{}
@@ -106,10 +106,10 @@ const (
 	interruptLook  = 250 * time.Millisecond
 )
 
-// interrupt cancels what is running, and what begins in the next second and
-// goes on: a thread of dbt's whose statement was cancelled takes the next node
-// if dbt has not yet told it to stop. What a command begins later, to clean up
-// say, is left alone.
+// interrupt cancels what is running, and what begins within the next second and
+// keeps running: a thread of dbt whose statement was cancelled starts the next
+// node if dbt has not yet told it to stop. Later statements, such as clean-up, are
+// not cancelled.
 func (ts *tasks) interrupt(ctx context.Context) {
 	var seen map[*task]uint64 // nil the first time
 	for since := time.Duration(0); ; since += interruptLook {
@@ -137,7 +137,7 @@ func (ts *tasks) interrupt(ctx context.Context) {
 	}
 }
 
-// cancelOnce cancels, unless somebody is at it.
+// cancelOnce cancels, unless that is in progress.
 func (t *task) cancelOnce(ctx context.Context) {
 	if !t.ending.TryLock() {
 		return

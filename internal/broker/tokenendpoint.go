@@ -7,8 +7,8 @@ import (
 )
 
 // tokenEndpoint is an OAuth token endpoint whose client secret is the route's
-// secret (RFC 6749 §4.4, §5.1). It answers with the credential, whatever scope
-// or resource is asked for.
+// secret (RFC 6749 §4.4, §5.1). It answers with the credential, for any requested
+// scope or resource.
 func tokenEndpoint(b *Broker) (service, error) {
 	return service{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

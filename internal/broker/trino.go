@@ -15,8 +15,8 @@ import (
 // trino passes statements on to Trino with the credential as bearer. The
 // client shows the secret as its own bearer, and only ever over TLS.
 //
-// Replies name where a statement goes on; that must be the same Trino, and is
-// led here. (Trino: client REST API)
+// Replies have the URI at which a statement continues. It must be on the same
+// Trino, and is rewritten to this proxy. (Trino: client REST API)
 func trino(b *Broker) (service, error) {
 	u := b.config.Route.Upstream
 	transport, _, err := upstream(b.config.Network, u)
@@ -29,14 +29,14 @@ func trino(b *Broker) (service, error) {
 				out.Header.Del(name) // Trino may build its URIs from them
 			}
 		}
-		// Results by way of a storage would have to be fetched past this proxy.
+		// Results in object storage would bypass this proxy.
 		out.Header.Del("X-Trino-Query-Data-Encoding")
 		out.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 	}
 	queries := &trinoQueries{broker: b, client: web.NewClient(transport), login: login, all: map[string]*trinoQuery{}}
 	uris := uriRewriter{
 		queries: queries,
-		keys:    []string{nextURI, "partialCancelUri"}, // infoUri is a page for people, who log in to it themselves
+		keys:    []string{nextURI, "partialCancelUri"}, // infoUri is a web page, on which users log in themselves
 		origin:  originOf(&url.URL{Scheme: "https", Host: net.JoinHostPort(u.Host, fmt.Sprint(u.Port))}),
 		under:   statements + "/",
 		base:    "https://" + b.address.String(),
@@ -64,7 +64,7 @@ const nextURI = "nextUri"
 const statements = "/v1/statement"
 
 // isStatement reports whether a request is one that clients make: to begin a
-// statement, or to go on with one, look at it or cancel it.
+// statement, or to continue, inspect or cancel one.
 func isStatement(r *http.Request) bool {
 	p := r.URL.Path
 	if r.URL.RawPath != "" || path.Clean(p) != p { // what a server may read as another path
@@ -79,12 +79,12 @@ func isStatement(r *http.Request) bool {
 	return false
 }
 
-// A uriRewriter leads URIs in replies to the proxy.
+// A uriRewriter rewrites URIs in replies to point to the proxy.
 type uriRewriter struct {
 	keys    []string // of the reply's object, whose values are URIs
-	origin  string   // the warehouse's, as originOf has it; another is an error
-	under   string   // what the URIs' paths begin with
-	base    string   // the proxy's own, in place of that
+	origin  string   // the warehouse's, in originOf's form; another is an error
+	under   string   // the prefix of the URIs' paths
+	base    string   // the proxy's origin, which replaces the warehouse's
 	queries *trinoQueries
 }
 

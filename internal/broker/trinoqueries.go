@@ -11,8 +11,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 )
 
-// trinoQueries are those that Trino may be at: their last replies have named
-// where they go on.
+// trinoQueries are those that Trino may be running: their last replies had a URI
+// at which they continue.
 type trinoQueries struct {
 	broker *Broker
 	client *http.Client

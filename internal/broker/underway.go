@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// underway notes what becomes of a request that is passed on.
+// underway tracks a request that is passed on.
 type underway struct {
 	left  atomic.Bool // it may have reached the warehouse
 	ended atomic.Bool // the reply is here to its end

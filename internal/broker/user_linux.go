@@ -18,9 +18,9 @@ const (
 	table6 = "/proc/net/tcp6"
 )
 
-// listenerUser returns the user who has the listener at an address;
-// unknownUser where the system's tables cannot be read or do not have it: then
-// nothing can be said of connections either.
+// listenerUser returns the user who owns the listener at an address; unknownUser
+// if the system's tables cannot be read or lack it: then the users of connections
+// are unknown too.
 func listenerUser(own netip.AddrPort) int {
 	table, err := os.ReadFile(table4)
 	if err != nil {
@@ -30,14 +30,14 @@ func listenerUser(own netip.AddrPort) int {
 	return user
 }
 
-// tableTries is how often a connection is looked for in the tables: one that
-// the kernel moves while it prints them may be missing.
+// tableTries is how often the tables are searched: a connection that the kernel
+// moves while it prints them may be missing.
 const tableTries = 2
 
 // socketUser returns the user who has the socket at one address that is
-// connected to the other; unknownUser of none, and of one that is closed.
-// Users whom this process's own namespace does not have are the kernel's
-// overflow user, 65534, who is nobody's own.
+// connected to the other; unknownUser if there is none or it is closed. Users
+// outside this process's user namespace appear as the kernel's overflow user,
+// 65534, which no process has.
 func socketUser(of, to netip.AddrPort) int {
 	if user, found := askKernel(of, to); found {
 		return user
@@ -101,7 +101,7 @@ func askKernel(of, to netip.AddrPort) (user int, found bool) {
 		binary.BigEndian.Uint16(answer[20:]) != of.Port() || binary.BigEndian.Uint16(answer[22:]) != to.Port() {
 		return unknownUser, false
 	}
-	if binary.NativeEndian.Uint32(answer[answerInode:]) == 0 { // nobody has it any more: the user would be root
+	if binary.NativeEndian.Uint32(answer[answerInode:]) == 0 { // it is closed: the user would be shown as root
 		return unknownUser, true
 	}
 	return int(binary.NativeEndian.Uint32(answer[answerUser:])), true
@@ -116,7 +116,7 @@ func findSocket(table []byte, addresses string) (user int, found bool) {
 	row, _, _ = bytes.Cut(row, []byte("\n"))
 	// Behind the addresses: state, queues, timer, retransmissions, user, timeout, inode.
 	fields := bytes.Fields(row)
-	if len(fields) < 7 || string(fields[6]) == "0" { // nobody has it any more: the user would be root
+	if len(fields) < 7 || string(fields[6]) == "0" { // it is closed: the user would be shown as root
 		return unknownUser, true
 	}
 	user, err := strconv.Atoi(string(fields[4]))
