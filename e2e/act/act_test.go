@@ -67,7 +67,7 @@ func newRunner(t *testing.T, life, grace time.Duration) *runner {
 	r.checkOut()
 	targets := ""
 	for _, name := range []string{"prod", "marts"} {
-		// Each session may use its own bucket alone: a mix-up is refused.
+		// Each session may use only its own bucket: a mix-up is refused.
 		targets += fmt.Sprintf(`  %[1]s:
     dbt:
       type: duckdb
@@ -391,7 +391,7 @@ func TestKeepFreshIsKilled(t *testing.T) {
 		t.Fatalf("act: %v\n%s", err, log)
 	}
 	want(t, log, "Job succeeded")
-	if n := strings.Count(log, "clean up: end the background process: it is not there any more"); n != 1 {
+	if n := strings.Count(log, "clean up: end the background process: it has already ended"); n != 1 {
 		t.Errorf("post warned %d times, want 1:\n%s", n, log)
 	}
 	if left := r.left(); len(left) > 0 {

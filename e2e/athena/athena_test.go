@@ -114,7 +114,7 @@ func TestDebugAndShow(t *testing.T) {
 	g, front, _ := start(t, sts, nil)
 	workspace := project(t, issuer, sts, front, 1)
 	env, step := setup.Authenticate(t, issuer, workspace)
-	// dbt-athena hands its endpoint_url to Athena alone.
+	// dbt-athena passes its endpoint_url only to Athena.
 	env["AWS_ENDPOINT_URL"] = fmt.Sprintf("http://127.0.0.1:%d", front)
 	env["AWS_EC2_METADATA_DISABLED"] = "true"
 

@@ -76,7 +76,7 @@ func (w *warehouse) start(t *testing.T) (endpoint string) {
 	return fmt.Sprintf("http://127.0.0.1:%d", port)
 }
 
-// admits lets in whoever shows a live token of the principal.
+// admits lets in callers with a live token of the principal.
 func (w *warehouse) admits(rw http.ResponseWriter, r *http.Request) bool {
 	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	token, ok := w.google.Token(bearer)

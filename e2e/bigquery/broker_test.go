@@ -93,7 +93,7 @@ func TestWithoutTheBroker(t *testing.T) {
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	out, err := setup.DBT(t, setup.Python(t), workspace, env, "build")
 	if err == nil || len(w.queries) == 0 || w.refused == 0 || !strings.Contains(out, "PASS=") || strings.Contains(out, "ERROR=0") {
-		t.Errorf("dbt build with a token that dies after %d queries: %v\n%s", len(w.queries), err, out)
+		t.Errorf("dbt build with a token that expires after %d queries: %v\n%s", len(w.queries), err, out)
 	}
 }
 

@@ -38,7 +38,7 @@ type company struct {
 	life     time.Duration   // of an access token, as the client is told: see standin.Grace
 	password string          // the user's, "" for none
 	vault    *standin.Vault  // whose leases are logins, nil for none
-	next     http.Handler    // ClickHouse, which trusts whoever comes
+	next     http.Handler    // ClickHouse, which trusts all callers
 
 	mu      sync.Mutex
 	served  map[string]int // requests by bearer

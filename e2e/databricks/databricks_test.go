@@ -33,12 +33,12 @@ const (
 	resource  = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
 )
 
-// A workspace is the Thrift service of a SQL warehouse as far as its door.
+// A workspace is the Thrift service of a SQL warehouse as far as its login.
 // (Apache Hive TCLIService, which Databricks SQL speaks)
 type workspace struct {
 	tokens   *standin.TokenService
 	scope    string
-	exchange string       // the URL of the token endpoint behind the door
+	exchange string       // the URL of the token endpoint behind the gateway
 	next     http.Handler // the warehouse; nil for none
 
 	mu      sync.Mutex
@@ -101,7 +101,7 @@ func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	_, _ = rw.Write(sessionReply(sequence))
 }
 
-// token passes an exchange on to the endpoint behind the door. The connector
+// token passes an exchange on to the endpoint behind the gateway. The connector
 // would have another issuer's token exchanged, too, unless the workspace takes
 // it as it is.
 func (w *workspace) token(rw http.ResponseWriter, r *http.Request) {
@@ -254,7 +254,7 @@ func TestSession(t *testing.T) {
 				t.Error("the token is in dbt's output")
 			}
 
-			for name, token := range map[string]string{"one that nobody issued": good + "x", "the ID token": issuer.Issued()[0], "an expired one": good} {
+			for name, token := range map[string]string{"one that was never issued": good + "x", "the ID token": issuer.Issued()[0], "an expired one": good} {
 				if late = 0; name == "an expired one" {
 					late = 2 * time.Hour
 				}

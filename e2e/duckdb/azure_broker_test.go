@@ -20,7 +20,7 @@ const azureLife = 4 * time.Second
 // azureLake starts Entra ID and an account of Azure Storage where each blob
 // with "slow" in its name takes as long to write as a token lives. Tokens are
 // taken until grace after their end. used says how many tokens were shown.
-func azureLake(t *testing.T, grace time.Duration) (d *door, issuer *standin.Issuer, workspace string, used func() int) {
+func azureLake(t *testing.T, grace time.Duration) (d *gateway, issuer *standin.Issuer, workspace string, used func() int) {
 	t.Helper()
 	const application, resource = "66666666-7777-8888-9999-000000000000", "https://storage.azure.com"
 	issuer = setup.Issuer(t)
@@ -36,7 +36,7 @@ func azureLake(t *testing.T, grace time.Duration) (d *door, issuer *standin.Issu
 	var mu sync.Mutex
 	shown := map[string]bool{}
 	store := &blobStore{blobs: map[string][]byte{}, blocks: map[string][]byte{}}
-	d = &door{
+	d = &gateway{
 		let: func(bearer string) bool {
 			ok := entra.Valid(bearer, resource+"/.default")
 			mu.Lock()

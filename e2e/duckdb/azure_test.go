@@ -99,7 +99,7 @@ func (s *blobStore) put(path, comp, id string, body []byte) error {
 	return nil
 }
 
-// TestAzureStorage: the door takes bearers that Entra ID gave the application
+// TestAzureStorage: the gateway takes bearers that Entra ID gave the application
 // for Azure Storage. It is at ACCOUNT.localhost, which the extension's HTTP
 // client takes for loopback, by TLS with an authority of its own.
 func TestAzureStorage(t *testing.T) {
@@ -116,7 +116,7 @@ func TestAzureStorage(t *testing.T) {
 	}
 	t.Cleanup(entra.Close)
 	store := &blobStore{blobs: map[string][]byte{}, blocks: map[string][]byte{}}
-	d := &door{next: store, let: func(bearer string) bool { return entra.Valid(bearer, resource+"/.default") }}
+	d := &gateway{next: store, let: func(bearer string) bool { return entra.Valid(bearer, resource+"/.default") }}
 	ca, key := setup.Certificate(t, "acmelake.localhost")
 	port := serveTLS(t, d, key)
 	exchange := func(more string) string {

@@ -19,7 +19,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// A lakeOfGoogle is a bucket of Cloud Storage behind a door that takes live
+// A lakeOfGoogle is a bucket of Cloud Storage behind a gateway that takes live
 // tokens of the service account. slow is called for each object that is
 // written and has "slow" in its name.
 type lakeOfGoogle struct {
@@ -123,7 +123,7 @@ func TestGooglesTokenWithoutTheBroker(t *testing.T) {
 	env, _ := setup.Authenticate(t, l.issuer, workspace)
 	out, err := setup.DBT(t, setup.Python(t), workspace, env, "build")
 	if err == nil || len(l.served) != 1 || l.refused.Load() == 0 || !strings.Contains(out, "HTTP") {
-		t.Errorf("dbt build with a token that dies on the way: %v\n%s", err, out)
+		t.Errorf("dbt build with a token that expires on the way: %v\n%s", err, out)
 	}
 }
 

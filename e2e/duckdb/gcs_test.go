@@ -29,15 +29,15 @@ func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Lo
 
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// A door lets requests through to a store whose bearer is a live token that
+// A gateway lets requests through to a store whose bearer is a live token that
 // may use it, and counts.
-type door struct {
+type gateway struct {
 	next        http.Handler
 	let         func(bearer string) bool
 	in, refused atomic.Int32
 }
 
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || !d.let(bearer) {
 		d.refused.Add(1)
@@ -56,7 +56,7 @@ func lake(t *testing.T, workspace, location string) {
 	setup.Write(t, workspace, "models/read_back.sql", fmt.Sprintf("-- depends_on: {{ ref('orders') }}\nselect count(*) as orders from read_parquet('%s')\n", location))
 }
 
-// TestGoogleCloudStorage: the door is that of Cloud Storage's XML API, which
+// TestGoogleCloudStorage: the gateway is that of Cloud Storage's XML API, which
 // takes bearers of the service account with its scope.
 func TestGoogleCloudStorage(t *testing.T) {
 	t.Parallel()
@@ -78,7 +78,7 @@ func TestGoogleCloudStorage(t *testing.T) {
 			if err := objects.CreateBucket(context.Background(), "lake"); err != nil {
 				t.Fatal(err)
 			}
-			d := &door{next: gofakes3.New(objects).Server(), let: func(bearer string) bool {
+			d := &gateway{next: gofakes3.New(objects).Server(), let: func(bearer string) bool {
 				token, live := google.Token(bearer)
 				return live && token.Principal == tt.principal && strings.Join(token.Scopes, " ") == tt.scope
 			}}
@@ -103,7 +103,7 @@ func TestGoogleCloudStorage(t *testing.T) {
 }
 
 // expectRefused reads the object with a token that the store must refuse.
-func expectRefused(t *testing.T, workspace string, env map[string]string, token string, d *door) {
+func expectRefused(t *testing.T, workspace string, env map[string]string, token string, d *gateway) {
 	t.Helper()
 	before, in := d.refused.Load(), d.in.Load()
 	env["DBT_ENV_SECRET_OIDC_TOKEN"] = token

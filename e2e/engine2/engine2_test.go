@@ -69,7 +69,7 @@ func (e engine) variables() []string {
 	return []string{"HOME=" + e.python.Home, "NO_COLOR=1", "XDG_CACHE_HOME=" + e.cache, "DBT_ALLOW_EXPERIMENTAL_ADAPTERS=true"}
 }
 
-// dbt runs the engine in the workspace with the variables alone.
+// dbt runs the engine in the workspace with only the variables.
 func (e engine) dbt(t *testing.T, workspace string, env map[string]string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)

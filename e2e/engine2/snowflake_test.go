@@ -33,7 +33,7 @@ type login struct {
 	Token         string `json:"TOKEN"`
 }
 
-// snowflake starts fakesnow, which lets everybody in, behind a server that
+// snowflake starts fakesnow, which accepts any login, behind a server that
 // asks check.
 func snowflake(t *testing.T, check func(login) error) (block string) {
 	t.Helper()
@@ -105,7 +105,7 @@ func TestSnowflakeByTheBroker(t *testing.T) {
 	}
 	setup.NoSecrets(t, issuer, "dbt's output", out)
 	if len(logins) == 0 {
-		t.Error("nobody logged in")
+		t.Error("there was no login")
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build e2e && linux
 
-// Package faults breaks what a long dbt run stands on, while it runs: issuer,
+// Package faults breaks what a long dbt run depends on, while it runs: issuer,
 // provider, disk, policy and the broker itself.
 package faults
 
@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// A gate stands before a server and can break what passes.
+// A gate is in front of a server and can break what passes.
 type gate struct {
 	next  http.Handler
 	fault atomic.Pointer[func(w http.ResponseWriter, r *http.Request)]
@@ -61,7 +61,7 @@ func status500(w http.ResponseWriter, _ *http.Request) {
 }
 
 // A world is a run's surroundings: the issuer, an authorization server, and
-// ClickHouse's own engine behind a front that takes live bearers alone.
+// ClickHouse's own engine behind a front that accepts only live bearers.
 type world struct {
 	issuer        *standin.Issuer
 	tokens        *standin.TokenService
@@ -170,7 +170,7 @@ func between(g *gate, from, to time.Duration, fault func(http.ResponseWriter, *h
 
 const forever = time.Hour
 
-// TestRunsSurvive: what comes back before the credential dies is nobody's problem.
+// TestRunsSurvive: an outage that ends before the credential expires has no effect.
 func TestRunsSurvive(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

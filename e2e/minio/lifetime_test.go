@@ -21,13 +21,13 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// life is that of a session behind a door. MinIO's own shortest is 15 minutes.
+// life is that of a session behind a gateway. MinIO's own shortest is 15 minutes.
 const life = 3 * time.Second
 
-// A door stands in front of MinIO. It has the token service say that sessions
+// A gateway is in front of MinIO. It has the token service say that sessions
 // die after life, and the store refuse those that have, and are beyond their
 // grace, in the words of S3.
-type door struct {
+type gateway struct {
 	next  *httputil.ReverseProxy
 	grace time.Duration
 	gives int // sessions until the token service is down; 0 for any number
@@ -47,13 +47,13 @@ var (
 	signedBy      = regexp.MustCompile(`Credential=([^/]+)/`)
 )
 
-func newDoor(t *testing.T, endpoint string, grace time.Duration) (d *door, address string) {
+func newGateway(t *testing.T, endpoint string, grace time.Duration) (d *gateway, address string) {
 	t.Helper()
 	minio, err := url.Parse(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d = &door{life: life, grace: grace, expiry: map[string]time.Time{}, served: map[string]int{}}
+	d = &gateway{life: life, grace: grace, expiry: map[string]time.Time{}, served: map[string]int{}}
 	d.next = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(minio)
@@ -65,8 +65,8 @@ func newDoor(t *testing.T, endpoint string, grace time.Duration) (d *door, addre
 	return d, fmt.Sprintf("%s:%d", host, port)
 }
 
-// shorten has a reply of the token service say the life that the door grants.
-func (d *door) shorten(r *http.Response) error {
+// shorten has a reply of the token service say the life that the gateway grants.
+func (d *gateway) shorten(r *http.Response) error {
 	if r.Request.Method != http.MethodPost || r.Request.URL.Path != "/" || r.StatusCode != http.StatusOK {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (d *door) shorten(r *http.Response) error {
 	return nil
 }
 
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost && r.URL.Path == "/" {
 		d.mu.Lock()
 		down := d.gives > 0 && len(d.expiry) >= d.gives
@@ -150,7 +150,7 @@ func TestOutlivesSessions(t *testing.T) {
 	for _, threads := range []int{1, 8} {
 		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
 			t.Parallel()
-			d, address := newDoor(t, endpoint, standin.Grace)
+			d, address := newGateway(t, endpoint, standin.Grace)
 			dir := workspace(t, address, issuer, threads)
 			want := fmt.Sprintf("PASS=%d WARN=0 ERROR=0", 5+slow(t, dir, threads))
 			audit := filepath.Join(t.TempDir(), "audit.jsonl")
@@ -175,7 +175,7 @@ func TestOutlivesSessions(t *testing.T) {
 	}
 	t.Run("without the broker", func(t *testing.T) {
 		t.Parallel()
-		_, address := newDoor(t, endpoint, 0)
+		_, address := newGateway(t, endpoint, 0)
 		dir := workspace(t, address, issuer, 8)
 		slow(t, dir, 1)
 		env, _ := setup.Authenticate(t, issuer, dir)
@@ -191,7 +191,7 @@ func TestOutlivesSessions(t *testing.T) {
 func TestSessionEndedEarly(t *testing.T) {
 	t.Parallel()
 	endpoint, _, issuer := start(t)
-	d, address := newDoor(t, endpoint, 0)
+	d, address := newGateway(t, endpoint, 0)
 	d.life, d.early = time.Hour, 5
 	dir := workspace(t, address, issuer, 4)
 	want := fmt.Sprintf("PASS=%d WARN=0 ERROR=0", 5+slow(t, dir, 4))
@@ -211,7 +211,7 @@ func TestSessionEndedEarly(t *testing.T) {
 func TestTokenServiceGoesDown(t *testing.T) {
 	t.Parallel()
 	endpoint, _, issuer := start(t)
-	d, address := newDoor(t, endpoint, standin.Grace)
+	d, address := newGateway(t, endpoint, standin.Grace)
 	d.gives = 1
 	dir := workspace(t, address, issuer, 8)
 	slow(t, dir, 1)

@@ -64,7 +64,7 @@ func TestThePageIsEnough(t *testing.T) {
 	insert("internal/adapter/adapter.go", `	"fabric":     fabric,`, "\t\"exasol\":     exasol,\n").change(t, tree)
 	out, err := goTest(t, tree, checks...)
 	if err == nil {
-		t.Fatal("all tests pass with an adapter alone")
+		t.Fatal("all tests pass with only an adapter")
 	}
 	page := pageOf(t, repository)
 	for _, name := range page.tests {

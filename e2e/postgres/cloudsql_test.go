@@ -54,7 +54,7 @@ func TestCloudSQL(t *testing.T) {
 		fmt.Sprintf("{gcp: {workload_identity_provider: %s, service_account: %s, sts_endpoint: %q, iam_endpoint: %[3]q}}", setup.Pool, setup.ServiceAccount, google.URL()))
 	env, step := setup.Authenticate(t, issuer, workspace)
 	if got, _ := google.Token(step.Outputs["password"]); !slices.Equal(got.Scopes, []string{sqlLogin}) {
-		t.Errorf("the token's scopes are %q, want that for logins alone", got.Scopes)
+		t.Errorf("the token's scopes are %q, want only that for logins", got.Scopes)
 	}
 	if step.Outputs["user"] != user {
 		t.Errorf("output user is %q, want %q", step.Outputs["user"], user)

@@ -20,7 +20,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// A front is the door of a cloud's database service: it takes TLS alone, asks
+// A front is the gateway of a cloud's database service: it accepts only TLS, asks
 // for the password in its own form, has the service check it, and hands those
 // that it lets in to a real PostgreSQL.
 type front struct {

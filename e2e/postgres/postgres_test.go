@@ -1,6 +1,7 @@
 //go:build e2e && linux && amd64
 
-// Package postgres runs a real PostgreSQL: alone, behind the doors of the clouds' services, and beside OpenBao, which makes users in it.
+// Package postgres runs a real PostgreSQL: by itself, behind gateways like those of the clouds' services, and with
+// OpenBao, which creates users in it.
 package postgres
 
 import (

@@ -66,7 +66,7 @@ func (b *build) until(t *testing.T, what string, is func() bool) {
 
 const sleeping = "select pid from pg_stat_activity where state = 'active' and query like '%pg_sleep(2)%' and pid <> pg_backend_pid()"
 
-// TestRevokedLease: somebody revokes the lease while dbt is at work. The next
+// TestRevokedLease: the lease is revoked while dbt is at work. The next
 // login is refused by PostgreSQL, which has the broker ask for another user,
 // once, and the run goes on with that.
 func TestRevokedLease(t *testing.T) {

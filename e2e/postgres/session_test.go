@@ -54,7 +54,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestLoginIsBoundToTheCertificate puts somebody between the proxy and the
+// TestLoginIsBoundToTheCertificate puts an attacker between the proxy and the
 // server whose certificate the proxy trusts: PostgreSQL finds that the login
 // was meant for another one.
 func TestLoginIsBoundToTheCertificate(t *testing.T) {
@@ -75,7 +75,7 @@ import os, psycopg2, yaml
 output = yaml.safe_load(open(os.environ["DBT_PROFILES_DIR"] + "/profiles.yml"))["shop"]["outputs"]["prod"]
 psycopg2.connect(host=output["host"], port=output["port"], user=output["user"], password=os.environ["DBT_ENV_SECRET_OIDC_PASSWORD"], dbname="postgres")`)
 	if err == nil || !strings.Contains(out, "SCRAM channel binding check failed") {
-		t.Errorf("a login through somebody in between: %v\n%s", err, out)
+		t.Errorf("a login through an attacker: %v\n%s", err, out)
 	}
 }
 

@@ -1,5 +1,5 @@
 """Runs dbt and SQLFluff in projects whose profiles have no credential, and
-lets nobody connect to anything.
+prevents all connections.
 
 Reads a list of cases as JSON from standard input, writes what came of each to
 standard output. A case is {project, env, dialect}: dbt parses, and where a

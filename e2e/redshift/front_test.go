@@ -28,7 +28,7 @@ type login struct {
 	token          string // of Identity Center's plugin, in place of user and password
 }
 
-// A front is the door of Redshift: it speaks its protocol, has the login
+// A front is the gateway of Redshift: it speaks its protocol, has the login
 // checked, and hands those that it lets in to a real PostgreSQL.
 type front struct {
 	Port int
@@ -45,7 +45,7 @@ type front struct {
 	out    []string // why logins were refused
 }
 
-// startFront starts a front on loopback, which takes TLS alone.
+// startFront starts a front on loopback, which accepts only TLS.
 func startFront(t *testing.T, server *setup.PostgresServer, admit func(login) (user, password string, err error)) *front {
 	t.Helper()
 	ca, key := setup.Certificate(t)
@@ -202,7 +202,7 @@ func (f *front) block(keys string) string {
 	return fmt.Sprintf("{type: redshift, host: 127.0.0.1, port: %d, dbname: postgres, schema: marts, threads: 2, sslmode: verify-full%s}", f.Port, keys)
 }
 
-// checkLogins holds what came to the door: somebody, and nobody who was refused.
+// checkLogins checks that there were logins, and that none was refused.
 func (f *front) checkLogins(t *testing.T) {
 	t.Helper()
 	f.mu.Lock()

@@ -25,8 +25,8 @@ import (
 // shortest is 15 minutes.
 const life = 3 * time.Second
 
-// A door stands before Redshift's API, and says that its logins end after life.
-type door struct {
+// A gateway is in front of Redshift's API, and says that its logins end after life.
+type gateway struct {
 	endpoint string
 
 	mu     sync.Mutex
@@ -38,13 +38,13 @@ var (
 	expiration = regexp.MustCompile(`<Expiration>[^<]+</Expiration>`)
 )
 
-func newDoor(t *testing.T, endpoint string) *door {
+func newGateway(t *testing.T, endpoint string) *gateway {
 	t.Helper()
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{expiry: map[string]time.Time{}}
+	d := &gateway{expiry: map[string]time.Time{}}
 	host, port := setup.Serve(t, &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(u)
@@ -56,7 +56,7 @@ func newDoor(t *testing.T, endpoint string) *door {
 	return d
 }
 
-func (d *door) shorten(r *http.Response) error {
+func (d *gateway) shorten(r *http.Response) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (d *door) shorten(r *http.Response) error {
 	return nil
 }
 
-func (d *door) live(password string) bool {
+func (d *gateway) live(password string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return time.Now().Before(d.expiry[password].Add(standin.Grace))
@@ -88,7 +88,7 @@ func (f *front) inSchema(schema, keys string) string {
 func TestOutlivesLogins(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	d := newDoor(t, w.redshift.URL())
+	d := newGateway(t, w.redshift.URL())
 	f := startFront(t, w.server, func(l login) (string, string, error) {
 		if !d.live(l.password) {
 			return "", "", errors.New("the login has expired")

@@ -59,7 +59,7 @@ func start(t *testing.T) *warehouse {
 	return w
 }
 
-// front starts the door of a cluster or workgroup.
+// front starts the gateway of a cluster or workgroup.
 func (w *warehouse) front(t *testing.T, place string) *front {
 	return startFront(t, w.server, func(l login) (string, string, error) {
 		if err := w.redshift.Check(place, l.user, l.database, func(p string) bool { return p == l.password }); err != nil {
@@ -93,7 +93,7 @@ func TestCluster(t *testing.T) {
 	env["SSL_CERT_FILE"] = f.CA
 	for name := range env {
 		if strings.HasPrefix(name, "AWS_") {
-			t.Errorf("%s is handed on beside the login", name)
+			t.Errorf("%s is handed on with the login", name)
 		}
 	}
 	if got := w.redshift.Logins(); len(got) != 1 || step.Outputs["user"] != "IAM:dbt" || step.Outputs["password"] != got[0].Password || !strings.HasPrefix(step.Outputs["expires-at"], got[0].Expiration.UTC().Format(time.RFC3339)) {
@@ -117,7 +117,7 @@ func TestCluster(t *testing.T) {
 	}
 	const refused = `password authentication failed for user "IAM:dbt"`
 	expectRefused(t, "another password", workspace, changed("DBT_ENV_SECRET_OIDC_PASSWORD", "made-up"), refused)
-	expectRefused(t, "a certificate of nobody", workspace, changed("SSL_CERT_FILE", "/dev/null"), "certificate verify failed")
+	expectRefused(t, "an untrusted certificate", workspace, changed("SSL_CERT_FILE", "/dev/null"), "certificate verify failed")
 	w.clock.forward(61 * time.Minute)
 	expectRefused(t, "a login that is expired", workspace, env, refused)
 }

@@ -78,7 +78,7 @@ func sign(t testing.TB, certificate, parent *x509.Certificate, key, parentKey *e
 	return der
 }
 
-// writePEM writes a file that its owner alone reads, and returns its path:
+// writePEM writes a file that only its owner can read, and returns its path:
 // PostgreSQL accepts no other key.
 func writePEM(t testing.TB, dir, name string, blocks ...*pem.Block) (path string) {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A PostgresServer is a PostgreSQL server on loopback, which asks everybody
+// A PostgresServer is a PostgreSQL server on loopback, which asks all clients
 // for a password.
 type PostgresServer struct {
 	Host           string

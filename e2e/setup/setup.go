@@ -109,7 +109,7 @@ func Issuer(t testing.TB) *standin.Issuer {
 	return issuer
 }
 
-// STS starts a token service whose Role trusts production's subject alone.
+// STS starts a token service whose Role trusts only production's subject.
 func STS(t testing.TB, issuer *standin.Issuer) *standin.STS { return STSOf(t, issuer, 0) }
 
 // STSOf is STS with sessions that are told to live for life, and do so for
@@ -224,7 +224,7 @@ func NoSecrets(t testing.TB, issuer *standin.Issuer, where, text string) {
 	}
 }
 
-// DBT runs dbt in the workspace with the variables alone, as a following step would.
+// DBT runs dbt in the workspace with only the variables, as a following step would.
 func DBT(t testing.TB, python pyenv.Python, workspace string, env map[string]string, args ...string) (out string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)

@@ -5,7 +5,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Welcome tells a client that a test's door has let in what the real
+// Welcome tells a client that a test's gateway has let in what the real
 // PostgreSQL said at the session's start. (PostgreSQL: Frontend/Backend
 // Protocol, start-up)
 func Welcome(client *pgproto3.Backend, server *pgconn.HijackedConn) error {

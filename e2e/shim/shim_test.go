@@ -246,7 +246,7 @@ func TestMainStep(t *testing.T) {
 		t.Errorf("started as %s, want oidc-dbt in a folder of its own in %s", s.Executable, j.temp)
 	}
 	if entries, err := os.ReadDir(filepath.Dir(s.Executable)); err != nil || len(entries) != 1 {
-		t.Errorf("beside the binary: %v %v, want nothing", entries, err)
+		t.Errorf("next to the binary: %v %v, want nothing", entries, err)
 	}
 	if got, want := j.read(j.state), "binary="+s.Executable+"\n"; got != want {
 		t.Errorf("state %q, want %q", got, want)
@@ -283,7 +283,7 @@ func TestExitStatus(t *testing.T) {
 
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 
-// TestSignals sends a signal to node alone, as the runner does when a run is cancelled.
+// TestSignals sends a signal only to node, as the runner does when a run is cancelled.
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -414,7 +414,7 @@ func TestNoBinaries(t *testing.T) {
 		"downloaded, runner in the workspace": func(j *job) {
 			j.env["GITHUB_WORKSPACE"] = j.work // a self-hosted runner's whole work folder
 		},
-		"beside the workspace": func(j *job) {
+		"next to the workspace": func(j *job) {
 			j.action = j.workspace + "-two"
 			j.copyAction(j.action)
 		},
@@ -476,7 +476,7 @@ func TestBuild(t *testing.T) {
 				t.Errorf("started as %s", s.Executable)
 			}
 			if entries, err := os.ReadDir(filepath.Dir(s.Executable)); err != nil || len(entries) != 1 {
-				t.Errorf("beside the binary: %v %v, want nothing", entries, err)
+				t.Errorf("next to the binary: %v %v, want nothing", entries, err)
 			}
 			// The second step of the job does not build again: Go may be gone.
 			j.env["PATH"] = filepath.Dir(j.temp)

@@ -177,9 +177,9 @@ func (r *recorder) WriteHeader(int)             {}
 func startSessions(t *testing.T, issuer *standin.Issuer, life, slow time.Duration) (*snowflake, *sessions, int) {
 	t.Helper()
 	s, port := start(t, issuer, nil)
-	door := &sessions{next: s.next, life: life, slow: slow, open: map[string]session{}}
-	s.next = door
-	return s, door, port
+	gateway := &sessions{next: s.next, life: life, slow: slow, open: map[string]session{}}
+	s.next = gateway
+	return s, gateway, port
 }
 
 // chain adds models that follow one another, so that no number of threads
@@ -397,7 +397,7 @@ func TestDbtRenewsItsSession(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
 	issuer.SetLife(tokenLife)
-	s, door, port := startSessions(t, issuer, 2*time.Second, slow)
+	s, gateway, port := startSessions(t, issuer, 2*time.Second, slow)
 	s.grace = standin.Grace
 	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
 	chain(t, workspace)
@@ -405,8 +405,8 @@ func TestDbtRenewsItsSession(t *testing.T) {
 	if err != nil || !strings.Contains(out, "Completed successfully") {
 		t.Fatalf("dbt build: %v, refused: %q\n%s", err, s.refused, out)
 	}
-	if door.renewals < 2 || s.logins > 6 {
-		t.Errorf("%d renewals, %d logins of 4 threads", door.renewals, s.logins)
+	if gateway.renewals < 2 || s.logins > 6 {
+		t.Errorf("%d renewals, %d logins of 4 threads", gateway.renewals, s.logins)
 	}
 }
 
@@ -477,7 +477,7 @@ func (c *cloud) statement(url, folder string, cancelled <-chan struct{}, end fun
 func TestTheConnector(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
-	_, door, port := startSessions(t, issuer, 0, 0)
+	_, gateway, port := startSessions(t, issuer, 0, 0)
 	folder := t.TempDir()
 	if err := os.Mkdir(filepath.Join(folder, "down"), 0o700); err != nil {
 		t.Fatal(err)
@@ -486,8 +486,8 @@ func TestTheConnector(t *testing.T) {
 	c := &cloud{files: map[string][]byte{"/result": []byte(`["1"],["2"]`)}}
 	host, storage := setup.Serve(t, c)
 	cancelled := make(chan struct{})
-	door.cancel = sync.OnceFunc(func() { close(cancelled) })
-	door.answer = c.statement(fmt.Sprintf("http://%s:%d", host, storage), folder, cancelled, door.end)
+	gateway.cancel = sync.OnceFunc(func() { close(cancelled) })
+	gateway.answer = c.statement(fmt.Sprintf("http://%s:%d", host, storage), folder, cancelled, gateway.end)
 	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")
 	script := filepath.Join(setup.Repository(t), "e2e", "snowflake", "connector.py")
 	out, err := setup.Exec(t, issuer, workspace, nil, setup.Python(t).Program("python"), script, folder)
@@ -503,8 +503,8 @@ func TestTheConnector(t *testing.T) {
 	if err == nil || !strings.Contains(guess, "oidc-dbt: the token does not belong to this run") {
 		t.Errorf("with another token: %v\n%s", err, guess)
 	}
-	if door.renewals != 1 {
-		t.Errorf("the session was renewed %d times, want once", door.renewals)
+	if gateway.renewals != 1 {
+		t.Errorf("the session was renewed %d times, want once", gateway.renewals)
 	}
 	if got, want := strings.Join(c.served, ", "), "PUT /stage/up.csv, GET /stage/up.csv, GET /result, GET /result"; got != want {
 		t.Errorf("cloud storage served %s, want %s", got, want)

@@ -19,7 +19,7 @@ import (
 func TestOtherClients(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
-	issuer.SetLife(30 * time.Second) // whoever reads a token from the file has ten seconds to log in
+	issuer.SetLife(30 * time.Second) // a reader of the file has ten seconds to log in
 	s, port := start(t, issuer, nil)
 	place := fmt.Sprintf("{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %d, protocol: http, user: DEPLOY, role: DEPLOYER}", port)
 	project := func(further string) string {

@@ -1,4 +1,4 @@
-"""What dbt's connector does beside statements, through the profile that oidc-dbt wrote."""
+"""What dbt's connector does besides statements, through the profile that oidc-dbt wrote."""
 
 import os
 import sys

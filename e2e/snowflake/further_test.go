@@ -76,7 +76,7 @@ func TestDbtBuildWithExternalOAuth(t *testing.T) {
 				t.Errorf("%d logins, refused: %q", s.logins, s.refused)
 			}
 			good := env["DBT_ENV_SECRET_OIDC_TOKEN"]
-			for name, token := range map[string]string{"one that nobody issued": good + "x", "the ID token": issuer.Issued()[0]} {
+			for name, token := range map[string]string{"one that was never issued": good + "x", "the ID token": issuer.Issued()[0]} {
 				if s.bearer(token) == nil {
 					t.Errorf("%s is accepted", name)
 				}

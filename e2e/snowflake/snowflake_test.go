@@ -180,7 +180,7 @@ func block(port int) string {
 }
 
 // loopback lets the connector send a workload identity to this machine; it
-// knows Snowflake's hosts alone.
+// knows only Snowflake's hosts.
 const loopback = "SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES"
 
 func TestDbtBuildWithTheIDToken(t *testing.T) {

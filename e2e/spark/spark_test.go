@@ -28,7 +28,7 @@ const (
 	saslComplete = 5
 )
 
-// A server is a Thrift server's door: SASL PLAIN (RFC 4616). Behind it is nothing.
+// A server is the login of a Thrift server: SASL PLAIN (RFC 4616), and nothing else.
 type server struct {
 	admit func(user, password string) bool
 

@@ -103,7 +103,7 @@ func TestToken(t *testing.T) {
 			if strings.Contains(out, good) {
 				t.Error("the token is in dbt's output")
 			}
-			for name, token := range map[string]string{"one that nobody issued": good + "x", "an expired one": good} {
+			for name, token := range map[string]string{"one that was never issued": good + "x", "an expired one": good} {
 				if late = 0; name == "an expired one" {
 					late = 2 * time.Hour
 				}

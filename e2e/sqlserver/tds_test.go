@@ -25,7 +25,7 @@ const (
 	reply    = 0x04
 )
 
-// A front is SQL Server as far as its door: it reads who logs in, and has no
+// A front is SQL Server as far as its login: it reads who logs in, and has no
 // database behind it.
 type front struct {
 	certificate tls.Certificate

@@ -63,7 +63,7 @@ func TestBroker(t *testing.T) {
 
 const idTokens = "{oidc: {audience: " + audience + "}}"
 
-// authorizationServer gives a token for the server to whoever proves itself by
+// authorizationServer gives a token for the server to a client that proves itself by
 // an ID token, as Entra ID and others do. (RFC 7523 §2.2) Trino trusts one issuer,
 // so it signs with that one's key. It returns the URL that Entra's path starts at.
 func authorizationServer(t *testing.T, issuer *standin.Issuer) (url string) {

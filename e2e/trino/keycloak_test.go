@@ -28,7 +28,7 @@ func TestKeycloak(t *testing.T) {
 	server := setup.Trino(t, setup.TrinoConfig{
 		Issuer: realm.URL, JWKS: realm.JWKS, Audience: audience, Claim: "preferred_username", UserPattern: "(transformer|service-account-dbt-prod)",
 	}, "transformer", func() string { return transformer })
-	t.Run("Trino takes its tokens alone", func(t *testing.T) {
+	t.Run("Trino accepts only its tokens", func(t *testing.T) {
 		idToken := issuer.Sign(audience, nil)
 		if rows, err := server.Query(t.Context(), "transformer", idToken, "select 1"); err == nil || err.Error() != "401 Unauthorized: Unknown signing key ID" {
 			t.Errorf("with an ID token: got %v, %v", rows, err)

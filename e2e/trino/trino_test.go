@@ -32,7 +32,7 @@ func TestTrino(t *testing.T) {
 	t.Run("dbt with a token that the policy lets through", func(t *testing.T) { refused(t, server, issuer) })
 }
 
-// start starts a server that takes the issuer's tokens, of production alone.
+// start starts a server that accepts the issuer's tokens, only of production.
 func start(t *testing.T, issuer *standin.Issuer) *setup.TrinoServer {
 	t.Helper()
 	return setup.Trino(t, setup.TrinoConfig{

@@ -16,7 +16,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
-// throttled is a provider that asks to be left alone for 40 seconds.
+// throttled is a provider that asks to wait for 40 seconds.
 type throttled struct{ asked atomic.Int32 }
 
 func (p *throttled) RoundTrip(*http.Request) (*http.Response, error) {

@@ -20,7 +20,7 @@ import (
 
 var awsContainer = route.Route{Kind: route.AWSContainer}
 
-// session is one of AWS that dies at expiry.
+// session is an AWS session that ends at expiry.
 func session(name string, expiry time.Time) credential.Credential {
 	return credential.Credential{Kind: "aws_session", ID: name, Expiry: expiry, AWS: &credential.AWS{
 		AccessKeyID: secret.New("ASIA" + name), SecretAccessKey: secret.New("marked-key"), SessionToken: secret.New("marked/token=="), Region: "eu-central-1",

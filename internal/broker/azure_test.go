@@ -66,8 +66,8 @@ func TestFederatedTokenURL(t *testing.T) {
 	testOutages(t, federated, url, header, func(_ int, words string) string { return fmt.Sprintf(`{"message":%q}`, words) })
 }
 
-// TestTokenFiles: whoever opens the file at any time reads an ID token
-// that has a while to live, and the user alone may.
+// TestTokenFiles: the file always has an ID token that is valid for a while, and
+// only the user can read it.
 func TestTokenFiles(t *testing.T) {
 	t.Parallel()
 	for name, r := range map[string]route.Route{
@@ -112,7 +112,7 @@ func testTokenFile(t *testing.T, r route.Route, name string) {
 				t.Fatal(err)
 			}
 			if expiry, err := time.Parse(time.RFC3339Nano, string(text)); err != nil || time.Until(expiry) < time.Minute {
-				t.Fatalf("the token in the file dies at %q, and it is %s", text, time.Now().Format(time.RFC3339))
+				t.Fatalf("the token in the file expires at %q, and it is %s", text, time.Now().Format(time.RFC3339))
 			}
 		}
 		if n := issued.Load(); n < 15 || n > 30 {

@@ -111,7 +111,7 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestPort: the profile leads to the same port in every run, if nobody has it.
+// TestPort: the profile leads to the same port in every run, if it is free.
 func TestPort(t *testing.T) {
 	t.Parallel()
 	target := rand.Text() // whose port nobody else has
@@ -238,7 +238,7 @@ func withoutID(query string) string {
 	})
 }
 
-// clickHouseServer takes the bearer alone, and answers with what it was sent.
+// clickHouseServer accepts only the bearer, and answers with what it was sent.
 func clickHouseServer(t testing.TB) (*httptest.Server, route.Route) {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -350,8 +350,8 @@ func TestClickHouseLease(t *testing.T) {
 	}
 }
 
-// TestCertificateOfSomebodyElse: the credential goes to the warehouse alone.
-func TestCertificateOfSomebodyElse(t *testing.T) {
+// TestCertificateOfAnotherServer: the credential goes only to the warehouse.
+func TestCertificateOfAnotherServer(t *testing.T) {
 	t.Parallel()
 	_, r := clickHouseServer(t)
 	r.Upstream.CAFile = "" // the system's authorities do not know this one

@@ -135,7 +135,7 @@ func TestDatabricksMetadata(t *testing.T) {
 		return []askCase{
 			{name: "good", url: url, header: good, status: 200, reply: token},
 			{name: "a query", url: url + "?audience=other", header: good, status: 200, reply: token},
-			{name: "a host alone", url: url, header: header("acme.cloud.databricks.com"), status: 200, reply: token},
+			{name: "only a host", url: url, header: header("acme.cloud.databricks.com"), status: 200, reply: token},
 			{name: "its port", url: url, header: header("https://acme.cloud.databricks.com:443/"), status: 200, reply: token},
 			{name: "another host", url: url, header: header("https://evil.cloud.databricks.com"), status: 403, reply: another},
 			{name: "another port", url: url, header: header("https://acme.cloud.databricks.com:8443"), status: 403, reply: another},
@@ -148,7 +148,7 @@ func TestDatabricksMetadata(t *testing.T) {
 			{name: "a guess", url: root + "/" + strings.Repeat("A", 43) + "/token", header: good, status: 401, reply: stranger},
 			{name: "no segment", url: root + "/token", header: good, status: 401, reply: stranger},
 			{name: "the secret's beginning", url: strings.Replace(url, "/token", "x/token", 1), header: good, status: 401, reply: stranger},
-			{name: "the secret alone", url: strings.TrimSuffix(url, "/token"), header: good, status: 401, reply: stranger},
+			{name: "only the secret", url: strings.TrimSuffix(url, "/token"), header: good, status: 401, reply: stranger},
 			{name: "the secret as a bearer", url: root + "/token", header: map[string]string{"Authorization": "Bearer " + b.Address().Secret.Reveal()}, status: 401, reply: stranger},
 			{name: "the root", url: root + "/", header: good, status: 401, reply: stranger},
 		}

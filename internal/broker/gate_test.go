@@ -205,7 +205,7 @@ func TestNoSecretNoPatience(t *testing.T) {
 	}
 }
 
-// TestHealthGuard: whoever leads a browser here by a name of his own learns nothing.
+// TestHealthGuard: DNS rebinding of a browser reveals nothing.
 func TestHealthGuard(t *testing.T) {
 	t.Parallel()
 	b := start(t, route.Route{Kind: route.TokenEndpoint})

@@ -16,7 +16,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
-// TestLimits: the broker's own files stay free whatever the limit is.
+// TestLimits: the broker's own files stay free with any limit.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

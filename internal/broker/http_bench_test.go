@@ -80,7 +80,7 @@ func compare(b *testing.B, name string, direct, proxy func(b *testing.B)) {
 	})
 }
 
-// BenchmarkTrino has the proxy beside a direct connection: one poll of a
+// BenchmarkTrino compares the proxy with a direct connection: one poll of a
 // statement that goes on, and a large result, read by a client that decodes it.
 func BenchmarkTrino(b *testing.B) {
 	var plain, packed [][]byte
@@ -159,7 +159,7 @@ func BenchmarkTrino(b *testing.B) {
 	}
 }
 
-// BenchmarkClickHouse has the proxy beside a direct connection with TLS: an
+// BenchmarkClickHouse compares the proxy with a direct connection with TLS: an
 // empty query, and a large result in one reply, read by a client that takes
 // its rows apart.
 func BenchmarkClickHouse(b *testing.B) {

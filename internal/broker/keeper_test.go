@@ -103,7 +103,7 @@ func TestRenewedAheadOfItsEnd(t *testing.T) {
 			t.Errorf("renewed %d times with half of the life left", n)
 		}
 		time.Sleep(12 * time.Second) // 18 s are left: less than a third
-		checkCurrent(t, k, "0", "")  // nobody waits while it lives
+		checkCurrent(t, k, "0", "")  // no caller waits while it is valid
 		time.Sleep(2 * time.Second)
 		checkCurrent(t, k, "1", "")
 		time.Sleep(2 * time.Minute) // nobody asked meanwhile
@@ -161,7 +161,7 @@ func TestProviderDown(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		checkCurrent(t, k, "", "down")
 		p.fail(nil)
-		time.Sleep(2 * time.Second) // it is dead: whoever asks does not wait for long
+		time.Sleep(2 * time.Second) // it has expired: callers do not wait for long
 		last := p.calls.Load()
 		checkCurrent(t, k, fmt.Sprint(last+1), "")
 	})
@@ -226,7 +226,7 @@ func TestClockJumps(t *testing.T) {
 	checkCurrent(t, k, "1", "")
 }
 
-// TestCloseLetsARenewalEnd: what it gets is known to whoever cleans up.
+// TestCloseLetsARenewalEnd: its credential is known at clean-up.
 func TestCloseLetsARenewalEnd(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ takes, waits time.Duration }{{time.Second, time.Second}, {time.Minute, 3 * time.Second}} {
@@ -389,7 +389,7 @@ func TestRefusedByTheWarehouse(t *testing.T) {
 			clients.Go(func() { renew(old, "1", "") })
 		}
 		clients.Wait()
-		first := renew(old, "1", "") // somebody has had it replaced by now
+		first := renew(old, "1", "") // another caller has replaced it by now
 		const again = "the warehouse refused the credential, and a new one as well"
 		for range 100 {
 			renew(first, "", again)

@@ -65,7 +65,7 @@ func TestPasswordFile(t *testing.T) {
 			}
 			defer b.Close()
 			if b.Address().Host != "" || b.Address().File == "" {
-				t.Errorf("it is served at %+v, want a file alone", b.Address())
+				t.Errorf("it is served at %+v, want only a file", b.Address())
 			}
 			text, err := os.ReadFile(b.Address().File)
 			if err != nil || string(text) != tt.line {

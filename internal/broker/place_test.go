@@ -31,7 +31,7 @@ func TestPlace(t *testing.T) {
 		{"a region with a dot", amazon, "evil.example-1", "/lake/a", "", "", "the request is not signed for S3"},
 		{"an endpoint", own, "any", "/lake/year%3D1/a", "minio.acme.example", "/lake/year%3D1/a", ""},
 		{"buckets in front", ported, "any", "/lake/year%3D1/a", "lake.minio.acme.example:9443", "/year%3D1/a", ""},
-		{"a bucket alone", ported, "any", "/lake", "lake.minio.acme.example:9443", "/", ""},
+		{"only a bucket", ported, "any", "/lake", "lake.minio.acme.example:9443", "/", ""},
 		{"a bucket that is a host", ported, "any", "/evil.example%2F/a", "", "", `the bucket is "evil.example%2F", want a name that is valid in a host name`},
 		{"no bucket", ported, "any", "/", "", "", `the bucket is "", want a name that is valid in a host name`},
 	} {

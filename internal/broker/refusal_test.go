@@ -124,7 +124,7 @@ func s3Refusal(status int, code string) http.HandlerFunc {
 	}
 }
 
-// refusal refuses with a status alone.
+// refusal refuses with only a status.
 func refusal(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", status) }
 }
@@ -277,7 +277,7 @@ func TestPostgresRefusedCredential(t *testing.T) {
 	}
 }
 
-// TestNoRenewalNoRetry: where nothing can be renewed the refusal stands.
+// TestNoRenewalNoRetry: if nothing can be renewed the client gets the refusal.
 func TestNoRenewalNoRetry(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, func(s *pgSession) error {

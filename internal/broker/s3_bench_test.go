@@ -32,7 +32,7 @@ func BenchmarkAWSContainer(b *testing.B) {
 // ranged is the method by which BenchmarkS3 reads a part of an object.
 const ranged = "GET of 1 MiB"
 
-// BenchmarkS3 has the proxy beside a direct connection with TLS: a request for
+// BenchmarkS3 compares the proxy with a direct connection with TLS: a request for
 // nothing much, and an object of 64 MiB read and written.
 func BenchmarkS3(b *testing.B) {
 	block := strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB

@@ -226,7 +226,7 @@ func TestS3StaysHere(t *testing.T) {
 	b := start(t, route.Route{Kind: route.S3, Upstream: plainUpstream(t, server.URL)}, gives(c))
 	status, header, _ := s3Request{method: "GET", target: "/lake/x"}.send(t, b)
 	if status != http.StatusMovedPermanently || header.Get("Location") != "" || header.Get("X-Amz-Bucket-Region") != "us-east-1" {
-		t.Errorf("status %d, headers %v, want the region alone", status, header)
+		t.Errorf("status %d, headers %v, want only the region", status, header)
 	}
 	sent := fmt.Sprint(asked.Header)
 	if strings.Contains(sent, b.Address().Secret.Reveal()) || !strings.Contains(sent, "Credential=ASIA1/") || asked.Header.Get("X-Amz-Security-Token") != "marked/token==" {

@@ -20,7 +20,7 @@ import (
 // what is over about a megabyte into cloud storage.
 const inlineResult = 16 << 20
 
-// BenchmarkSnowflake has the proxy beside a direct connection with TLS: a
+// BenchmarkSnowflake compares the proxy with a direct connection with TLS: a
 // login by each kind of credential, a short statement, and a large reply that
 // the client decodes.
 func BenchmarkSnowflake(b *testing.B) {

@@ -368,7 +368,7 @@ func TestSnowflakeLoginRefused(t *testing.T) {
 	}
 }
 
-// TestSnowflakeSession: whoever has no session of this run gets nothing.
+// TestSnowflakeSession: a client without a session of this run gets nothing.
 func TestSnowflakeSession(t *testing.T) {
 	t.Parallel()
 	account, r := startSnowflake(t)
@@ -456,7 +456,7 @@ func TestSnowflakeFails(t *testing.T) {
 		{"a key in PEM", good, current(text, nil), "", "oidc-dbt: sign login: the key is not in base64"},
 		{"Snowflake down", gone, idToken, "", fmt.Sprintf("oidc-dbt: log in at 127.0.0.1: dial tcp 127.0.0.1:%d: connect: connection refused", gone.Upstream.Port)},
 		{"Snowflake redirects", good, idToken, "?redirect=1", `oidc-dbt: log in at 127.0.0.1: redirected to host "evil.example", redirects are not followed`},
-		{"a certificate of somebody else's", route.Route{Kind: route.Snowflake, Upstream: route.Upstream{Host: good.Upstream.Host, Port: good.Upstream.Port, Account: "acme-prod"}}, idToken, "",
+		{"another server's certificate", route.Route{Kind: route.Snowflake, Upstream: route.Upstream{Host: good.Upstream.Host, Port: good.Upstream.Port, Account: "acme-prod"}}, idToken, "",
 			"oidc-dbt: log in at 127.0.0.1: tls: failed to verify certificate: x509: certificate signed by unknown authority"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

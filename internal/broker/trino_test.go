@@ -59,7 +59,7 @@ func startTrino(t testing.TB, handler http.HandlerFunc, changes ...func(*broker.
 	return start(t, route.Route{Kind: route.Trino, Upstream: upstreamOf(t, server)}, append([]func(*broker.Config){dir}, changes...)...), server.URL
 }
 
-// trusting returns a client that trusts the broker's own authority alone.
+// trusting returns a client that trusts only the broker's own authority.
 func trusting(t testing.TB, b *broker.Broker) *http.Client {
 	t.Helper()
 	text, err := os.ReadFile(b.Address().CAFile)
@@ -363,7 +363,7 @@ func TestAuthority(t *testing.T) {
 	b, _ := startTrino(t, func(http.ResponseWriter, *http.Request) {}, func(c *broker.Config) { c.Dir = dir })
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 1 || filepath.Join(dir, files[0].Name()) != b.Address().CAFile {
-		t.Fatalf("files are %v, %v, want %s alone", files, err, b.Address().CAFile)
+		t.Fatalf("files are %v, %v, want only %s", files, err, b.Address().CAFile)
 	}
 	if info, err := files[0].Info(); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 		t.Errorf("mode is %v, %v, want 0600", info.Mode(), err)

@@ -45,7 +45,7 @@ func TestFindSocket(t *testing.T) {
 	}
 }
 
-// FuzzFindSocket: whatever stands in a table, a user is a number from it.
+// FuzzFindSocket: for any table, a user is a number from it.
 func FuzzFindSocket(f *testing.F) {
 	f.Add([]byte(tcpTable), uint16(50000))
 	f.Add([]byte("   0: "), uint16(0))
