@@ -37,6 +37,7 @@ var rooms = map[string][]string{
 	"policy":     {"fault", "idtoken", "lazy", "strictyaml", "web"},
 	"route":      {"secret"},
 	"broker":     {"credential", "disk", "fault", "lazy", "route", "secret", "web"},
+	"sample":     {"idtoken", "lazy", "policy"},
 	"exchange":   {"credential", "fault", "lazy", "policy", "secret", "web"},
 	"vault":      {"credential", "disk", "exchange", "fault", "lazy", "policy", "secret", "web"},
 	"provider":   {"credential", "exchange", "fault", "idtoken", "lazy", "policy", "secret", "vault", "web"},

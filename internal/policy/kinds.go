@@ -120,6 +120,9 @@ func (k kind) has(claim string) bool {
 	})
 }
 
+// HasClaim reports whether tokens of a kind have a claim, as far as that is known.
+func HasClaim(kind, claim string) bool { return kinds[kind].has(claim) }
+
 func knownKind(issuer string) string {
 	if idtoken.IsGitHub(issuer) {
 		return "github"

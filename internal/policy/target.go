@@ -123,10 +123,10 @@ func (d *document) identity(key, n *yaml.Node) *Identity {
 	if v := m.Get("kind"); v != nil {
 		id.Kind = d.Text(v, "kind")
 		if _, ok := kinds[id.Kind]; !ok && id.Kind != "" {
-			d.Report(v, "unknown kind %q, valid kinds are %q%s", id.Kind, kindNames(), otherNames.DidYouMean(id.Kind, kindNames()))
+			d.Report(v, "unknown kind %q, valid kinds are %q%s", id.Kind, Kinds(), otherNames.DidYouMean(id.Kind, Kinds()))
 		}
 	} else if id.Kind = knownKind(id.Issuer); id.Kind == "" && id.Issuer != "" {
-		m.Missing("kind, and its issuer is not a known one: valid kinds are %q", kindNames())
+		m.Missing("kind, and its issuer is not a known one: valid kinds are %q", Kinds())
 	}
 	if v := m.Get("jwks_uri"); v != nil {
 		id.JWKS = d.url(v, "jwks_uri")
@@ -158,7 +158,8 @@ func (d *document) identity(key, n *yaml.Node) *Identity {
 
 var flows = []string{"browser", "device"}
 
-func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
+// Kinds returns the kinds of identities, sorted.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 // url reads an https URL, or an http one on loopback; "" after a fault.
 func (d *document) url(n *yaml.Node, what string) string {
