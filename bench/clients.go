@@ -19,7 +19,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// clientVariable has this program be the command that `exec` runs: the client
+// clientVariable makes this program the command that `exec` runs: the client
 // of a route.
 const clientVariable = "OIDC_DBT_BENCH_CLIENT"
 

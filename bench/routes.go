@@ -25,7 +25,7 @@ import (
 // threads is how many clients ask at once where memory is measured.
 const threads = 64
 
-// A routeCase is one way of asking the broker: a pair that leads to it.
+// A routeCase is one route of the broker, with a pair that uses it.
 type routeCase struct {
 	route, dbt, exchange string
 }
@@ -33,7 +33,7 @@ type routeCase struct {
 // A report is what a client says of a run.
 type report struct {
 	First  int64         // when the first byte came, in nanoseconds since 1970
-	Each   time.Duration // median of the further requests, one behind the other
+	Each   time.Duration // median of the further requests, one after the other
 	Memory int64         // the most that the broker's process ever had, in bytes, after threads clients at once
 }
 

@@ -127,7 +127,7 @@ func startTrino(root string, c *closers) (server *httptest.Server, ca string, er
 	return server, ca, os.WriteFile(ca, pem.EncodeToMemory(&block), 0o644)
 }
 
-// sessionToken is what the warehouse that stands for Snowflake gives to every login.
+// sessionToken is what Snowflake's stand-in gives to every login.
 const sessionToken = "session"
 
 // startDatabase starts a server that speaks PostgreSQL's protocol, takes any

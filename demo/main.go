@@ -105,7 +105,7 @@ func (j *job) step(ctx context.Context, inputs, env map[string]string, name stri
 	}
 	shown, late := j.masks.Show(s.Raw)
 	if late {
-		return nil, "", errors.New("a mask stands behind another line")
+		return nil, "", errors.New("a mask comes after another line")
 	}
 	return s, shown, nil
 }
@@ -294,7 +294,7 @@ func (d *demo) build(ctx context.Context, j *job, variables string) error {
 // model takes.
 const short, slow = 3 * time.Second, 4 * time.Second
 
-// long has the action's binary beside dbt: each request to the store is signed
+// long runs the action's binary along with dbt: each request to the store is signed
 // with a session that lives then.
 func (d *demo) long(ctx context.Context) error {
 	j, err := d.job("long")
