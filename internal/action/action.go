@@ -19,7 +19,7 @@ import (
 // stateFolder carries the step's folder from main to post.
 const stateFolder = "folder"
 
-// short is the life under which a dbt run of usual length may outlive its credential.
+// short is a lifetime that a dbt run of usual length may exceed.
 const short = 15 * time.Minute
 
 // Main runs the action's main step and returns the exit status.
@@ -43,7 +43,7 @@ func report(env job.Env, r *runner.Runner, status int, err error) int {
 	}
 	text := fault.WithHint(err)
 	if werr := r.Error(text, fault.Places(err)...); werr != nil {
-		fmt.Fprintln(env.Stderr, runner.Printable(text)) // stdout is gone: say it where one still may read
+		fmt.Fprintln(env.Stderr, runner.Printable(text)) // standard output is closed: standard error may not be
 	}
 	return job.ExitStatus(err)
 }
@@ -63,13 +63,13 @@ func action(ctx context.Context, env job.Env, r *runner.Runner, in inputs) (stat
 	}
 	status, err = runScript(ctx, env, r, in, res, dir)
 	if lerr := res.End(ctx, env); lerr != nil {
-		_ = r.Warning("clean up: " + fault.WithHint(lerr)) // post tries again; the command's own status stands
+		_ = r.Warning("clean up: " + fault.WithHint(lerr)) // post tries again; the command's own status is kept
 	}
 	return status, err
 }
 
 // obtain gets the credential and hands it to the job's next steps, within the
-// step's time-out. After an error, and after a dry run, nothing of it is left.
+// step's time limit. After an error, and after a dry run, nothing of it is left.
 func obtain(ctx context.Context, env job.Env, r *runner.Runner, in inputs, dir job.Folder) (res job.Result, err error) {
 	if err := r.Writable(); err != nil {
 		return res, errors.Join(err, dir.Remove()) // before anything is issued that could then not be handed over
@@ -93,7 +93,7 @@ func obtain(ctx context.Context, env job.Env, r *runner.Runner, in inputs, dir j
 	return res, nil
 }
 
-// runScript is the input `run`: the command beside the credential, in this step.
+// runScript is the input `run`: the command, with the credential, in this step.
 func runScript(ctx context.Context, env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) (status int, err error) {
 	script, err := process.Shell(in.shell, runtime.GOOS, in.run)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 // An awsProfile is a step's section in the file of shared credentials that all
 // steps of a job write: AWS's tools read one file, and a job may need several
-// sessions side by side. Nobody else's file is touched.
+// sessions at the same time. No other file is touched.
 //
 // Each step keeps its section in a file of its own, and the shared one is made
 // of those. Several processes do so at once (a step, and what keeps another's
@@ -68,7 +68,7 @@ func (p *awsProfile) write(target string, c credential.Credential) error {
 	err := os.MkdirAll(p.dir, 0o700)
 	for _, dir := range []string{filepath.Dir(p.dir), p.dir} {
 		if err == nil {
-			err = disk.Own(dir) // whoever may write there says who the job's tools are
+			err = disk.Own(dir) // its owner could replace the identity of the job's tools
 		}
 	}
 	if err == nil {
@@ -101,8 +101,8 @@ func (p *awsProfile) remove() error {
 	return nil
 }
 
-// gather makes the shared file of the sections. Whoever writes it last has
-// looked at the sections after that, so that it misses none.
+// gather writes the shared file from the sections. The last process to write it
+// has read the sections after that, so that none is missing.
 func (p *awsProfile) gather() error {
 	for {
 		all, err := p.sections()

@@ -28,8 +28,8 @@ import (
 const KeepFreshCommand = "keep-fresh"
 
 const (
-	// notesFile holds what the background process has to say, for post: nobody
-	// reads its output any more.
+	// notesFile holds the messages of the background process, for post: its
+	// output is no longer read.
 	notesFile = "notes.log"
 	// controlFile says how it is ended.
 	controlFile = "control.json"
@@ -46,7 +46,7 @@ func startKeepFresh(ctx context.Context, env job.Env, r *runner.Runner) (status 
 	if err != nil {
 		return 0, err
 	}
-	// Whatever becomes of this process: post finds what was left.
+	// If this process is killed, post finds what it left.
 	if err := r.SaveState(stateFolder, dir.Path()); err != nil {
 		return 0, errors.Join(err, dir.Remove())
 	}
@@ -82,7 +82,7 @@ func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *proces
 	stdout, ok := env.Stdout.(io.WriteCloser)
 	dir := job.OwnFolder(env.Getenv("RUNNER_TEMP"), path)
 	if !ok || dir.Path() == "" {
-		return errors.New("keep the credential fresh: not started by a step of the action") // a bug, or a curious user
+		return errors.New("keep the credential fresh: not started by a step of the action") // a bug, or called by hand
 	}
 	in, err := readInputs(env, r)
 	if err != nil {

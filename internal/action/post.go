@@ -9,11 +9,11 @@ import (
 )
 
 // cleanUp ends the credential where it can be ended, and removes what the
-// step wrote. What it cannot do it names.
+// step wrote. It warns of what it cannot do.
 func cleanUp(ctx context.Context, env job.Env, r *runner.Runner, dir job.Folder) {
 	warn := func(err error) {
 		if err != nil {
-			_ = r.Warning("clean up: " + fault.WithHint(err)) // nothing is left to tell it to
+			_ = r.Warning("clean up: " + fault.WithHint(err)) // there is no other place to report it
 		}
 	}
 	warn(endKeepFresh(ctx, dir))
@@ -30,7 +30,7 @@ func cleanUp(ctx context.Context, env job.Env, r *runner.Runner, dir job.Folder)
 }
 
 // Post ends the credential where it can be ended, and removes what the step
-// wrote. It never fails the job: what it cannot do it names.
+// wrote. It never fails the job, and warns of what it cannot do.
 func Post(ctx context.Context, env job.Env) {
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.Client()})
 	cleanUp(ctx, env, r, job.OwnFolder(env.Getenv("RUNNER_TEMP"), r.State(stateFolder)))

@@ -76,7 +76,7 @@ func secretOutputs(res job.Result) []secretOutput {
 	return outputs
 }
 
-// publish hands the credential to the job's next steps. Every mask stands
+// publish hands the credential to the job's next steps. Every mask comes
 // before everything else.
 func publish(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) error {
 	fill := dir.Fill
@@ -198,7 +198,7 @@ func warningWrites(r *runner.Runner, warnings []fault.Warning) (writes []write) 
 }
 
 // publishProfile hands on a profile without a credential. Nothing of it is
-// secret, and nothing of it is for `oidc-dbt exec`, which is to decide anew.
+// secret, and nothing of it is for `oidc-dbt exec`, which makes its own decision.
 func publishProfile(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) error {
 	vars, err := dir.Fill(res)
 	if err != nil {
@@ -227,7 +227,7 @@ func handOverWarnings(env job.Env, in inputs, res job.Result, vars []adapter.Var
 	left := res.Credential.Expiry.Sub(env.Now())
 	switch {
 	case in.keepsFresh(res):
-		// Of later steps nothing can be taken out.
+		// The environment of later steps cannot be changed.
 		var set []string
 		for _, v := range vars {
 			set = append(set, v.Name+"=")

@@ -35,7 +35,7 @@ inputs:
 		fmt.Fprintf(&b, "  %s:\n    description: %s\n", out.Name, quote(text))
 	}
 	// Post has a file of its own, and runs after a failure too: that is when
-	// something may have been left.
+	// something may be left.
 	b.WriteString(`runs:
   using: node24
   main: main.js

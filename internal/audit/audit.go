@@ -1,9 +1,9 @@
-// Package audit leaves two JSON lines for every request, the decision before
-// the exchange and the outcome before anything is published, and never a token in either.
+// Package audit appends two JSON lines without tokens for every request: the decision
+// before the exchange, and the outcome before anything is published.
 //
 // A line is an OCSF 1.3.0 Authentication event (https://schema.ocsf.io/1.3.0/classes/authentication):
 // the decision is its Preauth activity, the outcome its Logon. What OCSF has
-// no place for stands under `unmapped`.
+// no attribute for is under `unmapped`.
 package audit
 
 import (
@@ -43,15 +43,15 @@ const (
 	userOther   = 99
 )
 
-// maxValue cuts every text from outside: real claims are under 300 bytes, and
-// a record must stay one line that a log shipper accepts.
+// maxValue limits every text from outside: real claims are under 300 bytes, and
+// a log shipper must accept the record as one line.
 const maxValue = 1024
 
 // maxMismatches bounds the claims listed for a denial: a policy may have 10,000 rules.
 const maxMismatches = 100
 
-// A Run is what both records of one request say alike. Fields that are not
-// known yet (no token was had, no target chosen) stay empty and are left out.
+// A Run is what both records of one request have in common. Fields that are not
+// known yet (no token, no target) are empty and omitted.
 type Run struct {
 	ID           string // joins the two lines; from NewID
 	Version      string // of this product
@@ -79,7 +79,7 @@ type Mismatch struct {
 	Want   string `json:"want"`
 }
 
-// Allowed returns the decision's record where a rule matched; rule counts
+// Allowed returns the record of a decision for the request; rule counts
 // from 0, line is its line in the policy.
 func (r Run) Allowed(at time.Time, rule, line int) Record {
 	e := r.record(at, activityPreauth, statusSuccess, severityInformational)
@@ -90,8 +90,8 @@ func (r Run) Allowed(at time.Time, rule, line int) Record {
 	return e
 }
 
-// Denied returns the decision's record where the policy said no. reason says
-// it in one line; mismatches may be empty (several targets, a stale review).
+// Denied returns the record of a decision against the request. reason says
+// why in one line; mismatches may be empty (several targets, a stale review).
 func (r Run) Denied(at time.Time, reason string, mismatches []Mismatch) Record {
 	e := r.record(at, activityPreauth, statusFailure, severityMedium)
 	e.Unmapped.Decision = "denied"
@@ -159,8 +159,8 @@ func (r Run) Skipped(at time.Time) Record {
 	return e
 }
 
-// Failed returns the outcome's record of a request that ended in err, at
-// whatever step, with the error's class and message.
+// Failed returns the outcome's record of a request that ended in err, at any
+// step, with the error's class and message.
 func (r Run) Failed(at time.Time, err error) Record {
 	class := fault.ClassOf(err)
 	severity := severityLow
@@ -185,7 +185,7 @@ func (r Run) TurnedAway(at time.Time, count int) Record {
 	return e
 }
 
-// hash returns the SHA-256 of the part of c that a warehouse is shown last:
+// hash returns the SHA-256 of the part of c that the warehouse receives:
 // the bearer, the session token, the password or the key.
 func hash(c credential.Credential) string {
 	candidates := []secret.Value{c.Token, c.Password, c.PrivateKey}
@@ -288,8 +288,8 @@ func (r Run) actor() *user {
 	return u
 }
 
-// recorded are the claims that an investigation starts from. Not the whole
-// token: a record holds what the design lists, and no custom property.
+// recorded are the claims that an investigation starts from; the rest of the
+// token, such as custom properties, is not recorded.
 var recorded = []string{
 	"repository", "repository_id", "repository_owner", "repository_owner_id",
 	"run_id", "run_attempt", "check_run_id", "event_name", "environment", "ref", "sha",
@@ -311,11 +311,11 @@ func milliseconds(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// token matches what begins like a JSON Web Token. No text that gets here
-// should hold one; a server's error message that echoes it is the way it would happen.
+// token matches what begins like a JSON Web Token. No text should contain one
+// here, except that a server may echo it in an error message.
 var token = lazy.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?`)
 
-// clean takes tokens out of s and cuts it.
+// clean removes tokens from s and shortens it.
 func clean(s string) string {
 	s = token.ReplaceAllLiteralString(strings.ToValidUTF8(s, "\uFFFD"), "[secret]")
 	if len(s) <= maxValue {

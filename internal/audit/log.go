@@ -23,7 +23,7 @@ type Log struct {
 }
 
 // CheckPath returns an error of class Usage when path is inside the
-// workspace, by whatever symbolic links: what is there ends up in images,
+// workspace, also through symbolic links: files there end up in images,
 // commits and sites. It accepts any path when workspace is "".
 func CheckPath(path, workspace string) error {
 	if workspace == "" {
@@ -40,9 +40,9 @@ func CheckPath(path, workspace string) error {
 	return nil
 }
 
-// Open opens the log for appending. A file that is made has mode 0600, a
-// folder 0700. The error is of class Usage where path names anything but a
-// file, else of class Internal, and Lasting where that may not be written.
+// Open opens the log for appending. A new file has mode 0600, a new folder
+// 0700. The error is of class Usage if path is not a regular file, else of
+// class Internal, and Lasting if the file must not be written.
 func Open(path string) (*Log, error) {
 	l, err := open(path)
 	var not disk.NotRegular
@@ -80,14 +80,14 @@ func open(path string) (*Log, error) {
 	return l, nil
 }
 
-// lasting are the faults of a file that the next try meets again: they are of
-// its name, or of who may write it. A full disk is none, nor a server that is
-// away: others make room, and it comes back.
+// lasting are errors that another attempt would meet again: they are about the
+// name of the file or its permissions. A full disk or an unreachable file
+// server may recover.
 var lasting = []error{
 	fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EISDIR,
 }
 
-// marked returns words for err, as fault.Lasting where that is.
+// marked returns words, as fault.Lasting if err is one of lasting.
 func marked(err, words error) error {
 	if slices.ContainsFunc(lasting, func(e error) bool { return errors.Is(err, e) }) {
 		return fault.Lasting(words)
@@ -109,7 +109,7 @@ func torn(f *os.File) (bool, error) {
 }
 
 // Append writes the record in one write and waits until it is on the disk.
-// The error is of class Internal, as that of Open: the caller must not go on.
+// The error is of class Internal, as that of Open: the caller must not continue.
 func (l *Log) Append(r Record) error {
 	line, err := r.line()
 	if err == nil {

@@ -84,7 +84,7 @@ func TestFullDiskIsAnError(t *testing.T) {
 }
 
 // TestOpenNothingButAFile: a record is a promise, which neither a device nor
-// a pipe keeps, whoever reads it.
+// a pipe keeps, even with a reader.
 func TestOpenNothingButAFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -22,7 +22,7 @@ type Record struct {
 	StatusCode     string   `json:"status_code,omitempty"`   // the error's class
 	StatusDetail   string   `json:"status_detail,omitempty"` // the error's message
 	Message        string   `json:"message"`
-	Count          int      `json:"count,omitempty"` // of like events, where one record stands for several
+	Count          int      `json:"count,omitempty"` // of equal events, if one record is for several
 	Time           int64    `json:"time"`            // milliseconds since 1970, as all times here
 	Metadata       metadata `json:"metadata"`
 	Actor          actor    `json:"actor"`             // who started the run
@@ -98,7 +98,7 @@ type unmapped struct {
 	DryRun       bool              `json:"dry_run,omitempty"`
 	PolicyOrigin string            `json:"policy_origin,omitempty"`
 	PolicySHA256 string            `json:"policy_sha256,omitempty"`
-	ExtraCA      string            `json:"extra_ca_sha256,omitempty"` // of the certificates that are trusted beside the system's
+	ExtraCA      string            `json:"extra_ca_sha256,omitempty"` // of certificates that are trusted in addition to the system's
 	ActorKind    string            `json:"actor_kind,omitempty"`
 	Rule         *matched          `json:"rule,omitempty"`
 	Mismatches   []Mismatch        `json:"mismatches,omitempty"`
@@ -126,8 +126,8 @@ func (r Record) line() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// People print this file in a later step, and the runner obeys "##[…]"
-	// anywhere in a line. "#" stands only inside JSON strings.
+	// Users print this file in a later step, and the runner interprets "##[…]"
+	// anywhere in a line. "#" occurs only inside JSON strings.
 	b = bytes.ReplaceAll(b, []byte("##["), []byte(`##\u005b`))
 	return append(b, '\n'), nil
 }

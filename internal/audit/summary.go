@@ -12,7 +12,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
-// maxCell cuts a table's cell: the file has the rest.
+// maxCell limits the length of a cell: the log has the whole text.
 const maxCell = 256
 
 // Summary returns the two records as Markdown for the step summary; outcome
@@ -41,7 +41,7 @@ func (t *table) row(name, value string) {
 	}
 }
 
-// request writes who asked for what, and by which rule of which policy it was decided.
+// request writes who requested what, and which rule of which policy decided it.
 func (t *table) request(decision Record) {
 	u := decision.Unmapped
 	t.row("Target", u.Target)
@@ -66,7 +66,7 @@ func (t *table) request(decision Record) {
 	t.row("Policy SHA-256", u.PolicySHA256)
 }
 
-// end writes what came of the request: a credential or an error.
+// end writes the result of the request: a credential or an error.
 func (t *table) end(last Record) {
 	t.row("Credential", last.Unmapped.Kind)
 	if s := last.Session; s != nil {
@@ -98,11 +98,11 @@ func (t *table) mismatches(u unmapped) {
 	}
 }
 
-// maxFailure cuts an error in the summary: the log has the rest.
+// maxFailure limits an error in the summary: the step's log has the whole text.
 const maxFailure = 16 << 10
 
-// Failure returns, as Markdown for the step summary, the error of a run of
-// which no record tells: it ended before there was a log.
+// Failure returns, as Markdown for the step summary, the error of a run that
+// ended before its audit log was open.
 func Failure(err error, hint string) string {
 	text := err.Error()
 	if hint != "" {
@@ -131,8 +131,8 @@ func Failure(err error, hint string) string {
 // shown are the recorded claims that a reader of the summary wants.
 var shown = []string{"repository", "environment", "ref", "event_name", "run_id", "run_attempt", "workflow_ref", "job_workflow_ref"}
 
-// headline is made of words of ours alone. A request that came to no decision
-// has only its end to tell.
+// headline contains only fixed words. A request without a decision has only
+// an outcome.
 func headline(decision Record, outcome *Record) string {
 	word := decision.Unmapped.Decision
 	if word == "" {
@@ -144,12 +144,12 @@ func headline(decision Record, outcome *Record) string {
 	return word
 }
 
-// plain are the characters besides letters and digits that mean nothing to
+// plain are the characters, other than letters and digits, that have no meaning in
 // HTML, Markdown or GitHub's own filters (links, mentions, emoji) inside a code element.
 const plain = " .,/=-"
 
-// cell returns s as one cell of a Markdown table. Everything that might mean
-// something is a character reference; what cannot be seen is made visible.
+// cell returns s as one cell of a Markdown table. Characters that could have a
+// meaning are escaped; invisible ones are made visible.
 func cell(s string) string {
 	if s == "" {
 		return ""

@@ -1,5 +1,5 @@
 // Package command is the command line: it reads flags and their variables, calls the job,
-// and turns its errors into words and an exit status.
+// and turns its errors into messages and an exit status.
 package command
 
 import (

@@ -31,8 +31,8 @@ func call(t *testing.T, vars map[string]string, args ...string) (status int, std
 	return status, out.String(), errs.String()
 }
 
-// TestUsage: what is wrong with the command line ends in status 2, whoever
-// finds it, and help that was asked for in 0.
+// TestUsage: errors of the command line end in status 2, ours and the
+// library's, and help in 0.
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	const valid = `, valid commands are ["exec" "serve" "version" "help"]` + "\n"

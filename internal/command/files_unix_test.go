@@ -35,7 +35,7 @@ targets:
 	return s
 }
 
-// pipe puts a pipe that nobody opens in a file's place.
+// pipe replaces a file by a pipe that no process opens.
 func (s *step) pipe(name string) {
 	s.t.Helper()
 	if err := os.Remove(s.at(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -57,8 +57,8 @@ func (s *step) errorOf() (status int, said string) {
 	return status, strings.TrimSpace(said)
 }
 
-// TestPipesInPlaceOfFiles: whatever the program is to read or write, a pipe
-// there ends the run at once, by name.
+// TestPipesInPlaceOfFiles: a pipe in place of any file that the program reads
+// or writes ends the run at once, and is named.
 func TestPipesInPlaceOfFiles(t *testing.T) {
 	t.Parallel()
 	const pipe = "is a named pipe, want a regular file"
@@ -75,7 +75,7 @@ func TestPipesInPlaceOfFiles(t *testing.T) {
 		{"project", func(s *step) { s.pipe("workspace/dbt_project.yml") }, 2, `read dbt_project.yml in ".": ` + pipe},
 		{"profiles", func(s *step) { s.pipe("workspace/profiles.yml") }, 2, `read profiles "profiles.yml": ` + pipe},
 		{"audit log", func(s *step) { s.pipe("log"); s.env["INPUT_AUDIT-LOG"] = s.at("log") }, 2, `open audit log: "$ROOT/log" ` + pipe},
-		{"audit log, kept by nobody", func(s *step) { s.env["INPUT_AUDIT-LOG"] = "/dev/null" }, 2, `open audit log: "/dev/null" is a device, want a regular file`},
+		{"audit log that keeps nothing", func(s *step) { s.env["INPUT_AUDIT-LOG"] = "/dev/null" }, 2, `open audit log: "/dev/null" is a device, want a regular file`},
 		{"certificates", func(s *step) { s.pipe("ca.pem"); s.env["SSL_CERT_FILE"] = s.at("ca.pem") }, 2, `read SSL_CERT_FILE: "$ROOT/ca.pem" ` + pipe},
 		{"output", func(s *step) { s.pipe("commands/OUTPUT") }, 1, `write to the runner: GITHUB_OUTPUT: open $ROOT/commands/OUTPUT: ` + pipe},
 		{"environment", func(s *step) { s.pipe("commands/ENV") }, 1, `write to the runner: GITHUB_ENV: open $ROOT/commands/ENV: ` + pipe},
@@ -100,8 +100,8 @@ func TestPipesInPlaceOfFiles(t *testing.T) {
 	}
 }
 
-// TestOrigin: who has filled the workspace has no say in policy, profile and
-// certificates where that may be somebody else, by whatever name they are called.
+// TestOrigin: where other authors may have filled the workspace, it supplies no
+// policy, profile or certificates, under any name.
 func TestOrigin(t *testing.T) {
 	t.Parallel()
 	const (
@@ -176,7 +176,7 @@ targets:
 			comment(s)
 			s.env["INPUT_POLICY"] = s.file(policyFile)
 		}, `read profiles "profiles.yml": ` + foreign},
-		{"certificates beside the policy, on a push", func(s *step) {
+		{"certificates next to the policy, on a push", func(s *step) {
 			s.write("workspace/.github/ca.pem", "")
 			s.write(policyFile, policyWith("ca.pem"))
 		}, trusted},
@@ -217,9 +217,9 @@ targets:
 	}
 }
 
-// TestSIGTERMWhereNobodyReads: a call that never returns, here a write to a
+// TestSIGTERMWithoutAReader: a call that never returns, here a write to a
 // pipe that is full, does not keep the process from ending.
-func TestSIGTERMWhereNobodyReads(t *testing.T) {
+func TestSIGTERMWithoutAReader(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 8)
 	runner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

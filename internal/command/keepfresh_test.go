@@ -185,7 +185,7 @@ func TestKeepFresh(t *testing.T) {
 		return len(s.warehouse.shown()) >= 3
 	})
 
-	// Whoever has no password gets nothing, and two knocks are one record.
+	// A caller without the password gets nothing, and two calls are one record.
 	for range 2 {
 		if status, err := query(t, broker, "another"); status != http.StatusForbidden || err != nil {
 			t.Errorf("a query with another password: status %d, %v", status, err)
@@ -468,9 +468,9 @@ func TestKeepFreshEndsAtTheCeiling(t *testing.T) {
 	s.checkEnd(issued)
 }
 
-// TestKeepFreshTellsOfFailures: nobody reads the background process's output,
-// so post says what it met.
-func TestKeepFreshTellsOfFailures(t *testing.T) {
+// TestKeepFreshReportsFailures: the background process's output is not read,
+// so post reports its errors.
+func TestKeepFreshReportsFailures(t *testing.T) {
 	t.Parallel()
 	s := newFreshStep(t, 2*time.Second)
 	_, env := s.handOver()
@@ -515,7 +515,7 @@ func TestKeepFreshOfGoogle(t *testing.T) {
 		t.Errorf("the output is %q, the variables are %q", path, env)
 	}
 	if s.read("OUTPUT")["token"] != "" || env["CLOUDSDK_AUTH_ACCESS_TOKEN"] != "" {
-		t.Error("a token that dies is handed over beside the file")
+		t.Error("a token that expires is handed over next to the file")
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -703,7 +703,7 @@ func TestKeepFreshRenewsALease(t *testing.T) {
 }
 
 // TestASecondUserGetsNothing: another user of the machine reads no file, no
-// environment and no argument of the background process, and is turned away
+// environment and no argument of the background process, and is refused
 // where it listens. Only root may try that.
 func TestASecondUserGetsNothing(t *testing.T) {
 	t.Parallel()
@@ -723,14 +723,14 @@ func TestASecondUserGetsNothing(t *testing.T) {
 	s.handOver()
 	folder, pid := s.folder(), s.daemon()
 	broker := s.broker(folder)
-	nobody := func(program string, args ...string) (out string, err error) {
+	other := func(program string, args ...string) (out string, err error) {
 		cmd := exec.Command(program, args...)
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		text, err := cmd.CombinedOutput()
 		return string(text), err
 	}
-	if out, err := nobody("ls", filepath.Dir(folder)); err != nil || !strings.Contains(out, filepath.Base(folder)) {
+	if out, err := other("ls", filepath.Dir(folder)); err != nil || !strings.Contains(out, filepath.Base(folder)) {
 		t.Fatalf("a second user cannot come as far as the folder: %v: %s", err, out)
 	}
 	paths := []string{folder, s.at("temp/oidc-dbt/audit.jsonl"), fmt.Sprintf("/proc/%d/environ", pid), fmt.Sprintf("/proc/%d/mem", pid), fmt.Sprintf("/proc/%d/fd/2", pid)}
@@ -745,7 +745,7 @@ func TestASecondUserGetsNothing(t *testing.T) {
 		t.Errorf("the folder holds %v", entries)
 	}
 	for _, path := range paths {
-		if out, err := nobody("cat", path); err == nil || !strings.Contains(out, "Permission denied") {
+		if out, err := other("cat", path); err == nil || !strings.Contains(out, "Permission denied") {
 			t.Errorf("a second user reads %s: %v: %q", path, err, out)
 		}
 	}
@@ -777,7 +777,7 @@ func TestASecondUserGetsNothing(t *testing.T) {
 		t.Errorf("a second user has ended it: %v", err)
 	}
 	s.checkPost("")
-	// The first knock of each listener is told at once, the others at the end.
+	// The first call of each listener is recorded at once, the others at the end.
 	if n := strings.Count(auditLines(s.audit()), "without this run's secret"); n != 4 {
 		t.Errorf("%d records of callers without the secret, want 4:\n%s", n, auditLines(s.audit()))
 	}

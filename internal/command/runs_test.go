@@ -24,7 +24,7 @@ import (
 //
 //	-- args --       arguments, one a line; without it the action runs
 //	-- inputs --     the step's inputs, YAML
-//	-- env --        variables beside the runner's own, YAML; null removes one
+//	-- env --        variables in addition to the runner's own, YAML; null removes one
 //	-- claims --     changes to the ID token's claims, YAML; null removes one
 //	-- token --      a fault of the token endpoint: see faults
 //	-- workspace/… --  files of the checkout
@@ -32,9 +32,9 @@ import (
 //
 // $ISSUER, $STS, $REDSHIFT, $IDENTITY_CENTER, $GOOGLE, $VAULT, $ENTRA,
 // $DATABRICKS, $TOKENS (an authorization server) and $BAD (a server of bad
-// replies) are the servers'
-// addresses, $TEMP is RUNNER_TEMP, $WORKSPACE the checkout. Whatever a case
-// is about, nothing secret may be seen anywhere, and every mask stands first.
+// replies) are the servers' addresses, $TEMP is RUNNER_TEMP, $WORKSPACE the
+// checkout. In every case, nothing secret may be seen anywhere, and every mask
+// comes first.
 func TestRuns(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../../testdata/runs/*.txtar")
@@ -183,7 +183,7 @@ func checkSecrets(t *testing.T, parts map[string]string, secrets ...string) {
 		v, isMask := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "::add-mask::")
 		if isMask {
 			if !masked {
-				t.Errorf("a mask stands behind another line: %q", rest)
+				t.Errorf("a mask comes after another line: %q", rest)
 			}
 			secrets = append(secrets, strings.NewReplacer("%0A", "\n", "%0D", "\r", "%25", "%").Replace(v))
 		} else {

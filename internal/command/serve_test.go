@@ -56,7 +56,7 @@ func (s *sidecar) health() (status int, fields map[string]string) {
 	return resp.StatusCode, fields
 }
 
-// TestServe: a shell beside it reads the variables in, and is served longer
+// TestServe: a shell next to it reads the variables in, and is served longer
 // than a credential lives; a signal leaves nothing.
 func TestServe(t *testing.T) {
 	t.Parallel()
@@ -208,7 +208,7 @@ func TestServeAfterAKill(t *testing.T) {
 }
 
 // TestServeIsNotReadyYet: the ready file of a run that was killed is gone as
-// soon as the next one starts, whatever becomes of it.
+// soon as the next one starts, even if that one fails.
 func TestServeIsNotReadyYet(t *testing.T) {
 	t.Parallel()
 	s := newFreshStep(t, time.Minute)
@@ -273,7 +273,7 @@ func TestServeRefuses(t *testing.T) {
 		"a file as folder":        {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
 		"an open folder":          {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": is accessible to other users (-rwxr-xr-x)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
 		"a folder in an open one": {[]string{"--dir", "$ROOT/open/shared"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/shared\": \"$ROOT/open\" above it is writable by everyone (drwxrwxrwx)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
-		"somebody else's folder":  {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": the folder contains other files, which would be removed at the end\nhint: name a folder that does not exist yet: it is created\n"},
+		"a folder with files":     {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": the folder contains other files, which would be removed at the end\nhint: name a folder that does not exist yet: it is created\n"},
 		"below nothing":           {[]string{"--dir", "$ROOT/no/where"}, 2, "oidc-dbt: flag --dir: \"$ROOT/no/where\": no such file or directory\n"},
 		"standard output":         {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more\n"},
 		"no descriptor":           {[]string{"--ready-fd", "99"}, 2, "oidc-dbt: flag --ready-fd: 99: bad file descriptor\n"},

@@ -144,7 +144,7 @@ func TestRunEndsTheLease(t *testing.T) {
 func TestLeaseIsRenewed(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, dbt, secret string }{
-		{name: "credentials alone"},
+		{name: "credentials only"},
 		{name: "spark", dbt: "{type: spark, method: thrift, host: spark.acme.example, use_ssl: true, schema: marts}"},
 		{name: "sqlserver", dbt: "{type: sqlserver, backend: mssql-python, host: sql.acme.example, database: marts, schema: dbo}"},
 		{name: "sqlserver as a service principal", secret: "azure", dbt: "{type: sqlserver, driver: d, host: acme.database.windows.net, database: marts, schema: dbo}"},
@@ -210,7 +210,7 @@ func (s *step) checkRenewals(end string) int {
 }
 
 // TestLeaseReachesItsMaximum: it is told at the start, and once when it is so;
-// the command's own status stands.
+// the command's own status is kept.
 func TestLeaseReachesItsMaximum(t *testing.T) {
 	t.Parallel()
 	s := newVaultStep(t, "capped")
@@ -238,7 +238,7 @@ func TestLeaseReachesItsMaximum(t *testing.T) {
 	_ = s.post()
 }
 
-// TestUnpublishedLeaseEnds: a credential that nobody gets must not stay.
+// TestUnpublishedLeaseEnds: a credential that no step gets must not stay.
 func TestUnpublishedLeaseEnds(t *testing.T) {
 	t.Parallel()
 	s := newVaultStep(t, "dbt-prod")

@@ -35,8 +35,8 @@ type attempt struct {
 	afresh   bool                   // what is held was refused by the warehouse
 }
 
-// authorize asks for the ID token, verifies it and authorises its claims. Keys
-// and connections are fetched while the token is asked for.
+// authorize requests the ID token, verifies it and authorises its claims. Keys
+// are fetched, and connections opened, during that request.
 func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, error) {
 	none := secret.Value{}
 	candidates, err := a.candidates()
@@ -83,7 +83,7 @@ func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, er
 	return grant, idToken, err
 }
 
-// candidates are the targets that this run may turn out to be for.
+// candidates are the targets that the claims may choose from.
 func (a *attempt) candidates() (targets []*policy.Target, err error) {
 	if a.target != nil {
 		return []*policy.Target{a.target}, nil
@@ -119,7 +119,7 @@ func (a *attempt) verifiers(targets []*policy.Target) (verifiers []*idtoken.Veri
 	return verifiers, nil
 }
 
-// verified asks for an ID token and sets a.claims from it.
+// verified requests an ID token, verifies it and sets a.claims.
 func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, audience string) (secret.Value, error) {
 	idToken, err := a.runner.IDToken(ctx, audience)
 	if err != nil {
@@ -146,13 +146,13 @@ func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, a
 	return idToken, first
 }
 
-// sameEvent returns an error of class Rejected when the ID token is of another
-// event than the one by which the policy's file was trusted: the variable is
-// the job's to change, the token is not.
+// sameEvent returns an error of class Rejected unless the ID token names the
+// event for which the policy's file was trusted: a job can change the variable,
+// but not the token.
 func sameEvent(env Env, c idtoken.Claims) error {
 	const variable = "GITHUB_EVENT_NAME"
 	if env.Getenv("GITHUB_ACTIONS") != "true" {
-		return nil // a variable of somebody else's, if any
+		return nil // the variable, if set, is not the runner's
 	}
 	said, ok := c.String("event_name")
 	switch is := env.Getenv(variable); {
@@ -165,14 +165,14 @@ func sameEvent(env Env, c idtoken.Claims) error {
 	return nil
 }
 
-// handsOut reports whether the client exchanges by itself: what it gets is the
-// ID token, and the provider is not asked by us.
+// handsOut reports whether the client does the exchange itself: it gets the ID
+// token, and we send the provider no request.
 func (a *attempt) handsOut() bool { return a.settings.Broker && a.project.route.IDToken }
 
-// exchange exchanges the ID token that grant was given for. What the client
-// exchanges by itself is the ID token. A lease is renewed, so that the sessions
-// under it live on; where that comes to its end and a proxy logs dbt in, a new
-// one takes its place.
+// exchange exchanges the ID token of the grant; a client that does the exchange
+// itself gets the ID token. A lease is renewed, so that its sessions continue;
+// one that cannot be renewed further is replaced by a new one if a proxy logs
+// dbt in.
 func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secret.Value) (c credential.Credential, err error) {
 	switch {
 	case a.handsOut():

@@ -10,12 +10,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 )
 
-// guessedLife is how long a request token lives that does not say: hosted
-// runners' end about six hours after the job's start.
+// guessedLife is assumed for a request token without an expiry: those of hosted
+// runners expire about six hours after the job's start.
 const guessedLife = 6 * time.Hour
 
 // A Ceiling is when the runner's request token expires. Nothing is kept fresh for
-// longer, since no ID token can be had. A lease may have an earlier one.
+// longer, since no ID token can be requested. A lease may expire earlier.
 type Ceiling struct {
 	end   time.Time
 	known bool // the token says so
@@ -29,8 +29,8 @@ func ceilingOf(r *runner.Runner, now time.Time) Ceiling {
 	return Ceiling{end: now.Add(guessedLife)}
 }
 
-// under returns the ceiling of the lease of c, where that is the lower one. A
-// lease that cannot be renewed has its end.
+// under returns the ceiling of the lease that held is under, if that is the
+// earlier one: the last renewal's expiry, or its own.
 func (c Ceiling) under(held credential.Credential) Ceiling {
 	end := held.Lease.Last()
 	if end.IsZero() {
@@ -42,7 +42,7 @@ func (c Ceiling) under(held credential.Credential) Ceiling {
 	return Ceiling{end: end, known: true, lease: true}
 }
 
-// Announce tells how long the run may take, before it is too late.
+// Announce says how long the run may take.
 func (c Ceiling) Announce(now time.Time) string {
 	if !c.known {
 		return "the credential is kept fresh for about 6 hours, until the runner's request token expires"
@@ -62,7 +62,7 @@ func (c Ceiling) what() string {
 	return "runner's request token"
 }
 
-// Over is why a broker that nobody stops has ended.
+// Over is the error of a broker that ended at the ceiling.
 func (c Ceiling) Over(now time.Time) error {
 	err := fmt.Errorf("keep the credential fresh: the %s has expired", c.what())
 	if c.lease {
@@ -71,8 +71,8 @@ func (c Ceiling) Over(now time.Time) error {
 	return c.explain(fault.New(fault.NoIdentity, err, ""), now)
 }
 
-// explain gives a renewal that gets no ID token the reason that a first
-// request does not have: the job was allowed to ask.
+// explain gives the reason why a renewal gets no ID token: unlike at a first
+// request, the job had the permission.
 func (c Ceiling) explain(err error, now time.Time) error {
 	if err == nil || fault.ClassOf(err) != fault.NoIdentity {
 		return err

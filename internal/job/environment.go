@@ -8,7 +8,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// Provide is Fill with what keeps the environment from leading elsewhere.
+// Provide is Fill with variables that override other identities and proxies.
 func (f Folder) Provide(env Env, res Result) ([]adapter.Variable, error) {
 	vars, err := f.Fill(res)
 	if err != nil {
@@ -20,7 +20,7 @@ func (f Folder) Provide(env Env, res Result) ([]adapter.Variable, error) {
 		}
 	}
 	if res.Credential.AWS != nil {
-		// Left out, the SDKs would read ~/.aws and ~/.boto, where another identity may stand.
+		// Left out, the SDKs would read ~/.aws and ~/.boto, which may hold another identity.
 		empty, err := f.Write("empty", nil)
 		if err != nil {
 			return nil, err

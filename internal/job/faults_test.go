@@ -60,8 +60,8 @@ func faultsOf(t *testing.T, dbtType, provider, changes string) (texts []string) 
 	return texts
 }
 
-// TestOneFaultAValue: whatever is wrong with the key that says where the
-// warehouse is, it is said once, by whoever looks at it; and of a URL what to
+// TestOneFaultAValue: each fault of the key that says where the
+// warehouse is, is reported once, by one of the checks; and of a URL what to
 // write.
 func TestOneFaultAValue(t *testing.T) {
 	t.Parallel()

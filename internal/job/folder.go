@@ -59,15 +59,15 @@ func (f Folder) Remove() error {
 // lockFile is held by the process whose folder it is in.
 const lockFile = ".oidc-dbt-lock"
 
-// sessionFolder makes a folder among the machine's temporary files, where
-// nobody removes what a process that was killed has left: it does.
+// sessionFolder creates a folder among the machine's temporary files, and
+// removes those that killed processes have left there.
 func sessionFolder(ctx context.Context, env Env) (Folder, error) {
 	sweepFolders(ctx, env)
 	f, err := NewFolder(env.TempDir)
 	if err != nil {
 		return f, err
 	}
-	// On a file system without locks nobody will know that it is left.
+	// Without the lock, which some file systems do not have, no later start removes it.
 	f.lock, _ = disk.Hold(filepath.Join(f.path, lockFile))
 	return f, nil
 }
@@ -97,12 +97,12 @@ func sweepFolders(ctx context.Context, env Env) {
 			left.lock.Close()
 			continue
 		}
-		_ = left.Remove() // what is left of it is met again
+		_ = left.Remove() // the next start tries again
 	}
 }
 
 // OwnFolder returns the folder that a state value names, "" unless it is one
-// that NewFolder makes: post removes nothing else, whatever the state says.
+// that NewFolder makes: post removes nothing else, even if the state names it.
 func OwnFolder(temp, path string) Folder {
 	prefix, _, _ := strings.Cut(dirPattern, "*")
 	if temp == "" || filepath.Dir(path) != filepath.Clean(temp) || !strings.HasPrefix(filepath.Base(path), prefix) {

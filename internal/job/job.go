@@ -32,7 +32,7 @@ type Env struct {
 	Stdin      io.Reader
 	Stdout     io.Writer
 	Stderr     io.Writer
-	Masks      func() io.Writer // where masks reach the runner and nobody else, nil for nowhere; not for the action, which has Stdout
+	Masks      func() io.Writer // where masks reach only the runner, nil for nowhere; not for the action, which uses Stdout
 	Dir        string           // the working directory
 	TempDir    string           // for what exec writes
 	Executable string           // the path of this binary
@@ -52,8 +52,8 @@ func Catalog() policy.Catalog {
 	return policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()}
 }
 
-// Authenticate runs the steps, and comes back when ctx has ended, though a
-// call may not. Its errors carry the class that is the exit status. Secrets are
+// Authenticate runs the steps, and returns when ctx has ended, even if a
+// call does not. Its errors carry the class that is the exit status. Secrets are
 // masked as soon as they are known; nothing else is printed.
 func Authenticate(ctx context.Context, env Env, s Settings, r *runner.Runner) (Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, timeoutError(s.Timeout))
@@ -128,11 +128,11 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 			return nil, err
 		}
 		if a.project, err = readProject(ctx, env, s, a.target); err != nil {
-			return nil, err // before the network: a typing error must not cost a token
+			return nil, err // before the network: a typing error must not cost a request
 		}
 	}
 	if err := env.Transport.Network().Check(); err != nil {
-		return nil, err // no request may go another way than was meant
+		return nil, err // no request may bypass a proxy that the user meant
 	}
 	if s.Program != "" {
 		if _, err := process.Find(s.Program); err != nil {
@@ -222,7 +222,7 @@ func (a *attempt) remark(grant policy.Grant, c credential.Credential, res *Resul
 	}
 	life, limit := c.Expiry.Sub(a.env.Now()), grant.MaxLifetime()
 	if !c.Expiry.Equal(credential.Never()) && limit > 0 && life > limit+time.Minute { // a minute for the clocks
-		// One that could be asked for a shorter life has been refused by now.
+		// A provider that could issue a shorter one has refused by now.
 		res.warn("the credential of target %q is valid for %s, longer than max_lifetime (%s): provider %q cannot issue a shorter one",
 			res.Target, life.Round(time.Second), limit, grant.Provider())
 	}

@@ -109,7 +109,7 @@ func TestEveryLeaseEnds(t *testing.T) {
 	}
 }
 
-// TestPostEndsEveryLease: post is another process, and has the files alone.
+// TestPostEndsEveryLease: post is another process, and has only the files.
 func TestPostEndsEveryLease(t *testing.T) {
 	t.Parallel()
 	l := newLender(t)
@@ -161,7 +161,7 @@ func TestNewestLeasesEndFirst(t *testing.T) {
 			close(full)
 		}
 		mu.Unlock()
-		<-full // nobody gets a reply before so many have asked
+		<-full // no reply before so many requests have come
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(server.Close)

@@ -126,7 +126,7 @@ func isDbt(word string) bool {
 	return slices.Contains([]string{"dbt", "dbtf", "dbt.cli.main", "dbt-osmosis"}, base)
 }
 
-// commands splits a script, of whatever shell, into its commands and those
+// commands splits a script, of any shell, into its commands and those
 // into words, without quotes and comments.
 func commands(script string) (list [][]string) {
 	var words []string

@@ -144,10 +144,10 @@ func readTrusted(ctx context.Context, env Env, s Settings, path, what string) ([
 	return text, nil
 }
 
-// trusted refuses a file that whoever fills the workspace has a say in, on
-// events that run with the repository's rights on somebody else's files
-// (pull_request_target, issue_comment, workflow_run …): its author would
-// write the policy that judges him.
+// trusted refuses a file of the workspace on events that run with the
+// repository's rights on files of other authors (pull_request_target,
+// issue_comment, workflow_run …): they would write the policy that decides
+// about them.
 func trusted(ctx context.Context, env Env, s Settings, path string) error {
 	event := env.Getenv("GITHUB_EVENT_NAME")
 	if s.Workspace == "" || slices.Contains(trustedEvents, event) {
@@ -161,12 +161,12 @@ func trusted(ctx context.Context, env Env, s Settings, path string) error {
 		"give the policy inline, in the step's `policy` input, and the dbt output in its `dbt:` block")
 }
 
-// policyFolder is the file that says, beside a step's copy of its policy, where
-// the policy's relative paths start; it is there where the policy has any.
+// policyFolder is a file next to a step's copy of its policy: it says where the
+// policy's relative paths start, if it has any.
 const policyFolder = "policy-folder"
 
 // home returns where relative paths of the policy start, and whether it is
-// inline: then that is the root, in which nothing is to be taken from a checkout.
+// inline: then that is the root, and nothing from a checkout is used.
 func (s Settings) home(env Env, origin string) (dir string, inline bool) {
 	if s.inlinePolicy() {
 		return s.Root, true
@@ -184,8 +184,8 @@ func (s Settings) home(env Env, origin string) (dir string, inline bool) {
 // maxPath is more than any system's paths have.
 const maxPath = 64 << 10
 
-// checkRoots returns what is wrong with a file of certificate authorities: who
-// supplies it says which server gets the credential.
+// checkRoots returns what is wrong with a file of certificate authorities: its
+// author decides which server gets the credential.
 func checkRoots(ctx context.Context, env Env, s Settings, path string) error {
 	var not disk.NotRegular
 	if errors.As(disk.Check(path), &not) {
@@ -202,8 +202,8 @@ func checkRoots(ctx context.Context, env Env, s Settings, path string) error {
 	return err
 }
 
-// checkFiles refuses files of an exchange in the workspace: images, commits and
-// caches are made of that, and a checkout must not say who we are.
+// checkFiles refuses files of an exchange in the workspace: it ends up in
+// images, commits and caches, and a checkout must not determine the identity.
 func checkFiles(ctx context.Context, s Settings, t *policy.Target) error {
 	if s.Workspace == "" {
 		return nil

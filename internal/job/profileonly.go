@@ -10,8 +10,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 )
 
-// CheckProfileOnly returns what cannot be with a profile without a credential,
-// nil for nothing.
+// CheckProfileOnly returns which settings are missing, or cannot be combined
+// with a profile without a credential.
 func (s Settings) CheckProfileOnly() error {
 	if !s.ProfileOnly {
 		return nil
@@ -26,8 +26,8 @@ func (s Settings) CheckProfileOnly() error {
 	return errors.Join(errs...)
 }
 
-// profileOnly makes the profile with placeholders in the place of logins. No
-// identity is asked for: nothing is decided, exchanged or recorded, and no
+// profileOnly writes the profile with placeholders instead of logins. No
+// ID token is requested: nothing is decided, exchanged or recorded, and no
 // request is made.
 func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err error) {
 	if err := s.CheckProfileOnly(); err != nil {
@@ -70,13 +70,13 @@ func profileOnly(ctx context.Context, env Env, s Settings) (res Result, err erro
 	}
 	err = p.render(&res, outline, c, served)
 	for i := range res.Variables {
-		res.Variables[i].Secret = false // a mask would blot the word out of the whole log
+		res.Variables[i].Secret = false // a mask would hide the word in the whole log
 	}
 	return res, err
 }
 
 // NothingDecided is what a run says of a profile without a credential, so that
-// nobody takes its success for a decision.
+// its success is not mistaken for a decision.
 func (res Result) NothingDecided() string {
 	return fmt.Sprintf("profile only: the profile of target %q has placeholders instead of logins; nothing was decided", res.Target)
 }

@@ -191,8 +191,8 @@ func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
 				text, ofBlock = strings.CutPrefix(err.Error(), fmt.Sprintf("provider %q: host ", t.Provider()))
 				text = "host " + text
 			}
-			// Else it is about the pair, whatever the block. What one of them
-			// has said of a key the others say in other words.
+			// Else it is about the pair, with any block. If one check has
+			// reported a key, the others report the same in other words.
 			if key := adapter.FaultKey(text); ofBlock && !seen[key] {
 				keys = append(keys, key)
 				errs = append(errs, errors.New(text))
@@ -205,7 +205,7 @@ func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
 	return errs
 }
 
-// warning returns one about what stands at n, with its place in the user's
+// warning returns one about the node n, with its place in the user's
 // profiles or, of an inline block, in the policy.
 func (p *project) warning(s Settings, t *policy.Target, n *yaml.Node, text string) fault.Warning {
 	place := fault.Place{File: t.File(), Line: n.Line, Column: n.Column}
@@ -227,7 +227,7 @@ func at(place fault.Place, text string) fault.Warning {
 	return fault.Warning{Text: fmt.Sprintf("%s:%d:%d: %s", place.File, place.Line, place.Column, text), Places: []fault.Place{place}}
 }
 
-// appendOnce adds a warning that is not there yet: profiles share what anchors have.
+// appendOnce adds a warning unless the list has it: profiles share anchors.
 func appendOnce(list []fault.Warning, w fault.Warning) []fault.Warning {
 	if slices.ContainsFunc(list, func(have fault.Warning) bool { return have.Text == w.Text }) {
 		return list
@@ -315,8 +315,8 @@ func clone(n *yaml.Node) *yaml.Node {
 	return &c
 }
 
-// identities warns of keys in the user's file that chose who dbt is: the
-// exchange does, and a run that is somebody else without a word is a riddle.
+// identities warns of keys in the user's file that named an identity: the
+// exchange determines it, and a run must not silently have another one.
 func (p *project) identities(g policy.Grant) (warnings []fault.Warning) {
 	for i, block := range p.blocks {
 		for _, d := range adapter.Identities(p.dbtType, g.Provider(), g.Exchange(), block) {
@@ -330,8 +330,8 @@ func (p *project) identities(g policy.Grant) (warnings []fault.Warning) {
 	return warnings
 }
 
-// settled are a target's settings as they go into the profile: a grant's or, where
-// nobody asked for one, an outline's.
+// settled are a target's settings as they go into the profile: those of a grant
+// or, without a credential, of an outline.
 type settled interface {
 	adapter.Facts
 	Direct() bool

@@ -15,9 +15,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// hold has the lease of c renewed from now on. Where nothing can take its place,
-// the error says what will end it within the longest run; this one may be
-// shorter, so that it is for a warning.
+// hold has the lease of c renewed from now on. If it cannot be replaced, the
+// error says what would end it during the longest possible run; it is for a
+// warning, since this run may be shorter.
 func (a *attempt) hold(ctx context.Context, grant policy.Grant, c credential.Credential) (credential.Credential, error) {
 	kind := a.project.route.Kind
 	if !a.settings.Broker || kind == route.None || c.Lease == nil || c.Static {
@@ -57,7 +57,7 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 		return nil, err
 	}
 	if b.Address().Host == "" {
-		return b, nil // nobody asks it, with whatever secret
+		return b, nil // it does not listen
 	}
 	if err := a.runner.Mask(b.Address().Secret); err != nil {
 		b.Close()
@@ -66,8 +66,8 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 	return b, nil
 }
 
-// renew gets the next credential as the first one was got: every new token is
-// verified, its claims authorised, and both lines of the audit log written.
+// renew gets the next credential in the way of the first: the new token is
+// verified, its claims are authorised, and both audit records are written.
 // afresh says that the warehouse has refused the current one.
 func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credential, err error) {
 	next := *a
@@ -99,15 +99,15 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 	return c, err
 }
 
-// warn tells of what the broker could not do. dbt gets to know of it only
-// where the credential expires.
+// warn reports what the broker could not do. dbt notices only when the
+// credential expires.
 func (a *attempt) warn(err error) { a.settings.Say("warning: " + fault.WithHint(err)) }
 
 // refused records callers of the broker that did not have its secret.
 func (a *attempt) refused(count int) {
 	r, err := a.records.again()
 	if err != nil {
-		return // whoever knocks must not end the run
+		return // a caller must not end the run
 	}
 	defer r.close()
 	_ = r.log.Append(r.run.TurnedAway(r.now(), count))

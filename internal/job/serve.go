@@ -18,7 +18,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 )
 
-// ServeSettings are what Serve is asked for beside the credential.
+// ServeSettings are the settings of Serve, other than those of the credential.
 type ServeSettings struct {
 	Dir        string // "" for a new folder
 	ReadyFile  string // "" for none
@@ -39,9 +39,9 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	}
 	if o.ReadyFile != "" {
 		o.ReadyFile = s.Path(o.ReadyFile)
-		_ = os.Remove(o.ReadyFile) // of a run that was killed; what cannot be removed is met again
+		_ = os.Remove(o.ReadyFile) // of a run that was killed; if it cannot be removed, tell fails
 	}
-	s.StateDir = "" // another container may have the folder alone
+	s.StateDir = "" // another container may share only the folder
 	run, err := begin(ctx, env, s, dir)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	return run.wait(ctx, env)
 }
 
-// folder returns the folder of the caller's, or a new one.
+// folder returns the folder that the caller named, or a new one.
 func (o ServeSettings) folder(ctx context.Context, env Env, s Settings) (Folder, error) {
 	if o.Dir == "" {
 		return sessionFolder(ctx, env)
@@ -86,8 +86,8 @@ func (o ServeSettings) folder(ctx context.Context, env Env, s Settings) (Folder,
 	return claimFolder(s.Path(o.Dir), func(left Folder) { left.endLeft(ctx, env) })
 }
 
-// tell says that the credential can be used, and where everything is, to who
-// waits for the file or at the descriptor.
+// tell reports, in the ready file and at the descriptor, that the credential
+// can be used, and where everything is.
 func (o ServeSettings) tell(ready *os.File, places map[string]string) error {
 	told, err := json.Marshal(places)
 	if err != nil {
@@ -145,10 +145,10 @@ func (o ServeSettings) readyFD() (*os.File, error) {
 // claim marks a folder as one whose whole content is ours.
 const claim = ".oidc-dbt-serve"
 
-// claimFolder returns a folder of this user's that nobody else may enter or
-// replace, since dbt does what its env says, and that holds nothing: one that
-// is not there yet, an empty one, or one that an earlier process could not
-// clear: endLeft ends what that one has left alive. The error is of class Usage.
+// claimFolder returns an empty folder of this user's that other users can
+// neither enter nor replace, since dbt does what its env says: a new one, an
+// empty one, or one that an earlier process could not clear. endLeft ends the
+// leases that such a process has left. The error is of class Usage.
 func claimFolder(path string, endLeft func(Folder)) (Folder, error) {
 	fail := func(err error, hint string) (Folder, error) {
 		return Folder{}, fault.New(fault.Usage, fmt.Errorf("flag --dir: %q: %w", path, disk.Cause(err)), hint)
@@ -191,8 +191,8 @@ func (f Folder) endLeft(ctx context.Context, env Env) {
 	})
 }
 
-// shellVariables are lines that a POSIX shell, and what reads dotenv files,
-// takes as they are: nothing within single quotes means anything.
+// shellVariables returns lines for a POSIX shell and for readers of dotenv
+// files: nothing within single quotes has a meaning.
 func shellVariables(vars []adapter.Variable) []byte {
 	var b strings.Builder
 	for _, v := range vars {

@@ -27,7 +27,7 @@ type session struct {
 // begin gets the credential; what it says goes to standard error. After an
 // error nothing is left of it.
 func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, error) {
-	// A mask shows what it hides: nothing is masked but what leaves this process.
+	// A mask shows what it hides: only what leaves this process is masked.
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.Client()})
 	var mu sync.Mutex // renewals say something too
 	run := &session{dir: dir, say: func(text string) error {
@@ -40,7 +40,7 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 		run.Broker.Close()
 		for _, err := range []error{run.leases.end(ctx, env), dir.Remove()} {
 			if err != nil {
-				_ = run.say("warning: clean up: " + fault.WithHint(err)) // the command's own status stands
+				_ = run.say("warning: clean up: " + fault.WithHint(err)) // the command's own status is kept
 			}
 		}
 	}
@@ -72,7 +72,7 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 
 // mask has the runner hide what the command gets to know of the credential:
 // what its environment and files hold. It returns the names of what could not
-// be masked; outside GitHub Actions nobody would obey.
+// be masked; outside GitHub Actions there is no runner to do it.
 func (res Result) mask(env Env) (unmasked []string) {
 	if env.Getenv("GITHUB_ACTIONS") != "true" {
 		return nil

@@ -27,8 +27,8 @@ type Settings struct {
 	Program       string       // that will run, looked for before anything is asked for; "" for none
 	CommandDir    string       // where the command runs; what its profile names is relative to it
 	Say           func(string) // one line for the user, at any time; called by several at once
-	// Renewed is told of each session of AWS that takes the place of the first
-	// one; nil for nobody.
+	// Renewed is called with each AWS session that replaces the first one;
+	// nil for no call.
 	Renewed   func(target string, c credential.Credential) error
 	Timeout   time.Duration // for everything before a command
 	dbtArgs   []string      // the command's, where dbt may be told its project
@@ -53,7 +53,7 @@ func (s Settings) Path(p string) string {
 // DefaultTimeout is for everything before the command.
 const DefaultTimeout = 2 * time.Minute
 
-// AuditLog is the log's default path: beside the job's other temporary files
+// AuditLog is the log's default path: with the job's other temporary files
 // in GitHub Actions, else in the user's state directory.
 func (e Env) AuditLog() string {
 	if temp := e.Getenv("RUNNER_TEMP"); temp != "" {
