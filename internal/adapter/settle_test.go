@@ -130,7 +130,7 @@ func TestInlineNestedLogins(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			_, err := parse("https://token.actions.githubusercontent.com", tt.block, standin.Exchange("duckdb", "aws"))
-			want := tt.key + " holds a secret (…), and a policy holds none: leave it out, the credential comes from the exchange"
+			want := tt.key + " holds a secret (…), which a policy must not contain: remove it, the credential comes from the exchange"
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error is %v, want one with %s", err, want)
 			}

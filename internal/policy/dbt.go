@@ -80,7 +80,7 @@ func (d *document) dbt(t *Target, n *yaml.Node) (fills []fill) {
 		return nil
 	}
 	if v := m.Get("with"); v != nil {
-		d.Report(v, "with goes with `from`: write the keys into the block itself")
+		d.Report(v, "with requires `from`: write the keys in the block itself")
 		return nil
 	}
 	spec, known := d.dbtType(t, m)
@@ -194,7 +194,7 @@ var instead = map[string]string{"synapse": "sqlserver"}
 
 func (d *document) adapterNames() []string { return slices.Sorted(maps.Keys(d.catalog.Adapters)) }
 
-const holdsSecret = "%s holds a secret (…), and a policy holds none: leave it out, the credential comes from the exchange"
+const holdsSecret = "%s holds a secret (…), which a policy must not contain: remove it, the credential comes from the exchange"
 
 // dbtValue checks one value of a dbt block; path are the keys that lead to it,
 // the block's by its own name.

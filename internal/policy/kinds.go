@@ -13,7 +13,7 @@ type kind struct {
 	// bind are what a rule may bind: any of them, or else anybody's job at
 	// that system would do.
 	bind []binding
-	// workflow are the claims of which a rule that binds an owner alone must name one.
+	// workflow are the claims of which a rule that binds only an owner must name one.
 	workflow []string
 	// ids are the claims that make a name harmless. Names can change hands: one
 	// that was given up can be taken by somebody else.

@@ -49,19 +49,19 @@ func compilePattern(kind, claim, text string) (pattern, error) {
 	case len(text) > maxPattern:
 		return p, fmt.Errorf("is %d bytes long, want at most %d", len(text), maxPattern)
 	case !clean(text):
-		return p, errors.New("has a control character: no claim that is meant has one")
+		return p, errors.New("contains a control character")
 	case strings.Contains(text, "${"):
 		return p, errors.New("has ${…}, which is expanded only under `dbt` and `exchange`")
 	case isRegexp(text) && claim != "workflow" && !strings.HasPrefix(claim, "repo_property_"): // those are free texts
 		return p, errors.New("is a regular expression, and patterns are not: want `*` (within one segment), " +
 			"`**` (across segments), or a list of values")
 	case strings.HasPrefix(text, "!") && strings.HasPrefix(strings.TrimLeft(text, "! "), "refs/"):
-		return p, errors.New("starts with !, and a rule has no negation: name what is meant")
+		return p, errors.New("starts with !, but rules have no negation: name the allowed values")
 	case slices.Contains(refClaims, claim) && strings.ContainsAny(text, `?[\^~: `):
 		return p, errors.New("contains a character that is not valid in a ref: patterns have only `*` (within one segment) " +
 			"and `**` (across segments)")
 	case !p.literal && strings.Trim(text, "*/:@") == "":
-		return p, errors.New("is only wildcards and would match anything: name what is meant, or leave the claim out")
+		return p, errors.New("is only wildcards and would match anything: name a value, or remove the claim")
 	case claim == "event_name" && kind == "github" && !p.literal:
 		return p, errors.New("has a wildcard: each event must be named")
 	case claim == "actor_kind" && !slices.Contains(actorKinds, text):

@@ -109,7 +109,7 @@ func TestCheckOutputs(t *testing.T) {
 			outputs: "a: {account: '{{ a }}'}", adapter: []string{"account is not looked at"},
 			err: []string{
 				"p.yml:5:60 authenticator is written by oidc-dbt, from the exchange: leave it out",
-				"p.yml:5:87 passcode holds a secret (…), and a policy holds none: leave it out, the credential comes from the exchange",
+				"p.yml:5:87 passcode holds a secret (…), which a policy must not contain: remove it, the credential comes from the exchange",
 				"f.yml:1:14 " + want("a", "account"),
 			},
 			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, authenticator: …, role: …, passcode: …}}`",

@@ -65,12 +65,12 @@ func TestParseRefusesFiles(t *testing.T) {
 	for _, tt := range []struct{ name, src, err string }{
 		{"nothing", "", "parse policy \"p.yml\": 1 error\np.yml: is empty: a policy has `version` and `targets`"},
 		{"binary", "version: 1\n\x00\x01\x02\n", "parse policy \"p.yml\": 3 errors\n" +
-			"p.yml:2:1: U+0000 NULL: a control character, which no policy needs: remove it\n  \uFFFD\uFFFD\uFFFD\n  ^\n" +
-			"p.yml:2:2: U+0001 START OF HEADING: a control character, which no policy needs: remove it\n  \uFFFD\uFFFD\uFFFD\n   ^\n" +
-			"p.yml:2:3: U+0002 START OF TEXT: a control character, which no policy needs: remove it\n  \uFFFD\uFFFD\uFFFD\n    ^"},
-		{"not UTF-8", "version: 1 # \xff\xfe\n", "parse policy \"p.yml\": 1 error\np.yml:1:14: is not text in UTF-8: byte 0xff is part of no character\n  version: 1 # \uFFFD\uFFFD\n               ^"},
-		{"UTF-16", "\xff\xfev\x00e\x00r\x00", "parse policy \"p.yml\": 1 error\np.yml:1:1: is not text in UTF-8: byte 0xff is part of no character\n  \uFFFD\uFFFDv\uFFFDe\uFFFDr\uFFFD\n  ^"},
-		{"a surrogate", "version: 1 # \xed\xa0\x80\n", "parse policy \"p.yml\": 1 error\np.yml:1:14: is not text in UTF-8: byte 0xed is part of no character\n  version: 1 # \uFFFD\uFFFD\uFFFD\n               ^"},
+			"p.yml:2:1: U+0000 NULL: control characters are not allowed: remove it\n  \uFFFD\uFFFD\uFFFD\n  ^\n" +
+			"p.yml:2:2: U+0001 START OF HEADING: control characters are not allowed: remove it\n  \uFFFD\uFFFD\uFFFD\n   ^\n" +
+			"p.yml:2:3: U+0002 START OF TEXT: control characters are not allowed: remove it\n  \uFFFD\uFFFD\uFFFD\n    ^"},
+		{"not UTF-8", "version: 1 # \xff\xfe\n", "parse policy \"p.yml\": 1 error\np.yml:1:14: is not valid UTF-8: byte 0xff is not part of a character\n  version: 1 # \uFFFD\uFFFD\n               ^"},
+		{"UTF-16", "\xff\xfev\x00e\x00r\x00", "parse policy \"p.yml\": 1 error\np.yml:1:1: is not valid UTF-8: byte 0xff is not part of a character\n  \uFFFD\uFFFDv\uFFFDe\uFFFDr\uFFFD\n  ^"},
+		{"a surrogate", "version: 1 # \xed\xa0\x80\n", "parse policy \"p.yml\": 1 error\np.yml:1:14: is not valid UTF-8: byte 0xed is not part of a character\n  version: 1 # \uFFFD\uFFFD\uFFFD\n               ^"},
 		{"huge", strings.Repeat("# padding\n", 4<<20/10+1), "parse policy \"p.yml\": 1 error\np.yml: is 4194310 bytes long, want at most 4 MiB"},
 		{"deep", "a: " + strings.Repeat("[", 20000), "parse policy \"p.yml\": 1 error\np.yml:1:10004: is nested more than 32 levels deep\n  … " +
 			strings.Repeat("[", 80) + strings.Repeat("[", 78) + "…\n  " + strings.Repeat(" ", 82) + "^"},
@@ -354,7 +354,7 @@ func TestStarterParses(t *testing.T) {
 			if strings.Contains(tt.env["GITHUB_REF"], "\n") {
 				// What no branch can be called stays inside its quotes, and is refused there.
 				_, err := policy.Parse("starter", []byte(src), catalog())
-				if err == nil || !strings.HasPrefix(err.Error(), "parse policy \"starter\": 1 error\nstarter:17:14: ref \"refs/heads/x\\\"}\\n#\" has a control character") {
+				if err == nil || !strings.HasPrefix(err.Error(), "parse policy \"starter\": 1 error\nstarter:17:14: ref \"refs/heads/x\\\"}\\n#\" contains a control character") {
 					t.Errorf("error is %v", err)
 				}
 				return

@@ -40,7 +40,7 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 		return
 	}
 	if len(n.Content) == 0 {
-		d.Report(n, "allow is an empty list: without a rule nobody may use target %q", t.name)
+		d.Report(n, "allow is an empty list: add at least one rule to target %q", t.name)
 	}
 	unwise := unwiseRules{unknown: map[unknownClaim]ruleList{}}
 	t.rules = make([]rule, 0, len(n.Content))
@@ -107,7 +107,7 @@ func (u *unwiseRules) warnings() (list []string) {
 	byName := func(a, b unknownClaim) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.claim, b.claim)) }
 	for _, key := range slices.SortedFunc(maps.Keys(u.unknown), byName) {
 		rules := u.unknown[key]
-		list = append(list, fmt.Sprintf("%s %s %q, a claim that no token of kind %q has, and %s nobody%s",
+		list = append(list, fmt.Sprintf("%s %s %q, a claim that no token of kind %q has, and never %s%s",
 			rules, rules.verb("names", "name"), key.claim, key.kind, rules.verb("matches", "match"),
 			otherNames.DidYouMean(key.claim, kinds[key.kind].claims)))
 	}
@@ -146,7 +146,7 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 		return r, false
 	}
 	if len(n.Content) == 0 {
-		d.Report(n, "a rule is empty: it would allow everybody")
+		d.Report(n, "a rule is empty and would match every token")
 		return r, false
 	}
 	at, name := n, "github"
@@ -201,7 +201,7 @@ func (d *document) matcher(kind string, key, value *yaml.Node) matcher {
 	case !claimText.MatchString(m.claim):
 		d.Report(key, "claim name %q is malformed", m.claim)
 	case slices.Contains(timeClaims, m.claim):
-		d.Report(key, "%s is a time, which is always checked: leave it out", m.claim)
+		d.Report(key, "%s is a time, which is always checked: remove it", m.claim)
 	default:
 		d.names[m.claim] = true
 	}
@@ -222,7 +222,7 @@ func (d *document) matcher(kind string, key, value *yaml.Node) matcher {
 	return m
 }
 
-// unbound says why a rule binds nobody in particular, "" where it does bind.
+// unbound says why a rule matches too broadly, "" where it does not.
 func (r rule) unbound() string {
 	k, ok := kinds[r.identity.Kind]
 	if !ok {
@@ -240,18 +240,18 @@ func (r rule) unbound() string {
 		bound = bound || extent > not
 	}
 	if !bound {
-		return "the rule binds nobody in particular: want a literal " + k.wanted(true)
+		return "the rule matches too broadly: add a literal " + k.wanted(true)
 	}
 	if len(k.workflow) == 0 || slices.ContainsFunc(r.matchers,
 		func(m matcher) bool { return slices.Contains(k.workflow, m.claim) && m.pinsWorkflow() }) {
 		return ""
 	}
-	return fmt.Sprintf("the rule binds an owner alone, and any member can create a repository and an environment in it: "+
+	return fmt.Sprintf("the rule binds only an owner, and any member can create a repository and an environment in it: "+
 		"add %s of a literal repository, or a literal %s",
 		strings.Join(k.workflow, " or "), k.wanted(false))
 }
 
-// wanted lists what a rule may bind, with what names an owner alone or without.
+// wanted lists what a rule may bind, with or without what names only an owner.
 func (k kind) wanted(owners bool) string {
 	var list []string
 	for _, b := range k.bind {
@@ -319,7 +319,7 @@ func (m matcher) pinsWorkflow() bool {
 	return true
 }
 
-// bindsNameOnly reports whether the rule binds names alone where it could bind an id.
+// bindsNameOnly reports whether the rule binds only names where it could bind an id.
 func (r rule) bindsNameOnly() bool {
 	ids := kinds[r.identity.Kind].ids
 	for _, id := range ids {
@@ -490,8 +490,8 @@ func (d *document) checkFill(t *Target, f fill) {
 			}
 			if !ok {
 				usable := t.usable()
-				text := fmt.Sprintf("%s: ${%s} stands for a claim that not every rule matches by literals: rule %d (line %d) does "+
-					"not", f.where, claim, r.index+1, r.line)
+				text := fmt.Sprintf("%s: ${%s} requires literal values of the claim in every rule, and rule %d (line %d) has "+
+					"none", f.where, claim, r.index+1, r.line)
 				if !kinds[r.identity.Kind].has(claim) {
 					text = fmt.Sprintf("%s: ${%s}: no such claim%s", f.where, claim, otherNames.DidYouMean(claim, usable))
 				}

@@ -26,7 +26,7 @@ type Provider struct {
 	// audience with a foreign endpoint, say), each error at one of its keys.
 	// lifetime is the target's `lifetime`, 0 where it is left out.
 	Check func(v Values, lifetime time.Duration) []KeyError
-	// NeedsDBT is set where the credential is of no use without a warehouse:
+	// NeedsDBT is set where the credential is for a warehouse only:
 	// a target of this provider has a `dbt:` block.
 	NeedsDBT bool
 	// Lifetimes is the range that may be asked for; nil for a provider that cannot be asked.

@@ -126,7 +126,7 @@ func (d *document) identity(key, n *yaml.Node) *Identity {
 			d.Report(v, "unknown kind %q, valid kinds are %q%s", id.Kind, Kinds(), otherNames.DidYouMean(id.Kind, Kinds()))
 		}
 	} else if id.Kind = knownKind(id.Issuer); id.Kind == "" && id.Issuer != "" {
-		m.Missing("kind, and its issuer is not a known one: valid kinds are %q", Kinds())
+		m.Missing("kind, which an unknown issuer requires: valid kinds are %q", Kinds())
 	}
 	if v := m.Get("jwks_uri"); v != nil {
 		id.JWKS = d.url(v, "jwks_uri")
@@ -134,7 +134,7 @@ func (d *document) identity(key, n *yaml.Node) *Identity {
 	if id.Kind != "people" {
 		for _, name := range []string{"client_id", "flow", "scopes"} {
 			if v := m.Get(name); v != nil && id.Kind != "" {
-				d.Report(v, "%s is for kind \"people\", this is %q", name, id.Kind)
+				d.Report(v, "%s requires kind \"people\", this is %q", name, id.Kind)
 			}
 		}
 		return id
@@ -183,7 +183,7 @@ func (d *document) userinfo(n *yaml.Node, what string) bool {
 	found := userinfoText.MatchString(n.Value)
 	if found {
 		d.Hide(n)
-		d.Report(n, "%s: has user information (…) in it, want a URL without", what)
+		d.Report(n, "%s: contains user information (…): remove it from the URL", what)
 	}
 	return found
 }
@@ -214,7 +214,7 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 		d.Report(m.Get(f.Key), "%v", f.Err)
 	}
 	if v := m.Get("allow"); v == nil {
-		m.Missing("allow: without a rule nobody may use it")
+		m.Missing("allow: add at least one rule")
 	} else {
 		d.allow(p, t, v)
 	}
@@ -249,7 +249,7 @@ func (d *document) trust(t *Target, m strictyaml.Mapping) {
 	if v := m.Get("trust_max_age"); v != nil {
 		t.trustMaxAge = d.Duration(v, "trust_max_age")
 		if reviewed == nil {
-			d.Report(v, "trust_max_age needs trust_reviewed, the date of the last review")
+			d.Report(v, "trust_max_age requires trust_reviewed, the date of the last review")
 		}
 	}
 }
@@ -262,17 +262,17 @@ func (d *document) warehouse(t *Target, m strictyaml.Mapping) (fills []fill) {
 	case dbt != nil:
 		fills = d.dbt(t, dbt)
 		if client != nil {
-			d.Report(client, "client replaces `dbt`: use a target of its own")
+			d.Report(client, "client cannot be combined with `dbt`: use a separate target")
 		}
 	case client != nil:
 		fills = d.client(t, client)
 	case t.spec.NeedsDBT:
-		m.Missing("dbt: the credential of provider %q is of no use without a warehouse", t.provider)
+		m.Missing("dbt: the credential of provider %q requires a warehouse", t.provider)
 	}
 	switch {
 	case profiles == nil:
 	case dbt == nil:
-		d.Report(profiles, "profiles are for the output under `dbt`, and there is none")
+		d.Report(profiles, "profiles requires `dbt`")
 	default:
 		fills = append(fills, d.profiles(t, profiles)...)
 	}

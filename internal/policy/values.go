@@ -84,7 +84,7 @@ var githubForms = map[string]func(pattern) string{
 func eventForm(event string) string {
 	switch {
 	case event == "workflow_call":
-		return "is never an ID token's event: a called workflow has that of its caller"
+		return "is never the event of an ID token: a called workflow has its caller's event"
 	case slices.Contains(events, event):
 		return ""
 	}
@@ -124,7 +124,7 @@ func workflowForm(p pattern) string {
 		return "is an address: write OWNER/REPOSITORY/.github/workflows/FILE.yml@REF"
 	}
 	if strings.HasPrefix(p.text, ".github/") || strings.HasPrefix(p.text, "./") || strings.HasPrefix(p.text, "/") {
-		return "has no repository in it: write OWNER/REPOSITORY/.github/workflows/FILE.yml@REF"
+		return "does not name a repository: write OWNER/REPOSITORY/.github/workflows/FILE.yml@REF"
 	}
 	// `uses: …@v3` becomes …@refs/tags/v3 in the claim.
 	_, ref, _ := strings.Cut(p.text, "@")

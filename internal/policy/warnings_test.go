@@ -58,12 +58,12 @@ func TestOpenRules(t *testing.T) {
 	}
 }
 
-// TestUnknownClaims: a rule that names a claim which no token has matches nobody.
+// TestUnknownClaims: a rule that names a claim that no token has never matches.
 func TestUnknownClaims(t *testing.T) {
 	t.Parallel()
 	const bound = `repository: acme/analytics, repository_id: "1", ref: refs/heads/main`
 	warns := func(what, near string) string {
-		return `target "prod": ` + what + `, a claim that no token of kind "github" has, and matches nobody` + near
+		return `target "prod": ` + what + `, a claim that no token of kind "github" has, and never matches` + near
 	}
 	for _, tt := range []struct {
 		name  string
@@ -76,7 +76,7 @@ func TestUnknownClaims(t *testing.T) {
 		{"exchanged letters", []string{`{` + bound + `, job_worklfow_ref: acme/x}`}, []string{warns(`rule 1 (line 8) names "job_worklfow_ref"`, `: did you mean "job_workflow_ref"?`)}},
 		{"nothing near", []string{`{` + bound + `, colour: green}`}, []string{warns(`rule 1 (line 8) names "colour"`, "")}},
 		{"in several rules", []string{`{` + bound + `, env: a}`, `{` + bound + `}`, `{` + bound + `, env: b}`},
-			[]string{`target "prod": rules 1 (line 8), 3 (line 10) name "env", a claim that no token of kind "github" has, and match nobody: did you mean "environment"?`}},
+			[]string{`target "prod": rules 1 (line 8), 3 (line 10) name "env", a claim that no token of kind "github" has, and never match: did you mean "environment"?`}},
 		{"what tokens have", []string{`{` + bound + `, repo_property_any_thing: gold, check_run_id: "7", enterprise_id: "2", job_workflow_sha: 7f93c5e6a1b20d4f8e9c3a5b7d1f2e4c6a8b0d2f, environment_node_id: x}`}, nil},
 	} {
 		if diff := cmp.Diff(tt.want, parse(t, policyOf(tt.rules...)).Warnings()); diff != "" {
@@ -108,7 +108,7 @@ targets:
       - {identity: staff, sub: "00u1", department: data}
 `)
 	warns := func(rule, claim, kind, near string) string {
-		return `target "prod": rule ` + rule + ` names "` + claim + `", a claim that no token of kind "` + kind + `" has, and matches nobody: did you mean "` + near + `"?`
+		return `target "prod": rule ` + rule + ` names "` + claim + `", a claim that no token of kind "` + kind + `" has, and never matches: did you mean "` + near + `"?`
 	}
 	want := []string{
 		warns("4 (line 16)", "branch_name", "bitbucket", "branchName"),

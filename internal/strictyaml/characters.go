@@ -58,10 +58,10 @@ func (d *Document) inText(src []byte) (sound bool) {
 		case r == '\n':
 			line, start = line+1, i+1
 		case r == utf8.RuneError && size == 1:
-			d.add(line, column(), "is not text in UTF-8: byte 0x%02x is part of no character", text[i])
+			d.add(line, column(), "is not valid UTF-8: byte 0x%02x is not part of a character", text[i])
 			return false // in another encoding every character would be a fault
 		case hidden(r) && (r != '\r' || !strings.HasPrefix(text[i+1:], "\n")):
-			d.add(line, column(), "%s: %s", characterName(r), d.whyHidden(r))
+			d.add(line, column(), "%s: %s", characterName(r), whyHidden(r))
 		}
 	}
 	return len(d.faults.list) == 0
@@ -78,10 +78,10 @@ func (d *Document) inScalar(n *yaml.Node) {
 		switch {
 		case r < 0x7f && r >= ' ' || r == '\n' || r == '\t':
 		case hidden(r), shapes(r):
-			d.reject(n, "has %s in it: %s", characterName(r), d.whyHidden(r))
+			d.reject(n, "contains %s: %s", characterName(r), whyHidden(r))
 			return
 		case wideSpace(r):
-			d.reject(n, "has %s in it, which looks like a space and is none: write a space", characterName(r))
+			d.reject(n, "contains %s, which only looks like a space: write a space", characterName(r))
 			return
 		}
 	}
@@ -116,14 +116,14 @@ func comments(lines []string) map[int]int {
 	return found
 }
 
-func (d *Document) whyHidden(r rune) string {
+func whyHidden(r rune) string {
 	switch {
 	case strings.ContainsRune("\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029", r):
-		return "some programs end a line here and others do not; end lines with LF or CRLF, and remove it"
+		return "a line break to some programs only: remove it, and end lines with LF or CRLF"
 	case unicode.IsControl(r):
-		return fmt.Sprintf("a control character, which no %s needs: remove it", d.format.Noun)
+		return "control characters are not allowed: remove it"
 	}
-	return "a reader does not see it, or sees the text around it in another order: remove it"
+	return "invisible, or changes the order in which text is shown: remove it"
 }
 
 // characterName returns a character's number and name.

@@ -20,10 +20,10 @@ const (
 func TestHiddenCharacters(t *testing.T) {
 	t.Parallel()
 	const (
-		breaks  = "some programs end a line here and others do not; end lines with LF or CRLF, and remove it"
-		unseen  = "a reader does not see it, or sees the text around it in another order: remove it"
-		control = "a control character, which no policy needs: remove it"
-		space   = "which looks like a space and is none: write a space"
+		breaks  = "a line break to some programs only: remove it, and end lines with LF or CRLF"
+		unseen  = "invisible, or changes the order in which text is shown: remove it"
+		control = "control characters are not allowed: remove it"
+		space   = "which only looks like a space: write a space"
 	)
 	for _, tt := range []struct{ name, line, err string }{
 		{"a rule behind a comment, by a line separator", "      # until 2025:\u2028      - {repository: evil/x, repository_id: \"9\"}", "7:20: U+2028 LINE SEPARATOR: " + breaks},
@@ -56,17 +56,17 @@ func TestHiddenCharacters(t *testing.T) {
 		{"reserved and ignorable", "      # \u2065", "7:9: U+2065 (an invisible character): " + unseen},
 		{"no character", "      # \ufdd0", "7:9: U+FDD0 (not a character): " + unseen},
 		{"behind letters of several bytes", "      # größe €\u200b", "7:16: U+200B ZERO WIDTH SPACE: " + unseen},
-		{"an escape in a value", `      - {repository: "acme/x\u2028", repository_id: "3"}`, "7:22: has U+2028 LINE SEPARATOR in it: " + breaks},
-		{"an escape of NEL", `      - {repository: "acme/x\N", repository_id: "3"}`, "7:22: has U+0085 NEXT LINE in it: " + breaks},
-		{"an escape of a carriage return", `      - {repository: "acme/x\r", repository_id: "3"}`, "7:22: has U+000D CARRIAGE RETURN in it: " + breaks},
-		{"a shape in a value", "      - {repository: acme/x, environment: prod\ufe0f}", "7:43: has U+FE0F VARIATION SELECTOR-16 in it: " + unseen},
-		{"an escape in a key", `      - {repository: acme/x, "reposi\u200btory_id": "3"}`, "7:30: has U+200B ZERO WIDTH SPACE in it: " + unseen},
-		{"an escape of a tag", `      - {repository: acme/x, environment: ["a\U000E0041"]}`, "7:44: has U+E0041 TAG LATIN CAPITAL LETTER A in it: " + unseen},
-		{"a no-break space in a value", "      - {repository: acme/x\u00a0, repository_id: \"3\"}", "7:22: has U+00A0 NO-BREAK SPACE in it, " + space},
-		{"one in a key", "      - {repository: acme/x, \u00a0repository_id: \"3\"}", "7:30: has U+00A0 NO-BREAK SPACE in it, " + space},
-		{"one by an escape", `      - {repository: "acme/x\_", repository_id: "3"}`, "7:22: has U+00A0 NO-BREAK SPACE in it, " + space},
-		{"an ideographic space", "      - {repository: acme/x, environment: \"a\u3000b\"}", "7:43: has U+3000 IDEOGRAPHIC SPACE in it, " + space},
-		{"one that ends no value, before a #", "      - {repository: acme/x, environment: prod\u00a0#x\n        }", "7:43: has U+00A0 NO-BREAK SPACE in it, " + space},
+		{"an escape in a value", `      - {repository: "acme/x\u2028", repository_id: "3"}`, "7:22: contains U+2028 LINE SEPARATOR: " + breaks},
+		{"an escape of NEL", `      - {repository: "acme/x\N", repository_id: "3"}`, "7:22: contains U+0085 NEXT LINE: " + breaks},
+		{"an escape of a carriage return", `      - {repository: "acme/x\r", repository_id: "3"}`, "7:22: contains U+000D CARRIAGE RETURN: " + breaks},
+		{"a shape in a value", "      - {repository: acme/x, environment: prod\ufe0f}", "7:43: contains U+FE0F VARIATION SELECTOR-16: " + unseen},
+		{"an escape in a key", `      - {repository: acme/x, "reposi\u200btory_id": "3"}`, "7:30: contains U+200B ZERO WIDTH SPACE: " + unseen},
+		{"an escape of a tag", `      - {repository: acme/x, environment: ["a\U000E0041"]}`, "7:44: contains U+E0041 TAG LATIN CAPITAL LETTER A: " + unseen},
+		{"a no-break space in a value", "      - {repository: acme/x\u00a0, repository_id: \"3\"}", "7:22: contains U+00A0 NO-BREAK SPACE, " + space},
+		{"one in a key", "      - {repository: acme/x, \u00a0repository_id: \"3\"}", "7:30: contains U+00A0 NO-BREAK SPACE, " + space},
+		{"one by an escape", `      - {repository: "acme/x\_", repository_id: "3"}`, "7:22: contains U+00A0 NO-BREAK SPACE, " + space},
+		{"an ideographic space", "      - {repository: acme/x, environment: \"a\u3000b\"}", "7:43: contains U+3000 IDEOGRAPHIC SPACE, " + space},
+		{"one that ends no value, before a #", "      - {repository: acme/x, environment: prod\u00a0#x\n        }", "7:43: contains U+00A0 NO-BREAK SPACE, " + space},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -99,9 +99,9 @@ func TestHiddenAndSecret(t *testing.T) {
 	t.Parallel()
 	const src = "version: 1\ntargets:\n  prod:\n    dbt: {password: hunter2, secret: |\n    exchange: {vault: {secret: database/creds/x}}\n    allow:\n      - {repository: acme/x\u200b}\n"
 	for _, tt := range []struct{ name, src, err string }{
-		{"YAML", strings.Replace(src, ", secret: |", "}", 1), "  parse policy \"p.yml\": 1 error\np.yml:7:28: U+200B ZERO WIDTH SPACE: a reader does not see it, or sees the text around it in another order: remove it\n        - {repository: acme/x\uFFFD}\n                             ^"},
-		{"not YAML", src, "  parse policy \"p.yml\": 1 error\np.yml:7:28: U+200B ZERO WIDTH SPACE: a reader does not see it, or sees the text around it in another order: remove it\n  …\n  ^"},
-		{"on the line of a secret", "version: 1\npassword: hunter2\u200b\n", "  parse policy \"p.yml\": 1 error\np.yml:2:18: U+200B ZERO WIDTH SPACE: a reader does not see it, or sees the text around it in another order: remove it\n  password: …\n            ^"},
+		{"YAML", strings.Replace(src, ", secret: |", "}", 1), "  parse policy \"p.yml\": 1 error\np.yml:7:28: U+200B ZERO WIDTH SPACE: invisible, or changes the order in which text is shown: remove it\n        - {repository: acme/x\uFFFD}\n                             ^"},
+		{"not YAML", src, "  parse policy \"p.yml\": 1 error\np.yml:7:28: U+200B ZERO WIDTH SPACE: invisible, or changes the order in which text is shown: remove it\n  …\n  ^"},
+		{"on the line of a secret", "version: 1\npassword: hunter2\u200b\n", "  parse policy \"p.yml\": 1 error\np.yml:2:18: U+200B ZERO WIDTH SPACE: invisible, or changes the order in which text is shown: remove it\n  password: …\n            ^"},
 	} {
 		_, err := load("p.yml", tt.src)
 		if err == nil || "  "+err.Error() != tt.err {
@@ -137,7 +137,7 @@ func TestPlainCharacters(t *testing.T) {
 // of what a reader of one line takes for one.
 func TestRulesBehindANumberSign(t *testing.T) {
 	t.Parallel()
-	const want = "follows a # that starts no comment, because it is in a quoted text of several lines: write that text on one line"
+	const want = "follows a # that looks like a comment but is in a quoted text of several lines: write that text on one line"
 	for _, tt := range []struct{ name, line, place string }{
 		{"at the start of a line", "      - {repository: acme/x, environment: \"a\n          # until 2025: \", repository_id: \"3\"}", "8:43"},
 		{"in the middle", "      - {repository: acme/x, repository_id: \"3\", environment: 'a\n          b # c', ref: refs/heads/x}", "8:24"},

@@ -44,9 +44,9 @@ func (d *Document) indentation() (found bool) {
 		}
 		indent := line[:len(line)-len(text)]
 		if r, _ := utf8.DecodeRuneInString(text); wideSpace(r) {
-			d.add(i+1, utf8.RuneCountInString(indent)+1, "is indented with %s: YAML wants spaces", characterName(r))
+			d.add(i+1, utf8.RuneCountInString(indent)+1, "is indented with %s: use spaces", characterName(r))
 		} else if tab := strings.Index(indent, "\t"); tab >= 0 {
-			d.add(i+1, tab+1, "is indented with a tab: YAML wants spaces")
+			d.add(i+1, tab+1, "is indented with a tab: use spaces")
 		}
 	}
 	return d.Count() > before
@@ -94,12 +94,12 @@ const (
 	valueTag     = "an unquoted ! starts a tag in YAML: quote it"
 	valueJinja   = "{{ … }} without quotes is a mapping in YAML: quote it"
 	noExpression = "${{ … }} is an expression of GitHub's workflows, and is not evaluated in a %s: " +
-		"write what it stands for"
+		"write its value"
 
 	noAlias  = "aliases are not allowed; write the value out"
 	noMerge  = "merge keys are not allowed; write the keys out"
-	noAnchor = "anchors are not allowed; remove it"
-	noTag    = "a tag: write the value as what it is"
+	noAnchor = "anchors are not allowed; remove the anchor"
+	noTag    = "tags are not allowed; remove the tag"
 )
 
 // maxDepth bounds nesting; a policy has seven levels.
@@ -110,7 +110,7 @@ const maxDepth = 32
 // anchors and tags are not printed: a secret may start with & or !.
 func (d *Document) plain(n *yaml.Node, depth int) {
 	if start, ok := d.comments[n.Line]; ok && n.Column > start {
-		d.reject(n, "follows a # that starts no comment, because it is in a quoted text of several lines: "+
+		d.reject(n, "follows a # that looks like a comment but is in a quoted text of several lines: "+
 			"write that text on one line")
 		return
 	}

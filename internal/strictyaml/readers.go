@@ -77,7 +77,7 @@ func (d *Document) Text(n *yaml.Node, what string) string {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!str":
 		return n.Value
 	case IsNull(n) && d.comments[n.Line] > n.Column:
-		d.Report(n, "%s is nothing, since what follows the # is a comment: quote it", what)
+		d.Report(n, "%s is empty, because what follows the # is a comment: quote it", what)
 	case n.Kind == yaml.ScalarNode && (n.Tag != "!!null" || n.Value != ""):
 		d.Report(n, "%s is %s, want a string: put it in quotes", what, KindOf(n))
 	default:

@@ -44,11 +44,11 @@ func TestLoad(t *testing.T) {
 		{"two documents", "a: 1\n---\nb: 2\n", "p.yml:3:1: a policy must be a single YAML document\n  b: 2\n  ^"},
 		{"a duplicate key", "a: 1\na: 2\n", "p.yml:2:1: duplicate key \"a\", first on line 1\n  a: 2\n  ^"},
 		{"a key that is a number", "1: a\n", "p.yml:1:1: a key is a number, want a string\n  1: a\n  ^"},
-		{"a tab", "a:\n\tb: 1\n", "p.yml:2:1: is indented with a tab: YAML wants spaces\n   b: 1\n  ^"},
+		{"a tab", "a:\n\tb: 1\n", "p.yml:2:1: is indented with a tab: use spaces\n   b: 1\n  ^"},
 		{"deep", strings.Repeat("[", 40) + strings.Repeat("]", 40), "p.yml:1:34: is nested more than 32 levels deep\n  " +
 			strings.Repeat("[", 40) + strings.Repeat("]", 40) + "\n  " + strings.Repeat(" ", 33) + "^"},
-		{"a secret under its key", "password: &a hunter2\n", "p.yml:1:11: anchors are not allowed; remove it\n  password: …\n            ^"},
-		{"a secret value", "a: !x ghp_hunter2\n", "p.yml:1:4: a tag: write the value as what it is\n  a: …\n     ^"},
+		{"a secret under its key", "password: &a hunter2\n", "p.yml:1:11: anchors are not allowed; remove the anchor\n  password: …\n            ^"},
+		{"a secret value", "a: !x ghp_hunter2\n", "p.yml:1:4: tags are not allowed; remove the tag\n  a: …\n     ^"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
