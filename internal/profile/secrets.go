@@ -22,8 +22,26 @@ func withoutSecrets(root *yaml.Node) *yaml.Node {
 	return s.file(root)
 }
 
+// StoredSecrets returns the values of a file that are secrets: what Render
+// would leave out of it.
+func (s *Source) StoredSecrets() (places []fault.Place) {
+	strip := stripping{keys: knownKeys(), known: map[string]bool{}}
+	strip.file(s.root)
+	strip.found = nil
+	strip.file(s.root)
+	seen := map[fault.Place]bool{}
+	for _, n := range strip.found {
+		if place := s.Place(n); !seen[place] { // aliases are written out
+			seen[place] = true
+			places = append(places, place)
+		}
+	}
+	return places
+}
+
 // A stripping leaves secrets out.
 type stripping struct {
+	found []*yaml.Node // what was left out
 	keys  secretKeys
 	known map[string]bool // values that were left out
 	loose bool            // outside profiles: known values are dropped under any key
@@ -66,6 +84,7 @@ func (s *stripping) value(n *yaml.Node, secret bool) *yaml.Node {
 	case yaml.ScalarNode:
 		if s.isSecret(n, secret) {
 			s.known[n.Value] = true
+			s.found = append(s.found, n)
 			return nil
 		}
 		return n

@@ -28,6 +28,26 @@ func (d *Document) Redact(root *yaml.Node) { d.roots = append(d.roots, root) }
 // Hide keeps n, and what follows it on its line, out of shown lines.
 func (d *Document) Hide(n *yaml.Node) { d.faults.hideFrom(n.Line, n.Column) }
 
+// Show returns a line as an error shows it, its secrets redacted, and where the
+// caret is below it; "" where there is no such line. Without a root to go by,
+// nothing is shown from what looks like the first secret on.
+func (d *Document) Show(line, column int) (shown string, caret int) {
+	lines := d.faults.lines()
+	if line < 1 || line > len(lines) {
+		return "", 0
+	}
+	if !d.redacted {
+		d.redacted = true
+		for _, root := range d.roots {
+			d.redact(root)
+		}
+		if len(d.roots) == 0 {
+			d.hideSecrets()
+		}
+	}
+	return d.faults.show(lines[line-1], line, column)
+}
+
 // hideSecrets hides, where there are no keys yet, what looks like a secret and
 // everything after it.
 func (d *Document) hideSecrets() {

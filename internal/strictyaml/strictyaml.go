@@ -39,6 +39,7 @@ type Document struct {
 	merged   map[*yaml.Node]bool
 	comments map[int]int  // by line: the column from which a reader of it alone sees a comment
 	roots    []*yaml.Node // below which secrets are found by their keys
+	redacted bool         // Show has found them
 }
 
 // New returns a Document of a file's text; errors call the file by name.

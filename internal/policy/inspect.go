@@ -1,0 +1,121 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+)
+
+// A RuleView is a rule as those see it who judge a policy. What it says comes
+// from the code that warns in a run, so they cannot disagree.
+type RuleView struct {
+	Rule
+	Identity Identity
+	rule     rule
+}
+
+// Rules returns the target's rules in the order of the file.
+func (t *Target) Rules() []RuleView {
+	views := make([]RuleView, len(t.rules))
+	for i, r := range t.rules {
+		views[i] = RuleView{Rule{Index: r.index, Line: r.line}, *r.identity, r}
+	}
+	return views
+}
+
+// TrustReviewed returns the day of the last review, the zero time where the
+// policy has none.
+func (t *Target) TrustReviewed() time.Time { return t.trustReviewed }
+
+// ReviewAge is the age at which a review is due again.
+func (t *Target) ReviewAge() time.Duration {
+	if t.trustMaxAge > 0 {
+		return min(t.trustMaxAge, reviewAge)
+	}
+	return reviewAge
+}
+
+// Claims returns the claims that the rule names, in the order of the file.
+func (v RuleView) Claims() []string {
+	claims := make([]string, len(v.rule.matchers))
+	for i, m := range v.rule.matchers {
+		claims[i] = m.claim
+	}
+	return claims
+}
+
+// Patterns returns the patterns of a claim, nil where the rule does not name it.
+func (v RuleView) Patterns(claim string) (texts []string) {
+	m, _ := find(v.rule.matchers, claim)
+	for _, p := range m.patterns {
+		texts = append(texts, p.text)
+	}
+	return texts
+}
+
+// BindsNameOnly reports whether the rule binds names where it could bind an id;
+// IDs are the claims that would be one.
+func (v RuleView) BindsNameOnly() bool { return v.rule.bindsNameOnly() }
+
+// IDs returns the claims that no one else can take over.
+func (v RuleView) IDs() []string { return slices.Clone(kinds[v.Identity.Kind].ids) }
+
+// Open reports whether the rule restricts only the repository. free are the
+// claims that it names besides, which restrict nothing.
+func (v RuleView) Open() (free []string, yes bool) { return v.rule.open() }
+
+// Restricts reports whether the rule names a claim of GitHub's such that a
+// workflow's author cannot choose its value.
+func (v RuleView) Restricts(claim string) bool {
+	m, ok := find(v.rule.matchers, claim)
+	return ok && v.rule.restricts(m)
+}
+
+// An UnknownClaim is a claim of a rule that no token of its kind has.
+type UnknownClaim struct {
+	Claim string
+	Meant string // "" where that is not known
+}
+
+// UnknownClaims returns those of the rule; with one of them it matches nothing.
+func (v RuleView) UnknownClaims() (list []UnknownClaim) {
+	for _, claim := range v.rule.unknown() {
+		list = append(list, UnknownClaim{claim, otherNames.Meant(claim, kinds[v.Identity.Kind].claims)})
+	}
+	return list
+}
+
+// Events returns the events of GitHub's that the rule admits, nil for other kinds.
+func (v RuleView) Events() []string {
+	switch {
+	case v.Identity.Kind != "github":
+		return nil
+	case v.rule.namesEvent():
+		return v.Patterns("event_name")
+	}
+	return slices.Clone(defaultEvents)
+}
+
+// IsWorkflowClaim reports whether a claim is the path of a workflow, `@` and its ref.
+func IsWorkflowClaim(claim string) bool { return isWorkflow(claim) }
+
+// OpenRef reports whether a pattern of a workflow claim admits any branch or
+// any tag after the `@`.
+func OpenRef(pattern string) bool {
+	_, ref, _ := strings.Cut(pattern, "@")
+	return !holdsRef(ref)
+}
+
+// IsSubjectForm reports whether a pattern of `sub` is in one of GitHub's own forms.
+func IsSubjectForm(pattern string) bool { _, ok := parseSubject(pattern); return ok }
+
+// SecretForm matches what SecretValue reports.
+func SecretForm() *lazy.Regexp { return secretValue }
+
+// IsVendorAudience reports whether an audience is one that a vendor fixed for
+// all its customers.
+func IsVendorAudience(audience string) bool {
+	return slices.ContainsFunc(vendors, func(v vendor) bool { return v.audience.MatchString(audience) })
+}
