@@ -43,10 +43,11 @@ var rooms = map[string][]string{
 	"provider":   {"credential", "exchange", "fault", "idtoken", "lazy", "policy", "secret", "vault", "web"},
 	"adapter":    {"credential", "fault", "lazy", "policy", "route", "secret", "web"},
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
+	"lint":       {"disk", "fault", "lazy", "policy", "profile", "runner", "strictyaml"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
-	"command":    {"action", "fault", "job", "runner"},
+	"command":    {"action", "fault", "job", "lint", "runner"},
 	".":          {"command", "job", "process", "web"},
 }
 

@@ -67,9 +67,16 @@ func (o *outcome) notFound(_ context.Context, c *cli.Command, name string) {
 	o.err = unknownCommand(c, name)
 }
 
+// meant are the commands of what others call so.
+var meant = map[string]string{"check": "lint", "validate": "lint"}
+
 func unknownCommand(parent *cli.Command, name string) error {
 	if valid := names(parent.Commands); len(valid) > 0 {
-		return fault.New(fault.Usage, fmt.Errorf("unknown command %q, valid commands are %q", name, valid), "")
+		hint := ""
+		if other, ok := meant[name]; ok {
+			hint = "the command is called `oidc-dbt " + other + "`"
+		}
+		return fault.New(fault.Usage, fmt.Errorf("unknown command %q, valid commands are %q", name, valid), hint)
 	}
 	return fault.New(fault.Usage, fmt.Errorf("unknown command %q: %q has no commands", name, parent.FullName()), "")
 }
@@ -100,7 +107,8 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 				"in a step of GitHub Actions the action runs; elsewhere start with `oidc-dbt exec -- dbt build`")
 		}),
 		Commands: []*cli.Command{
-			execCommand(env, inActions, end), serveCommand(env, inActions, end), versionCommand(env, end), helpCommand(end),
+			execCommand(env, inActions, end), serveCommand(env, inActions, end), lintCommand(env, end),
+			versionCommand(env, end), helpCommand(end),
 		},
 	}
 }

@@ -35,7 +35,7 @@ func call(t *testing.T, vars map[string]string, args ...string) (status int, std
 // library's, and help in 0.
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	const valid = `, valid commands are ["exec" "serve" "version" "help"]` + "\n"
+	const valid = `, valid commands are ["exec" "serve" "lint" "version" "help"]` + "\n"
 	version := "oidc-dbt v1.2.3 (commit 0a1b2c, " + runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version() + ")\n"
 	const rootHelp, execHelp, versionHelp = "NAME:\n   oidc-dbt - ", "NAME:\n   oidc-dbt exec - ", "NAME:\n   oidc-dbt version - "
 	for _, tt := range []struct {
@@ -63,6 +63,8 @@ func TestUsage(t *testing.T) {
 		{args: "completion bash", out: "# "},
 
 		{args: "nonsense", err: `unknown command "nonsense"` + valid},
+		{args: "check", err: `unknown command "check"` + valid + "hint: the command is called `oidc-dbt lint`\n"},
+		{args: "validate .", err: `unknown command "validate"` + valid + "hint: the command is called `oidc-dbt lint`\n"},
 		{args: "nonsense --help", err: `unknown command "nonsense"` + valid},
 		{args: "run --help", err: `unknown command "run"` + valid},
 		{args: "--help nonsense", err: `unknown command "nonsense"` + valid},
@@ -84,6 +86,11 @@ func TestUsage(t *testing.T) {
 		{args: "version help", err: `unexpected argument "help"` + "\n"},
 		{args: "serve help", err: `unexpected argument "help"` + "\nhint: to run a command with the credential: oidc-dbt exec -- COMMAND\n"},
 		{args: "exec", err: "no command given\nhint: put it after `--`: oidc-dbt exec -- dbt build\n"},
+		{args: "lint --help", out: "NAME:\n   oidc-dbt lint - "},
+		{args: "lint", env: "OIDC_DBT_POLICY=/nowhere", err: "there is nothing to lint here: no .github/oidc-dbt.yml, no workflow and no dbt project\n"},
+		{args: "lint --format xml", err: `flag --format: unknown format "xml", valid formats are ["github" "json" "sarif" "text"]` + "\n"},
+		{args: "lint --fail-on all", err: `flag --fail-on: unknown severity "all", valid severities are ["error" "warning" "note"]` + "\n"},
+		{args: "lint nowhere.yml", err: `read "nowhere.yml": no such file or directory` + "\n"},
 		{args: "exec --timeout abc -- true", err: `invalid value "abc" for flag -timeout: time: invalid duration "abc"` + "\n"},
 		{args: "exec --timeout -1s -- true", err: "flag --timeout: got -1s, want more than 0\n"},
 		{args: "exec --dry-run=maybe -- true", err: `invalid value "maybe" for flag -dry-run: parse error` + "\n"},

@@ -15,6 +15,7 @@ const (
 	Denied      Class = 5 // the policy denies it
 	Refused     Class = 6 // the provider refused, or the credential lives longer than allowed
 	Unreachable Class = 7 // issuer or provider is down, or its reply is invalid
+	Found       Class = 8 // a check found something; the status of a command that has done its work, and of no error
 )
 
 // String returns the class's name in audit records.

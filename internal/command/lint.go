@@ -1,0 +1,89 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/lint"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/urfave/cli/v3"
+	"golang.org/x/term"
+)
+
+const (
+	flagFormat = "format"
+	flagFailOn = "fail-on"
+	flagOwner  = "owner"
+)
+
+// lintCommand is `oidc-dbt lint`. Of a run's own variables it reads none: a
+// step leaves a policy and a target for exec, and what is judged here is the
+// repository's file.
+func lintCommand(env job.Env, end *outcome) *cli.Command {
+	return &cli.Command{
+		Name:      "lint",
+		Usage:     "find what is allowed and unwise in the policy, in workflows and in dbt's files",
+		ArgsUsage: "[PATH…]",
+		Description: "Without a PATH it looks at what is in the working directory: " + job.DefaultPolicy + ", the workflows, " +
+			"profiles.yml,\ndbt_project.yml, packages.yml and the .env files that git tracks. Nothing is changed, and no token is " +
+			"requested.\nThe findings and their severities: https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/lint/README.md\n\n" +
+			"Examples:\n\n    oidc-dbt lint\n    oidc-dbt lint --format sarif .github/oidc-dbt.yml > lint.sarif",
+		OnUsageError:    usageError,
+		CommandNotFound: showHelp,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: flagFormat, Usage: fmt.Sprintf("one of %q", lint.Formats()), Value: "text", Sources: variable(env, flagFormat)},
+			&cli.StringFlag{Name: flagFailOn, Usage: fmt.Sprintf("the least severity that ends in status 8, one of %q", lint.Severities()),
+				Value: string(lint.Warning), Sources: variable(env, flagFailOn)},
+			&cli.StringSliceFlag{Name: flagOwner, Usage: "an owner of reusable workflows that is trusted in addition to the policy's own",
+				Sources: variable(env, flagOwner)},
+		},
+		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
+			format, failOn := c.String(flagFormat), lint.Severity(c.String(flagFailOn))
+			if lint.In(format) == nil {
+				return fault.New(fault.Usage, fmt.Errorf("flag --format: unknown format %q, valid formats are %q", format, lint.Formats()), "")
+			}
+			if !slices.Contains(lint.Severities(), failOn) {
+				return fault.New(fault.Usage,
+					fmt.Errorf("flag --fail-on: unknown severity %q, valid severities are %q", failOn, lint.Severities()), "")
+			}
+			report, err := lint.Run(ctx, lint.Env{
+				Dir: env.Dir, Environ: env.Environ, Now: env.Now(), Catalog: job.Catalog(), Version: env.Version, Owners: c.StringSlice(flagOwner),
+			}, c.Args().Slice())
+			if report.Files == 0 && err != nil {
+				return err
+			}
+			if perr := printReport(env, report, format); perr != nil {
+				return perr
+			}
+			if err == nil && report.Fails(failOn) {
+				end.status = int(fault.Found)
+			}
+			return err
+		}),
+	}
+}
+
+func printReport(env job.Env, report lint.Report, format string) error {
+	for _, n := range report.Notices {
+		fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: "+n))
+	}
+	text, err := lint.In(format)(report)
+	if format == "text" && env.Getenv("NO_COLOR") == "" && isTerminal(env.Stdout) {
+		text = lint.Text(report, true)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(env.Stdout, text)
+	return err
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

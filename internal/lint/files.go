@@ -1,0 +1,251 @@
+package lint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/profile"
+)
+
+// files are those that are looked at, by what they are.
+type files struct {
+	all       []*file
+	policies  []*policyFile
+	workflows []*file
+	profiles  []*profilesFile
+	projects  []*file
+	packages  []*packagesFile
+	envs      []*file
+	owners    []string
+	now       time.Time
+	notices   []string
+
+	env  Env
+	read map[string]bool // names of files
+}
+
+// A policyFile is a policy, parsed, or what is wrong with it.
+type policyFile struct {
+	*file
+	policy *policy.Policy
+	err    error
+}
+
+// A profilesFile is a profiles.yml, and where it has secrets.
+type profilesFile struct {
+	*file
+	secrets []fault.Place
+}
+
+// maxFile bounds what is read of a file; workflows and dbt's files are under
+// 100 KiB, a policy of 10,000 rules is 1.2 MiB.
+const maxFile = 4 << 20
+
+// skipped are folders that hold other people's files, or generated ones.
+var skipped = []string{".git", "node_modules", "dbt_packages", "dbt_modules", "target", "venv", ".venv", "site-packages"}
+
+// policyNames are where a repository has its policy.
+var policyNames = []string{".github/oidc-dbt.yml", ".github/oidc-dbt.yaml"}
+
+func read(ctx context.Context, env Env, paths []string) (*files, error) {
+	in := &files{owners: env.Owners, now: env.Now, env: env, read: map[string]bool{}}
+	var errs []error
+	if len(paths) == 0 {
+		errs = append(errs, in.folder(ctx, "."))
+		if len(in.all) == 0 && errors.Join(errs...) == nil {
+			errs = append(errs, fmt.Errorf("there is nothing to lint here: no %s, no workflow and no dbt project", policyNames[0]))
+		}
+	}
+	for _, name := range paths {
+		info, err := os.Stat(in.path(name))
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("read %q: %w", name, disk.Cause(err)))
+		case info.IsDir():
+			errs = append(errs, in.folder(ctx, name))
+		default:
+			errs = append(errs, in.add(in.relative(name)))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return in, fault.New(fault.Usage, err, "")
+	}
+	return in, nil
+}
+
+// path returns where a file is that findings call by name.
+func (in *files) path(name string) string {
+	name = filepath.FromSlash(name)
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(in.env.Dir, name)
+}
+
+// relative returns a file's name as findings have it.
+func (in *files) relative(name string) string {
+	if rel, err := filepath.Rel(in.env.Dir, in.path(name)); err == nil && filepath.IsLocal(rel) {
+		return filepath.ToSlash(rel)
+	}
+	return filepath.ToSlash(filepath.Clean(name))
+}
+
+// folder reads what a repository has below a folder.
+func (in *files) folder(ctx context.Context, dir string) error {
+	root := in.path(dir)
+	names, tracked, err := gitFiles(ctx, root, in.env.Environ)
+	if err != nil {
+		in.notices = append(in.notices, fmt.Sprintf("git does not list the files of %q (%v): every file below it was looked at", dir, err))
+		if names, err = walk(root); err != nil {
+			return fmt.Errorf("read %q: %w", dir, disk.Cause(err))
+		}
+		tracked = names
+	}
+	var errs []error
+	for _, name := range names {
+		switch what := kindOf(name); {
+		case what == nothing, slices.ContainsFunc(strings.Split(path.Dir(name), "/"), isSkipped):
+		case what == envFile && !slices.Contains(tracked, name):
+		default:
+			err := in.add(in.relative(path.Join(filepath.ToSlash(dir), name)))
+			if !errors.Is(err, fs.ErrNotExist) { // removed, and still in git's index
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func isSkipped(folder string) bool { return slices.Contains(skipped, folder) }
+
+// maxFiles bounds a folder that git does not list.
+const maxFiles = 100_000
+
+// walk returns the files below a folder, with /.
+func walk(root string) (names []string, err error) {
+	seen := 0
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if seen++; seen > maxFiles {
+			return fmt.Errorf("has more than %d files: name the ones to look at", maxFiles)
+		}
+		switch {
+		case err != nil && name == root:
+			return err
+		case err != nil:
+			return nil // a folder that this user cannot read
+		case d.IsDir() && name != root && isSkipped(d.Name()):
+			return filepath.SkipDir
+		case d.IsDir():
+			return nil
+		}
+		rel, err := filepath.Rel(root, name)
+		names = append(names, filepath.ToSlash(rel))
+		return err
+	})
+	return names, err
+}
+
+// What a file is, by its name.
+type what int
+
+const (
+	nothing what = iota
+	policyYML
+	workflowYML
+	profilesYML
+	projectYML
+	packagesYML
+	envFile
+)
+
+func kindOf(name string) what {
+	base := path.Base(name)
+	switch {
+	case slices.Contains(policyNames, name):
+		return policyYML
+	case path.Dir(name) == ".github/workflows" && isYAML(base):
+		return workflowYML
+	case base == "profiles.yml":
+		return profilesYML
+	case base == "dbt_project.yml":
+		return projectYML
+	case base == "packages.yml", base == "dependencies.yml":
+		return packagesYML
+	case isEnvFile(base):
+		return envFile
+	}
+	return nothing
+}
+
+func isYAML(name string) bool {
+	return strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".yaml")
+}
+
+// kindOfGiven is kindOf for a file that was named on the command line, from
+// wherever that was.
+func kindOfGiven(name string, f *file) what {
+	if what := kindOf(name); what != nothing {
+		return what
+	}
+	switch {
+	case path.Base(name) == "package-lock.yml":
+		return packagesYML
+	case strings.HasSuffix(path.Dir(name), ".github/workflows"), get(f.root, "jobs") != nil && get(f.root, "targets") == nil:
+		return workflowYML
+	}
+	return policyYML
+}
+
+// add reads a file.
+func (in *files) add(name string) error {
+	if in.read[name] {
+		return nil
+	}
+	in.read[name] = true
+	text, err := disk.Read(in.path(name), maxFile)
+	if err != nil {
+		return fmt.Errorf("read %q: %w", name, disk.Cause(err))
+	}
+	if kindOf(name) == envFile {
+		f := newEnvFile(name, text)
+		in.all, in.envs = append(in.all, f), append(in.envs, f)
+		return nil
+	}
+	f, err := newFile(name, text)
+	what := kindOfGiven(name, f)
+	if err != nil && what != policyYML { // a policy's faults are findings
+		return fmt.Errorf("read %q: %w", name, err)
+	}
+	in.all = append(in.all, f)
+	switch what {
+	case workflowYML:
+		in.workflows = append(in.workflows, f)
+	case profilesYML:
+		source, err := profile.ReadFrom(name, text)
+		if err != nil {
+			return err
+		}
+		in.profiles = append(in.profiles, &profilesFile{f, source.StoredSecrets()})
+	case projectYML:
+		in.projects = append(in.projects, f)
+	case packagesYML:
+		return in.addPackages(f)
+	default:
+		catalog := in.env.Catalog
+		catalog.Now, catalog.Version = in.now, in.env.Version
+		p, err := policy.Parse(name, text, catalog)
+		in.policies = append(in.policies, &policyFile{f, p, err})
+	}
+	return nil
+}

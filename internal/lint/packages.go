@@ -1,0 +1,150 @@
+package lint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+)
+
+// A packagesFile is a packages.yml or dependencies.yml of a dbt project.
+type packagesFile struct {
+	*file
+	lock *file // the package-lock.yml, nil where there is none
+}
+
+const lockName = "package-lock.yml"
+
+// addPackages takes in a file of packages, with its lock. A lock leads to the
+// files that it is of.
+func (in *files) addPackages(f *file) error {
+	dir := path.Dir(f.name)
+	if path.Base(f.name) == lockName {
+		in.all = in.all[:len(in.all)-1]
+		var errs []error
+		for _, name := range []string{"packages.yml", "dependencies.yml"} {
+			if err := in.add(path.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
+	}
+	if _, err := os.Stat(in.path(path.Join(dir, "dbt_project.yml"))); err != nil {
+		in.all = in.all[:len(in.all)-1]
+		return nil // other tools have files of this name
+	}
+	p := &packagesFile{file: f}
+	in.packages = append(in.packages, p)
+	name := path.Join(dir, lockName)
+	text, err := disk.Read(in.path(name), maxFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read %q: %w", name, disk.Cause(err))
+	}
+	if p.lock, err = newFile(name, text); err != nil {
+		return fmt.Errorf("read %q: %w", name, err)
+	}
+	return nil
+}
+
+var unpinnedDBTPackage = check{
+	name:     "unpinned-dbt-package",
+	severity: Warning,
+	meaning: "dbt installs whatever version of a package is there when a run starts: its macros run with the credential, " +
+		"and nobody reviewed them.",
+	find: func(in *files, found report) {
+		for _, f := range in.packages {
+			f.unpinned(found)
+		}
+	},
+}
+
+const fixLock = "run `dbt deps --lock`, and commit package-lock.yml"
+
+func (f *packagesFile) unpinned(found report) {
+	list := get(f.root, "packages")
+	remote, loose := 0, 0
+	for _, n := range items(list) {
+		p := packageOf(n)
+		if p.name == "" {
+			continue
+		}
+		remote++
+		switch locked, ok := f.locked(p); {
+		case f.lock == nil && !p.fixed:
+			loose++
+			found(f.at(n), fixLock, "%s has no fixed %s, and there is no package-lock.yml: dbt installs the newest one that fits",
+				p.name, p.what)
+		case f.lock == nil:
+		case !ok:
+			found(f.at(n), fixLock, "package-lock.yml is out of date: it has no %s", p.name)
+		case p.fixed && locked.fixed && p.version != locked.version:
+			found(f.at(n), fixLock, "package-lock.yml is out of date: it has another %s of %s", p.what, p.name)
+		case !p.fixed && !locked.fixed:
+			found(f.at(n), fixLock, "neither this file nor package-lock.yml has a fixed %s of %s", p.what, p.name)
+		}
+	}
+	if f.lock == nil && remote > 0 && loose == 0 {
+		key, _ := pair(f.root, "packages")
+		found(f.at(key), fixLock, "there is no package-lock.yml: what these packages themselves need is not fixed")
+	}
+}
+
+// A dbtPackage is an entry of packages.yml.
+type dbtPackage struct {
+	name    string // "" for what is in the repository, or has no versions
+	what    string // "version" or "revision"
+	version string
+	fixed   bool
+}
+
+var (
+	versionText  = lazy.MustCompile(`^=?=?v?[0-9]+\.[0-9]+\.[0-9]+(?:[-+.][0-9A-Za-z.+-]+)?$`)
+	revisionText = lazy.MustCompile(`^[0-9a-f]{40}$`)
+)
+
+func packageOf(n *yaml.Node) dbtPackage {
+	if name := text(get(n, "package")); name != "" {
+		p := dbtPackage{name: strings.ToLower(name), what: "version"}
+		if list := items(get(n, "version")); len(list) == 1 {
+			p.version = strings.TrimLeft(text(list[0]), "=v")
+			p.fixed = versionText.MatchString(text(list[0]))
+		}
+		return p
+	}
+	for _, key := range []string{"git", "private"} {
+		if name := text(get(n, key)); name != "" {
+			p := dbtPackage{name: withoutLogin(strings.TrimSuffix(name, ".git")), what: "revision", version: text(get(n, "revision"))}
+			p.fixed = revisionText.MatchString(p.version)
+			return p
+		}
+	}
+	return dbtPackage{}
+}
+
+var urlLogin = lazy.MustCompile(`//[^/@]*@`)
+
+// withoutLogin returns an address without the token that it may have.
+func withoutLogin(address string) string { return urlLogin.ReplaceAllLiteralString(address, "//") }
+
+// locked returns what the lock has of a package.
+func (f *packagesFile) locked(p dbtPackage) (found dbtPackage, ok bool) {
+	if f.lock == nil {
+		return found, false
+	}
+	for _, n := range items(get(f.lock.root, "packages")) {
+		if found = packageOf(n); found.name == p.name && found.what == p.what {
+			return found, true
+		}
+	}
+	return dbtPackage{}, false
+}

@@ -1,0 +1,24 @@
+package lint
+
+import "time"
+
+const day = 24 * time.Hour
+
+var reviewDue = check{
+	name:     "review-due",
+	severity: Warning,
+	meaning:  "The trust of a target was last reviewed more than 90 days ago, or longer ago than `trust_max_age`.",
+	find: func(in *files, found report) {
+		in.eachTarget(func(t target) {
+			reviewed := t.TrustReviewed()
+			age := in.now.Sub(reviewed)
+			if reviewed.IsZero() || age <= t.ReviewAge() {
+				return
+			}
+			key, _ := pair(t.node, "trust_reviewed")
+			found(t.at(key), "review who may use it, and set trust_reviewed to today",
+				"the trust of target %q was reviewed on %s, %d days ago: a review is due every %d days",
+				t.Name(), reviewed.Format(time.DateOnly), age/day, t.ReviewAge()/day)
+		})
+	},
+}

@@ -1,0 +1,182 @@
+package lint
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+var staticSecret = check{
+	name:     "static-secret",
+	severity: Error,
+	meaning: "A login that does not expire is stored in a file, or in a secret of GitHub's that a dbt step gets, where a target " +
+		"would give it a short-lived one.",
+	find: func(in *files, found report) {
+		for _, f := range in.profiles {
+			for _, p := range f.secrets {
+				found(place{f.file, p.Line, p.Column}, fixStored, "profiles.yml holds %sin clear text", keyAt(f.root, p.Line, p.Column))
+			}
+		}
+		for _, f := range in.projects {
+			scalars(get(f.root, "vars"), func(key, v *yaml.Node) {
+				if key != nil && isStored(key.Value, v.Value) {
+					found(f.at(v), fixStored, "dbt_project.yml holds %s in clear text", key.Value)
+				}
+			})
+		}
+		for _, f := range in.workflows {
+			f.workflowSecrets(found)
+		}
+		for _, f := range in.envs {
+			f.envSecrets(found)
+		}
+	},
+}
+
+const (
+	fixStored = "remove it, end what it opens, and let a target give a short-lived credential instead"
+	fixFed    = "let the step get its login by a target of the policy, and remove the secret"
+)
+
+// keyAt returns the key of the value at a place, with a space, "" for none.
+func keyAt(root *yaml.Node, line, column int) (name string) {
+	scalars(root, func(key, v *yaml.Node) {
+		if key != nil && v.Line == line && v.Column == column {
+			name = key.Value + " "
+		}
+	})
+	return name
+}
+
+// placeholderText matches what stands in a file for a secret that is not there.
+var placeholderText = lazy.MustCompile(`(?i)^(?:[x*.]+|change[-_ ]?me.*|todo|tbd|none|null|your[-_ ].*|<.*>|\[.*\]|` +
+	`replace.*|.*\bexample\b.*)$`)
+
+// isStored reports whether a value is a secret that the file itself has.
+func isStored(key, value string) bool {
+	value = strings.TrimSpace(value)
+	if value == "" || value == "true" || value == "false" || strings.HasPrefix(value, "$") || strings.Contains(value, "{{") ||
+		placeholderText.MatchString(value) {
+		return false
+	}
+	return holdsSecret(key) || policy.SecretValue(value) || policy.LooksLikeLogin("", value)
+}
+
+var (
+	// dbtText matches a command line that runs dbt.
+	dbtText = lazy.MustCompile(`(?m)(?:^|[\s;&|("'/])dbtf?\s+(?:-\S+\s+)*(?:build|run|run-operation|test|seed|snapshot|source|debug|compile|` +
+		`docs|deps|clone|retry|parse|ls|list|show|freshness)\b`)
+	// secretsText matches a secret of GitHub's in an expression.
+	secretsText = lazy.MustCompile(`\bsecrets(?:\.([A-Za-z_][A-Za-z0-9_]*)|\[\s*'([^']+)'\s*\])`)
+	// loginText matches names of logins at a warehouse that are not named like secrets everywhere.
+	loginText = lazy.MustCompile(`(?i)keyfile|service_account|sa_key|private_key|credential|dbt_env_secret|profiles?_?(?:ya?ml)?$|_key$`)
+	// otherText matches names of logins that no target gives.
+	otherText = lazy.MustCompile(`(?i)^github_token$|(?:^|_)(?:gh|git|github|gitlab|slack|teams|webhook|datadog|sentry|` +
+		`pagerduty|pypi|npm|codecov|sonar|cache)(?:_|$)|dbt_cloud|elementary_cloud`)
+	// loginActions log in at a cloud, whose keys a target makes superfluous.
+	loginActions = lazy.MustCompile(`(?i)^(?:google-github-actions/auth|aws-actions/configure-aws-credentials|azure/login|` +
+		`hashicorp/vault-action|snowflakedb/snowflake-cli-action|databricks/setup-cli)@`)
+)
+
+// warehouseSecrets returns the secrets in an expression that look like a login
+// at a warehouse, by their names or by that of the variable.
+func warehouseSecrets(variable, expression string) (names []string) {
+	for _, m := range secretsText.FindAllStringSubmatch(expression, -1) {
+		name := m[1] + m[2]
+		isLogin := func(s string) bool { return policy.SecretName(s) || loginText.MatchString(s) }
+		other := otherText.MatchString(name) || otherText.MatchString(variable)
+		if !other && (isLogin(name) || isLogin(variable)) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// workflowSecrets finds the logins that jobs with dbt get from secrets.
+func (f *file) workflowSecrets(found report) {
+	dbt := false
+	pairs(get(f.root, "jobs"), func(_, job *yaml.Node) {
+		steps := items(get(job, "steps"))
+		if !slices.ContainsFunc(steps, runsDBT) {
+			return
+		}
+		dbt = true
+		local := get(job, "services") != nil // a database of the job's own has a password that opens nothing
+		f.feeds(get(job, "env"), local, found)
+		for _, step := range steps {
+			if runsDBT(step) {
+				f.feeds(get(step, "env"), local, found)
+			}
+			if loginActions.MatchString(text(get(step, "uses"))) {
+				f.feeds(get(step, "with"), local, found)
+			}
+			f.scripts(get(step, "run"), found)
+		}
+	})
+	if dbt {
+		f.feeds(get(f.root, "env"), false, found)
+	}
+}
+
+// runsDBT reports whether a step runs dbt.
+func runsDBT(step *yaml.Node) bool {
+	return dbtText.MatchString(text(get(step, "run"))) || dbtText.MatchString(text(get(step, "with", "run")))
+}
+
+// feeds finds logins among the variables of a step, or its inputs.
+func (f *file) feeds(n *yaml.Node, local bool, found report) {
+	pairs(n, func(key, v *yaml.Node) {
+		value := text(v)
+		if names := warehouseSecrets(key.Value, value); len(names) > 0 {
+			found(f.at(key), fixFed, "%s gets a stored login from secrets.%s", key.Value, strings.Join(names, ", secrets."))
+		} else if !local && isStored(key.Value, value) {
+			found(f.at(key), fixStored, "the workflow holds %s in clear text", key.Value)
+		}
+	})
+}
+
+// scripts finds logins that a script writes somewhere itself.
+func (f *file) scripts(run *yaml.Node, found report) {
+	if run == nil {
+		return
+	}
+	names := warehouseSecrets("", text(run))
+	if len(names) == 0 {
+		return
+	}
+	at := f.at(run)
+	for i := run.Line - 1; i >= 0 && i < len(f.lines); i++ { // a script has lines of its own
+		if j := strings.Index(f.lines[i], "secrets."+names[0]); j >= 0 {
+			at = place{f, i + 1, len([]rune(f.lines[i][:j])) + 1}
+			break
+		}
+	}
+	found(at, fixFed, "the script gets a stored login from secrets.%s", strings.Join(names, ", secrets."))
+}
+
+// exampleEnds are how names of .env files end that hold no real values.
+var exampleEnds = []string{".example", ".sample", ".template", ".dist", ".tmpl", ".tpl"}
+
+func isEnvFile(base string) bool {
+	return (base == ".env" || base == ".envrc" || strings.HasPrefix(base, ".env.") || strings.HasSuffix(base, ".env")) &&
+		!slices.Contains(exampleEnds, path.Ext(base))
+}
+
+// envName matches what is before the = of a .env file.
+var envName = lazy.MustCompile(`^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*$`)
+
+func (f *file) envSecrets(found report) {
+	for i, line := range f.lines {
+		name, value, _ := strings.Cut(strings.TrimRight(line, "\r"), "=")
+		m := envName.FindStringSubmatch(name)
+		if m == nil || !isStored(m[1], strings.Trim(strings.TrimSpace(value), `"'`)) {
+			continue
+		}
+		found(place{f, i + 1, strings.Index(line, m[1]) + 1}, fixStored, "the file holds %s in clear text, and git keeps it", m[1])
+	}
+}

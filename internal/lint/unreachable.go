@@ -1,0 +1,30 @@
+package lint
+
+import "fmt"
+
+var unreachableRule = check{
+	name:     "unreachable-rule",
+	severity: Warning,
+	meaning:  "A rule decides nothing: an earlier one admits every token that it admits, or no token has a claim that it names.",
+	find: func(in *files, found report) {
+		for _, f := range in.policies {
+			if f.policy == nil {
+				continue
+			}
+			for _, s := range f.policy.Shadows() {
+				found(f.rule(s.Target, s.Rule), "remove it, or make the earlier rule narrower",
+					"%s decides nothing: rule %d (line %d) admits every token that it admits",
+					nameOf(s.Rule.Index, s.Target), s.By.Index+1, s.By.Line)
+			}
+		}
+		in.eachRule(func(r rule) {
+			for _, c := range r.UnknownClaims() {
+				fix := "remove the claim, or name one that the tokens have"
+				if c.Meant != "" {
+					fix = fmt.Sprintf("write %s", c.Meant)
+				}
+				found(r.claim(c.Claim), fix, "%s matches nothing: no token of kind %q has the claim %q", r, r.Identity.Kind, c.Claim)
+			}
+		})
+	},
+}

@@ -1,0 +1,56 @@
+package lint
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+var wideMatcher = check{
+	name:     "wide-matcher",
+	severity: Warning,
+	meaning:  "A rule restricts only the repository, or has patterns that any branch or environment matches.",
+	find: func(in *files, found report) {
+		in.eachRule(func(r rule) {
+			free, open := r.Open()
+			if !open || slices.ContainsFunc(free, isChosen) || slices.ContainsFunc(free, policy.IsWorkflowClaim) {
+				return // author-chosen-claim and mutable-workflow-ref have those
+			}
+			at, which := r.place(), ""
+			for _, claim := range free {
+				if which == "" && !slices.ContainsFunc(r.Patterns(claim), isLiteral) {
+					at, which = r.claim(claim), fmt.Sprintf(" (%s is no restriction)", claim)
+				}
+			}
+			found(at, "add a literal environment with a literal ref, or job_workflow_ref",
+				"%s restricts only the repository%s: anyone who may push a branch to it gets in", r, which)
+		})
+	},
+}
+
+// chosenClaims are those that say who or what started a run, in words of
+// whoever did.
+var chosenClaims = []string{"workflow", "actor", "actor_id", "actor_kind", "head_ref", "base_ref"}
+
+func isChosen(claim string) bool { return slices.Contains(chosenClaims, claim) }
+
+var authorChosenClaim = check{
+	name:     "author-chosen-claim",
+	severity: Warning,
+	meaning: "What is to restrict a rule (workflow, actor, head_ref, base_ref …) is chosen by the author of a workflow, " +
+		"and so restricts nothing.",
+	find: func(in *files, found report) {
+		in.eachRule(func(r rule) {
+			free, open := r.Open()
+			i := slices.IndexFunc(free, isChosen)
+			if !open || i < 0 {
+				return
+			}
+			found(r.claim(free[i]), "add a literal environment with a literal ref, or job_workflow_ref",
+				"%s is restricted by %s only, which the author of a workflow chooses: anyone who may push a branch gets in",
+				r, strings.Join(slices.DeleteFunc(free, func(c string) bool { return !isChosen(c) }), ", "))
+		})
+	},
+}
