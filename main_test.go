@@ -45,9 +45,10 @@ var rooms = map[string][]string{
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
 	"lint":       {"disk", "fault", "lazy", "policy", "profile", "runner", "strictyaml"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
-	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
+	"explain":    {"audit", "policy", "provider"},
+	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
-	"command":    {"action", "fault", "job", "lint", "runner"},
+	"command":    {"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "runner", "sample"},
 	".":          {"command", "job", "process", "web"},
 }
 

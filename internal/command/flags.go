@@ -27,6 +27,16 @@ const (
 	flagReadyFile    = "ready-file"
 	flagReadyFD      = "ready-fd"
 	flagHealthPort   = "health-port"
+	flagClaims       = "claims"
+	flagIdentity     = "identity"
+	flagRepository   = "repository"
+	flagRepositoryID = "repository-id"
+	flagOwnerID      = "owner-id"
+	flagEnvironment  = "environment"
+	flagRef          = "ref"
+	flagEvent        = "event"
+	flagClaim        = "claim"
+	flagJSON         = "json"
 )
 
 // targetFlags say which credential, for whom, and where that is recorded.

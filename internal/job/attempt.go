@@ -50,12 +50,7 @@ func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, er
 	for _, v := range verifiers {
 		v.Prefetch(ctx)
 	}
-	audience := candidates[0].Audience()
-	for _, t := range candidates {
-		if t.Audience() != audience {
-			audience = discovery
-		}
-	}
+	audience := audienceOf(candidates)
 	if len(candidates) == 1 && !a.handsOut() {
 		a.env.Transport.Preconnect(ctx, provider.Endpoints(candidates[0].Provider(), candidates[0].Exchange(), a.project.warehouse)...)
 	}
@@ -81,6 +76,18 @@ func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, er
 		err = a.project.granted(grant)
 	}
 	return grant, idToken, err
+}
+
+// audienceOf returns what the first ID token is asked for: the audience of the
+// targets, or if they differ another one.
+func audienceOf(targets []*policy.Target) string {
+	audience := targets[0].Audience()
+	for _, t := range targets {
+		if t.Audience() != audience {
+			return discovery
+		}
+	}
+	return audience
 }
 
 // candidates are the targets that the claims may choose from.

@@ -167,7 +167,7 @@ func (a *attempt) decide(ctx context.Context, res *Result) (policy.Grant, secret
 		res.Warnings = append(append(res.Warnings, a.project.warnings...), a.project.identities(grant)...)
 	}
 	if err != nil || a.settings.DryRun {
-		res.Summary = a.records.summary()
+		res.Summary = a.records.summary() + a.explanation()
 	}
 	return grant, idToken, err
 }

@@ -20,6 +20,8 @@ type ClaimSet interface {
 	Has(name string) bool
 	// Unknown reports whether it is not known if the token had the claim.
 	Unknown(name string) bool
+	// Names returns the names of all claims, sorted.
+	Names() []string
 	Issuer() string
 	Subject() string
 	// IsZero reports whether the claims came from nowhere.

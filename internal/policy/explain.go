@@ -47,6 +47,8 @@ type RuleExplanation struct {
 	Foreign  bool   // the claims are not of that identity, so that only their issuer was compared
 	Matched  bool
 	Claims   []ClaimExplanation // in the order of the rule; what it asks for without naming it comes last
+
+	mismatches int
 }
 
 // A ClaimExplanation is one claim that a rule asks for.
@@ -55,6 +57,7 @@ type ClaimExplanation struct {
 	Matched bool
 	Unknown bool     // whether the token had it is not known
 	Absent  bool     // the token does not have it
+	Implied bool     // the rule asks for it without naming it
 	Got     any      // as JSON has it: nearly always a string
 	Want    []string // patterns, any of which is enough
 }
@@ -106,10 +109,13 @@ func (e Explanation) Target(name string) (TargetExplanation, bool) {
 // Nearest returns the rules that do not match, those with the fewest
 // mismatches first, as a Denial has them.
 func (t TargetExplanation) Nearest() []RuleExplanation {
-	list := slices.DeleteFunc(slices.Clone(t.Rules), func(r RuleExplanation) bool { return r.Matched })
-	slices.SortStableFunc(list, func(a, b RuleExplanation) int {
-		return nearer(a.Foreign, b.Foreign, len(a.Mismatches()), len(b.Mismatches()))
-	})
+	list := make([]RuleExplanation, 0, len(t.Rules))
+	for _, r := range t.Rules {
+		if !r.Matched {
+			list = append(list, r)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b RuleExplanation) int { return nearer(a.Foreign, b.Foreign, a.mismatches, b.mismatches) })
 	return list
 }
 
@@ -121,6 +127,15 @@ func (r RuleExplanation) Mismatches() (claims []string) {
 		}
 	}
 	return claims
+}
+
+// Identities returns the policy's identities in the order of the file.
+func (p *Policy) Identities() []Identity {
+	list := make([]Identity, len(p.identities))
+	for i, id := range p.identities {
+		list[i] = *id
+	}
+	return list
 }
 
 // Explain says what the policy decides of claims, which nobody need have
@@ -185,16 +200,19 @@ func (r RuleExplanation) undecided() bool {
 
 func (r *rule) explain(v view) RuleExplanation {
 	e := RuleExplanation{
-		Rule: Rule{Index: r.index, Line: r.line}, Identity: r.identity.Name, Foreign: r.foreign(v), Matched: true,
+		Rule: Rule{Index: r.index, Line: r.line}, Identity: r.identity.Name, Foreign: r.foreign(v),
 		Claims: make([]ClaimExplanation, 0, len(r.matchers)+1),
 	}
 	for c := range r.checks(v) {
 		got, absent, unknown := v.got(c.claim)
 		e.Claims = append(e.Claims, ClaimExplanation{
-			Claim: c.claim, Matched: c.matched, Unknown: unknown, Absent: absent, Got: got, Want: c.want(),
+			Claim: c.claim, Matched: c.matched, Unknown: unknown, Absent: absent, Implied: c.matcher == nil, Got: got, Want: c.want(),
 		})
-		e.Matched = e.Matched && c.matched
+		if !c.matched {
+			e.mismatches++
+		}
 	}
+	e.Matched = e.mismatches == 0
 	return e
 }
 

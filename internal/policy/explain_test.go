@@ -30,7 +30,7 @@ func TestExplainRules(t *testing.T) {
 	type claim = policy.ClaimExplanation
 	events := []string{"push", "schedule", "workflow_dispatch", "merge_group", "release"}
 	id := claim{Claim: "repository_id", Matched: true, Got: "487920697", Want: []string{"487920697"}}
-	event := claim{Claim: "event_name", Matched: true, Got: "push", Want: events}
+	event := claim{Claim: "event_name", Matched: true, Implied: true, Got: "push", Want: events}
 	for _, tt := range []struct {
 		name, rule string
 		claims     policy.ClaimSet
@@ -43,7 +43,7 @@ func TestExplainRules(t *testing.T) {
 		{"not a string", `{repository_id: "487920697", environment: "7"}`, unverified(t, map[string]any{"environment": 7}),
 			[]claim{id, {Claim: "environment", Got: json.Number("7"), Want: []string{"7"}}, event}},
 		{"event that is not admitted", `{repository_id: "487920697"}`, unverified(t, map[string]any{"event_name": "issues"}),
-			[]claim{id, {Claim: "event_name", Got: "issues", Want: events}}},
+			[]claim{id, {Claim: "event_name", Implied: true, Got: "issues", Want: events}}},
 		{"derived", `{repository_id: "487920697", actor_kind: bot, pull_number: "7", event_name: pull_request}`,
 			unverified(t, map[string]any{"ref": "refs/pull/7/merge", "event_name": "pull_request"}),
 			[]claim{id, {Claim: "actor_kind", Got: "user", Want: []string{"bot"}}, {Claim: "pull_number", Matched: true, Got: "7", Want: []string{"7"}},
@@ -51,14 +51,14 @@ func TestExplainRules(t *testing.T) {
 		{"no pull request", `{repository_id: "487920697", pull_number: "7", event_name: push}`, unverified(t, nil),
 			[]claim{id, {Claim: "pull_number", Absent: true, Want: []string{"7"}}, {Claim: "event_name", Matched: true, Got: "push", Want: []string{"push"}}}},
 		{"another issuer", `{repository_id: "487920697"}`, unverified(t, nil).With("iss", "https://gitlab.com"),
-			[]claim{{Claim: "iss", Got: "https://gitlab.com", Want: []string{issuer.URL()}}}},
+			[]claim{{Claim: "iss", Implied: true, Got: "https://gitlab.com", Want: []string{issuer.URL()}}}},
 		{"no claims", `{repository_id: "487920697"}`, idtoken.Unverified{},
-			[]claim{{Claim: "iss", Absent: true, Want: []string{issuer.URL()}}}},
+			[]claim{{Claim: "iss", Implied: true, Absent: true, Want: []string{issuer.URL()}}}},
 		{"part of a token", `{repository_id: "487920697", ref_type: branch, environment: production, actor_kind: user, pull_number: "7"}`,
 			unverified(t, nil).Without("environment").Without("ref_type").Without("actor").Without("ref").Without("event_name").Partial("environment"),
 			[]claim{id, {Claim: "ref_type", Unknown: true, Want: []string{"branch"}}, {Claim: "environment", Absent: true, Want: []string{"production"}},
 				{Claim: "actor_kind", Unknown: true, Want: []string{"user"}}, {Claim: "pull_number", Unknown: true, Want: []string{"7"}},
-				{Claim: "event_name", Unknown: true, Want: events}}},
+				{Claim: "event_name", Unknown: true, Implied: true, Want: events}}},
 	} {
 		e, _ := parse(t, policyOf(tt.rule)).Explain(tt.claims, reviewDay).Target("prod")
 		if diff := cmp.Diff(tt.want, e.Rules[0].Claims); diff != "" {

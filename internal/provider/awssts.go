@@ -151,7 +151,7 @@ func sessionKeys(session *credential.AWS) aws.Credentials {
 func assumeRoleWithWebIdentity(ctx context.Context, env exchange.Env, r exchange.Request,
 	in *sts.AssumeRoleWithWebIdentityInput) (credential.Credential, error) {
 	v := r.Grant.Exchange()
-	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(r.Grant)),
+	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(v, r.Grant.Claims())),
 		aws.String(r.IDToken.Reveal())
 	client := stsClient(env, v, aws.AnonymousCredentials{})
 	hint := func(code, message string) string { return webIdentityHint(code, message, r.Grant) }
@@ -177,7 +177,7 @@ func firstSession(ctx context.Context, env exchange.Env, r exchange.Request) (cr
 func assumeRole(ctx context.Context, env exchange.Env, r exchange.Request, first credential.Credential,
 	in *sts.AssumeRoleInput) (credential.Credential, error) {
 	v := r.Grant.Exchange()
-	in.RoleSessionName = aws.String(sessionName(r.Grant))
+	in.RoleSessionName = aws.String(sessionName(v, r.Grant.Claims()))
 	if id := v.Get("then_assume.external_id"); id != "" {
 		in.ExternalId = &id
 	}
@@ -240,12 +240,12 @@ func inSession(r rune) rune {
 
 // sessionName names the run in CloudTrail: as the policy says, else repository,
 // run and attempt, or the person. The run's number is never cut off.
-func sessionName(g policy.Grant) string {
-	if name := g.Exchange().Get("session_name"); name != "" {
+func sessionName(v policy.Values, claims policy.ClaimSet) string {
+	if name := v.Get("session_name"); name != "" {
 		return name
 	}
 	claim := func(name string) string {
-		s, _ := g.Claims().String(name)
+		s, _ := claims.String(name)
 		return strings.Map(inSession, s)
 	}
 	who, run := claim("repository"), claim("run_id")

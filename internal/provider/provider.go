@@ -97,6 +97,19 @@ func Files(name string, v policy.Values) map[string]string {
 	return nil
 }
 
+// SessionName returns the name that the run's session has at the provider, in
+// whose log it is found, with the claims filled in; "" if the provider names
+// no session, or some of the claims that make its name are not known.
+func SessionName(name string, v policy.Values, claims policy.ClaimSet) string {
+	switch {
+	case name != "aws":
+		return ""
+	case v.Get("session_name") == "" && claims.Has("repository") && !claims.Has("run_id"):
+		return "" // the run's number, which is not known, is part of the name
+	}
+	return sessionName(v, claims)
+}
+
 // Renew renews the lease that c was issued under, and returns c with its new
 // expiry; g is the grant of now, for the target that c is for. Where another
 // renewal would meet the same error, it Lasts.

@@ -1,0 +1,299 @@
+package command_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/command"
+	"github.com/oidc-dbt/oidc-dbt/internal/explain"
+	"github.com/oidc-dbt/oidc-dbt/internal/golden"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// explainDay is when policies are explained here.
+var explainDay = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+// explainIn runs `explain` in a folder, outside GitHub Actions.
+func explainIn(t testing.TB, dir, stdin string, vars map[string]string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = command.Run(t.Context(), job.Env{
+		Getenv: func(name string) string { return vars[name] }, Now: func() time.Time { return explainDay },
+		Transport: web.NewTransport(), Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs,
+		Dir: dir, TempDir: dir, Executable: "/opt/oidc-dbt/oidc-dbt", Version: "v1.2.3",
+	}, append([]string{"explain"}, args...))
+	return status, out.String(), errs.String()
+}
+
+// TestExplain runs every case of testdata/explain. A case is a txtar archive:
+//
+//	-- args --     arguments, one a line
+//	-- stdin --    standard input
+//	-- env --      variables, NAME=VALUE
+//	-- files/… --  files of the working directory
+//	-- want/… --   status, stdout, stderr
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/explain/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases in testdata/explain: %v", err)
+	}
+	common, err := os.ReadFile("testdata/explain/oidc-dbt.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			put(t, dir, ".github/oidc-dbt.yml", common)
+			var args []string
+			var stdin string
+			vars := map[string]string{}
+			for _, f := range archive.Files {
+				name, isFile := strings.CutPrefix(f.Name, "files/")
+				switch {
+				case isFile:
+					put(t, dir, name, f.Data)
+				case f.Name == "args":
+					args = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
+				case f.Name == "stdin":
+					stdin = string(f.Data)
+				case f.Name == "env":
+					for line := range strings.Lines(string(f.Data)) {
+						name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+						vars[name] = value
+					}
+				case !strings.HasPrefix(f.Name, "want/"):
+					t.Fatalf("a case has no part %q", f.Name)
+				}
+			}
+			status, stdout, stderr := explainIn(t, dir, stdin, vars, args...)
+			stderr = strings.ReplaceAll(stderr, dir, "$DIR")
+			golden.Case(t, file, archive, txtar.File{Name: "want/status", Data: []byte(strconv.Itoa(status) + "\n")},
+				txtar.File{Name: "want/stdout", Data: []byte(stdout)}, txtar.File{Name: "want/stderr", Data: []byte(stderr)})
+		})
+	}
+}
+
+func put(t testing.TB, dir, name string, text []byte) {
+	t.Helper()
+	path := filepath.Join(dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestExplainBadClaims: one clear error each, and status 2.
+func TestExplainBadClaims(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	policy, err := os.ReadFile("testdata/explain/oidc-dbt.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, ".github/oidc-dbt.yml", policy)
+	for _, tt := range []struct{ name, text, err string }{
+		{"empty", "", "is empty, want a JSON object of claims or a JSON Web Token"},
+		{"huge claim", `{"sub":"` + strings.Repeat("x", 2<<20) + `"}`, "is larger than 1024 KiB"},
+		{"large claim", `{"sub":"` + strings.Repeat("x", 1<<19) + `"}`, "is 524298 bytes long, want at most 65536"},
+		{"binary", "\x00\x01\xff", "is not a text in UTF-8, want a JSON object of claims or a JSON Web Token"},
+		{"list", `[1]`, "is a list, want a JSON object of claims"},
+		{"garbage token", "eyJhbGciOiJub25lIn0.!!!.x", "malformed JSON Web Token: want three parts of base64url with two dots between them"},
+		{"another token", "eyJhbGciOiJub25lIn0.Z2FyYmFnZQ.x", "malformed JSON Web Token: its payload is not a JSON object"},
+		{"YAML", "repository: acme/analytics\n", "is not JSON: line 1, column 1: invalid character 'r' looking for beginning of value"},
+		{"duplicate", `{"ref":"a","ref":"b"}`, `duplicate claim "ref"`},
+		{"record without decision", `{"class_uid":3002,"activity_name":"Logon"}`, `has no decision: it is the line with activity_name "Preauth"`},
+		{"record of an unverified token", `{"class_uid":3002,"unmapped":{"decision":"denied"}}`,
+			"is the record of a request whose ID token was not verified: it has no claims"},
+		{"two decisions", strings.Repeat(`{"class_uid":3002,"unmapped":{"decision":"denied"}}`+"\n", 2), "has 2 decisions, want the record of one"},
+		{"log with something else", `{"class_uid":3002,"unmapped":{"decision":"denied"}}` + "\nhello\n", "is an audit log until record 1, and then something else"},
+	} {
+		for _, path := range []string{"claims.json", "-"} {
+			at, stdin := filepath.Join(dir, tt.name), ""
+			if path == "-" {
+				at, stdin = "-", tt.text
+			} else {
+				put(t, dir, tt.name, []byte(tt.text))
+			}
+			status, stdout, stderr := explainIn(t, dir, stdin, nil, "--claims", at)
+			if want := "oidc-dbt: read claims " + strconv.Quote(at) + ": " + tt.err + "\n"; status != 2 || stdout != "" || stderr != want {
+				t.Errorf("%s, %s: status %d, stdout %q, stderr %q, want %q", tt.name, path, status, stdout, stderr, want)
+			}
+		}
+	}
+}
+
+// TestExplainEveryDenial: of each denial of the whole runs, explain names the
+// claims that the denial names, of the same token.
+func TestExplainEveryDenial(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../testdata/runs/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := map[string]string{}
+		for _, f := range archive.Files {
+			parts[f.Name] = string(f.Data)
+		}
+		denial := parts["want/stdout"] + parts["want/stderr"]
+		if strings.TrimSpace(parts["want/status"]) != "5" || !strings.Contains(denial, "denied by policy") {
+			continue
+		}
+		seen++
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			s, _ := readCase(t, archive)
+			args := []string{"explain", "--json"}
+			for name, flag := range map[string]string{"INPUT_POLICY": "--policy", "INPUT_TARGET": "--target", "OIDC_DBT_POLICY": "--policy", "OIDC_DBT_TARGET": "--target"} {
+				if v := s.env[name]; v != "" {
+					args = append(args, flag, v)
+				}
+			}
+			got := s.here(args...)
+			var report struct {
+				Claims  struct{ Verified bool }
+				Chosen  string
+				Targets []struct {
+					Target string
+					Rules  []struct {
+						Rule, Line int
+						Matched    bool
+						Claims     []struct {
+							Claim   string
+							Matched bool
+						}
+					}
+				}
+			}
+			if err := json.Unmarshal([]byte(got.stdout), &report); err != nil || got.status != 5 || !report.Claims.Verified || report.Chosen != "" {
+				t.Fatalf("status %d, %v, %s%s", got.status, err, got.stdout, got.stderr)
+			}
+			want := namedByDenial(denial)
+			explained := map[string][]string{}
+			for _, target := range report.Targets {
+				for _, r := range target.Rules {
+					for _, c := range r.Claims {
+						if !c.Matched {
+							at := strconv.Itoa(r.Line)
+							explained[at] = append(explained[at], c.Claim)
+						}
+					}
+				}
+			}
+			if len(want) == 0 { // several targets, an overdue review: no claim is wrong
+				for _, target := range report.Targets {
+					if len(target.Rules) == 0 || !target.Rules[0].Matched {
+						t.Errorf("no rule of target %q matches", target.Target)
+					}
+				}
+				return
+			}
+			if diff := cmp.Diff(want, explained); diff != "" {
+				t.Errorf("claims by the lines of rules (-denial +explain):\n%s", diff)
+			}
+		})
+	}
+	if seen < 15 {
+		t.Errorf("only %d denials", seen)
+	}
+}
+
+var (
+	deniedRule  = regexp.MustCompile(`rule [0-9]+ \(line ([0-9]+)\):`)
+	deniedClaim = regexp.MustCompile(`^ {4}([A-Za-z_./:-]+): got `)
+)
+
+// namedByDenial returns the claims that an error names, by the lines of the rules.
+func namedByDenial(text string) map[string][]string {
+	list, at := map[string][]string{}, ""
+	for line := range strings.Lines(strings.ReplaceAll(text, "%0A", "\n")) {
+		if m := deniedRule.FindStringSubmatch(line); m != nil {
+			at = m[1]
+		} else if m := deniedClaim.FindStringSubmatch(line); m != nil && at != "" {
+			list[at] = append(list[at], m[1])
+		}
+	}
+	for at, claims := range list { // an annotation may say it again
+		half := len(claims) / 2
+		if half > 0 && len(claims)%2 == 0 && cmp.Equal(claims[:half], claims[half:]) {
+			list[at] = claims[:half]
+		}
+	}
+	return list
+}
+
+// TestExplainSchema: what is printed for machines has the documented form, and
+// the form allows nothing else.
+func TestExplainSchema(t *testing.T) {
+	t.Parallel()
+	schema, err := jsonschema.NewCompiler().Compile("../../docs/explain.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/explain/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range archive.Files {
+			if f.Name != "want/stdout" || !bytes.HasPrefix(f.Data, []byte("{")) {
+				continue
+			}
+			checked++
+			document, err := jsonschema.UnmarshalJSON(bytes.NewReader(f.Data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.Validate(document); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+			document.(map[string]any)["more"] = 1
+			if schema.Validate(document) == nil {
+				t.Errorf("%s: the schema allows any key", file)
+			}
+		}
+	}
+	if checked < 5 {
+		t.Errorf("only %d documents", checked)
+	}
+	text, err := os.ReadFile("../../docs/explain.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range explain.LoginNames {
+		if !bytes.Contains(text, []byte(strconv.Quote(name))) {
+			t.Errorf("the schema lacks %q of a login", name)
+		}
+	}
+}

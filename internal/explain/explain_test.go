@@ -1,0 +1,149 @@
+package explain_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/explain"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+)
+
+var day = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+func parse(t testing.TB, src string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse("policy.yml", []byte(src), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// target is a policy's target with rules in YAML's flow style.
+func target(name string, rules ...string) string {
+	return "  " + name + ":\n    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt\", region: eu-central-1}}\n    allow:\n      - " +
+		strings.Join(rules, "\n      - ") + "\n"
+}
+
+func claims(t testing.TB, changes map[string]any) idtoken.Unverified {
+	t.Helper()
+	values := map[string]any{
+		"iss": "https://token.actions.githubusercontent.com", "sub": "repo:acme/analytics:ref:refs/heads/main", "repository_id": "1",
+		"repository": "acme/analytics", "ref": "refs/heads/main", "event_name": "push", "run_id": "7",
+	}
+	for name, v := range changes {
+		values[name] = v
+	}
+	u, err := idtoken.NewUnverified(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func report(t testing.TB, src string, c policy.ClaimSet, kind string) explain.Report {
+	t.Helper()
+	r, err := explain.New(parse(t, src), c, day, "", explain.Source{Kind: kind})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestMarkdown: nothing of a claim leaves its cell, and the tables end.
+func TestMarkdown(t *testing.T) {
+	t.Parallel()
+	rules := make([]string, 30)
+	for i := range rules {
+		rules[i] = `{repository_id: "1", environment: production}`
+	}
+	src := "version: 1\ntargets:\n" + target("prod", rules...)
+	evil := "</code>|\n\n# <img src=x> @octocat"
+	got := report(t, src, claims(t, map[string]any{"environment": evil}), "live").Markdown()
+	for _, bad := range []string{"</code>|", "<img", "@octocat", "\n# "} {
+		if strings.Contains(got, bad) {
+			t.Errorf("the table holds %q:\n%s", bad, got)
+		}
+	}
+	if !strings.Contains(got, "\n20 more rules are not shown.\n") || strings.Contains(got, "not verified") {
+		t.Errorf("the table is\n%s", got)
+	}
+	if got := report(t, src, claims(t, nil), "file").Markdown(); !strings.HasPrefix(got, "**The claims were not verified.**\n") {
+		t.Errorf("unverified claims are not marked:\n%s", got)
+	}
+	var many strings.Builder
+	many.WriteString("version: 1\ntargets:\n")
+	for i := range 200 {
+		many.WriteString(target(fmt.Sprintf("t%d", i), rules[:10]...))
+	}
+	got = report(t, many.String(), claims(t, map[string]any{"environment": strings.Repeat("~", 9000)}), "live").Markdown()
+	if len(got) > 512<<10 || !strings.Contains(got, " more targets are not shown.\n") {
+		t.Errorf("the tables have %d bytes", len(got))
+	}
+}
+
+// TestPainted: only marks at the start of a line are coloured.
+func TestPainted(t *testing.T) {
+	t.Parallel()
+	const text = "claims of ✗\n\n✓ prod: allowed\n    ✗ ref  ✓  ✗\n? x\n"
+	const want = "claims of ✗\n\n\x1b[32m✓\x1b[0m prod: allowed\n    \x1b[31m✗\x1b[0m ref  ✓  ✗\n? x\n"
+	if got := explain.Painted(text); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestUnverifiedIsMarked: in every form of output.
+func TestUnverifiedIsMarked(t *testing.T) {
+	t.Parallel()
+	src := "version: 1\ntargets:\n" + target("prod", `{repository_id: "1", ref: refs/heads/main}`)
+	for _, kind := range []string{"live", "file", "flags"} {
+		r := report(t, src, claims(t, nil), kind)
+		var text, machine strings.Builder
+		if err := r.WriteText(&text); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.WriteJSON(&machine); err != nil {
+			t.Fatal(err)
+		}
+		verified := kind == "live"
+		if strings.Contains(text.String(), "NOT VERIFIED") == verified || strings.Contains(machine.String(), `"verified":false`) == verified ||
+			strings.Contains(r.Markdown(), "not verified") == verified {
+			t.Errorf("%s:\n%s%s%s", kind, &text, &machine, r.Markdown())
+		}
+	}
+}
+
+// BenchmarkTenThousandRules is what `explain` adds to parsing a policy of
+// 10,000 rules, all of which are denied.
+func BenchmarkTenThousandRules(b *testing.B) {
+	rules := make([]string, 10_000)
+	for i := range rules {
+		rules[i] = `{repository: acme/*, repository_id: "1", environment: production, ref: "refs/heads/ma*"}`
+	}
+	src := "version: 1\ntargets:\n" + target("prod", rules...)
+	c := claims(b, nil)
+	p := parse(b, src)
+	for _, form := range []string{"text", "json"} {
+		b.Run(form, func(b *testing.B) {
+			for b.Loop() {
+				r, err := explain.New(p, c, day, "", explain.Source{Kind: "file"})
+				if err != nil || r.Allowed() {
+					b.Fatal(err)
+				}
+				var out strings.Builder
+				write := r.WriteText
+				if form == "json" {
+					write = r.WriteJSON
+				}
+				if err := write(&out); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,73 @@
+package job
+
+import (
+	"context"
+	"io"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/explain"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// Policy finds and parses the policy as a run does. Errors are of class Usage.
+func Policy(ctx context.Context, env Env, s Settings) (*policy.Policy, error) {
+	p, _, _, err := readPolicy(ctx, env, s)
+	return p, err
+}
+
+// LiveClaims returns the verified claims of an ID token of this job, for the
+// target of the settings or, if they name none, for whichever it may have.
+// Errors are those of a run.
+func LiveClaims(ctx context.Context, env Env, s Settings, p *policy.Policy) (idtoken.Claims, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, timeoutError(s.Timeout))
+	defer cancel()
+	if err := env.Transport.Network().Check(); err != nil {
+		return idtoken.Claims{}, err
+	}
+	a := &attempt{
+		env: env, settings: s, policy: p,
+		runner: runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.Client()}),
+		mask:   func(secret.Value) error { return nil }, // the token does not leave this process
+	}
+	if s.Target != "" {
+		t, err := p.Target(s.Target)
+		if err != nil {
+			return idtoken.Claims{}, err
+		}
+		a.target = t
+	}
+	candidates, err := a.candidates()
+	if err != nil {
+		return idtoken.Claims{}, err
+	}
+	verifiers, err := a.verifiers(candidates)
+	if err != nil {
+		return idtoken.Claims{}, err
+	}
+	for _, v := range verifiers {
+		v.Prefetch(ctx)
+	}
+	if _, err = a.verified(ctx, verifiers, audienceOf(candidates)); err != nil {
+		return idtoken.Claims{}, interrupted(ctx, err)
+	}
+	return a.claims, nil
+}
+
+// explanation returns, for the step summary, how the policy decided of a
+// request that ended with the decision; "" where no token was verified.
+func (a *attempt) explanation() string {
+	if a.claims.IsZero() {
+		return ""
+	}
+	target := ""
+	if a.target != nil {
+		target = a.target.Name()
+	}
+	report, err := explain.New(a.policy, a.claims, a.env.Now(), target, explain.Source{Kind: "live"})
+	if err != nil {
+		return "" // the target is the policy's
+	}
+	return report.Markdown()
+}
