@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// TestMasksReachTheRunnerAlone: a step's script may lead what `exec` and the
-// command print to a file or another program. No secret is in it; the runner
-// gets its masks all the same, where the way to it can be found.
-func TestMasksReachTheRunnerAlone(t *testing.T) {
+// TestMasksReachOnlyTheRunner: a step's script may redirect what `exec` and the
+// command print to a file or another program. That contains no secret, and the
+// runner still gets its masks if the stream that leads to it can be found.
+func TestMasksReachOnlyTheRunner(t *testing.T) {
 	t.Parallel()
 	const run = `"$EXE" exec --target prod -- sh -c 'printf %s "$DBT_ENV_SECRET_OIDC_PASSWORD" >"$HELD"; echo from dbt'`
 	for name, tt := range map[string]struct {
@@ -53,6 +53,8 @@ func TestMasksReachTheRunnerAlone(t *testing.T) {
 			if err := cmd.Run(); err != nil {
 				t.Fatalf("%v: %s%s", err, stdout.String(), stderr.String())
 			}
+			// A tee closes its output before it ends.
+			soon(t, "the end of the script's programs", func() bool { return len(s.processes()) == 0 })
 			password := s.file("held")
 			seen := stdout.String() + stderr.String()
 			written := s.file("out.log")

@@ -49,6 +49,18 @@ func TestMain(m *testing.M) {
 		fmt.Println("once")
 		<-signals
 		os.Exit(9)
+	case "stream": // say something to the runner only
+		if w := process.RunnerStream(os.Getenv, os.Stderr); w != nil {
+			fmt.Fprint(w, "for the runner")
+		}
+	case "hold": // a pipe of the parent, if one is named, as a child does before it runs its program
+		if pipe := os.Getenv("PROCESS_TEST_PIPE"); pipe != "" {
+			if f, err := os.Open(pipe); err == nil {
+				defer f.Close()
+			}
+		}
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "daemon", "daemon told by a signal", "daemon that fails", "daemon that hangs":
 		daemon(os.Getenv("PROCESS_TEST_COMMAND"))
 	}

@@ -97,12 +97,34 @@ func readBy(path string, reader int, seen bool) bool {
 		if err != nil || info.Mode().Perm()&readable == 0 {
 			continue
 		}
-		if strings.Split(link, "/")[2] != strconv.Itoa(reader) {
+		pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
+		if pid == reader {
+			found = true
+		} else if !inheritedBriefly(link, pid, reader) {
 			return false
 		}
-		found = true
 	}
 	return found || !seen
+}
+
+// inheritedBriefly reports whether a descriptor of process pid is closed by
+// now, or will be when the process runs its program: between fork and exec, a
+// child of the reader holds all that the reader has open.
+func inheritedBriefly(link string, pid, reader int) bool {
+	dir, number := filepath.Dir(filepath.Dir(link)), filepath.Base(link)
+	text, err := os.ReadFile(filepath.Join(dir, "fdinfo", number)) // proc_pid_fdinfo(5)
+	if err != nil {
+		_, err = os.Lstat(link)
+		return err != nil
+	}
+	_, flags, _ := strings.Cut(string(text), "flags:\t")
+	octal, _, _ := strings.Cut(flags, "\n")
+	open, err := strconv.ParseUint(octal, 8, 64)
+	if err != nil || open&syscall.O_CLOEXEC == 0 {
+		return false
+	}
+	stat, ok := readStat(pid)
+	return !ok || stat.parent == reader
 }
 
 // maxAtomic is how much can be written to a pipe without mixing with other
