@@ -194,6 +194,13 @@ func TestExplainEveryDenial(t *testing.T) {
 			if err := json.Unmarshal([]byte(got.stdout), &report); err != nil || got.status != 5 || !report.Claims.Verified || report.Chosen != "" {
 				t.Fatalf("status %d, %v, %s%s", got.status, err, got.stdout, got.stderr)
 			}
+			document, err := jsonschema.UnmarshalJSON(strings.NewReader(got.stdout))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := explainSchema(t).Validate(document); err != nil {
+				t.Error(err)
+			}
 			want := namedByDenial(denial)
 			explained := map[string][]string{}
 			for _, target := range report.Targets {
@@ -248,14 +255,21 @@ func namedByDenial(text string) map[string][]string {
 	return list
 }
 
-// TestExplainSchema: what is printed for machines has the documented form, and
-// the form allows nothing else.
-func TestExplainSchema(t *testing.T) {
-	t.Parallel()
+// explainSchema is the documented form of the JSON.
+func explainSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
 	schema, err := jsonschema.NewCompiler().Compile("../../docs/explain.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return schema
+}
+
+// TestExplainSchema: what is printed for machines has the documented form, and
+// the form allows nothing else.
+func TestExplainSchema(t *testing.T) {
+	t.Parallel()
+	schema := explainSchema(t)
 	files, err := filepath.Glob("testdata/explain/*.txtar")
 	if err != nil {
 		t.Fatal(err)
@@ -296,4 +310,84 @@ func TestExplainSchema(t *testing.T) {
 			t.Errorf("the schema lacks %q of a login", name)
 		}
 	}
+}
+
+// TestExplainPage: the page shows what the command prints.
+func TestExplainPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/explain.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := txtar.ParseFile("testdata/explain/denied.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range archive.Files {
+		if f.Name == "want/stdout" && !bytes.Contains(page, append([]byte("```text\n"), f.Data...)) {
+			t.Errorf("docs/explain.md does not show what the case prints:\n%s", f.Data)
+		}
+	}
+	_, example, _ := strings.Cut(string(page), "```json\n")
+	example, _, _ = strings.Cut(example, "```")
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := explainSchema(t).Validate(document); err != nil {
+		t.Error(err)
+	}
+	for _, name := range explain.LoginNames {
+		if !bytes.Contains(page, []byte("`"+name+"`")) {
+			t.Errorf("docs/explain.md lacks %q of a login", name)
+		}
+	}
+}
+
+// FuzzExplainClaims: whatever a file of claims holds, explain says what it
+// decides, or in one line what is wrong with the file.
+func FuzzExplainClaims(f *testing.F) {
+	dir := f.TempDir()
+	policy, err := os.ReadFile("testdata/explain/oidc-dbt.yml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	put(f, dir, ".github/oidc-dbt.yml", policy)
+	files, err := filepath.Glob("testdata/explain/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, part := range archive.Files {
+			if part.Name == "stdin" || part.Name == "files/claims.json" || part.Name == "files/audit.jsonl" {
+				f.Add(part.Data)
+			}
+		}
+	}
+	f.Add([]byte(`{"iss":"https://acme.okta.com","aud":["0oa1b2c3"],"groups":["data",7,null]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		status, stdout, stderr := explainIn(t, dir, string(text), nil, "--claims", "-")
+		switch status {
+		case 0, 5:
+			if stderr != "" || !strings.Contains(stdout, "NOT VERIFIED") || strings.ContainsAny(stdout, "\x1b\r\x00") ||
+				strings.Contains(stdout, "##[") {
+				t.Errorf("stdout %q, stderr %q", stdout, stderr)
+			}
+			for line := range strings.Lines(stdout) {
+				if strings.HasPrefix(strings.TrimSpace(line), "::") {
+					t.Errorf("a line is a command of the runner: %q", line)
+				}
+			}
+		case 2:
+			if stdout != "" || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("stdout %q, stderr %q", stdout, stderr)
+			}
+		default:
+			t.Errorf("status %d, stderr %q", status, stderr)
+		}
+	})
 }

@@ -68,9 +68,13 @@ func (p *Policy) view(claims ClaimSet) view {
 
 // Choose returns the one target that the claims may have. None or several is
 // a *Denial that lists them, of class Denied.
-func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) { return p.choose(p.view(claims)) }
+func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) {
+	v := p.view(claims)
+	return p.choose(v, v.near)
+}
 
-func (p *Policy) choose(v view) (*Target, error) {
+// choose is Choose; near says why no rule of a target matches, should it be asked.
+func (p *Policy) choose(v view, near func(*Target) []near) (*Target, error) {
 	var chosen []*Target
 	for _, t := range p.targets {
 		if _, ok := t.match(v); ok {
@@ -81,7 +85,8 @@ func (p *Policy) choose(v view) (*Target, error) {
 	case 1:
 		return chosen[0], nil
 	case 0:
-		return nil, v.deny(p.targets, "no rule of any target matches %q, the policy has the targets %q", v.claims.Subject(), p.Targets())
+		return nil, v.deny(nearAll(p.targets, near), "no rule of any target matches %q, the policy has the targets %q",
+			v.claims.Subject(), p.Targets())
 	}
 	names := make([]string, len(chosen))
 	for i, t := range chosen {
@@ -140,7 +145,7 @@ func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) 
 	}
 	v := p.view(claims)
 	d := t.decide(v, now)
-	if err := t.denial(v, d); err != nil {
+	if err := t.denial(v, d, v.near); err != nil {
 		return Grant{}, err
 	}
 	return Grant{
@@ -193,10 +198,17 @@ func (t *Target) decide(v view, now time.Time) (d decision) {
 	return d
 }
 
-// denial returns what d comes to as an error, nil where it allows.
-func (t *Target) denial(v view, d decision) error {
+func nearAll(targets []*Target, of func(*Target) []near) (list []near) {
+	for _, t := range targets {
+		list = append(list, of(t)...)
+	}
+	return list
+}
+
+// denial returns what d comes to as an error, nil where it allows; near is as for choose.
+func (t *Target) denial(v view, d decision, near func(*Target) []near) error {
 	if !d.matched {
-		return v.deny([]*Target{t}, "no rule of target %q matches %q", t.name, v.claims.Subject())
+		return v.deny(near(t), "no rule of target %q matches %q", t.name, v.claims.Subject())
 	}
 	return d.err
 }

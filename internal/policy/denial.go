@@ -64,20 +64,26 @@ func denied(hint, format string, args ...any) error {
 	return fault.New(fault.Denied, &Denial{reason: fmt.Sprintf(format, args...)}, hint)
 }
 
-// deny says claim by claim why no rule of the targets matches.
-func (v view) deny(targets []*Target, format string, args ...any) error {
-	type near struct {
-		RuleDenial
-		rule    rule
-		foreign bool
+// A near is why one rule does not match, with what its place among others depends on.
+type near struct {
+	RuleDenial
+	rule    rule
+	foreign bool
+}
+
+// near says claim by claim why no rule of a target matches.
+func (v view) near(t *Target) []near {
+	list := make([]near, len(t.rules))
+	for i, r := range t.rules {
+		mismatches, foreign := v.mismatches(r)
+		list[i] = near{RuleDenial{t.name, r.index, r.line, mismatches}, r, foreign}
 	}
-	var list []near
-	for _, t := range targets {
-		for _, r := range t.rules {
-			mismatches, foreign := v.mismatches(r)
-			list = append(list, near{RuleDenial{t.name, r.index, r.line, mismatches}, r, foreign})
-		}
-	}
+	return list
+}
+
+// deny returns the denial of rules, the nearest first.
+func (v view) deny(list []near, format string, args ...any) error {
+	list = slices.Clone(list)
 	slices.SortStableFunc(list, func(a, b near) int {
 		return nearer(a.foreign, b.foreign, len(a.Mismatches), len(b.Mismatches))
 	})

@@ -143,11 +143,18 @@ func (p *Policy) Identities() []Identity {
 func (p *Policy) Explain(claims ClaimSet, now time.Time) Explanation {
 	v := p.view(claims)
 	e := Explanation{Identity: v.identity, ActorKind: v.actor, Targets: make([]TargetExplanation, len(p.targets))}
+	nears := map[*Target][]near{} // each once: with many rules they are what takes time
+	near := func(t *Target) []near {
+		if _, ok := nears[t]; !ok {
+			nears[t] = v.near(t)
+		}
+		return nears[t]
+	}
 	for i, t := range p.targets {
-		e.Targets[i] = t.explain(v, now)
+		e.Targets[i] = t.explain(v, now, near)
 		e.Targets[i].Warnings = slices.Concat(p.about(t), e.Targets[i].Warnings)
 	}
-	chosen, err := p.choose(v)
+	chosen, err := p.choose(v, near)
 	if err != nil {
 		e.Denial = err
 		return e
@@ -177,9 +184,9 @@ func (p *Policy) about(t *Target) (warnings []string) {
 	return warnings
 }
 
-func (t *Target) explain(v view, now time.Time) TargetExplanation {
+func (t *Target) explain(v view, now time.Time, near func(*Target) []near) TargetExplanation {
 	d := t.decide(v, now)
-	e := TargetExplanation{Target: t.name, Denial: t.denial(v, d), Warnings: d.warnings, Rules: make([]RuleExplanation, len(t.rules))}
+	e := TargetExplanation{Target: t.name, Denial: t.denial(v, d, near), Warnings: d.warnings, Rules: make([]RuleExplanation, len(t.rules))}
 	if d.matched {
 		e.Rule = Rule{Index: d.rule.index, Line: d.rule.line}
 	}
