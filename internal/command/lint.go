@@ -29,43 +29,54 @@ func lintCommand(env job.Env, end *outcome) *cli.Command {
 		Name:      "lint",
 		Usage:     "find what is allowed and unwise in the policy, in workflows and in dbt's files",
 		ArgsUsage: "[PATH…]",
-		Description: "Without a PATH it looks at what is in the working directory: " + job.DefaultPolicy + ", the workflows, " +
-			"profiles.yml,\ndbt_project.yml, packages.yml and the .env files that git tracks. Nothing is changed, and no token is " +
-			"requested.\nThe findings and their severities: https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/lint/README.md\n\n" +
+		Description: "Without a PATH it looks at what is in the working directory: " + job.DefaultPolicy + ", the " +
+			"workflows, profiles.yml,\ndbt_project.yml, packages.yml and the .env files that git tracks. Nothing is " +
+			"changed, and no token is requested.\nThe findings and their severities: " +
+			"https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/lint/README.md\n\n" +
 			"Examples:\n\n    oidc-dbt lint\n    oidc-dbt lint --format sarif .github/oidc-dbt.yml > lint.sarif",
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: flagFormat, Usage: fmt.Sprintf("one of %q", lint.Formats()), Value: "text", Sources: variable(env, flagFormat)},
-			&cli.StringFlag{Name: flagFailOn, Usage: fmt.Sprintf("the least severity that ends in status 8, one of %q", lint.Severities()),
-				Value: string(lint.Warning), Sources: variable(env, flagFailOn)},
-			&cli.StringSliceFlag{Name: flagOwner, Usage: "an owner of reusable workflows that is trusted in addition to the policy's own",
-				Sources: variable(env, flagOwner)},
+			&cli.StringFlag{Name: flagFormat, Usage: fmt.Sprintf("one of %q", lint.Formats()), Value: "text",
+				Sources: variable(env, flagFormat)},
+			&cli.StringFlag{Name: flagFailOn, Value: string(lint.Warning), Sources: variable(env, flagFailOn),
+				Usage: fmt.Sprintf("the least severity that ends in status 8, one of %q", lint.Severities())},
+			&cli.StringSliceFlag{Name: flagOwner, Sources: variable(env, flagOwner),
+				Usage: "an owner of reusable workflows that is trusted in addition to the policy's own"},
 		},
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
-			format, failOn := c.String(flagFormat), lint.Severity(c.String(flagFailOn))
-			if lint.In(format) == nil {
-				return fault.New(fault.Usage, fmt.Errorf("flag --format: unknown format %q, valid formats are %q", format, lint.Formats()), "")
-			}
-			if !slices.Contains(lint.Severities(), failOn) {
-				return fault.New(fault.Usage,
-					fmt.Errorf("flag --fail-on: unknown severity %q, valid severities are %q", failOn, lint.Severities()), "")
-			}
-			report, err := lint.Run(ctx, lint.Env{
-				Dir: env.Dir, Environ: env.Environ, Now: env.Now(), Catalog: job.Catalog(), Version: env.Version, Owners: c.StringSlice(flagOwner),
-			}, c.Args().Slice())
-			if report.Files == 0 && err != nil {
-				return err
-			}
-			if perr := printReport(env, report, format); perr != nil {
-				return perr
-			}
-			if err == nil && report.Fails(failOn) {
-				end.status = int(fault.Found)
-			}
+			status, err := runLint(ctx, env, c)
+			end.status = status
 			return err
 		}),
 	}
+}
+
+func runLint(ctx context.Context, env job.Env, c *cli.Command) (status int, err error) {
+	format, failOn := c.String(flagFormat), lint.Severity(c.String(flagFailOn))
+	switch {
+	case lint.In(format) == nil:
+		err = fmt.Errorf("flag --format: unknown format %q, valid formats are %q", format, lint.Formats())
+	case !slices.Contains(lint.Severities(), failOn):
+		err = fmt.Errorf("flag --fail-on: unknown severity %q, valid severities are %q", failOn, lint.Severities())
+	}
+	if err != nil {
+		return 0, fault.New(fault.Usage, err, "")
+	}
+	report, err := lint.Run(ctx, lint.Env{
+		Dir: env.Dir, Environ: env.Environ, Now: env.Now(), Catalog: job.Catalog(), Version: env.Version,
+		Owners: c.StringSlice(flagOwner),
+	}, c.Args().Slice())
+	if err != nil && report.Files == 0 {
+		return 0, err
+	}
+	if perr := printReport(env, report, format); perr != nil {
+		return 0, perr
+	}
+	if report.Fails(failOn) {
+		status = int(fault.Found)
+	}
+	return status, err
 }
 
 func printReport(env job.Env, report lint.Report, format string) error {

@@ -14,8 +14,8 @@ var receiverKeys = []string{"token_url", "address", "endpoint", "sts_endpoint", 
 var sharedAudience = check{
 	name:     "shared-audience",
 	severity: Warning,
-	meaning: "Several services receive ID tokens of one audience, or the audience is GitHub's default one: who receives such " +
-		"a token can use it at the others.",
+	meaning: "Several services receive ID tokens of one audience, or the audience is GitHub's default one: who receives " +
+		"such a token can use it at the others.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			first := map[string]target{} // by audience

@@ -8,8 +8,8 @@ var holdRefs = []string{"ref", "ref_protected", "workflow_ref", "job_workflow_re
 var environmentWithoutRef = check{
 	name:     "environment-without-ref",
 	severity: Warning,
-	meaning: "A rule names an environment and no ref: unless the environment restricts branches, a workflow of any branch " +
-		"can use it.",
+	meaning: "A rule names an environment and no ref: unless the environment restricts branches, a workflow of any " +
+		"branch can use it.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			if !r.isGitHub() || !r.Restricts("environment") || slices.ContainsFunc(holdRefs, r.Restricts) {

@@ -103,8 +103,12 @@ func (f *file) at(n *yaml.Node) place {
 
 // finding returns a finding of a check at p.
 func (p place) finding(c check, fix, message string) Finding {
+	if last := len(p.file.lines); p.line > last { // something is missing at the end
+		p.line, p.column = last, utf8.RuneCountInString(p.file.lines[last-1])+1
+	}
 	f := Finding{
-		Name: c.name, Severity: c.severity, File: p.file.name, Line: max(p.line, 1), Column: max(p.column, 1), Message: message, Fix: fix,
+		Name: c.name, Severity: c.severity, File: p.file.name, Line: max(p.line, 1), Column: max(p.column, 1),
+		Message: message, Fix: fix,
 	}
 	f.shown, f.caret = p.file.show(f.Line, f.Column)
 	if !c.lasting {

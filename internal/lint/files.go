@@ -53,7 +53,9 @@ type profilesFile struct {
 const maxFile = 4 << 20
 
 // skipped are folders that hold other people's files, or generated ones.
-var skipped = []string{".git", "node_modules", "dbt_packages", "dbt_modules", "target", "venv", ".venv", "site-packages"}
+var skipped = []string{
+	".git", "node_modules", "dbt_packages", "dbt_modules", "target", "venv", ".venv", "site-packages",
+}
 
 // policyNames are where a repository has its policy.
 var policyNames = []string{".github/oidc-dbt.yml", ".github/oidc-dbt.yaml"}
@@ -64,7 +66,8 @@ func read(ctx context.Context, env Env, paths []string) (*files, error) {
 	if len(paths) == 0 {
 		errs = append(errs, in.folder(ctx, "."))
 		if len(in.all) == 0 && errors.Join(errs...) == nil {
-			errs = append(errs, fmt.Errorf("there is nothing to lint here: no %s, no workflow and no dbt project", policyNames[0]))
+			errs = append(errs,
+				fmt.Errorf("there is nothing to lint here: no %s, no workflow and no dbt project", policyNames[0]))
 		}
 	}
 	for _, name := range paths {
@@ -106,7 +109,8 @@ func (in *files) folder(ctx context.Context, dir string) error {
 	root := in.path(dir)
 	names, tracked, err := gitFiles(ctx, root, in.env.Environ)
 	if err != nil {
-		in.notices = append(in.notices, fmt.Sprintf("git does not list the files of %q (%v): every file below it was looked at", dir, err))
+		in.notices = append(in.notices,
+			fmt.Sprintf("git does not list the files of %q (%v): every file below it was looked at", dir, err))
 		if names, err = walk(root); err != nil {
 			return fmt.Errorf("read %q: %w", dir, disk.Cause(err))
 		}
@@ -201,7 +205,8 @@ func kindOfGiven(name string, f *file) what {
 	switch {
 	case path.Base(name) == "package-lock.yml":
 		return packagesYML
-	case strings.HasSuffix(path.Dir(name), ".github/workflows"), get(f.root, "jobs") != nil && get(f.root, "targets") == nil:
+	case strings.HasSuffix(path.Dir(name), ".github/workflows"),
+		get(f.root, "jobs") != nil && get(f.root, "targets") == nil:
 		return workflowYML
 	}
 	return policyYML

@@ -85,11 +85,16 @@ func valid(t testing.TB, schema, document string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return validate(t, s, document)
+}
+
+func validate(t testing.TB, schema *jsonschema.Schema, document string) error {
+	t.Helper()
 	v, err := jsonschema.UnmarshalJSON(strings.NewReader(document))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Validate(v)
+	return schema.Validate(v)
 }
 
 // TestSchemas: what is printed for machines is as they expect, also when there

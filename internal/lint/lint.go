@@ -1,4 +1,5 @@
-// Package lint finds what is allowed and unwise in a policy and in the files around it: each finding has a place, a reason and a fix.
+// Package lint finds what is allowed and unwise in a policy and in the files around it: each
+// finding has a place, a reason and a fix.
 //
 // It reads the policy, the workflows, dbt's files and the .env files of a
 // repository, and changes nothing. A file has one check and its page below docs/lint.
@@ -89,6 +90,10 @@ func Run(ctx context.Context, env Env, paths []string) (Report, error) {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, cmp.Compare(a.Name, b.Name))
 	})
+	// What an anchor marks is looked at again where it is used.
+	r.Findings = slices.CompactFunc(r.Findings, func(a, b Finding) bool {
+		return a.Name == b.Name && a.File == b.File && a.Line == b.Line && a.Column == b.Column && a.Message == b.Message
+	})
 	return r, err
 }
 
@@ -106,9 +111,9 @@ type report func(at place, fix, format string, args ...any) *Finding
 
 // checks are all, sorted by name.
 var checks = []check{
-	anyRunner, authorChosenClaim, chosenSubject, environmentWithoutRef, foreignWorkflow, idTokenForEveryJob, ignoreWithoutReason,
-	mutableWorkflowRef, nameOnlyBinding, overlappingTargets, policyError, pullRequestToProduction, reviewDue, sharedAudience,
-	staticLease, staticSecret, unpinnedDBTPackage, unreachableRule, wideMatcher,
+	anyRunner, authorChosenClaim, chosenSubject, environmentWithoutRef, foreignWorkflow, idTokenForEveryJob,
+	ignoreWithoutReason, mutableWorkflowRef, nameOnlyBinding, overlappingTargets, policyError, pullRequestToProduction,
+	reviewDue, sharedAudience, staticLease, staticSecret, unpinnedDBTPackage, unreachableRule, wideMatcher,
 }
 
 // A Check is what is said of a check where all are listed.

@@ -14,9 +14,11 @@ var overlappingTargets = check{
 			}
 			overlaps, undecided := f.policy.Overlaps()
 			for _, o := range overlaps {
-				found(f.rule(o.Targets[1], o.Rules[1]), "add a claim that tells them apart, such as a literal environment, or remove one of the rules",
+				first, second := nameOf(o.Rules[0].Index, o.Targets[0]), nameOf(o.Rules[1].Index, o.Targets[1])
+				const fix = "add a claim that tells them apart, such as a literal environment, or remove one of the rules"
+				found(f.rule(o.Targets[1], o.Rules[1]), fix,
 					"%s admits tokens that %s (line %d) admits too: the job chooses which credential it gets",
-					nameOf(o.Rules[1].Index, o.Targets[1]), nameOf(o.Rules[0].Index, o.Targets[0]), o.Rules[0].Line).Witness = o.Witness
+					second, first, o.Rules[0].Line).Witness = o.Witness
 			}
 			if undecided > 0 {
 				found(place{f.file, 1, 1}, "use fewer wildcards in them",

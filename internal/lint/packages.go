@@ -40,27 +40,24 @@ func (in *files) addPackages(f *file) error {
 		in.all = in.all[:len(in.all)-1]
 		return nil // other tools have files of this name
 	}
-	p := &packagesFile{file: f}
-	in.packages = append(in.packages, p)
 	name := path.Join(dir, lockName)
+	p := &packagesFile{file: f}
 	text, err := disk.Read(in.path(name), maxFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
+	if err == nil {
+		p.lock, err = newFile(name, text)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read %q: %w", name, disk.Cause(err))
 	}
-	if p.lock, err = newFile(name, text); err != nil {
-		return fmt.Errorf("read %q: %w", name, err)
-	}
+	in.packages = append(in.packages, p)
 	return nil
 }
 
 var unpinnedDBTPackage = check{
 	name:     "unpinned-dbt-package",
 	severity: Warning,
-	meaning: "dbt installs whatever version of a package is there when a run starts: its macros run with the credential, " +
-		"and nobody reviewed them.",
+	meaning: "dbt installs whatever version of a package is there when a run starts: its macros run with the " +
+		"credential, and nobody reviewed them.",
 	find: func(in *files, found report) {
 		for _, f := range in.packages {
 			f.unpinned(found)
@@ -82,8 +79,8 @@ func (f *packagesFile) unpinned(found report) {
 		switch locked, ok := f.locked(p); {
 		case f.lock == nil && !p.fixed:
 			loose++
-			found(f.at(n), fixLock, "%s has no fixed %s, and there is no package-lock.yml: dbt installs the newest one that fits",
-				p.name, p.what)
+			found(f.at(n), fixLock,
+				"%s has no fixed %s, and there is no package-lock.yml: dbt installs what fits at that moment", p.name, p.what)
 		case f.lock == nil:
 		case !ok:
 			found(f.at(n), fixLock, "package-lock.yml is out of date: it has no %s", p.name)
@@ -123,9 +120,8 @@ func packageOf(n *yaml.Node) dbtPackage {
 	}
 	for _, key := range []string{"git", "private"} {
 		if name := text(get(n, key)); name != "" {
-			p := dbtPackage{name: withoutLogin(strings.TrimSuffix(name, ".git")), what: "revision", version: text(get(n, "revision"))}
-			p.fixed = revisionText.MatchString(p.version)
-			return p
+			name, revision := withoutLogin(strings.TrimSuffix(name, ".git")), text(get(n, "revision"))
+			return dbtPackage{name, "revision", revision, revisionText.MatchString(revision)}
 		}
 	}
 	return dbtPackage{}

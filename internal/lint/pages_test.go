@@ -43,7 +43,13 @@ func repository(t testing.TB, files map[string]string) string {
 // find returns the names of what is found in files, sorted, each once.
 func find(t testing.TB, files map[string]string) (names []string) {
 	t.Helper()
-	report, err := lint.Run(t.Context(), env(repository(t, files)), nil)
+	return findIn(t, repository(t, files))
+}
+
+// findIn is find for a folder, or some paths in it.
+func findIn(t testing.TB, dir string, paths ...string) (names []string) {
+	t.Helper()
+	report, err := lint.Run(t.Context(), env(dir), paths)
 	if err != nil {
 		t.Fatal(err)
 	}

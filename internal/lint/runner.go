@@ -8,8 +8,8 @@ import (
 var anyRunner = check{
 	name:     "any-runner",
 	severity: Note,
-	meaning: "Rules admit jobs on any runner: on a self-hosted one, which may be used by others or be kept from job to job, " +
-		"a token can leak.",
+	meaning: "Rules admit jobs on any runner: on a self-hosted one, which may be used by others or be kept from job to " +
+		"job, a token can leak.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			var first rule

@@ -86,7 +86,8 @@ func SARIF(r Report) (string, error) {
 	for _, f := range r.Findings {
 		at := sarifPhysical{sarifArtifact{(&url.URL{Path: f.File}).String()}, sarifRegion{f.Line, f.Column}}
 		result := sarifResult{
-			RuleID: f.Name, RuleIndex: index[f.Name], Level: f.Severity, Message: sarifText{f.Message + ". To fix it: " + f.Fix + "."},
+			RuleID: f.Name, RuleIndex: index[f.Name], Level: f.Severity,
+			Message:             sarifText{f.Message + ". To fix it: " + f.Fix + "."},
 			Locations:           []sarifLocation{{at}},
 			PartialFingerprints: map[string]string{"oidcDbtFinding/v1": f.fingerprint(seen)},
 		}

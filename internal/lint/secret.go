@@ -14,12 +14,13 @@ import (
 var staticSecret = check{
 	name:     "static-secret",
 	severity: Error,
-	meaning: "A login that does not expire is stored in a file, or in a secret of GitHub's that a dbt step gets, where a target " +
-		"would give it a short-lived one.",
+	meaning: "A login that does not expire is stored in a file, or in a secret of GitHub's that a dbt step gets, where " +
+		"a target would give it a short-lived one.",
 	find: func(in *files, found report) {
 		for _, f := range in.profiles {
 			for _, p := range f.secrets {
-				found(place{f.file, p.Line, p.Column}, fixStored, "profiles.yml holds %sin clear text", keyAt(f.root, p.Line, p.Column))
+				found(place{f.file, p.Line, p.Column}, fixStored,
+					"profiles.yml holds %sin clear text", keyAt(f.root, p.Line, p.Column))
 			}
 		}
 		for _, f := range in.projects {
@@ -60,8 +61,9 @@ var placeholderText = lazy.MustCompile(`(?i)^(?:[x*.]+|change[-_ ]?me.*|todo|tbd
 // isStored reports whether a value is a secret that the file itself has.
 func isStored(key, value string) bool {
 	value = strings.TrimSpace(value)
-	if value == "" || value == "true" || value == "false" || strings.HasPrefix(value, "$") || strings.Contains(value, "{{") ||
-		placeholderText.MatchString(value) {
+	isSwitch := value == "true" || value == "false"
+	isElsewhere := strings.HasPrefix(value, "$") || strings.Contains(value, "{{")
+	if value == "" || isSwitch || isElsewhere || placeholderText.MatchString(value) {
 		return false
 	}
 	return holdsSecret(key) || policy.SecretValue(value) || policy.LooksLikeLogin("", value)
@@ -69,18 +71,19 @@ func isStored(key, value string) bool {
 
 var (
 	// dbtText matches a command line that runs dbt.
-	dbtText = lazy.MustCompile(`(?m)(?:^|[\s;&|("'/])dbtf?\s+(?:-\S+\s+)*(?:build|run|run-operation|test|seed|snapshot|source|debug|compile|` +
-		`docs|deps|clone|retry|parse|ls|list|show|freshness)\b`)
+	dbtText = lazy.MustCompile(`(?m)(?:^|[\s;&|("'/])dbtf?\s+(?:-\S+\s+)*(?:build|run|run-operation|test|seed|snapshot|` +
+		`source|debug|compile|docs|deps|clone|retry|parse|ls|list|show|freshness)\b`)
 	// secretsText matches a secret of GitHub's in an expression.
 	secretsText = lazy.MustCompile(`\bsecrets(?:\.([A-Za-z_][A-Za-z0-9_]*)|\[\s*'([^']+)'\s*\])`)
 	// loginText matches names of logins at a warehouse that are not named like secrets everywhere.
-	loginText = lazy.MustCompile(`(?i)keyfile|service_account|sa_key|private_key|credential|dbt_env_secret|profiles?_?(?:ya?ml)?$|_key$`)
+	loginText = lazy.MustCompile(`(?i)keyfile|service_account|sa_key|private_key|credential|dbt_env_secret|` +
+		`profiles?_?(?:ya?ml)?$|_key$`)
 	// otherText matches names of logins that no target gives.
 	otherText = lazy.MustCompile(`(?i)^github_token$|(?:^|_)(?:gh|git|github|gitlab|slack|teams|webhook|datadog|sentry|` +
 		`pagerduty|pypi|npm|codecov|sonar|cache)(?:_|$)|dbt_cloud|elementary_cloud`)
 	// loginActions log in at a cloud, whose keys a target makes superfluous.
-	loginActions = lazy.MustCompile(`(?i)^(?:google-github-actions/auth|aws-actions/configure-aws-credentials|azure/login|` +
-		`hashicorp/vault-action|snowflakedb/snowflake-cli-action|databricks/setup-cli)@`)
+	loginActions = lazy.MustCompile(`(?i)^(?:google-github-actions/auth|aws-actions/configure-aws-credentials|` +
+		`azure/login|hashicorp/vault-action|snowflakedb/snowflake-cli-action|databricks/setup-cli)@`)
 )
 
 // warehouseSecrets returns the secrets in an expression that look like a login
@@ -177,6 +180,7 @@ func (f *file) envSecrets(found report) {
 		if m == nil || !isStored(m[1], strings.Trim(strings.TrimSpace(value), `"'`)) {
 			continue
 		}
-		found(place{f, i + 1, strings.Index(line, m[1]) + 1}, fixStored, "the file holds %s in clear text, and git keeps it", m[1])
+		found(place{f, i + 1, strings.Index(line, m[1]) + 1}, fixStored,
+			"the file holds %s in clear text, and git keeps it", m[1])
 	}
 }

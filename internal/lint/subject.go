@@ -10,7 +10,8 @@ import (
 // chosenKeys are keys of a customised subject whose values a repository's
 // members choose, so that another repository can choose the same.
 var chosenKeys = []string{
-	"environment", "ref", "workflow", "context", "head_ref", "base_ref", "actor", "event_name", "ref_type", "job_workflow_ref", "workflow_ref",
+	"environment", "ref", "workflow", "context", "head_ref", "base_ref", "actor", "event_name", "ref_type",
+	"job_workflow_ref", "workflow_ref",
 }
 
 // repositoryKeys are those that say which repository a token is of.
@@ -19,8 +20,8 @@ var repositoryKeys = []string{"repo", "repository", "repository_id"}
 var chosenSubject = check{
 	name:     "chosen-subject",
 	severity: Warning,
-	meaning: "A customised subject begins with a key that its author chooses, or has no repository in it: a warehouse that " +
-		"compares the subject only lets others in.",
+	meaning: "A customised subject begins with a key that its author chooses, or has no repository in it: a warehouse " +
+		"that compares the subject only lets others in.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			if !r.isGitHub() {

@@ -44,8 +44,8 @@ func Text(r Report, colour bool) string {
 		if f.Suppressed {
 			continue
 		}
-		fmt.Fprintf(&out, "%s:%d:%d: %s: %s [%s]\n", clean(f.File), f.Line, f.Column, paint(colours[f.Severity], string(f.Severity)),
-			clean(f.Message), f.Name)
+		fmt.Fprintf(&out, "%s:%d:%d: %s: %s [%s]\n", clean(f.File), f.Line, f.Column,
+			paint(colours[f.Severity], string(f.Severity)), clean(f.Message), f.Name)
 		if f.shown != "" {
 			fmt.Fprintf(&out, "  %s\n  %s%s\n", clean(f.shown), strings.Repeat(" ", f.caret), paint("32;1", "^"))
 		}

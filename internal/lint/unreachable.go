@@ -5,7 +5,8 @@ import "fmt"
 var unreachableRule = check{
 	name:     "unreachable-rule",
 	severity: Warning,
-	meaning:  "A rule decides nothing: an earlier one admits every token that it admits, or no token has a claim that it names.",
+	meaning: "A rule decides nothing: an earlier one admits every token that it admits, or no token has a claim that " +
+		"it names.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			if f.policy == nil {
@@ -23,7 +24,8 @@ var unreachableRule = check{
 				if c.Meant != "" {
 					fix = fmt.Sprintf("write %s", c.Meant)
 				}
-				found(r.claim(c.Claim), fix, "%s matches nothing: no token of kind %q has the claim %q", r, r.Identity.Kind, c.Claim)
+				found(r.claim(c.Claim), fix, "%s matches nothing: no token of kind %q has the claim %q",
+					r, r.Identity.Kind, c.Claim)
 			}
 		})
 	},

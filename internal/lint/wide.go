@@ -39,8 +39,8 @@ func isChosen(claim string) bool { return slices.Contains(chosenClaims, claim) }
 var authorChosenClaim = check{
 	name:     "author-chosen-claim",
 	severity: Warning,
-	meaning: "What is to restrict a rule (workflow, actor, head_ref, base_ref …) is chosen by the author of a workflow, " +
-		"and so restricts nothing.",
+	meaning: "What is to restrict a rule (workflow, actor, head_ref, base_ref …) is chosen by the author of a " +
+		"workflow, and so restricts nothing.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			free, open := r.Open()

@@ -58,9 +58,10 @@ func (r rule) foreign(owners []string, found report) {
 		if !isLiteral(owner) || slices.ContainsFunc(owners, is) || len(owners) == 0 && !is(oursAlone) {
 			continue
 		}
-		found(r.pattern("job_workflow_ref", i), "copy the workflow into a repository of your own, or give the owner by `--owner "+owner+"`",
-			"%s trusts a workflow of %s, an owner that the policy binds nowhere: that owner can change it, and anyone may call it",
-			r, owner)
+		fix := "copy the workflow into a repository of your own, or give the owner by `--owner " + owner + "`"
+		found(r.pattern("job_workflow_ref", i), fix,
+			"%s trusts a workflow of %s, an owner that the policy binds nowhere: that owner can change it, and anyone may "+
+				"call it", r, owner)
 	}
 }
 

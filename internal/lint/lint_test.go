@@ -1,0 +1,292 @@
+package lint_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/lint"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+const policyName = ".github/oidc-dbt.yml"
+
+// policyOf returns a policy with a target of the rules.
+func policyOf(rules ...string) string {
+	return `version: 1
+targets:
+  lake:
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}
+    allow:
+      - ` + strings.Join(rules, "\n      - ") + "\n"
+}
+
+// places returns what is found, each as NAME LINE:COLUMN.
+func places(report lint.Report) (list []string) {
+	for _, f := range report.Findings {
+		if !f.Suppressed {
+			list = append(list, fmt.Sprintf("%s %d:%d", f.Name, f.Line, f.Column))
+		}
+	}
+	return list
+}
+
+// TestRules: what is found in one rule, and where.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	const bound = `repository: acme/analytics, repository_id: "1", runner_environment: github-hosted, `
+	for _, tt := range []struct{ rule, want string }{
+		{`{` + bound + `environment: production, ref: refs/heads/main}`, ""},
+		{`{` + bound + `environment: production, ref_protected: "true"}`, ""},
+		{`{` + bound + `environment: production, ref: refs/heads/**}`, "environment-without-ref 7:93"},
+		{`{` + bound + `environment: production, event_name: pull_request, ref: "refs/pull/*/merge"}`, "pull-request-to-production 7:130"},
+		{`{` + bound + `environment: reproduction, event_name: pull_request, ref: "refs/pull/*/merge"}`, ""},
+		{`{` + bound + `environment: ci, event_name: [push, issue_comment], ref: refs/heads/main}`, ""},
+		{`{repository_id: "1", runner_environment: github-hosted}`, "wide-matcher 7:9"},
+		{`{` + bound + `ref: refs/heads/**}`, "wide-matcher 7:93"},
+		{`{` + bound + `sub: "repo:acme/analytics:*"}`, "wide-matcher 7:93"},
+		{`{` + bound + `actor: octocat, ref: refs/tags/*}`, "author-chosen-claim 7:93"},
+		{`{` + bound + `workflow: dbt, environment: staging, ref: refs/heads/main}`, ""},
+		{`{` + bound + `job_workflow_ref: "acme/analytics/.github/workflows/dbt.yml@refs/heads/**"}`, "mutable-workflow-ref 7:111"},
+		{`{` + bound + `job_workflow_ref: ["acme/w/.github/workflows/a.yml@refs/tags/v1", "acme/w/.github/workflows/b.yml@refs/tags/*"]}`, "mutable-workflow-ref 7:159"},
+		{`{` + bound + `job_workflow_ref: Other/w/.github/workflows/a.yml@refs/tags/v1}`, "foreign-workflow 7:111"},
+		{`{` + bound + `job_workflow_ref: ACME/w/.github/workflows/a.yml@refs/tags/v1}`, ""},
+		{`{repository_id: "1", runner_environment: github-hosted, job_workflow_ref: other/w/.github/workflows/a.yml@refs/tags/v1}`, ""},
+		{`{repository_id: "1", runner_environment: github-hosted, job_workflow_ref: oidc-dbt/oidc-dbt/.github/workflows/a.yml@refs/tags/v1}`, "foreign-workflow 7:83"},
+		{`{` + bound + `ref: refs/heads/main, sub: "ref:refs/heads/main:repo:acme/analytics"}`, "chosen-subject 7:120"},
+		{`{` + bound + `ref: refs/heads/main, sub: "repository_owner:acme:environment:prod"}`, "chosen-subject 7:120"},
+		{`{` + bound + `ref: refs/heads/main, sub: "repository_id:1:ref:refs/heads/main"}`, ""},
+		{`{` + bound + `ref: refs/heads/main, enviroment: prod}`, "unreachable-rule 7:115"},
+		{`{repository: acme/analytics, ref: refs/heads/main, runner_environment: github-hosted}`, "name-only-binding 7:9"},
+		{`{` + bound + `ref: refs/heads/main, environment: ""}`, "policy-error 7:128"},
+	} {
+		report := run(t, map[string]string{policyName: policyOf(tt.rule)})
+		if got := strings.Join(places(report), ", "); got != tt.want {
+			t.Errorf("%s: found %q, want %q", tt.rule, got, tt.want)
+		}
+	}
+}
+
+// TestOverlapWitness: the finding has the token that the policy's own matcher
+// has confirmed.
+func TestOverlapWitness(t *testing.T) {
+	t.Parallel()
+	text := policyOf(`{repository: acme/analytics, repository_id: "1", environment: prod, ref: refs/heads/main}`) + `  other:
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/other", region: eu-central-1}
+    allow:
+      - {repository: acme/analytics, repository_id: "1", ref: "refs/heads/m*"}
+`
+	for _, f := range run(t, map[string]string{policyName: text}).Findings {
+		if f.Name == "overlapping-targets" && f.Line == 12 && f.Witness["environment"] == "prod" && f.Witness["ref"] == "refs/heads/main" {
+			return
+		}
+	}
+	t.Error("no such finding")
+}
+
+// TestWarningsAreFindings: each warning that a policy causes in a run is found.
+func TestWarningsAreFindings(t *testing.T) {
+	t.Parallel()
+	seeds := rand.New(rand.NewPCG(1, 2))
+	pick := func(list ...string) string { return list[seeds.IntN(len(list))] }
+	warned := 0
+	for range 800 {
+		var rules []string
+		for range 1 + seeds.IntN(3) {
+			parts := []string{pick(`repository: acme/a`, `repository: acme/b`, `repository_id: "1"`, `repository: acme/a, repository_id: "1"`)}
+			for _, list := range [][]string{
+				{"", `environment: prod`, `environment: "p*"`}, {"", `ref: refs/heads/main`, `ref: refs/heads/**`}, {"", `workflow: dbt`},
+				{"", "", `job_workflow_ref: "acme/a/.github/workflows/x.yml@refs/heads/*"`, `job_workflow_ref: acme/w/.github/workflows/x.yml@refs/tags/v1`},
+				{"", "", `event_name: [push, schedule]`}, {"", "", "", `enviroment: prod`}, {"", "", `sub: "repo:acme/a:*"`},
+			} {
+				if part := pick(list...); part != "" {
+					parts = append(parts, part)
+				}
+			}
+			rules = append(rules, "{"+strings.Join(parts, ", ")+"}")
+		}
+		text := policyOf(rules...)
+		p, err := policy.Parse(policyName, []byte(text), job.Catalog())
+		if err != nil {
+			continue
+		}
+		names := findIn(t, repository(t, map[string]string{policyName: text}), policyName)
+		for _, w := range p.Warnings() {
+			warned++
+			ok := false
+			for part, wanted := range map[string][]string{
+				"by name only":          {"name-only-binding"},
+				"only the repository":   {"wide-matcher", "author-chosen-claim", "mutable-workflow-ref"},
+				"a claim that no token": {"unreachable-rule"},
+			} {
+				ok = ok || strings.Contains(w, part) && slices.ContainsFunc(wanted, func(n string) bool { return slices.Contains(names, n) })
+			}
+			if !ok {
+				t.Fatalf("a run warns: %s\nfound are only %q in\n%s", w, names, text)
+			}
+		}
+	}
+	if warned < 400 {
+		t.Errorf("there were %d warnings only", warned)
+	}
+}
+
+// TestIgnore: where a comment silences, and where it does not.
+func TestIgnore(t *testing.T) {
+	t.Parallel()
+	const rule = `{repository: acme/analytics, repository_id: "1", environment: prod, runner_environment: github-hosted}`
+	const found = "environment-without-ref"
+	for _, tt := range []struct {
+		name, rules, want string
+	}{
+		{"behind it", rule + " # oidc-dbt: ignore[environment-without-ref] main only", ""},
+		{"above", "# oidc-dbt: ignore[environment-without-ref] main only\n      - " + rule, ""},
+		{"above another comment", "# oidc-dbt: ignore[environment-without-ref] main only\n      # and more\n      - " + rule, ""},
+		{"above an empty line", "# oidc-dbt: ignore[environment-without-ref] main only\n\n      - " + rule, found},
+		{"several", rule + " # oidc-dbt:ignore[any-runner, environment-without-ref]  main only", ""},
+		{"another", rule + " # oidc-dbt: ignore[any-runner] main only", found},
+		{"behind the rule before", `{repository_id: "2", ref: refs/heads/main, runner_environment: github-hosted} # oidc-dbt: ignore[environment-without-ref] main only` +
+			"\n      - " + rule, found},
+		{"without a reason", rule + " # oidc-dbt: ignore[environment-without-ref]", "ignore-without-reason"},
+		{"an error", `{repository_id: ""} # oidc-dbt: ignore[policy-error] it is known`, "policy-error"},
+	} {
+		text := strings.Replace(policyOf(tt.rules), "- #", "#", 1)
+		if got := strings.Join(find(t, map[string]string{policyName: text}), ", "); got != tt.want {
+			t.Errorf("%s: found %q, want %q in\n%s", tt.name, got, tt.want, text)
+		}
+	}
+	for _, f := range run(t, map[string]string{policyName: policyOf(rule + " # oidc-dbt: ignore[environment-without-ref] main only")}).Findings {
+		if !f.Suppressed || f.Reason != "main only" {
+			t.Errorf("%s is suppressed: %t, because %q", f.Name, f.Suppressed, f.Reason)
+		}
+	}
+}
+
+// TestFiles: which files are read, and what cannot be.
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	dir := repository(t, map[string]string{
+		policyName:                    policyOf(`{repository_id: "1", environment: prod, ref: refs/heads/main}`),
+		"dbt/profiles.yml":            "a: {outputs: {dev: {type: postgres, password: hunter}}}\n",
+		"dbt/dbt_packages/x/.env":     "TOKEN=abc\n",
+		"venv/lib/profiles.yml":       "a: {outputs: {dev: {type: postgres, password: hunter}}}\n",
+		"spack/packages.yml":          "packages: {all: {compiler: [gcc]}}\n",
+		".env.example":                "TOKEN=abc\n",
+		"broken.yml":                  "a: [\n",
+		"broken/profiles.yml":         "a: [\n",
+		".github/workflows/b.yml":     "\x00\x01",
+		"elsewhere/named.yml":         policyOf(`{repository_id: "1", environment: prod}`),
+		"elsewhere/workflow.yml":      "permissions: write-all\njobs: {}\n",
+		"big.yml":                     strings.Repeat("# a line that is much too long\n", 140_000),
+		"locked/dbt_project.yml":      "name: x\n",
+		"locked/packages.yml":         "packages: [{package: a/b, version: 1.0.0}]\n",
+		"locked/package-lock.yml":     "packages: [{package: a/b, version: 1.0.1}]\n",
+		"broken-lock/packages.yml":    "packages: [{package: a/b, version: 1.0.0}]\n",
+		"broken-lock/dbt_project.yml": "name: x\n", "broken-lock/package-lock.yml": "a: [\n",
+	})
+	for _, tt := range []struct {
+		paths []string
+		found []string
+		err   string
+	}{
+		{[]string{policyName}, []string{"any-runner 7:9"}, ""},
+		{[]string{"elsewhere/named.yml", filepath.Join(dir, "elsewhere", "workflow.yml")},
+			[]string{"any-runner 7:9", "environment-without-ref 7:30", "id-token-for-every-job 1:1"}, ""},
+		{[]string{"broken.yml"}, []string{"policy-error 2:1"}, ""},
+		{[]string{"locked/package-lock.yml", "locked/packages.yml"}, []string{"unpinned-dbt-package 1:12"}, ""},
+		{[]string{"spack"}, nil, ""},
+		{[]string{"dbt"}, []string{"static-secret 1:47"}, ""},
+		{[]string{"nowhere", policyName, "elsewhere/none.yml"}, []string{"any-runner 7:9"},
+			`read "nowhere": no such file or directory` + "\n" + `read "elsewhere/none.yml": no such file or directory`},
+		{[]string{"big.yml"}, nil, `read "big.yml": is larger than 4096 KiB`},
+		{[]string{".github/workflows/b.yml"}, nil, `read ".github/workflows/b.yml": is not text in UTF-8`},
+		{[]string{"broken/profiles.yml"}, nil, `read "broken/profiles.yml": line 2, column 1: is not YAML: did not find expected node content`},
+		{[]string{"broken-lock/packages.yml"}, nil, `read "broken-lock/package-lock.yml": line 2, column 1: is not YAML: did not find expected node content`},
+	} {
+		report, err := lint.Run(t.Context(), env(dir), tt.paths)
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if diff := cmp.Diff(tt.found, places(report)); diff != "" || text != tt.err {
+			t.Errorf("%q: error %q, want %q; found (-want +got):\n%s", tt.paths, text, tt.err, diff)
+		}
+	}
+	all, err := lint.Run(t.Context(), env(dir), nil)
+	if err == nil || !slices.Contains(places(all), "static-secret 1:47") || slices.ContainsFunc(all.Findings, func(f lint.Finding) bool {
+		return strings.Contains(f.File, "venv") || strings.Contains(f.File, ".env")
+	}) {
+		t.Errorf("found %q, error %v", places(all), err)
+	}
+}
+
+// TestTracked: a .env file that git does not track is nobody else's, and
+// without git all are looked at. What a repository configures is not run.
+func TestTracked(t *testing.T) {
+	t.Parallel()
+	dir := repository(t, map[string]string{
+		".env": "TOKEN=abc\n", "local.env": "TOKEN=abc\n", ".gitignore": "local.env\n", "gone/profiles.yml": "a: {}\n",
+		"new/profiles.yml": "a: {outputs: {dev: {type: postgres, password: hunter}}}\n",
+	})
+	names := func() (list []string) {
+		report, err := lint.Run(t.Context(), env(dir), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range report.Findings {
+			list = append(list, f.File)
+		}
+		return append(list, report.Notices...)
+	}
+	without := []string{".env", "local.env", "new/profiles.yml",
+		`git does not list the files of "." (not a git repository (or any of the parent directories): .git): every file below it was looked at`}
+	if diff := cmp.Diff(without, names()); diff != "" {
+		t.Errorf("without git (-want +got):\n%s", diff)
+	}
+	git := func(args ...string) {
+		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=x", "-c", "user.email=x@example.com"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %q: %v\n%s", args, err, out)
+		}
+	}
+	git("init", "-q")
+	git("add", ".env", "gone")
+	if err := os.RemoveAll(filepath.Join(dir, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	git("config", "core.fsmonitor", "touch "+filepath.Join(dir, "was-run")+"; false")
+	if diff := cmp.Diff([]string{".env", "new/profiles.yml"}, names()); diff != "" {
+		t.Errorf("with git (-want +got):\n%s", diff)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "was-run")); err == nil {
+		t.Error("a command that the repository configures was run")
+	}
+}
+
+func BenchmarkLint(b *testing.B) {
+	var text strings.Builder
+	text.WriteString("version: 1\ntargets:\n")
+	for i := range 100 {
+		fmt.Fprintf(&text, "  t%d:\n    exchange:\n      aws: {role: \"arn:aws:iam::123456789012:role/dbt%d\", region: eu-central-1}\n    allow:\n", i, i)
+		for j := range 100 {
+			fmt.Fprintf(&text, "      - repository: acme/r%d\n        repository_id: \"%d\"\n        environment: prod\n        ref: refs/heads/main\n", j, i*100+j)
+		}
+	}
+	dir := repository(b, map[string]string{policyName: text.String()})
+	for b.Loop() {
+		report, err := lint.Run(b.Context(), env(dir), []string{policyName})
+		if err != nil || len(report.Findings) != 1 {
+			b.Fatalf("%d findings, %v", len(report.Findings), err)
+		}
+	}
+}
