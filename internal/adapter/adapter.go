@@ -156,15 +156,17 @@ func checked(dbtType, provider, audience string, block *yaml.Node) (*yaml.Node, 
 	return block, ofType(dbtType, f.err())
 }
 
-// ofType returns each of the errors that err joins as one of class Usage about
-// a block.
+// ofType returns each of the errors that err joins as a policy.BlockError of
+// class Usage.
 func ofType(dbtType string, err error) error {
-	var list []error
-	for _, err := range fault.Each(err) {
-		list = append(list, fmt.Errorf("dbt output of type %q: %w", dbtType, err))
-	}
-	if len(list) == 0 {
+	if err == nil {
 		return nil
+	}
+	var f faults
+	f.join(err)
+	var list []error
+	for _, err := range f.list {
+		list = append(list, fmt.Errorf("dbt output of type %q: %w", dbtType, err))
 	}
 	return fault.New(fault.Usage, errors.Join(list...), "")
 }
@@ -297,10 +299,10 @@ func textOf(v *yaml.Node) string {
 func portOf(block *yaml.Node) (int, error) {
 	port, err := strconv.Atoi(scalar(block, "port"))
 	if err != nil {
-		return 0, fmt.Errorf("port is %q, want a number", scalar(block, "port"))
+		return 0, top("port").fault(" is %q, want a number", scalar(block, "port"))
 	}
 	if port < 1 || port > 65535 {
-		return 0, fmt.Errorf("port is %d, want 1 to 65535", port)
+		return 0, top("port").fault(" is %d, want 1 to 65535", port)
 	}
 	return port, nil
 }
@@ -319,21 +321,21 @@ func runID(in Input) string {
 
 // checkEndpoint returns what keeps a URL from being given a credential: it is
 // not known yet, or is neither https nor on loopback.
-func checkEndpoint(key, endpoint string) (host string, err error) {
+func checkEndpoint(p place, endpoint string) (host string, err error) {
 	if endpoint == "" {
 		return "", nil
 	}
 	if policy.IsJinja(endpoint) {
-		return "", fmt.Errorf("%s must be a literal: the credential is sent there", key)
+		return "", p.fault(" must be a literal: the credential is sent there")
 	}
 	u, err := url.Parse(endpoint)
 	switch {
 	case strings.Contains(endpoint, "@"): // what is before it may be a password
-		return "", fmt.Errorf("%s contains a login, want a URL such as https://host", key)
+		return "", p.fault(" contains a login, want a URL such as https://host")
 	case err != nil || u.Hostname() == "":
-		return "", fmt.Errorf("%s is %q, want a URL such as https://host", key, endpoint)
+		return "", p.fault(" is %q, want a URL such as https://host", endpoint)
 	case u.Scheme != "https" && (u.Scheme != "http" || !policy.IsLoopback(u.Hostname())):
-		return "", fmt.Errorf("%s is %q, want https (http is for loopback only)", key, endpoint)
+		return "", p.fault(" is %q, want https (http is for loopback only)", endpoint)
 	}
 	return u.Hostname(), nil
 }

@@ -407,7 +407,7 @@ func TestCheckPlaces(t *testing.T) {
 
 		{name: "BigQuery", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://bigquery-europe.p.googleapis.com"}`},
 		{name: "BigQuery on loopback", provider: "gcp", block: `{type: bigquery, database: p, api_endpoint: "http://[::1]:9050"}`},
-		{name: "no project", provider: "gcp", block: `{type: bigquery}`, err: "it has no project, and without one google-auth asks the Resource Manager"},
+		{name: "no project", provider: "gcp", block: `{type: bigquery}`, err: "requires project: without it google-auth asks the Resource Manager"},
 		{name: "a foreign endpoint", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://googleapis.com.evil.example"}`,
 			err: `api_endpoint: host "googleapis.com.evil.example" does not belong to Google Cloud, but the access token would be sent there`},
 		{name: "an endpoint by http", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "http://bigquery.googleapis.com"}`,

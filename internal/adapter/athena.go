@@ -22,7 +22,7 @@ var athena = adapter{
 	},
 	mappings: []string{"seed_s3_upload_args", "lf_tags_database"},
 	check: func(block *yaml.Node, _ pair, _ string) error {
-		_, err := checkEndpoint("endpoint_url", scalar(block, "endpoint_url"))
+		_, err := checkEndpoint(top("endpoint_url"), scalar(block, "endpoint_url"))
 		return err
 	},
 	pairs: map[string]pair{"aws": athenaPair, "identity_center": athenaPair},

@@ -31,16 +31,16 @@ var bigquery = adapter{
 	check: func(block *yaml.Node, _ pair, _ string) error {
 		var f faults
 		if scalar(block, "database") == "" {
-			f.add("it has no project, and without one google-auth asks the Resource Manager")
+			f.missing("project", ": without it google-auth asks the Resource Manager")
 		}
 		// dbt-bigquery puts the region in front of Dataproc's host.
 		if region := scalar(block, "compute_region"); region != "" && !regionText.MatchString(region) {
-			f.add("compute_region is %q, want a region such as europe-west3", region)
+			f.add("compute_region", " is %q, want a region such as europe-west3", region)
 		}
-		host, err := checkEndpoint("api_endpoint", scalar(block, "api_endpoint"))
+		host, err := checkEndpoint(top("api_endpoint"), scalar(block, "api_endpoint"))
 		f.join(err)
 		if policy.CheckHost(googleAudience, host) != nil {
-			f.add("api_endpoint: host %q does not belong to Google Cloud, but the access token would be sent there", host)
+			f.add("api_endpoint", ": host %q does not belong to Google Cloud, but the access token would be sent there", host)
 		}
 		return f.err()
 	},

@@ -1,8 +1,6 @@
 package adapter
 
 import (
-	"fmt"
-
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -71,7 +69,7 @@ func clickHouseBearer(block *yaml.Node) (route.Route, error) {
 		return r, err
 	}
 	if driver := clickHouseDriver(block, r.Upstream.Port); driver != "http" {
-		return r, fmt.Errorf("driver is %q, want http: a bearer token works over HTTP only", driver)
+		return r, top("driver").fault(" is %q, want http: a bearer token works over HTTP only", driver)
 	}
 	r.Only = true
 	return r, nil
@@ -128,19 +126,19 @@ func checkClickHouse(block *yaml.Node, _ pair, _ string) error {
 	f.literals(block, "the login is sent there", "host", "port", "secure", "verify", "driver")
 	host, secure, verify := clickHouseHost(block), scalar(block, "secure"), scalar(block, "verify")
 	if !serverText.MatchString(host) {
-		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
+		f.add("host", " is %q, want one host name or address%s", host, insteadOf(host))
 	}
 	if scalar(block, "port") != "" && !portText.MatchString(scalar(block, "port")) {
-		f.add("port is %q, want a number", scalar(block, "port"))
+		f.add("port", " is %q, want a number", scalar(block, "port"))
 	}
 	if isLoopback(host) {
 		return f.err()
 	}
 	if !isOn(secure) {
-		f.add("secure is %q for host %q, want true (plain connections are for loopback only)", secure, host)
+		f.add("secure", " is %q for host %q, want true (plain connections are for loopback only)", secure, host)
 	}
 	if verify != "" && !isOn(verify) {
-		f.add("verify is %q for host %q, want certificates verified", verify, host)
+		f.add("verify", " is %q for host %q, want certificates verified", verify, host)
 	}
 	return f.err()
 }

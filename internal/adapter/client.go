@@ -3,7 +3,6 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -41,8 +40,10 @@ func ClientRoute(dbtType, provider, audience string, exchange policy.Values, blo
 func clientFault(dbtType string, err error) error {
 	var list []error
 	for _, err := range fault.Each(err) {
-		list = append(list, fmt.Errorf("client %q: %s", dbtType,
-			strings.TrimPrefix(err.Error(), fmt.Sprintf("dbt output of type %q: ", dbtType))))
+		if own := new(policy.BlockError); errors.As(err, &own) {
+			err = own // without the output that it would be of
+		}
+		list = append(list, fmt.Errorf("client %q: %w", dbtType, err))
 	}
 	return fault.New(fault.Usage, errors.Join(list...), "")
 }

@@ -74,25 +74,25 @@ func checkDatabricks(block *yaml.Node, p pair, audience string) error {
 	name := strings.ToLower(host)
 	switch {
 	case !hostText.MatchString(host):
-		f.add("host is %q, want a host name only%s", host, insteadOf(host))
+		f.add("host", " is %q, want a host name only%s", host, insteadOf(host))
 	case policy.IsLoopback(host):
 	case ownAudience(audience, name): // a workspace with a domain of its own
 	case !databricksHosts.MatchString(name) && p.exposed:
-		f.add("host %q does not belong to Databricks, but the token would be sent there: a workspace with a custom domain "+
+		f.add("host", " %q does not belong to Databricks, but the token would be sent there: a workspace with a custom domain "+
 			"requires its own audience under exchange", host)
 	case !databricksHosts.MatchString(name):
-		f.add("host %q does not belong to Databricks, but the token would be sent there", host)
+		f.add("host", " %q does not belong to Databricks, but the token would be sent there", host)
 	case p.hosts != nil && !p.hosts.has(name):
-		f.add("host %q does not belong to %s, which Entra ID's token is for", host, p.hosts.vendor)
+		f.add("host", " %q does not belong to %s, which Entra ID's token is for", host, p.hosts.vendor)
 	}
 	for _, e := range entries(block) {
 		path := textOf(e.value)
 		switch {
 		case e.keys[len(e.keys)-1] != "http_path":
 		case policy.IsJinja(path):
-			f.add("%s must be a literal: the token is sent there", e.shown)
+			f.join(e.fault(" must be a literal: the token is sent there"))
 		case !pathText.MatchString(path):
-			f.add("%s is %q, want a path such as /sql/1.0/warehouses/ID", e.shown, path)
+			f.join(e.fault(" is %q, want a path such as /sql/1.0/warehouses/ID", path))
 		}
 	}
 	f.join(checkParameters(value(block, "connection_parameters"), isLoopback(host)))
@@ -114,30 +114,30 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 	var f faults
 	switch {
 	case policy.IsJinja(textOf(parameters)):
-		f.add("connection_parameters must be a literal: it decides where the token is sent")
+		f.add("connection_parameters", " must be a literal: it decides where the token is sent")
 		return f.err()
 	case parameters == nil, parameters.Kind != yaml.MappingNode:
 		return nil // settle says so
 	}
 	for i := 0; i+1 < len(parameters.Content); i += 2 {
 		key, v := parameters.Content[i].Value, parameters.Content[i+1]
-		name, text := "connection_parameters."+key, textOf(v)
+		at, text := top("connection_parameters").at(key), textOf(v)
 		switch {
 		case policy.IsJinja(key), anyJinja(v):
-			f.add("%s must be a literal: it decides where the token is sent", name)
+			f.join(at.fault(" must be a literal: it decides where the token is sent"))
 		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"),
 			strings.HasPrefix(key, "_tls_client_cert"):
-			f.add("%s selects another login: leave it out", name)
+			f.join(at.fault(" selects another login: leave it out"))
 		case key == "_connection_uri":
-			host, err := checkEndpoint(name, text)
+			host, err := checkEndpoint(at, text)
 			f.join(err)
 			if !policy.IsLoopback(host) || !loopback {
-				f.add("%s is for loopback only: the token is sent to host", name)
+				f.join(at.fault(" is for loopback only: the token is sent to host"))
 			}
 		case key == "_port" && !portText.MatchString(text):
-			f.add("%s is %q, want a number", name, text)
+			f.join(at.fault(" is %q, want a number", text))
 		case key == "_tls_no_verify" && !isOff(text) && !loopback, key == "_tls_verify_hostname" && !isOn(text) && !loopback:
-			f.add("%s is %q, want TLS verified (turning it off is for loopback only)", name, text)
+			f.join(at.fault(" is %q, want TLS verified (turning it off is for loopback only)", text))
 		}
 	}
 	return f.err()

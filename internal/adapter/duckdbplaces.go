@@ -137,32 +137,34 @@ func (st store) checkAll(block *yaml.Node) error {
 			from = ", with what settings say"
 		}
 	}
-	for _, s := range elements(value(block, "secrets")) {
+	for i, s := range elements(value(block, "secrets")) {
 		if !st.isOurs(s) {
 			continue
 		}
 		found = true
+		at := top("secrets").index(i)
+		at.shown = "secrets" // whose settings say a part of it, an entry or several
 		if err := st.check(s); err != nil {
 			sound = false
-			f.add("secrets of type %s%s: %w", st.kind, from, err)
+			f.join(at.fault(" of type %s%s: %v", st.kind, from, err))
 		}
 		loopback = loopback && optionText(s, "endpoint") != "" && policy.IsLoopback(hostOfOption(s))
 		if proxy := optionText(s, "http_proxy"); proxy == "" {
 			proxy = setting(block, "http_proxy")
 			if proxy != "" && !isTrue(optionText(s, "use_ssl")) {
-				f.add("http_proxy is %q, and the credential would pass through it unencrypted", proxy)
+				f.add("http_proxy", " is %q, and the credential would pass through it unencrypted", proxy)
 			}
 		} else if !isTrue(optionText(s, "use_ssl")) {
-			f.add("secrets of type %s: http_proxy is %q, and the credential would pass through it unencrypted", st.kind, proxy)
+			f.join(at.fault(" of type %s: http_proxy is %q, and the credential would pass through it unencrypted", st.kind, proxy))
 		}
 	}
 	if !found && st.required != "" {
-		f.add("secrets: no entry of type %s; add one with %s", st.kind, st.required)
+		f.add("secrets", ": no entry of type %s; add one with %s", st.kind, st.required)
 	}
 	loopback = loopback && found
 	for _, key := range duckKeys(block) {
 		if !duckName.MatchString(key.keys[len(key.keys)-1]) {
-			f.add("%s: %q is not the name of an option", key.shown, key.keys[len(key.keys)-1])
+			f.join(key.fault(": %q is not the name of an option", key.keys[len(key.keys)-1]))
 		}
 	}
 	for _, e := range entries(block) {
@@ -198,22 +200,22 @@ func hostOfOption(s *yaml.Node) string {
 func duckKeys(block *yaml.Node) (list []place) {
 	add := func(p place, m *yaml.Node) {
 		for i := 0; m != nil && m.Kind == yaml.MappingNode && i+1 < len(m.Content); i += 2 {
-			list = append(list, place{append(slices.Clone(p.keys), m.Content[i].Value), p.shown})
+			list = append(list, place{append(slices.Clone(p.keys), m.Content[i].Value), p.path, p.shown})
 		}
 	}
-	for _, top := range []string{"settings", "config_options"} {
-		add(place{[]string{top}, top}, value(block, top))
+	for _, key := range []string{"settings", "config_options"} {
+		add(top(key), value(block, key))
 	}
 	for i, s := range elements(value(block, "secrets")) {
-		add(place{[]string{"secrets"}, "secrets"}.index(i), s)
+		add(top("secrets").index(i), s)
 	}
 	for i, a := range elements(value(block, "attach")) {
-		add(place{[]string{"attach"}, "attach"}.index(i).at("options"), value(a, "options"))
+		add(top("attach").index(i).at("options"), value(a, "options"))
 	}
 	for i, p := range elements(value(block, "plugins")) {
 		config := value(p, "config")
 		for _, key := range []string{"settings", "attach_options"} {
-			add(place{[]string{"plugins"}, "plugins"}.index(i).at("config."+key), value(config, key))
+			add(top("plugins").index(i).at("config").at(key), value(config, key))
 		}
 	}
 	return list
@@ -230,32 +232,32 @@ func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 		for pair := range strings.SplitSeq(m[1], "&") {
 			name, _, _ := strings.Cut(pair, "=")
 			if name, err := url.QueryUnescape(name); err != nil || !slices.Contains(harmless, strings.ToLower(name)) {
-				return fmt.Errorf("%s has a parameter that overrides the secret that oidc-dbt writes: move endpoint, use_ssl "+
-					"and url_style to an entry of secrets, and leave out any login", e.shown)
+				return e.fault(" has a parameter that overrides the secret that oidc-dbt writes: move endpoint, use_ssl " +
+					"and url_style to an entry of secrets, and leave out any login")
 			}
 		}
 	}
 	if m := azurePath.FindStringSubmatch(v); m != nil && st.kind == "azure" && !azureHost.MatchString(strings.ToLower(m[1])) {
-		return fmt.Errorf("%s: host %q does not belong to Azure Storage, but the access token would be sent there", e.shown, m[1])
+		return e.fault(": host %q does not belong to Azure Storage, but the access token would be sent there", m[1])
 	}
 	switch {
 	case v == "":
 	case slices.Contains(unquoted, place) && !duckName.MatchString(v):
-		return fmt.Errorf("%s is %q, want a name", e.shown, v)
+		return e.fault(" is %q, want a name", v)
 	case slices.ContainsFunc(e.keys[1:], func(k string) bool { return strings.Contains(strings.ToLower(k), "prox") }) && top != "attach":
-		return checkProxy(e.shown, v)
+		return checkProxy(e.place, v)
 	case top == "settings" || top == "config_options" || top == "plugins" && slices.Contains(e.keys, "settings"):
 		return checkDuckSetting(st, e, last, v, loopback)
 	case place == "attach.alias" && !duckAlias.MatchString(v):
-		return fmt.Errorf("%s is %q, want a name", e.shown, v)
+		return e.fault(" is %q, want a name", v)
 	case place == "secrets.extra_http_headers" && len(e.keys) == 2 && !policy.IsJinja(v) && !duckMap.MatchString(v):
-		return fmt.Errorf("%s is a string, want a mapping of headers", e.shown)
+		return e.fault(" is a string, want a mapping of headers")
 	case place == "extensions.repo":
-		return checkRepository(e.shown, v)
+		return checkRepository(e.place, v)
 	case top == "secrets" && last == "verify_ssl" && !isTrue(v): // of the others: checked
 		host := hostOfEntry(block, e)
 		if host == "" || !policy.IsLoopback(host) {
-			return fmt.Errorf("%s is %q, want TLS verified", e.shown, v)
+			return e.fault(" is %q, want TLS verified", v)
 		}
 	case top == "filesystems" || top == "attach" || top == "plugins":
 		return checkLibrary(st, block, e, last, v)
@@ -277,7 +279,7 @@ func hostOfEntry(block *yaml.Node, e entry) string {
 func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 	literal := func() error {
 		if policy.IsJinja(v) {
-			return fmt.Errorf("%s must be a literal: it decides where the credential is sent", e.shown)
+			return e.fault(" must be a literal: it decides where the credential is sent")
 		}
 		return nil
 	}
@@ -288,7 +290,7 @@ func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 		}
 		if name == "s3_endpoint" && st.kind == "gcs" {
 			if host, _, _ := strings.Cut(v, ":"); policy.CheckHost(googleAudience, host) != nil {
-				return fmt.Errorf("%s: host %q does not belong to Google Cloud, but the access token would be sent there", e.shown, host)
+				return e.fault(": host %q does not belong to Google Cloud, but the access token would be sent there", host)
 			}
 		}
 	case "enable_server_cert_verification", "enable_curl_server_cert_verification":
@@ -296,39 +298,39 @@ func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 			return err
 		}
 		if !isTrue(v) && !loopback {
-			return fmt.Errorf("%s is %q, want TLS verified (turning it off is for loopback only)", e.shown, v)
+			return e.fault(" is %q, want TLS verified (turning it off is for loopback only)", v)
 		}
 	case "allow_unsigned_extensions":
 		if !isOff(v) {
-			return fmt.Errorf("%s is %q: an unsigned extension could read the credential: leave it out", e.shown, v)
+			return e.fault(" is %q: an unsigned extension could read the credential: leave it out", v)
 		}
 	case "custom_extension_repository", "autoinstall_extension_repository":
-		return checkRepository(e.shown, v)
+		return checkRepository(e.place, v)
 	case "secret_directory":
-		return fmt.Errorf("%s points to stored logins, which could be used instead of the credential: leave it out", e.shown)
+		return e.fault(" points to stored logins, which could be used instead of the credential: leave it out")
 	}
 	return nil
 }
 
 // checkRepository holds where an extension comes from: it runs in dbt's process.
-func checkRepository(shown, v string) error {
+func checkRepository(p place, v string) error {
 	v = strings.Trim(v, `'"`)
 	if policy.IsJinja(v) {
-		return fmt.Errorf("%s must be a literal: its extensions can read the credential", shown)
+		return p.fault(" must be a literal: its extensions can read the credential")
 	}
 	scheme, _, isURL := strings.Cut(v, "://")
 	switch {
 	case namedRepository.MatchString(v):
 	case strings.ContainsAny(v, " ;'\"\n"):
-		return fmt.Errorf("%s is %q, want core, community or a URL with https", shown, v)
+		return p.fault(" is %q, want core, community or a URL with https", v)
 	case !isURL: // a folder
 	case scheme == "https":
-		_, err := checkEndpoint(shown, v)
+		_, err := checkEndpoint(p, v)
 		return err
 	default:
-		host, err := checkEndpoint(shown, v)
+		host, err := checkEndpoint(p, v)
 		if err != nil || !policy.IsLoopback(host) {
-			return fmt.Errorf("%s is %q, want core, community or a URL with https: its extensions can read the credential", shown, v)
+			return p.fault(" is %q, want core, community or a URL with https: its extensions can read the credential", v)
 		}
 	}
 	return nil
@@ -342,24 +344,24 @@ func checkLibrary(st store, block *yaml.Node, e entry, name, v string) error {
 		name == "uri" || name == "base_url" || name == "account_host"
 	isSwitch := slices.Contains([]string{"use_ssl", "verify", "verify_ssl", "ssl", "check_hostname", "verify_hostname"}, name)
 	if (isEndpoint || isSwitch) && policy.IsJinja(v) {
-		return fmt.Errorf("%s must be a literal: the credential is sent there", e.shown)
+		return e.fault(" must be a literal: the credential is sent there")
 	}
 	switch {
 	case name == "account_host":
 		if !azureHost.MatchString(strings.ToLower(v)) {
-			return fmt.Errorf("%s: host %q does not belong to Azure Storage, but the access token would be sent there", e.shown, v)
+			return e.fault(": host %q does not belong to Azure Storage, but the access token would be sent there", v)
 		}
 	case isEndpoint && (e.keys[0] == "filesystems" || strings.HasPrefix(strings.ToLower(v), "http")):
 		if !strings.Contains(v, "://") {
 			v = "https://" + v
 		}
-		host, err := checkEndpoint(e.shown, v)
+		host, err := checkEndpoint(e.place, v)
 		if err == nil && st.kind == "gcs" && policy.CheckHost(googleAudience, host) != nil && e.keys[0] == "filesystems" {
-			err = fmt.Errorf("%s: host %q does not belong to Google Cloud, but the access token would be sent there", e.shown, host)
+			err = e.fault(": host %q does not belong to Google Cloud, but the access token would be sent there", host)
 		}
 		return err
 	case isSwitch && isOffOrPath(name, e.value) && !loopbackElement(block, e):
-		return fmt.Errorf("%s is %q, want TLS verified (turning it off is for loopback only)", e.shown, v)
+		return e.fault(" is %q, want TLS verified (turning it off is for loopback only)", v)
 	}
 	return nil
 }
@@ -382,7 +384,7 @@ func loopbackElement(block *yaml.Node, e entry) bool {
 			!strings.Contains(strings.ToLower(other.keys[len(other.keys)-1]), "endpoint") {
 			continue
 		}
-		host, err := checkEndpoint(other.shown, textOf(other.value))
+		host, err := checkEndpoint(other.place, textOf(other.value))
 		if err != nil || !policy.IsLoopback(host) {
 			return false
 		}

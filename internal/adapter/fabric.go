@@ -29,18 +29,18 @@ var fabric = adapter{
 	check: func(block *yaml.Node, _ pair, _ string) error {
 		var f faults
 		if oneOf(block, "host", "server") == "" {
-			f.add("it has no host, and without one dbt-fabric sends the login to Fabric's API to find it")
+			f.missing("host", ": without it dbt-fabric sends the login to Fabric's API to find it")
 		}
 		f.join(checkMicrosoft(block, &microsoftDatabases))
 		// Up to 1.10 it is in a connection string.
 		if driver := scalar(block, "driver"); driver != "" && !policy.IsJinja(driver) && !driverText.MatchString(driver) {
-			f.add("driver is %q, want the name of an ODBC driver", driver)
+			f.add("driver", " is %q, want the name of an ODBC driver", driver)
 		}
 		for _, key := range fabricAPIs {
-			host, err := checkEndpoint(key, scalar(block, key))
+			host, err := checkEndpoint(top(key), scalar(block, key))
 			f.join(err)
 			if host != "" && !policy.IsLoopback(host) && !fabricAPIHosts.MatchString(strings.ToLower(host)) {
-				f.add("%s: host %q does not belong to Fabric, but the login would be sent there", key, host)
+				f.add(key, ": host %q does not belong to Fabric, but the login would be sent there", host)
 			}
 		}
 		return f.err()
@@ -56,7 +56,7 @@ var fabric = adapter{
 			render: servicePrincipal, route: lease, identities: principalIdentities,
 			check: func(block *yaml.Node) error {
 				if tenant := scalar(block, "tenant_id"); !tenantText.MatchString(tenant) {
-					return fmt.Errorf("tenant_id is %q, want the id of the service principal's tenant", tenant)
+					return top("tenant_id").fault(" is %q, want the id of the service principal's tenant", tenant)
 				}
 				return nil
 			},

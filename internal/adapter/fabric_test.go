@@ -26,7 +26,7 @@ func TestFabricPlaces(t *testing.T) {
 		{name: "a SQL database in Fabric", provider: "vault", block: block(`server: "acme.database.fabric.microsoft.com,1433"`)},
 		{name: "an older warehouse", provider: "vault", block: block(`host: acme.datawarehouse.pbidedicated.windows.net, encrypt: true, trust_cert: false`)},
 		{name: "a stand-in on loopback", provider: "vault", block: block(`host: "127.0.0.1,1433", encrypt: false, trust_cert: true`)},
-		{name: "no host", provider: "vault", block: block(`workspace_name: acme`), err: "it has no host, and without one dbt-fabric sends the login to Fabric's API to find it"},
+		{name: "no host", provider: "vault", block: block(`workspace_name: acme`), err: "requires host: without it dbt-fabric sends the login to Fabric's API to find it"},
 		{name: "a ring of Microsoft's own", provider: "entra", block: block(`host: abc-def.msit-datawarehouse.fabric.microsoft.com`)},
 		{name: "a zone of Fabric's", provider: "entra", block: block(`host: abc.z12.datawarehouse.fabric.microsoft.com`)},
 		{name: "a database of Fabric's", provider: "entra", block: block(`host: abc-def.database.fabric.microsoft.com`)},

@@ -12,30 +12,43 @@ import (
 )
 
 // faults are what is wrong with a block, so that a user meets all of it at
-// once: one fault a key, since what else is wrong with a value may be the same.
+// once: one fault a place, since what else is wrong with a value may be the
+// same. Each is a policy.BlockError.
 type faults struct {
-	list []error
-	keys map[string]bool
+	list  []error
+	where map[string]bool
 }
 
-// add adds a fault, whose text begins with the key that it is about.
-func (f *faults) add(format string, args ...any) {
-	err := fmt.Errorf(format, args...)
-	key := FaultKey(err.Error())
-	if f.keys[key] {
-		return
-	}
-	if f.keys == nil {
-		f.keys = map[string]bool{}
-	}
-	f.keys[key] = true
-	f.list = append(f.list, err)
+// add adds a fault of the value of a block's own key (place.fault).
+func (f *faults) add(key, format string, args ...any) { f.join(top(key).fault(format, args...)) }
+
+// missing adds that a key is required; the rest of the text says why.
+func (f *faults) missing(key, format string, args ...any) {
+	text := "requires " + key + fmt.Sprintf(format, args...)
+	f.join(&policy.BlockError{Path: []string{key}, Kind: policy.Missing, Text: text})
 }
 
-// join adds what another check has found.
+// duplicate adds that dbt takes two keys of the block for the same one.
+func (f *faults) duplicate(first, second string) {
+	f.join(&policy.BlockError{Path: []string{first}, Kind: policy.Duplicate, Text: policy.DuplicateKey(first, second)})
+}
+
+// join adds what another check has found. What that has no place for is about
+// the block as a whole.
 func (f *faults) join(err error) {
 	for _, err := range fault.Each(err) {
-		f.add("%w", err)
+		var found *policy.BlockError
+		if !errors.As(err, &found) {
+			found = &policy.BlockError{Text: err.Error()}
+		}
+		if f.where[found.Where()] {
+			continue
+		}
+		if f.where == nil {
+			f.where = map[string]bool{}
+		}
+		f.where[found.Where()] = true
+		f.list = append(f.list, found)
 	}
 }
 
@@ -43,20 +56,23 @@ func (f *faults) join(err error) {
 func (f *faults) literals(block *yaml.Node, why string, keys ...string) {
 	for _, key := range keys {
 		if policy.IsJinja(scalar(block, key)) {
-			f.add("%s must be a literal: %s", key, why)
+			f.add(key, " must be a literal: %s", why)
 		}
 	}
 }
 
 func (f *faults) err() error { return errors.Join(f.list...) }
 
-// FaultKey returns what a fault's text begins with: its place in the block.
-func FaultKey(text string) string {
-	text = strings.TrimPrefix(text, "it has no ")
-	if end := strings.IndexAny(text, " :,"); end >= 0 && !strings.HasPrefix(text, "secrets of type ") {
-		return text[:end]
-	}
-	return text
+// fault returns what is wrong with the value at a place, whose name the text
+// begins with.
+func (p place) fault(format string, args ...any) error {
+	return &policy.BlockError{Path: p.path, Text: p.shown + fmt.Sprintf(format, args...)}
+}
+
+// misshapen returns that the value at a place has another shape than dbt takes.
+func (p place) misshapen(v *yaml.Node, want string) error {
+	text := fmt.Sprintf("%s is %s, want %s", p.shown, shape(v), want)
+	return &policy.BlockError{Path: p.path, Kind: policy.Misshapen, Text: text}
 }
 
 // bareHost returns the name in what may be the URL of a host.

@@ -1,7 +1,6 @@
 package adapter
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -85,7 +84,7 @@ func postgresProxy(block *yaml.Node) (route.Route, error) {
 	mode, ca := scalar(block, "sslmode"), scalar(block, "sslrootcert")
 	switch {
 	case policy.IsJinja(ca):
-		return route.Route{}, errors.New("sslrootcert must be a literal: oidc-dbt verifies the server with it")
+		return route.Route{}, top("sslrootcert").fault(" must be a literal: oidc-dbt verifies the server with it")
 	case ca != "" && ca != "system":
 		u.CAFile = ca
 		u.AnyName = mode == "require" || mode == "verify-ca"
@@ -147,7 +146,7 @@ var (
 // libpq takes in its place.
 func checkDatabase(name string) error {
 	if strings.Contains(name, "=") || strings.Contains(name, "://") {
-		return errors.New("database is a connection string (…), want a database's name")
+		return top("database").fault(" is a connection string (…), want a database's name")
 	}
 	return nil
 }
@@ -157,25 +156,25 @@ func checkPostgres(block *yaml.Node, p pair, _ string) error {
 	var f faults
 	f.literals(block, "the login is sent there", "host", "port", "sslmode")
 	if !serverText.MatchString(host) {
-		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
+		f.add("host", " is %q, want one host name or address%s", host, insteadOf(host))
 	}
 	f.join(checkDatabase(databaseOf(block)))
 	if p.hosts != nil && !p.hosts.has(host) {
-		f.add("host %q does not belong to %s, but the token would be sent there", host, p.hosts.vendor)
+		f.add("host", " %q does not belong to %s, but the token would be sent there", host, p.hosts.vendor)
 	}
 	switch mode {
 	case "", "require", "verify-ca", "verify-full":
 	default: // libpq falls back to plain text with `allow` and `prefer`
 		if !isLoopback(host) {
-			f.add("sslmode is %q, want require, verify-ca or verify-full (an unencrypted password is for loopback only)", mode)
+			f.add("sslmode", " is %q, want require, verify-ca or verify-full (an unencrypted password is for loopback only)", mode)
 		}
 	}
 	switch {
 	case p.brings("user"):
 	case user == "":
-		f.add("it has no user, and provider %q supplies none", p.provider)
+		f.missing("user", ": provider %q supplies none", p.provider)
 	case policy.IsJinja(user):
-		f.add("user must be a literal: the login is for that user")
+		f.add("user", " must be a literal: the login is for that user")
 	}
 	return f.err()
 }

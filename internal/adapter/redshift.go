@@ -66,7 +66,7 @@ func checkRedshiftLogin(block *yaml.Node) error {
 	var f faults
 	for _, group := range elements(value(block, "db_groups")) {
 		if policy.IsJinja(textOf(group)) {
-			f.add("db_groups must be literals: the login is made from them")
+			f.add("db_groups", " must be literals: the login is made from them")
 		}
 	}
 	return f.err()
@@ -77,14 +77,14 @@ func checkRedshift(block *yaml.Node, p pair, _ string) error {
 	f.literals(block, "the login is made from it, or is sent there", append([]string{"host", "port", "sslmode"}, p.needed...)...)
 	host, mode := scalar(block, "host"), scalar(block, "sslmode")
 	if !serverText.MatchString(host) {
-		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
+		f.add("host", " is %q, want one host name or address%s", host, insteadOf(host))
 	}
 	f.join(checkDatabase(databaseOf(block)))
 	if databaseOf(block) == "" {
-		f.add("it has no dbname")
+		f.missing("dbname", "")
 	}
 	if mode == "disable" && !isLoopback(host) { // any other verifies the certificate
-		f.add(`sslmode is "disable", want verify-full or verify-ca (an unencrypted login is for loopback only)`)
+		f.add("sslmode", ` is "disable", want verify-full or verify-ca (an unencrypted login is for loopback only)`)
 	}
 	return f.err()
 }

@@ -83,7 +83,7 @@ func TestRedshiftPlaces(t *testing.T) {
 		{name: "no host", provider: "aws", block: rs(`dbname: d`), err: `host is "", want one host name or address`},
 		{name: "a host behind a line's end", provider: "aws", block: rs(`host: "localhost\nevil.example", dbname: d`), err: `host is "localhost\nevil.example", want one host name or address`},
 		{name: "a host behind a login", provider: "aws", block: rs(`host: "localhost@evil.example", dbname: d`), err: `host is "localhost@evil.example", want one host name or address`},
-		{name: "no database", provider: "aws", block: rs(`host: h`), err: "it has no dbname"},
+		{name: "no database", provider: "aws", block: rs(`host: h`), err: "requires dbname"},
 		{name: "a host in Jinja", provider: "aws", block: rs(`dbname: d, host: "{{ env_var('X') }}"`), err: "host must be a literal: the login is made from it, or is sent there"},
 		{name: "a group in Jinja", provider: "aws", block: rs(`host: h, dbname: d, db_groups: [a, "{{ env_var('X') }}"]`), err: "db_groups must be literals: the login is made from them"},
 		jinja("sslmode"), jinja("user"), jinja("cluster_id"), jinja("serverless_work_group"), jinja("is_serverless"), jinja("autocreate"),

@@ -157,7 +157,7 @@ func TestRouteHasEachFault(t *testing.T) {
 	block := node(t, `{type: postgres, host: localhost, port: 5432, user: dbt, dbname: a, database: b, pass: c, password: d, schema: marts}`)
 	_, err := adapter.Route("postgres", "vault", policy.Values{}, block)
 	const prefix = `dbt output of type "postgres": `
-	want := []string{prefix + "dbname and database are two names of one key: leave one out", prefix + "pass and password are two names of one key: leave one out"}
+	want := []string{prefix + "duplicate key: dbname and database are the same setting, remove one", prefix + "duplicate key: pass and password are the same setting, remove one"}
 	var got []string
 	for _, err := range fault.Each(err) {
 		got = append(got, err.Error())

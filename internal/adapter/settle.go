@@ -3,6 +3,7 @@ package adapter
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -27,7 +28,7 @@ func (a adapter) settle(p pair, block *yaml.Node) (*yaml.Node, error) {
 		key, v := block.Content[i], block.Content[i+1]
 		if name := a.spec.Canonical(key.Value); key.Tag == "!!str" {
 			if other, ok := names[name]; ok {
-				f.add("%s and %s are two names of one key: leave one out", other, key.Value)
+				f.duplicate(other, key.Value)
 				continue
 			}
 			names[name] = key.Value
@@ -35,8 +36,10 @@ func (a adapter) settle(p pair, block *yaml.Node) (*yaml.Node, error) {
 				key = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name, Line: key.Line, Column: key.Column}
 			}
 		}
-		f.join(a.misshapen(place{keys: []string{a.spec.Canonical(key.Value)}, shown: block.Content[i].Value}, v))
-		if v = a.without(place{keys: []string{key.Value}, shown: key.Value}, v); v != nil {
+		own := top(block.Content[i].Value)
+		own.keys = []string{a.spec.Canonical(key.Value)}
+		f.join(a.misshapen(own, v))
+		if v = a.without(top(key.Value), v); v != nil {
 			out.Content = append(out.Content, key, v)
 		}
 	}
@@ -59,9 +62,9 @@ func (a adapter) misshapen(p place, v *yaml.Node) error {
 	case v.Tag == "!!null", v.Kind == yaml.ScalarNode && policy.IsJinja(v.Value):
 		return nil
 	case slices.Contains(a.mappings, name) && v.Kind != yaml.MappingNode:
-		f.add("%s is %s%s", p.shown, shape(v), policy.WantMapping)
+		f.join(p.misshapen(v, "a mapping"))
 	case slices.Contains(a.lists, name) && v.Kind != yaml.SequenceNode:
-		f.add("%s is %s%s", p.shown, shape(v), policy.WantMappings)
+		f.join(p.misshapen(v, "a list of mappings"))
 	case v.Kind == yaml.MappingNode:
 		for i := 0; i+1 < len(v.Content); i += 2 {
 			f.join(a.misshapen(p.at(v.Content[i].Value), v.Content[i+1]))
@@ -69,7 +72,7 @@ func (a adapter) misshapen(p place, v *yaml.Node) error {
 	case slices.Contains(a.lists, name):
 		for i, e := range v.Content {
 			if e.Kind != yaml.MappingNode {
-				f.add("%s is %s%s", p.index(i).shown, shape(e), policy.WantMapping)
+				f.join(p.index(i).misshapen(e, "a mapping"))
 				continue
 			}
 			for j := 0; j+1 < len(e.Content); j += 2 {
@@ -87,7 +90,7 @@ func (a adapter) pairedLogins(block *yaml.Node) error {
 	var walk func(p place, v *yaml.Node)
 	walk = func(p place, v *yaml.Node) {
 		if at := policy.PairedLogin(v); at != nil && !policy.IsJinja(at.Value) && !a.elsewhere(p) {
-			f.add("%s holds a secret (…): leave it out", p.shown)
+			f.join(p.fault(" holds a secret (…): leave it out"))
 			return
 		}
 		for i, e := range v.Content {
@@ -100,7 +103,7 @@ func (a adapter) pairedLogins(block *yaml.Node) error {
 		}
 	}
 	for i := 0; i+1 < len(block.Content); i += 2 {
-		walk(place{[]string{block.Content[i].Value}, block.Content[i].Value}, block.Content[i+1])
+		walk(top(block.Content[i].Value), block.Content[i+1])
 	}
 	return f.err()
 }
@@ -118,14 +121,20 @@ func shape(v *yaml.Node) string {
 // A place is where a value is in a block.
 type place struct {
 	keys  []string // from the block's own down
+	path  []string // the same with the places in lists: policy.BlockError's
 	shown string   // the same for people: secrets[0].endpoint
 }
 
+// top is the place of a block's own key.
+func top(key string) place { return place{[]string{key}, []string{key}, key} }
+
 func (p place) at(key string) place {
-	return place{append(slices.Clone(p.keys), key), p.shown + "." + key}
+	return place{append(slices.Clone(p.keys), key), append(slices.Clone(p.path), key), p.shown + "." + key}
 }
 
-func (p place) index(i int) place { return place{p.keys, fmt.Sprintf("%s[%d]", p.shown, i)} }
+func (p place) index(i int) place {
+	return place{p.keys, append(slices.Clone(p.path), strconv.Itoa(i)), fmt.Sprintf("%s[%d]", p.shown, i)}
+}
 
 // isLogin reports whether a value is a login by its place. A switch such as
 // client_request_mfa_token is none.
@@ -202,7 +211,7 @@ func entries(block *yaml.Node) (list []entry) {
 		}
 	}
 	for i := 0; block != nil && i+1 < len(block.Content); i += 2 {
-		walk(place{[]string{block.Content[i].Value}, block.Content[i].Value}, block.Content[i+1])
+		walk(top(block.Content[i].Value), block.Content[i+1])
 	}
 	return list
 }
@@ -214,10 +223,10 @@ func (a adapter) refuse(e entry) error {
 	switch {
 	case v == "":
 	case a.loginOnTheWay(e) && !policy.IsJinja(v):
-		return fmt.Errorf("%s is a login that the credential does not replace: read it from a variable, "+
-			"as in {{ env_var('NAME') }}, or leave it out", e.shown)
+		return e.fault(" is a login that the credential does not replace: read it from a variable, " +
+			"as in {{ env_var('NAME') }}, or leave it out")
 	case (policy.SecretValue(v) || strings.HasSuffix(e.shown, "]") && policy.NamedLogin(v)) && !policy.IsJinja(v):
-		return fmt.Errorf("%s holds a secret (…): leave it out", e.shown)
+		return e.fault(" holds a secret (…): leave it out")
 	}
 	return nil
 }
@@ -300,14 +309,14 @@ func (a adapter) changes(out Output, block, settled *yaml.Node) Output {
 
 // checkProxy returns what is wrong with a proxy: it is not known yet, or has a
 // login.
-func checkProxy(shown, proxy string) error {
+func checkProxy(p place, proxy string) error {
 	switch {
 	case policy.IsJinja(proxy):
-		return fmt.Errorf("%s must be a literal: the credential passes through it", shown)
+		return p.fault(" must be a literal: the credential passes through it")
 	case strings.Contains(proxy, "@"):
-		return fmt.Errorf("%s contains a login, want host:port", shown)
+		return p.fault(" contains a login, want host:port")
 	case proxy != "" && !proxyText.MatchString(proxy):
-		return fmt.Errorf("%s is %q, want host:port", shown, proxy)
+		return p.fault(" is %q, want host:port", proxy)
 	}
 	return nil
 }

@@ -320,28 +320,28 @@ func TestNoLoginSurvives(t *testing.T) {
 }
 
 // TestAliases: each name that dbt takes for a key is known in a policy, by
-// `from`, to an exchange and to a route; two names of one key are an error.
+// `from`, to an exchange and to a route; a key under two of its names is an error.
 func TestAliases(t *testing.T) {
 	t.Parallel()
 	i := issuer(t)
 	for _, tt := range []struct{ dbtType, provider, block, want string }{
 		{"bigquery", "gcp", `{type: bigquery, database: acme-dbt, schema: marts}`, ""},
 		{"bigquery", "gcp", `{type: bigquery, project: acme-dbt, dataset: marts}`, ""},
-		{"bigquery", "gcp", `{type: bigquery, project: acme-dbt, database: acme-dbt}`, "project and database are two names of one key: leave one out"},
+		{"bigquery", "gcp", `{type: bigquery, project: acme-dbt, database: acme-dbt}`, "duplicate key: project and database are the same setting, remove one"},
 		{"bigquery", "gcp", `{type: bigquery, dataset: marts}`, "database or project, which type \"bigquery\" needs"},
 		{"bigquery", "gcp", `{type: bigquery, project: }`, "project is empty"},
 		{"bigquery", "gcp", `{type: bigquery, project: "{{ env_var('P') }}"}`, "project chooses server or identity: want a literal, not Jinja"},
 		{"clickhouse", "vault", `{type: clickhouse, host: ch.acme.example, port: 8443, secure: true, dbname: marts}`, ""},
 		{"clickhouse", "vault", `{type: clickhouse}`, ""},
 		{"sqlserver", "entra", `{type: sqlserver, server: acme.database.windows.net, database: marts, schema: dbo}`, ""},
-		{"sqlserver", "entra", `{type: sqlserver, server: acme.database.windows.net, host: acme.database.windows.net, database: marts, schema: dbo}`, "server and host are two names of one key: leave one out"},
+		{"sqlserver", "entra", `{type: sqlserver, server: acme.database.windows.net, host: acme.database.windows.net, database: marts, schema: dbo}`, "duplicate key: server and host are the same setting, remove one"},
 		{"sqlserver", "entra", `{type: sqlserver, server: acme.database.windows.net, database: marts, schema: dbo, auth: cli}`, "auth is written by oidc-dbt, from the exchange: leave it out"},
 		{"fabric", "entra", `{type: fabric, server: acme.datawarehouse.fabric.microsoft.com, database: marts, schema: dbo}`, ""},
 		{"postgres", "vault", `{type: postgres, host: localhost, port: 5432, dbname: marts, schema: dbo}`, ""},
 		{"postgres", "vault", `{type: postgres, host: localhost, port: 5432, dbname: marts, schema: dbo, pass: x}`, "pass holds a secret"},
 		{"redshift", "vault", `{type: redshift, host: localhost, port: 5439, database: marts, schema: dbo}`, ""},
 		{"trino", "oidc", `{type: trino, host: trino.acme.example, port: 443, catalog: lake, schema: marts}`, ""},
-		{"trino", "oidc", `{type: trino, host: trino.acme.example, port: 443, catalog: lake, database: lake, schema: marts}`, "catalog and database are two names of one key: leave one out"},
+		{"trino", "oidc", `{type: trino, host: trino.acme.example, port: 443, catalog: lake, database: lake, schema: marts}`, "duplicate key: catalog and database are the same setting, remove one"},
 		{"databricks", "databricks", `{type: databricks, host: acme.cloud.databricks.com, http_path: /sql, catalog: main, schema: marts}`, ""},
 		{"athena", "aws", `{type: athena, catalog: awsdatacatalog, schema: marts}`, ""},
 	} {
@@ -390,7 +390,7 @@ func TestAliases(t *testing.T) {
 		t.Errorf("got\n%s", got)
 	}
 	checkUsage(t, adapter.CheckPlaces("postgres", "vault", "", node(t, `{type: postgres, host: localhost, port: 5432, dbname: marts, database: marts}`)),
-		`dbt output of type "postgres": dbname and database are two names of one key: leave one out`)
+		`dbt output of type "postgres": duplicate key: dbname and database are the same setting, remove one`)
 }
 
 // TestPassThroughs: what an adapter hands on as it is must not lead the login

@@ -1,7 +1,6 @@
 package adapter
 
 import (
-	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -110,10 +109,10 @@ func checkAccount(account string) error {
 	name, _, isURL := strings.Cut(strings.TrimPrefix(account, "https://"), "/")
 	switch {
 	case accountDomain.MatchString(name):
-		return fmt.Errorf("account is %q, but the connector adds the domain: write %q", account,
+		return top("account").fault(" is %q, but the connector adds the domain: write %q", account,
 			strings.TrimPrefix(accountDomain.ReplaceAllString(name, ""), "https://"))
 	case !accountText.MatchString(account), isURL:
-		return fmt.Errorf("account is %q, want an account identifier such as acme-prod", account)
+		return top("account").fault(" is %q, want an account identifier such as acme-prod", account)
 	}
 	name, rest, dotted := strings.Cut(account, ".")
 	if !dotted {
@@ -123,10 +122,10 @@ func checkAccount(account string) error {
 	for i, part := range parts {
 		if !strings.Contains(part, "-") && !slices.Contains(accountParts, part) {
 			if i == 0 && len(parts) == 1 {
-				return fmt.Errorf("account is %q, which names a region %q: join an organization and its account with a hyphen, "+
+				return top("account").fault(" is %q, which names a region %q: join an organization and its account with a hyphen, "+
 					"write %q", account, rest, name+"-"+rest)
 			}
-			return fmt.Errorf("account is %q, and %q is neither a region nor a cloud: write ORGANIZATION-ACCOUNT, "+
+			return top("account").fault(" is %q, and %q is neither a region nor a cloud: write ORGANIZATION-ACCOUNT, "+
 				"or LOCATOR.REGION.CLOUD", account, part)
 		}
 	}
@@ -145,12 +144,12 @@ func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 	f.join(checkAccount(account))
 	for _, key := range []string{"port", "proxy_port"} {
 		if port := scalar(block, key); port != "" && !portText.MatchString(port) {
-			f.add("%s is %q, want a number", key, port)
+			f.add(key, " is %q, want a number", port)
 		}
 	}
-	f.join(checkProxy("proxy_host", scalar(block, "proxy_host")))
+	f.join(checkProxy(top("proxy_host"), scalar(block, "proxy_host")))
 	if stage := scalar(block, "s3_stage_vpce_dns_name"); stage != "" && !stageHost.MatchString(strings.ToLower(stage)) {
-		f.add("s3_stage_vpce_dns_name: host %q is not an Amazon S3 endpoint, but the stage's files and session would be "+
+		f.add("s3_stage_vpce_dns_name", ": host %q is not an Amazon S3 endpoint, but the stage's files and session would be "+
 			"sent there", stage)
 	}
 	if audience == "" {
@@ -158,11 +157,11 @@ func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 	}
 	if insteadOf(host) == "" {
 		if err := policy.CheckHost(audience, host); err != nil {
-			f.add("host: %w", err)
+			f.add("host", ": %v", err)
 		}
 	}
 	if host != "" && !hostText.MatchString(host) {
-		f.add("host is %q, want a host name only%s", host, insteadOf(host))
+		f.add("host", " is %q, want a host name only%s", host, insteadOf(host))
 	}
 	switch protocol {
 	case "", "https":
@@ -172,10 +171,10 @@ func checkSnowflake(block *yaml.Node, _ pair, audience string) error {
 			peer = host
 		}
 		if !isLoopback(peer) {
-			f.add("protocol is %q, want https (http is for loopback only)", protocol)
+			f.add("protocol", " is %q, want https (http is for loopback only)", protocol)
 		}
 	default:
-		f.add("protocol is %q, want https", protocol)
+		f.add("protocol", " is %q, want https", protocol)
 	}
 	return f.err()
 }

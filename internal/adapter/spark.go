@@ -2,7 +2,6 @@ package adapter
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 	"strings"
 
@@ -106,24 +105,25 @@ var storeLogin = lazy.MustCompile(`(?i)^(?:spark\.hadoop\.)?(?:` +
 // checkSession holds a Spark in dbt's process to the store's own hosts.
 func checkSession(block *yaml.Node, p pair) error {
 	if p.lends() {
-		return errors.New(`method is "session", which has no login: Spark runs in dbt's process; for its store use provider "aws" or "entra"`)
+		return top("method").fault(` is "session", which has no login: Spark runs in dbt's process; for its store use provider "aws" or "entra"`)
 	}
 	parameters := value(block, "server_side_parameters")
 	var f faults
 	switch {
 	case policy.IsJinja(textOf(parameters)):
-		f.add("server_side_parameters must be a literal: it may decide where the credential is sent")
+		f.add("server_side_parameters", " must be a literal: it may decide where the credential is sent")
 		return f.err()
 	case parameters == nil, parameters.Kind != yaml.MappingNode:
 		return nil // settle says so
 	}
 	for i := 0; i+1 < len(parameters.Content); i += 2 {
 		name := parameters.Content[i].Value
+		at := top("server_side_parameters").at(name)
 		switch {
 		case policy.IsJinja(name):
-			f.add("server_side_parameters.%s must be a literal: it may decide where the credential is sent", name)
+			f.join(at.fault(" must be a literal: it may decide where the credential is sent"))
 		case storeLogin.MatchString(strings.TrimSpace(name)):
-			f.add("server_side_parameters.%s selects the store's login or who gets it: leave it out, the exchange does this", name)
+			f.join(at.fault(" selects the store's login or who gets it: leave it out, the exchange does this"))
 		}
 	}
 	return f.err()
@@ -144,13 +144,13 @@ func checkODBC(block *yaml.Node) error {
 			v = v[1 : len(v)-1]
 		}
 		if policy.IsJinja(scalar(block, key)) || strings.ContainsAny(v, ";{}=") {
-			f.add("%s is %q, want a literal that is valid in a connection string", key, scalar(block, key))
+			f.add(key, " is %q, want a literal that is valid in a connection string", scalar(block, key))
 		}
 	}
 	for _, e := range entries(block) {
 		name := e.keys[len(e.keys)-1]
 		if e.keys[0] == "server_side_parameters" && (strings.ContainsAny(name, ";{}= ") || strings.ContainsAny(textOf(e.value), ";{}")) {
-			f.add("%s is not valid in a connection string", e.shown)
+			f.join(e.fault(" is not valid in a connection string"))
 		}
 	}
 	return f.err()
@@ -161,13 +161,13 @@ func checkSpark(block *yaml.Node, p pair, _ string) error {
 	f.literals(block, "the login is sent there", "host", "method", "use_ssl", "connection_string_suffix", "port")
 	host, method, port := scalar(block, "host"), scalar(block, "method"), scalar(block, "port")
 	if port != "" && !portText.MatchString(port) {
-		f.add("port is %q, want a number", port)
+		f.add("port", " is %q, want a number", port)
 	}
 	if !serverText.MatchString(strings.TrimPrefix(host, "https://")) {
-		f.add("host is %q, want one host name or address%s", host, insteadOf(host))
+		f.add("host", " is %q, want one host name or address%s", host, insteadOf(host))
 	}
 	if methods := []string{"http", "odbc", "thrift"}; !p.lends() && slices.Contains(methods, method) {
-		f.add("method is %q, for which provider %q has no login: want method session, for a store, or provider \"vault\"", method, p.provider)
+		f.add("method", " is %q, for which provider %q has no login: want method session, for a store, or provider \"vault\"", method, p.provider)
 	}
 	switch method {
 	case "session":
@@ -177,14 +177,14 @@ func checkSpark(block *yaml.Node, p pair, _ string) error {
 			f.join(checkODBC(block))
 		}
 		if elsewhere.MatchString(scalar(block, "connection_string_suffix")) {
-			f.add("connection_string_suffix: it must not change server, login or TLS")
+			f.add("connection_string_suffix", ": it must not change server, login or TLS")
 		}
 	case "thrift":
 		if !isLoopback(host) && !isOn(scalar(block, "use_ssl")) {
-			f.add("use_ssl is %q for host %q, want true (plain connections are for loopback only)", scalar(block, "use_ssl"), host)
+			f.add("use_ssl", " is %q for host %q, want true (plain connections are for loopback only)", scalar(block, "use_ssl"), host)
 		}
 	default:
-		f.add("method is %q, valid methods are %q", method, []string{"http", "odbc", "session", "thrift"})
+		f.add("method", " is %q, valid methods are %q", method, []string{"http", "odbc", "session", "thrift"})
 	}
 	return f.err()
 }

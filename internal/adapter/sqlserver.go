@@ -2,7 +2,6 @@ package adapter
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"strconv"
 
@@ -47,12 +46,12 @@ func checkSQLServer(block *yaml.Node, p pair, _ string) error {
 	driver, backend, port := scalar(block, "driver"), scalar(block, "backend"), scalar(block, "port")
 	switch {
 	case policy.IsJinja(driver), policy.IsJinja(backend):
-		f.add("driver and backend must be literals: they carry the login")
+		f.add("driver", " and backend must be literals: they carry the login")
 	case driver != "" && !driverText.MatchString(driver):
-		f.add("driver is %q, want the name of an ODBC driver", driver)
+		f.add("driver", " is %q, want the name of an ODBC driver", driver)
 	}
 	if port != "" && !portText.MatchString(port) {
-		f.add("port is %q, want a number", port)
+		f.add("port", " is %q, want a number", port)
 	}
 	return f.err()
 }
@@ -60,7 +59,7 @@ func checkSQLServer(block *yaml.Node, p pair, _ string) error {
 // checkBackend refuses a backend that takes no token.
 func checkBackend(block *yaml.Node) error {
 	if backend := scalar(block, "backend"); backend != "" && !policy.IsJinja(backend) && backend != "pyodbc" && backend != mssqlPython {
-		return fmt.Errorf("backend is %q, but only pyodbc and mssql-python accept a token of Entra ID", backend)
+		return top("backend").fault(" is %q, but only pyodbc and mssql-python accept a token of Entra ID", backend)
 	}
 	return nil
 }
@@ -175,19 +174,19 @@ func checkMicrosoft(block *yaml.Node, vendor *hosts) error {
 	server, database, host := oneOf(block, "host", "server"), scalar(block, "database"), microsoftHost(block)
 	encrypt, trust := oneOf(block, "encrypt"), oneOf(block, "trust_cert", "TrustServerCertificate")
 	if host == "" && !policy.IsJinja(server) { // its own fault, by whichever name it has
-		f.add("host is %q, want one server%s", server, insteadOf(server))
+		f.add("host", " is %q, want one server%s", server, insteadOf(server))
 	}
 	if !databaseText.MatchString(database) {
-		f.add("database is %q, want a name that is valid in a connection string", database)
+		f.add("database", " is %q, want a name that is valid in a connection string", database)
 	}
 	if isLoopback(cmp.Or(host, server)) {
 		return f.err()
 	}
 	if encrypt != "" && !isOn(encrypt) {
-		f.add("encrypt is %q, want TLS (turning it off is for loopback only)", encrypt)
+		f.add("encrypt", " is %q, want TLS (turning it off is for loopback only)", encrypt)
 	}
 	if !isOff(trust) {
-		f.add("trust_cert is %q, want the certificate verified (turning it off is for loopback only)", trust)
+		f.add("trust_cert", " is %q, want the certificate verified (turning it off is for loopback only)", trust)
 	}
 	if vendor != nil {
 		f.join(checkMicrosoftHost(block, vendor))
@@ -197,7 +196,7 @@ func checkMicrosoft(block *yaml.Node, vendor *hosts) error {
 
 func checkMicrosoftHost(block *yaml.Node, vendor *hosts) error {
 	if host := microsoftHost(block); !vendor.has(host) {
-		return fmt.Errorf("host %q does not belong to %s, but the login is valid for all of its hosts", host, vendor.vendor)
+		return top("host").fault(" %q does not belong to %s, but the login is valid for all of its hosts", host, vendor.vendor)
 	}
 	return nil
 }

@@ -55,18 +55,18 @@ func checkTrino(block *yaml.Node, _ pair, audience string) error {
 	f.literals(block, "the token is sent there", "host", "port", "cert", "http_scheme")
 	host, port, scheme := scalar(block, "host"), scalar(block, "port"), scalar(block, "http_scheme")
 	if !hostText.MatchString(host) {
-		f.add("host is %q, want a host name only%s", host, insteadOf(host))
+		f.add("host", " is %q, want a host name only%s", host, insteadOf(host))
 	} else if err := policy.CheckHost(audience, host); err != nil {
-		f.add("host: %w", err)
+		f.add("host", ": %v", err)
 	}
 	if !portText.MatchString(port) {
-		f.add("port is %q, want a number", port)
+		f.add("port", " is %q, want a number", port)
 	}
 	if scheme != "" && scheme != "https" {
-		f.add("http_scheme is %q, want https: Trino accepts tokens over https only", scheme)
+		f.add("http_scheme", " is %q, want https: Trino accepts tokens over https only", scheme)
 	}
 	if scalar(block, "database") == "" && scalar(block, "catalog") == "" {
-		f.add("it has no database, which is Trino's catalog")
+		f.missing("database", ", which is Trino's catalog")
 	}
 	cert := value(block, "cert")
 	switch {
@@ -74,7 +74,7 @@ func checkTrino(block *yaml.Node, _ pair, audience string) error {
 	case cert.Tag == "!!bool" && isOn(cert.Value):
 	case cert.Tag == "!!str" && strings.ContainsAny(cert.Value, `./\`): // a path, and no false in disguise
 	default:
-		f.add("cert is %q, want true or the path of a CA's certificate (turning verification off is for loopback only)", cert.Value)
+		f.add("cert", " is %q, want true or the path of a CA's certificate (turning verification off is for loopback only)", cert.Value)
 	}
 	return f.err()
 }

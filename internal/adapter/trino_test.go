@@ -80,7 +80,7 @@ func TestTrinoPlaces(t *testing.T) {
 		{name: "a host behind a login", provider: "oidc", audience: audience, block: block(`host: "trino.acme.example@evil.example", port: 443`), err: `host is "trino.acme.example@evil.example", want a host name only`},
 		{name: "a host behind a line's end", provider: "oidc", audience: audience, block: block(`host: "localhost\nevil.example", port: 443`), err: `host is "localhost\nevil.example", want a host name only`},
 		{name: "a port that is a host", provider: "oidc", audience: audience, block: block(`host: trino.acme.example, port: "443@evil.example"`), err: `port is "443@evil.example", want a number`},
-		{name: "no catalog", provider: "oidc", audience: audience, block: `{type: trino, host: trino.acme.example, port: 443}`, err: "it has no database, which is Trino's catalog"},
+		{name: "no catalog", provider: "oidc", audience: audience, block: `{type: trino, host: trino.acme.example, port: 443}`, err: "requires database, which is Trino's catalog"},
 		{name: "a vendor's audience", provider: "oidc", audience: "snowflakecomputing.com", block: block(`host: trino.acme.example, port: 443`),
 			err: `host: host "trino.acme.example" is not one of Snowflake, whose audience "snowflakecomputing.com" the token has: give an audience of its own`},
 	})

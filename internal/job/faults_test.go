@@ -50,14 +50,11 @@ func outputOf(t *testing.T, dbtType, provider, changes string) (*policy.Target, 
 	return target, block
 }
 
-func faultsOf(t *testing.T, dbtType, provider, changes string) (texts []string) {
+func faultsOf(t *testing.T, dbtType, provider, changes string) []*policy.BlockError {
 	t.Helper()
 	target, block := outputOf(t, dbtType, provider, changes)
 	p := project{dbtType: dbtType}
-	for _, err := range p.faults(target, block) {
-		texts = append(texts, err.Error())
-	}
-	return texts
+	return p.faults(target, block)
 }
 
 // TestOneFaultAValue: each fault of the key that says where the
@@ -79,12 +76,12 @@ func TestOneFaultAValue(t *testing.T) {
 				}
 				for _, wrong := range []string{"https://" + value, "https://" + value + "/", value + "/x", value + "@evil.example", "a b", "evil.example:1", "70000000"} {
 					got := faultsOf(t, dbtType, provider, fmt.Sprintf("{%s: %q}", key, wrong))
-					about := slices.DeleteFunc(slices.Clone(got), func(text string) bool { return adapter.FaultKey(text) != key && adapter.FaultKey(text) != "host" })
+					about := slices.DeleteFunc(slices.Clone(got), func(e *policy.BlockError) bool { return e.Path[0] != key && e.Path[0] != "host" })
 					if len(about) > 1 {
 						t.Errorf("%s with %s, %s: %s: %q", dbtType, provider, key, wrong, got)
 					}
 					if url, isURL := strings.CutPrefix(wrong, "https://"); isURL && key == "host" && dbtType != "spark" {
-						if want := fmt.Sprintf(`write %q, without https://`, strings.TrimSuffix(url, "/")); len(got) != 1 || !strings.HasSuffix(got[0], want) {
+						if want := fmt.Sprintf(`write %q, without https://`, strings.TrimSuffix(url, "/")); len(got) != 1 || !strings.HasSuffix(got[0].Text, want) {
 							t.Errorf("%s with %s, %s: %s: %q, want one that ends in %s", dbtType, provider, key, wrong, got, want)
 						}
 					}
@@ -94,7 +91,7 @@ func TestOneFaultAValue(t *testing.T) {
 	}
 }
 
-// TestAllFaultsAtOnce: each with its key first, whichever check finds it.
+// TestAllFaultsAtOnce: each with its place in the block, whichever check finds it.
 func TestAllFaultsAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -113,25 +110,48 @@ func TestAllFaultsAtOnce(t *testing.T) {
 			[]string{"account", "port", "proxy_port", "proxy_host", "s3_stage_vpce_dns_name", "host", "protocol"}},
 		{"spark", "vault", "{method: thrift, host: 'a b', port: x, use_ssl: false}", []string{"port", "host", "use_ssl"}},
 		{"spark", "aws", "{method: session, server_side_parameters: {fs.s3a.endpoint: x, fs.s3a.impl: y, '{{ x }}': z}}",
-			[]string{"server_side_parameters.fs.s3a.endpoint", "server_side_parameters.fs.s3a.impl", "server_side_parameters.{{"}},
+			[]string{"server_side_parameters.fs.s3a.endpoint", "server_side_parameters.fs.s3a.impl", "server_side_parameters.{{ x }}"}},
 		{"sqlserver", "entra", "{host: evil.example, database: 'a;b', encrypt: false, trust_cert: true, driver: 'a;b', port: x, backend: z}",
 			[]string{"database", "encrypt", "trust_cert", "host", "driver", "port", "backend"}},
 		{"trino", "oidc", "{host: 'a b', port: x, http_scheme: http, cert: false}", []string{"host", "port", "http_scheme", "cert"}},
 		{"duckdb", "aws", "{secrets: [{type: s3, use_ssl: false, endpoint: a}, {type: 'a b'}], settings: {'a b': 1, secret_directory: x, enable_server_cert_verification: false}}",
-			[]string{"secrets", "settings", "secrets[1].type", "settings.secret_directory", "settings.enable_server_cert_verification"}},
+			[]string{"secrets.0", "settings", "secrets.1.type", "settings.secret_directory", "settings.enable_server_cert_verification"}},
 		{"postgres", "vault", "{dbname: marts, port: x}", []string{"database", "port"}},
 	} {
 		t.Run(tt.dbtType+"_"+tt.provider, func(t *testing.T) {
 			t.Parallel()
 			var keys []string
-			texts := faultsOf(t, tt.dbtType, tt.provider, tt.changes)
-			for _, text := range texts {
-				key, _, _ := strings.Cut(adapter.FaultKey(text), " ")
-				keys = append(keys, key)
+			faults := faultsOf(t, tt.dbtType, tt.provider, tt.changes)
+			for _, e := range faults {
+				keys = append(keys, e.Where())
 			}
 			if !slices.Equal(keys, tt.keys) {
-				t.Errorf("faults of %q, want %q:\n%s", keys, tt.keys, strings.Join(texts, "\n"))
+				t.Errorf("faults of %q, want %q:\n%q", keys, tt.keys, faults)
 			}
 		})
+	}
+}
+
+// TestPlaceOfAnAlias: a fault of a key is at its value, by whichever of its
+// names the block has it.
+func TestPlaceOfAnAlias(t *testing.T) {
+	t.Parallel()
+	block := "      type: postgres\n      host: localhost\n      port: 5432\n      schema: marts\n      dbname: host=evil.example\n"
+	text := fmt.Sprintf("version: 1\ntargets:\n  prod:\n    dbt:\n%s    exchange: %s\n    allow: [{repository_id: \"1\", ref: refs/heads/main}]\n",
+		block, standin.Exchange("postgres", "vault"))
+	p, err := policy.Parse("p.yml", []byte(text), Catalog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := p.Target("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := project{dbtType: "postgres"}
+	err = target.CheckBlock(func(block *yaml.Node) []*policy.BlockError { return own.faults(target, block) })
+	want := "parse policy \"p.yml\": 1 error\np.yml:9:15: database is a connection string (…), want a database's name\n" +
+		"        dbname: host=evil.example\n                ^"
+	if err == nil || err.Error() != want {
+		t.Errorf("error is\n%v\nwant\n%s", err, want)
 	}
 }

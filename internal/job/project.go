@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -82,7 +81,7 @@ func withoutProfile(t *policy.Target, dbt policy.DBT) (p project, err error) {
 
 // takeInline checks the policy's own block.
 func (p *project) takeInline(ctx context.Context, env Env, s Settings, t *policy.Target) error {
-	if err := t.CheckBlock(func(block *yaml.Node) []error { return p.faults(t, block) }); err != nil {
+	if err := t.CheckBlock(func(block *yaml.Node) []*policy.BlockError { return p.faults(t, block) }); err != nil {
 		if s.inlinePolicy() {
 			err = fault.At(err) // its lines are those of no file
 		}
@@ -109,7 +108,8 @@ func (p *project) takeFile(ctx context.Context, env Env, s Settings, t *policy.T
 	if err != nil {
 		return err
 	}
-	if p.warnings, err = t.CheckOutputs(outs, p.dbtType, func(block *yaml.Node) []error { return p.faults(t, block) }); err != nil {
+	check := func(block *yaml.Node) []*policy.BlockError { return p.faults(t, block) }
+	if p.warnings, err = t.CheckOutputs(outs, p.dbtType, check); err != nil {
 		if s.inlinePolicy() {
 			err = fileOnly(err, path)
 		}
@@ -173,9 +173,8 @@ func (p *project) give(dbt policy.DBT) (err error) {
 	return err
 }
 
-// faults returns what an adapter has against a block, each once, and
-// beginning with the key that it is about.
-func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
+// faults returns what an adapter has against a block, one fault a value.
+func (p *project) faults(t *policy.Target, block *yaml.Node) (list []*policy.BlockError) {
 	w, warehouse := adapter.Warehouse(p.dbtType, t.Provider(), block)
 	_, way := routeOf(t, p.dbtType, block)
 	all := []error{adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), block), warehouse, way}
@@ -183,26 +182,15 @@ func (p *project) faults(t *policy.Target, block *yaml.Node) (errs []error) {
 		all = append(all, provider.Check(t.Provider(), t.Exchange(), w))
 	}
 	seen := map[string]bool{}
-	for _, err := range all {
-		var keys []string
-		for _, err := range fault.Each(err) {
-			text, ofBlock := strings.CutPrefix(err.Error(), fmt.Sprintf("dbt output of type %q: ", p.dbtType))
-			if !ofBlock {
-				text, ofBlock = strings.CutPrefix(err.Error(), fmt.Sprintf("provider %q: host ", t.Provider()))
-				text = "host " + text
-			}
-			// Else it is about the pair, with any block. If one check has
-			// reported a key, the others report the same in other words.
-			if key := adapter.FaultKey(text); ofBlock && !seen[key] {
-				keys = append(keys, key)
-				errs = append(errs, errors.New(text))
-			}
-		}
-		for _, key := range keys {
-			seen[key] = true
+	for _, err := range fault.Each(errors.Join(all...)) {
+		// Of a value that one check has refused, the others say the same in
+		// other words. What is no BlockError is about the pair, with any block.
+		if e := new(policy.BlockError); errors.As(err, &e) && !seen[e.Where()] {
+			seen[e.Where()] = true
+			list = append(list, e)
 		}
 	}
-	return errs
+	return list
 }
 
 // warning returns one about the node n, with its place in the user's

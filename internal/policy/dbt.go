@@ -163,7 +163,7 @@ func (d *document) dbtType(t *Target, m strictyaml.Mapping) (spec Adapter, known
 	for key := range m.Pairs {
 		name := spec.Canonical(key.Value)
 		if other := first[name]; other != "" && other != key.Value {
-			d.Report(key, "%s and %s are two names of one key: leave one out", other, key.Value)
+			d.Report(key, "%s", DuplicateKey(other, key.Value))
 		}
 		first[name] = key.Value
 	}

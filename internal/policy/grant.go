@@ -3,8 +3,9 @@ package policy
 import (
 	"time"
 
-	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 )
 
 // A Grant is what an allowed request gets: the target's settings with the

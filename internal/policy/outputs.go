@@ -4,13 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
-	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // Outputs are what a target's `from` leads to: one output in each of some profiles.
@@ -33,12 +31,13 @@ type Output struct {
 
 // CheckOutputs holds outputs to the rules of a policy's `dbt:` block, except
 // that a login in them is replaced, and nothing is wrong with it. check returns
-// what else is wrong with a block, each error beginning with the key that it is
-// about. The error, of class Usage, holds every fault with its place in the
-// file or, of a key of `with`, in the policy; its hint is the `with` that would
-// do. warnings say which keys dbt's Jinja, and so the job, chooses, though the
-// policy might.
-func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *yaml.Node) []error) (warnings []fault.Warning, err error) {
+// what else is wrong with a block. The error, of class Usage, holds every fault
+// with its place in the file or, of a key of `with`, in the policy; its hint is
+// the `with` that would do. warnings say which keys dbt's Jinja, and so the job,
+// chooses, though the policy might.
+func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *yaml.Node) []*BlockError) (
+	warnings []fault.Warning, err error,
+) {
 	c := outputCheck{target: t, outs: outs, seen: map[string]bool{}}
 	c.file = newDocument("read profiles", outs.Path, outs.Text, t.origin.catalog)
 	c.file.Redact(outs.Root)
@@ -62,8 +61,8 @@ func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *ya
 		before := c.file.Count()
 		asked := c.jinja(spec, o)
 		if sound && c.file.Count() == before { // what each value is is known
-			for _, err := range check(o.Block) {
-				c.keyed(spec, o, err)
+			for _, e := range check(o.Block) {
+				c.blockError(spec, o, e)
 			}
 		}
 		if len(asked) > 0 {
@@ -167,141 +166,40 @@ func (c *outputCheck) fault(o Output, n *yaml.Node, key, text string) {
 	}
 }
 
-// begin matches the key that an error of an adapter begins with, and the way to
-// the value below it; or the key that there is not.
-var begin = lazy.MustCompile(`^(?:it has no ([A-Za-z_]\w*)|([A-Za-z_]\w*)((?:[.\[][^ ,:]*)?))(?:$|[ ,:])`)
-
-// CheckBlock holds the `dbt:` block to what check returns, each error beginning
-// with the key that it is about. The error, of class Usage, holds every fault
-// with its place in the policy.
-func (t *Target) CheckBlock(check func(block *yaml.Node) []error) error {
-	d := newDocument(parsePolicy, t.origin.name, t.origin.src, t.origin.catalog)
-	d.Redact(t.dbt.Block)
-	for _, err := range check(t.DBT().Block) {
-		at := t.dbt.Block
-		if _, n := about(at, err.Error()); n != nil {
-			at = n
-		}
-		d.hideShapeless(at, err.Error())
-		d.Report(at, "%s", err)
-	}
-	if err := d.Err(); err != nil {
-		return fault.New(fault.Usage, err, "")
-	}
-	return nil
-}
-
-// about returns the key of the block that an error begins with, "" for none,
-// and the value that it is about, nil where the block has none.
-func about(block *yaml.Node, text string) (key string, at *yaml.Node) {
-	m := begin.FindStringSubmatch(text)
-	if m == nil {
-		return "", nil
-	}
-	key = m[1] + m[2]
-	return key, below(valueOf(block, key), m[3])
-}
-
-// below returns the value that a path such as `[0].options.endpoint` leads to,
-// as far as there is one.
-func below(n *yaml.Node, path string) *yaml.Node {
-	for n != nil && path != "" {
-		next, rest := step(n, path)
-		if next == nil {
-			break
-		}
-		n, path = next, rest
-	}
-	return n
-}
-
-// step goes one step of a path. Names may have dots in them.
-func step(n *yaml.Node, path string) (next *yaml.Node, rest string) {
-	if inner, ok := strings.CutPrefix(path, "["); ok {
-		number, rest, _ := strings.Cut(inner, "]")
-		if i, err := strconv.Atoi(number); err == nil && n.Kind == yaml.SequenceNode && i >= 0 && i < len(n.Content) {
-			return n.Content[i], rest
-		}
-		return nil, ""
-	}
-	path, length := strings.TrimPrefix(path, "."), -1
-	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-		name := n.Content[i].Value
-		after, ok := strings.CutPrefix(path, name)
-		if ok && len(name) > length && (after == "" || after[0] == '.' || after[0] == '[') {
-			next, rest, length = n.Content[i+1], after, len(name)
-		}
-	}
-	return next, rest
-}
-
-// WantMapping and WantMappings end errors about values of another shape than a
-// mapping, and a list of mappings: nothing of them is shown, since there is
-// no telling which of it is a login.
-const (
-	WantMapping  = ", want a mapping"
-	WantMappings = ", want a list of mappings"
-)
-
-// hideShapeless keeps what such an error is about out of shown lines.
-func (d *document) hideShapeless(n *yaml.Node, text string) {
-	if !strings.HasSuffix(text, WantMapping) && !strings.HasSuffix(text, WantMappings) {
-		return
-	}
-	var walk func(n *yaml.Node)
-	walk = func(n *yaml.Node) {
-		d.Hide(n)
-		for _, e := range n.Content {
-			walk(e)
-		}
-	}
-	walk(n)
-}
-
-// twoNames ends an error about a key that a block has under two names.
-const twoNames = "are two names of one key: leave one out"
-
-// keyed reports an error at the key that it is about.
-func (c *outputCheck) keyed(spec Adapter, o Output, err error) {
-	text := err.Error()
-	key, at := about(o.Block, text)
-	if key == "" {
-		c.fault(o, o.Block, "", text)
-		return
-	}
-	if strings.HasSuffix(text, twoNames) && at != nil && at.Line > 0 {
+// blockError reports what check has found.
+func (c *outputCheck) blockError(spec Adapter, o Output, e *BlockError) {
+	key, at := e.find(spec, o.Block)
+	switch {
+	case key == "":
+		c.fault(o, o.Block, "", e.Text)
+	case e.Kind == Duplicate && at != nil && at.Line > 0:
 		c.twice = true
-		c.fault(o, at, "", text)
-		return
-	}
-	for _, name := range spec.NamesOf(key) {
-		if own := valueOf(o.Block, name); at == nil && own != nil {
-			at, key = own, name
+		c.fault(o, at, "", e.Text)
+	case at == nil:
+		if e.Kind != Missing && !slices.Contains(slices.Concat(spec.Required, spec.Literal, spec.NoClaims), key) {
+			key = "" // nothing that `with` should give
 		}
+		c.fault(o, o.Block, key, e.Text)
+	case at.Line > 0:
+		c.file.hideMisshapen(e, at)
+		c.fault(o, at, key, e.Text)
+	default:
+		c.given(o, key, e)
 	}
-	if at == nil {
-		known := strings.HasPrefix(text, "it has no ") || slices.Contains(slices.Concat(spec.Required, spec.Literal, spec.NoClaims), key)
-		if !known {
-			key = ""
-		}
-		c.fault(o, o.Block, key, text)
-		return
-	}
-	if at.Line > 0 {
-		c.file.hideShapeless(at, text)
-		c.fault(o, at, key, text)
-		return
-	}
-	given := valueOf(c.target.dbt.With, key)
+}
+
+// given reports a fault of a value that the policy gives.
+func (c *outputCheck) given(o Output, key string, e *BlockError) {
+	v := valueOf(c.target.dbt.With, key)
 	for _, p := range c.target.dbt.Profiles {
-		if v := valueOf(p.Keys, key); p.Name == o.Profile && v != nil {
-			given = v
+		if own := valueOf(p.Keys, key); p.Name == o.Profile && own != nil {
+			v = own
 		}
 	}
-	if given != nil && !c.seen[text] {
-		c.seen[text] = true
-		c.policy.hideShapeless(given, text)
-		c.policy.Report(given, "%s", text)
+	if v != nil && !c.seen[e.Text] {
+		c.seen[e.Text] = true
+		c.policy.hideMisshapen(e, v)
+		c.policy.Report(v, "%s", e.Text)
 	}
 }
 

@@ -1,7 +1,6 @@
 package policy_test
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,11 +18,18 @@ func TestCheckOutputs(t *testing.T) {
 	t.Parallel()
 	const wrong = "output \"prod\" of profile \"%s\": %s chooses server or identity: want a literal, not Jinja"
 	want := func(profile, key string) string { return fmt.Sprintf(wrong, profile, key) }
+	invalid := func(text string, path ...string) *policy.BlockError {
+		return &policy.BlockError{Path: path, Text: text}
+	}
+	misshapen := func(text string, path ...string) *policy.BlockError {
+		return &policy.BlockError{Path: path, Kind: policy.Misshapen, Text: text}
+	}
+	duplicate := &policy.BlockError{Path: []string{"account"}, Kind: policy.Duplicate, Text: policy.DuplicateKey("account", "acct")}
 	for _, tt := range []struct {
 		name, with, outputs string
-		dbtType             string   // "" for snowflake
-		adapter             []string // what it says of each block
-		err                 []string // the places and their texts
+		dbtType             string               // "" for snowflake
+		adapter             []*policy.BlockError // what it says of each block
+		err                 []string             // the places and their texts
 		hint, warnings      string
 	}{
 		{name: "literals", outputs: "a: {type: snowflake, account: acme, user: me, role: r}"},
@@ -57,27 +63,32 @@ func TestCheckOutputs(t *testing.T) {
 		{
 			name:    "what the adapter says",
 			outputs: "a:\n  account: a/b\n  deep: {down: {x: 1}}",
-			adapter: []string{"account is \"a/b\"", "deep.down.x: no", "deep.up: no", "it has no database, which it needs", "user is \"\"", "nonsense about nothing"},
+			adapter: []*policy.BlockError{
+				invalid("account is \"a/b\"", "account"), invalid("deep.down.x: no", "deep", "down", "x"), invalid("deep.up: no", "deep", "up"),
+				{Path: []string{"database"}, Kind: policy.Missing, Text: "requires database"}, invalid("user is \"\"", "user"),
+				invalid("nonsense", "nonsense"), invalid("of the block"),
+			},
 			err: []string{
-				"f.yml:2:3 output \"prod\" of profile \"a\": it has no database, which it needs", "f.yml:2:3 output \"prod\" of profile \"a\": user is \"\"",
-				"f.yml:2:3 output \"prod\" of profile \"a\": nonsense about nothing", "f.yml:2:12 output \"prod\" of profile \"a\": account is \"a/b\"",
+				"f.yml:2:3 output \"prod\" of profile \"a\": requires database", "f.yml:2:3 output \"prod\" of profile \"a\": user is \"\"",
+				"f.yml:2:3 output \"prod\" of profile \"a\": nonsense", "f.yml:2:3 output \"prod\" of profile \"a\": of the block",
+				"f.yml:2:12 output \"prod\" of profile \"a\": account is \"a/b\"",
 				"f.yml:3:9 output \"prod\" of profile \"a\": deep.up: no", "f.yml:3:20 output \"prod\" of profile \"a\": deep.down.x: no",
 			},
 			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, deep: …, database: …, user: …}}`",
 		},
 		{
-			name:    "two names of one key",
+			name:    "a duplicate key",
 			outputs: "a: {account: acme, acct: acme}",
-			adapter: []string{"account and acct are two names of one key: leave one out"},
-			err:     []string{"f.yml:1:14 output \"prod\" of profile \"a\": account and acct are two names of one key: leave one out"},
+			adapter: []*policy.BlockError{duplicate},
+			err:     []string{"f.yml:1:14 output \"prod\" of profile \"a\": duplicate key: account and acct are the same setting, remove one"},
 			hint:    "remove one of the two names from f.yml",
 		},
 		{
-			name:    "two names of one key, and what the policy can answer",
+			name:    "a duplicate key, and what the policy can answer",
 			outputs: "a: {account: acme, acct: acme, port: x}",
-			adapter: []string{"account and acct are two names of one key: leave one out", "port is \"x\""},
+			adapter: []*policy.BlockError{duplicate, invalid("port is \"x\"", "port")},
 			err: []string{
-				"f.yml:1:14 output \"prod\" of profile \"a\": account and acct are two names of one key: leave one out",
+				"f.yml:1:14 output \"prod\" of profile \"a\": duplicate key: account and acct are the same setting, remove one",
 				"f.yml:1:38 output \"prod\" of profile \"a\": port is \"x\"",
 			},
 			hint: "remove one of the two names from f.yml; give the values in the policy: `dbt: {from: f.yml, output: prod, with: {port: …}}`",
@@ -85,7 +96,10 @@ func TestCheckOutputs(t *testing.T) {
 		{
 			name:    "nothing of another shape is shown",
 			outputs: "a:\n  headers: [\"X-Team: " + marker + "\",\n    " + marker + "]\n  deep:\n    - x: " + marker + "\n    - " + marker + "\n  port: x",
-			adapter: []string{"headers is a list, want a mapping", "deep[1] is a single value, want a mapping", "deep is a list, want a list of mappings"},
+			adapter: []*policy.BlockError{
+				misshapen("headers is a list, want a mapping", "headers"), misshapen("deep[1] is a single value, want a mapping", "deep", "1"),
+				misshapen("deep is a list, want a list of mappings", "deep"),
+			},
 			err: []string{
 				"f.yml:2:12 output \"prod\" of profile \"a\": headers is a list, want a mapping",
 				"f.yml:5:5 output \"prod\" of profile \"a\": deep is a list, want a list of mappings",
@@ -96,17 +110,21 @@ func TestCheckOutputs(t *testing.T) {
 		{
 			name:    "the places of what is in lists",
 			outputs: "a:\n  attach:\n    - {path: x}\n    - {path: y, options: {s3.endpoint: e, s3: {endpoint: f}}}",
-			adapter: []string{"attach[1].options.s3.endpoint is no", "attach[0].path: no", "attach[7].path: no", "attach[1].path.x: no", "attach[x: no", "attach[0]path: no", "attach[-1].path: no"},
+			adapter: []*policy.BlockError{
+				invalid("attach[1].options.s3.endpoint is no", "attach", "1", "options", "s3.endpoint"), invalid("attach[0].path: no", "attach", "0", "path"),
+				invalid("attach[7].path: no", "attach", "7", "path"), invalid("attach[1].path.x: no", "attach", "1", "path", "x"),
+				invalid("attach.x: no", "attach", "x"), invalid("attach[-1].path: no", "attach", "-1", "path"),
+			},
 			err: []string{
-				"f.yml:3:5 output \"prod\" of profile \"a\": attach[7].path: no", "f.yml:3:5 output \"prod\" of profile \"a\": attach[x: no", "f.yml:3:5 output \"prod\" of profile \"a\": attach[-1].path: no",
-				"f.yml:3:14 output \"prod\" of profile \"a\": attach[0].path: no", "f.yml:3:14 output \"prod\" of profile \"a\": attach[0]path: no",
+				"f.yml:3:5 output \"prod\" of profile \"a\": attach[7].path: no", "f.yml:3:5 output \"prod\" of profile \"a\": attach.x: no", "f.yml:3:5 output \"prod\" of profile \"a\": attach[-1].path: no",
+				"f.yml:3:14 output \"prod\" of profile \"a\": attach[0].path: no",
 				"f.yml:4:14 output \"prod\" of profile \"a\": attach[1].path.x: no", "f.yml:4:40 output \"prod\" of profile \"a\": attach[1].options.s3.endpoint is no",
 			},
 			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {attach: …}}`",
 		},
 		{
 			name: "what the type forbids in `with`", with: "{account: acme, authenticator: x, role: r, passcode: hunter2}",
-			outputs: "a: {account: '{{ a }}'}", adapter: []string{"account is not looked at"},
+			outputs: "a: {account: '{{ a }}'}", adapter: []*policy.BlockError{invalid("account is not looked at", "account")},
 			err: []string{
 				"p.yml:5:60 authenticator is written by oidc-dbt, from the exchange: leave it out",
 				"p.yml:5:87 passcode holds a secret (…), which a policy must not contain: remove it, the credential comes from the exchange",
@@ -115,7 +133,7 @@ func TestCheckOutputs(t *testing.T) {
 			hint: "give the values in the policy: `dbt: {from: f.yml, output: prod, with: {account: …, authenticator: …, role: …, passcode: …}}`",
 		},
 		{
-			name: "a type without the provider", outputs: "a: {type: duckdb}", dbtType: "duckdb", adapter: []string{"account is not looked at"},
+			name: "a type without the provider", outputs: "a: {type: duckdb}", dbtType: "duckdb", adapter: []*policy.BlockError{invalid("account is not looked at", "account")},
 			err: []string{"f.yml:1:11 type \"duckdb\" does not go with provider \"oidc\", valid providers are [\"aws\"]"},
 		},
 		{
@@ -159,12 +177,7 @@ func TestCheckOutputs(t *testing.T) {
 			if dbtType == "" {
 				dbtType = "snowflake"
 			}
-			warnings, err := target.CheckOutputs(outs, dbtType, func(*yaml.Node) (errs []error) {
-				for _, text := range tt.adapter {
-					errs = append(errs, errors.New(text))
-				}
-				return errs
-			})
+			warnings, err := target.CheckOutputs(outs, dbtType, func(*yaml.Node) []*policy.BlockError { return tt.adapter })
 			var got []string
 			for _, p := range fault.Places(err) {
 				got = append(got, fmt.Sprintf("%s:%d:%d %s", p.File, p.Line, p.Column, p.Text))

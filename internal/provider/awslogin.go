@@ -42,7 +42,7 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 	switch w.Asks.Login {
 	case credential.RedshiftLogin:
 		if w.Redshift.Cluster == "" && w.Redshift.Workgroup == "" {
-			return fmt.Errorf("host %q does not name the cluster or workgroup: set cluster_id or serverless_work_group", w.Host)
+			return hostFault("host %q does not name the cluster or workgroup: set cluster_id or serverless_work_group", w.Host)
 		}
 	case credential.RDSLogin:
 		switch {
@@ -50,13 +50,13 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 			return errors.New("an RDS token requires host, port and user in the dbt output")
 		case service != "rds" && !web.IsLoopback(w.Host):
 			// RDS compares it; a name of one's own for it is never right.
-			return fmt.Errorf("host %q is not an endpoint of RDS, and a token is valid for one endpoint only", w.Host)
+			return hostFault("host %q is not an endpoint of RDS, and a token is valid for one endpoint only", w.Host)
 		}
 	default:
 		return nil
 	}
 	if in != "" && in != v.Get("region") {
-		return fmt.Errorf("host %q is in region %q, but the region of the exchange (line %d of the policy) is %q", w.Host, in,
+		return hostFault("host %q is in region %q, but the region of the exchange (line %d of the policy) is %q", w.Host, in,
 			v.Line("region"), v.Get("region"))
 	}
 	return nil

@@ -91,20 +91,23 @@ func checkDatabricks(v policy.Values, w credential.Warehouse) error {
 	lakebase := v.Get("database_instance")+v.Get("database_endpoint") != ""
 	switch {
 	case host == "":
-		return errors.New("host is required: the workspace that issues the token")
+		return hostFault("host is required: the workspace that issues the token")
 	case w.Asks.Login == credential.LakebaseLogin && !lakebase:
 		return errors.New("database_instance or database_endpoint is required: Lakebase issues a password for one of them")
 	case w.Asks.Login == credential.LakebaseLogin && isAccountsHost(host):
-		return errors.New("host is an account console, but Lakebase accepts only tokens of its own workspace")
+		return hostFault("host is an account console, but Lakebase accepts only tokens of its own workspace")
 	case w.Asks.Login != credential.LakebaseLogin && lakebase:
 		return fmt.Errorf("database_instance and database_endpoint are for Lakebase, which is type \"postgres\", not %s", w)
 	case v.Get("host") != "":
 		return checkOneWorkspace(v, w) // the rest was checked with the policy
 	}
 	if err := checkDatabricksHost(host); err != nil {
-		return fmt.Errorf("host %q of the dbt output: %w", host, err)
+		return hostFault("host %q of the dbt output: %v", host, err)
 	}
-	return checkDatabricksAudience(v, host)
+	if err := checkDatabricksAudience(v, host); err != nil {
+		return hostFault("%v", err)
+	}
+	return nil
 }
 
 // checkOneWorkspace keeps the token of one of Databricks' hosts from another's
@@ -117,7 +120,7 @@ func checkOneWorkspace(v policy.Values, w credential.Warehouse) error {
 	if name != "" && (name == hostOf(databricksURL(v.Get("host"))) || policy.CheckHost(databricksAudience, name) == nil) {
 		return nil
 	}
-	return fmt.Errorf("host %q of the dbt output does not belong to Databricks, but the token of %q would be sent "+
+	return hostFault("host %q of the dbt output does not belong to Databricks, but the token of %q would be sent "+
 		"there: remove host from the exchange", w.Host, v.Get("host"))
 }
 

@@ -83,6 +83,11 @@ func Check(name string, v policy.Values, w credential.Warehouse) error {
 	return nil
 }
 
+// hostFault is a fault of the host that the dbt output names.
+func hostFault(format string, args ...any) error {
+	return &policy.BlockError{Path: []string{"host"}, Text: fmt.Sprintf(format, args...)}
+}
+
 // Endpoints returns the URLs that an exchange will contact.
 func Endpoints(name string, v policy.Values, w credential.Warehouse) []string {
 	return providers[name].endpoints(v, w)
