@@ -17,6 +17,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/policytest"
 )
 
 const module = "github.com/oidc-dbt/oidc-dbt/internal/"
@@ -38,6 +39,7 @@ var rooms = map[string][]string{
 	"route":      {"secret"},
 	"broker":     {"credential", "disk", "fault", "lazy", "route", "secret", "web"},
 	"sample":     {"idtoken", "lazy", "policy"},
+	"policytest": {"explain", "fault", "idtoken", "policy", "sample", "strictyaml"},
 	"exchange":   {"credential", "fault", "lazy", "policy", "secret", "web"},
 	"vault":      {"credential", "disk", "exchange", "fault", "lazy", "policy", "secret", "web"},
 	"provider":   {"credential", "exchange", "fault", "idtoken", "lazy", "policy", "secret", "vault", "web"},
@@ -48,8 +50,10 @@ var rooms = map[string][]string{
 	"explain":    {"audit", "policy", "provider"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
-	"command":    {"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "runner", "sample"},
-	".":          {"command", "job", "process", "web"},
+	"command": {
+		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "runner", "sample",
+	},
+	".": {"command", "job", "process", "web"},
 }
 
 // revealers are the files that may look into a secret: the ones that send it
@@ -264,4 +268,5 @@ func TestNothingDumps(t *testing.T) {
 func TestSchemaIsCurrent(t *testing.T) {
 	t.Parallel()
 	golden.Compare(t, "policy.schema.json", string(policy.Schema(job.Catalog())))
+	golden.Compare(t, "policy-test.schema.json", string(policytest.Schema()))
 }

@@ -68,7 +68,7 @@ func (o *outcome) notFound(_ context.Context, c *cli.Command, name string) {
 }
 
 // meant are the commands of what others call so.
-var meant = map[string]string{"check": "lint", "validate": "lint"}
+var meant = map[string]string{"check": "lint", "validate": "lint", "test": "test-policy"}
 
 func unknownCommand(parent *cli.Command, name string) error {
 	if valid := names(parent.Commands); len(valid) > 0 {
@@ -108,7 +108,7 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 		}),
 		Commands: []*cli.Command{
 			execCommand(env, inActions, end), serveCommand(env, inActions, end), explainCommand(env, inActions, end),
-			lintCommand(env, end), versionCommand(env, end), helpCommand(end),
+			testPolicyCommand(env, end), lintCommand(env, end), versionCommand(env, end), helpCommand(end),
 		},
 	}
 }

@@ -9,98 +9,23 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/oidc-dbt/oidc-dbt/internal/command"
 	"github.com/oidc-dbt/oidc-dbt/internal/explain"
-	"github.com/oidc-dbt/oidc-dbt/internal/golden"
-	"github.com/oidc-dbt/oidc-dbt/internal/job"
-	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
-
-// explainDay is when policies are explained here.
-var explainDay = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 // explainIn runs `explain` in a folder, outside GitHub Actions.
 func explainIn(t testing.TB, dir, stdin string, vars map[string]string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	var out, errs bytes.Buffer
-	status = command.Run(t.Context(), job.Env{
-		Getenv: func(name string) string { return vars[name] }, Now: func() time.Time { return explainDay },
-		Transport: web.NewTransport(), Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs,
-		Dir: dir, TempDir: dir, Executable: "/opt/oidc-dbt/oidc-dbt", Version: "v1.2.3",
-	}, append([]string{"explain"}, args...))
-	return status, out.String(), errs.String()
+	return offline(t, dir, stdin, vars, append([]string{"explain"}, args...)...)
 }
 
-// TestExplain runs every case of testdata/explain. A case is a txtar archive:
-//
-//	-- args --     arguments, one a line
-//	-- stdin --    standard input
-//	-- env --      variables, NAME=VALUE
-//	-- files/… --  files of the working directory
-//	-- want/… --   status, stdout, stderr
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/explain/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in testdata/explain: %v", err)
-	}
-	common, err := os.ReadFile("testdata/explain/oidc-dbt.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir := t.TempDir()
-			put(t, dir, ".github/oidc-dbt.yml", common)
-			var args []string
-			var stdin string
-			vars := map[string]string{}
-			for _, f := range archive.Files {
-				name, isFile := strings.CutPrefix(f.Name, "files/")
-				switch {
-				case isFile:
-					put(t, dir, name, f.Data)
-				case f.Name == "args":
-					args = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
-				case f.Name == "stdin":
-					stdin = string(f.Data)
-				case f.Name == "env":
-					for line := range strings.Lines(string(f.Data)) {
-						name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-						vars[name] = value
-					}
-				case !strings.HasPrefix(f.Name, "want/"):
-					t.Fatalf("a case has no part %q", f.Name)
-				}
-			}
-			status, stdout, stderr := explainIn(t, dir, stdin, vars, args...)
-			stderr = strings.ReplaceAll(stderr, dir, "$DIR")
-			golden.Case(t, file, archive, txtar.File{Name: "want/status", Data: []byte(strconv.Itoa(status) + "\n")},
-				txtar.File{Name: "want/stdout", Data: []byte(stdout)}, txtar.File{Name: "want/stderr", Data: []byte(stderr)})
-		})
-	}
-}
-
-func put(t testing.TB, dir, name string, text []byte) {
-	t.Helper()
-	path := filepath.Join(dir, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	offlineCases(t, "explain")
 }
 
 // TestExplainBadClaims: one clear error each, and status 2.

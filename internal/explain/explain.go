@@ -16,7 +16,7 @@ import (
 
 // A Source is where claims are from.
 type Source struct {
-	Kind string // "live", "file", "flags", "audit"
+	Kind string // "live", "file", "flags", "audit"; "case" of a policy's test
 	File string // as the user named it, for "file" and "audit"
 	// Past is the decision of an audit record, for "audit".
 	Past audit.Past

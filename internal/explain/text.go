@@ -62,6 +62,8 @@ func (r Report) head(b *strings.Builder) {
 		fmt.Fprintf(b, "NOT VERIFIED: read from %s\n", r.source.file())
 	case "flags":
 		b.WriteString("NOT VERIFIED: made from flags\n")
+	case "case":
+		b.WriteString("NOT VERIFIED: made from the case\n")
 	case "audit":
 		fmt.Fprintf(b, "NOT VERIFIED: what the audit record %s in %s keeps of them\n", r.Record.ID, r.source.file())
 		r.Record.text(b)

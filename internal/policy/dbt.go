@@ -40,6 +40,9 @@ var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-
 // SecretValue reports whether a value is a secret whatever its key is called.
 func SecretValue(value string) bool { return secretValue.MatchString(value) }
 
+// SecretPattern returns what SecretValue matches.
+func SecretPattern() *lazy.Regexp { return secretValue }
+
 // literalKeys choose server or identity, in any adapter, as do those that begin
 // with proxy_: what Jinja renders there is known to dbt only, after the decision.
 var literalKeys = []string{"account", "host", "server", "port", "http_path", "project", "user", "role"}

@@ -21,7 +21,7 @@ const parsePolicy = "parse policy"
 func newDocument(doing, name string, src []byte, cat Catalog) *document {
 	d := &document{name: name, src: src, catalog: cat, names: map[string]bool{}}
 	d.Document = strictyaml.New(name, src, strictyaml.Format{
-		Doing: doing, Noun: "policy", Needs: "a policy has `version` and `targets`", MaxSize: maxSize,
+		Doing: doing, Noun: "policy", Needs: "a policy has `version` and `targets`", MaxSize: MaxSize,
 		SecretKey: d.isSecret, SecretValue: secretValue, Synonyms: otherNames,
 	})
 	return d

@@ -13,8 +13,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
-// maxSize bounds a policy: 10,000 rules in block style are 1.2 MiB.
-const maxSize = 4 << 20
+// MaxSize bounds a policy: 10,000 rules in block style are 1.2 MiB.
+const MaxSize = 4 << 20
 
 // A Policy is parsed once and never changes.
 type Policy struct {

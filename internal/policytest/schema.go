@@ -1,0 +1,53 @@
+package policytest
+
+import (
+	"encoding/json"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/explain"
+)
+
+type object = map[string]any
+
+// Schema returns the JSON Schema (draft 2020-12) of test files, for editors.
+func Schema() []byte {
+	texts := func(doc string) object {
+		text := object{"type": "string", "minLength": 1}
+		return object{"description": doc, "oneOf": []any{text, object{"type": "array", "minItems": 1, "items": text}}}
+	}
+	login := object{}
+	for _, key := range explain.LoginNames {
+		login[key] = object{"type": "string"}
+	}
+	one := object{
+		"type": "object", "additionalProperties": false, "required": []string{"name", "claims"},
+		"oneOf": []any{object{"required": []string{"allow"}}, object{"required": []string{"deny"}}},
+		"properties": object{
+			"name":     object{"type": "string", "minLength": 1, "description": "What the case shows; each name once."},
+			"identity": object{"type": "string", "description": "Whose token it is (default: github).", "examples": []string{"github"}},
+			"claims": object{"type": "object", "description": "The claims of the token. The rest of a push follows from them, as in explain.",
+				"additionalProperties": object{"type": []string{"string", "boolean", "array"}, "items": object{"type": "string"}},
+				"examples":             []any{object{"repository": "acme/analytics", "environment": "production"}}},
+			"allow":   texts("The target that the token gets, and no other; or a list of all that it gets."),
+			"deny":    texts("The target that the token must not get, a list of them, or `all`."),
+			"because": texts("With deny: exactly the claims that keep the token out of the nearest rule."),
+			"login": object{"type": "object", "additionalProperties": false, "properties": login,
+				"description": "With allow: what explain must show as the login."},
+		},
+	}
+	schema := object{
+		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "oidc-dbt policy test",
+		"type": "object", "additionalProperties": false, "required": []string{"version", "cases"},
+		"properties": object{
+			"version": object{"const": 1},
+			"policy": object{"type": "string", "minLength": 1, "examples": []string{DefaultPolicy},
+				"description": "The policy, relative to this file (default: oidc-dbt.yml next to it)."},
+			"cases":    object{"type": "array", "minItems": 1, "maxItems": maxCases, "items": one},
+			"coverage": object{"enum": []string{"rules", "none"}, "description": "Whether each rule must be matched by a case (default: rules)."},
+		},
+	}
+	out, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		panic(err) // maps of strings and lists always encode
+	}
+	return append(out, '\n')
+}
