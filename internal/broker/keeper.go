@@ -295,7 +295,7 @@ func (k *Keeper) slow() {
 	expiry := k.current.Expiry
 	k.mu.Unlock()
 	if tell {
-		k.config.Tell(fmt.Errorf("renew the credential with %q: not done after %s (the current one expires at %s)",
+		k.config.Tell(fmt.Errorf("renew the credential with %q: not finished after %s (the current one expires at %s)",
 			k.config.Provider, slowAfter, expiry.UTC().Format(time.RFC3339)))
 	}
 }

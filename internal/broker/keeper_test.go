@@ -340,7 +340,7 @@ func TestHangs(t *testing.T) {
 		p := &provider{life: time.Hour, takes: 7 * time.Second}
 		k := p.keeper()
 		end := time.Now().Add(p.life).UTC().Format(time.RFC3339)
-		hangs := `renew the credential with "vault": not done after 5s (the current one expires at ` + end + ")"
+		hangs := `renew the credential with "vault": not finished after 5s (the current one expires at ` + end + ")"
 		time.Sleep(50 * time.Minute)
 		checkCurrent(t, k, "0", "")
 		time.Sleep(4 * time.Second)

@@ -280,7 +280,7 @@ func (p *postgresProxy) logIn(ctx context.Context, client io.Writer, server *pos
 		refusal.before = told.Bytes()
 		return refusal
 	case ctx.Err() != nil:
-		err = fmt.Errorf("not done after %s", logInPatience)
+		err = fmt.Errorf("not finished after %s", logInPatience)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = errors.New("the server closed the connection")
 	}

@@ -101,7 +101,7 @@ func TestPostgresLogInPatience(t *testing.T) {
 		p := wireProxy(nil)
 		startup := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{}}
 		err := p.logIn(t.Context(), io.Discard, newPostgresServer(near), startup, credential.Credential{Password: secret.New("p")})
-		if want := `log in at "127.0.0.1:1": not done after 1m0s`; err == nil || err.Error() != want {
+		if want := `log in at "127.0.0.1:1": not finished after 1m0s`; err == nil || err.Error() != want {
 			t.Errorf("error is %v, want %s", err, want)
 		}
 		far.Close()
