@@ -1,6 +1,6 @@
-// The action's main step: starts the Go binary that lies beside this file and
-// gets out of its way. No dependency, and no decision about identity: all of
-// that is in the binary.
+// The action's main step: starts the Go binary next to this file and passes on
+// its streams, signals and exit status. It has no dependencies and decides
+// nothing about identity: the binary does.
 'use strict';
 
 const { spawn } = require('node:child_process');
@@ -9,7 +9,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 
-// Exit statuses as the binary has them: 1 for the machine's fault, 2 for the user's.
+// The binary's exit statuses: 1 for a fault of the machine, 2 for one of the user.
 class Failure extends Error {
   constructor(message, status = 1) {
     super(message);
@@ -20,7 +20,7 @@ class Failure extends Error {
 const windows = process.platform === 'win32';
 const programName = windows ? 'oidc-dbt.exe' : 'oidc-dbt';
 
-// What comes from outside must not become a command of the runner: it obeys
+// Text from outside must not become a workflow command: the runner obeys
 // "::name::" at the start of a line, and "##[name]" anywhere in one.
 function printable(text) {
   return text.replace(/[^\t\n\P{C}]|[\u2028\u2029]/gu, '?').replace(/##\[/g, '## [');
@@ -31,9 +31,9 @@ function annotate(level, text) {
   process.stdout.write(`::${level}::${data}\n`);
 }
 
-// binaryName follows the runner's own words (RUNNER_OS and RUNNER_ARCH, in
-// lower case), but asks node: in a container job the binary runs where node
-// does, on a self-hosted runner the variables may be anything.
+// binaryName uses the runner's names (RUNNER_OS and RUNNER_ARCH, in lower
+// case), but asks node: in a container job the binary runs where node does, and
+// on a self-hosted runner the variables may have any value.
 function binaryName() {
   const system = { linux: 'linux', darwin: 'macos', win32: 'windows' }[process.platform];
   const arch = { x64: 'x64', arm64: 'arm64' }[process.arch];
@@ -43,8 +43,8 @@ function binaryName() {
   return `oidc-dbt-${system}-${arch}${windows ? '.exe' : ''}`;
 }
 
-// folder makes a folder under RUNNER_TEMP. The binary puts the folder it is
-// in on PATH, so it has to lie there alone and by its plain name.
+// folder makes a folder under RUNNER_TEMP. The binary adds its own folder to
+// PATH, which must therefore contain nothing else.
 function folder(name) {
   const temp = process.env.RUNNER_TEMP;
   if (!temp || /[\r\n]/.test(temp)) {
@@ -68,8 +68,8 @@ function sha256(file) {
   return hash.digest('hex');
 }
 
-// checkSum compares a binary with the list that was committed beside it. The
-// pinned commit covers both: this finds a damaged download, not an attacker.
+// checkSum compares a binary with the list in the same commit. Pinning covers
+// both: this finds a damaged download, not an attacker.
 function checkSum(dist, name, sum) {
   let list;
   try {
@@ -111,7 +111,7 @@ function install(dist, name) {
     fs.copyFileSync(source, fresh);
     fs.chmodSync(fresh, 0o755);
   }
-  fs.renameSync(fresh, target); // a step beside this one never sees half a file
+  fs.renameSync(fresh, target); // so that a concurrent step never sees half a file
   return target;
 }
 
@@ -120,8 +120,8 @@ function inside(dir, file) {
   return relative === '' || (!path.isAbsolute(relative) && relative.split(path.sep)[0] !== '..');
 }
 
-// isLocal reports whether the workflow says `uses: ./…`: the action is in the
-// workspace, not where the runner downloads actions to.
+// isLocal reports whether the workflow says `uses: ./…`, so that the action is
+// in the workspace and not where the runner downloads actions to.
 function isLocal(action) {
   const real = (dir) => {
     try {
@@ -135,8 +135,8 @@ function isLocal(action) {
   return Boolean(workspace) && inside(workspace, action) && !(downloads && inside(downloads, action));
 }
 
-// findGo looks through PATH itself: Windows would take a go.exe from the
-// current folder first, which is the workspace.
+// findGo searches PATH itself: Windows would first take a go.exe from the
+// current folder, which is the workspace.
 function findGo() {
   for (const dir of (process.env.PATH || '').split(path.delimiter)) {
     const file = path.join(dir, windows ? 'go.exe' : 'go');
@@ -149,17 +149,17 @@ function findGo() {
       // not in this folder
     }
   }
-  throw new Failure('build from source: there is no Go on PATH: add a step with actions/setup-go before this one (go-version-file: go.mod), or pin a release of the action, which needs none', 2);
+  throw new Failure('build from source: go is not on PATH: add a step with actions/setup-go before this one (go-version-file: go.mod), or pin a release of the action, which needs no Go', 2);
 }
 
-// goEnvironment is the job's environment with a fixed Go configuration. What
-// the user set about caches and proxies stays: go.sum says what may come from there.
+// goEnvironment is the job's environment with a fixed Go configuration. The
+// user's caches and proxies are kept: go.sum verifies what comes from them.
 async function goEnvironment(go) {
   const all = Object.entries(process.env);
-  // A compiler needs neither the runner's request token nor the inputs.
+  // The compiler needs neither the runner's request token nor the inputs.
   const job = all.filter(([name]) => !/^(ACTIONS|INPUT)_/i.test(name));
   const kept = ['GOCACHE', 'GOMODCACHE', 'GOPATH', 'GOPROXY', 'GONOPROXY', 'GOPRIVATE', 'GOSUMDB', 'GONOSUMDB', 'GOAUTH'];
-  // Asked for with the user's own configuration (`go env -w`), which GOENV=off then hides.
+  // Read with the user's own configuration (`go env -w`), which GOENV=off then hides.
   const asked = await run(go, ['env', '-json', ...kept], {
     cwd: process.env.RUNNER_TEMP,
     env: { ...Object.fromEntries(job), GOTOOLCHAIN: 'local', GOWORK: 'off' },
@@ -186,7 +186,7 @@ async function build(action) {
   const fresh = `${target}.${crypto.randomUUID()}`;
   try {
     const env = await goEnvironment(go);
-    // -buildvcs=false: git refuses a checkout of another user, and go with it.
+    // -buildvcs=false: git refuses a checkout of another user, and then go fails.
     await run(go, ['build', '-trimpath', '-buildvcs=false', '-ldflags', '-s -w', '-o', fresh, '.'], { cwd: action, env });
     fs.renameSync(fresh, target);
   } finally {
@@ -195,14 +195,14 @@ async function build(action) {
   return target;
 }
 
-// run runs a tool and returns its output; its messages are shown only when it fails.
+// run runs go and returns its output; its messages are shown only if it fails.
 async function run(program, args, options) {
   const out = { stdout: '', stderr: '' };
   const status = await start(program, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] }, (child) => {
     for (const name of ['stdout', 'stderr']) {
       child[name].setEncoding('utf8');
       child[name].on('data', (text) => {
-        out[name] = (out[name] + text).slice(-(64 << 10)); // the last of it says why
+        out[name] = (out[name] + text).slice(-(64 << 10)); // the end says why it failed
       });
     }
   });
@@ -211,14 +211,14 @@ async function run(program, args, options) {
       process.stdout.write(`go: ${printable(line)}\n`);
     }
     if (status > 128 && !windows) throw new Failure('build from source: interrupted', status);
-    throw new Failure(`build from source: go ${args[0]} ended with status ${status}; its messages stand above`);
+    throw new Failure(`build from source: go ${args[0]} exited with status ${status}: see its messages above`);
   }
   return out;
 }
 
-// start runs a program to its end and returns its exit status, 128 and the
-// signal's number when a signal ended it. Signals reach node, not its child:
-// they are handed on. (On Windows the console gives them to both.)
+// start runs a program to its end and returns its exit status: 128 plus the
+// signal's number if a signal ended it. Signals reach node and not its child,
+// so they are forwarded. (On Windows the console sends them to both.)
 function start(program, args, options, started = () => {}) {
   return new Promise((resolve, reject) => {
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
@@ -244,14 +244,14 @@ function start(program, args, options, started = () => {}) {
   });
 }
 
-// killed ends what a program has left in its group: a command whose credential
-// nobody renews any more would try on, some for hours.
+// killed ends the rest of a program's process group: a command whose credential
+// is no longer renewed would go on trying, some for hours.
 function killed(child, signal) {
-  annotate('error', `oidc-dbt was ended by ${signal}, and the command that it ran with it: nobody is left to renew its credential`);
+  annotate('error', `oidc-dbt was ended by ${signal}: its command is stopped as well, since its credential can no longer be renewed`);
   try {
     process.kill(-child.pid, 'SIGTERM');
   } catch {
-    // it has left nothing
+    // nothing is left
   }
 }
 
@@ -268,10 +268,10 @@ async function binary() {
 async function main() {
   try {
     const program = await binary();
-    // Post runs this same file, and nothing when there is none.
+    // The post step runs this same binary, or nothing if there is none.
     if (!process.env.GITHUB_STATE) throw new Failure('GITHUB_STATE is not set: the action runs as a step of a workflow', 2);
     fs.appendFileSync(process.env.GITHUB_STATE, `binary=${program}${os.EOL}`);
-    // A group of its own, for killed; the runner's signals come through us.
+    // A process group of its own, for killed; the runner's signals are forwarded.
     process.exitCode = await start(program, [], { stdio: 'inherit', detached: !windows });
   } catch (err) {
     annotate('error', err instanceof Failure ? err.message : `start the action: ${err.message}`);
@@ -282,10 +282,10 @@ async function main() {
 // post cleans up. It never fails the job.
 async function post() {
   const program = process.env.STATE_binary;
-  if (!program) return; // main got nowhere: there is nothing to clean up
+  if (!program) return; // main started nothing: there is nothing to clean up
   try {
     const status = await start(program, ['post'], { stdio: 'inherit' });
-    if (status !== 0) annotate('warning', `clean up: oidc-dbt post ended with status ${status}`);
+    if (status !== 0) annotate('warning', `clean up: oidc-dbt post exited with status ${status}`);
   } catch (err) {
     annotate('warning', `clean up: ${err.message}`);
   }

@@ -1,5 +1,5 @@
-// The action's post step. A file of its own: a post that took itself for main
-// would ask for a second credential.
+// The action's post step. It has a file of its own: if it mistook itself for
+// main, it would request a second credential.
 'use strict';
 
 require('./main.js').post();

@@ -1,6 +1,6 @@
 //go:build e2e && unix
 
-// Package shim runs main.js and post.js with node, as the runner does, over a binary that says how it was started.
+// Package shim runs main.js and post.js with node, as the runner does, with a binary that reports how it was started.
 package shim
 
 import (
@@ -66,7 +66,7 @@ type job struct {
 	env       map[string]string
 }
 
-// newJob lays the action out where the runner downloads it to, without binaries.
+// newJob copies the action, without binaries, to where the runner downloads it to.
 func newJob(t *testing.T) *job {
 	t.Helper()
 	work, err := filepath.EvalSymlinks(t.TempDir())
@@ -94,7 +94,7 @@ func newJob(t *testing.T) *job {
 		"INPUT_PROJECT-DIR": "dbt", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "request-token",
 		"PATH": os.Getenv("PATH"), "HOME": os.Getenv("HOME"),
 	}
-	for _, kv := range os.Environ() { // the machine's own caches and proxies
+	for _, kv := range os.Environ() { // this machine's caches and proxies
 		if name, value, _ := strings.Cut(kv, "="); regexp.MustCompile(`(?i)^(go(path|cache|modcache|proxy|sumdb)|.*_proxy|ssl_cert_.*)$`).MatchString(name) {
 			j.env[name] = value
 		}
@@ -141,7 +141,7 @@ func (j *job) copyAction(dir string) {
 	}
 }
 
-// release puts a binary and its sum into the action, as on a release's commit.
+// release adds a binary and its checksum to the action, as in a release's commit.
 func (j *job) release() (binary string) {
 	j.t.Helper()
 	file, err := fake()
@@ -156,7 +156,7 @@ func (j *job) release() (binary string) {
 	return binary
 }
 
-// local makes the action one of the workspace, with its source.
+// local puts the action into the workspace, with its source.
 func (j *job) local() {
 	j.t.Helper()
 	j.action = filepath.Join(j.workspace, "action")
@@ -192,7 +192,7 @@ func (j *job) run(script string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// post runs the post step with the state that main saved.
+// post runs the post step with the state that main has saved.
 func (j *job) post() result {
 	j.t.Helper()
 	if data, err := os.ReadFile(j.state); err == nil {
@@ -204,7 +204,7 @@ func (j *job) post() result {
 	return j.run("post.js")
 }
 
-// started is what the stand-in said.
+// started is what the stand-in reported.
 type started struct {
 	Args                                   []string
 	Executable, Dir, Stdin, Input, Request string
@@ -222,7 +222,7 @@ func (j *job) started(r result) (s started) {
 	return s
 }
 
-// want checks a run that ends in the shim itself: its status, and everything it printed.
+// want checks a run that ends in the shim itself: its status and all that it printed.
 func (r result) want(t *testing.T, status int, stdout string) {
 	t.Helper()
 	if r.status != status || r.stdout != stdout || r.stderr != "" {
@@ -275,7 +275,7 @@ func TestExitStatus(t *testing.T) {
 			t.Errorf("got status %d, want %s", r.status, status)
 		}
 		p := j.post()
-		if p.status != 0 || !strings.HasSuffix(p.stdout, "::warning::clean up: oidc-dbt post ended with status "+status+"\n") {
+		if p.status != 0 || !strings.HasSuffix(p.stdout, "::warning::clean up: oidc-dbt post exited with status "+status+"\n") {
 			t.Errorf("post: got %+v, want status 0 and a warning", p)
 		}
 	}
@@ -331,15 +331,15 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// TestKilled: where the binary is killed, the command that it ran ends too.
-// Its standard output is ours, so that this returns when it has.
+// TestKilled: if the binary is killed, the command that it ran ends too. Its
+// standard output is this test's, so that run returns when it has ended.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	j := newJob(t)
 	j.release()
 	j.env["FAKE_END"] = "killed"
 	r := j.run("main.js")
-	want := "::error::oidc-dbt was ended by SIGKILL, and the command that it ran with it: nobody is left to renew its credential\n"
+	want := "::error::oidc-dbt was ended by SIGKILL: its command is stopped as well, since its credential can no longer be renewed\n"
 	if r.status != 137 || !strings.HasSuffix(r.stdout, want) {
 		t.Errorf("got status %d, and %q, want 137 and %q at its end", r.status, r.stdout, want)
 	}
@@ -351,7 +351,7 @@ func TestDamagedDownload(t *testing.T) {
 	sum := strings.Repeat("ab", 32)
 	tests := []struct {
 		name, sums string
-		err        string // "BAD" stands for the file's real sum
+		err        string // with "BAD" in place of the file's real checksum
 	}{
 		{"other sum", sum + "  " + name + "\n", "check the binary: SHA-256 of dist/" + name + " is BAD, dist/SHA256SUMS says " + sum + ": the download is damaged, run the job again"},
 		{"not listed", sum + "  oidc-dbt-other\n", "check the binary: dist/SHA256SUMS does not list " + name},
@@ -379,7 +379,7 @@ func TestDamagedDownload(t *testing.T) {
 	})
 }
 
-// TestSecondStep: steps share the binary; what an earlier step broke is put right.
+// TestSecondStep: steps share the binary, and repair what an earlier step broke.
 func TestSecondStep(t *testing.T) {
 	t.Parallel()
 	j := newJob(t)
@@ -451,7 +451,7 @@ func TestBuild(t *testing.T) {
 			}
 			j.env["OIDC_DBT_BUILD"] = "1"
 		},
-		// Nothing of this may reach the build.
+		// None of this may reach the build.
 		"hostile Go environment": func(j *job) {
 			j.local()
 			for name, value := range map[string]string{
@@ -478,7 +478,7 @@ func TestBuild(t *testing.T) {
 			if entries, err := os.ReadDir(filepath.Dir(s.Executable)); err != nil || len(entries) != 1 {
 				t.Errorf("next to the binary: %v %v, want nothing", entries, err)
 			}
-			// The second step of the job does not build again: Go may be gone.
+			// The second step of the job does not build again: Go may be missing by then.
 			j.env["PATH"] = filepath.Dir(j.temp)
 			again := j.run("main.js")
 			if got := j.started(again); got.Executable != s.Executable || strings.Contains(again.stdout, "building") {
@@ -487,7 +487,7 @@ func TestBuild(t *testing.T) {
 			if p := j.post(); !slices.Equal(j.started(p).Args, []string{"post"}) {
 				t.Errorf("post: %+v", p)
 			}
-			// Another job, on a machine that keeps its folders, does.
+			// Another job on a machine that keeps its folders does.
 			j.env["PATH"] = os.Getenv("PATH")
 			j.env["GITHUB_RUN_ID"] = "2"
 			if next := j.run("main.js"); j.started(next).Executable == s.Executable {
@@ -497,7 +497,7 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestBuildEnvironment looks at what go itself is given.
+// TestBuildEnvironment checks the environment that go gets.
 func TestBuildEnvironment(t *testing.T) {
 	t.Parallel()
 	j := newJob(t)
@@ -537,10 +537,10 @@ func TestNoGo(t *testing.T) {
 	t.Parallel()
 	j := newJob(t)
 	j.local()
-	// A program in the workspace is not Go, whatever PATH says.
+	// A program in the workspace is not taken for Go, even if PATH leads there.
 	j.write(filepath.Join(j.workspace, "go"), "#!/bin/sh\necho stolen\n", 0o755)
 	j.env["PATH"] = ".::" + filepath.Join(j.work, "none")
-	j.run("main.js").want(t, 2, "::error::build from source: there is no Go on PATH: add a step with actions/setup-go before this one (go-version-file: go.mod), or pin a release of the action, which needs none\n")
+	j.run("main.js").want(t, 2, "::error::build from source: go is not on PATH: add a step with actions/setup-go before this one (go-version-file: go.mod), or pin a release of the action, which needs no Go\n")
 	j.post().want(t, 0, "")
 }
 
@@ -550,7 +550,7 @@ func TestBuildFails(t *testing.T) {
 	j.local()
 	j.write(filepath.Join(j.action, "main.go"), "package main\n\nvar x int = \"##[add-mask]a ::set-output name=decision::allowed\"\n\n//line ::error::x.go:1\nvar y int = \"y\"\n", 0o644)
 	r := j.run("main.js")
-	if r.status != 1 || r.stderr != "" || !strings.HasSuffix(r.stdout, "::error::build from source: go build ended with status 1; its messages stand above\n") {
+	if r.status != 1 || r.stderr != "" || !strings.HasSuffix(r.stdout, "::error::build from source: go build exited with status 1: see its messages above\n") {
 		t.Errorf("got %+v", r)
 	}
 	if !strings.Contains(r.stdout, "go: ./main.go:3:13: cannot use") {
@@ -567,7 +567,7 @@ func TestBuildFails(t *testing.T) {
 	j.post().want(t, 0, "")
 }
 
-// TestOldGo: an installed Go that is too old is said by Go itself; no other is downloaded.
+// TestOldGo: Go itself reports that it is too old; no other Go is downloaded.
 func TestOldGo(t *testing.T) {
 	t.Parallel()
 	j := newJob(t)
@@ -594,7 +594,7 @@ func TestNotAStep(t *testing.T) {
 	}
 }
 
-// TestHostilePath: the paths in the shim's own messages are not commands either.
+// TestHostilePath: paths in the shim's own messages are not workflow commands either.
 func TestHostilePath(t *testing.T) {
 	t.Parallel()
 	j := newJob(t)
@@ -624,7 +624,7 @@ func TestPostNeverFails(t *testing.T) {
 	j.run("post.js").want(t, 0, "::warning::clean up: start "+j.temp+": EACCES\n")
 }
 
-// TestUnknownPlatform asks node to be something else.
+// TestUnknownPlatform has node claim to run on another platform.
 func TestUnknownPlatform(t *testing.T) {
 	t.Parallel()
 	j := newJob(t)

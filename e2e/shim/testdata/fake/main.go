@@ -1,4 +1,4 @@
-// Command fake stands for the action's binary: it says how it was started, and ends as FAKE_END says.
+// Command fake takes the place of the action's binary: it reports how it was started, and ends as FAKE_END says.
 package main
 
 import (
@@ -38,7 +38,7 @@ func main() {
 	case "die": // of a signal that it does not handle
 		fmt.Println("ready")
 		time.Sleep(10 * time.Minute)
-	case "killed": // by somebody, and a command goes on
+	case "killed": // while its command still runs
 		command := exec.Command("sleep", "600")
 		command.Stdout = os.Stdout
 		if err := command.Start(); err != nil {
