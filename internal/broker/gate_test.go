@@ -25,8 +25,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// TestMain holds what net/http says by itself: on standard error it would
-// stand between dbt's lines, and quote what servers send.
+// TestMain checks that net/http logs nothing: on standard error its messages
+// would appear between dbt's lines, and quote what servers send.
 func TestMain(m *testing.M) {
 	if os.Getenv("OIDC_DBT_TEST_FEW_FILES") != "" {
 		serveWithFewFiles()
@@ -72,7 +72,7 @@ func dial(t testing.TB, address string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// ended waits until the other side has ended a connection.
+// ended waits until the other side has closed a connection.
 func ended(t testing.TB, conn net.Conn) {
 	t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
@@ -81,10 +81,10 @@ func ended(t testing.TB, conn net.Conn) {
 	}
 }
 
-// hurried has a broker wait a quarter of its time: no test sends anything late.
+// hurried divides the broker's timeouts by four: no test sends anything late.
 func hurried(c *broker.Config) { c.Hurry(4) }
 
-// withSecret asks on a connection, and leaves it open.
+// withSecret sends a request with the secret, and leaves the connection open.
 func withSecret(b *broker.Broker, conn net.Conn, in *bufio.Reader) (status int, err error) {
 	if _, err := fmt.Fprintf(conn, "GET /credentials HTTP/1.1\r\nHost: %s\r\nAuthorization: %s\r\n\r\n", address(b), b.Address().Secret.Reveal()); err != nil {
 		return 0, err
@@ -97,8 +97,8 @@ func withSecret(b *broker.Broker, conn net.Conn, in *bufio.Reader) (status int, 
 	return resp.StatusCode, err
 }
 
-// TestStrangersGiveWay: no number of connections without the secret keeps out
-// who has it, and none of them stays.
+// TestStrangersGiveWay: connections without the secret never keep out clients
+// that have it, and are closed.
 func TestStrangersGiveWay(t *testing.T) {
 	t.Parallel()
 	b := start(t, awsContainer, gives(session("1", time.Now().Add(time.Hour))), hurried)
@@ -134,7 +134,7 @@ func TestStrangersGiveWay(t *testing.T) {
 	}
 }
 
-// TestPostgresStrangersGiveWay: the same for what has no HTTP.
+// TestPostgresStrangersGiveWay: the same without HTTP.
 func TestPostgresStrangersGiveWay(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, trust, "127.0.0.1")
@@ -154,8 +154,8 @@ func TestPostgresStrangersGiveWay(t *testing.T) {
 	_ = conn.Close(t.Context())
 }
 
-// TestNoSecretNoPatience: who is refused is answered, and then neither waited
-// for nor read to the end.
+// TestNoSecretNoPatience: a refused client gets its reply, and then the broker
+// neither waits for the request nor reads the rest of it.
 func TestNoSecretNoPatience(t *testing.T) {
 	t.Parallel()
 	snowflakeServer := httptest.NewTLSServer(http.NotFoundHandler())
@@ -164,7 +164,7 @@ func TestNoSecretNoPatience(t *testing.T) {
 		name  string
 		kind  route.Kind
 		head  string // "$HOST" is the broker's
-		body  string // again and again
+		body  string // sent repeatedly
 		reply string
 	}{
 		{"an endless body", route.AWSContainer, "POST /credentials HTTP/1.1\r\nHost: $HOST\r\nContent-Length: 1000000000000\r\n\r\n", "x", "HTTP/1.1 401 Unauthorized"},
@@ -188,7 +188,7 @@ func TestNoSecretNoPatience(t *testing.T) {
 			sent.Go(func() {
 				for tt.body != "" {
 					if _, err := io.WriteString(conn, tt.body); err != nil {
-						return // as soon as the broker has closed
+						return // the broker has closed the connection
 					}
 				}
 			})
@@ -205,7 +205,7 @@ func TestNoSecretNoPatience(t *testing.T) {
 	}
 }
 
-// TestHealthGuard: DNS rebinding of a browser reveals nothing.
+// TestHealthGuard: a browser learns nothing by DNS rebinding.
 func TestHealthGuard(t *testing.T) {
 	t.Parallel()
 	b := start(t, route.Route{Kind: route.TokenEndpoint})
@@ -223,15 +223,15 @@ func TestHealthGuard(t *testing.T) {
 		if _, err := fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
 			t.Fatal(err)
 		}
-		reply, err := io.ReadAll(conn) // to the end: it is closed
+		reply, err := io.ReadAll(conn) // until the broker closes the connection
 		if got, _, _ := strings.Cut(string(reply), "\r\n"); got != want || err != nil {
 			t.Errorf("%s: %q, %v, want %q", host, got, err, want)
 		}
 	}
 }
 
-// TestHopByHop: what concerns one connection alone stays on it, and nothing is
-// upgraded to what could not be looked at.
+// TestHopByHop: headers that concern only one connection are not forwarded, and
+// no connection is upgraded to a protocol that the broker does not inspect.
 func TestHopByHop(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []route.Kind{route.ClickHouse, route.GoogleStorage, route.S3, route.Snowflake, route.Trino} {
@@ -244,7 +244,7 @@ func TestHopByHop(t *testing.T) {
 					return
 				}
 				if asked.Add(1) > 1 {
-					return // what the broker ends by itself
+					return // the broker ends its session itself
 				}
 				for _, name := range []string{"Connection", "Upgrade", "Te", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "X-Named"} {
 					if got, ok := r.Header[name]; ok {
@@ -289,7 +289,7 @@ func TestHopByHop(t *testing.T) {
 	}
 }
 
-// showSecret has a request show the secret as a kind's clients do.
+// showSecret adds the secret to a request as the kind's clients do.
 func showSecret(t *testing.T, b *broker.Broker, kind route.Kind, req *http.Request) {
 	t.Helper()
 	own := b.Address().Secret.Reveal()
@@ -311,12 +311,12 @@ func showSecret(t *testing.T, b *broker.Broker, kind route.Kind, req *http.Reque
 	}
 }
 
-// TestFewFiles: with few descriptors the broker's own work goes on, whoever
-// is turned away is told which limit it is, and nothing is left open.
+// TestFewFiles: with few descriptors the broker goes on working, refused
+// clients learn which limit was reached, and nothing is left open.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
-		return // it has no such limit
+		return // which has no such limit
 	}
 	cmd := exec.Command("/bin/sh", "-c", `ulimit -n 64; exec "$0"`, os.Args[0])
 	cmd.Env = append(os.Environ(), "OIDC_DBT_TEST_FEW_FILES=1")
@@ -333,7 +333,7 @@ func TestFewFiles(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // of a test that has failed before
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // in case the test fails before its end
 	var to, own string
 	out := bufio.NewReader(stdout)
 	if _, err := fmt.Fscan(out, &to, &own); err != nil {
@@ -360,7 +360,7 @@ func TestFewFiles(t *testing.T) {
 			served++
 		case resp.StatusCode == 503 && string(text) == words:
 			full++
-			conn.Close() // there is room for one who is told no at a time
+			conn.Close() // only one refusal can be open at a time
 		default:
 			t.Errorf("status %d, %s", resp.StatusCode, text)
 		}
@@ -368,7 +368,7 @@ func TestFewFiles(t *testing.T) {
 	if served != 5 || full != 7 {
 		t.Errorf("%d were served and %d told that there is no room, want 5 and 7", served, full)
 	}
-	// Whoever goes makes room.
+	// A client that closes its connection makes room.
 	open[0].Close()
 	conn, err := net.Dial("tcp", to)
 	if err != nil {
@@ -377,7 +377,7 @@ func TestFewFiles(t *testing.T) {
 	defer conn.Close()
 	_, _ = fmt.Fprintf(conn, "GET /credentials HTTP/1.1\r\nHost: %s\r\nAuthorization: %s\r\n\r\n", to, own)
 	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != 200 {
-		t.Errorf("%v, %v, want the place of who has gone", resp, err)
+		t.Errorf("%v, %v, want the place that became free", resp, err)
 	}
 	stdin.Close()
 	if err := cmd.Wait(); err != nil {
@@ -389,8 +389,8 @@ func TestFewFiles(t *testing.T) {
 	}
 }
 
-// serveWithFewFiles is TestFewFiles' other process: a broker whose renewals
-// need a few descriptors.
+// serveWithFewFiles is the other process of TestFewFiles: a broker whose
+// renewals need 15 descriptors.
 func serveWithFewFiles() {
 	fail := func(err error) {
 		fmt.Fprintln(os.Stderr, err)
@@ -432,7 +432,7 @@ func serveWithFewFiles() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	b.Close()
 	for range 600 {
-		if count() <= before+1 && runtime.NumGoroutine() <= 3 { // the poller has its own
+		if count() <= before+1 && runtime.NumGoroutine() <= 3 { // one descriptor is the poller's
 			return
 		}
 		time.Sleep(100 * time.Millisecond)

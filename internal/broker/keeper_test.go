@@ -18,15 +18,15 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// a provider gives credentials of a life, numbered, and can be down.
+// A provider issues numbered credentials with one lifetime, and can be down.
 type provider struct {
 	life   time.Duration
 	calls  atomic.Int32
-	afresh atomic.Int32 // of these
+	afresh atomic.Int32 // of these calls
 	takes  time.Duration
 	err    atomic.Pointer[error]
 	told   []string
-	mu     sync.Mutex // of told
+	mu     sync.Mutex // guards told
 }
 
 func (p *provider) renew(ctx context.Context, afresh bool) (credential.Credential, error) {
@@ -69,7 +69,7 @@ func (p *provider) heard() []string {
 	return slices.Clone(p.told)
 }
 
-// keeps is what a keeper has that gets its credentials from renew.
+// keeps returns the configuration of a keeper that gets its credentials from renew.
 func keeps(renew func(context.Context) (credential.Credential, error), now func() time.Time) broker.KeeperConfig {
 	return broker.KeeperConfig{
 		Provider: "vault", Tell: func(error) {}, Now: now,
@@ -77,7 +77,7 @@ func keeps(renew func(context.Context) (credential.Credential, error), now func(
 	}
 }
 
-// checkCurrent asks as a client does that waits a second.
+// checkCurrent asks as a client that waits for 2.5 seconds.
 func checkCurrent(t *testing.T, k *broker.Keeper, want, wantErr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second/2)
@@ -103,17 +103,17 @@ func TestRenewedAheadOfItsEnd(t *testing.T) {
 			t.Errorf("renewed %d times with half of the life left", n)
 		}
 		time.Sleep(12 * time.Second) // 18 s are left: less than a third
-		checkCurrent(t, k, "0", "")  // no caller waits while it is valid
+		checkCurrent(t, k, "0", "")  // callers do not wait while it is valid
 		time.Sleep(2 * time.Second)
 		checkCurrent(t, k, "1", "")
-		time.Sleep(2 * time.Minute) // nobody asked meanwhile
+		time.Sleep(2 * time.Minute) // without a request
 		checkCurrent(t, k, "2", "")
 	})
 }
 
-// TestAboutToDie: nobody gets a credential that could die on its way while a
-// new one is coming.
-func TestAboutToDie(t *testing.T) {
+// TestAboutToExpire: while a new credential is being fetched, no client gets
+// one that could expire before it is used.
+func TestAboutToExpire(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{life: time.Minute, takes: time.Second}
@@ -122,11 +122,11 @@ func TestAboutToDie(t *testing.T) {
 		checkCurrent(t, k, "1", "")
 		p.fail(errors.New("down"))
 		time.Sleep(57 * time.Second)
-		checkCurrent(t, k, "1", "") // better than none
+		checkCurrent(t, k, "1", "") // still better than none
 	})
 }
 
-// TestOneRenewalForAll: a thousand clients at the credential's end are one exchange.
+// TestOneRenewalForAll: a thousand clients of an expired credential cause one exchange.
 func TestOneRenewalForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestProviderDown(t *testing.T) {
 		k := p.keeper()
 		p.fail(errors.New("down"))
 		time.Sleep(45 * time.Second)
-		for range 10 { // the old one lives
+		for range 10 { // the old one is still valid
 			checkCurrent(t, k, "0", "")
 			time.Sleep(time.Second)
 		}
@@ -167,7 +167,7 @@ func TestProviderDown(t *testing.T) {
 	})
 }
 
-// TestFinal: what another try meets again is not tried again.
+// TestFinal: an error that another try would meet again ends the renewals.
 func TestFinal(t *testing.T) {
 	t.Parallel()
 	for _, class := range []fault.Class{fault.Denied, fault.NoIdentity, fault.Usage} {
@@ -189,7 +189,7 @@ func TestFinal(t *testing.T) {
 	}
 }
 
-// TestCallerGoes: a client that hangs up ends its own wait, not the renewal.
+// TestCallerGoes: a client that hangs up ends its own wait and not the renewal.
 func TestCallerGoes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -209,7 +209,7 @@ func TestCallerGoes(t *testing.T) {
 	})
 }
 
-// TestClockJumps: a clock that jumps ahead costs a renewal, one that jumps back costs nothing.
+// TestClockJumps: a clock that jumps ahead causes a renewal, one that jumps back does not.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -226,14 +226,14 @@ func TestClockJumps(t *testing.T) {
 	checkCurrent(t, k, "1", "")
 }
 
-// TestCloseLetsARenewalEnd: its credential is known at clean-up.
+// TestCloseLetsARenewalEnd: so that clean-up knows the new credential.
 func TestCloseLetsARenewalEnd(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ takes, waits time.Duration }{{time.Second, time.Second}, {time.Minute, 3 * time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &provider{life: time.Minute, takes: tt.takes}
 			k := p.keeper()
-			k.Close() // nothing is under way
+			k.Close() // without a renewal
 			k = p.keeper()
 			time.Sleep(45 * time.Second)
 			checkCurrent(t, k, "0", "")
@@ -255,8 +255,8 @@ func TestCloseLetsARenewalEnd(t *testing.T) {
 	}
 }
 
-// TestWaitsOutAnOutage: whoever asks while the credential is gone waits for as
-// long as the own client does, and gets the next one as soon as there is one.
+// TestWaitsOutAnOutage: a request without a valid credential waits for as long
+// as its client does, and gets the next credential as soon as there is one.
 func TestWaitsOutAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -310,7 +310,7 @@ func TestLongOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{life: time.Minute, takes: 10 * time.Millisecond}
 		k := p.keeper()
-		time.Sleep(3 * time.Minute) // nobody asks, so that nothing has failed yet
+		time.Sleep(3 * time.Minute) // without a request, so that nothing has failed yet
 		p.fail(errors.New("down"))
 		for _, tt := range []struct{ least, most time.Duration }{{100 * time.Second, 100 * time.Second}, {20 * time.Second, 22 * time.Second}, {0, 2 * time.Second}, {0, 2 * time.Second}} {
 			began := time.Now()
@@ -333,7 +333,7 @@ func TestLongOutage(t *testing.T) {
 	})
 }
 
-// TestHangs: a provider that says nothing is told of, once an outage.
+// TestHangs: a provider that does not answer is reported once per outage.
 func TestHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -353,7 +353,7 @@ func TestHangs(t *testing.T) {
 			time.Sleep(time.Minute)
 			checkCurrent(t, k, "0", "")
 		}
-		time.Sleep(10 * time.Second) // the last one's end
+		time.Sleep(10 * time.Second) // until the last call has ended
 		told := p.heard()
 		if want := []string{hangs, "renew the credential: down"}; !slices.Equal(told[:2], want) || slices.Contains(told[2:], hangs) {
 			t.Errorf("told %q, want %q and no more of it", told, want)
@@ -361,8 +361,8 @@ func TestHangs(t *testing.T) {
 	})
 }
 
-// TestRefusedByTheWarehouse: a credential that should live, and does not, is
-// replaced once for all who meet that, and not in a storm.
+// TestRefusedByTheWarehouse: a credential that is refused although it has not
+// expired is replaced once for all its clients, and not too often.
 func TestRefusedByTheWarehouse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -389,12 +389,12 @@ func TestRefusedByTheWarehouse(t *testing.T) {
 			clients.Go(func() { renew(old, "1", "") })
 		}
 		clients.Wait()
-		first := renew(old, "1", "") // another caller has replaced it by now
+		first := renew(old, "1", "") // another caller has replaced it already
 		const again = "the warehouse refused the credential, and a new one as well"
 		for range 100 {
 			renew(first, "", again)
 		}
-		checkCurrent(t, k, "1", "") // it may be good for another
+		checkCurrent(t, k, "1", "") // others may still be able to use it
 		time.Sleep(30 * time.Second)
 		second := renew(first, "2", "")
 		p.fail(errors.New("down"))
@@ -413,7 +413,7 @@ func TestRefusedByTheWarehouse(t *testing.T) {
 	})
 }
 
-// TestRefusedWhileExtended: a lease that is being extended is the same login.
+// TestRefusedWhileExtended: extending a lease does not replace its login.
 func TestRefusedWhileExtended(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -430,7 +430,7 @@ func TestRefusedWhileExtended(t *testing.T) {
 			return next, nil
 		}})
 		time.Sleep(45 * time.Minute)
-		checkCurrent(t, k, "lease", "") // being extended by now
+		checkCurrent(t, k, "lease", "") // starts to extend it
 		next, err := k.Renew(t.Context(), lease)
 		if err != nil || next.ID != "another" || !slices.Equal(asked, []bool{false, true}) {
 			t.Errorf("credential is %q, %v, after %v, want another after an extension and a new lease", next.ID, err, asked)

@@ -20,8 +20,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// TestPasswordFile: a line for one server and user, which another library
-// reads as it was meant.
+// TestPasswordFile: the file has one line for one server and user, which
+// another library reads as intended.
 func TestPasswordFile(t *testing.T) {
 	t.Parallel()
 	const token = "db.example:5432/?Action=connect&X-Amz-Signature=0a1b"
@@ -79,8 +79,8 @@ func TestPasswordFile(t *testing.T) {
 	}
 }
 
-// libpqReads checks that libpq's clients find the password of c in the file, for
-// the upstream alone.
+// libpqReads checks that libpq's clients find c's password in the file, only
+// for the upstream.
 func libpqReads(t *testing.T, file string, upstream route.Upstream, c credential.Credential) {
 	t.Helper()
 	user, database := c.User, upstream.Database
@@ -109,8 +109,8 @@ func libpqReads(t *testing.T, file string, upstream route.Upstream, c credential
 	}
 }
 
-// TestPasswordFileIsRewritten: ahead of each expiry, renamed into place, and
-// left as it is while a renewal fails.
+// TestPasswordFileIsRewritten: the file is replaced before each expiry, by a
+// rename, and stays as it is while renewals fail.
 func TestPasswordFileIsRewritten(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -123,7 +123,7 @@ func TestPasswordFileIsRewritten(t *testing.T) {
 				return credential.Credential{}, context.DeadlineExceeded
 			}
 			issued++
-			time.Sleep(200 * time.Millisecond) // an exchange
+			time.Sleep(200 * time.Millisecond) // how long an exchange takes
 			return credential.Credential{User: "dbt", Token: secret.New(fmt.Sprint("token-", issued)), Expiry: time.Now().Add(life)}, nil
 		}
 		first, _ := issue(t.Context())
@@ -144,7 +144,7 @@ func TestPasswordFileIsRewritten(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if string(text) != last { // written within the look after the exchange
+			if string(text) != last { // written between two checks, after the exchange
 				last = string(text)
 				if _, ok := expiry[last]; !ok {
 					expiry[last] = time.Now().Add(life - 700*time.Millisecond)
@@ -165,7 +165,7 @@ func TestPasswordFileIsRewritten(t *testing.T) {
 		time.Sleep(2 * life)
 		check(false)
 		down.Store(false)
-		time.Sleep(30 * time.Second) // the back-off
+		time.Sleep(30 * time.Second) // longer than the back-off
 		check(true)
 		if others, err := filepath.Glob(filepath.Join(dir, "pgpass.*")); err != nil || len(others) > 0 {
 			t.Errorf("left behind: %q, %v", others, err)
@@ -173,8 +173,8 @@ func TestPasswordFileIsRewritten(t *testing.T) {
 	})
 }
 
-// TestAhead: what is to be ahead is renewed though nobody asks; else what
-// nobody asks for is left alone.
+// TestAhead: with Ahead the credential is renewed without a request, otherwise
+// only on request.
 func TestAhead(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []bool{true, false} {

@@ -38,24 +38,24 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// pgPassword is the credential's, which only the server may ever see.
+// pgPassword is the credential's password, which only the server may see.
 const pgPassword = "marked-password"
 
-// A pgServer speaks PostgreSQL's protocol: it asks for the password in its own
-// way, and then knows a handful of queries.
+// A pgServer speaks PostgreSQL's protocol: it requests the password by ask, and
+// then knows a handful of queries.
 type pgServer struct {
 	port int
 	ca   string      // the file of its certificate authority; "" without TLS
 	tls  *tls.Config // nil without TLS
 	ask  func(*pgSession) error
 
-	began chan struct{} // has something when a "sleep" has begun
-	woken chan struct{} // closed, it ends each "sleep"
+	began chan struct{} // receives when a "sleep" has begun
+	woken chan struct{} // ends each "sleep" when it is closed
 
 	mu       sync.Mutex
 	came     int             // connections
-	asked    map[uint32]bool // sessions that were to be cancelled, however often: what takes long is asked again
-	slept    int             // statements that came to their end, by themselves or cancelled
+	asked    map[uint32]bool // sessions with at least one cancel request: slow ones get several
+	slept    int             // statements that have ended, by themselves or cancelled
 	sessions map[uint32]*pgSession
 }
 
@@ -66,13 +66,13 @@ type pgSession struct {
 	startup   *pgproto3.StartupMessage
 	binding   scram.ChannelBinding
 	key       pgproto3.BackendKeyData
-	how       string // what ask has found out of the login
+	how       string // what ask found out about the login
 	cancelled chan struct{}
 	server    *pgServer
 }
 
 // startPostgres starts a server with a certificate for the names, or without
-// TLS where there is none.
+// TLS if there are none.
 func startPostgres(t testing.TB, ask func(*pgSession) error, names ...string) *pgServer {
 	t.Helper()
 	s := &pgServer{ask: ask, sessions: map[uint32]*pgSession{}, asked: map[uint32]bool{}, began: make(chan struct{}, 100), woken: make(chan struct{})}
@@ -84,7 +84,7 @@ func startPostgres(t testing.TB, ask func(*pgSession) error, names ...string) *p
 	return s
 }
 
-// certificate makes one that is its own authority, and writes it.
+// certificate makes a self-signed certificate and writes it to a file.
 func certificate(t testing.TB, file string, names ...string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -171,7 +171,7 @@ func (s *pgServer) serve(conn net.Conn) error {
 	return session.queries()
 }
 
-// refuse is an error of the server's own, with all that one may have.
+// refuse is an error of the server with all fields that one may have.
 func (s *pgSession) refuse(code, text string) error {
 	s.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: text, Detail: "a detail", Hint: "a hint"})
 	return errors.Join(s.Flush(), errors.New(text))
@@ -248,7 +248,7 @@ func (s *pgSession) queries() error {
 	}
 }
 
-// repeat sends a message many times, in pieces as a server does.
+// repeat sends a message many times, in pieces, as servers do.
 func (s *pgSession) repeat(count int, m pgproto3.BackendMessage) error {
 	for i := range count {
 		s.Send(m)
@@ -261,7 +261,7 @@ func (s *pgSession) repeat(count int, m pgproto3.BackendMessage) error {
 	return nil
 }
 
-// request sends a request for authentication and returns the reply's body.
+// request sends an authentication request and returns the reply's body.
 func (s *pgSession) request(m []byte, kind byte) (string, error) {
 	if _, err := s.conn.Write(m); err != nil {
 		return "", err
@@ -280,13 +280,13 @@ func (s *pgSession) request(m []byte, kind byte) (string, error) {
 	return string(body), nil
 }
 
-// authentication is a request of a form, with what belongs to it.
+// authentication is an authentication request of a form, with its data.
 func authentication(form uint32, more ...byte) []byte {
 	m := binary.BigEndian.AppendUint32([]byte{'R'}, uint32(8+len(more)))
 	return append(binary.BigEndian.AppendUint32(m, form), more...)
 }
 
-// expect is a way to ask that knows the right answer.
+// expect requests the password and checks the reply with right.
 func expect(form string, request []byte, kind byte, right func(user, reply string) bool) func(*pgSession) error {
 	return func(s *pgSession) error {
 		reply, err := s.request(request, kind)
@@ -319,8 +319,8 @@ var askDigest = expect("digest", authentication(13, 0, 0, 0, 0, 0, 0, 0, 2, 'a',
 	return reply[4:36] == string(want[:])
 })
 
-// askSCRAM offers mechanisms as PostgreSQL does: with TLS it can bind the
-// login to its certificate, and notices where somebody has taken that away.
+// askSCRAM offers mechanisms as PostgreSQL does: with TLS it can bind the login
+// to its certificate, and notices when that offer was removed on the way.
 func askSCRAM(mechanisms ...string) func(*pgSession) error {
 	return func(s *pgSession) error {
 		server, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) {
@@ -363,19 +363,19 @@ func askSCRAM(mechanisms ...string) func(*pgSession) error {
 	}
 }
 
-// pgRoute is the route to a server, on loopback in the clear where it has no TLS.
+// pgRoute is the route to a server, in clear text on loopback if it has no TLS.
 func pgRoute(s *pgServer) route.Route {
 	return route.Route{Kind: route.Postgres, Upstream: route.Upstream{Host: "127.0.0.1", Port: s.port, Plain: s.tls == nil, CAFile: s.ca, User: "dbt", Database: "analytics"}}
 }
 
-// pgCredential has the broker give out a password.
+// pgCredential gives the broker a password as its credential.
 func pgCredential(c *broker.Config) {
 	c.Current = func(context.Context) (credential.Credential, error) {
 		return credential.Credential{Password: secret.New(pgPassword), Expiry: time.Now().Add(time.Hour)}, nil
 	}
 }
 
-// pgConnect logs in at the broker as dbt would.
+// pgConnect logs in at the broker as dbt does.
 func pgConnect(t testing.TB, b *broker.Broker, parameters string) (*pgconn.PgConn, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -444,8 +444,8 @@ func TestPostgresLogin(t *testing.T) {
 	}
 }
 
-// TestPostgresUser: a lease's user takes the place of the block's, and of
-// whatever the client says.
+// TestPostgresUser: a lease's user replaces the block's, and the one that the
+// client sends.
 func TestPostgresUser(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, askMD5, "127.0.0.1")
@@ -463,7 +463,7 @@ func TestPostgresUser(t *testing.T) {
 	}
 }
 
-// TestPostgresAnyDatabase: where only dbt knows the database, it says which.
+// TestPostgresAnyDatabase: without a database in the block, dbt chooses it.
 func TestPostgresAnyDatabase(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, trust, "127.0.0.1")
@@ -478,7 +478,7 @@ func TestPostgresAnyDatabase(t *testing.T) {
 	}
 }
 
-// TestPostgresClients is who is turned away before anything is sent to the server.
+// TestPostgresClients: which clients are refused before anything is sent to the server.
 func TestPostgresClients(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, trust, "127.0.0.1")
@@ -549,7 +549,7 @@ func TestPostgresClients(t *testing.T) {
 	}
 }
 
-// TestPostgresFaults is each way a server fails, in the words that dbt prints.
+// TestPostgresFaults: each fault of a server, with the message that dbt prints.
 func TestPostgresFaults(t *testing.T) {
 	t.Parallel()
 	say := func(m []byte) func(*pgSession) error {
@@ -580,7 +580,7 @@ func TestPostgresFaults(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		ask  func(*pgSession) error
-		err  string // behind: FATAL 28000: oidc-dbt: log in at "127.0.0.1:PORT":
+		err  string // after: FATAL 28000: oidc-dbt: log in at "127.0.0.1:PORT":
 	}{
 		{"Kerberos", say(authentication(2)), "the server requested Kerberos, want a password"},
 		{"GSSAPI", say(authentication(7)), "the server requested GSSAPI, want a password"},
@@ -617,7 +617,7 @@ func TestPostgresFaults(t *testing.T) {
 	}
 }
 
-// TestPostgresUnreachable is what keeps the proxy from a server.
+// TestPostgresUnreachable: why the proxy cannot connect to a server.
 func TestPostgresUnreachable(t *testing.T) {
 	t.Parallel()
 	good, other, plain := startPostgres(t, cleartext, "127.0.0.1"), startPostgres(t, cleartext, "db.acme.example"), startPostgres(t, cleartext)
@@ -639,7 +639,7 @@ func TestPostgresUnreachable(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		to   route.Upstream
-		err  string // behind: connect to "HOST:PORT":
+		err  string // after: connect to "HOST:PORT":
 	}{
 		{"good", pgRoute(good).Upstream, ""},
 		{"a name that is not checked", at(other, func(u *route.Upstream) { u.AnyName = true }), ""},
@@ -665,8 +665,8 @@ func TestPostgresUnreachable(t *testing.T) {
 	}
 }
 
-// TestPostgresRefusal: the server's own words reach dbt whole, before and
-// after it has let the client in.
+// TestPostgresRefusal: the server's own error reaches dbt unchanged, before and
+// after the login.
 func TestPostgresRefusal(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -712,8 +712,8 @@ func TestPostgresWithoutCredential(t *testing.T) {
 	}
 }
 
-// TestPostgresSession: what is said in a session passes, in both directions
-// and to its end.
+// TestPostgresSession: a session's messages are passed on in both directions
+// until its end.
 func TestPostgresSession(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, cleartext, "127.0.0.1")
@@ -753,14 +753,14 @@ func TestPostgresSession(t *testing.T) {
 	if got, want := pgError(err), "FATAL 57P01: terminating connection due to administrator command"; got != want {
 		t.Errorf("the server's end is %s, want %s", got, want)
 	}
-	<-conn.CleanupDone() // pgx itself asks to cancel what it leaves
+	<-conn.CleanupDone() // pgx itself sends a cancel request
 	asked := func() int {
 		server.mu.Lock()
 		defer server.mu.Unlock()
 		return server.came
 	}
-	// The broker may see the session's end later than the client: until then a
-	// request is passed on.
+	// The broker may see the session's end later than the client. Until then it
+	// passes cancel requests on.
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		came := asked()
 		_ = conn.CancelRequest(t.Context())
@@ -773,8 +773,8 @@ func TestPostgresSession(t *testing.T) {
 	}
 }
 
-// TestPostgresProtocol: of the protocol's newer version keys are longer, and a
-// server that does not speak it says so; notices come before the login, too.
+// TestPostgresProtocol: the newer version of the protocol has longer keys; a
+// server that does not speak it says so; notices may come before the login.
 func TestPostgresProtocol(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -824,8 +824,8 @@ func TestPostgresProtocol(t *testing.T) {
 	}
 }
 
-// TestPostgresManySessions: as many as dbt may have, of which none outlives
-// the broker, or its client.
+// TestPostgresManySessions: as many sessions as dbt may have. None outlives the
+// broker or its client.
 func TestPostgresManySessions(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, askSCRAM("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"), "127.0.0.1")
@@ -857,9 +857,9 @@ func TestPostgresManySessions(t *testing.T) {
 	}
 }
 
-// TestPostgresInterrupt: what the server does for a client ends with an
-// interrupt, while the session lives on; with the broker; and with the client,
-// unless it has said that it ends. An idle session is left alone.
+// TestPostgresInterrupt: statements are cancelled by an interrupt, which keeps
+// the session; when the broker closes; and when the client's connection ends
+// without a Terminate message. Idle sessions get no cancel request.
 func TestPostgresInterrupt(t *testing.T) {
 	t.Parallel()
 	for _, tls := range []bool{true, false} {
@@ -882,10 +882,10 @@ func TestPostgresInterrupt(t *testing.T) {
 	}
 }
 
-// sleepers are how many sessions a server of testPostgres… has.
+// sleepers is the number of sessions at the server of these tests.
 const sleepers = 8
 
-// asleep has all sessions sleep but the first.
+// asleep starts a "sleep" in all sessions but the first.
 func asleep(t *testing.T, names []string) (server *pgServer, b *broker.Broker, conns []*pgconn.PgConn, ends chan error) {
 	server = startPostgres(t, trust, names...)
 	b = start(t, pgRoute(server), pgCredential)
@@ -908,7 +908,8 @@ func asleep(t *testing.T, names []string) (server *pgServer, b *broker.Broker, c
 	return server, b, conns, ends
 }
 
-// rawAsleep has all sessions sleep, of clients that ask for no more: pgx would.
+// rawAsleep starts a "sleep" in all sessions of clients that, unlike pgx, send
+// no cancel requests.
 func rawAsleep(t *testing.T, names []string) (server *pgServer, b *broker.Broker, clients []net.Conn) {
 	server = startPostgres(t, trust, names...)
 	b = start(t, pgRoute(server), pgCredential)
@@ -930,7 +931,7 @@ func rawAsleep(t *testing.T, names []string) (server *pgServer, b *broker.Broker
 	return server, b, clients
 }
 
-// counts says how many statements were cancelled and how many have ended.
+// counts reports how many statements were cancelled and how many have ended.
 func (s *pgServer) counts() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -978,7 +979,7 @@ func testPostgresBrokerEnds(t *testing.T, names []string) {
 func testPostgresClientsGo(t *testing.T, names []string) {
 	server, _, clients := rawAsleep(t, names)
 	for _, conn := range clients {
-		conn.Close() // without a word
+		conn.Close() // without Terminate
 	}
 	server.expect(t, "8 cancelled, 8 ends")
 }
@@ -995,7 +996,7 @@ func testPostgresClientsEnd(t *testing.T, names []string) {
 	}
 	close(server.woken)
 	for _, conn := range clients {
-		ended(t, conn) // the broker has seen what the server did
+		ended(t, conn) // the broker has seen the server's end
 	}
 	server.expect(t, "0 cancelled, 8 ends")
 	b.Close()

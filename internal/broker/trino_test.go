@@ -32,7 +32,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// upstreamOf returns the way to a test server with TLS.
+// upstreamOf returns the upstream for a test server with TLS.
 func upstreamOf(t testing.TB, server *httptest.Server) route.Upstream {
 	t.Helper()
 	ca := filepath.Join(t.TempDir(), "upstream.pem")
@@ -96,7 +96,7 @@ func statement(t testing.TB, b *broker.Broker, client *http.Client, method, targ
 	return resp.StatusCode, string(text)
 }
 
-// TestTrino begins a statement, goes on with it and cancels it.
+// TestTrino starts a statement, fetches its next page and cancels it.
 func TestTrino(t *testing.T) {
 	t.Parallel()
 	var tokens sync.Map
@@ -166,7 +166,7 @@ func TestTrino(t *testing.T) {
 	}
 }
 
-// TestTrinoRefuses: none of these reaches Trino.
+// TestTrinoRefuses: none of these requests reaches Trino.
 func TestTrinoRefuses(t *testing.T) {
 	t.Parallel()
 	var told refusals
@@ -186,7 +186,7 @@ func TestTrinoRefuses(t *testing.T) {
 		{"dots in escapes", "GET /v1/statement/%2e%2e/query HTTP/1.1\r\nHost: " + own + "\r\n" + good, "HTTP/1.1 404 Not Found"},
 		{"a slash in escapes", "GET /v1/statement/..%2fquery HTTP/1.1\r\nHost: " + own + "\r\n" + good, "HTTP/1.1 404 Not Found"},
 		{"two slashes", "GET /v1/statement//x HTTP/1.1\r\nHost: " + own + "\r\n" + good, "HTTP/1.1 404 Not Found"},
-		{"a method that is none of a client's", "PUT /v1/statement/x HTTP/1.1\r\nHost: " + own + "\r\n" + good, "HTTP/1.1 404 Not Found"},
+		{"a method that no client uses", "PUT /v1/statement/x HTTP/1.1\r\nHost: " + own + "\r\n" + good, "HTTP/1.1 404 Not Found"},
 		{"absolute form", "GET https://evil.example/v1/statement/x HTTP/1.1\r\nHost: " + own + "\r\n" + good, "HTTP/1.1 502 Bad Gateway"},
 		{"tunnel", "CONNECT evil.example:443 HTTP/1.1\r\nHost: " + own + "\r\n" + good, "HTTP/1.1 502 Bad Gateway"},
 		{"a name that resolves to loopback", "POST /v1/statement HTTP/1.1\r\nHost: evil.example\r\n" + good, "HTTP/1.1 403 Forbidden"},
@@ -215,7 +215,8 @@ func TestTrinoRefuses(t *testing.T) {
 	}
 }
 
-// TestTrinoReplies: what a client would follow elsewhere, or could not read, is an error.
+// TestTrinoReplies: a reply that would lead the client elsewhere, or that it
+// could not read, becomes an error.
 func TestTrinoReplies(t *testing.T) {
 	t.Parallel()
 	compressed := func(text string) string {
@@ -282,14 +283,14 @@ func TestTrinoReplies(t *testing.T) {
 	}
 }
 
-// TestTrinoLargeReplies: when the status is sent already, an error breaks the reply off.
+// TestTrinoLargeReplies: an error after the status has been sent cuts the reply off.
 func TestTrinoLargeReplies(t *testing.T) {
 	t.Parallel()
 	row := `["` + strings.Repeat("a \\\"row\\\" ", 100) + `"],`
 	head, rows := `{"nextUri":"https://$HOST/v1/statement/x","data":[`, strings.Repeat(row, 1000)+"[]]"
 	for _, tt := range []struct {
 		name, reply, body string
-		size              int // of the reply as announced, 0 for the real one
+		size              int // the announced size of the reply, 0 for the real one
 	}{
 		{name: "good", reply: head + rows + "}", body: strings.Replace(head, "$HOST", "$OWN", 1) + rows + "}"},
 		{name: "a foreign URI at the end", reply: head + rows + `,"nextUri":"https://evil.example/"}`},
@@ -327,8 +328,8 @@ func TestTrinoLargeReplies(t *testing.T) {
 	}
 }
 
-// TestTrinoWithoutCredential: a client that asks again after 502, 503 and 504
-// would keep what they say to itself.
+// TestTrinoWithoutCredential: the status is none of 502, 503 and 504, after
+// which a client retries without showing the message.
 func TestTrinoWithoutCredential(t *testing.T) {
 	t.Parallel()
 	b, _ := startTrino(t, func(http.ResponseWriter, *http.Request) { t.Error("Trino was asked") }, func(c *broker.Config) {
@@ -341,7 +342,7 @@ func TestTrinoWithoutCredential(t *testing.T) {
 	}
 }
 
-// TestTrinoDown: this the client may ask for again.
+// TestTrinoDown: the client may retry after this status.
 func TestTrinoDown(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -355,8 +356,8 @@ func TestTrinoDown(t *testing.T) {
 	}
 }
 
-// TestAuthority: the certificate that the client is told to trust vouches for
-// loopback alone, and its key is nowhere.
+// TestAuthority: the certificate that the client trusts is valid only for
+// loopback, and its key is not stored.
 func TestAuthority(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -409,12 +410,12 @@ func TestAuthority(t *testing.T) {
 	}
 }
 
-// TestAuthorityPath: whoever has the target's port has the same file in every
-// run, and nobody else's goes with it.
+// TestAuthorityPath: the run that has the target's port uses the same file each
+// time, and does not remove another run's.
 func TestAuthorityPath(t *testing.T) {
 	t.Parallel()
-	state := filepath.Join(t.TempDir(), "state") // not there yet
-	target := rand.Text()                        // whose port nobody else has
+	state := filepath.Join(t.TempDir(), "state") // does not exist yet
+	target := rand.Text()                        // with a port of its own
 	run := func(state string) *broker.Broker {
 		b, _ := startTrino(t, func(http.ResponseWriter, *http.Request) {}, func(c *broker.Config) { c.Target, c.StateDir = target, state })
 		return b
@@ -439,7 +440,7 @@ func TestAuthorityPath(t *testing.T) {
 	if second.Address().CAFile != path {
 		t.Errorf("the file is %s, was %s", second.Address().CAFile, path)
 	}
-	first.Close() // again
+	first.Close() // a second time
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 		t.Errorf("the second broker's file: %v, %v", info, err)
 	}
@@ -449,7 +450,7 @@ func TestAuthorityPath(t *testing.T) {
 	}
 }
 
-// TestAuthorityWithoutAFolder: the disk may be full.
+// TestAuthorityWithoutAFolder: the file cannot be written, as on a full disk.
 func TestAuthorityWithoutAFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "missing")
@@ -459,8 +460,8 @@ func TestAuthorityWithoutAFolder(t *testing.T) {
 	}
 }
 
-// TestReplyBeforeTheRequestIsRead: a warehouse may refuse what it has not read
-// to its end, and the client is to see that whole.
+// TestReplyBeforeTheRequestIsRead: a warehouse may refuse a request before it
+// has read all of it, and the client must get the whole refusal.
 func TestReplyBeforeTheRequestIsRead(t *testing.T) {
 	t.Parallel()
 	reply := strings.Repeat("no ", 100_000)
