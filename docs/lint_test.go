@@ -3,9 +3,12 @@ package docs
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/lint"
@@ -61,5 +64,32 @@ func TestDocumentsLintClean(t *testing.T) {
 	}
 	if policies < 30 || workflows < 5 {
 		t.Errorf("found %d policies and %d workflows only", policies, workflows)
+	}
+}
+
+// TestPreCommitHook: the hook for other repositories runs a command that there
+// is, for the files that it looks at.
+func TestPreCommitHook(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../.pre-commit-hooks.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hooks []struct{ ID, Entry, Language, Files string }
+	if err := yaml.Load(text, &hooks); err != nil {
+		t.Fatal(err)
+	}
+	if len(hooks) != 1 || hooks[0].ID != "oidc-dbt-lint" || hooks[0].Entry != "oidc-dbt lint" || hooks[0].Language != "golang" {
+		t.Fatalf("the hooks are %+v", hooks)
+	}
+	files := regexp.MustCompile(hooks[0].Files)
+	for name, want := range map[string]bool{
+		".github/oidc-dbt.yml": true, ".github/workflows/dbt.yaml": true, "profiles.yml": true, "dbt/dbt_project.yml": true,
+		"dbt/packages.yml": true, "dbt/package-lock.yml": true, ".env": true, "dbt/.env.prod": true, "prod.env": true,
+		"README.md": false, "models/schema.yml": false, ".github/dependabot.yml": false,
+	} {
+		if files.MatchString(name) != want {
+			t.Errorf("the hook runs for %s: %t, want %t", name, !want, want)
+		}
 	}
 }

@@ -27,7 +27,7 @@ var anyRunner = check{
 			if count > 0 {
 				more := ""
 				if count > 1 {
-					more = fmt.Sprintf(", and so do %d more", count-1)
+					more = fmt.Sprintf(", as do other rules (%d)", count-1)
 				}
 				found(first.place(), "add `runner_environment: github-hosted` where no job needs another runner",
 					"%s admits jobs on self-hosted runners%s: who controls such a runner gets the credential", first, more)
