@@ -23,7 +23,8 @@ import (
 // of a route.
 const clientVariable = "OIDC_DBT_BENCH_CLIENT"
 
-// clients connect as dbt's own client libraries do, and return what asks once.
+// clients connect as dbt's client libraries do, and return a function that
+// sends one request.
 var clients = map[string]func() (ask func() error, err error){
 	"aws_container": func() (func() error, error) {
 		return asking(http.DefaultClient, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), "",
@@ -121,7 +122,8 @@ var clients = map[string]func() (ask func() error, err error){
 	},
 }
 
-// asking returns what sends a request and reads the reply, which must be good.
+// asking returns a function that sends a request and reads the reply, whose
+// status must be 200.
 func asking(client *http.Client, method, to, body string, header http.Header) func() error {
 	return func() error {
 		req, err := http.NewRequest(method, to, strings.NewReader(body))
@@ -149,7 +151,7 @@ func form(to string, values url.Values) func() error {
 	return asking(http.DefaultClient, http.MethodPost, to, values.Encode(), http.Header{"Content-Type": {"application/x-www-form-urlencoded"}})
 }
 
-// A profile is the output that the run has written.
+// A profile is the output of the profiles.yml that the run has written.
 type profile map[string]any
 
 func readProfile() (profile, error) {
@@ -166,7 +168,7 @@ func readProfile() (profile, error) {
 	return all["shop"].Outputs["prod"], nil
 }
 
-// text returns a value, with a variable of the environment filled in.
+// text returns a value, with the environment variable that it refers to filled in.
 func (p profile) text(key string) string {
 	v := fmt.Sprint(p[key])
 	if before, rest, ok := strings.Cut(v, "{{ env_var('"); ok {

@@ -4,7 +4,7 @@
 // credential, against a bare program that links the same packages, sends the
 // same requests and checks nothing. Both run in turn, on loopback, without and
 // with 30 ms added to each request. Then it measures the broker's routes in a
-// command that `exec` runs. It prints medians and ratios, and judges nothing.
+// command that `exec` runs. It prints medians and ratios, and has no thresholds.
 package main
 
 import (
@@ -84,7 +84,7 @@ func bench(runs int, where bool) error {
 	return routes(root, runs)
 }
 
-// fronted puts a server behind one that calls before and after for each request.
+// fronted starts a server that passes requests on, and calls before and after for each.
 func fronted(target string, before, after func(*http.Request)) (*httptest.Server, error) {
 	u, err := url.Parse(target)
 	if err != nil {
@@ -98,7 +98,7 @@ func fronted(target string, before, after func(*http.Request)) (*httptest.Server
 	})), nil
 }
 
-// sample is one run.
+// A sample is what was measured of one run.
 type sample struct {
 	wall     time.Duration
 	memory   int64 // bytes
@@ -106,9 +106,9 @@ type sample struct {
 	phases   [len(phaseNames)]time.Duration
 }
 
-// ownRoots returns an environment without further certificate authorities: the
-// action reads them when it starts, the bare program not at all, since the
-// servers here have no TLS.
+// ownRoots returns an environment without additional certificate authorities:
+// the action reads them when it starts, but the bare program never does, since
+// the servers here have no TLS.
 func ownRoots(environ []string) []string {
 	return slices.DeleteFunc(environ, func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
@@ -162,8 +162,8 @@ func measure(root, provider string, delay time.Duration, runs int, more func(act
 	return nil
 }
 
-// A benchCase is one provider at one distance: the servers, and what both
-// programs are told of them.
+// A benchCase is one provider with one delay: the servers, and what both
+// programs need to reach them.
 type benchCase struct {
 	closers
 	provider    string
@@ -196,7 +196,7 @@ func startCase(root, provider string, delay time.Duration) (c *benchCase, err er
 	return c, writeProject(c.workspace, policyOf(c.issuer.URL(), c.issuerFront.URL, dbt, exchange))
 }
 
-// front puts a server behind one that counts and delays each request.
+// front starts a server that counts and delays each request before it passes it on.
 func (c *benchCase) front(target string, delay time.Duration) (*httptest.Server, error) {
 	server, err := fronted(target, func(r *http.Request) {
 		c.requests.Add(1)
@@ -209,7 +209,7 @@ func (c *benchCase) front(target string, delay time.Duration) (*httptest.Server,
 	return server, err
 }
 
-// startProvider returns what the policy's target says.
+// startProvider starts the provider and returns the policy's blocks for it.
 func (c *benchCase) startProvider(delay time.Duration) (dbt, exchange string, err error) {
 	switch c.provider {
 	case "oidc":
@@ -241,7 +241,7 @@ func (c *benchCase) startProvider(delay time.Duration) (dbt, exchange string, er
 		fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, c.endpoint), nil
 }
 
-// action is the product, as a runner starts it.
+// action returns the product's command, as a runner starts it.
 func (c *benchCase) action(root string, env []string) (*exec.Cmd, error) {
 	temp, err := os.MkdirTemp(root, "temp")
 	if err != nil {
@@ -261,7 +261,7 @@ func (c *benchCase) action(root string, env []string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// bare is the program that checks nothing.
+// bare returns the command of the program that checks nothing.
 func (c *benchCase) bare(root string, env []string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(root, "bare"), c.provider, c.endpoint, keysURL(c.issuerFront.URL))
 	cmd.Env = env

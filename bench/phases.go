@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// phaseNames are the parts of a run as its servers see them: they depend on
-// nothing that is in the programs.
+// phaseNames are the parts of a run as the servers see it, so that the programs
+// need no instrumentation.
 var phaseNames = [...]string{
 	"from the start to the request for the ID token",
 	"until the request is answered",
@@ -20,7 +20,7 @@ var phaseNames = [...]string{
 	"until the process has ended",
 }
 
-// A timeline is when a run's requests arrived and were answered.
+// A timeline records when a run's requests arrived and were answered.
 type timeline struct {
 	mu    sync.Mutex
 	times [len(phaseNames)]time.Time // when each phase began
@@ -38,8 +38,8 @@ func (l *timeline) arrived(r *http.Request) { l.set(r, 1, 3) }
 
 func (l *timeline) answered(r *http.Request) { l.set(r, 2, 4) }
 
-// set sets when a phase began by a request for the ID token, or by an
-// exchange. Keys are fetched meanwhile.
+// set records the begin of phase token for a request for the ID token, and of
+// phase exchange for an exchange. Requests for keys run in parallel.
 func (l *timeline) set(r *http.Request, token, exchange int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,7 +22,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// threads is how many clients ask at once where memory is measured.
+// threads is the number of concurrent clients when memory is measured.
 const threads = 64
 
 // A routeCase is one route of the broker, with a pair that uses it.
@@ -30,15 +30,15 @@ type routeCase struct {
 	route, dbt, exchange string
 }
 
-// A report is what a client says of a run.
+// A report is what a client measured in a run.
 type report struct {
-	First  int64         // when the first byte came, in nanoseconds since 1970
-	Each   time.Duration // median of the further requests, one after the other
-	Memory int64         // the most that the broker's process ever had, in bytes, after threads clients at once
+	First  int64         // when the first byte arrived, in nanoseconds since 1970
+	Each   time.Duration // the median of further requests, one after another
+	Memory int64         // the peak memory of the broker's process in bytes, after threads concurrent clients
 }
 
 // routes measures each route, from the request for the ID token to the first
-// byte at a client in the command that `exec` runs, and each request thereafter.
+// byte at a client in the command that `exec` runs, and each request after that.
 func routes(root string, runs int) error {
 	issuer, err := standin.StartIssuer(nil)
 	if err != nil {
@@ -112,7 +112,7 @@ func writeProject(workspace, policy string) error {
 	return nil
 }
 
-// routeCases starts what the routes lead to: providers and warehouses.
+// routeCases starts the providers and warehouses of the routes.
 func routeCases(root string, issuer *standin.Issuer, c *closers) ([]routeCase, error) {
 	sts, err := startSTS(issuer, c)
 	if err != nil {
@@ -167,7 +167,7 @@ func routeCases(root string, issuer *standin.Issuer, c *closers) ([]routeCase, e
 	}, nil
 }
 
-// measureClient is the other end, in the command that `exec` runs.
+// measureClient is the client, in the command that `exec` runs.
 func measureClient(route string) error {
 	connect, ok := clients[route]
 	if !ok {
@@ -214,8 +214,8 @@ func measureClient(route string) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// peakMemory returns the largest resident size that a process ever had, 0
-// where the system does not say.
+// peakMemory returns the peak resident size of a process, 0 if the system does
+// not report it.
 func peakMemory(pid int) (int64, error) {
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if os.IsNotExist(err) {

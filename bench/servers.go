@@ -20,11 +20,11 @@ import (
 
 const (
 	subject   = "repo:acme/analytics:environment:production"
-	account   = "66666666-7777-8888-9999-000000000000" // of Databricks
-	principal = "11111111-2222-3333-4444-555555555555" // there, and a client of Entra's
+	account   = "66666666-7777-8888-9999-000000000000" // at Databricks
+	principal = "11111111-2222-3333-4444-555555555555" // at Databricks; also Entra ID's client
 )
 
-// closers stop what was started, the last first.
+// closers stop what was started, in reverse order.
 type closers []func()
 
 func (c *closers) add(f func()) { *c = append(*c, f) }
@@ -98,7 +98,7 @@ func startEntra(issuer *standin.Issuer, c *closers) (*standin.TokenService, erro
 	return entra, err
 }
 
-// The warehouses answer at once.
+// The warehouses answer immediately.
 
 func startClickHouse(c *closers) *httptest.Server {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "1\n") }))
@@ -115,7 +115,7 @@ func startSnowflake(c *closers) *httptest.Server {
 	return server
 }
 
-// startTrino also returns the file of its certificate.
+// startTrino returns the server and the file of its certificate.
 func startTrino(root string, c *closers) (server *httptest.Server, ca string, err error) {
 	server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -127,11 +127,11 @@ func startTrino(root string, c *closers) (server *httptest.Server, ca string, er
 	return server, ca, os.WriteFile(ca, pem.EncodeToMemory(&block), 0o644)
 }
 
-// sessionToken is what Snowflake's stand-in gives to every login.
+// sessionToken is the session token of every login at Snowflake's stand-in.
 const sessionToken = "session"
 
-// startDatabase starts a server that speaks PostgreSQL's protocol, takes any
-// password, and answers every query with nothing.
+// startDatabase starts a server that speaks PostgreSQL's protocol, accepts any
+// password, and answers every query with an empty result.
 func startDatabase() (net.Listener, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -84,7 +84,7 @@ func run(ctx context.Context) (err error) {
 	return errors.Join(err, d.stopServers())
 }
 
-// A job is what is kept of one job.
+// A job is the folders of one job, and the masks that it has set.
 type job struct {
 	dir   string
 	masks standin.Masks
@@ -94,8 +94,8 @@ func (j *job) workspace() string { return filepath.Join(j.dir, "workspace") }
 func (j *job) temp() string      { return filepath.Join(j.dir, "temp") }
 func (j *job) auditLog() string  { return filepath.Join(j.temp(), "oidc-dbt", "audit.jsonl") }
 
-// step runs a step of the job and returns, beside what came of it, what the
-// runner shows.
+// step runs a step of the job and returns its results, and its log as the
+// runner shows it.
 func (j *job) step(ctx context.Context, inputs, env map[string]string, name string,
 	args ...string) (s *standin.Step, shown string, err error) {
 	s, err = standin.RunStep(ctx,
@@ -118,8 +118,8 @@ type demo struct {
 	sts    *standin.STS
 	store  *standin.Store
 	jobs   map[string]*job
-	folder string            // where production's profile is
-	state  map[string]string // what production's step keeps for post
+	folder string            // the folder of production's profile
+	state  map[string]string // the state that production's step saved for post
 }
 
 func (d *demo) prepare(ctx context.Context) (err error) {
@@ -175,7 +175,7 @@ func (d *demo) startServers(ctx context.Context) (err error) {
 	return expect("the store's answer to a request without a credential", resp.StatusCode, http.StatusForbidden)
 }
 
-// stopServers stops them, and sees that nothing listens any more.
+// stopServers stops the servers and checks that their ports are closed.
 func (d *demo) stopServers() (err error) {
 	var addresses []string
 	if d.store != nil {
@@ -214,7 +214,7 @@ func (d *demo) production(ctx context.Context) error {
 	return d.build(ctx, j, auth.Outputs["env"])
 }
 
-// checkHandedOver checks what the action's step left for the next ones.
+// checkHandedOver checks what the action's step left for the next steps.
 func (d *demo) checkHandedOver(j *job, auth *standin.Step) error {
 	sessions := d.sts.Sessions()
 	if err := errors.Join(
@@ -257,7 +257,7 @@ func (d *demo) checkHandedOver(j *job, auth *standin.Step) error {
 	return nil
 }
 
-// build is the next step: dbt, with the output `env` of the action's step.
+// build runs the next step: dbt, with the output `env` of the action's step.
 func (d *demo) build(ctx context.Context, j *job, variables string) error {
 	say("the next step, with `env: ${{ fromJSON(steps.auth.outputs.env) }}`: dbt build")
 	var env map[string]string
@@ -290,12 +290,12 @@ func (d *demo) build(ctx context.Context, j *job, variables string) error {
 	)
 }
 
-// short is the life of a session in the long run, and slow what its slowest
-// model takes.
+// short is the lifetime of a session in the long run, and slow the duration of
+// its slowest model.
 const short, slow = 3 * time.Second, 4 * time.Second
 
-// long runs the action's binary along with dbt: each request to the store is signed
-// with a session that lives then.
+// long runs dbt through `exec`: each request to the store is signed with a
+// session that is valid at that time.
 func (d *demo) long(ctx context.Context) error {
 	j, err := d.job("long")
 	if err != nil {
@@ -332,16 +332,16 @@ func (d *demo) long(ctx context.Context) error {
 	}
 	first := slices.MinFunc(sessions, func(a, b standin.Session) int { return a.Expiration.Compare(b.Expiration) })
 	used = d.store.Used() - used
-	say("the token service has issued %d sessions, the store has served requests of %d; the first was dead %s before the end; refused: %d",
+	say("the token service has issued %d sessions, the store has served requests of %d; the first had expired %s before the end; refused: %d",
 		len(sessions), used, ended.Sub(first.Expiration).Round(100*time.Millisecond), d.store.Refused()-refused)
 	return errors.Join(
 		expect("sessions that the store has served are several", used > 1, true),
-		expect("the first session was dead before the end", first.Expiration.Before(ended), true),
+		expect("the first session had expired before the end", first.Expiration.Before(ended), true),
 		expect("requests that the store refused", d.store.Refused(), refused),
 	)
 }
 
-// checkResults reads dbt's own account of the run.
+// checkResults reads dbt's run_results.json.
 func (d *demo) checkResults(j *job) error {
 	var results struct {
 		Metadata struct {
@@ -582,8 +582,8 @@ func (d *demo) job(name string) (*job, error) {
 	})
 }
 
-// authenticate runs the action's step, shows its log, and checks what must
-// hold for every run: masks first, and no secret anywhere but in outputs.
+// authenticate runs the action's step, shows its log, and checks what must hold
+// for every run: masks come first, and secrets are only in outputs.
 func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any,
 	env map[string]string) (s *standin.Step, shown string, err error) {
 	claims := standin.GitHubClaims()
@@ -597,7 +597,7 @@ func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any,
 	}
 	say("%d masks, then:", len(j.masks))
 	quote(shown)
-	// Everything that this step has got must be masked from now on.
+	// All secrets of this step must be masked from now on.
 	for what, secret := range d.secrets(tokens, sessions) {
 		if got := j.masks.Hide("x " + secret + " y"); got != "x *** y" {
 			return nil, "", fmt.Errorf("a step that prints the %s would show %d of its characters", what, len(got))
@@ -618,8 +618,7 @@ func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any,
 	return s, shown, nil
 }
 
-// secrets returns what was issued, by name: ID tokens and sessions, without
-// the first ones.
+// secrets returns by name what was issued after so many tokens and sessions.
 func (d *demo) secrets(tokens, sessions int) map[string]string {
 	all := map[string]string{}
 	for i, token := range d.issuer.Issued()[tokens:] {
@@ -635,7 +634,7 @@ func (d *demo) secrets(tokens, sessions int) map[string]string {
 	return all
 }
 
-// leak names a secret that is in a text, "" for none.
+// leak returns the name of a secret that is in the text, "" if there is none.
 func (d *demo) leak(text string) string {
 	all := d.secrets(0, 0)
 	all["request token"] = d.issuer.RequestToken()
@@ -656,14 +655,14 @@ func expect[T comparable](what string, got, want T) error {
 
 func say(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }
 
-// quote shows what a program printed.
+// quote prints the output of a program.
 func quote(text string) {
 	if text = strings.TrimRight(text, "\n"); text != "" {
 		fmt.Println("   │ " + strings.ReplaceAll(text, "\n", "\n   │ "))
 	}
 }
 
-// indented is where progress goes.
+// indented writes progress messages.
 type indented struct{}
 
 func (indented) Write(p []byte) (int, error) {
@@ -671,7 +670,7 @@ func (indented) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// stillAt says every ten seconds that something is still being done, until stop.
+// stillAt reports every ten seconds that work is still in progress, until stop is called.
 func stillAt(what string) (stop func()) {
 	say("%s", what)
 	began, ticker, done := time.Now(), time.NewTicker(10*time.Second), make(chan struct{})
@@ -679,7 +678,7 @@ func stillAt(what string) (stop func()) {
 		for {
 			select {
 			case <-ticker.C:
-				say("… still at it after %s", time.Since(began).Round(time.Second))
+				say("… still running after %s", time.Since(began).Round(time.Second))
 			case <-done:
 				return
 			}

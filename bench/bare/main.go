@@ -22,7 +22,7 @@ import (
 	"google.golang.org/api/sts/v1"
 )
 
-// linked keeps the packages that a case does not call in the program.
+// linked makes the linker keep packages that are not called in every case.
 var linked = []any{oidc.NewVerifier, iamcredentials.NewService, redshift.New, redshiftserverless.New, ssooidc.New, api.NewClient}
 
 func main() {
