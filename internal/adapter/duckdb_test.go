@@ -1,6 +1,7 @@
 package adapter_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
@@ -139,4 +140,18 @@ func TestDuckDBOnAzureStorage(t *testing.T) {
 		{name: "an address of loopback", provider: "entra", block: azure(`account_name: acmelake, endpoint: 127.0.0.1`), // acmelake.127.0.0.1 is none
 			err: `secrets of type azure: endpoint "127.0.0.1" is not an Azure Storage endpoint such as blob.core.windows.net, but the access token would be sent there`},
 	})
+}
+
+// TestNoLoginOfAProxyIsShown: a proxy's URL may hold a login.
+func TestNoLoginOfAProxyIsShown(t *testing.T) {
+	t.Parallel()
+	for _, block := range []string{
+		`{type: duckdb, secrets: [{type: s3, endpoint: localhost, use_ssl: false, http_proxy: "http://me:hunter2@proxy"}]}`,
+		`{type: duckdb, secrets: [{type: s3, endpoint: localhost, use_ssl: false}], settings: {http_proxy: "http://me:hunter2@proxy"}}`,
+	} {
+		err := adapter.CheckPlaces("duckdb", "aws", "", node(t, block))
+		if err == nil || !strings.Contains(err.Error(), "http_proxy requires use_ssl") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", block, err)
+		}
+	}
 }

@@ -143,7 +143,7 @@ func (st store) checkAll(block *yaml.Node) error {
 		}
 		found = true
 		at := top("secrets").index(i)
-		at.shown = "secrets" // whose settings say a part of it, an entry or several
+		at.shown = "secrets" // the type says which one: from settings there may be none
 		if err := st.check(s); err != nil {
 			sound = false
 			f.join(at.fault(" of type %s%s: %v", st.kind, from, err))
@@ -152,10 +152,10 @@ func (st store) checkAll(block *yaml.Node) error {
 		if proxy := optionText(s, "http_proxy"); proxy == "" {
 			proxy = setting(block, "http_proxy")
 			if proxy != "" && !isTrue(optionText(s, "use_ssl")) {
-				f.add("http_proxy", " is %q, and the credential would pass through it unencrypted", proxy)
+				f.add("http_proxy", " requires use_ssl: the credential would pass through it unencrypted")
 			}
 		} else if !isTrue(optionText(s, "use_ssl")) {
-			f.join(at.fault(" of type %s: http_proxy is %q, and the credential would pass through it unencrypted", st.kind, proxy))
+			f.join(at.fault(" of type %s: http_proxy requires use_ssl: the credential would pass through it unencrypted", st.kind))
 		}
 	}
 	if !found && st.required != "" {

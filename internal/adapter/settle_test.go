@@ -177,7 +177,7 @@ func TestDuckDBPlaces(t *testing.T) {
 			{name: "a proxy in Jinja", provider: "aws", block: duck(top + `: {http_proxy: "{{ env_var('P') }}"}`), err: top + ".http_proxy must be a literal: the credential passes through it"},
 			{name: "a proxy with a login", provider: "aws", block: duck(top + `: {azure_http_proxy: "me@proxy.acme.example"}`), err: top + ".azure_http_proxy contains a login, want host:port"},
 			{name: "a proxy that sees all", provider: "aws", block: duck(top + `: {http_proxy: "proxy.acme.example", s3_endpoint: localhost, s3_use_ssl: false}`),
-				err: `http_proxy is "proxy.acme.example", and the credential would pass through it unencrypted`},
+				err: "http_proxy requires use_ssl: the credential would pass through it unencrypted"},
 			{name: "unsigned extensions", provider: "aws", block: duck(top + `: {allow_unsigned_extensions: true}`),
 				err: top + `.allow_unsigned_extensions is "true": an unsigned extension could read the credential: leave it out`},
 			{name: "somebody's extensions", provider: "aws", block: duck(top + `: {custom_extension_repository: "http://evil.example"}`),
