@@ -122,9 +122,8 @@ func Check(dbtType, provider string) error {
 	if !ok {
 		return fault.New(fault.Usage, fmt.Errorf("unknown type %q, valid types are %q", dbtType, Types()), "")
 	}
-	if _, ok := a.pairs[provider]; !ok {
-		return fault.New(fault.Usage,
-			fmt.Errorf("type %q does not go with provider %q, valid providers are %q", dbtType, provider, slices.Sorted(maps.Keys(a.pairs))), "")
+	if err := specOf(a).CheckProvider(fmt.Sprintf("type %q", dbtType), provider); err != nil {
+		return fault.New(fault.Usage, err, "")
 	}
 	return nil
 }

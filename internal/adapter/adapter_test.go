@@ -121,10 +121,10 @@ func TestCheck(t *testing.T) {
 		{dbtType: "bigquery", provider: "gcp"},
 		{dbtType: "duckdb", provider: "aws"},
 		{dbtType: "athena", provider: "aws"},
-		{dbtType: "snowflake", provider: "gcp", err: fmt.Sprintf(`type "snowflake" does not go with provider "gcp", valid providers are %q`, adapter.Specs()["snowflake"].Providers)},
-		{dbtType: "bigquery", provider: "oidc", err: `type "bigquery" does not go with provider "oidc", valid providers are ["gcp"]`},
-		{dbtType: "duckdb", provider: "", err: fmt.Sprintf(`type "duckdb" does not go with provider "", valid providers are %q`, adapter.Specs()["duckdb"].Providers)},
-		{dbtType: "athena", provider: "AWS", err: fmt.Sprintf(`type "athena" does not go with provider "AWS", valid providers are %q`, adapter.Specs()["athena"].Providers)},
+		{dbtType: "snowflake", provider: "gcp", err: fmt.Sprintf(`type "snowflake" does not support provider "gcp", valid providers are %q`, adapter.Specs()["snowflake"].Providers)},
+		{dbtType: "bigquery", provider: "oidc", err: `type "bigquery" does not support provider "oidc", valid providers are ["gcp"]`},
+		{dbtType: "duckdb", provider: "", err: fmt.Sprintf(`type "duckdb" does not support provider "", valid providers are %q`, adapter.Specs()["duckdb"].Providers)},
+		{dbtType: "athena", provider: "AWS", err: fmt.Sprintf(`type "athena" does not support provider "AWS", valid providers are %q`, adapter.Specs()["athena"].Providers)},
 		{dbtType: "Snowflake", provider: "oidc", err: fmt.Sprintf(`unknown type "Snowflake", valid types are %q`, adapter.Types())},
 		{dbtType: "", provider: "oidc", err: fmt.Sprintf(`unknown type "", valid types are %q`, adapter.Types())},
 	} {
@@ -451,7 +451,7 @@ func TestRenderRefusesAPair(t *testing.T) {
 	t.Parallel()
 	i := issuer(t)
 	_, err := adapter.Render(adapter.Input{Facts: grant(t, i, "{from: profiles.yml}", standin.Exchange("bigquery", "gcp")), Type: "athena", Block: node(t, "{type: athena}"), Credential: standin.Credential("bigquery", "gcp")})
-	checkUsage(t, err, fmt.Sprintf(`type "athena" does not go with provider "gcp", valid providers are %q`, adapter.Specs()["athena"].Providers))
+	checkUsage(t, err, fmt.Sprintf(`type "athena" does not support provider "gcp", valid providers are %q`, adapter.Specs()["athena"].Providers))
 }
 
 // facts are those of a target that says nothing but its provider.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -70,9 +71,7 @@ func (d *document) clientType(t *Target, n *yaml.Node) (spec Adapter, known bool
 		return spec, false
 	}
 	spec = d.catalog.Adapters[t.dbt.Type]
-	if t.provider != "" && !slices.Contains(spec.Providers, t.provider) {
-		d.Report(n, "client %q does not go with provider %q, valid providers are %q", t.dbt.Type, t.provider, spec.Providers)
-	}
+	d.supported(t, n, spec, fmt.Sprintf("client %q", t.dbt.Type))
 	return spec, true
 }
 

@@ -185,10 +185,18 @@ func (d *document) dbtAdapter(t *Target, n *yaml.Node, dbtType string) (spec Ada
 		}
 		return spec, false
 	}
-	if t.provider != "" && !slices.Contains(spec.Providers, t.provider) {
-		d.Report(n, "type %q does not go with provider %q, valid providers are %q", dbtType, t.provider, spec.Providers)
-	}
+	d.supported(t, n, spec, fmt.Sprintf("type %q", dbtType))
 	return spec, true
+}
+
+// supported reports a provider of the target that an adapter does not support.
+func (d *document) supported(t *Target, n *yaml.Node, spec Adapter, what string) {
+	if t.provider == "" {
+		return // reported already
+	}
+	if err := spec.CheckProvider(what, t.provider); err != nil {
+		d.Report(n, "%s", err)
+	}
 }
 
 // instead are types of adapters that read no token from a profile, and the

@@ -134,7 +134,7 @@ func TestCheckOutputs(t *testing.T) {
 		},
 		{
 			name: "a type without the provider", outputs: "a: {type: duckdb}", dbtType: "duckdb", adapter: []*policy.BlockError{invalid("account is not looked at", "account")},
-			err: []string{"f.yml:1:11 type \"duckdb\" does not go with provider \"oidc\", valid providers are [\"aws\"]"},
+			err: []string{"f.yml:1:11 type \"duckdb\" does not support provider \"oidc\", valid providers are [\"aws\"]"},
 		},
 		{
 			name: "no such type", outputs: "a: {type: mysql}", dbtType: "mysql",

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -115,6 +116,15 @@ type Adapter struct {
 	Nested, Names []string
 	// Aliases are the other names that dbt takes for keys of the block.
 	Aliases map[string]string
+}
+
+// CheckProvider returns an error unless the adapter supports a provider; it
+// lists those that it does. what names the adapter: `type "trino"`.
+func (a Adapter) CheckProvider(what, provider string) error {
+	if slices.Contains(a.Providers, provider) {
+		return nil
+	}
+	return fmt.Errorf("%s does not support provider %q, valid providers are %q", what, provider, a.Providers)
 }
 
 // Canonical returns the name of a key of the block, which may be an alias.
