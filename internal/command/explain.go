@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -145,6 +146,9 @@ func claimsOf(env job.Env, s job.Settings, path string) (policy.ClaimSet, explai
 		} else if err == nil {
 			claims, err = idtoken.ParseUnverified(text)
 		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("no such file") // on every platform
 	}
 	if err != nil {
 		return nil, source, fault.New(fault.Usage, fmt.Errorf("read claims %q: %w", path, disk.Cause(err)), "")

@@ -3,6 +3,7 @@ package command_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -153,6 +154,58 @@ func TestExplainEveryDenial(t *testing.T) {
 	}
 	if seen < 15 {
 		t.Errorf("only %d denials", seen)
+	}
+}
+
+// TestExplainEveryRecord: the record of a run says why it was decided so.
+func TestExplainEveryRecord(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../testdata/runs/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var allowed, denied int
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(txtar.Format(archive))
+		if !strings.Contains(text, "-- workspace/.github/oidc-dbt.yml --") || strings.Contains(text, "\npolicy:") {
+			continue
+		}
+		status := 0
+		switch {
+		case strings.Contains(text, "-- want/status --\n5\n") && strings.Contains(text, "\nPreauth Failure"):
+			status, denied = 5, denied+1
+		case strings.Contains(name, "dry-run") && strings.Contains(text, "-- want/status --\n0\n"):
+			allowed++
+		default:
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, args := readCase(t, archive)
+			s.here(args...)
+			got := s.here("explain", "--json", "--policy", ".github/oidc-dbt.yml", "--claims", s.at("temp/oidc-dbt/audit.jsonl"))
+			var report explain.Report
+			if err := json.Unmarshal([]byte(got.stdout), &report); err != nil {
+				t.Fatalf("%v: %s%s", err, got.stdout, got.stderr)
+			}
+			want := map[int]string{0: "allowed", 5: "denied"}[status]
+			if report.Record == nil || report.Record.Decision != want || report.Record.PolicyChanged || report.Claims.Source != "audit" || report.Claims.Verified {
+				t.Fatalf("the record is %+v of %+v, want one that is %s", report.Record, report.Claims, want)
+			}
+			for _, target := range report.Targets {
+				if target.Target == report.Record.Target && (target.Decision != want || target.Unknown) {
+					t.Errorf("the record says %s, explain says %+v", want, target)
+				}
+			}
+		})
+	}
+	if allowed == 0 || denied < 15 {
+		t.Errorf("%d allowed and %d denied records", allowed, denied)
 	}
 }
 
@@ -315,4 +368,26 @@ func FuzzExplainClaims(f *testing.F) {
 			t.Errorf("status %d, stderr %q", status, stderr)
 		}
 	})
+}
+
+// BenchmarkExplain is the whole command but for the start of the process, with
+// a policy of 10,000 rules of which none matches: at most 150 ms is the goal.
+func BenchmarkExplain(b *testing.B) {
+	var policy strings.Builder
+	policy.WriteString("version: 1\ntargets:\n  prod:\n    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt\", region: eu-central-1}}\n    allow:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&policy, "      - repository: acme/*\n        repository_id: \"%d\"\n        environment: production\n        ref: refs/heads/ma*\n", i)
+	}
+	dir := b.TempDir()
+	put(b, dir, ".github/oidc-dbt.yml", []byte(policy.String()))
+	for _, form := range []string{"--json=false", "--json"} {
+		b.Run(form, func(b *testing.B) {
+			for b.Loop() {
+				status, _, stderr := explainIn(b, dir, "", nil, form, "--repository", "acme/x", "--repository-id", "99999", "--ref", "refs/heads/main")
+				if status != 5 {
+					b.Fatal(status, stderr)
+				}
+			}
+		})
+	}
 }

@@ -74,7 +74,7 @@ type Target struct {
 	Rule     int      `json:"rule,omitempty"`    // that matched, from 1
 	Line     int      `json:"line,omitempty"`
 	Rules    []Rule   `json:"rules"`
-	Login    Login    `json:"login,omitzero"`
+	Login    Login    `json:"login,omitempty"`
 	Hints    []string `json:"hints"`
 	Warnings []string `json:"warnings"`
 
@@ -110,6 +110,12 @@ type Value struct {
 
 // MarshalJSON implements json.Marshaler.
 func (v Value) MarshalJSON() ([]byte, error) { return json.Marshal(v.JSON) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *Value) UnmarshalJSON(text []byte) error {
+	v.Has = true
+	return json.Unmarshal(text, &v.JSON)
+}
 
 // IsZero reports whether the claim is absent.
 func (v Value) IsZero() bool { return !v.Has }

@@ -1,62 +1,45 @@
 package explain
 
 import (
-	"bytes"
-	"encoding/json"
-
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 )
 
-// A Login is what the provider and dbt get of an allowed run: names and values
-// in a fixed order, none of them empty. In JSON it is an object.
-type Login []Field
+// A Login is what the provider and dbt get of an allowed run: values, none of
+// them empty, by some of LoginNames.
+type Login map[string]string
 
-// A Field is one value of a Login.
-type Field struct{ Name, Value string }
-
-// Get returns a value, "" for none.
-func (l Login) Get(name string) string {
-	for _, f := range l {
-		if f.Name == name {
-			return f.Value
-		}
-	}
-	return ""
-}
-
-// LoginNames are the names that a Login may have.
+// LoginNames are the names that a Login may have, in the order for a reader.
 var LoginNames = []string{
 	"provider", "audience", "role", "then_role", "service_account", "client_id", "application", "session_name",
 	"user", "dbt_role", "database", "project", "catalog", "warehouse", "schema", "dataset",
 }
 
 // LoginOf returns what a target's settings, with the claims filled in, log in with.
-func LoginOf(l policy.Login, claims policy.ClaimSet) (login Login) {
-	values := map[string]string{
-		"provider": l.Provider, "audience": l.Audience, "session_name": provider.SessionName(l.Provider, l.Exchange, claims),
-		"then_role": l.Exchange.Get("then_assume.role"),
+func LoginOf(l policy.Login, claims policy.ClaimSet) Login {
+	login := Login{}
+	set := func(name, value string) {
+		if value != "" {
+			login[name] = value
+		}
 	}
+	set("provider", l.Provider)
+	set("audience", l.Audience)
+	set("session_name", provider.SessionName(l.Provider, l.Exchange, claims))
+	set("then_role", l.Exchange.Get("then_assume.role"))
 	for _, key := range []string{"role", "service_account", "client_id", "application"} {
-		values[key] = l.Exchange.Get(key)
+		set(key, l.Exchange.Get(key))
 	}
 	for _, block := range []*yaml.Node{l.DBT.Block, l.DBT.With} {
 		for _, key := range []string{"user", "database", "project", "catalog", "warehouse", "schema", "dataset"} {
-			if v := scalar(block, key); v != "" {
-				values[key] = v
-			}
+			set(key, scalar(block, key))
 		}
-		if role := scalar(block, "role"); role != "" && values["role"] == "" {
-			values["role"] = role
-		} else if role != "" {
-			values["dbt_role"] = role
-		}
-	}
-	for _, name := range LoginNames {
-		if values[name] != "" {
-			login = append(login, Field{name, values[name]})
+		if l.Exchange.Get("role") == "" {
+			set("role", scalar(block, "role"))
+		} else {
+			set("dbt_role", scalar(block, "role"))
 		}
 	}
 	return login
@@ -73,28 +56,4 @@ func scalar(n *yaml.Node, key string) string {
 		}
 	}
 	return ""
-}
-
-// MarshalJSON implements json.Marshaler.
-func (l Login) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, f := range l {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		name, err := json.Marshal(f.Name)
-		if err != nil {
-			return nil, err
-		}
-		value, err := json.Marshal(f.Value)
-		if err != nil {
-			return nil, err
-		}
-		b.Write(name)
-		b.WriteByte(':')
-		b.Write(value)
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
 }

@@ -39,8 +39,10 @@ func (r Report) Markdown() string {
 		}
 		if len(t.Login) > 0 {
 			b.WriteString("\n| Login | |\n| --- | --- |\n")
-			for _, f := range t.Login {
-				fmt.Fprintf(&b, "| %s | %s |\n", f.Name, audit.Cell(f.Value))
+			for _, name := range LoginNames {
+				if value, ok := t.Login[name]; ok {
+					fmt.Fprintf(&b, "| %s | %s |\n", name, audit.Cell(value))
+				}
 			}
 		}
 		b.WriteByte('\n')

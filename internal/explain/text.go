@@ -104,6 +104,14 @@ func (r Report) verdict(b *strings.Builder) {
 	}
 }
 
+// WriteText writes what one target decides for a reader, as Report.WriteText does.
+func (t Target) WriteText(w io.Writer) error {
+	var b strings.Builder
+	t.text(&b)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
 func (t Target) text(b *strings.Builder) {
 	fmt.Fprintf(b, "%s %s: %s\n", mark(t.Decision == "allowed"), plain(t.Target), t.summary())
 	for i, at := range t.order {
@@ -116,11 +124,13 @@ func (t Target) text(b *strings.Builder) {
 	if len(t.Login) > 0 {
 		b.WriteString("  login\n")
 		width := 0
-		for _, f := range t.Login {
-			width = max(width, len(f.Name))
+		for name := range t.Login {
+			width = max(width, len(name))
 		}
-		for _, f := range t.Login {
-			fmt.Fprintf(b, "    %-*s  %s\n", width, f.Name, plain(f.Value))
+		for _, name := range LoginNames {
+			if value, ok := t.Login[name]; ok {
+				fmt.Fprintf(b, "    %-*s  %s\n", width, name, plain(value))
+			}
 		}
 	}
 	for _, h := range t.Hints {
