@@ -144,8 +144,8 @@ func (c Case) judge(e policy.Explanation, claims idtoken.Unverified) string {
 		t, _ := e.Target(name)
 		got := explain.LoginOf(t.Login, claims)
 		for _, key := range slices.Sorted(maps.Keys(c.Login)) {
-			if want := c.Login[key]; got.Get(key) != want {
-				return fmt.Sprintf("login of %q: %s is %q, want %q", name, key, got.Get(key), want)
+			if want := c.Login[key]; got[key] != want {
+				return fmt.Sprintf("login of %q: %s is %q, want %q", name, key, got[key], want)
 			}
 		}
 	}
