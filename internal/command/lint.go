@@ -65,7 +65,7 @@ func runLint(ctx context.Context, env job.Env, c *cli.Command) (status int, err 
 	}
 	report, err := lint.Run(ctx, lint.Env{
 		Dir: env.Dir, Environ: env.Environ, Now: env.Now(), Catalog: job.Catalog(), Version: env.Version,
-		Owners: c.StringSlice(flagOwner),
+		Workspace: env.Getenv("GITHUB_WORKSPACE"), Owners: c.StringSlice(flagOwner),
 	}, c.Args().Slice())
 	if err != nil && report.Files == 0 {
 		return 0, err

@@ -1,6 +1,11 @@
 package lint
 
-import "slices"
+import (
+	"slices"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
 
 // holdRefs are claims that keep other branches away from an environment.
 var holdRefs = []string{"ref", "ref_protected", "workflow_ref", "job_workflow_ref"}
@@ -12,12 +17,21 @@ var environmentWithoutRef = check{
 		"branch can use it.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
-			if !r.isGitHub() || !r.Restricts("environment") || slices.ContainsFunc(holdRefs, r.Restricts) {
+			claim := "environment"
+			if slices.ContainsFunc(r.Patterns("sub"), namesEnvironment) {
+				claim = "sub"
+			}
+			if !r.isGitHub() || !r.Restricts(claim) || slices.ContainsFunc(holdRefs, r.Restricts) {
 				return
 			}
-			found(r.claim("environment"), "add the ref that deploys, such as `ref: refs/heads/main`",
+			found(r.claim(claim), "add the ref that deploys, such as `ref: refs/heads/main`",
 				"%s names an environment and no ref: unless GitHub restricts the environment to branches, a workflow of any "+
 					"branch can use it", r)
 		})
 	},
+}
+
+// namesEnvironment reports whether a subject is that of jobs in an environment.
+func namesEnvironment(sub string) bool {
+	return policy.IsSubjectForm(sub) && strings.Contains(sub, ":environment:")
 }

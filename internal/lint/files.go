@@ -12,8 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/profile"
 )
@@ -236,6 +239,7 @@ func (in *files) add(name string) error {
 	switch what {
 	case workflowYML:
 		in.workflows = append(in.workflows, f)
+		return in.addPolicies(f)
 	case profilesYML:
 		source, err := profile.ReadFrom(name, text)
 		if err != nil {
@@ -247,10 +251,55 @@ func (in *files) add(name string) error {
 	case packagesYML:
 		return in.addPackages(f)
 	default:
-		catalog := in.env.Catalog
-		catalog.Now, catalog.Version = in.now, in.env.Version
-		p, err := policy.Parse(name, text, catalog)
-		in.policies = append(in.policies, &policyFile{f, p, err})
+		if get(f.root, "cases") != nil && get(f.root, "targets") == nil {
+			in.all = in.all[:len(in.all)-1]
+			return fmt.Errorf("read %q: it has the tests of a policy, which `oidc-dbt test-policy` runs", name)
+		}
+		in.addPolicy(f)
 	}
 	return nil
+}
+
+func (in *files) addPolicy(f *file) {
+	catalog := in.env.Catalog
+	catalog.Now, catalog.Version = in.now, in.env.Version
+	p, err := policy.Parse(f.name, f.text, catalog)
+	in.policies = append(in.policies, &policyFile{f, p, err})
+}
+
+// actionText matches a step that uses the action.
+var actionText = lazy.MustCompile(`^oidc-dbt/oidc-dbt(?:/container)?@`)
+
+// addPolicies reads the policies that a workflow's steps name, or have in them.
+func (in *files) addPolicies(f *file) error {
+	var errs []error
+	pairs(get(f.root, "jobs"), func(_, job *yaml.Node) {
+		for _, step := range items(get(job, "steps")) {
+			n := get(step, "with", "policy")
+			switch value := text(n); {
+			case !actionText.MatchString(text(get(step, "uses"))), value == "", strings.Contains(value, "${{"):
+			case strings.Contains(value, "\n"):
+				in.addInline(f, n)
+			case filepath.IsLocal(filepath.FromSlash(value)):
+				if err := in.add(in.relative(value)); !errors.Is(err, fs.ErrNotExist) { // another step may write it
+					errs = append(errs, err)
+				}
+			}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// addInline takes in a policy that is a block of a workflow. Its text keeps its
+// lines and columns there.
+func (in *files) addInline(f *file, n *yaml.Node) {
+	if n.Style&yaml.LiteralStyle == 0 || n.Line >= len(f.lines) {
+		return // its lines are not the workflow's
+	}
+	count := min(strings.Count(strings.TrimRight(n.Value, "\n"), "\n")+1, len(f.lines)-n.Line)
+	lines := append(make([]string, n.Line), f.lines[n.Line:n.Line+count]...)
+	inline, err := newFile(f.name, []byte(strings.Join(lines, "\n")))
+	if err == nil && inline.root != nil {
+		in.addPolicy(inline)
+	}
 }

@@ -28,7 +28,7 @@ func listFiles(ctx context.Context, dir string, environ []string, flags ...strin
 	defer cancel()
 	args := append([]string{"-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "ls-files", "-z"}, flags...)
 	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir, cmd.Env = dir, append(append([]string(nil), environ...), "GIT_OPTIONAL_LOCKS=0")
+	cmd.Dir, cmd.Env = dir, append(append([]string(nil), environ...), "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C")
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	switch {

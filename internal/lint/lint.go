@@ -9,6 +9,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -57,6 +59,7 @@ type Report struct {
 	Files    int      // that were read
 	Notices  []string // of what could not be found out
 	Version  string   // of this build, for the addresses of the pages
+	Below    string   // the working directory in the repository, with /; "" for the repository's own folder
 }
 
 // Fails reports whether there is a finding at least as grave as s that no
@@ -72,7 +75,27 @@ type Env struct {
 	Now     time.Time
 	Catalog policy.Catalog
 	Version string
-	Owners  []string // of GitHub, whose reusable workflows are trusted in addition to the policy's own
+	// Workspace is the repository's folder of a job, "" elsewhere: annotations and
+	// code scanning call files from there.
+	Workspace string
+	Owners    []string // of GitHub, whose reusable workflows are trusted in addition to the policy's own
+}
+
+// below returns where in the workspace the working directory is.
+func (env Env) below() string {
+	rel, err := filepath.Rel(env.Workspace, env.Dir)
+	if env.Workspace == "" || err != nil || !filepath.IsLocal(rel) || rel == "." {
+		return ""
+	}
+	return filepath.ToSlash(rel)
+}
+
+// fromRoot returns a file's name in the repository.
+func (r Report) fromRoot(name string) string {
+	if path.IsAbs(name) {
+		return name
+	}
+	return path.Join(r.Below, name)
 }
 
 // Run looks at the given files and folders, or without any at what is in the
@@ -80,7 +103,7 @@ type Env struct {
 // be read; the report is then of the others.
 func Run(ctx context.Context, env Env, paths []string) (Report, error) {
 	in, err := read(ctx, env, paths)
-	r := Report{Files: len(in.all), Notices: in.notices, Version: env.Version}
+	r := Report{Files: len(in.all), Notices: in.notices, Version: env.Version, Below: env.below()}
 	for _, c := range checks {
 		c.find(in, func(at place, fix, format string, args ...any) *Finding {
 			r.Findings = append(r.Findings, at.finding(c, fix, fmt.Sprintf(format, args...)))

@@ -51,6 +51,9 @@ func TestRules(t *testing.T) {
 		{`{` + bound + `environment: production, event_name: pull_request, ref: "refs/pull/*/merge"}`, "pull-request-to-production 7:130"},
 		{`{` + bound + `environment: reproduction, event_name: pull_request, ref: "refs/pull/*/merge"}`, ""},
 		{`{` + bound + `environment: ci, event_name: [push, issue_comment], ref: refs/heads/main}`, ""},
+		{`{` + bound + `sub: "repo:acme/analytics:environment:prod"}`, "environment-without-ref 7:93"},
+		{`{` + bound + `sub: "repo:acme/analytics:environment:prod", ref: refs/heads/main}`, ""},
+		{`{` + bound + `sub: "repo:acme/analytics:ref:refs/heads/main"}`, ""},
 		{`{repository_id: "1", runner_environment: github-hosted}`, "wide-matcher 7:9"},
 		{`{` + bound + `ref: refs/heads/**}`, "wide-matcher 7:93"},
 		{`{` + bound + `sub: "repo:acme/analytics:*"}`, "wide-matcher 7:93"},
@@ -182,6 +185,7 @@ func TestFiles(t *testing.T) {
 		"venv/lib/profiles.yml":       "a: {outputs: {dev: {type: postgres, password: hunter}}}\n",
 		"spack/packages.yml":          "packages: {all: {compiler: [gcc]}}\n",
 		".env.example":                "TOKEN=abc\n",
+		".github/oidc-dbt.test.yml":   "version: 1\ncases: []\n",
 		"broken.yml":                  "a: [\n",
 		"broken/profiles.yml":         "a: [\n",
 		".github/workflows/b.yml":     "\x00\x01",
@@ -208,6 +212,8 @@ func TestFiles(t *testing.T) {
 		{[]string{"dbt"}, []string{"static-secret 1:47"}, ""},
 		{[]string{"nowhere", policyName, "elsewhere/none.yml"}, []string{"any-runner 7:9"},
 			`read "nowhere": no such file or directory` + "\n" + `read "elsewhere/none.yml": no such file or directory`},
+		{[]string{".github/oidc-dbt.test.yml"}, nil,
+			"read \".github/oidc-dbt.test.yml\": it has the tests of a policy, which `oidc-dbt test-policy` runs"},
 		{[]string{"big.yml"}, nil, `read "big.yml": is larger than 4096 KiB`},
 		{[]string{".github/workflows/b.yml"}, nil, `read ".github/workflows/b.yml": is not text in UTF-8`},
 		{[]string{"broken/profiles.yml"}, nil, `read "broken/profiles.yml": line 2, column 1: is not YAML: did not find expected node content`},
@@ -227,6 +233,54 @@ func TestFiles(t *testing.T) {
 		return strings.Contains(f.File, "venv") || strings.Contains(f.File, ".env")
 	}) {
 		t.Errorf("found %q, error %v", places(all), err)
+	}
+}
+
+// TestPoliciesOfWorkflows: a policy that a step has in it, or names, is looked
+// at where it is.
+func TestPoliciesOfWorkflows(t *testing.T) {
+	t.Parallel()
+	rule := `{repository: acme/analytics, repository_id: "1", runner_environment: github-hosted, environment: prod`
+	indented := strings.TrimSuffix(strings.ReplaceAll("\n"+policyOf(rule+"} # oidc-dbt: ignore[environment-without-ref] main only", rule+", ref: []}"), "\n", "\n            "), "            ")
+	files := map[string]string{
+		"policies/a.yml": policyOf(rule + "}"),
+		".github/workflows/x.yml": "on: push\njobs:\n  a:\n    steps:\n      - uses: oidc-dbt/oidc-dbt@v1\n        with:\n          policy: |" + indented +
+			"          target: prod\n      - uses: oidc-dbt/oidc-dbt@v1\n        with: {policy: policies/a.yml}\n" +
+			"      - uses: oidc-dbt/oidc-dbt@v1\n        with: {policy: gone.yml}\n      - uses: other/other@v1\n        with: {policy: .env}\n",
+	}
+	var got []string
+	for _, f := range run(t, files).Findings {
+		got = append(got, fmt.Sprintf("%s:%d:%d %s", f.File, f.Line, f.Column, f.Name))
+	}
+	want := []string{".github/workflows/x.yml:15:129 policy-error", "policies/a.yml:7:93 environment-without-ref"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	files[".github/workflows/x.yml"] = strings.ReplaceAll(files[".github/workflows/x.yml"], "ref: []", `repository_owner: acme`)
+	for _, f := range run(t, files).Findings {
+		if f.File == ".github/workflows/x.yml" && f.Line == 14 && !f.Suppressed {
+			t.Errorf("a comment in the block does not silence %s", f.Name)
+		}
+	}
+}
+
+// TestBelow: annotations and code scanning have files' names from the
+// repository's folder, wherever the command ran.
+func TestBelow(t *testing.T) {
+	t.Parallel()
+	dir := repository(t, map[string]string{"dbt/.env": "TOKEN=hunter\n"})
+	e := env(filepath.Join(dir, "dbt"))
+	e.Workspace = dir
+	report, err := lint.Run(t.Context(), e, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for format, want := range map[string]string{
+		"github": "::error file=dbt/.env,line=1,", "sarif": `"uri": "dbt/.env"`, "text": ".env:1:1: error: ", "json": `"file": ".env"`,
+	} {
+		if text := in(t, format, report); !strings.Contains(text, want) {
+			t.Errorf("%s has no %s:\n%s", format, want, text)
+		}
 	}
 }
 

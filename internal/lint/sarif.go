@@ -84,7 +84,7 @@ func SARIF(r Report) (string, error) {
 	run := sarifRun{Tool: sarifTool{driver}, ColumnKind: "unicodeCodePoints", Results: []sarifResult{}}
 	seen := map[string]int{}
 	for _, f := range r.Findings {
-		at := sarifPhysical{sarifArtifact{(&url.URL{Path: f.File}).String()}, sarifRegion{f.Line, f.Column}}
+		at := sarifPhysical{sarifArtifact{(&url.URL{Path: r.fromRoot(f.File)}).String()}, sarifRegion{f.Line, f.Column}}
 		result := sarifResult{
 			RuleID: f.Name, RuleIndex: index[f.Name], Level: f.Severity,
 			Message:             sarifText{f.Message + ". To fix it: " + f.Fix + "."},
