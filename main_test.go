@@ -50,8 +50,9 @@ var rooms = map[string][]string{
 	"explain":    {"audit", "policy", "provider"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
+	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {
-		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "runner", "sample",
+		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "proposal", "runner", "sample",
 	},
 	".": {"command", "job", "process", "web"},
 }

@@ -35,7 +35,7 @@ func call(t *testing.T, vars map[string]string, args ...string) (status int, std
 // library's, and help in 0.
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	const valid = `, valid commands are ["exec" "serve" "explain" "test-policy" "lint" "version" "help"]` + "\n"
+	const valid = `, valid commands are ["exec" "serve" "explain" "test-policy" "lint" "init" "version" "help"]` + "\n"
 	version := "oidc-dbt v1.2.3 (commit 0a1b2c, " + runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version() + ")\n"
 	const rootHelp, execHelp, versionHelp = "NAME:\n   oidc-dbt - ", "NAME:\n   oidc-dbt exec - ", "NAME:\n   oidc-dbt version - "
 	for _, tt := range []struct {

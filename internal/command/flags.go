@@ -37,6 +37,10 @@ const (
 	flagEvent        = "event"
 	flagClaim        = "claim"
 	flagJSON         = "json"
+	flagProvider     = "provider"
+	flagType         = "type"
+	flagPlatform     = "platform"
+	flagWrite        = "write"
 )
 
 // targetFlags say which credential, for whom, and where that is recorded.

@@ -165,3 +165,9 @@ func (v Values) Get(key string) string {
 
 // List returns the values of a list key, nil where it was left out.
 func (v Values) List(key string) []string { return slices.Clone(v.m[key]) }
+
+// WantsLiteral reports whether a key of a block, or one below the key top of
+// it, chooses server or identity, so that Jinja is refused in its value.
+func (a Adapter) WantsLiteral(provider, top, key string) bool {
+	return a.literal(provider, top, key) != ""
+}
