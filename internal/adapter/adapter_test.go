@@ -415,7 +415,7 @@ func TestCheckPlaces(t *testing.T) {
 		{name: "an endpoint without a scheme", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: bigquery.googleapis.com}`,
 			err: `api_endpoint is "bigquery.googleapis.com", want a URL such as https://host`},
 		{name: "an endpoint behind a login", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://me:hunter2@evil.example"}`,
-			err: "api_endpoint holds a secret (…): leave it out"},
+			err: "api_endpoint holds a secret (…): remove it"},
 		{name: "an endpoint in Jinja", provider: "gcp", block: `{type: bigquery, project: p, api_endpoint: "https://{{ env_var('H') }}"}`, err: "api_endpoint must be a literal: the credential is sent there"},
 
 		{name: "Athena", provider: "aws", block: `{type: athena, endpoint_url: "https://athena.eu-central-1.api.aws"}`},

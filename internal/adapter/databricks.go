@@ -127,7 +127,7 @@ func checkParameters(parameters *yaml.Node, loopback bool) error {
 			f.join(at.fault(" must be a literal: it decides where the token is sent"))
 		case slices.Contains(otherLogins, key), strings.HasPrefix(key, "oauth_"), strings.HasPrefix(key, "azure_"),
 			strings.HasPrefix(key, "_tls_client_cert"):
-			f.join(at.fault(" selects another login: leave it out"))
+			f.join(at.fault(" selects another login: remove it"))
 		case key == "_connection_uri":
 			host, err := checkEndpoint(at, text)
 			f.join(err)

@@ -67,8 +67,8 @@ func TestDatabricksPlaces(t *testing.T) {
 		{name: "not verified", provider: "databricks", block: parameters(`{_tls_no_verify: true}`), err: `connection_parameters._tls_no_verify is "true", want TLS verified (turning it off is for loopback only)`},
 		{name: "the name not verified", provider: "databricks", block: parameters(`{_tls_verify_hostname: 0}`), err: `connection_parameters._tls_verify_hostname is "0", want TLS verified (turning it off is for loopback only)`},
 		{name: "verification in Jinja", provider: "databricks", block: parameters(`{_tls_no_verify: "{{ env_var('V') }}"}`), err: "connection_parameters._tls_no_verify must be a literal: it decides where the token is sent"},
-		{name: "another login", provider: "databricks", block: parameters(`{auth_type: databricks-oauth}`), err: "connection_parameters.auth_type selects another login: leave it out"},
-		{name: "another client", provider: "databricks", block: parameters(`{azure_client_id: x}`), err: "connection_parameters.azure_client_id selects another login: leave it out"},
+		{name: "another login", provider: "databricks", block: parameters(`{auth_type: databricks-oauth}`), err: "connection_parameters.auth_type selects another login: remove it"},
+		{name: "another client", provider: "databricks", block: parameters(`{azure_client_id: x}`), err: "connection_parameters.azure_client_id selects another login: remove it"},
 		{name: "a header beside the token", provider: "databricks", block: parameters(`{http_headers: {authorization: Basic x}}`)}, // it goes
 	})
 }

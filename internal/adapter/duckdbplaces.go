@@ -233,7 +233,7 @@ func checkDuckEntry(st store, block *yaml.Node, e entry, loopback bool) error {
 			name, _, _ := strings.Cut(pair, "=")
 			if name, err := url.QueryUnescape(name); err != nil || !slices.Contains(harmless, strings.ToLower(name)) {
 				return e.fault(" has a parameter that overrides the secret that oidc-dbt writes: move endpoint, use_ssl " +
-					"and url_style to an entry of secrets, and leave out any login")
+					"and url_style to an entry of secrets, and remove any login")
 			}
 		}
 	}
@@ -302,12 +302,12 @@ func checkDuckSetting(st store, e entry, name, v string, loopback bool) error {
 		}
 	case "allow_unsigned_extensions":
 		if !isOff(v) {
-			return e.fault(" is %q: an unsigned extension could read the credential: leave it out", v)
+			return e.fault(" is %q: an unsigned extension could read the credential: remove it", v)
 		}
 	case "custom_extension_repository", "autoinstall_extension_repository":
 		return checkRepository(e.place, v)
 	case "secret_directory":
-		return e.fault(" points to stored logins, which could be used instead of the credential: leave it out")
+		return e.fault(" points to stored logins, which could be used instead of the credential: remove it")
 	}
 	return nil
 }

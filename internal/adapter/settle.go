@@ -90,7 +90,7 @@ func (a adapter) pairedLogins(block *yaml.Node) error {
 	var walk func(p place, v *yaml.Node)
 	walk = func(p place, v *yaml.Node) {
 		if at := policy.PairedLogin(v); at != nil && !policy.IsJinja(at.Value) && !a.elsewhere(p) {
-			f.join(p.fault(" holds a secret (…): leave it out"))
+			f.join(p.fault(" holds a secret (…): remove it"))
 			return
 		}
 		for i, e := range v.Content {
@@ -224,9 +224,9 @@ func (a adapter) refuse(e entry) error {
 	case v == "":
 	case a.loginOnTheWay(e) && !policy.IsJinja(v):
 		return e.fault(" is a login that the credential does not replace: read it from a variable, " +
-			"as in {{ env_var('NAME') }}, or leave it out")
+			"as in {{ env_var('NAME') }}, or remove it")
 	case (policy.SecretValue(v) || strings.HasSuffix(e.shown, "]") && policy.NamedLogin(v)) && !policy.IsJinja(v):
-		return e.fault(" holds a secret (…): leave it out")
+		return e.fault(" holds a secret (…): remove it")
 	}
 	return nil
 }

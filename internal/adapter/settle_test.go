@@ -145,8 +145,8 @@ func TestInlineNestedLogins(t *testing.T) {
 // proxy, a switch of TLS or a login for something else.
 func TestDuckDBPlaces(t *testing.T) {
 	t.Parallel()
-	const replaces = " is a login that the credential does not replace: read it from a variable, as in {{ env_var('NAME') }}, or leave it out"
-	const outranks = " has a parameter that overrides the secret that oidc-dbt writes: move endpoint, use_ssl and url_style to an entry of secrets, and leave out any login"
+	const replaces = " is a login that the credential does not replace: read it from a variable, as in {{ env_var('NAME') }}, or remove it"
+	const outranks = " has a parameter that overrides the secret that oidc-dbt writes: move endpoint, use_ssl and url_style to an entry of secrets, and remove any login"
 	duck := func(keys string) string { return "{type: duckdb, " + keys + "}" }
 	var cases []placeCase
 	for _, top := range []string{"settings", "config_options"} {
@@ -179,10 +179,10 @@ func TestDuckDBPlaces(t *testing.T) {
 			{name: "a proxy that sees all", provider: "aws", block: duck(top + `: {http_proxy: "proxy.acme.example", s3_endpoint: localhost, s3_use_ssl: false}`),
 				err: "http_proxy requires use_ssl: the credential would pass through it unencrypted"},
 			{name: "unsigned extensions", provider: "aws", block: duck(top + `: {allow_unsigned_extensions: true}`),
-				err: top + `.allow_unsigned_extensions is "true": an unsigned extension could read the credential: leave it out`},
+				err: top + `.allow_unsigned_extensions is "true": an unsigned extension could read the credential: remove it`},
 			{name: "somebody's extensions", provider: "aws", block: duck(top + `: {custom_extension_repository: "http://evil.example"}`),
 				err: top + `.custom_extension_repository is "http://evil.example", want core, community or a URL with https: its extensions can read the credential`},
-			{name: "stored logins", provider: "aws", block: duck(top + `: {secret_directory: /tmp/x}`), err: top + ".secret_directory points to stored logins, which could be used instead of the credential: leave it out"},
+			{name: "stored logins", provider: "aws", block: duck(top + `: {secret_directory: /tmp/x}`), err: top + ".secret_directory points to stored logins, which could be used instead of the credential: remove it"},
 			{name: "SQL in a name", provider: "aws", block: duck(top + `: {"GLOBAL s3_endpoint": evil.example}`), err: top + `: "GLOBAL s3_endpoint" is not the name of an option`},
 			{name: "MotherDuck's token", provider: "aws", block: duck(top + `: {motherduck_token: hunter2}`), err: top + ".motherduck_token" + replaces},
 			{name: "Azure's host", provider: "entra", block: duck(top + `: {azure_account_name: acmelake, azure_endpoint: evil.example}`),
@@ -212,9 +212,9 @@ func TestDuckDBPlaces(t *testing.T) {
 		{name: "parameters in Jinja", provider: "aws", block: duck(`path: "s3://lake/x.duckdb?{{ env_var('P') }}"`), err: "path" + outranks},
 		{name: "a path behind an extension's name", provider: "aws", block: duck(`attach: [{path: "ducklake:meta.db", options: {data_path: "s3://lake/?s3_endpoint=evil.example"}}]`), err: "attach[0].options.data_path" + outranks},
 		{name: "a path's region", provider: "aws", block: duck(`path: "s3://lake/x.duckdb?s3_region=eu-west-1&s3_url_style=path"`)},
-		{name: "MotherDuck's token in a path", provider: "aws", block: duck(`path: "md:db?motherduck_token=hunter2"`), err: "path holds a secret (…): leave it out"},
-		{name: "MotherDuck's token in an attached path", provider: "aws", block: duck(`attach: [{path: "md:db?motherduck_token=hunter2"}]`), err: "attach[0].path holds a secret (…): leave it out"},
-		{name: "a database's password in a path", provider: "aws", block: duck(`attach: [{path: "postgres:host=h password=hunter2"}]`), err: "attach[0].path holds a secret (…): leave it out"},
+		{name: "MotherDuck's token in a path", provider: "aws", block: duck(`path: "md:db?motherduck_token=hunter2"`), err: "path holds a secret (…): remove it"},
+		{name: "MotherDuck's token in an attached path", provider: "aws", block: duck(`attach: [{path: "md:db?motherduck_token=hunter2"}]`), err: "attach[0].path holds a secret (…): remove it"},
+		{name: "a database's password in a path", provider: "aws", block: duck(`attach: [{path: "postgres:host=h password=hunter2"}]`), err: "attach[0].path holds a secret (…): remove it"},
 		{name: "a key of an encrypted database", provider: "aws", block: duck(`attach: [{path: x, options: {encryption_key: hunter2}}]`), err: "attach[0].options.encryption_key" + replaces},
 		{name: "a host in a path to Azure", provider: "entra", block: duck(`path: "abfss://c@acme.dfs.evil.example/x", secrets: [{type: azure, account_name: acmelake}]`),
 			err: `path: host "acme.dfs.evil.example" does not belong to Azure Storage, but the access token would be sent there`},
@@ -227,7 +227,7 @@ func TestDuckDBPlaces(t *testing.T) {
 		{name: "a file system on loopback", provider: "aws", block: duck(`filesystems: [{fs: s3, use_ssl: false, endpoint_url: "http://127.0.0.1:9000"}]`)},
 		{name: "a file system that verifies nothing", provider: "aws", block: duck(`filesystems: [{fs: s3, client_kwargs: {verify: false}}]`), err: `filesystems[0].client_kwargs.verify is "false", want TLS verified (turning it off is for loopback only)`},
 		{name: "a file system with an authority", provider: "aws", block: duck(`filesystems: [{fs: s3, client_kwargs: {verify: ./ca.pem}}]`)},
-		{name: "a file system's proxy", provider: "aws", block: duck(`filesystems: [{fs: s3, config_kwargs: {proxies: {https: "http://me:pw@proxy"}}}]`), err: "filesystems[0].config_kwargs.proxies.https holds a secret (…): leave it out"},
+		{name: "a file system's proxy", provider: "aws", block: duck(`filesystems: [{fs: s3, config_kwargs: {proxies: {https: "http://me:pw@proxy"}}}]`), err: "filesystems[0].config_kwargs.proxies.https holds a secret (…): remove it"},
 		{name: "a file system's proxy in Jinja", provider: "aws", block: duck(`filesystems: [{fs: s3, config_kwargs: {proxies: {https: "{{ env_var('P') }}"}}}]`),
 			err: "filesystems[0].config_kwargs.proxies.https must be a literal: the credential passes through it"},
 		{name: "a file system that is not Google's", provider: "gcp", block: duck(`filesystems: [{fs: gcs, endpoint_url: "https://evil.example"}]`),
@@ -235,12 +235,12 @@ func TestDuckDBPlaces(t *testing.T) {
 		{name: "a file system that is not Azure's", provider: "entra", block: duck(`filesystems: [{fs: abfs, account_host: evil.example}], secrets: [{type: azure, account_name: acmelake}]`),
 			err: `filesystems[0].account_host: host "evil.example" does not belong to Azure Storage, but the access token would be sent there`},
 
-		{name: "a plugin's password", provider: "aws", block: duck(`plugins: [{module: sqlalchemy, config: {connection_url: "postgresql://me:hunter2@h/d"}}]`), err: "plugins[0].config.connection_url holds a secret (…): leave it out"},
-		{name: "a plugin's connection string", provider: "aws", block: duck(`plugins: [{module: postgres, config: {dsn: "host=h user=me password=hunter2"}}]`), err: "plugins[0].config.dsn holds a secret (…): leave it out"},
-		{name: "MySQL's connection string", provider: "aws", block: duck(`attach: [{path: "host=h user=me passwd=hunter2", type: mysql}]`), err: "attach[0].path holds a secret (…): leave it out"},
-		{name: "a path's key", provider: "aws", block: duck(`external_root: "s3://b/x?s3_access_key_id=a&s3_secret_access_key=hunter2"`), err: "external_root holds a secret (…): leave it out"},
-		{name: "a path's signature", provider: "aws", block: duck(`attach: [{path: "https://a.blob.core.windows.net/c/x.db?sv=1&sig=hunter2"}]`), err: "attach[0].path holds a secret (…): leave it out"},
-		{name: "a storage account's string", provider: "aws", block: duck(`plugins: [{module: x, config: {store: "AccountName=a;AccountKey=hunter2=="}}]`), err: "plugins[0].config.store holds a secret (…): leave it out"},
+		{name: "a plugin's password", provider: "aws", block: duck(`plugins: [{module: sqlalchemy, config: {connection_url: "postgresql://me:hunter2@h/d"}}]`), err: "plugins[0].config.connection_url holds a secret (…): remove it"},
+		{name: "a plugin's connection string", provider: "aws", block: duck(`plugins: [{module: postgres, config: {dsn: "host=h user=me password=hunter2"}}]`), err: "plugins[0].config.dsn holds a secret (…): remove it"},
+		{name: "MySQL's connection string", provider: "aws", block: duck(`attach: [{path: "host=h user=me passwd=hunter2", type: mysql}]`), err: "attach[0].path holds a secret (…): remove it"},
+		{name: "a path's key", provider: "aws", block: duck(`external_root: "s3://b/x?s3_access_key_id=a&s3_secret_access_key=hunter2"`), err: "external_root holds a secret (…): remove it"},
+		{name: "a path's signature", provider: "aws", block: duck(`attach: [{path: "https://a.blob.core.windows.net/c/x.db?sv=1&sig=hunter2"}]`), err: "attach[0].path holds a secret (…): remove it"},
+		{name: "a storage account's string", provider: "aws", block: duck(`plugins: [{module: x, config: {store: "AccountName=a;AccountKey=hunter2=="}}]`), err: "plugins[0].config.store holds a secret (…): remove it"},
 		{name: "SQL in an alias", provider: "aws", block: duck(`attach: [{path: x.db, alias: "a; SET s3_endpoint='evil.example'"}]`), err: `attach[0].alias is "a; SET s3_endpoint='evil.example'", want a name`},
 		{name: "aliases", provider: "aws", block: duck(`attach: [{path: x.db, alias: raw_2}, {path: y.db, alias: '"my db"'}, {path: z.db, alias: "{{ env_var('A') }}"}, {path: u.db, alias: größe}]`)},
 		{name: "SQL in headers", provider: "aws", block: duck(`secrets: [{type: http, extra_http_headers: "MAP {'a': 'b'}, http_proxy 'evil.example'"}]`), err: "secrets[0].extra_http_headers is a string, want a mapping of headers"},
@@ -335,7 +335,7 @@ func TestAliases(t *testing.T) {
 		{"clickhouse", "vault", `{type: clickhouse}`, ""},
 		{"sqlserver", "entra", `{type: sqlserver, server: acme.database.windows.net, database: marts, schema: dbo}`, ""},
 		{"sqlserver", "entra", `{type: sqlserver, server: acme.database.windows.net, host: acme.database.windows.net, database: marts, schema: dbo}`, "duplicate key: server and host are the same setting, remove one"},
-		{"sqlserver", "entra", `{type: sqlserver, server: acme.database.windows.net, database: marts, schema: dbo, auth: cli}`, "auth is written by oidc-dbt, from the exchange: leave it out"},
+		{"sqlserver", "entra", `{type: sqlserver, server: acme.database.windows.net, database: marts, schema: dbo, auth: cli}`, "auth is written by oidc-dbt, from the exchange: remove it"},
 		{"fabric", "entra", `{type: fabric, server: acme.datawarehouse.fabric.microsoft.com, database: marts, schema: dbo}`, ""},
 		{"postgres", "vault", `{type: postgres, host: localhost, port: 5432, dbname: marts, schema: dbo}`, ""},
 		{"postgres", "vault", `{type: postgres, host: localhost, port: 5432, dbname: marts, schema: dbo, pass: x}`, "pass holds a secret"},
@@ -430,7 +430,7 @@ func TestPassThroughs(t *testing.T) {
 		{name: "Databricks: another compute's path in Jinja", provider: "databricks", block: bricks(`http_path: /sql, compute: {big: {http_path: "{{ env_var('P') }}"}}`), err: "compute.big.http_path must be a literal: the token is sent there"},
 		{name: "Databricks: a path that is a host", provider: "databricks", block: bricks(`http_path: "@evil.example/"`), err: `http_path is "@evil.example/", want a path such as /sql/1.0/warehouses/ID`},
 		{name: "Databricks: a header in Jinja", provider: "databricks", block: bricks(`http_path: /sql, connection_parameters: {http_headers: {X-A: "{{ env_var('A') }}"}}`), err: "connection_parameters.http_headers must be a literal: it decides where the token is sent"},
-		{name: "Databricks: a client's certificate", provider: "databricks", block: bricks(`http_path: /sql, connection_parameters: {_tls_client_cert_file: c.pem}`), err: "connection_parameters._tls_client_cert_file selects another login: leave it out"},
+		{name: "Databricks: a client's certificate", provider: "databricks", block: bricks(`http_path: /sql, connection_parameters: {_tls_client_cert_file: c.pem}`), err: "connection_parameters._tls_client_cert_file selects another login: remove it"},
 		{name: "Databricks: computes", provider: "databricks", block: bricks(`http_path: /sql/1.0/warehouses/a, compute: {big: {http_path: /sql/1.0/warehouses/b}}`)},
 
 		{name: "BigQuery: Dataproc elsewhere", provider: "gcp", block: `{type: bigquery, project: p, dataproc_region: "evil.example/"}`, err: `compute_region is "evil.example/", want a region such as europe-west3`},

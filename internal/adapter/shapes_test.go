@@ -49,7 +49,7 @@ func TestShapes(t *testing.T) {
 	const single, list = " is a single value, want a mapping", " is a list, want a mapping"
 	testPlaces(t, []placeCase{
 		{name: "a list of headers", provider: "oidc", audience: "trino.acme.example", block: `{type: trino, host: trino.acme.example, port: 443, database: d, schema: s, http_headers: ["Authorization: Bearer hunter2"]}`,
-			err: "http_headers is a list, want a mapping\nhttp_headers[0] holds a secret (…): leave it out"},
+			err: "http_headers is a list, want a mapping\nhttp_headers[0] holds a secret (…): remove it"},
 		{name: "headers as a text", provider: "oidc", audience: "trino.acme.example", block: `{type: trino, host: trino.acme.example, port: 443, database: d, schema: s, http_headers: x}`, err: "http_headers" + single},
 		{name: "headers that dbt knows", provider: "oidc", audience: "trino.acme.example", block: `{type: trino, host: trino.acme.example, port: 443, database: d, schema: s, http_headers: "{{ env_var('H') }}"}`},
 		{name: "no headers", provider: "oidc", audience: "trino.acme.example", block: `{type: trino, host: trino.acme.example, port: 443, database: d, schema: s, http_headers: null}`},

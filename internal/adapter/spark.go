@@ -123,7 +123,7 @@ func checkSession(block *yaml.Node, p pair) error {
 		case policy.IsJinja(name):
 			f.join(at.fault(" must be a literal: it may decide where the credential is sent"))
 		case storeLogin.MatchString(strings.TrimSpace(name)):
-			f.join(at.fault(" selects the store's login or who gets it: leave it out, the exchange does this"))
+			f.join(at.fault(" selects the store's login or who gets it: remove it, the exchange does this"))
 		}
 	}
 	return f.err()

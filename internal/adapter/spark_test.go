@@ -43,7 +43,7 @@ func TestSparkStores(t *testing.T) {
 	} {
 		for _, prefix := range []string{"", "spark.hadoop."} {
 			cases = append(cases, placeCase{name: prefix + name, provider: "aws", block: `{type: spark, method: session, host: NA, server_side_parameters: {"` + prefix + name + `": x}}`,
-				err: "server_side_parameters." + prefix + name + " selects the store's login or who gets it: leave it out, the exchange does this"})
+				err: "server_side_parameters." + prefix + name + " selects the store's login or who gets it: remove it, the exchange does this"})
 		}
 	}
 	testPlaces(t, cases)

@@ -116,7 +116,7 @@ func (r *rule) matches(v view) bool {
 }
 
 // otherForm reports whether a sub of the rule matches the token's as the same
-// repository's alone, not by its text.
+// repository's own, not by its text.
 func (r rule) otherForm(v view) bool {
 	return slices.ContainsFunc(r.matchers, func(m matcher) bool {
 		return m.claim == "sub" && !slices.ContainsFunc(m.patterns, func(p pattern) bool { return p.match(v.claims.Subject()) })
@@ -269,7 +269,7 @@ func fillNode(n *yaml.Node, replace func(string) string) *yaml.Node {
 	c := *n
 	if n.Kind == yaml.ScalarNode {
 		if c.Value = replace(n.Value); c.Value != n.Value {
-			c.Tag = "!!str" // "${run_id}" is a string, whatever it looks like filled in
+			c.Tag = "!!str" // "${run_id}" is a string, also where its value looks like a number
 		}
 	}
 	c.Content = make([]*yaml.Node, len(n.Content))

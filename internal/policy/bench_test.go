@@ -9,7 +9,7 @@ import (
 )
 
 // many returns a policy of n rules in block style; the token of
-// standin.GitHubClaims matches the last one alone.
+// standin.GitHubClaims matches only the last one.
 func many(n int) []byte {
 	var b strings.Builder
 	b.WriteString(strings.TrimSuffix(policyOf(""), "      - \n"))

@@ -10,8 +10,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
-// client reads what stands in the place of a dbt block for the warehouse's
-// other clients: the type alone, where they find the place by themselves, or a
+// client reads what a target has in place of a dbt block for the warehouse's
+// other clients: only the type, where they find the place by themselves, or a
 // mapping with it.
 func (d *document) client(t *Target, n *yaml.Node) (fills []fill) {
 	t.dbt.Client = true
@@ -51,7 +51,7 @@ func (d *document) client(t *Target, n *yaml.Node) (fills []fill) {
 		case IsJinja(value.Value):
 			d.Report(value, "%s: Jinja is dbt's: want a literal", key.Value)
 		case slices.Contains(spec.Given[t.provider], key.Value):
-			d.Report(key, "%s comes with the credential of provider %q: leave it out", key.Value, t.provider)
+			d.Report(key, "%s comes with the credential of provider %q: remove it", key.Value, t.provider)
 		default:
 			fills = append(fills, d.dbtValue(t, spec, key, []string{key.Value}, value)...)
 		}
@@ -63,7 +63,7 @@ func (d *document) client(t *Target, n *yaml.Node) (fills []fill) {
 	return fills
 }
 
-// clientType finds the adapter of a client's type, which stands at n.
+// clientType finds the adapter of a client's type, which is at n.
 func (d *document) clientType(t *Target, n *yaml.Node) (spec Adapter, known bool) {
 	names := d.clientNames()
 	if !slices.Contains(names, t.dbt.Type) {

@@ -12,21 +12,21 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
-// secretKeys are the keys of profiles.yml, of whatever adapter and at
-// whatever depth, that hold a secret.
+// secretKeys are the keys of profiles.yml, of any adapter and at
+// any depth, that hold a secret.
 var secretKeys = []string{
 	"password", "pass", "passwd", "token", "access_token", "refresh_token", "jwt_token", "oauth_token", "session_token", "bearer_token",
 	"private_key", "private_key_passphrase", "keyfile_json", "secret", "client_secret", "oauth_client_secret", "azure_client_secret",
 	"secret_access_key", "aws_secret_access_key", "aws_session_token", "motherduck_token", "sslpassword",
 }
 
-// SecretKeys returns the keys of profiles.yml that hold a secret, whatever the adapter.
+// SecretKeys returns the keys of profiles.yml that hold a secret, in any adapter.
 func SecretKeys() []string { return slices.Clone(secretKeys) }
 
 // SecretName reports whether a key is one of SecretKeys or named like them.
 func SecretName(name string) bool { return secretName(name) }
 
-// secretValue matches what is a secret whatever its key is called: a key in
+// secretValue matches what is a secret under any key: a key in
 // PEM, a password in a URL, one in the parameters of a connection string or of
 // a path (MotherDuck's token, libpq's and MySQL's password, S3's key, Azure's
 // account key and signature).
@@ -37,7 +37,7 @@ var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-
 	return strings.Contains(s, "-----BEGIN") || strings.Contains(s, "@") && strings.Contains(s, "://") || strings.Contains(s, "=")
 })
 
-// SecretValue reports whether a value is a secret whatever its key is called.
+// SecretValue reports whether a value is a secret under any key.
 func SecretValue(value string) bool { return secretValue.MatchString(value) }
 
 // SecretPattern returns what SecretValue matches.
@@ -103,7 +103,7 @@ func (d *document) dbtBlock(t *Target, n *yaml.Node, spec Adapter) (block *yaml.
 		}
 		block.Content = append(block.Content, key, value)
 		if slices.Contains(spec.Written, spec.Canonical(key.Value)) && !spec.IsLogin(spec.Canonical(key.Value)) {
-			d.Report(key, "%s is written by oidc-dbt, from the exchange: leave it out", key.Value)
+			d.Report(key, "%s is written by oidc-dbt, from the exchange: remove it", key.Value)
 			continue
 		}
 		fills = append(fills, d.dbtValue(t, spec, key, []string{spec.Canonical(key.Value)}, value)...)
@@ -119,7 +119,7 @@ func (d *document) with(t *Target, n *yaml.Node) (fills []fill) {
 		return nil
 	}
 	if len(n.Content) == 0 {
-		d.Report(n, "with is empty: leave it out")
+		d.Report(n, "with is empty: remove it")
 	}
 	for key := range m.Pairs {
 		if key.Value == "output" {
@@ -173,7 +173,7 @@ func (d *document) dbtType(t *Target, m strictyaml.Mapping) (spec Adapter, known
 	return spec, true
 }
 
-// dbtAdapter returns the adapter of a type, which stands at n.
+// dbtAdapter returns the adapter of a type, which is at n.
 func (d *document) dbtAdapter(t *Target, n *yaml.Node, dbtType string) (spec Adapter, known bool) {
 	if spec, known = d.catalog.Adapters[dbtType]; !known {
 		if dbtType != "" {

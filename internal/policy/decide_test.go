@@ -65,7 +65,7 @@ func allowed(t testing.TB, src string, c idtoken.Claims) (reason string) {
 		t.Fatalf("error is %v (%s), want a denial", err, fault.ClassOf(err))
 	}
 	if g.Valid() {
-		t.Fatal("there is a valid grant beside the denial")
+		t.Fatal("there is a valid grant with the denial")
 	}
 	return err.Error()
 }
@@ -425,7 +425,7 @@ func TestActorKind(t *testing.T) {
 	}
 }
 
-// TestIdentities: a rule sees tokens of its own identity alone.
+// TestIdentities: a rule sees only tokens of its own identity.
 func TestIdentities(t *testing.T) {
 	t.Parallel()
 	src := func(rules ...string) string {
@@ -465,7 +465,7 @@ func TestIdentities(t *testing.T) {
 	}
 }
 
-// TestTrustReviewInTheFuture: nobody has made it.
+// TestTrustReviewInTheFuture: a review cannot have been made later than now.
 func TestTrustReviewInTheFuture(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ reviewed, err string }{

@@ -23,8 +23,8 @@ type vendor struct {
 var vendors = []vendor{{
 	name:     "AWS",
 	audience: lazy.MustCompile(`^sts\.amazonaws\.com(?:\.cn)?$`),
-	// STS, and Identity Center's OIDC service, alone: under amazonaws.com there
-	// are hosts of everybody's own (execute-api, elb, vpce-svc). A region has a
+	// Only STS and Identity Center's OIDC service: under amazonaws.com there
+	// are hosts of customers (execute-api, elb, vpce-svc). A region has a
 	// hyphen, a bucket's "s3" has none.
 	hosts: lazy.MustCompile(`^(?:vpce-[a-z0-9-]+\.)?(?:sts|oidc)(?:-fips)?(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?(?:\.vpce)?\.` +
 		`(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn|c2s\.ic\.gov|` +

@@ -138,7 +138,7 @@ func (p *Policy) Identities() []Identity {
 	return list
 }
 
-// Explain says what the policy decides of claims, which nobody need have
+// Explain says what the policy decides of claims, which need not be
 // verified, and why.
 func (p *Policy) Explain(claims ClaimSet, now time.Time) Explanation {
 	v := p.view(claims)

@@ -57,7 +57,7 @@ func FuzzParse(f *testing.F) {
 		lines := strings.Split(string(src), "\n")
 		for _, number := range p.RuleLines() {
 			if number < 1 || number > len(lines) || strings.HasPrefix(strings.TrimLeft(lines[number-1], " \t\r"), "#") {
-				t.Errorf("a rule stands on line %d, where a reader sees a comment or nothing:\n%s", number, src)
+				t.Errorf("a rule is on line %d, where a reader sees a comment or nothing:\n%s", number, src)
 			}
 		}
 		for _, name := range p.Targets() {
@@ -73,7 +73,7 @@ func FuzzParse(f *testing.F) {
 }
 
 // FuzzDecide: removing a rule never turns a denial into a grant, the order of
-// rules decides nothing, and nobody gets in whose owner no rule names. Tokens
+// rules decides nothing, and no token is allowed whose owner no rule names. Tokens
 // are of a table, signed and verified once; rules are the fuzzer's.
 func FuzzDecide(f *testing.F) {
 	type token struct {

@@ -63,7 +63,7 @@ func (v RuleView) BindsNameOnly() bool { return v.rule.bindsNameOnly() }
 func (v RuleView) IDs() []string { return slices.Clone(kinds[v.Identity.Kind].ids) }
 
 // Open reports whether the rule restricts only the repository. free are the
-// claims that it names besides, which restrict nothing.
+// other claims that it names, which restrict nothing.
 func (v RuleView) Open() (free []string, yes bool) { return v.rule.open() }
 
 // Restricts reports whether the rule names a claim of GitHub's such that a

@@ -16,7 +16,7 @@ type kind struct {
 	// workflow are the claims of which a rule that binds only an owner must name one.
 	workflow []string
 	// ids are the claims that make a name harmless. Names can change hands: one
-	// that was given up can be taken by somebody else.
+	// that was given up can be taken by another user.
 	ids []string
 	// claims are all that tokens of the kind have, with what is derived from
 	// them; nil where that is not known. What ends in _ or : is the start of one.
@@ -28,7 +28,7 @@ type kind struct {
 // A binding is claims that a rule matches by literals, all of them.
 type binding struct {
 	claims []string
-	owner  bool // they name an organisation alone, in which any member may start a job
+	owner  bool // they name only an organisation, in which any member may start a job
 }
 
 // kinds are the kinds of identities. Claims by each system's documentation

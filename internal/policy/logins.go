@@ -55,7 +55,7 @@ func words(name string) string {
 	return out.String()
 }
 
-// secretName reports whether a key of whatever adapter, at whatever depth,
+// secretName reports whether a key of any adapter, at any depth,
 // holds a login by its name.
 func secretName(name string) bool {
 	w := words(name)
@@ -84,7 +84,7 @@ func NamedLogin(text string) bool {
 	return end > 0 && secretName(strings.TrimSpace(text[:end])) && strings.TrimSpace(text[end+1:]) != ""
 }
 
-// PairedLogin returns the value of a login that has its name beside it, as a
+// PairedLogin returns the value of a login that has its name next to it, as a
 // list of two has it, or a mapping of name and value; nil for anything else.
 func PairedLogin(n *yaml.Node) *yaml.Node {
 	name, v := (*yaml.Node)(nil), (*yaml.Node)(nil)

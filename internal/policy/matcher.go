@@ -102,7 +102,7 @@ func isRegexp(text string) bool {
 	return regexpText.MatchString(text)
 }
 
-// newPattern returns a pattern as its text alone says.
+// newPattern returns a pattern as only its text says.
 func newPattern(claim, text string) pattern {
 	p := pattern{text: text, literal: !strings.Contains(text, "*"), stops: "/"}
 	if claim == "sub" {
@@ -181,7 +181,7 @@ func clean(s string) bool {
 func printable(r rune) bool { return !unicode.IsControl(r) && r != '\u2028' && r != '\u2029' }
 
 // glob matches by keeping the set of positions that the parts so far may end
-// at: its time is bounded by pattern times value, whatever the wildcards.
+// at: its time is bounded by pattern times value, with any number of wildcards.
 func (p pattern) glob(value string) bool {
 	if first := p.parts[0]; first.wild == 0 && !strings.HasPrefix(value, first.text) {
 		return false

@@ -1,6 +1,6 @@
 package policy
 
-// blank stands for ${claim} where there is no token.
+// blank is the value of ${claim} where there is no token.
 const blank = "placeholder"
 
 // An Outline is a target's settings without an identity. It is no Grant: no

@@ -15,7 +15,7 @@ import (
 type Outputs struct {
 	Path string     // of the file, as errors name it
 	Text []byte     // the file
-	Root *yaml.Node // the file as it stands, aliases and merge keys not written out
+	Root *yaml.Node // the file as it is, aliases and merge keys not written out
 	Name string     // the output's
 	List []Output
 }
@@ -24,8 +24,8 @@ type Outputs struct {
 type Output struct {
 	Profile string
 	// Block is the output's mapping, aliases and merge keys written out, with
-	// the target's `with` in it. What stands in the file has its line there,
-	// what does not has none.
+	// the target's `with` in it. A value of the file has its line there,
+	// any other none.
 	Block *yaml.Node
 }
 
@@ -60,7 +60,7 @@ func (t *Target) CheckOutputs(outs Outputs, dbtType string, check func(block *ya
 		}
 		before := c.file.Count()
 		asked := c.jinja(spec, o)
-		if sound && c.file.Count() == before { // what each value is is known
+		if sound && c.file.Count() == before { // every value is known
 			for _, e := range check(o.Block) {
 				c.blockError(spec, o, e)
 			}
@@ -135,8 +135,8 @@ func (c *outputCheck) jinja(spec Adapter, o Output) (asked []*yaml.Node) {
 	return asked
 }
 
-// nameKeys choose who dbt is at a warehouse that goes by the credential: it
-// lets nobody be who the credential is not for.
+// nameKeys choose who dbt is at the warehouse, which accepts only names that
+// the credential is for.
 var nameKeys = []string{"user", "role", "roles"}
 
 // ask is the warning of names that the job chooses.

@@ -12,7 +12,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-// TestCheckOutputs: every fault of the outputs at once, each where it stands,
+// TestCheckOutputs: every fault of the outputs at once, each at its place,
 // with the answer; who dbt is at the warehouse is only warned about.
 func TestCheckOutputs(t *testing.T) {
 	t.Parallel()
@@ -126,7 +126,7 @@ func TestCheckOutputs(t *testing.T) {
 			name: "what the type forbids in `with`", with: "{account: acme, authenticator: x, role: r, passcode: hunter2}",
 			outputs: "a: {account: '{{ a }}'}", adapter: []*policy.BlockError{invalid("account is not looked at", "account")},
 			err: []string{
-				"p.yml:5:60 authenticator is written by oidc-dbt, from the exchange: leave it out",
+				"p.yml:5:60 authenticator is written by oidc-dbt, from the exchange: remove it",
 				"p.yml:5:87 passcode holds a secret (…), which a policy must not contain: remove it, the credential comes from the exchange",
 				"f.yml:1:14 " + want("a", "account"),
 			},

@@ -397,7 +397,7 @@ func (s *solver) undo(constraints []constraint) {
 	}
 }
 
-// filler is what stands for any character of a variable.
+// filler is used for any character of a variable.
 func (s *solver) filler(variable string) rune {
 	if variable == "ref" && strings.HasPrefix(s.world.refPrefix(), "refs/pull/") || slices.Contains(kinds[s.kind()].numeric, variable) {
 		return '1'

@@ -14,7 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-// marker stands for a secret in testdata: no error may show it.
+// marker is the secret in testdata: no error may show it.
 const marker = "hunter2"
 
 func TestParseRefuses(t *testing.T) {
@@ -136,7 +136,7 @@ func TestManyErrorsAreCut(t *testing.T) {
 
 const example = `version: 1
 
-identities:                 # who may ask. Left out: github alone, with GitHub's public issuer
+identities:                 # who may ask. Left out: only github, with GitHub's public issuer
   github: {issuer: https://token.actions.githubusercontent.com}     # kind: github, known from the issuer
   engineers:                # people at a terminal, through the company's own identity provider
     issuer: https://acme.okta.com/oauth2/default
@@ -195,8 +195,8 @@ func TestParseTheExample(t *testing.T) {
 	if diff := cmp.Diff(want, engineers); !ok || diff != "" {
 		t.Errorf("identity (-want +got):\n%s", diff)
 	}
-	if _, ok := p.Identity("nobody"); ok {
-		t.Error("there is an identity nobody")
+	if _, ok := p.Identity("missing"); ok {
+		t.Error("there is an identity missing")
 	}
 	prod, err := p.Target("prod")
 	if err != nil {

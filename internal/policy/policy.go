@@ -65,7 +65,7 @@ type origin struct {
 // Name returns the target's name.
 func (t *Target) Name() string { return t.name }
 
-// File returns how errors name the file that the target stands in.
+// File returns how errors name the file that the target is in.
 func (t *Target) File() string { return t.origin.name }
 
 // Provider returns the name of the provider under `exchange`.
@@ -90,7 +90,7 @@ func (t *Target) Identities() []Identity { return slices.Clone(t.identities) }
 // SHA256 returns the hex SHA-256 of the policy's text.
 func (p *Policy) SHA256() string { return p.sha256 }
 
-// Warnings returns what is allowed but unwise, whatever the run.
+// Warnings returns what is allowed but unwise in any run.
 func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
 
 // Targets returns the targets' names in the order of the file.

@@ -21,7 +21,7 @@ func (d *document) profiles(t *Target, n *yaml.Node) (fills []fill) {
 		return nil
 	}
 	if len(n.Content) == 0 {
-		d.Report(n, "profiles is empty: leave it out")
+		d.Report(n, "profiles is empty: remove it")
 	}
 	spec := d.catalog.Adapters[t.dbt.Type] // of none where `from` says the type
 	for key, value := range m.Pairs {
@@ -50,9 +50,9 @@ func (d *document) profile(t *Target, spec Adapter, name string, n *yaml.Node) (
 	for key, value := range m.Pairs {
 		switch name := spec.Canonical(key.Value); {
 		case name == "output":
-			d.Report(key, "output is the same in every profile: leave it out")
+			d.Report(key, "output is the same in every profile: remove it")
 		case hostKey.MatchString(name), spec.literal(t.provider, name, name) != "", slices.Contains(spec.NoClaims, name):
-			d.Report(key, "%s chooses server or identity, which every profile of the target has in common: leave it out", key.Value)
+			d.Report(key, "%s chooses server or identity, which every profile of the target has in common: remove it", key.Value)
 		case value.Kind != yaml.ScalarNode || strictyaml.IsNull(value):
 			d.Report(value, "%s is %s, want a string, a number, true or false", key.Value, strictyaml.KindOf(value))
 		default:

@@ -12,8 +12,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
-// releaseText is what `requires` may be: a whole version, so that nobody reads
-// "v1.4" as any of v1.4's patches. Precedence is that of semver.org.
+// releaseText is what `requires` may be: a whole version: "v1.4" could be
+// read as any of v1.4's patches. Precedence is that of semver.org.
 var releaseText = lazy.MustCompile(`^v(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)(?:-[0-9A-Za-z.-]+)?$`)
 
 // requiresLine finds `requires` in a policy that this build cannot read as YAML.

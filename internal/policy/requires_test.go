@@ -39,7 +39,7 @@ func TestRequires(t *testing.T) {
 		{"a number", "v1.2.3", "version: 1\nrequires: 1.4" + rest, malformed("2:11", `"1.4"`, "")},
 		{"a range", "v1.2.3", "version: 1\nrequires: \">=v1.4.0\"" + rest, malformed("2:11", `">=v1.4.0"`, "")},
 		{"a leading zero", "v1.2.3", "version: 1\nrequires: v1.04.0" + rest, malformed("2:11", `"v1.04.0"`, "")},
-		{"nothing", "v1.2.3", "version: 1\nrequires:" + rest, malformed("2:10", "nothing", "")},
+		{"nothing", "v1.2.3", "version: 1\nrequires:" + rest, malformed("2:10", "null", "")},
 		{"a list", "v1.2.3", "version: 1\nrequires: [v1.0.0]" + rest, malformed("2:11", "a list", "")},
 		{"malformed, to a development build", "development", "version: 1\nrequires: latest" + rest, malformed("2:11", `"latest"`, "")},
 	} {

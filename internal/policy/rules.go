@@ -352,9 +352,9 @@ var aboutRepository = []string{
 	"enterprise_id", "aud", "iss",
 }
 
-// open reports whether a rule restricts nothing but the repository: whoever may
+// open reports whether a rule restricts nothing but the repository: an author who may
 // push a branch to it can then write a workflow that matches. free are the
-// claims that the rule names besides, all of that author's choosing.
+// other claims that the rule names, all of that author's choosing.
 func (r rule) open() (free []string, yes bool) {
 	if r.identity.Kind != "github" {
 		return nil, false
@@ -461,7 +461,7 @@ func fillable(kind, value string) bool {
 	return len(value) <= maxFill && text.MatchString(value) && !strings.Contains(value, "..")
 }
 
-// checkFills checks that each ${claim} stands for a claim that every rule of
+// checkFills checks that each ${claim} refers to a claim that every rule of
 // the target matches by literals: only so was it checked.
 func (d *document) checkFills(t *Target, fills []fill) {
 	for _, f := range fills {

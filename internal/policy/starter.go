@@ -39,8 +39,8 @@ func Starter(getenv func(string) string) string {
 `, starterIdentities(getenv("GITHUB_SERVER_URL")), repository, starterID(getenv("GITHUB_REPOSITORY_ID")), ref)
 }
 
-// starterID returns the line of the repository's id. A number that stands for
-// one not known would be somebody's.
+// starterID returns the line of the repository's id. A made-up number in
+// place of an unknown one could be that of another repository.
 func starterID(id string) string {
 	if !numeric.MatchString(id) {
 		return "# repository_id: what `gh api repos/OWNER/REPOSITORY --jq .id` prints, in quotes"

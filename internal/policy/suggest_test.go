@@ -28,8 +28,8 @@ func TestMeant(t *testing.T) {
 	}
 }
 
-// TestEvents: what GitHub has is taken, also what is near another event, and
-// what nobody here has heard of.
+// TestEvents: every event of GitHub's is accepted, also one whose name is
+// near another's, or new.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	for _, event := range append([]string{"brand_new_event", "secret_scanning_alert", "installation", "marketplace_purchase"}, events...) {

@@ -178,7 +178,7 @@ func (d *document) url(n *yaml.Node, what string) string {
 }
 
 // userinfo reports a URL with user information, without showing it: a
-// password stands there.
+// password is there.
 func (d *document) userinfo(n *yaml.Node, what string) bool {
 	found := userinfoText.MatchString(n.Value)
 	if found {
@@ -358,7 +358,7 @@ func (t *Target) lifetimeFaults(dbtType, login string) (faults []KeyError) {
 
 // CheckLifetimes returns an error of class Usage where the provider cannot
 // give the target's lifetimes as a login at a warehouse of dbt's type. Parse has
-// done it for a type that stands in the policy.
+// done it for a type that the policy names.
 func (t *Target) CheckLifetimes(dbtType, login string) error {
 	var errs []error
 	for _, f := range t.lifetimeFaults(dbtType, login) {
@@ -441,7 +441,7 @@ func (d *document) named(t *Target, k Key, name string, n *yaml.Node) (fills []f
 		return nil
 	}
 	if len(n.Content) == 0 {
-		d.Report(n, "%s is empty: leave it out", name)
+		d.Report(n, "%s is empty: remove it", name)
 	}
 	for key, value := range m.Pairs {
 		if err := k.Names(key.Value); err != nil {
@@ -456,7 +456,7 @@ func (d *document) named(t *Target, k Key, name string, n *yaml.Node) (fills []f
 	return fills
 }
 
-// values takes in what stands at a key, and checks it.
+// values takes in the value of a key, and checks it.
 func (d *document) values(t *Target, k Key, name string, nodes []*yaml.Node) (fills []fill) {
 	for _, e := range nodes {
 		t.exchange.m[name] = append(t.exchange.m[name], e.Value)

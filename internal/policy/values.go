@@ -10,7 +10,7 @@ import (
 )
 
 // impossible says why a claim's value never has the form of a pattern, so that
-// a rule with it would admit nobody, and what to write; "" where it may. A
+// a rule with it would admit no token, and what to write; "" where it may. A
 // pattern that begins with a wildcard is judged by less than a literal.
 func impossible(kind, claim string, p pattern) string {
 	if slices.Contains(kinds[kind].numeric, claim) && !numeric.MatchString(p.text) {
@@ -58,7 +58,7 @@ var githubForms = map[string]func(pattern) string{
 	},
 	"repository_owner": func(p pattern) string {
 		if isAddress(p.text) || !ownerText.MatchString(p.text) {
-			return "is not an owner's name: write it alone, without / or an address"
+			return "is not an owner's name: write only the name, without / or an address"
 		}
 		return ""
 	},
@@ -175,7 +175,7 @@ func subjectForm(p pattern) string {
 }
 
 // isClaimList reports whether a text may be the rest of a customized subject:
-// KEY:VALUE pairs, or a wildcard that stands for some.
+// KEY:VALUE pairs, or a wildcard that matches some.
 func isClaimList(text string) bool {
 	fields := strings.Split(text, ":")
 	for i := 0; i < len(fields); i += 2 {

@@ -51,7 +51,7 @@ func TestValuesThatNeverWork(t *testing.T) {
 		{"a tag that is a number", athena, chain + `tags: {cost: 4711}}}}`, "then_assume.tags.cost is a number, want a string: put it in quotes"},
 		{"a tag without a value", athena, chain + `tags: {cost: ""}}}}`, "then_assume.tags.cost is empty"},
 		{"tags in a list", athena, chain + `tags: [team]}}}`, "then_assume.tags is a list, want a mapping"},
-		{"no tags", athena, chain + `tags: {}}}}`, "then_assume.tags is empty: leave it out"},
+		{"no tags", athena, chain + `tags: {}}}}`, "then_assume.tags is empty: remove it"},
 		{"tags by letter case", athena, chain + `tags: {Team: a, team: b}}}}`, `then_assume.tags: "Team" and "team" are the same key: AWS ignores letter case`},
 		{"too many tags", athena, chain + `tags: {` + manyTags(51) + `}}}}`, "then_assume.tags: has 51 tags, AWS allows at most 50"},
 		{"as many tags as there may be", athena, chain + `tags: {` + manyTags(50) + `}}}}`, ""},

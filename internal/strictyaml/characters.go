@@ -30,12 +30,12 @@ func hidden(r rune) bool {
 }
 
 // blanks show as nothing, though Unicode counts them among letters and
-// symbols: of Braille, of music, of Khitan, of hieroglyphs, and what stands
+// symbols: of Braille, of music, of Khitan, of hieroglyphs, and the character
 // for an object that is not there.
 const blanks = "\u2800\U0001d159\U00016fe4\U00013441\U00013442\ufffc"
 
 // wideSpace reports whether a character shows as a space and is none to YAML
-// and to whoever compares: a comment may have it, a key or a value may not.
+// and to a program that compares: a comment may have it, a key or a value may not.
 func wideSpace(r rune) bool { return r > 0x7f && unicode.Is(unicode.Zs, r) }
 
 // shapes reports whether a character only chooses between the two shapes of the
@@ -43,7 +43,7 @@ func wideSpace(r rune) bool { return r > 0x7f && unicode.Is(unicode.Zs, r) }
 func shapes(r rune) bool { return r == '\ufe0e' || r == '\ufe0f' }
 
 // inText adds a fault for each hidden character of the text, and reports
-// whether there is none. Line feeds, alone or behind a carriage return, end a
+// whether there is none. Line feeds, by themselves or behind a carriage return, end a
 // line; nothing else does.
 func (d *Document) inText(src []byte) (sound bool) {
 	text := strings.TrimPrefix(string(src), "\ufeff")
@@ -87,7 +87,7 @@ func (d *Document) inScalar(n *yaml.Node) {
 	}
 }
 
-// comments returns, by line, the column from which a reader of that line alone
+// comments returns, by line, the column from which a reader of only that line
 // takes it for a comment.
 func comments(lines []string) map[int]int {
 	found := map[int]int{}

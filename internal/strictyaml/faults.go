@@ -82,7 +82,7 @@ func splitLines(text string) []string {
 	return lines
 }
 
-// show returns the line as it may be printed, and where the caret stands in it.
+// show returns the line as it may be printed, and where the caret is in it.
 func (e *faults) show(line string, number, column int) (shown string, caret int) {
 	runes := []rune(line)
 	end := len(runes)

@@ -10,7 +10,7 @@ import (
 // may mean.
 type Synonyms map[string][]string
 
-// Meant returns the one of names that a text probably stands for, "" where
+// Meant returns the one of names that a text probably means, "" where
 // none is near.
 func (s Synonyms) Meant(text string, names []string) string {
 	if len(text) > maxName {

@@ -57,7 +57,7 @@ func (d *Document) indentation() (found bool) {
 func (d *Document) indicator(le *yaml.LoadError) bool {
 	at := le.Mark.Column - 1
 	if !strings.HasPrefix(le.Message, "unknown anchor") && !strings.Contains(le.Message, "cannot start any token") {
-		at-- // the library stands behind it
+		at-- // the library is past it
 	}
 	line := []rune(d.line(le.Mark.Line))
 	if at < 0 || at >= len(line) {
@@ -106,7 +106,7 @@ const (
 const maxDepth = 32
 
 // plain refuses what makes a file mean something else than it shows:
-// aliases, anchors, merge keys, tags, keys that stand twice. The names of
+// aliases, anchors, merge keys, tags, duplicate keys. The names of
 // anchors and tags are not printed: a secret may start with & or !.
 func (d *Document) plain(n *yaml.Node, depth int) {
 	if start, ok := d.comments[n.Line]; ok && n.Column > start {
@@ -186,7 +186,7 @@ func (d *Document) plainPairs(n *yaml.Node, depth int) {
 	}
 }
 
-// firstLine returns the line on which a key stands among those before, 0 for none.
+// firstLine returns the line on which a key is among those before, 0 for none.
 func firstLine(before []*yaml.Node, key string, index map[string]int) int {
 	if index != nil {
 		return index[key]

@@ -179,12 +179,12 @@ func KindOf(n *yaml.Node) string {
 	case "!!bool":
 		return "a boolean"
 	case "!!null":
-		return "nothing"
+		return "null"
 	case "!!timestamp":
 		return "a date"
 	}
 	return "a value with a tag"
 }
 
-// IsNull reports whether a node is null: nothing, `~` or `null`.
+// IsNull reports whether a node is null: empty, `~` or `null`.
 func IsNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }

@@ -37,7 +37,7 @@ type Document struct {
 	rejected map[*yaml.Node]bool
 	// merged are mappings with a merge key: nothing is missing in them.
 	merged   map[*yaml.Node]bool
-	comments map[int]int  // by line: the column from which a reader of it alone sees a comment
+	comments map[int]int  // by line: the column from which a reader of only that line sees a comment
 	roots    []*yaml.Node // below which secrets are found by their keys
 	redacted bool         // Show has found them
 }
