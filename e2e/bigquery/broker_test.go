@@ -18,7 +18,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// exchange returns the policy's part on Google for a principal.
+// exchange returns the policy's block on Google for a principal.
 func exchange(google *standin.Google, principal string) string {
 	account := ""
 	if principal != setup.Subject {
@@ -27,7 +27,7 @@ func exchange(google *standin.Google, principal string) string {
 	return fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q%s}}", setup.Pool, google.URL(), account)
 }
 
-// slowProject has a chain of four slow models, and as many beside it.
+// slowProject has a chain of four slow models, and four independent ones.
 func slowProject(t *testing.T, w *warehouse, issuer *standin.Issuer, endpoint string, threads int) (workspace string) {
 	t.Helper()
 	workspace = setup.Project(t, issuer,
@@ -41,8 +41,8 @@ func slowProject(t *testing.T, w *warehouse, issuer *standin.Issuer, endpoint st
 	return workspace
 }
 
-// TestABuildOutlivesItsToken: each of the four slow models takes as long as a
-// token is told to live.
+// TestABuildOutlivesItsToken: each of the four slow models takes as long as the
+// announced lifetime of a token.
 func TestABuildOutlivesItsToken(t *testing.T) {
 	for _, tt := range []struct {
 		principal string
@@ -80,8 +80,8 @@ func TestABuildOutlivesItsToken(t *testing.T) {
 	}
 }
 
-// TestWithoutTheBroker: the same build with the step's static token fails,
-// once the token has died on the way.
+// TestWithoutTheBroker: the same build with the step's static token fails when
+// that has expired.
 func TestWithoutTheBroker(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64
@@ -97,7 +97,7 @@ func TestWithoutTheBroker(t *testing.T) {
 	}
 }
 
-// TestTheServiceGoesDown: dbt ends soon after its token, and says why.
+// TestTheServiceGoesDown: dbt fails soon after its token has expired, and says why.
 func TestTheServiceGoesDown(t *testing.T) {
 	t.Parallel()
 	w, issuer, endpoint := start(t, setup.Subject, func(c *standin.GoogleConfig) { c.Life = 2 * time.Second })
@@ -114,13 +114,13 @@ func TestTheServiceGoesDown(t *testing.T) {
 	if want := "temporarily_unavailable: oidc-dbt: exchange ID token"; err == nil || !strings.Contains(out, want) {
 		t.Errorf("dbt build: %v, want it to say %q:\n%s", err, want, out)
 	}
-	if took > 8*time.Minute { // BigQuery's client tries for ten minutes, where it takes an error for a broken line
+	if took > 8*time.Minute { // BigQuery's client retries for ten minutes after what it takes for a network error
 		t.Errorf("dbt ended %s after the service", took)
 	}
 }
 
-// TestExchangesOfShortTokens: google-auth gets a token that lives 225 s or
-// less anew for each request.
+// TestExchangesOfShortTokens: for each request google-auth fetches a new token
+// if the lifetime is 225 s or less.
 func TestExchangesOfShortTokens(t *testing.T) {
 	t.Parallel()
 	const calls = 50
@@ -134,7 +134,7 @@ func TestExchangesOfShortTokens(t *testing.T) {
 		workspace := t.TempDir()
 		setup.Write(t, workspace, ".github/oidc-dbt.yml", fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    exchange: %s\n    allow:\n      - %s\n",
 			issuer.URL(), exchange(w.google, w.principal), setup.Rule))
-		// The project would be asked of the resource manager.
+		// Otherwise the resource manager would be asked for the project.
 		out, err := setup.Exec(t, issuer, workspace, nil, "env", "GOOGLE_CLOUD_PROJECT=acme-dbt", python, script, endpoint, fmt.Sprint(calls))
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)

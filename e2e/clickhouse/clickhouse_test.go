@@ -1,8 +1,8 @@
 //go:build e2e
 
 // Package clickhouse runs a real dbt build on ClickHouse's own engine, behind a
-// server that takes bearers as ClickHouse Cloud does: dbt-clickhouse cannot
-// send one, so the step's proxy does.
+// server that accepts bearer tokens as ClickHouse Cloud does. dbt-clickhouse
+// cannot send one, so the broker's proxy does.
 package clickhouse
 
 import (
@@ -30,15 +30,15 @@ const (
 	user     = "dbt-prod"
 )
 
-// A company has an identity provider that gives access tokens for ID tokens
-// (RFC 7523 §2.2), and a ClickHouse that takes these.
+// A company has an identity provider that exchanges ID tokens for access tokens
+// (RFC 7523 §2.2), and a ClickHouse that accepts these.
 type company struct {
 	github   *standin.Issuer
 	provider *standin.Issuer // signs the access tokens
-	life     time.Duration   // of an access token, as the client is told: see standin.Grace
-	password string          // the user's, "" for none
-	vault    *standin.Vault  // whose leases are logins, nil for none
-	next     http.Handler    // ClickHouse, which trusts all callers
+	life     time.Duration   // the announced lifetime of an access token: see standin.Grace
+	password string          // the user's password, "" for none
+	vault    *standin.Vault  // whose leases are accepted as logins, nil for none
+	next     http.Handler    // ClickHouse, which trusts all clients
 
 	mu      sync.Mutex
 	served  map[string]int // requests by bearer
@@ -103,11 +103,11 @@ func start(t *testing.T, life time.Duration) (c *company, tokenURL string, port 
 	return c, fmt.Sprintf("http://%s:%d/token", host, tokens), port
 }
 
-// life is that of a token or lease in the runs that outlive several of them, as
-// clients are told.
+// life is the announced lifetime of a token or lease in the runs that outlive
+// several of them.
 const life = 3 * time.Second
 
-// slowProject is one with models that take as long as a login lives each.
+// slowProject has models that each take as long as a login is valid.
 func slowProject(t *testing.T, c *company, port, threads int, exchange string) (workspace string) {
 	t.Helper()
 	workspace = setup.Project(t, c.github, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: %d}`, port, threads), exchange)
@@ -170,8 +170,8 @@ func TestWithoutTheBroker(t *testing.T) {
 	}
 }
 
-// lend starts a Vault that makes a user of ClickHouse's for each read, and
-// returns the exchange block for it.
+// lend starts a Vault that creates a ClickHouse user for each read, and returns
+// the exchange block for it.
 func (c *company) lend(t *testing.T, life time.Duration) (exchange string) {
 	t.Helper()
 	vault, err := standin.StartVault(standin.VaultConfig{
@@ -189,7 +189,7 @@ func (c *company) lend(t *testing.T, life time.Duration) (exchange string) {
 	return fmt.Sprintf(`{vault: {address: %q, role: dbt-prod, audience: vault, secret: database/creds/clickhouse}}`, vault.URL())
 }
 
-// TestDbtBuildWithALogin has user and password from a real OpenBao, in the
+// TestDbtBuildWithALogin gets user and password from a real OpenBao, in the
 // profile and by the broker.
 func TestDbtBuildWithALogin(t *testing.T) {
 	t.Parallel()
@@ -211,7 +211,7 @@ func TestDbtBuildWithALogin(t *testing.T) {
 	}
 }
 
-// TestTheServerRefusesEachMutation: the proof is worth what the stand-in refuses.
+// TestTheServerRefusesEachMutation: the tests prove only as much as the stand-in refuses.
 func TestTheServerRefusesEachMutation(t *testing.T) {
 	t.Parallel()
 	c, _, port := start(t, time.Minute)

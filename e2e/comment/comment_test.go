@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// TestPagesQueryComment: the run's id reaches the queries, and another id
-// in the next run costs no full parse.
+// TestPagesQueryComment: the run's id reaches the queries, and a different id
+// in the next run causes no full parse.
 func TestPagesQueryComment(t *testing.T) {
 	python := setup.Python(t)
 	for _, name := range []string{"bigquery", "duckdb"} {

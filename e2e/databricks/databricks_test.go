@@ -33,8 +33,8 @@ const (
 	resource  = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
 )
 
-// A workspace is the Thrift service of a SQL warehouse as far as its login.
-// (Apache Hive TCLIService, which Databricks SQL speaks)
+// A workspace is the login of a SQL warehouse's Thrift service. (Apache Hive
+// TCLIService, which Databricks SQL speaks)
 type workspace struct {
 	tokens   *standin.TokenService
 	scope    string
@@ -42,8 +42,8 @@ type workspace struct {
 	next     http.Handler // the warehouse; nil for none
 
 	mu      sync.Mutex
-	served  map[string]bool // the tokens that were shown and good
-	opened  [][]byte        // what asked for sessions that were opened
+	served  map[string]bool // the valid tokens that clients sent
+	opened  [][]byte        // the requests of the sessions that were opened
 	refused int
 }
 
@@ -101,9 +101,8 @@ func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	_, _ = rw.Write(sessionReply(sequence))
 }
 
-// token passes an exchange on to the endpoint behind the gateway. The connector
-// would have another issuer's token exchanged, too, unless the workspace takes
-// it as it is.
+// token forwards an exchange to the endpoint. The connector would also exchange
+// another issuer's token, unless the workspace accepts it as it is.
 func (w *workspace) token(rw http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -132,13 +131,13 @@ func (w *workspace) token(rw http.ResponseWriter, r *http.Request) {
 	httputil.NewSingleHostReverseProxy(to).ServeHTTP(rw, r)
 }
 
-// atWorkspace is the exchange with the workspace's own host, of whose token no
-// other one learns.
+// atWorkspace is the exchange at the workspace's own host: no other host gets
+// the ID token.
 func atWorkspace(port int) string {
 	return fmt.Sprintf(`{databricks: {host: "https://127.0.0.1:%d", account_id: %s, client_id: %s}}`, port, account, principal)
 }
 
-// message reads the head of a call in Thrift's strict binary protocol.
+// message reads the header of a call in Thrift's strict binary protocol.
 func message(call []byte) (name string, sequence uint32) {
 	if len(call) < 8 {
 		return "", 0
@@ -185,7 +184,7 @@ func sessionReply(sequence uint32) []byte {
 	return b.Bytes()
 }
 
-// start serves the workspace by TLS and returns its port and its authority's certificate.
+// start serves the workspace over TLS and returns its port and its authority's certificate.
 func start(t *testing.T, w *workspace) (port int, ca string) {
 	t.Helper()
 	ca, server := setup.Certificate(t)
@@ -203,7 +202,7 @@ func start(t *testing.T, w *workspace) (port int, ca string) {
 	return l.Addr().(*net.TCPAddr).Port, ca
 }
 
-// TestSession: the session opens with the token of the exchange and no other.
+// TestSession: a session opens only with the token of the exchange.
 func TestSession(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -241,7 +240,7 @@ func TestSession(t *testing.T) {
 			env["REQUESTS_CA_BUNDLE"] = ca
 			good := env["DBT_ENV_SECRET_OIDC_TOKEN"]
 
-			// debug asks for a row once it has its session.
+			// dbt debug queries a row after it has opened its session.
 			out, err := setup.DBT(t, setup.Python(t), dir, env, "debug")
 			if err == nil || !strings.Contains(out, "This workspace has no warehouse.") || len(w.opened) == 0 || w.refused > 0 {
 				t.Fatalf("dbt debug: %v, %d sessions, %d refused\n%s", err, len(w.opened), w.refused, out)

@@ -20,12 +20,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// life is a token's, as clients are told: a node of the slow models takes two
-// seconds, so that each fourth one of a thread needs another token.
+// life is the announced lifetime of a token: a slow model takes two seconds, so
+// that every fourth model of a thread needs another token.
 const life = 6 * time.Second
 
-// A giver is where tokens come from, what the policy asks them of where the
-// workspace has a port, and what they must be for.
+// A giver is a provider of tokens: its exchange block for a workspace at a port,
+// and the audience of its tokens.
 type giver struct {
 	tokens   *standin.TokenService
 	exchange func(port int) string
@@ -55,8 +55,8 @@ var givers = map[string]func(t *testing.T, issuer *standin.Issuer) giver{
 	},
 }
 
-// slow starts a workspace with a warehouse that admits the giver's tokens until
-// grace after their end, and returns it with a dbt project of slow models and
+// slow starts a workspace with a warehouse that accepts the giver's tokens until
+// grace after they expire, and returns it with a dbt project of slow models and
 // the variables of its job.
 func slow(t *testing.T, provider string, models int, grace time.Duration) (w *workspace, issuer *standin.Issuer, dir string, job []string) {
 	t.Helper()
@@ -64,7 +64,7 @@ func slow(t *testing.T, provider string, models int, grace time.Duration) (w *wo
 	g := givers[provider](t, issuer)
 	t.Cleanup(g.tokens.Close)
 	g.tokens.SetGrace(grace)
-	// The connector looks into tokens for their end.
+	// The connector reads the expiry from the tokens.
 	g.tokens.IssueJWTs(map[string]string{"databricks": g.tokens.URL(), "entra": "https://sts.windows.net/acme.example/"}[provider])
 	python, engine := setup.Python(t), setup.Port(t)
 	setup.Start(t, engine, python.Environ(), python.Program("python"), "warehouse.py", fmt.Sprint(engine))
@@ -75,12 +75,12 @@ func slow(t *testing.T, provider string, models int, grace time.Duration) (w *wo
 	for i := range models {
 		setup.Write(t, dir, fmt.Sprintf("models/slow%d.sql", i), "{{ config(materialized='table') }}\nselect 'SLOW' as pace\n")
 	}
-	// The last three are a job's own login, which may not win.
+	// The last three are a login of the job, which must not be used.
 	return w, issuer, dir, append(trust(ca), "DATABRICKS_TOKEN=stale", "DATABRICKS_CLIENT_SECRET=stale", "DATABRICKS_AUTH_TYPE=pat")
 }
 
 // trust are the variables with the authority of the workspace's certificate:
-// databricks-sdk asks the host what it is, and the exchange may be there.
+// databricks-sdk queries the host's configuration, and the exchange may be there.
 func trust(ca string) []string { return []string{"REQUESTS_CA_BUNDLE=" + ca, "SSL_CERT_FILE=" + ca} }
 
 // run is setup.Exec with variables of the job.
@@ -94,8 +94,8 @@ func run(t *testing.T, issuer *standin.Issuer, dir string, job, flags []string, 
 	return string(text), err
 }
 
-// TestBuildOutlivesItsTokens: dbt-databricks asks the metadata service again
-// for each session and each statement.
+// TestBuildOutlivesItsTokens: dbt-databricks queries the metadata service for
+// each session and each statement.
 func TestBuildOutlivesItsTokens(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -132,8 +132,7 @@ func TestBuildOutlivesItsTokens(t *testing.T) {
 	}
 }
 
-// TestBuildWithoutTheBroker is the same build with the one token that a step
-// leaves behind.
+// TestBuildWithoutTheBroker is the same build with a step's static token.
 func TestBuildWithoutTheBroker(t *testing.T) {
 	t.Parallel()
 	w, issuer, dir, job := slow(t, "databricks", 8, 0)
@@ -151,7 +150,7 @@ func TestBuildWithoutTheBroker(t *testing.T) {
 	}
 }
 
-// TestSDKOutlivesItsTokens: databricks-sdk alone, as a target without dbt has it.
+// TestSDKOutlivesItsTokens: databricks-sdk without dbt, as with a target that has no dbt block.
 func TestSDKOutlivesItsTokens(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
@@ -172,17 +171,17 @@ func TestSDKOutlivesItsTokens(t *testing.T) {
 	}
 }
 
-// me is the SCIM API's answer to who asks.
+// me is the SCIM API's reply about the client's own user.
 func me(rw http.ResponseWriter) {
 	rw.Header().Set("Content-Type", "application/json")
 	fmt.Fprint(rw, `{"userName": "dbt@acme.example"}`)
 }
 
-// TestProviderGoesDown: dbt fails soon after its last token's end, and
+// TestProviderGoesDown: dbt fails soon after its last token has expired, and
 // oidc-dbt says why.
 func TestProviderGoesDown(t *testing.T) {
 	t.Parallel()
-	w, issuer, dir, job := slow(t, "databricks", 6, standin.Grace) // dbt tries each that is left, for some seconds
+	w, issuer, dir, job := slow(t, "databricks", 6, standin.Grace) // dbt tries each remaining model for some seconds
 	warehouse := w.next
 	var once sync.Once
 	var down time.Time
@@ -194,10 +193,10 @@ func TestProviderGoesDown(t *testing.T) {
 	if err == nil || !strings.Contains(out, `warning: renew the credential: exchange ID token with "databricks": `) {
 		t.Errorf("dbt build: %v\n%s", err, out)
 	}
-	if took := time.Since(down); took > life+5*time.Minute { // some seconds on a machine that has time
+	if took := time.Since(down); took > life+5*time.Minute { // takes seconds on an idle machine
 		t.Errorf("dbt ended %s after the provider", took)
 	}
-	// The SDK's errors tell its configuration, and its libraries log requests.
+	// The SDK's errors contain its configuration, and its libraries log requests.
 	log, err := os.ReadFile(filepath.Join(dir, "logs", "dbt.log"))
 	if err != nil {
 		t.Fatal(err)
