@@ -25,7 +25,7 @@ import (
 const life = 6 * time.Second
 
 // A giver is a provider of tokens: its exchange block for a workspace at a port,
-// and the audience of its tokens.
+// and the scope of its tokens.
 type giver struct {
 	tokens   *standin.TokenService
 	exchange func(port int) string

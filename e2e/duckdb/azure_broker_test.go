@@ -14,12 +14,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// azureLife is an access token's, as clients are told.
+// azureLife is the announced lifetime of an access token.
 const azureLife = 4 * time.Second
 
-// azureLake starts Entra ID and an account of Azure Storage where each blob
-// with "slow" in its name takes as long to write as a token lives. Tokens are
-// taken until grace after their end. used says how many tokens were shown.
+// azureLake starts Entra ID and an account of Azure Storage, where writing a
+// blob with "slow" in its name takes as long as a token is valid. Tokens are
+// accepted until grace after they expire. used returns how many were sent.
 func azureLake(t *testing.T, grace time.Duration) (d *gateway, issuer *standin.Issuer, workspace string, used func() int) {
 	t.Helper()
 	const application, resource = "66666666-7777-8888-9999-000000000000", "https://storage.azure.com"
@@ -64,7 +64,7 @@ func azureLake(t *testing.T, grace time.Duration) (d *gateway, issuer *standin.I
 	return d, issuer, workspace, func() int {
 		mu.Lock()
 		defer mu.Unlock()
-		delete(shown, "") // of the anonymous, none was good
+		delete(shown, "") // requests without a token, all refused
 		good := 0
 		for _, ok := range shown {
 			if ok {
@@ -76,7 +76,7 @@ func azureLake(t *testing.T, grace time.Duration) (d *gateway, issuer *standin.I
 }
 
 // TestABuildOutlivesEntrasToken: DuckDB asks the broker as it would ask App
-// Service. A proxy of the job's is not in between, where nobody listens here.
+// Service, and not through the job's proxy, which does not exist here.
 func TestABuildOutlivesEntrasToken(t *testing.T) {
 	for _, threads := range []int{1, 8} {
 		t.Run(fmt.Sprintf("%d threads", threads), func(t *testing.T) {
@@ -95,8 +95,7 @@ func TestABuildOutlivesEntrasToken(t *testing.T) {
 	}
 }
 
-// TestEntrasTokenWithoutTheBroker is the same build with the one token that a
-// step leaves behind.
+// TestEntrasTokenWithoutTheBroker is the same build with a step's static token.
 func TestEntrasTokenWithoutTheBroker(t *testing.T) {
 	d, issuer, workspace, used := azureLake(t, 0)
 	env, _ := setup.Authenticate(t, issuer, workspace)

@@ -18,12 +18,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// A blobStore is as much of Azure Blob Storage as DuckDB asks for: block
-// blobs that are written in blocks and read in ranges.
+// A blobStore is as much of Azure Blob Storage as DuckDB needs: block blobs that
+// are written in blocks and read in ranges.
 type blobStore struct {
 	mu     sync.Mutex
 	blobs  map[string][]byte // by path: container and name
-	blocks map[string][]byte // by path and block id, until they are in a blob
+	blocks map[string][]byte // by path and block id, until they are committed to a blob
 }
 
 func (s *blobStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -99,9 +99,9 @@ func (s *blobStore) put(path, comp, id string, body []byte) error {
 	return nil
 }
 
-// TestAzureStorage: the gateway takes bearers that Entra ID gave the application
-// for Azure Storage. It is at ACCOUNT.localhost, which the extension's HTTP
-// client takes for loopback, by TLS with an authority of its own.
+// TestAzureStorage: the gateway accepts tokens that Entra ID issued to the
+// application for Azure Storage. It serves TLS at ACCOUNT.localhost, which the
+// extension's HTTP client resolves to loopback, with its own authority.
 func TestAzureStorage(t *testing.T) {
 	t.Parallel()
 	const application, resource = "66666666-7777-8888-9999-000000000000", "https://storage.azure.com"

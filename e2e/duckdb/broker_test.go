@@ -19,8 +19,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// A lakeOfGoogle is a bucket of Cloud Storage behind a gateway that takes live
-// tokens of the service account. slow is called for each object that is
+// A lakeOfGoogle is a bucket of Cloud Storage behind a gateway that accepts
+// valid tokens of the service account. slow is called for each object that is
 // written and has "slow" in its name.
 type lakeOfGoogle struct {
 	google *standin.Google
@@ -61,7 +61,7 @@ func startLake(t *testing.T, change func(*standin.GoogleConfig)) *lakeOfGoogle {
 		l.mu.Lock()
 		l.served[bearer]++
 		l.mu.Unlock()
-		r.Header.Del("Authorization") // the store behind would look for a signature
+		r.Header.Del("Authorization") // the store would expect a signature
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "slow") {
 			l.slow()
 		}
@@ -70,7 +70,7 @@ func startLake(t *testing.T, change func(*standin.GoogleConfig)) *lakeOfGoogle {
 	return l
 }
 
-// project has a chain of four models, each an object that is slow to write.
+// project has a chain of four models, each of which writes a slow object.
 func (l *lakeOfGoogle) project(t *testing.T, threads int) (workspace string) {
 	t.Helper()
 	workspace = setup.Project(t, l.issuer,
@@ -86,7 +86,7 @@ func (l *lakeOfGoogle) project(t *testing.T, threads int) (workspace string) {
 }
 
 // TestABuildOutlivesGooglesToken: each of the four slow objects takes as long as
-// a token is told to live.
+// the announced lifetime of a token.
 func TestABuildOutlivesGooglesToken(t *testing.T) {
 	t.Parallel()
 	for _, threads := range []int{1, 8} {
@@ -95,7 +95,7 @@ func TestABuildOutlivesGooglesToken(t *testing.T) {
 			const life = 2 * time.Second
 			l := startLake(t, func(c *standin.GoogleConfig) { c.Life = life })
 			l.slow = func() { time.Sleep(life) }
-			// DuckDB takes a proxy from the environment, and with it leaves the machine.
+			// DuckDB would use the proxy of the environment, and then not reach loopback.
 			out, err := setup.Exec(t, l.issuer, l.project(t, threads), nil, "env", "HTTP_PROXY=http://127.0.0.1:9", setup.Python(t).Program("dbt"), "--no-use-colors", "build")
 			if err != nil || !strings.Contains(out, "Completed successfully") {
 				t.Fatalf("dbt build: %v\n%s", err, out)
@@ -112,8 +112,8 @@ func TestABuildOutlivesGooglesToken(t *testing.T) {
 	}
 }
 
-// TestGooglesTokenWithoutTheBroker: the same build with the step's static
-// token fails, once the token has died on the way.
+// TestGooglesTokenWithoutTheBroker: the same build with the step's static token
+// fails when that has expired.
 func TestGooglesTokenWithoutTheBroker(t *testing.T) {
 	t.Parallel()
 	clock := &clock{}
@@ -127,7 +127,7 @@ func TestGooglesTokenWithoutTheBroker(t *testing.T) {
 	}
 }
 
-// TestGooglesServiceGoesDown: dbt ends after its token, and says why.
+// TestGooglesServiceGoesDown: dbt fails after its token has expired, and says why.
 func TestGooglesServiceGoesDown(t *testing.T) {
 	t.Parallel()
 	l := startLake(t, func(c *standin.GoogleConfig) { c.Life = 2 * time.Second })

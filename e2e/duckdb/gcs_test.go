@@ -22,15 +22,15 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// A clock is that of a stand-in: the machine's, put forward.
+// A clock is a stand-in's: the machine's, which tests can advance.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// A gateway lets requests through to a store whose bearer is a live token that
-// may use it, and counts.
+// A gateway counts requests, and passes those to a store that have a valid token
+// for it.
 type gateway struct {
 	next        http.Handler
 	let         func(bearer string) bool
@@ -45,7 +45,7 @@ func (d *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.in.Add(1)
-	r.Header.Del("Authorization") // the store behind would look for a signature
+	r.Header.Del("Authorization") // the store would expect a signature
 	d.next.ServeHTTP(w, r)
 }
 
@@ -56,8 +56,8 @@ func lake(t *testing.T, workspace, location string) {
 	setup.Write(t, workspace, "models/read_back.sql", fmt.Sprintf("-- depends_on: {{ ref('orders') }}\nselect count(*) as orders from read_parquet('%s')\n", location))
 }
 
-// TestGoogleCloudStorage: the gateway is that of Cloud Storage's XML API, which
-// takes bearers of the service account with its scope.
+// TestGoogleCloudStorage: the gateway is Cloud Storage's XML API, which accepts
+// tokens of the service account with its scope.
 func TestGoogleCloudStorage(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, principal, account, scope string }{

@@ -1,7 +1,7 @@
 //go:build e2e && linux && amd64
 
 // Package engine2 runs dbt's second engine, written in Rust, on the profiles
-// that the action writes. It has its own reading of a profile.
+// that the action writes. It reads profiles with its own code.
 package engine2
 
 import (
@@ -22,14 +22,14 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// An engine is dbt with the drivers that it would else download.
+// An engine is dbt with the drivers that it would otherwise download.
 type engine struct {
 	python pyenv.Python
 	cache  string
 }
 
-// start installs the engine into an environment of its own, its name is dbt,
-// too, and puts drivers into its cache under the names by which it asks for them.
+// start installs the engine into an environment of its own, since its name is
+// dbt, too, and puts drivers into its cache under the names that it expects.
 func start(t *testing.T) engine {
 	t.Helper()
 	folder := filepath.Join(setup.Repository(t), "e2e", "engine2")
@@ -64,12 +64,12 @@ func start(t *testing.T) engine {
 	return e
 }
 
-// variables are the engine's own.
+// variables returns the environment of the engine.
 func (e engine) variables() []string {
 	return []string{"HOME=" + e.python.Home, "NO_COLOR=1", "XDG_CACHE_HOME=" + e.cache, "DBT_ALLOW_EXPERIMENTAL_ADAPTERS=true"}
 }
 
-// dbt runs the engine in the workspace with only the variables.
+// dbt runs the engine in the workspace, in an environment with only the variables.
 func (e engine) dbt(t *testing.T, workspace string, env map[string]string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)

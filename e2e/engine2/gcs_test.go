@@ -19,8 +19,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestGoogleCloudStorage: a build that outlives its tokens, by the broker's
-// proxy: each write takes as long as they are told to live.
+// TestGoogleCloudStorage: a build through the broker's proxy that outlives its
+// tokens: each write takes as long as their announced lifetime.
 func TestGoogleCloudStorage(t *testing.T) {
 	t.Parallel()
 	const life = 2 * time.Second
@@ -48,13 +48,13 @@ func TestGoogleCloudStorage(t *testing.T) {
 			writes.Add(1)
 			time.Sleep(life)
 		}
-		r.Header.Del("Authorization") // the store behind would look for a signature
+		r.Header.Del("Authorization") // the store would expect a signature
 		store.ServeHTTP(w, r)
 	}))
 	workspace := setup.Project(t, issuer,
 		fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, threads: 1, secrets: [{type: gcs, endpoint: "127.0.0.1:%d", url_style: path, use_ssl: false}]}`, port),
 		fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q}}", setup.Pool, google.URL()))
-	before := "raw_orders" // one behind the other, whatever the engine makes of threads
+	before := "raw_orders" // a chain, so that the number of threads does not matter
 	for n := range 4 {
 		setup.Write(t, workspace, fmt.Sprintf("models/orders_%d.sql", n),
 			fmt.Sprintf("{{ config(materialized='table', post_hook=\"copy (select * from {{ this }}) to 'gs://lake/orders_%d.parquet'\") }}\nselect * from {{ ref('%s') }}\n", n, before))

@@ -13,7 +13,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestPostgres: a build with a token in the password's place, over verified TLS.
+// TestPostgres: a build with a token as the password, over verified TLS.
 func TestPostgres(t *testing.T) {
 	t.Parallel()
 	e, issuer := start(t), setup.Issuer(t)
@@ -43,7 +43,7 @@ func TestPostgres(t *testing.T) {
 		t.Error("the token is in dbt's output")
 	}
 
-	// The engine reads neither sslmode nor sslrootcert: libpq has them from the environment.
+	// The engine reads neither sslmode nor sslrootcert: libpq gets them from the environment.
 	for name, value := range map[string]string{"PGSSLROOTCERT": setup.Write(t, t.TempDir(), "empty.pem", ""), "DBT_ENV_SECRET_OIDC_PASSWORD": "made-up"} {
 		other := maps.Clone(env)
 		other[name] = value
@@ -52,8 +52,8 @@ func TestPostgres(t *testing.T) {
 		}
 	}
 
-	// It writes the password into a URL as it is. What AWS signs for RDS is no
-	// part of a URL; dbt-postgres logs in with it.
+	// It puts the password into a URL without escaping it. A token for RDS cannot
+	// be used there; dbt-postgres logs in with it.
 	const signed = "db.eu-central-1.rds.amazonaws.com:5432/?Action=connect&DBUser=dbt&X-Amz-Credential=ASIA%2F20261125"
 	setPassword(signed)
 	env["DBT_ENV_SECRET_OIDC_PASSWORD"] = signed
@@ -63,8 +63,8 @@ func TestPostgres(t *testing.T) {
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
 }
 
-// TestPostgresByTheProxy: the engine logs in at the proxy, whose password is
-// fit for a URL, and the proxy with what is not. TLS is the proxy's too.
+// TestPostgresByTheProxy: the engine logs in at the proxy, whose password needs
+// no escaping in a URL, and the proxy with a token for RDS, over TLS.
 func TestPostgresByTheProxy(t *testing.T) {
 	t.Parallel()
 	e, bao, issuer, server := start(t), setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)

@@ -16,8 +16,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestS3: a build that outlives its sessions, by the broker's proxy: each write
-// takes as long as they are told to live.
+// TestS3: a build through the broker's proxy that outlives its sessions: each
+// write takes as long as their announced lifetime.
 func TestS3(t *testing.T) {
 	t.Parallel()
 	const life = 3 * time.Second
@@ -34,7 +34,7 @@ func TestS3(t *testing.T) {
 	}
 	passed := &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
 		p.SetURL(next)
-		p.Out.Host = p.In.Host // it is signed
+		p.Out.Host = p.In.Host // the signature covers it
 	}}
 	_, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		passed.ServeHTTP(w, r)

@@ -34,7 +34,7 @@ type login struct {
 }
 
 // snowflake starts fakesnow, which accepts any login, behind a server that
-// asks check.
+// verifies logins with check.
 func snowflake(t *testing.T, check func(login) error) (block string) {
 	t.Helper()
 	python, port := setup.Python(t), setup.Port(t)
@@ -52,7 +52,7 @@ func snowflake(t *testing.T, check func(login) error) (block string) {
 		text := raw
 		if r.Header.Get("Content-Encoding") == "gzip" {
 			if z, err := gzip.NewReader(bytes.NewReader(raw)); err == nil {
-				text, _ = io.ReadAll(z) // what is left out is missing in the JSON
+				text, _ = io.ReadAll(z) // after an error the JSON is incomplete
 			}
 		}
 		var in struct{ Data login }
@@ -71,7 +71,7 @@ func snowflake(t *testing.T, check func(login) error) (block string) {
 	return fmt.Sprintf(`{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %d, protocol: http, user: DBT_PROD, role: TRANSFORMER, database: ANALYTICS, warehouse: W, schema: marts}`, front)
 }
 
-// TestSnowflakeWorkloadIdentity: what the profile of providers `oidc` and `aws` comes to, as docs/warehouses/snowflake.md has it.
+// TestSnowflakeWorkloadIdentity: the profiles of providers `oidc` and `aws` behave as docs/warehouses/snowflake.md says.
 func TestSnowflakeWorkloadIdentity(t *testing.T) {
 	t.Parallel()
 	e, issuer := start(t), setup.Issuer(t)
@@ -86,7 +86,7 @@ func TestSnowflakeWorkloadIdentity(t *testing.T) {
 	setup.NoSecrets(t, issuer, "dbt's output", out)
 }
 
-// TestSnowflakeByTheBroker: beside the step, the ID token serves this engine, too.
+// TestSnowflakeByTheBroker: with the broker, the ID token works for this engine, too.
 func TestSnowflakeByTheBroker(t *testing.T) {
 	t.Parallel()
 	e, issuer := start(t), setup.Issuer(t)
@@ -109,8 +109,8 @@ func TestSnowflakeByTheBroker(t *testing.T) {
 	}
 }
 
-// build builds twice: with the credential that the action got, which must
-// pass, and with another in its place.
+// build builds twice: with the action's credential, which must pass, and with
+// another one in its place.
 func (e engine) build(t *testing.T, issuer *standin.Issuer, dbt, exchange, variable, other string) {
 	t.Helper()
 	workspace := setup.Project(t, issuer, dbt, exchange)
@@ -128,7 +128,7 @@ func (e engine) build(t *testing.T, issuer *standin.Issuer, dbt, exchange, varia
 	}
 }
 
-// TestSnowflakeToken: the login by an access token of the company's own server.
+// TestSnowflakeToken: the login with an access token of the company's authorization server.
 func TestSnowflakeToken(t *testing.T) {
 	t.Parallel()
 	const role = "session:role:TRANSFORMER"
@@ -150,7 +150,7 @@ func TestSnowflakeToken(t *testing.T) {
 	e.build(t, issuer, block, exchange, "DBT_ENV_SECRET_OIDC_TOKEN", "made-up")
 }
 
-// TestSnowflakeKeyPair: the login by a key pair that a vault has.
+// TestSnowflakeKeyPair: the login with a key pair from a vault.
 func TestSnowflakeKeyPair(t *testing.T) {
 	t.Parallel()
 	generate := func() (*rsa.PrivateKey, []byte) {

@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// Package faults breaks what a long dbt run depends on, while it runs: issuer,
-// provider, disk, policy and the broker itself.
+// Package faults breaks what a long dbt run depends on while it runs: issuer,
+// provider, disk, policy and the broker.
 package faults
 
 import (
@@ -60,8 +60,8 @@ func status500(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "out of order", http.StatusInternalServerError)
 }
 
-// A world is a run's surroundings: the issuer, an authorization server, and
-// ClickHouse's own engine behind a front that accepts only live bearers.
+// A world is the servers of a run: the issuer, an authorization server, and
+// ClickHouse's own engine behind a front that accepts only valid tokens.
 type world struct {
 	issuer        *standin.Issuer
 	tokens        *standin.TokenService
@@ -75,7 +75,7 @@ type world struct {
 	printed bytes.Buffer
 }
 
-// Write takes what is printed.
+// Write keeps what is printed.
 func (w *world) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -117,7 +117,7 @@ func newWorld(t *testing.T, life time.Duration, models int, keys string) *world 
 	}))
 	w.workspace = setup.Project(t, w.issuer, fmt.Sprintf(`{type: clickhouse, host: 127.0.0.1, port: %d, schema: marts, threads: 1%s}`, port, keys),
 		fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: "https://auth.example"}}`, giveURL+"/token"))
-	for i := range models { // three seconds each, one behind the other
+	for i := range models { // a chain, three seconds each
 		setup.Write(t, w.workspace, fmt.Sprintf("models/slow%02d.sql", i), "{{ config(materialized='table') }}\nselect sleep(3) as slept\n")
 	}
 	w.command = []string{python.Program("dbt"), "--no-use-colors", "build", "--fail-fast"}
@@ -125,13 +125,13 @@ func newWorld(t *testing.T, life time.Duration, models int, keys string) *world 
 }
 
 // run runs dbt and returns what was printed, and how long after the first
-// credential it ended. meanwhile is called with the time since that.
+// credential it ended. meanwhile is called repeatedly with the time since then.
 func (w *world) run(t *testing.T, meanwhile func(since time.Duration)) (out string, took time.Duration, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	cmd := setup.ExecCommand(ctx, t, w.issuer, w.workspace, []string{"--audit-log", w.audit}, w.command...)
-	// The runner's endpoint behind its gate.
+	// The gate is in front of the runner's token endpoint.
 	_, port := setup.Serve(t, w.request)
 	cmd.Env = append(cmd.Env, fmt.Sprintf("ACTIONS_ID_TOKEN_REQUEST_URL=http://127.0.0.1:%d/token?api-version=2.0", port))
 	cmd.Stdout, cmd.Stderr = w, w
@@ -140,7 +140,7 @@ func (w *world) run(t *testing.T, meanwhile func(since time.Duration)) (out stri
 	}
 	w.process = cmd.Process
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // waits for dbt too, which has the same pipe
+	go func() { ended <- cmd.Wait() }() // waits for dbt, too, which has the same pipe
 	var began time.Time
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
 		select {
@@ -157,7 +157,7 @@ func (w *world) run(t *testing.T, meanwhile func(since time.Duration)) (out stri
 	}
 }
 
-// between has the gate broken from one moment to another.
+// between breaks the gate from one point in time to another.
 func between(g *gate, from, to time.Duration, fault func(http.ResponseWriter, *http.Request)) func(time.Duration) {
 	return func(since time.Duration) {
 		if since >= from && since < to {
@@ -217,8 +217,8 @@ func TestRunsSurvive(t *testing.T) {
 	}
 }
 
-// TestRunsFailSoon: what does not come back ends the run at the first model
-// that needs it, in words of ours.
+// TestRunsFailSoon: an outage that does not end fails the run at the first model
+// that needs the server, with a message of ours.
 func TestRunsFailSoon(t *testing.T) {
 	t.Parallel()
 	const life, models = 8 * time.Second, 20
@@ -228,7 +228,7 @@ func TestRunsFailSoon(t *testing.T) {
 		fault func(w *world) func(time.Duration)
 		want  string
 	}{
-		// A login waits for two minutes, unless the client has less patience.
+		// A login waits for two minutes, or less if the client gives up earlier.
 		{"the provider is down", ", send_receive_timeout: 20", func(w *world) func(time.Duration) {
 			return between(w.give, 3*time.Second, forever, reset)
 		}, `oidc-dbt: warning: renew the credential: exchange ID token with "token_exchange": `},
@@ -257,8 +257,8 @@ func TestRunsFailSoon(t *testing.T) {
 	}
 }
 
-// TestBrokerKilled: nobody is left to say anything, and dbt meets a closed
-// port. It ends soon, and nothing that the broker left can be read by others.
+// TestBrokerKilled: dbt finds a closed port and soon fails. Files that the
+// broker has left cannot be read by other users.
 func TestBrokerKilled(t *testing.T) {
 	t.Parallel()
 	const models = 20

@@ -21,18 +21,18 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// life is that of a session behind a gateway. MinIO's own shortest is 15 minutes.
+// life is the lifetime of a session behind a gateway. MinIO's own shortest is 15 minutes.
 const life = 3 * time.Second
 
-// A gateway is in front of MinIO. It has the token service say that sessions
-// die after life, and the store refuse those that have, and are beyond their
-// grace, in the words of S3.
+// A gateway is in front of MinIO. It changes the token service's replies so that
+// sessions expire after life, and has the store refuse expired ones after their
+// grace, with S3's error.
 type gateway struct {
 	next  *httputil.ReverseProxy
 	grace time.Duration
-	gives int // sessions until the token service is down; 0 for any number
+	gives int // sessions before the token service goes down; 0 for any number
 	life  time.Duration
-	early int // requests after which the first session is refused, though it should live; 0 for never
+	early int // requests after which the first session is refused although it is valid; 0 for never
 
 	mu      sync.Mutex
 	expiry  map[string]time.Time // by access key id
@@ -57,7 +57,7 @@ func newGateway(t *testing.T, endpoint string, grace time.Duration) (d *gateway,
 	d.next = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(minio)
-			r.Out.Host = r.In.Host // it is signed
+			r.Out.Host = r.In.Host // the signature covers it
 		},
 		ModifyResponse: d.shorten,
 	}
@@ -65,7 +65,7 @@ func newGateway(t *testing.T, endpoint string, grace time.Duration) (d *gateway,
 	return d, fmt.Sprintf("%s:%d", host, port)
 }
 
-// shorten has a reply of the token service say the life that the gateway grants.
+// shorten replaces the expiry in a reply of the token service.
 func (d *gateway) shorten(r *http.Response) error {
 	if r.Request.Method != http.MethodPost || r.Request.URL.Path != "/" || r.StatusCode != http.StatusOK {
 		return nil
@@ -118,8 +118,8 @@ func (d *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.next.ServeHTTP(w, r)
 }
 
-// slow adds branches to the project, each of which sleeps as long as a session
-// lives between one file in the store and the next.
+// slow adds branches to the project, each of which sleeps for the lifetime of a
+// session between two files that it writes to the store.
 func slow(t *testing.T, dir string, branches int) (nodes int) {
 	t.Helper()
 	const (
@@ -142,8 +142,8 @@ func slow(t *testing.T, dir string, branches int) (nodes int) {
 	return nodes
 }
 
-// TestOutlivesSessions: a build that takes several sessions' lives passes with
-// the broker beside it, and fails without.
+// TestOutlivesSessions: a build that outlives several sessions passes with the
+// broker, and fails without it.
 func TestOutlivesSessions(t *testing.T) {
 	t.Parallel()
 	endpoint, data, issuer := start(t)
@@ -186,8 +186,8 @@ func TestOutlivesSessions(t *testing.T) {
 	})
 }
 
-// TestSessionEndedEarly: the store refuses a session that should live for an
-// hour. The broker gets another, once, and dbt sees nothing of it.
+// TestSessionEndedEarly: the store refuses a session that should be valid for an
+// hour. The broker gets another one, once, and dbt does not notice.
 func TestSessionEndedEarly(t *testing.T) {
 	t.Parallel()
 	endpoint, _, issuer := start(t)
@@ -207,7 +207,7 @@ func TestSessionEndedEarly(t *testing.T) {
 	}
 }
 
-// TestTokenServiceGoesDown: dbt ends soon after the last session, and says why.
+// TestTokenServiceGoesDown: dbt fails soon after the last session has expired, and says why.
 func TestTokenServiceGoesDown(t *testing.T) {
 	t.Parallel()
 	endpoint, _, issuer := start(t)
@@ -222,7 +222,7 @@ func TestTokenServiceGoesDown(t *testing.T) {
 		}
 	}
 	for _, node := range took.FindAllStringSubmatch(out, -1) {
-		if d, err := time.ParseDuration(node[1]); err != nil || d > 5*time.Minute { // ten seconds on a machine that has time
+		if d, err := time.ParseDuration(node[1]); err != nil || d > 5*time.Minute { // takes ten seconds on an idle machine
 			t.Errorf("a node failed after %s\n%s", node[1], out)
 		}
 	}

@@ -58,7 +58,7 @@ func start(t *testing.T) (endpoint, data string, issuer *standin.Issuer) {
 	return endpoint, data, issuer
 }
 
-// ready returns no error once MinIO takes a good token: it answers
+// ready returns nil when MinIO accepts a valid token: it answers
 // /minio/health/ready before it has read the issuer's discovery document and
 // the policies.
 func ready(endpoint, token string) error {
@@ -81,7 +81,7 @@ func assumeRole(endpoint, token string) (*http.Response, error) {
 	})
 }
 
-// workspace has the usual project, with the seed's rows kept in the bucket.
+// workspace has the usual project, which writes the seed's rows to the bucket.
 func workspace(t *testing.T, address string, issuer *standin.Issuer, threads int) string {
 	t.Helper()
 	dir := setup.Project(t, issuer,
@@ -110,15 +110,15 @@ func TestDbtBuild(t *testing.T) {
 		t.Errorf("the store does not have the file: %v", err)
 	}
 
-	// The same without the session token, which the store must ask for.
+	// The store must refuse the same request without the session token.
 	env["DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN"] = "made-up"
 	if out, err := setup.DBT(t, setup.Python(t), dir, env, "build", "--select", "read_back"); err == nil {
 		t.Errorf("dbt passed with a session token of its own:\n%s", out)
 	}
 }
 
-// TestItVerifiesTheTokenItself sends tokens past the action: what the policy
-// would stop, MinIO refuses too.
+// TestItVerifiesTheTokenItself bypasses the action: MinIO, too, refuses tokens
+// that the policy would refuse.
 func TestItVerifiesTheTokenItself(t *testing.T) {
 	t.Parallel()
 	endpoint, _, issuer := start(t)
@@ -148,13 +148,12 @@ func TestItVerifiesTheTokenItself(t *testing.T) {
 	}
 }
 
-// TestDeniedByMinIO is a token that the policy admits and the store does not:
-// the wall holds where the guard rail is too wide.
+// TestDeniedByMinIO: MinIO refuses a token that the policy allows.
 func TestDeniedByMinIO(t *testing.T) {
 	t.Parallel()
 	endpoint, _, issuer := start(t)
 	claims := standin.GitHubClaims()
-	issuer.SetClaims(claims) // without the property
+	issuer.SetClaims(claims) // the property is missing
 	dir := workspace(t, strings.TrimPrefix(endpoint, "http://"), issuer, 1)
 	step, err := standin.RunStep(t.Context(), standin.StepConfig{
 		Binary: setup.Binary(t), Root: t.TempDir(), Workspace: dir, Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),

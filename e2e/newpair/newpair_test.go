@@ -1,8 +1,8 @@
 //go:build e2e
 
-// Package newpair follows docs/adding-a-warehouse.md for a made-up pair, in a
-// copy of the tree: what it says to touch is all that must be touched, and
-// each test that it names asks for what is missing.
+// Package newpair follows docs/adding-a-warehouse.md for an invented pair, in a
+// copy of the tree: the page names all files that must change, and each test
+// that it names fails until its file is right.
 package newpair
 
 import (
@@ -41,7 +41,7 @@ func TestThePageIsEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	const golden = "internal/profile/testdata/inline/exasol-vault.txtar"
-	text, err := os.ReadFile("testdata/exasol-vault.txtar") // an archive in an archive is none
+	text, err := os.ReadFile("testdata/exasol-vault.txtar") // a txtar file cannot contain another one
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,12 +118,12 @@ func goTest(t *testing.T, tree string, args ...string) (out string, err error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"test"}, args...)...)
 	cmd.Dir = tree
-	cmd.Env = append(os.Environ(), "GOFLAGS=-trimpath -mod=readonly") // the cache knows the packages that are the same
+	cmd.Env = append(os.Environ(), "GOFLAGS=-trimpath -mod=readonly") // so that unchanged packages come from the cache
 	text, err := cmd.CombinedOutput()
 	return string(text), err
 }
 
-// A page is what docs/adding-a-warehouse.md says of an adapter, for this pair.
+// A page is the part of docs/adding-a-warehouse.md that applies to this pair.
 type page struct {
 	text         string
 	files, tests []string
@@ -177,7 +177,7 @@ func insertLine(t *testing.T, path, before, line string) {
 	}
 }
 
-// listed returns the files of the tree that a commit would have.
+// listed returns the files of the tree that a commit would contain.
 func listed(t *testing.T, repository string) []string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "git", "-C", repository, "ls-files", "-co", "--exclude-standard", "-z").Output()
@@ -186,7 +186,7 @@ func listed(t *testing.T, repository string) []string {
 	}
 	return slices.DeleteFunc(strings.Split(string(out), "\x00"), func(name string) bool {
 		_, err := os.Lstat(filepath.Join(repository, name))
-		return name == "" || err != nil // deleted, and not committed yet
+		return name == "" || err != nil // deleted, but not committed yet
 	})
 }
 
@@ -214,7 +214,7 @@ func copyTree(t *testing.T, repository, tree string) {
 	}
 }
 
-// changed returns the files of the copy that are not as in the repository, sorted.
+// changed returns the files of the copy that differ from the repository, sorted.
 func changed(t *testing.T, repository, tree string) (list []string) {
 	t.Helper()
 	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
