@@ -15,7 +15,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// A clock is that of a stand-in: the machine's, put forward.
+// A clock is a stand-in's: the machine's, which tests can advance.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
@@ -24,9 +24,9 @@ func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
 const sqlLogin = "https://www.googleapis.com/auth/sqlservice.login"
 
-// TestCloudSQL runs a dbt build with a service account's token as the
-// password, which the front checks as Cloud SQL does: live, of the service
-// account that the user is, with the scope for logins.
+// TestCloudSQL runs a dbt build with a service account's token as the password,
+// which the front checks as Cloud SQL does: it must be valid, belong to the
+// user's service account, and have the scope for logins.
 func TestCloudSQL(t *testing.T) {
 	t.Parallel()
 	issuer, clock := setup.Issuer(t), &clock{}

@@ -12,7 +12,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
-// direct has the target of a workspace connect to the server itself.
+// direct changes the workspace's target so that dbt connects to the server itself.
 func direct(t *testing.T, workspace string) string {
 	t.Helper()
 	path := filepath.Join(workspace, ".github", "oidc-dbt.yml")
@@ -24,8 +24,8 @@ func direct(t *testing.T, workspace string) string {
 	return workspace
 }
 
-// TestRenewsLeases: with the proxy and without, each run has one user of
-// OpenBao's to its end, whose lease of ten seconds is renewed. None is left.
+// TestRenewsLeases: with the proxy and without it, each run has one user from
+// OpenBao until its end, whose lease of ten seconds is renewed. None is left.
 func TestRenewsLeases(t *testing.T) {
 	t.Parallel()
 	for _, proxy := range []bool{true, false} {
@@ -56,8 +56,8 @@ path "auth/token/revoke-self" { capabilities = ["update"] }`})
 	}
 }
 
-// TestPasswordFile: without the proxy libpq finds what a role's session signs,
-// and is told to live for six seconds, in the file that PGPASSFILE names.
+// TestPasswordFile: without the proxy, libpq finds tokens signed by a role's
+// session, with an announced lifetime of six seconds, in the file PGPASSFILE.
 func TestPasswordFile(t *testing.T) {
 	t.Parallel()
 	const life = 6 * time.Second

@@ -20,9 +20,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// A front is the gateway of a cloud's database service: it accepts only TLS, asks
-// for the password in its own form, has the service check it, and hands those
-// that it lets in to a real PostgreSQL.
+// A front is the gateway of a cloud's database service: it accepts only TLS,
+// requests the password in its own form, has the service check it, and connects
+// accepted clients to a real PostgreSQL.
 type front struct {
 	Port int
 	CA   string
@@ -31,11 +31,11 @@ type front struct {
 	check   func(user, password string) error
 	tls     *tls.Config
 	mu      sync.Mutex
-	logins  []map[string]string // the start-up parameters of those let in
+	logins  []map[string]string // the start-up parameters of accepted clients
 	refused int
 }
 
-// startFront starts a front of a new server whose role `user` may make schemas.
+// startFront starts a front of a new server whose role `user` may create schemas.
 func startFront(t *testing.T, user string, check func(user, password string) error) *front {
 	t.Helper()
 	f := &front{server: setup.Postgres(t, false), check: check}
@@ -50,7 +50,7 @@ func startFront(t *testing.T, user string, check func(user, password string) err
 	return f
 }
 
-// serve is one connection. (PostgreSQL: Frontend/Backend Protocol)
+// serve serves one connection. (PostgreSQL: Frontend/Backend Protocol)
 func (f *front) serve(conn net.Conn) error {
 	client := pgproto3.NewBackend(conn, conn)
 	fail := func(code, message string) error {
@@ -113,7 +113,7 @@ func (f *front) serve(conn net.Conn) error {
 	return f.forward(conn, client, startup.Parameters)
 }
 
-// forward logs in at the real server and copies what is said from then on.
+// forward logs in at the real server and copies all later messages.
 func (f *front) forward(conn net.Conn, client *pgproto3.Backend, parameters map[string]string) error {
 	ctx := context.Background()
 	config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d sslmode=disable", f.server.Host, f.server.Port))
@@ -144,20 +144,19 @@ func (f *front) forward(conn net.Conn, client *pgproto3.Backend, parameters map[
 		return err
 	}
 	go func() {
-		_ = setup.Replies(client, server) // its end is the server's or the client's
+		_ = setup.Replies(client, server) // ends when the server or the client closes
 		conn.Close()
 	}()
 	_, err = io.Copy(server.Conn, conn)
 	return err
 }
 
-// block is the `dbt:` block that leads to the front.
+// block returns the `dbt:` block that leads to the front.
 func (f *front) block(keys string) string {
 	return fmt.Sprintf("{type: postgres, host: 127.0.0.1, port: %d, database: postgres, schema: marts, threads: 2, sslmode: verify-full, sslrootcert: %s%s}", f.Port, f.CA, keys)
 }
 
-// counts returns how many logins were let in and refused, after a look at
-// their tags.
+// counts returns how many logins were accepted and refused, and checks their tags.
 func (f *front) counts(t *testing.T) (in, refused int) {
 	t.Helper()
 	f.mu.Lock()
@@ -170,7 +169,7 @@ func (f *front) counts(t *testing.T) (in, refused int) {
 	return len(f.logins), f.refused
 }
 
-// expectBuilt builds once more, through the proxy.
+// expectBuilt builds again, through the proxy.
 func (f *front) expectBuilt(t *testing.T, issuer *standin.Issuer, workspace string) {
 	t.Helper()
 	f.server.SQL(t, "drop schema marts cascade")

@@ -14,8 +14,8 @@ import (
 
 // TestInterrupt: dbt is stopped in the middle of eight statements, with more to
 // come. Its own pg_terminate_backend is refused, since its sessions have the
-// role that owns what it builds. When the command has ended, the server does
-// nothing for it any more, and none of its users is left.
+// role that owns what it builds. When the command has ended, the server runs
+// none of its statements, and none of its users is left.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	const threads = 8

@@ -14,10 +14,10 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// audience is the warehouse's own: nothing else takes such a token.
+// audience is the warehouse's own: no other service accepts such a token.
 const audience = "https://bao.acme.example"
 
-// trust makes the role dbt-prod, for the claims of the issuer's usual token.
+// trust creates the role dbt-prod for the claims of the issuer's usual token.
 func trust(t *testing.T, bao *setup.OpenBaoServer, issuer *standin.Issuer) {
 	t.Helper()
 	bao.TrustIssuer(t, issuer)
@@ -30,8 +30,8 @@ func trust(t *testing.T, bao *setup.OpenBaoServer, issuer *standin.Issuer) {
 	})
 }
 
-// lend lets OpenBao make users for the role dbt-prod in a database: members
-// of the group that owns what dbt builds.
+// lend lets OpenBao create users for the role dbt-prod in a database: members of
+// the group that owns what dbt builds.
 func lend(t *testing.T, bao *setup.OpenBaoServer, server *setup.PostgresServer) {
 	t.Helper()
 	server.SQL(t, "create role dbt; grant create on database postgres to dbt; create table made (name text)")
@@ -45,7 +45,7 @@ func lend(t *testing.T, bao *setup.OpenBaoServer, server *setup.PostgresServer) 
 path "auth/token/revoke-self" { capabilities = ["update"] }`})
 }
 
-// lendFor says how long the users live, at first and at most.
+// lendFor sets the initial and the maximum lifetime of the users.
 func lendFor(t *testing.T, bao *setup.OpenBaoServer, life, longest string) {
 	t.Helper()
 	bao.Write(t, "database/roles/dbt-prod", map[string]any{
@@ -65,7 +65,7 @@ func gone(t *testing.T, server *setup.PostgresServer, user, password string) {
 	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := server.Connect(t.Context(), user, password)
 		if err != nil {
-			// The second is what a login says that meets the drop half-way.
+			// The second error is that of a login while the user is being dropped.
 			if text := err.Error(); !strings.Contains(text, "password authentication failed for user") && !strings.Contains(text, fmt.Sprintf("role %q does not exist", user)) {
 				t.Errorf("login after the revocation: %v", err)
 			}
@@ -79,8 +79,8 @@ func gone(t *testing.T, server *setup.PostgresServer, user, password string) {
 	}
 }
 
-// TestOpenBaoLendsAUser: the user is there until its lease is revoked, which
-// revoking the token does.
+// TestOpenBaoLendsAUser: the user exists until its lease is revoked, which
+// happens with the token.
 func TestOpenBaoLendsAUser(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
@@ -117,7 +117,7 @@ func TestOpenBaoLendsAUser(t *testing.T) {
 	}
 }
 
-// TestOpenBaoVerifiesTheTokenItself sends tokens past the action.
+// TestOpenBaoVerifiesTheTokenItself bypasses the action.
 func TestOpenBaoVerifiesTheTokenItself(t *testing.T) {
 	t.Parallel()
 	bao, issuer, other := setup.OpenBao(t), setup.Issuer(t), setup.Issuer(t)

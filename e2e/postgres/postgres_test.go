@@ -1,6 +1,6 @@
 //go:build e2e && linux && amd64
 
-// Package postgres runs a real PostgreSQL: by itself, behind gateways like those of the clouds' services, and with
+// Package postgres runs a real PostgreSQL: on its own, behind gateways like those of the clouds' services, and with
 // OpenBao, which creates users in it.
 package postgres
 

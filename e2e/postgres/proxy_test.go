@@ -21,21 +21,21 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// outlive builds slow projects with the broker, whose credentials are told to
-// live for life, and one without, which must fail at a login with the words
-// refusal once the server takes the credential no longer.
+// outlive builds slow projects with the broker, whose credentials have the
+// announced lifetime life, and one without it, which must fail with the message
+// refusal at a login when the server no longer accepts the credential.
 func outlive(t *testing.T, issuer *standin.Issuer, life, taken time.Duration, project func(schema string) (workspace string), refusal string) {
 	t.Helper()
 	setup.OutlivePostgres(t, issuer, life, project)
 	setup.ExpirePostgres(t, issuer, taken, project, refusal)
 }
 
-// leaseLife is how long OpenBao's users live. It drops them by the wall clock,
-// so that a machine may stand still for no longer than the broker renews ahead.
+// leaseLife is the lifetime of OpenBao's users. It drops them by the wall clock,
+// so that the machine must not stall for longer than the broker renews ahead.
 const leaseLife = 10 * time.Second
 
-// TestOutlivesLeases: OpenBao's users live for ten seconds, and PostgreSQL has
-// them log in by SCRAM, bound to its certificate. None is left.
+// TestOutlivesLeases: OpenBao's users live for ten seconds, and log in at
+// PostgreSQL by SCRAM, bound to its certificate. None is left.
 func TestOutlivesLeases(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
@@ -48,7 +48,7 @@ func TestOutlivesLeases(t *testing.T) {
 	bao.Gone(t, server)
 }
 
-// TestOutlivesRDSTokens: what a role's session signs is told to live for three seconds.
+// TestOutlivesRDSTokens: tokens signed by a role's session have an announced lifetime of three seconds.
 func TestOutlivesRDSTokens(t *testing.T) {
 	t.Parallel()
 	const life = 3 * time.Second
@@ -58,11 +58,11 @@ func TestOutlivesRDSTokens(t *testing.T) {
 	outlive(t, issuer, life, taken(life), func(schema string) string { return f.project(t, issuer, schema, shortSessions(t, sts.URL(), life)) }, "the token is expired")
 }
 
-// taken is how long a front takes a token that is told to live for life: a
+// taken is how long a front accepts a token with the announced lifetime life: a
 // signature's time is in whole seconds.
 func taken(life time.Duration) time.Duration { return life + standin.Grace + time.Second }
 
-// startRDS starts a front of tokens that are told to live for so long.
+// startRDS starts a front for tokens with an announced lifetime.
 func startRDS(t *testing.T, sts *standin.STS, life time.Duration) (f *front) {
 	t.Helper()
 	f = startFront(t, "dbt", func(user, password string) error {
@@ -80,8 +80,8 @@ func startRDS(t *testing.T, sts *standin.STS, life time.Duration) (f *front) {
 	return f
 }
 
-// project is a workspace whose target prod logs in at the front with what a
-// role's session signs.
+// project returns a workspace whose target prod logs in at the front with tokens
+// that a role's session signs.
 func (f *front) project(t *testing.T, issuer *standin.Issuer, schema, sts string) (workspace string) {
 	t.Helper()
 	return setup.Project(t, issuer, strings.Replace(f.block(", user: dbt"), "schema: marts", "schema: "+schema, 1),
@@ -90,8 +90,8 @@ func (f *front) project(t *testing.T, issuer *standin.Issuer, schema, sts string
 
 var expiration = regexp.MustCompile(`<Expiration>[^<]+</Expiration>`)
 
-// shortSessions stands before a token service and says that its sessions end
-// with the front's patience: AWS's own live for a quarter of an hour at least.
+// shortSessions is in front of a token service and shortens its sessions to what
+// the front accepts: AWS's own are valid for at least a quarter of an hour.
 func shortSessions(t *testing.T, sts string, life time.Duration) (endpoint string) {
 	t.Helper()
 	u, err := url.Parse(sts)

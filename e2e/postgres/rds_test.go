@@ -14,9 +14,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestRDS runs a dbt build with what a role's session has signed as the
-// password, which the front verifies as RDS does: signature, user, address,
-// and 15 minutes.
+// TestRDS runs a dbt build with a token that a role's session has signed as the
+// password, which the front verifies as RDS does: signature, user, address, and
+// 15 minutes.
 func TestRDS(t *testing.T) {
 	t.Parallel()
 	issuer, clock := setup.Issuer(t), &clock{}
@@ -47,7 +47,7 @@ func TestRDS(t *testing.T) {
 	password := env["DBT_ENV_SECRET_OIDC_PASSWORD"]
 	expectRefused(t, workspace, env, strings.Replace(password, "DBUser=dbt", "DBUser=postgres", 1), refusal)
 	for _, block := range []string{
-		f.block(", user: postgres"), // what is signed is for another user
+		f.block(", user: postgres"), // the token is for another user
 		strings.Replace(f.block(", user: dbt"), fmt.Sprint("port: ", f.Port), "port: 5432", 1),
 	} {
 		other, _ := setup.Authenticate(t, issuer, setup.Project(t, issuer, block, exchange))

@@ -20,8 +20,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// sleeper adds n models that take two seconds each, one behind the other; dbt
-// logs in anew for each.
+// sleeper adds a chain of n models that take two seconds each; dbt logs in again
+// for each.
 func sleeper(t *testing.T, workspace string, n int) (want string) {
 	t.Helper()
 	before := "customers"
@@ -33,7 +33,7 @@ func sleeper(t *testing.T, workspace string, n int) (want string) {
 	return fmt.Sprintf("PASS=%d WARN=0 ERROR=0", 3+n)
 }
 
-// A build is dbt's, beside a broker.
+// A build is a dbt build with a broker.
 type build struct {
 	cmd   *exec.Cmd
 	out   bytes.Buffer
@@ -52,7 +52,7 @@ func startBuild(ctx context.Context, t *testing.T, issuer *standin.Issuer, works
 	return b
 }
 
-// until waits for something that comes while dbt runs.
+// until waits for a condition while dbt runs.
 func (b *build) until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for !is() {
@@ -66,9 +66,8 @@ func (b *build) until(t *testing.T, what string, is func() bool) {
 
 const sleeping = "select pid from pg_stat_activity where state = 'active' and query like '%pg_sleep(2)%' and pid <> pg_backend_pid()"
 
-// TestRevokedLease: the lease is revoked while dbt is at work. The next
-// login is refused by PostgreSQL, which has the broker ask for another user,
-// once, and the run goes on with that.
+// TestRevokedLease: the lease is revoked while dbt runs. PostgreSQL refuses the
+// next login, and the broker gets another user, once, with which the run goes on.
 func TestRevokedLease(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
@@ -96,7 +95,7 @@ func TestRevokedLease(t *testing.T) {
 }
 
 // TestLoginsWaitForTheProvider: OpenBao is down when the user of three seconds
-// has expired. dbt's next login waits, and goes on when OpenBao is back.
+// has expired. dbt's next login waits, and succeeds when OpenBao is back.
 func TestLoginsWaitForTheProvider(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
@@ -125,7 +124,7 @@ func TestLoginsWaitForTheProvider(t *testing.T) {
 	b := startBuild(ctx, t, issuer, workspace)
 	b.until(t, "a statement that takes a while", func() bool { return len(server.SQL(t, sleeping)) > 0 })
 	down.Store(true)
-	// dbt is between two nodes, with a user that is not let in any more.
+	// dbt is between two nodes, with a user that can no longer log in.
 	b.until(t, "the user's end", func() bool {
 		return len(server.SQL(t, "select usename from pg_stat_activity where usename like 'v-%' union all select rolname from pg_roles where rolname like 'v-%' and rolvaliduntil > now()")) == 0
 	})

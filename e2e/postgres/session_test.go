@@ -16,8 +16,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
-// TestSession does with libpq, through the proxy, all that dbt may do in a
-// session, for each form in which PostgreSQL asks for a password.
+// TestSession uses libpq through the proxy for all that dbt may do in a session,
+// with each form in which PostgreSQL requests a password.
 func TestSession(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -54,9 +54,9 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestLoginIsBoundToTheCertificate puts an attacker between the proxy and the
-// server whose certificate the proxy trusts: PostgreSQL finds that the login
-// was meant for another one.
+// TestLoginIsBoundToTheCertificate puts an attacker, whose certificate the proxy
+// trusts, between the proxy and the server: PostgreSQL detects that the login is
+// for another server.
 func TestLoginIsBoundToTheCertificate(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
@@ -101,7 +101,7 @@ func between(plain net.Conn, pair tls.Certificate, server *setup.PostgresServer)
 		return err
 	}
 	client := tls.Server(plain, &tls.Config{Certificates: []tls.Certificate{pair}})
-	next := tls.Client(onward, &tls.Config{InsecureSkipVerify: true}) // whoever it is
+	next := tls.Client(onward, &tls.Config{InsecureSkipVerify: true}) // an attacker need not verify it
 	if err := errors.Join(client.Handshake(), next.Handshake()); err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ import (
 const client = "66666666-7777-8888-9999-000000000000"
 
 // TestAzure runs a dbt build with Entra ID's token as the password, which the
-// front checks as Azure Database for PostgreSQL does: live, for its resource,
-// and that of the principal whom the role stands for.
+// front checks as Azure Database for PostgreSQL does: it must be valid, for its
+// resource, and of the role's principal.
 func TestAzure(t *testing.T) {
 	t.Parallel()
 	const resource = "https://ossrdbms-aad.database.windows.net"
@@ -58,8 +58,8 @@ func TestAzure(t *testing.T) {
 	expectRefused(t, workspace, env, "", "the token is expired or unknown")
 }
 
-// TestLakebase runs a dbt build with the password that Lakebase gives for one
-// database instance, which the front holds to that instance.
+// TestLakebase runs a dbt build with a password that Lakebase issues for one
+// database instance, which the front accepts only for that instance.
 func TestLakebase(t *testing.T) {
 	t.Parallel()
 	issuer, clock := setup.Issuer(t), &clock{}
@@ -97,7 +97,7 @@ func TestLakebase(t *testing.T) {
 	other, _ := setup.Authenticate(t, issuer, setup.Project(t, issuer, f.block(", user: "+client), exchange("other")))
 	expectRefused(t, workspace, env, other["DBT_ENV_SECRET_OIDC_PASSWORD"], "the token is for")
 	for _, b := range databricks.Bearers() {
-		if len(b.Scopes) == 1 { // the workspace's own
+		if len(b.Scopes) == 1 { // the token of the workspace
 			expectRefused(t, workspace, env, b.Value, "the token is for")
 			break
 		}
@@ -106,7 +106,7 @@ func TestLakebase(t *testing.T) {
 	expectRefused(t, workspace, env, "", "the token is expired or unknown")
 }
 
-// TestOutlivesEntraTokens: Entra ID says that its tokens live for four seconds.
+// TestOutlivesEntraTokens: Entra ID announces a lifetime of four seconds.
 func TestOutlivesEntraTokens(t *testing.T) {
 	t.Parallel()
 	const resource, life = "https://ossrdbms-aad.database.windows.net", 4 * time.Second

@@ -14,7 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// leased is a workspace whose target prod has its login from OpenBao.
+// leased returns a workspace whose target prod gets its login from OpenBao.
 func leased(t *testing.T, issuer *standin.Issuer, bao *setup.OpenBaoServer, server *setup.PostgresServer, schema string) string {
 	t.Helper()
 	return setup.Project(t, issuer,
@@ -22,8 +22,8 @@ func leased(t *testing.T, issuer *standin.Issuer, bao *setup.OpenBaoServer, serv
 		fmt.Sprintf("{vault: {address: %q, role: dbt-prod, audience: %q, secret: database/creds/dbt-prod}}", bao.URL, audience))
 }
 
-// TestVault: what one run's user builds stays, and is another run's to build
-// again; the user goes with `post`.
+// TestVault: what one run's user builds stays, and another run can build it
+// again; `post` removes the user.
 func TestVault(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
@@ -61,8 +61,8 @@ func TestVault(t *testing.T) {
 	}
 }
 
-// TestVaultRefuses is a claim that the policy admits and OpenBao's role does
-// not: no user is made.
+// TestVaultRefuses: OpenBao's role refuses a claim that the policy allows, and
+// no user is created.
 func TestVaultRefuses(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
@@ -82,7 +82,7 @@ func TestVaultRefuses(t *testing.T) {
 	}
 }
 
-// TestVaultBehindExec: the user is there for the command, and gone behind it.
+// TestVaultBehindExec: the user exists for the command, and is removed after it.
 func TestVaultBehindExec(t *testing.T) {
 	t.Parallel()
 	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)

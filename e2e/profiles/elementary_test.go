@@ -15,9 +15,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
 )
 
-// TestElementary has dbt parse the project that elementary's command line runs
-// dbt in, whose profile is elementary, with the profile of a step. Its models
-// and packages.yml are left out: they need a package of dbt's hub.
+// TestElementary has dbt parse the project in which elementary's command line
+// runs dbt, with the profile elementary of a step. Its models and packages.yml
+// are left out: they need a package from dbt's hub.
 func TestElementary(t *testing.T) {
 	t.Parallel()
 	requirements, err := os.ReadFile("elementary.txt")

@@ -22,7 +22,7 @@ from dbt_common.context import set_invocation_context
 
 
 def difference(before, after, case):
-    """What differs beside the chosen outputs and the profiles' targets."""
+    """What differs other than the chosen outputs and the profiles' targets."""
     lines = []
     if case["dropped"]:
         before = without(before, after)

@@ -15,19 +15,19 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// An offlineCase is what offline.py is asked to run.
+// An offlineCase is a case for offline.py.
 type offlineCase struct {
 	Project string            `json:"project"`
 	Env     map[string]string `json:"env"`
 	Dialect string            `json:"dialect"` // "" for no SQLFluff
 }
 
-// An offlineResult is what came of it.
+// An offlineResult is its result.
 type offlineResult struct {
 	Error    string
 	LS       []string
 	Attempts []string // to connect
-	AWS      string   // the key that boto3 finds where there are AWS's variables
+	AWS      string   // the key that boto3 finds if AWS's variables are set
 	Lint     *struct {
 		Status   int
 		Output   string
@@ -35,20 +35,20 @@ type offlineResult struct {
 	}
 }
 
-// dialects are SQLFluff's names, by type.
+// dialects are SQLFluff's names of dialects, by type.
 var dialects = map[string]string{
 	"athena": "athena", "bigquery": "bigquery", "clickhouse": "clickhouse", "databricks": "databricks", "duckdb": "duckdb", "fabric": "tsql",
 	"postgres": "postgres", "redshift": "redshift", "snowflake": "snowflake", "spark": "sparksql", "sqlserver": "tsql", "trino": "trino",
 }
 
 // offlineLint are the types whose projects SQLFluff's dbt templater lints
-// without a server: it asks the warehouse for its relations first, which DuckDB
-// has on this machine, and dbt-spark takes for none when it gets no answer.
+// without a server. It first lists the warehouse's relations: DuckDB has them on
+// this machine, and dbt-spark assumes none if it gets no reply.
 var offlineLint = []string{"duckdb", "spark"}
 
-// TestProfileOnly has dbt parse, for every pair, and list and SQLFluff's dbt
-// templater lint, for every type, with the profile of a step that asked for no
-// identity, where nothing can be connected to.
+// TestProfileOnly runs dbt parse for every pair, and dbt list and SQLFluff with
+// the dbt templater for every type, without a network, with the profile of a
+// step that requested no ID token.
 func TestProfileOnly(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)

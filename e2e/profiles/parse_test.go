@@ -18,7 +18,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// What the further exchanges of projects ask.
+// More exchange blocks of projects.
 const (
 	clientID       = "11111111-2222-3333-4444-555555555555"
 	askEntra       = `{entra: {tenant: acme.example, client_id: ` + clientID + `, authority: "$ENTRA"}}`
@@ -31,7 +31,7 @@ const (
 
 const poolProvider = "projects/123456789012/locations/global/workloadIdentityPools/github/providers/github"
 
-// target is one that no other test has: its port must be free in both runs.
+// target is not used by other tests: its port must be free in both runs.
 const target = "parsed-twice"
 
 // world are the servers and programs of the runs.
@@ -101,7 +101,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// secrets returns everything that was issued to anybody.
+// secrets returns all that was issued.
 func (w *world) secrets() (all []string) {
 	all = append(w.issuer.Issued(), w.issuer.RequestToken())
 	for _, s := range w.sts.Sessions() {
@@ -121,7 +121,7 @@ func (w *world) secrets() (all []string) {
 	return all
 }
 
-// exec runs a command of dbt through `oidc-dbt exec`, as a run of its own.
+// exec runs a dbt command through `oidc-dbt exec`, as a separate run.
 func (w *world) exec(t *testing.T, project string, run int, args ...string) string {
 	t.Helper()
 	claims := standin.GitHubClaims()
@@ -146,9 +146,9 @@ func (w *world) exec(t *testing.T, project string, run int, args ...string) stri
 	return out.String()
 }
 
-// projects are one for each pair of adapter and provider: the dbt block, the
-// exchange, and what dbt does. Where the warehouse is not there dbt parses,
-// which is all that the credential could disturb.
+// projects has a project for each pair of adapter and provider: the dbt block,
+// the exchange, and dbt's command. If there is no warehouse, dbt only parses,
+// which is all that the credential could affect.
 var projects = map[string]struct {
 	dbt, exchange string
 	args          []string
@@ -176,7 +176,7 @@ var projects = map[string]struct {
 	"sqlserver":                {`{type: sqlserver, driver: ODBC Driver 18 for SQL Server, host: acme.database.windows.net, database: marts, schema: dbo}`, askEntra, []string{"parse"}},
 }
 
-// variables is a profiles.yml as most are: with variables for all that differs.
+// variables is a typical profiles.yml: with variables for all that differs.
 const variables = `shop:
   target: dev
   outputs:
@@ -192,9 +192,9 @@ const variables = `shop:
       schema: marts
 `
 
-// TestPartialParsing runs each project twice, with another ID token, session
-// and run id the second time: dbt must parse nothing again, and keep nothing
-// of the credential.
+// TestPartialParsing runs each project twice, with another ID token, session and
+// run id the second time: dbt must parse nothing again, and store nothing of the
+// credential.
 func TestPartialParsing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -220,7 +220,7 @@ func TestPartialParsing(t *testing.T) {
 					t.Errorf("the second run did not parse partially:\n%s", log)
 				}
 			}
-			// The manifest of a partial parse keeps the first run's metadata.
+			// After a partial parse the manifest has the first run's metadata.
 			artifact, runID := "manifest.json", "16055869479"
 			if name == "duckdb" {
 				artifact, runID = "run_results.json", "16055869480"
@@ -271,7 +271,7 @@ func (w *world) checkout(t *testing.T, dir, dbt, exchange string) {
 	policy := setup.Policy(w.issuer, places.Replace(dbt), places.Replace(exchange))
 	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(policy, "\n  prod:\n", "\n  "+target+":\n", 1))
 	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
-	setup.Write(t, dir, "profiles.yml", variables) // of those that read `from` it
+	setup.Write(t, dir, "profiles.yml", variables) // for blocks with `from`
 	setup.Write(t, dir, "seeds/raw_orders.csv", "order_id,amount\n1,12.50\n2,40.00\n")
 	setup.Write(t, dir, "models/orders.sql", "{{ config(materialized='external', location='s3://lake/orders.parquet') if target.type == 'duckdb' }}\nselect * from {{ ref('raw_orders') }}\n")
 	setup.Write(t, dir, "models/total.sql", "-- depends_on: {{ ref('orders') }}\nselect sum(amount) as total from {% if target.type == 'duckdb' %}read_parquet('s3://lake/orders.parquet'){% else %}{{ ref('orders') }}{% endif %}\n")

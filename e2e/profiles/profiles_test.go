@@ -27,32 +27,32 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 )
 
-// A profileCase is what load.py is asked to load.
+// A profileCase is a case for load.py.
 type profileCase struct {
 	Before   string   `json:"before"` // the user's profiles.yml, "" for a policy's block
-	After    string   `json:"after"`  // the one written
+	After    string   `json:"after"`  // the profiles.yml that was written
 	Profiles []string `json:"profiles"`
 	Output   string   `json:"output"`
 	Dropped  bool     `json:"dropped"` // other outputs have lost their secrets
 }
 
-// A loaded is what came of it.
+// A loaded is its result.
 type loaded struct {
 	Error      string
-	Difference []string // beside the chosen outputs and the profiles' targets
+	Difference []string // other than the chosen outputs and the profiles' targets
 	Outputs    map[string]struct {
 		Type       string
 		Target     string
 		Threads    any
-		Unknown    []string          // keys that the adapter does not have
+		Unknown    []string          // keys that the adapter does not know
 		Connection map[string]string // what dbt compares between runs, and prints
-		Login      map[string]any    // what the adapter makes of it for its login
+		Login      map[string]any    // what the adapter uses for its login
 		Block      struct{ New, Gone, Changed []string }
 	}
 }
 
-// logins are what each adapter must make of the written keys for its login.
-// VALUE is what the environment has.
+// logins are what each adapter must derive from the written keys for its login.
+// VALUE is the variable's value.
 var logins = map[string]string{
 	"snowflake oidc":            `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "OIDC", "token": "VALUE_TOKEN"}`,
 	"snowflake aws":             `{"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}`,
@@ -92,7 +92,7 @@ var logins = map[string]string{
 }
 
 // block is what must have changed in the chosen output of each case with a
-// profiles.yml of the user's: the logins, and nothing else.
+// profiles.yml of the user: the logins, and nothing else.
 var block = map[string]struct{ New, Gone, Changed []string }{
 	"jinja":      {New: []string{"token", "workload_identity_provider"}, Gone: []string{"password", "private_key_passphrase", "private_key_path"}, Changed: []string{"authenticator"}},
 	"anchors":    {Gone: []string{"use_credential_provider"}, Changed: []string{"secrets"}},
@@ -111,15 +111,15 @@ var block = map[string]struct{ New, Gone, Changed []string }{
 	"trino":      {New: []string{"client_tags", "jwt_token"}, Gone: []string{"impersonation_user", "password"}, Changed: []string{"method"}},
 }
 
-// dropped are the cases in which other outputs than the chosen one hold
-// secrets, which are left out: internal/profile has what remains.
+// dropped are the cases in which other outputs than the chosen one contain
+// secrets. These are left out: internal/profile checks what remains.
 var dropped = []string{"password", "secrets", "several"}
 
 var profileName = regexp.MustCompile(`(?m)^profile: '?([a-z_]+)'?$`)
 
-// TestLoad loads the golden profiles of internal/profile, which its own tests
-// hold to what the product writes. Beside the chosen output all must be to
-// dbt's reader what it was.
+// TestLoad loads the golden profiles of internal/profile, which the tests there
+// compare with what the product writes. dbt must read everything but the chosen
+// output as before.
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -179,8 +179,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestCredentialsClasses holds what a policy may say of each adapter's keys to
-// the installed adapters: a new name or key of theirs fails here.
+// TestCredentialsClasses compares the keys that a policy may set with those of
+// the installed adapters: it fails for a new name or key.
 func TestCredentialsClasses(t *testing.T) {
 	t.Parallel()
 	const file = "../../internal/adapter/testdata/credentials.json"
@@ -216,8 +216,8 @@ func load(t *testing.T, cases []profileCase) []loaded {
 	)
 }
 
-// script gives cases to a script of this folder, in the adapters' environment
-// with the variables, and returns what it has to say of each.
+// script passes cases to a script of this folder, in the adapters' environment
+// with the variables, and returns a result for each.
 func script[Case, Result any](t *testing.T, name string, cases []Case, variables ...string) (results []Result) {
 	t.Helper()
 	p := setup.Python(t)
@@ -238,7 +238,7 @@ func script[Case, Result any](t *testing.T, name string, cases []Case, variables
 	return results
 }
 
-// privateKey returns a key as the profile of a key pair reads it.
+// privateKey returns a private key in the form for a profile.
 func privateKey(t *testing.T) string {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -307,8 +307,8 @@ func checkLogin(t *testing.T, pair string, got map[string]any) {
 	}
 }
 
-// sql is what stands in each secret of DuckDB's that has the credential: one of
-// the credential's values, and what else must be there.
+// sql is the text of each DuckDB secret that contains the credential: one of the
+// credential's values, and what else must be in it.
 var sql = map[string][]string{
 	"duckdb aws":   {"key_id 'VALUE_KEY'", "secret 'VALUE_SECRET'", "session_token 'VALUE_SESSION'", "region '"},
 	"duckdb entra": {"access_token 'VALUE_TOKEN'", "provider access_token", "account_name 'acmelake'"},
