@@ -21,26 +21,26 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
-// A login is what a client says to get in.
+// A login is what a client sends to log in.
 type login struct {
 	user, database string
 	password       string
-	token          string // of Identity Center's plugin, in place of user and password
+	token          string // from Identity Center's plugin, instead of user and password
 }
 
-// A front is the gateway of Redshift: it speaks its protocol, has the login
-// checked, and hands those that it lets in to a real PostgreSQL.
+// A front is the gateway of Redshift: it speaks its protocol, has logins
+// verified, and connects accepted clients to a real PostgreSQL.
 type front struct {
 	Port int
 	CA   string
 
 	server *setup.PostgresServer
-	// admit returns who the login is at PostgreSQL, or why it is refused.
+	// admit returns the login's user at PostgreSQL, or why it is refused.
 	admit func(login) (user, password string, err error)
 	tls   *tls.Config
 
 	mu     sync.Mutex
-	groups []string // query groups, each once
+	groups []string // distinct query groups
 	in     int
 	out    []string // why logins were refused
 }
@@ -58,8 +58,8 @@ func startFront(t *testing.T, server *setup.PostgresServer, admit func(login) (u
 	return f
 }
 
-// serve is one connection. (PostgreSQL: Frontend/Backend Protocol; what
-// Redshift adds is redshift_connector's)
+// serve serves one connection. (PostgreSQL: Frontend/Backend Protocol;
+// redshift_connector for Redshift's additions)
 func (f *front) serve(plain net.Conn) error {
 	request, err := pgproto3.NewBackend(plain, plain).ReceiveStartupMessage()
 	if _, ok := request.(*pgproto3.SSLRequest); err != nil || !ok {
@@ -121,8 +121,8 @@ func askPassword(client *pgproto3.Backend) (string, error) {
 	return password.Password, nil
 }
 
-// askToken asks for the token of an identity provider: authentication code 14,
-// which a message of type `i` answers.
+// askToken requests the token of an identity provider: authentication code 14,
+// answered by a message of type `i`.
 func askToken(conn net.Conn) (string, error) {
 	if _, err := conn.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 14}); err != nil {
 		return "", err
@@ -140,7 +140,7 @@ func askToken(conn net.Conn) (string, error) {
 	return string(token), err
 }
 
-// forward logs in at the real server and passes on what is said from then on.
+// forward logs in at the real server and forwards all later messages.
 func (f *front) forward(conn net.Conn, client *pgproto3.Backend, user, password, database string) error {
 	config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d sslmode=disable", f.server.Host, f.server.Port))
 	if err != nil {
@@ -157,12 +157,12 @@ func (f *front) forward(conn net.Conn, client *pgproto3.Backend, user, password,
 		return err
 	}
 	defer server.Conn.Close()
-	server.ParameterStatuses["server_version"] = "8.0.2" // what Redshift says that it is
+	server.ParameterStatuses["server_version"] = "8.0.2" // the version that Redshift reports
 	if err := setup.Welcome(client, server); err != nil {
 		return err
 	}
 	go func() {
-		_ = setup.Replies(client, server) // its end is the server's or the client's
+		_ = setup.Replies(client, server) // ends when the server or the client closes
 		conn.Close()
 	}()
 	for {
@@ -183,7 +183,7 @@ func (f *front) forward(conn net.Conn, client *pgproto3.Backend, user, password,
 	}
 }
 
-// queryGroup notes the group; PostgreSQL has no such setting.
+// queryGroup records the query group; PostgreSQL has no such setting.
 func (f *front) queryGroup(parse *pgproto3.Parse) {
 	group, ok := strings.CutPrefix(parse.Query, "SET query_group TO ")
 	if !ok {
@@ -197,7 +197,7 @@ func (f *front) queryGroup(parse *pgproto3.Parse) {
 	}
 }
 
-// block is the `dbt:` block that leads to the front.
+// block returns the `dbt:` block that leads to the front.
 func (f *front) block(keys string) string {
 	return fmt.Sprintf("{type: redshift, host: 127.0.0.1, port: %d, dbname: postgres, schema: marts, threads: 2, sslmode: verify-full%s}", f.Port, keys)
 }

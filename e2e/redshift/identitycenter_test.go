@@ -13,8 +13,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestIdentityCenter: dbt asks the broker at each login, and Redshift takes the
-// ID token for the user whom Identity Center knows by it.
+// TestIdentityCenter: dbt asks the broker at each login, and Redshift maps the
+// ID token to a user of Identity Center.
 func TestIdentityCenter(t *testing.T) {
 	t.Parallel()
 	w := start(t)
@@ -35,7 +35,7 @@ func TestIdentityCenter(t *testing.T) {
 	python := setup.Python(t)
 	show := func(audience string) (string, error) {
 		workspace := setup.Project(t, w.issuer, f.block(""), fmt.Sprintf("{identity_center: {region: %s, audience: %s}}", region, audience))
-		// A proxy that leads nowhere: the broker is not asked through one.
+		// This proxy does not exist: the broker must be asked without one.
 		return setup.Exec(t, w.issuer, workspace, []string{"--audit-log", filepath.Join(t.TempDir(), "audit.jsonl")},
 			"env", "SSL_CERT_FILE="+f.CA, "HTTP_PROXY=http://127.0.0.1:1", "http_proxy=http://127.0.0.1:1", python.Program("dbt"), "show", "--inline", "select current_user as who")
 	}

@@ -21,11 +21,11 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// life is how long logins count here, as clients are told. Redshift's own
-// shortest is 15 minutes.
+// life is the announced lifetime of logins. Redshift's own shortest is 15
+// minutes.
 const life = 3 * time.Second
 
-// A gateway is in front of Redshift's API, and says that its logins end after life.
+// A gateway is in front of Redshift's API, and shortens its logins to life.
 type gateway struct {
 	endpoint string
 
@@ -48,7 +48,7 @@ func newGateway(t *testing.T, endpoint string) *gateway {
 	host, port := setup.Serve(t, &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(u)
-			r.Out.Host = r.In.Host // it is signed
+			r.Out.Host = r.In.Host // the signature covers it
 		},
 		ModifyResponse: d.shorten,
 	})
@@ -79,12 +79,12 @@ func (d *gateway) live(password string) bool {
 	return time.Now().Before(d.expiry[password].Add(standin.Grace))
 }
 
-// schema is the front's block with a schema of its own.
+// schema returns the front's block with a schema of its own.
 func (f *front) inSchema(schema, keys string) string {
 	return strings.Replace(f.block(keys), "schema: marts", "schema: "+schema, 1)
 }
 
-// TestOutlivesLogins: what AWS gives is good for three seconds.
+// TestOutlivesLogins: AWS's logins are valid for three seconds.
 func TestOutlivesLogins(t *testing.T) {
 	t.Parallel()
 	w := start(t)
@@ -136,9 +136,9 @@ func TestOutlivesLeases(t *testing.T) {
 	setup.ExpirePostgres(t, issuer, life+standin.Grace, project, "the lease has ended", "SSL_CERT_FILE="+f.CA)
 }
 
-// TestOutlivesIDTokens: dbt asks the token endpoint at each login, and each
-// token lives for three seconds. The pair does not go without a broker, so
-// what would have happened is tried with the tokens themselves.
+// TestOutlivesIDTokens: dbt asks the token endpoint at each login, and each token
+// is valid for three seconds. This pair requires the broker, so that the failure
+// without it is shown with the tokens themselves.
 func TestOutlivesIDTokens(t *testing.T) {
 	t.Parallel()
 	w := start(t)

@@ -1,7 +1,7 @@
 //go:build e2e && linux && amd64
 
 // Package redshift runs dbt-redshift against PostgreSQL behind a server that
-// speaks Redshift's protocol and lets in whom Redshift would.
+// speaks Redshift's protocol and verifies logins as Redshift does.
 package redshift
 
 import (
@@ -19,17 +19,17 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// A clock is that of a stand-in: the machine's, put forward.
+// A clock is a stand-in's: the machine's, which tests can advance.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// region is where everything is; a host of loopback names none.
+// region is the region of all services; a loopback host contains none.
 const region = "eu-central-1"
 
-// A warehouse is an account's Redshift with the database behind it.
+// A warehouse is an account's Redshift with its database.
 type warehouse struct {
 	issuer   *standin.Issuer
 	sts      *standin.STS
@@ -38,8 +38,8 @@ type warehouse struct {
 	clock    *clock
 }
 
-// start starts a cluster and a workgroup whose database has the user dbt, and
-// lets the role have logins of both.
+// start starts a cluster and a workgroup whose database has the user dbt. The
+// role may get logins of both.
 func start(t *testing.T) *warehouse {
 	t.Helper()
 	w := &warehouse{issuer: setup.Issuer(t), clock: &clock{}, server: setup.Postgres(t, false)}
@@ -82,8 +82,8 @@ func expectRefused(t *testing.T, name, workspace string, env map[string]string, 
 	}
 }
 
-// TestCluster: GetClusterCredentials, a dbt build with the login, and what the
-// login is worth otherwise.
+// TestCluster: GetClusterCredentials, a dbt build with the login, and uses of the
+// login that must be refused.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	w := start(t)

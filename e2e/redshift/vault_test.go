@@ -11,8 +11,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestVault: a dbt build as a user that a lease has made, who is refused
-// behind the lease's end.
+// TestVault: a dbt build as the user of a lease, who is refused after the lease
+// has ended.
 func TestVault(t *testing.T) {
 	t.Parallel()
 	issuer, clock, server := setup.Issuer(t), &clock{}, setup.Postgres(t, false)

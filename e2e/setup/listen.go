@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Listen serves each connection to a free port on loopback, until the test
-// ends and all of them with it. An error that is not the connection's end is logged.
+// Listen serves each connection to a free port on loopback, until the end of the
+// test closes them. Errors other than a closed connection are logged.
 func Listen(t testing.TB, serve func(net.Conn) error) (port int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,15 +14,15 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// An OpenBaoServer is OpenBao, which has Vault's API, on loopback: unsealed,
-// and everything in memory.
+// An OpenBaoServer is OpenBao, which has Vault's API, on loopback: unsealed, and
+// with all data in memory.
 type OpenBaoServer struct {
 	URL   string
-	Token string // root's
+	Token string // the root token
 }
 
-// OpenBao starts an OpenBao server that holds nothing. Configuration files add
-// to what it does by itself, a second listener for example.
+// OpenBao starts an empty OpenBao server. Configuration files add to its own
+// configuration, for example a second listener.
 func OpenBao(t testing.TB, configs ...string) *OpenBaoServer {
 	t.Helper()
 	python, address := Python(t), fmt.Sprintf("127.0.0.1:%d", Port(t))
@@ -40,8 +40,8 @@ func OpenBao(t testing.TB, configs ...string) *OpenBaoServer {
 	return s
 }
 
-// TrustIssuer lets tokens of an issuer log in at auth/jwt, by the roles that
-// the test writes to auth/jwt/role/….
+// TrustIssuer accepts an issuer's tokens at auth/jwt, for the roles that the test
+// writes to auth/jwt/role/….
 func (s *OpenBaoServer) TrustIssuer(t testing.TB, issuer *standin.Issuer) {
 	t.Helper()
 	s.Write(t, "sys/auth/jwt", map[string]any{"type": "jwt"})
@@ -67,8 +67,8 @@ type BaoReply struct {
 	Errors        []string        `json:"errors"`
 }
 
-// Request sends a request with a token, or without one where it is "". A
-// refusal is an error with the status and the server's words.
+// Request sends a request with a token, or without one if it is "". A refusal is
+// an error with the status and the server's message.
 func (s *OpenBaoServer) Request(ctx context.Context, token, method, path string, body any) (reply BaoReply, err error) {
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -98,8 +98,8 @@ func (s *OpenBaoServer) Request(ctx context.Context, token, method, path string,
 	return reply, nil
 }
 
-// Static puts a secret into the KV engine, which a rule like the tests' may
-// read, and returns an exchange block for it.
+// Static puts a secret into the KV engine, which the rule of the tests' policy
+// may read, and returns an exchange block for it.
 func (s *OpenBaoServer) Static(t testing.TB, issuer *standin.Issuer, data map[string]any) (exchange string) {
 	t.Helper()
 	s.TrustIssuer(t, issuer)

@@ -12,9 +12,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// slowModels adds branches to the project, each of models that sleep for so
-// long, one behind the other. dbt logs in anew for each. It returns what dbt
-// says when all are built.
+// slowModels adds branches to the project, each a chain of models that sleep for
+// so long. dbt logs in again for each. It returns what dbt prints when all are
+// built.
 func slowModels(t testing.TB, workspace string, branches, length int, sleep time.Duration) (want string) {
 	t.Helper()
 	for b := range branches {
@@ -31,10 +31,10 @@ func slowModels(t testing.TB, workspace string, branches, length int, sleep time
 }
 
 // OutlivePostgres builds slow projects at a server that speaks PostgreSQL's
-// language, beside a broker, with 1 thread and with 8. Clients are told that a
-// credential lives for life; each of three models takes as long, so that each
-// login needs another one. Each project has its schema. env is added to that of
-// the commands ("NAME=value").
+// protocol, with a broker, with 1 thread and with 8. The announced lifetime of a
+// credential is life; each of three models takes as long, so that each login
+// needs another credential. Each project has its schema. env is added to the
+// commands' environment ("NAME=value").
 func OutlivePostgres(t *testing.T, issuer *standin.Issuer, life time.Duration,
 	project func(schema string) (workspace string), env ...string) {
 	t.Helper()
@@ -62,8 +62,9 @@ func OutlivePostgres(t *testing.T, issuer *standin.Issuer, life time.Duration,
 	}
 }
 
-// ExpirePostgres builds such a project without a broker, whose first model
-// takes as long as a login is taken: the next must fail, in the words refusal.
+// ExpirePostgres builds such a project without a broker. Its first model takes
+// as long as a login is accepted: the next login must fail with the message
+// refusal.
 func ExpirePostgres(t *testing.T, issuer *standin.Issuer, taken time.Duration,
 	project func(schema string) (workspace string), refusal string, env ...string) {
 	t.Helper()

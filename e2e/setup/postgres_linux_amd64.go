@@ -15,18 +15,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A PostgresServer is a PostgreSQL server on loopback, which asks all clients
-// for a password.
+// A PostgresServer is a PostgreSQL server on loopback, which requires a password
+// from all clients.
 type PostgresServer struct {
 	Host           string
 	Port           int
-	User, Password string // the superuser's
+	User, Password string // of the superuser
 	CA             string // the PEM file of the server's certificate authority; "" without TLS
 
 	rules string // the path of pg_hba.conf
 }
 
-// Postgres starts an empty PostgreSQL server. With TLS it takes no other connections.
+// Postgres starts an empty PostgreSQL server. With TLS it accepts no other connections.
 func Postgres(t testing.TB, tls bool) *PostgresServer {
 	t.Helper()
 	s := &PostgresServer{Host: "127.0.0.1", Port: Port(t), User: "postgres", Password: rand.Text()}
@@ -60,8 +60,8 @@ func Postgres(t testing.TB, tls bool) *PostgresServer {
 	return s
 }
 
-// Ask has the server ask one user for the password in a form of its own: `md5`
-// or `password`, in the clear.
+// Ask has the server request one user's password in another form: `md5`, or
+// `password` for clear text.
 func (s *PostgresServer) Ask(t testing.TB, user, form string) {
 	t.Helper()
 	others, err := os.ReadFile(s.rules)
@@ -76,8 +76,8 @@ func (s *PostgresServer) Ask(t testing.TB, user, form string) {
 	s.SQL(t, "select pg_reload_conf()")
 }
 
-// notRoot gives a process another user id where this one is root's, which
-// PostgreSQL refuses: in a user namespace, so that it owns the same files.
+// notRoot gives a process another user id if this one is root, which PostgreSQL
+// refuses to run as: in a user namespace, so that it owns the same files.
 func notRoot() *syscall.SysProcAttr {
 	if os.Getuid() != 0 {
 		return nil
@@ -86,9 +86,9 @@ func notRoot() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
 }
 
-// URL returns the address of the database postgres for libpq and what reads
-// its URLs; login is the user and the password, escaped. With TLS the server's
-// certificate and name are to be verified.
+// URL returns the address of the database postgres in the form of libpq; login
+// is the user and the password, escaped. With TLS the client must verify the
+// server's certificate and name.
 func (s *PostgresServer) URL(login string) string {
 	query := url.Values{"sslmode": {"disable"}}
 	if s.CA != "" {

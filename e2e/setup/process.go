@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Start starts a server process and waits until its port answers. It is ended
-// with the test.
+// Start starts a server process and waits until its port answers. The process is
+// stopped at the end of the test.
 func Start(t testing.TB, port int, env []string, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -26,7 +26,8 @@ func Start(t testing.TB, port int, env []string, name string, args ...string) {
 }
 
 // StartCommand starts a server process and waits until ready returns no error.
-// It is ended with the test; the end of its log is shown when the test fails.
+// The process is stopped at the end of the test; if the test fails, the end of
+// its log is shown.
 func StartCommand(t testing.TB, cmd *exec.Cmd, ready func() error) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "server.log"))

@@ -21,7 +21,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// The stand-ins' account: a role that trusts production, and a pool likewise.
+// A role and a pool of the stand-ins that trust production.
 const (
 	Subject        = "repo:acme/analytics:environment:production"
 	Role           = "arn:aws:iam::123456789012:role/dbt-prod"
@@ -47,7 +47,7 @@ func Repository(t testing.TB) string {
 	return root
 }
 
-// built is where binary has built.
+// built is the folder in which Binary has built.
 var built struct{ dir string }
 
 var binary = sync.OnceValues(func() (string, error) {
@@ -112,8 +112,8 @@ func Issuer(t testing.TB) *standin.Issuer {
 // STS starts a token service whose Role trusts only production's subject.
 func STS(t testing.TB, issuer *standin.Issuer) *standin.STS { return STSOf(t, issuer, 0) }
 
-// STSOf is STS with sessions that are told to live for life, and do so for
-// standin.Grace longer; with those of AWS where it is 0.
+// STSOf is STS with sessions whose announced lifetime is life, and which are
+// accepted for standin.Grace longer; if life is 0, they are as AWS's.
 func STSOf(t testing.TB, issuer *standin.Issuer, life time.Duration) *standin.STS {
 	t.Helper()
 	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Life: life, Roles: map[string]standin.Role{
@@ -163,9 +163,9 @@ func Policy(issuer *standin.Issuer, dbt, exchange string) string {
 		issuer.URL(), dbt, exchange, Rule)
 }
 
-// Authenticate runs the action in the workspace and returns the variables of
-// its output `env`. more is added to the job's ("NAME=value"). Nothing secret may be
-// in its log, its summary or its profile.
+// Authenticate runs the action in the workspace and returns the variables of its
+// output `env`. more is added to the job's environment ("NAME=value"). The log,
+// the summary and the profile must contain no secret.
 func Authenticate(t testing.TB, issuer *standin.Issuer, workspace string, more ...string) (env map[string]string, step *standin.Step) {
 	t.Helper()
 	job := issuer.RunnerEnv()
@@ -193,8 +193,8 @@ func Authenticate(t testing.TB, issuer *standin.Issuer, workspace string, more .
 	return env, step
 }
 
-// Exec runs a command through `oidc-dbt exec` in the workspace, as a job's
-// step would, and returns what both printed.
+// Exec runs a command through `oidc-dbt exec` in the workspace, as a step of a
+// job does, and returns what both printed.
 func Exec(t testing.TB, issuer *standin.Issuer, workspace string, flags []string, command ...string) (out string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
@@ -203,7 +203,7 @@ func Exec(t testing.TB, issuer *standin.Issuer, workspace string, flags []string
 	return string(text), err
 }
 
-// ExecCommand returns what Exec runs, not started.
+// ExecCommand returns the command of Exec without starting it.
 func ExecCommand(ctx context.Context, t testing.TB, issuer *standin.Issuer, workspace string, flags []string, command ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, Binary(t), slices.Concat([]string{"exec", "--target", "prod"}, flags, []string{"--"}, command)...)
@@ -214,7 +214,7 @@ func ExecCommand(ctx context.Context, t testing.TB, issuer *standin.Issuer, work
 	return cmd
 }
 
-// NoSecrets fails the test when an issuer's token or request token is in text.
+// NoSecrets fails the test if text contains one of the issuer's tokens or its request token.
 func NoSecrets(t testing.TB, issuer *standin.Issuer, where, text string) {
 	t.Helper()
 	for _, s := range append(issuer.Issued(), issuer.RequestToken()) {
@@ -224,7 +224,7 @@ func NoSecrets(t testing.TB, issuer *standin.Issuer, where, text string) {
 	}
 }
 
-// DBT runs dbt in the workspace with only the variables, as a following step would.
+// DBT runs dbt in the workspace with only the variables, as a later step does.
 func DBT(t testing.TB, python pyenv.Python, workspace string, env map[string]string, args ...string) (out string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)

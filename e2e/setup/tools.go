@@ -15,7 +15,7 @@ import (
 )
 
 // Tool returns a program built from a Go package of a pinned version
-// (path@version), from the user's cache directory where it is there already.
+// (path@version), from the user's cache directory if it is there already.
 func Tool(t testing.TB, pinned string) string {
 	t.Helper()
 	path, version, ok := strings.Cut(pinned, "@")
@@ -57,9 +57,9 @@ func NPM(t testing.TB, folder string) string {
 }
 
 // Maven returns a folder with the contents of a tar.gz artifact
-// (group:name:version), whose SHA-256 must be sum; of its one folder only the
-// paths, where there are some. Maven downloads it, from the repositories that
-// the user has set up. prepare is run once with the folder, unless it is nil.
+// (group:name:version), whose SHA-256 must be sum; if there are paths, only those
+// of its one folder. Maven downloads it, from the repositories that the user has
+// configured. prepare is called once with the folder, unless it is nil.
 func Maven(t testing.TB, artifact, sum string, prepare func(dir string), paths ...string) string {
 	t.Helper()
 	coordinates := strings.Split(artifact, ":")
@@ -69,7 +69,7 @@ func Maven(t testing.TB, artifact, sum string, prepare func(dir string), paths .
 	group, name, version := coordinates[0], coordinates[1], coordinates[2]
 	wanted := sha256.Sum256([]byte(strings.Join(paths, "\n")))
 	return Cached(t, fmt.Sprintf("%s-%s-%x", name, version, wanted[:4]), func(dir string) {
-		repository := t.TempDir() // the user's own would keep the archive beside its contents
+		repository := t.TempDir() // the user's own would keep the archive next to its contents
 		run(t, exec.Command("mvn", "--batch-mode", "--quiet", "-Dmaven.repo.local="+repository,
 			"org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get",
 			"-Dartifact="+artifact+":tar.gz", "-Dtransitive=false"))
@@ -93,8 +93,8 @@ func Maven(t testing.TB, artifact, sum string, prepare func(dir string), paths .
 	})
 }
 
-// Cached returns a folder of the user's cache directory, which fill has
-// filled. Runs at the same time wait for each other, and see all of it or nothing.
+// Cached returns a folder of the user's cache directory that fill has filled.
+// Concurrent runs wait for each other, and see the complete folder or none.
 func Cached(t testing.TB, name string, fill func(dir string)) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -134,8 +134,8 @@ func run(t testing.TB, cmd *exec.Cmd) {
 	}
 }
 
-// Main runs a package's tests and removes the binary that they share. A
-// TestMain calls it.
+// Main runs a package's tests and removes the binary that they share. It is for
+// TestMain.
 func Main(m *testing.M) int {
 	status := m.Run()
 	if built.dir != "" {

@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-// A TrinoConfig is whose tokens a Trino server takes.
+// A TrinoConfig says whose tokens a Trino server accepts.
 type TrinoConfig struct {
 	Issuer   string // the tokens' iss
 	JWKS     string // the URL of the issuer's keys
 	Audience string
-	Claim    string // the name of the principal: sub, say
-	// UserPattern is a regular expression for the principal, whose first group
-	// is Trino's user.
+	Claim    string // the name of the claim with the principal, such as sub
+	// UserPattern is a regular expression for the principal. Its first group is
+	// Trino's user.
 	UserPattern string
 }
 
@@ -39,8 +39,8 @@ type TrinoServer struct {
 	client *http.Client
 }
 
-// Trino starts a Trino server. token makes good tokens of the user, by which
-// it is seen to be ready.
+// Trino starts a Trino server. token returns valid tokens of the user, for the
+// check that it is ready.
 func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *TrinoServer {
 	t.Helper()
 	const archive = "trino-server-476"
@@ -52,7 +52,7 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 	s.CA = ca
 	s.client = trusting(t, ca)
 	properties := map[string]string{
-		"http-server.http.port":                               fmt.Sprint(Port(t)), // for the server itself: it takes no tokens there
+		"http-server.http.port":                               fmt.Sprint(Port(t)), // only for the server itself: it accepts no tokens there
 		"http-server.https.enabled":                           "true",
 		"http-server.https.port":                              fmt.Sprint(s.Port),
 		"http-server.https.keystore.path":                     certificate,
@@ -84,7 +84,7 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 		"-Dconfig="+Write(t, dir, "config.properties", text.String()),
 		"-cp", filepath.Join(home, "lib", "*"), "io.trino.server.TrinoServer")
 	cmd.Dir = dir
-	// A server that says it has started may still have no node to run a query on.
+	// A server that has reported its start may still have no node for a query.
 	StartCommand(t, cmd, func() error {
 		_, err := s.Query(t.Context(), user, token(), "select count(*) from tpch.tiny.nation")
 		return err

@@ -13,14 +13,14 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// Verify checks what a service checks of an issuer's token before it lets a
-// subject in: issuer, audience, subject, signature and expiry. The library is
-// not the product's.
+// Verify checks what a service checks before it accepts an issuer's token:
+// issuer, audience, subject, signature and expiry. The library is not the
+// product's.
 func Verify(ctx context.Context, issuer *standin.Issuer, audience, subject, token string) error {
 	return VerifyLate(ctx, issuer, audience, subject, token, 0)
 }
 
-// VerifyLate is Verify of a service that takes tokens until grace after their end.
+// VerifyLate is Verify for a service that accepts tokens until grace after they expire.
 func VerifyLate(ctx context.Context, issuer *standin.Issuer, audience, subject, token string, grace time.Duration) error {
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(),
 		jwt.WithIssuer(issuer.URL()), jwt.WithAudience(audience), jwt.WithSubject(subject), jwt.WithLeeway(grace))

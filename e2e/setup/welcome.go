@@ -5,8 +5,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Welcome tells a client that a test's gateway has let in what the real
-// PostgreSQL said at the session's start. (PostgreSQL: Frontend/Backend
+// Welcome sends a client that a test's gateway has accepted what the real
+// PostgreSQL sent at the start of the session. (PostgreSQL: Frontend/Backend
 // Protocol, start-up)
 func Welcome(client *pgproto3.Backend, server *pgconn.HijackedConn) error {
 	client.Send(&pgproto3.AuthenticationOk{})
@@ -18,9 +18,9 @@ func Welcome(client *pgproto3.Backend, server *pgconn.HijackedConn) error {
 	return client.Flush()
 }
 
-// Replies passes on what the server says until its end. They are read by the
-// library: where writing a start-up takes it 15 ms it begins to read behind our
-// back, and a copy of the bare connection would miss what it has got by then.
+// Replies forwards the server's messages until its end. The library reads them:
+// if its write of the start-up message takes 15 ms, it starts to read in the
+// background, and a copy of the bare connection would miss what it has read.
 func Replies(client *pgproto3.Backend, server *pgconn.HijackedConn) error {
 	for {
 		message, err := server.Frontend.Receive()
