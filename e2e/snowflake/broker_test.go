@@ -29,16 +29,16 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// sessions stand between the check of a login and fakesnow, whose sessions
-// have no end: here a session token lives for a while, and is renewed with the
-// master token that the login gave. (snowflake-connector-python, network.py)
+// sessions are between the check of a login and fakesnow, whose sessions never
+// expire: here session tokens expire, and are renewed with the master token from
+// the login. (snowflake-connector-python, network.py)
 type sessions struct {
 	next http.Handler
-	life time.Duration // of a session token; 0 for no end
-	slow time.Duration // what each statement takes longer
-	// answer is for statements that fakesnow has none for; nil for none.
+	life time.Duration // of a session token; 0 if it does not expire
+	slow time.Duration // the delay of each statement
+	// answer is for statements that fakesnow does not know; nil for none.
 	answer func(sql string) map[string]any
-	cancel func() // nil where nothing is cancelled
+	cancel func() // nil if nothing is cancelled
 
 	mu       sync.Mutex
 	open     map[string]session // by session token and by master token
@@ -46,13 +46,13 @@ type sessions struct {
 }
 
 type session struct {
-	inner  string // fakesnow's token
+	inner  string // the token at fakesnow
 	master bool
 	opened time.Time
 	ended  bool
 }
 
-// end has all session tokens end at once.
+// end expires all session tokens immediately.
 func (s *sessions) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,14 +107,14 @@ func (s *sessions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answered answers a statement where fakesnow would not.
+// answered answers a statement instead of fakesnow, and reports whether it did.
 func (s *sessions) answered(w http.ResponseWriter, r *http.Request) bool {
 	if s.answer == nil {
 		return false
 	}
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
-		return true // the client is gone
+		return true // the client has closed the connection
 	}
 	r.Body = io.NopCloser(bytes.NewReader(raw))
 	z, err := gzip.NewReader(bytes.NewReader(raw))
@@ -132,11 +132,11 @@ func (s *sessions) answered(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(reply) // the client is gone
+	_ = json.NewEncoder(w).Encode(reply) // the client may have closed the connection
 	return true
 }
 
-// give opens a session and returns what a client is told of it.
+// give opens a session and returns the data of the reply.
 func (s *sessions) give(inner string) map[string]any {
 	token, master := rand.Text(), rand.Text()
 	s.mu.Lock()
@@ -173,7 +173,7 @@ func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
 func (r *recorder) WriteHeader(int)             {}
 
-// startSessions starts fakesnow with sessions that end, behind the check of logins.
+// startSessions starts fakesnow with sessions that expire, behind the check of logins.
 func startSessions(t *testing.T, issuer *standin.Issuer, life, slow time.Duration) (*snowflake, *sessions, int) {
 	t.Helper()
 	s, port := start(t, issuer, nil)
@@ -182,8 +182,8 @@ func startSessions(t *testing.T, issuer *standin.Issuer, life, slow time.Duratio
 	return s, gateway, port
 }
 
-// chain adds models that follow one another, so that no number of threads
-// makes the run a short one, and some that need not.
+// chain adds models that depend on one another, so that more threads do not
+// shorten the run, and independent ones.
 func chain(t *testing.T, workspace string) {
 	t.Helper()
 	const length, wide = 8, 4
@@ -199,22 +199,22 @@ func chain(t *testing.T, workspace string) {
 	}
 }
 
-// perNode has dbt log in for each node, as all other adapters do.
+// perNode makes dbt log in for each node, as all other adapters do.
 func perNode(block string, threads int) string {
 	return strings.Replace(block, "threads: 4}", fmt.Sprintf("threads: %d, reuse_connections: false}", threads), 1)
 }
 
-// tokenLife, as clients are told, is many times shorter than the runs, whose
-// statements are slow.
+// tokenLife is the announced lifetime of tokens: many times shorter than the
+// runs, whose statements are slow.
 const (
 	tokenLife = 3 * time.Second
 	slow      = 500 * time.Millisecond
 )
 
 // build runs dbt through exec, which must pass, and the same run without the
-// broker, in which a later login must be refused with the words; "" leaves that
-// out. grace has the server take credentials for so long after their end, which
-// it does beside the broker alone.
+// broker, in which a later login must be refused with the message; "" leaves that
+// run out. grace makes the server accept credentials for so long after they
+// expire, only in the run with the broker.
 func build(t *testing.T, s *snowflake, issuer *standin.Issuer, workspace, refusal string, grace func(time.Duration)) {
 	t.Helper()
 	python := setup.Python(t)
@@ -295,12 +295,12 @@ func TestDbtOutlivesTheAccessToken(t *testing.T) {
 	build(t, s, issuer, workspace, "Invalid OAuth access token", server.SetGrace)
 }
 
-// A plugin is Vault's for Snowflake: each read of a path makes a user with a
-// key, whom the end of the lease drops. The rest is a server with database logins.
-// (Vault: Snowflake database secrets engine)
+// A plugin is Vault's for Snowflake: each read of a path creates a user with a
+// key, who is dropped when the lease ends. All else is a server with database
+// logins. (Vault: Snowflake database secrets engine)
 type plugin struct {
 	life  time.Duration
-	grace atomic.Int64 // of drops
+	grace atomic.Int64 // by which drops are delayed
 
 	mu    sync.Mutex
 	users map[string]leasedUser
@@ -311,7 +311,7 @@ type leasedUser struct {
 	dropped time.Time
 }
 
-// lend makes a key pair of a reply's login.
+// lend replaces the login in a reply by a key pair.
 func (p *plugin) lend(resp *http.Response) error {
 	if !strings.HasPrefix(resp.Request.URL.Path, "/v1/database/creds/") || resp.StatusCode != http.StatusOK {
 		return nil
@@ -370,13 +370,13 @@ func TestDbtOutlivesTheKeyPair(t *testing.T) {
 
 	s, _, front := startSessions(t, issuer, 0, slow)
 	s.keyPair = p.check
-	workspace := setup.Project(t, issuer, strings.Replace(oauthBlock(front), "threads: 4", "threads: 8", 1), // each node logs in by itself: the profile says so
+	workspace := setup.Project(t, issuer, strings.Replace(oauthBlock(front), "threads: 4", "threads: 8", 1), // the profile makes each node log in
 		fmt.Sprintf("{vault: {address: \"http://%s:%d\", audience: vault, role: dbt, secret: database/creds/snowflake}}", host, vault))
 	chain(t, workspace)
 	build(t, s, issuer, workspace, "does not exist", func(d time.Duration) { p.grace.Store(int64(d)) })
 
-	// The users change from run to run, the profile does not: dbt parses
-	// partially. (The port may be another test's, who has the same target.)
+	// The users change from run to run, but the profile does not: dbt parses
+	// partially. (The port may differ: other tests have the same target.)
 	port := regexp.MustCompile(`port: \d+`)
 	var profiles []string
 	for range 2 {
@@ -391,8 +391,8 @@ func TestDbtOutlivesTheKeyPair(t *testing.T) {
 	}
 }
 
-// TestDbtRenewsItsSession: connections are kept, as by default, and their
-// session tokens end; dbt renews them with the master token, and logs in no more.
+// TestDbtRenewsItsSession: connections are reused, as by default, and their
+// session tokens expire; dbt renews them with the master token without a new login.
 func TestDbtRenewsItsSession(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
@@ -410,13 +410,13 @@ func TestDbtRenewsItsSession(t *testing.T) {
 	}
 }
 
-// A cloud is what Snowflake's replies lead its clients to: stages and large
-// results, at addresses that are signed.
+// A cloud is the cloud storage to which Snowflake's replies lead its clients:
+// stages and large results, at signed URLs.
 type cloud struct {
 	mu     sync.Mutex
 	files  map[string][]byte
 	served []string
-	shown  []string // what clients said of themselves
+	shown  []string // the credentials that clients sent
 }
 
 func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -434,12 +434,12 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !ok:
 		http.NotFound(w, r)
 	default:
-		_, _ = w.Write(text) // the client is gone
+		_, _ = w.Write(text) // the client may have closed the connection
 	}
 }
 
-// statement answers those that fakesnow has no answer for, nil for the others.
-// end ends the session.
+// statement answers statements that fakesnow does not know, and returns nil for
+// others. end expires the session.
 func (c *cloud) statement(url, folder string, cancelled <-chan struct{}, end func()) func(sql string) map[string]any {
 	stage := map[string]any{"locationType": "GCS", "location": "stage/", "creds": map[string]any{}, "presignedUrl": url + "/stage/up.csv"}
 	return func(sql string) map[string]any {
@@ -471,9 +471,9 @@ func (c *cloud) statement(url, folder string, cancelled <-chan struct{}, end fun
 	}
 }
 
-// TestTheConnector: stages and results in cloud storage, which the client gets
-// by itself; a large result in a reply; a session that ends; and a statement
-// that is cancelled while it runs.
+// TestTheConnector: stages and results in cloud storage, which the client
+// accesses directly; a large result in a reply; a session that expires; and a
+// statement that is cancelled while it runs.
 func TestTheConnector(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
@@ -514,12 +514,12 @@ func TestTheConnector(t *testing.T) {
 	}
 }
 
-// sessionLife leaves the connector seconds between asking and logging in: boto3
-// refuses a session itself that has ended by the time it has got it.
+// sessionLife leaves the connector seconds between its request and its login:
+// boto3 itself refuses a session that has expired by the time it arrives.
 const sessionLife = 12 * time.Second
 
-// TestDbtOutlivesAWSSessions: what the connector signs at a login, it signs
-// with a session that lives then.
+// TestDbtOutlivesAWSSessions: at each login, the connector signs with a session
+// that is valid then.
 func TestDbtOutlivesAWSSessions(t *testing.T) {
 	t.Setenv(loopback, "127.0.0.1")
 	for _, threads := range []int{1, 8} {

@@ -13,13 +13,13 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
-// TestOtherClients: by the variables that snow and schemachange hand over,
-// Snowflake's connector finds the token in the file, for longer than one
-// lives; or the step's proxy; or in a step without a broker, the token.
+// TestOtherClients: by the variables that snow and schemachange pass on,
+// Snowflake's connector finds the token's file, also after the first one has
+// expired; or the broker's proxy; or, in a step without a broker, the token.
 func TestOtherClients(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
-	issuer.SetLife(30 * time.Second) // a reader of the file has ten seconds to log in
+	issuer.SetLife(30 * time.Second) // after reading the file, ten seconds are left for the login
 	s, port := start(t, issuer, nil)
 	place := fmt.Sprintf("{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %d, protocol: http, user: DEPLOY, role: DEPLOYER}", port)
 	project := func(further string) string {

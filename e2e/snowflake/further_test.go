@@ -35,7 +35,7 @@ func TestDbtBuildWithExternalOAuth(t *testing.T) {
 	)
 	for _, tt := range []struct {
 		name  string
-		scope string // that the integration demands
+		scope string // the scope that the integration requires
 		start func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error)
 		ask   func(url string) string
 	}{
@@ -82,7 +82,7 @@ func TestDbtBuildWithExternalOAuth(t *testing.T) {
 				}
 			}
 
-			// A login after the token's end: dbt is told why not.
+			// A login after the token has expired: dbt prints the reason.
 			late = 61 * time.Minute
 			out, err := setup.DBT(t, setup.Python(t), workspace, env, "show", "--inline", "select 1")
 			if err == nil || len(s.refused) == 0 || !strings.Contains(out, "Invalid OAuth access token") {
@@ -95,10 +95,10 @@ func TestDbtBuildWithExternalOAuth(t *testing.T) {
 	}
 }
 
-// The user that a vault made.
+// The user from a vault.
 const leased = "V_DBT_1"
 
-// checkKeyPair verifies what the connector signed, as Snowflake does.
+// checkKeyPair verifies the connector's token, as Snowflake does.
 // (Snowflake: Using key-pair authentication, generating a JWT)
 func checkKeyPair(public *rsa.PublicKey, user, token string) error {
 	der, err := x509.MarshalPKIXPublicKey(public)
@@ -161,7 +161,7 @@ func TestDbtBuildWithAKeyPair(t *testing.T) {
 		t.Error("the key is in dbt's output")
 	}
 
-	// One mutation of each.
+	// One mutation of each property.
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +204,7 @@ func TestDbtBuildWithAKeyPair(t *testing.T) {
 		t.Errorf("the good login is refused: %v", err)
 	}
 
-	// The end of the lease drops the user.
+	// The user is dropped at the end of the lease.
 	dropped = true
 	out, err = setup.DBT(t, setup.Python(t), workspace, env, "show", "--inline", "select 1")
 	if err == nil || !strings.Contains(out, "the user was dropped") {

@@ -12,8 +12,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
 )
 
-// TestOlderAdapter: through the step's proxy an adapter works that knows no
-// workload identity, since the proxy is who logs in at Snowflake.
+// TestOlderAdapter: through the broker's proxy, an adapter works that does not
+// support workload identity, since the proxy logs in at Snowflake.
 func TestOlderAdapter(t *testing.T) {
 	t.Parallel()
 	requirements, err := os.ReadFile(filepath.Join(setup.Repository(t), "e2e", "snowflake", "requirements.txt"))

@@ -1,7 +1,7 @@
 //go:build e2e
 
 // Package snowflake runs a real `dbt build` through dbt-snowflake against
-// fakesnow behind a server that checks the login as Snowflake does.
+// fakesnow, behind a server that verifies logins as Snowflake does.
 package snowflake
 
 import (
@@ -35,15 +35,15 @@ type snowflake struct {
 	bearer  func(token string) error       // nil without an integration
 	keyPair func(user, token string) error // nil without a key
 	next    http.Handler
-	grace   time.Duration // for which ID tokens are taken after their end
+	grace   time.Duration // how long ID tokens are accepted after they expire
 
 	mu      sync.Mutex
 	logins  int
 	refused []string
 	tags    []string
 	token   string          // of the last login
-	used    map[string]bool // all that let someone in
-	roles   map[string]bool // the sessions of AWS that signed, by access key id
+	used    map[string]bool // all accepted tokens and users
+	roles   map[string]bool // the sessions of AWS that signed logins, by access key id
 }
 
 func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -72,8 +72,8 @@ func (s *snowflake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.next.ServeHTTP(w, r)
 }
 
-// login checks what Snowflake checks: issuer, subject, audience, signature,
-// expiry. It returns what let the client in: the token, or the key's user.
+// login verifies what Snowflake verifies: issuer, subject, audience, signature
+// and expiry. It returns the token, or the key's user.
 func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) (by string, err error) {
 	if encoding == "gzip" {
 		z, err := gzip.NewReader(bytes.NewReader(raw))
@@ -121,8 +121,8 @@ func (s *snowflake) login(ctx context.Context, encoding string, raw []byte) (by 
 	return "", fmt.Errorf("workload identity provider %q", in.Data.Provider)
 }
 
-// verifyAttestation sends the signed GetCallerIdentity on to the token
-// service, as Snowflake does to AWS, and wants the user's role.
+// verifyAttestation forwards the signed GetCallerIdentity to the token service,
+// as Snowflake does to AWS, and compares its reply with the user's role.
 func (s *snowflake) verifyAttestation(ctx context.Context, token string) error {
 	text, err := base64.StdEncoding.DecodeString(token)
 	if err != nil {
@@ -164,7 +164,7 @@ func (s *snowflake) verifyAttestation(ctx context.Context, token string) error {
 	return nil
 }
 
-// start starts fakesnow with the checking server in front of it.
+// start starts fakesnow behind the server that verifies logins.
 func start(t *testing.T, issuer *standin.Issuer, sts *standin.STS) (*snowflake, int) {
 	t.Helper()
 	python := setup.Python(t)
@@ -179,8 +179,8 @@ func block(port int) string {
 	return fmt.Sprintf(`{type: snowflake, account: acme-prod, host: 127.0.0.1, port: %d, protocol: http, user: DBT_PROD, role: TRANSFORMER, database: ANALYTICS, warehouse: W, schema: marts, threads: 4}`, port)
 }
 
-// loopback lets the connector send a workload identity to this machine; it
-// knows only Snowflake's hosts.
+// loopback lets the connector send a workload identity to this machine: by
+// default it accepts only Snowflake's hosts.
 const loopback = "SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES"
 
 func TestDbtBuildWithTheIDToken(t *testing.T) {
@@ -203,7 +203,7 @@ func TestDbtBuildWithTheIDToken(t *testing.T) {
 		}
 	}
 
-	// Another run's token in its place: dbt is told why not.
+	// With the token of another run, dbt prints the reason of the refusal.
 	env["DBT_ENV_SECRET_OIDC_TOKEN"] = issuer.Sign("snowflakecomputing.com", map[string]any{"sub": "repo:acme/analytics:environment:staging"})
 	out, err := setup.DBT(t, setup.Python(t), workspace, env, "show", "--inline", "select 1")
 	if err == nil || len(s.refused) == 0 || !strings.Contains(out, "invalid subject") {
@@ -251,7 +251,7 @@ func TestDbtBuildWithAnAWSRole(t *testing.T) {
 	}
 }
 
-// TestTheServerRefusesEachMutation: the proof is worth what the stand-in refuses.
+// TestTheServerRefusesEachMutation: the tests prove only as much as the stand-in refuses.
 func TestTheServerRefusesEachMutation(t *testing.T) {
 	t.Parallel()
 	issuer, other := setup.Issuer(t), setup.Issuer(t)

@@ -27,7 +27,7 @@ func TestOutlivesLeases(t *testing.T) {
 		return conn.Close(t.Context()) == nil
 	})
 	workspace := setup.Project(t, issuer, fmt.Sprintf(`{type: spark, method: thrift, host: 127.0.0.1, port: %d, schema: marts}`, port), exchange)
-	// Each fails behind the login, where nothing is.
+	// Each fails after the login, because there is no Spark.
 	debug := python.Program("dbt") + " debug"
 	out, err := setup.Exec(t, issuer, workspace, nil, "sh", "-c", debug+"; sleep 22; "+debug+"; true")
 	let, refused := s.counts()

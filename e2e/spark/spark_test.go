@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package spark takes dbt-spark as far as its login at a Thrift server, which
-// checks user and password as LDAP would.
+// Package spark runs dbt-spark up to its login at a Thrift server, which
+// verifies user and password as LDAP does.
 package spark
 
 import (
@@ -28,12 +28,12 @@ const (
 	saslComplete = 5
 )
 
-// A server is the login of a Thrift server: SASL PLAIN (RFC 4616), and nothing else.
+// A server is the login of a Thrift server: only SASL PLAIN (RFC 4616).
 type server struct {
 	admit func(user, password string) bool
 
 	mu      sync.Mutex
-	let     int // in
+	let     int // accepted logins
 	refused int
 }
 
@@ -75,7 +75,7 @@ func (s *server) serve(conn net.Conn) error {
 		return nil
 	}
 	send(saslComplete, "")
-	_, err := io.CopyN(io.Discard, conn, 4) // OpenSession comes; there is no Spark to open one
+	_, err := io.CopyN(io.Discard, conn, 4) // OpenSession arrives, but there is no Spark
 	return err
 }
 
@@ -85,7 +85,7 @@ func start(t *testing.T, admit func(user, password string) bool) (*server, int) 
 	return s, setup.Listen(t, s.serve)
 }
 
-// counts returns how many logins were let in, and how many not.
+// counts returns how many logins were accepted and refused.
 func (s *server) counts() (let, refused int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func TestLogin(t *testing.T) {
 	exchange := setup.OpenBao(t).Static(t, issuer, map[string]any{"username": "dbt-prod", "password": "correct-horse"})
 	workspace := setup.Project(t, issuer, fmt.Sprintf(`{type: spark, method: thrift, host: 127.0.0.1, port: %d, schema: marts}`, port), exchange)
 	env, _ := setup.Authenticate(t, issuer, workspace)
-	out, _ := setup.DBT(t, python, workspace, env, "debug") // it fails behind the login, where nothing is
+	out, _ := setup.DBT(t, python, workspace, env, "debug") // fails after the login, because there is no Spark
 	if s.let == 0 || s.refused > 0 {
 		t.Errorf("%d logins, %d refused:\n%s", s.let, s.refused, out)
 	}

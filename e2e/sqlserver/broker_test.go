@@ -23,11 +23,11 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// life is that of an access token, and of an ID token, as clients are told.
+// life is the announced lifetime of access tokens and ID tokens.
 const life = 4 * time.Second
 
-// logins has one process log in six times, for as long as four tokens live:
-// dbt debug asks for a row once it has logged in, which the front has not.
+// logins makes one process log in six times, while four tokens expire: after its
+// login dbt debug queries a row, which the front does not have.
 const logins = `import time
 from dbt.cli.main import dbtRunner
 for _ in range(6):
@@ -35,9 +35,9 @@ for _ in range(6):
     time.sleep(2.5)
 `
 
-// tenant starts a tenant of Entra ID whose access tokens die soon, and a front
-// that admits them until grace after their end, with a dbt project for an adapter. The front says which
-// tokens it admitted.
+// tenant starts a tenant of Entra ID whose access tokens expire soon, and a front
+// that accepts them until grace after they expire, with a dbt project for an
+// adapter. The front reports which tokens it accepted.
 func tenant(t *testing.T, adapter string, grace time.Duration, exchange func(*standin.TokenService) string) (f *front, tokens *standin.TokenService, issuer *standin.Issuer, workspace string, used func() int) {
 	t.Helper()
 	issuer = setup.Issuer(t)
@@ -78,7 +78,7 @@ func tenant(t *testing.T, adapter string, grace time.Duration, exchange func(*st
 	}
 }
 
-// elsewhere has oidc-dbt ask the stand-in, as it would ask a sovereign cloud.
+// elsewhere makes oidc-dbt use the stand-in, as it would use a sovereign cloud.
 func elsewhere(tokens *standin.TokenService) string {
 	return fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s, authority: %q}}", application, tokens.URL())
 }
@@ -112,8 +112,7 @@ func TestLoginsOutliveTheirTokens(t *testing.T) {
 	}
 }
 
-// TestLoginsWithoutTheBroker are the same with the one token that a step
-// leaves behind.
+// TestLoginsWithoutTheBroker is the same with a step's static token.
 func TestLoginsWithoutTheBroker(t *testing.T) {
 	for _, adapter := range []string{"sqlserver", "fabric"} {
 		t.Run(adapter, func(t *testing.T) {
@@ -134,9 +133,9 @@ func TestLoginsWithoutTheBroker(t *testing.T) {
 	}
 }
 
-// TestFederatedTokenURL: dbt-fabric fetches the ID token from the broker, and
-// exchanges it at Entra ID itself, which the stand-in is by its public name:
-// clients reach it by a proxy that leads there.
+// TestFederatedTokenURL: dbt-fabric fetches the ID token from the broker and
+// exchanges it at Entra ID itself. Clients reach the stand-in by Entra ID's
+// public name through a proxy.
 func TestFederatedTokenURL(t *testing.T) {
 	f, tokens, issuer, workspace, used := tenant(t, "fabric", standin.Grace, func(*standin.TokenService) string {
 		return fmt.Sprintf("{entra: {tenant: acme.example, client_id: %s}}", application)
@@ -160,9 +159,9 @@ func TestFederatedTokenURL(t *testing.T) {
 	}
 }
 
-// TestTokenFile: a target without dbt leaves azure-identity the file with the
-// ID token. Each new credential reads what is there now; one that is kept
-// reads it again only after ten minutes, and what it read has died by then.
+// TestTokenFile: with a target that has no dbt block, azure-identity reads the ID
+// token from the file. Each new credential object reads the current token; one
+// that is kept reads it again only after ten minutes, when its token has expired.
 func TestTokenFile(t *testing.T) {
 	_, tokens, issuer, workspace, _ := tenant(t, "fabric", standin.Grace, elsewhere)
 	setup.Write(t, workspace, ".github/oidc-dbt.yml", strings.Replace(
@@ -170,7 +169,7 @@ func TestTokenFile(t *testing.T) {
 	l := publicAuthority(t, tokens)
 	t.Setenv("HTTPS_PROXY", l.proxy)
 	t.Setenv("REQUESTS_CA_BUNDLE", l.ca)
-	// A job's own login, which azure-identity would take first.
+	// A login of the job, which azure-identity would prefer.
 	t.Setenv("AZURE_TENANT_ID", "stale")
 	t.Setenv("AZURE_CLIENT_ID", "stale")
 	t.Setenv("AZURE_CLIENT_SECRET", "stale")
@@ -194,8 +193,8 @@ print(oct(os.stat(os.environ["AZURE_FEDERATED_TOKEN_FILE"]).st_mode & 0o777))
 	setup.NoSecrets(t, issuer, "the output", out)
 }
 
-// An authority is Entra ID's public address: discovery and the tenant's token
-// endpoint, behind a proxy that leads nowhere else.
+// An authority is Entra ID at its public address: discovery and the tenant's
+// token endpoint, behind a proxy that leads only there.
 type authority struct {
 	proxy, ca string
 	mu        sync.Mutex

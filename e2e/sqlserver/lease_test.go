@@ -47,7 +47,7 @@ func TestOutlivesLeases(t *testing.T) {
 	}
 }
 
-// counts returns how many logins were let in, and how many not.
+// counts returns how many logins were accepted and refused.
 func (f *front) counts() (logins, refused int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

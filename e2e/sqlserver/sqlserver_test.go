@@ -1,7 +1,7 @@
 //go:build e2e
 
 // Package sqlserver logs in with dbt-sqlserver and dbt-fabric, by Microsoft's
-// own ODBC driver, at a front that checks the token or the password.
+// ODBC driver, at a front that verifies the token or the password.
 package sqlserver
 
 import (
@@ -24,7 +24,7 @@ const (
 	resource    = "https://database.windows.net"
 )
 
-// driver returns Microsoft's ODBC driver, which mssql-python brings along.
+// driver returns Microsoft's ODBC driver, which is part of mssql-python.
 func driver(t *testing.T) string {
 	t.Helper()
 	site := filepath.Join(filepath.Dir(filepath.Dir(setup.Python(t).Program("python"))), "lib", "python*", "site-packages")
@@ -38,7 +38,7 @@ func driver(t *testing.T) string {
 }
 
 // libraries returns the folder of the system libraries that pyodbc and the
-// driver want, from Debian's or Ubuntu's own packages.
+// driver need, from Debian's or Ubuntu's packages.
 func libraries(t *testing.T) string {
 	t.Helper()
 	dir := setup.Cached(t, "odbc-libraries", func(dir string) {
@@ -53,23 +53,23 @@ func libraries(t *testing.T) string {
 	return filepath.Join(dir, "usr", "lib", "x86_64-linux-gnu")
 }
 
-// debug runs dbt debug, which asks for a row once it has logged in.
+// debug runs dbt debug, which queries a row after its login.
 func debug(t *testing.T, workspace string, env map[string]string) (out string, err error) {
 	t.Helper()
 	env["LD_LIBRARY_PATH"] = libraries(t)
 	return setup.DBT(t, setup.Python(t), workspace, env, "debug")
 }
 
-// A refusal is what the front says to whom it does not admit.
+// A refusal is the front's error for a login that it does not accept.
 type refusal string
 
 // Error implements error.
 func (r refusal) Error() string { return string(r) }
 
-// errRefused has SQL Server's words.
+// errRefused is SQL Server's message.
 const errRefused = refusal("Login failed for user '<token-identified principal>'.")
 
-// TestToken: both adapters hand the token of the exchange to the driver.
+// TestToken: both adapters pass the token of the exchange to the driver.
 func TestToken(t *testing.T) {
 	for _, adapter := range []string{"sqlserver", "fabric"} {
 		t.Run(adapter, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestLease: a login that OpenBao lends, by mssql-python.
+// TestLease: a login from OpenBao, with mssql-python.
 func TestLease(t *testing.T) {
 	issuer := setup.Issuer(t)
 	const user, password = "v-dbt-1", "leased;Password{1}"

@@ -25,8 +25,7 @@ const (
 	reply    = 0x04
 )
 
-// A front is SQL Server as far as its login: it reads who logs in, and has no
-// database behind it.
+// A front is the login of SQL Server: it reads who logs in, and has no database.
 type front struct {
 	certificate tls.Certificate
 	admit       func(login) error
@@ -64,7 +63,7 @@ func (f *front) start(t *testing.T) int {
 			go func() {
 				defer conn.Close()
 				_ = conn.SetDeadline(time.Now().Add(time.Minute))
-				_ = f.serve(conn) // the client says what it misses
+				_ = f.serve(conn) // the client reports what is missing
 			}()
 		}
 	}()
@@ -79,7 +78,7 @@ func (f *front) serve(conn net.Conn) error {
 	if err := writeMessage(conn, reply, preloginReply(hello)); err != nil {
 		return err
 	}
-	// TLS 1.2: with 1.3 the session tickets would follow inside PRELOGIN packets.
+	// TLS 1.2: with 1.3, session tickets would be sent inside PRELOGIN packets.
 	wrapped := &handshake{Conn: conn, during: true}
 	secure := tls.Server(wrapped, &tls.Config{Certificates: []tls.Certificate{f.certificate}, MaxVersion: tls.VersionTLS12})
 	if err := secure.Handshake(); err != nil {
@@ -116,7 +115,7 @@ func (f *front) serve(conn net.Conn) error {
 	}
 }
 
-// readMessage reads packets up to the one that ends the message.
+// readMessage reads packets up to the end of the message.
 func readMessage(r io.Reader) (kind byte, body []byte, err error) {
 	for {
 		var head [8]byte
@@ -184,8 +183,8 @@ func (h *handshake) Write(p []byte) (int, error) {
 	return len(p), writeMessage(h.Conn, prelogin, p)
 }
 
-// preloginReply demands encryption, and federated authentication of who can
-// do that. (MS-TDS §2.2.6.5)
+// preloginReply requires encryption, and federated authentication from clients
+// that support it. (MS-TDS §2.2.6.5)
 func preloginReply(hello []byte) []byte {
 	options := []struct {
 		token byte
@@ -220,7 +219,7 @@ func readLogin(b []byte) (l login, err error) {
 		return b[offset : offset+2*size]
 	}
 	password := bytes.Clone(field(44))
-	for i, c := range password { // hidden, not encrypted
+	for i, c := range password { // obfuscated, not encrypted
 		c ^= 0xa5
 		password[i] = c<<4 | c>>4
 	}
@@ -256,7 +255,7 @@ func toUTF16(s string) (b []byte) {
 	return b
 }
 
-// token is one with a length of two bytes.
+// token returns a token whose length has two bytes.
 func token(kind byte, data []byte) []byte {
 	return append(binary.LittleEndian.AppendUint16([]byte{kind}, uint16(len(data))), data...)
 }

@@ -18,17 +18,18 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// tokenLife is that of the ID tokens of the runs below. Trino allows no skew, so
-// that a machine may stand still for no longer than the broker renews ahead.
+// tokenLife is the lifetime of the ID tokens in the runs below. Trino allows no
+// clock skew, so that the machine must not stall for longer than the broker
+// renews ahead.
 const tokenLife = 9 * time.Second
 
-// TestBroker runs longer than its token lives, several times over. It has a
-// server of its own, since the issuer's tokens are short.
+// TestBroker runs several times longer than its token is valid. It has a server
+// of its own, since the issuer's tokens expire soon.
 func TestBroker(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
 	server := start(t, issuer)
-	// A table that takes longer to read than a token lives.
+	// Reading this table takes longer than a token is valid.
 	for _, sql := range []string{
 		"create schema if not exists memory.marts",
 		"create table blackhole.default.slow (x bigint) with (split_count = 1, pages_per_split = 10, rows_per_page = 1, page_processing_delay = '1s')",
@@ -63,9 +64,10 @@ func TestBroker(t *testing.T) {
 
 const idTokens = "{oidc: {audience: " + audience + "}}"
 
-// authorizationServer gives a token for the server to a client that proves itself by
-// an ID token, as Entra ID and others do. (RFC 7523 §2.2) Trino trusts one issuer,
-// so it signs with that one's key. It returns the URL that Entra's path starts at.
+// authorizationServer issues tokens for the server to a client that authenticates
+// with an ID token, as Entra ID and others do. (RFC 7523 §2.2) Trino trusts one
+// issuer, so that they are signed with that issuer's key. It returns the URL at
+// which Entra ID's path starts.
 func authorizationServer(t *testing.T, issuer *standin.Issuer) (url string) {
 	t.Helper()
 	host, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -76,14 +78,14 @@ func authorizationServer(t *testing.T, issuer *standin.Issuer) (url string) {
 			_ = json.NewEncoder(w).Encode(map[string]any{"error": "invalid_client", "error_description": fmt.Sprint(err)})
 			return
 		}
-		token := issuer.Sign(audience, map[string]any{"exp": time.Now().Add(tokenLife + standin.Grace).Unix()}) // later than the reply says
+		token := issuer.Sign(audience, map[string]any{"exp": time.Now().Add(tokenLife + standin.Grace).Unix()}) // later than the reply announces
 		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": int(tokenLife / time.Second)})
 	}))
 	return fmt.Sprintf("http://%s:%d", host, port)
 }
 
-// slowProject is one whose build takes longer than several tokens live, and
-// each of its slow statements longer than one.
+// slowProject has a build that outlives several tokens, and each of its slow
+// statements outlives one.
 func slowProject(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, schema, exchange string, threads int) (workspace string) {
 	t.Helper()
 	block := strings.NewReplacer("schema: marts", "schema: "+schema, "threads: 4", fmt.Sprintf("threads: %d", threads)).Replace(output(server, user))
@@ -91,7 +93,7 @@ func slowProject(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer
 	const slow = "select count(*) + %d as n from blackhole.default.slow"
 	setup.Write(t, workspace, "models/slow.sql", "{{ config(materialized='table') }}\n"+fmt.Sprintf(slow, 0))
 	setup.Write(t, workspace, "models/slower.sql", "{{ config(materialized='table') }}\n"+fmt.Sprintf(slow, 1)+" cross join {{ ref('slow') }}")
-	for i := 2; i < threads; i++ { // at the same time
+	for i := 2; i < threads; i++ { // these run concurrently
 		setup.Write(t, workspace, fmt.Sprintf("models/slow%d.sql", i), "{{ config(materialized='table') }}\n"+fmt.Sprintf(slow, i))
 	}
 	return workspace
@@ -113,13 +115,13 @@ func outlive(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, sc
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each of two slow statements, one behind the other, outlives the token that it began with.
+	// Each of two consecutive slow statements outlives the token with which it began.
 	if issued := strings.Count(string(log), `"outcome":"issued"`); issued < 3 {
 		t.Errorf("%d tokens were issued, want three or more:\n%s", issued, log)
 	}
 }
 
-// without is the same run with the token in the profile.
+// without does the same run with the token in the profile.
 func without(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 	workspace := slowProject(t, server, issuer, "alone", idTokens, 1)
 	env, _ := setup.Authenticate(t, issuer, workspace)
@@ -128,8 +130,9 @@ func without(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 	}
 }
 
-// lost has the job's next tokens say staging: they are verified and authorised
-// like the first, and dbt ends with the reason soon after the last good one.
+// lost makes the job's next tokens say staging: they are verified and authorised
+// like the first one, and dbt fails with the reason soon after the last valid
+// token.
 func lost(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 	workspace := slowProject(t, server, issuer, "lost", idTokens, 1)
 	cmd := setup.ExecCommand(t.Context(), t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build", "--select", "slow", "slower")
@@ -148,7 +151,7 @@ func lost(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 	}
 }
 
-// watched keeps what is written, and calls seen whenever it has the words in it.
+// watched keeps what is written, and calls seen each time the words appear.
 type watched struct {
 	words string
 	seen  func() time.Time

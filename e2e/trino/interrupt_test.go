@@ -12,7 +12,7 @@ import (
 )
 
 // TestInterrupt: dbt is stopped in the middle of four queries, with more to
-// come. When the command has ended, Trino runs none of them.
+// come. When the command has ended, Trino runs none of them any longer.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	const threads = 4

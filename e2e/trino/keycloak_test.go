@@ -17,7 +17,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// TestKeycloak has one Keycloak and one Trino that takes its tokens, for all its cases.
+// TestKeycloak has one Keycloak, and one Trino that accepts its tokens, for all its cases.
 func TestKeycloak(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
@@ -41,7 +41,7 @@ func TestKeycloak(t *testing.T) {
 	t.Run("dbt build", func(t *testing.T) { exchanged(t, realm, server, issuer) })
 }
 
-// exchanged builds with a token that Keycloak gave the action.
+// exchanged builds with a token that Keycloak issued to the action.
 func exchanged(t *testing.T, realm setup.Realm, server *setup.TrinoServer, issuer *standin.Issuer) {
 	exchange := func(audience, more string) string {
 		return fmt.Sprintf("{token_exchange: {token_url: %q, audience: %q, %s}}", realm.TokenURL, audience, more)
@@ -59,7 +59,7 @@ func exchanged(t *testing.T, realm setup.Realm, server *setup.TrinoServer, issue
 			t.Errorf("%s through the broker: %v\n%s", tt.grant, err, byProxy)
 		}
 
-		// What Keycloak refuses ends the step, with its reason.
+		// If Keycloak refuses the exchange, the step fails with its reason.
 		refused, err := standin.RunStep(t.Context(), standin.StepConfig{
 			Binary: setup.Binary(t), Root: t.TempDir(), Workspace: setup.Project(t, issuer, output(server, tt.user), exchange("https://other.example", tt.grant)),
 			Inputs: map[string]string{"target": "prod"}, Env: issuer.RunnerEnv(),
@@ -74,7 +74,7 @@ func exchanged(t *testing.T, realm setup.Realm, server *setup.TrinoServer, issue
 	}
 }
 
-// clientAssertion asks for the client's own token. (RFC 7523 §2.2)
+// clientAssertion requests the client's own token. (RFC 7523 §2.2)
 func clientAssertion(assertion string) url.Values {
 	return url.Values{
 		"grant_type":            {"client_credentials"},
@@ -83,8 +83,8 @@ func clientAssertion(assertion string) url.Values {
 	}
 }
 
-// jwtBearer asks for the token of the user whom an assertion names, by a
-// client that proves itself with another. (RFC 7523 §2.1)
+// jwtBearer requests the token of an assertion's user, for a client that
+// authenticates with another assertion. (RFC 7523 §2.1)
 func jwtBearer(assertion, client string) url.Values {
 	form := clientAssertion(client)
 	form.Set("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
@@ -92,7 +92,7 @@ func jwtBearer(assertion, client string) url.Values {
 	return form
 }
 
-// keycloakVerifies sends tokens past the action.
+// keycloakVerifies bypasses the action.
 func keycloakVerifies(t *testing.T, realm setup.Realm, issuer *standin.Issuer) {
 	past := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
 	good := issuer.Sign(realm.URL, nil)

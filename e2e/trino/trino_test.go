@@ -1,6 +1,6 @@
 //go:build e2e
 
-// Package trino runs a real Trino that verifies tokens itself.
+// Package trino runs dbt against a real Trino that verifies tokens itself.
 package trino
 
 import (
@@ -32,7 +32,7 @@ func TestTrino(t *testing.T) {
 	t.Run("dbt with a token that the policy lets through", func(t *testing.T) { refused(t, server, issuer) })
 }
 
-// start starts a server that accepts the issuer's tokens, only of production.
+// start starts a server that accepts only the issuer's tokens of production.
 func start(t *testing.T, issuer *standin.Issuer) *setup.TrinoServer {
 	t.Helper()
 	return setup.Trino(t, setup.TrinoConfig{
@@ -40,13 +40,13 @@ func start(t *testing.T, issuer *standin.Issuer) *setup.TrinoServer {
 	}, user, func() string { return issuer.Sign(audience, nil) })
 }
 
-// output is one output of profiles.yml for a user of the server.
+// output returns an output of profiles.yml for a user of the server.
 func output(server *setup.TrinoServer, user string) string {
 	return fmt.Sprintf("{type: trino, host: %q, port: %d, user: %q, database: memory, schema: marts, threads: 4, cert: %q}", server.Host, server.Port, user, server.CA)
 }
 
-// environ is what the step gave, without the certificate authorities of the
-// machine: requests prefers them to the profile's `cert`.
+// environ returns the step's variables without the machine's certificate
+// authorities, which requests prefers to the profile's `cert`.
 func environ(step map[string]string) map[string]string {
 	env := map[string]string{"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
 	maps.Copy(env, step)
@@ -70,7 +70,7 @@ func build(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 	}
 }
 
-// refused is an audience that the policy's author chose, and Trino does not take.
+// refused has an audience in the policy that Trino does not accept.
 func refused(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 	workspace := setup.Project(t, issuer, output(server, user), "{oidc: {audience: starburst}}")
 	env, _ := setup.Authenticate(t, issuer, workspace)
@@ -79,7 +79,7 @@ func refused(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 	}
 }
 
-// verifies sends tokens past the action: what the policy would stop, Trino refuses too.
+// verifies bypasses the action: Trino, too, refuses tokens that the policy would refuse.
 func verifies(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer) {
 	other := setup.Issuer(t)
 	for _, tt := range []struct{ name, user, token, refusal string }{

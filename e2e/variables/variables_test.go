@@ -1,6 +1,6 @@
 //go:build e2e
 
-// Package variables holds the list of what a command does not get to what the installed clients read from their environment.
+// Package variables compares the list of variables that a command does not get with those that the installed clients read.
 package variables
 
 import (
@@ -18,9 +18,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
-// TestEachVariableHasAVerdict: a variable that a new version reads has none
-// yet, and one that no version reads any more needs none. What the verdicts
-// come to, a test of internal/process holds.
+// TestEachVariableHasAVerdict: it fails for a variable that only a new version
+// reads, and for a verdict on one that is no longer read. A test of
+// internal/process checks that the verdicts are applied.
 func TestEachVariableHasAVerdict(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(setup.Python(t).Program("python"), "-I", "scan.py")

@@ -1,6 +1,7 @@
 //go:build e2e
 
-// Package vault asks a real OpenBao for what needs no database: a static secret, in a namespace, behind a certificate of one's own.
+// Package vault uses a real OpenBao for what needs no database: a static secret, in a namespace, over TLS with an
+// authority of its own.
 package vault
 
 import (
@@ -22,9 +23,9 @@ func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
 const audience = "https://bao.acme.example"
 
-// start starts OpenBao with a KV engine of version 2 in the namespace team,
-// and the role dbt that reads one secret of it. It returns a front with TLS
-// and the PEM of its authority.
+// start starts OpenBao with a KV engine of version 2 in the namespace team, and
+// the role dbt that may read one secret of it. It returns a front with TLS and
+// the PEM of its authority.
 func start(t *testing.T, issuer *standin.Issuer) (address, ca string) {
 	t.Helper()
 	bao := setup.OpenBao(t)
@@ -46,7 +47,7 @@ func start(t *testing.T, issuer *standin.Issuer) (address, ca string) {
 	return front.URL, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}))
 }
 
-// step runs the action with a policy. The secret must not be in its log and summary.
+// step runs the action with a policy. Its log and summary must not contain the secret.
 func step(t *testing.T, root string, args []string, env map[string]string, policy string) (s *standin.Step, log string) {
 	t.Helper()
 	s, err := standin.RunStep(t.Context(), standin.StepConfig{
@@ -103,8 +104,8 @@ func TestStaticSecret(t *testing.T) {
 	}
 }
 
-// TestClientCertificate: OpenBao's listener wants a certificate of its
-// clients, and is shown one for the exchange and for the end of the token.
+// TestClientCertificate: OpenBao's listener requires client certificates, and
+// gets one for the exchange and for the revocation of the token.
 func TestClientCertificate(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
