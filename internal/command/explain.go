@@ -22,7 +22,9 @@ import (
 )
 
 // factFlags are the flags that claims are made from.
-var factFlags = []string{flagRepository, flagRepositoryID, flagOwnerID, flagEnvironment, flagRef, flagEvent, flagClaim, flagIdentity}
+var factFlags = []string{
+	flagRepository, flagRepositoryID, flagOwnerID, flagEnvironment, flagRef, flagEvent, flagClaim, flagIdentity,
+}
 
 // maxClaimsFile limits a file of claims: an audit log of one run is far smaller.
 const maxClaimsFile = 1 << 20
@@ -35,7 +37,8 @@ func explainCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		Name:      "explain",
 		Usage:     "show what the policy decides of claims, rule by rule, and why",
 		ArgsUsage: " ",
-		Description: "Example:\n\n    oidc-dbt explain --repository acme/analytics --ref refs/heads/main --environment production\n\n" +
+		Description: "Example:\n\n" +
+			"    oidc-dbt explain --repository acme/analytics --ref refs/heads/main --environment production\n\n" +
 			"The claims are those of this job's own ID token, of a file, or made from flags.\n" +
 			"The exit status is 0 if a run with these claims gets a credential, 5 if it does not.",
 		OnUsageError:              usageError,
@@ -44,7 +47,8 @@ func explainCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		Flags: []cli.Flag{
 			// A step leaves OIDC_DBT_TARGET and OIDC_DBT_POLICY for exec: what is judged here is the repository's file.
 			&cli.StringFlag{Name: flagTarget, Usage: "explain only this target (default: all of the policy)"},
-			&cli.StringFlag{Name: flagPolicy, Usage: "a path, or the policy itself (default: " + job.DefaultPolicy + ", found upwards)"},
+			&cli.StringFlag{Name: flagPolicy,
+				Usage: "a path, or the policy itself (default: " + job.DefaultPolicy + ", found upwards)"},
 			text(flagClaims, "a file with a JSON object of claims, an ID token, or an audit record; - for standard input"),
 			text(flagRepository, "OWNER/REPOSITORY"),
 			text(flagRepositoryID, "the repository's number"),
@@ -125,8 +129,9 @@ func claimsFor(ctx context.Context, env job.Env, c *cli.Command, s job.Settings,
 	case made:
 		return madeClaims(c, p)
 	case env.Getenv("GITHUB_ACTIONS") != "true" && env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") == "":
-		return nil, explain.Source{}, fault.New(fault.Usage, errors.New("no claims given, and this is no job that has an ID token"),
-			"give a file with --claims, or facts about a job: oidc-dbt explain --repository acme/analytics --ref refs/heads/main")
+		return nil, explain.Source{}, fault.New(fault.Usage,
+			errors.New("no claims given, and this is no job that has an ID token"), "give a file with --claims, "+
+				"or facts about a job: oidc-dbt explain --repository acme/analytics --ref refs/heads/main")
 	}
 	claims, err := job.LiveClaims(ctx, env, s, p)
 	return claims, explain.Source{Kind: "live"}, err
@@ -180,7 +185,8 @@ func madeClaims(c *cli.Command, p *policy.Policy) (policy.ClaimSet, explain.Sour
 	for _, text := range c.StringSlice(flagClaim) {
 		name, value, ok := strings.Cut(text, "=")
 		if !ok || name == "" {
-			return nil, explain.Source{}, fault.New(fault.Usage, fmt.Errorf("flag --%s: got %q, want NAME=VALUE", flagClaim, text), "")
+			return nil, explain.Source{}, fault.New(fault.Usage,
+				fmt.Errorf("flag --%s: got %q, want NAME=VALUE", flagClaim, text), "")
 		}
 		switch have := facts.Claims[name].(type) {
 		case nil:
@@ -219,7 +225,8 @@ func identity(c *cli.Command, p *policy.Policy) (policy.Identity, error) {
 		for i, id := range all {
 			names[i] = id.Name
 		}
-		return id, fault.New(fault.Usage, fmt.Errorf("flag --%s: unknown identity %q, the policy has %q", flagIdentity, name, names), "")
+		return id, fault.New(fault.Usage,
+			fmt.Errorf("flag --%s: unknown identity %q, the policy has %q", flagIdentity, name, names), "")
 	}
 	return id, nil
 }

@@ -322,7 +322,7 @@ func TestExplainPage(t *testing.T) {
 	}
 }
 
-// FuzzExplainClaims: whatever a file of claims holds, explain says what it
+// FuzzExplainClaims: of every file of claims, explain says what it
 // decides, or in one line what is wrong with the file.
 func FuzzExplainClaims(f *testing.F) {
 	dir := f.TempDir()

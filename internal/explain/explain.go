@@ -22,14 +22,14 @@ type Source struct {
 	Past audit.Past
 	// Missing are claims that do not follow from what is known, for "flags".
 	Missing []string
-	// Notes are about the claims, whatever the target.
+	// Notes are about the claims, for every target.
 	Notes []string
 	// Other are the same claims with the subject in GitHub's other form, which
 	// the job may as well have; nil for none.
 	Other policy.ClaimSet
 }
 
-// Verified reports whether the issuer has vouched for the claims.
+// Verified reports whether the claims are of a token that was verified.
 func (s Source) Verified() bool { return s.Kind == "live" }
 
 // A Report is what `explain --json` prints. Its form is documented, and its
@@ -141,7 +141,9 @@ func New(p *policy.Policy, claims policy.ClaimSet, now time.Time, target string,
 			continue
 		}
 		shown := newTarget(t, claims)
-		shown.Warnings = append(shown.Warnings, slices.Concat(source.Notes, missing(t, source.Missing), otherwise(p, source, now, t))...)
+		shown.Warnings = append(shown.Warnings, source.Notes...)
+		shown.Warnings = append(shown.Warnings, missing(t, source.Missing)...)
+		shown.Warnings = append(shown.Warnings, otherwise(p, source, now, t)...)
 		shown.past(r.Record)
 		r.Targets = append(r.Targets, shown)
 	}
@@ -193,7 +195,8 @@ func otherwise(p *policy.Policy, source Source, now time.Time, t policy.TargetEx
 		return nil
 	}
 	if _, allowed := p.Decides(t.Target, source.Other, now); allowed != t.Allowed() {
-		return []string{fmt.Sprintf("with the subject in GitHub's other form, %q, it is %s", source.Other.Subject(), decision(allowed))}
+		return []string{fmt.Sprintf("with the subject in GitHub's other form, %q, it is %s",
+			source.Other.Subject(), decision(allowed))}
 	}
 	return nil
 }
@@ -205,21 +208,28 @@ func decision(allowed bool) string {
 	return "denied"
 }
 
-// madeOf are derived claims by what they are made of.
-var madeOf = map[string]string{"actor": "actor_kind", "ref": "pull_number"}
+// madeOf are what derived claims are made of.
+var madeOf = map[string]string{"actor_kind": "actor", "pull_number": "ref"}
 
 // missing names the claims that a target's rules ask for and that nothing is known of.
 func missing(t policy.TargetExplanation, names []string) []string {
-	var asked []string
-	for _, name := range names {
-		if slices.ContainsFunc(t.Rules, func(r policy.RuleExplanation) bool {
-			return (r.Matched || !t.Allowed()) && slices.ContainsFunc(r.Claims, func(c policy.ClaimExplanation) bool {
-				return c.Claim == name && c.Absent || c.Claim == madeOf[name]
-			})
-		}) {
-			asked = append(asked, name)
+	if len(names) == 0 {
+		return nil
+	}
+	needed := map[string]bool{}
+	for _, r := range t.Rules {
+		if t.Allowed() && !r.Matched {
+			continue
+		}
+		for _, c := range r.Claims {
+			if source, derived := madeOf[c.Claim]; derived {
+				needed[source] = true
+			} else if c.Absent {
+				needed[c.Claim] = true
+			}
 		}
 	}
+	asked := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !needed[name] })
 	switch len(asked) {
 	case 0:
 		return nil
@@ -281,7 +291,9 @@ func newTarget(t policy.TargetExplanation, claims policy.ClaimSet) Target {
 }
 
 func newRule(r policy.RuleExplanation) Rule {
-	shown := Rule{Rule: r.Index + 1, Line: r.Line, Identity: r.Identity, Matched: r.Matched, Claims: make([]Claim, len(r.Claims))}
+	shown := Rule{
+		Rule: r.Index + 1, Line: r.Line, Identity: r.Identity, Matched: r.Matched, Claims: make([]Claim, len(r.Claims)),
+	}
 	for i, c := range r.Claims {
 		shown.Claims[i] = Claim{
 			Claim: c.Claim, Matched: c.Matched, Unknown: c.Unknown, Got: Value{c.Got, !c.Absent && !c.Unknown},

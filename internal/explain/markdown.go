@@ -60,6 +60,7 @@ func (r Rule) markdown(b *strings.Builder) {
 		if c.Unknown {
 			m = "?"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", name, m, audit.Cell(c.Claim), audit.Cell(c.got()), audit.Cell(c.want()))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", name, m, audit.Cell(c.Claim),
+			audit.Cell(c.got()), audit.Cell(c.want()))
 	}
 }

@@ -14,8 +14,8 @@ import (
 // and what comes nearest. JSON has all.
 const maxRules = 20
 
-// Yes and No mark a claim, a rule or a target in text. They stand only at the
-// start of a line, after spaces.
+// Yes and No mark a claim, a rule or a target in text, at the start of a line
+// after spaces.
 const (
 	Yes = "✓"
 	No  = "✗"
@@ -45,7 +45,7 @@ func (r Report) WriteText(w io.Writer) error {
 	return err
 }
 
-// head says whose claims these are, and who has vouched for them.
+// head says whose claims these are, and whether they were verified.
 func (r Report) head(b *strings.Builder) {
 	subject := "without a subject"
 	if r.Claims.Subject != "" {
@@ -89,7 +89,8 @@ func (r Record) text(b *strings.Builder) {
 		b.WriteString("\nthe policy has not changed since\n")
 		return
 	}
-	fmt.Fprintf(b, "\nthe policy has CHANGED since (its SHA-256 was %s): below is what today's policy decides\n", r.PolicySHA256)
+	fmt.Fprintf(b, "\nthe policy has CHANGED since (its SHA-256 was %s): below is what today's policy decides\n",
+		r.PolicySHA256)
 }
 
 // verdict says what a run gets that names no target.
@@ -170,7 +171,8 @@ func (r Rule) text(b *strings.Builder) {
 	b.WriteByte('\n')
 	name, got := len("claim"), len("got")
 	for _, c := range r.Claims {
-		name, got = max(name, min(utf8.RuneCountInString(c.Claim), maxColumn)), max(got, min(utf8.RuneCountInString(c.got()), maxColumn))
+		name = max(name, min(utf8.RuneCountInString(c.Claim), maxColumn))
+		got = max(got, min(utf8.RuneCountInString(c.got()), maxColumn))
 	}
 	fmt.Fprintf(b, "      %-*s  %-*s  want\n", name, "claim", got, "got")
 	for _, c := range r.Claims {

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// Unverified are claims that nobody has vouched for: of a file, of a token
+// Unverified are claims whose signature was not checked: of a file, of a token
 // that was only decoded, or made up. A policy explains what it would decide of
 // them; it authorises Claims, which these never become.
 type Unverified struct {

@@ -11,7 +11,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 )
 
-// jwt returns a token with a payload, signed by nobody.
+// jwt returns a token with a payload, whose signature is none.
 func jwt(payload string) string {
 	return "eyJhbGciOiJSUzI1NiJ9." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".c2lnbmF0dXJl"
 }

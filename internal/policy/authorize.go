@@ -186,7 +186,8 @@ func (t *Target) decide(v view, now time.Time) (d decision) {
 	}
 	if !t.trustReviewed.IsZero() && age > reviewAge {
 		d.warnings = append(d.warnings,
-			fmt.Sprintf("the trust of target %q was reviewed on %s, %d days ago: a review is due every 90 days", t.name, reviewed, age/day))
+			fmt.Sprintf("the trust of target %q was reviewed on %s, %d days ago: a review is due every 90 days",
+				t.name, reviewed, age/day))
 	}
 	if d.rule.otherForm(v) {
 		d.warnings = append(d.warnings,

@@ -115,7 +115,9 @@ func (t TargetExplanation) Nearest() []RuleExplanation {
 			list = append(list, r)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b RuleExplanation) int { return nearer(a.Foreign, b.Foreign, a.mismatches, b.mismatches) })
+	slices.SortStableFunc(list, func(a, b RuleExplanation) int {
+		return nearer(a.Foreign, b.Foreign, a.mismatches, b.mismatches)
+	})
 	return list
 }
 
@@ -138,8 +140,7 @@ func (p *Policy) Identities() []Identity {
 	return list
 }
 
-// Explain says what the policy decides of claims, which need not be
-// verified, and why.
+// Explain says what the policy decides of claims, verified or not, and why.
 func (p *Policy) Explain(claims ClaimSet, now time.Time) Explanation {
 	v := p.view(claims)
 	e := Explanation{Identity: v.identity, ActorKind: v.actor, Targets: make([]TargetExplanation, len(p.targets))}
@@ -186,7 +187,9 @@ func (p *Policy) about(t *Target) (warnings []string) {
 
 func (t *Target) explain(v view, now time.Time, near func(*Target) []near) TargetExplanation {
 	d := t.decide(v, now)
-	e := TargetExplanation{Target: t.name, Denial: t.denial(v, d, near), Warnings: d.warnings, Rules: make([]RuleExplanation, len(t.rules))}
+	e := TargetExplanation{
+		Target: t.name, Denial: t.denial(v, d, near), Warnings: d.warnings, Rules: make([]RuleExplanation, len(t.rules)),
+	}
 	if d.matched {
 		e.Rule = Rule{Index: d.rule.index, Line: d.rule.line}
 	}
@@ -213,7 +216,8 @@ func (r *rule) explain(v view) RuleExplanation {
 	for c := range r.checks(v) {
 		got, absent, unknown := v.got(c.claim)
 		e.Claims = append(e.Claims, ClaimExplanation{
-			Claim: c.claim, Matched: c.matched, Unknown: unknown, Absent: absent, Implied: c.matcher == nil, Got: got, Want: c.want(),
+			Claim: c.claim, Matched: c.matched, Unknown: unknown, Absent: absent, Implied: c.matcher == nil,
+			Got: got, Want: c.want(),
 		})
 		if !c.matched {
 			e.mismatches++

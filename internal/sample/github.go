@@ -122,7 +122,8 @@ func followSubject(c *claims) {
 	}
 	if have, given := c.given["sub"]; given {
 		if text, ok := have.(string); ok && strings.HasPrefix(text, "repo:") && text != plain && text != withIDs {
-			c.odd = append(c.odd, fmt.Sprintf("sub is %q, and with the other claims it would be %q, unless it is customised", text, plain))
+			c.odd = append(c.odd,
+				fmt.Sprintf("sub is %q, and with the other claims it would be %q, unless it is customised", text, plain))
 		}
 		return
 	}

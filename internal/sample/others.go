@@ -58,7 +58,8 @@ func followGitLab(c *claims) {
 // circleciKind is CircleCI. (CircleCI: Using OpenID Connect tokens in jobs)
 var circleciKind = kind{
 	names: map[string]string{
-		repository: circle + "vcs-origin", repositoryID: circle + "project-id", ownerID: circle + "org-id", ref: circle + "vcs-ref",
+		repository: circle + "vcs-origin", repositoryID: circle + "project-id", ownerID: circle + "org-id",
+		ref: circle + "vcs-ref",
 	},
 	follow: func(c *claims) {
 		if org, ok := strings.CutPrefix(c.identity.Issuer, "https://oidc.circleci.com/org/"); ok {
@@ -67,8 +68,8 @@ var circleciKind = kind{
 		c.suppose(circle+"ssh-rerun", false)
 	},
 	always: []string{
-		"aud", circle + "context-ids", circle + "job-id", circle + "org-id", circle + "pipeline-definition-id", circle + "pipeline-id",
-		circle + "project-id", circle + "workflow-id", "sub",
+		"aud", circle + "context-ids", circle + "job-id", circle + "org-id", circle + "pipeline-definition-id",
+		circle + "pipeline-id", circle + "project-id", circle + "workflow-id", "sub",
 	},
 }
 
@@ -77,7 +78,8 @@ const circle = "oidc.circleci.com/"
 // buildkiteKind is Buildkite. Ids are in a token that asked for them. (Buildkite: OIDC with Buildkite)
 var buildkiteKind = kind{
 	names: map[string]string{
-		repository: "pipeline_slug", repositoryID: "pipeline_id", ownerID: "organization_id", ref: "build_branch", event: "build_source",
+		repository: "pipeline_slug", repositoryID: "pipeline_id", ownerID: "organization_id", ref: "build_branch",
+		event: "build_source",
 	},
 	follow: func(c *claims) {
 		if organization, pipeline, ok := strings.Cut(c.get("pipeline_slug"), "/"); ok { // ORGANIZATION/PIPELINE as a fact
@@ -88,13 +90,13 @@ var buildkiteKind = kind{
 			c.values["build_branch"] = branch
 		}
 		if tag, ok := strings.CutPrefix(c.get("build_branch"), "refs/tags/"); ok {
-			c.values["build_branch"] = tag // the name of what was built, whatever it is
+			c.values["build_branch"] = tag // the name of what was built, also of a tag
 			c.set("build_tag", tag)
 		}
 	},
 	always: []string{
-		"agent_id", "build_branch", "build_commit", "build_number", "build_source", "job_id", "organization_slug", "pipeline_slug",
-		"runner_environment", "step_key", "sub",
+		"agent_id", "build_branch", "build_commit", "build_number", "build_source", "job_id", "organization_slug",
+		"pipeline_slug", "runner_environment", "step_key", "sub",
 	},
 }
 
@@ -109,7 +111,7 @@ var azureKind = kind{
 		if org, ok := strings.CutPrefix(c.identity.Issuer, "https://vstoken.dev.azure.com/"); ok {
 			c.set("org_id", org)
 		}
-		c.suppose("aud", "api://AzureADTokenExchange") // nobody can choose another
+		c.suppose("aud", "api://AzureADTokenExchange") // a job cannot choose another
 	},
 	always: []string{"def_id", "org_id", "prj_id", "rpo_id", "rpo_ref", "rpo_uri", "rpo_ver", "run_id", "sub"},
 }

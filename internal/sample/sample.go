@@ -75,7 +75,8 @@ var kinds = map[string]kind{
 func Make(id policy.Identity, facts Facts) (Claims, error) {
 	k, ok := kinds[id.Kind]
 	if !ok {
-		return Claims{}, fmt.Errorf("make up claims: identity %q is of kind %q, whose tokens are not known: give all claims", id.Name, id.Kind)
+		return Claims{}, fmt.Errorf("make up claims: identity %q is of kind %q, whose tokens are not known: give all claims",
+			id.Name, id.Kind)
 	}
 	given, err := k.given(id.Kind, facts)
 	if err != nil {
@@ -116,7 +117,8 @@ func (k kind) given(name string, facts Facts) (map[string]any, error) {
 		switch {
 		case fact.value == "":
 		case !ok:
-			return nil, fmt.Errorf("tokens of kind %q say nothing of the %s: give a claim that they have by its name", name, spaced(fact.name))
+			return nil, fmt.Errorf("tokens of kind %q say nothing of the %s: give a claim that they have by its name",
+				name, spaced(fact.name))
 		default:
 			given[claim] = fact.value
 		}
@@ -188,10 +190,11 @@ var digits = lazy.MustCompile(`^[0-9]+$`)
 // Kinds returns the kinds whose tokens are known, sorted.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
-// errNotFull is what is wrong with a branch's name in the place of a ref.
+// notFull says what is wrong with a branch's name in the place of a ref.
 func notFull(name, ref string) error {
 	if ref == "" {
 		return errors.New(name + " is empty, want a full ref")
 	}
-	return fmt.Errorf("%s is %q, which is not a full ref: want %q, or %q for a tag", name, ref, "refs/heads/"+ref, "refs/tags/"+ref)
+	return fmt.Errorf("%s is %q, which is not a full ref: want %q, or %q for a tag",
+		name, ref, "refs/heads/"+ref, "refs/tags/"+ref)
 }
