@@ -128,8 +128,8 @@ func TestAWSContainerWithoutSession(t *testing.T) {
 	}
 }
 
-// TestAWSContainerIsAhead: DuckDB asks when a session is dead, and waits a
-// second; so the next one is there before anybody asks.
+// TestAWSContainerIsAhead: DuckDB asks when a session has expired, and waits for
+// a second. The next session must therefore be ready before that.
 func TestAWSContainerIsAhead(t *testing.T) {
 	t.Parallel()
 	renewed := make(chan struct{})

@@ -114,7 +114,7 @@ func TestGuard(t *testing.T) {
 // TestPort: the profile leads to the same port in every run, if it is free.
 func TestPort(t *testing.T) {
 	t.Parallel()
-	target := rand.Text() // whose port nobody else has
+	target := rand.Text() // with a port of its own
 	config := func(c *broker.Config) { c.Target = target }
 	first := start(t, route.Route{Kind: route.TokenEndpoint}, config)
 	second := start(t, route.Route{Kind: route.TokenEndpoint}, config)
@@ -279,7 +279,7 @@ func TestClickHouse(t *testing.T) {
 		}, 200, "POST / host=" + host + " key= user= body=select 1"},
 		{"query", "/?password=" + password + "&user=dbt&query=select+2", func(*http.Request) {}, 200, "POST /?query=select+2 host=" + host + " key= user= body=select 1"},
 		{"a session and a role", "/?session_id=s&role=r&quota_key=k", func(r *http.Request) { r.SetBasicAuth("dbt", password) }, 200, "POST /?quota_key=k&role=r&session_id=s host=" + host + " key= user= body=select 1"},
-		{"another user beside it", "/?user=admin", func(r *http.Request) {
+		{"another user, too", "/?user=admin", func(r *http.Request) {
 			r.SetBasicAuth("dbt", password)
 			r.Header.Set("X-ClickHouse-User", "admin")
 		}, 200, "POST / host=" + host + " key= user= body=select 1"},

@@ -77,11 +77,11 @@ func gateOf(t *testing.T, config gateConfig, own int) (g *gate, warned, refused 
 	return g, read(&warnings), read(&refusals)
 }
 
-// TestOtherUsers: their connections stay out, whatever they show, and are told why.
+// TestOtherUsers: their connections are refused with a reason, even with the secret.
 func TestOtherUsers(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		return // no other system says whose a connection is
+		return // no other system reports the user of a connection
 	}
 	other := os.Getuid() + 1
 	text := fmt.Sprintf("oidc-dbt: connections are for user %d only, and this one is from user %d (--allow-uid %d allows it)\n", other, os.Getuid(), os.Getuid())
@@ -96,7 +96,7 @@ func TestOtherUsers(t *testing.T) {
 		{"another's", gateConfig{words: rawHTTP}, other, false, "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: " + fmt.Sprint(len(text)) + "\r\n\r\n" + text},
 		{"another's, without words", gateConfig{}, other, false, ""},
 		{"another's who is allowed", gateConfig{words: rawHTTP, allow: []int{os.Getuid()}}, other, true, ""},
-		{"anybody's", gateConfig{anyone: true}, -1, true, ""},
+		{"any user's", gateConfig{anyone: true}, -1, true, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

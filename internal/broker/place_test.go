@@ -61,8 +61,8 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// FuzzPlace: whatever a client sends, the session goes to Amazon's hosts, to
-// the endpoint, or to a bucket in front of it, and the path stays what it was.
+// FuzzPlace: for all requests of a client, the session is sent only to Amazon's
+// hosts, the endpoint, or a bucket's host below it, and the path is unchanged.
 func FuzzPlace(f *testing.F) {
 	const scope = "AWS4-HMAC-SHA256 Credential=oidc-dbt/20261125/%s/s3/aws4_request, SignedHeaders=host, Signature=0"
 	f.Add(fmt.Sprintf(scope, "eu-central-1"), "/lake/year%3D1/a")

@@ -532,7 +532,7 @@ func TestPostgresClients(t *testing.T) {
 		{"a protocol that is gone", number(8, 2<<16), "08P01 oidc-dbt: Bad startup message version number. Expected 196608 or 196610, got 131072"},
 		{"encryption without an end", slices.Concat(number(8, 80877103), number(8, 80877104), number(8, 80877103), number(8, 80877104)), "NNN08P01 oidc-dbt: the client asked for encryption too often"},
 		{"a cancel request cut short", number(8, 80877102), "08P01 oidc-dbt: cancel request too short"},
-		{"a cancel request for nobody", number(16, 80877102, 1, 2), ""},
+		{"a cancel request for no session", number(16, 80877102, 1, 2), ""},
 	} {
 		if got := raw(tt.first); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
@@ -629,7 +629,7 @@ func TestPostgresUnreachable(t *testing.T) {
 		_, err := io.ReadFull(conn, make([]byte, 8))
 		return err
 	})
-	nobody := closedPort(t)
+	closed := closedPort(t)
 	at := func(s *pgServer, change func(*route.Upstream)) route.Upstream {
 		u := pgRoute(s).Upstream
 		change(&u)
@@ -645,11 +645,11 @@ func TestPostgresUnreachable(t *testing.T) {
 		{"a name that is not checked", at(other, func(u *route.Upstream) { u.AnyName = true }), ""},
 		{"another's name", pgRoute(other).Upstream, "tls: failed to verify certificate: x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"},
 		{"another's authority", at(good, func(u *route.Upstream) { u.CAFile = other.ca }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (set sslrootcert, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS to the file of its certificate authority)"},
-		{"another's authority, whatever the name", at(good, func(u *route.Upstream) { u.CAFile, u.AnyName = other.ca, true }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (set sslrootcert, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS to the file of its certificate authority)"},
+		{"another's authority, for any name", at(good, func(u *route.Upstream) { u.CAFile, u.AnyName = other.ca, true }), "tls: failed to verify certificate: x509: certificate signed by unknown authority (set sslrootcert, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS to the file of its certificate authority)"},
 		{"no TLS", at(good, port(plain.port)), "the server does not speak TLS"},
 		{"another protocol", at(good, port(nonsense)), "ask for TLS: the answer is 'H', want S: this is not a PostgreSQL server"},
 		{"an end", at(good, port(hangsUp)), "ask for TLS: EOF"},
-		{"nobody", at(good, port(nobody)), fmt.Sprintf("dial tcp 127.0.0.1:%d: connect: connection refused", nobody)},
+		{"a closed port", at(good, port(closed)), fmt.Sprintf("dial tcp 127.0.0.1:%d: connect: connection refused", closed)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

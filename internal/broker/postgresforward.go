@@ -221,7 +221,7 @@ func (s *atWork) says(b []byte) {
 	}
 }
 
-// A framing finds messages in what one side sends, in whatever pieces it comes.
+// A framing finds the messages in one side's stream, which arrives in pieces of any size.
 type framing struct {
 	head [5]byte // of a message whose beginning is there
 	have int

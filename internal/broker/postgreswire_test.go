@@ -108,8 +108,8 @@ func TestPostgresLogInPatience(t *testing.T) {
 	})
 }
 
-// FuzzPostgresClient: whatever a client sends, it gets no further than the
-// broker without the secret, and the broker ends.
+// FuzzPostgresClient: without the secret, no message of a client gets past the
+// broker, and the broker ends the connection.
 func FuzzPostgresClient(f *testing.F) {
 	good := startupMessage(f, map[string]string{"user": "dbt", "database": "analytics"})
 	f.Add(good)
@@ -144,8 +144,8 @@ func (pipeEnd) Write(b []byte) (int, error) { return len(b), nil }
 // letsIn is a server's word that it asks no more.
 var letsIn = regexp.MustCompile(`(?s)R....\x00\x00\x00\x00`)
 
-// FuzzPostgresServer: whatever a server sends, the login ends, and the client
-// is told nothing of the credential.
+// FuzzPostgresServer: the login ends for all messages of a server, and the client
+// learns nothing about the credential.
 func FuzzPostgresServer(f *testing.F) {
 	ok := []byte{'R', 0, 0, 0, 8, 0, 0, 0, 0}
 	ready := []byte{'Z', 0, 0, 0, 5, 'I'}

@@ -41,8 +41,8 @@ func TestProxyPatience(t *testing.T) {
 	})
 }
 
-// FuzzTrinoURI: whatever the warehouse names, what becomes of it leads to the
-// proxy, and says the same.
+// FuzzTrinoURI: every URI of the warehouse is rewritten to one that leads to the
+// proxy and is otherwise the same.
 func FuzzTrinoURI(f *testing.F) {
 	for _, uri := range []string{
 		"https://trino.example/v1/statement/x?slug=a%2Fb", "https://TRINO.example:443/v1/statement/x", "https://trino.example:8443/v1/statement/x", "http://trino.example/v1/statement/x",

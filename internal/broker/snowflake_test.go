@@ -568,8 +568,8 @@ func TestSnowflakeBehindAProxy(t *testing.T) {
 	}
 }
 
-// FuzzSnowflakeLogin: whatever a login looks like, Snowflake gets none but of
-// clients that show the secret.
+// FuzzSnowflakeLogin: only logins of clients that show the secret reach
+// Snowflake.
 func FuzzSnowflakeLogin(f *testing.F) {
 	account, r := startSnowflake(f)
 	b := start(f, r, idToken)

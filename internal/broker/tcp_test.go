@@ -69,7 +69,7 @@ func TestTCPConnIsAsNetHasIt(t *testing.T) {
 			conn.Close()
 			return conn.Write([]byte("some words"))
 		}},
-		{"write what nobody reads", func(t *testing.T, conn net.Conn, other *net.TCPConn) (int, error) {
+		{"write what is not read", func(t *testing.T, conn net.Conn, other *net.TCPConn) (int, error) {
 			reset(t, other)
 			_, _ = conn.Read(make([]byte, 1)) // takes the reset
 			return conn.Write([]byte("some words"))

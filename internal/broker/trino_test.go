@@ -425,9 +425,9 @@ func TestAuthorityPath(t *testing.T) {
 	if want := filepath.Join(state, fmt.Sprintf("ca-%d.pem", first.Address().Port)); path != want {
 		t.Errorf("the file is %s, want %s", path, want)
 	}
-	beside := run(state)
-	if strings.HasPrefix(beside.Address().CAFile, state) {
-		t.Errorf("two brokers have one file: %s", beside.Address().CAFile)
+	concurrent := run(state)
+	if strings.HasPrefix(concurrent.Address().CAFile, state) {
+		t.Errorf("two brokers have one file: %s", concurrent.Address().CAFile)
 	}
 	if status, _ := statement(t, first, trusting(t, first), http.MethodGet, "/v1/statement/x"); status != http.StatusOK {
 		t.Errorf("the first broker is not trusted any more: status %d", status)
@@ -445,7 +445,7 @@ func TestAuthorityPath(t *testing.T) {
 		t.Errorf("the second broker's file: %v, %v", info, err)
 	}
 	second.Close()
-	if third := run(filepath.Join(beside.Address().CAFile, "no folder")); filepath.Base(third.Address().CAFile) != "ca.pem" {
+	if third := run(filepath.Join(concurrent.Address().CAFile, "no folder")); filepath.Base(third.Address().CAFile) != "ca.pem" {
 		t.Errorf("the file is %s", third.Address().CAFile)
 	}
 }

@@ -83,7 +83,7 @@ func askKernel(of, to netip.AddrPort) (user int, found bool) {
 	q = binary.NativeEndian.AppendUint16(q, syscall.NLM_F_REQUEST)
 	q = append(q, make([]byte, 8)...) // number and port of the question
 	q = append(q, syscall.AF_INET, syscall.IPPROTO_TCP, 0, 0)
-	q = binary.NativeEndian.AppendUint32(q, ^uint32(0)) // in whatever state
+	q = binary.NativeEndian.AppendUint32(q, ^uint32(0)) // in any state
 	q = binary.BigEndian.AppendUint16(q, of.Port())
 	q = binary.BigEndian.AppendUint16(q, to.Port())
 	for _, a := range [...]netip.Addr{of.Addr(), to.Addr()} {
