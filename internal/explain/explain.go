@@ -78,8 +78,9 @@ type Target struct {
 	Hints    []string `json:"hints"`
 	Warnings []string `json:"warnings"`
 
-	reason string
-	order  []int // of the rules for a reader: what matches, then the nearest
+	reason  string
+	refused policy.Rule // of the policy's `deny`, that matched
+	order   []int       // of the rules for a reader: what matches, then the nearest
 }
 
 // A Rule is one rule of a target.
@@ -268,12 +269,13 @@ func newTarget(t policy.TargetExplanation, claims policy.ClaimSet) Target {
 	shown := Target{
 		Target: t.Target, Decision: decision(t.Allowed()), Unknown: t.Unknown, Rules: make([]Rule, len(t.Rules)),
 		Hints: append([]string{}, t.Hints()...), Warnings: append([]string{}, t.Warnings...), reason: t.Reason(),
+		refused: t.Refused,
 	}
 	if t.Rule.Line > 0 {
 		shown.Rule, shown.Line = t.Rule.Index+1, t.Rule.Line
-		if !t.Allowed() {
-			shown.Warnings = append(shown.Warnings, t.Reason()) // its rule matches: nothing else would say why
-		}
+	}
+	if !t.Allowed() && (t.Rule.Line > 0 || t.Refused.Line > 0) {
+		shown.Warnings = append(shown.Warnings, t.Reason()) // its rule matches, or one of deny: nothing else would say why
 	}
 	for i, r := range t.Rules {
 		shown.Rules[i] = newRule(r)

@@ -87,6 +87,44 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+// TestDeny: a rule of deny is named in every form of output, and the target's
+// own rules stay.
+func TestDeny(t *testing.T) {
+	t.Parallel()
+	src := "version: 1\ndeny:\n  - {actor: mallory}\ntargets:\n" + target("prod", `{repository_id: "1", ref: refs/heads/main}`)
+	var text, machine strings.Builder
+	r := report(t, src, claims(t, map[string]any{"actor": "mallory"}), "live")
+	if err := r.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	const wantText = `claims of repo:acme/analytics:ref:refs/heads/main
+verified: the ID token of this job
+
+✗ prod: denied: deny rule 1 (line 3) matches
+  rule 1 (line 8)
+      claim          got              want
+    ✓ repository_id  1                1
+    ✓ ref            refs/heads/main  refs/heads/main
+    ✓ event_name     push             push, schedule, workflow_dispatch, merge_group or release (by default)
+  hint: deny comes before every target: to allow such a run again, remove the rule or narrow it
+  warning: deny rule 1 (line 3) matches "repo:acme/analytics:ref:refs/heads/main"
+`
+	if text.String() != wantText {
+		t.Errorf("text is\n%s\nwant\n%s", &text, wantText)
+	}
+	if err := r.WriteJSON(&machine); err != nil {
+		t.Fatal(err)
+	}
+	const wantJSON = `"hints":["deny comes before every target: to allow such a run again, remove the rule or narrow it"],` +
+		`"warnings":["deny rule 1 (line 3) matches \"repo:acme/analytics:ref:refs/heads/main\""]`
+	if !strings.Contains(machine.String(), wantJSON) || !strings.Contains(machine.String(), `"matched":true`) {
+		t.Errorf("JSON is %s, want %s in it", &machine, wantJSON)
+	}
+	if want := "✗ <code>prod</code>: denied: deny rule 1 (line 3) matches\n"; !strings.Contains(r.Markdown(), want) {
+		t.Errorf("summary is\n%s", r.Markdown())
+	}
+}
+
 // TestPainted: only marks at the start of a line are coloured.
 func TestPainted(t *testing.T) {
 	t.Parallel()

@@ -151,6 +151,8 @@ func (t Target) summary() string {
 	switch {
 	case t.Decision == "allowed":
 		return "allowed" + rule
+	case t.refused.Line > 0:
+		return fmt.Sprintf("denied: deny rule %d (line %d) matches", t.refused.Index+1, t.refused.Line)
 	case t.Unknown:
 		return "cannot be told: the record does not keep all claims that the rules ask for"
 	case t.Rule > 0:

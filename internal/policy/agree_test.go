@@ -30,6 +30,9 @@ func TestExplainAgrees(t *testing.T) {
 	var allowed, denied, ambiguous, stale int
 	for n := 0; n < agreements; {
 		src := g.policy()
+		if g.IntN(3) == 0 {
+			src = strings.Replace(src, "targets:", g.deny()+"targets:", 1)
+		}
 		p, err := policy.Parse("policy.yml", []byte(src), catalog())
 		if err != nil {
 			continue // an unbound rule, a ${claim} that not every rule holds
@@ -111,7 +114,7 @@ func mismatches(err error) map[int][]string {
 }
 
 func explained(e policy.TargetExplanation) map[int][]string {
-	if e.Allowed() || e.Rule.Line > 0 {
+	if e.Allowed() || e.Rule.Line > 0 || e.Refused.Line > 0 {
 		return nil
 	}
 	list := map[int][]string{}

@@ -70,6 +70,9 @@ func (p *Policy) view(claims ClaimSet) view {
 // a *Denial that lists them, of class Denied.
 func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) {
 	v := p.view(claims)
+	if refused := p.refused(v); refused.by != nil {
+		return nil, refused.denial(v)
+	}
 	return p.choose(v, v.near)
 }
 
@@ -125,11 +128,16 @@ func (r rule) otherForm(v view) bool {
 
 // admits reports whether a rule that names no event admits the token's.
 func (r rule) admits(v view) bool {
-	if r.identity.Kind != "github" || r.namesEvent() {
+	if !r.namesDefault() {
 		return true
 	}
 	event, _ := v.claims.String("event_name")
 	return slices.Contains(defaultEvents, event)
+}
+
+// namesDefault reports whether the rule is for the default events only.
+func (r rule) namesDefault() bool {
+	return r.identity.Kind == "github" && !r.anyEvent && !r.namesEvent()
 }
 
 func (r rule) namesEvent() bool {
@@ -144,6 +152,9 @@ func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) 
 		return Grant{}, err
 	}
 	v := p.view(claims)
+	if refused := p.refused(v); refused.by != nil {
+		return Grant{}, refused.denial(v)
+	}
 	d := t.decide(v, now)
 	if err := t.denial(v, d, v.near); err != nil {
 		return Grant{}, err

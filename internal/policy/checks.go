@@ -60,7 +60,7 @@ func (r *rule) checks(v view) iter.Seq[check] {
 				return
 			}
 		}
-		if r.identity.Kind == "github" && !r.namesEvent() {
+		if r.namesDefault() {
 			yield(check{claim: "event_name", matched: r.admits(v), rule: r})
 		}
 	}

@@ -18,6 +18,7 @@ type Explanation struct {
 	ActorKind string
 	Chosen    string              // the target that Choose returns, "" for none
 	Denial    error               // what Choose returns
+	Deny      *RuleExplanation    // the rule of `deny` that matches, and keeps the claims from every target; nil for none
 	Targets   []TargetExplanation // all of them, in the order of the policy
 }
 
@@ -25,6 +26,7 @@ type Explanation struct {
 type TargetExplanation struct {
 	Target   string
 	Rule     Rule  // that matched; the zero Rule where none does
+	Refused  Rule  // of `deny`, that matched; the zero Rule where none does
 	Denial   error // what Authorize returns; nil where the target is allowed
 	Unknown  bool  // denied for want of claims that are not known
 	Rules    []RuleExplanation
@@ -121,6 +123,15 @@ func (t TargetExplanation) Nearest() []RuleExplanation {
 	return list
 }
 
+// Names returns the names of the claims that the rule asks for.
+func (r RuleExplanation) Names() []string {
+	claims := make([]string, len(r.Claims))
+	for i, c := range r.Claims {
+		claims[i] = c.Claim
+	}
+	return claims
+}
+
 // Mismatches returns the names of the claims that keep the rule from matching.
 func (r RuleExplanation) Mismatches() (claims []string) {
 	for _, c := range r.Claims {
@@ -151,9 +162,19 @@ func (p *Policy) Explain(claims ClaimSet, now time.Time) Explanation {
 		}
 		return nears[t]
 	}
+	refused := p.refused(v)
 	for i, t := range p.targets {
 		e.Targets[i] = t.explain(v, now, near)
+		e.Targets[i].refuse(v, refused)
 		e.Targets[i].Warnings = slices.Concat(p.about(t), e.Targets[i].Warnings)
+	}
+	if refused.by != nil {
+		if !refused.undecided {
+			by := refused.by.explain(v)
+			e.Deny = &by
+		}
+		e.Denial = refused.denial(v)
+		return e
 	}
 	chosen, err := p.choose(v, near)
 	if err != nil {
@@ -171,8 +192,9 @@ func (p *Policy) Decides(target string, claims ClaimSet, now time.Time) (Rule, b
 	if err != nil {
 		return Rule{}, false
 	}
-	d := t.decide(p.view(claims), now)
-	return Rule{Index: d.rule.index, Line: d.rule.line}, d.allowed()
+	v := p.view(claims)
+	d := t.decide(v, now)
+	return Rule{Index: d.rule.index, Line: d.rule.line}, d.allowed() && p.refused(v).by == nil
 }
 
 // about returns the policy's own warnings about a target.

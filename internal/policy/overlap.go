@@ -159,14 +159,26 @@ func (p *Policy) overlap(a, b rule) (witness map[string]any, decided bool) {
 		return nil, true
 	}
 	s := solver{policy: p, rules: [2]rule{a, b}, clauses: clauses(a, b), left: maxTries}
-	for _, w := range worlds(a, b, p.agents) {
-		s.world, s.values = w, map[string][]chain{}
-		if s.with(s.structure(), func() bool { return s.solve(0) }) {
-			return s.witness, true
+	for _, char := range fillers {
+		s.char, s.refused = char, false
+		for _, w := range worlds(a, b, p.agents) {
+			s.world, s.values = w, map[string][]chain{}
+			if s.with(s.structure(), func() bool { return s.solve(0) }) {
+				return s.witness, true
+			}
+		}
+		if !s.refused {
+			break
 		}
 	}
 	return nil, s.left > 0
 }
+
+// fillers are the characters, and digits, that stand for any: a rule of `deny`
+// may be about a token that is made with one of them.
+var fillers = []filler{{'x', '1'}, {'y', '2'}, {'z', '3'}}
+
+type filler struct{ letter, digit rune }
 
 // apart reports whether a claim that has one value is held to different
 // literals: the quick answer for nearly all pairs.
@@ -347,8 +359,10 @@ type solver struct {
 	clauses []clause
 	world   world
 	values  map[string][]chain
+	char    filler
 	left    int
 	witness map[string]any
+	refused bool // a token that matches both rules, by `deny`
 }
 
 // structure is what every token of the world is like.
@@ -400,9 +414,9 @@ func (s *solver) undo(constraints []constraint) {
 // filler is used for any character of a variable.
 func (s *solver) filler(variable string) rune {
 	if variable == "ref" && strings.HasPrefix(s.world.refPrefix(), "refs/pull/") || slices.Contains(kinds[s.kind()].numeric, variable) {
-		return '1'
+		return s.char.digit
 	}
-	return 'x'
+	return s.char.letter
 }
 
 func (w world) refPrefix() string {

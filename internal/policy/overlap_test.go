@@ -12,16 +12,21 @@ import (
 
 func overlapPolicy(t *testing.T, a, b string) *policy.Policy {
 	t.Helper()
+	p, err := policy.Parse("p.yml", []byte(overlapSource(a, b)), catalog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// overlapSource is a policy of two targets with one rule each.
+func overlapSource(a, b string) string {
 	src := "version: 1\ntargets:\n"
 	for i, rule := range []string{a, b} {
 		src += fmt.Sprintf("  t%d:\n    dbt: {type: duckdb, path: x}\n    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/r\", region: eu-west-1}}\n"+
 			"    allow:\n      - %s\n", i, rule)
 	}
-	p, err := policy.Parse("p.yml", []byte(src), catalog())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return src
 }
 
 func TestOverlaps(t *testing.T) {

@@ -23,6 +23,7 @@ type Policy struct {
 	identities []*Identity
 	targets    []*Target
 	agents     []string
+	deny       []rule // of every target
 	warnings   []string
 }
 

@@ -17,6 +17,7 @@ import (
 // A rule admits a token when all of its matchers do.
 type rule struct {
 	index, line int
+	anyEvent    bool // a rule without event_name is for every event, as those of `deny` are
 	identity    *Identity
 	matchers    []matcher
 }
@@ -81,6 +82,10 @@ func (u *unwiseRules) add(r rule) {
 	if free, yes := r.open(); yes {
 		u.open, u.chosen = append(u.open, r), append(u.chosen, free...)
 	}
+	u.addUnknown(r)
+}
+
+func (u *unwiseRules) addUnknown(r rule) {
 	for _, claim := range r.unknown() {
 		key := unknownClaim{r.identity.Kind, claim}
 		u.unknown[key] = append(u.unknown[key], r)
@@ -137,9 +142,27 @@ func (l ruleList) verb(one, several string) string {
 	return several
 }
 
-// rule reads one rule. Its identity is nil where it is none at all; ok is
-// false when it has a fault.
+// rule reads one rule that allows. Its identity is nil where it is none at all;
+// ok is false when it has a fault.
 func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
+	if r, ok = d.matchers(p, index, n); !ok {
+		return r, false
+	}
+	if problem := r.unbound(); problem != "" {
+		for _, claim := range r.unknown() {
+			if near := otherNames.Meant(claim, kinds[r.identity.Kind].claims); near != "" {
+				problem += fmt.Sprintf("; %q is not a claim: did you mean %q?", claim, near)
+			}
+		}
+		d.Report(n, "%s", problem)
+		return r, false
+	}
+	return r, true
+}
+
+// matchers reads what all rules have in common: whose tokens they are for, and
+// their matchers. Its results are those of rule.
+func (d *document) matchers(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 	before := d.Count()
 	m, ok := d.Mapping(n, n, "a rule", nil)
 	if !ok {
@@ -179,19 +202,7 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 			r.matchers = append(r.matchers, d.matcher(r.identity.Kind, key, value))
 		}
 	}
-	if d.Count() > before || d.Merged(n) || d.Faulty(n) {
-		return r, false
-	}
-	if problem := r.unbound(); problem != "" {
-		for _, claim := range r.unknown() {
-			if near := otherNames.Meant(claim, kinds[r.identity.Kind].claims); near != "" {
-				problem += fmt.Sprintf("; %q is not a claim: did you mean %q?", claim, near)
-			}
-		}
-		d.Report(n, "%s", problem)
-		return r, false
-	}
-	return r, true
+	return r, d.Count() == before && !d.Merged(n) && !d.Faulty(n)
 }
 
 func (d *document) matcher(kind string, key, value *yaml.Node) matcher {

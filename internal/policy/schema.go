@@ -25,6 +25,9 @@ func Schema(cat Catalog) []byte {
 			"identities": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"additionalProperties": identitySchema(), "description": "Who may ask (default: github, with GitHub's public issuer)."},
 			"agents": listSchema("Further accounts that AI agents act through."),
+			"deny": object{"type": "array", "minItems": 1, "items": denyRuleSchema(),
+				"description": "Rules that come before every target: whoever matches one is denied. They need no repository or owner.",
+				"examples":    []any{[]any{object{"actor": "mallory"}, object{"repository_id": []string{"103", "104"}}}}},
 			"targets": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"additionalProperties": targetSchema(cat)},
 		},
@@ -64,6 +67,13 @@ func identitySchema() object {
 			"scopes":    listSchema("For people: the scopes to ask for."),
 		},
 	}
+}
+
+// denyRuleSchema is of a rule of `deny`.
+func denyRuleSchema() object {
+	s := ruleSchema()
+	s["not"] = object{"required": []string{"identity"}, "maxProperties": 1} // every token of the identity
+	return s
 }
 
 func ruleSchema() object {

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	policyKeys   = []string{"version", "requires", "identities", "agents", "targets"}
+	policyKeys   = []string{"version", "requires", "identities", "agents", "deny", "targets"}
 	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
 	targetKeys   = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
 		"trust_reviewed", "trust_max_age"}
@@ -47,6 +47,9 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 	d.identities(p, m.Get("identities"))
 	if v := m.Get("agents"); v != nil {
 		p.agents = d.Strings(v, "agents")
+	}
+	if v := m.Get("deny"); v != nil {
+		d.deny(p, v)
 	}
 	v := m.Get("targets")
 	if v == nil {

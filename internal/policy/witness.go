@@ -18,6 +18,10 @@ func (s *solver) confirmed() bool {
 	if err != nil || !s.rules[0].matches(v) || !s.rules[1].matches(v) {
 		return false
 	}
+	if s.policy.refused(v).by != nil {
+		s.refused = true // another token may do
+		return false
+	}
 	s.witness = claims
 	return true
 }
@@ -56,7 +60,7 @@ func (s *solver) complete(claims map[string]any) bool {
 	claims["repository_owner"], claims["repository"], claims["event_name"] = owner, repository, s.world.event
 	for _, id := range []string{"repository_id", "repository_owner_id"} {
 		if claims[id] == nil || claims[id] == "" {
-			claims[id] = "1"
+			claims[id] = string(s.char.digit)
 		}
 	}
 	if path, ok := claims["workflow_ref"].(string); ok {

@@ -25,6 +25,8 @@ targets:
     exchange: {aws: {role: "arn:aws:iam::123456789012:role/dbt-dev", region: eu-west-1}}
     allow:
       - {repository: acme/analytics, repository_id: "7", environment: staging}
+deny:
+  - actor: mallory
 `
 
 func load(t testing.TB) func(string) (*policy.Policy, error) {
@@ -41,6 +43,8 @@ var day = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
 const mainProd = `claims: {repository: acme/analytics, repository_id: "7", environment: production, ref: refs/heads/main}`
 
+const mallory = `claims: {repository: acme/analytics, repository_id: "7", environment: production, ref: refs/heads/main, actor: mallory}`
+
 func TestCases(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, text, message string }{
@@ -56,6 +60,11 @@ func TestCases(t *testing.T) {
 		{"denied because", mainProd + "\n    deny: dev\n    because: environment", ""},
 		{"denied because of another", mainProd + "\n    deny: dev\n    because: [environment, ref]",
 			`"dev" is denied because of "environment" (rule 1, line 13), want because of "environment", "ref"`},
+		{"denied because of a deny rule", mallory + "\n    deny: all\n    because: actor", ""},
+		{"denied because of another than a deny rule", mallory + "\n    deny: prod\n    because: environment",
+			`denied because of "actor" (deny rule 1, line 15), want because of "environment"`},
+		{"not allowed by a deny rule", mallory + "\n    allow: prod",
+			`want "prod" allowed, got denied: deny rule 1 (line 15) matches "repo:acme/analytics:environment:production"`},
 		{"no such token", `claims: {repository: "-"}` + "\n    deny: dev", `repository is "-", want OWNER/REPOSITORY`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

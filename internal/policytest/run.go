@@ -62,7 +62,7 @@ func (f *File) Run(now time.Time) Report {
 		e := f.Policy.Explain(claims, now)
 		for _, t := range e.Targets {
 			for _, r := range t.Rules {
-				if r.Matched {
+				if r.Matched && e.Deny == nil {
 					matched[Uncovered{t.Target, r.Rule}] = true
 				}
 			}
@@ -159,6 +159,14 @@ func (c Case) judgeReason(e policy.Explanation) string {
 		return ""
 	}
 	want := slices.Sorted(slices.Values(c.Because))
+	if e.Deny != nil {
+		got := slices.Compact(slices.Sorted(slices.Values(e.Deny.Names())))
+		if !slices.Equal(got, want) {
+			return fmt.Sprintf("denied because of %s (deny rule %d, line %d), want because of %s",
+				quoted(got), e.Deny.Index+1, e.Deny.Line, quoted(want))
+		}
+		return ""
+	}
 	for _, name := range c.Deny {
 		t, _ := e.Target(name)
 		nearest := t.Nearest()
