@@ -76,11 +76,15 @@ var (
 	// secretsText matches a secret of GitHub's in an expression.
 	secretsText = lazy.MustCompile(`\bsecrets(?:\.([A-Za-z_][A-Za-z0-9_]*)|\[\s*'([^']+)'\s*\])`)
 	// loginText matches names of logins at a warehouse that are not named like secrets everywhere.
-	loginText = lazy.MustCompile(`(?i)keyfile|service_account|sa_key|private_key|credential|dbt_env_secret|` +
+	loginText = lazy.MustCompile(`(?i)keyfile|service_account|sa_key|private_key|credential|` +
 		`profiles?_?(?:ya?ml)?$|_key$`)
 	// otherText matches names of logins that no target gives.
 	otherText = lazy.MustCompile(`(?i)^github_token$|(?:^|_)(?:gh|git|github|gitlab|slack|teams|webhook|datadog|sentry|` +
-		`pagerduty|pypi|npm|codecov|sonar|cache)(?:_|$)|dbt_cloud|elementary_cloud`)
+		`pagerduty|pypi|npm|codecov|sonar|cache)(?:_|$)|dbt_cloud|dbt_api|elementary_cloud`)
+	// writingText matches a script that writes a key or a profile into a file.
+	writingText = lazy.MustCompile(`(?i)(?:>|\btee\b)\s*\S*(?:key|profiles\.yml|credential|service|\.json|\.p8|\.pem)`)
+	// dbtAction matches actions that run dbt.
+	dbtAction = lazy.MustCompile(`(?i)^[^/]+/dbt[^/@]*@`)
 	// loginActions log in at a cloud, whose keys a target makes superfluous.
 	loginActions = lazy.MustCompile(`(?i)^(?:google-github-actions/auth|aws-actions/configure-aws-credentials|` +
 		`azure/login|hashicorp/vault-action|snowflakedb/snowflake-cli-action|databricks/setup-cli)@`)
@@ -112,10 +116,11 @@ func (f *file) workflowSecrets(found report) {
 		local := get(job, "services") != nil // a database of the job's own has a password that opens nothing
 		f.feeds(get(job, "env"), local, found)
 		for _, step := range steps {
-			if runsDBT(step) {
+			logsIn := loginActions.MatchString(text(get(step, "uses")))
+			if runsDBT(step) || logsIn || writingText.MatchString(text(get(step, "run"))) {
 				f.feeds(get(step, "env"), local, found)
 			}
-			if loginActions.MatchString(text(get(step, "uses"))) {
+			if logsIn {
 				f.feeds(get(step, "with"), local, found)
 			}
 			f.scripts(get(step, "run"), found)
@@ -126,9 +131,14 @@ func (f *file) workflowSecrets(found report) {
 	}
 }
 
-// runsDBT reports whether a step runs dbt.
+// runsDBT reports whether a step runs dbt, by itself or by an action.
 func runsDBT(step *yaml.Node) bool {
-	return dbtText.MatchString(text(get(step, "run"))) || dbtText.MatchString(text(get(step, "with", "run")))
+	if dbtText.MatchString(text(get(step, "run"))) || dbtAction.MatchString(text(get(step, "uses"))) {
+		return true
+	}
+	runs := false
+	pairs(get(step, "with"), func(_, v *yaml.Node) { runs = runs || dbtText.MatchString(text(v)) })
+	return runs
 }
 
 // feeds finds logins among the variables of a step, or its inputs.
