@@ -20,7 +20,7 @@ func initCommand(env job.Env, end *outcome) *cli.Command {
 		ArgsUsage: " ",
 		Description: "Example:\n\n    oidc-dbt init\n    oidc-dbt init --repository-id 487920697 --write\n\n" +
 			"It reads the dbt projects, their profiles.yml, the workflows that run dbt, and git's remote. It prints what it\n" +
-			"proposes and what is left to do, asks no question and no network, and never overwrites a file.",
+			"proposes and what is left to do. It uses no network, asks nothing, and never overwrites a file.",
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags: []cli.Flag{

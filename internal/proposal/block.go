@@ -306,12 +306,42 @@ func template(t *target) []field {
 		if t.provider == "vault" && f.key == "user" {
 			continue
 		}
-		if f.comment = "fill in"; slices.Contains(usual, f.key) {
+		if value, whence := t.fromJob(f.key); value != "" {
+			f.value, f.comment = scalar(value), "guess: "+whence
+		} else if f.comment = "fill in"; slices.Contains(usual, f.key) {
 			f.comment = "guess"
 		}
 		fields = append(fields, f)
 	}
 	return append(fields, field{key: "threads", value: "4", comment: "guess"})
+}
+
+// clientVariables are what the vendors' own clients read, by type and key.
+var clientVariables = map[string]string{
+	"snowflake account": "SNOWFLAKE_ACCOUNT", "snowflake user": "SNOWFLAKE_USER", "snowflake role": "SNOWFLAKE_ROLE",
+	"snowflake database": "SNOWFLAKE_DATABASE", "snowflake warehouse": "SNOWFLAKE_WAREHOUSE",
+	"snowflake schema": "SNOWFLAKE_SCHEMA", "databricks host": "DATABRICKS_HOST",
+	"databricks http_path": "DATABRICKS_HTTP_PATH",
+	"bigquery project":     "GOOGLE_CLOUD_PROJECT", "postgres host": "PGHOST", "postgres user": "PGUSER",
+	"postgres database": "PGDATABASE",
+}
+
+// fromJob returns a key's value as the job that runs dbt has it, in a variable
+// or in an input of the action that logs in today, and where it is from.
+func (t *target) fromJob(key string) (value, whence string) {
+	name, isProject := clientVariables[t.dbtType+" "+key], t.dbtType == "bigquery" && key == "project"
+	for _, u := range t.uses {
+		if value := environmentOf(u.workflow, u.job, u.run.step, u.run.matrix)[name]; value != "" && known(value) {
+			return value, name + " of " + u.workflow.path
+		}
+		for _, s := range u.job.steps {
+			p, ok := peerOf(s)
+			if id := s.with["project_id"]; ok && p.provider == "gcp" && isProject && id != "" && known(id) {
+				return id, "project_id of " + u.workflow.path
+			}
+		}
+	}
+	return "", ""
 }
 
 // placeholder returns a value of the right form for a key, by any of its names.

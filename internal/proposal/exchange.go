@@ -305,7 +305,7 @@ func (x *exchangeReader) gcp() {
 	value, whence, ask := x.input(0, "service_account")
 	own := cmpOr(scalarOf(x.block, "impersonate_service_account"))
 	switch {
-	case len(x.steps) > 0 && value == "" && ask == "": // direct federation
+	case len(x.steps) > 0 && value == "" && ask == "" && x.peer.federated(x.steps[0]): // direct federation
 	case value != "" || ask != "" || own != "":
 		x.carry("service_account", "impersonate_service_account", "dbt@"+project+".iam.gserviceaccount.com", whence)
 	default:

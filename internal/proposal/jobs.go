@@ -61,11 +61,15 @@ type run struct {
 	matrix      map[string]string
 	target      string // as the call has it, filled in; "" for the profile's own
 	environment string
+	hosted      bool // the job runs on one of GitHub's own runners
 }
+
+// hostedRunner matches the labels of GitHub's own runners.
+var hostedRunner = lazy.MustCompile(`^(?:ubuntu|windows|macos)-[a-z0-9.-]+$`)
 
 // workflows reads those that run dbt.
 func (r *repository) workflows() (list []*workflow, err error) {
-	const dir = ".github/workflows"
+	const dir = workflowDir
 	entries, err := os.ReadDir(r.at(dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, usage("", "read %s: it is no folder that can be read", dir)
@@ -327,7 +331,8 @@ func (r *repository) runs(w *workflow, j *job, s *step, matrix map[string]string
 	}
 	for _, c := range sh.calls {
 		s.calls = append(s.calls, c)
-		j.runs = append(j.runs, run{call: c, step: s, matrix: matrix, target: c.target, environment: environment})
+		j.runs = append(j.runs, run{call: c, step: s, matrix: matrix, target: c.target, environment: environment,
+			hosted: hostedRunner.MatchString(fillIn(text(get(j.node, "runs-on")), matrix, nil))})
 	}
 	return nil
 }

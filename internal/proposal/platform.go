@@ -43,6 +43,11 @@ func (p *Proposal) platform(req Request, repo *repository, targets []*target, wo
 	}
 	p.Files = []File{{name, out.String()}}
 
+	for _, t := range targets {
+		for i := range t.rules {
+			t.rules[i].hosted = false // the called workflow chooses the runner
+		}
+	}
 	var entry strings.Builder
 	for _, t := range targets {
 		write(&entry, 2, []field{{key: t.name, fields: t.fields()}})

@@ -106,6 +106,9 @@ func Propose(req Request) (*Proposal, error) {
 	var removed []secretUse
 	for _, w := range workflows {
 		diff, edited := w.diff(targets)
+		if w.starts("workflow_call") {
+			notes = append(notes, repo.callers(w.path)...)
+		}
 		notes = append(notes, edited.notes...)
 		removed = append(removed, edited.secrets...)
 		if diff != "" {

@@ -235,6 +235,42 @@ func TestProposedFiles(t *testing.T) {
 	})
 }
 
+// TestProposedPoliciesHold: the proposed tests pass, each rule is covered, and
+// lint finds nothing but what is left to do.
+func TestProposedPoliciesHold(t *testing.T) {
+	t.Parallel()
+	eachRepository(t, func(t *testing.T, file string, a *txtar.Archive) {
+		c := newCheckout(t, a, isCRLF(file))
+		if fails(a) || slices.Contains(c.args, "--platform") {
+			return
+		}
+		p := c.propose("--write")
+		for _, d := range p.Diffs {
+			c.write("repo/"+d.Path, apply(t, c.read(d.Path), d.Diff))
+		}
+		if status, out, errs := c.run("test-policy"); status != 0 {
+			t.Errorf("test-policy: status %d\n%s%s\n%s", status, out, errs, p.Files[1].Text)
+		}
+		_, out, errs := c.run("lint", "--format", "json", ".github/oidc-dbt.yml", ".github/workflows")
+		var report struct {
+			Findings []struct{ Name, File, Message string }
+		}
+		if err := json.Unmarshal([]byte(out), &report); err != nil {
+			t.Fatalf("%v: %s%s", err, out, errs)
+		}
+		for _, f := range report.Findings {
+			left := map[string]bool{
+				"name-only-binding":   !slices.Contains(c.args, "--repository-id"),              // the first step of what is left
+				"any-runner":          !strings.Contains(p.Files[0].Text, "runner_environment"), // where others run the jobs
+				"overlapping-targets": strings.Contains(p.Files[0].Text, "# guess: the jobs of "),
+			}
+			if !left[f.Name] {
+				t.Errorf("lint finds %s in %s: %s", f.Name, f.File, f.Message)
+			}
+		}
+	})
+}
+
 var pinned = regexp.MustCompile(`(?m)uses: [\w./-]+@[0-9a-f]{40} # \S`)
 
 // TestProposedWorkflows: each is YAML, asks for a token only where dbt runs,

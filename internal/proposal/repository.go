@@ -26,6 +26,9 @@ type repository struct {
 	host   string // of GitHub: github.com, or a company's own
 }
 
+// workflowDir is where GitHub looks for workflows.
+const workflowDir = ".github/workflows"
+
 const (
 	// maxFile bounds every file that is read; real ones are under 64 KiB.
 	maxFile = 1 << 20
@@ -199,6 +202,12 @@ func (r *repository) issuer() string {
 	return "https://" + r.host + "/_services/token"
 }
 
+// hasHostedRunners reports whether GitHub's own runners serve the repository: an
+// Enterprise Server has none.
+func (r *repository) hasHostedRunners() bool {
+	return r.host == publicHost || strings.HasSuffix(r.host, ".ghe.com")
+}
+
 // refusePolicy returns an error where the repository has a policy.
 func (r *repository) refusePolicy() error {
 	for _, name := range []string{policyPath, ".github/oidc-dbt.yaml", testPath} {
@@ -295,22 +304,35 @@ func under(dir, name string) string {
 	return joined
 }
 
+// callers tells of the jobs that call a reusable workflow of the repository: a
+// called job has no permission that its caller lacks.
+func (r *repository) callers(called string) (notes []string) {
+	for _, place := range r.places(func(line string) bool { return strings.Contains(line, "uses: ./"+called) }) {
+		notes = append(notes, place+" calls "+called+": its job needs `permissions: {contents: read, id-token: write}`")
+	}
+	return notes
+}
+
 // readers returns the places in workflows that read a secret.
-func (r *repository) readers(secret string) (places []string) {
-	const dir = ".github/workflows"
-	entries, _ := os.ReadDir(r.at(dir))
+func (r *repository) readers(secret string) []string {
+	return r.places(func(line string) bool {
+		found := secretName.FindAllStringSubmatch(line, -1)
+		return slices.ContainsFunc(found, func(m []string) bool { return m[1] == secret })
+	})
+}
+
+// places returns the lines of workflows that are meant.
+func (r *repository) places(meant func(line string) bool) (places []string) {
+	entries, _ := os.ReadDir(r.at(workflowDir))
 	for _, e := range entries {
-		text, err := r.read(dir + "/" + e.Name())
+		text, err := r.read(workflowDir + "/" + e.Name())
 		if err != nil {
 			continue
 		}
 		n := 0
 		for line := range strings.Lines(string(text)) {
-			n++
-			for _, m := range secretName.FindAllStringSubmatch(line, -1) {
-				if place := fmt.Sprintf("%s/%s:%d", dir, e.Name(), n); m[1] == secret {
-					places = append(places, place)
-				}
+			if n++; meant(line) {
+				places = append(places, fmt.Sprintf("%s/%s:%d", workflowDir, e.Name(), n))
 			}
 		}
 	}

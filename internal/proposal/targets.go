@@ -48,6 +48,7 @@ type rule struct {
 	event       string // "" for those that need no listing
 	guess       string // where the environment is from, "" where the workflow says it
 	release     bool   // the ref is a release's tag
+	hosted      bool   // its jobs run on GitHub's own runners only
 }
 
 // productive are names of outputs that no pull request should reach.
@@ -91,7 +92,29 @@ func chooseTargets(req Request, repo *repository, projects []*project, workflows
 			return nil, err
 		}
 	}
+	c.overlaps()
 	return c.targets, nil
+}
+
+// overlaps tells of targets that the same jobs may have.
+func (c *chooser) overlaps() {
+	for i, t := range c.targets {
+		for _, o := range c.targets[:i] {
+			if slices.ContainsFunc(t.rules, func(r rule) bool { return r.overlaps(o.rules) }) {
+				t.about = append(t.about, fmt.Sprintf("guess: the jobs of %q may have this one too: "+
+					"for a wall between them, give them environments of their own", o.name))
+				break
+			}
+		}
+	}
+}
+
+// overlaps reports whether a token may match the rule and one of others.
+func (r rule) overlaps(others []rule) bool {
+	return slices.ContainsFunc(others, func(o rule) bool {
+		anywhere := r.environment == "" || o.environment == ""
+		return (anywhere || r.environment == o.environment) && r.ref == o.ref && r.event == o.event
+	})
 }
 
 // isNested reports whether a project is inside another one: its package, or
@@ -327,10 +350,13 @@ func valueOf(fields []field, key string) string {
 // allow makes the rules from what starts the jobs that use the target.
 func (c *chooser) allow(t *target) {
 	add := func(r rule) {
-		same := func(o rule) bool { return o.environment == r.environment && o.ref == r.ref && o.event == r.event }
-		if !slices.ContainsFunc(t.rules, same) {
-			t.rules = append(t.rules, r)
+		for i, o := range t.rules {
+			if o.environment == r.environment && o.ref == r.ref && o.event == r.event {
+				t.rules[i].hosted = o.hosted && r.hosted
+				return
+			}
 		}
+		t.rules = append(t.rules, r)
 	}
 	refused := ""
 	for _, u := range t.uses {
@@ -338,10 +364,10 @@ func (c *chooser) allow(t *target) {
 		if pushes {
 			environment, guess := c.environment(t, u)
 			if ref := u.workflow.pushed(c.repo.branch); ref != "" || !u.workflow.onlyReleases() {
-				add(rule{environment: environment, guess: guess, ref: ref})
+				add(rule{environment: environment, guess: guess, ref: ref, hosted: u.run.hosted})
 			}
 			if u.workflow.starts("release") {
-				add(rule{environment: environment, guess: guess, ref: releaseRef, release: true})
+				add(rule{environment: environment, guess: guess, ref: releaseRef, release: true, hosted: u.run.hosted})
 			}
 		}
 		switch named := u.run.environment != "" && known(u.run.environment); {
@@ -349,9 +375,9 @@ func (c *chooser) allow(t *target) {
 		case productive.MatchString(t.output):
 			refused = u.workflow.path
 		case named:
-			add(rule{environment: u.run.environment, ref: pullRequestRef, event: "pull_request"})
+			add(rule{environment: u.run.environment, ref: pullRequestRef, event: "pull_request", hosted: u.run.hosted})
 		default:
-			add(rule{ref: pullRequestRef, event: "pull_request"})
+			add(rule{ref: pullRequestRef, event: "pull_request", hosted: u.run.hosted})
 		}
 	}
 	if refused != "" {
@@ -363,10 +389,13 @@ func (c *chooser) allow(t *target) {
 	}
 	if len(t.rules) == 0 {
 		environment, guess := c.environment(t, use{})
-		add(rule{environment: environment, guess: guess})
+		add(rule{environment: environment, guess: guess, hosted: true}) // as the proposed workflow
 	}
 	if !slices.ContainsFunc(t.rules, func(r rule) bool { return r.event == "" }) {
 		t.about = append(t.about, "schema: pr_${pull_number} gives each pull request a schema of its own")
+	}
+	for i := range t.rules {
+		t.rules[i].hosted = t.rules[i].hosted && c.repo.hasHostedRunners()
 	}
 	slices.SortStableFunc(t.rules, func(a, b rule) int { return strings.Compare(a.event, b.event) })
 }
@@ -394,7 +423,7 @@ func (c *chooser) environment(t *target, u use) (name, guess string) {
 	switch {
 	case own != "" && known(own) && environmentName.MatchString(own):
 		return own, ""
-	case own != "" && inCommand(own) == u.run.target && environmentName.MatchString(t.output):
+	case own != "" && inCommand(own) == inCommand(u.run.target) && environmentName.MatchString(t.output):
 		return t.output, "" // the same choice as the target's
 	case c.req.Environment != "":
 		return c.req.Environment, ""

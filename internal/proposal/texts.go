@@ -78,6 +78,9 @@ func (t *target) writeRules(out *strings.Builder, repo *repository, reusable str
 		if r.event != "" {
 			rule = append(rule, field{key: "event_name", value: r.event})
 		}
+		if r.hosted && reusable == "" {
+			rule = append(rule, field{key: "runner_environment", value: hosted})
+		}
 		if reusable != "" {
 			rule = append(
 				rule,
@@ -94,7 +97,10 @@ func (t *target) writeRules(out *strings.Builder, repo *repository, reusable str
 }
 
 // claims are those of a case.
-type claims struct{ repository, id, environment, ref, event string }
+type claims struct{ repository, id, environment, ref, event, runner string }
+
+// hosted is the claim of a job on one of GitHub's own runners.
+const hosted = "github-hosted"
 
 // matches reports whether a proposed rule admits claims.
 func (r rule) matches(repo *repository, c claims) bool {
@@ -103,13 +109,16 @@ func (r rule) matches(repo *repository, c claims) bool {
 		ref == releaseRef && strings.HasPrefix(c.ref, "refs/tags/v")
 	sameEvent := c.event == r.event || c.event == "release" && r.event == "" // one that needs no listing
 	return c.repository == repo.name && c.id == repo.id && (r.environment == "" || c.environment == r.environment) &&
-		sameRef &&
-		sameEvent
+		sameRef && sameEvent && (!r.hosted || c.runner == hosted)
 }
 
 // claims returns those of a job that a rule is for.
 func (r rule) claims(repo *repository) claims {
-	c := claims{repo.name, repo.id, r.environment, cmpOr(r.ref, "refs/heads/"+repo.branch), r.event}
+	c := claims{repository: repo.name, id: repo.id, environment: r.environment,
+		ref: cmpOr(r.ref, "refs/heads/"+repo.branch), event: r.event}
+	if r.hosted {
+		c.runner = hosted
+	}
 	switch {
 	case c.ref == pullRequestRef:
 		c.ref = "refs/pull/7/merge"
@@ -176,6 +185,9 @@ func (c claims) fields() []field {
 	if c.event != "" {
 		fields = append(fields, field{key: "event_name", value: scalar(c.event)})
 	}
+	if c.runner != "" {
+		fields = append(fields, field{key: "runner_environment", value: scalar(c.runner)})
+	}
 	return fields
 }
 
@@ -235,6 +247,11 @@ func (t *target) denials(repo *repository) (list []testCase) {
 		c := base
 		c.environment = "not-" + base.environment
 		add("another environment", c, "environment")
+	}
+	if r.hosted {
+		c := base
+		c.runner = "self-hosted"
+		add("a self-hosted runner", c, "runner_environment")
 	}
 	if base.event != "pull_request" {
 		c := base

@@ -170,7 +170,8 @@ func (e *workflowEdit) with(j *job, s *step, used []*target) string {
 		if m != nil && same {
 			name = m[1]
 		} else {
-			e.note("%s:%d runs dbt for several targets (%s): the step that is proposed logs in to %s only; make a step of each",
+			e.note("%s:%d runs dbt for several targets (%s): the step that is proposed logs in to %s only; "+
+				"make a step of each, or choose by the matrix",
 				e.w.path, s.node.Line, strings.Join(names(used), ", "), name)
 		}
 	}
