@@ -262,7 +262,8 @@ func Notes(dbtType, provider string, block *yaml.Node) (notes []Note) {
 		switch v := textOf(e.value); {
 		case a.loginOnTheWay(e) && policy.IsJinja(v), policy.SecretValue(v) && policy.IsJinja(v):
 			add(e, " is a login that the credential does not replace, and is kept")
-		case e.value.Tag == "!!str" && !slices.Contains(a.spec.Written, e.keys[0]) && policy.LooksLikeLogin(e.keys[len(e.keys)-1], v):
+		case e.value.Tag == "!!str" && !slices.Contains(a.spec.Written, e.keys[0]) && !a.spec.IsName(e.keys...) &&
+			policy.LooksLikeLogin(e.keys[len(e.keys)-1], v):
 			add(e, " looks like a login, and is kept")
 		case e.keys[0] == "path" && e.value.Tag == "!!str" && strings.HasPrefix(v, "{{") && dbtType == "duckdb":
 			add(e, " is only known to dbt: make sure that it does not lead the credential to another store")

@@ -66,7 +66,7 @@ func isStored(key, value string) bool {
 	if value == "" || isSwitch || isElsewhere || placeholderText.MatchString(value) {
 		return false
 	}
-	return holdsSecret(key) || policy.SecretValue(value) || policy.LooksLikeLogin("", value)
+	return holdsSecret(key) || policy.SecretValue(value) || policy.IsVendorToken(value)
 }
 
 var (

@@ -22,6 +22,46 @@ var loginWords = []string{
 // accountWords are words of such names that have an account behind them, as Hadoop's do.
 var accountWords = []string{"account_key", "client_secret", "azure_sas", "sas_fixed_token"}
 
+// There are two degrees. What is a login (SecretName, SecretValue) is refused in
+// a policy, and is taken out of the output that dbt reads. What only looks like
+// one may be a setting that dbt needs: it is left out of outputs that the run
+// does not use, and in the one that it uses it is kept, with a warning.
+
+// likeName matches names that look like a login's.
+var likeName = lazy.MustCompile(`(?i)(?:token|secret|password|passwd|passphrase|passcode|pwd|(?:api|access|account|` +
+	`private|shared|encryption)[-_]?key|(?:^|[-_])(?:authorization|cookie|credentials?|connection[-_]?string|sas))$`)
+
+// likeInside matches a login within JSON, the parameters of a storage account,
+// or the value of an authorization header.
+var likeInside = lazy.MustCompile(`(?i)["'](?:[a-z_]*(?:password|token|secret|private_?key))["']\s*:\s*["'][^"'{]|` +
+	`(?:accountkey|sharedaccesskey|sharedaccesssignature|[?&]sig)=[^&;\s{]|^\s*(?:bearer|basic)\s+\S`)
+
+// variableText matches a reference to a variable whose name suggests a login,
+// such as one with dbt's prefix DBT_ENV_SECRET_.
+const variableText = `(?i)env_var\s*\(\s*["']([^"']*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|private_?key|` +
+	`access_?key|account_?key|api_?key|credential)[^"']*)["']`
+
+var (
+	likeVariable = lazy.MustCompile(variableText)
+	likeDefault  = lazy.MustCompile(variableText + `\s*,\s*(?:default\s*=\s*)?(?:"[^"]|'[^']|[0-9])`)
+)
+
+// LooksLikeLoginName reports whether a key is, or looks like, a login's.
+func LooksLikeLoginName(key string) bool { return secretName(key) || likeName.MatchString(key) }
+
+// LooksLikeLoginValue reports whether a value is, or looks like, a login under
+// any key.
+func LooksLikeLoginValue(value string) bool {
+	return secretValue.MatchString(value) || likeInside.MatchString(value) || likeValue.MatchString(value)
+}
+
+// NamesLoginVariable reports whether Jinja refers to a variable that is named
+// like a login's.
+func NamesLoginVariable(jinja string) bool { return likeVariable.MatchString(jinja) }
+
+// HasLoginDefault reports whether Jinja has a literal default for such a variable.
+func HasLoginDefault(jinja string) bool { return likeDefault.MatchString(jinja) }
+
 // likeWords are words of names that speak of a login without being known for one.
 var likeWords = []string{
 	"secret", "token", "password", "passwd", "credential", "credentials", "apikey", "auth", "login", "bearer", "jwt",
@@ -71,11 +111,15 @@ func secretName(name string) bool {
 // block's own down, is a login of its own. The places in lists do not count.
 func (a Adapter) IsLogin(path ...string) bool {
 	key := path[len(path)-1]
-	if under(a.Names, path) {
+	if a.IsName(path...) {
 		return false
 	}
 	return secretName(key) || containsFold(a.Secret, key) || len(path) > 1 && under(a.Nested, path)
 }
+
+// IsName reports whether the value at a path is a name, though its key is that
+// of a login elsewhere.
+func (a Adapter) IsName(path ...string) bool { return under(a.Names, path) }
 
 // NamedLogin reports whether a text is a header or a setting that holds a
 // login by its name: `X-Api-Key: …`.
@@ -105,13 +149,20 @@ func PairedLogin(n *yaml.Node) *yaml.Node {
 	return v
 }
 
-// LooksLikeLogin reports whether a value that is none by IsLogin has the name
-// or the form of one.
+// LooksLikeLogin reports whether a value that is none by IsLogin looks like a
+// login: by its key, by itself, or by words anywhere in its key, where it is
+// too long for a switch.
 func LooksLikeLogin(key, value string) bool {
 	w := "_" + words(key) + "_"
 	like := func(word string) bool { return strings.Contains(w, "_"+word+"_") || strings.Contains(w, "_"+word+"s_") }
-	return value != "" && (likeValue.MatchString(value) || len(value) >= 8 && slices.ContainsFunc(likeWords, like))
+	if value == "" {
+		return false
+	}
+	return LooksLikeLoginName(key) || LooksLikeLoginValue(value) || len(value) >= 8 && slices.ContainsFunc(likeWords, like)
 }
+
+// IsVendorToken reports whether a value has the form of a vendor's token.
+func IsVendorToken(value string) bool { return likeValue.MatchString(value) }
 
 // under reports whether a path matches one of the patterns: a key of the
 // block, `.` and a key somewhere below it.

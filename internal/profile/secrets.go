@@ -125,7 +125,7 @@ func (s *stripping) isSecret(n *yaml.Node, secret bool) bool {
 	case s.loose && s.known[n.Value]:
 		return true
 	}
-	return policy.SecretValue(own) || secretInside.MatchString(own) || secretDefault.MatchString(n.Value)
+	return policy.LooksLikeLoginValue(own) || policy.HasLoginDefault(n.Value)
 }
 
 // Kept warns of values that Render keeps in the outputs and that look like the
@@ -155,7 +155,7 @@ func (s *Source) Kept(names []string, output string, outs ...adapter.Output) (wa
 				return
 			}
 			place := fmt.Sprintf("%s:%d:%d", s.path, n.Line, n.Column)
-			if !seen[place] && (secret || policy.SecretValue(own) || secretInside.MatchString(own) || secretVariable.MatchString(n.Value)) {
+			if !seen[place] && (secret || policy.LooksLikeLoginValue(own) || policy.NamesLoginVariable(n.Value)) {
 				seen[place] = true
 				found = append(found, fmt.Sprintf("%s (%s)", key, place))
 				places = append(places, s.Place(n))
@@ -176,25 +176,6 @@ func (s *Source) Place(n *yaml.Node) fault.Place {
 	return fault.Place{File: s.path, Line: n.Line, Column: n.Column}
 }
 
-// namesSecret matches a reference to a variable whose name suggests a secret,
-// such as one with dbt's prefix DBT_ENV_SECRET_.
-const namesSecret = `(?i)env_var\s*\(\s*["']([^"']*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|private_?key|` +
-	`access_?key|account_?key|api_?key|credential)[^"']*)["']`
-
-var (
-	// looksSecret matches likely names of secrets beyond those of the known
-	// adapters. It is broad: dropping too much from unused outputs does no harm.
-	looksSecret = lazy.MustCompile(`(?i)(?:token|secret|password|passwd|passphrase|passcode|pwd|(?:api|access|account|` +
-		`private|shared|encryption)[-_]?key|(?:^|[-_])(?:authorization|cookie|credentials?|connection[-_]?string|sas))$`)
-	// secretInside matches a secret within JSON, the parameters of a storage
-	// account, or the value of an authorization header.
-	secretInside = lazy.MustCompile(`(?i)["'](?:[a-z_]*(?:password|token|secret|private_?key))["']\s*:\s*["'][^"'{]|` +
-		`(?:accountkey|sharedaccesskey|sharedaccesssignature|[?&]sig)=[^&;\s{]|^\s*(?:bearer|basic)\s+\S`)
-	secretVariable = lazy.MustCompile(namesSecret)
-	// secretDefault matches a literal default for such a variable.
-	secretDefault = lazy.MustCompile(namesSecret + `\s*,\s*(?:default\s*=\s*)?(?:"[^"]|'[^']|[0-9])`)
-)
-
 // publicKeys are the keys of a service account's key file that are not secret.
 var publicKeys = []string{"type", "project_id", "client_id", "client_email", "auth_uri", "token_uri",
 	"auth_provider_x509_cert_url", "client_x509_cert_url", "universe_domain"}
@@ -213,7 +194,7 @@ func knownKeys() secretKeys {
 }
 
 func (k secretKeys) has(key string) bool {
-	return k[key] || policy.SecretName(key) || looksSecret.MatchString(key)
+	return k[key] || policy.LooksLikeLoginName(key)
 }
 
 var (
