@@ -134,7 +134,7 @@ func (b *blockReader) login(v *yaml.Node) {
 }
 
 // without returns a value without the logins in it, nil where nothing else is
-// in it; kept is false for a value that is a secret whatever its key.
+// in it; kept is false for a value that is a secret under any key.
 func (b *blockReader) without(v *yaml.Node, path []string) (out *yaml.Node, kept bool) {
 	switch v.Kind {
 	case yaml.ScalarNode:
@@ -184,7 +184,7 @@ var (
 		`(?:,\s*["']?([^"')]*)["']?\s*)?\)\s*(?:\|[^}]*)?\}\}\s*$`)
 )
 
-// A resolved value is what a variable stands for, as far as that is known.
+// A resolved value is the value of a variable, as far as it is known.
 type resolved struct {
 	value  string
 	name   string // of the variable, "" where the value is no single one
@@ -299,7 +299,7 @@ var hosts = map[string]string{
 	"databricks entra":    "adb-0000000000000000.0.azuredatabricks.net",
 }
 
-// template returns the block of a target whose output nobody has written yet.
+// template returns the block of a target whose output is not written yet.
 func template(t *target) []field {
 	fields := []field{{key: "type", value: t.dbtType}}
 	for _, f := range templateOf(t) {

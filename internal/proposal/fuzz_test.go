@@ -13,7 +13,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/proposal"
 )
 
-// FuzzPropose: whatever the files hold, there is an error or a proposal whose
+// FuzzPropose: for any content of the files there is an error or a proposal whose
 // policy parses and whose difference applies to a workflow that is YAML after it.
 func FuzzPropose(f *testing.F) {
 	files, err := filepath.Glob("testdata/repositories/*.txtar")

@@ -17,7 +17,7 @@ import (
 // A project is a folder with a dbt_project.yml.
 type project struct {
 	dir     string // from the root
-	profile string // its name, "" where only dbt or nobody knows it
+	profile string // its name, "" if the project does not say it, or by Jinja
 	guessed bool   // the name is that of the only profile
 	source  *profile.Source
 	path    string // of the profiles.yml, as it is shown

@@ -10,7 +10,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-// A Request is what a proposal is made from, beside the files of the repository.
+// A Request is what a proposal is made from, in addition to the repository's files.
 type Request struct {
 	Dir  string // the working directory, in the repository
 	Home string // where `.dbt/profiles.yml` is looked for, "" for nowhere
