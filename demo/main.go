@@ -50,7 +50,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "\nthe demo failed:", err)
 		os.Exit(1)
 	}
-	fmt.Printf("\nEverything was as said. (%s)\n", time.Since(start).Round(100*time.Millisecond))
+	fmt.Printf("\nAll checks passed (%s).\n", time.Since(start).Round(100*time.Millisecond))
 }
 
 func run(ctx context.Context) (err error) {
@@ -250,9 +250,9 @@ func (d *demo) checkHandedOver(j *job, auth *standin.Step) error {
 		return err
 	}
 	if leak := d.leak(string(profiles)); leak != "" {
-		return fmt.Errorf("the profile holds a secret (%s)", leak)
+		return fmt.Errorf("the profile contains a secret (%s)", leak)
 	}
-	say("the profile that it wrote holds no secret:")
+	say("the profile that it wrote contains no secret:")
 	quote(string(profiles))
 	return nil
 }
@@ -332,10 +332,11 @@ func (d *demo) long(ctx context.Context) error {
 	}
 	first := slices.MinFunc(sessions, func(a, b standin.Session) int { return a.Expiration.Compare(b.Expiration) })
 	used = d.store.Used() - used
-	say("the token service has issued %d sessions, the store has served requests of %d; the first had expired %s before the end; refused: %d",
+	say("the token service has issued %d sessions, the store has served requests with %d of them; "+
+		"the first had expired %s before the end; refused: %d",
 		len(sessions), used, ended.Sub(first.Expiration).Round(100*time.Millisecond), d.store.Refused()-refused)
 	return errors.Join(
-		expect("sessions that the store has served are several", used > 1, true),
+		expect("several sessions have been used at the store", used > 1, true),
 		expect("the first session had expired before the end", first.Expiration.Before(ended), true),
 		expect("requests that the store refused", d.store.Refused(), refused),
 	)
@@ -360,7 +361,7 @@ func (d *demo) checkResults(j *job) error {
 		return fmt.Errorf("run_results.json: %w", err)
 	}
 	if leak := d.leak(string(text)); leak != "" {
-		return fmt.Errorf("run_results.json holds a secret (%s)", leak)
+		return fmt.Errorf("run_results.json contains a secret (%s)", leak)
 	}
 	done := map[string]int{}
 	for _, r := range results.Results {
@@ -368,7 +369,7 @@ func (d *demo) checkResults(j *job) error {
 		done[kind+" "+r.Status]++
 	}
 	traces := slices.Sorted(maps.Keys(results.Metadata.Env))
-	say("run_results.json: %d seed, %d models, %d tests; and it names the run, as %s", done["seed success"],
+	say("run_results.json: %d seed, %d models, %d tests; it names the run by %s", done["seed success"],
 		done["model success"], done["test pass"], strings.Join(traces, ", "))
 	return errors.Join(
 		expect("nodes", len(results.Results), 9),
@@ -405,7 +406,7 @@ func (d *demo) staging(ctx context.Context) error {
 	}
 	say("Exit status 5; no request went to the token service; the dbt step does not run.")
 
-	say("The policy check is the guard rail. The wall is the role's own trust: the same token, sent past the action:")
+	say("The role's own trust policy refuses it, too: the same token, without the action:")
 	status, reply, err := d.assume(ctx, d.issuer.Sign(audience, changes))
 	if err != nil {
 		return err
@@ -422,7 +423,7 @@ func (d *demo) staging(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	say("The same request with production's token: %d. So it was the claims.", status)
+	say("The same request with production's token: %d. Only the claims differ.", status)
 	return expect("the status with production's token", status, http.StatusOK)
 }
 
@@ -484,7 +485,7 @@ func (d *demo) audit(context.Context) error {
 		lines := slices.Collect(strings.Lines(string(text)))
 		quote(strings.Join(lines[:min(len(lines), 2)], ""))
 		if more := len(lines) - 2; more > 0 {
-			say("and %d records of further sessions", more)
+			say("and %d records of more sessions", more)
 		}
 		if leak := d.leak(string(text)); leak != "" {
 			return fmt.Errorf("a secret is in the audit log (%s)", leak)
