@@ -96,7 +96,7 @@ func TestFaults(t *testing.T) {
 		{"no expectation", head + mainProd, "p.test.yml:3:5: a case has no allow or deny: add the target that the token gets, or one that it must not get"},
 		{"both", head + mainProd + "\n    allow: prod\n    deny: dev", "p.test.yml:6:11: allow and deny exclude each other: allow means no other target; write two cases"},
 		{"a number", head + "claims: {repository_id: 7}\n    deny: all", `p.test.yml:4:29: repository_id: is a number, and tokens have strings: write "7"`},
-		{"no value", head + "claims: {ref: }\n    deny: all", "p.test.yml:4:19: ref: want a string, got nothing; leave out a claim that the token does not have"},
+		{"no value", head + "claims: {ref: }\n    deny: all", "p.test.yml:4:19: ref: want a string, got null; leave out a claim that the token does not have"},
 		{"an identity", head + "identity: gitlab\n    " + mainProd + "\n    deny: all", `p.test.yml:4:15: unknown identity "gitlab", the policy has ["github"]: did you mean "github"?`},
 		{"because of an allowed one", head + mainProd + "\n    allow: prod\n    because: ref", "p.test.yml:6:14: because requires deny"},
 		{"a login of a denied one", head + mainProd + "\n    deny: all\n    login: {role: x}", "p.test.yml:6:12: login requires allow"},
