@@ -232,14 +232,11 @@ func (t *Target) fill(v view) (exchange Values, dbt DBT, err error) {
 			return text
 		}
 		return placeholder.ReplaceAllStringFunc(text, func(m string) string {
-			claim := m[2 : len(m)-1]
-			values := v.values(claim)
-			if len(values) != 1 || !fillable(v.identity.Kind, values[0]) {
-				// Parse has held literals to this; pull_number is derived.
-				err = denied("", "%s is %s, which cannot stand in for ${%s}", claim, v.show(claim), claim)
-				return ""
+			value, wrong := t.value(v, m[2:len(m)-1])
+			if wrong != nil {
+				err = wrong
 			}
-			return values[0]
+			return value
 		})
 	}
 	exchange.m, exchange.lines = make(map[string][]string, len(t.exchange.m)), t.exchange.lines

@@ -3,6 +3,8 @@ package policy
 import (
 	"fmt"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
@@ -12,14 +14,17 @@ type document struct {
 	name    string
 	src     []byte
 	catalog Catalog
-	names   map[string]bool // claims' names that were found well-formed: a policy has few, each in every rule
+	// mapNames is the mapping of `maps`, nil for none; allowed are the rules of the target that is read.
+	mapNames, allowed *yaml.Node
+	reported          map[*yaml.Node]*claimMap // literals that a map was found to have no value for
+	names             map[string]bool          // claims' names that were found well-formed: a policy has few, each in every rule
 }
 
 // parsePolicy is what errors of a policy say was being done.
 const parsePolicy = "parse policy"
 
 func newDocument(doing, name string, src []byte, cat Catalog) *document {
-	d := &document{name: name, src: src, catalog: cat, names: map[string]bool{}}
+	d := &document{name: name, src: src, catalog: cat, names: map[string]bool{}, reported: map[*yaml.Node]*claimMap{}}
 	d.Document = strictyaml.New(name, src, strictyaml.Format{
 		Doing: doing, Noun: "policy", Needs: "a policy has `version` and `targets`", MaxSize: MaxSize,
 		SecretKey: d.isSecret, SecretValue: secretValue, Synonyms: otherNames,

@@ -23,7 +23,8 @@ type Policy struct {
 	identities []*Identity
 	targets    []*Target
 	agents     []string
-	deny       []rule // of every target
+	maps       map[string]*claimMap // by name
+	deny       []rule               // of every target
 	warnings   []string
 }
 
@@ -51,6 +52,7 @@ type Target struct {
 	trustReviewed time.Time
 	trustMaxAge   time.Duration
 	rules         []rule
+	maps          map[string]*claimMap // the policy's
 	identities    []Identity
 	spec          Provider
 	origin        origin

@@ -36,6 +36,7 @@ var timeClaims = []string{"exp", "iat", "nbf"}
 
 // allow reads a target's rules.
 func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
+	d.allowed = n
 	if n.Kind != yaml.SequenceNode {
 		d.Report(n, "allow is %s, want a list of rules", strictyaml.KindOf(n))
 		return
@@ -491,36 +492,11 @@ func (d *document) checkFill(t *Target, f fill) {
 	for _, r := range t.rules {
 		example := map[string]string{}
 		for _, c := range claims {
-			claim := c[1]
-			values, ok := r.literals(claim)
-			if !ok && claim == "pull_number" && r.identity.Kind == "github" {
-				d.Report(f.node, "%s: ${pull_number} is the number in a pull request's ref, and rule %d (line %d) is not for pull "+
-					"requests only: it needs `event_name: pull_request` and `ref: \"refs/pull/*/merge\"`",
-					f.where, r.index+1, r.line)
-				return
-			}
+			value, ok := d.checkName(t, f, r, c[1])
 			if !ok {
-				usable := t.usable()
-				text := fmt.Sprintf("%s: ${%s} requires literal values of the claim in every rule, and rule %d (line %d) has "+
-					"none", f.where, claim, r.index+1, r.line)
-				if !kinds[r.identity.Kind].has(claim) {
-					text = fmt.Sprintf("%s: ${%s}: no such claim%s", f.where, claim, otherNames.DidYouMean(claim, usable))
-				}
-				if len(usable) == 0 {
-					d.Report(f.node, "%s; none may be used here: every rule of the target must match it by literals", text)
-					return
-				}
-				d.Report(f.node, "%s; what may be used here: ${%s}", text, strings.Join(usable, "}, ${"))
 				return
 			}
-			for _, value := range values {
-				if !fillable(r.identity.Kind, value) {
-					d.Report(f.node, "%s: ${%s} may be %q by rule %d (line %d), want letters, digits, `.`, `_` and `-`, without `..`",
-						f.where, claim, value, r.index+1, r.line)
-					return
-				}
-				example[claim] = value
-			}
+			example[c[1]] = value
 		}
 		if f.check == nil || len(example) < len(claims) {
 			continue
@@ -533,10 +509,60 @@ func (d *document) checkFill(t *Target, f fill) {
 	}
 }
 
-// usable returns the claims that may stand in a value: those that every rule of
-// the target matches by literals.
+// checkName checks that ${name} is literal by a rule, and returns a value that
+// it may have.
+func (d *document) checkName(t *Target, f fill, r rule, name string) (example string, ok bool) {
+	table := t.maps[name]
+	if table != nil {
+		if _, literal := r.literals(table.claim); literal && !d.unmapped(t, r, table) {
+			return "", false
+		}
+	}
+	values, ok := t.mayBe(r, name)
+	if !ok {
+		d.Report(f.node, "%s: %s", f.where, t.notLiteral(r, name, table))
+		return "", false
+	}
+	for _, value := range values {
+		if !fillable(r.identity.Kind, value) {
+			d.Report(f.node, "%s: ${%s} may be %q by rule %d (line %d), want letters, digits, `.`, `_` and `-`, without `..`",
+				f.where, name, value, r.index+1, r.line)
+			return "", false
+		}
+		example = value
+	}
+	return example, true
+}
+
+// notLiteral says what ${name} lacks in a rule, and what may be used instead.
+func (t *Target) notLiteral(r rule, name string, table *claimMap) string {
+	if name == "pull_number" && r.identity.Kind == "github" {
+		return fmt.Sprintf("${pull_number} is the number in a pull request's ref, and rule %d (line %d) is not for pull "+
+			"requests only: it needs `event_name: pull_request` and `ref: \"refs/pull/*/merge\"`", r.index+1, r.line)
+	}
+	usable := t.usable()
+	text := fmt.Sprintf("${%s} requires literal values of the claim in every rule, and rule %d (line %d) has none",
+		name, r.index+1, r.line)
+	switch {
+	case table != nil:
+		text = fmt.Sprintf("${%s} requires literal values of %s in every rule, and rule %d (line %d) has none",
+			name, table.claim, r.index+1, r.line)
+	case !kinds[r.identity.Kind].has(name):
+		text = fmt.Sprintf("${%s}: no such claim%s", name, otherNames.DidYouMean(name, usable))
+	}
+	if len(usable) == 0 {
+		return text + "; none may be used here: every rule of the target must match it by literals"
+	}
+	return fmt.Sprintf("%s; what may be used here: ${%s}", text, strings.Join(usable, "}, ${"))
+}
+
+// usable returns the claims and maps that may stand in a value: those that every
+// rule of the target matches by literals.
 func (t *Target) usable() (claims []string) {
 	candidates := map[string]bool{"pull_number": true}
+	for name := range t.maps {
+		candidates[name] = true
+	}
 	for _, r := range t.rules {
 		for _, m := range r.matchers {
 			candidates[m.claim] = true
@@ -544,7 +570,7 @@ func (t *Target) usable() (claims []string) {
 	}
 	for _, claim := range slices.Sorted(maps.Keys(candidates)) {
 		if !slices.ContainsFunc(t.rules, func(r rule) bool {
-			values, ok := r.literals(claim)
+			values, ok := t.mayBe(r, claim)
 			return !ok || slices.ContainsFunc(values, func(v string) bool { return !fillable(r.identity.Kind, v) })
 		}) {
 			claims = append(claims, claim)

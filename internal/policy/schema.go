@@ -25,6 +25,7 @@ func Schema(cat Catalog) []byte {
 			"identities": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"additionalProperties": identitySchema(), "description": "Who may ask (default: github, with GitHub's public issuer)."},
 			"agents": listSchema("Further accounts that AI agents act through."),
+			"maps":   mapsSchema(),
 			"deny": object{"type": "array", "minItems": 1, "items": denyRuleSchema(),
 				"description": "Rules that come before every target: whoever matches one is denied. They need no repository or owner.",
 				"examples":    []any{[]any{object{"actor": "mallory"}, object{"repository_id": []string{"103", "104"}}}}},
@@ -65,6 +66,25 @@ func identitySchema() object {
 			"client_id": textSchema("For people: the audience of their ID tokens."),
 			"flow":      object{"enum": []string{"browser", "device"}, "description": "For people: how they sign in."},
 			"scopes":    listSchema("For people: the scopes to ask for."),
+		},
+	}
+}
+
+// mapsSchema is of `maps`.
+func mapsSchema() object {
+	return object{
+		"type": "object", "minProperties": 1, "propertyNames": object{"pattern": mapName.String(), "maxLength": maxNameText},
+		"description": "Values by a claim: a map called team makes ${team} of it in the values under dbt and exchange.",
+		"examples":    []any{object{"team": object{"repository_id": object{"101": "FINANCE", "102": "SALES"}}}},
+		"additionalProperties": object{
+			"type": "object", "minProperties": 1, "maxProperties": 1,
+			"propertyNames": object{"pattern": claimText.String(), "maxLength": maxClaimName},
+			"properties":    object{"sub": false, "pull_number": false},
+			"description":   "The one claim that the map is by, which each rule of a target that uses it matches by literals of the map.",
+			"additionalProperties": object{
+				"type": "object", "minProperties": 1, "propertyNames": object{"pattern": `^[^*]*$`},
+				"additionalProperties": object{"type": "string", "pattern": peopleText.String(), "maxLength": maxFill},
+			},
 		},
 	}
 }

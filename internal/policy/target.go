@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	policyKeys   = []string{"version", "requires", "identities", "agents", "deny", "targets"}
+	policyKeys   = []string{"version", "requires", "identities", "agents", "maps", "deny", "targets"}
 	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
 	targetKeys   = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
 		"trust_reviewed", "trust_max_age"}
@@ -48,6 +48,9 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 	if v := m.Get("agents"); v != nil {
 		p.agents = d.Strings(v, "agents")
 	}
+	if v := m.Get("maps"); v != nil {
+		d.maps(p, v)
+	}
 	if v := m.Get("deny"); v != nil {
 		d.deny(p, v)
 	}
@@ -69,6 +72,7 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 		}
 		p.targets = append(p.targets, d.target(p, key, value))
 	}
+	d.checkMapNames(p)
 }
 
 func versionShown(v *yaml.Node) string {
@@ -194,7 +198,7 @@ func (d *document) userinfo(n *yaml.Node, what string) bool {
 var userinfoText = lazy.MustCompile(`//[^/?#\s]*@`)
 
 func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
-	t := &Target{name: key.Value, origin: origin{d.name, d.src, d.catalog}}
+	t := &Target{name: key.Value, maps: p.maps, origin: origin{d.name, d.src, d.catalog}}
 	m, ok := d.Mapping(key, n, fmt.Sprintf("target %q", t.name), targetKeys)
 	if !ok {
 		return t
