@@ -87,7 +87,7 @@ func TestUsage(t *testing.T) {
 		{args: "serve help", err: `unexpected argument "help"` + "\nhint: to run a command with the credential: oidc-dbt exec -- COMMAND\n"},
 		{args: "exec", err: "no command given\nhint: put it after `--`: oidc-dbt exec -- dbt build\n"},
 		{args: "lint --help", out: "NAME:\n   oidc-dbt lint - "},
-		{args: "lint", env: "OIDC_DBT_POLICY=/nowhere", err: "there is nothing to lint here: no .github/oidc-dbt.yml, no workflow and no dbt project\n"},
+		{args: "lint", env: "OIDC_DBT_POLICY=/nowhere", err: "nothing to lint: found no .github/oidc-dbt.yml, no workflow and no dbt project\n"},
 		{args: "lint --format xml", err: `flag --format: unknown format "xml", valid formats are ["github" "json" "sarif" "text"]` + "\n"},
 		{args: "lint --fail-on all", err: `flag --fail-on: unknown severity "all", valid severities are ["error" "warning" "note"]` + "\n"},
 		{args: "lint nowhere.yml", err: `read "nowhere.yml": no such file or directory` + "\n"},

@@ -27,9 +27,9 @@ const (
 func lintCommand(env job.Env, end *outcome) *cli.Command {
 	return &cli.Command{
 		Name:      "lint",
-		Usage:     "find what is allowed and unwise in the policy, in workflows and in dbt's files",
+		Usage:     "find risky settings in the policy, the workflows and dbt's files",
 		ArgsUsage: "[PATH…]",
-		Description: "Without a PATH it looks at what is in the working directory: " + job.DefaultPolicy + ", the " +
+		Description: "Without a PATH it checks the files below the working directory: " + job.DefaultPolicy + ", the " +
 			"workflows, profiles.yml,\ndbt_project.yml, packages.yml and the .env files that git tracks. Nothing is " +
 			"changed, and no token is requested.\nThe findings and their severities: " +
 			"https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/lint/README.md\n\n" +
@@ -40,9 +40,9 @@ func lintCommand(env job.Env, end *outcome) *cli.Command {
 			&cli.StringFlag{Name: flagFormat, Usage: fmt.Sprintf("one of %q", lint.Formats()), Value: "text",
 				Sources: variable(env, flagFormat)},
 			&cli.StringFlag{Name: flagFailOn, Value: string(lint.Warning), Sources: variable(env, flagFailOn),
-				Usage: fmt.Sprintf("the least severity that ends in status 8, one of %q", lint.Severities())},
+				Usage: fmt.Sprintf("the lowest severity that leads to status 8, one of %q", lint.Severities())},
 			&cli.StringSliceFlag{Name: flagOwner, Sources: variable(env, flagOwner),
-				Usage: "an owner of reusable workflows that is trusted in addition to the policy's own"},
+				Usage: "an owner whose reusable workflows are trusted, in addition to the owners in the policy"},
 		},
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			status, err := runLint(ctx, env, c)

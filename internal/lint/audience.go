@@ -14,8 +14,8 @@ var receiverKeys = []string{"token_url", "address", "endpoint", "sts_endpoint", 
 var sharedAudience = check{
 	name:     "shared-audience",
 	severity: Warning,
-	meaning: "Several services receive ID tokens of one audience, or the audience is GitHub's default one: who receives " +
-		"such a token can use it at the others.",
+	meaning: "Several services accept ID tokens with the same audience, or the audience is GitHub's default: " +
+		"a recipient of such a token can use it elsewhere.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			first := map[string]target{} // by audience
@@ -24,14 +24,15 @@ var sharedAudience = check{
 				at := t.audiencePlace()
 				switch other, seen := first[audience]; {
 				case strings.HasPrefix(audience, "https://github.com/"):
-					found(at, "set an audience that only this service has",
-						"target %q has the audience %q, which every ID token has whose job asks for no other", t.Name(), audience)
+					found(at, "use an audience that only this service accepts",
+						"target %q has the audience %q, GitHub's default: all tokens have it that were requested "+
+							"without an audience", t.Name(), audience)
 				case audience == "" || policy.IsVendorAudience(audience):
 				case !seen:
 					first[audience] = t
 				case other.receiver() != t.receiver():
-					found(at, "give each service an audience of its own",
-						"targets %q and %q send tokens of the audience %q to different services: each can use them at the other",
+					found(at, "use a separate audience for each service",
+						"targets %q and %q send tokens with the audience %q to different services: each can use them at the other",
 						other.Name(), t.Name(), audience)
 				}
 			}

@@ -7,14 +7,14 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-// holdRefs are claims that keep other branches away from an environment.
+// holdRefs are claims that can restrict a job in an environment to a branch or tag.
 var holdRefs = []string{"ref", "ref_protected", "workflow_ref", "job_workflow_ref"}
 
 var environmentWithoutRef = check{
 	name:     "environment-without-ref",
 	severity: Warning,
-	meaning: "A rule names an environment and no ref: unless the environment restricts branches, a workflow of any " +
-		"branch can use it.",
+	meaning: "A rule names an environment but no ref: unless the environment is restricted to branches, a " +
+		"workflow on any branch can use it.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			claim := "environment"
@@ -24,8 +24,8 @@ var environmentWithoutRef = check{
 			if !r.isGitHub() || !r.Restricts(claim) || slices.ContainsFunc(holdRefs, r.Restricts) {
 				return
 			}
-			found(r.claim(claim), "add the ref that deploys, such as `ref: refs/heads/main`",
-				"%s names an environment and no ref: unless GitHub restricts the environment to branches, a workflow of any "+
+			found(r.claim(claim), "add the branch that deploys, such as `ref: refs/heads/main`",
+				"%s names an environment but no ref: unless the environment is restricted to branches, a workflow on any "+
 					"branch can use it", r)
 		})
 	},

@@ -112,7 +112,7 @@ func (p place) finding(c check, fix, message string) Finding {
 	}
 	f.shown, f.caret = p.file.show(f.Line, f.Column)
 	if !c.lasting {
-		f.Suppressed, f.Reason = p.file.silenced(c.name, f.Line)
+		f.Suppressed, f.Reason = p.file.suppressed(c.name, f.Line)
 	}
 	return f
 }
@@ -140,7 +140,7 @@ func pair(n *yaml.Node, name string) (key, value *yaml.Node) {
 	return nil, nil
 }
 
-// resolve returns what an alias stands for.
+// resolve returns the node that an alias refers to.
 func resolve(n *yaml.Node) *yaml.Node {
 	for range maxDepth {
 		if n == nil || n.Kind != yaml.AliasNode {
@@ -170,7 +170,7 @@ func pairs(n *yaml.Node, visit func(key, value *yaml.Node)) {
 	}
 }
 
-// items returns the elements of a list, or a value alone as a list of one.
+// items returns the elements of a list, or a single value as a list of one.
 func items(n *yaml.Node) []*yaml.Node {
 	switch n = resolve(n); {
 	case n == nil:
@@ -182,7 +182,7 @@ func items(n *yaml.Node) []*yaml.Node {
 }
 
 // scalars calls visit with each scalar below a node and its key, nil for an
-// element of a list. Aliases are left out: what they stand for is visited once.
+// element of a list. Aliases are skipped: the node that they refer to is visited once.
 func scalars(n *yaml.Node, visit func(key, value *yaml.Node)) {
 	var walk func(key, n *yaml.Node, depth int)
 	walk = func(key, n *yaml.Node, depth int) {

@@ -70,7 +70,7 @@ func read(ctx context.Context, env Env, paths []string) (*files, error) {
 		errs = append(errs, in.folder(ctx, "."))
 		if len(in.all) == 0 && errors.Join(errs...) == nil {
 			errs = append(errs,
-				fmt.Errorf("there is nothing to lint here: no %s, no workflow and no dbt project", policyNames[0]))
+				fmt.Errorf("nothing to lint: found no %s, no workflow and no dbt project", policyNames[0]))
 		}
 	}
 	for _, name := range paths {
@@ -113,7 +113,8 @@ func (in *files) folder(ctx context.Context, dir string) error {
 	names, tracked, err := gitFiles(ctx, root, in.env.Environ)
 	if err != nil {
 		in.notices = append(in.notices,
-			fmt.Sprintf("git does not list the files of %q (%v): every file below it was looked at", dir, err))
+			fmt.Sprintf("git cannot list the files of %q (%v): all files were read, including those that git would ignore",
+				dir, err))
 		if names, err = walk(root); err != nil {
 			return fmt.Errorf("read %q: %w", dir, disk.Cause(err))
 		}

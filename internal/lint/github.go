@@ -23,7 +23,8 @@ func GitHub(r Report) (string, error) {
 			continue
 		}
 		fmt.Fprintf(&out, "::%s file=%s,line=%d,col=%d,title=%s::%s\n",
-			commands[f.Severity], escapeProperty.Replace(r.fromRoot(f.File)), f.Line, f.Column, escapeProperty.Replace("oidc-dbt: "+f.Name),
+			commands[f.Severity], escapeProperty.Replace(r.fromRoot(f.File)), f.Line, f.Column,
+			escapeProperty.Replace("oidc-dbt: "+f.Name),
 			escapeData.Replace(f.Message+"\nfix: "+f.Fix+"\nsee: "+r.page(f.Name)))
 	}
 	fmt.Fprintf(&out, "%s\n", escapeData.Replace(r.sum()))

@@ -1,8 +1,9 @@
-// Package lint finds what is allowed and unwise in a policy and in the files around it: each
-// finding has a place, a reason and a fix.
+// Package lint finds risky settings in a policy and in the files around it: each finding has a
+// place, a reason and a fix.
 //
 // It reads the policy, the workflows, dbt's files and the .env files of a
-// repository, and changes nothing. A file has one check and its page below docs/lint.
+// repository, and changes nothing. Each check has its own file here, and its
+// page in docs/lint.
 package lint
 
 import (
@@ -35,7 +36,7 @@ func (s Severity) AtLeast(other Severity) bool {
 	return slices.Index(Severities(), s) <= slices.Index(Severities(), other)
 }
 
-// A Finding is one place where something is allowed and unwise.
+// A Finding is a risky setting at one place.
 type Finding struct {
 	Name     string
 	Severity Severity
@@ -63,7 +64,7 @@ type Report struct {
 }
 
 // Fails reports whether there is a finding at least as grave as s that no
-// comment silences.
+// comment suppresses.
 func (r Report) Fails(s Severity) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return !f.Suppressed && f.Severity.AtLeast(s) })
 }
@@ -125,7 +126,7 @@ type check struct {
 	name     string
 	severity Severity
 	meaning  string // for the table of all checks
-	lasting  bool   // no comment silences it
+	lasting  bool   // no comment suppresses it
 	find     func(in *files, found report)
 }
 

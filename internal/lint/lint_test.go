@@ -284,8 +284,8 @@ func TestBelow(t *testing.T) {
 	}
 }
 
-// TestTracked: a .env file that git does not track is nobody else's, and
-// without git all are looked at. What a repository configures is not run.
+// TestTracked: a .env file that git does not track is left out, and without git
+// all are read. What a repository configures is not run.
 func TestTracked(t *testing.T) {
 	t.Parallel()
 	dir := repository(t, map[string]string{
@@ -303,7 +303,7 @@ func TestTracked(t *testing.T) {
 		return append(list, report.Notices...)
 	}
 	without := []string{".env", "local.env", "new/profiles.yml",
-		`git does not list the files of "." (not a git repository (or any of the parent directories): .git): every file below it was looked at`}
+		`git cannot list the files of "." (not a git repository (or any of the parent directories): .git): all files were read, including those that git would ignore`}
 	if diff := cmp.Diff(without, names()); diff != "" {
 		t.Errorf("without git (-want +got):\n%s", diff)
 	}

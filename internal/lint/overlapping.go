@@ -5,8 +5,8 @@ import "github.com/oidc-dbt/oidc-dbt/internal/policy"
 var overlappingTargets = check{
 	name:     "overlapping-targets",
 	severity: Warning,
-	meaning: "One token matches rules of two targets, so the job itself chooses which credential it gets, " +
-		"and a step without `target` fails.",
+	meaning: "One token matches rules of two targets: the job itself chooses the credential, and a step " +
+		"without `target` fails.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			if f.policy == nil {
@@ -15,14 +15,14 @@ var overlappingTargets = check{
 			overlaps, undecided := f.policy.Overlaps()
 			for _, o := range overlaps {
 				first, second := nameOf(o.Rules[0].Index, o.Targets[0]), nameOf(o.Rules[1].Index, o.Targets[1])
-				const fix = "add a claim that tells them apart, such as a literal environment, or remove one of the rules"
+				const fix = "add a claim that distinguishes them, such as a literal environment, or remove one of the rules"
 				found(f.rule(o.Targets[1], o.Rules[1]), fix,
-					"%s admits tokens that %s (line %d) admits too: the job chooses which credential it gets",
+					"%s and %s (line %d) match the same token: the job chooses which credential it gets",
 					second, first, o.Rules[0].Line).Witness = o.Witness
 			}
 			if undecided > 0 {
 				found(place{f.file, 1, 1}, "use fewer wildcards in them",
-					"%d pairs of rules of different targets are too intricate to say whether one token matches both", undecided)
+					"%d pairs of rules are too complex to decide whether one token matches both", undecided)
 			}
 		}
 	},

@@ -56,8 +56,8 @@ func (in *files) addPackages(f *file) error {
 var unpinnedDBTPackage = check{
 	name:     "unpinned-dbt-package",
 	severity: Warning,
-	meaning: "dbt installs whatever version of a package is there when a run starts: its macros run with the " +
-		"credential, and nobody reviewed them.",
+	meaning: "A dbt package is not pinned: a run may install another version, whose macros run with the " +
+		"credential without a review.",
 	find: func(in *files, found report) {
 		for _, f := range in.packages {
 			f.unpinned(found)
@@ -80,19 +80,19 @@ func (f *packagesFile) unpinned(found report) {
 		case f.lock == nil && !p.fixed:
 			loose++
 			found(f.at(n), fixLock,
-				"%s has no fixed %s, and there is no package-lock.yml: dbt installs what fits at that moment", p.name, p.what)
+				"%s has no fixed %s, and there is no package-lock.yml: each run installs the latest match", p.name, p.what)
 		case f.lock == nil:
 		case !ok:
-			found(f.at(n), fixLock, "package-lock.yml is out of date: it has no %s", p.name)
+			found(f.at(n), fixLock, "package-lock.yml is out of date: it does not contain %s", p.name)
 		case p.fixed && locked.fixed && p.version != locked.version:
-			found(f.at(n), fixLock, "package-lock.yml is out of date: it has another %s of %s", p.what, p.name)
+			found(f.at(n), fixLock, "package-lock.yml is out of date: it has another %s for %s", p.what, p.name)
 		case !p.fixed && !locked.fixed:
-			found(f.at(n), fixLock, "neither this file nor package-lock.yml has a fixed %s of %s", p.what, p.name)
+			found(f.at(n), fixLock, "neither this file nor package-lock.yml has a fixed %s for %s", p.what, p.name)
 		}
 	}
 	if f.lock == nil && remote > 0 && loose == 0 {
 		key, _ := pair(f.root, "packages")
-		found(f.at(key), fixLock, "there is no package-lock.yml: what these packages themselves need is not fixed")
+		found(f.at(key), fixLock, "there is no package-lock.yml: the dependencies of these packages are not pinned")
 	}
 }
 

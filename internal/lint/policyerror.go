@@ -9,14 +9,14 @@ import (
 var policyError = check{
 	name:     "policy-error",
 	severity: Error,
-	meaning:  "The policy has an error, so that every run ends with status 2.",
+	meaning:  "The policy has an error: every run fails with status 2.",
 	lasting:  true,
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			if f.err == nil {
 				continue
 			}
-			const fix = "correct it: every run ends with status 2 until then"
+			const fix = "correct it: until then every run fails with status 2"
 			places := fault.Places(f.err)
 			for _, p := range places {
 				found(place{f.file, p.Line, p.Column}, fix, "%s", p.Text)

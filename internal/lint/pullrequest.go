@@ -10,7 +10,7 @@ import (
 // productionText matches names of what production is.
 var productionText = lazy.MustCompile(`(?i)(?:^|[^a-z])prod(?:uction)?(?:$|[^a-z])`)
 
-// othersEvents are events that somebody outside may cause.
+// othersEvents are events that outsiders can trigger.
 var othersEvents = []string{
 	"pull_request", "pull_request_target", "pull_request_review", "pull_request_review_comment", "issue_comment", "issues",
 	"discussion", "discussion_comment", "fork", "watch", "gollum", "workflow_run",
@@ -19,8 +19,8 @@ var othersEvents = []string{
 var pullRequestToProduction = check{
 	name:     "pull-request-to-production",
 	severity: Warning,
-	meaning: "A rule gives a production target to pull requests, or to another event that people outside cause; they " +
-		"choose what such a run does.",
+	meaning: "A rule opens a production target to pull requests, or to other events that outsiders can " +
+		"trigger.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			i := slices.IndexFunc(r.Patterns("event_name"), isOthers)
@@ -31,8 +31,8 @@ var pullRequestToProduction = check{
 				slices.ContainsFunc(r.Patterns("environment"), productionText.MatchString)
 			if production {
 				event := r.Patterns("event_name")[i]
-				found(r.pattern("event_name", i), "remove the event, and give pull requests a target of their own",
-					"%s gives production to %s: %s", r, event, whoseRun(event))
+				found(r.pattern("event_name", i), "remove the event, and give pull requests their own target",
+					"%s opens production to %s: %s", r, event, whoseRun(event))
 			}
 		})
 	},
@@ -40,13 +40,13 @@ var pullRequestToProduction = check{
 
 func isOthers(event string) bool { return slices.Contains(othersEvents, event) }
 
-// whoseRun says who decides what a run does that an event causes.
+// whoseRun says who controls a run that an event started.
 func whoseRun(event string) string {
 	if event == "pull_request" {
-		return "the author of a pull request writes the code and the workflow that run"
+		return "the author of a pull request controls the code and the workflow of its run"
 	}
 	if strings.HasPrefix(event, "pull_request") || event == "workflow_run" {
-		return "such a run starts with what others wrote, and with the default branch's rights"
+		return "such a run handles input of outsiders with the rights of the default branch"
 	}
-	return "anyone may cause it"
+	return "anyone can trigger it"
 }

@@ -7,7 +7,7 @@ const day = 24 * time.Hour
 var reviewDue = check{
 	name:     "review-due",
 	severity: Warning,
-	meaning:  "The trust of a target was last reviewed more than 90 days ago, or longer ago than `trust_max_age`.",
+	meaning:  "A target's trust was last reviewed more than 90 days ago, or longer ago than `trust_max_age`.",
 	find: func(in *files, found report) {
 		in.eachTarget(func(t target) {
 			reviewed := t.TrustReviewed()

@@ -8,8 +8,8 @@ import (
 var anyRunner = check{
 	name:     "any-runner",
 	severity: Note,
-	meaning: "Rules admit jobs on any runner: on a self-hosted one, which may be used by others or be kept from job to " +
-		"job, a token can leak.",
+	meaning: "Rules admit jobs on self-hosted runners, where a token can leak to other jobs of the same " +
+		"machine.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			var first rule
@@ -27,10 +27,10 @@ var anyRunner = check{
 			if count > 0 {
 				more := ""
 				if count > 1 {
-					more = fmt.Sprintf(", as do other rules (%d)", count-1)
+					more = fmt.Sprintf(", like %s", plural(count-1, "other rule"))
 				}
-				found(first.place(), "add `runner_environment: github-hosted` where no job needs another runner",
-					"%s admits jobs on self-hosted runners%s: who controls such a runner gets the credential", first, more)
+				found(first.place(), "add `runner_environment: github-hosted` if no job needs another runner",
+					"%s admits jobs on self-hosted runners%s: a credential can leak there to other jobs", first, more)
 			}
 		}
 	},

@@ -14,19 +14,19 @@ import (
 var staticSecret = check{
 	name:     "static-secret",
 	severity: Error,
-	meaning: "A login that does not expire is stored in a file, or in a secret of GitHub's that a dbt step gets, where " +
-		"a target would give it a short-lived one.",
+	meaning: "A long-lived credential is stored in a file, or in a GitHub secret that a dbt step reads, " +
+		"although a target could provide a short-lived one.",
 	find: func(in *files, found report) {
 		for _, f := range in.profiles {
 			for _, p := range f.secrets {
 				found(place{f.file, p.Line, p.Column}, fixStored,
-					"profiles.yml holds %sin clear text", keyAt(f.root, p.Line, p.Column))
+					"profiles.yml contains %sin plain text", keyAt(f.root, p.Line, p.Column))
 			}
 		}
 		for _, f := range in.projects {
 			scalars(get(f.root, "vars"), func(key, v *yaml.Node) {
 				if key != nil && isStored(key.Value, v.Value) {
-					found(f.at(v), fixStored, "dbt_project.yml holds %s in clear text", key.Value)
+					found(f.at(v), fixStored, "dbt_project.yml contains %s in plain text", key.Value)
 				}
 			})
 		}
@@ -40,8 +40,8 @@ var staticSecret = check{
 }
 
 const (
-	fixStored = "remove it, end what it opens, and let a target give a short-lived credential instead"
-	fixFed    = "let the step get its login by a target of the policy, and remove the secret"
+	fixStored = "remove it, revoke it, and let a target provide a short-lived credential"
+	fixFed    = "let a target of the policy provide the credential, and delete the secret"
 )
 
 // keyAt returns the key of the value at a place, with a space, "" for none.
@@ -54,7 +54,7 @@ func keyAt(root *yaml.Node, line, column int) (name string) {
 	return name
 }
 
-// placeholderText matches what stands in a file for a secret that is not there.
+// placeholderText matches values that are to be replaced by a secret.
 var placeholderText = lazy.MustCompile(`(?i)^(?:[x*.]+|change[-_ ]?me.*|todo|tbd|none|null|your[-_ ].*|<.*>|\[.*\]|` +
 	`replace.*|.*\bexample\b.*)$`)
 
@@ -146,9 +146,10 @@ func (f *file) feeds(n *yaml.Node, local bool, found report) {
 	pairs(n, func(key, v *yaml.Node) {
 		value := text(v)
 		if names := warehouseSecrets(key.Value, value); len(names) > 0 {
-			found(f.at(key), fixFed, "%s gets a stored login from secrets.%s", key.Value, strings.Join(names, ", secrets."))
+			found(f.at(key), fixFed, "%s gets a long-lived credential from secrets.%s",
+				key.Value, strings.Join(names, ", secrets."))
 		} else if !local && isStored(key.Value, value) {
-			found(f.at(key), fixStored, "the workflow holds %s in clear text", key.Value)
+			found(f.at(key), fixStored, "the workflow contains %s in plain text", key.Value)
 		}
 	})
 }
@@ -169,7 +170,7 @@ func (f *file) scripts(run *yaml.Node, found report) {
 			break
 		}
 	}
-	found(at, fixFed, "the script gets a stored login from secrets.%s", strings.Join(names, ", secrets."))
+	found(at, fixFed, "the script gets a long-lived credential from secrets.%s", strings.Join(names, ", secrets."))
 }
 
 // exampleEnds are how names of .env files end that hold no real values.
@@ -191,6 +192,6 @@ func (f *file) envSecrets(found report) {
 			continue
 		}
 		found(place{f, i + 1, strings.Index(line, m[1]) + 1}, fixStored,
-			"the file holds %s in clear text, and git keeps it", m[1])
+			"the file contains %s in plain text", m[1])
 	}
 }

@@ -20,8 +20,8 @@ var repositoryKeys = []string{"repo", "repository", "repository_id"}
 var chosenSubject = check{
 	name:     "chosen-subject",
 	severity: Warning,
-	meaning: "A customised subject begins with a key that its author chooses, or has no repository in it: a warehouse " +
-		"that compares the subject only lets others in.",
+	meaning: "A customised subject begins with a key whose value any repository can choose, or does not " +
+		"contain the repository: a warehouse that compares only the subject accepts other repositories.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			if !r.isGitHub() {
@@ -32,11 +32,11 @@ var chosenSubject = check{
 					continue
 				}
 				key, _, _ := strings.Cut(pattern, ":")
-				switch fix := "customise the subject so that it begins with `repo`, such as `repo`, `context`, `ref`"; {
+				switch fix := "customise the subject to begin with the repository, as the keys `repo`, `context`, `ref` do"; {
 				case slices.Contains(chosenKeys, key):
 					found(r.pattern("sub", i), fix, "the subject of %s begins with %s, which any repository can choose", r, key)
 				case !slices.ContainsFunc(repositoryKeys, func(k string) bool { return strings.Contains(":"+pattern, ":"+k+":") }):
-					found(r.pattern("sub", i), fix, "the subject of %s does not say which repository it is of", r)
+					found(r.pattern("sub", i), fix, "the subject of %s does not contain the repository", r)
 				}
 			}
 		})

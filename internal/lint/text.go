@@ -86,7 +86,7 @@ func (r Report) sum() string {
 	}
 	text := cmp.Or(strings.Join(parts, ", "), "no findings") + " in " + plural(r.Files, "file")
 	if suppressed > 0 {
-		text += fmt.Sprintf(", %d silenced by comments", suppressed)
+		text += fmt.Sprintf(", %d suppressed", suppressed)
 	}
 	return text
 }

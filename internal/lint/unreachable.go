@@ -5,16 +5,16 @@ import "fmt"
 var unreachableRule = check{
 	name:     "unreachable-rule",
 	severity: Warning,
-	meaning: "A rule decides nothing: an earlier one admits every token that it admits, or no token has a claim that " +
-		"it names.",
+	meaning: "A rule has no effect: an earlier rule admits every token that it admits, or it names a claim " +
+		"that no token has.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			if f.policy == nil {
 				continue
 			}
 			for _, s := range f.policy.Shadows() {
-				found(f.rule(s.Target, s.Rule), "remove it, or make the earlier rule narrower",
-					"%s decides nothing: rule %d (line %d) admits every token that it admits",
+				found(f.rule(s.Target, s.Rule), "remove it, or narrow the earlier rule",
+					"%s has no effect: rule %d (line %d) admits every token that it admits",
 					nameOf(s.Rule.Index, s.Target), s.By.Index+1, s.By.Line)
 			}
 		}

@@ -11,7 +11,7 @@ import (
 var wideMatcher = check{
 	name:     "wide-matcher",
 	severity: Warning,
-	meaning:  "A rule restricts only the repository, or has patterns that any branch or environment matches.",
+	meaning:  "A rule restricts only the repository, or its patterns match any branch or environment.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			free, open := r.Open()
@@ -21,17 +21,17 @@ var wideMatcher = check{
 			at, which := r.place(), ""
 			for _, claim := range free {
 				if which == "" && !slices.ContainsFunc(r.Patterns(claim), isLiteral) {
-					at, which = r.claim(claim), fmt.Sprintf(" (%s is no restriction)", claim)
+					at, which = r.claim(claim), fmt.Sprintf(" (%s restricts nothing)", claim)
 				}
 			}
 			found(at, "add a literal environment with a literal ref, or job_workflow_ref",
-				"%s restricts only the repository%s: anyone who may push a branch to it gets in", r, which)
+				"%s restricts only the repository%s: anyone who can push a branch to it gets in", r, which)
 		})
 	},
 }
 
-// chosenClaims are those that say who or what started a run, in words of
-// whoever did.
+// chosenClaims are claims whose values depend on who wrote the workflow or
+// started the run.
 var chosenClaims = []string{"workflow", "actor", "actor_id", "actor_kind", "head_ref", "base_ref"}
 
 func isChosen(claim string) bool { return slices.Contains(chosenClaims, claim) }
@@ -39,8 +39,8 @@ func isChosen(claim string) bool { return slices.Contains(chosenClaims, claim) }
 var authorChosenClaim = check{
 	name:     "author-chosen-claim",
 	severity: Warning,
-	meaning: "What is to restrict a rule (workflow, actor, head_ref, base_ref …) is chosen by the author of a " +
-		"workflow, and so restricts nothing.",
+	meaning: "A rule relies on a claim that the author of a workflow chooses (workflow, actor, head_ref, " +
+		"base_ref …), which restricts nothing.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			free, open := r.Open()
@@ -49,7 +49,7 @@ var authorChosenClaim = check{
 				return
 			}
 			found(r.claim(free[i]), "add a literal environment with a literal ref, or job_workflow_ref",
-				"%s is restricted by %s only, which the author of a workflow chooses: anyone who may push a branch gets in",
+				"%s is restricted only by %s, which the author of a workflow chooses: anyone who can push a branch gets in",
 				r, strings.Join(slices.DeleteFunc(free, func(c string) bool { return !isChosen(c) }), ", "))
 		})
 	},

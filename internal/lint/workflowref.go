@@ -10,7 +10,7 @@ import (
 var mutableWorkflowRef = check{
 	name:     "mutable-workflow-ref",
 	severity: Warning,
-	meaning:  "A rule admits a workflow on any branch or any tag: anyone who may push one there writes the workflow.",
+	meaning:  "A rule admits a workflow at any branch or tag: anyone who can push one can change the workflow.",
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			for _, claim := range r.Claims() {
@@ -19,8 +19,8 @@ var mutableWorkflowRef = check{
 				}
 				for i, pattern := range r.Patterns(claim) {
 					if policy.OpenRef(pattern) {
-						found(r.pattern(claim, i), "write the ref behind the @ out, such as @refs/tags/v3",
-							"%s admits %s at any ref: anyone who may push one there writes the workflow", r, claim)
+						found(r.pattern(claim, i), "name the ref after the @, such as @refs/tags/v3",
+							"%s admits %s at any ref: anyone who can push one can change the workflow", r, claim)
 					}
 				}
 			}
@@ -28,14 +28,14 @@ var mutableWorkflowRef = check{
 	},
 }
 
-// oursAlone is the owner of the reusable workflow that everybody may call.
-const oursAlone = "oidc-dbt"
+// ours is the owner of a public reusable workflow.
+const ours = "oidc-dbt"
 
 var foreignWorkflow = check{
 	name:     "foreign-workflow",
 	severity: Warning,
-	meaning: "A rule trusts a reusable workflow of another owner's repository, who can change it; anyone may call " +
-		"a public one with inputs of their own.",
+	meaning: "A rule trusts a reusable workflow in another owner's repository: that owner can change it, and " +
+		"anyone can call a public one with their own inputs.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			owners := append(f.owners(), in.owners...)
@@ -55,12 +55,12 @@ func (r rule) foreign(owners []string, found report) {
 	for i, pattern := range r.Patterns("job_workflow_ref") {
 		owner, _, _ := strings.Cut(pattern, "/")
 		is := func(other string) bool { return strings.EqualFold(other, owner) }
-		if !isLiteral(owner) || slices.ContainsFunc(owners, is) || len(owners) == 0 && !is(oursAlone) {
+		if !isLiteral(owner) || slices.ContainsFunc(owners, is) || len(owners) == 0 && !is(ours) {
 			continue
 		}
-		fix := "copy the workflow into a repository of your own, or give the owner by `--owner " + owner + "`"
+		fix := "copy the workflow into your own repository, or allow the owner with `--owner " + owner + "`"
 		found(r.pattern("job_workflow_ref", i), fix,
-			"%s trusts a workflow of %s, an owner that the policy binds nowhere: that owner can change it, and anyone may "+
+			"%s trusts a workflow of %s, an owner that the policy does not bind: that owner can change it, and anyone can "+
 				"call it", r, owner)
 	}
 }
