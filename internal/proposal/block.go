@@ -93,7 +93,7 @@ func (b *blockReader) pair(key string, v *yaml.Node) {
 	}
 	v, kept := b.without(v, []string{name})
 	if !kept {
-		b.fields = append(b.fields, field{comment: key + " is left out: it holds a secret"})
+		b.leaveOut(key)
 		return
 	}
 	if v == nil {
@@ -111,6 +111,14 @@ func (b *blockReader) pair(key string, v *yaml.Node) {
 	}
 	b.odd = b.odd || odd
 	b.fields = append(b.fields, field{key: key, value: value})
+}
+
+// leaveOut says that a value is not copied.
+func (b *blockReader) leaveOut(key string) {
+	f := field{comment: fmt.Sprintf("fix: %s is left out, since it holds a secret", key)}
+	if !slices.ContainsFunc(b.fields, func(o field) bool { return o.comment == f.comment }) {
+		b.fields = append(b.fields, f)
+	}
 }
 
 // keep remembers the variables that a kept value is read from.
@@ -138,10 +146,11 @@ func (b *blockReader) login(v *yaml.Node) {
 func (b *blockReader) without(v *yaml.Node, path []string) (out *yaml.Node, kept bool) {
 	switch v.Kind {
 	case yaml.ScalarNode:
-		return v, !policy.SecretValue(v.Value)
+		return v, !isSecret(path[len(path)-1], v)
 	case yaml.MappingNode, yaml.SequenceNode:
 		copied := *v
 		copied.Content = nil
+		paired := policy.PairedLogin(v)
 		step := 1
 		if v.Kind == yaml.MappingNode {
 			step = 2
@@ -156,7 +165,8 @@ func (b *blockReader) without(v *yaml.Node, path []string) (out *yaml.Node, kept
 				}
 			}
 			one, kept := b.without(value, at)
-			if !kept || one == nil {
+			if !kept || one == nil || value == paired {
+				b.leaveOut(strings.Join(at, "."))
 				b.login(value)
 				continue
 			}
@@ -171,6 +181,18 @@ func (b *blockReader) without(v *yaml.Node, path []string) (out *yaml.Node, kept
 		return &copied, true
 	}
 	return v, true
+}
+
+// isSecret reports whether a value is a secret by its form, by its key's name,
+// or as the default of a variable with such a name.
+func isSecret(key string, v *yaml.Node) bool {
+	switch {
+	case v.Tag != "!!str":
+		return false
+	case policy.IsJinja(v.Value):
+		return policy.HasLoginDefault(v.Value) || policy.SecretValue(v.Value)
+	}
+	return policy.LooksLikeLogin(key, v.Value) || policy.NamedLogin(v.Value)
 }
 
 func hasJinja(n *yaml.Node) bool {
@@ -239,7 +261,7 @@ func (b *blockReader) literal(key, jinja string) field {
 	case v.name != "":
 		f.comment = "fill in: the value of " + v.name
 	default:
-		f.comment = "fill in: a literal in place of " + jinja
+		f.comment = "fill in: a literal in place of Jinja"
 	}
 	return f
 }

@@ -103,7 +103,8 @@ func (c checkout) compare(a *txtar.Archive, target, project, profiles, policyTex
 		for key, want := range own[profile].Outputs[p.Target] {
 			name := spec.Canonical(key)
 			jinja := strings.Contains(fmt.Sprint(want), "{{")
-			if slices.Contains(spec.Written, name) || spec.IsLogin(name) || name == "user" || name == "secrets" || name == "cluster_id" || jinja {
+			if slices.Contains(spec.Written, name) || spec.IsLogin(name) || name == "user" || name == "secrets" || name == "cluster_id" || jinja ||
+				strings.Contains(fmt.Sprint(want), marker) {
 				continue
 			}
 			if want == "no" { // YAML 1.1
