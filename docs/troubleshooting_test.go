@@ -1,0 +1,284 @@
+package docs
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// speaking are the files whose errors, hints and warnings users see. Findings
+// of lint have pages of their own, and results of explain and audit records theirs.
+var speaking = []string{
+	"action/*.go", "adapter/*.go", "audit/log.go", "audit/read.go", "broker/*.go", "command/*.go", "disk/*.go", "exchange/*.go",
+	"explain/explain.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "lint/git.go", "policy/*.go",
+	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go", "runner/*.go", "sample/*.go", "strictyaml/*.go",
+	"vault/*.go", "web/*.go",
+}
+
+// silent are packages without messages for users, and those that are not in the product.
+var silent = words("credential fault golden lazy pyenv route secret standin")
+
+// documenting are files among them that have documentation of inputs and
+// outputs, schemas, and what init proposes.
+var documenting = words("action/declare.go action/render.go policy/schema.go policy/starter.go policytest/schema.go " +
+	"proposal/exchange.go proposal/texts.go")
+
+// parts are texts that are filled into messages, are sent to others, or say
+// that all is well; … at the end is for any rest.
+var parts = []string{
+	"Azure Database for PostgreSQL", "Azure SQL, Synapse and Fabric", "Microsoft Entra ID", "the authorization server",
+	"policy test", "the broker's secret", "the credential's file", "RSA PRIVATE KEY", "oidc-dbt, one run", "that of identity …",
+	"0000 NULL\n…", "… TAG LATIN …", "KILL QUERY …", "$ErrorActionPreference…", "allowed: target …",
+	"dry run: nothing was exchanged",
+}
+
+// A message is a text that the code prints, with … for what varies.
+type message struct{ text, place string }
+
+// TestTroubleshootingHasEveryMessage: a user who searches the page for the
+// words of a message finds an entry. An entry's messages are the code in the
+// first column of its row; … in them is for any text.
+func TestTroubleshootingHasEveryMessage(t *testing.T) {
+	t.Parallel()
+	all := messages(t)
+	if len(all) < 700 {
+		t.Fatalf("found %d messages in the code, want at least 700", len(all))
+	}
+	entries := entriesOf(t)
+	used := map[string]int{}
+	for _, m := range all {
+		found := false
+		for text, entry := range entries {
+			if entry.MatchString(m.text) {
+				found = true
+				used[text]++
+			}
+		}
+		if !found {
+			t.Errorf("%s: docs/troubleshooting.md has no entry for the message %q", m.place, m.text)
+		}
+	}
+	for text := range entries {
+		switch n := used[text]; {
+		case n == 0:
+			t.Errorf("docs/troubleshooting.md has an entry for %q, which the code does not print", text)
+		case n > len(all)/20:
+			t.Errorf("docs/troubleshooting.md has an entry for %q, which matches %d messages of %d: it says nothing", text, n, len(all))
+		}
+	}
+}
+
+var (
+	entryRow  = regexp.MustCompile("(?m)^\\| (`.*?`) \\| ")
+	entryCode = regexp.MustCompile("```(.+?)```|``(.+?)``|`(.+?)`")
+	entryWord = regexp.MustCompile(`\pL{2,}`)
+)
+
+// entriesOf returns what the entries of the page match, by their texts.
+func entriesOf(t *testing.T) map[string]*regexp.Regexp {
+	t.Helper()
+	page, err := os.ReadFile("troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := map[string]*regexp.Regexp{}
+	for _, row := range entryRow.FindAllStringSubmatch(string(page), -1) {
+		for _, code := range entryCode.FindAllStringSubmatch(row[1], -1) {
+			text := strings.TrimSpace(code[1] + code[2] + code[3])
+			if entries[text] != nil {
+				t.Errorf("docs/troubleshooting.md has two entries for %q", text)
+			}
+			if len(entryWord.FindAllString(text, -1)) < 2 {
+				t.Errorf("docs/troubleshooting.md has an entry for %q, want two words or more", text)
+			}
+			entries[text] = regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(text), "…", ".*"))
+		}
+	}
+	return entries
+}
+
+// TestTroubleshootingKnowsEveryPackage: a new package is one that has messages
+// for users, or one that has none.
+func TestTroubleshootingKnowsEveryPackage(t *testing.T) {
+	t.Parallel()
+	folders, err := os.ReadDir("../internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range folders {
+		name := folder.Name()
+		speaks := slices.ContainsFunc(speaking, func(pattern string) bool { return strings.HasPrefix(pattern, name+"/") })
+		if speaks == silent[name] {
+			t.Errorf("internal/%s must be in one of the lists speaking and silent of this test", name)
+		}
+	}
+}
+
+// messages returns the texts that the code prints.
+func messages(t *testing.T) (list []message) {
+	t.Helper()
+	for _, pattern := range speaking {
+		files, err := filepath.Glob("../internal/" + pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("internal/%s: %v, %d files", pattern, err, len(files))
+		}
+		for _, path := range files {
+			name, _ := filepath.Rel("../internal", path)
+			if !strings.HasSuffix(path, "_test.go") && !documenting[filepath.ToSlash(name)] {
+				list = append(list, messagesOf(t, path)...)
+			}
+		}
+	}
+	return list
+}
+
+// makers are functions whose arguments are a message even if it is short;
+// quiet are functions whose own arguments are none: they compare, or print
+// results and documentation. Fields of described hold documentation.
+var (
+	makers = words("Errorf New Report Missing Matching Unreachable add denied deny fail fault hostFault missing refuse refused reject usage")
+	quiet  = words("Appendf Contains ContainsAny Cut CutPrefix Fprintf Fprintln HandleFunc HasPrefix MustCompile Set TrimPrefix " +
+		"WriteString text texts")
+	described = words("ArgsUsage DefaultText Description Doc Usage")
+)
+
+func words(list string) map[string]bool {
+	set := map[string]bool{}
+	for _, word := range strings.Fields(list) {
+		set[word] = true
+	}
+	return set
+}
+
+// messagesOf returns the messages of one file.
+func messagesOf(t *testing.T, path string) (list []message) {
+	t.Helper()
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := 3 // words that make a text a message, where no function says that it is one
+	if strings.Contains(path, "/proposal/") {
+		others = math.MaxInt // what it proposes
+	}
+	var visit func(n ast.Node, least int)
+	visitCall := func(call *ast.CallExpr) {
+		visit(call.Fun, others)
+		name := called(call)
+		for _, argument := range call.Args {
+			if _, isText := textOf(argument); quiet[name] && isText {
+				continue
+			}
+			least := others
+			if makers[name] {
+				least = 2
+			}
+			visit(argument, least)
+		}
+	}
+	visit = func(n ast.Node, least int) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				visitCall(n)
+				return false
+			case *ast.KeyValueExpr:
+				key, ok := n.Key.(*ast.Ident)
+				return !ok || !described[key.Name]
+			case *ast.Field:
+				return false // its tag
+			case ast.Expr:
+				text, ok := textOf(n)
+				if ok && says(text, least) {
+					place := set.Position(n.Pos())
+					list = append(list, message{text, strings.TrimPrefix(filepath.ToSlash(place.String()), "../")})
+				}
+				if ok {
+					for _, value := range valuesOf(n) {
+						visit(value, least)
+					}
+				}
+				return !ok
+			}
+			return true
+		})
+	}
+	visit(file, others)
+	return list
+}
+
+var frame = regexp.MustCompile(`\b(?:is|has|no|not|want|by|rule|line|target|with)\b`)
+
+// says reports whether a text is a message: it has as many words, and not only
+// such as join others.
+func says(text string, least int) bool {
+	for _, part := range parts {
+		start, open := strings.CutSuffix(part, "…")
+		if text == part || open && strings.HasPrefix(text, start) {
+			return false
+		}
+	}
+	return len(entryWord.FindAllString(text, -1)) >= least && strings.Contains(strings.TrimSpace(text), " ") &&
+		entryWord.MatchString(frame.ReplaceAllString(text, ""))
+}
+
+// called returns the name of the function that a call names, without its package.
+func called(call *ast.CallExpr) string {
+	switch f := call.Fun.(type) {
+	case *ast.Ident:
+		return f.Name
+	case *ast.SelectorExpr:
+		return f.Sel.Name
+	}
+	return ""
+}
+
+var verb = regexp.MustCompile(`%(?:%|[-+# 0]*[\d.*]*(?:\[\d+\])?[a-zA-Z])`)
+
+// textOf returns the text of a literal, or of literals and values that are
+// joined by +, with … for what varies.
+func textOf(e ast.Expr) (text string, ok bool) {
+	switch e := e.(type) {
+	case *ast.ParenExpr:
+		return textOf(e.X)
+	case *ast.BasicLit:
+		if e.Kind != token.STRING {
+			return "", false
+		}
+		text, err := strconv.Unquote(e.Value)
+		return verb.ReplaceAllString(text, "…"), err == nil
+	case *ast.BinaryExpr:
+		left, hasLeft := textOf(e.X)
+		right, hasRight := textOf(e.Y)
+		switch {
+		case e.Op != token.ADD, !hasLeft && !hasRight:
+			return "", false
+		case !hasLeft:
+			return "…" + right, true
+		case !hasRight:
+			return left + "…", true
+		}
+		return left + right, true
+	}
+	return "", false
+}
+
+// valuesOf returns what textOf has … for.
+func valuesOf(e ast.Expr) []ast.Expr {
+	if _, ok := textOf(e); !ok {
+		return []ast.Expr{e}
+	}
+	if sum, ok := ast.Unparen(e).(*ast.BinaryExpr); ok {
+		return append(valuesOf(sum.X), valuesOf(sum.Y)...)
+	}
+	return nil
+}
