@@ -27,10 +27,13 @@ func ignored(line string) (names []string, reason string, column int) {
 	return names, strings.TrimSpace(m[2]), utf8.RuneCountInString(line[:strings.Index(line, m[0])]) + 1
 }
 
+// maxComments bounds the lines of comments above a finding that are read.
+const maxComments = 50
+
 // suppressed reports whether a comment on a line, or in lines of comments right
 // above it, suppresses a finding there, and why.
 func (f *file) suppressed(name string, line int) (yes bool, reason string) {
-	for i := line; i >= 1 && i <= len(f.lines); i-- {
+	for i := line; i >= max(1, line-maxComments) && i <= len(f.lines); i-- {
 		text := f.lines[i-1]
 		if i < line && !strings.HasPrefix(strings.TrimSpace(text), "#") {
 			break

@@ -82,6 +82,10 @@ type Env struct {
 	Owners    []string // of GitHub, whose reusable workflows are trusted in addition to the policy's own
 }
 
+// maxFindings bounds the findings of one check in one file. Code scanning shows
+// 5,000 of a run.
+const maxFindings = 1000
+
 // below returns where in the workspace the working directory is.
 func (env Env) below() string {
 	rel, err := filepath.Rel(env.Workspace, env.Dir)
@@ -106,7 +110,14 @@ func Run(ctx context.Context, env Env, paths []string) (Report, error) {
 	in, err := read(ctx, env, paths)
 	r := Report{Files: len(in.all), Notices: in.notices, Version: env.Version, Below: env.below()}
 	for _, c := range checks {
+		count := map[*file]int{}
 		c.find(in, func(at place, fix, format string, args ...any) *Finding {
+			if count[at.file]++; count[at.file] > maxFindings {
+				if count[at.file] == maxFindings+1 {
+					r.Notices = append(r.Notices, fmt.Sprintf("%q has more than %d findings of %s", at.file.name, maxFindings, c.name))
+				}
+				return new(Finding) // not reported
+			}
 			r.Findings = append(r.Findings, at.finding(c, fix, fmt.Sprintf(format, args...)))
 			return &r.Findings[len(r.Findings)-1]
 		})

@@ -327,6 +327,28 @@ func TestTracked(t *testing.T) {
 	}
 }
 
+// TestMany: a file of nothing but findings is read in time, and its report is bounded.
+func TestMany(t *testing.T) {
+	t.Parallel()
+	block, flow := strings.Repeat("    - {password: hunter}\n", 30_000), strings.Repeat("{password: hunter}, ", 30_000)
+	dir := repository(t, map[string]string{
+		"a/profiles.yml": "a:\n  outputs:\n    b:\n      - x\nc:\n  d:\n" + block, "b/profiles.yml": "c: [" + flow + "]\n",
+		".env": strings.Repeat("TOKEN=hunter\n", 100_000),
+	})
+	report, err := lint.Run(t.Context(), env(dir), []string{"a/profiles.yml", "b/profiles.yml", ".env"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Findings) != 3000 {
+		t.Errorf("there are %d findings", len(report.Findings))
+	}
+	want := []string{`"a/profiles.yml" has more than 1000 findings of static-secret`, `"b/profiles.yml" has more than 1000 findings of static-secret`,
+		`".env" has more than 1000 findings of static-secret`}
+	if diff := cmp.Diff(want, report.Notices); diff != "" {
+		t.Errorf("notices (-want +got):\n%s", diff)
+	}
+}
+
 func BenchmarkLint(b *testing.B) {
 	var text strings.Builder
 	text.WriteString("version: 1\ntargets:\n")

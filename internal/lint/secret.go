@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -18,9 +19,10 @@ var staticSecret = check{
 		"although a target could provide a short-lived one.",
 	find: func(in *files, found report) {
 		for _, f := range in.profiles {
+			keys := keysOf(f.root)
 			for _, p := range f.secrets {
-				found(place{f.file, p.Line, p.Column}, fixStored,
-					"profiles.yml contains %sin plain text", keyAt(f.root, p.Line, p.Column))
+				found(place{f.file, p.Line, p.Column}, fixStored, "profiles.yml contains %s in plain text",
+					cmp.Or(keys[[2]int{p.Line, p.Column}], "a secret"))
 			}
 		}
 		for _, f := range in.projects {
@@ -44,14 +46,15 @@ const (
 	fixFed    = "let a target of the policy provide the credential, and delete the secret"
 )
 
-// keyAt returns the key of the value at a place, with a space, "" for none.
-func keyAt(root *yaml.Node, line, column int) (name string) {
+// keysOf returns the keys of all scalars by their line and column.
+func keysOf(root *yaml.Node) map[[2]int]string {
+	keys := map[[2]int]string{}
 	scalars(root, func(key, v *yaml.Node) {
-		if key != nil && v.Line == line && v.Column == column {
-			name = key.Value + " "
+		if key != nil {
+			keys[[2]int{v.Line, v.Column}] = key.Value
 		}
 	})
-	return name
+	return keys
 }
 
 // placeholderText matches values that are to be replaced by a secret.
