@@ -40,7 +40,6 @@ type job struct {
 	runs        []run
 	matrix      []map[string]string // the values of each of its jobs; one of none without a matrix
 	condition   string
-	container   bool
 }
 
 // A step is one of a job.
@@ -280,7 +279,6 @@ func (r *repository) job(w *workflow, key, n *yaml.Node) (*job, error) {
 		node:      n,
 		matrix:    matrixOf(get(n, "strategy", "matrix")),
 		condition: text(get(n, "if")),
-		container: get(n, "container") != nil,
 	}
 	if j.environment = get(n, "environment"); j.environment != nil && j.environment.Kind == yaml.MappingNode {
 		j.environment = get(j.environment, "name")
