@@ -29,7 +29,7 @@ func lintCommand(env job.Env, end *outcome) *cli.Command {
 		Name:      "lint",
 		Usage:     "find risky settings in the policy, the workflows and dbt's files",
 		ArgsUsage: "[PATH…]",
-		Description: "Without a PATH it checks the files below the working directory: " + job.DefaultPolicy + ", the " +
+		Description: "Without a PATH it checks the repository: " + job.DefaultPolicy + ", the " +
 			"workflows, profiles.yml,\ndbt_project.yml, packages.yml and the .env files that git tracks. Nothing is " +
 			"changed, and no token is requested.\nThe findings and their severities: " +
 			"https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/lint/README.md\n\n" +

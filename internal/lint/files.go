@@ -67,7 +67,7 @@ func read(ctx context.Context, env Env, paths []string) (*files, error) {
 	in := &files{owners: env.Owners, now: env.Now, env: env, read: map[string]bool{}}
 	var errs []error
 	if len(paths) == 0 {
-		errs = append(errs, in.folder(ctx, "."))
+		errs = append(errs, in.folder(ctx, in.root()))
 		if len(in.all) == 0 && errors.Join(errs...) == nil {
 			errs = append(errs,
 				fmt.Errorf("nothing to lint: found no %s, no workflow and no dbt project", policyNames[0]))
@@ -88,6 +88,19 @@ func read(ctx context.Context, env Env, paths []string) (*files, error) {
 		return in, fault.New(fault.Usage, err, "")
 	}
 	return in, nil
+}
+
+// root returns the repository's folder from the working directory, which is it
+// where there is no repository.
+func (in *files) root() string {
+	for dir, up := in.env.Dir, "."; ; dir, up = filepath.Dir(dir), path.Join("..", up) {
+		if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil {
+			return up
+		}
+		if dir == filepath.Dir(dir) {
+			return "."
+		}
+	}
 }
 
 // path returns where a file is that findings call by name.
@@ -282,7 +295,7 @@ func (in *files) addPolicies(f *file) error {
 			case strings.Contains(value, "\n"):
 				in.addInline(f, n)
 			case filepath.IsLocal(filepath.FromSlash(value)):
-				if err := in.add(in.relative(value)); !errors.Is(err, fs.ErrNotExist) { // another step may write it
+				if err := in.add(in.relative(path.Join(in.root(), value))); !errors.Is(err, fs.ErrNotExist) { // another step may write it
 					errs = append(errs, err)
 				}
 			}

@@ -322,6 +322,15 @@ func TestTracked(t *testing.T) {
 	if diff := cmp.Diff([]string{".env", "new/profiles.yml"}, names()); diff != "" {
 		t.Errorf("with git (-want +got):\n%s", diff)
 	}
+	below := env(filepath.Join(dir, "new"))
+	below.Workspace = dir
+	report, err := lint.Run(t.Context(), below, nil)
+	if err != nil || len(report.Findings) != 2 || report.Findings[0].File != "../.env" || report.Findings[1].File != "profiles.yml" {
+		t.Errorf("from a folder below: %v, found %+v", err, report.Findings)
+	}
+	if text := in(t, "github", report); !strings.Contains(text, "file=.env,") || !strings.Contains(text, "file=new/profiles.yml,") {
+		t.Errorf("the annotations are\n%s", text)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "was-run")); err == nil {
 		t.Error("a command that the repository configures was run")
 	}
