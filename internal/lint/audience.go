@@ -42,11 +42,10 @@ var sharedAudience = check{
 
 // audiencePlace is where the target's audience is, else its provider's block.
 func (t target) audiencePlace() place {
-	block := get(t.node, "exchange", t.Provider())
-	if key, _ := pair(block, "audience"); key != nil {
+	if key := t.find("exchange", t.Provider(), "audience"); key != nil {
 		return t.at(key)
 	}
-	if key, _ := pair(get(t.node, "exchange"), t.Provider()); key != nil {
+	if key := t.find("exchange", t.Provider()); key != nil {
 		return t.at(key)
 	}
 	return t.at(t.key)

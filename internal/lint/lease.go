@@ -9,8 +9,7 @@ var staticLease = check{
 			if t.Provider() != "vault" || t.Exchange().Get("static") != "true" {
 				return
 			}
-			key, _ := pair(get(t.node, "exchange", "vault"), "static")
-			found(t.at(key), "use a database or cloud secrets engine, which creates a login for each run",
+			found(t.at(t.find("exchange", "vault", "static")), "use a database or cloud secrets engine, which creates a login for each run",
 				"target %q gets a secret without a lease, which stays valid after the run", t.Name())
 		})
 	},

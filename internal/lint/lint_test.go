@@ -79,6 +79,28 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestDefaultsAndDeny: what a target has of the defaults is found there, and
+// rules of deny are looked at, too.
+func TestDefaultsAndDeny(t *testing.T) {
+	t.Parallel()
+	const src = `version: 1
+deny:
+  - actor: mallory
+  - colour_of_runner: green
+defaults:
+  trust_reviewed: 2020-01-01
+  exchange: {aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}}
+targets:
+  lake:
+    allow:
+      - {repository: acme/analytics, repository_id: "1", runner_environment: github-hosted, environment: prod, ref: refs/heads/main}
+`
+	got := strings.Join(places(run(t, map[string]string{policyName: src})), ", ")
+	if want := "unreachable-rule 4:5, review-due 6:3"; got != want {
+		t.Errorf("found %s, want %s", got, want)
+	}
+}
+
 // TestOverlapWitness: the finding has the token that the policy's own matcher
 // has confirmed.
 func TestOverlapWitness(t *testing.T) {

@@ -15,8 +15,7 @@ var reviewDue = check{
 			if reviewed.IsZero() || age <= t.ReviewAge() {
 				return
 			}
-			key, _ := pair(t.node, "trust_reviewed")
-			found(t.at(key), "review who may use it, and set trust_reviewed to today",
+			found(t.at(t.find("trust_reviewed")), "review who may use it, and set trust_reviewed to today",
 				"the trust of target %q was reviewed on %s, %d days ago: a review is due every %d days",
 				t.Name(), reviewed.Format(time.DateOnly), age/day, t.ReviewAge()/day)
 		})

@@ -48,6 +48,18 @@ func (f *policyFile) targets() (list []target) {
 	return list
 }
 
+// find returns a key of the target by its path, or that of the policy's
+// defaults, nil where neither has it.
+func (t target) find(path ...string) *yaml.Node {
+	last := len(path) - 1
+	for _, n := range []*yaml.Node{t.node, get(t.root, "defaults")} {
+		if key, _ := pair(get(n, path[:last]...), path[last]); key != nil {
+			return key
+		}
+	}
+	return nil
+}
+
 // rules returns the target's rules.
 func (t target) rules() []rule {
 	nodes := items(get(t.node, "allow"))
@@ -69,6 +81,19 @@ func (in *files) eachRule(visit func(r rule)) {
 			visit(r)
 		}
 	})
+}
+
+// eachDenyRule calls visit with each rule of a policy's `deny`, and where it starts.
+func (f *policyFile) eachDenyRule(visit func(r policy.RuleView, at place)) {
+	if f.policy == nil {
+		return
+	}
+	nodes := items(get(f.root, "deny"))
+	for i, r := range f.policy.DenyRules() {
+		if i < len(nodes) {
+			visit(r, f.at(nodes[i]))
+		}
+	}
 }
 
 // place is where the rule starts.

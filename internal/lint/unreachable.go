@@ -1,6 +1,10 @@
 package lint
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
 
 var unreachableRule = check{
 	name:     "unreachable-rule",
@@ -17,6 +21,14 @@ var unreachableRule = check{
 					"%s has no effect: rule %d (line %d) admits every token that it admits",
 					nameOf(s.Rule.Index, s.Target), s.By.Index+1, s.By.Line)
 			}
+		}
+		for _, f := range in.policies {
+			f.eachDenyRule(func(r policy.RuleView, at place) {
+				for _, c := range r.UnknownClaims() {
+					found(at, "name a claim that the tokens have", "rule %d of deny matches nothing: no token of kind %q has the claim %q",
+						r.Index+1, r.Identity.Kind, c.Claim)
+				}
+			})
 		}
 		in.eachRule(func(r rule) {
 			for _, c := range r.UnknownClaims() {

@@ -33,6 +33,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte(example))
 	f.Add([]byte(mapped("dbt-${team}-${size}", `{repository_id: ["2", "487920697"], environment: staging}`)))
+	f.Add([]byte(defaulted))
 	f.Add([]byte(denying(`{actor: [mallory, "*-bot"]}`, `{repository: "*/x", ref: "refs/**"}`)))
 	for _, br := range []string{"\r", "\u0085", "\u2028", "\u2029", "\f"} {
 		f.Add([]byte(before + "      # until 2025:" + br + "      - {repository: evil/x, repository_id: \"9\"}\n"))

@@ -17,9 +17,14 @@ type RuleView struct {
 }
 
 // Rules returns the target's rules in the order of the file.
-func (t *Target) Rules() []RuleView {
-	views := make([]RuleView, len(t.rules))
-	for i, r := range t.rules {
+func (t *Target) Rules() []RuleView { return viewsOf(t.rules) }
+
+// DenyRules returns the rules of `deny` in the order of the file.
+func (p *Policy) DenyRules() []RuleView { return viewsOf(p.deny) }
+
+func viewsOf(rules []rule) []RuleView {
+	views := make([]RuleView, len(rules))
+	for i, r := range rules {
 		views[i] = RuleView{Rule{Index: r.index, Line: r.line}, *r.identity, r}
 	}
 	return views

@@ -29,9 +29,12 @@ func Schema(cat Catalog) []byte {
 			"deny": object{"type": "array", "minItems": 1, "items": denyRuleSchema(),
 				"description": "Rules that come before every target: whoever matches one is denied. They need no repository or owner.",
 				"examples":    []any{[]any{object{"actor": "mallory"}, object{"repository_id": []string{"103", "104"}}}}},
-			"targets": object{"type": "object", "minProperties": 1, "propertyNames": names,
-				"additionalProperties": targetSchema(cat)},
+			"defaults": defaultsSchema(cat),
+			"targets":  object{"type": "object", "minProperties": 1, "propertyNames": names},
 		},
+		"if":   object{"required": []string{"defaults"}},
+		"then": object{"properties": object{"targets": object{"additionalProperties": partialSchema(cat)}}},
+		"else": object{"properties": object{"targets": object{"additionalProperties": targetSchema(cat)}}},
 	}
 	out, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {
@@ -132,6 +135,57 @@ func targetSchema(cat Catalog) object {
 		target["allOf"] = rules
 	}
 	return target
+}
+
+// partialSchema is of a target that leaves keys to `defaults`: only Parse sees
+// what the two come to.
+func partialSchema(cat Catalog) object {
+	target := targetSchema(cat)
+	delete(target, "allOf")
+	target["required"] = []string{"allow"}
+	properties := target["properties"].(object)
+	exchange := properties["exchange"].(object)
+	for _, block := range exchange["properties"].(object) {
+		loosen(block.(object))
+		block.(object)["type"] = []string{"object", "null"}
+	}
+	properties["dbt"] = object{
+		"type": "object", "minProperties": 1, "description": "One output of profiles.yml; keys that are left out are those of the defaults.",
+		"properties": object{
+			"type": object{"enum": slices.Sorted(maps.Keys(cat.Adapters))}, "from": textSchema("A profiles.yml, relative to project-dir."),
+			"output": textSchema("The output's name (default: the target's name)."),
+			"with":   object{"type": "object", "minProperties": 1},
+		},
+		"patternProperties": object{secretKeyPattern: object{"type": []string{"boolean", "null"}}},
+	}
+	return target
+}
+
+// loosen lets keys be left out, at any depth.
+func loosen(schema object) {
+	delete(schema, "required")
+	properties, _ := schema["properties"].(object)
+	for _, s := range properties {
+		if s, ok := s.(object); ok {
+			loosen(s)
+		}
+	}
+}
+
+// defaultsSchema is of `defaults`.
+func defaultsSchema(cat Catalog) object {
+	s := partialSchema(cat)
+	delete(s, "required")
+	delete(s["properties"].(object), "allow")
+	s["minProperties"] = 1
+	s["description"] = "Keys that each target has unless it says otherwise: mappings are merged key by key, anything else is replaced. " +
+		"Another provider, or a dbt block of another type, replaces the default."
+	s["examples"] = []any{object{
+		"dbt":           object{"type": "snowflake", "account": "acme-prod"},
+		"exchange":      object{"oidc": object{"audience": "snowflakecomputing.com"}},
+		"trust_max_age": "90d",
+	}}
+	return s
 }
 
 // providersSchema is of the blocks under `exchange`, by their names.

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	policyKeys   = []string{"version", "requires", "identities", "agents", "maps", "deny", "targets"}
+	policyKeys   = []string{"version", "requires", "identities", "agents", "maps", "deny", "defaults", "targets"}
 	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
 	targetKeys   = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
 		"trust_reviewed", "trust_max_age"}
@@ -54,6 +54,9 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 	if v := m.Get("deny"); v != nil {
 		d.deny(p, v)
 	}
+	if v := m.Get("defaults"); v != nil {
+		d.defaults(v)
+	}
 	v := m.Get("targets")
 	if v == nil {
 		m.Missing("targets")
@@ -73,6 +76,7 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 		p.targets = append(p.targets, d.target(p, key, value))
 	}
 	d.checkMapNames(p)
+	d.checkDefaults()
 }
 
 func versionShown(v *yaml.Node) string {
@@ -199,9 +203,15 @@ var userinfoText = lazy.MustCompile(`//[^/?#\s]*@`)
 
 func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	t := &Target{name: key.Value, maps: p.maps, origin: origin{d.name, d.src, d.catalog}}
-	m, ok := d.Mapping(key, n, fmt.Sprintf("target %q", t.name), targetKeys)
+	what := fmt.Sprintf("target %q", t.name)
+	m, ok := d.Mapping(key, n, what, targetKeys)
 	if !ok {
 		return t
+	}
+	if d.common != nil {
+		d.ReadBy(what)
+		defer d.ReadBy("")
+		m, _ = d.Mapping(key, d.withDefaults(n), what, nil)
 	}
 	d.lifetimes(t, m)
 	if v := m.Get("proxy"); v != nil {

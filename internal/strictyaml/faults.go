@@ -18,6 +18,10 @@ type faults struct {
 	split  []string    // src in lines, once a fault is to be shown
 	hidden map[int]int // by line: the column from which it holds what is not to be shown
 	list   []placed
+
+	readers int            // of what is shared, so far
+	shared  map[placed]int // by a fault of that, without its readers: its index in list
+	by      map[int][]string
 }
 
 type placed struct {
@@ -124,6 +128,42 @@ func (e *faults) add(line, column int, format string, args ...any) {
 	e.list = append(e.list, placed{line, column, fmt.Sprintf(format, args...)})
 }
 
+// addShared is add for a fault of what several readers read.
+func (e *faults) addShared(line, column int, reader, format string, args ...any) {
+	e.add(line, column, format, args...)
+	last := len(e.list) - 1
+	if at, known := e.shared[e.list[last]]; known {
+		e.list = e.list[:last]
+		if by := e.by[at]; by[len(by)-1] != reader {
+			e.by[at] = append(by, reader)
+		}
+		return
+	}
+	if e.shared == nil {
+		e.shared, e.by = map[placed]int{}, map[int][]string{}
+	}
+	e.shared[e.list[last]], e.by[last] = last, []string{reader}
+}
+
+// maxReaders bounds the readers that a fault names.
+const maxReaders = 3
+
+// nameReaders says in the faults of what is shared whose they are, where that is
+// not everyone's.
+func (e *faults) nameReaders() {
+	for at, by := range e.by {
+		if len(by) == e.readers {
+			continue
+		}
+		text := strings.Join(by[:min(len(by), maxReaders)], ", ")
+		if more := len(by) - maxReaders; more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
+		e.list[at].text += fmt.Sprintf(" (in %s)", text)
+	}
+	e.by = nil
+}
+
 // maxText bounds what an error repeats of a value.
 const maxText = 256
 
@@ -141,6 +181,7 @@ func (e *faults) result() error {
 	if len(e.list) == 0 {
 		return nil
 	}
+	e.nameReaders() // before faults change their places
 	slices.SortStableFunc(e.list, func(a, b placed) int {
 		return cmp.Or(a.line-b.line, a.column-b.column)
 	})

@@ -37,6 +37,7 @@ type Document struct {
 	rejected map[*yaml.Node]bool
 	// merged are mappings with a merge key: nothing is missing in them.
 	merged   map[*yaml.Node]bool
+	shared   shared
 	comments map[int]int  // by line: the column from which a reader of only that line sees a comment
 	roots    []*yaml.Node // below which secrets are found by their keys
 	redacted bool         // Show has found them
@@ -132,8 +133,48 @@ func (d *Document) empty() { d.add(0, 0, "is empty: %s", d.format.Needs) }
 
 // Report adds a fault at n, unless n is a fault already.
 func (d *Document) Report(n *yaml.Node, format string, args ...any) {
-	if !d.rejected[n] {
+	switch {
+	case d.rejected[n]:
+	case d.shared.nodes[n] && d.shared.reader != "":
+		d.faults.addShared(n.Line, n.Column, d.shared.reader, format, args...)
+	default:
 		d.add(n.Line, n.Column, format, args...)
+	}
+}
+
+// A shared is what several readers read.
+type shared struct {
+	nodes  map[*yaml.Node]bool
+	reader string
+}
+
+// Share has a fault at n, or at what is in it, reported once whatever the number
+// of readers that report it.
+func (d *Document) Share(n *yaml.Node) {
+	if d.shared.nodes == nil {
+		d.shared.nodes = map[*yaml.Node]bool{}
+	}
+	d.shared.nodes[n] = true
+	for _, c := range n.Content {
+		d.Share(c)
+	}
+}
+
+// ReadBy says who reads from here on, such as `target "prod"`: a fault of what
+// is shared names those who report it, unless they are all. "" ends that.
+func (d *Document) ReadBy(reader string) {
+	if d.shared.reader = reader; reader != "" {
+		d.faults.readers++
+	}
+}
+
+// Derive makes a mapping that was made of another one as faulty as that is.
+func (d *Document) Derive(n, from *yaml.Node) {
+	if d.rejected[from] {
+		d.rejected[n] = true
+	}
+	if d.merged[from] {
+		d.merged[n] = true
 	}
 }
 

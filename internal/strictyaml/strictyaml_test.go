@@ -170,3 +170,41 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestShare: a fault of what several readers read is reported once, with those
+// who report it where they are not all.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	d := strictyaml.New("p.yml", []byte("a: {b: 1, c: 2}\nd: 3\n"), format())
+	root, err := d.Load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	common, own := root.Content[1], root.Content[3]
+	d.Share(common)
+	for _, reader := range []string{"v", "w", "x", "y", "z"} {
+		d.ReadBy(reader)
+		d.Report(common.Content[1], "b is odd")
+		d.Report(common.Content[1], "b is odd")
+		if reader != "z" {
+			d.Report(common.Content[3], "c is even")
+		}
+		if reader == "w" {
+			d.Report(common.Content[2], "c is here")
+		}
+		d.Report(own, "d is own")
+	}
+	d.ReadBy("")
+	d.Report(common.Content[1], "b is odd")
+	const shown = "\n  a: {b: 1, c: 2}\n  "
+	const want = "parse policy \"p.yml\": 9 errors\n" +
+		"p.yml:1:8: b is odd" + shown + "       ^\n" +
+		"p.yml:1:8: b is odd" + shown + "       ^\n" +
+		"p.yml:1:11: c is here (in w)" + shown + "          ^\n" +
+		"p.yml:1:14: c is even (in v, w, x and 1 more)" + shown + "             ^\n" +
+		"p.yml:2:4: d is own\n  d: 3\n     ^\n" + "p.yml:2:4: d is own\n  d: 3\n     ^\n" + "p.yml:2:4: d is own\n  d: 3\n     ^\n" +
+		"p.yml:2:4: d is own\n  d: 3\n     ^\n" + "p.yml:2:4: d is own\n  d: 3\n     ^"
+	if got := d.Err(); got == nil || got.Error() != want {
+		t.Errorf("error is\n%v\nwant\n%s", got, want)
+	}
+}
