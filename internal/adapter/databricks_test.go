@@ -52,7 +52,7 @@ func TestDatabricksPlaces(t *testing.T) {
 		{name: "a host behind a login", provider: "databricks", block: block(`host: "acme.cloud.databricks.com@evil.example"`), err: `host is "acme.cloud.databricks.com@evil.example", want a host name only`},
 		{name: "a stand-in with a port", provider: "databricks", block: block(`host: "127.0.0.1:8443"`)},
 		{name: "a host with a port", provider: "databricks", block: block(`host: "acme.cloud.databricks.com:8443"`), err: `host is "acme.cloud.databricks.com:8443", want a host name only`},
-		{name: "a host that looks like loopback", provider: "databricks", block: block(`host: "127.0.0.1:1@evil.example"`), err: `host is "127.0.0.1:1@evil.example", want a host name only`},
+		{name: "a host that looks like loopback", provider: "databricks", block: block(`host: "127.0.0.1:1@evil.example"`), err: `host is "…@evil.example", want a host name only`},
 		{name: "a host in Jinja", provider: "databricks", block: block(`host: "{{ env_var('H') }}"`), err: "host must be a literal: the token is sent there"},
 		{name: "a path in Jinja", provider: "databricks", block: `{type: databricks, host: acme.cloud.databricks.com, http_path: "{{ env_var('P') }}"}`, err: "http_path must be a literal: the token is sent there"},
 

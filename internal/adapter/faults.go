@@ -64,9 +64,16 @@ func (f *faults) literals(block *yaml.Node, why string, keys ...string) {
 func (f *faults) err() error { return errors.Join(f.list...) }
 
 // fault returns what is wrong with the value at a place, whose name the text
-// begins with.
+// begins with. A login in front of a host is not repeated.
 func (p place) fault(format string, args ...any) error {
-	return &policy.BlockError{Path: p.path, Text: p.shown + fmt.Sprintf(format, args...)}
+	login := false
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			shown, cut := policy.WithoutLogin(text)
+			args[i], login = shown, login || cut
+		}
+	}
+	return &policy.BlockError{Path: p.path, Text: p.shown + fmt.Sprintf(format, args...), Login: login}
 }
 
 // misshapen returns that the value at a place has another shape than dbt takes.

@@ -116,6 +116,7 @@ func TestPostgresPlaces(t *testing.T) {
 		{name: "a host in Jinja", provider: "gcp", block: pg(`host: "{{ env_var('H') }}"`), err: "host must be a literal: the login is sent there"},
 		{name: "no host", provider: "gcp", block: `{type: postgres, port: 5432}`, err: `host is "", want one host name or address`},
 		{name: "several hosts", provider: "gcp", block: pg(`host: "10.0.0.3,evil.example"`), err: `host is "10.0.0.3,evil.example", want one host name or address`},
+		{name: "a login before the host", provider: "gcp", block: pg(`host: "user:hunter2@db.acme.example"`), err: `host is "…@db.acme.example", want one host name or address`},
 		{name: "a socket", provider: "gcp", block: pg(`host: /var/run/postgresql`), err: `host is "/var/run/postgresql", want one host name or address`},
 		{name: "an abstract socket", provider: "gcp", block: pg(`host: "@evil"`), err: `host is "@evil", want one host name or address`},
 		{name: "RDS without a user", provider: "aws", block: pg(`host: dw.c1a2.eu-central-1.rds.amazonaws.com`), err: `requires user: provider "aws" supplies none`},

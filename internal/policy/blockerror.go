@@ -18,6 +18,8 @@ type BlockError struct {
 	Path []string
 	Kind BlockErrorKind
 	Text string // without the block's place, and never with a secret
+	// Login is set where the value holds a login that Text leaves out.
+	Login bool
 }
 
 // A BlockErrorKind says what about a value is wrong.
@@ -76,9 +78,10 @@ func below(n *yaml.Node, path []string) *yaml.Node {
 	return n
 }
 
-// hideMisshapen keeps the value of such a fault out of shown lines.
+// hideMisshapen keeps the value of such a fault, or one with a login, out of
+// shown lines.
 func (d *document) hideMisshapen(e *BlockError, n *yaml.Node) {
-	if e.Kind != Misshapen {
+	if e.Kind != Misshapen && !e.Login {
 		return
 	}
 	var hide func(n *yaml.Node)

@@ -176,3 +176,14 @@ func under(patterns, path []string) bool {
 func containsFold(list []string, s string) bool {
 	return slices.ContainsFunc(list, func(e string) bool { return strings.EqualFold(e, s) })
 }
+
+// userPassword matches a user and a password in front of a host, as URLs have
+// them, with or without the URL's scheme.
+var userPassword = lazy.MustCompile(`[^\s:/@]*:[^\s/@]+@`).Where(func(s string) bool { return strings.Contains(s, "@") })
+
+// WithoutLogin returns a host as an error may show it, and whether a login was
+// left out.
+func WithoutLogin(host string) (shown string, cut bool) {
+	shown = userPassword.ReplaceAllLiteralString(host, "…@")
+	return shown, shown != host
+}

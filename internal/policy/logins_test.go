@@ -40,3 +40,23 @@ func TestOneNotionOfALogin(t *testing.T) {
 		t.Error("a literal default of a password is not recognised")
 	}
 }
+
+func TestWithoutLogin(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		host, shown string
+		cut         bool
+	}{
+		{"db.acme.example", "db.acme.example", false},
+		{"db.acme.example:5432", "db.acme.example:5432", false},
+		{"user@db.acme.example", "user@db.acme.example", false},
+		{"user:hunter2@db.acme.example:5432", "…@db.acme.example:5432", true},
+		{"https://user:hunter2@db.acme.example/x", "https://…@db.acme.example/x", true},
+		{":hunter2@db.acme.example", "…@db.acme.example", true},
+		{"a:b@one,c:d@two", "…@…@two", true},
+	} {
+		if shown, cut := policy.WithoutLogin(c.host); shown != c.shown || cut != c.cut {
+			t.Errorf("%q is shown as %q, %t, want %q, %t", c.host, shown, cut, c.shown, c.cut)
+		}
+	}
+}
