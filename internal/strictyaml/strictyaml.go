@@ -37,10 +37,10 @@ type Document struct {
 	rejected map[*yaml.Node]bool
 	// merged are mappings with a merge key: nothing is missing in them.
 	merged   map[*yaml.Node]bool
-	shared   shared
 	comments map[int]int  // by line: the column from which a reader of only that line sees a comment
 	roots    []*yaml.Node // below which secrets are found by their keys
 	redacted bool         // Show has found them
+	shared   shared
 }
 
 // New returns a Document of a file's text; errors call the file by name.
@@ -133,13 +133,18 @@ func (d *Document) empty() { d.add(0, 0, "is empty: %s", d.format.Needs) }
 
 // Report adds a fault at n, unless n is a fault already.
 func (d *Document) Report(n *yaml.Node, format string, args ...any) {
-	switch {
-	case d.rejected[n]:
-	case d.shared.nodes[n] && d.shared.reader != "":
-		d.faults.addShared(n.Line, n.Column, d.shared.reader, format, args...)
-	default:
-		d.add(n.Line, n.Column, format, args...)
+	if !d.rejected[n] {
+		d.report(n, format, args...)
 	}
+}
+
+// report adds a fault at n, for the reader of what is shared if n is of that.
+func (d *Document) report(n *yaml.Node, format string, args ...any) {
+	if d.shared.nodes[n] && d.shared.reader != "" {
+		d.faults.addShared(n.Line, n.Column, d.shared.reader, format, args...)
+		return
+	}
+	d.add(n.Line, n.Column, format, args...)
 }
 
 // A shared is what several readers read.
