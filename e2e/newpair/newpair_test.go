@@ -97,6 +97,7 @@ func TestThePageIsEnough(t *testing.T) {
 		insert("README.md", "| spark | `vault`", "| exasol | `vault` | the lease | [exasol](docs/warehouses/exasol.md) |\n"),
 		insert("docs/evidence.md", "| trino × `oidc` | real server", "| exasol × `vault` | "+proof),
 		insert("docs/evidence.md", "| trino × `oidc` | `dbt build`", "| exasol × `vault` | "+proof),
+		insert("docs/troubleshooting.md", "| `works only through the proxy`", "| `is …, want HOST:PORT`<br>`is …, want TLS` | Correct the key of the block. |\n"),
 		update("docs/long-runs.md", "./docs"),
 		update("policy.schema.json", "."),
 	} {
