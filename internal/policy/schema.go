@@ -19,8 +19,8 @@ func Schema(cat Catalog) []byte {
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "oidc-dbt policy",
 		"type": "object", "additionalProperties": false, "required": []string{"version", "targets"},
 		"properties": object{
-			"version": object{"const": 1},
-			"requires": object{"type": "string", "pattern": releaseText.String(),
+			"version": object{"const": 1, "description": "The version of the policy's form."},
+			"requires": object{"type": "string", "pattern": releaseText.String(), "examples": []string{"v1.4.0"},
 				"description": "The oldest release that reads this policy; an older one says so, and nothing else."},
 			"identities": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"additionalProperties": identitySchema(), "description": "Who may ask (default: github, with GitHub's public issuer)."},
@@ -30,7 +30,8 @@ func Schema(cat Catalog) []byte {
 				"description": "Rules that come before every target: whoever matches one is denied. They need no repository or owner.",
 				"examples":    []any{[]any{object{"actor": "mallory"}, object{"repository_id": []string{"103", "104"}}}}},
 			"defaults": defaultsSchema(cat),
-			"targets":  object{"type": "object", "minProperties": 1, "propertyNames": names},
+			"targets": object{"type": "object", "minProperties": 1, "propertyNames": names,
+				"description": "What can be asked for, by names of your own."},
 		},
 		"if":   object{"required": []string{"defaults"}},
 		"then": object{"properties": object{"targets": object{"additionalProperties": partialSchema(cat)}}},
@@ -43,8 +44,12 @@ func Schema(cat Catalog) []byte {
 	return append(out, '\n')
 }
 
-func textSchema(doc string) object {
-	return object{"type": "string", "minLength": 1, "description": doc}
+func textSchema(doc string, examples ...string) object {
+	o := object{"type": "string", "minLength": 1, "description": doc}
+	if len(examples) > 0 {
+		o["examples"] = examples
+	}
+	return o
 }
 
 // listSchema is of a list of strings, or of one string.
@@ -55,14 +60,16 @@ func listSchema(doc string) object {
 }
 
 func durationSchema(doc string) object {
-	return object{"type": "string", "pattern": strictyaml.DurationPattern, "description": doc}
+	return object{"type": "string", "pattern": strictyaml.DurationPattern, "description": doc,
+		"examples": []string{"30m", "1h", "90d"}}
 }
 
 func identitySchema() object {
 	return object{
 		"type": "object", "additionalProperties": false, "required": []string{"issuer"},
 		"properties": object{
-			"issuer": textSchema("The issuer of the ID tokens, to the letter."),
+			"issuer": textSchema("The issuer of the ID tokens, to the letter.",
+				"https://token.actions.githubusercontent.com"),
 			"kind": object{"enum": slices.Sorted(maps.Keys(kinds)),
 				"description": "Whose tokens they are; left out where the issuer is a known one. This build has a token source for github only."},
 			"jwks_uri":  textSchema("The address of the issuer's keys (default: known for GitHub, else found by discovery)."),
@@ -127,8 +134,9 @@ func targetSchema(cat Catalog) object {
 			"max_lifetime": durationSchema("The longest lifetime that is accepted."),
 			"proxy": object{"type": "boolean",
 				"description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true; with client: false)."},
-			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed."},
-			"trust_max_age":  durationSchema("A review that is older denies every request."),
+			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed.",
+				"examples": []string{"2026-10-01"}},
+			"trust_max_age": durationSchema("A review that is older denies every request."),
 		},
 	}
 	if rules := needsDBTSchema(cat); rules != nil {
@@ -152,9 +160,10 @@ func partialSchema(cat Catalog) object {
 	properties["dbt"] = object{
 		"type": "object", "minProperties": 1, "description": "One output of profiles.yml; keys that are left out are those of the defaults.",
 		"properties": object{
-			"type": object{"enum": slices.Sorted(maps.Keys(cat.Adapters))}, "from": textSchema("A profiles.yml, relative to project-dir."),
+			"type":   object{"enum": slices.Sorted(maps.Keys(cat.Adapters)), "description": typeDoc},
+			"from":   textSchema("A profiles.yml, relative to project-dir.", "profiles.yml"),
 			"output": textSchema("The output's name (default: the target's name)."),
-			"with":   object{"type": "object", "minProperties": 1},
+			"with":   object{"type": "object", "minProperties": 1, "description": withDoc},
 		},
 		"patternProperties": object{secretKeyPattern: object{"type": []string{"boolean", "null"}}},
 	}
@@ -193,6 +202,7 @@ func providersSchema(cat Catalog) object {
 	providers := object{}
 	for name, p := range cat.Providers {
 		providers[name] = keysSchema(p.Keys)
+		providers[name].(object)["description"] = p.Doc
 	}
 	return providers
 }
@@ -223,8 +233,15 @@ func outputsSchema(cat Catalog) (outputs []any) {
 	return append(outputs, fromSchema())
 }
 
+const (
+	typeDoc = "The warehouse, by dbt's name for its adapter."
+	withDoc = "Keys of that output which the policy gives: they replace its own, or are added."
+)
+
+func typeSchema(name string) object { return object{"const": name, "description": typeDoc} }
+
 func outputSchema(name string, a Adapter) object {
-	properties := object{"type": object{"const": name}, "with": false,
+	properties := object{"type": typeSchema(name), "with": false,
 		"output": textSchema("The output's name in profiles.yml (default: the target's name).")}
 	for _, key := range slices.Concat(a.Written, a.Secret) {
 		for _, name := range a.NamesOf(key) {
@@ -259,12 +276,12 @@ func fromSchema() object {
 	return object{
 		"type": "object", "additionalProperties": false, "required": []string{"from"},
 		"properties": object{
-			"from":   textSchema("A profiles.yml, relative to project-dir."),
+			"from":   textSchema("A profiles.yml, relative to project-dir.", "profiles.yml"),
 			"output": textSchema("The output in it that gets the credential (default: the target's name)."),
 			"with": object{
 				"type": "object", "minProperties": 1, "properties": object{"output": false},
 				"patternProperties": object{secretKeyPattern: object{"type": []string{"boolean", "null"}}},
-				"description":       "Keys of that output which the policy gives: they replace its own, or are added.",
+				"description":       withDoc,
 			},
 		},
 	}
@@ -273,9 +290,10 @@ func fromSchema() object {
 func clientsSchema(cat Catalog) []any {
 	clients := []any{object{"enum": clientNames(cat)}}
 	for _, name := range clientNames(cat) {
-		properties := object{"type": object{"const": name}}
+		properties := object{"type": typeSchema(name)}
 		for _, key := range cat.Adapters[name].Client {
-			properties[key] = object{"type": []string{"string", "integer"}}
+			properties[key] = object{"type": []string{"string", "integer"},
+				"description": "As in an output of dbt's: the client gets it."}
 		}
 		clients = append(clients, object{
 			"type": "object", "additionalProperties": false, "properties": properties, "required": []string{"type"},
@@ -324,6 +342,9 @@ func keysSchema(keys []Key) object {
 			properties[k.Name] = listSchema(k.Doc)
 		default:
 			properties[k.Name] = textSchema(k.Doc)
+		}
+		if k.Example != "" {
+			properties[k.Name].(object)["examples"] = []string{k.Example}
 		}
 		if k.Required {
 			required = append(required, k.Name)

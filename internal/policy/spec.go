@@ -20,6 +20,7 @@ type Catalog struct {
 
 // A Provider describes one block under `exchange`.
 type Provider struct {
+	Doc  string // one sentence, for the JSON Schema
 	Keys []Key
 	// Audience returns the audience to ask the ID token for; v holds the block's literal values.
 	Audience func(v Values) string
@@ -69,6 +70,7 @@ type Lifetimes struct{ Min, Max, Default time.Duration }
 type Key struct {
 	Name     string
 	Doc      string // one sentence, for the JSON Schema and the documentation
+	Example  string // a value, for the JSON Schema, where the form is not obvious
 	Required bool
 	List     bool // a list of strings; a lone string is a list of one
 	Bool     bool // true or false; Values has it as "true", and not at all where it is false

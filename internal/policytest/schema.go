@@ -16,7 +16,7 @@ func Schema() []byte {
 	}
 	login := object{}
 	for _, key := range explain.LoginNames {
-		login[key] = object{"type": "string"}
+		login[key] = object{"type": "string", "description": "What explain must show as the login's " + key + "."}
 	}
 	one := object{
 		"type": "object", "additionalProperties": false, "required": []string{"name", "claims"},
@@ -38,10 +38,11 @@ func Schema() []byte {
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "oidc-dbt policy test",
 		"type": "object", "additionalProperties": false, "required": []string{"version", "cases"},
 		"properties": object{
-			"version": object{"const": 1},
+			"version": object{"const": 1, "description": "The version of the file's form."},
 			"policy": object{"type": "string", "minLength": 1, "examples": []string{DefaultPolicy},
 				"description": "The policy, relative to this file (default: oidc-dbt.yml next to it)."},
-			"cases":    object{"type": "array", "minItems": 1, "maxItems": maxCases, "items": one},
+			"cases": object{"type": "array", "minItems": 1, "maxItems": maxCases, "items": one,
+				"description": "Tokens, and what the policy must decide of them."},
 			"coverage": object{"enum": []string{"rules", "none"}, "description": "Whether each rule must be matched by a case (default: rules)."},
 		},
 	}

@@ -35,11 +35,13 @@ var (
 // hands on only the login.
 var awsProvider = provider{
 	spec: policy.Provider{
+		Doc: "AWS: a session of a role, by AssumeRoleWithWebIdentity.",
 		Keys: []policy.Key{
-			{Name: "role", Required: true, Claims: true,
+			{Name: "role", Required: true, Claims: true, Example: "arn:aws:iam::123456789012:role/dbt",
 				Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the role to assume."},
-			{Name: "region", Required: true, Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"),
-				Doc: "The region of the STS endpoint and of the warehouse."},
+			{Name: "region", Required: true, Example: "eu-central-1",
+				Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"),
+				Doc:   "The region of the STS endpoint and of the warehouse."},
 			{Name: "audience", Check: exchange.Named("sts.amazonaws.com"), Doc: "The ID token's audience (default: sts.amazonaws.com)."},
 			{Name: "session_name", Claims: true,
 				Check: exchange.Matching(session, 2, 64, "2 to 64 of letters, digits and _+=,.@-"),

@@ -43,7 +43,7 @@ func askAWS[T any](ctx context.Context, service string, hint func(code, message 
 
 // secondRole are the keys of `then_assume`.
 var secondRole = []policy.Key{
-	{Name: "role", Required: true, Claims: true,
+	{Name: "role", Required: true, Claims: true, Example: "arn:aws:iam::123456789012:role/dbt-lake",
 		Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
 	{Name: "external_id", Check: exchange.Matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"),
 		Doc: "The external id that the second role's trust asks for."},

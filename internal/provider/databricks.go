@@ -33,6 +33,7 @@ var (
 // apart)
 var databricksProvider = provider{
 	spec: policy.Provider{
+		Doc: "Databricks: OAuth token federation.",
 		Keys: []policy.Key{
 			{Name: "client_id", Claims: true,
 				Check: exchange.Matching(uuidText, 36, 36, "a service principal's application id"),
@@ -41,7 +42,7 @@ var databricksProvider = provider{
 				"without one the token endpoint of `host`)."},
 			{Name: "account_id", Check: exchange.Matching(uuidText, 36, 36, "an account's id"),
 				Doc: "The Databricks account: the audience that federation policies without audiences expect."},
-			{Name: "host", Check: checkDatabricksHost,
+			{Name: "host", Example: "dbc-a1b2c3d4-e5f6.cloud.databricks.com", Check: checkDatabricksHost,
 				Doc: "The workspace that issues the token, or an account console (default: the `host` of a dbt block of type " +
 					"databricks; required elsewhere)."},
 			{Name: "database_instance", Check: exchange.Matching(instanceText, 1, 63, "the name of a database instance"),

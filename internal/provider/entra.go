@@ -29,13 +29,14 @@ var (
 // client credentials flow, third case; RFC 7523 §2.2)
 var entraProvider = provider{
 	spec: policy.Provider{
+		Doc: "Microsoft Entra ID: a federated identity credential of an application.",
 		Keys: []policy.Key{
 			{Name: "tenant", Required: true, Check: exchange.Matching(tenantText, 1, 253, "a tenant's id or domain"),
 				Doc: "The tenant (directory) of the application: its id or a domain."},
 			{Name: "client_id", Required: true, Claims: true,
 				Check: exchange.Matching(uuidText, 36, 36, "an application (client) id, not the object id"),
 				Doc:   "The application (client) id of the app registration or managed identity."},
-			{Name: "scope", Check: exchange.Matching(defaultScope, 1, 500,
+			{Name: "scope", Example: "https://database.windows.net/.default", Check: exchange.Matching(defaultScope, 1, 500,
 				"a resource and /.default, such as https://database.windows.net/.default"),
 				Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
 			{Name: "audience", Check: entraName,

@@ -45,12 +45,14 @@ var (
 // Service Account Credentials v1)
 var gcpProvider = provider{
 	spec: policy.Provider{
+		Doc: "Google Cloud: Workload Identity Federation, directly or through a service account.",
 		Keys: []policy.Key{
 			{Name: "workload_identity_provider", Required: true,
+				Example: "projects/123456789012/locations/global/workloadIdentityPools/github/providers/dbt",
 				Check: exchange.Matching(poolProvider, 1, 200,
 					"projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, "+
 						"not its id)"), Doc: "The provider's full name, with the project's number."},
-			{Name: "service_account", Claims: true,
+			{Name: "service_account", Claims: true, Example: "dbt@acme-prod.iam.gserviceaccount.com",
 				Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"),
 				Doc:   "The service account to act as (default: none, the principal itself)."},
 			{Name: "audience", Doc: "The ID token's audience (default: https://iam.googleapis.com/ and the provider's name)."},

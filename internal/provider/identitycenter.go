@@ -40,9 +40,11 @@ var applicationARN = lazy.MustCompile(`^arn:aws(?:-[a-z]+)*:sso::[0-9]{12}:appli
 // (IAM Identity Center User Guide, "Trusted identity propagation")
 var identityCenterProvider = provider{
 	spec: policy.Provider{
+		Doc: "AWS IAM Identity Center: the credential of a person.",
 		Keys: []policy.Key{
-			{Name: "region", Required: true, Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"),
-				Doc: "The region of Identity Center, STS and the warehouse."},
+			{Name: "region", Required: true, Example: "eu-central-1",
+				Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"),
+				Doc:   "The region of Identity Center, STS and the warehouse."},
 			{Name: "audience", Check: exchange.Named("sts.amazonaws.com"),
 				Doc: "The ID token's audience, which the trusted token issuer's application must list (default: sts.amazonaws.com; " +
 					"required at Redshift)."},

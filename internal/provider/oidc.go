@@ -14,8 +14,9 @@ import (
 // authentication). The credential expires with the token.
 var oidcProvider = provider{
 	spec: policy.Provider{
+		Doc: "The ID token itself is the login: the warehouse verifies it.",
 		Keys: []policy.Key{
-			{Name: "audience", Required: true, Check: exchange.Named("snowflakecomputing.com"),
+			{Name: "audience", Required: true, Example: "snowflakecomputing.com", Check: exchange.Named("snowflakecomputing.com"),
 				Doc: "The audience that the warehouse expects in the ID token, such as snowflakecomputing.com."},
 		},
 		Audience: func(v policy.Values) string { return v.Get("audience") },

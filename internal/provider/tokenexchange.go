@@ -27,8 +27,9 @@ var grants = []string{"token_exchange", "jwt_bearer", "client_assertion"}
 // there is no client secret. (RFC 8693; RFC 7523 §2.1 and §2.2)
 var tokenExchangeProvider = provider{
 	spec: policy.Provider{
+		Doc: "An authorization server of your own (RFC 8693, RFC 7523).",
 		Keys: []policy.Key{
-			{Name: "token_url", Required: true, Check: exchange.CheckURL,
+			{Name: "token_url", Required: true, Example: "https://auth.acme.example/oauth2/token", Check: exchange.CheckURL,
 				Doc: "The authorization server's token endpoint, https or http on loopback."},
 			{Name: "audience", Required: true, Doc: "The ID token's audience, as the server expects it: its issuer or token " +
 				"endpoint, for example."},

@@ -30,14 +30,16 @@ var (
 // (Vault API: auth/jwt, secret/databases, secret/kv, auth/token; OpenBao has the same)
 func Spec() policy.Provider {
 	return policy.Provider{
+		Doc: "HashiCorp Vault or OpenBao: a secret, under a lease.",
 		Keys: []policy.Key{
-			{Name: "address", Required: true, Check: checkAddress, Doc: "The server, https or http on loopback, without /v1."},
+			{Name: "address", Required: true, Example: "https://vault.acme.example:8200",
+				Check: checkAddress, Doc: "The server, https or http on loopback, without /v1."},
 			{Name: "namespace", Check: exchange.Matching(pathText, 1, 255, "a path such as team/dbt"), Doc: "The namespace (default: the root)."},
 			{Name: "auth_path", Check: checkAuthPath, Doc: "Where the JWT auth method is enabled (default: jwt)."},
 			{Name: "role", Required: true, Claims: true, Check: exchange.Matching(roleText, 1, 255, "a role's name"),
 				Doc: "The role of the JWT auth method."},
 			{Name: "audience", Required: true, Doc: "The ID token's audience, one of the role's bound_audiences."},
-			{Name: "secret", Required: true, Claims: true, Check: checkSecretPath,
+			{Name: "secret", Required: true, Claims: true, Example: "database/creds/dbt", Check: checkSecretPath,
 				Doc: "The API path that is read: database/creds/ROLE, or of a KV engine secret/data/NAME (version 2), kv/NAME (version 1)."},
 			{Name: "ca_cert", Check: checkRoots,
 				Doc: "The certificate authorities that are trusted for this server, instead of the system's: one or more certificates in PEM."},
