@@ -479,6 +479,16 @@ func (s *solver) alternatives(c clause, p pattern) (list [][]constraint) {
 	return list
 }
 
+// subjectParts are the parts of a sub's repository, each with what follows it,
+// by whether ids are among them.
+var subjectParts = map[bool][]struct {
+	variable string
+	sep      rune
+}{
+	false: {{"owner", '/'}, {"name", ':'}},
+	true:  {{"owner", '@'}, {"repository_owner_id", '/'}, {"name", '@'}, {"repository_id", ':'}},
+}
+
 // subjects are the alternatives of a sub: its own form, or, as rules match it,
 // the other form of the same repository.
 func (s *solver) subjects(p pattern) (list [][]constraint) {
@@ -493,24 +503,15 @@ func (s *solver) subjects(p pattern) (list [][]constraint) {
 		}
 		list = s.contexts(list, fixed, part(o.rest))
 	}
-	cuts := []struct {
-		variable string
-		sep      rune
-	}{{"owner", '/'}, {"name", ':'}}
-	if s.world.sub.ids {
-		cuts = []struct {
-			variable string
-			sep      rune
-		}{{"owner", '@'}, {"repository_owner_id", '/'}, {"name", '@'}, {"repository_id", ':'}}
-	}
+	parts := subjectParts[s.world.sub.ids]
 	var walk func(i int, fixed []constraint, rest chain)
 	walk = func(i int, fixed []constraint, rest chain) {
-		if i == len(cuts) {
+		if i == len(parts) {
 			list = s.contexts(list, fixed, rest)
 			return
 		}
-		for _, at := range rest.cut(cuts[i].sep) {
-			walk(i+1, append(slices.Clip(fixed), constraint{cuts[i].variable, at[0]}), at[1])
+		for _, at := range rest.cut(parts[i].sep) {
+			walk(i+1, append(slices.Clip(fixed), constraint{parts[i].variable, at[0]}), at[1])
 		}
 	}
 	for _, rest := range p.chain().after("repo:") {
