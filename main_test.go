@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"runner":     {"disk", "fault", "lazy", "secret", "web"},
 	"idtoken":    {"fault", "lazy", "secret", "web"},
 	"credential": {"secret"},
+	"logic":      {},
 	"strictyaml": {"fault", "lazy"},
 	"policy":     {"fault", "idtoken", "lazy", "strictyaml", "web"},
 	"route":      {"secret"},
@@ -50,6 +51,7 @@ var rooms = map[string][]string{
 	"explain":    {"audit", "policy", "provider"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
+	"trust":      {"fault", "logic", "policy"},
 	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {
 		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "proposal", "runner", "sample",

@@ -174,3 +174,6 @@ func actorKind(actor string, agents []string) string {
 
 // gitlabBot matches the users behind GitLab's project and group access tokens.
 var gitlabBot = lazy.MustCompile(`^(?:project|group)_[0-9]+_bot(?:_|$)`).Where(func(s string) bool { return strings.Contains(s, "_bot") })
+
+// KnownEvents returns the events of GitHub's that start a workflow.
+func KnownEvents() []string { return slices.Clone(events) }

@@ -1,0 +1,52 @@
+package trust
+
+import (
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+)
+
+// demand parses a policy of one target without dbt and returns its only login.
+func demand(t *testing.T, text string, options Options) Demand {
+	t.Helper()
+	p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Now: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := p.Target(p.Targets()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := Demands(p, target, options)
+	if len(list) != 1 {
+		t.Fatalf("%d logins, want 1", len(list))
+	}
+	return list[0]
+}
+
+const onAWS = `
+version: 1
+targets:
+  prod:
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
+`
+
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	d := demand(t, onAWS, Options{})
+	start := time.Now()
+	if c := d.Compare(d.PolicyFormula(), logic.Never()); !c.Same() {
+		t.Errorf("the policy differs from itself: %+v", c)
+	}
+	c := d.Compare(logic.Is("sub", logic.Glob("repo:acme/*:environment:production", false)), logic.Never())
+	for _, diff := range c.Differences {
+		t.Logf("%v %v %v", diff.Wider, diff.Claims, diff.Witness)
+	}
+	t.Log(c.Undecided, time.Since(start))
+}

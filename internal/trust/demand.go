@@ -1,0 +1,217 @@
+// Package trust says in a provider's own language what a policy decides, reads what the provider has, and compares the two.
+//
+// The action's own check is a guard rail; the provider's trust is the wall.
+package trust
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// Options are what a policy does not say.
+type Options struct {
+	// SubTemplate are the keys of a customised subject, in order; none for
+	// GitHub's default.
+	SubTemplate []string
+	// OwnerIDs are owners' numbers by name; Repositories are full names by the
+	// repository's number.
+	OwnerIDs, Repositories map[string]string
+	// Values are settings of the provider by the name of their flag, such as
+	// principal-id; what is not there becomes a variable of the document.
+	Values map[string]string
+}
+
+// A Demand is what one login of a target asks of its provider.
+type Demand struct {
+	Policy  *policy.Policy
+	Target  *policy.Target
+	Case    policy.Case
+	Rules   []Rule
+	Deny    []Rule // who matches one gets nothing
+	Options Options
+}
+
+// Provider returns the name of the target's provider; Type dbt's type, "" without.
+func (d Demand) Provider() string { return d.Case.Login.Provider }
+
+// Audience returns the audience that the ID token has.
+func (d Demand) Audience() string { return d.Case.Login.Audience }
+
+// Get returns a key of the provider's block, claims filled in.
+func (d Demand) Get(key string) string { return d.Case.Login.Exchange.Get(key) }
+
+// Name returns the target's name, with what the claims chose.
+func (d Demand) Name() string {
+	name := d.Target.Name()
+	for _, key := range slices.Sorted(maps.Keys(d.Case.Values)) {
+		name += "-" + d.Case.Values[key]
+	}
+	return name
+}
+
+// A Rule is a rule of the policy as conditions on the claims of a token.
+type Rule struct {
+	Number, Line int
+	Identity     policy.Identity
+	Conditions   []Condition
+	agents       []string
+}
+
+// A Condition is a claim and the patterns one of which it must match, in the
+// policy's own form: `*` within a segment, `**` across segments.
+type Condition struct {
+	Claim    string
+	Patterns []string
+	// Implied is set for the events of a rule that names none.
+	Implied bool
+}
+
+// Literals returns the patterns where none has a wildcard.
+func (c Condition) Literals() (texts []string, ok bool) {
+	for _, p := range c.Patterns {
+		if strings.Contains(p, "*") {
+			return nil, false
+		}
+	}
+	return c.Patterns, len(c.Patterns) > 0
+}
+
+// Demands returns what each login of a target asks for.
+func Demands(p *policy.Policy, t *policy.Target, options Options) (list []Demand) {
+	for _, c := range t.Cases() {
+		d := Demand{Policy: p, Target: t, Case: c, Options: options}
+		for _, view := range c.Rules {
+			d.Rules = append(d.Rules, newRule(p, view))
+		}
+		for _, view := range p.DenyRules() {
+			d.Deny = append(d.Deny, newRule(p, view))
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+func newRule(p *policy.Policy, view policy.RuleView) Rule {
+	r := Rule{Number: view.Index + 1, Line: view.Line, Identity: view.Identity, agents: p.Agents()}
+	for _, claim := range view.Claims() {
+		r.Conditions = append(r.Conditions, Condition{Claim: claim, Patterns: view.Patterns(claim)})
+	}
+	if events := view.Events(); events != nil && !r.Names("event_name") {
+		r.Conditions = append(r.Conditions, Condition{Claim: "event_name", Patterns: events, Implied: true})
+	}
+	return r
+}
+
+// Names reports whether the rule has a condition on a claim.
+func (r Rule) Names(claim string) bool { return r.Of(claim).Claim != "" }
+
+// Of returns the rule's condition on a claim, the zero Condition for none.
+func (r Rule) Of(claim string) Condition {
+	for _, c := range r.Conditions {
+		if c.Claim == claim {
+			return c
+		}
+	}
+	return Condition{}
+}
+
+// Without returns the rule without its conditions on some claims.
+func (r Rule) Without(claims ...string) Rule {
+	r.Conditions = slices.DeleteFunc(slices.Clone(r.Conditions), func(c Condition) bool { return slices.Contains(claims, c.Claim) })
+	return r
+}
+
+// Formula is met by the tokens that match the rule, of its issuer.
+func (r Rule) Formula() logic.Formula {
+	parts := []logic.Formula{logic.Equals("iss", r.Identity.Issuer)}
+	for _, c := range r.Conditions {
+		parts = append(parts, r.Condition(c))
+	}
+	return logic.And(parts...)
+}
+
+// Condition is met by the tokens that meet one condition of the rule, as the
+// policy means it.
+func (r Rule) Condition(c Condition) logic.Formula {
+	alternatives := make([]logic.Formula, 0, len(c.Patterns))
+	for _, p := range c.Patterns {
+		alternatives = append(alternatives, r.pattern(c.Claim, p))
+	}
+	return logic.Or(alternatives...)
+}
+
+func (r Rule) pattern(claim, text string) logic.Formula {
+	switch claim {
+	case "actor_kind":
+		return r.actor(text)
+	case "pull_number":
+		return logic.And(logic.Is("ref", whole(`refs/pull/[0-9]+/merge`)),
+			logic.Is("ref", whole("refs/pull/"+policy.Expression(claim, text)+"/merge")))
+	}
+	own := logic.Is(claim, whole(policy.Expression(claim, text)))
+	s, ok := policy.SubjectOf(text)
+	if claim != "sub" || r.Identity.Kind != "github" || !ok {
+		return own
+	}
+	expr, ids := s.OtherForm()
+	other := []logic.Formula{logic.Is("sub", whole(expr))}
+	for _, name := range slices.Sorted(maps.Keys(ids)) {
+		other = append(other, logic.Is(name, whole(ids[name])))
+	}
+	return logic.Or(own, logic.And(other...))
+}
+
+// actor is met by the tokens whose actor is of a kind: that is derived from
+// the account's name.
+func (r Rule) actor(kind string) logic.Formula {
+	claim := map[string]string{"github": "actor", "gitlab": "user_login"}[r.Identity.Kind]
+	if claim == "" {
+		if kind == "user" {
+			return logic.Always()
+		}
+		return logic.Never()
+	}
+	quoted := make([]string, len(r.agents))
+	for i, a := range r.agents {
+		quoted[i] = regexp.QuoteMeta(a)
+	}
+	agent := logic.Is(claim, whole(`(?i:`+strings.Join(quoted, "|")+`)`))
+	bot := logic.And(logic.Not(agent), logic.Is(claim, whole(`(?s:.*)\[bot\]|(?s:(?:project|group)_[0-9]+_bot(?:_.*)?)`)))
+	switch kind {
+	case "agent":
+		return agent
+	case "bot":
+		return bot
+	}
+	return logic.And(logic.Not(agent), logic.Not(bot))
+}
+
+// whole is the language of an expression of ours.
+func whole(expr string) logic.Language { return logic.MustWhole(expr) }
+
+// Policy is met by the tokens that get this login of the target.
+func (d Demand) PolicyFormula() logic.Formula {
+	parts := make([]logic.Formula, len(d.Rules))
+	for i, r := range d.Rules {
+		parts[i] = r.Formula()
+	}
+	return logic.And(logic.Equals("aud", d.Audience()), logic.Or(parts...), logic.Not(d.DenyFormula()))
+}
+
+// DenyFormula is met by the tokens that `deny` keeps out.
+func (d Demand) DenyFormula() logic.Formula {
+	parts := make([]logic.Formula, len(d.Deny))
+	for i, r := range d.Deny {
+		parts[i] = r.Formula()
+	}
+	return logic.Or(parts...)
+}
+
+// label is how reports call a rule.
+func (r Rule) label() string { return fmt.Sprintf("rule %d (line %d)", r.Number, r.Line) }

@@ -1,0 +1,119 @@
+package trust
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+)
+
+// A Script is commands for the owner, in order. They are for a POSIX shell.
+type Script struct {
+	Variables []Variable
+	Steps     []Step
+}
+
+// A Variable is what neither the policy nor a flag says: it stands at the top
+// of the script, with the command that finds it.
+type Variable struct {
+	Name string // UPPER_CASE
+	Doc  string
+	Find string // a command that prints it, "" for one to fill in by hand
+}
+
+// A Step is one or more command lines, and what they are for.
+type Step struct {
+	Doc string
+	Run string
+}
+
+// run adds a step.
+func (s *Script) run(doc string, lines ...string) {
+	s.Steps = append(s.Steps, Step{doc, strings.Join(lines, "\n")})
+}
+
+// needs adds a variable, once.
+func (s *Script) needs(v Variable) shellVar {
+	for _, have := range s.Variables {
+		if have.Name == v.Name {
+			return shellVar(v.Name)
+		}
+	}
+	s.Variables = append(s.Variables, v)
+	return shellVar(v.Name)
+}
+
+// String returns the script: it stops at the first command that fails.
+func (s Script) String() string {
+	var b strings.Builder
+	b.WriteString("#!/usr/bin/env bash\nset -euo pipefail\n")
+	for _, v := range s.Variables {
+		fmt.Fprintf(&b, "\n# %s\n", oneLine(v.Doc))
+		if v.Find != "" {
+			fmt.Fprintf(&b, "%s=\"${%s:-$(%s)}\"\n", v.Name, v.Name, v.Find)
+		} else {
+			fmt.Fprintf(&b, "%s=\"${%s:?set it to %s}\"\n", v.Name, v.Name, strings.NewReplacer(`"`, "", "`", "", "$", "", `\`, "", "}", "").Replace(oneLine(v.Doc)))
+		}
+	}
+	for _, step := range s.Steps {
+		b.WriteString("\n")
+		for line := range strings.Lines(step.Doc) {
+			b.WriteString("# " + oneLine(line) + "\n")
+		}
+		if step.Run != "" {
+			b.WriteString(step.Run + "\n")
+		}
+	}
+	return b.String()
+}
+
+// oneLine keeps a comment from becoming a command.
+func oneLine(text string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == '\u0085' || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, text))
+}
+
+// A shellVar is the name of a variable; command writes it as "$NAME".
+type shellVar string
+
+// A shellText is text of the shell that command takes as it is.
+type shellText string
+
+var plainWord = lazy.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)
+
+// quote writes a text as one word of a POSIX shell.
+func quote(text string) string {
+	if plainWord.MatchString(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// command writes a command line of texts, which are quoted, shellVars and shellTexts.
+func command(words ...any) string {
+	texts := make([]string, len(words))
+	for i, w := range words {
+		switch w := w.(type) {
+		case shellVar:
+			texts[i] = `"$` + string(w) + `"`
+		case shellText:
+			texts[i] = string(w)
+		default:
+			texts[i] = quote(fmt.Sprint(w))
+		}
+	}
+	return strings.Join(texts, " ")
+}
+
+// feed writes a command that reads a text; the text is not interpreted.
+func feed(command, text string) string {
+	end := "END"
+	for strings.Contains(text, end) {
+		end += "_"
+	}
+	return command + " <<'" + end + "'\n" + strings.TrimSuffix(text, "\n") + "\n" + end
+}

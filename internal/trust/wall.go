@@ -1,0 +1,146 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+)
+
+// A Wall is one login's trust in the provider's own language.
+type Wall struct {
+	Provider  string     // the language: aws, gcp, snowflake …
+	Documents []Document // what the provider is given, one file each
+	Terraform string     // the same for Terraform, "" where its provider cannot say it
+	Script    Script     // the same as commands
+	Rules     []RuleReport
+	Notes     []string // what the owner must know before
+	// Admits is met by the tokens that the documents let in, as their
+	// generator means them.
+	Admits logic.Formula
+}
+
+// A Document is one file: Suffix follows the target's name, such as aws.json.
+type Document struct{ Suffix, Text string }
+
+// A RuleReport says what of a rule is enforced by the provider.
+type RuleReport struct {
+	Rule     int      `json:"rule"`
+	Line     int      `json:"line"`
+	Enforced []string `json:"enforced"`
+	WiderBy  []Gap    `json:"wider_by,omitempty"`
+	Narrower []Gap    `json:"narrower_by,omitempty"`
+}
+
+// A Gap is a claim that the provider's trust does not hold to the policy.
+type Gap struct {
+	Claim      string `json:"claim"`
+	Why        string `json:"why"`
+	ClosesWith string `json:"closes_with,omitempty"`
+}
+
+// A File is what a vendor's own tool exported.
+type File struct {
+	Name string
+	Text []byte
+}
+
+// A Reading is what documents of the provider admit.
+type Reading struct {
+	Admits   logic.Formula
+	Findings []Finding
+}
+
+// A Finding is something wrong with the provider's side.
+type Finding struct {
+	Name     string            `json:"name"`
+	Severity string            `json:"severity"` // error, warning, note
+	Message  string            `json:"message"`
+	Witness  map[string]string `json:"witness,omitempty"`
+}
+
+// A language is one file of this package: how one provider is told whom to trust.
+type language struct {
+	// generate writes the trust. Its errors are of class Usage: what is over a
+	// limit of the provider, and what to do.
+	generate func(Demand) (Wall, error)
+	// read reads what the provider's own tool exports. An error says that a
+	// file is not what it reads.
+	read func(Demand, []File) (Reading, error)
+	// rotate and revoke return the owner's commands, in order. next is the
+	// demand with what it changes to.
+	rotate func(d, next Demand) (Script, error)
+	revoke func(Demand) (Script, error)
+}
+
+// languages are by name; languageOf says which one a target's login has.
+var languages = map[string]language{}
+
+// languageOf returns the name of the language that a login's trust is written in.
+func languageOf(d Demand) (string, error) {
+	dbtType := d.Case.Login.DBT.Type
+	switch name := d.Provider(); name {
+	case "aws", "gcp", "entra", "databricks", "identity_center":
+		return name, nil
+	case "vault":
+		if d.Get("auth") == "cel" {
+			return "openbao", nil
+		}
+		return "vault", nil
+	case "oidc":
+		if dbtType == "trino" {
+			return "trino", nil
+		}
+		return "snowflake", nil
+	case "token_exchange":
+		if d.Get("grant") == "client_assertion" {
+			return "keycloak", nil
+		}
+		return "", usage("target %q: no trust is generated for token_exchange with grant %q: the authorisation server "+
+			"that accepts the ID token decides; for Keycloak use `grant: client_assertion`", d.Target.Name(), d.Get("grant"))
+	}
+	return "", usage("target %q: no trust is generated for provider %q", d.Target.Name(), d.Provider())
+}
+
+// Generate writes the provider's side of one login.
+func Generate(d Demand) (Wall, error) {
+	name, err := languageOf(d)
+	if err != nil {
+		return Wall{}, err
+	}
+	w, err := languages[name].generate(d)
+	w.Provider = name
+	return w, err
+}
+
+func usage(format string, args ...any) error {
+	return fault.New(fault.Usage, fmt.Errorf(format, args...), "")
+}
+
+// wider returns the gap for a claim, where it is not there yet.
+func (r *RuleReport) wider(claim, why, closes string) {
+	if !slices.ContainsFunc(r.WiderBy, func(g Gap) bool { return g.Claim == claim }) {
+		r.WiderBy = append(r.WiderBy, Gap{claim, why, closes})
+	}
+}
+
+func (r *RuleReport) narrower(claim, why, closes string) {
+	if !slices.ContainsFunc(r.Narrower, func(g Gap) bool { return g.Claim == claim }) {
+		r.Narrower = append(r.Narrower, Gap{claim, why, closes})
+	}
+}
+
+func (r *RuleReport) enforces(claims ...string) {
+	for _, c := range claims {
+		if !slices.Contains(r.Enforced, c) {
+			r.Enforced = append(r.Enforced, c)
+		}
+	}
+}
+
+func report(r Rule) RuleReport { return RuleReport{Rule: r.Number, Line: r.Line, Enforced: []string{}} }
+
+// errTooMany marks what is over a limit of the provider's.
+var errTooMany = errors.New("over the provider's limit")
