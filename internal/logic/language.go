@@ -6,6 +6,7 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A Language is a set of texts that a claim may be.
@@ -14,17 +15,13 @@ type Language struct {
 	literal string
 	plain   bool // the set is literal
 	re      *regexp.Regexp
-	prog    *syntax.Prog
+	prog    func() *syntax.Prog // made when it is first asked for: most texts are only compared
 }
 
 // Literal is the set of one text.
 func Literal(text string) Language {
-	l, err := Whole(regexp.QuoteMeta(text))
-	if err != nil {
-		panic(err) // a quoted text always parses
-	}
-	l.literal, l.plain = text, true
-	return l
+	quoted := regexp.QuoteMeta(text)
+	return Language{expr: `\A(?:` + quoted + `)\z`, literal: text, plain: true, prog: program(quoted)}
 }
 
 // Whole is the texts that an RE2 expression matches from end to end.
@@ -39,18 +36,29 @@ func Anywhere(expr string) (Language, error) {
 // compile takes the expression as a reader knows it, as one that is matched
 // anywhere, and as one that is matched from end to end.
 func compile(expr, anywhere, whole string) (Language, error) {
-	if _, err := regexp.Compile(expr); err != nil {
+	if _, err := syntax.Parse(expr, syntax.Perl); err != nil {
 		return Language{}, err
 	}
-	parsed, err := syntax.Parse(whole, syntax.Perl)
+	re, err := regexp.Compile(anywhere)
 	if err != nil {
 		return Language{}, err
 	}
-	prog, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return Language{}, err
-	}
-	return Language{expr: anywhere, re: regexp.MustCompile(anywhere), prog: prog}, nil
+	return Language{expr: anywhere, re: re, prog: program(whole)}, nil
+}
+
+// program compiles an expression that is known to be one.
+func program(whole string) func() *syntax.Prog {
+	return sync.OnceValue(func() *syntax.Prog {
+		parsed, err := syntax.Parse(whole, syntax.Perl)
+		if err != nil {
+			panic(err)
+		}
+		prog, err := syntax.Compile(parsed.Simplify())
+		if err != nil {
+			panic(err)
+		}
+		return prog
+	})
 }
 
 // MustWhole is Whole for an expression of ours.
@@ -127,8 +135,8 @@ type threads struct {
 
 // newMachine returns the machine; its state 0 is where a text begins.
 func newMachine(l Language) *machine {
-	m := &machine{prog: l.prog, ids: map[string]int{}}
-	m.id([]uint32{uint32(l.prog.Start)}, before{start: true})
+	m := &machine{prog: l.prog(), ids: map[string]int{}}
+	m.id([]uint32{uint32(m.prog.Start)}, before{start: true})
 	return m
 }
 

@@ -181,7 +181,7 @@ func (s *sampler) texts(n *node) []string {
 func alphabet(languages []Language) (runes []rune) {
 	cuts := []rune{0, utf8.MaxRune + 1, 0xD800, 0xE000}
 	for _, l := range languages {
-		for _, inst := range l.prog.Inst {
+		for _, inst := range l.prog().Inst {
 			for i, r := range inst.Rune {
 				switch {
 				case len(inst.Rune) == 1: // one rune, perhaps in either case

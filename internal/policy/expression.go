@@ -51,7 +51,12 @@ func SubjectOf(text string) (Subject, bool) {
 // that a pattern in this one matches, and what the id claims of their tokens
 // must match then, by name.
 func (s Subject) OtherForm() (expr string, ids map[string]string) {
-	name := func(text string) string { return wildcards(split(text), "/:@", "/:@") }
+	name := func(text string) string {
+		if text != "" && strings.Trim(text, "*") == "" {
+			return `[^/:@\p{Cc}\x{2028}\x{2029}]+` // a name is never empty
+		}
+		return wildcards(split(text), "/:@", "/:@")
+	}
 	rest := Expression("sub", s.Rest)
 	if s.OwnerID == "" {
 		id := `@[^/:]+`

@@ -154,7 +154,7 @@ func (r Rule) pattern(claim, text string) logic.Formula {
 		return logic.And(logic.Is("ref", whole(`refs/pull/[0-9]+/merge`)),
 			logic.Is("ref", whole("refs/pull/"+policy.Expression(claim, text)+"/merge")))
 	}
-	own := logic.Is(claim, whole(policy.Expression(claim, text)))
+	own := logic.Is(claim, patternOf(claim, text))
 	s, ok := policy.SubjectOf(text)
 	if claim != "sub" || r.Identity.Kind != "github" || !ok {
 		return own
@@ -165,6 +165,15 @@ func (r Rule) pattern(claim, text string) logic.Formula {
 		other = append(other, logic.Is(name, whole(ids[name])))
 	}
 	return logic.Or(own, logic.And(other...))
+}
+
+// patternOf is what a pattern of the policy matches, but for the other form of
+// a subject.
+func patternOf(claim, text string) logic.Language {
+	if !strings.Contains(text, "*") {
+		return logic.Literal(text)
+	}
+	return whole(policy.Expression(claim, text))
 }
 
 // actor is met by the tokens whose actor is of a kind: that is derived from
