@@ -33,8 +33,14 @@ const maxDifferences = 24
 // a token that the trust does not admit. said is met by tokens that are known
 // to be admitted although the policy refuses them.
 func (d Demand) Compare(admits, said logic.Formula) Comparison {
+	return d.compare(admits, said, logic.Always())
+}
+
+// compare is Compare; of what the rules admit, only tokens that meet owed count
+// as missing.
+func (d Demand) compare(admits, said, owed logic.Formula) Comparison {
 	c := &comparer{d: d, admits: admits}
-	c.finder = logic.NewFinder(logic.Or(admits, d.PolicyFormula(), said), d.worlds())
+	c.finder = logic.NewFinder(logic.Or(admits, d.PolicyFormula(), said, owed), d.worlds())
 	wider := logic.And(admits, logic.Not(d.PolicyFormula()), logic.Not(said))
 	for _, r := range d.Rules {
 		c.single(r, wider)
@@ -52,7 +58,7 @@ func (d Demand) Compare(admits, said logic.Formula) Comparison {
 		wider = logic.And(wider, logic.Not(d.explained(diff)))
 	}
 	for _, r := range d.Rules {
-		f := logic.And(r.Formula(), logic.Equals("aud", d.Audience()), logic.Not(d.DenyFormula()), logic.Not(admits))
+		f := logic.And(r.Formula(), logic.Equals("aud", d.Audience()), logic.Not(d.DenyFormula()), logic.Not(admits), owed)
 		if token := c.find(f); token != nil {
 			c.out.Differences = append(c.out.Differences, Difference{Rule: r, Witness: token})
 		}
@@ -154,7 +160,7 @@ func (c *comparer) first() Rule {
 
 // shown returns the claims of a witness that a reader needs: those that either
 // side asks about.
-func (c Comparison) shown(witness map[string]string, asked []string) map[string]string {
+func shown(witness map[string]string, asked []string) map[string]string {
 	out := maps.Clone(witness)
 	maps.DeleteFunc(out, func(claim, _ string) bool { return claim != "sub" && !slices.Contains(asked, claim) })
 	return out

@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -112,6 +111,11 @@ func Generate(d Demand) (Wall, error) {
 	}
 	w, err := languages[name].generate(d)
 	w.Provider = name
+	github := d.githubScript()
+	for _, v := range github.Variables {
+		w.Script.needs(v)
+	}
+	w.Script.Steps = append(w.Script.Steps, github.Steps...)
 	return w, err
 }
 
@@ -141,6 +145,3 @@ func (r *RuleReport) enforces(claims ...string) {
 }
 
 func report(r Rule) RuleReport { return RuleReport{Rule: r.Number, Line: r.Line, Enforced: []string{}} }
-
-// errTooMany marks what is over a limit of the provider's.
-var errTooMany = errors.New("over the provider's limit")
