@@ -54,7 +54,7 @@ var rooms = map[string][]string{
 	"trust":      {"fault", "logic", "policy"},
 	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {
-		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "proposal", "runner", "sample",
+		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "proposal", "runner", "sample", "trust",
 	},
 	".": {"command", "job", "process", "web"},
 }

@@ -201,3 +201,7 @@ func inSubject(key string) bool {
 	}
 	return slices.Contains(kinds["github"].claims, key) || strings.HasPrefix(key, "repo_property_")
 }
+
+// InSubject reports whether a customised subject of GitHub's may be made of a
+// claim, or of one of the two keys that are none.
+func InSubject(key string) bool { return inSubject(key) }

@@ -55,6 +55,18 @@ func (d Demand) Name() string {
 	return name
 }
 
+// To returns the demand with another audience, where that is not "", and
+// another template of the subject, where that is not nil.
+func (d Demand) To(audience string, template []string) Demand {
+	if audience != "" {
+		d.Case.Login.Audience = audience
+	}
+	if template != nil {
+		d.Options.SubTemplate = template
+	}
+	return d
+}
+
 // A Rule is a rule of the policy as conditions on the claims of a token.
 type Rule struct {
 	Number, Line int

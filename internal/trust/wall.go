@@ -3,6 +3,7 @@ package trust
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
@@ -14,6 +15,7 @@ type Wall struct {
 	Documents []Document // what the provider is given, one file each
 	Terraform string     // the same for Terraform, "" where its provider cannot say it
 	Script    Script     // the same as commands
+	GitHub    Script     // GitHub's side: protection of environments, the subject's template
 	Rules     []RuleReport
 	Notes     []string // what the owner must know before
 	// Admits is met by the tokens that the documents let in, as their
@@ -111,12 +113,52 @@ func Generate(d Demand) (Wall, error) {
 	}
 	w, err := languages[name].generate(d)
 	w.Provider = name
-	github := d.githubScript()
-	for _, v := range github.Variables {
-		w.Script.needs(v)
-	}
-	w.Script.Steps = append(w.Script.Steps, github.Steps...)
+	w.GitHub = d.githubScript()
 	return w, err
+}
+
+// Rotate returns the owner's commands for a change to another audience or
+// template of the subject, which next has, without an outage.
+func Rotate(d, next Demand) (Script, error) {
+	name, err := languageOf(d)
+	if err != nil {
+		return Script{}, err
+	}
+	return languages[name].rotate(d, next)
+}
+
+// Revoke returns the owner's commands for an incident: what stops logins, what
+// ends those that there are, and what proves it.
+func Revoke(d Demand) (Script, error) {
+	name, err := languageOf(d)
+	if err != nil {
+		return Script{}, err
+	}
+	return languages[name].revoke(d)
+}
+
+// Files are all documents of one login, by the names that they are written to.
+func (w Wall) Files(target string) (list []Document) {
+	for _, doc := range w.Documents {
+		list = append(list, Document{target + "." + doc.Suffix, doc.Text})
+	}
+	if w.Terraform != "" {
+		list = append(list, Document{target + ".tf", w.TerraformFile(target)})
+	}
+	list = append(list, Document{target + ".sh", w.NativeFile(target)})
+	if len(w.GitHub.Steps) > 0 {
+		list = append(list, Document{target + ".github.sh", w.GitHub.String()})
+	}
+	return list
+}
+
+// TerraformFile is the Terraform with what its reader must know before it.
+func (w Wall) TerraformFile(target string) string { return w.head(target) + "\n" + w.Terraform }
+
+// NativeFile is the script with what its reader must know before it.
+func (w Wall) NativeFile(target string) string {
+	first, rest, _ := strings.Cut(w.Script.String(), "\n")
+	return first + "\n" + w.head(target) + rest
 }
 
 func usage(format string, args ...any) error {
