@@ -232,20 +232,41 @@ func walkProduct(t *testing.T, visit func(path string, file *ast.File)) {
 	}
 }
 
+// linked are the packages that the binary consists of.
+func linked(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Fields(string(out))
+	if !slices.Contains(all, "net/http") {
+		t.Fatalf("go list names %d packages, without net/http", len(all))
+	}
+	return all
+}
+
+// TestNoTestsInTheBinary: what judges the product is not a part of it.
+func TestNoTestsInTheBinary(t *testing.T) {
+	t.Parallel()
+	for _, name := range linked(t) {
+		judge := strings.HasPrefix(name, "cel.dev/")
+		for _, dir := range outside {
+			judge = judge || name == module+dir || strings.HasPrefix(name, module+dir+"/")
+		}
+		if judge {
+			t.Errorf("the binary links %s", name)
+		}
+	}
+}
+
 var defaultMux = []string{"http.DefaultServeMux", "http.Handle", "http.HandleFunc", "http.ListenAndServe", "http.ListenAndServeTLS", "http.Serve", "http.ServeTLS"}
 
 // TestNothingDumps: a process that holds credentials for hours has no handler
 // that shows its memory.
 func TestNothingDumps(t *testing.T) {
 	t.Parallel()
-	out, err := exec.Command("go", "list", "-deps", ".").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	linked := strings.Fields(string(out))
-	if !slices.Contains(linked, "net/http") {
-		t.Fatalf("go list names %d packages, without net/http", len(linked))
-	}
+	linked := linked(t)
 	for _, name := range []string{"net/http/pprof", "expvar"} {
 		if slices.Contains(linked, name) {
 			t.Errorf("the binary links %s", name)
