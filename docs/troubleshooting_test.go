@@ -146,7 +146,7 @@ func messages(t *testing.T) (list []message) {
 var (
 	makers = words("Errorf New Report Missing Matching Unreachable add denied deny fail fault hostFault missing refuse refused reject usage")
 	quiet  = words("Appendf Contains ContainsAny Cut CutPrefix Fprintf Fprintln HandleFunc HasPrefix MustCompile Set TrimPrefix " +
-		"WriteString text texts")
+		"WriteString has text texts")
 	described = words("ArgsUsage DefaultText Description Doc Usage")
 )
 
