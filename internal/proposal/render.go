@@ -23,7 +23,7 @@ func (p *Proposal) Text(written []string) string {
 		fmt.Fprintf(&out, "wrote %s\n", path)
 	}
 	if p.Entry != "" {
-		fmt.Fprintf(&out, "\n==> the platform's policy, under `targets:`\n\n%s", p.Entry)
+		fmt.Fprintf(&out, "\n==> %s\n\n%s", p.entryFor, p.Entry)
 	}
 	out.WriteString("\nLeft to do:\n")
 	for i, s := range p.Left {

@@ -20,18 +20,7 @@ func leftToDo(repo *repository, targets []*target, p *Proposal, notes []string, 
 	if lines := marked(p.Files); len(lines) > 0 {
 		list = append(list, Step{Text: "Fill in and check what could only be guessed:", Details: lines})
 	}
-	for _, t := range targets {
-		if page := pages + "warehouses/" + t.dbtType + ".md#set-up"; !slices.ContainsFunc(
-			list,
-			func(s Step) bool { return s.Page == page },
-		) {
-			list = append(
-				list,
-				Step{Text: fmt.Sprintf("Have the warehouse trust these jobs (%s by %s):", t.dbtType, t.provider), Page: page,
-					Details: append(subjects(repo, targets, t), sharedUsers(repo, targets, t)...)},
-			)
-		}
-	}
+	list = append(list, trustSteps(repo, targets)...)
 	list = append(list, repo.environmentSteps(targets)...)
 	if len(p.Diffs) > 0 {
 		list = append(list, Step{Text: "Apply the change of " + p.changed() + ":", Commands: []string{
@@ -45,6 +34,19 @@ func leftToDo(repo *repository, targets []*target, p *Proposal, notes []string, 
 		Step{Text: "Check the policy:", Commands: []string{"oidc-dbt lint", "oidc-dbt test-policy"}})
 	if s := superfluous(repo, removed); len(s.Details) > 0 {
 		list = append(list, s)
+	}
+	return list
+}
+
+// trustSteps has the warehouses trust the jobs, one step for each type.
+func trustSteps(repo *repository, targets []*target) (list []Step) {
+	for _, t := range targets {
+		page := pages + "warehouses/" + t.dbtType + ".md#set-up"
+		if slices.ContainsFunc(list, func(s Step) bool { return s.Page == page }) {
+			continue
+		}
+		list = append(list, Step{Text: fmt.Sprintf("Have the warehouse trust these jobs (%s by %s):", t.dbtType, t.provider), Page: page,
+			Details: append(subjects(repo, targets, t), sharedUsers(repo, targets, t)...)})
 	}
 	return list
 }
