@@ -20,7 +20,7 @@ import (
 // celAudience is that of the role in the documentation.
 const celAudience = "https://vault.acme.example"
 
-var roleOnPage = regexp.MustCompile(`(?s)bao write (auth/jwt/cel/role/dbt-prod) - <<'EOF'\n(.*?)\nEOF\n`)
+var rolesOnPage = regexp.MustCompile(`(?s)write (auth/jwt/(?:cel/)?role/dbt-prod) - <<'EOF'\n(.*?)\nEOF\n`)
 
 // admit is a program that returns what admits every token with a subject.
 func admit(auth string) map[string]any {
@@ -29,20 +29,22 @@ func admit(auth string) map[string]any {
 	}
 }
 
-// startCEL starts OpenBao with the CEL role dbt-prod of the documentation, which may read a secret.
+// startCEL starts OpenBao with both roles dbt-prod of the documentation, which may read a secret.
 func startCEL(t *testing.T, issuer *standin.Issuer) *setup.OpenBaoServer {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join(setup.Repository(t), "docs", "vault.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := roleOnPage.FindSubmatch(page)
-	if found == nil {
-		t.Fatalf("docs/vault.md has nothing like %s", roleOnPage)
+	roles := rolesOnPage.FindAllSubmatch(page, -1)
+	if len(roles) != 2 {
+		t.Fatalf("docs/vault.md has %d roles like %s, want two", len(roles), rolesOnPage)
 	}
 	bao := setup.OpenBao(t)
 	bao.TrustIssuer(t, issuer)
-	bao.Write(t, string(found[1]), json.RawMessage(found[2]))
+	for _, role := range roles {
+		bao.Write(t, string(role[1]), json.RawMessage(role[2]))
+	}
 	bao.Write(t, "secret/data/dbt", map[string]any{"data": map[string]string{"username": "dbt", "password": "hunter2-static"}})
 	bao.Write(t, "sys/policies/acl/dbt-prod", map[string]any{"policy": `path "secret/data/dbt" { capabilities = ["read"] }`})
 	return bao
@@ -158,8 +160,8 @@ func TestCELRefuses(t *testing.T) {
 			"hint: a policy of auth/jwt/cel/role/poor (policies) must allow `read` on secret/data/dbt", nil},
 		{"no such role", "auth: cel, role: nothing", `role \"nothing\" could not be found`, "hint: create the role auth/jwt/cel/role/nothing", nil},
 		{"a role with bound claims", "auth: cel, role: bound", `role \"bound\" could not be found`, "hint: create the role auth/jwt/cel/role/bound", nil},
-		{"a CEL role without `auth: cel`", "role: dbt-prod", `role \"dbt-prod\" could not be found`,
-			"hint: create the role auth/jwt/role/dbt-prod, or set `auth: cel` if it is a CEL role of OpenBao", nil},
+		{"a CEL role without `auth: cel`", "role: text", `role \"text\" could not be found`,
+			"hint: create the role auth/jwt/role/text, or set `auth: cel` if it is a CEL role of OpenBao", nil},
 		{"a method without CEL roles", "auth: cel, role: dbt-prod, auth_path: approle", `refused: "permission denied"`, old + "approle: ", nil},
 		{"no such method", "auth: cel, role: dbt-prod, auth_path: jwt2", `refused: "permission denied"`, old + "jwt2: ", nil},
 	} {
@@ -230,6 +232,39 @@ func TestCELLogin(t *testing.T) {
 	} {
 		if got := renew(tt.role, tt.increment); got != tt.want {
 			t.Errorf("%s, renewed for %d s: got %s\nwant %s", tt.role, tt.increment, got, tt.want)
+		}
+	}
+}
+
+// TestBoundClaims bypasses the action: the documentation's role with bound claims binds the event, and one for two rules
+// admits what neither of them does.
+func TestBoundClaims(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	bao := startCEL(t, issuer)
+	bao.Write(t, "auth/jwt/role/two-rules", map[string]any{
+		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{celAudience},
+		"bound_claims": map[string]any{"environment": []string{"production", "backfill"}, "event_name": []string{"push", "workflow_dispatch"}},
+	})
+	const differs = "error validating claims: claim %q does not match any associated bound claim values"
+	for _, tt := range []struct {
+		name, role string
+		claims     map[string]any
+		err        string
+	}{
+		{"good", "dbt-prod", nil, ""},
+		{"staging", "dbt-prod", map[string]any{"environment": "staging"}, fmt.Sprintf(differs, "environment")},
+		{"a pull request", "dbt-prod", map[string]any{"event_name": "pull_request"}, fmt.Sprintf(differs, "event_name")},
+		{"pull_request_target", "dbt-prod", map[string]any{"event_name": "pull_request_target"}, fmt.Sprintf(differs, "event_name")},
+		{"mixed", "two-rules", map[string]any{"environment": "backfill", "event_name": "push"}, ""},
+	} {
+		_, err := bao.Request(t.Context(), "", http.MethodPost, "auth/jwt/login", map[string]string{"role": tt.role, "jwt": issuer.Sign(celAudience, tt.claims)})
+		want := "<nil>"
+		if tt.err != "" {
+			want = "POST auth/jwt/login: 400 Bad Request: " + tt.err
+		}
+		if fmt.Sprint(err) != want {
+			t.Errorf("%s: got %v\nwant %s", tt.name, err, want)
 		}
 	}
 }
