@@ -30,6 +30,7 @@ var rooms = map[string][]string{
 	"lazy":       {},
 	"web":        {"disk", "fault", "lazy"},
 	"disk":       {},
+	"git":        {},
 	"process":    {"credential", "fault", "route"},
 	"runner":     {"disk", "fault", "lazy", "secret", "web"},
 	"idtoken":    {"fault", "lazy", "secret", "web"},
@@ -46,15 +47,17 @@ var rooms = map[string][]string{
 	"provider":   {"credential", "exchange", "fault", "idtoken", "lazy", "policy", "secret", "vault", "web"},
 	"adapter":    {"credential", "fault", "lazy", "policy", "route", "secret", "web"},
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
-	"lint":       {"disk", "fault", "lazy", "policy", "profile", "runner", "strictyaml"},
+	"lint":       {"disk", "fault", "git", "lazy", "policy", "profile", "runner", "strictyaml"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
 	"explain":    {"audit", "policy", "provider"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
+	"review":     {"audit", "git", "policy"},
 	"trust":      {"fault", "logic", "policy"},
 	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {
-		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "proposal", "runner", "sample", "trust",
+		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "proposal", "review",
+		"runner", "sample", "trust",
 	},
 	".": {"command", "job", "process", "web"},
 }
@@ -234,20 +237,41 @@ func walkProduct(t *testing.T, visit func(path string, file *ast.File)) {
 	}
 }
 
+// linked are the packages that the binary consists of.
+func linked(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Fields(string(out))
+	if !slices.Contains(all, "net/http") {
+		t.Fatalf("go list names %d packages, without net/http", len(all))
+	}
+	return all
+}
+
+// TestNoTestsInTheBinary: what judges the product is not a part of it.
+func TestNoTestsInTheBinary(t *testing.T) {
+	t.Parallel()
+	for _, name := range linked(t) {
+		judge := strings.HasPrefix(name, "cel.dev/")
+		for _, dir := range outside {
+			judge = judge || name == module+dir || strings.HasPrefix(name, module+dir+"/")
+		}
+		if judge {
+			t.Errorf("the binary links %s", name)
+		}
+	}
+}
+
 var defaultMux = []string{"http.DefaultServeMux", "http.Handle", "http.HandleFunc", "http.ListenAndServe", "http.ListenAndServeTLS", "http.Serve", "http.ServeTLS"}
 
 // TestNothingDumps: a process that holds credentials for hours has no handler
 // that shows its memory.
 func TestNothingDumps(t *testing.T) {
 	t.Parallel()
-	out, err := exec.Command("go", "list", "-deps", ".").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	linked := strings.Fields(string(out))
-	if !slices.Contains(linked, "net/http") {
-		t.Fatalf("go list names %d packages, without net/http", len(linked))
-	}
+	linked := linked(t)
 	for _, name := range []string{"net/http/pprof", "expvar"} {
 		if slices.Contains(linked, name) {
 			t.Errorf("the binary links %s", name)

@@ -15,11 +15,11 @@ import (
 )
 
 // speaking are the files whose errors, hints and warnings users see. Findings
-// of lint have pages of their own, and results of explain and audit records theirs.
+// of lint have pages of their own, and results of explain, trust due and audit records theirs.
 var speaking = []string{
 	"action/*.go", "adapter/*.go", "audit/log.go", "audit/read.go", "broker/*.go", "command/*.go", "disk/*.go", "exchange/*.go",
-	"explain/explain.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "lint/git.go", "policy/*.go",
-	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go", "runner/*.go", "sample/*.go", "strictyaml/*.go",
+	"explain/explain.go", "git/*.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "policy/*.go",
+	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go", "review/history.go", "review/within.go", "runner/*.go", "sample/*.go", "strictyaml/*.go",
 	"vault/*.go", "web/*.go",
 }
 
@@ -146,7 +146,7 @@ func messages(t *testing.T) (list []message) {
 var (
 	makers = words("Errorf New Report Missing Matching Unreachable add denied deny fail fault hostFault missing refuse refused reject usage")
 	quiet  = words("Appendf Contains ContainsAny Cut CutPrefix Fprintf Fprintln HandleFunc HasPrefix MustCompile Set TrimPrefix " +
-		"WriteString text texts")
+		"WriteString has text texts")
 	described = words("ArgsUsage DefaultText Description Doc Usage")
 )
 

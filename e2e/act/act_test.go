@@ -4,6 +4,7 @@
 package act
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -43,6 +44,7 @@ type runner struct {
 	sts    *standin.STS
 	store  *standin.Store
 	env    []string
+	event  string   // that starts the workflows; "" for push
 	args   []string // more arguments for act
 }
 
@@ -155,7 +157,7 @@ func (r *runner) run(workflow string, env ...string) (log string, err error) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Minute)
 	defer cancel()
-	args := []string{"push", "-W", ".github/workflows/" + workflow, "-P", "ubuntu-latest=-self-hosted", "--pull=false", "--no-cache-server", "--env", "AUDIT_LOG=" + r.audit}
+	args := []string{cmp.Or(r.event, "push"), "-W", ".github/workflows/" + workflow, "-P", "ubuntu-latest=-self-hosted", "--pull=false", "--no-cache-server", "--env", "AUDIT_LOG=" + r.audit}
 	for name, value := range r.issuer.RunnerEnv() {
 		args = append(args, "--env", name+"="+value)
 	}

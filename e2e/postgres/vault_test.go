@@ -111,6 +111,44 @@ func TestVaultBehindExec(t *testing.T) {
 	}
 }
 
+// TestCELRoleRenews: the token of a CEL role and the lease under it, of six seconds each, are renewed while the command
+// runs, and end with it. The step knows what will end them.
+func TestCELRoleRenews(t *testing.T) {
+	t.Parallel()
+	bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
+	trust(t, bao, issuer)
+	lend(t, bao, server)
+	lendFor(t, bao, "6s", "20m")
+	bao.Write(t, "sys/policies/acl/dbt-prod", map[string]any{"policy": `path "database/creds/dbt-prod" { capabilities = ["read"] }`})
+	bao.Write(t, "auth/jwt/cel/role/dbt-cel", map[string]any{
+		"bound_audiences": []string{audience},
+		"cel_program": map[string]any{"expression": "has(claims.environment) && claims.environment == 'production' ? pb.Auth{policies: ['dbt-prod'], " +
+			"lease_options: pb.LeaseOptions{TTL: 6000000000, MaxTTL: 600000000000, renewable: true, issue_time: now}} : false"},
+	})
+	workspace := t.TempDir()
+	setup.Write(t, workspace, ".github/oidc-dbt.yml", fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n"+
+		"    exchange: {vault: {address: %q, auth: cel, role: dbt-cel, audience: %q, secret: database/creds/dbt-prod}}\n    allow:\n      - %s\n",
+		issuer.URL(), bao.URL, audience, setup.Rule))
+	script := fmt.Sprintf(`import os, psycopg2, time
+for wait in (0, 20):
+    time.sleep(wait)
+    psycopg2.connect(host=%q, port=%d, dbname="postgres", user=os.environ["OIDC_DBT_USER"], password=os.environ["DBT_ENV_SECRET_OIDC_PASSWORD"],
+        sslmode="verify-full", sslrootcert=%q).close()
+    print("logged in after", wait)
+`, server.Host, server.Port, server.CA)
+	step, log := run(t, standin.StepConfig{
+		Args: []string{"exec", "--target", "prod", "--", setup.Python(t).Program("python"), "-c", script}, Root: t.TempDir(), Workspace: workspace, Env: issuer.RunnerEnv(),
+	})
+	if step.Status != 0 || !strings.Contains(log, "logged in after 0\nlogged in after 20\n") || !strings.Contains(log, "hint: raise MaxTTL of auth/jwt/cel/role/dbt-cel, or give it a period\n") {
+		t.Fatalf("exec ended with status %d:\n%s", step.Status, log)
+	}
+	records, err := os.ReadFile(filepath.Join(step.Temp, "oidc-dbt", "audit.jsonl"))
+	if err != nil || strings.Count(string(records), `"outcome":"renewed"`) < 3 || strings.Count(string(records), `"outcome":"revoked"`) != 1 {
+		t.Errorf("the audit log is %s, %v, want three renewals or more, and the end", records, err)
+	}
+	bao.Gone(t, server)
+}
+
 // run runs the binary as a step.
 func run(t *testing.T, config standin.StepConfig) (step *standin.Step, log string) {
 	t.Helper()

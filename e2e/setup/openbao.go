@@ -59,11 +59,13 @@ func (s *OpenBaoServer) Write(t testing.TB, path string, body any) {
 // A BaoReply is the part of a reply that tests look at.
 type BaoReply struct {
 	Auth struct {
-		ClientToken string `json:"client_token"`
+		ClientToken   string `json:"client_token"`
+		LeaseDuration int    `json:"lease_duration"` // seconds
 	} `json:"auth"`
 	LeaseID       string          `json:"lease_id"`
 	LeaseDuration int             `json:"lease_duration"` // seconds
 	Data          json.RawMessage `json:"data"`
+	Warnings      []string        `json:"warnings"`
 	Errors        []string        `json:"errors"`
 }
 

@@ -108,8 +108,8 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 		}),
 		Commands: []*cli.Command{
 			execCommand(env, inActions, end), serveCommand(env, inActions, end), explainCommand(env, inActions, end),
-			testPolicyCommand(env, end), lintCommand(env, end), initCommand(env, end), trustCommand(env, inActions, end), versionCommand(env, end),
-			helpCommand(end),
+			testPolicyCommand(env, end), lintCommand(env, end), initCommand(env, end),
+			trustCommand(env, inActions, end), versionCommand(env, end), helpCommand(end),
 		},
 	}
 }

@@ -35,9 +35,10 @@ func call(t *testing.T, vars map[string]string, args ...string) (status int, std
 // library's, and help in 0.
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	const valid = `, valid commands are ["exec" "serve" "explain" "test-policy" "lint" "init" "version" "help"]` + "\n"
+	const valid = `, valid commands are ["exec" "serve" "explain" "test-policy" "lint" "init" "trust" "version" "help"]` + "\n"
 	version := "oidc-dbt v1.2.3 (commit 0a1b2c, " + runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version() + ")\n"
 	const rootHelp, execHelp, versionHelp = "NAME:\n   oidc-dbt - ", "NAME:\n   oidc-dbt exec - ", "NAME:\n   oidc-dbt version - "
+	const trustHelp = "NAME:\n   oidc-dbt trust - "
 	for _, tt := range []struct {
 		args string
 		env  string // a variable
@@ -56,6 +57,12 @@ func TestUsage(t *testing.T) {
 		{args: "help exec --help", out: execHelp},
 		{args: "--help exec", out: execHelp},
 		{args: "help --help", out: "NAME:\n   oidc-dbt help - "},
+		{args: "help trust due", out: "NAME:\n   oidc-dbt trust due - "},
+		{args: "trust due --help", out: "NAME:\n   oidc-dbt trust due - "},
+		{args: "trust --help", out: trustHelp},
+		{args: "trust", out: trustHelp, err: "no command given\nhint: name one of the commands of `oidc-dbt trust`\n"},
+		{args: "trust do", err: `unknown command "do", valid commands are ["due"]` + "\n"},
+		{args: "trust do --help", err: `unknown command "do", valid commands are ["due"]` + "\n"},
 		{args: "version --help more", out: versionHelp},
 		{args: "version", out: version},
 		{args: "--version", out: version},

@@ -40,6 +40,7 @@ const (
 	flagProvider     = "provider"
 	flagType         = "type"
 	flagPlatform     = "platform"
+	flagPlatformDir  = "platform-dir"
 	flagWrite        = "write"
 )
 

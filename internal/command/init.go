@@ -32,6 +32,7 @@ func initCommand(env job.Env, end *outcome) *cli.Command {
 			text(flagProjectDir, "the only project to look at (default: every dbt_project.yml)"),
 			text(flagPlatform,
 				"OWNER/NAME of the repository with the policy and the reusable workflow: propose a workflow that calls it"),
+			text(flagPlatformDir, "a checkout of that repository, whose inputs and policy are read"),
 			&cli.BoolFlag{Name: flagWrite, Usage: "write the new files, and the changes as a patch",
 				Sources: variable(env, flagWrite)},
 			&cli.BoolFlag{Name: flagJSON, Usage: "as a JSON object", Sources: variable(env, flagJSON)},
@@ -54,7 +55,7 @@ func propose(env job.Env, c *cli.Command) error {
 		Dir: env.Dir, Home: home, Catalog: job.Catalog(),
 		Provider: c.String(flagProvider), Type: c.String(flagType), Environment: c.String(flagEnvironment),
 		Repository: c.String(flagRepository), RepositoryID: c.String(flagRepositoryID),
-		ProjectDir: c.String(flagProjectDir), Platform: c.String(flagPlatform),
+		ProjectDir: c.String(flagProjectDir), Platform: c.String(flagPlatform), PlatformDir: c.String(flagPlatformDir),
 	})
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ func offline(t testing.TB, dir, stdin string, vars map[string]string, args ...st
 }
 
 // offlineCases runs every case in the folder of testdata that has the name of a
-// command which asks for no token. Its oidc-dbt.yml is the policy of all. A case
+// command which asks for no token, with - between its words. Its oidc-dbt.yml is the policy of all. A case
 // is a txtar archive:
 //
 //	-- args --     arguments, one a line
@@ -43,11 +43,12 @@ func offline(t testing.TB, dir, stdin string, vars map[string]string, args ...st
 //	-- want/… --   status, stdout, stderr
 func offlineCases(t *testing.T, name string) {
 	t.Helper()
-	files, err := filepath.Glob("testdata/" + name + "/*.txtar")
+	folder := "testdata/" + strings.ReplaceAll(name, " ", "-")
+	files, err := filepath.Glob(folder + "/*.txtar")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in testdata/%s: %v", name, err)
+		t.Fatalf("no cases in %s: %v", folder, err)
 	}
-	common, err := os.ReadFile("testdata/" + name + "/oidc-dbt.yml")
+	common, err := os.ReadFile(folder + "/oidc-dbt.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func offlineCases(t *testing.T, name string) {
 			}
 			dir := t.TempDir()
 			put(t, dir, ".github/oidc-dbt.yml", common)
-			args := []string{name}
+			args := strings.Fields(name)
 			var stdin string
 			vars := map[string]string{}
 			for _, f := range archive.Files {

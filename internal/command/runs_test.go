@@ -74,6 +74,7 @@ func TestExpiresAt(t *testing.T) {
 		"allowed-redshift-serverless":      20 * time.Minute,
 		"short-life-rds":                   15 * time.Minute,
 		"allowed-vault":                    10 * time.Minute, // the token ends the lease of an hour
+		"allowed-vault-cel":                10 * time.Minute,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -272,6 +272,8 @@ func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
 		Roles: map[string]standin.VaultRole{
 			"dbt-prod":  {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths},
 			"elsewhere": {BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"environment": {"staging"}}, Policies: paths},
+			"cel-prod":  {CEL: true, BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths},
+			"cel-other": {CEL: true, BoundAudiences: []string{"vault"}, BoundClaims: map[string][]string{"environment": {"staging"}}, Policies: paths},
 			"poor":      {BoundAudiences: []string{"vault"}, BoundClaims: production},
 			"endless":   {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, Endless: true},
 			"brief":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 8 * time.Second},

@@ -30,7 +30,7 @@ func trustCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 			return fault.New(fault.Usage, errors.New("no command given"), "name one of the commands of `oidc-dbt trust`")
 		}),
 		Commands: []*cli.Command{
-			trustGenerateCommand(env, inActions, end), trustCheckCommand(env, inActions, end),
+			trustGenerateCommand(env, inActions, end), trustCheckCommand(env, inActions, end), trustDueCommand(env, inActions, end),
 			trustRotateCommand(env, inActions, end), trustRevokeCommand(env, inActions, end),
 		},
 	}

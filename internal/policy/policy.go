@@ -96,6 +96,12 @@ func (p *Policy) SHA256() string { return p.sha256 }
 // Warnings returns what is allowed but unwise in any run.
 func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
 
+// File returns how errors name the policy's file.
+func (p *Policy) File() string { return p.name }
+
+// Text returns what was parsed.
+func (p *Policy) Text() string { return string(p.targets[0].origin.src) } // there is a target in every policy
+
 // Targets returns the targets' names in the order of the file.
 func (p *Policy) Targets() []string {
 	names := make([]string, len(p.targets))

@@ -340,6 +340,8 @@ func keysSchema(keys []Key) object {
 			properties[k.Name] = object{"type": "boolean", "description": k.Doc}
 		case k.List:
 			properties[k.Name] = listSchema(k.Doc)
+		case k.Choices != nil:
+			properties[k.Name] = object{"enum": k.Choices, "description": k.Doc}
 		default:
 			properties[k.Name] = textSchema(k.Doc)
 		}

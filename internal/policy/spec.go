@@ -72,9 +72,10 @@ type Key struct {
 	Doc      string // one sentence, for the JSON Schema and the documentation
 	Example  string // a value, for the JSON Schema, where the form is not obvious
 	Required bool
-	List     bool // a list of strings; a lone string is a list of one
-	Bool     bool // true or false; Values has it as "true", and not at all where it is false
-	Claims   bool // ${claim} may stand in the value (never for a host, URL, account or audience)
+	List     bool     // a list of strings; a lone string is a list of one
+	Bool     bool     // true or false; Values has it as "true", and not at all where it is false
+	Claims   bool     // ${claim} may stand in the value (never for a host, URL, account or audience)
+	Choices  []string // the values that it may have; nil for any
 	// Check says what is wrong with one value, nil for anything that is not
 	// empty. A value with ${claim} is checked after the claim is filled in.
 	Check func(value string) error

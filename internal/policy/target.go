@@ -492,6 +492,10 @@ func (d *document) values(t *Target, k Key, name string, nodes []*yaml.Node) (fi
 			fills = append(fills, fill{node: e, where: name, check: k.Check})
 			continue
 		}
+		if k.Choices != nil && !slices.Contains(k.Choices, e.Value) {
+			d.Report(e, "%s %q: valid values are %q", name, e.Value, k.Choices)
+			continue
+		}
 		if k.Check == nil {
 			continue
 		}

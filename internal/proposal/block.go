@@ -35,6 +35,9 @@ func (c *chooser) readBlock(t *target, block *yaml.Node) {
 			b.fields, b.with = append(b.fields, f), append(b.with, f)
 		}
 	}
+	if user := valueOf(b.fields, "user"); !strings.Contains(user, "{") {
+		t.user = user
+	}
 	t.from = t.from && targetName.MatchString(t.output) &&
 		(b.odd || b.jinja || t.project.source.Shared(t.project.profile, t.output))
 	if t.from {

@@ -1,6 +1,9 @@
 package proposal_test
 
 import (
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,5 +33,103 @@ func TestPlatform(t *testing.T) {
 	}
 	if len(p.Written) != 1 || p.Written[0] != ".github/workflows/dbt.yml" || strings.Contains(p.Files[0].Text, "secrets") {
 		t.Errorf("wrote %q:\n%s", p.Written, p.Files[0].Text)
+	}
+}
+
+// TestPlatformsCheckout: what is printed for a platform's policy is enough there
+// for the repository's job.
+func TestPlatformsCheckout(t *testing.T) {
+	t.Parallel()
+	for file, there := range map[string]func(policy, entry string) string{
+		"platform-many": func(policy, entry string) string {
+			if !strings.Contains(entry, `"1041": FILL_IN`) || !strings.Contains(entry, `- repository_id: ["1041"] # add it to those of rule 1 (line 22)`) {
+				t.Errorf("the entry is\n%s", entry)
+			}
+			lines := strings.SplitAfter(strings.Replace(policy, `"1003": SALES}`, `"1003": SALES, "1041": FINANCE}`, 1), "\n")
+			lines[21] = strings.Replace(lines[21], "]", `, "1041"]`, 1)
+			return strings.Join(lines, "")
+		},
+		"platform-defaults": func(policy, entry string) string {
+			_, target, _ := strings.Cut(entry, "targets:\n")
+			policy = strings.Replace(policy, "acme/sales: SALES}", "acme/sales: SALES, acme/ledger: LEDGER}", 1)
+			return strings.Replace(policy, "targets:\n", "targets:\n"+target, 1)
+		},
+	} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			a, err := txtar.ParseFile("testdata/repositories/" + file + ".txtar")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := newCheckout(t, a, false)
+			p := c.propose()
+			before := c.read("../platform/.github/workflows/dbt.yml")
+			if _, inline, ok := strings.Cut(before, "policy: |\n"); ok {
+				before = regexp.MustCompile("(?m)^ {12}").ReplaceAllString(inline, "")
+			} else {
+				before = c.read("../platform/.github/oidc-dbt.yml")
+			}
+			c.write("platform/.github/oidc-dbt.yml", there(before, p.Entry))
+			_, workflow, _ := strings.Cut(p.Files[0].Text, "uses: ")
+			ref := regexp.MustCompile(`@(\S+) #`).FindStringSubmatch(workflow)[1]
+			if ref == "v3" {
+				ref = "refs/tags/v3"
+			}
+			status, out, errs := c.run("explain", "--policy", c.root+"/platform/.github/oidc-dbt.yml", "--repository", "acme/ledger",
+				"--repository-id", "1041", "--environment", "production", "--ref", "refs/heads/main",
+				"--claim", "job_workflow_ref=acme/platform/.github/workflows/dbt.yml@"+ref)
+			if status != 0 {
+				t.Errorf("explain: status %d\n%s%s\n%s", status, out, errs, p.Entry)
+			}
+		})
+	}
+}
+
+// TestThePlatformsPage: the policy and the workflow of the page about many
+// repositories are what init assumes of a platform, and lint has nothing to say.
+func TestThePlatformsPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/many-repositories.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := fenced.FindAllStringSubmatch(string(page), -1)
+	c := newCheckout(t, txtar.Parse([]byte(sound)), false)
+	c.write("platform/.github/oidc-dbt.yml", found[0][2])
+	c.write("platform/.github/workflows/dbt.yml", found[2][2])
+	p := c.propose("--platform", "acme/platform", "--platform-dir", "../platform", "--repository-id", "1041", "--environment", "staging")
+	if want := "maps:\n  team:\n    repository_id:\n      \"1041\": FILL_IN"; !strings.HasPrefix(p.Entry, want) {
+		t.Errorf("the entry is\n%s\nwant one that begins with\n%s", p.Entry, want)
+	}
+	if want := "dbt.yml@v3 # the ref that job_workflow_ref has in the policy's rule\n    with:\n      target: staging\n      environment: staging\n"; !strings.HasSuffix(p.Files[0].Text, want) {
+		t.Errorf("the workflow is\n%s\nwant one that ends in\n%s", p.Files[0].Text, want)
+	}
+	for _, s := range p.Left {
+		if s.Text == "Change by hand:" || slices.ContainsFunc(s.Details, func(d string) bool { return strings.Contains(d, "--platform-dir") }) {
+			t.Errorf("left to do is %q", s)
+		}
+	}
+	if status, out, errs := c.run("lint", c.root+"/platform/.github"); status != 0 {
+		t.Errorf("lint: status %d\n%s%s", status, out, errs)
+	}
+}
+
+// TestPlatformOfItsOwn: the platform's own repository is its checkout, and its
+// reusable workflow is not to be removed.
+func TestPlatformOfItsOwn(t *testing.T) {
+	t.Parallel()
+	c := newCheckout(t, txtar.Parse([]byte(sound)), false)
+	c.write("repo/.github/workflows/dbt.yml", "on: {workflow_call: {inputs: {target: {type: string}}}}\njobs:\n  build:\n    runs-on: ubuntu-latest\n"+
+		"    environment: production\n    steps: [{run: dbt build}]\n")
+	p := c.propose("--platform", "acme/analytics", "--repository-id", "487920697")
+	if p.Files[0].Path != ".github/workflows/dbt-platform.yml" || !strings.HasSuffix(p.Files[0].Text, "    with:\n      target: prod\n") {
+		t.Errorf("%s is\n%s", p.Files[0].Path, p.Files[0].Text)
+	}
+	for _, s := range p.Left {
+		for _, d := range s.Details {
+			if strings.Contains(d, "still runs dbt by itself") {
+				t.Errorf("left to do is %q", s)
+			}
+		}
 	}
 }

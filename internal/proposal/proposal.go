@@ -23,6 +23,7 @@ type Request struct {
 	Environment  string
 	ProjectDir   string // the only project to look at, relative to Dir
 	Platform     string // OWNER/NAME of the repository whose reusable workflow is called
+	PlatformDir  string // a checkout of that repository, relative to Dir; "" for none
 
 	Catalog policy.Catalog
 }
@@ -35,7 +36,8 @@ type Proposal struct {
 	Entry      string // with a platform: what its policy needs for this repository
 	Left       []Step // what is left to do, in order
 
-	root string
+	root     string
+	entryFor string // what Entry is added to
 }
 
 // A File is a new file.

@@ -32,6 +32,7 @@ var workflows = flag.String("workflows", "", "a folder into which the proposed w
 //	-- args --    arguments of init
 //	-- repo/… --  the repository; the case `crlf` has Windows line ends
 //	-- home/… --  the user's home
+//	-- platform/… --  a checkout of the platform's repository
 //	-- want/… --  what init prints, and its status where that is not 0
 type checkout struct {
 	t    *testing.T
@@ -49,7 +50,7 @@ func newCheckout(t *testing.T, a *txtar.Archive, crlf bool) checkout {
 		switch {
 		case f.Name == "args":
 			c.args = strings.Fields(string(f.Data))
-		case strings.HasPrefix(f.Name, "repo/"), strings.HasPrefix(f.Name, "home/"):
+		case strings.HasPrefix(f.Name, "repo/"), strings.HasPrefix(f.Name, "home/"), strings.HasPrefix(f.Name, "platform/"):
 			if crlf {
 				f.Data = bytes.ReplaceAll(f.Data, []byte("\n"), []byte("\r\n"))
 			}
@@ -271,7 +272,8 @@ func TestProposedPoliciesHold(t *testing.T) {
 	})
 }
 
-var pinned = regexp.MustCompile(`(?m)uses: [\w./-]+@[0-9a-f]{40} # \S`)
+// pinned matches a pinned action, and a called workflow at the ref that the platform's policy names.
+var pinned = regexp.MustCompile(`(?m)uses: (?:[\w./-]+@[0-9a-f]{40} # \S|acme/platform/[\w./-]+@\S+ # (?:guess: )?the ref that )`)
 
 // TestProposedWorkflows: each is YAML, asks for a token only where dbt runs,
 // pins the action, and keeps every step that is not replaced.

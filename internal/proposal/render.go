@@ -11,11 +11,7 @@ import (
 func (p *Proposal) Text(written []string) string {
 	var out strings.Builder
 	if len(written) == 0 {
-		fmt.Fprintf(
-			&out,
-			"Proposal for %s. Nothing was written: `oidc-dbt init --write` writes the new files.\n",
-			p.Repository,
-		)
+		fmt.Fprintf(&out, "Proposal for %s. Nothing was written: %s.\n", p.Repository, p.howToWrite())
 		for _, f := range p.Files {
 			fmt.Fprintf(&out, "\n==> %s (new)\n\n%s", f.Path, f.Text)
 		}
@@ -27,7 +23,7 @@ func (p *Proposal) Text(written []string) string {
 		fmt.Fprintf(&out, "wrote %s\n", path)
 	}
 	if p.Entry != "" {
-		fmt.Fprintf(&out, "\n==> the platform's policy, under `targets:`\n\n%s", p.Entry)
+		fmt.Fprintf(&out, "\n==> %s\n\n%s", p.entryFor, p.Entry)
 	}
 	out.WriteString("\nLeft to do:\n")
 	for i, s := range p.Left {
@@ -43,6 +39,14 @@ func (p *Proposal) Text(written []string) string {
 		}
 	}
 	return out.String()
+}
+
+// howToWrite says what writes the proposal: the flags of this command belong to it.
+func (p *Proposal) howToWrite() string {
+	if len(p.Diffs) > 0 {
+		return "the same command with --write writes the new files, and the changes as " + patchPath
+	}
+	return "the same command with --write writes the new files"
 }
 
 // JSON returns the proposal for a machine; its keys are stable.

@@ -88,6 +88,8 @@ func openRepository(req Request) (*repository, error) {
 		return nil, usage("", "flag --environment: got %q, want the name of an environment", req.Environment)
 	case req.Platform != "" && !repositoryName.MatchString(req.Platform):
 		return nil, usage("", "flag --platform: got %q, want OWNER/NAME", req.Platform)
+	case req.PlatformDir != "" && req.Platform == "":
+		return nil, usage("", "flag --platform-dir: requires --platform")
 	}
 	return r, nil
 }

@@ -24,7 +24,8 @@ type target struct {
 
 	dbtType  string
 	provider string
-	from     bool // the block is read from profiles.yml
+	from     bool   // the block is read from profiles.yml
+	user     string // whom the output names, "" for none or a variable
 	block    []field
 	exchange []field
 	lifetime string

@@ -28,7 +28,7 @@ func policyText(repo *repository, targets []*target) string {
 	out.WriteString("\ntargets:\n")
 	for _, t := range targets {
 		write(&out, 2, []field{{key: t.name, fields: t.fields()}})
-		t.writeRules(&out, repo, "")
+		t.writeRules(&out, repo, t.rules, field{})
 	}
 	return out.String()
 }
@@ -49,11 +49,11 @@ func (t *target) fields() (fields []field) {
 	return fields
 }
 
-// writeRules writes a target's `allow`; reusable is the only workflow that may
-// be the job's, "" for any.
-func (t *target) writeRules(out *strings.Builder, repo *repository, reusable string) {
+// writeRules writes a target's `allow`; workflow is the matcher of the only
+// workflow that may be the job's, without a key for any.
+func (t *target) writeRules(out *strings.Builder, repo *repository, rules []rule, workflow field) {
 	out.WriteString("    allow:\n")
-	for _, r := range t.rules {
+	for _, r := range rules {
 		rule := []field{}
 		if repo.id != "" {
 			rule = append(rule, field{key: "repository_id", value: `"` + repo.id + `"`})
@@ -78,18 +78,11 @@ func (t *target) writeRules(out *strings.Builder, repo *repository, reusable str
 		if r.event != "" {
 			rule = append(rule, field{key: "event_name", value: r.event})
 		}
-		if r.hosted && reusable == "" {
+		if r.hosted {
 			rule = append(rule, field{key: "runner_environment", value: hosted})
 		}
-		if reusable != "" {
-			rule = append(
-				rule,
-				field{
-					key:     "job_workflow_ref",
-					value:   scalar(reusable),
-					comment: "guess: a tag that a ruleset protects, or a commit",
-				},
-			)
+		if workflow.key != "" {
+			rule = append(rule, workflow)
 		}
 		fmt.Fprintf(out, "      - repository: %s\n", repo.name)
 		write(out, 8, rule)

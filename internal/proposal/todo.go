@@ -20,22 +20,11 @@ func leftToDo(repo *repository, targets []*target, p *Proposal, notes []string, 
 	if lines := marked(p.Files); len(lines) > 0 {
 		list = append(list, Step{Text: "Fill in and check what could only be guessed:", Details: lines})
 	}
-	for _, t := range targets {
-		if page := pages + "warehouses/" + t.dbtType + ".md#set-up"; !slices.ContainsFunc(
-			list,
-			func(s Step) bool { return s.Page == page },
-		) {
-			list = append(
-				list,
-				Step{Text: fmt.Sprintf("Have the warehouse trust these jobs (%s by %s):", t.dbtType, t.provider), Page: page,
-					Details: subjects(repo, targets, t)},
-			)
-		}
-	}
+	list = append(list, trustSteps(repo, targets)...)
 	list = append(list, repo.environmentSteps(targets)...)
 	if len(p.Diffs) > 0 {
 		list = append(list, Step{Text: "Apply the change of " + p.changed() + ":", Commands: []string{
-			"git apply " + patchPath + " && rm " + patchPath}, Details: []string{"`oidc-dbt init --write` writes that file"}})
+			"git apply " + patchPath + " && rm " + patchPath}})
 	}
 	if len(notes) > 0 {
 		list = append(list, Step{Text: "Change by hand:", Details: notes})
@@ -45,6 +34,19 @@ func leftToDo(repo *repository, targets []*target, p *Proposal, notes []string, 
 		Step{Text: "Check the policy:", Commands: []string{"oidc-dbt lint", "oidc-dbt test-policy"}})
 	if s := superfluous(repo, removed); len(s.Details) > 0 {
 		list = append(list, s)
+	}
+	return list
+}
+
+// trustSteps has the warehouses trust the jobs, one step for each type.
+func trustSteps(repo *repository, targets []*target) (list []Step) {
+	for _, t := range targets {
+		page := pages + "warehouses/" + t.dbtType + ".md#set-up"
+		if slices.ContainsFunc(list, func(s Step) bool { return s.Page == page }) {
+			continue
+		}
+		list = append(list, Step{Text: fmt.Sprintf("Have the warehouse trust these jobs (%s by %s):", t.dbtType, t.provider), Page: page,
+			Details: append(subjects(repo, targets, t), sharedUsers(repo, targets, t)...)})
 	}
 	return list
 }
@@ -83,13 +85,7 @@ func subjects(repo *repository, targets []*target, like *target) (lines []string
 			continue
 		}
 		for _, r := range t.rules {
-			context := "ref:refs/heads/" + repo.branch
-			if r.environment != "" {
-				context = "environment:" + strings.ReplaceAll(r.environment, ":", "%3A")
-			} else if r.event != "" {
-				context = r.event
-			}
-			if line := fmt.Sprintf("%s: the subject is repo:%s:%s", t.name, repo.name, context); !slices.Contains(lines, line) {
+			if line := t.name + ": the subject is " + r.subject(repo); !slices.Contains(lines, line) {
 				lines = append(lines, line)
 			}
 		}
@@ -98,6 +94,47 @@ func subjects(repo *repository, targets []*target, like *target) (lines []string
 		lines,
 		"repositories created, renamed or transferred after 15 July 2026 have ids in it: repo:OWNER@ID/NAME@ID:…",
 	)
+}
+
+// subject returns the one of the rule's ID tokens, in GitHub's form without ids.
+func (r rule) subject(repo *repository) string {
+	context := "ref:refs/heads/" + repo.branch
+	if r.environment != "" {
+		context = "environment:" + strings.ReplaceAll(r.environment, ":", "%3A")
+	} else if r.event != "" {
+		context = r.event
+	}
+	return "repo:" + repo.name + ":" + context
+}
+
+// sharedUsers tells of Snowflake users that a type's targets want to log in as
+// with several subjects: WORKLOAD_IDENTITY of a user has one.
+func sharedUsers(repo *repository, targets []*target, like *target) (lines []string) {
+	if like.dbtType != "snowflake" || like.provider != "oidc" {
+		return nil
+	}
+	subjects := map[string][]string{}
+	var users []string
+	for _, t := range targets {
+		if t.dbtType != like.dbtType || t.provider != like.provider || t.user == "" {
+			continue
+		}
+		if !slices.Contains(users, t.user) {
+			users = append(users, t.user)
+		}
+		for _, r := range t.rules {
+			if s := r.subject(repo); !slices.Contains(subjects[t.user], s) {
+				subjects[t.user] = append(subjects[t.user], s)
+			}
+		}
+	}
+	for _, user := range users {
+		if n := len(subjects[user]); n > 1 {
+			lines = append(lines, fmt.Sprintf("the user %s would log in with %d subjects, and WORKLOAD_IDENTITY of a user has one: "+
+				"give each subject a user (in the policy `user:`, or `with: {user: …}` after `from:`)", user, n))
+		}
+	}
+	return lines
 }
 
 // environmentSteps create the environments, each with the default branch as the only one.
@@ -125,10 +162,27 @@ func (r *repository) environmentSteps(targets []*target) (list []Step) {
 				"gh api --method PUT " + path + " -F 'deployment_branch_policy[protected_branches]=false'" +
 					" -F 'deployment_branch_policy[custom_branch_policies]=true'",
 				fmt.Sprintf(`gh api --method POST %s/deployment-branch-policies -f name='%s'%s`, path, branch, flag),
-			}, Details: []string{"reviewers are chosen in the repository's settings, under Environments"}})
+			}, Details: append([]string{"reviewers are chosen in the repository's settings, under Environments"},
+				scheduled(targets, rule.environment)...)})
 		}
 	}
 	return list
+}
+
+// scheduled tells of workflows that start by the clock and use an environment.
+func scheduled(targets []*target, environment string) (lines []string) {
+	for _, t := range targets {
+		if !slices.ContainsFunc(t.rules, func(r rule) bool { return r.environment == environment && r.event == "" }) {
+			continue
+		}
+		for _, u := range t.uses {
+			line := u.workflow.path + " starts by schedule too: with reviewers, each of those runs waits until one approves it"
+			if u.workflow.starts("schedule") && !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
 }
 
 // superfluous names the secrets that the action replaces, with each place that

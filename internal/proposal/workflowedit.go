@@ -233,7 +233,7 @@ var profilesFlag = lazy.MustCompile(`\s--profiles-dir(?:=|\s+)(?:"[^"]*"|'[^']*'
 func (e *workflowEdit) command(s *step) {
 	for _, c := range s.calls {
 		if c.place != "" && c.profilesDir != "" {
-			e.note("%s:%d gives dbt another profiles.yml: remove --profiles-dir and DBT_PROFILES_DIR there", c.place, c.line)
+			e.note("%s:%d points dbt to a profiles.yml without the credential: remove --profiles-dir and DBT_PROFILES_DIR there", c.place, c.line)
 		}
 	}
 	run := get(s.node, "run")

@@ -33,13 +33,13 @@ var tokenExchangeProvider = provider{
 				Doc: "The authorization server's token endpoint, https or http on loopback."},
 			{Name: "audience", Required: true, Doc: "The ID token's audience, as the server expects it: its issuer or token " +
 				"endpoint, for example."},
-			{Name: "grant", Check: oneOf(grants),
+			{Name: "grant", Choices: grants,
 				Doc: "How to ask: token_exchange (RFC 8693, the default), jwt_bearer (RFC 7523 §2.1: the ID token is the grant) or " +
 					"client_assertion (RFC 7523 §2.2: it authenticates the client, whose own token this is)."},
 			{Name: "client_id", Claims: true,
 				Check: exchange.Matching(visible, 1, 255, "1 to 255 visible characters"),
 				Doc:   "The client's id (default: none is sent)."},
-			{Name: "client_authentication", Check: oneOf([]string{"none", "id_token"}),
+			{Name: "client_authentication", Choices: []string{"none", "id_token"},
 				Doc: "How the client authenticates: none (the default) or id_token, with the ID token as its assertion too " +
 					"(RFC 7523 §2.2)."},
 			{Name: "scope", Claims: true, Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes separated by single spaces"),
@@ -134,18 +134,6 @@ func tokenHint(code string, r exchange.Request) string {
 		return fmt.Sprintf("the client may not request scope %q", v.Get("scope"))
 	}
 	return ""
-}
-
-// oneOf returns a policy.Key.Check that wants one of a few words.
-func oneOf(words []string) func(string) error {
-	return func(value string) error {
-		for _, w := range words {
-			if value == w {
-				return nil
-			}
-		}
-		return fmt.Errorf("valid values are %q", words)
-	}
 }
 
 // checkURI wants an absolute URI. (RFC 3986 §4.3)

@@ -58,6 +58,26 @@ var vaultLogin = hop{
 	},
 }
 
+// celLogin is the login by a CEL role. The words are those of OpenBao 2.7.
+var celLogin = hop{
+	name: "login", reply: vaultLogin.reply, secrets: vaultLogin.secrets,
+	refusal: vaultLogin.refusal,
+	refusals: []refusal{
+		{400, "", `error executing cel program: CEL role 'dbt-production' blocked authorization with boolean false return`},
+		{400, "", `error executing cel program: CEL role 'dbt-production' blocked authorization with message: no rule matches the namespace's audience`},
+		{400, "", `error executing cel program: CEL auth program failed: failed to evaluate expression: failed to evaluate expression \"claims.environment == 'production' ? pb.Auth{policies: ['dbt']} : false\": no such key: environment`},
+		{400, "", `error executing cel program: CEL auth program failed: failed to evaluate expression: failed to evaluate expression \"claims.ref.matches('^refs/heads/main$')\": no such overload: matches`},
+		{400, "", `error executing cel program: CEL program 'dbt-production' returned unexpected type: types.Bool`},
+		{400, "", `error converting proto auth: proto: invalid nil Timestamp`},
+		{400, "", `role \"dbt-production\" could not be found`},
+		{400, "", `error validating token: invalid audience (aud) claim: audience claim does not match any expected audience`},
+		{403, "", `permission denied`},
+		{404, "", `1 error occurred:\n\t* unsupported path\n\n`},
+		{404, "", `no handler for route \"auth/jwt-github/cel/login\". route entry not found.`},
+	},
+	passing: vaultLogin.passing[:1],
+}
+
 // vaultEnd kills the token and its leases.
 const vaultEnd = "PUT vault.acme.example:8200 /v1/auth/token/revoke-self"
 
@@ -82,6 +102,23 @@ var vault = []fixture{{
 			{404, "", `no handler for route \"database/creds/dbt-production\". route entry not found.`},
 			{400, "", `Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.`},
 			{500, "", `1 error occurred:\n\t* failed to connect to the database`},
+		},
+	}},
+	end:  vaultEnd,
+	want: issued{kind: "database_login", id: "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", user: "v-jwt-repo-dbt-prod-0TxpJuFn", life: 15 * time.Minute},
+}, {
+	name:   "vault-cel",
+	target: strings.Replace(vaultTarget, "role:", "auth: cel, role:", 1),
+	claims: map[string]any{"environment": "production"},
+	hops: []hop{celLogin, {
+		name:    "read",
+		reply:   `{"request_id": "f3d1", "lease_id": "database/creds/dbt-production/V7UEuRKvOgaFs0SvsGs8fvgn", "renewable": true, "lease_duration": 900, "data": {"username": "v-jwt-repo-dbt-prod-0TxpJuFn", "password": "hunter2-0123456789-A1a"}, "wrap_info": null, "warnings": null, "auth": null}`,
+		secrets: []string{"data.password"},
+		expiry:  "lease_duration",
+		refusal: `{"errors": ["$MESSAGE"]}`,
+		refusals: []refusal{
+			{403, "", `1 error occurred:\n\t* permission denied\n\n`},
+			{400, "", `Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.`},
 		},
 	}},
 	end:  vaultEnd,
@@ -357,7 +394,11 @@ func newRenewal(t *testing.T, role standin.VaultRole, lease standin.VaultSecret)
 		t.Fatal(err)
 	}
 	t.Cleanup(r.vault.Close)
-	r.run = fixture{target: "exchange:\n      vault: {address: " + r.vault.URL() + ", role: dbt-prod, audience: vault, secret: " + path + "}"}.authorize(t, issuer, verifier)
+	auth := "jwt"
+	if role.CEL {
+		auth = "cel"
+	}
+	r.run = fixture{target: "exchange:\n      vault: {address: " + r.vault.URL() + ", auth: " + auth + ", role: dbt-prod, audience: vault, secret: " + path + "}"}.authorize(t, issuer, verifier)
 	c, err := provider.Exchange(t.Context(), r.env, r.grant, credential.Warehouse{}, r.idToken)
 	if err != nil {
 		t.Fatal(err)
@@ -388,6 +429,8 @@ func TestRenew(t *testing.T) {
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:45Z, in 3s: logins fail after that", hint: secretHint},
 		{name: "the token's maximum", role: standin.VaultRole{TokenMaxTTL: 28 * time.Second}, renewed: 3, last: 28 * time.Second,
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:28Z, in 4s: logins fail after that", hint: loginHint},
+		{name: "the maximum of a CEL role's token", role: standin.VaultRole{CEL: true, TokenMaxTTL: 28 * time.Second}, renewed: 3, last: 28 * time.Second,
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:28Z, in 4s: logins fail after that", hint: "raise MaxTTL of auth/jwt/cel/role/dbt-prod, or give it a period"},
 		{name: "too late", every: 10 * time.Second, last: 10 * time.Second, err: `renew the lease: refused: "lease not found"`, hint: endedHint},
 		{name: "too late for the token", every: 20 * time.Second, last: 10 * time.Second, err: `renew the Vault token: refused: "permission denied"`, hint: endedHint},
 		{name: "not allowed", role: standin.VaultRole{Fixed: true}, last: 10 * time.Second, err: `renew the Vault token: refused: "1 error occurred: * permission denied"`,
@@ -452,6 +495,8 @@ func TestOutlook(t *testing.T) {
 		{name: "a token with a period", role: standin.VaultRole{Period: 20 * time.Second}},
 		{name: "a batch token", role: standin.VaultRole{Batch: true},
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 20s: logins fail after that", hint: "set token_type=service on auth/jwt/role/dbt-prod (a batch token cannot be renewed), or raise its token_ttl"},
+		{name: "a CEL role's token without lease_options", role: standin.VaultRole{CEL: true, Batch: true},
+			err: "the lease cannot be renewed beyond 2000-01-01T00:00:20Z, in 20s: logins fail after that", hint: "the cel_program of auth/jwt/cel/role/dbt-prod must set lease_options with renewable: true, issue_time: now and MaxTTL"},
 		{name: "a lease that is not renewable", lease: standin.VaultSecret{Rigid: true},
 			err: "the lease cannot be renewed beyond 2000-01-01T00:00:10Z, in 10s: logins fail after that", hint: "raise the time to live of database/creds/dbt-prod: its engine issues leases that cannot be renewed"},
 		{name: "not allowed", role: standin.VaultRole{Fixed: true}, err: `renew the Vault token: refused: "1 error occurred: * permission denied"`,

@@ -36,6 +36,7 @@ type VaultRole struct {
 	TokenMaxTTL    time.Duration       // what renewals come to; 0 for a month
 	Period         time.Duration       // that each renewal gives instead of what is asked for; 0 for none
 	Policies       []string            // paths that it may read, besides revoking and renewing itself
+	CEL            bool                // its claims are checked by a CEL program, and it logs in at cel/login
 	Endless        bool                // its tokens may not end themselves
 	Fixed          bool                // its tokens may renew nothing
 	Batch          bool                // its tokens are of type batch
@@ -237,7 +238,9 @@ func (v *Vault) namespaced(next http.Handler) http.Handler {
 func (v *Vault) auth(w http.ResponseWriter, r *http.Request) {
 	switch r.PathValue("path") {
 	case v.config.AuthPath + "/login":
-		v.login(w, r)
+		v.login(w, r, false)
+	case v.config.AuthPath + "/cel/login":
+		v.login(w, r, true)
 	case "token/revoke-self":
 		v.revokeSelf(w, r)
 	case "token/renew-self":
@@ -247,18 +250,19 @@ func (v *Vault) auth(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (v *Vault) login(w http.ResponseWriter, r *http.Request) {
+func (v *Vault) login(w http.ResponseWriter, r *http.Request, cel bool) {
 	var in struct{ Role, JWT string }
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 		vaultErrors(w, http.StatusBadRequest, "error parsing JSON")
 		return
 	}
-	role, ok := v.config.Roles[in.Role]
-	if !ok {
-		vaultErrors(w, http.StatusBadRequest, fmt.Sprintf("role %q could not be found", in.Role))
+	name := strings.ToLower(in.Role)
+	role, ok := v.config.Roles[name]
+	if !ok || role.CEL != cel {
+		vaultErrors(w, http.StatusBadRequest, fmt.Sprintf("role %q could not be found", name))
 		return
 	}
-	if refusal := v.verify(r.Context(), role, in.JWT); refusal != "" {
+	if refusal := v.verify(r.Context(), name, role, in.JWT); refusal != "" {
 		vaultErrors(w, http.StatusBadRequest, refusal)
 		return
 	}
@@ -285,7 +289,7 @@ func (r VaultRole) auth(token string, seconds int) map[string]any {
 }
 
 // verify returns the server's words of refusal, "" for none.
-func (v *Vault) verify(ctx context.Context, role VaultRole, raw string) string {
+func (v *Vault) verify(ctx context.Context, name string, role VaultRole, raw string) string {
 	claims := jwt.MapClaims{}
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"}), jwt.WithExpirationRequired(),
 		jwt.WithTimeFunc(v.config.Now), jwt.WithLeeway(150*time.Second), // expiration_leeway's default
@@ -300,16 +304,19 @@ func (v *Vault) verify(ctx context.Context, role VaultRole, raw string) string {
 		return "error validating token: error verifying token signature: failed to verify id token signature"
 	}
 	audience, err := claims.GetAudience()
-	if err != nil || !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(role.BoundAudiences, a) }) {
+	unbound := role.CEL && len(role.BoundAudiences) == 0 // a CEL role without audiences accepts any
+	if err != nil || !unbound && !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(role.BoundAudiences, a) }) {
 		return "error validating token: invalid audience (aud) claim: audience claim does not match any expected audience"
 	}
-	for _, name := range slices.Sorted(maps.Keys(role.BoundClaims)) {
-		got, ok := claims[name].(string)
-		if !ok {
-			return fmt.Sprintf("error validating claims: claim %q is missing", name)
-		}
-		if !slices.Contains(role.BoundClaims[name], got) {
-			return fmt.Sprintf("error validating claims: claim %q does not match any associated bound claim values", name)
+	for _, claim := range slices.Sorted(maps.Keys(role.BoundClaims)) {
+		got, ok := claims[claim].(string)
+		switch good := slices.Contains(role.BoundClaims[claim], got); {
+		case role.CEL && (!ok || !good):
+			return fmt.Sprintf("error executing cel program: CEL role '%s' blocked authorization with boolean false return", name)
+		case !ok:
+			return fmt.Sprintf("error validating claims: claim %q is missing", claim)
+		case !good:
+			return fmt.Sprintf("error validating claims: claim %q does not match any associated bound claim values", claim)
 		}
 	}
 	return ""

@@ -118,6 +118,43 @@ func TestVault(t *testing.T) {
 	}
 }
 
+// TestVaultCEL: what OpenBao does with CEL roles in the end-to-end tests.
+func TestVaultCEL(t *testing.T) {
+	t.Parallel()
+	issuer := startIssuer(t)
+	production := map[string][]string{"environment": {"production"}}
+	v, err := standin.StartVault(standin.VaultConfig{
+		IssuerURL: issuer.URL(),
+		Roles: map[string]standin.VaultRole{
+			"dbt":    {CEL: true, BoundAudiences: []string{"vault"}, BoundClaims: production},
+			"anyone": {CEL: true, BoundClaims: production},
+			"bound":  {BoundAudiences: []string{"vault"}, BoundClaims: production},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	const blocked = "400 [error executing cel program: CEL role 'dbt' blocked authorization with boolean false return]"
+	staging := map[string]any{"environment": "staging"}
+	for _, tt := range []struct{ name, path, role, token, want string }{
+		{"good", "auth/jwt/cel/login", "dbt", issuer.Sign("vault", nil), "200 <nil>"},
+		{"in capitals", "auth/jwt/cel/login", "DBT", issuer.Sign("vault", nil), "200 <nil>"},
+		{"another environment", "auth/jwt/cel/login", "dbt", issuer.Sign("vault", staging), blocked},
+		{"no environment", "auth/jwt/cel/login", "dbt", issuer.Sign("vault", map[string]any{"environment": nil}), blocked},
+		{"another audience", "auth/jwt/cel/login", "dbt", issuer.Sign("sts.amazonaws.com", nil), "400 [error validating token: invalid audience (aud) claim: audience claim does not match any expected audience]"},
+		{"a role without an audience", "auth/jwt/cel/login", "anyone", issuer.Sign("sts.amazonaws.com", nil), "200 <nil>"},
+		{"a role with bound claims", "auth/jwt/cel/login", "bound", issuer.Sign("vault", nil), `400 [role "bound" could not be found]`},
+		{"a CEL role at the other login", "auth/jwt/login", "dbt", issuer.Sign("vault", nil), `400 [role "dbt" could not be found]`},
+		{"another method", "auth/github/cel/login", "dbt", issuer.Sign("vault", nil), "403 [permission denied]"},
+	} {
+		status, reply := askVault(t, v, "", http.MethodPost, tt.path, map[string]string{"role": tt.role, "jwt": tt.token})
+		if got := fmt.Sprint(status, " ", reply["errors"]); got != tt.want {
+			t.Errorf("%s: got %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 func startIssuer(t *testing.T) *standin.Issuer {
 	t.Helper()
 	issuer, err := standin.StartIssuer(nil)

@@ -71,11 +71,13 @@ func Outlook(ctx context.Context, env exchange.Env, g policy.Grant, c credential
 // outlook says when a lease ends for good, and what decides that.
 func outlook(g policy.Grant, l credential.Lease, last, now time.Time) error {
 	v := g.Exchange()
-	role := "auth/" + authPath(v) + "/role/" + v.Get("role")
+	kind, role := kindOf(v), rolePath(v)
 	hint := fmt.Sprintf("raise max_ttl of the role behind %s", v.Get("secret"))
 	switch login := l.Login.Last(); {
 	case !login.IsZero() && !login.After(last) && l.Login.Renewable:
-		hint = fmt.Sprintf("raise token_max_ttl of %s, or give it a token_period", role)
+		hint = fmt.Sprintf("raise %s of %s, or give it a %s", kind.longest, role, kind.period)
+	case !login.IsZero() && !login.After(last) && isCEL(v):
+		hint = fmt.Sprintf("the cel_program of %s must set lease_options with renewable: true, issue_time: now and MaxTTL", role)
 	case !login.IsZero() && !login.After(last):
 		hint = fmt.Sprintf("set token_type=service on %s (a batch token cannot be renewed), or raise its token_ttl", role)
 	case !l.Secret.Renewable:

@@ -69,7 +69,7 @@ func (s *server) logIn(ctx context.Context, r exchange.Request) (*api.SecretAuth
 		return nil, err
 	}
 	login, err := s.ask(ctx, loginHint(r.Grant), func(ctx context.Context) (*api.Response, error) {
-		return s.client.Logical().WriteRawWithContext(ctx, "auth/"+authPath(v)+"/login", body)
+		return s.client.Logical().WriteRawWithContext(ctx, loginPath(v), body)
 	})
 	if err != nil {
 		return nil, err

@@ -36,6 +36,9 @@ func Spec() policy.Provider {
 				Check: checkAddress, Doc: "The server, https or http on loopback, without /v1."},
 			{Name: "namespace", Check: exchange.Matching(pathText, 1, 255, "a path such as team/dbt"), Doc: "The namespace (default: the root)."},
 			{Name: "auth_path", Check: checkAuthPath, Doc: "Where the JWT auth method is enabled (default: jwt)."},
+			{Name: "auth", Choices: []string{jwtRoles, celRoles},
+				Doc: "What checks the claims at the server: jwt (a role's bound claims, the default) or cel (a role's CEL program; " +
+					"OpenBao 2.3 or later)."},
 			{Name: "role", Required: true, Claims: true, Check: exchange.Matching(roleText, 1, 255, "a role's name"),
 				Doc: "The role of the JWT auth method."},
 			{Name: "audience", Required: true, Doc: "The ID token's audience, one of the role's bound_audiences."},
@@ -52,6 +55,9 @@ func Spec() policy.Provider {
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
 			faults := exchange.CheckAudience(v, v.Get("audience"), "address")
+			if err := checkRoleCase(v); err != nil {
+				faults = append(faults, policy.KeyError{Key: "role", Err: err})
+			}
 			cert, key := v.Get(clientCertFile), v.Get(clientKeyFile)
 			switch {
 			case cert != "" && key == "":
@@ -114,7 +120,8 @@ func checkAddress(value string) error {
 
 func checkAuthPath(value string) error {
 	if name, ok := strings.CutPrefix(value, "auth/"); ok {
-		return fmt.Errorf("begins with auth/, which the client adds: write %q", strings.TrimSuffix(name, "/login"))
+		name = strings.TrimSuffix(strings.TrimSuffix(name, "/login"), "/cel")
+		return fmt.Errorf("begins with auth/, which the client adds: write %q", name)
 	}
 	return exchange.Matching(pathText, 1, 255, "the path of a JWT auth method, without auth/")(value)
 }
@@ -124,13 +131,6 @@ func checkSecretPath(value string) error {
 		return fmt.Errorf("begins with v1/, which the client adds: write %q", path)
 	}
 	return exchange.Matching(pathText, 1, 511, "an API path such as database/creds/dbt, without v1/")(value)
-}
-
-func authPath(v policy.Values) string {
-	if p := v.Get("auth_path"); p != "" {
-		return p
-	}
-	return "jwt"
 }
 
 // checkRoots does not repeat the text: who pastes a key in the certificate's

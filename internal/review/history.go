@@ -1,0 +1,202 @@
+package review
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/git"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// maxGit bounds all that git is asked: to find the commits that changed one
+// file among 100,000 takes seconds.
+const maxGit = time.Minute
+
+// maxWords bounds an author's name and an error of git's, which may have any length.
+const maxWords = 80
+
+// A Change is the commit that changed a target's rules last.
+type Change struct {
+	Commit  string    // its hash
+	Author  string    // as the commit says, which git does not check; on one line and printable
+	Time    time.Time // when it was committed
+	Unknown string    // why the commit is not known, on one line and printable; "" where it is
+}
+
+// AfterReview reports whether the rules changed on a later day than that of
+// the last review.
+func (t Target) AfterReview() bool {
+	return t.Changed.Unknown == "" && !t.Reviewed.IsZero() &&
+		t.Changed.Time.Format(time.DateOnly) > t.Reviewed.Format(time.DateOnly)
+}
+
+// Why the last change of rules is not known.
+var (
+	errNoFile   = errors.New("the policy is no file")
+	errNotInGit = errors.New("not in git")
+	errNotYet   = errors.New("changed since the last commit")
+	errShallow  = errors.New("not in this shallow clone")
+	errPartial  = errors.New("not in this partial clone")
+)
+
+// changes returns the last change of each target's rules.
+func changes(ctx context.Context, in Input, targets []*policy.Target) []Change {
+	ctx, cancel := context.WithTimeout(ctx, maxGit)
+	defer cancel()
+	list := make([]Change, len(targets))
+	h, err := historyOf(ctx, in)
+	for i, t := range targets {
+		why := err
+		if why == nil {
+			list[i], why = h.change(ctx, t.Name())
+		}
+		if why != nil {
+			list[i] = Change{Unknown: printable(why.Error())}
+		}
+	}
+	return list
+}
+
+// A history is that of a policy's file up to the commit that is checked out.
+type history struct {
+	repository git.Repository
+	name       string            // of the file in its folder
+	now        rules             // of the file as it is
+	tip        string            // the last commit that changed the file
+	commits    map[string]commit // that changed the file
+	roots      []string          // of a shallow clone: commits whose parents may be elsewhere
+	versions   map[string]rules  // that were read, by commit
+}
+
+// A commit has as parents the commits before it that changed the file.
+type commit struct {
+	parents []string
+	change  Change
+}
+
+func historyOf(ctx context.Context, in Input) (*history, error) {
+	if in.Path == "" {
+		return nil, errNoFile
+	}
+	h := &history{
+		repository: git.Repository{Dir: filepath.Dir(in.Path), Environ: in.Environ}, name: filepath.Base(in.Path),
+		now: rulesOf([]byte(in.Policy.Text())), commits: map[string]commit{}, versions: map[string]rules{},
+	}
+	shallow, err := h.repository.Ask(ctx, "rev-parse", "--is-shallow-repository")
+	switch {
+	case err != nil && strings.HasPrefix(err.Error(), "not a git repository"):
+		return nil, errNotInGit
+	case err != nil:
+		return nil, err
+	}
+	if _, err := h.repository.Ask(ctx, "cat-file", "-e", "HEAD:./"+h.name); err != nil && ctx.Err() == nil {
+		return nil, errNotInGit
+	}
+	if strings.TrimSpace(shallow) == "true" {
+		roots, err := h.repository.Ask(ctx, "rev-list", "--max-parents=0", "HEAD")
+		if err != nil {
+			return nil, err
+		}
+		h.roots = strings.Fields(roots)
+	}
+	return h, h.readCommits(ctx)
+}
+
+// readCommits reads which commits changed the file. Of a merge that changed
+// nothing git follows the parent that has the same file.
+func (h *history) readCommits(ctx context.Context) error {
+	out, err := h.repository.Ask(ctx, "log", "--topo-order", "--parents", "--no-patch", "--no-color", "--encoding=UTF-8",
+		"--format=%H%x00%P%x00%cI%x00%an", "HEAD", "--", h.name)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(out) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\x00")
+		if len(fields) != 4 {
+			return errors.New("git names no commits")
+		}
+		when, err := time.Parse(time.RFC3339, fields[2])
+		if err != nil {
+			return errors.New("git names no time of a commit")
+		}
+		if h.tip == "" {
+			h.tip = fields[0] // no commit comes before one that follows it
+		}
+		h.commits[fields[0]] = commit{
+			parents: strings.Fields(fields[1]), change: Change{Commit: fields[0], Author: printable(fields[3]), Time: when},
+		}
+	}
+	if h.tip == "" {
+		return errNotInGit
+	}
+	return nil
+}
+
+// change goes back from the last version of the file for as long as the
+// target's rules are the same.
+func (h *history) change(ctx context.Context, target string) (Change, error) {
+	at := h.tip
+	if same, err := h.same(ctx, at, target); err != nil {
+		return Change{}, err
+	} else if !same {
+		return Change{}, errNotYet
+	}
+	for before := true; before; {
+		before = false
+		for _, parent := range h.commits[at].parents {
+			same, err := h.same(ctx, parent, target)
+			if err != nil {
+				return Change{}, err
+			}
+			if same {
+				at, before = parent, true
+				break
+			}
+		}
+	}
+	if slices.Contains(h.roots, at) {
+		return Change{}, errShallow // it seems to have written every line
+	}
+	return h.commits[at].change, nil
+}
+
+// same reports whether a commit's version of the file has the target's rules of today.
+func (h *history) same(ctx context.Context, commit, target string) (bool, error) {
+	version, ok := h.versions[commit]
+	if !ok {
+		src, err := h.repository.Ask(ctx, "cat-file", "blob", commit+":./"+h.name)
+		if err != nil && ctx.Err() == nil {
+			err = errPartial
+		}
+		if err != nil {
+			return false, err
+		}
+		version = rulesOf([]byte(src))
+		h.versions[commit] = version
+	}
+	sum, ok := version[target]
+	return ok && sum == h.now[target], nil
+}
+
+// printable returns a text from outside on one line, cut, with invisible
+// characters made visible: they could turn the line round or hide a part of it.
+func printable(s string) string {
+	var b strings.Builder
+	n := 0
+	for _, c := range s {
+		if n++; n > maxWords {
+			b.WriteString("…")
+			break
+		}
+		if !unicode.IsPrint(c) { // invalid UTF-8 is U+FFFD here
+			c = '\uFFFD'
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
