@@ -49,7 +49,7 @@ var rooms = map[string][]string{
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
 	"lint":       {"disk", "fault", "git", "lazy", "policy", "profile", "runner", "strictyaml"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
-	"explain":    {"audit", "policy", "provider"},
+	"explain":    {"audit", "policy", "provider", "trust"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
 	"review":     {"audit", "git", "policy"},

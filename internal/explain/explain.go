@@ -75,6 +75,7 @@ type Target struct {
 	Line     int      `json:"line,omitempty"`
 	Rules    []Rule   `json:"rules"`
 	Login    Login    `json:"login,omitempty"`
+	Provider Provider `json:"provider"`
 	Hints    []string `json:"hints"`
 	Warnings []string `json:"warnings"`
 
@@ -146,6 +147,7 @@ func New(p *policy.Policy, claims policy.ClaimSet, now time.Time, target string,
 		shown.Warnings = append(shown.Warnings, missing(t, source.Missing)...)
 		shown.Warnings = append(shown.Warnings, otherwise(p, source, now, t)...)
 		shown.past(r.Record)
+		shown.Provider = providerOf(p, t.Target, claims, shown.Decision == "allowed")
 		r.Targets = append(r.Targets, shown)
 	}
 	r.choose(e, target)

@@ -134,6 +134,7 @@ func (t Target) text(b *strings.Builder) {
 			}
 		}
 	}
+	t.Provider.text(b)
 	for _, h := range t.Hints {
 		fmt.Fprintf(b, "  hint: %s\n", h)
 	}

@@ -187,3 +187,29 @@ func (r *RuleReport) enforces(claims ...string) {
 }
 
 func report(r Rule) RuleReport { return RuleReport{Rule: r.Number, Line: r.Line, Enforced: []string{}} }
+
+// Seen is what the provider makes of a token.
+type Seen struct {
+	Admitted, Unknown bool
+	Why               string // why a token that a rule admits is not admitted, "" where that is not known
+}
+
+// Admitted returns what the generated trust makes of a token's claims.
+func (w Wall) Admitted(token map[string]string) Seen {
+	verdict := w.Admits.Eval(token)
+	seen := Seen{Admitted: verdict == logic.True, Unknown: verdict == logic.Unknown}
+	for _, r := range w.Rules {
+		for _, g := range r.Narrower {
+			if !seen.Admitted && seen.Why == "" {
+				seen.Why = g.Why
+			}
+		}
+	}
+	return seen
+}
+
+// Missed returns the claims by which the policy refuses a token: those of the
+// rule that comes nearest.
+func (d Demand) Missed(token map[string]string) []string {
+	return (&comparer{d: d}).nearest(token).Claims
+}

@@ -1,0 +1,94 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/trust"
+)
+
+// A Provider is what the provider would decide of the same claims if its trust
+// were what `oidc-dbt trust generate` writes.
+type Provider struct {
+	// Verdict is "same"; "wider", where the provider would admit what the
+	// policy denies; "narrower" the other way round; "unknown" where that
+	// cannot be told.
+	Verdict string   `json:"verdict"`
+	WiderBy []string `json:"wider_by,omitempty"` // claims that the provider does not see
+	Why     string   `json:"why,omitempty"`
+}
+
+// maxTrusted limits the rules of a target that are written in the provider's
+// language here: no provider holds more.
+const maxTrusted = 200
+
+// providerOf returns what the provider would decide of claims, of which the
+// policy decides as allowed says.
+func providerOf(p *policy.Policy, name string, claims policy.ClaimSet, allowed bool) Provider {
+	t, err := p.Target(name)
+	if err != nil || len(t.Rules()) > maxTrusted {
+		return Provider{Verdict: "unknown", Why: fmt.Sprintf("the target has more than %d rules", maxTrusted)}
+	}
+	token := map[string]string{}
+	for _, claim := range claims.Names() {
+		if claims.Unknown(claim) {
+			return Provider{Verdict: "unknown", Why: "not all claims are known"}
+		}
+		if text, ok := claims.String(claim); ok {
+			token[claim] = text
+		}
+	}
+	options := trust.Options{OwnerIDs: map[string]string{}, Repositories: map[string]string{}}
+	if id := token["repository_owner_id"]; id != "" {
+		options.OwnerIDs[token["repository_owner"]] = id
+	}
+	if id := token["repository_id"]; id != "" {
+		options.Repositories[id] = token["repository"]
+	}
+	out := Provider{Verdict: "same"}
+	for _, d := range trust.Demands(p, t, options) {
+		w, err := trust.Generate(d)
+		if err != nil {
+			return Provider{Verdict: "unknown", Why: err.Error()}
+		}
+		token["aud"] = d.Audience()
+		switch seen := w.Admitted(token); {
+		case seen.Unknown:
+			return Provider{Verdict: "unknown", Why: "the provider's trust cannot be evaluated on these claims"}
+		case seen.Admitted && !allowed:
+			out.Verdict = "wider"
+			for _, claim := range d.Missed(token) {
+				if !slices.Contains(out.WiderBy, claim) {
+					out.WiderBy = append(out.WiderBy, claim)
+				}
+			}
+		case seen.Admitted && allowed:
+			return Provider{Verdict: "same"}
+		case allowed && out.Verdict == "same":
+			out = Provider{Verdict: "narrower", Why: seen.Why}
+		}
+	}
+	return out
+}
+
+// text says what the provider would decide, where that is another thing than
+// what the policy does.
+func (p Provider) text(b *strings.Builder) {
+	switch p.Verdict {
+	case "wider":
+		fmt.Fprintf(b, "  provider: would admit this token: it cannot see %s; only the policy keeps it out\n", strings.Join(p.WiderBy, ", "))
+	case "narrower":
+		fmt.Fprintf(b, "  provider: the policy allows this token, and the provider would refuse it%s\n", because(p.Why))
+	case "unknown":
+		fmt.Fprintf(b, "  provider: not known%s\n", because(p.Why))
+	}
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + plain(why)
+}
