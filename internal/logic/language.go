@@ -25,20 +25,37 @@ func Literal(text string) Language {
 }
 
 // Whole is the texts that an RE2 expression matches from end to end.
-func Whole(expr string) (Language, error) { return compile(expr, `\A(?:`+expr+`)\z`, expr) }
+func Whole(expr string) (Language, error) {
+	canonical, err := closed(expr)
+	if err != nil {
+		return Language{}, err
+	}
+	return compile(`\A(?:`+canonical+`)\z`, canonical)
+}
+
+// closed returns an expression that may be put into another: `\Q` without an
+// end, for one, would reach beyond its own.
+func closed(expr string) (string, error) {
+	parsed, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return "", err
+	}
+	return parsed.String(), nil
+}
 
 // Anywhere is the texts that have a match of an RE2 expression in them. The
 // error is that of regexp.Compile.
 func Anywhere(expr string) (Language, error) {
-	return compile(expr, expr, `(?s:.*)(?:`+expr+`)(?s:.*)`)
-}
-
-// compile takes the expression as a reader knows it, as one that is matched
-// anywhere, and as one that is matched from end to end.
-func compile(expr, anywhere, whole string) (Language, error) {
-	if _, err := syntax.Parse(expr, syntax.Perl); err != nil {
+	canonical, err := closed(expr)
+	if err != nil {
 		return Language{}, err
 	}
+	return compile(expr, `(?s:.*)(?:`+canonical+`)(?s:.*)`)
+}
+
+// compile takes the expression as one that is matched anywhere, and as one that
+// is matched from end to end.
+func compile(anywhere, whole string) (Language, error) {
 	re, err := regexp.Compile(anywhere)
 	if err != nil {
 		return Language{}, err

@@ -170,6 +170,7 @@ func FuzzLanguage(f *testing.F) {
 	f.Add(`^a|b$`, "ab")
 	f.Add(`\bx\B`, "x\nxx")
 	f.Add(`(?m)^a$`, "b\na")
+	f.Add(`\Qa`, "a")
 	f.Add(`(?i)ſ|K`, "s\u212a")
 	f.Fuzz(func(t *testing.T, expr, text string) {
 		if len(expr) > 60 || len(text) > 60 || strings.Contains(expr, "{") {
