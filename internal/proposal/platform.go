@@ -114,6 +114,7 @@ func (p *Proposal) platform(req Request, repo *repository, targets []*target, wo
 	}
 	text, notes := there.caller(repo, targets)
 	p.Files = []File{{name, text}}
+	notes = append(notes, there.renamed(targets)...)
 	for _, t := range targets {
 		for i := range t.rules {
 			t.rules[i].hosted = false // the called workflow chooses the runner

@@ -109,7 +109,12 @@ func TestThePlatformsPage(t *testing.T) {
 		again.Left[0].Text != want || !slices.Equal(again.Left[0].Details, []string{"staging: rule 1 (line 26) has 1002 already"}) {
 		t.Errorf("for a repository that is in the policy: %q, %q", again.Entry, again.Left[0])
 	}
+	const renamed = "dbt's `target.name` becomes staging, it was prod: change what asks for it in models and macros, " +
+		"or add `output: prod` to the policy's target"
 	for _, s := range p.Left {
+		if s.Text == "Change by hand:" && slices.Equal(s.Details, []string{renamed}) {
+			continue
+		}
 		if s.Text == "Change by hand:" || slices.ContainsFunc(s.Details, func(d string) bool { return strings.Contains(d, "--platform-dir") }) {
 			t.Errorf("left to do is %q", s)
 		}

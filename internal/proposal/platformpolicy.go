@@ -80,6 +80,19 @@ func literals(n *yaml.Node) (list []string) {
 	return list
 }
 
+// renamed tells of outputs that dbt has under another name with the platform's policy.
+func (p *platform) renamed(targets []*target) (notes []string) {
+	for _, t := range targets {
+		there := get(p.policy, "targets", t.name)
+		name := oneLine(cmpOr(text(get(there, "dbt", "output")), text(get(p.policy, "defaults", "dbt", "output")), t.name))
+		if there != nil && name != t.output {
+			notes = append(notes, fmt.Sprintf("dbt's `target.name` becomes %s, it was %s: change what asks for it in models and "+
+				"macros, or add `output: %s` to the policy's target", name, t.output, t.output))
+		}
+	}
+	return notes
+}
+
 // entry returns what the platform's policy needs for the repository, and what it is added to.
 func (p *platform) entry(repo *repository, targets []*target) (text, where string) {
 	workflow := field{key: "job_workflow_ref", value: scalar(p.called + "@" + p.ref)}
