@@ -111,6 +111,9 @@ func Generate(d Demand) (Wall, error) {
 	if err != nil {
 		return Wall{}, err
 	}
+	if languages[name].generate == nil {
+		return Wall{}, usage("target %q: no trust is generated for %s", d.Target.Name(), name)
+	}
 	w, err := languages[name].generate(d)
 	w.Provider = name
 	w.GitHub = d.githubScript()
