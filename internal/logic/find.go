@@ -28,6 +28,10 @@ type Finder struct {
 	decided    []bool
 }
 
+// Vocabulary asks about everything that the parts ask about, also where one of
+// them is met always: it is for NewFinder.
+func Vocabulary(parts ...Formula) Formula { return Formula{op: opOr, parts: parts} }
+
 // NewFinder returns a finder for conditions that ask about nothing that the
 // vocabulary does not ask about.
 func NewFinder(vocabulary Formula, worlds []World) *Finder {

@@ -64,6 +64,7 @@ type sampler struct {
 	claim    []int      // of each machine after the domains'
 	alphabet []rune
 	in       [][]int // by segment: the machines that read it
+	last     []int   // by claim: its last segment
 	seen     map[string]bool
 	queue    []*node
 	scratch  []byte
@@ -94,7 +95,11 @@ func newSampler(w Word, languages [][]Language) *sampler {
 	}
 	s.alphabet = alphabet(all)
 	s.next = make([]int, len(s.machines))
+	s.last = make([]int, len(w.Claims))
 	for i, seg := range w.Segments {
+		for _, claim := range seg.In {
+			s.last[claim] = i
+		}
 		in := []int{i}
 		for j, claim := range s.claim {
 			if slices.Contains(seg.In, claim) {
@@ -129,6 +134,7 @@ func (s *sampler) expand(n *node) {
 	copy(s.next, n.at)
 	if domain.ends(n.at[n.segment]) {
 		s.next[n.segment] = 0
+		s.settle(n.segment)
 		s.reach(&node{from: n, segment: n.segment + 1, at: s.next})
 	}
 	for symbol, r := range s.alphabet {
@@ -143,12 +149,39 @@ func (s *sampler) expand(n *node) {
 	}
 }
 
+// What is left of a machine that has read all of its claim: whether it matched.
+const (
+	matched    = -1
+	notMatched = -2
+)
+
+// settle forgets how the claims that end with a segment were read. Else each
+// way to begin a text that is not in the language would be followed on its own.
+func (s *sampler) settle(segment int) {
+	for i, claim := range s.claim {
+		m := s.domains() + i
+		if s.last[claim] == segment && s.next[m] >= 0 {
+			s.next[m] = s.outcome(m, s.next[m])
+		}
+	}
+}
+
+func (s *sampler) outcome(m, state int) int {
+	if state >= 0 && !s.machines[m].ends(state) {
+		return notMatched
+	}
+	if state >= 0 {
+		return matched
+	}
+	return state
+}
+
 // signature says in which languages the texts of a node are.
 func (s *sampler) signature(n *node) string {
 	var key []byte
 	for i := range s.claim {
 		m := s.domains() + i
-		if s.machines[m].ends(n.at[m]) {
+		if s.outcome(m, n.at[m]) == matched {
 			key = append(key, '1')
 		} else {
 			key = append(key, '0')

@@ -40,7 +40,7 @@ func (d Demand) Compare(admits, said logic.Formula) Comparison {
 // as missing.
 func (d Demand) compare(admits, said, owed logic.Formula) Comparison {
 	c := &comparer{d: d, admits: admits}
-	c.finder = logic.NewFinder(logic.Or(admits, d.PolicyFormula(), said, owed), d.worlds())
+	c.finder = logic.NewFinder(logic.Vocabulary(admits, d.PolicyFormula(), said, owed), d.worlds())
 	wider := logic.And(admits, logic.Not(d.PolicyFormula()), logic.Not(said))
 	for _, r := range d.Rules {
 		c.single(r, wider)

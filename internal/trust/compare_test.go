@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -12,7 +13,8 @@ import (
 // demand parses a policy of one target without dbt and returns its only login.
 func demand(t *testing.T, text string, options Options) Demand {
 	t.Helper()
-	p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Now: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)})
+	p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{
+		Providers: provider.Specs(), Adapters: adapter.Specs(), Now: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
@@ -45,6 +47,22 @@ func (d Demand) Audience() string { return d.Case.Login.Audience }
 
 // Get returns a key of the provider's block, claims filled in.
 func (d Demand) Get(key string) string { return d.Case.Login.Exchange.Get(key) }
+
+// DBT returns a key of the target's dbt or client block, "" where it is not
+// there as plain text.
+func (d Demand) DBT(key string) string {
+	for _, block := range []*yaml.Node{d.Case.Login.DBT.Block, d.Case.Login.DBT.With} {
+		if block == nil {
+			continue
+		}
+		for i := 0; i+1 < len(block.Content); i += 2 {
+			if v := block.Content[i+1]; block.Content[i].Value == key && v.Kind == yaml.ScalarNode && !strings.Contains(v.Value, "{{") {
+				return v.Value
+			}
+		}
+	}
+	return ""
+}
 
 // Name returns the target's name, with what the claims chose.
 func (d Demand) Name() string {

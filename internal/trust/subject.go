@@ -253,7 +253,7 @@ func (b *subjectBuilder) contexts() (list []string) {
 	switch c := b.r.Of("ref"); {
 	case onlyPulls:
 	case c.Claim != "":
-		if !b.wild {
+		if !b.wild && !pulls {
 			b.hold("ref")
 		}
 		for _, ref := range c.Patterns {

@@ -77,7 +77,9 @@ type language struct {
 }
 
 // languages are by name; languageOf says which one a target's login has.
-var languages = map[string]language{}
+var languages = map[string]language{
+	"snowflake": snowflakeLanguage,
+}
 
 // languageOf returns the name of the language that a login's trust is written in.
 func languageOf(d Demand) (string, error) {
@@ -111,10 +113,10 @@ func Generate(d Demand) (Wall, error) {
 	if err != nil {
 		return Wall{}, err
 	}
-	if languages[name].generate == nil {
-		return Wall{}, usage("target %q: no trust is generated for %s", d.Target.Name(), name)
-	}
 	w, err := languages[name].generate(d)
+	if err == nil {
+		d.addWarehouse(name, &w)
+	}
 	w.Provider = name
 	w.GitHub = d.githubScript()
 	return w, err

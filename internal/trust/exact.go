@@ -1,0 +1,187 @@
+package trust
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+)
+
+// An exact is a subject of an issuer, for providers that compare whole texts.
+type exact struct{ Issuer, Subject string }
+
+// exacts returns the subjects of the rules for a provider that compares issuer,
+// subject and audience and nothing else, with what that leaves open of each
+// rule. provider is its name for a reader.
+func (d Demand) exacts(provider string) ([]exact, []RuleReport, error) {
+	e := &exacter{d: d, provider: provider}
+	for _, r := range d.Rules {
+		if err := e.add(r); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(e.list) == 0 {
+		return nil, nil, usage("target %q: %s compares whole subjects, and those of its rules cannot be listed: write values "+
+			"without wildcards, or an environment, whose subject does not have the ref", d.Target.Name(), provider)
+	}
+	return e.list, e.reports(d.admitsExact(e.list)), nil
+}
+
+// admitsExact is met by the tokens that have one of the subjects, and the
+// login's audience.
+func (d Demand) admitsExact(list []exact) logic.Formula {
+	parts := make([]logic.Formula, len(list))
+	for i, x := range list {
+		parts[i] = x.formula()
+	}
+	return logic.And(logic.Equals("aud", d.Audience()), logic.Or(parts...))
+}
+
+func (x exact) formula() logic.Formula {
+	return logic.And(logic.Equals("iss", x.Issuer), logic.Equals("sub", x.Subject))
+}
+
+// An exacter lists subjects, and by rule which of them are its own and what
+// cannot be listed.
+type exacter struct {
+	d        Demand
+	provider string
+	list     []exact
+	own      []logic.Formula
+	holds    [][]string // what the subjects are made of, where the search does not decide
+	narrower [][]Gap
+}
+
+func (e *exacter) add(r Rule) error {
+	s := e.d.subjects(r, false)
+	if len(s.Patterns) == 0 {
+		return usage("target %q, %s: %s compares whole subjects, and this one is not known: %s", e.d.Target.Name(), r.label(),
+			e.provider, s.Unknown)
+	}
+	gaps := slices.Clone(s.Narrower)
+	if s.Unknown != "" {
+		gaps = append(gaps, Gap{"sub", "some subjects cannot be listed", s.Unknown})
+	}
+	var own []logic.Formula
+	for _, p := range s.Patterns {
+		if strings.Contains(p, "*") {
+			gaps = append(gaps, e.unlisted(r, p))
+			continue
+		}
+		x := exact{r.Identity.Issuer, p}
+		if !slices.Contains(e.list, x) {
+			e.list = append(e.list, x)
+		}
+		own = append(own, x.formula())
+	}
+	e.own = append(e.own, logic.Or(own...))
+	e.holds = append(e.holds, s.Holds)
+	e.narrower = append(e.narrower, gaps)
+	return nil
+}
+
+// unlisted is the gap for a subject with a wildcard, by the claim that brings it.
+func (e *exacter) unlisted(r Rule, pattern string) Gap {
+	claim := "sub"
+	for _, c := range r.Conditions {
+		if _, ok := c.Literals(); !ok && slices.ContainsFunc(c.Patterns, func(p string) bool { return strings.Contains(pattern, p) }) {
+			claim = c.Claim
+		}
+	}
+	closes := "write each value of " + claim + " in the rule"
+	if claim == "ref" {
+		closes += ", or an environment, whose subject does not have the ref"
+	}
+	return Gap{claim, fmt.Sprintf("%s compares whole subjects, so those of %q cannot be listed", e.provider, pattern), closes}
+}
+
+// reports says of each rule what the subjects hold it to. It asks the same
+// search that compares trust with policies.
+func (e *exacter) reports(admits logic.Formula) (list []RuleReport) {
+	find := newSearch(e.d, admits)
+	denied := len(e.d.Deny) > 0 && find(logic.And(admits, e.d.DenyFormula())) != nil
+	for i, r := range e.d.Rules {
+		rep := report(r)
+		own := logic.And(e.own[i], logic.Equals("aud", e.d.Audience()))
+		if find(own) != nil {
+			e.d.judge(&rep, r, own, e.holds[i], find, e.provider+" compares issuer, subject and audience only")
+		}
+		if denied {
+			rep.wider("deny", e.provider+" has no rule that refuses", "")
+		}
+		refused := find(logic.And(r.Formula(), logic.Equals("aud", e.d.Audience()), logic.Not(e.d.DenyFormula()), logic.Not(admits)))
+		if refused != nil {
+			for _, gap := range e.narrower[i] {
+				rep.narrower(gap.Claim, gap.Why, gap.ClosesWith)
+			}
+			if len(rep.Narrower) == 0 {
+				rep.narrower("sub", fmt.Sprintf("the rule also admits subjects that are not known, such as %q", refused["sub"]),
+					"name repository_id and repository_owner_id in the rule")
+			}
+		}
+		list = append(list, rep)
+	}
+	return list
+}
+
+// A searcher finds a token that meets a condition, nil for none.
+type searcher func(logic.Formula) map[string]string
+
+// newSearch returns a function that finds a token which meets a condition on
+// what the trust and the policy ask about. It returns an empty token where
+// that is not decided, so that nothing counts as enforced that is not.
+func newSearch(d Demand, admits logic.Formula) searcher {
+	finder := logic.NewFinder(logic.Vocabulary(admits, d.PolicyFormula()), d.worlds())
+	return func(f logic.Formula) map[string]string {
+		token, decided := finder.Find(f)
+		if token == nil && !decided {
+			return map[string]string{}
+		}
+		return token
+	}
+}
+
+// judge says which conditions of a rule the tokens in own all meet, and which
+// they do not: those that the policy does not admit by another rule are wider.
+func (d Demand) judge(rep *RuleReport, r Rule, own logic.Formula, holds []string, find searcher, why string) {
+	var open []Condition
+	for _, c := range r.Conditions {
+		missed := logic.And(own, logic.Not(r.Condition(c)))
+		token := find(missed)
+		switch {
+		case token == nil, len(token) == 0 && slices.Contains(holds, c.Claim):
+			rep.enforces(c.Claim)
+		case find(logic.And(missed, logic.Not(d.PolicyFormula()), logic.Not(d.DenyFormula()))) != nil:
+			open = append(open, c)
+		}
+	}
+	for _, c := range open {
+		text := why + ", so it does not see " + c.Claim
+		if c.Implied {
+			text += fmt.Sprintf("; the rule admits %s", strings.Join(c.Patterns, ", "))
+		}
+		rep.wider(c.Claim, text, d.closes(r, c, open))
+	}
+}
+
+// closes says how a subject of one's own holds a claim, where GitHub can put it there.
+func (d Demand) closes(r Rule, c Condition, open []Condition) string {
+	if r.Identity.Kind != "github" || slices.Contains(derivedClaims, c.Claim) || c.Claim == "sub" {
+		return ""
+	}
+	keys := slices.DeleteFunc(slices.Clone(d.Options.SubTemplate), func(k string) bool { return k == "repo" || k == "context" })
+	for _, o := range open {
+		_, literal := o.Literals()
+		if (literal || o.Claim == c.Claim) && !slices.Contains(derivedClaims, o.Claim) && o.Claim != "sub" && !slices.Contains(keys, o.Claim) {
+			keys = append(keys, o.Claim)
+		}
+	}
+	if _, literal := c.Literals(); !literal {
+		return "each value of " + c.Claim + " in the rule, and " + customise(keys...)
+	}
+	return customise(keys...)
+}
+
+// derivedClaims are the policy's own, which no token has.
+var derivedClaims = []string{"actor_kind", "pull_number"}

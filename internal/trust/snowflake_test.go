@@ -1,0 +1,8 @@
+package trust
+
+import "testing"
+
+func TestSnowflake(t *testing.T) {
+	t.Parallel()
+	goldens(t, "snowflake")
+}
