@@ -47,7 +47,7 @@ var rooms = map[string][]string{
 	"provider":   {"credential", "exchange", "fault", "idtoken", "lazy", "policy", "secret", "vault", "web"},
 	"adapter":    {"credential", "fault", "lazy", "policy", "route", "secret", "web"},
 	"profile":    {"adapter", "disk", "fault", "lazy", "policy", "secret"},
-	"lint":       {"disk", "fault", "git", "lazy", "policy", "profile", "runner", "strictyaml"},
+	"lint":       {"disk", "fault", "git", "lazy", "policy", "profile", "runner", "strictyaml", "trust"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
 	"explain":    {"audit", "policy", "provider", "trust"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},

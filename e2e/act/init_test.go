@@ -85,14 +85,16 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// command runs this program in the repository.
-func (r *runner) command(args ...string) {
+// command runs this program in the repository, and returns what it printed.
+func (r *runner) command(args ...string) string {
 	r.t.Helper()
 	c := exec.CommandContext(r.t.Context(), setup.Binary(r.t), args...)
 	c.Dir, c.Env = r.dir, r.env
-	if out, err := c.CombinedOutput(); err != nil {
+	out, err := c.CombinedOutput()
+	if err != nil {
 		r.t.Fatalf("%q: %v\n%s", args, err, out)
 	}
+	return string(out)
 }
 
 // replace replaces texts of a file, each of which must be there.

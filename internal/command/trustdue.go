@@ -10,8 +10,10 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/review"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/trust"
 )
 
 const flagWithin = "within"
@@ -76,7 +78,8 @@ func reviews(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (
 	if err != nil {
 		return review.Report{}, err
 	}
-	in := review.Input{Policy: p, Targets: c.StringSlice(flagTarget), Environ: env.Environ, Now: env.Now(), Within: within}
+	in := review.Input{Policy: p, Targets: c.StringSlice(flagTarget), Environ: env.Environ, Now: env.Now(), Within: within,
+		Unenforced: func(t *policy.Target) []string { return trust.UnenforcedOf(p, t) }}
 	if !strings.Contains(s.Policy, "\n") {
 		in.Path = s.Path(p.File())
 	}

@@ -148,7 +148,7 @@ type report func(at place, fix, format string, args ...any) *Finding
 var checks = []check{
 	anyRunner, authorChosenClaim, chosenSubject, environmentWithoutRef, foreignWorkflow, idTokenForEveryJob,
 	ignoreWithoutReason, mutableWorkflowRef, nameOnlyBinding, overlappingTargets, policyError, pullRequestToProduction,
-	reviewDue, sharedAudience, staticLease, staticSecret, unpinnedDBTPackage, unreachableRule, wideMatcher,
+	reviewDue, sharedAudience, staticLease, staticSecret, unenforceableClaim, unpinnedDBTPackage, unreachableRule, wideMatcher,
 }
 
 // A Check is what is said of a check where all are listed.

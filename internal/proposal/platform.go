@@ -22,6 +22,7 @@ type platform struct {
 	policy *yaml.Node // nil where none is known
 	ref    string     // of the workflow, as `job_workflow_ref` has it
 	ruled  bool       // a rule of the policy names that ref
+	has    []string   // what the policy has for the repository already
 }
 
 // readPlatform reads the platform's checkout, if there is one.
@@ -113,6 +114,7 @@ func (p *Proposal) platform(req Request, repo *repository, targets []*target, wo
 	}
 	text, notes := there.caller(repo, targets)
 	p.Files = []File{{name, text}}
+	notes = append(notes, there.renamed(targets)...)
 	for _, t := range targets {
 		for i := range t.rules {
 			t.rules[i].hosted = false // the called workflow chooses the runner
@@ -124,12 +126,13 @@ func (p *Proposal) platform(req Request, repo *repository, targets []*target, wo
 		if w.path == calledWorkflow && req.Platform == repo.name {
 			continue
 		}
-		notes = append(notes, w.path+" still runs dbt by itself: take over what starts it ("+oneLine(strings.Join(w.events, ", "))+
+		events := oneLine(strings.Join(w.events, ", "))
+		notes = append(notes, w.path+" still runs dbt by itself: take over what starts it ("+events+
 			") and the order of its jobs (`needs`), then remove it, or its dbt jobs")
 		_, edited := w.diff(targets)
 		removed = append(removed, edited.secrets...)
 	}
-	p.Left = there.steps(repo, targets, notes, removed)
+	p.Left = there.steps(repo, targets, p.Entry != "", notes, removed)
 	return nil
 }
 
@@ -216,12 +219,14 @@ func (t *target) dirs() (dirs []string) {
 	return dirs
 }
 
-func (p *platform) steps(repo *repository, targets []*target, notes []string, removed []secretUse) (list []Step) {
+func (p *platform) steps(
+	repo *repository, targets []*target, lacks bool, notes []string, removed []secretUse,
+) (list []Step) {
 	if repo.id == "" {
 		list = append(list, Step{Text: "Fill in the repository's number, which outlives its name:",
 			Commands: []string{"gh api repos/" + repo.name + " --jq .id"}})
 	}
-	list = append(list, p.addEntry())
+	list = append(list, p.addEntry(lacks))
 	if p.call == nil {
 		list = append(list, Step{Text: "Compare the inputs: this call assumes that " + p.called + " has those under `with:`.",
 			Details: []string{"with --platform-dir DIR, a checkout of " + p.name + ", init reads them"}})
@@ -244,9 +249,13 @@ func (p *platform) steps(repo *repository, targets []*target, notes []string, re
 }
 
 // addEntry says where the entry goes.
-func (p *platform) addEntry() Step {
-	if p.policy != nil {
-		return Step{Text: "Add the lines above to " + p.path + " of " + p.name + ", by a pull request there."}
+func (p *platform) addEntry(lacks bool) Step {
+	switch {
+	case !lacks:
+		return Step{Text: "Check that the policy has the right rules: " + p.path + " of " + p.name + " lacks nothing.",
+			Details: p.has}
+	case p.policy != nil:
+		return Step{Text: "Add the lines above to " + p.path + " of " + p.name + ", by a pull request there.", Details: p.has}
 	}
 	s := Step{Text: "Add the entry above to the policy of " + p.name + ", by a pull request there.", Details: []string{
 		"a target for many repositories needs only this repository's number: in its rule, and in the `maps` by repository_id",

@@ -104,7 +104,17 @@ func TestThePlatformsPage(t *testing.T) {
 	if want := "dbt.yml@v3 # the ref that job_workflow_ref has in the policy's rule\n    with:\n      target: staging\n      environment: staging\n"; !strings.HasSuffix(p.Files[0].Text, want) {
 		t.Errorf("the workflow is\n%s\nwant one that ends in\n%s", p.Files[0].Text, want)
 	}
+	again := c.propose("--platform", "acme/platform", "--platform-dir", "../platform", "--repository-id", "1002", "--environment", "staging")
+	if want := "Check that the policy has the right rules: .github/oidc-dbt.yml of acme/platform lacks nothing."; again.Entry != "" ||
+		again.Left[0].Text != want || !slices.Equal(again.Left[0].Details, []string{"staging: rule 1 (line 26) has 1002 already"}) {
+		t.Errorf("for a repository that is in the policy: %q, %q", again.Entry, again.Left[0])
+	}
+	const renamed = "dbt's `target.name` becomes staging, it was prod: change what asks for it in models and macros, " +
+		"or add `output: prod` to the policy's target"
 	for _, s := range p.Left {
+		if s.Text == "Change by hand:" && slices.Equal(s.Details, []string{renamed}) {
+			continue
+		}
 		if s.Text == "Change by hand:" || slices.ContainsFunc(s.Details, func(d string) bool { return strings.Contains(d, "--platform-dir") }) {
 			t.Errorf("left to do is %q", s)
 		}
@@ -131,5 +141,20 @@ func TestPlatformOfItsOwn(t *testing.T) {
 				t.Errorf("left to do is %q", s)
 			}
 		}
+	}
+}
+
+// TestPlatformsCallerChooses: a block that the calling repository can change is marked.
+func TestPlatformsCallerChooses(t *testing.T) {
+	t.Parallel()
+	a, err := txtar.ParseFile("testdata/repositories/snowflake-shared-user.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newCheckout(t, a, false).propose("--platform", "acme/platform")
+	const want = "    # guess: the calling repository's own ci/profiles.yml chooses account, user and role: " +
+		"write them here if the platform is to choose\n    dbt:\n      from: ci/profiles.yml\n"
+	if n := strings.Count(p.Entry, want); n != 2 {
+		t.Errorf("the entry has %d times\n%s\nwant 2:\n%s", n, want, p.Entry)
 	}
 }

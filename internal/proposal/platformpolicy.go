@@ -50,7 +50,8 @@ func (p *platform) targetFor(t *target) string {
 	var found []string
 	for i := 0; i+1 < len(all.Content); i += 2 {
 		name, node := all.Content[i].Value, all.Content[i+1]
-		if cmpOr(text(get(node, "dbt", "type")), text(get(p.policy, "defaults", "dbt", "type"))) != t.dbtType {
+		dbtType := cmpOr(text(get(node, "dbt", "type")), text(get(p.policy, "defaults", "dbt", "type")))
+		if dbtType != t.dbtType || !targetName.MatchString(name) {
 			continue
 		}
 		if name == t.name {
@@ -79,6 +80,19 @@ func literals(n *yaml.Node) (list []string) {
 	return list
 }
 
+// renamed tells of outputs that dbt has under another name with the platform's policy.
+func (p *platform) renamed(targets []*target) (notes []string) {
+	for _, t := range targets {
+		there := get(p.policy, "targets", t.name)
+		name := oneLine(cmpOr(text(get(there, "dbt", "output")), text(get(p.policy, "defaults", "dbt", "output")), t.name))
+		if there != nil && name != t.output {
+			notes = append(notes, fmt.Sprintf("dbt's `target.name` becomes %s, it was %s: change what asks for it in models and "+
+				"macros, or add `output: %s` to the policy's target", name, t.output, t.output))
+		}
+	}
+	return notes
+}
+
 // entry returns what the platform's policy needs for the repository, and what it is added to.
 func (p *platform) entry(repo *repository, targets []*target) (text, where string) {
 	workflow := field{key: "job_workflow_ref", value: scalar(p.called + "@" + p.ref)}
@@ -88,6 +102,7 @@ func (p *platform) entry(repo *repository, targets []*target) (text, where strin
 	var out strings.Builder
 	if p.policy == nil {
 		for _, t := range targets {
+			t.about = append(t.about, t.chosenByCaller()...)
 			write(&out, 2, []field{{key: t.name, fields: t.fields()}})
 			t.writeRules(&out, repo, t.rules, workflow)
 		}
@@ -96,15 +111,18 @@ func (p *platform) entry(repo *repository, targets []*target) (text, where strin
 	if maps := p.maps(repo, targets); len(maps) > 0 {
 		write(&out, 0, []field{{key: "maps", fields: maps}})
 	}
-	out.WriteString("targets:\n")
+	var lacking strings.Builder
 	for _, t := range targets {
 		if there := get(p.policy, "targets", t.name); there != nil {
-			fmt.Fprintf(&out, "  %s:\n", scalar(t.name))
-			t.extend(&out, repo, there, workflow)
+			p.extend(&lacking, repo, t, workflow)
 			continue
 		}
-		write(&out, 2, []field{{key: t.name, fields: p.beyondDefaults(t)}})
-		t.writeRules(&out, repo, t.rules, workflow)
+		t.about = append(t.about, t.chosenByCaller()...)
+		write(&lacking, 2, []field{{key: t.name, fields: p.beyondDefaults(t)}})
+		t.writeRules(&lacking, repo, t.rules, workflow)
+	}
+	if lacking.Len() > 0 {
+		out.WriteString("targets:\n" + lacking.String())
 	}
 	return out.String(), p.path + " of " + p.name + ": what to add"
 }
@@ -114,7 +132,8 @@ func (p *platform) workflowRef(n *yaml.Node) string {
 	if n == nil {
 		return ""
 	}
-	if ref, ok := strings.CutPrefix(n.Value, p.called+"@"); ok && n.Kind == yaml.ScalarNode && branchName.MatchString(ref) {
+	ref, ok := strings.CutPrefix(n.Value, p.called+"@")
+	if ok && n.Kind == yaml.ScalarNode && branchName.MatchString(ref) {
 		return ref
 	}
 	for _, c := range n.Content {
@@ -125,35 +144,46 @@ func (p *platform) workflowRef(n *yaml.Node) string {
 	return ""
 }
 
-// extend writes what a target for many repositories needs for one more.
-func (t *target) extend(out *strings.Builder, repo *repository, there *yaml.Node, workflow field) {
+// chosenByCaller tells of a block that the calling repository can change.
+func (t *target) chosenByCaller() []string {
+	if !t.from {
+		return nil
+	}
+	return []string{"guess: the calling repository's own " + t.project.from + " chooses account, user and role: " +
+		"write them here if the platform is to choose"}
+}
+
+// extend writes what a target of the policy for many repositories needs for one more.
+func (p *platform) extend(out *strings.Builder, repo *repository, t *target, workflow field) {
 	var own []rule
 	var lines []string
 	for _, r := range t.rules {
-		n, node := admitting(nodes(get(there, "allow")), r)
+		n, node := admitting(nodes(get(p.policy, "targets", t.name, "allow")), r)
 		ids := get(node, "repository_id")
+		has := func(what string) {
+			p.has = append(p.has, fmt.Sprintf("%s: rule %d (line %d) %s", t.name, n, node.Line, what))
+		}
 		switch {
 		case node == nil || ids == nil && get(node, "repository") != nil:
 			own = append(own, r)
 		case ids == nil:
-			lines = append(lines, fmt.Sprintf("      # nothing: rule %d (line %d) names no repository", n, node.Line))
+			has("names no repository")
 		case repo.id != "" && slices.Contains(literals(ids), repo.id):
-			lines = append(lines, fmt.Sprintf("      # nothing: rule %d (line %d) has %s already", n, node.Line, repo.id))
+			has("has " + repo.id + " already")
 		default:
-			lines = append(lines, fmt.Sprintf("      - repository_id: [%q] # add it to those of rule %d (line %d)",
-				cmpOr(repo.id, noNumber), n, ids.Line))
+			line := fmt.Sprintf("      - repository_id: [%q] # add it to those of rule %d (line %d)\n",
+				cmpOr(repo.id, noNumber), n, ids.Line)
+			if !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
 		}
 	}
-	slices.Sort(lines)
-	lines = slices.Compact(lines)
-	if len(own) > 0 {
-		t.writeRules(out, repo, own, workflow)
-	} else {
-		out.WriteString("    allow:\n")
+	if len(own)+len(lines) == 0 {
+		return
 	}
-	for _, line := range lines {
-		out.WriteString(line + "\n")
-	}
+	fmt.Fprintf(out, "  %s:\n", scalar(t.name))
+	t.writeRules(out, repo, own, workflow)
+	out.WriteString(strings.Join(lines, ""))
 }
 
 // admitting returns the rule of the policy, and its number, that is for the same

@@ -45,8 +45,10 @@ func trustSteps(repo *repository, targets []*target) (list []Step) {
 		if slices.ContainsFunc(list, func(s Step) bool { return s.Page == page }) {
 			continue
 		}
-		list = append(list, Step{Text: fmt.Sprintf("Have the warehouse trust these jobs (%s by %s):", t.dbtType, t.provider), Page: page,
-			Details: append(subjects(repo, targets, t), sharedUsers(repo, targets, t)...)})
+		list = append(list, Step{
+			Text: fmt.Sprintf("Have the warehouse trust these jobs (%s by %s):", t.dbtType, t.provider), Page: page,
+			Details: append(subjects(repo, targets, t), sharedUsers(repo, targets, t)...),
+		})
 	}
 	return list
 }
@@ -130,8 +132,8 @@ func sharedUsers(repo *repository, targets []*target, like *target) (lines []str
 	}
 	for _, user := range users {
 		if n := len(subjects[user]); n > 1 {
-			lines = append(lines, fmt.Sprintf("the user %s would log in with %d subjects, and WORKLOAD_IDENTITY of a user has one: "+
-				"give each subject a user (in the policy `user:`, or `with: {user: …}` after `from:`)", user, n))
+			lines = append(lines, fmt.Sprintf("the user %s would log in with %d subjects, and WORKLOAD_IDENTITY of a user "+
+				"has one: give each subject a user (in the policy `user:`, or `with: {user: …}` after `from:`)", user, n))
 		}
 	}
 	return lines

@@ -132,8 +132,8 @@ func readConditions(raw json.RawMessage, version string) ([]condition, error) {
 
 func (c condition) check() error {
 	for _, v := range c.values {
-		if (c.operator == "Bool" || c.operator == "Null") && !strings.EqualFold(v, "true") && !strings.EqualFold(v, "false") &&
-			!strings.HasPrefix(v, "${") {
+		truth := strings.EqualFold(v, "true") || strings.EqualFold(v, "false") || strings.HasPrefix(v, "${")
+		if (c.operator == "Bool" || c.operator == "Null") && !truth {
 			return fmt.Errorf("value %q is neither true nor false", v)
 		}
 		if c.variables {

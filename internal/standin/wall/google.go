@@ -30,7 +30,9 @@ const (
 const googlePool = `projects/\d+/locations/global/workloadIdentityPools/[a-z0-9-]{4,32}`
 
 // multiTenant are issuers for which Google requires a condition on their claims.
-var multiTenant = []string{"https://token.actions.githubusercontent.com", "https://gitlab.com", "https://app.terraform.io"}
+var multiTenant = []string{
+	"https://token.actions.githubusercontent.com", "https://gitlab.com", "https://app.terraform.io",
+}
 
 // A GoogleIdentity is what a token becomes at a pool.
 type GoogleIdentity struct {

@@ -25,13 +25,12 @@ var googleFunctions = []string{
 // googleCEL compiles an expression over some variables, and returns which of
 // them it reads.
 func googleCEL(expression string, variables ...string) (cel.Program, []string, error) {
+	list, two := cel.ListType(cel.StringType), []*cel.Type{cel.StringType, cel.StringType}
 	options := []cel.EnvOption{
 		cel.ClearMacros(), cel.Macros(cel.HasMacro),
-		cel.Function("extract", cel.MemberOverload("string_extract_string", []*cel.Type{cel.StringType, cel.StringType}, cel.StringType,
-			cel.BinaryBinding(extract))),
-		cel.Function("split", cel.MemberOverload("string_split_string", []*cel.Type{cel.StringType, cel.StringType},
-			cel.ListType(cel.StringType), cel.BinaryBinding(split))),
-		cel.Function("join", cel.MemberOverload("list_join_string", []*cel.Type{cel.ListType(cel.StringType), cel.StringType}, cel.StringType,
+		cel.Function("extract", cel.MemberOverload("extract_string", two, cel.StringType, cel.BinaryBinding(extract))),
+		cel.Function("split", cel.MemberOverload("split_string", two, list, cel.BinaryBinding(split))),
+		cel.Function("join", cel.MemberOverload("join_string", []*cel.Type{list, cel.StringType}, cel.StringType,
 			cel.BinaryBinding(join))),
 	}
 	for _, name := range variables {

@@ -75,6 +75,27 @@ func read(doc []byte, into any) error {
 	return nil
 }
 
+// readList decodes a list, or an object that has it under the key that the
+// vendor's API uses: its command line prints one, its API the other.
+func readList[T any](doc []byte, key string) ([]T, error) {
+	if trimmed := bytes.TrimSpace(doc); len(trimmed) > 0 && trimmed[0] == '{' {
+		var page map[string]json.RawMessage
+		if err := read(doc, &page); err != nil {
+			return nil, err
+		}
+		list, ok := page[key]
+		if !ok {
+			return nil, fmt.Errorf("invalid JSON: neither a list nor an object with %q", key)
+		}
+		doc = list
+	}
+	var list []T
+	if err := read(doc, &list); err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
 // texts is a JSON string or a list of strings.
 type texts []string
 
