@@ -22,17 +22,20 @@ var loginExamples = map[string]string{
 func Schema() []byte {
 	texts := func(doc, example string) object {
 		text := object{"type": "string", "minLength": 1}
-		return object{"description": doc, "examples": []string{example}, "oneOf": []any{text, object{"type": "array", "minItems": 1, "items": text}}}
+		return object{"description": doc, "examples": []string{example},
+			"oneOf": []any{text, object{"type": "array", "minItems": 1, "items": text}}}
 	}
 	login := object{}
 	for _, key := range explain.LoginNames {
-		login[key] = object{"type": "string", "examples": []string{loginExamples[key]}, "description": "What explain must show as the login's " + key + "."}
+		login[key] = object{"type": "string", "examples": []string{loginExamples[key]},
+			"description": "What explain must show as the login's " + key + "."}
 	}
 	one := object{
 		"type": "object", "additionalProperties": false, "required": []string{"name", "claims"},
 		"oneOf": []any{object{"required": []string{"allow"}}, object{"required": []string{"deny"}}},
 		"properties": object{
-			"name":     object{"type": "string", "minLength": 1, "examples": []string{"production builds"}, "description": "What the case shows; each name once."},
+			"name": object{"type": "string", "minLength": 1, "examples": []string{"production builds"},
+				"description": "What the case shows; each name once."},
 			"identity": object{"type": "string", "description": "Whose token it is (default: github).", "examples": []string{"github"}},
 			"claims": object{"type": "object", "description": "The claims of the token. The rest of a push follows from them, as in explain.",
 				"additionalProperties": object{"type": []string{"string", "boolean", "array"}, "items": object{"type": "string"}},
