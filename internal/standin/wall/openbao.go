@@ -131,8 +131,8 @@ func openBaoEnv() (*cel.Env, error) {
 var openBaoFields = map[string][]string{
 	"Auth": {
 		"pb.LeaseOptions lease_options 1", "string internal_data 2", "string display_name 3", "string policies 4 *",
-		"pb.Auth.MetadataEntry metadata 5 *", "string client_token 6", "string accessor 7", "int64 period 8", "int64 num_uses 9",
-		"string entity_id 10", "logical.Alias alias 11", "logical.Alias group_aliases 12 *", "string bound_cidrs 13 *",
+		"pb.Auth.MetadataEntry metadata 5 *", "string client_token 6", "string accessor 7", "int64 period 8",
+		"int64 num_uses 9", "string entity_id 10", "logical.Alias alias 11", "logical.Alias group_aliases 12 *", "string bound_cidrs 13 *",
 		"string token_policies 14 *", "string identity_policies 15 *", "int64 explicit_max_ttl 16", "uint32 token_type 17",
 		"bool no_default_policy 18",
 	},
