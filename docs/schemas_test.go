@@ -3,6 +3,8 @@ package docs
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -13,7 +15,8 @@ import (
 
 var schemas = []string{"policy.schema.json", "policy-test.schema.json"}
 
-// TestSchemasDescribeEveryKey: an editor shows what a key is for.
+// TestSchemasDescribeEveryKey: an editor shows what a key is for, and a value
+// that it may have.
 func TestSchemasDescribeEveryKey(t *testing.T) {
 	t.Parallel()
 	for _, name := range schemas {
@@ -51,6 +54,9 @@ func checkDescribed(t *testing.T, path string, part any, repeats bool) {
 				if text, _ := schema["description"].(string); strings.TrimSpace(text) == "" {
 					t.Errorf("%s: the key %q has no description", path, name)
 				}
+				if !hasExample(schema) {
+					t.Errorf("%s: the key %q has no example", path, name)
+				}
 			}
 			checkDescribed(t, path+" "+name, key, false)
 		}
@@ -60,6 +66,62 @@ func checkDescribed(t *testing.T, path string, part any, repeats bool) {
 			default:
 				checkDescribed(t, path, inner, name == "then" || name == "else")
 			}
+		}
+	}
+}
+
+// hasExample reports whether an editor knows a value of a key, or the keys of
+// the mapping that it is.
+func hasExample(schema map[string]any) bool {
+	for _, name := range []string{"examples", "enum", "const", "properties"} {
+		if schema[name] != nil {
+			return true
+		}
+	}
+	kind, _ := schema["type"].(string)
+	return kind == "boolean"
+}
+
+// TestExamplesFollowTheSchemas: what an editor proposes, it does not complain about.
+func TestExamplesFollowTheSchemas(t *testing.T) {
+	t.Parallel()
+	for _, name := range schemas {
+		schema := readSchema(t, name)
+		compiler := jsonschema.NewCompiler()
+		compiler.AssertFormat()
+		if err := compiler.AddResource(name, schema); err != nil {
+			t.Fatal(err)
+		}
+		checked := 0
+		var check func(pointer string, part any)
+		check = func(pointer string, part any) {
+			switch part := part.(type) {
+			case []any:
+				for i, item := range part {
+					check(fmt.Sprintf("%s/%d", pointer, i), item)
+				}
+			case map[string]any:
+				examples, _ := part["examples"].([]any)
+				for _, example := range examples {
+					compiled, err := compiler.Compile(name + "#" + pointer)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := compiled.Validate(example); err != nil {
+						t.Errorf("%s: example %v of %s: %v", name, example, pointer, err)
+					}
+					checked++
+				}
+				for key, inner := range part {
+					if key != "examples" && key != "enum" && key != "const" {
+						check(pointer+"/"+url.PathEscape(strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")), inner)
+					}
+				}
+			}
+		}
+		check("", schema)
+		if checked < 3 {
+			t.Errorf("%s has %d examples", name, checked)
 		}
 	}
 }

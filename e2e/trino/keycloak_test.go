@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin/wall"
 )
 
 // TestKeycloak has one Keycloak, and one Trino that accepts its tokens, for all its cases.
@@ -96,9 +99,14 @@ func jwtBearer(assertion, client string) url.Values {
 func keycloakVerifies(t *testing.T, realm setup.Realm, issuer *standin.Issuer) {
 	past := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
 	good := issuer.Sign(realm.URL, nil)
+	trust := keycloakTrust(t, realm, issuer)
 	for _, tt := range []struct{ name, token, client, user string }{
 		{"good", good, "", ""},
 		{"another audience", issuer.Sign("other", nil), "invalid_client: Invalid token audience", "invalid_grant: Invalid token audience"},
+		{
+			"several audiences", issuer.Sign("", map[string]any{"aud": []string{realm.URL, "other"}}),
+			"invalid_client: Multiple audiences not allowed", "invalid_grant: Multiple audiences not allowed",
+		},
 		{
 			"expired", issuer.Sign(realm.URL, map[string]any{"iat": past(15 * time.Minute), "nbf": past(15 * time.Minute), "exp": past(10 * time.Minute)}),
 			"invalid_client: Token is not active", "invalid_grant: Token is not active",
@@ -114,6 +122,15 @@ func keycloakVerifies(t *testing.T, realm setup.Realm, issuer *standin.Issuer) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			claims := jwt.MapClaims{}
+			if _, _, err := jwt.NewParser().ParseUnverified(tt.token, claims); err != nil {
+				t.Fatal(err)
+			}
+			// It looks at no time and no key.
+			want := tt.client == "" || tt.name == "expired" || tt.name == "another key"
+			if got, err := trust(claims); got != want || err != nil {
+				t.Errorf("the evaluator of Keycloak's clients says %v, %v, want %v", got, err, want)
+			}
 			for _, grant := range []struct {
 				name, refusal, user string
 				form                url.Values
@@ -135,6 +152,25 @@ func keycloakVerifies(t *testing.T, realm setup.Realm, issuer *standin.Issuer) {
 			}
 		})
 	}
+}
+
+// keycloakTrust has the evaluator read what the realm was imported with.
+func keycloakTrust(t *testing.T, realm setup.Realm, issuer *standin.Issuer) wall.Wall {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(setup.Repository(t), "e2e", "setup", "keycloak", "realm.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct{ IdentityProviders, Clients []json.RawMessage }
+	filled := strings.NewReplacer("$ISSUER", issuer.URL(), "$SUBJECT", setup.Subject).Replace(string(text))
+	if err := json.Unmarshal([]byte(filled), &doc); err != nil {
+		t.Fatal(err)
+	}
+	trust, err := wall.Keycloak(doc.Clients[0], doc.IdentityProviders[0], realm.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trust
 }
 
 // A reply is a token response. (RFC 6749 §5)

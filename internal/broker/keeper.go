@@ -175,7 +175,8 @@ func (k *Keeper) Renew(ctx context.Context, c credential.Credential) (credential
 			}
 			k.forced = now
 			k.start(ctx, true)
-			refusal = fmt.Errorf("the warehouse refused the credential, which should be valid until %s: requesting a new one",
+			refusal = fmt.Errorf("the warehouse refused the credential, which should be valid until %s: requesting a new one; "+
+				"if that is refused as well, compare the warehouse's trust with the subject in the step's summary",
 				k.current.Expiry.UTC().Format(time.RFC3339))
 		}
 		done := k.inFlight

@@ -124,6 +124,9 @@ func explained(ctx context.Context, env job.Env, c *cli.Command, inActions bool)
 func claimsFor(ctx context.Context, env job.Env, c *cli.Command, s job.Settings, p *policy.Policy, made bool) (
 	policy.ClaimSet, explain.Source, error) {
 	switch {
+	case c.IsSet(flagClaims) && c.String(flagClaims) == "":
+		return nil, explain.Source{}, fault.New(fault.Usage, fmt.Errorf("flag --%s: is empty, want a file, or - for standard input",
+			flagClaims), "")
 	case c.IsSet(flagClaims):
 		return claimsOf(env, s, c.String(flagClaims))
 	case made:

@@ -211,9 +211,6 @@ func decision(allowed bool) string {
 	return "denied"
 }
 
-// madeOf are what derived claims are made of.
-var madeOf = map[string]string{"actor_kind": "actor", "pull_number": "ref"}
-
 // missing names the claims that a target's rules ask for and that nothing is known of.
 func missing(t policy.TargetExplanation, names []string) []string {
 	if len(names) == 0 {
@@ -225,7 +222,7 @@ func missing(t policy.TargetExplanation, names []string) []string {
 			continue
 		}
 		for _, c := range r.Claims {
-			if source, derived := madeOf[c.Claim]; derived {
+			if source := policy.DerivedFrom(c.Claim); source != "" {
 				needed[source] = true
 			} else if c.Absent {
 				needed[c.Claim] = true

@@ -22,7 +22,7 @@ var overlappingTargets = check{
 			}
 			if undecided > 0 {
 				found(place{f.file, 1, 1}, "use fewer wildcards in them",
-					"%d pairs of rules are too complex to decide whether one token matches both", undecided)
+					"up to %d pairs of rules are too complex to decide whether one token matches both", undecided)
 			}
 		}
 	},

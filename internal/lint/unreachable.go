@@ -9,17 +9,28 @@ import (
 var unreachableRule = check{
 	name:     "unreachable-rule",
 	severity: Warning,
-	meaning: "A rule has no effect: an earlier rule admits every token that it admits, or it names a claim " +
-		"that no token has.",
+	meaning: "A rule has no effect: an earlier rule admits every token that it admits, `deny` refuses every " +
+		"one, or it names a claim that no token has.",
 	find: func(in *files, found report) {
 		for _, f := range in.policies {
 			if f.policy == nil {
 				continue
 			}
-			for _, s := range f.policy.Shadows() {
+			shadows, skipped := f.policy.Shadows()
+			for _, s := range shadows {
+				if s.Denied {
+					found(f.rule(s.Target, s.Rule), "remove it, or narrow the rule of deny",
+						"%s has no effect: rule %d of deny (line %d) refuses every token that it admits",
+						nameOf(s.Rule.Index, s.Target), s.By.Index+1, s.By.Line)
+					continue
+				}
 				found(f.rule(s.Target, s.Rule), "remove it, or narrow the earlier rule",
 					"%s has no effect: rule %d (line %d) admits every token that it admits",
 					nameOf(s.Rule.Index, s.Target), s.By.Index+1, s.By.Line)
+			}
+			if skipped > 0 {
+				found(place{f.file, 1, 1}, "use fewer wildcards in them",
+					"up to %d pairs of rules are too many to decide whether one makes the other superfluous", skipped)
 			}
 		}
 		for _, f := range in.policies {

@@ -173,8 +173,9 @@ const maxStates = 1 << 17
 
 // common returns a shortest text that all chains match, "x" or filler standing
 // for characters that any will do for. Where the search is given up, decided is
-// false.
-func common(chains []chain, filler rune) (text string, found, decided bool) {
+// false. states is added to by the work that it was.
+func common(chains []chain, filler rune, states *int) (text string, found, decided bool) {
+	*states++
 	for _, c := range chains { // one text, or none: nearly all
 		if literal, ok := c.text(); ok {
 			all := !slices.ContainsFunc(chains, func(c chain) bool { return !c.matches(literal) })
@@ -182,7 +183,9 @@ func common(chains []chain, filler rune) (text string, found, decided bool) {
 		}
 	}
 	s := search{chains: chains, filler: filler, seen: map[string]bool{}}
-	return s.run()
+	text, found, decided = s.run()
+	*states += len(s.seen)
+	return text, found, decided
 }
 
 // A search goes through the product of chains, texts with the fewest

@@ -67,7 +67,7 @@ func TestCommonByBruteForce(t *testing.T) {
 		for _, p := range list {
 			for _, q := range list {
 				pairs++
-				text, found, decided := common([]chain{p.chain(), q.chain()}, 'a')
+				text, found, decided := common([]chain{p.chain(), q.chain()}, 'a', new(int))
 				shortest, exists := 0, false
 				for i, j := 0, 0; i < len(p.matches) && j < len(q.matches); {
 					switch {

@@ -123,6 +123,22 @@ func (k kind) has(claim string) bool {
 // HasClaim reports whether tokens of a kind have a claim, as far as that is known.
 func HasClaim(kind, claim string) bool { return kinds[kind].has(claim) }
 
+// MeantClaim returns the claim of a kind's tokens that a name probably means
+// which none of them has, "" where none is near.
+func MeantClaim(kind, name string) string {
+	if kinds[kind].has(name) {
+		return ""
+	}
+	return otherNames.Meant(name, kinds[kind].claims)
+}
+
+// derivedFrom are the claims that no token has: what they are made of.
+var derivedFrom = map[string]string{"actor_kind": "actor", "pull_number": "ref"}
+
+// DerivedFrom returns the claim that a derived one is made of, "" for one that
+// tokens have.
+func DerivedFrom(claim string) string { return derivedFrom[claim] }
+
 func knownKind(issuer string) string {
 	if idtoken.IsGitHub(issuer) {
 		return "github"

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -16,22 +15,27 @@ type Overlap struct {
 }
 
 // Overlaps returns one overlap for each two targets that have one, in the order
-// of the file, and how many pairs of rules were too intricate to decide.
+// of the file, and how many pairs of rules, at most, were too intricate to
+// decide, or too many.
 func (p *Policy) Overlaps() (found []Overlap, undecided int) {
 	var all []placedRule
 	for i, t := range p.targets {
-		for _, r := range t.rules {
-			all = append(all, placedRule{r, i})
-		}
+		all = append(all, placed(t.rules, i)...)
 	}
-	seen := map[[2]int]bool{}
-	meet(all, all, telling(all), func(a, b placedRule) {
-		pair := [2]int{a.target, b.target}
-		if a.target >= b.target || seen[pair] {
+	seen, tried, left := map[[2]int]bool{}, map[[4]int]bool{}, maxAllStates
+	m := newMeeting(all)
+	m.meet(all, all, 0, func(a, b placedRule) {
+		pair, rules := [2]int{a.target, b.target}, [4]int{a.target, a.index, b.target, b.index}
+		if a.target >= b.target || seen[pair] || a.apart(b) || tried[rules] {
 			return
 		}
-		witness, decided := p.overlap(a.rule, b.rule)
-		if !decided {
+		if left <= 0 {
+			undecided++
+			return
+		}
+		tried[rules] = true
+		witness, states, decided := p.overlap(a.rule, b.rule)
+		if left -= states; !decided {
 			undecided++
 		}
 		if witness != nil {
@@ -43,79 +47,7 @@ func (p *Policy) Overlaps() (found []Overlap, undecided int) {
 	slices.SortStableFunc(found, func(x, y Overlap) int {
 		return cmp.Or(x.Rules[0].Line-y.Rules[0].Line, x.Rules[1].Line-y.Rules[1].Line)
 	})
-	return found, undecided
-}
-
-type placedRule struct {
-	rule
-	target int // its place
-}
-
-// telling returns the claims by which rules are told apart, those with the most
-// literal values first.
-func telling(rules []placedRule) []string {
-	values := map[string]map[string]bool{}
-	for _, r := range rules {
-		for _, m := range r.matchers {
-			if mayBeList(r.identity.Kind, m.claim) || m.claim == "sub" || m.claim == "event_name" {
-				continue
-			}
-			if values[m.claim] == nil {
-				values[m.claim] = map[string]bool{}
-			}
-			for _, text := range r.texts(m.claim) {
-				values[m.claim][text] = true
-			}
-		}
-	}
-	return slices.SortedFunc(maps.Keys(values), func(a, b string) int {
-		return cmp.Or(len(values[b])-len(values[a]), strings.Compare(a, b))
-	})
-}
-
-// meet calls visit for each two rules that no claim with literal values tells
-// apart: ten thousand rules have fifty million pairs, and nearly all are told
-// apart by the repository.
-func meet(as, bs []placedRule, claims []string, visit func(a, b placedRule)) {
-	if len(as) == 0 || len(bs) == 0 {
-		return
-	}
-	if len(claims) == 0 || len(as)*len(bs) < 64 {
-		for _, a := range as {
-			for _, b := range bs {
-				visit(a, b)
-			}
-		}
-		return
-	}
-	named, others := byValue(as, claims[0])
-	namedB, othersB := byValue(bs, claims[0])
-	var withB []placedRule
-	for _, value := range slices.Sorted(maps.Keys(namedB)) {
-		withB = append(withB, namedB[value]...)
-	}
-	for _, value := range slices.Sorted(maps.Keys(named)) {
-		meet(named[value], namedB[value], claims[1:], visit)
-		meet(named[value], othersB, claims[1:], visit)
-	}
-	meet(others, withB, claims[1:], visit)
-	meet(others, othersB, claims[1:], visit)
-}
-
-// byValue returns the rules by each literal value that they have of a claim, and
-// those without one.
-func byValue(rules []placedRule, claim string) (named map[string][]placedRule, others []placedRule) {
-	named = map[string][]placedRule{}
-	for _, r := range rules {
-		texts := r.texts(claim)
-		for _, text := range texts {
-			named[text] = append(named[text], r)
-		}
-		if texts == nil {
-			others = append(others, r)
-		}
-	}
-	return named, others
+	return found, undecided + m.skipped/2
 }
 
 // texts returns what a claim may be by the rule, nil where the rule does not
@@ -154,9 +86,9 @@ func both(a, b []string) (list []string) {
 // overlap returns the claims of a token that matches both rules, nil where
 // there is none. Claims that are tied to each other in the tokens of a kind are
 // solved together; what is found is confirmed by the rules themselves.
-func (p *Policy) overlap(a, b rule) (witness map[string]any, decided bool) {
-	if a.identity.Name != b.identity.Name || apart(a, b) {
-		return nil, true
+func (p *Policy) overlap(a, b rule) (witness map[string]any, states int, decided bool) {
+	if a.identity.Name != b.identity.Name {
+		return nil, 0, true
 	}
 	s := solver{policy: p, rules: [2]rule{a, b}, clauses: clauses(a, b), left: maxTries}
 	for _, char := range fillers {
@@ -164,14 +96,14 @@ func (p *Policy) overlap(a, b rule) (witness map[string]any, decided bool) {
 		for _, w := range worlds(a, b, p.agents) {
 			s.world, s.values = w, map[string][]chain{}
 			if s.with(s.structure(), func() bool { return s.solve(0) }) {
-				return s.witness, true
+				return s.witness, s.states, true
 			}
 		}
 		if !s.refused {
 			break
 		}
 	}
-	return nil, s.left > 0
+	return nil, s.states, s.left > 0
 }
 
 // fillers are the characters, and digits, that stand for any: a rule of `deny`
@@ -179,21 +111,6 @@ func (p *Policy) overlap(a, b rule) (witness map[string]any, decided bool) {
 var fillers = []filler{{'x', '1'}, {'y', '2'}, {'z', '3'}}
 
 type filler struct{ letter, digit rune }
-
-// apart reports whether a claim that has one value is held to different
-// literals: the quick answer for nearly all pairs.
-func apart(a, b rule) bool {
-	for _, m := range a.matchers {
-		if mayBeList(a.identity.Kind, m.claim) || m.claim == "sub" || m.claim == "event_name" {
-			continue
-		}
-		one, other := a.texts(m.claim), b.texts(m.claim)
-		if one != nil && other != nil && both(one, other) == nil {
-			return true
-		}
-	}
-	return false
-}
 
 // mayBeList reports whether a claim may be a list, of which each rule then
 // matches an element of its own.
@@ -349,8 +266,12 @@ type constraint struct {
 	chain    chain
 }
 
-// maxTries bounds the combinations of patterns that are tried for two rules.
-const maxTries = 20_000
+// maxTries bounds the combinations of patterns that are tried for two rules,
+// maxAllStates the work for all rules of a policy: a second's.
+const (
+	maxTries     = 20_000
+	maxAllStates = 2_000_000
+)
 
 // A solver looks for values that satisfy all clauses in one world.
 type solver struct {
@@ -361,6 +282,7 @@ type solver struct {
 	values  map[string][]chain
 	char    filler
 	left    int
+	states  int // that were gone through
 	witness map[string]any
 	refused bool // a token that matches both rules, by `deny`
 }
@@ -384,13 +306,15 @@ func (s *solver) kind() string { return s.rules[0].identity.Kind }
 
 // with calls next under further constraints, if they can be met.
 func (s *solver) with(constraints []constraint, next func() bool) bool {
-	if s.left--; s.left <= 0 {
+	if s.left--; s.left <= 0 || s.states > maxAllStates {
+		s.left = 0
 		return false
 	}
 	for i, c := range constraints {
 		chains := append(slices.Clip(s.values[c.variable]), c.chain)
 		s.values[c.variable] = chains
-		if _, found, decided := common(chains, s.filler(c.variable)); !found {
+		_, found, decided := common(chains, s.filler(c.variable), &s.states)
+		if !found {
 			if !decided {
 				s.left = 0
 			}

@@ -3,6 +3,7 @@ package policy_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -224,6 +225,8 @@ func TestShadows(t *testing.T) {
 		{"more events", `{repository: o/r}`, `{repository: o/r, event_name: [push, pull_request]}`, false},
 		{"fewer events", `{repository: o/r, event_name: [push, pull_request]}`, `{repository: o/r, event_name: pull_request}`, true},
 		{"a claim more", `{repository: o/r, environment: prod}`, `{repository: o/r}`, false},
+		{"wildcards that start and end otherwise", `{repository: o/r, ref: "refs/heads/*-a"}`, `{repository: o/r, ref: "refs/heads/*-b"}`, false},
+		{"a wildcard that ends alike", `{repository: o/r, ref: "refs/heads/*a"}`, `{repository: o/r, ref: "refs/heads/b*-a"}`, true},
 		{"both forms of a subject", `{repository: o/r, sub: "repo:o/**"}`, `{repository: o/r, sub: "repo:o/r:environment:prod"}`, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -234,8 +237,84 @@ func TestShadows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := len(p.Shadows()) == 1; got != c.shadowed {
-				t.Errorf("shadowed: %t", got)
+			if list, skipped := p.Shadows(); len(list) == 1 != c.shadowed || skipped > 0 {
+				t.Errorf("shadows: %v, %d skipped", list, skipped)
+			}
+		})
+	}
+}
+
+// TestDeniedShadows: which rules `deny` leaves without effect.
+func TestDeniedShadows(t *testing.T) {
+	t.Parallel()
+	const rule = `{repository: o/r, repository_id: "1", environment: [prod, dev], ref: "refs/heads/release/*"}`
+	for _, c := range []struct {
+		deny, rule string
+		denied     bool
+	}{
+		{`{repository_id: "1"}`, rule, true},
+		{`{repository_id: ["2", "1"]}`, rule, true},
+		{`{repository_owner: o}`, rule, true},
+		{`{environment: [dev, staging, prod]}`, rule, true},
+		{`{ref: "refs/heads/**"}`, rule, true},
+		{`{repository_id: "1", event_name: [push, schedule, workflow_dispatch, merge_group, release]}`, rule, true},
+		{`{repository_id: "1"}`, `{repository_id: "1", event_name: [issues, pull_request]}`, true},
+		{`{repository_id: "2"}`, rule, false},
+		{`{environment: prod}`, rule, false},
+		{`{repository_id: "1", event_name: push}`, rule, false},
+		{`{repository_id: "1", event_name: pull_request}`, rule, false},
+		{`{repository_id: "1", actor: mallory}`, rule, false},
+		{`{ref: "refs/heads/*"}`, rule, false},
+	} {
+		src := fmt.Sprintf("version: 1\ndeny:\n  - %s\ntargets:\n  t:\n    dbt: {type: duckdb, path: x}\n"+
+			"    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/r\", region: eu-west-1}}\n    allow:\n      - %s\n", c.deny, c.rule)
+		p, err := policy.Parse("p.yml", []byte(src), catalog())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []policy.Shadow
+		if c.denied {
+			want = []policy.Shadow{{Target: "t", Rule: policy.Rule{Line: 9}, By: policy.Rule{Line: 3}, Denied: true}}
+		}
+		if list, _ := p.Shadows(); !slices.Equal(list, want) {
+			t.Errorf("deny %s and allow %s: shadows are %v, want %v", c.deny, c.rule, list, want)
+		}
+	}
+}
+
+// TestManyAlike: rules that only the middle of a pattern tells apart are not
+// compared for ever, and it is said how many were not; those that their starts
+// or ends tell apart are all compared.
+func TestManyAlike(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, rule string
+		decided    bool
+	}{
+		{"by their starts", `environment: "%d-*"`, true},
+		{"by their ends", `environment: "*-%d"`, true},
+		{"by one claim of two", `environment: "%d", repository_id: ["` + strings.Join(strings.Fields(strings.Repeat("1 2 3 4 5 6 7 8 9 ", 10)), `", "`) + `"]`, true},
+		{"by long middles", `environment: "*` + strings.Repeat("a*", 30) + `%d*"`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			src := "version: 1\ntargets:\n"
+			for i := range 20 {
+				src += fmt.Sprintf("  t%d:\n    dbt: {type: duckdb, path: x}\n"+
+					"    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/r\", region: eu-west-1}}\n    allow:\n", i)
+				for j := range 40 {
+					src += fmt.Sprintf("      - {repository: o/r, ref: refs/heads/main, "+c.rule+"}\n", 100+i*40+j)
+				}
+			}
+			p, err := policy.Parse("p.yml", []byte(src), catalog())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found, undecided := p.Overlaps(); len(found) > 0 && c.decided || (undecided == 0) != c.decided {
+				t.Errorf("%d overlaps, %d undecided", len(found), undecided)
+			}
+			if list, skipped := p.Shadows(); len(list) > 0 || skipped > 0 {
+				t.Errorf("%d shadows, %d skipped", len(list), skipped)
 			}
 		})
 	}

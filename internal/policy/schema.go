@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
@@ -23,15 +24,16 @@ func Schema(cat Catalog) []byte {
 			"requires": object{"type": "string", "pattern": releaseText.String(), "examples": []string{"v1.4.0"},
 				"description": "The oldest release that reads this policy; an older one says so, and nothing else."},
 			"identities": object{"type": "object", "minProperties": 1, "propertyNames": names,
-				"additionalProperties": identitySchema(), "description": "Who may ask (default: github, with GitHub's public issuer)."},
-			"agents": listSchema("Further accounts that AI agents act through."),
+				"additionalProperties": identitySchema(), "description": "Who may ask (default: github, with GitHub's public issuer).",
+				"examples": []any{object{"github": object{"issuer": "https://token.actions.githubusercontent.com/acme", "kind": "github"}}}},
+			"agents": listSchema("Further accounts that AI agents act through.", "acme-agent[bot]"),
 			"maps":   mapsSchema(),
 			"deny": object{"type": "array", "minItems": 1, "items": denyRuleSchema(),
 				"description": "Rules that come before every target: whoever matches one is denied. They need no repository or owner.",
 				"examples":    []any{[]any{object{"actor": "mallory"}, object{"repository_id": []string{"103", "104"}}}}},
 			"defaults": defaultsSchema(cat),
 			"targets": object{"type": "object", "minProperties": 1, "propertyNames": names,
-				"description": "What can be asked for, by names of your own."},
+				"description": "What can be asked for, by names of your own.", "examples": []any{object{"prod": exampleTarget()}}},
 		},
 		"if":   object{"required": []string{"defaults"}},
 		"then": object{"properties": object{"targets": object{"additionalProperties": partialSchema(cat)}}},
@@ -44,6 +46,21 @@ func Schema(cat Catalog) []byte {
 	return append(out, '\n')
 }
 
+// exampleTarget is a whole target.
+func exampleTarget() object {
+	return object{
+		"dbt": object{"type": "snowflake", "account": "acme-prod", "user": "DBT_PROD", "database": "ANALYTICS",
+			"warehouse": "TRANSFORMING", "schema": "marts"},
+		"exchange": object{"oidc": object{"audience": "snowflakecomputing.com"}},
+		"allow":    []any{exampleRule()},
+	}
+}
+
+func exampleRule() object {
+	return object{"repository": "acme/analytics", "repository_id": "487920697", "environment": "production",
+		"ref": "refs/heads/main"}
+}
+
 func textSchema(doc string, examples ...string) object {
 	o := object{"type": "string", "minLength": 1, "description": doc}
 	if len(examples) > 0 {
@@ -53,10 +70,14 @@ func textSchema(doc string, examples ...string) object {
 }
 
 // listSchema is of a list of strings, or of one string.
-func listSchema(doc string) object {
-	return object{"description": doc,
+func listSchema(doc string, examples ...string) object {
+	o := object{"description": doc,
 		"oneOf": []any{object{"type": "string", "minLength": 1},
 			object{"type": "array", "minItems": 1, "items": object{"type": "string", "minLength": 1}}}}
+	if len(examples) > 0 {
+		o["examples"] = examples
+	}
+	return o
 }
 
 func durationSchema(doc string) object {
@@ -72,10 +93,11 @@ func identitySchema() object {
 				"https://token.actions.githubusercontent.com"),
 			"kind": object{"enum": slices.Sorted(maps.Keys(kinds)),
 				"description": "Whose tokens they are; left out where the issuer is a known one. This build has a token source for github only."},
-			"jwks_uri":  textSchema("The address of the issuer's keys (default: known for GitHub, else found by discovery)."),
-			"client_id": textSchema("For people: the audience of their ID tokens."),
+			"jwks_uri": textSchema("The address of the issuer's keys (default: known for GitHub, else found by discovery).",
+				"https://token.actions.githubusercontent.com/.well-known/jwks"),
+			"client_id": textSchema("For people: the audience of their ID tokens.", "oidc-dbt"),
 			"flow":      object{"enum": []string{"browser", "device"}, "description": "For people: how they sign in."},
-			"scopes":    listSchema("For people: the scopes to ask for."),
+			"scopes":    listSchema("For people: the scopes to ask for.", "openid"),
 		},
 	}
 }
@@ -110,7 +132,7 @@ func ruleSchema() object {
 	return object{
 		"type": "object", "minProperties": 1,
 		"propertyNames":        object{"pattern": claimText.String(), "maxLength": maxClaimName},
-		"properties":           object{"identity": textSchema("Whose tokens the rule is for (default: github).")},
+		"properties":           object{"identity": textSchema("Whose tokens the rule is for (default: github).", "github")},
 		"additionalProperties": listSchema("A claim and what it may be: `*` matches within one segment, `**` across segments."),
 	}
 }
@@ -122,13 +144,13 @@ func targetSchema(cat Catalog) object {
 		"not": object{"required": []string{"dbt", "client"}},
 		"properties": object{
 			"dbt": object{"description": "One output of profiles.yml without its secrets, or where to read it; " +
-				"omitted for credentials only.", "oneOf": outputsSchema(cat)},
+				"omitted for credentials only.", "oneOf": outputsSchema(cat), "examples": []any{exampleTarget()["dbt"]}},
 			"client": object{"description": "In the place of dbt: the warehouse whose other clients get the credential, " +
-				"or a mapping of its type and the place.", "oneOf": clientsSchema(cat)},
+				"or a mapping of its type and the place.", "oneOf": clientsSchema(cat), "examples": []string{"snowflake"}},
 			"exchange": object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
 				"properties": providersSchema(cat), "description": "The one provider that gives the credential."},
 			"allow": object{"type": "array", "minItems": 1, "items": ruleSchema(),
-				"description": "Rules: any of them; inside a rule: all of it."},
+				"description": "Rules: any of them; inside a rule: all of it.", "examples": []any{[]any{exampleRule()}}},
 			"profiles":     profilesSchema(),
 			"lifetime":     durationSchema("The lifetime to ask for (default: the provider's)."),
 			"max_lifetime": durationSchema("The longest lifetime that is accepted."),
@@ -162,8 +184,8 @@ func partialSchema(cat Catalog) object {
 		"properties": object{
 			"type":   object{"enum": slices.Sorted(maps.Keys(cat.Adapters)), "description": typeDoc},
 			"from":   textSchema("A profiles.yml, relative to project-dir.", "profiles.yml"),
-			"output": textSchema("The output's name (default: the target's name)."),
-			"with":   object{"type": "object", "minProperties": 1, "description": withDoc},
+			"output": textSchema("The output's name (default: the target's name).", "prod"),
+			"with":   object{"type": "object", "minProperties": 1, "description": withDoc, "examples": withExamples()},
 		},
 		"patternProperties": object{secretKeyPattern: object{"type": []string{"boolean", "null"}}},
 	}
@@ -238,11 +260,13 @@ const (
 	withDoc = "Keys of that output which the policy gives: they replace its own, or are added."
 )
 
+func withExamples() []any { return []any{object{"account": "acme-prod"}} }
+
 func typeSchema(name string) object { return object{"const": name, "description": typeDoc} }
 
 func outputSchema(name string, a Adapter) object {
 	properties := object{"type": typeSchema(name), "with": false,
-		"output": textSchema("The output's name in profiles.yml (default: the target's name).")}
+		"output": textSchema("The output's name in profiles.yml (default: the target's name).", "prod")}
 	for _, key := range slices.Concat(a.Written, a.Secret) {
 		for _, name := range a.NamesOf(key) {
 			properties[name] = false // written by the product, or a secret
@@ -277,14 +301,20 @@ func fromSchema() object {
 		"type": "object", "additionalProperties": false, "required": []string{"from"},
 		"properties": object{
 			"from":   textSchema("A profiles.yml, relative to project-dir.", "profiles.yml"),
-			"output": textSchema("The output in it that gets the credential (default: the target's name)."),
+			"output": textSchema("The output in it that gets the credential (default: the target's name).", "prod"),
 			"with": object{
 				"type": "object", "minProperties": 1, "properties": object{"output": false},
 				"patternProperties": object{secretKeyPattern: object{"type": []string{"boolean", "null"}}},
-				"description":       withDoc,
+				"description":       withDoc, "examples": withExamples(),
 			},
 		},
 	}
+}
+
+// clientExamples are values of the keys that clients may have.
+var clientExamples = map[string][]any{
+	"account": {"acme-prod"}, "database": {"ANALYTICS"}, "host": {"warehouse.acme.example"}, "port": {443},
+	"protocol": {"https"}, "role": {"TRANSFORMER"}, "schema": {"marts"}, "user": {"DBT_PROD"}, "warehouse": {"TRANSFORMING"},
 }
 
 func clientsSchema(cat Catalog) []any {
@@ -292,7 +322,7 @@ func clientsSchema(cat Catalog) []any {
 	for _, name := range clientNames(cat) {
 		properties := object{"type": typeSchema(name)}
 		for _, key := range cat.Adapters[name].Client {
-			properties[key] = object{"type": []string{"string", "integer"},
+			properties[key] = object{"type": []string{"string", "integer"}, "examples": clientExamples[key],
 				"description": "As in an output of dbt's: the client gets it."}
 		}
 		clients = append(clients, object{
@@ -308,6 +338,7 @@ func profilesSchema() object {
 		"type": "object", "minProperties": 1, "propertyNames": object{"minLength": 1, "maxLength": maxProfileName},
 		"description": "Further profiles that get the output with these keys in place of its own, " +
 			"such as elementary's with a schema of its own.",
+		"examples": []any{object{"elementary": object{"schema": "elementary"}}},
 		"additionalProperties": object{
 			"type": "object", "minProperties": 1, "properties": object{"output": false, "type": false},
 			"patternProperties":    object{secretKeyPattern: object{"type": "boolean"}},
@@ -345,7 +376,12 @@ func keysSchema(keys []Key) object {
 		default:
 			properties[k.Name] = textSchema(k.Doc)
 		}
-		if k.Example != "" {
+		name, value, _ := strings.Cut(k.Example, ": ")
+		switch {
+		case k.Example == "":
+		case k.Names != nil:
+			properties[k.Name].(object)["examples"] = []any{object{name: value}}
+		default:
 			properties[k.Name].(object)["examples"] = []string{k.Example}
 		}
 		if k.Required {

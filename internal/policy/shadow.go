@@ -5,32 +5,40 @@ import (
 	"strings"
 )
 
-// A Shadow is a rule that decides nothing: an earlier rule of its target matches
-// every token that it matches.
+// A Shadow is a rule that decides nothing: an earlier rule of its target admits
+// every token that it matches, or a rule of `deny` refuses every one.
 type Shadow struct {
 	Target string
 	Rule   Rule
 	By     Rule
+	Denied bool // By is a rule of `deny`
 }
 
-// Shadows returns the rules that an earlier one makes superfluous, in the order
-// of the file. It finds those whose matchers are each within the earlier rule's.
-func (p *Policy) Shadows() (list []Shadow) {
+// Shadows returns the rules that a rule before them makes superfluous, in the
+// order of the file, and how many pairs of rules, at most, were too many to look
+// at. It finds those whose matchers are each within that rule's.
+func (p *Policy) Shadows() (list []Shadow, skipped int) {
+	deny := placed(p.deny, 0)
 	for i, t := range p.targets {
-		var rules []placedRule
-		for _, r := range t.rules {
-			rules = append(rules, placedRule{r, i})
-		}
+		rules := placed(t.rules, i)
+		m := newMeeting(deny, rules)
 		seen := map[int]bool{}
-		meet(rules, rules, telling(rules), func(a, b placedRule) {
-			if a.index < b.index && !seen[b.index] && b.within(a.rule) {
+		add := func(a, b placedRule, denied bool) {
+			if !seen[b.index] && !a.apart(b) && b.within(a.rule) {
 				seen[b.index] = true
-				list = append(list, Shadow{t.name, Rule{b.index, b.line}, Rule{a.index, a.line}})
+				list = append(list, Shadow{t.name, Rule{b.index, b.line}, Rule{a.index, a.line}, denied})
+			}
+		}
+		m.meet(deny, rules, 0, func(a, b placedRule) { add(a, b, true) })
+		m.meet(rules, rules, 0, func(a, b placedRule) {
+			if a.index < b.index {
+				add(a, b, false)
 			}
 		})
+		skipped += m.skipped
 	}
 	slices.SortFunc(list, func(a, b Shadow) int { return a.Rule.Line - b.Rule.Line })
-	return list
+	return list, skipped
 }
 
 // within reports whether every token that r matches is surely one that the
@@ -39,7 +47,8 @@ func (r rule) within(other rule) bool {
 	if r.identity.Name != other.identity.Name {
 		return false
 	}
-	if r.identity.Kind == "github" && len(both(r.events(), other.events())) < len(r.events()) {
+	if (other.namesEvent() || other.namesDefault()) && r.identity.Kind == "github" &&
+		len(both(r.events(), other.events())) < len(r.events()) {
 		return false
 	}
 	for _, m := range other.matchers {

@@ -50,7 +50,7 @@ func (s *solver) claims() map[string]any {
 
 // value returns a text that the constraints of a variable allow.
 func (s *solver) value(variable string) string {
-	text, _, _ := common(s.values[variable], s.filler(variable))
+	text, _, _ := common(s.values[variable], s.filler(variable), &s.states)
 	return text
 }
 

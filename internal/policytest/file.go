@@ -166,7 +166,7 @@ func (r *reader) one(n *yaml.Node) (c Case) {
 	if v := m.Get("claims"); v == nil {
 		m.Missing("claims")
 	} else {
-		c.Claims = r.claims(v)
+		c.Claims = r.claims(v, c.Identity)
 	}
 	r.expectation(m, &c)
 	return c
@@ -203,7 +203,11 @@ func (r *reader) expectation(m strictyaml.Mapping, c *Case) {
 		c.Deny = r.targets(deny, "deny")
 	}
 	if v := m.Get("because"); v != nil {
-		if c.Because = r.Strings(v, "because"); c.Allow != nil {
+		for _, e := range r.Texts(v, "because") {
+			r.claimName(e, e.Value, c.Identity)
+			c.Because = append(c.Because, e.Value)
+		}
+		if c.Allow != nil {
 			r.Report(v, "because requires deny")
 		}
 	}
@@ -217,22 +221,34 @@ func (r *reader) expectation(m strictyaml.Mapping, c *Case) {
 
 func (r *reader) targets(n *yaml.Node, what string) (names []string) {
 	known := r.file.Policy.Targets()
+	candidates := known
+	if what == "deny" {
+		candidates = append(slices.Clip(known), "all")
+	}
 	for _, e := range r.Texts(n, what) {
-		if !slices.Contains(known, e.Value) {
-			r.Report(e, "%s: unknown target %q, the policy has %q%s", what, e.Value, known, strictyaml.Synonyms{}.DidYouMean(e.Value, known))
+		switch {
+		case slices.Contains(known, e.Value):
+		case e.Value == "all" && what == "deny":
+			r.Report(e, "all is not for a list: write `deny: all`")
+		default:
+			r.Report(e, "%s: unknown target %q, the policy has %q%s", what, e.Value, known,
+				strictyaml.Synonyms{}.DidYouMean(e.Value, candidates))
 		}
 		names = append(names, e.Value)
 	}
 	return names
 }
 
-func (r *reader) claims(n *yaml.Node) map[string]any {
+// claims reads the claims of a token. A name that no token has and that is near
+// one is an error: a case that denies would pass by its misspelling.
+func (r *reader) claims(n *yaml.Node, identity string) map[string]any {
 	m, ok := r.Mapping(n, n, "claims", nil)
 	if !ok {
 		return nil
 	}
 	claims := map[string]any{}
 	for key, value := range m.Pairs {
+		r.claimName(key, key.Value, identity)
 		claim, err := claimOf(value)
 		if err != nil {
 			r.Report(value, "%s: %v", key.Value, err)
@@ -240,6 +256,14 @@ func (r *reader) claims(n *yaml.Node) map[string]any {
 		claims[key.Value] = claim
 	}
 	return claims
+}
+
+// claimName reports a name that is probably a misspelt claim.
+func (r *reader) claimName(n *yaml.Node, name, identity string) {
+	id, _ := r.file.Policy.Identity(identity)
+	if meant := policy.MeantClaim(id.Kind, name); meant != "" {
+		r.Report(n, "%q is not a claim: did you mean %q?", name, meant)
+	}
 }
 
 // claimOf returns a claim as JSON has it.

@@ -11,7 +11,8 @@ import (
 // Mutate changes the claims of each allowed case one at a time, and returns the
 // changes that a target of the case still allows. Claims that follow from the
 // changed one change with it.
-func (f *File) Mutate(now time.Time) (survivors []Mutant) {
+func (f *File) Mutate(now time.Time) []Mutant {
+	survivors := []Mutant{} // not nil: that is said, too
 	for _, c := range f.Cases {
 		if c.Allow == nil {
 			continue
@@ -49,7 +50,7 @@ func (c Case) mutations() (list []Mutant) {
 			}
 		}
 	}
-	for _, claim := range []string{"event_name", "environment"} {
+	for _, claim := range []string{"event_name", "environment", "ref"} {
 		if _, given := c.Claims[claim]; !given && c.Identity == "github" {
 			for _, value := range others(claim, "") {
 				list = append(list, Mutant{Case: c.Name, Claim: claim, Value: value})

@@ -65,6 +65,9 @@ func TestCases(t *testing.T) {
 			`denied because of "actor" (deny rule 1, line 15), want because of "environment"`},
 		{"not allowed by a deny rule", mallory + "\n    allow: prod",
 			`want "prod" allowed, got denied: deny rule 1 (line 15) matches "repo:acme/analytics:environment:production"`},
+		{"a derived claim", `claims: {repository: acme/analytics, actor_kind: bot}` + "\n    deny: dev",
+			"actor_kind is made from actor, and no token has it: give actor"},
+		{"a claim that is not known, and near none", `claims: {repository: acme/analytics, colour: green}` + "\n    deny: dev", ""},
 		{"no such token", `claims: {repository: "-"}` + "\n    deny: dev", `repository is "-", want OWNER/REPOSITORY`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -93,6 +96,15 @@ func TestFaults(t *testing.T) {
 		{"coverage", "version: 1\ncoverage: lines\ncases: []", `p.test.yml:2:11: coverage is "lines", valid values are ["rules" "none"]`},
 		{"no claims", head + "allow: prod", "p.test.yml:3:5: a case has no claims"},
 		{"a target with a typing error", head + mainProd + "\n    allow: prid", `p.test.yml:5:12: allow: unknown target "prid", the policy has ["prod" "dev"]: did you mean "prod"?`},
+		{"a claim with a typing error", head + "claims: {repository: acme/analytics, enviroment: staging}\n    deny: all",
+			`p.test.yml:4:42: "enviroment" is not a claim: did you mean "environment"?`},
+		{"a claim by another name", head + "claims: {repo: acme/analytics}\n    deny: all",
+			`p.test.yml:4:14: "repo" is not a claim: did you mean "repository"?`},
+		{"a reason with a typing error", head + mainProd + "\n    deny: dev\n    because: [environment, rev]",
+			`p.test.yml:6:28: "rev" is not a claim: did you mean "ref"?`},
+		{"all with a typing error", head + mainProd + "\n    deny: al",
+			`p.test.yml:5:11: deny: unknown target "al", the policy has ["prod" "dev"]: did you mean "all"?`},
+		{"all in a list", head + mainProd + "\n    deny: [prod, all]", "p.test.yml:5:18: all is not for a list: write `deny: all`"},
 		{"no expectation", head + mainProd, "p.test.yml:3:5: a case has no allow or deny: add the target that the token gets, or one that it must not get"},
 		{"both", head + mainProd + "\n    allow: prod\n    deny: dev", "p.test.yml:6:11: allow and deny exclude each other: allow means no other target; write two cases"},
 		{"a number", head + "claims: {repository_id: 7}\n    deny: all", `p.test.yml:4:29: repository_id: is a number, and tokens have strings: write "7"`},
@@ -137,9 +149,29 @@ func TestCoverageAndMutants(t *testing.T) {
 		`! two: with no actor it is still allowed, by rule 1 (line 13)`,
 		`! two: with actor "bob-evil" it is still allowed, by rule 1 (line 13)`,
 		`! two: with actor "Bob" it is still allowed, by rule 1 (line 13)`,
+		`! two: with ref "refs/heads/another" it is still allowed, by rule 1 (line 13)`,
+		`! two: with ref "refs/tags/another" it is still allowed, by rule 1 (line 13)`,
 	}
 	if strings.Join(survivors, "\n") != strings.Join(want, "\n") {
 		t.Errorf("mutants\n%s\nwant\n%s", strings.Join(survivors, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestNoMutants: that no changed token is allowed is said too.
+func TestNoMutants(t *testing.T) {
+	t.Parallel()
+	f, err := policytest.Parse("p.test.yml", []byte("version: 1\ncoverage: none\ncases:\n  - name: one\n    "+mallory+"\n    deny: all\n"), load(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := f.Run(day)
+	report.Mutants = f.Mutate(day)
+	var b strings.Builder
+	if err := policytest.Write(&b, "text", []policytest.Report{report}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "✓ one\n1 passed, 0 failed, 0 rules without a case, 0 changed tokens still allowed\n"; b.String() != want {
+		t.Errorf("text\n%s\nwant\n%s", b.String(), want)
 	}
 }
 

@@ -8,28 +8,41 @@ import (
 
 type object = map[string]any
 
+// loginExamples are values of a login, by explain.LoginNames.
+var loginExamples = map[string]string{
+	"provider": "aws", "audience": "sts.amazonaws.com", "role": "arn:aws:iam::123456789012:role/dbt",
+	"then_role": "arn:aws:iam::123456789012:role/dbt-lake", "service_account": "dbt@acme-prod.iam.gserviceaccount.com",
+	"client_id":    "7b9f3c1e-2a4d-4c8b-9e1f-0d5a6b7c8d9e",
+	"application":  "arn:aws:sso::123456789012:application/ssoins-0123456789abcdef/apl-0123456789abcdef",
+	"session_name": "dbt-production", "user": "DBT_PROD", "dbt_role": "TRANSFORMER", "database": "ANALYTICS",
+	"project": "acme-prod", "catalog": "lake", "warehouse": "TRANSFORMING", "schema": "marts", "dataset": "marts",
+}
+
 // Schema returns the JSON Schema (draft 2020-12) of test files, for editors.
 func Schema() []byte {
-	texts := func(doc string) object {
+	texts := func(doc, example string) object {
 		text := object{"type": "string", "minLength": 1}
-		return object{"description": doc, "oneOf": []any{text, object{"type": "array", "minItems": 1, "items": text}}}
+		return object{"description": doc, "examples": []string{example},
+			"oneOf": []any{text, object{"type": "array", "minItems": 1, "items": text}}}
 	}
 	login := object{}
 	for _, key := range explain.LoginNames {
-		login[key] = object{"type": "string", "description": "What explain must show as the login's " + key + "."}
+		login[key] = object{"type": "string", "examples": []string{loginExamples[key]},
+			"description": "What explain must show as the login's " + key + "."}
 	}
 	one := object{
 		"type": "object", "additionalProperties": false, "required": []string{"name", "claims"},
 		"oneOf": []any{object{"required": []string{"allow"}}, object{"required": []string{"deny"}}},
 		"properties": object{
-			"name":     object{"type": "string", "minLength": 1, "description": "What the case shows; each name once."},
+			"name": object{"type": "string", "minLength": 1, "examples": []string{"production builds"},
+				"description": "What the case shows; each name once."},
 			"identity": object{"type": "string", "description": "Whose token it is (default: github).", "examples": []string{"github"}},
 			"claims": object{"type": "object", "description": "The claims of the token. The rest of a push follows from them, as in explain.",
 				"additionalProperties": object{"type": []string{"string", "boolean", "array"}, "items": object{"type": "string"}},
 				"examples":             []any{object{"repository": "acme/analytics", "environment": "production"}}},
-			"allow":   texts("The target that the token gets, and no other; or a list of all that it gets."),
-			"deny":    texts("The target that the token must not get, a list of them, or `all`."),
-			"because": texts("With deny: exactly the claims that keep the token out of the nearest rule."),
+			"allow":   texts("The target that the token gets, and no other; or a list of all that it gets.", "prod"),
+			"deny":    texts("The target that the token must not get, a list of them, or `all`.", "all"),
+			"because": texts("With deny: exactly the claims that keep the token out of the nearest rule.", "environment"),
 			"login": object{"type": "object", "additionalProperties": false, "properties": login,
 				"description": "With allow: what explain must show as the login."},
 		},
@@ -42,7 +55,10 @@ func Schema() []byte {
 			"policy": object{"type": "string", "minLength": 1, "examples": []string{DefaultPolicy},
 				"description": "The policy, relative to this file (default: oidc-dbt.yml next to it)."},
 			"cases": object{"type": "array", "minItems": 1, "maxItems": maxCases, "items": one,
-				"description": "Tokens, and what the policy must decide of them."},
+				"description": "Tokens, and what the policy must decide of them.", "examples": []any{[]any{object{
+					"name": "production builds", "allow": "prod",
+					"claims": object{"repository": "acme/analytics", "environment": "production", "ref": "refs/heads/main"},
+				}}}},
 			"coverage": object{"enum": []string{"rules", "none"}, "description": "Whether each rule must be matched by a case (default: rules)."},
 		},
 	}

@@ -45,11 +45,13 @@ func askAWS[T any](ctx context.Context, service string, hint func(code, message 
 var secondRole = []policy.Key{
 	{Name: "role", Required: true, Claims: true, Example: "arn:aws:iam::123456789012:role/dbt-lake",
 		Check: exchange.Matching(roleARN, 1, 600, "arn:aws:iam::ACCOUNT:role/NAME"), Doc: "The ARN of the second role."},
-	{Name: "external_id", Check: exchange.Matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"),
-		Doc: "The external id that the second role's trust asks for."},
-	{Name: "tags", Names: checkTagKey, Claims: true, Check: checkTag(maxTagValue),
+	{Name: "external_id", Example: "acme-dbt",
+		Check: exchange.Matching(external, 2, 1224, "2 to 1224 of letters, digits and _+=,.@:/-"),
+		Doc:   "The external id that the second role's trust asks for."},
+	{Name: "tags", Example: "team: finance", Names: checkTagKey, Claims: true, Check: checkTag(maxTagValue),
 		Doc: "Session tags of the second role's session, at most 50."},
-	{Name: "transitive_tags", List: true, Doc: "Which of `tags` are passed on through further role chains."},
+	{Name: "transitive_tags", List: true, Example: "team",
+		Doc: "Which of `tags` are passed on through further role chains."},
 }
 
 // The limits of session tags, in characters. (AWS STS API Reference,

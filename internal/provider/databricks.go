@@ -35,19 +35,22 @@ var databricksProvider = provider{
 	spec: policy.Provider{
 		Doc: "Databricks: OAuth token federation.",
 		Keys: []policy.Key{
-			{Name: "client_id", Claims: true,
+			{Name: "client_id", Example: "7b9f3c1e-2a4d-4c8b-9e1f-0d5a6b7c8d9e", Claims: true,
 				Check: exchange.Matching(uuidText, 36, 36, "a service principal's application id"),
 				Doc:   "The service principal's application id (default: decided by an account-wide federation policy)."},
-			{Name: "audience", Doc: "The ID token's audience, as the federation policy names it (default: account_id; " +
-				"without one the token endpoint of `host`)."},
-			{Name: "account_id", Check: exchange.Matching(uuidText, 36, 36, "an account's id"),
-				Doc: "The Databricks account: the audience that federation policies without audiences expect."},
+			{Name: "audience", Example: "https://dbc-a1b2c3d4-e5f6.cloud.databricks.com/oidc/v1/token",
+				Doc: "The ID token's audience, as the federation policy names it (default: account_id; " +
+					"without one the token endpoint of `host`)."},
+			{Name: "account_id", Example: "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0",
+				Check: exchange.Matching(uuidText, 36, 36, "an account's id"),
+				Doc:   "The Databricks account: the audience that federation policies without audiences expect."},
 			{Name: "host", Example: "dbc-a1b2c3d4-e5f6.cloud.databricks.com", Check: checkDatabricksHost,
 				Doc: "The workspace that issues the token, or an account console (default: the `host` of a dbt block of type " +
 					"databricks; required elsewhere)."},
-			{Name: "database_instance", Check: exchange.Matching(instanceText, 1, 63, "the name of a database instance"),
-				Doc: "Lakebase Provisioned: the instance that dbt logs in to."},
-			{Name: "database_endpoint",
+			{Name: "database_instance", Example: "marts",
+				Check: exchange.Matching(instanceText, 1, 63, "the name of a database instance"),
+				Doc:   "Lakebase Provisioned: the instance that dbt logs in to."},
+			{Name: "database_endpoint", Example: "projects/acme/branches/production/endpoints/primary",
 				Check: exchange.Matching(endpointText, 1, 300, "projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT"),
 				Doc:   "Lakebase Autoscaling: the endpoint that dbt logs in to."},
 		},

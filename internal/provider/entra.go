@@ -31,18 +31,20 @@ var entraProvider = provider{
 	spec: policy.Provider{
 		Doc: "Microsoft Entra ID: a federated identity credential of an application.",
 		Keys: []policy.Key{
-			{Name: "tenant", Required: true, Check: exchange.Matching(tenantText, 1, 253, "a tenant's id or domain"),
-				Doc: "The tenant (directory) of the application: its id or a domain."},
-			{Name: "client_id", Required: true, Claims: true,
+			{Name: "tenant", Required: true, Example: "acme.onmicrosoft.com",
+				Check: exchange.Matching(tenantText, 1, 253, "a tenant's id or domain"),
+				Doc:   "The tenant (directory) of the application: its id or a domain."},
+			{Name: "client_id", Example: "7b9f3c1e-2a4d-4c8b-9e1f-0d5a6b7c8d9e", Required: true, Claims: true,
 				Check: exchange.Matching(uuidText, 36, 36, "an application (client) id, not the object id"),
 				Doc:   "The application (client) id of the app registration or managed identity."},
 			{Name: "scope", Example: "https://database.windows.net/.default", Check: exchange.Matching(defaultScope, 1, 500,
 				"a resource and /.default, such as https://database.windows.net/.default"),
 				Doc: "What the token is for (default: by dbt's `type`; required where that has none)."},
-			{Name: "audience", Check: entraName,
+			{Name: "audience", Example: "api://AzureADTokenExchange", Check: entraName,
 				Doc: "The ID token's audience (default: api://AzureADTokenExchange; in sovereign clouds, theirs)."},
-			{Name: "authority", Check: checkHostURL, Doc: "The authority, for sovereign clouds (default: " +
-				"https://login.microsoftonline.com)."},
+			{Name: "authority", Example: "https://login.microsoftonline.us",
+				Check: checkHostURL, Doc: "The authority, for sovereign clouds (default: " +
+					"https://login.microsoftonline.com)."},
 		},
 		Audience: entraAudienceOf,
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {

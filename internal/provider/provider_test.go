@@ -835,3 +835,35 @@ func checkGolden(t *testing.T, dir, ext string) {
 		}
 	}
 }
+
+// TestExamples: what an editor proposes for a key, the key accepts.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	var check func(t *testing.T, keys []policy.Key)
+	check = func(t *testing.T, keys []policy.Key) {
+		t.Helper()
+		for _, k := range keys {
+			check(t, k.Keys)
+			value := k.Example
+			if k.Names != nil {
+				name, of, _ := strings.Cut(value, ": ")
+				if value = of; k.Names(name) != nil {
+					t.Errorf("%s: example %q: %v", k.Name, name, k.Names(name))
+				}
+			}
+			value = strings.ReplaceAll(value, "${environment}", "production")
+			if k.Keys != nil || k.Bool || k.Choices != nil || k.Check == nil || k.Name == "ca_cert" { // a certificate would be too long
+				continue
+			}
+			if err := k.Check(value); value == "" || err != nil {
+				t.Errorf("%s: example %q: %v", k.Name, value, err)
+			}
+		}
+	}
+	for name, spec := range provider.Specs() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			check(t, spec.Keys)
+		})
+	}
+}

@@ -89,6 +89,11 @@ func Make(id policy.Identity, facts Facts) (Claims, error) {
 		}
 	}
 	c.set("iss", id.Issuer)
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if meant := policy.MeantClaim(id.Kind, name); meant != "" {
+			c.odd = append(c.odd, fmt.Sprintf("no token of kind %q has the claim %q: did you mean %q?", id.Kind, name, meant))
+		}
+	}
 	k.follow(c)
 	if c.err != nil {
 		return Claims{}, c.err
@@ -124,6 +129,9 @@ func (k kind) given(name string, facts Facts) (map[string]any, error) {
 		}
 	}
 	for claim, value := range facts.Claims {
+		if from := policy.DerivedFrom(claim); from != "" {
+			return nil, fmt.Errorf("%s is made from %s, and no token has it: give %s", claim, from, from)
+		}
 		if _, twice := given[claim]; twice {
 			return nil, fmt.Errorf("claim %q is given twice", claim)
 		}

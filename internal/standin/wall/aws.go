@@ -56,19 +56,26 @@ func AWS(trustPolicy []byte) (Wall, error) {
 	return func(claims map[string]any) (bool, error) {
 		request := newAWSRequest(claims)
 		var allowed bool
-		var undecided error
+		var maybeAllowed, maybeDenied error
 		for _, s := range statements {
 			applies, err := s.applies(request)
 			switch {
-			case err != nil:
-				undecided = errors.Join(undecided, err)
 			case applies && s.deny:
 				return false, nil
-			case applies:
-				allowed = true
+			case s.deny:
+				maybeDenied = errors.Join(maybeDenied, err)
+			default:
+				allowed = allowed || applies
+				maybeAllowed = errors.Join(maybeAllowed, err)
 			}
 		}
-		return allowed && undecided == nil, undecided
+		switch {
+		case allowed:
+			return maybeDenied == nil, maybeDenied
+		case maybeAllowed != nil:
+			return false, errors.Join(maybeAllowed, maybeDenied)
+		}
+		return false, nil
 	}, nil
 }
 
