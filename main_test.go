@@ -53,7 +53,7 @@ var rooms = map[string][]string{
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
 	"review":     {"audit", "git", "policy"},
-	"trust":      {"fault", "logic", "policy"},
+	"trust":      {"fault", "lazy", "logic", "policy"},
 	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {
 		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "proposal", "review",
