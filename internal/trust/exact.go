@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 )
 
@@ -185,3 +186,61 @@ func (d Demand) closes(r Rule, c Condition, open []Condition) string {
 
 // derivedClaims are the policy's own, which no token has.
 var derivedClaims = []string{"actor_kind", "pull_number"}
+
+var (
+	// dashForm is how GitHub's announcement of April 2026 wrote ids in a subject.
+	dashForm  = lazy.MustCompile(`^repo:[A-Za-z0-9-]+-[0-9]+/[A-Za-z0-9._-]+-[0-9]+:`)
+	namedForm = lazy.MustCompile(`^repo:[A-Za-z0-9-]+/[A-Za-z0-9._-]+:`)
+	fullForm  = lazy.MustCompile(`^repo:[A-Za-z0-9-]+@[0-9]+/[A-Za-z0-9._-]+@[0-9]+:`)
+)
+
+// subjectFindings says what is wrong with a subject that is compared as a whole.
+func (d Demand) subjectFindings(where, issuer, subject string) (list []Finding) {
+	add := func(name, severity, format string, args ...any) {
+		list = append(list, Finding{Name: name, Severity: severity, Message: where + ": " + fmt.Sprintf(format, args...)})
+	}
+	if strings.ContainsAny(subject, "*?") {
+		add("wildcard-under-exact-operator", "warning", "the subject %q is compared as it is, so its wildcard matches nothing: write each subject",
+			subject)
+	}
+	if !d.github(issuer) {
+		return list
+	}
+	switch {
+	case fullForm.MatchString(subject):
+	case dashForm.MatchString(subject) && !namedForm.MatchString(d.knownPrefix(subject)):
+		add("old-subject-form", "error", "the subject %q has ids behind dashes, which no token has: write repo:OWNER@ID/REPOSITORY@ID", subject)
+	case namedForm.MatchString(subject):
+		add("name-only", "note", "the subject %q names the repository without its id: who gets the name after a deletion or a renaming "+
+			"has the login, and a repository created, renamed or transferred after 15 July 2026 has another subject", subject)
+	default:
+		add("customised-subject", "error", "the subject %q does not begin with the repository, so any repository can have it: begin with "+
+			"the keys repo,context", subject)
+	}
+	if strings.Contains(subject, ":pull_request") {
+		add("pull-request-subject", "warning", "the subject %q is that of every pull request, whose author chooses what runs", subject)
+	}
+	return list
+}
+
+// knownPrefix returns the subject's repository where a rule names it.
+func (d Demand) knownPrefix(subject string) string {
+	for _, r := range d.Rules {
+		for _, full := range r.Of("repository").Patterns {
+			if prefix := "repo:" + full + ":"; strings.HasPrefix(subject, prefix) {
+				return prefix
+			}
+		}
+	}
+	return ""
+}
+
+// github reports whether an issuer is one of GitHub's.
+func (d Demand) github(issuer string) bool {
+	for _, r := range d.Rules {
+		if r.Identity.Issuer == issuer {
+			return r.Identity.Kind == "github"
+		}
+	}
+	return strings.HasPrefix(issuer, "https://token.actions.githubusercontent.com")
+}

@@ -32,6 +32,11 @@ func (s *Script) run(doc string, lines ...string) {
 	s.Steps = append(s.Steps, Step{doc, strings.Join(lines, "\n")})
 }
 
+// wait adds a step that goes on only when the owner says that something is so.
+func (s *Script) wait(doc, question string) {
+	s.run(doc, "read -r -p "+quote(oneLine(question)+" Type yes: ")+` answer && [ "$answer" = yes ]`)
+}
+
 // needs adds a variable, once.
 func (s *Script) needs(v Variable) shellVar {
 	for _, have := range s.Variables {

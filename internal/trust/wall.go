@@ -78,7 +78,8 @@ type language struct {
 
 // languages are by name; languageOf says which one a target's login has.
 var languages = map[string]language{
-	"snowflake": snowflakeLanguage,
+	"databricks": databricksLanguage,
+	"snowflake":  snowflakeLanguage,
 }
 
 // languageOf returns the name of the language that a login's trust is written in.

@@ -1,0 +1,8 @@
+package trust
+
+import "testing"
+
+func TestDatabricks(t *testing.T) {
+	t.Parallel()
+	goldens(t, "databricks")
+}
