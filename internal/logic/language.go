@@ -26,6 +26,13 @@ func Literal(text string) Language {
 
 // Whole is the texts that an RE2 expression matches from end to end.
 func Whole(expr string) (Language, error) {
+	parsed, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return Language{}, err
+	}
+	if parsed.Op == syntax.OpLiteral && parsed.Flags&syntax.FoldCase == 0 {
+		return Literal(string(parsed.Rune)), nil
+	}
 	canonical, err := closed(expr)
 	if err != nil {
 		return Language{}, err
@@ -40,7 +47,10 @@ func closed(expr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return parsed.String(), nil
+	if strings.Contains(expr, `\Q`) {
+		return parsed.String(), nil
+	}
+	return expr, nil
 }
 
 // Anywhere is the texts that have a match of an RE2 expression in them. The

@@ -34,6 +34,9 @@ func viewsOf(rules []rule) []RuleView {
 // policy has none.
 func (t *Target) TrustReviewed() time.Time { return t.trustReviewed }
 
+// Lifetime returns the lifetime to ask for, 0 for the provider's default.
+func (t *Target) Lifetime() time.Duration { return t.lifetime }
+
 // ReviewAge is the age at which a review is due again.
 func (t *Target) ReviewAge() time.Duration {
 	if t.trustMaxAge > 0 {
@@ -92,10 +95,11 @@ func (v RuleView) UnknownClaims() (list []UnknownClaim) {
 	return list
 }
 
-// Events returns the events of GitHub's that the rule admits, nil for other kinds.
+// Events returns the events of GitHub's that the rule matches, nil for any and
+// for other kinds.
 func (v RuleView) Events() []string {
 	switch {
-	case v.Identity.Kind != "github":
+	case v.Identity.Kind != "github", v.rule.anyEvent:
 		return nil
 	case v.rule.namesEvent():
 		return v.Patterns("event_name")

@@ -13,20 +13,27 @@ import (
 // demand parses a policy of one target without dbt and returns its only login.
 func demand(t *testing.T, text string, options Options) Demand {
 	t.Helper()
-	p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{
-		Providers: provider.Specs(), Adapters: adapter.Specs(), Now: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	target, err := p.Target(p.Targets()[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	list := Demands(p, target, options)
+	list := logins(t, text, options)
 	if len(list) != 1 {
 		t.Fatalf("%d logins, want 1", len(list))
 	}
 	return list[0]
+}
+
+// logins parses a policy and returns the logins of all targets.
+func logins(t *testing.T, text string, options Options) (list []Demand) {
+	t.Helper()
+	p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{
+		Providers: provider.Specs(), Adapters: adapter.Specs(), Now: agreeNow,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range p.Targets() {
+		target, _ := p.Target(name)
+		list = append(list, Demands(p, target, options)...)
+	}
+	return list
 }
 
 const onAWS = `

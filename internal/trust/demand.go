@@ -221,12 +221,12 @@ func (r Rule) actor(kind string) logic.Formula {
 		quoted[i] = regexp.QuoteMeta(a)
 	}
 	agent := logic.Is(claim, whole(`(?i:`+strings.Join(quoted, "|")+`)`))
-	bot := logic.And(logic.Not(agent), logic.Is(claim, whole(`(?s:.*)\[bot\]|(?s:(?:project|group)_[0-9]+_bot(?:_.*)?)`)))
+	bot := logic.Is(claim, whole(`(?s:.*)\[bot\]|(?s:(?:project|group)_[0-9]+_bot(?:_.*)?)`))
 	switch kind {
 	case "agent":
 		return agent
 	case "bot":
-		return bot
+		return logic.And(logic.Not(agent), bot)
 	}
 	return logic.And(logic.Not(agent), logic.Not(bot))
 }

@@ -54,34 +54,44 @@ func generated(t *testing.T, archive *txtar.Archive) (out []txtar.File) {
 			}
 		}
 	}
-	d := demand(t, text, Options{SubTemplate: options.Template, OwnerIDs: options.Owners, Repositories: options.Repositories, Values: options.Values})
-	add := func(name, text string) { out = append(out, txtar.File{Name: "want/" + name, Data: []byte(text)}) }
-	fault := func(name string, err error) { add(name, err.Error()+"\n") }
+	list := logins(t, text, Options{SubTemplate: options.Template, OwnerIDs: options.Owners, Repositories: options.Repositories, Values: options.Values})
+	for _, d := range list {
+		prefix := "want/"
+		if len(list) > 1 {
+			prefix += d.Name() + "."
+		}
+		out = append(out, generatedLogin(t, d, prefix)...)
+		if options.NextAudience == "" && options.NextTemplate == nil {
+			continue
+		}
+		add := func(name string, script Script, err error) {
+			if err != nil {
+				out = append(out, txtar.File{Name: prefix + name + ".error", Data: []byte(err.Error() + "\n")})
+				return
+			}
+			out = append(out, txtar.File{Name: prefix + name + ".sh", Data: []byte(script.String())})
+		}
+		script, err := Rotate(d, d.To(options.NextAudience, options.NextTemplate))
+		add("rotate", script, err)
+		script, err = Revoke(d)
+		add("revoke", script, err)
+	}
+	return out
+}
+
+func generatedLogin(t *testing.T, d Demand, prefix string) (out []txtar.File) {
+	t.Helper()
 	w, err := Generate(d)
 	if err != nil {
-		fault("error", err)
-		return out
+		return []txtar.File{{Name: prefix + "error", Data: []byte(err.Error() + "\n")}}
 	}
 	checkWall(t, d, w)
-	add("report", w.Report())
-	for _, f := range w.Files("prod") {
+	out = append(out, txtar.File{Name: prefix + "report", Data: []byte(w.Report())})
+	for _, f := range w.Files(d.Name()) {
 		if strings.HasSuffix(f.Suffix, ".tf") {
 			checkTerraform(t, f.Text)
 		}
-		add(f.Suffix, f.Text)
-	}
-	if options.NextAudience != "" || options.NextTemplate != nil {
-		script, err := Rotate(d, d.To(options.NextAudience, options.NextTemplate))
-		if err != nil {
-			fault("rotate.error", err)
-		} else {
-			add("rotate.sh", script.String())
-		}
-		if script, err = Revoke(d); err != nil {
-			fault("revoke.error", err)
-		} else {
-			add("revoke.sh", script.String())
-		}
+		out = append(out, txtar.File{Name: "want/" + f.Suffix, Data: []byte(f.Text)})
 	}
 	return out
 }

@@ -80,6 +80,7 @@ type language struct {
 var languages = map[string]language{
 	"databricks": databricksLanguage,
 	"snowflake":  snowflakeLanguage,
+	"gcp":        gcpLanguage,
 }
 
 // languageOf returns the name of the language that a login's trust is written in.
