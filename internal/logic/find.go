@@ -26,6 +26,7 @@ type Finder struct {
 	worlds     []World
 	groups     [][]group
 	decided    []bool
+	pool       *pool
 }
 
 // Vocabulary asks about everything that the parts ask about, also where one of
@@ -35,7 +36,23 @@ func Vocabulary(parts ...Formula) Formula { return Formula{op: opOr, parts: part
 // NewFinder returns a finder for conditions that ask about nothing that the
 // vocabulary does not ask about.
 func NewFinder(vocabulary Formula, worlds []World) *Finder {
-	return &Finder{vocabulary: vocabulary, worlds: worlds, groups: make([][]group, len(worlds)), decided: make([]bool, len(worlds))}
+	languages := []Language{anyText}
+	for _, claim := range vocabulary.Claims() {
+		languages = append(languages, vocabulary.languages(claim)...)
+	}
+	for _, w := range worlds {
+		for _, word := range w.Words {
+			for _, segment := range word.Segments {
+				languages = append(languages, segment.Domain)
+			}
+		}
+		for _, domain := range w.Domain {
+			languages = append(languages, domain)
+		}
+	}
+	return &Finder{
+		vocabulary: vocabulary, worlds: worlds, groups: make([][]group, len(worlds)), decided: make([]bool, len(worlds)), pool: newPool(languages),
+	}
 }
 
 // Find returns the claims of a token that meets a condition, nil where there is
@@ -45,7 +62,7 @@ func (f *Finder) Find(condition Formula) (claims map[string]string, decided bool
 	decided = true
 	for i, w := range f.worlds {
 		if f.groups[i] == nil {
-			f.groups[i], f.decided[i] = prepare(f.vocabulary, w)
+			f.groups[i], f.decided[i] = f.prepare(w)
 		}
 		s := &search{formula: condition, left: maxTries, groups: f.groups[i], claims: map[string]string{}, open: map[string]bool{}}
 		maps.Copy(s.claims, w.Fixed)
@@ -81,16 +98,16 @@ type group struct {
 }
 
 // prepare lists what each claim may be, as far as a condition tells it apart.
-func prepare(f Formula, w World) (groups []group, decided bool) {
+func (f *Finder) prepare(w World) (groups []group, decided bool) {
 	decided = true
 	done := slices.Concat(slices.Collect(maps.Keys(w.Fixed)), w.Absent)
 	for _, word := range w.Words {
-		g, ok := groupOf(f, word)
+		g, ok := f.group(word)
 		decided = decided && ok
 		groups = append(groups, g)
 		done = append(done, word.Claims...)
 	}
-	for _, claim := range f.Claims() {
+	for _, claim := range f.vocabulary.Claims() {
 		if slices.Contains(done, claim) {
 			continue
 		}
@@ -98,7 +115,7 @@ func prepare(f Formula, w World) (groups []group, decided bool) {
 		if !ok {
 			domain = anyText
 		}
-		g, ok := groupOf(f, Alone(claim, domain))
+		g, ok := f.group(Alone(claim, domain))
 		decided = decided && ok
 		if !slices.Contains(w.Always, claim) {
 			g.choices = append(g.choices, []*string{nil})
@@ -109,12 +126,12 @@ func prepare(f Formula, w World) (groups []group, decided bool) {
 	return groups, decided
 }
 
-func groupOf(f Formula, word Word) (g group, decided bool) {
+func (f *Finder) group(word Word) (g group, decided bool) {
 	languages := make([][]Language, len(word.Claims))
 	for i, claim := range word.Claims {
-		languages[i] = f.languages(claim)
+		languages[i] = f.vocabulary.languages(claim)
 	}
-	texts, decided := word.samples(languages)
+	texts, decided := word.samples(f.pool, languages)
 	g.claims = word.Claims
 	for _, values := range texts {
 		choice := make([]*string, len(values))

@@ -78,7 +78,7 @@ func TestSamples(t *testing.T) {
 			}
 			return key
 		}
-		samples, decided := Alone("x", domain).samples([][]Language{languages})
+		samples, decided := Alone("x", domain).samples(newPool(append([]Language{domain}, languages...)), [][]Language{languages})
 		if !decided {
 			t.Fatalf("%v: not decided", languages)
 		}

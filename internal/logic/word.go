@@ -35,8 +35,8 @@ const (
 // of the languages and not in others is there once, by the shortest text.
 // languages are those that each claim is asked about. decided is false where
 // there are too many to look at.
-func (w Word) samples(languages [][]Language) (list [][]string, decided bool) {
-	s := newSampler(w, languages)
+func (w Word) samples(p *pool, languages [][]Language) (list [][]string, decided bool) {
+	s := newSampler(w, p, languages)
 	s.reach(&node{at: make([]int, len(s.machines))})
 	found := map[string]bool{}
 	for len(s.queue) > 0 {
@@ -55,6 +55,26 @@ func (w Word) samples(languages [][]Language) (list [][]string, decided bool) {
 		}
 	}
 	return list, true
+}
+
+// A pool has the machines of all languages that one finder asks about, and the
+// runes that they tell apart: a machine learns where a rune leads once.
+type pool struct {
+	alphabet []rune
+	machines map[string]*machine // by the language's expression
+}
+
+func newPool(languages []Language) *pool {
+	return &pool{alphabet: alphabet(languages), machines: map[string]*machine{}}
+}
+
+func (p *pool) machine(l Language) *machine {
+	m := p.machines[l.expr]
+	if m == nil {
+		m = newMachine(l)
+		p.machines[l.expr] = m
+	}
+	return m
 }
 
 // A sampler runs the machines of all languages side by side over a word.
@@ -78,22 +98,18 @@ type node struct {
 	read    rune  // what led here from the same segment; 0 for the end of a segment
 }
 
-func newSampler(w Word, languages [][]Language) *sampler {
+func newSampler(w Word, p *pool, languages [][]Language) *sampler {
 	s := &sampler{word: w, seen: map[string]bool{}}
-	var all []Language
 	for _, seg := range w.Segments {
-		all = append(all, seg.Domain)
+		s.machines = append(s.machines, p.machine(seg.Domain))
 	}
 	for i, list := range languages {
 		for _, l := range list {
-			all = append(all, l)
+			s.machines = append(s.machines, p.machine(l))
 			s.claim = append(s.claim, i)
 		}
 	}
-	for _, l := range all {
-		s.machines = append(s.machines, newMachine(l))
-	}
-	s.alphabet = alphabet(all)
+	s.alphabet = p.alphabet
 	s.next = make([]int, len(s.machines))
 	s.last = make([]int, len(w.Claims))
 	for i, seg := range w.Segments {

@@ -92,13 +92,13 @@ func (c *Checked) compare(d Demand, admits, possible logic.Formula) {
 		witness := shown(diff.Witness, asked)
 		if diff.Wider {
 			wider[diff.Rule.Number] = true
-			c.Findings = append(c.Findings, Finding{"wider", "error", fmt.Sprintf("the provider admits tokens that %s refuses by %s",
-				diff.Rule.label(), strings.Join(diff.Claims, ", ")), witness})
+			c.Findings = append(c.Findings, Finding{Name: string(Wider), Severity: "error", Witness: witness, whole: diff.Witness,
+				Message: fmt.Sprintf("the provider admits tokens that %s refuses by %s", diff.Rule.label(), strings.Join(diff.Claims, ", "))})
 			continue
 		}
 		narrower[diff.Rule.Number] = true
-		c.Findings = append(c.Findings, Finding{"narrower", "warning",
-			fmt.Sprintf("the provider refuses tokens that %s admits", diff.Rule.label()), witness})
+		c.Findings = append(c.Findings, Finding{Name: string(Narrower), Severity: "warning", Witness: witness, whole: diff.Witness,
+			Message: fmt.Sprintf("the provider refuses tokens that %s admits", diff.Rule.label())})
 	}
 	for _, why := range comparison.Undecided {
 		c.Findings = append(c.Findings, Finding{Name: "undecided", Severity: "warning", Message: "not evaluated: " + why})

@@ -60,6 +60,8 @@ type Finding struct {
 	Severity string            `json:"severity"` // error, warning, note
 	Message  string            `json:"message"`
 	Witness  map[string]string `json:"witness,omitempty"`
+
+	whole map[string]string // the witness with every claim that it has
 }
 
 // A language is one file of this package: how one provider is told whom to trust.
