@@ -7,6 +7,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/proposal"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/urfave/cli/v3"
 )
 
@@ -67,7 +68,7 @@ func propose(env job.Env, c *cli.Command) error {
 		}
 	}
 	if !c.Bool(flagJSON) {
-		_, err = io.WriteString(env.Stdout, p.Text(written))
+		_, err = io.WriteString(env.Stdout, runner.Printable(p.Text(written)))
 		return err
 	}
 	text, err := p.JSON(written)
