@@ -128,8 +128,12 @@ func (in *files) folder(ctx context.Context, dir string) error {
 		in.notices = append(in.notices,
 			fmt.Sprintf("git cannot list the files of %q (%v): all files were read, including those that git would ignore",
 				dir, err))
-		if names, err = walk(root); err != nil {
+		var unread []string
+		if names, unread, err = walk(os.DirFS(root)); err != nil {
 			return fmt.Errorf("read %q: %w", dir, disk.Cause(err))
+		}
+		if len(unread) > 0 {
+			in.notices = append(in.notices, fmt.Sprintf("cannot read %q: what is in there was not looked at", unread))
 		}
 		tracked = names
 	}
@@ -153,28 +157,27 @@ func isSkipped(folder string) bool { return slices.Contains(skipped, folder) }
 // maxFiles bounds a folder that git does not list.
 const maxFiles = 100_000
 
-// walk returns the files below a folder, with /.
-func walk(root string) (names []string, err error) {
+// walk returns the files below a folder, with /, and the folders in it that this
+// user cannot read.
+func walk(folder fs.FS) (names, unread []string, err error) {
 	seen := 0
-	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
 		if seen++; seen > maxFiles {
 			return fmt.Errorf("has more than %d files: name the ones to look at", maxFiles)
 		}
 		switch {
-		case err != nil && name == root:
+		case err != nil && name == ".":
 			return err
 		case err != nil:
-			return nil // a folder that this user cannot read
-		case d.IsDir() && name != root && isSkipped(d.Name()):
-			return filepath.SkipDir
-		case d.IsDir():
-			return nil
+			unread = append(unread, name)
+		case d.IsDir() && isSkipped(d.Name()):
+			return fs.SkipDir
+		case !d.IsDir():
+			names = append(names, name)
 		}
-		rel, err := filepath.Rel(root, name)
-		names = append(names, filepath.ToSlash(rel))
-		return err
+		return nil
 	})
-	return names, err
+	return names, unread, err
 }
 
 // What a file is, by its name.

@@ -2,6 +2,7 @@ package lint_test
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -395,5 +397,32 @@ func BenchmarkLint(b *testing.B) {
 		if err != nil || len(report.Findings) != 1 {
 			b.Fatalf("%d findings, %v", len(report.Findings), err)
 		}
+	}
+}
+
+// A lockedFS has folders that this user cannot read.
+type lockedFS struct {
+	fstest.MapFS
+	locked string
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (l lockedFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == l.locked {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return l.MapFS.ReadDir(name)
+}
+
+// TestWalk: a folder that cannot be read is said to be one.
+func TestWalk(t *testing.T) {
+	t.Parallel()
+	folder := fstest.MapFS{"a/profiles.yml": {}, "b/profiles.yml": {}, "target/profiles.yml": {}, "x.yml": {}}
+	names, unread, err := lint.Walk(lockedFS{folder, "b"})
+	if want := []string{"a/profiles.yml", "x.yml"}; !slices.Equal(names, want) || !slices.Equal(unread, []string{"b"}) || err != nil {
+		t.Errorf("files %q, unread %q, %v", names, unread, err)
+	}
+	if _, _, err := lint.Walk(lockedFS{folder, "."}); err == nil || err.Error() != "open .: permission denied" {
+		t.Errorf("err is %v", err)
 	}
 }
