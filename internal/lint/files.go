@@ -69,8 +69,7 @@ func read(ctx context.Context, env Env, paths []string) (*files, error) {
 	if len(paths) == 0 {
 		errs = append(errs, in.folder(ctx, in.root()))
 		if len(in.all) == 0 && errors.Join(errs...) == nil {
-			errs = append(errs,
-				fmt.Errorf("nothing to lint: found no %s, no workflow and no dbt project", policyNames[0]))
+			errs = append(errs, errNothing)
 		}
 	}
 	for _, name := range paths {
@@ -138,8 +137,13 @@ func (in *files) folder(ctx context.Context, dir string) error {
 		tracked = names
 	}
 	var errs []error
+	inside, looked := insideGitHub(root), 0
 	for _, name := range names {
-		switch what := kindOf(name); {
+		what := kindOf(inside + name)
+		if what != nothing {
+			looked++
+		}
+		switch {
 		case what == nothing, slices.ContainsFunc(strings.Split(path.Dir(name), "/"), isSkipped):
 		case what == envFile && !slices.Contains(tracked, name):
 		default:
@@ -149,8 +153,14 @@ func (in *files) folder(ctx context.Context, dir string) error {
 			}
 		}
 	}
+	if looked == 0 && dir != in.root() {
+		return fmt.Errorf("read %q: %w", dir, errNothing)
+	}
 	return errors.Join(errs...)
 }
+
+// errNothing is that of a folder without any file that is looked at.
+var errNothing = fmt.Errorf("nothing to lint: found no %s, no workflow and no dbt project", policyNames[0])
 
 func isSkipped(folder string) bool { return slices.Contains(skipped, folder) }
 
@@ -178,6 +188,17 @@ func walk(folder fs.FS) (names, unread []string, err error) {
 		return nil
 	})
 	return names, unread, err
+}
+
+// insideGitHub returns where a folder is in a repository, for one that GitHub
+// reads files of: ".github/" or ".github/workflows/", else "".
+func insideGitHub(folder string) string {
+	for _, inside := range []string{".github", ".github/workflows"} {
+		if strings.HasSuffix(filepath.ToSlash(filepath.Clean(folder)), "/"+inside) {
+			return inside + "/"
+		}
+	}
+	return ""
 }
 
 // What a file is, by its name.

@@ -234,6 +234,7 @@ func TestFiles(t *testing.T) {
 		{[]string{"locked/package-lock.yml", "locked/packages.yml"}, []string{"unpinned-dbt-package 1:12"}, ""},
 		{[]string{"spack"}, nil, ""},
 		{[]string{"dbt"}, []string{"static-secret 1:47"}, ""},
+		{[]string{"elsewhere"}, nil, `read "elsewhere": nothing to lint: found no .github/oidc-dbt.yml, no workflow and no dbt project`},
 		{[]string{"nowhere", policyName, "elsewhere/none.yml"}, []string{"any-runner 7:9"},
 			`read "nowhere": no such file or directory` + "\n" + `read "elsewhere/none.yml": no such file or directory`},
 		{[]string{".github/oidc-dbt.test.yml"}, nil,
@@ -257,6 +258,24 @@ func TestFiles(t *testing.T) {
 		return strings.Contains(f.File, "venv") || strings.Contains(f.File, ".env")
 	}) {
 		t.Errorf("found %q, error %v", places(all), err)
+	}
+}
+
+// TestFoldersOfGitHub: the folders that GitHub reads files of may be named, too.
+func TestFoldersOfGitHub(t *testing.T) {
+	t.Parallel()
+	dir := repository(t, map[string]string{
+		policyName:                policyOf(`{repository: acme/analytics, repository_id: "1", environment: prod, ref: refs/heads/main}`),
+		".github/workflows/x.yml": "permissions: write-all\njobs: {}\n", ".github/workflows/sub/y.yml": "permissions: write-all\njobs: {}\n",
+	})
+	for path, want := range map[string][]string{
+		".github": {"any-runner 7:9", "id-token-for-every-job 1:1"}, ".github/workflows/": {"id-token-for-every-job 1:1"},
+		filepath.Join(dir, ".github", "workflows"): {"id-token-for-every-job 1:1"},
+	} {
+		report, err := lint.Run(t.Context(), env(dir), []string{path})
+		if diff := cmp.Diff(want, places(report)); diff != "" || err != nil {
+			t.Errorf("%s: error %v, found (-want +got):\n%s", path, err, diff)
+		}
 	}
 }
 
