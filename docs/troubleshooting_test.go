@@ -36,7 +36,7 @@ var documenting = words("action/declare.go action/render.go policy/schema.go pol
 var parts = []string{
 	"Azure Database for PostgreSQL", "Azure SQL, Synapse and Fabric", "Microsoft Entra ID", "the authorization server",
 	"policy test", "the broker's secret", "the credential's file", "RSA PRIVATE KEY", "oidc-dbt, one run", "that of identity …",
-	"-----BEGIN CERTIFICATE-----…", "0000 NULL\n…", "… TAG LATIN …", "KILL QUERY …", "$ErrorActionPreference…", "allowed: target …",
+	"-----BEGIN CERTIFICATE-----…", "-----BEGIN [A-Z ]*PRIVATE KEY|…", "0000 NULL\n…", "… TAG LATIN …", "KILL QUERY …", "$ErrorActionPreference…", "allowed: target …",
 	"dry run: nothing was exchanged",
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/proposal"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/urfave/cli/v3"
 )
 
@@ -46,6 +48,19 @@ func initCommand(env job.Env, end *outcome) *cli.Command {
 	}
 }
 
+// printable is runner.Printable that leaves line ends of Windows as they are: a
+// change to a file is applied with them.
+func printable(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		bare, isWindows := strings.CutSuffix(line, "\r")
+		if lines[i] = runner.Printable(bare); isWindows {
+			lines[i] += "\r"
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
 func propose(env job.Env, c *cli.Command) error {
 	home := env.Getenv("HOME")
 	if home == "" {
@@ -67,7 +82,7 @@ func propose(env job.Env, c *cli.Command) error {
 		}
 	}
 	if !c.Bool(flagJSON) {
-		_, err = io.WriteString(env.Stdout, p.Text(written))
+		_, err = io.WriteString(env.Stdout, printable(p.Text(written)))
 		return err
 	}
 	text, err := p.JSON(written)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policytest"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/urfave/cli/v3"
 )
 
@@ -67,7 +69,16 @@ func testPolicyCommand(env job.Env, end *outcome) *cli.Command {
 			if slices.ContainsFunc(reports, policytest.Report.Failed) {
 				end.status = int(fault.Found)
 			}
-			return policytest.Write(env.Stdout, format, reports)
+			var b strings.Builder
+			if err := policytest.Write(&b, format, reports); err != nil {
+				return err
+			}
+			text := b.String()
+			if format == policytest.Formats[0] {
+				text = runner.Printable(text)
+			}
+			_, err := io.WriteString(env.Stdout, text)
+			return err
 		}),
 	}
 }

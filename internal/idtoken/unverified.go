@@ -106,8 +106,8 @@ func payloadOf(token string) ([]byte, error) {
 
 // checkObject holds a text to one JSON object, and says where it is none.
 func checkObject(text []byte) error {
-	var value any
-	err := json.Unmarshal(text, &value)
+	var object json.RawMessage
+	err := json.Unmarshal(text, &object)
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &syntax):
@@ -118,19 +118,25 @@ func checkObject(text []byte) error {
 	case err != nil:
 		return fmt.Errorf("is not JSON: %w", err)
 	}
-	if _, ok := value.(map[string]any); !ok {
-		return fmt.Errorf("is %s, want a JSON object of claims", jsonKind(value))
+	if what := jsonKind(object); what != "" {
+		return fmt.Errorf("is %s, want a JSON object of claims", what)
 	}
 	return nil
 }
 
-func jsonKind(value any) string {
-	switch value.(type) {
-	case nil:
+// jsonKind says what a JSON value is, "" for an object. A number of any size is one.
+func jsonKind(value json.RawMessage) string {
+	switch bytes.TrimSpace(value)[0] {
+	case '{':
+		return ""
+	case '[':
+		return "a list"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
 		return "null"
-	case float64:
-		return "a number"
-	default:
-		return kind(value)
 	}
+	return "a number"
 }

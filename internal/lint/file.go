@@ -27,7 +27,7 @@ type file struct {
 // and without any of the text; the file can still be shown.
 func newFile(name string, text []byte) (*file, error) {
 	f := &file{name: name, text: text, lines: strings.Split(strings.TrimPrefix(string(text), "\ufeff"), "\n")}
-	f.doc = strictyaml.New(name, text, strictyaml.Format{SecretKey: holdsSecret, SecretValue: policy.SecretForm()})
+	f.doc = strictyaml.New(name, text, strictyaml.Format{SecretKey: holdsSecret, SecretValue: policy.SecretPattern()})
 	var err error
 	if f.root, err = decode(text); f.root != nil {
 		f.doc.Redact(f.root)

@@ -69,8 +69,7 @@ func read(ctx context.Context, env Env, paths []string) (*files, error) {
 	if len(paths) == 0 {
 		errs = append(errs, in.folder(ctx, in.root()))
 		if len(in.all) == 0 && errors.Join(errs...) == nil {
-			errs = append(errs,
-				fmt.Errorf("nothing to lint: found no %s, no workflow and no dbt project", policyNames[0]))
+			errs = append(errs, errNothing)
 		}
 	}
 	for _, name := range paths {
@@ -128,14 +127,23 @@ func (in *files) folder(ctx context.Context, dir string) error {
 		in.notices = append(in.notices,
 			fmt.Sprintf("git cannot list the files of %q (%v): all files were read, including those that git would ignore",
 				dir, err))
-		if names, err = walk(root); err != nil {
+		var unread []string
+		if names, unread, err = walk(os.DirFS(root)); err != nil {
 			return fmt.Errorf("read %q: %w", dir, disk.Cause(err))
+		}
+		if len(unread) > 0 {
+			in.notices = append(in.notices, fmt.Sprintf("cannot read %q: what is in there was not looked at", unread))
 		}
 		tracked = names
 	}
 	var errs []error
+	inside, looked := insideGitHub(root), 0
 	for _, name := range names {
-		switch what := kindOf(name); {
+		what := kindOf(inside + name)
+		if what != nothing {
+			looked++
+		}
+		switch {
 		case what == nothing, slices.ContainsFunc(strings.Split(path.Dir(name), "/"), isSkipped):
 		case what == envFile && !slices.Contains(tracked, name):
 		default:
@@ -145,36 +153,52 @@ func (in *files) folder(ctx context.Context, dir string) error {
 			}
 		}
 	}
+	if looked == 0 && dir != in.root() {
+		return fmt.Errorf("read %q: %w", dir, errNothing)
+	}
 	return errors.Join(errs...)
 }
+
+// errNothing is that of a folder without any file that is looked at.
+var errNothing = fmt.Errorf("nothing to lint: found no %s, no workflow and no dbt project", policyNames[0])
 
 func isSkipped(folder string) bool { return slices.Contains(skipped, folder) }
 
 // maxFiles bounds a folder that git does not list.
 const maxFiles = 100_000
 
-// walk returns the files below a folder, with /.
-func walk(root string) (names []string, err error) {
+// walk returns the files below a folder, with /, and the folders in it that this
+// user cannot read.
+func walk(folder fs.FS) (names, unread []string, err error) {
 	seen := 0
-	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
 		if seen++; seen > maxFiles {
 			return fmt.Errorf("has more than %d files: name the ones to look at", maxFiles)
 		}
 		switch {
-		case err != nil && name == root:
+		case err != nil && name == ".":
 			return err
 		case err != nil:
-			return nil // a folder that this user cannot read
-		case d.IsDir() && name != root && isSkipped(d.Name()):
-			return filepath.SkipDir
-		case d.IsDir():
-			return nil
+			unread = append(unread, name)
+		case d.IsDir() && isSkipped(d.Name()):
+			return fs.SkipDir
+		case !d.IsDir():
+			names = append(names, name)
 		}
-		rel, err := filepath.Rel(root, name)
-		names = append(names, filepath.ToSlash(rel))
-		return err
+		return nil
 	})
-	return names, err
+	return names, unread, err
+}
+
+// insideGitHub returns where a folder is in a repository, for one that GitHub
+// reads files of: ".github/" or ".github/workflows/", else "".
+func insideGitHub(folder string) string {
+	for _, inside := range []string{".github", ".github/workflows"} {
+		if strings.HasSuffix(filepath.ToSlash(filepath.Clean(folder)), "/"+inside) {
+			return inside + "/"
+		}
+	}
+	return ""
 }
 
 // What a file is, by its name.

@@ -51,6 +51,44 @@ func in(t testing.TB, format string, report lint.Report) string {
 	return text
 }
 
+// TestHostileNames: a file's name and a file's texts print no line of their own, and
+// no command of the runner's or of a terminal's.
+func TestHostileNames(t *testing.T) {
+	t.Parallel()
+	const secret = "shop:\n  outputs:\n    dev: {type: postgres, password: hunter2hunter2}\n"
+	report := run(t, map[string]string{
+		"a\n::error::x/profiles.yml": secret, "##[error]x/profiles.yml": secret, "\x1b[31mred/profiles.yml": secret,
+		"100%0A/profiles.yml": secret, "::add-mask::x/profiles.yml": secret, "größe und mehr/profiles.yml": secret,
+		".github/workflows/x.yml": "jobs: {a: {steps: [{run: dbt build, env: {\"A\\n::error::_ ##[error]\": AKIAIOSFODNN7ABCDEFG}}]}}\n",
+	})
+	if len(report.Findings) != 7 {
+		t.Fatalf("%d findings, want 7", len(report.Findings))
+	}
+	for _, name := range lint.Formats() {
+		for line := range strings.Lines(in(t, name, report)) {
+			command := strings.HasPrefix(strings.TrimSpace(line), "::") && !strings.HasPrefix(line, "::error file=")
+			if command || name != "github" && strings.ContainsAny(line, "\x1b") || !strings.HasPrefix(line, "::error file=") && strings.Contains(line, "##[") {
+				t.Errorf("%s: line %q", name, line)
+			}
+		}
+	}
+	for format, wants := range map[string][]string{
+		"text": {"a\uFFFD:\u200b:error::x/profiles.yml:3:", "##\u200b[error]x/profiles.yml:3:", "\uFFFD[31mred/profiles.yml:3:", ":\u200b:add-mask::x/profiles.yml:3:",
+			"error: the workflow contains A\uFFFD:\u200b:error::_ ##\u200b[error] in plain text [static-secret]\n"},
+		"github": {"::error file=a%0A%3A%3Aerror%3A%3Ax/profiles.yml,line=3,", "::error file=100%250A/profiles.yml,", "::error file=%3A%3Aadd-mask%3A%3Ax/profiles.yml,",
+			"::the workflow contains A%0A::error::_ "},
+		"json":  {`"file": "a\n::error::x/profiles.yml"`, `"file": "##\u005berror]x/profiles.yml"`},
+		"sarif": {`"uri": "gr%C3%B6%C3%9Fe%20und%20mehr/profiles.yml"`, `"uri": "100%250A/profiles.yml"`, `"uri": "./::add-mask::x/profiles.yml"`, `"uri": "./a%0A::error::x/profiles.yml"`},
+	} {
+		text := in(t, format, report)
+		for _, want := range wants {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s has no %q in\n%s", format, want, text)
+			}
+		}
+	}
+}
+
 // TestFormats compares what each format prints, none of it a secret.
 func TestFormats(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,9 @@
 package lint
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // jsonFinding is a Finding for machines; its JSON is stable.
 type jsonFinding struct {
@@ -32,5 +35,7 @@ func JSON(r Report) (string, error) {
 // marshal returns indented JSON, which humans read in a log.
 func marshal(v any) (string, error) {
 	text, err := json.MarshalIndent(v, "", "  ")
-	return string(text) + "\n", err
+	// The runner interprets "##[…]" anywhere in a line. "#" occurs only inside
+	// JSON strings.
+	return strings.ReplaceAll(string(text), "##[", `##\u005b`) + "\n", err
 }

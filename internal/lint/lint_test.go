@@ -2,6 +2,7 @@ package lint_test
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -232,6 +234,7 @@ func TestFiles(t *testing.T) {
 		{[]string{"locked/package-lock.yml", "locked/packages.yml"}, []string{"unpinned-dbt-package 1:12"}, ""},
 		{[]string{"spack"}, nil, ""},
 		{[]string{"dbt"}, []string{"static-secret 1:47"}, ""},
+		{[]string{"elsewhere"}, nil, `read "elsewhere": nothing to lint: found no .github/oidc-dbt.yml, no workflow and no dbt project`},
 		{[]string{"nowhere", policyName, "elsewhere/none.yml"}, []string{"any-runner 7:9"},
 			`read "nowhere": no such file or directory` + "\n" + `read "elsewhere/none.yml": no such file or directory`},
 		{[]string{".github/oidc-dbt.test.yml"}, nil,
@@ -255,6 +258,24 @@ func TestFiles(t *testing.T) {
 		return strings.Contains(f.File, "venv") || strings.Contains(f.File, ".env")
 	}) {
 		t.Errorf("found %q, error %v", places(all), err)
+	}
+}
+
+// TestFoldersOfGitHub: the folders that GitHub reads files of may be named, too.
+func TestFoldersOfGitHub(t *testing.T) {
+	t.Parallel()
+	dir := repository(t, map[string]string{
+		policyName:                policyOf(`{repository: acme/analytics, repository_id: "1", environment: prod, ref: refs/heads/main}`),
+		".github/workflows/x.yml": "permissions: write-all\njobs: {}\n", ".github/workflows/sub/y.yml": "permissions: write-all\njobs: {}\n",
+	})
+	for path, want := range map[string][]string{
+		".github": {"any-runner 7:9", "id-token-for-every-job 1:1"}, ".github/workflows/": {"id-token-for-every-job 1:1"},
+		filepath.Join(dir, ".github", "workflows"): {"id-token-for-every-job 1:1"},
+	} {
+		report, err := lint.Run(t.Context(), env(dir), []string{path})
+		if diff := cmp.Diff(want, places(report)); diff != "" || err != nil {
+			t.Errorf("%s: error %v, found (-want +got):\n%s", path, err, diff)
+		}
 	}
 }
 
@@ -395,5 +416,32 @@ func BenchmarkLint(b *testing.B) {
 		if err != nil || len(report.Findings) != 1 {
 			b.Fatalf("%d findings, %v", len(report.Findings), err)
 		}
+	}
+}
+
+// A lockedFS has folders that this user cannot read.
+type lockedFS struct {
+	fstest.MapFS
+	locked string
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (l lockedFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == l.locked {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return l.MapFS.ReadDir(name)
+}
+
+// TestWalk: a folder that cannot be read is said to be one.
+func TestWalk(t *testing.T) {
+	t.Parallel()
+	folder := fstest.MapFS{"a/profiles.yml": {}, "b/profiles.yml": {}, "target/profiles.yml": {}, "x.yml": {}}
+	names, unread, err := lint.Walk(lockedFS{folder, "b"})
+	if want := []string{"a/profiles.yml", "x.yml"}; !slices.Equal(names, want) || !slices.Equal(unread, []string{"b"}) || err != nil {
+		t.Errorf("files %q, unread %q, %v", names, unread, err)
+	}
+	if _, _, err := lint.Walk(lockedFS{folder, "."}); err == nil || err.Error() != "open .: permission denied" {
+		t.Errorf("err is %v", err)
 	}
 }

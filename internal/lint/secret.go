@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
@@ -72,22 +73,35 @@ func isStored(key, value string) bool {
 	return holdsSecret(key) || policy.SecretValue(value) || policy.IsVendorToken(value)
 }
 
+// gap is what separates words of a command: a line may end with a backslash.
+const gap = `(?:\s|\\\n)+`
+
 var (
-	// dbtText matches a command line that runs dbt.
-	dbtText = lazy.MustCompile(`(?m)(?:^|[\s;&|("'/])dbtf?\s+(?:-\S+\s+)*(?:build|run|run-operation|test|seed|snapshot|` +
-		`source|debug|compile|docs|deps|clone|retry|parse|ls|list|show|freshness)\b`)
-	// secretsText matches a secret of GitHub's in an expression.
-	secretsText = lazy.MustCompile(`\bsecrets(?:\.([A-Za-z_][A-Za-z0-9_]*)|\[\s*'([^']+)'\s*\])`)
+	// dbtText matches a command line that runs dbt: by its own command, in Python,
+	// in its image, or by a task or a script that is called after it.
+	dbtText = lazy.MustCompile(`(?m)(?:^|[\s;&|("'/])dbt(?:f|-ol)?` + gap + `(?:-\S+` + gap + `(?:[^-\s]\S*` + gap + `)?)*` +
+		`(?:build|run|run-operation|test|seed|snapshot|source|debug|compile|docs|deps|clone|retry|parse|ls|list|show|freshness)\b|` +
+		`\bdbtRunner\b|\bdbt\.cli\.main\b|\bpython[0-9.]*\s+-m\s+dbt\b|/dbt-labs/dbt-[^\s/]+\s|` +
+		`(?:^|[\s;&|(])(?:make|just|task|invoke|inv|nox|tox|rake|npm|yarn|pnpm|mise|poe|hatch|pdm|pixi)\s[^\n;&|#]*dbt|` +
+		`(?:^|[\s;&|(/])[\w.-]*dbt[\w.-]*\.(?:sh|bash|py)\b`)
+	// secretsText matches a secret of GitHub's in an expression, one whose name is
+	// an expression too, or all of them.
+	secretsText = lazy.MustCompile(`(?i)\bsecrets(?:\.([a-z_][a-z0-9_]*)|\[\s*'([^']+)'\s*\]|\[([^'\]]+)\])|` +
+		`\btoJSON\(\s*(secrets)\s*\)`)
+	// assignText matches an assignment in a script, or one that it writes into a file.
+	assignText = lazy.MustCompile(`(?m)^[ \t]*(?:(?:export|echo)[ \t]+)?["']?([A-Za-z_][A-Za-z0-9_]*)=` +
+		`("[^"\n]*"|'[^'\n]*'|[^\s;&|"']+)`)
 	// loginText matches names of logins at a warehouse that are not named like secrets everywhere.
-	loginText = lazy.MustCompile(`(?i)keyfile|service_account|sa_key|private_key|credential|` +
+	loginText = lazy.MustCompile(`(?i)keyfile|service_account|sa_key|private_key|credential|(?:^|_)sa(?:_json|_b(?:ase)?64)?$|` +
+		`(?:gcp|google|bigquery|bq)\w*json|` +
 		`profiles?_?(?:ya?ml)?$|_key$`)
 	// otherText matches names of logins that no target gives.
 	otherText = lazy.MustCompile(`(?i)^github_token$|(?:^|_)(?:gh|git|github|gitlab|slack|teams|webhook|datadog|sentry|` +
 		`pagerduty|pypi|npm|codecov|sonar|cache)(?:_|$)|dbt_cloud|dbt_api|elementary_cloud`)
 	// writingText matches a script that writes a key or a profile into a file.
 	writingText = lazy.MustCompile(`(?i)(?:>|\btee\b)\s*\S*(?:key|profiles\.yml|credential|service|\.json|\.p8|\.pem)`)
-	// dbtAction matches actions that run dbt.
-	dbtAction = lazy.MustCompile(`(?i)^[^/]+/dbt[^/@]*@`)
+	// dbtAction matches actions and called workflows that run dbt.
+	dbtAction = lazy.MustCompile(`(?i)(?:^|/)[^/@]*dbt[^/@]*(?:@|$)`)
 	// loginActions log in at a cloud, whose keys a target makes superfluous.
 	loginActions = lazy.MustCompile(`(?i)^(?:google-github-actions/auth|aws-actions/configure-aws-credentials|` +
 		`azure/login|hashicorp/vault-action|snowflakedb/snowflake-cli-action|databricks/setup-cli)@`)
@@ -97,11 +111,17 @@ var (
 // at a warehouse, by their names or by that of the variable.
 func warehouseSecrets(variable, expression string) (names []string) {
 	for _, m := range secretsText.FindAllStringSubmatch(expression, -1) {
-		name := m[1] + m[2]
+		name, shown := m[1]+m[2]+m[3], "secrets."+m[1]+m[2]
+		if m[3] != "" {
+			shown = "secrets[" + strings.TrimSpace(m[3]) + "]"
+		} else if m[4] != "" {
+			names = append(names, "toJSON(secrets)")
+			continue
+		}
 		isLogin := func(s string) bool { return policy.SecretName(s) || loginText.MatchString(s) }
 		other := otherText.MatchString(name) || otherText.MatchString(variable)
-		if !other && (isLogin(name) || isLogin(variable)) && !slices.Contains(names, name) {
-			names = append(names, name)
+		if !other && (isLogin(name) || isLogin(variable)) && !slices.Contains(names, shown) {
+			names = append(names, shown)
 		}
 	}
 	return names
@@ -111,6 +131,9 @@ func warehouseSecrets(variable, expression string) (names []string) {
 func (f *file) workflowSecrets(found report) {
 	dbt := false
 	pairs(get(f.root, "jobs"), func(_, job *yaml.Node) {
+		if uses := text(get(job, "uses")); dbtAction.MatchString(uses) && !isLocal(uses) {
+			f.feeds(get(job, "secrets"), false, found)
+		}
 		steps := items(get(job, "steps"))
 		if !slices.ContainsFunc(steps, runsDBT) {
 			return
@@ -118,15 +141,16 @@ func (f *file) workflowSecrets(found report) {
 		dbt = true
 		local := get(job, "services") != nil // a database of the job's own has a password that opens nothing
 		f.feeds(get(job, "env"), local, found)
+		f.feeds(get(job, "container", "env"), local, found)
 		for _, step := range steps {
 			logsIn := loginActions.MatchString(text(get(step, "uses")))
 			if runsDBT(step) || logsIn || writingText.MatchString(text(get(step, "run"))) {
 				f.feeds(get(step, "env"), local, found)
 			}
-			if logsIn {
+			if logsIn || isDBTAction(text(get(step, "uses"))) {
 				f.feeds(get(step, "with"), local, found)
 			}
-			f.scripts(get(step, "run"), found)
+			f.scripts(get(step, "run"), local, found)
 		}
 	})
 	if dbt {
@@ -134,9 +158,19 @@ func (f *file) workflowSecrets(found report) {
 	}
 }
 
+// isLocal reports whether a workflow or an action is one of this repository,
+// whose files are looked at themselves.
+func isLocal(uses string) bool { return strings.HasPrefix(uses, "./") }
+
+// isDBTAction reports whether an action runs dbt by itself; ours does so by its
+// input `run`.
+func isDBTAction(uses string) bool {
+	return dbtAction.MatchString(uses) && !actionText.MatchString(uses)
+}
+
 // runsDBT reports whether a step runs dbt, by itself or by an action.
 func runsDBT(step *yaml.Node) bool {
-	if dbtText.MatchString(text(get(step, "run"))) || dbtAction.MatchString(text(get(step, "uses"))) {
+	if dbtText.MatchString(text(get(step, "run"))) || isDBTAction(text(get(step, "uses"))) {
 		return true
 	}
 	runs := false
@@ -149,31 +183,37 @@ func (f *file) feeds(n *yaml.Node, local bool, found report) {
 	pairs(n, func(key, v *yaml.Node) {
 		value := text(v)
 		if names := warehouseSecrets(key.Value, value); len(names) > 0 {
-			found(f.at(key), fixFed, "%s gets a long-lived credential from secrets.%s",
-				key.Value, strings.Join(names, ", secrets."))
+			found(f.at(key), fixFed, "%s gets a long-lived credential from %s", key.Value, strings.Join(names, ", "))
 		} else if !local && isStored(key.Value, value) {
 			found(f.at(key), fixStored, "the workflow contains %s in plain text", key.Value)
 		}
 	})
 }
 
-// scripts finds logins that a script writes somewhere itself.
-func (f *file) scripts(run *yaml.Node, found report) {
+// scripts finds logins that a script writes somewhere itself, or has in it.
+func (f *file) scripts(run *yaml.Node, local bool, found report) {
 	if run == nil {
 		return
 	}
-	names := warehouseSecrets("", text(run))
-	if len(names) == 0 {
-		return
+	if names := warehouseSecrets("", text(run)); len(names) > 0 {
+		found(f.inScript(run, names[0]), fixFed, "the script gets a long-lived credential from %s", strings.Join(names, ", "))
 	}
-	at := f.at(run)
-	for i := run.Line - 1; i >= 0 && i < len(f.lines); i++ { // a script has lines of its own
-		if j := strings.Index(f.lines[i], "secrets."+names[0]); j >= 0 {
-			at = place{f, i + 1, len([]rune(f.lines[i][:j])) + 1}
-			break
+	for _, m := range assignText.FindAllStringSubmatch(text(run), -1) {
+		value := strings.Trim(m[2], `"'`)
+		if !local && !strings.ContainsAny(value, "$`") && isStored(m[1], value) {
+			found(f.inScript(run, m[1]+"="), fixStored, "the script contains %s in plain text", m[1])
 		}
 	}
-	found(at, fixFed, "the script gets a long-lived credential from secrets.%s", strings.Join(names, ", secrets."))
+}
+
+// inScript is where a script has a text, else where it starts.
+func (f *file) inScript(run *yaml.Node, text string) place {
+	for i := run.Line - 1; i >= 0 && i < len(f.lines); i++ { // a script has lines of its own
+		if j := strings.Index(f.lines[i], text); j >= 0 {
+			return place{f, i + 1, utf8.RuneCountInString(f.lines[i][:j]) + 1}
+		}
+	}
+	return f.at(run)
 }
 
 // exampleEnds are how names of .env files end that hold no real values.

@@ -50,6 +50,36 @@ func TestWorkflowSecrets(t *testing.T) {
 		{"a key by its form", `steps: [{` + dbt + `, env: {ID: AKIAIOSFODNN7ABCDEFG}}]`, "the workflow contains ID in plain text"},
 		{"a database of the job's own", `{services: {db: {image: postgres}}, steps: [{` + dbt + `, env: {DB_PASSWORD: postgres}}]}`, ""},
 		{"a placeholder", `steps: [{` + dbt + `, env: {DB_PASSWORD: "", A_TOKEN: $OTHER, B_TOKEN: "<yours>", C_TOKEN: changeme}}]`, ""},
+		{"in more than a line", `steps: [{run: "dbt \\\n  --profiles-dir . \\\n  build", env: {PGPASSWORD: "${{ secrets.PG }}"}}]`,
+			"PGPASSWORD gets a long-lived credential from secrets.PG"},
+		{"in Python", `steps: [{shell: python, run: "from dbt.cli.main import dbtRunner\n", env: {PGPASSWORD: "${{ secrets.PG }}"}}]`,
+			"PGPASSWORD gets a long-lived credential from secrets.PG"},
+		{"as a module", `steps: [{run: python3.12 -m dbt run, env: {PGPASSWORD: "${{ secrets.PG }}"}}]`,
+			"PGPASSWORD gets a long-lived credential from secrets.PG"},
+		{"in dbt's image", `steps: [{run: "docker run -e PGPASSWORD=${{ secrets.PG_PASSWORD }} ghcr.io/dbt-labs/dbt-postgres:1.9 build"}]`,
+			"the script gets a long-lived credential from secrets.PG_PASSWORD"},
+		{"by a task", `steps: [{run: make -C models dbt-build, env: {PGPASSWORD: "${{ secrets.PG }}"}}]`,
+			"PGPASSWORD gets a long-lived credential from secrets.PG"},
+		{"by another task", `steps: [{run: "make all # not dbt", env: {PGPASSWORD: "${{ secrets.PG }}"}}]`, ""},
+		{"by a script", `steps: [{run: bash scripts/run_dbt.sh, env: {PGPASSWORD: "${{ secrets.PG }}"}}]`,
+			"PGPASSWORD gets a long-lived credential from secrets.PG"},
+		{"by an action of the repository", `steps: [{uses: ./.github/actions/run-dbt, with: {password: "${{ secrets.PG }}"}}]`,
+			"password gets a long-lived credential from secrets.PG"},
+		{"of a container", `{container: {image: dbt, env: {PGPASSWORD: "${{ secrets.PG }}"}}, steps: [{` + dbt + `}]}`,
+			"PGPASSWORD gets a long-lived credential from secrets.PG"},
+		{"to another repository's workflow", `{uses: acme/workflows/.github/workflows/dbt.yml@v1, secrets: {PGPASSWORD: "${{ secrets.PG }}"}}`,
+			"PGPASSWORD gets a long-lived credential from secrets.PG"},
+		{"to a workflow of the repository", `{uses: ./.github/workflows/dbt.yml, secrets: {PGPASSWORD: "${{ secrets.PG }}"}}`, ""},
+		{"in other letter case", `steps: [{` + dbt + `, env: {PGPASSWORD: "${{ Secrets.Pg }}"}}]`, "PGPASSWORD gets a long-lived credential from secrets.Pg"},
+		{"by a name of the matrix", `steps: [{` + dbt + `, env: {PGPASSWORD: "${{ secrets[ matrix.secret ] }}"}}]`,
+			"PGPASSWORD gets a long-lived credential from secrets[matrix.secret]"},
+		{"all of them", `steps: [{` + dbt + `, env: {ALL: "${{ toJSON(secrets) }}"}}]`, "ALL gets a long-lived credential from toJSON(secrets)"},
+		{"a service account", `steps: [{` + dbt + `, env: {KEY: "${{ secrets.BIGQUERY_SA }} ${{ secrets.GCP_SA_JSON }} ${{ secrets.NASA }}"}}]`,
+			"KEY gets a long-lived credential from secrets.BIGQUERY_SA, secrets.GCP_SA_JSON"},
+		{"clear text in a script", `steps: [{run: "export PGPASSWORD='hunter2'\nA=b\necho \"DBT_TOKEN=abc\" >> $GITHUB_ENV\ndbt run"}]`,
+			"the script contains PGPASSWORD in plain text; the script contains DBT_TOKEN in plain text"},
+		{"none in a script", `steps: [{run: "PGPASSWORD=$(./get)\nA_TOKEN=\"$B\"\nexport C_TOKEN=x$D\ndbt run --vars 'a_token=b'"}]`, ""},
+		{"a script, with a database of the job's own", `{services: {db: {image: postgres}}, steps: [{run: "PGPASSWORD=postgres dbt build"}]}`, ""},
 		{"dbt by another tool", `steps: [{run: "poetry run dbt --quiet build && uv run dbt docs generate", env: {PGPASSWORD: "${{ secrets.PG }}"}}]`,
 			"PGPASSWORD gets a long-lived credential from secrets.PG"},
 	} {
@@ -142,5 +172,30 @@ func TestPackages(t *testing.T) {
 	}
 	if got := find(t, map[string]string{"dbt_project.yml": "name: a\n", "dependencies.yml": "projects: [{name: x}]\n"}); len(got) > 0 {
 		t.Errorf("found %q in a file of projects", got)
+	}
+}
+
+// TestSecretsAreNotShown: no format prints a value, whatever its key is called.
+func TestSecretsAreNotShown(t *testing.T) {
+	t.Parallel()
+	values := []string{"hunter2hunter2", "ghp_" + strings.Repeat("a1", 18), "AKIAIOSFODNN7ABCDEFG", "dapi" + strings.Repeat("0a", 16)}
+	report := run(t, map[string]string{
+		".github/workflows/x.yml": "jobs:\n  a:\n    steps:\n      - run: |\n          PGPASSWORD=" + values[0] + " dbt build\n" +
+			"          echo 'PGPASSWORD=" + values[0] + "' >> .env\n        env: {A: " + values[1] + ", B: " + values[2] + "}\n" +
+			"      - {run: dbt build, env: {C: " + values[3] + ", D_PASSWORD: " + values[0] + "}}\n",
+		"profiles.yml": "shop:\n  outputs:\n    dev: {type: postgres, password: " + values[0] + ", other: " + values[1] + "}\n",
+		".env":         "A=" + values[1] + "\nexport B_PASSWORD='" + values[0] + "'\n",
+		policyName:     strings.Replace(policyOf(`{repository: acme/analytics, colour: `+values[1]+`}`), "region: ", "regoin: "+values[3]+", region: ", 1),
+	})
+	if len(report.Findings) < 10 {
+		t.Errorf("%d findings, want at least 10", len(report.Findings))
+	}
+	for _, format := range lint.Formats() {
+		text := in(t, format, report)
+		for _, value := range values {
+			if strings.Contains(text, value) {
+				t.Errorf("%s shows %s in\n%s", format, value, text)
+			}
+		}
 	}
 }

@@ -38,7 +38,9 @@ func Text(r Report, colour bool) string {
 		}
 		return "\x1b[" + code + "m" + text + "\x1b[0m"
 	}
-	clean := runner.Printable // a file's text may be meant as a command of the runner's, or of a terminal's
+	// A file's text may be meant as a command of the runner's, or of a terminal's,
+	// and its name as a line of ours.
+	clean := func(text string) string { return strings.ReplaceAll(runner.Printable(text), "\n", "\uFFFD") }
 	var out strings.Builder
 	for _, f := range r.Findings {
 		if f.Suppressed {
@@ -52,7 +54,7 @@ func Text(r Report, colour bool) string {
 		if len(f.Witness) > 0 {
 			fmt.Fprintf(&out, "  such a token: %s\n", clean(claims(f.Witness)))
 		}
-		fmt.Fprintf(&out, "  fix: %s\n  see: %s\n\n", f.Fix, r.page(f.Name))
+		fmt.Fprintf(&out, "  fix: %s\n  see: %s\n\n", clean(f.Fix), r.page(f.Name))
 	}
 	fmt.Fprintf(&out, "%s\n", r.sum())
 	return out.String()

@@ -30,18 +30,25 @@ func SecretName(name string) bool { return secretName(name) }
 // PEM, a password in a URL, one in the parameters of a connection string or of
 // a path (MotherDuck's token, libpq's and MySQL's password, S3's key, Azure's
 // account key and signature).
-var secretValue = lazy.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|` +
-	`(?i)(?:^|[?&;\s_])(?:password|passwd|passphrase|pwd|token|secret|access_?key|account_?key|shared_?access_?(?:key|` +
-	`signature))\s?=\s?[^&;\s{]|` +
-	`(?i)[?&]sig=[^&;\s{]`).Where(func(s string) bool {
+var secretValue = lazy.MustCompile(secretForms).Where(func(s string) bool {
 	return strings.Contains(s, "-----BEGIN") || strings.Contains(s, "@") && strings.Contains(s, "://") || strings.Contains(s, "=")
 })
+
+const secretForms = `-----BEGIN [A-Z ]*PRIVATE KEY|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|` +
+	`(?i)(?:^|[?&;\s_])(?:password|passwd|passphrase|pwd|token|secret|access_?key|account_?key|shared_?access_?(?:key|` +
+	`signature))\s?=\s?[^&;\s{]|` +
+	`(?i)[?&]sig=[^&;\s{]`
 
 // SecretValue reports whether a value is a secret under any key.
 func SecretValue(value string) bool { return secretValue.MatchString(value) }
 
-// SecretPattern returns what SecretValue matches.
-func SecretPattern() *lazy.Regexp { return secretValue }
+// hiddenValue matches values that are in no line that is shown: those that are
+// secrets, those with a vendor's token, and scripts that assign a login.
+var hiddenValue = lazy.MustCompile(`\b(?:` + vendorForms + `)|` + secretForms +
+	`|(?i)(?:pass\w*|pwd|token|secret|key|credentials?)=["']?[^\s"'$]`)
+
+// SecretPattern matches values of files that are not to be shown.
+func SecretPattern() *lazy.Regexp { return hiddenValue }
 
 // literalKeys choose server or identity, in any adapter, as do those that begin
 // with proxy_: what Jinja renders there is known to dbt only, after the decision.

@@ -28,7 +28,7 @@ func newDocument(doing, name string, src []byte, cat Catalog) *document {
 	d := &document{name: name, src: src, catalog: cat, names: map[string]bool{}, reported: map[*yaml.Node]*claimMap{}}
 	d.Document = strictyaml.New(name, src, strictyaml.Format{
 		Doing: doing, Noun: "policy", Needs: "a policy has `version` and `targets`", MaxSize: MaxSize,
-		SecretKey: d.isSecret, SecretValue: secretValue, Synonyms: otherNames,
+		SecretKey: d.isSecret, SecretValue: hiddenValue, Synonyms: otherNames,
 	})
 	return d
 }

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
 // A RuleView is a rule as those see it who judge a policy. What it says comes
@@ -119,9 +117,6 @@ func OpenRef(pattern string) bool {
 
 // IsSubjectForm reports whether a pattern of `sub` is in one of GitHub's own forms.
 func IsSubjectForm(pattern string) bool { _, ok := parseSubject(pattern); return ok }
-
-// SecretForm matches what SecretValue reports.
-func SecretForm() *lazy.Regexp { return secretValue }
 
 // IsVendorAudience reports whether an audience is one that a vendor fixed for
 // all its customers.

@@ -69,10 +69,12 @@ var likeWords = []string{
 
 // likeValue matches values of vendors' own forms: AWS's key ids, tokens of
 // GitHub, Databricks and Slack, and JWTs.
-var likeValue = lazy.MustCompile(`^(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[pousr]_\w{20,}|dapi[0-9a-f]{30,}|` +
-	`xox[a-z]-[\w-]{10,}|eyJ[\w-]+\.[\w-]+\.[\w-]*)$`).Where(func(s string) bool {
+var likeValue = lazy.MustCompile(`^(?:` + vendorForms + `)$`).Where(func(s string) bool {
 	return slices.ContainsFunc([]string{"AKIA", "ASIA", "gh", "dapi", "xox", "eyJ"}, func(p string) bool { return strings.HasPrefix(s, p) })
 })
+
+const vendorForms = `(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[pousr]_\w{20,}|dapi[0-9a-f]{30,}|xox[a-z]-[\w-]{10,}|` +
+	`eyJ[\w-]+\.[\w-]+\.[\w-]*`
 
 // words returns a name in lower case with `_` between its words:
 // fs.s3a.access.key, X-Api-Key and accessKeyId have three each.

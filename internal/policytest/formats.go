@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/explain"
@@ -14,7 +15,9 @@ import (
 // Formats are the values of `--format`, the default first.
 var Formats = []string{"text", "json", "junit"}
 
-// Write writes the reports of all files in a format.
+// Write writes the reports of all files in a format. The text may hold any
+// character of the cases; what a console or a runner would obey is for the
+// caller to break. JSON and JUnit hold nothing of the kind.
 func Write(w io.Writer, format string, reports []Report) error {
 	var text []byte
 	var err error
@@ -69,7 +72,9 @@ func jsonOf(reports []Report) ([]byte, error) {
 		}
 	}
 	text, err := json.MarshalIndent(out, "", "  ")
-	return append(text, '\n'), err
+	// The runner interprets "##[…]" anywhere in a line. "#" occurs only inside
+	// JSON strings.
+	return append(bytes.ReplaceAll(text, []byte("##["), []byte(`##\u005b`)), '\n'), err
 }
 
 type junitSuites struct {
@@ -105,6 +110,7 @@ func junitOf(reports []Report) ([]byte, error) {
 		all.Suites = append(all.Suites, r.suite())
 	}
 	text, err := xml.MarshalIndent(all, "", "  ")
+	text = bytes.ReplaceAll(text, []byte("##["), []byte("##&#91;"))
 	return append([]byte(xml.Header), append(text, '\n')...), err
 }
 
@@ -142,11 +148,11 @@ func (r Report) text() []byte {
 	failed := 0
 	for _, c := range r.Results {
 		if c.Message == "" {
-			fmt.Fprintf(&b, "%s %s\n", explain.Yes, c.Case.Name)
+			fmt.Fprintf(&b, "%s %s\n", explain.Yes, inLine(c.Case.Name))
 			continue
 		}
 		failed++
-		fmt.Fprintf(&b, "%s %s (%s:%d): %s\n", explain.No, c.Case.Name, r.File, c.Case.Line, c.Message)
+		fmt.Fprintf(&b, "%s %s (%s:%d): %s\n", explain.No, inLine(c.Case.Name), inLine(r.File), c.Case.Line, c.Message)
 		for line := range strings.Lines(c.Table) {
 			b.WriteString(strings.TrimRight("    "+line, " \n") + "\n")
 		}
@@ -165,10 +171,18 @@ func (r Report) text() []byte {
 	return b.Bytes()
 }
 
+// inLine returns a name as it is if it has one line, else quoted.
+func inLine(name string) string {
+	if strings.ContainsAny(name, "\r\n") {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
 func (m Mutant) String() string {
 	change := fmt.Sprintf("%s %q", m.Claim, m.Value)
 	if m.Value == nil {
 		change = "no " + m.Claim
 	}
-	return fmt.Sprintf("! %s: with %s it is still allowed, by rule %d (line %d)", m.Case, change, m.Rule.Index+1, m.Rule.Line)
+	return fmt.Sprintf("! %s: with %s it is still allowed, by rule %d (line %d)", inLine(m.Case), change, m.Rule.Index+1, m.Rule.Line)
 }

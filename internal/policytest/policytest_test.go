@@ -1,6 +1,7 @@
 package policytest_test
 
 import (
+	"encoding/xml"
 	"fmt"
 	"strings"
 	"testing"
@@ -154,6 +155,39 @@ func TestCoverageAndMutants(t *testing.T) {
 	}
 	if strings.Join(survivors, "\n") != strings.Join(want, "\n") {
 		t.Errorf("mutants\n%s\nwant\n%s", strings.Join(survivors, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestHostileNames: a case's name prints no line of its own, and its JUnit is
+// XML whatever it has.
+func TestHostileNames(t *testing.T) {
+	t.Parallel()
+	f, err := policytest.Parse("p.test.yml", []byte("version: 1\ncoverage: none\ncases:\n"+
+		"  - name: \"a\\n::error::b\"\n    "+mallory+"\n    deny: all\n"+
+		"  - name: \"##[error]c ]]> <&\\t\"\n    "+mallory+"\n    allow: dev\n"), load(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports := []policytest.Report{f.Run(day)}
+	for format, wants := range map[string][]string{
+		"text":  {"✓ \"a\\n::error::b\"\n"},
+		"json":  {`"name": "a\n::error::b"`, `"name": "##\u005berror]c ]]\u003e \u003c\u0026\t"`},
+		"junit": {`<testcase name="a&#xA;::error::b" `, `<testcase name="##&#91;error]c ]]&gt; &lt;&amp;&#x9;" `},
+	} {
+		var b strings.Builder
+		if err := policytest.Write(&b, format, reports); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("%s has no %q in\n%s", format, want, b.String())
+			}
+		}
+		if format == "junit" {
+			if err := xml.Unmarshal([]byte(b.String()), new(struct{ XMLName xml.Name })); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

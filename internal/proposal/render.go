@@ -71,5 +71,7 @@ func (p *Proposal) JSON(written []string) ([]byte, error) {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	err := encoder.Encode(shape)
-	return []byte(out.String()), err
+	// The runner interprets "##[…]" anywhere in a line. "#" occurs only inside
+	// JSON strings.
+	return []byte(strings.ReplaceAll(out.String(), "##[", `##\u005b`)), err
 }

@@ -156,9 +156,17 @@ func testText(repo *repository, targets []*target) string {
 		case len(c.allow) == 1:
 			fmt.Fprintf(&out, "    allow: %s\n", scalar(c.allow[0]))
 		case len(c.allow) > 1:
-			fmt.Fprintf(&out, "    allow: [%s]\n", strings.Join(c.allow, ", "))
+			names := make([]string, len(c.allow))
+			for i, name := range c.allow {
+				names[i] = flowScalar(name)
+			}
+			fmt.Fprintf(&out, "    allow: [%s]\n", strings.Join(names, ", "))
 		default:
-			fmt.Fprintf(&out, "    deny: %s\n    because: [%s]\n", scalar(c.deny), strings.Join(c.because, ", "))
+			name := scalar(c.deny)
+			if name == "all" { // by itself it means every target
+				name = "[all]"
+			}
+			fmt.Fprintf(&out, "    deny: %s\n    because: [%s]\n", name, strings.Join(c.because, ", "))
 		}
 	}
 	out.WriteString("coverage: rules\n")
