@@ -44,14 +44,14 @@ func (a agreement) run(t *testing.T) {
 			continue // over a limit
 		}
 		made++
-		formula := d.PolicyFormula()
+		formula, said := d.PolicyFormula(), explained(d, w)
 		for range a.tokens {
 			claims := randomToken(random, d)
 			got, err := a.evaluate(d, w, claims)
 			if err != nil {
 				t.Fatalf("%v\n%s\n%s", err, text, documents(w))
 			}
-			want := a.judge(t, p, d, w, formula, claims, got)
+			want := a.judge(t, p, d, w, formula, said, claims, got)
 			if want != "" {
 				t.Fatalf("%s\ntoken %v\n%s\n%+v\n%s", want, claims, text, w.Rules, documents(w))
 			}
@@ -73,7 +73,7 @@ func (a agreement) run(t *testing.T) {
 }
 
 // judge says what is wrong with a verdict, "" for nothing.
-func (a agreement) judge(t *testing.T, p *policy.Policy, d Demand, w Wall, formula logic.Formula, claims map[string]any, got bool) string {
+func (a agreement) judge(t *testing.T, p *policy.Policy, d Demand, w Wall, formula, said logic.Formula, claims map[string]any, got bool) string {
 	texts := map[string]string{}
 	for name, value := range claims {
 		texts[name] = value.(string)
@@ -82,12 +82,12 @@ func (a agreement) judge(t *testing.T, p *policy.Policy, d Demand, w Wall, formu
 	if f := formula.Eval(texts) == logic.True; f != (allowed && texts["aud"] == d.Audience()) {
 		return fmt.Sprintf("the policy allows: %t, its formula says %t", allowed, f)
 	}
-	if said := w.Admits.Eval(texts); (said == logic.True) != got {
-		return fmt.Sprintf("the documents admit: %t, the generator says %v", got, said)
+	if admits := w.Admits.Eval(texts); (admits == logic.True) != got {
+		return fmt.Sprintf("the documents admit: %t, the generator says %v", got, admits)
 	}
 	allowed = allowed && texts["aud"] == d.Audience()
 	switch {
-	case got && !allowed && !explains(d, w, texts):
+	case got && !allowed && said.Eval(texts) != logic.True:
 		return "admitted, denied by the policy, and not said"
 	case !got && allowed && !narrows(d, w, texts):
 		return "allowed by the policy, not admitted, and not said"
@@ -95,18 +95,17 @@ func (a agreement) judge(t *testing.T, p *policy.Policy, d Demand, w Wall, formu
 	return ""
 }
 
-// explains reports whether the reports say that such a token is admitted.
-func explains(d Demand, w Wall, token map[string]string) bool {
+// explained is met by the tokens that the reports say are admitted.
+func explained(d Demand, w Wall) logic.Formula {
+	parts := make([]logic.Formula, len(d.Rules))
 	for i, r := range d.Rules {
 		var gaps []string
 		for _, g := range w.Rules[i].WiderBy {
 			gaps = append(gaps, g.Claim)
 		}
-		if r.Without(gaps...).Formula().Eval(token) == logic.True {
-			return true
-		}
+		parts[i] = r.Without(gaps...).Formula()
 	}
-	return false
+	return logic.Or(parts...)
 }
 
 func narrows(d Demand, w Wall, token map[string]string) bool {

@@ -145,7 +145,10 @@ func (b *subjectBuilder) repositories() (list []string) {
 	if len(names) == 0 {
 		names = b.namesByID()
 	} else {
-		b.hold("repository", "repository_owner")
+		b.hold("repository")
+		if b.r.ownersAre(names) {
+			b.hold("repository_owner")
+		}
 	}
 	for _, full := range names {
 		owner, repo, _ := strings.Cut(full, "/")
@@ -167,6 +170,15 @@ func (b *subjectBuilder) repositories() (list []string) {
 		b.out.Unknown = "the repository's full name: give it with --repository ID=OWNER/REPO"
 	}
 	return list
+}
+
+// ownersAre reports whether the repositories are of owners that the rule names.
+func (r Rule) ownersAre(repositories []string) bool {
+	owners := r.Of("repository_owner").Patterns
+	return !slices.ContainsFunc(repositories, func(full string) bool {
+		owner, _, _ := strings.Cut(full, "/")
+		return owners != nil && !slices.Contains(owners, owner)
+	})
 }
 
 // namesByID are the names that the options give for the rule's ids.

@@ -45,6 +45,7 @@ var (
 	refName        = `[^:~^?*\[\\ ` + printables + `]+`
 	workflowDomain = whole(`[A-Za-z0-9-]+/[A-Za-z0-9._-]+/\.github/workflows/[^@/` + printables + `]+@(?:refs/(?:heads|tags)/` + refName + `|[0-9a-f]{40})`)
 	githubDomains  = map[string]logic.Language{
+		"actor":    whole(`[A-Za-z0-9-]+(?:_[A-Za-z0-9]+)?(?:\[bot\])?`), // `_` is before a managed user's short code
 		"actor_id": numberDomain, "run_id": numberDomain, "job_workflow_ref": workflowDomain,
 		"ref_protected": whole("true|false"), "runner_environment": whole("github-hosted|self-hosted"),
 		"repository_visibility": whole("public|private|internal"), "enterprise_id": numberDomain,
@@ -64,6 +65,7 @@ func githubWorlds(issuer string, template []string) (list []logic.World) {
 		{`refs/heads/` + refName, "branch", eventsOn("refs/heads/")},
 		{`refs/tags/` + refName, "tag", eventsOn("refs/tags/")},
 		{`refs/pull/[1-9][0-9]*/merge`, "branch", pullEvent},
+		{`refs/pull/[1-9][0-9]*/merge`, "branch", eventsOn("refs/pull/")},
 		{`refs/heads/` + refName, "branch", pullEvent},
 	}
 	for _, ref := range refs {
@@ -80,7 +82,8 @@ func githubWorlds(issuer string, template []string) (list []logic.World) {
 func eventsOn(prefix string) string {
 	var names []string
 	for _, event := range policy.KnownEvents() {
-		if refs := policy.RefsOf(event); event != pullEvent && (refs == nil || slices.Contains(refs, prefix)) {
+		refs := policy.RefsOf(event)
+		if event != pullEvent && (refs == nil || slices.ContainsFunc(refs, func(r string) bool { return strings.HasPrefix(r, prefix) })) {
 			names = append(names, event)
 		}
 	}
