@@ -80,9 +80,10 @@ type language struct {
 
 // languages are by name; languageOf says which one a target's login has.
 var languages = map[string]language{
+	"aws":        awsLanguage,
 	"databricks": databricksLanguage,
-	"snowflake":  snowflakeLanguage,
 	"gcp":        gcpLanguage,
+	"snowflake":  snowflakeLanguage,
 }
 
 // languageOf returns the name of the language that a login's trust is written in.

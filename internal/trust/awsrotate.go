@@ -1,0 +1,218 @@
+package trust
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// rotateAWS trusts both at once, switches, and then trusts the new one only.
+func rotateAWS(d, next Demand) (Script, error) {
+	old, err := d.awsTrust()
+	if err != nil {
+		return Script{}, err
+	}
+	changed, err := next.awsTrust()
+	if err != nil {
+		return Script{}, err
+	}
+	both := *changed
+	both.statements = together(old.statements, changed.statements)
+	overlap, err := both.document()
+	if err != nil {
+		return Script{}, err
+	}
+	final, err := changed.document()
+	if err != nil {
+		return Script{}, err
+	}
+	f := newAWSFiles(old.role)
+	name := old.role.name
+	f.script.run("Keep the trust policy as it is now.",
+		f.aws(old.role, "iam", "get-role", "--role-name", name, "--query", "Role.AssumeRolePolicyDocument")+" >"+quote(name+".before.json"))
+	if next.Audience() != d.Audience() {
+		for _, id := range d.issuers() {
+			f.script.run("The account's provider of "+id.Issuer+" takes the new audience beside the old one.",
+				command("aws", "iam", "add-client-id-to-open-id-connect-provider", "--open-id-connect-provider-arn",
+					old.role.provider(id.Issuer), "--client-id", next.Audience()))
+		}
+	}
+	update := func(doc, text string) {
+		f.script.run(doc, setVariable("trust", text),
+			f.aws(old.role, "iam", "update-assume-role-policy", "--role-name", name, "--policy-document", shellText(`"$trust"`)))
+	}
+	update("The role trusts the new tokens beside the old ones. IAM takes some seconds to spread it.", overlap)
+	f.script.Steps = append(f.script.Steps, switchSteps(d, next)...)
+	f.script.run("Prove that the new tokens are the ones in use: AssumeRoleWithWebIdentity of this role, without errors.",
+		f.aws(old.role, "cloudtrail", "lookup-events", "--region", d.Get("region"), "--lookup-attributes",
+			"AttributeKey=EventName,AttributeValue=AssumeRoleWithWebIdentity", "--max-results", 50,
+			"--query", "Events[].CloudTrailEvent", "--output", "text"))
+	f.script.run("Stop here until every workflow has run once with the new tokens; then type the role's name.",
+		"read -r -p "+quote("Remove the old trust of "+name+"? ")+" answer",
+		`test "$answer" = `+quote(name))
+	update("The role trusts only the new tokens.", final)
+	if next.Audience() != d.Audience() {
+		f.script.run(fmt.Sprintf("The account's provider still takes the audience %s, which other roles may use. When none does:\n%s", d.Audience(),
+			strings.Join(removals(old, d), "\n")), "")
+	}
+	return f.script, nil
+}
+
+func removals(t *awsTrust, d Demand) (list []string) {
+	for _, id := range d.issuers() {
+		list = append(list, command("aws", "iam", "remove-client-id-from-open-id-connect-provider", "--open-id-connect-provider-arn",
+			t.role.provider(id.Issuer), "--client-id", d.Audience()))
+	}
+	return list
+}
+
+// together returns the statements of both: as one where they differ in the
+// values of one key only.
+func together(old, changed []awsStatement) (list []awsStatement) {
+	list = slices.Clone(changed)
+	for i := range list {
+		list[i].sid = "New" + list[i].sid
+	}
+	for _, s := range old {
+		i := slices.IndexFunc(list, func(have awsStatement) bool { return sameButOne(have, s) })
+		if i < 0 {
+			list = append(list, s)
+			continue
+		}
+		merged, _ := s.conditions.and(awsBlock{})
+		for op, claims := range list[i].conditions {
+			for claim, values := range claims {
+				for _, v := range values {
+					if !slices.Contains(merged[op][claim], v) {
+						merged[op][claim] = append(slices.Clip(merged[op][claim]), v)
+					}
+				}
+			}
+		}
+		list[i].conditions, list[i].sid = merged, s.sid
+	}
+	return list
+}
+
+// sameButOne reports whether two statements are about the same but for the
+// values of one positive key.
+func sameButOne(a, b awsStatement) bool {
+	if a.effect != b.effect || a.issuer != b.issuer || len(a.conditions) != len(b.conditions) {
+		return false
+	}
+	different := 0
+	for op, claims := range a.conditions {
+		if len(claims) != len(b.conditions[op]) {
+			return false
+		}
+		for claim, values := range claims {
+			other, ok := b.conditions[op][claim]
+			switch {
+			case !ok:
+				return false
+			case slices.Equal(values, other):
+			case op == opNotLike || op == opNotIgnoring:
+				return false
+			default:
+				different++
+			}
+		}
+	}
+	return different <= 1
+}
+
+// switchSteps are the policy's side of a change, and how it is verified.
+func switchSteps(d, next Demand) (steps []Step) {
+	if !slices.Equal(d.Options.SubTemplate, next.Options.SubTemplate) {
+		steps = append(steps, next.githubScript().Steps...)
+	}
+	if next.Audience() != d.Audience() {
+		steps = append(steps, Step{Doc: fmt.Sprintf("Merge the policy with `audience: %s` in the exchange of target %q.", next.Audience(), d.Target.Name())})
+	}
+	return append(steps, Step{Doc: "Verify, in a job of each workflow:", Run: command("oidc-dbt", "explain", "--target", d.Target.Name())})
+}
+
+// revokeAWS closes the role, and ends its sessions.
+func revokeAWS(d Demand) (Script, error) {
+	first, err := d.roleOf("role")
+	if err != nil {
+		return Script{}, err
+	}
+	roles := []awsRole{first}
+	if d.Get("then_assume.role") != "" {
+		second, err := d.roleOf("then_assume.role")
+		if err != nil {
+			return Script{}, err
+		}
+		roles = append(roles, second)
+	}
+	f := newAWSFiles(first)
+	for _, r := range roles {
+		f.close(r)
+	}
+	for _, r := range roles {
+		f.endSessions(r)
+	}
+	f.abort(d)
+	for _, r := range roles {
+		f.script.run("Prove it: what the role's sessions did, and who got one, as CloudTrail has it (some minutes late).",
+			f.aws(r, "cloudtrail", "lookup-events", "--region", d.Get("region"), "--lookup-attributes",
+				"AttributeKey=ResourceName,AttributeValue="+r.arn, "--query", "Events[].CloudTrailEvent", "--output", "text"))
+	}
+	for _, r := range roles {
+		f.script.run("To undo it, when the cause is removed:\n"+
+			f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", "file://"+r.name+".before.json")+"\n"+
+			f.aws(r, "iam", "delete-role-policy", "--role-name", r.name, "--policy-name", "oidc-dbt-revoked")+
+			"  # sessions from before stay ended for as long as it is there", "")
+	}
+	return f.script, nil
+}
+
+// close has a trust policy by which no one gets a session.
+func (f *awsFiles) close(r awsRole) {
+	closed := compactJSON(permissionDocument(hclObject{{"Sid", "Revoked"}, {"Effect", "Deny"}, {"Principal", "*"},
+		{"Action", hclList{"sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWithSAML", "sts:TagSession"}}}))
+	f.script.run("Keep the trust policy of "+r.name+", and let no one in.",
+		"test -e "+quote(r.name+".before.json")+" ||",
+		"  "+f.aws(r, "iam", "get-role", "--role-name", r.name, "--query", "Role.AssumeRolePolicyDocument")+" >"+quote(r.name+".before.json"),
+		f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", closed))
+}
+
+// endSessions denies everything to the sessions that there are. (IAM User
+// Guide, "Revoking IAM role temporary security credentials")
+func (f *awsFiles) endSessions(r awsRole) {
+	const mark = "\x00"
+	left, right, _ := strings.Cut(compactJSON(permissionDocument(hclObject{{"Effect", "Deny"}, {"Action", "*"}, {"Resource", "*"},
+		{"Condition", hclObject{{"DateLessThan", hclObject{{"aws:TokenIssueTime", mark}}}}}})), `\u0000`)
+	f.script.run("End the sessions of "+r.name+": everything is denied to those from before now.",
+		`now=$(date -u +%Y-%m-%dT%H:%M:%SZ)`,
+		f.aws(r, "iam", "put-role-policy", "--role-name", r.name, "--policy-name", "oidc-dbt-revoked", "--policy-document",
+			shellText(quote(left)+`"$now"`+quote(right))))
+}
+
+// abort ends what runs in the warehouse: a connection outlives its login.
+func (f *awsFiles) abort(d Demand) {
+	user := strings.ReplaceAll(d.dbtKey("user"), "'", "''")
+	switch d.Case.Login.DBT.Type {
+	case "postgres":
+		f.script.run("Connections outlive the login. In the database, as its owner:\n"+
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+user+"';", "")
+	case "redshift":
+		f.script.run("Connections outlive the login. In the database, as a superuser:\n"+
+			"SELECT pg_terminate_backend(process) FROM stv_sessions WHERE user_name LIKE '%"+user+"%';", "")
+	case "snowflake":
+		f.script.run("Sessions of Snowflake outlive the login. There:\n"+
+			"ALTER USER "+d.dbtKey("user")+" SET DISABLED = TRUE; ALTER USER "+d.dbtKey("user")+" ABORT ALL QUERIES;", "")
+	case "athena":
+		workgroup := d.dbtKey("work_group")
+		if workgroup == "" {
+			workgroup = "primary"
+		}
+		ask := command("aws", "athena", "list-query-executions", "--region", d.Get("region"), "--work-group", workgroup, "--max-items", 50,
+			"--query", "QueryExecutionIds[]", "--output", "text")
+		f.script.run("Stop the newest queries of the work group that still run; those that have ended stay as they are.",
+			"for id in $("+ask+"); do",
+			"  "+command("aws", "athena", "stop-query-execution", "--region", d.Get("region"), "--query-execution-id", shellVar("id"))+" || true",
+			"done")
+	}
+}
