@@ -47,7 +47,7 @@ func generateAWS(d Demand) (Wall, error) {
 	if err != nil {
 		return Wall{}, err
 	}
-	return t.wall()
+	return t.wall(nil)
 }
 
 // awsTrust writes the statements of the role that takes the ID token.

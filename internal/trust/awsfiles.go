@@ -47,8 +47,9 @@ func (t *awsTrust) document() (string, error) {
 	return text, nil
 }
 
-// wall makes the documents of the role, and of what the login needs besides.
-func (t *awsTrust) wall() (Wall, error) {
+// wall makes the documents of the role, and of what the login needs besides;
+// more adds to them.
+func (t *awsTrust) wall(more func(f *awsFiles, last awsRole)) (Wall, error) {
 	text, err := t.document()
 	if err != nil {
 		return Wall{}, err
@@ -69,6 +70,9 @@ func (t *awsTrust) wall() (Wall, error) {
 		return Wall{}, err
 	}
 	t.login(f, last)
+	if more != nil {
+		more(f, last)
+	}
 	return Wall{Documents: f.docs, Terraform: f.tf.String(), Script: f.script, Rules: t.reports, Notes: t.notes,
 		Admits: read.admits(t.d.issuers())}, nil
 }

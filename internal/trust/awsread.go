@@ -428,15 +428,3 @@ func (r iamRole) policyText(name string) ([]byte, error) {
 	}
 	return []byte(text), nil
 }
-
-// readAWS reads roles and OIDC providers as the AWS CLI prints them, and bare
-// trust policies.
-func readAWS(d Demand, files []File) (Reading, error) {
-	r := awsReader{d: d}
-	for _, f := range files {
-		if err := r.file(f); err != nil {
-			return Reading{}, err
-		}
-	}
-	return r.reading()
-}

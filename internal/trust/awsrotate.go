@@ -16,6 +16,13 @@ func rotateAWS(d, next Demand) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
+	return rotateRole(old, changed, func(*awsFiles, bool) {})
+}
+
+// rotateRole is the procedure for a role; more adds to the commands before the
+// switch, and to the final ones.
+func rotateRole(old, changed *awsTrust, more func(f *awsFiles, final bool)) (Script, error) {
+	d, next := old.d, changed.d
 	both := *changed
 	both.statements = together(old.statements, changed.statements)
 	overlap, err := both.document()
@@ -32,30 +39,39 @@ func rotateAWS(d, next Demand) (Script, error) {
 		f.aws(old.role, "iam", "get-role", "--role-name", name, "--query", "Role.AssumeRolePolicyDocument")+" >"+quote(name+".before.json"))
 	if next.Audience() != d.Audience() {
 		for _, id := range d.issuers() {
-			f.script.run("The account's provider of "+id.Issuer+" takes the new audience beside the old one.",
+			f.script.run("The account's provider of "+id.Issuer+" takes the new audience next to the old one.",
 				command("aws", "iam", "add-client-id-to-open-id-connect-provider", "--open-id-connect-provider-arn",
 					old.role.provider(id.Issuer), "--client-id", next.Audience()))
 		}
 	}
-	update := func(doc, text string) {
-		f.script.run(doc, setVariable("trust", text),
-			f.aws(old.role, "iam", "update-assume-role-policy", "--role-name", name, "--policy-document", shellText(`"$trust"`)))
-	}
-	update("The role trusts the new tokens beside the old ones. IAM takes some seconds to spread it.", overlap)
+	f.update(old.role, "The role trusts the new tokens next to the old ones. IAM takes some seconds to spread it.", overlap)
+	more(f, false)
 	f.script.Steps = append(f.script.Steps, switchSteps(d, next)...)
-	f.script.run("Prove that the new tokens are the ones in use: AssumeRoleWithWebIdentity of this role, without errors.",
+	f.script.run("Prove that the new tokens are in use: AssumeRoleWithWebIdentity of this role, without errors.",
 		f.aws(old.role, "cloudtrail", "lookup-events", "--region", d.Get("region"), "--lookup-attributes",
 			"AttributeKey=EventName,AttributeValue=AssumeRoleWithWebIdentity", "--max-results", 50,
 			"--query", "Events[].CloudTrailEvent", "--output", "text"))
-	f.script.run("Stop here until every workflow has run once with the new tokens; then type the role's name.",
-		"read -r -p "+quote("Remove the old trust of "+name+"? ")+" answer",
-		`test "$answer" = `+quote(name))
-	update("The role trusts only the new tokens.", final)
+	f.pause("the old trust of " + name)
+	f.update(old.role, "The role trusts only the new tokens.", final)
+	more(f, true)
 	if next.Audience() != d.Audience() {
-		f.script.run(fmt.Sprintf("The account's provider still takes the audience %s, which other roles may use. When none does:\n%s", d.Audience(),
-			strings.Join(removals(old, d), "\n")), "")
+		f.script.run(fmt.Sprintf("The account's provider still takes the audience %s, which other roles may use. When none does:\n%s",
+			d.Audience(), strings.Join(removals(old, d), "\n")), "")
 	}
 	return f.script, nil
+}
+
+// update replaces the trust policy of a role.
+func (f *awsFiles) update(r awsRole, doc, text string) {
+	f.script.run(doc, setVariable("trust", text),
+		f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", shellText(`"$trust"`)))
+}
+
+// pause waits for the owner before something is removed.
+func (f *awsFiles) pause(what string) {
+	f.script.run("Wait here until every workflow has run once with the new tokens.",
+		"read -r -p "+quote("Remove "+what+"? Type yes: ")+" answer",
+		`test "$answer" = yes`)
 }
 
 func removals(t *awsTrust, d Demand) (list []string) {

@@ -80,10 +80,11 @@ type language struct {
 
 // languages are by name; languageOf says which one a target's login has.
 var languages = map[string]language{
-	"aws":        awsLanguage,
-	"databricks": databricksLanguage,
-	"gcp":        gcpLanguage,
-	"snowflake":  snowflakeLanguage,
+	"aws":             awsLanguage,
+	"databricks":      databricksLanguage,
+	"gcp":             gcpLanguage,
+	"identity_center": identityCenterLanguage,
+	"snowflake":       snowflakeLanguage,
 }
 
 // languageOf returns the name of the language that a login's trust is written in.
