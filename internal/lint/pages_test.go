@@ -74,7 +74,8 @@ func examples(section string) map[string]string {
 }
 
 // TestPages: each check has a page that says what it is, and in the examples
-// there exactly it is found, or nothing.
+// there exactly it is found, or nothing. Notes of other checks are no fault:
+// unenforceable-claim is one of most policies.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/lint/*.md")
@@ -98,14 +99,25 @@ func TestPages(t *testing.T) {
 			if !ok || len(bad) == 0 || len(good) == 0 {
 				t.Fatalf("the page has %d files that fail, and %d that pass", len(bad), len(good))
 			}
-			if diff := cmp.Diff([]string{c.Name}, find(t, bad)); diff != "" {
+			if diff := cmp.Diff([]string{c.Name}, withoutNotes(c.Name, find(t, bad))); diff != "" {
 				t.Errorf("where it fails (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff([]string(nil), find(t, good)); diff != "" {
+			if diff := cmp.Diff([]string(nil), withoutNotes(c.Name, find(t, good))); diff != "" {
 				t.Errorf("where it passes (-want +got):\n%s", diff)
 			}
 		})
 	}
+}
+
+// withoutNotes returns the names of findings that are no notes, but for one.
+func withoutNotes(but string, names []string) (list []string) {
+	for _, name := range names {
+		i := slices.IndexFunc(lint.Checks(), func(c lint.Check) bool { return c.Name == name })
+		if name == but || lint.Checks()[i].Severity != lint.Note {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // TestTable holds the list of all checks to the code.
