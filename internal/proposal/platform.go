@@ -236,7 +236,7 @@ func (p *platform) steps(
 			"the same in each `uses:` and in `job_workflow_ref` of the rule, or the policy denies the job.",
 			Details: []string{"a tag that a ruleset protects (in the rule refs/tags/…), or a commit, in full in both"}})
 	}
-	list = append(list, trustSteps(repo, targets)...)
+	list = append(list, trustSteps(repo, targets, p.name)...)
 	list = append(list, repo.environmentSteps(targets)...)
 	if len(notes) > 0 {
 		list = append(list, Step{Text: "Change by hand:", Details: notes})

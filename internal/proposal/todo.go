@@ -20,7 +20,7 @@ func leftToDo(repo *repository, targets []*target, p *Proposal, notes []string, 
 	if lines := marked(p.Files); len(lines) > 0 {
 		list = append(list, Step{Text: "Fill in and check what could only be guessed:", Details: lines})
 	}
-	list = append(list, trustSteps(repo, targets)...)
+	list = append(list, trustSteps(repo, targets, "")...)
 	list = append(list, repo.environmentSteps(targets)...)
 	if len(p.Diffs) > 0 {
 		list = append(list, Step{Text: "Apply the change of " + p.changed() + ":", Commands: []string{
@@ -38,19 +38,55 @@ func leftToDo(repo *repository, targets []*target, p *Proposal, notes []string, 
 	return list
 }
 
-// trustSteps has the warehouses trust the jobs, one step for each type.
-func trustSteps(repo *repository, targets []*target) (list []Step) {
+// trustSteps has the warehouses trust the jobs, one step for each type. The
+// policy is that of the repository called platform, where that is not "".
+func trustSteps(repo *repository, targets []*target, platform string) (list []Step) {
 	for _, t := range targets {
 		page := pages + "warehouses/" + t.dbtType + ".md#set-up"
 		if slices.ContainsFunc(list, func(s Step) bool { return s.Page == page }) {
 			continue
 		}
-		list = append(list, Step{
+		step := Step{
 			Text: fmt.Sprintf("Have the warehouse trust these jobs (%s by %s):", t.dbtType, t.provider), Page: page,
-			Details: append(subjects(repo, targets, t), sharedUsers(repo, targets, t)...),
-		})
+			Commands: generators(repo, targets, t, platform),
+			Details:  append(subjects(repo, targets, t), sharedUsers(repo, targets, t)...),
+		}
+		if platform != "" && len(step.Commands) > 0 {
+			step.Details = append([]string{"in a checkout of " + platform + ", once its policy has this repository"}, step.Details...)
+		}
+		list = append(list, step)
 	}
 	return list
+}
+
+// generators are the commands that print what the provider of a type's targets
+// must be told.
+func generators(repo *repository, targets []*target, like *target, platform string) (lines []string) {
+	owner, _, _ := strings.Cut(repo.name, "/")
+	for _, t := range targets {
+		// An authorization server has no language of its own, except for clients that log in by the ID token.
+		if t.dbtType != like.dbtType || t.provider != like.provider || t.provider == "token_exchange" && t.grant() != "client_assertion" {
+			continue
+		}
+		line := "oidc-dbt trust generate --target " + t.name
+		if repo.host == publicHost {
+			line += fmt.Sprintf(` --owner-id "%s=$(gh api users/%s --jq .id)"`, owner, owner)
+		}
+		if platform != "" {
+			line += fmt.Sprintf(` --repository "$(gh api repos/%s --jq .id)=%s"`, repo.name, repo.name)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// grant is how the target's authorization server takes the ID token.
+func (t *target) grant() string {
+	i := slices.IndexFunc(t.exchange, func(f field) bool { return f.key == "grant" })
+	if i < 0 {
+		return ""
+	}
+	return t.exchange[i].value
 }
 
 // changed names the workflows that change.
@@ -110,7 +146,7 @@ func (r rule) subject(repo *repository) string {
 }
 
 // sharedUsers tells of Snowflake users that a type's targets want to log in as
-// with several subjects: WORKLOAD_IDENTITY of a user has one.
+// with several subjects, each of which gets what the others get.
 func sharedUsers(repo *repository, targets []*target, like *target) (lines []string) {
 	if like.dbtType != "snowflake" || like.provider != "oidc" {
 		return nil
@@ -132,8 +168,8 @@ func sharedUsers(repo *repository, targets []*target, like *target) (lines []str
 	}
 	for _, user := range users {
 		if n := len(subjects[user]); n > 1 {
-			lines = append(lines, fmt.Sprintf("the user %s would log in with %d subjects, and WORKLOAD_IDENTITY of a user "+
-				"has one: give each subject a user (in the policy `user:`, or `with: {user: …}` after `from:`)", user, n))
+			lines = append(lines, fmt.Sprintf("the user %s would log in with %d subjects, so that one job could log in as the "+
+				"other: give each a user (in the policy `user:`, or `with: {user: …}` after `from:`)", user, n))
 		}
 	}
 	return lines
