@@ -23,7 +23,7 @@ const maxTrustFile = 8 << 20
 const flagLogin = "login"
 
 func loginFlag() cli.Flag {
-	return &cli.StringFlag{Name: flagLogin, Usage: "where claims choose the login: its name, as `trust generate --out` calls its files"}
+	return &cli.StringFlag{Name: flagLogin, Usage: "where claims choose the login: its name, which the files of trust generate --out begin with"}
 }
 
 // trustCheckCommand is `oidc-dbt trust check`.

@@ -107,7 +107,7 @@ func languageOf(d Demand) (string, error) {
 		if d.Get("grant") == "client_assertion" {
 			return "keycloak", nil
 		}
-		return "", usage("target %q: no trust is generated for token_exchange with grant %q: the authorisation server "+
+		return "", usage("target %q: no trust is generated for token_exchange with grant %q: the authorization server "+
 			"that accepts the ID token decides; for Keycloak use `grant: client_assertion`", d.Target.Name(), d.Get("grant"))
 	}
 	return "", usage("target %q: no trust is generated for provider %q", d.Target.Name(), d.Provider())
