@@ -33,7 +33,7 @@ const maxDifferences = 24
 // a token that the trust does not admit. said is met by tokens that are known
 // to be admitted although the policy refuses them.
 func (d Demand) Compare(admits, said logic.Formula) Comparison {
-	return d.compare(admits, said, logic.Always())
+	return d.compare(admits, said, d.known())
 }
 
 // compare is Compare; of what the rules admit, only tokens that meet owed count

@@ -243,6 +243,22 @@ func (d Demand) PolicyFormula() logic.Formula {
 	return logic.And(logic.Equals("aud", d.Audience()), logic.Or(parts...), logic.Not(d.DenyFormula()))
 }
 
+// known is met by the tokens that are possible by what the options say: the
+// numbers of owners, and the names of repositories.
+func (d Demand) known() logic.Formula {
+	var parts []logic.Formula
+	implies := func(claim, value, other, otherValue string) {
+		parts = append(parts, logic.Or(logic.Not(logic.Equals(claim, value)), logic.Equals(other, otherValue)))
+	}
+	for _, owner := range slices.Sorted(maps.Keys(d.Options.OwnerIDs)) {
+		implies("repository_owner", owner, "repository_owner_id", d.Options.OwnerIDs[owner])
+	}
+	for _, id := range slices.Sorted(maps.Keys(d.Options.Repositories)) {
+		implies("repository_id", id, "repository", d.Options.Repositories[id])
+	}
+	return logic.And(parts...)
+}
+
 // DenyFormula is met by the tokens that `deny` keeps out.
 func (d Demand) DenyFormula() logic.Formula {
 	parts := make([]logic.Formula, len(d.Deny))

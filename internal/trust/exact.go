@@ -111,7 +111,8 @@ func (e *exacter) reports(admits logic.Formula) (list []RuleReport) {
 		if denied {
 			rep.wider("deny", e.provider+" has no rule that refuses", "")
 		}
-		refused := find(logic.And(r.Formula(), logic.Equals("aud", e.d.Audience()), logic.Not(e.d.DenyFormula()), logic.Not(admits)))
+		refused := find(logic.And(r.Formula(), logic.Equals("aud", e.d.Audience()), logic.Not(e.d.DenyFormula()),
+			logic.Not(admits), e.d.known()))
 		if refused != nil {
 			for _, gap := range e.narrower[i] {
 				rep.narrower(gap.Claim, gap.Why, gap.ClosesWith)
@@ -133,7 +134,7 @@ type searcher func(logic.Formula) map[string]string
 // what the trust and the policy ask about. It returns an empty token where
 // that is not decided, so that nothing counts as enforced that is not.
 func newSearch(d Demand, admits logic.Formula) searcher {
-	finder := logic.NewFinder(logic.Vocabulary(admits, d.PolicyFormula()), d.worlds())
+	finder := logic.NewFinder(logic.Vocabulary(admits, d.PolicyFormula(), d.known()), d.worlds())
 	return func(f logic.Formula) map[string]string {
 		token, decided := finder.Find(f)
 		if token == nil && !decided {
