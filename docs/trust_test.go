@@ -4,14 +4,20 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/command"
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
@@ -243,42 +249,54 @@ func fence(file string) string {
 }
 
 // TestEveryPageHasItsTrust: each provider of a warehouse has its set-up
-// generated on the warehouse's page, or on the page that it leads to.
+// generated on the warehouse's page, or on a page that it links.
 func TestEveryPageHasItsTrust(t *testing.T) {
 	t.Parallel()
-	for path, text := range pages(t) {
+	all := pages(t)
+	link := regexp.MustCompile(`\]\(([^)#:]+\.md)#set-up`)
+	for path, text := range all {
 		if filepath.Dir(path) != "../docs/warehouses" {
 			continue
 		}
-		_, setup, _ := strings.Cut(text, "\n## Set-up\n")
-		setup, _, _ = strings.Cut(setup, "\n## ")
-		providers := map[string]bool{}
-		for _, b := range blocks(text) {
-			if !strings.HasPrefix(b, "version: 1\n") {
-				continue
-			}
-			p, err := policy.Parse(path, []byte(b), job.Catalog())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, name := range p.Targets() {
-				if target, err := p.Target(name); err == nil {
-					providers[target.Provider()] = true
-				}
-			}
+		shown := text
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			shown += all[filepath.ToSlash(filepath.Join(filepath.Dir(path), m[1]))]
 		}
-		for _, name := range slices.Sorted(maps.Keys(providers)) {
-			here := strings.Contains(setup, "provider="+name)
-			there := regexp.MustCompile(`\((?:\.\./)?(?:\w+)\.md#[\w-]+\)`).MatchString(setup)
-			if !here && !there {
-				t.Errorf("%s does not show or link the trust of provider %q", path, name)
+		for _, name := range providersOn(t, path, text) {
+			if !regexp.MustCompile(`<!-- trust:start [^>]*provider=` + name + ` `).MatchString(shown) {
+				t.Errorf("%s neither shows the trust of provider %q nor links a page's set-up that does", path, name)
 			}
 		}
 	}
 }
 
-// TestTrustDeadLinks is in TestLinksLeadSomewhere; here: the page about trust
-// names every command of `oidc-dbt trust`.
+// providersOn are the providers of the policies on a page that have a language
+// of their own.
+func providersOn(t *testing.T, path, text string) (names []string) {
+	t.Helper()
+	for _, b := range blocks(text) {
+		if !strings.HasPrefix(b, "version: 1\n") {
+			continue
+		}
+		p, err := policy.Parse(path, []byte(b), job.Catalog())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range p.Targets() {
+			target, err := p.Target(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			language := target.Provider() != "token_exchange" || target.Exchange().Get("grant") == "client_assertion"
+			if language && !slices.Contains(names, target.Provider()) {
+				names = append(names, target.Provider())
+			}
+		}
+	}
+	return names
+}
+
+// TestTrustPageNamesEveryCommand: the page shows each command of `oidc-dbt trust`.
 func TestTrustPageNamesEveryCommand(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("trust.md")
@@ -288,6 +306,295 @@ func TestTrustPageNamesEveryCommand(t *testing.T) {
 	for _, name := range []string{"generate", "check", "rotate", "revoke", "due"} {
 		if !bytes.Contains(page, []byte("oidc-dbt trust "+name)) {
 			t.Errorf("docs/trust.md does not show `oidc-dbt trust %s`", name)
+		}
+	}
+}
+
+// A spoken is a provider as the table of what it can enforce names it.
+type spoken struct{ name, dbt, exchange string }
+
+var spokens = []spoken{
+	{"AWS", "", `{aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}}`},
+	{"Google", "", `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/acme, service_account: dbt@acme.iam.gserviceaccount.com}}`},
+	{"OpenBao, CEL", "", `{vault: {address: "https://vault.acme.example:8200", auth: cel, role: dbt, audience: "https://vault.acme.example", secret: database/creds/dbt}}`},
+	{"Vault", "", `{vault: {address: "https://vault.acme.example:8200", role: dbt, audience: "https://vault.acme.example", secret: database/creds/dbt}}`},
+	{"Entra ID", "", `{entra: {tenant: acme.onmicrosoft.com, client_id: 11111111-2222-3333-4444-555555555555, scope: "api://acme/.default"}}`},
+	{"Trino", `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{oidc: {audience: trino.acme.example}}`},
+	{"Snowflake", `{type: snowflake, account: acme-prod, user: DBT, role: DBT, database: D, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`},
+	{"Databricks", "", `{databricks: {host: dbc-a1b2c3d4-e5f6.cloud.databricks.com, account_id: 12121212-3434-5656-7878-909090909090, client_id: aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee}}`},
+	{"Keycloak", `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{token_exchange: {token_url: "https://auth.acme.example/token", grant: client_assertion, audience: "https://auth.acme.example", client_id: dbt}}`},
+	{"Identity Center", "", `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-identity"}}`},
+}
+
+// enforced are the rows of the table: the claim, or what it is called, and
+// what the rules say of it.
+var enforced = []struct{ row, claim, rules string }{
+	{"`repository`", "repository", ""},
+	{"`repository_id`", "repository_id", ""},
+	{"`repository_owner_id`", "repository_owner_id", ""},
+	{"`environment`", "environment", ""},
+	{"`ref`, with an environment", "ref", ""},
+	{"`ref`, without one", "ref", `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", ref: refs/heads/main}`},
+	{"`event_name`", "event_name", ""},
+	{"`job_workflow_ref`", "job_workflow_ref", ""},
+	{"`workflow_ref`", "workflow_ref", ""},
+	{"`actor_id`", "actor_id", ""},
+	{"`enterprise_id`", "enterprise_id", ""},
+	{"`runner_environment`", "runner_environment", ""},
+	{"`ref_type`, `repository_visibility`", "ref_type", ""},
+	{"`repo_property_…`", "repo_property_team", ""},
+	{"`actor_kind`", "actor_kind", ""},
+	{"`*` in `environment`", "environment", `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: prod-*, ref: refs/heads/main}`},
+	{"`**` in `environment`", "environment", `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: prod-**, ref: refs/heads/main}`},
+}
+
+// wholeRule names every claim of the table.
+const wholeRule = `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: production, ref: refs/heads/main, ` +
+	`event_name: push, job_workflow_ref: acme/platform/.github/workflows/dbt.yml@refs/tags/v3, ` +
+	`workflow_ref: acme/analytics/.github/workflows/dbt.yml@refs/heads/main, actor_id: "583231", enterprise_id: "42", ` +
+	`runner_environment: github-hosted, ref_type: branch, repo_property_team: finance, actor_kind: user}`
+
+// TestWhatProvidersEnforce holds the table of docs/trust.md to what is
+// generated.
+func TestWhatProvidersEnforce(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString("| the rule names |")
+	for _, p := range spokens {
+		b.WriteString(" " + p.name + " |")
+	}
+	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(spokens)) + "\n")
+	for _, row := range enforced {
+		b.WriteString("| " + row.row + " |")
+		for _, p := range spokens {
+			b.WriteString(" " + p.enforces(t, row.claim, row.rules) + " |")
+		}
+		b.WriteString("\n")
+	}
+	for _, row := range []struct{ name, deny, rules string }{
+		{"rules that differ in two claims", "", `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: production, ref: refs/heads/main}, ` +
+			`{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: staging, ref: refs/heads/dev}`},
+		{"`deny`", `deny: [{actor_id: "1"}]`, `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: production, ref: refs/heads/main}`},
+	} {
+		b.WriteString("| " + row.name + " |")
+		for _, p := range spokens {
+			b.WriteString(" " + p.more(t, row.deny, row.rules) + " |")
+		}
+		b.WriteString("\n")
+	}
+	golden.Table(t, "trust.md", "enforced", b.String())
+}
+
+// generate runs the command for rules at the provider.
+func (p spoken) generate(t *testing.T, deny, rules string) printedWall {
+	t.Helper()
+	text := "version: 1\n"
+	if deny != "" {
+		text += deny + "\n"
+	}
+	text += "targets:\n  prod:\n"
+	if p.dbt != "" {
+		text += "    dbt: " + p.dbt + "\n"
+	}
+	text += "    exchange: " + p.exchange + "\n    allow: [" + rules + "]\n"
+	return trustOf(t, p.name, text, map[string]string{"target": "prod", "flags": "--owner-id acme=9919"})
+}
+
+// enforces says whether the provider holds a token to a claim of a rule.
+func (p spoken) enforces(t *testing.T, claim, rules string) string {
+	if rules == "" {
+		rules = wholeRule
+	}
+	r := p.generate(t, "", rules).Rules[0]
+	if slices.Contains(r.Enforced, claim) {
+		return "yes"
+	}
+	for _, g := range r.WiderBy {
+		if g.Claim == claim && strings.Contains(g.ClosesWith, "--sub-template") {
+			return "`sub`"
+		}
+	}
+	for _, g := range r.Narrower {
+		if g.Claim == claim {
+			return "listed"
+		}
+	}
+	return "no"
+}
+
+// more says whether the provider can say what is beyond one rule: nothing more
+// is wider than by one of the rules.
+func (p spoken) more(t *testing.T, deny, rules string) string {
+	first, _, _ := strings.Cut(rules, ", {")
+	var alone []string
+	for _, g := range p.generate(t, "", first).Rules[0].WiderBy {
+		alone = append(alone, g.Claim)
+	}
+	for _, r := range p.generate(t, deny, rules).Rules {
+		for _, g := range r.WiderBy {
+			if !slices.Contains(alone, g.Claim) {
+				return "no"
+			}
+		}
+	}
+	return "yes"
+}
+
+// findingRow is a row of the list of findings.
+var findingRow = regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| ([a-z, ]+) \\| .+ \\|$")
+
+// TestTrustFindings holds the list of findings to the code: each name, with the
+// severities that it has.
+func TestTrustFindings(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("trust.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n## Findings\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	listed, names := map[string]string{}, []string{}
+	for _, m := range findingRow.FindAllStringSubmatch(table, -1) {
+		listed[m[1]] = m[2]
+		names = append(names, m[1])
+	}
+	if !slices.IsSorted(names) {
+		t.Errorf("the findings are not sorted by name: %q", names)
+	}
+	inCode := findingsInCode(t)
+	if len(inCode) < 20 {
+		t.Errorf("found %d names in the code, want at least 20", len(inCode))
+	}
+	for _, name := range slices.Sorted(maps.Keys(inCode)) {
+		if want := strings.Join(inCode[name], ", "); listed[name] != want {
+			t.Errorf("docs/trust.md has the finding %q with severity %q, the code with %q", name, listed[name], want)
+		}
+		delete(listed, name)
+	}
+	for name := range listed {
+		t.Errorf("docs/trust.md has the finding %q, which the code does not have", name)
+	}
+}
+
+// findingsInCode returns the severities of each finding: a name and a severity
+// follow each other wherever one is made.
+func findingsInCode(t *testing.T) map[string][]string {
+	t.Helper()
+	paths, err := filepath.Glob("../internal/trust/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]string{}
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			var parts []ast.Expr
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				parts = n.Args
+			case *ast.CompositeLit:
+				parts = n.Elts
+			}
+			for i := 1; i < len(parts); i++ {
+				name, severity := literal(parts[i-1]), literal(parts[i])
+				if slices.Contains([]string{"error", "warning", "note"}, severity) && name != "" && !slices.Contains(found[name], severity) {
+					found[name] = append(found[name], severity)
+					slices.SortFunc(found[name], func(a, b string) int {
+						return strings.Index("error warning note", a) - strings.Index("error warning note", b)
+					})
+				}
+			}
+			return true
+		})
+	}
+	return found
+}
+
+// literal is a text in the code, also as the value of a field.
+func literal(e ast.Expr) string {
+	if pair, ok := e.(*ast.KeyValueExpr); ok {
+		e = pair.Value
+	}
+	l, ok := e.(*ast.BasicLit)
+	if !ok || l.Kind != token.STRING {
+		return ""
+	}
+	text, _ := strconv.Unquote(l.Value)
+	return text
+}
+
+// TestTrustPageNamesEveryExport: the page has the commands by which errors ask
+// for a file.
+func TestTrustPageNamesEveryExport(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("trust.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob("../internal/trust/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := regexp.MustCompile("`([a-z]+ [a-z-]+ [^`]+)`(?: or `([^`]+)`)? prints")
+	count := 0
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code := regexp.MustCompile(`(?m)^\s*//.*$`).ReplaceAllString(string(text), "")
+		for _, m := range wanted.FindAllStringSubmatch(code, -1) {
+			for _, line := range m[1:] {
+				words := strings.Fields(line)
+				if len(words) < 3 {
+					continue
+				}
+				count++
+				if n := min(len(words), 4); !bytes.Contains(page, []byte("`"+strings.Join(words[:n], " "))) {
+					t.Errorf("docs/trust.md does not show the export by `%s` of %s", line, path)
+				}
+			}
+		}
+	}
+	if count < 8 {
+		t.Errorf("found %d commands, want at least 8", count)
+	}
+}
+
+// TestTrustPageJSON: the examples have the form of the schemas.
+func TestTrustPageJSON(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("trust.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var examples []string
+	for _, m := range block.FindAllStringSubmatch(string(page), -1) {
+		if m[1] == "json" {
+			examples = append(examples, m[2])
+		}
+	}
+	names := []string{"trust-generate.schema.json", "trust-check.schema.json"}
+	if len(examples) != len(names) {
+		t.Fatalf("the page has %d examples of JSON, want %d", len(examples), len(names))
+	}
+	for i, name := range names {
+		schema, err := jsonschema.NewCompiler().Compile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		document, err := jsonschema.UnmarshalJSON(strings.NewReader(examples[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(document); err != nil {
+			t.Error(err)
 		}
 	}
 }
