@@ -2,19 +2,29 @@ package trust
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
-// A Script is commands for the owner, in order. They are for a POSIX shell.
+// A Script is commands for the owner, in order. They are for bash.
 type Script struct {
+	// About is for its reader: what it does, who runs it, what it breaks. A
+	// script without it is a part of another file.
+	About     []string
 	Variables []Variable
 	Steps     []Step
+	// Undo takes the steps back: the owner runs the script again, with the
+	// argument undo.
+	Undo []Step
+	// Late asks for a variable where it is first needed, so that one that is
+	// not known does not keep the steps before from being run.
+	Late bool
 }
 
-// A Variable is what neither the policy nor a flag says: it stands at the top
-// of the script, with the command that finds it.
+// A Variable is what neither the policy nor a flag says: it is set before its
+// first use, by the command that finds it.
 type Variable struct {
 	Name string // UPPER_CASE
 	Doc  string
@@ -32,9 +42,14 @@ func (s *Script) run(doc string, lines ...string) {
 	s.Steps = append(s.Steps, Step{doc, strings.Join(lines, "\n")})
 }
 
+// undo adds a step to what takes the others back.
+func (s *Script) undo(doc string, lines ...string) {
+	s.Undo = append(s.Undo, Step{doc, strings.Join(lines, "\n")})
+}
+
 // wait adds a step that goes on only when the owner says that something is so.
 func (s *Script) wait(doc, question string) {
-	s.run(doc, "read -r -p "+quote(oneLine(question)+" Type yes: ")+` answer && [ "$answer" = yes ]`)
+	s.run(doc, "read -r -p "+quote(oneLine(question)+" Type yes: ")+" answer", `[ "$answer" = yes ]`)
 }
 
 // needs adds a variable, once.
@@ -48,19 +63,47 @@ func (s *Script) needs(v Variable) shellVar {
 	return shellVar(v.Name)
 }
 
-// String returns the script: it stops at the first command that fails.
+// String returns the script: it stops at the first command that fails. One
+// that is about something shows each command before it runs.
 func (s Script) String() string {
 	var b strings.Builder
-	b.WriteString("#!/usr/bin/env bash\nset -euo pipefail\n")
-	for _, v := range s.Variables {
-		fmt.Fprintf(&b, "\n# %s\n", oneLine(v.Doc))
-		if v.Find != "" {
-			fmt.Fprintf(&b, "%s=\"${%s:-$(%s)}\"\n", v.Name, v.Name, v.Find)
-		} else {
-			fmt.Fprintf(&b, "%s=\"${%s:?set it to %s}\"\n", v.Name, v.Name, strings.NewReplacer(`"`, "", "`", "", "$", "", `\`, "", "}", "").Replace(oneLine(v.Doc)))
-		}
+	b.WriteString("#!/usr/bin/env bash\n")
+	for _, text := range s.About {
+		b.WriteString(comments(text))
 	}
-	for _, step := range s.Steps {
+	if len(s.About) == 0 {
+		b.WriteString("set -euo pipefail\n")
+	} else {
+		b.WriteString("set -Eeuo pipefail\n" +
+			`stopped() { echo "Stopped: the last command above failed, and nothing after it was run." >&2; }` + "\ntrap stopped ERR\n")
+	}
+	if !s.Late {
+		s.set(&b, s.Variables)
+	}
+	if len(s.Undo) > 0 {
+		b.WriteString("\nif [ \"${1-}\" = undo ]; then\nset -x\n")
+		s.write(&b, s.Undo)
+		b.WriteString("\nexit\nfi\n")
+	}
+	if len(s.About) > 0 {
+		b.WriteString("set -v\n")
+	}
+	s.write(&b, s.Steps)
+	return b.String()
+}
+
+// write writes steps, and before them what they need and has not been set.
+func (s Script) write(b *strings.Builder, steps []Step) {
+	set := map[string]bool{}
+	for _, step := range steps {
+		if s.Late {
+			s.set(b, slices.DeleteFunc(slices.Clone(s.Variables), func(v Variable) bool {
+				return set[v.Name] || !strings.Contains(step.Run, v.Name)
+			}))
+			for _, v := range s.Variables {
+				set[v.Name] = set[v.Name] || strings.Contains(step.Run, v.Name)
+			}
+		}
 		b.WriteString("\n")
 		for line := range strings.Lines(step.Doc) {
 			b.WriteString("# " + oneLine(line) + "\n")
@@ -69,8 +112,22 @@ func (s Script) String() string {
 			b.WriteString(step.Run + "\n")
 		}
 	}
-	return b.String()
 }
+
+// set writes how variables get their values.
+func (s Script) set(b *strings.Builder, variables []Variable) {
+	for _, v := range variables {
+		fmt.Fprintf(b, "\n# %s\n", oneLine(v.Doc))
+		if v.Find != "" {
+			fmt.Fprintf(b, "%s=\"${%s:-$(%s)}\"\n", v.Name, v.Name, v.Find)
+		} else {
+			fmt.Fprintf(b, "%s=\"${%s:?set it to %s}\"\n", v.Name, v.Name, inMessage.Replace(oneLine(v.Doc)))
+		}
+	}
+}
+
+// inMessage takes out what the shell would interpret in "${NAME:?message}".
+var inMessage = strings.NewReplacer(`"`, "", "'", "’", "`", "", "$", "", `\`, "", "}", "")
 
 // oneLine keeps a comment from becoming a command.
 func oneLine(text string) string {

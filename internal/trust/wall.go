@@ -138,7 +138,12 @@ func Rotate(d, next Demand) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
-	return languages[name].rotate(d, next)
+	s, err := languages[name].rotate(d, next)
+	s.About = append([]string{
+		fmt.Sprintf("Rotates the trust of target %q at %s without an outage, from the policy by `oidc-dbt trust rotate`.", oneLine(d.Name()), name),
+		"Read it first: it goes on for days, waits for you in between, and shows each command before it runs it.",
+	}, s.About...)
+	return s, err
 }
 
 // Revoke returns the owner's commands for an incident: what stops logins, what
@@ -148,7 +153,17 @@ func Revoke(d Demand) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
-	return languages[name].revoke(d)
+	s, err := languages[name].revoke(d)
+	s.Late = true
+	about := []string{
+		fmt.Sprintf("Incident: shuts target %q at %s, from the policy by `oidc-dbt trust revoke`.", oneLine(d.Name()), name),
+		"It shows each command before it runs it, stops at the first that fails, and may be run again.",
+	}
+	if len(s.Undo) > 0 {
+		about = append(about, "To open the target again, when the cause is gone, run it with the argument: undo")
+	}
+	s.About = append(about, s.About...)
+	return s, err
 }
 
 // Files are all documents of one login, by the names that they are written to.
