@@ -118,9 +118,7 @@ func (p sessionPolicy) allows(action, resource string) bool {
 	allowed := false
 	for _, s := range p {
 		unknown := s.Condition != nil || s.NotAction != nil || s.NotResource != nil
-		// Actions are compared without case, resources with.
-		matches := slices.ContainsFunc(s.Action, func(a string) bool { return stringLike(strings.ToLower(a), strings.ToLower(action)) }) &&
-			slices.ContainsFunc(s.Resource, func(r string) bool { return stringLike(r, resource) })
+		matches := s.covers(action, resource)
 		switch {
 		case s.Effect == "Deny" && (matches || unknown):
 			return false
@@ -129,4 +127,11 @@ func (p sessionPolicy) allows(action, resource string) bool {
 		}
 	}
 	return allowed
+}
+
+// covers reports whether the statement is about an action on a resource.
+// Actions are compared without case, resources with.
+func (s statement) covers(action, resource string) bool {
+	return slices.ContainsFunc(s.Action, func(a string) bool { return stringLike(strings.ToLower(a), strings.ToLower(action)) }) &&
+		slices.ContainsFunc(s.Resource, func(r string) bool { return stringLike(r, resource) })
 }

@@ -150,6 +150,11 @@ func (s *Store) admit(r *http.Request) (session Session, failed *stsError) {
 		needs = append(needs, s3Action(http.MethodGet, "/"+strings.TrimPrefix(source, "/"), nil))
 	}
 	for _, n := range needs {
+		if s.sts.denied(session, n[0], n[1]) {
+			return session, &stsError{http.StatusForbidden, "AccessDenied",
+				"User: " + session.SessionARN + " is not authorized to perform: " + n[0] + " on resource: " + n[1] +
+					" with an explicit deny in an identity-based policy"}
+		}
 		if !session.may(n[0], n[1]) {
 			return session, &stsError{http.StatusForbidden, "AccessDenied",
 				"User: " + session.SessionARN + " is not authorized to perform: " + n[0] + " on resource: " + n[1] +

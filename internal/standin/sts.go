@@ -26,6 +26,9 @@ type Role struct {
 	Audience string
 	Claims   map[string][]string
 	Equals   map[string][]string
+	// Trust is the JSON of the trust policy. With it, it decides of web
+	// identities, and Audience is only one of the provider's client ids.
+	Trust string
 	// TrustedRole and ExternalID are those of AssumeRole; "" for none.
 	TrustedRole string
 	ExternalID  string
@@ -53,8 +56,10 @@ type STS struct {
 	server *httptest.Server
 
 	mu       sync.Mutex
-	sessions map[string]Session // by access key id
-	requests map[string]int     // by action
+	sessions map[string]Session    // by access key id
+	requests map[string]int        // by action
+	roles    map[string]*roleState // by ARN, those with a Trust
+	trail    []trailEvent
 	// identities is where identity contexts come from; nil for nowhere.
 	identities *IdentityCenter
 	grace      time.Duration
@@ -66,7 +71,7 @@ type Session struct {
 	RoleARN, SessionARN                        string
 	Subject                                    string // of the web identity
 	User                                       string // of Identity Center, whose identity the session carries
-	Expiration                                 time.Time
+	Issued, Expiration                         time.Time
 
 	policies []sessionPolicy // each narrows what the session may do
 }
@@ -84,7 +89,17 @@ func StartSTS(config STSConfig) (*STS, error) {
 			config.Audiences = append(config.Audiences, role.Audience)
 		}
 	}
-	s := &STS{config: config, keys: keyring{issuer: config.IssuerURL}, sessions: map[string]Session{}, requests: map[string]int{}}
+	s := &STS{config: config, keys: keyring{issuer: config.IssuerURL}, sessions: map[string]Session{},
+		requests: map[string]int{}, roles: map[string]*roleState{}}
+	for arn, role := range config.Roles {
+		if role.Trust == "" {
+			continue
+		}
+		s.roles[arn] = &roleState{inline: map[string]rolePolicy{}}
+		if err := s.roles[arn].setTrust(role.Trust); err != nil {
+			return nil, fmt.Errorf("trust policy of %s: %w", arn, err)
+		}
+	}
 	server, err := serve(http.HandlerFunc(s.handle))
 	if err != nil {
 		return nil, err
@@ -174,6 +189,7 @@ func (s *STS) handle(w http.ResponseWriter, r *http.Request) {
 	switch action {
 	case "AssumeRoleWithWebIdentity":
 		result, err = s.assumeRoleWithWebIdentity(r.Context(), form)
+		s.record(form.Get("RoleArn"), result, err)
 	case "AssumeRole":
 		result, err = s.assumeRole(r, body, form)
 	case "GetCallerIdentity":
@@ -254,7 +270,7 @@ func (s *STS) assumeRoleWithWebIdentity(ctx context.Context, form url.Values) (a
 		return nil, err
 	}
 	role, ok := s.config.Roles[req.role]
-	if !ok || !role.trusts(claims) {
+	if !ok || !s.trusts(req.role, role, claims) {
 		return nil, stsError{http.StatusForbidden, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"}
 	}
 	if longest := role.longest(); req.duration > longest {
@@ -334,7 +350,8 @@ func (s *STS) issue(req roleRequest, subject, user string) Session {
 		SessionToken: "standin+" + rand.Text() + "/" + rand.Text() + "==", RoleARN: req.role,
 		SessionARN: "arn:aws:sts::" + account(req.role) + ":assumed-role/" +
 			req.role[strings.LastIndex(req.role, "/")+1:] + "/" + req.name,
-		Subject: subject, User: user, Expiration: s.config.Now().Add(life).Truncate(time.Second), policies: req.policies,
+		Subject: subject, User: user, Issued: s.config.Now(),
+		Expiration: s.config.Now().Add(life).Truncate(time.Second), policies: req.policies,
 	}
 	s.sessions[session.AccessKeyID] = session
 	return session
@@ -358,7 +375,7 @@ func (s *STS) assumeRole(r *http.Request, body []byte, form url.Values) (any, er
 	}
 	role, ok := s.config.Roles[req.role]
 	if !ok || role.TrustedRole == "" || role.TrustedRole != caller.RoleARN ||
-		role.ExternalID != "" && role.ExternalID != form.Get("ExternalId") {
+		role.ExternalID != "" && role.ExternalID != form.Get("ExternalId") || s.denied(caller, "sts:AssumeRole", req.role) {
 		return nil, stsError{http.StatusForbidden, "AccessDenied",
 			"User: " + caller.SessionARN + " is not authorized to perform: sts:AssumeRole on resource: " + req.role}
 	}
