@@ -46,7 +46,8 @@ func celExpression(expr string) string {
 	return "r'" + expr + "'"
 }
 
-// celReserved cannot follow a dot. (CEL language definition, Syntax)
+// celReserved are no names of variables, and the first four cannot follow a dot
+// either. (CEL language definition, Syntax)
 var celReserved = []string{"false", "in", "null", "true", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
 	"let", "loop", "package", "namespace", "return", "var", "void", "while"}
 

@@ -21,7 +21,7 @@ import (
 // is bound is therefore the decision itself, as an attribute that only our
 // provider maps. A provider has one mapping and one condition: all logins of the
 // policy that name it are written together.
-var gcpLanguage = language{generate: generateGCP, rotate: rotateGCP, revoke: revokeGCP}
+var gcpLanguage = language{generate: generateGCP, read: readGCP, rotate: rotateGCP, revoke: revokeGCP}
 
 // Limits of a provider. (IAM API: projects.locations.workloadIdentityPools.providers)
 const (

@@ -21,9 +21,23 @@ func (d Demand) worlds() (list []logic.World) {
 			list = append(list, githubWorlds(r.Identity.Issuer, d.Options.SubTemplate)...)
 			continue
 		}
-		list = append(list, logic.World{Fixed: map[string]string{"iss": r.Identity.Issuer}, Always: []string{"sub", "aud"}})
+		list = append(list, logic.World{Fixed: map[string]string{"iss": r.Identity.Issuer}, Always: alwaysOf(r.Identity.Kind)})
 	}
 	return list
+}
+
+// alwaysOf are claims that every token of another kind than GitHub's has.
+// (GitLab: ID token payload; CircleCI: OpenID Connect tokens)
+func alwaysOf(kind string) []string {
+	always := []string{"sub", "aud"}
+	switch kind {
+	case "gitlab":
+		always = append(always, "namespace_id", "namespace_path", "project_id", "project_path", "user_id", "user_login", "pipeline_id",
+			"pipeline_source", "job_id", "ref", "ref_type", "ref_protected")
+	case "circleci":
+		always = append(always, "oidc.circleci.com/project-id", "oidc.circleci.com/org-id")
+	}
+	return always
 }
 
 // githubAlways are claims that every token of GitHub's has. (GitHub: OpenID
