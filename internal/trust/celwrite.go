@@ -16,6 +16,9 @@ type celWriter struct {
 	root string                  // the variable that has the claims
 	sure func(claim string) bool // whether every token has a claim
 	list func(claim string) bool // whether a claim may be a list of texts, one of which is enough; nil for none
+	// typed asks for a value's type before what would fail on another type: at
+	// OpenBao a failed variable refuses the token, whatever the rest says.
+	typed bool
 }
 
 // celText is a text as a literal of CEL.
@@ -196,16 +199,24 @@ func (w celWriter) is(claim string, languages []logic.Language) celCode {
 	}
 	if w.list != nil && w.list(claim) {
 		for _, l := range literals {
-			parts = append(parts, celAtom(l+" in "+value))
+			parts = append(parts, w.ofType(value, "list", celAtom(l+" in "+value)))
 		}
 	}
 	if len(expressions) > 0 {
-		parts = append(parts, celAtom(value+".matches("+celExpression(oneExpression(expressions))+")"))
+		parts = append(parts, w.ofType(value, "string", celAtom(value+".matches("+celExpression(oneExpression(expressions))+")")))
 	}
 	if w.sure(claim) {
 		return celAnyOf(parts...)
 	}
 	return celAll(celAtom(w.has(claim)), celAnyOf(parts...))
+}
+
+// ofType is a condition that fails on values of another type.
+func (w celWriter) ofType(value, name string, condition celCode) celCode {
+	if !w.typed {
+		return condition
+	}
+	return celAll(celAtom("type("+value+") == "+name), condition)
 }
 
 // oneExpression is the alternatives as one expression, in the form that people

@@ -159,9 +159,14 @@ func (r Rule) Without(claims ...string) Rule {
 
 // Formula is met by the tokens that match the rule, of its issuer.
 func (r Rule) Formula() logic.Formula {
-	parts := []logic.Formula{logic.Equals("iss", r.Identity.Issuer)}
-	for _, c := range r.Conditions {
-		parts = append(parts, r.Condition(c))
+	return logic.And(logic.Equals("iss", r.Identity.Issuer), r.conditions())
+}
+
+// conditions is met by the tokens that match the rule, whoever issued them.
+func (r Rule) conditions() logic.Formula {
+	parts := make([]logic.Formula, len(r.Conditions))
+	for i, c := range r.Conditions {
+		parts[i] = r.Condition(c)
 	}
 	return logic.And(parts...)
 }

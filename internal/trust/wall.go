@@ -84,7 +84,9 @@ var languages = map[string]language{
 	"databricks":      databricksLanguage,
 	"gcp":             gcpLanguage,
 	"identity_center": identityCenterLanguage,
+	"openbao":         openbaoLanguage,
 	"snowflake":       snowflakeLanguage,
+	"vault":           vaultLanguage,
 }
 
 // languageOf returns the name of the language that a login's trust is written in.

@@ -14,8 +14,10 @@ import (
 	"cel.dev/cel-go/ext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // openBaoRole is a CEL role of OpenBao's JWT auth method.
@@ -136,7 +138,9 @@ var openBaoFields = map[string][]string{
 		"string token_policies 14 *", "string identity_policies 15 *", "int64 explicit_max_ttl 16", "uint32 token_type 17",
 		"bool no_default_policy 18",
 	},
-	"LeaseOptions":  {"int64 TTL 1", "bool renewable 2", "int64 increment 3", "int64 MaxTTL 5"},
+	"LeaseOptions": {
+		"int64 TTL 1", "bool renewable 2", "int64 increment 3", "google.protobuf.Timestamp issue_time 4", "int64 MaxTTL 5",
+	},
 	"Alias":         {"string mount_type 1", "string mount_accessor 2", "string name 3"},
 	"MetadataEntry": {"string key 1", "string value 2"},
 }
@@ -155,12 +159,14 @@ func openBaoTypes() ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := known.RegisterFile(logical); err != nil {
-		return nil, err
+	for _, file := range []protoreflect.FileDescriptor{logical, timestamppb.File_google_protobuf_timestamp_proto} {
+		if err := known.RegisterFile(file); err != nil {
+			return nil, err
+		}
 	}
 	pb, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
 		Name: proto.String("backend.proto"), Package: proto.String("pb"), Syntax: proto.String("proto3"),
-		Dependency:  []string{"identity.proto"},
+		Dependency:  []string{"identity.proto", "google/protobuf/timestamp.proto"},
 		MessageType: []*descriptorpb.DescriptorProto{auth, openBaoMessage("LeaseOptions")},
 	}, known)
 	return []any{logical, pb}, err
