@@ -175,7 +175,8 @@ func (p *celParser) member() (*celNode, error) {
 			if _, called := p.take("("); called {
 				var args []*celNode
 				args, err = p.list(")")
-				node = &celNode{kind: celMethod, name: name.text, args: append([]*celNode{node}, args...), from: name.from}
+				node = &celNode{kind: celMethod, name: name.text, args: append([]*celNode{node}, args...),
+					from: name.from}
 			} else {
 				node = &celNode{kind: celSelect, name: name.text, args: []*celNode{node}, from: name.from}
 			}
@@ -265,10 +266,11 @@ func (p *celParser) entries() (args []*celNode, err error) {
 
 var (
 	celName       = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*`)
-	celNumberText = lazy.MustCompile(`^(?:0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)[uU]?`)
+	celNumberText = lazy.MustCompile(`^(?:0x[0-9a-fA-F]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[uU]?`)
 	celQuote      = lazy.MustCompile(`^([rRbB]{0,2})('''|"""|'|")`)
 	celBlank      = lazy.MustCompile(`^(?:[\t\n\f\r ]|//[^\n]*(?:\n|$))+`)
-	celOperators  = []string{"<=", ">=", "==", "!=", "&&", "||", "<", ">", "!", "?", ":", "+", "-", "*", "/", "%", ".", ",", "(", ")", "[", "]", "{", "}"}
+	celOperators  = []string{"<=", ">=", "==", "!=", "&&", "||", "<", ">", "!", "?", ":", "+", "-", "*", "/", "%", ".",
+		",", "(", ")", "[", "]", "{", "}"}
 )
 
 // scan splits the source into words.
@@ -297,7 +299,10 @@ func (p *celParser) scan() error {
 			token.kind, token.text = 'i', rest[:m[1]]
 		} else if m := celNumberText.FindStringIndex(rest); m != nil {
 			token.kind, token.text = 'n', rest[:m[1]]
-		} else if i := slices.IndexFunc(celOperators, func(o string) bool { return strings.HasPrefix(rest, o) }); i >= 0 {
+		} else if i := slices.IndexFunc(celOperators, func(o string) bool {
+			return strings.HasPrefix(rest,
+				o)
+		}); i >= 0 {
 			token.kind, token.text = 'o', celOperators[i]
 		} else {
 			r, _ := utf8.DecodeRuneInString(rest)
@@ -338,7 +343,7 @@ func celUnquote(source, prefix, quotes string) (text string, length int, err err
 	return "", 0, fmt.Errorf("it has no end")
 }
 
-var celEscapes = lazy.MustCompile(`^\\(?:x([0-9a-fA-F]{2})|X([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2}))`)
+var celEscapes = lazy.MustCompile(`^\\(?:[xX]([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2}))`)
 
 // celEscape reads one escape sequence.
 func celEscape(text string) (r rune, length int, err error) {
@@ -353,9 +358,9 @@ func celEscape(text string) (r rune, length int, err error) {
 	if m == nil {
 		return 0, 0, fmt.Errorf(`unknown escape \%c`, text[1])
 	}
-	base, digits := 16, m[1]+m[2]+m[3]+m[4]
-	if m[5] != "" {
-		base, digits = 8, m[5]
+	base, digits := 16, m[1]+m[2]+m[3]
+	if m[4] != "" {
+		base, digits = 8, m[4]
 	}
 	n, err := strconv.ParseUint(digits, base, 32)
 	if err != nil || !utf8.ValidRune(rune(n)) {

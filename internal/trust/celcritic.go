@@ -49,7 +49,8 @@ func (c *celCritic) walk(n *celNode, negated bool) {
 		}
 	}
 	if claim, ok := n.ownClaim(); ok && c.kind == "github" && !policy.HasClaim("github", claim) {
-		c.reading.find("key-not-read", "warning", "%s: no token of GitHub's has the claim %s: what asks for it fails", c.place, claim)
+		c.reading.find("key-not-read", "warning", "%s: no token of GitHub's has the claim %s: what asks for it fails",
+			c.place, claim)
 	}
 	for _, arg := range n.args {
 		c.walk(arg, negated != (n.kind == celOperator && n.name == "!"))
@@ -57,7 +58,8 @@ func (c *celCritic) walk(n *celNode, negated bool) {
 }
 
 // celNames are claims whose beginning or end is not the whole of a name.
-var celNames = []string{"sub", "repository", "repository_owner", "workflow_ref", "job_workflow_ref", "ref", "environment", "project_path",
+var celNames = []string{"sub", "repository", "repository_owner", "workflow_ref", "job_workflow_ref", "ref",
+	"environment", "project_path",
 	"namespace_path"}
 
 // method notes a search for a part of a claim.
@@ -76,11 +78,13 @@ func (c *celCritic) method(claim, name, text string) {
 		why = "is anywhere in the text: compare the whole text with =="
 	case "startsWith":
 		if text == "" || !strings.ContainsRune(closed, rune(text[len(text)-1])) {
-			why = "also begins other names, such as " + text + "-evil: end it with / or :, or compare the whole text with =="
+			why = "also begins other names, such as " + text + "-evil: end it with / or :, or compare the whole " +
+				"text with =="
 		}
 	case "endsWith":
 		if text == "" || !strings.ContainsRune(closed, rune(text[0])) {
-			why = "also ends other names, such as evil-" + text + ": begin it with / or :, or compare the whole text with =="
+			why = "also ends other names, such as evil-" + text + ": begin it with / or :, or compare the whole " +
+				"text with =="
 		}
 	case "matches":
 		re, err := syntax.Parse(text, syntax.Perl)
@@ -141,7 +145,8 @@ func (c *celCritic) guards(key string) {
 			missing = append(missing, claim)
 		}
 	}
-	c.reading.find("unguarded-mapping", "warning", "%s fails for every token without %s, which then gets nothing: guard it with has()", c.place,
+	c.reading.find("unguarded-mapping", "warning", "%s fails for every token without %s, which then gets nothing: "+
+		"guard it with has()", c.place,
 		strings.Join(missing, ", "))
 }
 
@@ -161,25 +166,28 @@ func (c *celCritic) subject(text string, ids bool) {
 	s, isForm := policy.SubjectOf(text)
 	switch {
 	case slices.Contains(celChosen, first):
-		c.reading.find("customised-subject", "error", "%s: subject %q begins with %s, which any repository can choose: begin it with the repository",
+		c.reading.find("customised-subject", "error", "%s: subject %q begins with %s, which any repository can "+
+			"choose: begin it with the repository",
 			c.place, text, first)
 	case celDashes.MatchString(text):
-		c.reading.find("old-subject-form", "warning", "%s: subject %q has ids behind a dash: GitHub writes repo:OWNER@ID/REPOSITORY@ID", c.place, text)
+		c.reading.find("old-subject-form", "warning", "%s: subject %q has ids behind a dash: GitHub writes "+
+			"repo:OWNER@ID/REPOSITORY@ID", c.place, text)
 	case isForm && s.OwnerID == "" && !ids:
-		c.reading.find("old-subject-form", "note", "%s: subject %q is not that of a repository that was created, renamed or transferred after 15 July "+
+		c.reading.find("old-subject-form", "note", "%s: subject %q is not that of a repository that was created, "+
+			"renamed or transferred after 15 July "+
 			"2026: those have ids, repo:%s@ID/%s@ID:%s", c.place, text, s.Owner, s.Repo, s.Rest)
 	}
 }
 
 // ownClaim returns the claim that a node reads itself.
 func (n *celNode) ownClaim() (claim string, ok bool) {
-	switch {
-	case n.kind == celSelect && n.args[0].kind == celVariable && n.args[0].name == "assertion":
-		return n.name, true
-	case n.kind == celOperator && n.name == "[]" && n.args[0].kind == celVariable && n.args[0].name == "assertion" && n.args[1].kind == celString:
+	if len(n.args) == 0 || n.args[0].kind != celVariable || n.args[0].name != "assertion" {
+		return "", false
+	}
+	if n.kind == celOperator && n.name == "[]" && n.args[1].kind == celString {
 		return n.args[1].text, true
 	}
-	return "", false
+	return n.name, n.kind == celSelect
 }
 
 // reads reports whether an expression asks for anything of a token.
@@ -205,7 +213,8 @@ func (p *gcpReadProvider) literals(claim string) (list []string) {
 		if len(n.args) == 2 && n.args[1].kind == celList {
 			texts = slices.Concat(n.args[:1], n.args[1].args)
 		}
-		if n.kind == celOperator && (n.name == "==" || n.name == "in") || n.kind == celMethod && n.name == "startsWith" {
+		compares := n.kind == celOperator && (n.name == "==" || n.name == "in")
+		if compares || n.kind == celMethod && n.name == "startsWith" {
 			if slices.ContainsFunc(n.args, func(a *celNode) bool { return p.claimOf(a) == claim }) {
 				for _, t := range texts {
 					if t.kind == celString {

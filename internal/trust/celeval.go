@@ -125,7 +125,8 @@ func (r *celReader) eval(n *celNode) celValue {
 		return celValue{kind: celNumberValue, text: n.name}
 	case celConstant:
 		return map[string]celValue{
-			"true": celBool(logic.Always(), logic.Never()), "false": celBool(logic.Never(), logic.Always()), "null": {kind: celNullValue},
+			"true": celBool(logic.Always(), logic.Never()), "false": celBool(logic.Never(), logic.Always()),
+			"null": {kind: celNullValue},
 		}[n.name]
 	case celVariable:
 		return r.variable(n.name)
@@ -247,7 +248,8 @@ func choose(c, then, otherwise celValue) celValue {
 	}
 	if isBool(then) && isBool(otherwise) {
 		x, y := then.bool(), otherwise.bool()
-		return celBool(logic.Or(logic.And(c.yes, x.yes), logic.And(c.no, y.yes)), logic.Or(logic.And(c.yes, x.no), logic.And(c.no, y.no)))
+		return celBool(logic.Or(logic.And(c.yes, x.yes), logic.And(c.no, y.yes)), logic.Or(logic.And(c.yes, x.no),
+			logic.And(c.no, y.no)))
 	}
 	return undecided("a choice between values of two kinds")
 }
@@ -296,7 +298,8 @@ func (r *celReader) equal(a, b celValue) celValue {
 	both := logic.And(a.defined(), b.defined())
 	switch {
 	case a.kind == celBoolValue && b.kind == celBoolValue:
-		return celBool(logic.Or(logic.And(a.yes, b.yes), logic.And(a.no, b.no)), logic.Or(logic.And(a.yes, b.no), logic.And(a.no, b.yes)))
+		return celBool(logic.Or(logic.And(a.yes, b.yes), logic.And(a.no, b.no)), logic.Or(logic.And(a.yes, b.no),
+			logic.And(a.no, b.yes)))
 	case a.kind == celTextValue && b.kind == celTextValue:
 		var parts []logic.Formula
 		for _, x := range a.cases {
@@ -579,7 +582,10 @@ func (p celPiece) inCase(lower bool) celPiece {
 	case p.claim == "":
 		return celPiece{literal: change(p.literal)}
 	case p.equals != nil:
-		return celPiece{claim: p.claim, equals: func(string) logic.Formula { return logic.Undecided("the case of a part of a claim") }}
+		return celPiece{claim: p.claim, equals: func(string) logic.Formula {
+			return logic.Undecided("the case of a " +
+				"part of a claim")
+		}}
 	}
 	return celPiece{claim: p.claim, equals: func(text string) logic.Formula {
 		if change(text) != text {

@@ -61,7 +61,8 @@ func extracted(claim, before, after, text string) logic.Formula {
 			without = logic.Or(without, logic.Not(logic.Is(claim, anywhere(before))))
 		}
 		if after != "" {
-			without = logic.Or(without, logic.And(begins, logic.Not(logic.Is(claim, whole(q(before)+`(?s:.*)`+q(after)+`(?s:.*)`)))))
+			without = logic.Or(without, logic.And(begins, logic.Not(logic.Is(claim,
+				whole(q(before)+`(?s:.*)`+q(after)+`(?s:.*)`)))))
 		}
 		first = logic.Or(first, without)
 	}

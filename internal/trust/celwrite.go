@@ -51,7 +51,8 @@ func celExpression(expr string) string {
 
 // celReserved are no names of variables, and the first four cannot follow a dot
 // either. (CEL language definition, Syntax)
-var celReserved = []string{"false", "in", "null", "true", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
+var celReserved = []string{"false", "in", "null", "true", "as", "break", "const", "continue", "else", "for", "function",
+	"if", "import",
 	"let", "loop", "package", "namespace", "return", "var", "void", "while"}
 
 // claim returns how a claim is read.

@@ -110,12 +110,14 @@ func newGCPProvider(d Demand, next *Demand) (*gcpProvider, error) {
 		}
 	}
 	if n := len(p.audiences); n > gcpAudiencesLimit {
-		return nil, usage("provider %s: the targets that name it have %d audiences, Google allows %d: give some targets another provider",
+		return nil, usage("provider %s: the targets that name it have %d audiences, Google allows %d: give some "+
+			"targets another provider",
 			p.name, n, gcpAudiencesLimit)
 	}
 	for _, a := range p.audiences {
 		if n := utf8.RuneCountInString(a); n > gcpAudienceLimit {
-			return nil, usage("provider %s: audience %q has %d characters, Google allows %d", p.name, a, n, gcpAudienceLimit)
+			return nil, usage("provider %s: audience %q has %d characters, Google allows %d", p.name, a, n,
+				gcpAudienceLimit)
 		}
 	}
 	if err := p.decide(); err != nil {
@@ -126,7 +128,8 @@ func newGCPProvider(d Demand, next *Demand) (*gcpProvider, error) {
 		p.begin(false)
 	}
 	if n := utf8.RuneCountInString(p.condition()); n > gcpConditionLimit {
-		return nil, usage("provider %s: the attribute condition has %d characters, Google allows %d: shorten `deny`, or give some of the "+
+		return nil, usage("provider %s: the attribute condition has %d characters, Google allows %d: shorten "+
+			"`deny`, or give some of the "+
 			"targets %q another provider", p.name, n, gcpConditionLimit, p.targets())
 	}
 	return p, nil
@@ -166,7 +169,8 @@ func (p *gcpProvider) targets() (names []string) {
 func (p *gcpProvider) writer() celWriter {
 	sure := []string{"iss", "sub", "aud"}
 	if p.issuer.Kind == "github" {
-		sure = append(sure, "actor", "actor_id", "event_name", "job_workflow_ref", "ref", "ref_type", "repository", "repository_id",
+		sure = append(sure, "actor", "actor_id", "event_name", "job_workflow_ref", "ref", "ref_type", "repository",
+			"repository_id",
 			"repository_owner", "repository_owner_id", "workflow")
 	}
 	scalar := []string{"iss", "sub", "aud", "email", "name", "oid", "tid", "upn", "preferred_username"}
@@ -183,7 +187,8 @@ func (p *gcpProvider) decide() error {
 	keys := gcpKeys(p.targets())
 	for _, target := range p.targets() {
 		if target == gcpNone {
-			return usage("target %q: at Google this name means that no target admits a token: rename the target", target)
+			return usage("target %q: at Google this name means that no target admits a token: rename the target",
+				target)
 		}
 		a := gcpAttribute{target: target, key: "attribute." + keys[target], expression: celText(gcpNone)}
 		var names []string
@@ -192,7 +197,8 @@ func (p *gcpProvider) decide() error {
 				continue
 			}
 			if slices.Contains(names, l.Name()) {
-				return usage("target %q: two of its logins are called %q, so that one could get the other's grants: change the values",
+				return usage("target %q: two of its logins are called %q, so that one could get the other's grants: "+
+					"change the values",
 					target, l.Name())
 			}
 			names = append(names, l.Name())
@@ -201,13 +207,16 @@ func (p *gcpProvider) decide() error {
 			}
 		}
 		if n := utf8.RuneCountInString(a.expression); n > gcpMappingLimit {
-			return usage("target %q: the decision as an attribute mapping has %d characters, Google allows %d: split the target in two, "+
-				"or bind its rules by repository_owner_id and job_workflow_ref in place of lists", target, n, gcpMappingLimit)
+			return usage("target %q: the decision as an attribute mapping has %d characters, Google allows %d: "+
+				"split the target in two, "+
+				"or bind its rules by repository_owner_id and job_workflow_ref in place of lists", target, n,
+				gcpMappingLimit)
 		}
 		p.attributes = append(p.attributes, a)
 	}
 	if n := len(p.attributes); n > gcpAttributeLimit {
-		return usage("provider %s: %d targets name it, one attribute each, Google allows %d: give some targets another provider",
+		return usage("provider %s: %d targets name it, one attribute each, Google allows %d: give some targets "+
+			"another provider",
 			p.name, n, gcpAttributeLimit)
 	}
 	return nil
@@ -262,7 +271,10 @@ func (p *gcpProvider) decision(l Demand) celCode {
 	})
 	alternatives := make([]celCode, len(rules))
 	for i, terms := range rules {
-		alternatives[i] = celAll(slices.DeleteFunc(terms, func(t celCode) bool { return slices.Contains(common, t) })...)
+		alternatives[i] = celAll(slices.DeleteFunc(terms, func(t celCode) bool {
+			return slices.Contains(common,
+				t)
+		})...)
 	}
 	parts := append(common, celAnyOf(alternatives...))
 	if len(p.audiences) > 1 {
@@ -386,7 +398,8 @@ func (p *gcpProvider) shortSubject() {
 	for _, l := range p.logins {
 		for _, r := range l.Rules {
 			subjects, ok := r.Of("sub").Literals()
-			p.long = p.long || !ok || slices.ContainsFunc(subjects, func(s string) bool { return len(s) > gcpSubjectLimit })
+			p.long = p.long || !ok || slices.ContainsFunc(subjects,
+				func(s string) bool { return len(s) > gcpSubjectLimit })
 		}
 	}
 	if short, ok := gcpShort[p.issuer.Kind]; ok && p.long {
@@ -418,7 +431,8 @@ func (p *gcpProvider) admits(d Demand) logic.Formula {
 			rules = append(rules, r.Formula())
 		}
 	}
-	return logic.And(logic.Equals("iss", p.issuer.Issuer), logic.Equals("aud", d.Audience()), p.holds, logic.Not(p.deny()),
+	return logic.And(logic.Equals("iss", p.issuer.Issuer), logic.Equals("aud", d.Audience()), p.holds,
+		logic.Not(p.deny()),
 		logic.Or(rules...))
 }
 
@@ -448,7 +462,8 @@ func (p *gcpProvider) report(r Rule) RuleReport {
 	for _, c := range r.Conditions {
 		out.enforces(c.Claim)
 		if _, literal := c.Literals(); !literal && p.writer().list(c.Claim) {
-			out.narrower(c.Claim, "where the claim is a list, Google compares its values with literals only", "literals in place of wildcards")
+			out.narrower(c.Claim, "where the claim is a list, Google compares its values with literals only",
+				"literals in place of wildcards")
 		}
 	}
 	return out
@@ -456,22 +471,26 @@ func (p *gcpProvider) report(r Rule) RuleReport {
 
 func (p *gcpProvider) notes(d Demand) (notes []string) {
 	if names := p.targets(); len(names) > 1 {
-		notes = append(notes, fmt.Sprintf("targets %q share this provider, which has one mapping and one condition: they are written for all of "+
+		notes = append(notes, fmt.Sprintf("targets %q share this provider, which has one mapping and one condition: "+
+			"they are written for all of "+
 			"them; generate anew after a change of any", names))
 	}
 	switch {
 	case p.long && p.subject != "assertion.sub":
-		notes = append(notes, fmt.Sprintf("google.subject is at most %d bytes, and the token's subject may be longer: it is %s, which is what "+
+		notes = append(notes, fmt.Sprintf("google.subject is at most %d bytes, and the token's subject may be "+
+			"longer: it is %s, which is what "+
 			"Google's logs show", gcpSubjectLimit, p.subject))
 	case p.long:
-		notes = append(notes, fmt.Sprintf("a token whose subject has more than %d bytes is refused by Google", gcpSubjectLimit))
+		notes = append(notes, fmt.Sprintf("a token whose subject has more than %d bytes is refused by Google",
+			gcpSubjectLimit))
 	}
 	if life := d.Target.Lifetime(); life > time.Hour {
 		notes = append(notes, fmt.Sprintf("lifetime %s: more than 1h requires that the organisation policy "+
 			"constraints/iam.allowServiceAccountCredentialLifetimeExtension lists %s", life, d.Get("service_account")))
 	}
 	if p.issuer.JWKS != "" {
-		notes = append(notes, fmt.Sprintf("if Google cannot reach %s, give its keys to the provider with --jwk-json-path", p.issuer.Issuer))
+		notes = append(notes, fmt.Sprintf("if Google cannot reach %s, give its keys to the provider with "+
+			"--jwk-json-path", p.issuer.Issuer))
 	}
 	return notes
 }

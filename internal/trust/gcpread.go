@@ -46,7 +46,8 @@ func (e gcpExport) isProvider() bool {
 }
 
 func (e gcpExport) isPool() bool {
-	return !e.isProvider() && strings.Contains(e.Name, "/workloadIdentityPools/") && !strings.Contains(e.Name, "/providers/")
+	return !e.isProvider() && strings.Contains(e.Name, "/workloadIdentityPools/") && !strings.Contains(e.Name,
+		"/providers/")
 }
 
 // dead says why nothing is exchanged there, "" where something is.
@@ -60,7 +61,8 @@ func (e gcpExport) dead() string {
 	return ""
 }
 
-const gcpWanted = "`gcloud iam workload-identity-pools providers list` or `describe`, and `gcloud iam service-accounts get-iam-policy` " +
+const gcpWanted = "`gcloud iam workload-identity-pools providers list` or `describe`, and `gcloud iam " +
+	"service-accounts get-iam-policy` " +
 	"(without a service account `gcloud projects get-iam-policy`), each with `--format json`"
 
 // gcpExports reads files, each with one export or a list of them.
@@ -76,7 +78,8 @@ func gcpExports(files []File) (list []gcpExport, err error) {
 		}
 		for _, e := range some {
 			if !e.isProvider() && !e.isPool() && e.Bindings == nil && e.ETag == "" {
-				return nil, usage("%s: it is neither a provider, a pool nor an IAM policy: want what these print: %s", f.Name, gcpWanted)
+				return nil, usage("%s: it is neither a provider, a pool nor an IAM policy: want what these print: %s",
+					f.Name, gcpWanted)
 			}
 			e.file = f.Name
 			list = append(list, e)
@@ -140,7 +143,8 @@ func readGCP(d Demand, files []File) (Reading, error) {
 
 func (r *gcpReading) find(name, severity, format string, args ...any) {
 	f := Finding{Name: name, Severity: severity, Message: fmt.Sprintf(format, args...)}
-	if !slices.ContainsFunc(r.findings, func(have Finding) bool { return have.Name == f.Name && have.Message == f.Message }) {
+	same := func(have Finding) bool { return have.Name == f.Name && have.Message == f.Message }
+	if !slices.ContainsFunc(r.findings, same) {
 		r.findings = append(r.findings, f)
 	}
 }
@@ -151,14 +155,16 @@ func (r *gcpReading) provider(e gcpExport) error {
 		e.Name = r.own
 	}
 	if pool, _, _ := strings.Cut(e.Name, "/providers/"); pool != r.pool {
-		r.find("other-pool", "note", "%s: provider %s is in another pool than the policy's: it was not looked at", e.file, e.Name)
+		r.find("other-pool", "note", "%s: provider %s is in another pool than the policy's: it was not looked at",
+			e.file, e.Name)
 		return nil
 	}
 	for _, member := range e.Members {
 		r.policies++
 		r.bindings = append(r.bindings, gcpBinding{Role: gcpUserRole, Members: []string{member}})
 	}
-	p := &gcpReadProvider{gcpExport: e, reader: &celReader{mapping: map[string]*celNode{}, mapped: map[string]*celValue{}}}
+	p := &gcpReadProvider{gcpExport: e, reader: &celReader{mapping: map[string]*celNode{},
+		mapped: map[string]*celValue{}}}
 	p.reader.github = e.OIDC != nil && p.kind(r.d) == "github"
 	for _, key := range slices.Sorted(maps.Keys(e.Mapping)) {
 		node, err := celParse(e.Mapping[key])
@@ -234,7 +240,8 @@ func (r *gcpReading) admits() logic.Formula {
 			for _, m := range b.Members {
 				f := p.covers(r.pool, m)
 				if b.Condition != nil && f.Form() != logic.FormNever {
-					f = logic.And(f, logic.Undecided(fmt.Sprintf("the condition %q of a binding of %s", b.Condition.Expression, b.Role)))
+					f = logic.And(f, logic.Undecided(fmt.Sprintf("the condition %q of a binding of %s",
+						b.Condition.Expression, b.Role)))
 				}
 				members = append(members, f)
 			}
@@ -292,7 +299,8 @@ func (r *gcpReading) look() {
 		found = found || p.Name == r.own
 		if p.OIDC == nil || p.dead() != "" {
 			if p.Name == r.own {
-				r.find("disabled-provider", "warning", "%s: provider %s exchanges no ID token: it is %s", p.file, p.Name, orElse(p.dead(), "not for OIDC"))
+				r.find("disabled-provider", "warning", "%s: provider %s exchanges no ID token: it is %s", p.file,
+					p.Name, orElse(p.dead(), "not for OIDC"))
 			}
 			continue
 		}
@@ -337,7 +345,8 @@ func (r *gcpReading) lookLimits(p *gcpReadProvider) {
 	w.issuer = r.d.Rules[0].Identity
 	w.begin(true)
 	if p.Mapping["google.subject"] == "assertion.sub" && w.long {
-		r.find("long-subject", "note", "%s: google.subject is the token's subject: Google refuses a token whose subject has more than %d bytes, "+
+		r.find("long-subject", "note", "%s: google.subject is the token's subject: Google refuses a token whose "+
+			"subject has more than %d bytes, "+
 			"such as one of a long branch", p.file, gcpSubjectLimit)
 	}
 }
@@ -353,7 +362,8 @@ func (r *gcpReading) lookMembers() {
 			case !ok && (b.Role == gcpUserRole || b.Role == gcpTokenRole):
 				r.find("other-member", "note", "%s has %s as well, which is no token of the policy", b.Role, m)
 			case set && kind == "*":
-				r.find("pool-wide-binding", "error", "%s has %s: every token that any provider of the pool exchanges; bind what the policy decides: "+
+				r.find("pool-wide-binding", "error", "%s has %s: every token that any provider of the pool "+
+					"exchanges; bind what the policy decides: "+
 					"principalSet://iam.googleapis.com/%s/attribute.…", b.Role, m, r.pool)
 			case ok:
 				r.lookMember(b, m, kind, value)
@@ -375,19 +385,23 @@ func (r *gcpReading) lookMember(b gcpBinding, member, kind, _ string) {
 		if !has || p.Name == r.own || p.dead() != "" || p.covers(r.pool, member).Form() == logic.FormNever {
 			continue
 		}
-		r.find("pool-wide-binding", "error", "%s has %s, which provider %s of the same pool can give to its tokens as well: members name the "+
-			"pool and not the provider; move that provider to a pool of its own, or bind an attribute that only %s maps",
+		r.find("pool-wide-binding", "error", "%s has %s, which provider %s of the same pool can give to its tokens "+
+			"as well: members name the "+
+			"pool and not the provider; move that provider to a pool of its own, or bind an attribute that only %s "+
+			"maps",
 			b.Role, member, p.Name, r.own)
 	}
 	if !mapped {
-		r.find("key-not-read", "warning", "%s has %s, but no provider that was read maps %s: it covers no token", b.Role, member, key)
+		r.find("key-not-read", "warning", "%s has %s, but no provider that was read maps %s: it covers no token",
+			b.Role, member, key)
 	}
 }
 
 // gcpIdentity are claims that say whose repository or project a token is from.
 func gcpIdentity(kind string) []string {
 	if kind == "github" {
-		return []string{"sub", "repository", "repository_id", "repository_owner", "repository_owner_id", "job_workflow_ref", "workflow_ref"}
+		return []string{"sub", "repository", "repository_id", "repository_owner", "repository_owner_id",
+			"job_workflow_ref", "workflow_ref"}
 	}
 	return nil
 }
@@ -404,13 +418,17 @@ func (r *gcpReading) lookCondition(p *gcpReadProvider) {
 	}
 	switch {
 	case p.condition == nil || !p.condition.reads():
-		r.find("missing-condition", "error", "%s: provider %s has no condition on claims: it exchanges every token of %s; set the condition that "+
+		r.find("missing-condition", "error", "%s: provider %s has no condition on claims: it exchanges every token "+
+			"of %s; set the condition that "+
 			"`oidc-dbt trust generate` prints", p.file, p.Name, p.OIDC.IssuerURI)
 	case kind == "github" && !asks(gcpIdentity(kind)...):
-		r.find("missing-subject", "error", "%s: neither condition nor binding asks for sub, the repository or its owner: every repository at GitHub "+
+		r.find("missing-subject", "error", "%s: neither condition nor binding asks for sub, the repository or its "+
+			"owner: every repository at GitHub "+
 			"can have such a token", p.file)
-	case kind == "github" && !asks("repository_id", "repository_owner_id") && !slices.ContainsFunc(p.literals("sub"), hasID):
-		r.find("name-only", "warning", "%s: owner and repository are bound by name only, and a name that is given up can be taken by others: "+
+	case kind == "github" && !asks("repository_id", "repository_owner_id") &&
+		!slices.ContainsFunc(p.literals("sub"), hasID):
+		r.find("name-only", "warning", "%s: owner and repository are bound by name only, and a name that is given "+
+			"up can be taken by others: "+
 			"add repository_id or repository_owner_id", p.file)
 	}
 	c := &celCritic{reading: r, provider: p, kind: kind}

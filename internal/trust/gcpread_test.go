@@ -19,7 +19,8 @@ const onGCP = `
 version: 1
 targets:
   prod:
-    exchange: {gcp: {workload_identity_provider: ` + gcpPool + `/providers/acme, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}
+    exchange:
+      gcp: {workload_identity_provider: ` + gcpPool + `/providers/acme, service_account: dbt@acme-dbt.iam.gserviceaccount.com}
     allow:
       - {repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}
 `
@@ -48,7 +49,8 @@ func (c gcpCase) files(t *testing.T) []File {
 	}
 	doc := map[string]any{
 		"name": gcpPool + "/providers/acme", "state": "ACTIVE", "attributeCondition": condition,
-		"attributeMapping": map[string]string{"google.subject": "assertion.repository_id", "attribute.repository_id": "assertion.repository_id"},
+		"attributeMapping": map[string]string{"google.subject": "assertion.repository_id",
+			"attribute.repository_id": "assertion.repository_id"},
 		"oidc": map[string]any{"issuerUri": "https://token.actions.githubusercontent.com",
 			"allowedAudiences": []string{"https://iam.googleapis.com/" + gcpPool + "/providers/acme"}},
 	}
@@ -89,30 +91,46 @@ var gcpCases = []gcpCase{
 	{name: "exact", verdict: Same},
 	{name: "no condition", provider: map[string]any{"attributeCondition": nil}, verdict: Wider, findings: []string{
 		"missing-condition error: provider.json: provider " + gcpPool + "/providers/acme has no condition on claims",
-		"wider error: the provider admits tokens that rule 1 (line 7) refuses by repository, environment, ref, event_name"}},
-	{name: "a condition on nothing", condition: "true", verdict: Wider, findings: []string{"missing-condition error", "wider error"}},
-	{name: "any repository", condition: "assertion.ref == 'refs/heads/main'", mapping: map[string]string{"google.subject": "assertion.ref"},
+		"wider error: the provider admits tokens that rule 1 (line 8) refuses by repository, environment, ref, " +
+			"event_name"}},
+	{name: "a condition on nothing", condition: "true", verdict: Wider, findings: []string{"missing-condition error",
+		"wider error"}},
+	{name: "any repository", condition: "assertion.ref == 'refs/heads/main'",
+		mapping: map[string]string{"google.subject": "assertion.ref"},
 		members: []string{"principal://iam.googleapis.com/" + gcpPool + "/subject/refs/heads/main"}, verdict: Wider,
-		findings: []string{"missing-subject error: provider.json: neither condition nor binding asks for sub, the repository or its owner",
+		findings: []string{"missing-subject error: provider.json: neither condition nor binding asks for sub, the " +
+			"repository or its owner",
 			"wider error"}},
-	{name: "by name", condition: "assertion.repository == 'acme/analytics'", mapping: map[string]string{"google.subject": "assertion.repository"},
+	{name: "by name", condition: "assertion.repository == 'acme/analytics'",
+		mapping: map[string]string{"google.subject": "assertion.repository"},
 		members: []string{"principal://iam.googleapis.com/" + gcpPool + "/subject/acme/analytics"}, verdict: Wider,
-		findings: []string{"name-only warning: provider.json: owner and repository are bound by name only", "wider error"}},
-	{name: "a beginning", condition: gcpExact + " && assertion.sub.startsWith('repo:acme')", verdict: Same, findings: []string{
-		"unanchored-expression error: provider.json: attributeCondition: sub.startsWith('repo:acme') also begins other names, such as repo:acme-evil"}},
-	{name: "a closed beginning", condition: gcpExact + " && (assertion.sub.startsWith('repo:acme/') || assertion.sub.startsWith('repo:acme@'))", verdict: Same},
-	{name: "an end", condition: gcpExact + " && assertion.repository.endsWith('analytics')", verdict: Same, findings: []string{
-		"unanchored-expression error: provider.json: attributeCondition: repository.endsWith('analytics') also ends other names"}},
+		findings: []string{"name-only warning: provider.json: owner and repository are bound by name only",
+			"wider error"}},
+	{name: "a beginning", condition: gcpExact + " && assertion.sub.startsWith('repo:acme')", verdict: Same,
+		findings: []string{
+			"unanchored-expression error: provider.json: attributeCondition: sub.startsWith('repo:acme') also begins " +
+				"other names, such as repo:acme-evil"}},
+	{name: "a closed beginning", condition: gcpExact + " && (assertion.sub.startsWith('repo:acme/') || " +
+		"assertion.sub.startsWith('repo:acme@'))", verdict: Same},
+	{name: "an end", condition: gcpExact + " && assertion.repository.endsWith('analytics')", verdict: Same,
+		findings: []string{
+			"unanchored-expression error: provider.json: attributeCondition: repository.endsWith('analytics') also ends " +
+				"other names"}},
 	{name: "a part", condition: "assertion.sub.contains('acme/analytics')", verdict: Different, findings: []string{
-		"unanchored-expression error: provider.json: attributeCondition: sub.contains('acme/analytics') is anywhere in the text", "wider error",
+		"unanchored-expression error: provider.json: attributeCondition: sub.contains('acme/analytics') is anywhere " +
+			"in the text", "wider error",
 		"narrower warning"}},
 	{name: "not a part", condition: gcpExact + " && !assertion.sub.contains('pull_request')", verdict: Same},
-	{name: "unanchored", condition: "assertion.sub.matches('repo:acme/analytics:environment:production')", verdict: Different, findings: []string{
-		"unanchored-expression error: provider.json: attributeCondition: sub.matches('repo:acme/analytics:environment:production') matches anywhere",
-		"wider error", "narrower warning"}},
-	{name: "half anchored", condition: "assertion.repository.matches('^acme/analytics|acme/other$')", verdict: Wider, findings: []string{
-		"unanchored-expression error", "wider error"}},
-	{name: "anchored", condition: strings.Replace(gcpExact, "assertion.ref == 'refs/heads/main'", "assertion.ref.matches('^(?:refs/heads/main)$')", 1),
+	{name: "unanchored", condition: "assertion.sub.matches('repo:acme/analytics:environment:production')",
+		verdict: Different, findings: []string{
+			"unanchored-expression error: provider.json: attributeCondition: " +
+				"sub.matches('repo:acme/analytics:environment:production') matches anywhere",
+			"wider error", "narrower warning"}},
+	{name: "half anchored", condition: "assertion.repository.matches('^acme/analytics|acme/other$')", verdict: Wider,
+		findings: []string{
+			"unanchored-expression error", "wider error"}},
+	{name: "anchored", condition: strings.Replace(gcpExact, "assertion.ref == 'refs/heads/main'",
+		"assertion.ref.matches('^(?:refs/heads/main)$')", 1),
 		verdict: Same},
 	{name: "through the mapping", condition: "attribute.name.contains('analytics') && " + gcpExact, verdict: Same,
 		mapping: map[string]string{"google.subject": "assertion.sub", "attribute.name": "assertion.repository",
@@ -120,62 +138,100 @@ var gcpCases = []gcpCase{
 			"unanchored-expression error: provider.json: attributeCondition: repository.contains('analytics')"}},
 	{name: "without has", condition: strings.Replace(gcpExact, "has(assertion.environment) && ", "", 1), verdict: Same},
 	{name: "a mapping without has", mapping: map[string]string{"google.subject": "assertion.repository_id",
-		"attribute.repository_id": "assertion.repository_id", "attribute.environment": "assertion.environment"}, verdict: Same, findings: []string{
-		"unguarded-mapping warning: provider.json: attributeMapping attribute.environment fails for every token without environment"}},
-	{name: "other events", condition: strings.Split(gcpExact, " && assertion.event_name")[0], verdict: Wider, findings: []string{
-		"wider error: the provider admits tokens that rule 1 (line 7) refuses by event_name"}},
-	{name: "fewer events", condition: strings.Replace(gcpExact, ", 'schedule'", "", 1), verdict: Narrower, findings: []string{"narrower warning"}},
-	{name: "another ref", condition: strings.Replace(gcpExact, "/main", "/dev", 1), verdict: Different, findings: []string{"wider error", "narrower warning"}},
-	{name: "another audience", provider: map[string]any{"oidc": map[string]any{"issuerUri": "https://token.actions.githubusercontent.com",
-		"allowedAudiences": []string{"x"}}}, verdict: Different, findings: []string{
-		"wider error: the provider admits tokens that rule 1 (line 7) refuses by aud", "narrower warning"}},
-	{name: "the default audience", provider: map[string]any{"oidc": map[string]any{"issuerUri": "https://token.actions.githubusercontent.com"}},
-		verdict: Wider, findings: []string{"wider error: the provider admits tokens that rule 1 (line 7) refuses by aud"}},
-	{name: "the whole pool", members: []string{"principalSet://iam.googleapis.com/" + gcpPool + "/*"}, verdict: Same, findings: []string{
-		"pool-wide-binding error: roles/iam.workloadIdentityUser has principalSet://iam.googleapis.com/" + gcpPool + "/*"}},
+		"attribute.repository_id": "assertion.repository_id", "attribute.environment": "assertion.environment"},
+		verdict: Same, findings: []string{
+			"unguarded-mapping warning: provider.json: attributeMapping attribute.environment fails for every token " +
+				"without environment"}},
+	{name: "other events", condition: strings.Split(gcpExact, " && assertion.event_name")[0], verdict: Wider,
+		findings: []string{
+			"wider error: the provider admits tokens that rule 1 (line 8) refuses by event_name"}},
+	{name: "fewer events", condition: strings.Replace(gcpExact, ", 'schedule'", "", 1), verdict: Narrower,
+		findings: []string{"narrower warning"}},
+	{name: "another ref", condition: strings.Replace(gcpExact, "/main", "/dev", 1), verdict: Different,
+		findings: []string{"wider error", "narrower warning"}},
+	{name: "another audience",
+		provider: map[string]any{"oidc": map[string]any{"issuerUri": "https://token.actions.githubusercontent.com",
+			"allowedAudiences": []string{"x"}}}, verdict: Different, findings: []string{
+			"wider error: the provider admits tokens that rule 1 (line 8) refuses by aud", "narrower warning"}},
+	{name: "the default audience",
+		provider: map[string]any{"oidc": map[string]any{"issuerUri": "https://token.actions.githubusercontent.com"}},
+		verdict:  Wider, findings: []string{"wider error: the provider admits tokens that rule 1 (line 8) refuses by " +
+			"aud"}},
+	{name: "the whole pool", members: []string{"principalSet://iam.googleapis.com/" + gcpPool + "/*"}, verdict: Same,
+		findings: []string{
+			"pool-wide-binding error: roles/iam.workloadIdentityUser has principalSet://iam.googleapis.com/" + gcpPool + "/*"}},
 	{name: "everyone", members: []string{"allUsers", "user:mona@example.com"}, verdict: Same, findings: []string{
 		"public-binding error: roles/iam.workloadIdentityUser has allUsers: everyone",
 		"other-member note: roles/iam.workloadIdentityUser has user:mona@example.com as well"}},
-	{name: "a second provider", more: `{"name": "` + gcpPool + `/providers/other", "attributeCondition": "assertion.repository_owner_id == '7'",
+	{name: "a second provider",
+		more: `{"name": "` + gcpPool + `/providers/other", "attributeCondition": "assertion.repository_owner_id == '7'",
 		"attributeMapping": {"google.subject": "assertion.sub", "attribute.repository_id": "assertion.repository_id"},
-		"oidc": {"issuerUri": "https://token.actions.githubusercontent.com", "allowedAudiences": ["other"]}}`, verdict: Wider, findings: []string{
-		"pool-wide-binding error: roles/iam.workloadIdentityUser has principalSet://iam.googleapis.com/" + gcpPool +
-			"/attribute.repository_id/487920697, which provider " + gcpPool + "/providers/other of the same pool can give to its tokens as well",
-		"wider error: the provider admits tokens that rule 1 (line 7) refuses by aud"}},
-	{name: "a second provider that maps nothing of it", more: `[{"name": "` + gcpPool + `/providers/other", "attributeCondition": "assertion.sub == 'x'",
-		"attributeMapping": {"google.subject": "assertion.sub"}, "oidc": {"issuerUri": "https://gitlab.com"}}]`, verdict: Same},
-	{name: "a provider of another pool", more: `{"name": "projects/123/locations/global/workloadIdentityPools/other/providers/acme",
-		"attributeMapping": {"google.subject": "assertion.sub"}, "oidc": {"issuerUri": "https://gitlab.com"}}`, verdict: Same, findings: []string{
-		"other-pool note: more.json: provider projects/123/locations/global/workloadIdentityPools/other/providers/acme is in another pool"}},
+		"oidc": {"issuerUri": "https://token.actions.githubusercontent.com",
+			"allowedAudiences": ["other"]}}`, verdict: Wider, findings: []string{
+			"pool-wide-binding error: roles/iam.workloadIdentityUser has principalSet://iam.googleapis.com/" + gcpPool +
+				"/attribute.repository_id/487920697, which provider " + gcpPool + "/providers/other of the same pool " +
+				"can give to its tokens as well",
+			"wider error: the provider admits tokens that rule 1 (line 8) refuses by aud"}},
+	{name: "a second provider that maps nothing of it",
+		more: `[{"name": "` + gcpPool + `/providers/other", "attributeCondition": "assertion.sub == 'x'",
+		"attributeMapping": {"google.subject": "assertion.sub"},
+			"oidc": {"issuerUri": "https://gitlab.com"}}]`, verdict: Same},
+	{name: "a provider of another pool",
+		more: `{"name": "projects/123/locations/global/workloadIdentityPools/other/providers/acme",
+		"attributeMapping": {"google.subject": "assertion.sub"},
+			"oidc": {"issuerUri": "https://gitlab.com"}}`, verdict: Same, findings: []string{
+			"other-pool note: more.json: provider " +
+				"projects/123/locations/global/workloadIdentityPools/other/providers/acme is in another pool"}},
 	{name: "disabled", provider: map[string]any{"disabled": true}, verdict: Narrower, findings: []string{
-		"disabled-provider warning: provider.json: provider " + gcpPool + "/providers/acme exchanges no ID token: it is disabled", "narrower warning"}},
-	{name: "deleted", provider: map[string]any{"state": "DELETED"}, verdict: Narrower, findings: []string{"disabled-provider warning", "narrower warning"}},
-	{name: "a disabled pool", more: `{"name": "` + gcpPool + `", "state": "ACTIVE", "disabled": true}`, verdict: Narrower, findings: []string{
-		"disabled-provider warning: pool " + gcpPool + " is disabled", "narrower warning"}},
-	{name: "not mapped", members: []string{"principalSet://iam.googleapis.com/" + gcpPool + "/attribute.repository/acme/analytics"}, verdict: Narrower,
-		findings: []string{"key-not-read warning: roles/iam.workloadIdentityUser has principalSet://", "narrower warning"}},
-	{name: "a claim that is none", condition: gcpExact + " && assertion.repo == 'acme/analytics'", verdict: Narrower, findings: []string{
-		"key-not-read warning: provider.json: attributeCondition: no token of GitHub's has the claim repo", "narrower warning"}},
-	{name: "a chosen beginning", condition: gcpExact + " && assertion.sub in ['environment:production:repo:acme/analytics']", verdict: Narrower,
-		findings: []string{"customised-subject error: provider.json: subject \"environment:production:repo:acme/analytics\" begins with environment",
+		"disabled-provider warning: provider.json: provider " + gcpPool + "/providers/acme exchanges no ID token: " +
+			"it is disabled", "narrower warning"}},
+	{name: "deleted", provider: map[string]any{"state": "DELETED"}, verdict: Narrower,
+		findings: []string{"disabled-provider warning", "narrower warning"}},
+	{name: "a disabled pool", more: `{"name": "` + gcpPool + `", "state": "ACTIVE", "disabled": true}`,
+		verdict: Narrower, findings: []string{
+			"disabled-provider warning: pool " + gcpPool + " is disabled", "narrower warning"}},
+	{name: "not mapped",
+		members: []string{"principalSet://iam.googleapis.com/" + gcpPool + "/attribute.repository/acme/analytics"},
+		verdict: Narrower,
+		findings: []string{"key-not-read warning: roles/iam.workloadIdentityUser has principalSet://",
 			"narrower warning"}},
-	{name: "dashes", condition: gcpExact + " && assertion.sub == 'repo:acme-7/analytics-487920697:environment:production'", verdict: Narrower,
-		findings: []string{"old-subject-form warning: provider.json: subject \"repo:acme-7/analytics-487920697:environment:production\" has ids behind a dash",
+	{name: "a claim that is none", condition: gcpExact + " && assertion.repo == 'acme/analytics'", verdict: Narrower,
+		findings: []string{
+			"key-not-read warning: provider.json: attributeCondition: no token of GitHub's has the claim repo",
 			"narrower warning"}},
-	{name: "the old form", condition: gcpExact + " && assertion.sub == 'repo:acme/analytics:environment:production'", verdict: Narrower, findings: []string{
-		"old-subject-form note: provider.json: subject \"repo:acme/analytics:environment:production\" is not that of a repository that was created",
-		"narrower warning"}},
-	{name: "long", condition: gcpExact + strings.Repeat(" && assertion.repository_id == '487920697'", 110), verdict: Same, findings: []string{
-		"over-limit error: provider.json: characters of attributeCondition: 4906, Google allows 4096"}},
-	{name: "a function that is not known", condition: gcpExact + " && assertion.sub.frobnicate()", verdict: Unknown, findings: []string{
-		"undecided warning: not evaluated: the function frobnicate"}},
-	{name: "a sum", condition: gcpExact, mapping: map[string]string{"google.subject": "assertion.repository_id + ':' + assertion.environment"},
-		members: []string{"principal://iam.googleapis.com/" + gcpPool + "/subject/487920697:production"}, verdict: Same, findings: []string{
-			"unguarded-mapping warning: provider.json: attributeMapping google.subject fails for every token without environment"}},
-	{name: "a part of a claim", condition: gcpExact + " && assertion.repository.extract('{owner}/') == 'acme' && assertion.repository.split('/')[1] == 'analytics'",
+	{name: "a chosen beginning", condition: gcpExact + " && assertion.sub in " +
+		"['environment:production:repo:acme/analytics']", verdict: Narrower,
+		findings: []string{"customised-subject error: provider.json: subject " +
+			"\"environment:production:repo:acme/analytics\" begins with environment",
+			"narrower warning"}},
+	{name: "dashes", condition: gcpExact + " && assertion.sub == " +
+		"'repo:acme-7/analytics-487920697:environment:production'", verdict: Narrower,
+		findings: []string{"old-subject-form warning: provider.json: subject " +
+			"\"repo:acme-7/analytics-487920697:environment:production\" has ids behind a dash",
+			"narrower warning"}},
+	{name: "the old form", condition: gcpExact + " && assertion.sub == 'repo:acme/analytics:environment:production'",
+		verdict: Narrower, findings: []string{
+			"old-subject-form note: provider.json: subject \"repo:acme/analytics:environment:production\" is not that " +
+				"of a repository that was created",
+			"narrower warning"}},
+	{name: "long", condition: gcpExact + strings.Repeat(" && assertion.repository_id == '487920697'", 110),
+		verdict: Same, findings: []string{
+			"over-limit error: provider.json: characters of attributeCondition: 4906, Google allows 4096"}},
+	{name: "a function that is not known", condition: gcpExact + " && assertion.sub.frobnicate()", verdict: Unknown,
+		findings: []string{
+			"undecided warning: not evaluated: the function frobnicate"}},
+	{name: "a sum", condition: gcpExact, mapping: map[string]string{"google.subject": "assertion.repository_id + " +
+		"':' + assertion.environment"},
+		members: []string{"principal://iam.googleapis.com/" + gcpPool + "/subject/487920697:production"}, verdict: Same,
+		findings: []string{
+			"unguarded-mapping warning: provider.json: attributeMapping google.subject fails for every token " +
+				"without environment"}},
+	{name: "a part of a claim", condition: gcpExact + " && assertion.repository.extract('{owner}/') == 'acme' && " +
+		"assertion.repository.split('/')[1] == 'analytics'",
 		verdict: Same},
 	{name: "no bindings", members: []string{}, verdict: Narrower, findings: []string{"narrower warning"}},
-	{name: "a group", mapping: map[string]string{"google.subject": "assertion.sub", "google.groups": "[assertion.repository_id, 'x']"},
+	{name: "a group", mapping: map[string]string{"google.subject": "assertion.sub",
+		"google.groups": "[assertion.repository_id, 'x']"},
 		members: []string{"principalSet://iam.googleapis.com/" + gcpPool + "/group/487920697"}, verdict: Same},
 }
 
@@ -213,7 +269,8 @@ func TestReadGCPConditionalBinding(t *testing.T) {
 		`/attribute.repository_id/487920697"], "condition": {"title": "t", "expression": "request.time < timestamp('2027-01-01T00:00:00Z')"}}]}`
 	for text, want := range map[string]string{
 		binding: `not evaluated: the condition "request.time < timestamp('2027-01-01T00:00:00Z')" of a binding of roles/iam.workloadIdentityUser`,
-		"":      "not evaluated: who is bound: add what `gcloud iam service-accounts get-iam-policy dbt@acme-dbt.iam.gserviceaccount.com --format json` prints",
+		"": "not evaluated: who is bound: add what `gcloud iam service-accounts get-iam-policy " +
+			"dbt@acme-dbt.iam.gserviceaccount.com --format json` prints",
 	} {
 		all := files
 		if text != "" {
@@ -231,10 +288,12 @@ func TestReadGCPErrors(t *testing.T) {
 	const wanted = "want what these print: " + gcpWanted
 	for _, tt := range []struct{ text, err string }{
 		{"{", "f.json: " + wanted + ": unexpected end of JSON input"},
-		{`{"name": 1}`, "f.json: " + wanted + ": json: cannot unmarshal number into Go struct field gcpExport.name of type string"},
+		{`{"name": 1}`, "f.json: " + wanted + ": json: cannot unmarshal number into Go struct field gcpExport.name " +
+			"of type string"},
 		{`{}`, "f.json: it is neither a provider, a pool nor an IAM policy: " + wanted},
 		{`{"etag": "x"}`, "no file has a provider of pool " + gcpPool + ": " + wanted},
-		{`{"oidc": {"issuerUri": "https://x"}, "attributeCondition": "a ="}`, "f.json: attributeCondition: unexpected '=' at character 3"},
+		{`{"oidc": {"issuerUri": "https://x"}, "attributeCondition": "a ="}`, "f.json: attributeCondition: " +
+			"unexpected '=' at character 3"},
 		{`{"oidc": {"issuerUri": "https://x"}, "attributeMapping": {"google.subject": "a b"}}`,
 			`f.json: attributeMapping google.subject: unexpected "b" at character 3`},
 	} {
@@ -344,9 +403,11 @@ func TestReadGCPAgrees(t *testing.T) {
 func randomGCP(r *rand.Rand) gcpCase {
 	terms := []string{
 		"assertion.repository == 'acme/analytics'", "assertion.repository in ['acme/analytics', 'acme/other']",
-		"assertion.repository.startsWith('acme/')", "assertion.repository_owner == 'acme'", "assertion.repository_id == '487920697'",
+		"assertion.repository.startsWith('acme/')", "assertion.repository_owner == 'acme'",
+		"assertion.repository_id == '487920697'",
 		"assertion.environment == 'production'", "has(assertion.environment) && assertion.environment == 'production'",
-		"(assertion.environment == 'production' || assertion.ref == 'refs/heads/main')", "assertion.ref == 'refs/heads/main'",
+		"(assertion.environment == 'production' || assertion.ref == 'refs/heads/main')", "assertion.ref == " +
+			"'refs/heads/main'",
 		"assertion.ref.matches('^refs/heads/(main|release/[^/]+)$')", "assertion.ref.matches('refs/heads/main')",
 		"assertion.event_name != 'pull_request'", "!(assertion.event_name in ['pull_request', 'pull_request_target'])",
 		"assertion.sub.startsWith('repo:acme/analytics:')", "assertion.sub.endsWith(':environment:production')",
@@ -359,14 +420,19 @@ func randomGCP(r *rand.Rand) gcpCase {
 		condition = append(condition, pick(r, terms))
 	}
 	mapping := map[string]string{
-		"google.subject":     pick(r, []string{"assertion.sub", "assertion.repository_id", "assertion.repository + ':' + assertion.ref"}),
-		"attribute.x":        pick(r, []string{"assertion.repository", "assertion.environment", "has(assertion.environment) ? assertion.environment : ''"}),
+		"google.subject": pick(r, []string{"assertion.sub", "assertion.repository_id", "assertion.repository + " +
+			"':' + assertion.ref"}),
+		"attribute.x": pick(r, []string{"assertion.repository", "assertion.environment",
+			"has(assertion.environment) ? assertion.environment : ''"}),
 		"attribute.decision": pick(r, terms[:len(terms)-3]) + " ? 'yes' : 'no'",
 	}
-	members := []string{pick(r, []string{"principalSet://iam.googleapis.com/%s/*", "principalSet://iam.googleapis.com/%s/attribute.decision/yes",
-		"principalSet://iam.googleapis.com/%s/attribute.x/acme/analytics", "principal://iam.googleapis.com/%s/subject/487920697",
+	members := []string{pick(r, []string{"principalSet://iam.googleapis.com/%s/*",
+		"principalSet://iam.googleapis.com/%s/attribute.decision/yes",
+		"principalSet://iam.googleapis.com/%s/attribute.x/acme/analytics",
+		"principal://iam.googleapis.com/%s/subject/487920697",
 		"principal://iam.googleapis.com/%s/subject/repo:acme/analytics:environment:production",
 		"principal://iam.googleapis.com/%s/subject/acme/analytics:refs/heads/main"})}
 	members[0] = fmt.Sprintf(members[0], gcpPool)
-	return gcpCase{condition: strings.Join(condition, pick(r, []string{" && ", " && ", " || "})), mapping: mapping, members: members}
+	return gcpCase{condition: strings.Join(condition, pick(r, []string{" && ", " && ", " || "})), mapping: mapping,
+		members: members}
 }

@@ -20,7 +20,8 @@ func rotateGCP(d, next Demand) (Script, error) {
 	var s Script
 	both.apply(&s, d.gcpName())
 	s.switchTo(d, next)
-	s.run("After a day without a login by the old one: only the new one is let in.\nIf a run still needs the old one, run the first steps again.")
+	s.run("After a day without a login by the old one: only the new one is let in.\nIf a run still needs the old " +
+		"one, run the first steps again.")
 	after.apply(&s, d.gcpName())
 	return s, nil
 }
@@ -28,7 +29,8 @@ func rotateGCP(d, next Demand) (Script, error) {
 // switchTo is the part between: the policy, or GitHub's template, and the proof.
 func (s *Script) switchTo(d, next Demand) {
 	if d.Audience() != next.Audience() {
-		s.run(fmt.Sprintf("In the policy, set the audience of target %q to %s, and merge it.", d.Target.Name(), quote(next.Audience())))
+		s.run(fmt.Sprintf("In the policy, set the audience of target %q to %s, and merge it.", d.Target.Name(),
+			quote(next.Audience())))
 	} else {
 		github := next.githubScript()
 		s.Steps = append(s.Steps, github.Steps...)
@@ -40,8 +42,10 @@ func (s *Script) switchTo(d, next Demand) {
 // gcpExchanges prints the last exchanges at the provider. Google records them
 // where data access logs of the Security Token Service are on.
 func gcpExchanges(d Demand) string {
-	return command("gcloud", "logging", "read", `protoPayload.serviceName="sts.googleapis.com" AND protoPayload.request.audience:"`+
-		d.Get("workload_identity_provider")+`"`, "--project="+d.gcpName().project, "--freshness=1d", "--limit=20", "--format=json")
+	return command("gcloud", "logging", "read",
+		`protoPayload.serviceName="sts.googleapis.com" AND protoPayload.request.audience:"`+
+			d.Get("workload_identity_provider")+`"`, "--project="+d.gcpName().project, "--freshness=1d", "--limit=20",
+		"--format=json")
 }
 
 // revokeGCP stops the login, ends what it can, and proves it.
@@ -53,12 +57,15 @@ func revokeGCP(d Demand) (Script, error) {
 	var s Script
 	n := d.gcpName()
 	if account := d.Get("service_account"); account != "" {
-		s.run("Contain: no token acts as "+account+" any more. IAM needs about two minutes, sometimes seven.", p.binding(&s, d, "remove"))
+		s.run("Contain: no token acts as "+account+" any more. IAM needs about two minutes, sometimes seven.",
+			p.binding(&s, d, "remove"))
 	} else {
-		s.run("Contain: the principal loses its role. Its roles on datasets and buckets must go the same way.", p.binding(&s, d, "remove"))
+		s.run("Contain: the principal loses its role. Its roles on datasets and buckets must go the same way.",
+			p.binding(&s, d, "remove"))
 	}
 	provider := func(flag string) string {
-		return command("gcloud", "iam", "workload-identity-pools", "providers", "update-oidc", n.provider, "--workload-identity-pool="+n.pool,
+		return command("gcloud", "iam", "workload-identity-pools", "providers", "update-oidc", n.provider,
+			"--workload-identity-pool="+n.pool,
 			"--project="+n.project, "--location=global", flag)
 	}
 	s.run(fmt.Sprintf("Only if the whole provider is in doubt: it exchanges nothing for the targets %s.\n%s",
@@ -76,7 +83,8 @@ func (p *gcpProvider) endSessions(s *Script, d Demand) {
 	if account == "" {
 		s.run("Tokens that were issued expire with their ID token, after five minutes.")
 	} else {
-		s.run("Tokens that were issued live up to an hour, or as long as `lifetime` asks for. If that is too long, disable the service account:\n" +
+		s.run("Tokens that were issued live up to an hour, or as long as `lifetime` asks for. If that is too long, " +
+			"disable the service account:\n" +
 			"everything that uses it stops.\n" + command("gcloud", "iam", "service-accounts", "disable", account))
 	}
 	if d.Case.Login.DBT.Type != "bigquery" {
@@ -88,9 +96,12 @@ func (p *gcpProvider) endSessions(s *Script, d Demand) {
 		filter = ".user_email == $account"
 	}
 	s.run("Abort what runs. Look at the list first: the account may have other users.",
-		command("bq", "ls", "--jobs", "--all", "--format=json", "--max_results=1000", shellText("--project_id="+command(project)))+
-			" |\n  "+command("jq", "-r", "--arg", "account", account, `.[] | select(.status.state != "DONE" and (`+filter+`)) | .jobReference.jobId`)+
-			" |\n  "+"while read -r job; do "+command("bq", "cancel", shellText("--project_id="+command(project)), shellVar("job"))+"; done")
+		command("bq", "ls", "--jobs", "--all", "--format=json", "--max_results=1000",
+			shellText("--project_id="+command(project)))+
+			" |\n  "+command("jq", "-r", "--arg", "account", account,
+			`.[] | select(.status.state != "DONE" and (`+filter+`)) | .jobReference.jobId`)+
+			" |\n  "+"while read -r job; do "+command("bq", "cancel", shellText("--project_id="+command(project)),
+			shellVar("job"))+"; done")
 }
 
 // binding gives or takes what the provider's own principal has.

@@ -70,9 +70,11 @@ func (p *gcpProvider) apply(s *Script, n gcpName) {
 	pools := func(words ...any) string {
 		return command(append(append([]any{"gcloud", "iam", "workload-identity-pools"}, words...), where...)...)
 	}
-	s.run("The pool, unless it is there.", pools("describe", n.pool)+" --format='value(state)' ||\n  "+pools("create", n.pool))
+	s.run("The pool, unless it is there.", pools("describe", n.pool)+" --format='value(state)' ||\n  "+pools("create",
+		n.pool))
 	pool := "--workload-identity-pool=" + n.pool
-	s.run("What the provider admits. A token that no target admits is refused; who gets which target is the decision that is mapped to an attribute.",
+	s.run("What the provider admits. A token that no target admits is refused; who gets which target is the "+
+		"decision that is mapped to an attribute.",
 		`settings=$(mktemp)`, feed(`cat > "$settings"`, p.flags()))
 	s.run("The provider: made, or brought up to date.",
 		"if "+pools("providers", "describe", n.provider, pool)+" --format='value(state)'; then",
@@ -109,11 +111,13 @@ func (p *gcpProvider) bind(s *Script, d Demand) {
 }
 
 func gcpServiceAccount(verb string, g gcpGrant) string {
-	return command("gcloud", "iam", "service-accounts", verb, g.account, "--role="+g.role, "--member="+g.member, "--condition=None")
+	return command("gcloud", "iam", "service-accounts", verb, g.account, "--role="+g.role, "--member="+g.member,
+		"--condition=None")
 }
 
 func gcpOnProject(verb string, project, role any, member string) string {
-	return command("gcloud", "projects", verb, project, shellText("--role="+command(role)), "--member="+member, "--condition=None")
+	return command("gcloud", "projects", verb, project, shellText("--role="+command(role)), "--member="+member,
+		"--condition=None")
 }
 
 // gcpProject and gcpRoles are what the principal of a login without a service
@@ -122,7 +126,8 @@ func (s *Script) gcpProject(d Demand) any {
 	if project := d.gcpProject(); project != "" {
 		return project
 	}
-	return s.needs(Variable{Name: "PROJECT", Doc: "the project whose data is used", Find: "gcloud config get-value project"})
+	return s.needs(Variable{Name: "PROJECT", Doc: "the project whose data is used", Find: "gcloud config get-value " +
+		"project"})
 }
 
 func (s *Script) gcpRoles(d Demand) (roles []any) {
@@ -141,7 +146,8 @@ func (p *gcpProvider) terraform(d Demand) string {
 	n, t := d.gcpName(), newTerraform()
 	name := hclName(n.pool + "_" + n.provider)
 	if first := p.logins[0]; first.Target.Name() != d.Target.Name() || first.Name() != d.Name() {
-		t.comment(fmt.Sprintf("The provider is in the file of target %q, which is generated together with this one.", first.Name()))
+		t.comment(fmt.Sprintf("The provider is in the file of target %q, which is generated together with this one.",
+			first.Name()))
 	} else {
 		pool := p.terraformPool(t, d, n)
 		r := t.block("resource", "google_iam_workload_identity_pool_provider", name)
@@ -177,7 +183,8 @@ func (p *gcpProvider) terraformPool(t *terraform, d Demand, n gcpName) any {
 			if other.Target.Name() != d.Target.Name() || other.Name() != d.Name() {
 				return n.pool
 			}
-			t.comment(fmt.Sprintf("A pool that is there already: terraform import google_iam_workload_identity_pool.%s "+
+			t.comment(fmt.Sprintf("A pool that is there already: terraform import "+
+				"google_iam_workload_identity_pool.%s "+
 				"projects/%s/locations/global/workloadIdentityPools/%s", hclName(n.pool), n.project, n.pool))
 			r := t.block("resource", "google_iam_workload_identity_pool", hclName(n.pool))
 			r.set("project", n.project)

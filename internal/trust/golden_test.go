@@ -54,7 +54,8 @@ func generated(t *testing.T, archive *txtar.Archive) (out []txtar.File) {
 			}
 		}
 	}
-	list := logins(t, text, Options{SubTemplate: options.Template, OwnerIDs: options.Owners, Repositories: options.Repositories, Values: options.Values})
+	list := logins(t, text, Options{SubTemplate: options.Template, OwnerIDs: options.Owners,
+		Repositories: options.Repositories, Values: options.Values})
 	for _, d := range list {
 		prefix := "want/"
 		if len(list) > 1 {
@@ -113,7 +114,8 @@ func checkWall(t *testing.T, d Demand, w Wall) {
 	c := d.Compare(w.Admits, logic.Or(parts...))
 	for _, diff := range c.Differences {
 		if diff.Wider {
-			t.Errorf("%s is wider by %v, which the report does not say: %v", diff.Rule.label(), diff.Claims, diff.Witness)
+			t.Errorf("%s is wider by %v, which the report does not say: %v", diff.Rule.label(), diff.Claims,
+				diff.Witness)
 		} else {
 			narrower[diff.Rule.Number] = true
 		}
