@@ -18,34 +18,26 @@ func rotateGCP(d, next Demand) (Script, error) {
 		return Script{}, err
 	}
 	var s Script
+	s.run("1. Let the new one in next to the old one: nothing changes for running jobs. Google needs some minutes.\n" +
+		"Undo: run what `oidc-dbt trust generate --format native` prints.")
 	both.apply(&s, d.gcpName())
-	s.switchTo(d, next)
-	s.run("After a day without a login by the old one: only the new one is let in.\nIf a run still needs the old " +
-		"one, run the first steps again.")
+	d.switchTo(next, &s, "2.")
+	s.run("3. Verify: `oidc-dbt explain --target "+d.Target.Name()+"` in a job shows what the policy decides of its "+
+		"token, and its\n"+
+		"exchange is in Google's log, where data access logs of the Security Token Service are on.", gcpExchanges(d))
+	s.wait("4. Wait a week, so that every scheduled job has run once with the new one.",
+		"Has every job logged in since the switch?")
+	s.run("5. Let only the new one in. Undo: step 1.")
 	after.apply(&s, d.gcpName())
 	return s, nil
 }
 
-// switchTo is the part between: the policy, or GitHub's template, and the proof.
-func (s *Script) switchTo(d, next Demand) {
-	if d.Audience() != next.Audience() {
-		s.run(fmt.Sprintf("In the policy, set the audience of target %q to %s, and merge it.", d.Target.Name(),
-			quote(next.Audience())))
-	} else {
-		github := next.githubScript()
-		s.Steps = append(s.Steps, github.Steps...)
-	}
-	s.run("Prove it: run the workflow, and look at the decision and the provider's log.",
-		command("oidc-dbt", "explain", "--target", d.Target.Name()), gcpExchanges(d))
-}
-
-// gcpExchanges prints the last exchanges at the provider. Google records them
-// where data access logs of the Security Token Service are on.
+// gcpExchanges prints the last exchanges at the provider.
 func gcpExchanges(d Demand) string {
 	return command("gcloud", "logging", "read",
 		`protoPayload.serviceName="sts.googleapis.com" AND protoPayload.request.audience:"`+
-			d.Get("workload_identity_provider")+`"`, "--project="+d.gcpName().project, "--freshness=1d", "--limit=20",
-		"--format=json")
+			d.Get("workload_identity_provider")+`"`,
+		"--project="+d.gcpName().project, "--freshness=1d", "--limit=20", "--format=json")
 }
 
 // revokeGCP stops the login, ends what it can, and proves it.
@@ -55,63 +47,88 @@ func revokeGCP(d Demand) (Script, error) {
 		return Script{}, err
 	}
 	var s Script
-	n := d.gcpName()
-	if account := d.Get("service_account"); account != "" {
-		s.run("Contain: no token acts as "+account+" any more. IAM needs about two minutes, sometimes seven.",
+	account := d.Get("service_account")
+	if account != "" {
+		s.run("1. Contain: no token acts as "+account+" any more. IAM needs about two minutes, sometimes seven.",
 			p.binding(&s, d, "remove"))
+		s.run("Tokens that were issued live up to an hour, or as long as `lifetime` asks for: step 4 ends them.")
 	} else {
-		s.run("Contain: the principal loses its role. Its roles on datasets and buckets must go the same way.",
-			p.binding(&s, d, "remove"))
+		s.run("1. Contain: the principal loses its role. Its roles on datasets and buckets must go the same way.\n"+
+			"Tokens that were issued expire with their ID token, after five minutes.", p.binding(&s, d, "remove"))
 	}
-	provider := func(flag string) string {
-		return command("gcloud", "iam", "workload-identity-pools", "providers", "update-oidc", n.provider,
-			"--workload-identity-pool="+n.pool,
-			"--project="+n.project, "--location=global", flag)
+	p.abortJobs(&s, d)
+	s.run("3. Prove it: no exchange is of use after step 1, and nothing else acts.", gcpExchanges(d))
+	if account != "" {
+		s.run("", command("gcloud", "logging", "read", `protoPayload.authenticationInfo.principalEmail="`+account+`"`,
+			shellText("--project="+command(s.gcpProject(d))), "--freshness=1d", "--limit=100", "--format=json"))
 	}
-	s.run(fmt.Sprintf("Only if the whole provider is in doubt: it exchanges nothing for the targets %s.\n%s",
-		strings.Join(p.targets(), ", "), provider("--disabled")))
-	p.endSessions(&s, d)
-	s.run("Prove it: no exchange after the time of the first step.", gcpExchanges(d))
-	s.run("Undo, when the cause is removed:\n" + p.binding(&s, d, "add") + "\n" + provider("--no-disabled"))
+	s.undo("The binding, as the policy has it.", p.binding(&s, d, "add"))
+	p.stopAll(&s, d)
 	return s, nil
 }
 
-// endSessions ends what was issued: tokens live up to an hour, or as long as
-// `lifetime` asks for.
-func (p *gcpProvider) endSessions(s *Script, d Demand) {
-	account := d.Get("service_account")
-	if account == "" {
-		s.run("Tokens that were issued expire with their ID token, after five minutes.")
-	} else {
-		s.run("Tokens that were issued live up to an hour, or as long as `lifetime` asks for. If that is too long, " +
-			"disable the service account:\n" +
-			"everything that uses it stops.\n" + command("gcloud", "iam", "service-accounts", "disable", account))
-	}
-	if d.Case.Login.DBT.Type != "bigquery" {
-		return
-	}
-	project := s.gcpProject(d)
-	filter := "true"
+// stopAll is what also stops others, and so is asked about first.
+func (p *gcpProvider) stopAll(s *Script, d Demand) {
+	n, account := d.gcpName(), d.Get("service_account")
 	if account != "" {
-		filter = ".user_email == $account"
+		s.wait("4. Only if the tokens that were issued must end now: disable the service account. Everything that "+
+			"uses it stops.",
+			"Disable "+account+" for everyone?")
+		s.run("", command("gcloud", "iam", "service-accounts", "disable", account))
+		s.undo("", command("gcloud", "iam", "service-accounts", "enable", account))
 	}
-	s.run("Abort what runs. Look at the list first: the account may have other users.",
-		command("bq", "ls", "--jobs", "--all", "--format=json", "--max_results=1000",
-			shellText("--project_id="+command(project)))+
-			" |\n  "+command("jq", "-r", "--arg", "account", account,
-			`.[] | select(.status.state != "DONE" and (`+filter+`)) | .jobReference.jobId`)+
-			" |\n  "+"while read -r job; do "+command("bq", "cancel", shellText("--project_id="+command(project)),
-			shellVar("job"))+"; done")
+	provider := func(flag string) string {
+		return command("gcloud", "iam", "workload-identity-pools", "providers", "update-oidc", n.provider,
+			"--workload-identity-pool="+n.pool, "--project="+n.project, "--location=global", flag)
+	}
+	s.wait("5. Only if the whole provider is in doubt: it exchanges nothing more for the targets "+
+		strings.Join(p.targets(), ", ")+".", "Disable provider "+n.provider+"?")
+	s.run("", provider("--disabled"))
+	s.undo("", provider("--no-disabled"))
 }
 
-// binding gives or takes what the provider's own principal has.
+// abortJobs cancels the jobs of the account, where the target is BigQuery.
+func (p *gcpProvider) abortJobs(s *Script, d Demand) {
+	if d.Case.Login.DBT.Type != "bigquery" {
+		s.run("2. Abort what runs, at the warehouse or the store that the target is for.")
+		return
+	}
+	project := shellText("--project_id=" + command(s.gcpProject(d)))
+	account, filter := d.Get("service_account"), ".user_email == $account"
+	if account == "" {
+		account, filter = p.name[:strings.Index(p.name, "/providers/")], "(.user_email // \"\" | contains($account))"
+	}
+	s.run(fmt.Sprintf("2. Abort what runs as %s.", account),
+		command("bq", "ls", "--jobs", "--all", "--format=json", "--max_results=1000", project)+" |\n  "+
+			command("jq", "-r", "--arg", "account", account,
+				`.[] | select(.status.state != "DONE" and `+filter+`) | .jobReference.jobId`)+" |\n  "+
+			"while read -r job; do "+command("bq", "cancel", project, shellVar("job"))+"; done")
+}
+
+// binding gives or takes what the provider's own principal has. What is gone
+// already is not taken: the script may be run again.
 func (p *gcpProvider) binding(s *Script, d Demand, verb string) string {
-	if d.Get("service_account") != "" {
-		return gcpServiceAccount(verb+"-iam-policy-binding", p.grants(d)[0])
+	member := p.member(d)
+	if account := d.Get("service_account"); account != "" {
+		change := gcpServiceAccount(verb+"-iam-policy-binding", p.grants(d)[0])
+		if verb == "add" {
+			return change
+		}
+		return gcpIfBound(member, change, command("gcloud", "iam", "service-accounts", "get-iam-policy", account))
 	}
 	var lines []string
 	for _, role := range s.gcpRoles(d) {
-		lines = append(lines, gcpOnProject(verb+"-iam-policy-binding", s.gcpProject(d), role, p.member(d)))
+		change := gcpOnProject(verb+"-iam-policy-binding", s.gcpProject(d), role, member)
+		if verb == "remove" {
+			change = gcpIfBound(member, change, command("gcloud", "projects", "get-iam-policy", s.gcpProject(d),
+				"--flatten=bindings", shellText("--filter=bindings.role="+command(role))))
+		}
+		lines = append(lines, change)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// gcpIfBound runs a change where a policy has the member.
+func gcpIfBound(member, change, policy string) string {
+	return "policy=$(" + policy + " --format=json)\nif grep -qF " + quote(member) + ` <<< "$policy"; then` + "\n  " + change + "\nfi"
 }
