@@ -23,8 +23,9 @@ type awsRole struct{ arn, partition, account, path, name string }
 func (d Demand) roleOf(key string) (awsRole, error) {
 	m := awsRoleARN.FindStringSubmatch(d.Get(key))
 	if m == nil {
-		return awsRole{}, usage("target %q: %s is %q, and AWS needs a trust policy for each role: name roles that a rule's "+
-			"claims tell, not the number of a pull request", d.Target.Name(), key, d.Get(key))
+		return awsRole{}, usage(
+			"target %q: %s is %q, and AWS needs a trust policy for each role: name roles that a rule's "+
+				"claims tell, not the number of a pull request", d.Target.Name(), key, d.Get(key))
 	}
 	return awsRole{m[0], m[1], m[2], m[3], m[4]}, nil
 }
@@ -91,18 +92,25 @@ func (t *awsTrust) rule(r Rule) error {
 		}
 	}
 	if r.Identity.Kind == "github" && r.Identity.Issuer != githubIssuer {
-		t.note(fmt.Sprintf("AWS does not say that it reads more than sub and aud of %s: every other claim is left to the subject",
-			r.Identity.Issuer))
+		t.note(
+			fmt.Sprintf(
+				"AWS does not say that it reads more than sub and aud of %s: every other claim is left to the subject",
+				r.Identity.Issuer),
+		)
 	}
 	for i, b := range blocks {
-		sid := fmt.Sprintf("Rule%d", r.Number)
-		if i > 0 {
-			sid += fmt.Sprintf("Part%d", i+1)
-		}
-		t.statements = append(t.statements, t.statement(sid, "Allow", r, b))
+		t.statements = append(t.statements, t.statement(sidOfPart("Rule", r, i), "Allow", r, b))
 	}
 	t.reports = append(t.reports, out)
 	return nil
+}
+
+// sidOfPart names the i-th statement of a rule.
+func sidOfPart(kind string, r Rule, i int) string {
+	if i == 0 {
+		return fmt.Sprintf("%s%d", kind, r.Number)
+	}
+	return fmt.Sprintf("%s%dPart%d", kind, r.Number, i+1)
 }
 
 func (t *awsTrust) statement(sid, effect string, r Rule, b awsBlock) awsStatement {
@@ -176,7 +184,8 @@ func (r Rule) actorTests(kinds []string) (list []awsBlock) {
 		case "bot":
 			list = append(list, awsBlock{opLike: {"actor": {"*[bot]"}}, opNotIgnoring: {"actor": agents}})
 		default:
-			list = append(list, awsBlock{opLike: {"actor": {"*"}}, opNotLike: {"actor": {"*[bot]"}}, opNotIgnoring: {"actor": agents}})
+			list = append(list,
+				awsBlock{opLike: {"actor": {"*"}}, opNotLike: {"actor": {"*[bot]"}}, opNotIgnoring: {"actor": agents}})
 		}
 	}
 	return list
@@ -197,8 +206,10 @@ func (t *awsTrust) exact(r Rule, c Condition, tests []awsBlock, out *RuleReport)
 		t.note("AWS's wildcards also match control characters, U+2028 and U+2029, which the policy's do not")
 	}
 	if inexact != nil && t.differs(r, c, tests) {
-		out.wider(c.Claim, fmt.Sprintf("AWS has one wildcard for `*` and `**`, which matches any characters, so that %s also "+
-			"matches values that the policy refuses", quotedList(inexact)), "a pattern with only one kind of wildcard")
+		out.wider(c.Claim,
+			fmt.Sprintf("AWS has one wildcard for `*` and `**`, which matches any characters, so that %s also "+
+				"matches values that the policy refuses", quotedList(inexact)),
+			"a pattern with only one kind of wildcard")
 		return
 	}
 	out.enforces(c.Claim)
@@ -215,7 +226,8 @@ func (t *awsTrust) differs(r Rule, c Condition, tests []awsBlock) bool {
 	if c.Claim == "sub" || c.Claim == "ref" {
 		worlds = Demand{Rules: []Rule{r}, Options: t.d.Options}.worlds()
 	}
-	token, decided := logic.NewFinder(logic.Vocabulary(admitted, meant), worlds).Find(logic.And(admitted, logic.Not(meant)))
+	token, decided := logic.NewFinder(logic.Vocabulary(admitted, meant), worlds).
+		Find(logic.And(admitted, logic.Not(meant)))
 	return token != nil || !decided
 }
 
@@ -230,7 +242,8 @@ func quotedList(texts []string) string {
 // implied reports on a claim without a key: other conditions may hold it.
 func (t *awsTrust) implied(r Rule, c Condition, out *RuleReport) {
 	switch {
-	case slices.Contains(out.Enforced, c.Claim) || slices.ContainsFunc(out.WiderBy, func(g Gap) bool { return g.Claim == c.Claim }):
+	case slices.Contains(out.Enforced, c.Claim):
+	case slices.ContainsFunc(out.WiderBy, func(g Gap) bool { return g.Claim == c.Claim }):
 	case r.implies(c):
 		out.enforces(c.Claim)
 	case r.Identity.Issuer == githubIssuer:
@@ -238,16 +251,15 @@ func (t *awsTrust) implied(r Rule, c Condition, out *RuleReport) {
 		if c.Implied {
 			why += ": it admits all other events, too"
 		}
-		out.wider(c.Claim, why, closing(c.Claim))
+		out.wider(c.Claim, why, r.closing(c.Claim))
 	default:
-		out.wider(c.Claim, "AWS reads only sub and aud of this issuer", closing(c.Claim))
+		out.wider(c.Claim, "AWS reads only sub and aud of this issuer", r.closing(c.Claim))
 	}
 }
 
-// closing is what closes the gap of a claim.
-func closing(claim string) string {
-	switch claim {
-	case "actor_kind", "pull_number", "sub", "aud":
+// closing is what closes the gap of a claim, "" for nothing.
+func (r Rule) closing(claim string) string {
+	if r.Identity.Kind != "github" || !policy.InSubject(claim) {
 		return ""
 	}
 	return customise(claim)
@@ -297,8 +309,9 @@ func (t *awsTrust) subjects(r Rule, out *RuleReport) ([]awsBlock, error) {
 		if r.Identity.Kind != "github" && r.Names("email") {
 			return []awsBlock{{}}, nil
 		}
-		return nil, usage("target %q, %s: AWS reads only sub and aud of %s: name `sub` in the rule, or any token of the issuer "+
-			"would be admitted", t.d.Target.Name(), r.label(), r.Identity.Issuer)
+		return nil, usage(
+			"target %q, %s: AWS reads only sub and aud of %s: name `sub` in the rule, or any token of the issuer "+
+				"would be admitted", t.d.Target.Name(), r.label(), r.Identity.Issuer)
 	}
 	own := r.Identity.Issuer == githubIssuer && len(t.d.Options.SubTemplate) == 0
 	if slices.ContainsFunc(s.Patterns, func(p string) bool { return strings.HasPrefix(p, "repo:*/") }) {
@@ -332,7 +345,8 @@ func (t *awsTrust) givenSubjects(r Rule, c Condition, out *RuleReport) (list []a
 		}
 		list = append(list, awsTests("sub", []string{p}, true)...)
 		if !awsReads(r.Identity.Issuer, "repository_id") {
-			out.narrower("sub", "AWS does not read the ids of this issuer's tokens, so that the subject without ids is left out", "")
+			out.narrower("sub",
+				"AWS does not read the ids of this issuer's tokens, so that the subject without ids is left out", "")
 			continue
 		}
 		plain := awsTests("sub", []string{"repo:" + s.Owner + "/" + s.Repo + ":" + s.Rest}, true)
@@ -377,7 +391,7 @@ func (t *awsTrust) deny() {
 			continue
 		}
 		for i, b := range blocks {
-			t.statements = append(t.statements, t.statement(fmt.Sprintf("Deny%dPart%d", r.Number, i+1), "Deny", r, b))
+			t.statements = append(t.statements, t.statement(sidOfPart("Deny", r, i), "Deny", r, b))
 		}
 	}
 }

@@ -3,7 +3,15 @@ package trust
 import (
 	"errors"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -73,4 +81,92 @@ func evaluateAWS() func(Demand, Wall, map[string]any) (bool, error) {
 		}
 		return trust(claims)
 	}
+}
+
+func TestAWS(t *testing.T) {
+	t.Parallel()
+	goldens(t, "aws")
+}
+
+func TestIdentityCenter(t *testing.T) {
+	t.Parallel()
+	goldens(t, "identity_center")
+}
+
+// TestAWSChecks: generated trust is checked against other policies.
+func TestAWSChecks(t *testing.T) {
+	t.Parallel()
+	checks{
+		exchange: awsExchange, policies: 15, tokens: 300,
+		export: func(_ Demand, w Wall) []File { return []File{{Name: "trust.json", Text: []byte(w.Documents[0].Text)}} },
+		evaluate: func(_ Demand, w Wall) (func(map[string]any) (bool, error), error) {
+			return wall.AWS([]byte(w.Documents[0].Text))
+		},
+	}.run(t)
+}
+
+// TestAWSScript runs the commands with an AWS CLI that only notes what it is
+// given: the shell interprets nothing of a policy's values.
+func TestAWSScript(t *testing.T) {
+	t.Parallel()
+	archive, err := txtar.ParseFile("testdata/aws/attack.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := logins(t, string(archive.Files[0].Data), Options{})[0]
+	w, err := Generate(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const fake = "#!/bin/sh\ncase \"$*\" in\n*get-caller-identity*) echo 123456789012 ;;\n*get-role*) exit 1 ;;\n" +
+		"*create-role*) for a; do last=$a; done; printf %s \"$last\" >\"$(dirname \"$0\")/trust\" ;;\nesac\n"
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "aws"), []byte(fake), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash")
+	cmd.Stdin = strings.NewReader(w.NativeFile(d.Name()))
+	cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "trust"))
+	if err != nil || string(got) != w.Documents[0].Text {
+		t.Errorf("the role would get %q, %v\nwant %q", got, err, w.Documents[0].Text)
+	}
+}
+
+// FuzzAWSValues: each text of a policy is a text of IAM's, and matches what it
+// matches here.
+func FuzzAWSValues(f *testing.F) {
+	for _, s := range []string{"a", "${aws:username}", "a?b", "$", "${", "x}", "*", "a*${b", "\"", "\n", "a/*/b", "**/x*", "\u2028"} {
+		f.Add(s, s+"x")
+	}
+	f.Fuzz(func(t *testing.T, pattern, value string) {
+		if !utf8.ValidString(pattern) || !utf8.ValidString(value) || value == "" || pattern == "" {
+			return
+		}
+		id := policy.Identity{Issuer: githubIssuer, Kind: "github"}
+		r := Rule{Identity: id}
+		want := r.Condition(Condition{Claim: "environment", Patterns: []string{pattern}})
+		var list []awsStatement
+		for i, b := range awsTests("environment", []string{pattern}, true) {
+			list = append(list, awsStatement{sid: sidOfPart("Rule", r, i), effect: "Allow", issuer: githubIssuer, conditions: b,
+				provider: "arn:aws:iam::123456789012:oidc-provider/" + bare(githubIssuer), actions: []string{webIdentity}})
+		}
+		doc := jsonText(awsDocument(list, false))
+		trust, err := wall.AWS([]byte(doc))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, doc)
+		}
+		got, err := trust(map[string]any{"iss": githubIssuer, "environment": value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		allowed := want.Eval(map[string]string{"environment": value}) == logic.True
+		if printable := !strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }); got != allowed &&
+			(!got || printable && exactLimits("environment", pattern)) {
+			t.Errorf("pattern %q, value %q: IAM: %t, the policy: %t\n%s", pattern, value, got, allowed, doc)
+		}
+	})
 }

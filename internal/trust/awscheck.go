@@ -80,11 +80,13 @@ func (r *awsReader) role(name string, role iamRole) error {
 		return r.trust(name, text, &r.second)
 	}
 	if role.Arn != first && role.Arn != "" {
-		r.find("error", "other-role", "%s is of role %s, and target %q logs in by %s", name, role.Arn, r.d.Target.Name(), first)
+		r.find("error", "other-role", "%s is of role %s, and target %q logs in by %s", name, role.Arn,
+			r.d.Target.Name(), first)
 	}
 	if want := int(r.d.longestSession().Seconds()); role.MaxSessionDuration > 0 && role.MaxSessionDuration < want {
-		r.find("error", "session-too-short", "%s: sessions of the role live at most %d s, and the target's lifetime is %d s: "+
-			"aws iam update-role --max-session-duration %d", name, role.MaxSessionDuration, want, want)
+		r.find("error", "session-too-short",
+			"%s: sessions of the role live at most %d s, and the target's lifetime is %d s: "+
+				"aws iam update-role --max-session-duration %d", name, role.MaxSessionDuration, want, want)
 	}
 	return r.trust(name, text, &r.policies)
 }
@@ -95,8 +97,9 @@ func (r *awsReader) trust(name string, text []byte, into *[]iamPolicy) error {
 		return err
 	}
 	if n := awsLength(string(text)); n > awsQuota && len(r.policies) == 0 {
-		r.find("note", "over-limit", "%s: the trust policy has %d characters without white space, and IAM's quota is %d "+
-			"unless it was raised (L-C07B4B0D, at most %d)", name, n, awsQuota, awsRaised)
+		r.find("note", "over-limit",
+			"%s: the trust policy has %d characters without white space, and IAM's quota is %d "+
+				"unless it was raised (L-C07B4B0D, at most %d)", name, n, awsQuota, awsRaised)
 	}
 	*into = append(*into, p)
 	return nil
@@ -116,8 +119,10 @@ func (r *awsReader) reading() (Reading, error) {
 			others := logic.Not(logic.Equals("iss", id.Issuer))
 			admits = logic.And(admits, logic.Or(others, logic.Equals("aud", p.ClientIDList...)))
 			if !slices.Contains(p.ClientIDList, r.d.Audience()) {
-				r.find("error", "audience-not-listed", "the provider of %s takes the audiences %s, and the tokens have %q: "+
-					"aws iam add-client-id-to-open-id-connect-provider", id.Issuer, quotedList(p.ClientIDList), r.d.Audience())
+				r.find("error", "audience-not-listed",
+					"the provider of %s takes the audiences %s, and the tokens have %q: "+
+						"aws iam add-client-id-to-open-id-connect-provider", id.Issuer, quotedList(p.ClientIDList),
+					r.d.Audience())
 			}
 		}
 	}
@@ -203,28 +208,32 @@ func (r *awsReader) conditions(c iamChecks) {
 		case foreign || cond.operator == "Null":
 			continue
 		case claim == "" && vacuous:
-			r.find("error", "key-not-read", "%s: AWS has no value for %s, so %s is always met: nothing is checked", c.s.label, cond.key, cond.name)
+			r.find("error", "key-not-read", "%s: AWS has no value for %s, so %s is always met: nothing is checked",
+				c.s.label, cond.key, cond.name)
 			continue
 		case claim == "":
-			r.find("error", "key-not-read", "%s: AWS has no value for %s, so the statement admits no token of %s", c.s.label, cond.key, c.id.Issuer)
+			r.find("error", "key-not-read", "%s: AWS has no value for %s, so the statement admits no token of %s",
+				c.s.label, cond.key, c.id.Issuer)
 			continue
 		case vacuous && !c.holds(claim):
 			severity := "error"
 			if slices.Contains(githubAlways, claim) && !op.negated {
 				severity = "warning"
 			}
-			r.find(severity, "ignored-operator", "%s: %s on %s is also met by tokens without the claim%s: use StringEquals or StringLike",
-				c.s.label, cond.name, cond.key, map[bool]string{true: ", and by every other value", false: ""}[op.negated])
+			r.find(severity, "ignored-operator",
+				"%s: %s on %s is also met by tokens without the claim%s: use StringEquals or StringLike", c.s.label,
+				cond.name, cond.key, map[bool]string{true: ", and by every other value", false: ""}[op.negated])
 		}
 		if wild := wildcardIn(cond.values); wild != "" && strings.HasPrefix(cond.operator, "StringEquals") {
-			r.find("error", "wildcard-under-exact-operator", "%s: %s of %s has %q, and compares it as it is: use StringLike", c.s.label, cond.name,
-				cond.key, wild)
+			r.find("error", "wildcard-under-exact-operator",
+				"%s: %s of %s has %q, and compares it as it is: use StringLike", c.s.label, cond.name, cond.key, wild)
 		}
 	}
 }
 
 func wildcardIn(values []string) string {
-	i := slices.IndexFunc(values, func(v string) bool { return strings.Contains(strings.ReplaceAll(v, "${*}", ""), "*") })
+	i := slices.IndexFunc(values,
+		func(v string) bool { return strings.Contains(strings.ReplaceAll(v, "${*}", ""), "*") })
 	if i < 0 {
 		return ""
 	}
@@ -233,8 +242,10 @@ func wildcardIn(values []string) string {
 
 func (r *awsReader) audience(c iamChecks) {
 	if !c.holds("aud", "oaud") {
-		r.find("warning", "missing-audience", "%s does not check the audience: a token of %s that is for another service of the "+
-			"provider's client ids is taken, too; add StringEquals %s:aud = %q", c.s.label, c.id.Issuer, bare(c.id.Issuer), r.d.Audience())
+		r.find("warning", "missing-audience",
+			"%s does not check the audience: a token of %s that is for another service of the "+
+				"provider's client ids is taken, too; add StringEquals %s:aud = %q", c.s.label, c.id.Issuer,
+			bare(c.id.Issuer), r.d.Audience())
 	}
 }
 
@@ -248,12 +259,14 @@ func (r *awsReader) subject(c iamChecks) {
 	switch {
 	case len(conds) > 0:
 	case github && c.holds(repositoryKeys...):
-		r.find("warning", "missing-subject", "%s has no condition on sub: IAM refuses to create or change such a trust policy "+
-			"for a shared issuer", c.s.label)
+		r.find("warning", "missing-subject",
+			"%s has no condition on sub: IAM refuses to create or change such a trust policy for a shared issuer",
+			c.s.label)
 	case c.holds("email"):
 	default:
-		r.find("error", "missing-subject", "%s has no condition on sub: every token of %s is admitted, whoever asked for it; "+
-			"name the repository", c.s.label, c.id.Issuer)
+		r.find("error", "missing-subject",
+			"%s has no condition on sub: every token of %s is admitted, whoever asked for it; "+
+				"name the repository", c.s.label, c.id.Issuer)
 	}
 	ids := c.holds("repository_id", "repository_owner_id")
 	old := ""
@@ -261,7 +274,8 @@ func (r *awsReader) subject(c iamChecks) {
 		for _, v := range cond.values {
 			if !github {
 				if strings.HasPrefix(v, "*") && iamOperators[cond.operator].wild {
-					r.find("error", "wide-subject", "%s: sub %q begins with a wildcard: any token of %s may match", c.s.label, v, c.id.Issuer)
+					r.find("error", "wide-subject", "%s: sub %q begins with a wildcard: any token of %s may match",
+						c.s.label, v, c.id.Issuer)
 				}
 				continue
 			}
@@ -275,29 +289,35 @@ func (r *awsReader) subject(c iamChecks) {
 	}
 	if github && old != "" && !ids {
 		severity := "note"
-		if slices.ContainsFunc(r.d.Rules, func(rule Rule) bool { return rule.Names("repository_id") || rule.Names("repository_owner_id") }) {
+		if slices.ContainsFunc(r.d.Rules,
+			func(rule Rule) bool { return rule.Names("repository_id") || rule.Names("repository_owner_id") }) {
 			severity = "warning"
 		}
-		r.find(severity, "name-only", "%s binds %q by its name, which another repository may have one day: add repository_id "+
-			"or repository_owner_id", c.s.label, old)
+		r.find(severity, "name-only",
+			"%s binds %q by its name, which another repository may have one day: add repository_id "+
+				"or repository_owner_id", c.s.label, old)
 	}
 }
 
 var awsDashForm = lazy.MustCompile(`^repo:[^/@:]+-[0-9]+/[^/@:]+-[0-9]+:`)
 
 // chosenKeys begin subjects that any repository can have.
-var chosenKeys = []string{"environment", "ref", "workflow", "context", "head_ref", "base_ref", "event_name", "actor", "workflow_ref", "ref_type"}
+var chosenKeys = []string{
+	"environment", "ref", "workflow", "context", "head_ref", "base_ref", "event_name", "actor", "workflow_ref", "ref_type",
+}
 
 // githubSubject looks at one value of `sub`.
 func (r *awsReader) githubSubject(c iamChecks, value string, wild bool) {
 	key, rest, _ := strings.Cut(value, ":")
 	if slices.Contains(chosenKeys, key) {
-		r.find("error", "customised-subject", "%s: sub %q begins with %s, which other repositories can choose: begin with repo", c.s.label, value, key)
+		r.find("error", "customised-subject",
+			"%s: sub %q begins with %s, which other repositories can choose: begin with repo", c.s.label, value, key)
 		return
 	}
 	if awsDashForm.MatchString(value) {
-		r.find("warning", "old-subject-form", "%s: sub %q looks like the form that GitHub announced and did not keep: ids are "+
-			"behind @, as in repo:acme@9919/analytics@487920697:…", c.s.label, value)
+		r.find("warning", "old-subject-form",
+			"%s: sub %q looks like the form that GitHub announced and did not keep: ids are "+
+				"behind @, as in repo:acme@9919/analytics@487920697:…", c.s.label, value)
 	}
 	if !wild || !strings.ContainsAny(value, "*?") {
 		return
@@ -313,14 +333,18 @@ func (r *awsReader) githubSubject(c iamChecks, value string, wild bool) {
 		if c.holds(repositoryKeys...) {
 			severity = "note" // the other key says whose it is
 		}
-		r.find(severity, "wide-subject", "%s: the wildcard in sub %q is before the owner's name ends: repositories of other owners match", c.s.label, value)
+		r.find(severity, "wide-subject",
+			"%s: the wildcard in sub %q is before the owner's name ends: repositories of other owners match",
+			c.s.label, value)
 	case strings.ContainsAny(name, "*?") && !strings.Contains(repository, "@") &&
 		!c.holds(append(repositoryKeys, "job_workflow_ref")...):
-		r.find("warning", "wide-subject", "%s: sub %q admits other repositories of the owner, and any workflow in them: "+
-			"name the repository, or job_workflow_ref", c.s.label, value)
+		r.find("warning", "wide-subject",
+			"%s: sub %q admits other repositories of the owner, and any workflow in them: "+
+				"name the repository, or job_workflow_ref", c.s.label, value)
 	case context == "*" && !c.holds("environment", "ref", "job_workflow_ref"):
-		r.find("warning", "wide-subject", "%s: sub %q admits every branch, pull request and environment of the repository: "+
-			"name the environment or the ref", c.s.label, value)
+		r.find("warning", "wide-subject",
+			"%s: sub %q admits every branch, pull request and environment of the repository: "+
+				"name the environment or the ref", c.s.label, value)
 	}
 }
 
@@ -334,8 +358,10 @@ func (r *awsReader) separate(list []iamChecks) {
 				slices.ContainsFunc(x, func(claim string) bool { return slices.Contains(y, claim) }) {
 				continue
 			}
-			r.find("error", "separate-statements", "%s checks only %s, and %s only %s: statements are alternatives, so a token "+
-				"needs to meet one; put the conditions into one statement", b.s.label, strings.Join(y, ", "), a.s.label, strings.Join(x, ", "))
+			r.find("error", "separate-statements",
+				"%s checks only %s, and %s only %s: statements are alternatives, so a token "+
+					"needs to meet one; put the conditions into one statement", b.s.label, strings.Join(y, ", "),
+				a.s.label, strings.Join(x, ", "))
 		}
 	}
 }
@@ -359,15 +385,20 @@ func (r *awsReader) chain(p iamPolicy) {
 		bound := slices.ContainsFunc(s.conditions, func(c iamCondition) bool {
 			return strings.EqualFold(c.key, "aws:PrincipalArn") && slices.Contains(c.values, first)
 		})
-		wide := s.anyone || slices.ContainsFunc(s.others, func(o string) bool { return strings.HasSuffix(o, ":root") || !strings.HasPrefix(o, "arn:") })
+		wide := s.anyone ||
+			slices.ContainsFunc(s.others,
+				func(o string) bool { return strings.HasSuffix(o, ":root") || !strings.HasPrefix(o, "arn:") })
 		found = found || slices.Contains(s.others, first) || wide
 		if wide && !bound {
-			r.find("warning", "account-wide-policy", "then_assume, %s: every principal of the account that may assume roles is "+
-				"trusted: name %s", s.label, first)
+			r.find("warning", "account-wide-policy",
+				"then_assume, %s: every principal of the account that may assume roles is trusted: name %s",
+				s.label, first)
 		}
-		external := slices.ContainsFunc(s.conditions, func(c iamCondition) bool { return strings.EqualFold(c.key, "sts:ExternalId") })
+		external := slices.ContainsFunc(s.conditions,
+			func(c iamCondition) bool { return strings.EqualFold(c.key, "sts:ExternalId") })
 		if r.d.Get("then_assume.external_id") != "" && !external {
-			r.find("warning", "missing-external-id", "then_assume, %s does not ask for the external id that the policy has", s.label)
+			r.find("warning", "missing-external-id",
+				"then_assume, %s does not ask for the external id that the policy has", s.label)
 		}
 	}
 	if !found {

@@ -10,14 +10,15 @@ import (
 
 // awsFiles are the documents, Terraform and commands of a login, in the making.
 type awsFiles struct {
-	home   string // the account that the commands run in
-	tf     *terraform
-	script Script
-	docs   []Document
+	home      string // the account that the commands run in
+	tf        *terraform
+	script    Script
+	docs      []Document
+	resources map[string]string // the addresses of roles in Terraform, by ARN
 }
 
 func newAWSFiles(home awsRole) *awsFiles {
-	f := &awsFiles{home: home.account, tf: newTerraform()}
+	f := &awsFiles{home: home.account, tf: newTerraform(), resources: map[string]string{}}
 	f.script.run("The commands are for account "+home.account+", and stop here with the credentials of another one.",
 		`test "$(aws sts get-caller-identity --query Account --output text)" = `+home.account)
 	return f
@@ -38,11 +39,16 @@ func (t *awsTrust) document() (string, error) {
 	text := jsonText(awsDocument(t.statements, false))
 	switch n := awsLength(text); {
 	case n > awsRaised:
-		return "", usage("target %q: the trust policy of %s has %d characters without white space, and IAM's limit is %d: "+
-			"use wildcards or fewer rules, or give some rules a target with another role", t.d.Target.Name(), t.role.arn, n, awsRaised)
+		return "", usage(
+			"target %q: the trust policy of %s has %d characters without white space, and IAM's limit is %d: "+
+				"use wildcards or fewer rules, or give some rules a target with another role", t.d.Target.Name(),
+			t.role.arn, n, awsRaised)
 	case n > awsQuota:
-		t.note(fmt.Sprintf("the trust policy has %d characters without white space, and IAM's quota is %d: have it raised to %d "+
-			"first (service quota L-C07B4B0D, \"Role trust policy length\")", n, awsQuota, awsRaised))
+		t.note(
+			fmt.Sprintf(
+				"the trust policy has %d characters without white space, and IAM's quota is %d: have it raised to %d "+
+					"first (service quota L-C07B4B0D, \"Role trust policy length\")", n, awsQuota, awsRaised),
+		)
 	}
 	return text, nil
 }
@@ -105,8 +111,8 @@ func (f *awsFiles) aws(r awsRole, words ...any) string {
 	return command(append(begin, words...)...)
 }
 
-// block begins a resource of the account of a role.
-func (f *awsFiles) block(r awsRole, kind, name string) *hclBody {
+// block begins a resource of the account of a role, with a comment.
+func (f *awsFiles) block(r awsRole, kind, name, comment string) *hclBody {
 	alias := "account_" + r.account
 	if r.account != f.home && !f.tf.seen[alias] {
 		f.tf.seen[alias] = true
@@ -114,6 +120,9 @@ func (f *awsFiles) block(r awsRole, kind, name string) *hclBody {
 		b := f.tf.block("provider", "aws")
 		b.set("alias", alias)
 		b.set("profile", profile)
+	}
+	if comment != "" {
+		f.tf.comment(comment)
 	}
 	b := f.tf.block("resource", kind, name)
 	if r.account != f.home {
@@ -126,8 +135,9 @@ func (f *awsFiles) block(r awsRole, kind, name string) *hclBody {
 // be able to live, 0 for AWS's default of an hour.
 func (f *awsFiles) role(r awsRole, name string, doc hclObject, text string, seconds int) {
 	create := []any{"iam", "create-role", "--role-name", r.name}
-	f.tf.comment("A role that exists is adopted by: terraform import aws_iam_role." + name + " " + r.name)
-	b := f.block(r, "aws_iam_role", name)
+	f.resources[r.arn] = "aws_iam_role." + name
+	b := f.block(r, "aws_iam_role", name,
+		"A role that exists is adopted by: terraform import aws_iam_role."+name+" "+r.name)
 	b.set("name", r.name)
 	if r.path != "/" {
 		b.set("path", r.path)
@@ -151,18 +161,22 @@ func (f *awsFiles) role(r awsRole, name string, doc hclObject, text string, seco
 	}
 }
 
-// setVariable puts a text into a variable of the shell, as it is.
+// setVariable puts a text into a variable of the shell, as it is. (read fails
+// where the text has no NUL in it, that is always.)
 func setVariable(name, text string) string {
-	return strings.Replace(feed("IFS= read -r -d '' "+name, text), " <<'END", " || true <<'END", 1)
+	head, rest, _ := strings.Cut(feed("IFS= read -r -d '' "+name, text), "\n")
+	return head + " || true\n" + rest
 }
 
 // permits adds a policy of permissions to a role. policy is for Terraform; words is the same for the shell.
 func (f *awsFiles) permits(r awsRole, resource, policyName, doc string, statement hclObject, text shellText) {
-	b := f.block(r, "aws_iam_role_policy", resource)
+	b := f.block(r, "aws_iam_role_policy", resource, "")
 	b.set("name", policyName)
-	b.set("role", r.name)
+	b.set("role", hclRef(f.resources[r.arn]+".name"))
 	b.set("policy", hclCall{"jsonencode", permissionDocument(statement)})
-	f.script.run(doc, f.aws(r, "iam", "put-role-policy", "--role-name", r.name, "--policy-name", policyName, "--policy-document", text))
+	f.script.run(doc,
+		f.aws(r, "iam", "put-role-policy", "--role-name", r.name, "--policy-name", policyName, "--policy-document",
+			text))
 }
 
 func permissionDocument(statements ...hclObject) hclObject {
@@ -196,14 +210,16 @@ func (t *awsTrust) second(f *awsFiles, name string) (awsRole, error) {
 		return role, err
 	}
 	s := t.d.chained(t.role)
-	doc := awsDocument([]awsStatement{s}, false)
-	f.docs = append(f.docs, Document{"then-assume.aws.json", jsonText(doc)})
+	s.source = f.resources[t.role.arn] + ".arn"
+	text := jsonText(awsDocument([]awsStatement{s}, false))
+	f.docs = append(f.docs, Document{"then-assume.aws.json", text})
 	allow := permission(s.actions, role.arn)
 	f.permits(t.role, name+"_then_assume", "oidc-dbt-then-assume", "The first role may assume the second one.", allow,
 		shellText(quote(compactJSON(permissionDocument(allow)))))
-	f.role(role, name+"_second", doc, jsonText(doc), 0)
+	f.role(role, name+"_second", awsDocument([]awsStatement{s}, true), text, 0)
 	if t.d.Get("then_assume.external_id") == "" && role.account != t.role.account {
-		t.note("the second role is in another account, and its trust asks for no external id: set then_assume.external_id")
+		t.note(
+			"the second role is in another account, and its trust asks for no external id: set then_assume.external_id")
 	}
 	return role, nil
 }
@@ -243,8 +259,6 @@ func (t *awsTrust) login(f *awsFiles, role awsRole) {
 		t.rds(f, role)
 	case "redshift":
 		t.redshift(f, role)
-	case "snowflake":
-		t.snowflake(f, role)
 	}
 }
 
@@ -263,15 +277,22 @@ func (t *awsTrust) rds(f *awsFiles, role awsRole) {
 	find := func(verb, from string) string {
 		return command("aws", "rds", verb, "--region", region, "--output", "text", "--query", from)
 	}
-	id := f.script.needs(Variable{Name: "DB_RESOURCE_ID", Doc: "the resource id of " + host + ", such as db-ABCDEFGHIJKL01234 or cluster-…",
-		Find: find("describe-db-instances", "DBInstances[?Endpoint.Address=='"+host+"'].DbiResourceId") + "; " +
-			find("describe-db-clusters", "DBClusters[?Endpoint=='"+host+"'].DbClusterResourceId")})
+	id := f.script.needs(
+		Variable{
+			Name: "DB_RESOURCE_ID",
+			Doc:  "the resource id of " + host + ", such as db-ABCDEFGHIJKL01234 or cluster-…",
+			Find: find("describe-db-instances", "DBInstances[?Endpoint.Address=='"+host+"'].DbiResourceId") + "; " +
+				find("describe-db-clusters", "DBClusters[?Endpoint=='"+host+"'].DbClusterResourceId"),
+		},
+	)
 	before := "arn:" + role.partition + ":rds-db:" + region + ":" + role.account + ":dbuser:"
 	after := "/" + literalARN(user)
 	ref := f.tf.variable("db_resource_id", "The resource id of "+host+", such as db-ABCDEFGHIJKL01234.")
 	const mark = "\x00"
-	left, right, _ := strings.Cut(compactJSON(permissionDocument(permission([]string{"rds-db:connect"}, before+mark+after))), `\u0000`)
-	f.permits(role, hclName(t.d.Name())+"_login", "oidc-dbt-login", "The role may log in as the database's user "+user+".",
+	left, right, _ := strings.Cut(
+		compactJSON(permissionDocument(permission([]string{"rds-db:connect"}, before+mark+after))), `\u0000`)
+	f.permits(role, hclName(t.d.Name())+"_login", "oidc-dbt-login",
+		"The role may log in as the database's user "+user+".",
 		permission([]string{"rds-db:connect"}, hclText{before, ref, after}),
 		shellText(quote(left)+`"$`+string(id)+`"`+quote(right)))
 }
@@ -279,7 +300,8 @@ func (t *awsTrust) rds(f *awsFiles, role awsRole) {
 // redshift allows to ask for the login. (Redshift Management Guide, "Using IAM
 // authentication to generate database user credentials")
 func (t *awsTrust) redshift(f *awsFiles, role awsRole) {
-	host, user, database, region := t.d.dbtKey("host"), t.d.dbtKey("user"), t.d.dbtKey("dbname", "database"), t.d.Get("region")
+	host, user, database, region := t.d.dbtKey("host"), t.d.dbtKey("user"), t.d.dbtKey("dbname", "database"), t.d.Get(
+		"region")
 	at := ":" + region + ":" + role.account + ":"
 	label, rest, _ := strings.Cut(host, ".")
 	resource := hclName(t.d.Name()) + "_login"
@@ -289,9 +311,12 @@ func (t *awsTrust) redshift(f *awsFiles, role awsRole) {
 		workgroup = label
 	}
 	if workgroup != "" {
-		id := f.script.needs(Variable{Name: "WORKGROUP_ID", Doc: "the id of the workgroup " + workgroup,
-			Find: command("aws", "redshift-serverless", "get-workgroup", "--region", region, "--workgroup-name", workgroup,
-				"--query", "workgroup.workgroupId", "--output", "text")})
+		id := f.script.needs(Variable{
+			Name: "WORKGROUP_ID",
+			Doc:  "the id of the workgroup " + workgroup,
+			Find: command("aws", "redshift-serverless", "get-workgroup", "--region", region, "--workgroup-name",
+				workgroup, "--query", "workgroup.workgroupId", "--output", "text"),
+		})
 		before := "arn:" + role.partition + ":redshift-serverless" + at + "workgroup/"
 		ref := f.tf.variable("workgroup_id", "The id of the workgroup "+workgroup+".")
 		actions := []string{"redshift-serverless:GetCredentials"}
@@ -305,7 +330,11 @@ func (t *awsTrust) redshift(f *awsFiles, role awsRole) {
 		cluster = label
 	}
 	arn := "arn:" + role.partition + ":redshift" + at
-	resources, actions := []string{arn + "dbname:" + cluster + "/" + literalARN(database)}, []string{"redshift:GetClusterCredentialsWithIAM"}
+	resources, actions := []string{
+		arn + "dbname:" + cluster + "/" + literalARN(database),
+	}, []string{
+		"redshift:GetClusterCredentialsWithIAM",
+	}
 	if user != "" {
 		actions[0] = "redshift:GetClusterCredentials"
 		resources = append(resources, arn+"dbuser:"+cluster+"/"+literalARN(user))
@@ -315,22 +344,4 @@ func (t *awsTrust) redshift(f *awsFiles, role awsRole) {
 	}
 	allow := permission(actions, oneOrMore(resources))
 	f.permits(role, resource, "oidc-dbt-login", what, allow, shellText(quote(compactJSON(permissionDocument(allow)))))
-}
-
-// snowflake has the user whose login is the role's session. (Snowflake, CREATE
-// USER, WORKLOAD_IDENTITY)
-func (t *awsTrust) snowflake(f *awsFiles, role awsRole) {
-	user := t.d.dbtKey("user")
-	if user == "" {
-		return
-	}
-	name := user
-	if strings.Trim(strings.ToUpper(user), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" || user[0] >= '0' && user[0] <= '9' {
-		name = `"` + strings.ReplaceAll(user, `"`, `""`) + `"`
-	}
-	sql := fmt.Sprintf("CREATE USER IF NOT EXISTS %s TYPE = SERVICE;\n"+
-		"ALTER USER %s SET WORKLOAD_IDENTITY = (TYPE = AWS ARN = '%s');\n", name, name, role.arn)
-	f.docs = append(f.docs, Document{"snowflake.sql", sql})
-	f.script.run("At Snowflake, the user that the role's session is the login of: run the statements of the .snowflake.sql file,\n"+
-		"and grant the user its role.", "")
 }

@@ -58,7 +58,8 @@ func (b awsBlock) and(other awsBlock) (both awsBlock, ok bool) {
 			switch {
 			case have == nil || slices.Equal(have, values):
 			case op == opEquals:
-				values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !slices.Contains(have, v) })
+				values = slices.DeleteFunc(slices.Clone(values),
+					func(v string) bool { return !slices.Contains(have, v) })
 				if len(values) == 0 {
 					return nil, false
 				}
@@ -151,7 +152,8 @@ func limitsOf(claim, pattern string) (l awsLimits, glob string) {
 	l = unlimited
 	for i, char := range limited {
 		outside := func(s string) bool { return strings.ContainsRune(s, char) }
-		if slices.ContainsFunc(stops, outside) && !slices.ContainsFunc(stops, func(s string) bool { return !outside(s) }) {
+		if slices.ContainsFunc(stops, outside) &&
+			!slices.ContainsFunc(stops, func(s string) bool { return !outside(s) }) {
 			l[i] = strings.Count(pattern, string(char))
 		}
 	}
@@ -248,8 +250,8 @@ type awsStatement struct {
 	sid, effect string
 	issuer      string // of a web identity
 	provider    string // the ARN of the issuer's provider in the account
-	source      string // where Terraform has that ARN from
 	principal   string // of another principal: an ARN
+	source      string // where Terraform has the ARN from, "" for nowhere
 	actions     []string
 	conditions  awsBlock
 	global      map[string]map[string][]string // conditions whose keys are complete
@@ -264,16 +266,19 @@ func bare(issuer string) string {
 
 // object returns the statement, with a reference to its provider for Terraform.
 func (s awsStatement) object(terraform bool) hclObject {
-	var principal hclField
-	switch {
-	case s.issuer == "":
-		principal = hclField{"AWS", s.principal}
-	case terraform:
-		principal = hclField{"Federated", hclRef(s.source)}
-	default:
+	principal := hclField{"AWS", s.principal}
+	if s.issuer != "" {
 		principal = hclField{"Federated", s.provider}
 	}
-	o := hclObject{{"Sid", s.sid}, {"Effect", s.effect}, {"Principal", hclObject{principal}}, {"Action", oneOrMore(s.actions)}}
+	if terraform && s.source != "" {
+		principal.Value = hclRef(s.source)
+	}
+	o := hclObject{
+		{"Sid", s.sid},
+		{"Effect", s.effect},
+		{"Principal", hclObject{principal}},
+		{"Action", oneOrMore(s.actions)},
+	}
 	blocks := map[string]map[string][]string{}
 	for op, claims := range s.conditions {
 		blocks[op] = map[string][]string{}

@@ -97,7 +97,8 @@ func parseIAMStatement(raw json.RawMessage) (s iamStatement, err error) {
 		return s, fmt.Errorf("Effect is %q, want Allow or Deny", element.Effect)
 	}
 	if element.Resource != nil || element.NotResource != nil {
-		return s, fmt.Errorf("it has Resource, which a trust policy cannot have: want the role's trust, not its permissions")
+		return s, fmt.Errorf(
+			"it has Resource, which a trust policy cannot have: want the role's trust, not its permissions")
 	}
 	s.deny = element.Effect == "Deny"
 	switch {
@@ -257,7 +258,13 @@ func (b awsBlock) formula(id policy.Identity) logic.Formula {
 			if !ok {
 				set, operator = "", op
 			}
-			c := iamCondition{name: op, set: set, operator: operator, key: bare(id.Issuer) + ":" + claim, values: values}
+			c := iamCondition{
+				name:     op,
+				set:      set,
+				operator: operator,
+				key:      bare(id.Issuer) + ":" + claim,
+				values:   values,
+			}
 			parts = append(parts, c.formula("", id, true))
 		}
 	}

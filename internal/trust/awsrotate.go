@@ -35,8 +35,13 @@ func rotateRole(old, changed *awsTrust, more func(f *awsFiles, final bool)) (Scr
 	}
 	f := newAWSFiles(old.role)
 	name := old.role.name
-	f.script.run("Keep the trust policy as it is now.",
-		f.aws(old.role, "iam", "get-role", "--role-name", name, "--query", "Role.AssumeRolePolicyDocument")+" >"+quote(name+".before.json"))
+	f.script.run(
+		"Keep the trust policy as it is now.",
+		f.aws(old.role, "iam", "get-role", "--role-name", name, "--query",
+			"Role.AssumeRolePolicyDocument")+" >"+quote(
+			name+".before.json",
+		),
+	)
 	if next.Audience() != d.Audience() {
 		for _, id := range d.issuers() {
 			f.script.run("The account's provider of "+id.Issuer+" takes the new audience next to the old one.",
@@ -44,9 +49,10 @@ func rotateRole(old, changed *awsTrust, more func(f *awsFiles, final bool)) (Scr
 					old.role.provider(id.Issuer), "--client-id", next.Audience()))
 		}
 	}
-	f.update(old.role, "The role trusts the new tokens next to the old ones. IAM takes some seconds to spread it.", overlap)
+	f.update(old.role, "The role trusts the new tokens next to the old ones. IAM takes some seconds to spread it.",
+		overlap)
 	more(f, false)
-	f.script.Steps = append(f.script.Steps, switchSteps(d, next)...)
+	f.change(d, next)
 	f.script.run("Prove that the new tokens are in use: AssumeRoleWithWebIdentity of this role, without errors.",
 		f.aws(old.role, "cloudtrail", "lookup-events", "--region", d.Get("region"), "--lookup-attributes",
 			"AttributeKey=EventName,AttributeValue=AssumeRoleWithWebIdentity", "--max-results", 50,
@@ -55,8 +61,12 @@ func rotateRole(old, changed *awsTrust, more func(f *awsFiles, final bool)) (Scr
 	f.update(old.role, "The role trusts only the new tokens.", final)
 	more(f, true)
 	if next.Audience() != d.Audience() {
-		f.script.run(fmt.Sprintf("The account's provider still takes the audience %s, which other roles may use. When none does:\n%s",
-			d.Audience(), strings.Join(removals(old, d), "\n")), "")
+		f.script.run(
+			fmt.Sprintf(
+				"The account's provider still takes the audience %s, which other roles may use. When none does:\n%s",
+				d.Audience(), strings.Join(removals(old, d), "\n")),
+			"",
+		)
 	}
 	return f.script, nil
 }
@@ -76,8 +86,9 @@ func (f *awsFiles) pause(what string) {
 
 func removals(t *awsTrust, d Demand) (list []string) {
 	for _, id := range d.issuers() {
-		list = append(list, command("aws", "iam", "remove-client-id-from-open-id-connect-provider", "--open-id-connect-provider-arn",
-			t.role.provider(id.Issuer), "--client-id", d.Audience()))
+		list = append(list,
+			command("aws", "iam", "remove-client-id-from-open-id-connect-provider", "--open-id-connect-provider-arn",
+				t.role.provider(id.Issuer), "--client-id", d.Audience()))
 	}
 	return list
 }
@@ -137,15 +148,17 @@ func sameButOne(a, b awsStatement) bool {
 	return different <= 1
 }
 
-// switchSteps are the policy's side of a change, and how it is verified.
-func switchSteps(d, next Demand) (steps []Step) {
+// change is GitHub's and the policy's side of a rotation, and how it is verified.
+func (f *awsFiles) change(d, next Demand) {
 	if !slices.Equal(d.Options.SubTemplate, next.Options.SubTemplate) {
-		steps = append(steps, next.githubScript().Steps...)
+		next.customiseSubject(&f.script, next.repositories())
 	}
 	if next.Audience() != d.Audience() {
-		steps = append(steps, Step{Doc: fmt.Sprintf("Merge the policy with `audience: %s` in the exchange of target %q.", next.Audience(), d.Target.Name())})
+		f.script.run(
+			fmt.Sprintf("Merge the policy with `audience: %s` in the exchange of target %q.", next.Audience(),
+				d.Target.Name()), "")
 	}
-	return append(steps, Step{Doc: "Verify, in a job of each workflow:", Run: command("oidc-dbt", "explain", "--target", d.Target.Name())})
+	f.script.run("Verify, in a job of each workflow:\n"+command("oidc-dbt", "explain", "--target", d.Target.Name()), "")
 }
 
 // revokeAWS closes the role, and ends its sessions.
@@ -171,13 +184,16 @@ func revokeAWS(d Demand) (Script, error) {
 	}
 	f.abort(d)
 	for _, r := range roles {
-		f.script.run("Prove it: what the role's sessions did, and who got one, as CloudTrail has it (some minutes late).",
+		f.script.run(
+			"Prove it: what the role's sessions did, and who got one, as CloudTrail has it (some minutes late).",
 			f.aws(r, "cloudtrail", "lookup-events", "--region", d.Get("region"), "--lookup-attributes",
-				"AttributeKey=ResourceName,AttributeValue="+r.arn, "--query", "Events[].CloudTrailEvent", "--output", "text"))
+				"AttributeKey=ResourceName,AttributeValue="+r.arn, "--query", "Events[].CloudTrailEvent", "--output",
+				"text"))
 	}
 	for _, r := range roles {
 		f.script.run("To undo it, when the cause is removed:\n"+
-			f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", "file://"+r.name+".before.json")+"\n"+
+			f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document",
+				"file://"+r.name+".before.json")+"\n"+
 			f.aws(r, "iam", "delete-role-policy", "--role-name", r.name, "--policy-name", "oidc-dbt-revoked")+
 			"  # sessions from before stay ended for as long as it is there", "")
 	}
@@ -186,24 +202,37 @@ func revokeAWS(d Demand) (Script, error) {
 
 // close has a trust policy by which no one gets a session.
 func (f *awsFiles) close(r awsRole) {
-	closed := compactJSON(permissionDocument(hclObject{{"Sid", "Revoked"}, {"Effect", "Deny"}, {"Principal", "*"},
-		{"Action", hclList{"sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWithSAML", "sts:TagSession"}}}))
-	f.script.run("Keep the trust policy of "+r.name+", and let no one in.",
+	closed := compactJSON(permissionDocument(hclObject{
+		{"Sid", "Revoked"},
+		{"Effect", "Deny"},
+		{"Principal", "*"},
+		{
+			"Action",
+			hclList{"sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWithSAML", "sts:TagSession"},
+		},
+	}))
+	f.script.run(
+		"Keep the trust policy of "+r.name+", and let no one in.",
 		"test -e "+quote(r.name+".before.json")+" ||",
-		"  "+f.aws(r, "iam", "get-role", "--role-name", r.name, "--query", "Role.AssumeRolePolicyDocument")+" >"+quote(r.name+".before.json"),
-		f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", closed))
+		"  "+f.aws(r, "iam", "get-role", "--role-name", r.name, "--query",
+			"Role.AssumeRolePolicyDocument")+" >"+quote(
+			r.name+".before.json",
+		),
+		f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", closed),
+	)
 }
 
 // endSessions denies everything to the sessions that there are. (IAM User
 // Guide, "Revoking IAM role temporary security credentials")
 func (f *awsFiles) endSessions(r awsRole) {
 	const mark = "\x00"
-	left, right, _ := strings.Cut(compactJSON(permissionDocument(hclObject{{"Effect", "Deny"}, {"Action", "*"}, {"Resource", "*"},
-		{"Condition", hclObject{{"DateLessThan", hclObject{{"aws:TokenIssueTime", mark}}}}}})), `\u0000`)
+	left, right, _ := strings.Cut(
+		compactJSON(permissionDocument(hclObject{{"Effect", "Deny"}, {"Action", "*"}, {"Resource", "*"},
+			{"Condition", hclObject{{"DateLessThan", hclObject{{"aws:TokenIssueTime", mark}}}}}})), `\u0000`)
 	f.script.run("End the sessions of "+r.name+": everything is denied to those from before now.",
 		`now=$(date -u +%Y-%m-%dT%H:%M:%SZ)`,
-		f.aws(r, "iam", "put-role-policy", "--role-name", r.name, "--policy-name", "oidc-dbt-revoked", "--policy-document",
-			shellText(quote(left)+`"$now"`+quote(right))))
+		f.aws(r, "iam", "put-role-policy", "--role-name", r.name, "--policy-name", "oidc-dbt-revoked",
+			"--policy-document", shellText(quote(left)+`"$now"`+quote(right))))
 }
 
 // abort ends what runs in the warehouse: a connection outlives its login.
@@ -217,18 +246,20 @@ func (f *awsFiles) abort(d Demand) {
 		f.script.run("Connections outlive the login. In the database, as a superuser:\n"+
 			"SELECT pg_terminate_backend(process) FROM stv_sessions WHERE user_name LIKE '%"+user+"%';", "")
 	case "snowflake":
+		name := identifier(d.dbtKey("user")).SQL
 		f.script.run("Sessions of Snowflake outlive the login. There:\n"+
-			"ALTER USER "+d.dbtKey("user")+" SET DISABLED = TRUE; ALTER USER "+d.dbtKey("user")+" ABORT ALL QUERIES;", "")
+			"ALTER USER "+name+" SET DISABLED = TRUE; ALTER USER "+name+" ABORT ALL QUERIES;", "")
 	case "athena":
 		workgroup := d.dbtKey("work_group")
 		if workgroup == "" {
 			workgroup = "primary"
 		}
-		ask := command("aws", "athena", "list-query-executions", "--region", d.Get("region"), "--work-group", workgroup, "--max-items", 50,
-			"--query", "QueryExecutionIds[]", "--output", "text")
-		f.script.run("Stop the newest queries of the work group that still run; those that have ended stay as they are.",
+		ask := command("aws", "athena", "list-query-executions", "--region", d.Get("region"), "--work-group",
+			workgroup, "--max-items", 50, "--query", "QueryExecutionIds[]", "--output", "text")
+		f.script.run(
+			"Stop the newest queries of the work group that still run; those that have ended stay as they are.",
 			"for id in $("+ask+"); do",
-			"  "+command("aws", "athena", "stop-query-execution", "--region", d.Get("region"), "--query-execution-id", shellVar("id"))+" || true",
-			"done")
+			"  "+command("aws", "athena", "stop-query-execution", "--region", d.Get("region"), "--query-execution-id",
+				shellVar("id"))+" || true", "done")
 	}
 }

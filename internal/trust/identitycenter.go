@@ -15,7 +15,10 @@ import (
 // no conditions on claims. At Athena a role takes the token first, and its
 // trust policy is the wall; at Redshift there is no other.
 var identityCenterLanguage = language{
-	generate: generateIdentityCenter, read: readIdentityCenter, rotate: rotateIdentityCenter, revoke: revokeIdentityCenter,
+	generate: generateIdentityCenter,
+	read:     readIdentityCenter,
+	rotate:   rotateIdentityCenter,
+	revoke:   revokeIdentityCenter,
 }
 
 const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -28,17 +31,19 @@ func generateIdentityCenter(d Demand) (Wall, error) {
 	if err != nil {
 		return Wall{}, err
 	}
-	t.note("Identity Center gives the identity of the user whom the mapped claim names, to tokens of the issuer with the audience: " +
-		"what the rules ask for beyond that is enforced by the trust policy of the role")
+	t.note(
+		"Identity Center gives the identity of the user whom the mapped claim names, to tokens of the issuer with " +
+			"the audience: " +
+			"what the rules ask for beyond that is enforced by the trust policy of the role")
 	return t.wall(func(f *awsFiles, last awsRole) {
 		application := d.Get("application")
 		ask := permission([]string{"sso-oauth:CreateTokenWithIAM"}, application)
 		carry := permission([]string{"sts:AssumeRole", "sts:SetContext"}, last.arn)
 		both := permissionDocument(ask, carry)
 		name := hclName(d.Name())
-		b := f.block(t.role, "aws_iam_role_policy", name+"_identity")
+		b := f.block(t.role, "aws_iam_role_policy", name+"_identity", "")
 		b.set("name", "oidc-dbt-identity")
-		b.set("role", t.role.name)
+		b.set("role", hclRef(f.resources[t.role.arn]+".name"))
 		b.set("policy", hclCall{"jsonencode", both})
 		f.script.run("The role may ask for the identity, and assume the role of the session that carries it.",
 			f.aws(t.role, "iam", "put-role-policy", "--role-name", t.role.name, "--policy-name", "oidc-dbt-identity",
@@ -59,9 +64,11 @@ func (d Demand) identityRole() (*awsTrust, error) {
 	}
 	if d.Get("then_assume.role") == "" {
 		t.statements = append(t.statements, awsStatement{
-			sid: "CarriesIdentity", effect: "Allow", principal: "arn:" + t.role.partition + ":iam::" + t.role.account + ":root",
-			actions: []string{"sts:AssumeRole", "sts:SetContext"},
-			global:  map[string]map[string][]string{"ArnEquals": {"aws:PrincipalArn": {t.role.arn}}},
+			sid:       "CarriesIdentity",
+			effect:    "Allow",
+			principal: "arn:" + t.role.partition + ":iam::" + t.role.account + ":root",
+			actions:   []string{"sts:AssumeRole", "sts:SetContext"},
+			global:    map[string]map[string][]string{"ArnEquals": {"aws:PrincipalArn": {t.role.arn}}},
 		})
 	}
 	return t, nil
@@ -78,7 +85,9 @@ func (d Demand) redshiftIdentityCenter() Wall {
 	for _, r := range d.Rules {
 		out := report(r)
 		for _, c := range r.Conditions {
-			out.wider(c.Claim, "Identity Center compares only issuer and audience, and takes whoever the mapped claim makes a user", "")
+			out.wider(c.Claim,
+				"Identity Center compares only issuer and audience, and takes whoever the mapped claim makes a user",
+				"")
 		}
 		if len(d.Deny) > 0 {
 			out.wider("deny", "Identity Center has no conditions on claims", "")
@@ -100,7 +109,8 @@ func (d Demand) issuerDocument() Document {
 	for _, id := range d.issuers() {
 		config := hclObject{{"IssuerUrl", id.Issuer}}
 		if claim, attribute, ok := d.mapping(); ok {
-			config = append(config, hclField{"ClaimAttributePath", claim}, hclField{"IdentityStoreAttributePath", attribute})
+			config = append(config, hclField{"ClaimAttributePath", claim},
+				hclField{"IdentityStoreAttributePath", attribute})
 		}
 		list = append(list, hclObject{
 			{"Name", issuerName(id)}, {"TrustedTokenIssuerType", "OIDC_JWT"},
@@ -134,8 +144,12 @@ func (d Demand) instance(f *awsFiles) any {
 		partition, _, _ := strings.Cut(strings.TrimPrefix(d.Get("application"), "arn:"), ":")
 		return "arn:" + partition + ":sso:::instance/" + name
 	}
-	return f.script.needs(Variable{Name: "INSTANCE_ARN", Doc: "the ARN of the instance of IAM Identity Center",
-		Find: command("aws", "sso-admin", "list-instances", "--region", d.Get("region"), "--query", "Instances[0].InstanceArn", "--output", "text")})
+	return f.script.needs(Variable{
+		Name: "INSTANCE_ARN",
+		Doc:  "the ARN of the instance of IAM Identity Center",
+		Find: command("aws", "sso-admin", "list-instances", "--region", d.Get("region"), "--query",
+			"Instances[0].InstanceArn", "--output", "text"),
+	})
 }
 
 // tokenIssuers has a trusted token issuer for each issuer.
@@ -145,11 +159,15 @@ func (d Demand) tokenIssuers(f *awsFiles) {
 	shellClaim, shellAttribute := shellText(claim), shellText(attribute)
 	var tfClaim, tfAttribute any = claim, attribute
 	if !ok {
-		shellClaim = shellText(`'"$` + string(f.script.needs(Variable{Name: "CLAIM", Doc: "the claim that names the user, such as email"})) + `"'`)
+		shellClaim = shellText(
+			`'"$` + string(
+				f.script.needs(Variable{Name: "CLAIM", Doc: "the claim that names the user, such as email"})) + `"'`,
+		)
 		shellAttribute = shellText(`'"$` + string(f.script.needs(Variable{Name: "ATTRIBUTE",
 			Doc: "the attribute of Identity Center's users that it is compared with, such as emails.value"})) + `"'`)
 		tfClaim = f.tf.variable("claim", "The claim that names the user, such as email.")
-		tfAttribute = f.tf.variable("attribute", "The attribute of Identity Center's users that the claim is compared with, such as emails.value.")
+		tfAttribute = f.tf.variable("attribute",
+			"The attribute of Identity Center's users that the claim is compared with, such as emails.value.")
 	}
 	f.tf.block("data", "aws_ssoadmin_instances", "this")
 	for _, id := range d.issuers() {
@@ -164,16 +182,32 @@ func (d Demand) tokenIssuers(f *awsFiles) {
 		c.set("issuer_url", id.Issuer)
 		c.set("jwks_retrieval_option", "OPEN_ID_DISCOVERY")
 
-		issuer := shellName(id)
-		config := `'{"OidcJwtConfiguration":{"IssuerUrl":` + strings.ReplaceAll(compactText(id.Issuer), "'", `'\''`) + `,"ClaimAttributePath":"` +
-			string(shellClaim) + `","IdentityStoreAttributePath":"` + string(shellAttribute) + `","JwksRetrievalOption":"OPEN_ID_DISCOVERY"}}'`
+		config := `'{"OidcJwtConfiguration":{"IssuerUrl":` + strings.ReplaceAll(compactText(id.Issuer), "'",
+			`'\''`) + `,"ClaimAttributePath":"` +
+			string(shellClaim) + `","IdentityStoreAttributePath":"` + string(
+			shellAttribute,
+		) + `","JwksRetrievalOption":"OPEN_ID_DISCOVERY"}}'`
 		f.script.run("The trusted token issuer for "+id.Issuer+", created if there is none of its name.",
-			issuer+"=$("+command("aws", "sso-admin", "list-trusted-token-issuers", "--region", d.Get("region"), "--instance-arn", instance,
-				"--query", "TrustedTokenIssuers[?Name=='"+name+"'].TrustedTokenIssuerArn", "--output", "text")+")",
-			`test -n "$`+issuer+`" ||`,
-			"  "+issuer+"=$("+command("aws", "sso-admin", "create-trusted-token-issuer", "--region", d.Get("region"), "--instance-arn", instance,
-				"--name", name, "--trusted-token-issuer-type", "OIDC_JWT", "--trusted-token-issuer-configuration", shellText(config),
-				"--query", "TrustedTokenIssuerArn", "--output", "text")+")")
+			d.lookUp(id, instance), `test -n "$`+shellName(id)+`" ||`,
+			"  "+shellName(id)+"=$("+command("aws", "sso-admin", "create-trusted-token-issuer", "--region",
+				d.Get("region"), "--instance-arn", instance, "--name", name, "--trusted-token-issuer-type",
+				"OIDC_JWT", "--trusted-token-issuer-configuration", shellText(config), "--query",
+				"TrustedTokenIssuerArn", "--output", "text")+")")
+	}
+}
+
+// lookUp sets the shell's variable to the ARN of a trusted token issuer.
+func (d Demand) lookUp(id policy.Identity, instance any) string {
+	return shellName(id) + "=$(" + command("aws", "sso-admin", "list-trusted-token-issuers", "--region",
+		d.Get("region"), "--instance-arn", instance, "--query",
+		"TrustedTokenIssuers[?Name=='"+issuerName(id)+"'].TrustedTokenIssuerArn", "--output", "text") + ")"
+}
+
+// findIssuers looks up the trusted token issuers that are there.
+func (d Demand) findIssuers(f *awsFiles) {
+	instance := d.instance(f)
+	for _, id := range d.issuers() {
+		f.script.run("The trusted token issuer for "+id.Issuer+".", d.lookUp(id, instance))
 	}
 }
 
@@ -196,41 +230,58 @@ func (d Demand) application(f *awsFiles, role awsRole, audiences ...string) {
 	}
 	grant += `]}}'`
 	application := d.Get("application")
-	f.script.run("The application takes these tokens only: the command replaces the issuers and audiences of its JWT bearer grant.",
-		command("aws", "sso-admin", "put-application-grant", "--region", d.Get("region"), "--application-arn", application, "--grant-type", jwtBearer,
-			"--grant", shellText(grant)))
-	actor := hclObject{{"Iam", hclObject{{"ActorPolicy", permissionDocument(hclObject{{"Effect", "Allow"},
-		{"Principal", hclObject{{"AWS", role.arn}}}, {"Action", "sso-oauth:CreateTokenWithIAM"}, {"Resource", application}})}}}}
+	f.script.run(
+		"The application takes these tokens only: the command replaces the issuers and audiences of its JWT bearer grant.",
+		command("aws", "sso-admin", "put-application-grant", "--region", d.Get("region"), "--application-arn",
+			application, "--grant-type", jwtBearer, "--grant", shellText(grant)))
+	actor := hclObject{{"Iam", hclObject{{"ActorPolicy", permissionDocument(hclObject{
+		{"Effect", "Allow"},
+		{
+			"Principal",
+			hclObject{{"AWS", role.arn}},
+		},
+		{"Action", "sso-oauth:CreateTokenWithIAM"},
+		{"Resource", application},
+	})}}}}
 	f.script.run("Only the role may ask it for identities.",
-		command("aws", "sso-admin", "put-application-authentication-method", "--region", d.Get("region"), "--application-arn", application,
-			"--authentication-method-type", "IAM", "--authentication-method", compactJSON(actor)))
+		command("aws", "sso-admin", "put-application-authentication-method", "--region", d.Get("region"),
+			"--application-arn", application, "--authentication-method-type", "IAM", "--authentication-method",
+			compactJSON(actor)))
 }
 
 // redshiftApplication has the issuers and audiences of Redshift's application.
 func (d Demand) redshiftApplication(f *awsFiles, audiences ...string) {
-	application := f.script.needs(Variable{Name: "REDSHIFT_APPLICATION_ARN", Doc: "the ARN of Redshift's application at Identity Center",
-		Find: command("aws", "redshift", "describe-redshift-idc-applications", "--region", d.Get("region"), "--query",
-			"RedshiftIdcApplications[0].RedshiftIdcApplicationArn", "--output", "text")})
-	words := []any{"aws", "redshift", "modify-redshift-idc-application", "--region", d.Get("region"),
-		"--redshift-idc-application-arn", application, "--authorized-token-issuer-list"}
+	application := f.script.needs(
+		Variable{
+			Name: "REDSHIFT_APPLICATION_ARN",
+			Doc:  "the ARN of Redshift's application at Identity Center",
+			Find: command("aws", "redshift", "describe-redshift-idc-applications", "--region", d.Get("region"),
+				"--query", "RedshiftIdcApplications[0].RedshiftIdcApplicationArn", "--output", "text"),
+		},
+	)
+	var items []string
 	for _, id := range d.issuers() {
-		words = append(words, shellText(`'{"TrustedTokenIssuerArn":"'"$`+shellName(id)+`"'","AuthorizedAudiencesList":`+
-			strings.ReplaceAll(compactJSON(audiences), "'", `'\''`)+`}'`))
+		items = append(items, `{"TrustedTokenIssuerArn":"'"$`+shellName(id)+`"'","AuthorizedAudiencesList":`+
+			strings.ReplaceAll(compactJSON(audiences), "'", `'\''`)+`}`)
 	}
-	f.script.run("Redshift takes these tokens only: the command replaces the issuers of its application.", command(words...))
+	f.script.run("Redshift takes these tokens only: the command replaces the issuers of its application.",
+		command("aws", "redshift", "modify-redshift-idc-application", "--region", d.Get("region"),
+			"--redshift-idc-application-arn", application, "--authorized-token-issuer-list",
+			shellText("'["+strings.Join(items, ",")+"]'")))
 }
 
 // rotateIdentityCenter lists both audiences, switches, and lists the new one.
 func rotateIdentityCenter(d, next Demand) (Script, error) {
 	if d.Get("role") == "" {
 		if next.Audience() == d.Audience() {
-			return Script{}, usage("target %q: Identity Center at Redshift compares only issuer and audience: rotate with --to-audience",
+			return Script{}, usage(
+				"target %q: Identity Center at Redshift compares only issuer and audience: rotate with --to-audience",
 				d.Target.Name())
 		}
 		f := &awsFiles{tf: newTerraform()}
 		d.tokenIssuers(f)
 		d.redshiftApplication(f, d.Audience(), next.Audience())
-		f.script.Steps = append(f.script.Steps, switchSteps(d, next)...)
+		f.change(d, next)
 		f.pause("the old audience " + d.Audience())
 		d.redshiftApplication(f, next.Audience())
 		return f.script, nil
@@ -261,18 +312,26 @@ func revokeIdentityCenter(d Demand) (Script, error) {
 		return revokeAWS(d)
 	}
 	f := &awsFiles{tf: newTerraform()}
-	application := f.script.needs(Variable{Name: "REDSHIFT_APPLICATION_ARN", Doc: "the ARN of Redshift's application at Identity Center",
-		Find: command("aws", "redshift", "describe-redshift-idc-applications", "--region", d.Get("region"), "--query",
-			"RedshiftIdcApplications[0].RedshiftIdcApplicationArn", "--output", "text")})
-	f.script.run("Keep what Redshift's application is now, and let it take no token of any issuer.",
-		command("aws", "redshift", "describe-redshift-idc-applications", "--region", d.Get("region"), "--redshift-idc-application-arn", application)+
-			" >redshift-application.before.json",
-		command("aws", "redshift", "modify-redshift-idc-application", "--region", d.Get("region"), "--redshift-idc-application-arn", application,
-			"--authorized-token-issuer-list", "[]"))
-	f.script.run("Connections outlive the login. In the database, as a superuser, for each of the users of Identity Center:\n"+
-		"SELECT pg_terminate_backend(process) FROM stv_sessions WHERE user_name LIKE 'AWSIDC:%';", "")
+	application := f.script.needs(
+		Variable{
+			Name: "REDSHIFT_APPLICATION_ARN",
+			Doc:  "the ARN of Redshift's application at Identity Center",
+			Find: command("aws", "redshift", "describe-redshift-idc-applications", "--region", d.Get("region"),
+				"--query", "RedshiftIdcApplications[0].RedshiftIdcApplicationArn", "--output", "text"),
+		},
+	)
+	f.script.run("Keep what Redshift's application is now.",
+		command("aws", "redshift", "describe-redshift-idc-applications", "--region", d.Get("region"),
+			"--redshift-idc-application-arn", application)+" >redshift-application.before.json")
+	d.findIssuers(f)
+	f.script.run("Let no token in: from now on it must have an audience that none has.", "")
+	d.redshiftApplication(f, "revoked.invalid")
+	f.script.run(
+		"Connections outlive the login. In the database, as a superuser, for each of the users of Identity Center:\n"+
+			"SELECT pg_terminate_backend(process) FROM stv_sessions WHERE user_name LIKE 'AWSIDC:%';", "")
 	f.script.run("Prove it: who logged in, as a superuser:\n"+
-		"SELECT record_time, user_name, remote_host FROM sys_connection_log WHERE user_name LIKE 'AWSIDC:%' ORDER BY record_time DESC;\n"+
+		"SELECT record_time, user_name, remote_host FROM sys_connection_log "+
+		"WHERE user_name LIKE 'AWSIDC:%' ORDER BY record_time DESC;\n"+
 		"To undo it, put the AuthorizedTokenIssuerList of the file that was kept back with the same command.", "")
 	return f.script, nil
 }
@@ -335,9 +394,18 @@ func (r *idcReader) file(f File) error {
 	case doc.TrustedTokenIssuerConfiguration != nil:
 		c := doc.TrustedTokenIssuerConfiguration.OidcJwtConfiguration
 		r.issuers[doc.TrustedTokenIssuerArn] = c.IssuerUrl
-		if slices.Contains([]string{"preferred_username", "name", "nickname", "login", "actor", "workflow", "head_ref"}, c.ClaimAttributePath) {
-			r.out = append(r.out, Finding{Name: "chosen-user-claim", Severity: "error", Message: fmt.Sprintf("%s: the user is named by %s, "+
-				"which the token's owner may choose: map email or sub", f.Name, c.ClaimAttributePath)})
+		if slices.Contains(
+			[]string{"preferred_username", "name", "nickname", "login", "actor", "workflow", "head_ref"},
+			c.ClaimAttributePath) {
+			r.out = append(
+				r.out,
+				Finding{
+					Name:     "chosen-user-claim",
+					Severity: "error",
+					Message: fmt.Sprintf("%s: the user is named by %s, "+
+						"which the token's owner may choose: map email or sub", f.Name, c.ClaimAttributePath),
+				},
+			)
 		}
 	case doc.Grant != nil:
 		r.takes = append(r.takes, doc.Grant.JwtBearer.AuthorizedTokenIssuers...)
@@ -367,7 +435,9 @@ func (r *idcReader) admits(d Demand) (logic.Formula, error) {
 		if url := r.issuers[t.TrustedTokenIssuerArn]; url != "" {
 			parts = append(parts, logic.And(logic.Equals("iss", strings.TrimSuffix(url, "/"), url), audience))
 		} else {
-			parts = append(parts, logic.And(logic.Undecided("the trusted token issuer "+t.TrustedTokenIssuerArn+" was not given"), audience))
+			parts = append(parts,
+				logic.And(logic.Undecided("the trusted token issuer "+t.TrustedTokenIssuerArn+" was not given"),
+					audience))
 		}
 	}
 	return logic.Or(parts...), nil

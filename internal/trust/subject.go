@@ -201,7 +201,7 @@ func (b *subjectBuilder) namesByID() (names []string) {
 // withIDs is the repository in the form of new repositories, `repo:OWNER@ID/REPO@ID`.
 func (b *subjectBuilder) withIDs(owner, repo string) (list []string) {
 	ownerIDs, _ := b.r.Of("repository_owner_id").Literals()
-	if id := b.d.Options.OwnerIDs[owner]; id != "" {
+	if id := b.d.Options.OwnerIDs[owner]; id != "" && !b.wild { // the policy itself admits any
 		ownerIDs = []string{id}
 	}
 	repoIDs := b.repositoryIDs(owner + "/" + repo)
