@@ -147,12 +147,12 @@ func (d *demo) startServers(ctx context.Context) (err error) {
 	if d.issuer, err = standin.StartIssuer(nil); err != nil {
 		return err
 	}
+	trust, err := d.generateTrust(ctx)
+	if err != nil {
+		return err
+	}
 	d.sts, err = standin.StartSTS(standin.STSConfig{
-		IssuerURL: d.issuer.URL(),
-		Roles: map[string]standin.Role{role: {
-			Audience: audience,
-			Equals:   map[string][]string{"sub": {"repo:acme/analytics:environment:production"}},
-		}},
+		IssuerURL: d.issuer.URL(), Audiences: []string{audience}, Roles: map[string]standin.Role{role: {Trust: trust}},
 	})
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (d *demo) startServers(ctx context.Context) (err error) {
 		return err
 	}
 	say("issuer %s, token service %s, store %s", d.issuer.URL(), d.sts.URL(), d.store.URL())
-	say("the role trusts this issuer, audience %s, subject repo:acme/analytics:environment:production", audience)
+	say("the role trusts whom the policy allows: its trust policy is from `oidc-dbt trust generate`")
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.store.URL()+"/lake", nil)
 	if err != nil {
 		return err
@@ -173,6 +173,28 @@ func (d *demo) startServers(ctx context.Context) (err error) {
 	resp.Body.Close()
 	say("the store's answer to a request without a credential: %s", resp.Status)
 	return expect("the store's answer to a request without a credential", resp.StatusCode, http.StatusForbidden)
+}
+
+// generateTrust returns the trust policy of the role, which the policy asks for.
+func (d *demo) generateTrust(ctx context.Context) (string, error) {
+	text, err := project.ReadFile("project/policy.yml")
+	if err != nil {
+		return "", err
+	}
+	// What the role trusts does not depend on where its service and its store are.
+	const elsewhere = "127.0.0.1:1"
+	places := strings.NewReplacer("$ISSUER", d.issuer.URL(), "$STS", "http://"+elsewhere, "$STORE", elsewhere,
+		"$TODAY", time.Now().Format(time.DateOnly))
+	path, out := filepath.Join(d.root, "policy.yml"), filepath.Join(d.root, "trust")
+	if err := os.WriteFile(path, []byte(places.Replace(string(text))), 0o644); err != nil {
+		return "", err
+	}
+	generate := exec.CommandContext(ctx, d.binary, "trust", "generate", "--policy", path, "--target", "prod", "--out", out)
+	if said, err := generate.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("trust generate: %w\n%s", err, said)
+	}
+	doc, err := os.ReadFile(filepath.Join(out, "prod.aws.json"))
+	return string(doc), err
 }
 
 // stopServers stops the servers and checks that their ports are closed.

@@ -26,7 +26,8 @@ import (
 // federation", since January 2026)
 var conditionKeys = []string{
 	"sub", "aud", "amr",
-	"actor", "actor_id", "job_workflow_ref", "repository", "repository_id", "workflow", "ref", "environment", "enterprise_id",
+	"actor", "actor_id", "job_workflow_ref", "repository", "repository_id", "repository_owner_id", "workflow", "ref",
+	"environment", "enterprise_id",
 }
 
 // webIdentity verifies the token: an OIDC provider for its issuer must exist
