@@ -237,3 +237,48 @@ func TestAWSReadsChains(t *testing.T) {
 		})
 	}
 }
+
+// TestIdentityCenterReads: issuers and audiences, at Redshift and at Athena.
+func TestIdentityCenterReads(t *testing.T) {
+	t.Parallel()
+	const (
+		issuer   = `{"TrustedTokenIssuerArn": "arn:issuer", "TrustedTokenIssuerConfiguration": {"OidcJwtConfiguration": {"IssuerUrl": "https://token.actions.githubusercontent.com", "ClaimAttributePath": %q}}}`
+		redshift = `{"RedshiftIdcApplications": [{"AuthorizedTokenIssuerList": [{"TrustedTokenIssuerArn": "arn:issuer", "AuthorizedAudiencesList": ["redshift.acme.example"]}]}]}`
+	)
+	d := demand(t, strings.Replace(handwrittenPolicy, "exchange: "+awsExchange,
+		"dbt: {type: redshift, host: acme.abc123.eu-central-1.redshift.amazonaws.com, port: 5439, dbname: analytics, schema: marts}\n"+
+			"    exchange: {identity_center: {region: eu-central-1, audience: redshift.acme.example}}", 1), Options{})
+	token := map[string]string{"iss": githubIssuer, "aud": "redshift.acme.example"}
+	for _, tt := range []struct {
+		name     string
+		files    []string
+		admits   logic.Verdict
+		findings []string
+		err      string
+	}{
+		{"both", []string{fmt.Sprintf(issuer, "email"), redshift}, logic.True, nil, ""},
+		{"a claim that people choose", []string{fmt.Sprintf(issuer, "preferred_username"), redshift}, logic.True, []string{"error chosen-user-claim"}, ""},
+		{"an issuer that was not given", []string{redshift}, logic.Unknown, nil, ""},
+		{"another audience", []string{fmt.Sprintf(issuer, "email"), strings.Replace(redshift, "redshift.acme", "other", 1)}, logic.False, nil, ""},
+		{"no application", []string{fmt.Sprintf(issuer, "email")}, logic.False, nil, "no file has the audiences of the application: " + idcWants},
+		{"nothing of AWS's", []string{`{"a": 1}`}, logic.False, nil, "0.json: " + idcWants},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var files []File
+			for i, text := range tt.files {
+				files = append(files, File{fmt.Sprintf("%d.json", i), []byte(text)})
+			}
+			r, err := readIdentityCenter(d, files)
+			if err != nil || tt.err != "" {
+				if fmt.Sprint(err) != tt.err {
+					t.Fatalf("got %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if got := found(r); !slices.Equal(got, tt.findings) || r.Admits.Eval(token) != tt.admits {
+				t.Errorf("found %q, admits %v, want %q and %v", got, r.Admits.Eval(token), tt.findings, tt.admits)
+			}
+		})
+	}
+}

@@ -79,9 +79,7 @@ func (f *awsFiles) update(r awsRole, doc, text string) {
 
 // pause waits for the owner before something is removed.
 func (f *awsFiles) pause(what string) {
-	f.script.run("Wait here until every workflow has run once with the new tokens.",
-		"read -r -p "+quote("Remove "+what+"? Type yes: ")+" answer",
-		`test "$answer" = yes`)
+	f.script.wait("Wait here until every workflow has run once with the new tokens.", "Remove "+what+"?")
 }
 
 func removals(t *awsTrust, d Demand) (list []string) {
@@ -191,11 +189,11 @@ func revokeAWS(d Demand) (Script, error) {
 				"text"))
 	}
 	for _, r := range roles {
-		f.script.run("To undo it, when the cause is removed:\n"+
-			f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document",
-				"file://"+r.name+".before.json")+"\n"+
-			f.aws(r, "iam", "delete-role-policy", "--role-name", r.name, "--policy-name", "oidc-dbt-revoked")+
-			"  # sessions from before stay ended for as long as it is there", "")
+		kept := r.name + ".before.json"
+		f.script.undo("The trust policy of "+r.name+" as it was, when the cause is removed. Sessions from before may go on.",
+			f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", "file://"+kept),
+			f.aws(r, "iam", "delete-role-policy", "--role-name", r.name, "--policy-name", "oidc-dbt-revoked"),
+			command("mv", kept, r.name+".restored.json"))
 	}
 	return f.script, nil
 }

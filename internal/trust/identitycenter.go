@@ -321,7 +321,8 @@ func revokeIdentityCenter(d Demand) (Script, error) {
 		},
 	)
 	f.script.run("Keep what Redshift's application is now.",
-		command("aws", "redshift", "describe-redshift-idc-applications", "--region", d.Get("region"),
+		"test -e redshift-application.before.json ||",
+		"  "+command("aws", "redshift", "describe-redshift-idc-applications", "--region", d.Get("region"),
 			"--redshift-idc-application-arn", application)+" >redshift-application.before.json")
 	d.findIssuers(f)
 	f.script.run("Let no token in: from now on it must have an audience that none has.", "")
@@ -331,8 +332,11 @@ func revokeIdentityCenter(d Demand) (Script, error) {
 			"SELECT pg_terminate_backend(process) FROM stv_sessions WHERE user_name LIKE 'AWSIDC:%';", "")
 	f.script.run("Prove it: who logged in, as a superuser:\n"+
 		"SELECT record_time, user_name, remote_host FROM sys_connection_log "+
-		"WHERE user_name LIKE 'AWSIDC:%' ORDER BY record_time DESC;\n"+
-		"To undo it, put the AuthorizedTokenIssuerList of the file that was kept back with the same command.", "")
+		"WHERE user_name LIKE 'AWSIDC:%' ORDER BY record_time DESC;", "")
+	f.script.undo("Redshift's application as it was, when the cause is removed.",
+		"before=$(jq -c '.RedshiftIdcApplications[0].AuthorizedTokenIssuerList' redshift-application.before.json)",
+		command("aws", "redshift", "modify-redshift-idc-application", "--region", d.Get("region"),
+			"--redshift-idc-application-arn", application, "--authorized-token-issuer-list", shellVar("before")))
 	return f.script, nil
 }
 
