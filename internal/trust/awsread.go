@@ -91,10 +91,10 @@ func parseIAMStatement(raw json.RawMessage) (s iamStatement, err error) {
 		Condition                   map[string]map[string]json.RawMessage
 	}
 	if err := json.Unmarshal(raw, &element); err != nil {
-		return s, fmt.Errorf("not a statement: %v", err)
+		return s, fmt.Errorf("not a statement: %w", err)
 	}
 	if element.Effect != "Allow" && element.Effect != "Deny" {
-		return s, fmt.Errorf("Effect is %q, want Allow or Deny", element.Effect)
+		return s, fmt.Errorf("its Effect is %q, want Allow or Deny", element.Effect)
 	}
 	if element.Resource != nil || element.NotResource != nil {
 		return s, fmt.Errorf(
@@ -119,7 +119,7 @@ func parseIAMStatement(raw json.RawMessage) (s iamStatement, err error) {
 		for _, key := range slices.Sorted(maps.Keys(element.Condition[name])) {
 			values, err := scalars(element.Condition[name][key])
 			if err != nil {
-				return s, fmt.Errorf("condition %s of %s: %v", name, key, err)
+				return s, fmt.Errorf("condition %s of %s: %w", name, key, err)
 			}
 			c := iamCondition{name: name, key: key, values: values}
 			set, rest, ok := strings.Cut(name, ":")
@@ -141,19 +141,19 @@ func (s *iamStatement) principal(raw json.RawMessage) error {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		if text != "*" {
-			return fmt.Errorf("Principal is %q, want \"*\" or an object", text)
+			return fmt.Errorf("its Principal is %q, want \"*\" or an object", text)
 		}
 		s.anyone = true
 		return nil
 	}
 	var kinds map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &kinds); err != nil {
-		return fmt.Errorf("Principal: %v", err)
+		return fmt.Errorf("its Principal: %w", err)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		names, err := scalars(kinds[kind])
 		if err != nil {
-			return fmt.Errorf("Principal %s: %v", kind, err)
+			return fmt.Errorf("its Principal %s: %w", kind, err)
 		}
 		for _, name := range names {
 			switch m := oidcProviderARN.FindStringSubmatch(name); {
@@ -181,7 +181,7 @@ func (s *iamStatement) action(action, not json.RawMessage) error {
 	}
 	var err error
 	if s.actions, err = scalars(raw); err != nil {
-		return fmt.Errorf("Action: %v", err)
+		return fmt.Errorf("its Action: %w", err)
 	}
 	named := slices.ContainsFunc(s.actions, func(a string) bool {
 		return logic.Glob(strings.ToLower(a), true).Contains(strings.ToLower(webIdentity))
