@@ -25,8 +25,36 @@ type Realm struct {
 // Keycloak starts a Keycloak with one realm, which issues access tokens for audience.
 func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 	t.Helper()
+	realm, err := os.ReadFile(filepath.Join(Repository(t), "e2e", "setup", "keycloak", "realm.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	started, _ := startKeycloak(t, strings.NewReplacer("$ISSUER", issuer.URL(), "$SUBJECT", Subject, "$AUDIENCE", audience).Replace(string(realm)))
+	return started
+}
+
+// EmptyKeycloak starts a Keycloak with a realm that has no clients of its own.
+// env are the variables of a process with Keycloak's kcadm.sh on its path, which
+// is logged in as the administrator.
+func EmptyKeycloak(t testing.TB) (realm Realm, env []string) {
+	t.Helper()
+	realm, dist := startKeycloak(t, `{"realm": "acme", "enabled": true, "sslRequired": "none", "eventsEnabled": true}`)
+	env = append(os.Environ(), "HOME="+t.TempDir(), "JAVA="+java(t), "PATH="+filepath.Join(dist, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
+	server, _, _ := strings.Cut(realm.URL, "/realms/")
+	login := exec.Command(filepath.Join(dist, "bin", "kcadm.sh"), "config", "credentials", "--server", server, "--realm", "master",
+		"--user", keycloakAdmin, "--password", keycloakAdmin)
+	login.Env = env
+	run(t, login)
+	return realm, env
+}
+
+const keycloakAdmin = "admin" // its name and its password
+
+// startKeycloak starts a Keycloak with the realm acme, and returns where it is installed.
+func startKeycloak(t testing.TB, realm string) (started Realm, dist string) {
+	t.Helper()
 	const database = "--db=dev-mem"
-	dist := Maven(t, "org.keycloak:keycloak-quarkus-dist:26.7.3",
+	dist = Maven(t, "org.keycloak:keycloak-quarkus-dist:26.7.3",
 		"77657f30b7e90d70f727712ce1c967f430fd6a5e9f458d32d8c6df0635345f47", func(dir string) {
 			run(t, keycloak(t, dir, "build", database, "--features=jwt-authorization-grant,client-auth-federated")) // takes longer than the start
 		})
@@ -37,18 +65,14 @@ func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 			t.Fatal(err)
 		}
 	}
-	realm, err := os.ReadFile(filepath.Join(Repository(t), "e2e", "setup", "keycloak", "realm.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	Write(t, home, "data/import/realm.json",
-		strings.NewReplacer("$ISSUER", issuer.URL(), "$SUBJECT", Subject, "$AUDIENCE", audience).Replace(string(realm)))
+	Write(t, home, "data/import/realm.json", realm)
 
 	port := Port(t)
 	url := fmt.Sprintf("http://127.0.0.1:%d/realms/acme", port)
 	cmd := keycloak(t, home, "start", "--optimized", "--http-enabled=true", "--hostname-strict=false",
 		"--http-host=127.0.0.1", fmt.Sprintf("--http-port=%d", port),
 		fmt.Sprintf("--http-management-port=%d", Port(t)), "--cache=local", "--import-realm")
+	cmd.Env = append(os.Environ(), "KC_BOOTSTRAP_ADMIN_USERNAME="+keycloakAdmin, "KC_BOOTSTRAP_ADMIN_PASSWORD="+keycloakAdmin)
 	StartCommand(t, cmd, func() error {
 		resp, err := http.Get(url + "/.well-known/openid-configuration")
 		if err != nil {
@@ -60,7 +84,7 @@ func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 		}
 		return nil
 	})
-	return Realm{URL: url, TokenURL: url + "/protocol/openid-connect/token", JWKS: url + "/protocol/openid-connect/certs"}
+	return Realm{URL: url, TokenURL: url + "/protocol/openid-connect/token", JWKS: url + "/protocol/openid-connect/certs"}, dist
 }
 
 // keycloak returns a command of Keycloak in a home directory. If its own script

@@ -229,6 +229,9 @@ func randomToken(r *rand.Rand, d Demand) map[string]any {
 	if _, ok := claims["event_name"]; !ok {
 		claims["event_name"] = "push"
 	}
+	for !real(map[string]string{"event_name": claims["event_name"].(string), "ref": claims["ref"].(string)}) {
+		claims["event_name"] = pick(r, pools["event_name"])
+	}
 	claims["ref_type"] = map[bool]string{true: "tag", false: "branch"}[strings.HasPrefix(claims["ref"].(string), "refs/tags/")]
 	claims["workflow_ref"] = claims["repository"].(string) + "/.github/workflows/dbt.yml@" + claims["ref"].(string)
 	if r.IntN(20) == 0 {

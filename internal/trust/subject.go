@@ -25,6 +25,17 @@ type Subjects struct {
 // the rule does not name: `*` where the provider has wildcards; "" where the
 // provider compares whole texts, so that only what the rule names can be written.
 func (d Demand) subjects(r Rule, wild bool) Subjects {
+	return (&subjectBuilder{d: d, r: r, wild: wild}).build()
+}
+
+// subjectsOnly is subjects for a provider that has wildcards and no other claim
+// that says the ref or the environment.
+func (d Demand) subjectsOnly(r Rule) Subjects {
+	return (&subjectBuilder{d: d, r: r, wild: true, only: true}).build()
+}
+
+func (b *subjectBuilder) build() Subjects {
+	r := b.r
 	if r.Identity.Kind != "github" {
 		c := r.Of("sub")
 		s := Subjects{Patterns: c.Patterns}
@@ -35,8 +46,7 @@ func (d Demand) subjects(r Rule, wild bool) Subjects {
 		}
 		return s
 	}
-	b := &subjectBuilder{d: d, r: r, wild: wild}
-	if c := r.Of("sub"); c.Claim != "" && len(d.Options.SubTemplate) == 0 {
+	if c := r.Of("sub"); c.Claim != "" && len(b.d.Options.SubTemplate) == 0 {
 		return b.given(c)
 	}
 	return b.made()
@@ -46,6 +56,7 @@ type subjectBuilder struct {
 	d    Demand
 	r    Rule
 	wild bool
+	only bool // nothing but the subject says the ref or the environment
 	out  Subjects
 }
 
@@ -253,7 +264,7 @@ func (b *subjectBuilder) contexts() (list []string) {
 		}
 		return list
 	}
-	if b.wild {
+	if b.wild && (!b.only || !b.r.Names("ref") || slices.Contains(b.d.Options.SubTemplate, "ref")) {
 		list = append(list, "environment:**")
 	} else {
 		b.out.Narrower = append(b.out.Narrower, Gap{"environment", "the rule also admits jobs in an environment, whose subjects cannot be listed",

@@ -82,8 +82,10 @@ type language struct {
 var languages = map[string]language{
 	"aws":             awsLanguage,
 	"databricks":      databricksLanguage,
+	"entra":           entraLanguage,
 	"gcp":             gcpLanguage,
 	"identity_center": identityCenterLanguage,
+	"keycloak":        keycloakLanguage,
 	"openbao":         openbaoLanguage,
 	"snowflake":       snowflakeLanguage,
 	"vault":           vaultLanguage,
