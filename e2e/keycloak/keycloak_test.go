@@ -63,14 +63,14 @@ func (r *realm) trust(t *testing.T, policy string, args ...string) (out string, 
 }
 
 // run runs a script as the administrator, in a folder.
-func (r *realm) run(t *testing.T, script, dir, stdin string, args ...string) string {
+func (r *realm) run(t *testing.T, script, dir string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	path := filepath.Join(t.TempDir(), "script.sh")
 	setup.Write(t, filepath.Dir(path), "script.sh", script)
 	cmd := exec.CommandContext(ctx, "bash", append([]string{path}, args...)...)
-	cmd.Dir, cmd.Env, cmd.Stdin = dir, r.env, strings.NewReader(stdin)
+	cmd.Dir, cmd.Env = dir, r.env
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s\nof the script:\n%s", err, out, script)
@@ -135,9 +135,9 @@ func TestNative(t *testing.T) {
 			if status != 0 || !strings.Contains(script, "kcadm.sh create clients") {
 				t.Fatalf("status %d:\n%s", status, script)
 			}
-			r.run(t, script, t.TempDir(), "")
-			r.run(t, script, t.TempDir(), "") // what is there is left as it is
-			defer r.run(t, r.remove(), t.TempDir(), "")
+			r.run(t, script, t.TempDir())
+			r.run(t, script, t.TempDir()) // what is there is left as it is
+			defer r.run(t, r.remove(), t.TempDir())
 
 			access, status, log := r.token(t, own, nil)
 			if client, _ := access["azp"].(string); status != 0 || access["aud"] != "trino" || !strings.HasPrefix(client, tt.client) {
@@ -174,7 +174,7 @@ func (r *realm) check(t *testing.T, policy string, flags []string) {
 	t.Helper()
 	compare := func() (string, int) {
 		dir := t.TempDir()
-		r.run(t, "kcadm.sh get clients -r acme >clients.json && kcadm.sh get identity-provider/instances -r acme >providers.json\n", dir, "")
+		r.run(t, "kcadm.sh get clients -r acme >clients.json && kcadm.sh get identity-provider/instances -r acme >providers.json\n", dir)
 		return r.trust(t, policy, append(append([]string{"check"}, flags...), filepath.Join(dir, "clients.json"), filepath.Join(dir, "providers.json"))...)
 	}
 	if out, status := compare(); status != 0 {
@@ -187,7 +187,7 @@ for id in $(kcadm.sh get clients -r acme --fields id --format csv --noquotes); d
     kcadm.sh update "clients/$id" -r acme -s 'attributes."jwt.credential.sub"=`+to+`'
   fi
 done
-`, t.TempDir(), "")
+`, t.TempDir())
 	}
 	const other = "repo:acme/analytics:ref:refs/heads/main"
 	change(setup.Subject, other)
@@ -204,11 +204,11 @@ func (r *realm) revoke(t *testing.T, policy string, flags []string) {
 	if status != 0 {
 		t.Fatalf("revoke: status %d:\n%s", status, script)
 	}
-	r.run(t, script, t.TempDir(), "")
+	r.run(t, script, t.TempDir())
 	if _, status, log := r.token(t, policy, nil); status != 6 {
 		t.Errorf("production after the revocation: status %d, want 6:\n%s", status, log)
 	}
-	r.run(t, script, t.TempDir(), "", "undo")
+	r.run(t, script, t.TempDir(), "undo")
 	if _, status, log := r.token(t, policy, nil); status != 0 {
 		t.Errorf("production after the undo: status %d, want 0:\n%s", status, log)
 	}

@@ -23,7 +23,8 @@ const maxTrustFile = 8 << 20
 const flagLogin = "login"
 
 func loginFlag() cli.Flag {
-	return &cli.StringFlag{Name: flagLogin, Usage: "where claims choose the login: its name, which the files of trust generate --out begin with"}
+	return &cli.StringFlag{Name: flagLogin, Usage: "where claims choose the login: its name, which the files of trust " +
+		"generate --out begin with"}
 }
 
 // trustCheckCommand is `oidc-dbt trust check`.
@@ -95,7 +96,8 @@ func chosenLogin(ctx context.Context, env job.Env, c *cli.Command, inActions boo
 
 func trustFiles(env job.Env, paths []string) (files []trust.File, err error) {
 	if len(paths) == 0 {
-		return nil, fault.New(fault.Usage, fmt.Errorf("no FILE given: want what the provider's own tool exports"), "see `oidc-dbt trust check --help`")
+		return nil, fault.New(fault.Usage, fmt.Errorf("no FILE given: want what the provider's own tool exports"),
+			"see `oidc-dbt trust check --help`")
 	}
 	for _, path := range paths {
 		f := trust.File{Name: path}

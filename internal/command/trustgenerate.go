@@ -105,7 +105,8 @@ func printTrust(env job.Env, format string, list []login, walls []trust.Wall) er
 	for i, w := range walls {
 		if format == "native" || w.Terraform == "" || format == "" && w.Provider == "snowflake" {
 			if format == "terraform" {
-				fmt.Fprintln(env.Stderr, runner.Printable(fmt.Sprintf("oidc-dbt: target %q: %s has no Terraform for it, these are commands", list[i].name, w.Provider)))
+				fmt.Fprintln(env.Stderr, runner.Printable(fmt.Sprintf("oidc-dbt: target %q: %s has no Terraform for it, these "+
+					"are commands", list[i].name, w.Provider)))
 			}
 			texts = append(texts, w.NativeFile(list[i].name))
 			if len(w.GitHub.Steps) > 0 {

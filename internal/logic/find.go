@@ -51,7 +51,8 @@ func NewFinder(vocabulary Formula, worlds []World) *Finder {
 		}
 	}
 	return &Finder{
-		vocabulary: vocabulary, worlds: worlds, groups: make([][]group, len(worlds)), decided: make([]bool, len(worlds)), pool: newPool(languages),
+		vocabulary: vocabulary, worlds: worlds, groups: make([][]group, len(worlds)), decided: make([]bool, len(worlds)),
+		pool: newPool(languages),
 	}
 }
 

@@ -1,4 +1,7 @@
-// Package logic decides questions about the claims of tokens: whether a token meets a condition, and whether any token meets one that another condition refuses.
+// Package logic decides whether a token's claims meet a condition, and whether any token's do.
+//
+// It knows nothing of policies or providers: a condition asks which claims are
+// there and whether their texts are in a language, a set of texts.
 package logic
 
 import (
@@ -14,7 +17,7 @@ type Language struct {
 	expr    string // RE2, matched anywhere in the text
 	literal string
 	plain   bool // the set is literal
-	re      *regexp.Regexp
+	re      func() *regexp.Regexp
 	prog    func() *syntax.Prog // made when it is first asked for: most texts are only compared
 }
 
@@ -70,7 +73,7 @@ func compile(anywhere, whole string) (Language, error) {
 	if err != nil {
 		return Language{}, err
 	}
-	return Language{expr: anywhere, re: re, prog: program(whole)}, nil
+	return Language{expr: anywhere, re: func() *regexp.Regexp { return re }, prog: program(whole)}, nil
 }
 
 // program compiles an expression that is known to be one.
@@ -88,13 +91,17 @@ func program(whole string) func() *syntax.Prog {
 	})
 }
 
-// MustWhole is Whole for an expression of ours.
+// MustWhole is Whole for an expression of ours: it is compiled when it is first
+// used, and panics then if it is none.
 func MustWhole(expr string) Language {
-	l, err := Whole(expr)
-	if err != nil {
-		panic(err)
-	}
-	return l
+	anywhere := `\A(?:` + expr + `)\z`
+	return Language{expr: anywhere, re: sync.OnceValue(func() *regexp.Regexp {
+		re, err := regexp.Compile(anywhere)
+		if err != nil {
+			panic(err)
+		}
+		return re
+	}), prog: program(expr)}
 }
 
 // Glob is the texts that a pattern with `*` for any run of characters matches
@@ -122,7 +129,7 @@ func (l Language) Contains(text string) bool {
 	if l.plain {
 		return text == l.literal
 	}
-	return l.re.MatchString(text)
+	return l.re().MatchString(text)
 }
 
 // Text returns the only text of the set; ok is false where it has others.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
@@ -135,7 +136,7 @@ func parseIAMStatement(raw json.RawMessage) (s iamStatement, err error) {
 	return s, nil
 }
 
-var oidcProviderARN = regexp.MustCompile(`^arn:[a-z-]+:iam::[0-9]{12}:oidc-provider/(.+)$`)
+var oidcProviderARN = lazy.MustCompile(`^arn:[a-z-]+:iam::[0-9]{12}:oidc-provider/(.+)$`)
 
 func (s *iamStatement) principal(raw json.RawMessage) error {
 	var text string

@@ -104,7 +104,8 @@ func (d Demand) accountPolicies() (w Wall, list []federationPolicy, err error) {
 		}
 		w.Rules = append(w.Rules, rep)
 	}
-	w.Notes = append(w.Notes, "an account-wide policy admits every token of the issuer with this audience whose `sub` is the name of a user or "+
+	w.Notes = append(w.Notes, "an account-wide policy admits every token of the issuer with this audience whose `sub` "+
+		"is the name of a user or "+
 		"service principal: set client_id, and give that service principal a policy of its own")
 	return w, list, nil
 }
@@ -114,12 +115,14 @@ func (d Demand) principal(s *Script) any {
 	if id := d.Options.Values["principal-id"]; id != "" {
 		return id
 	}
-	return s.needs(Variable{Name: "SERVICE_PRINCIPAL_ID", Doc: "the number of service principal " + d.Get("client_id") + ", which is not its client_id",
+	return s.needs(Variable{Name: "SERVICE_PRINCIPAL_ID", Doc: "the number of service principal " + d.Get("client_id") +
+		", which is not its client_id",
 		Find: command("databricks", "account", "service-principals", "list", "--filter", `applicationId eq "`+d.Get("client_id")+`"`,
 			"--output", "json") + " | jq --exit-status --raw-output '.[0].id'"})
 }
 
-const accountProfile = "The command wants a profile of the account: `databricks auth login --host https://accounts.cloud.databricks.com --account-id ID`."
+const accountProfile = "The command wants a profile of the account: `databricks auth login --host " +
+	"https://accounts.cloud.databricks.com --account-id ID`."
 
 // createPolicies adds the commands that make the policies.
 func (d Demand) createPolicies(s *Script, list []federationPolicy) {
@@ -297,12 +300,14 @@ func (d Demand) readPolicy(where string, p readOIDCPolicy) (logic.Formula, []Fin
 				severity = "error"
 			}
 		}
-		add("account-wide-policy", severity, "it has no subject: any token of %s with the audience becomes the user or service principal that its %s "+
+		add("account-wide-policy", severity, "it has no subject: any token of %s with the audience becomes the user or "+
+			"service principal that its %s "+
 			"names; delete it, and give each service principal a policy of its own", p.Issuer, claim)
 		return logic.And(logic.Equals("iss", p.Issuer), audience, logic.Has(claim)), found
 	}
 	if claim != "sub" {
-		add("other-subject-claim", "error", "it compares %s and nothing else of the token, so every repository whose token has this value gets in: "+
+		add("other-subject-claim", "error", "it compares %s and nothing else of the token, so every repository whose token "+
+			"has this value gets in: "+
 			"use `sub`, customised to hold %s", claim, claim)
 	} else {
 		found = append(found, d.subjectFindings(where, p.Issuer, *p.Subject)...)

@@ -55,7 +55,8 @@ func revokeDatabricks(d Demand) (s Script, err error) {
 	}
 	before := command(d.policyCommand(&s, "list", "--output", "json")...) + " > federation-policies-before.json"
 	if d.Get("client_id") == "" {
-		s.run("1. Contain: keep what there is, and remove the account's policies. "+accountProfile+"\nUndo: create them again from the file.", before)
+		s.run("1. Contain: keep what there is, and remove the account's policies. "+accountProfile+"\nUndo: create them "+
+			"again from the file.", before)
 		for _, p := range list {
 			s.run("", command(d.policyCommand(&s, "delete", p.ID)...))
 		}

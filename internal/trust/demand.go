@@ -239,7 +239,7 @@ func (r Rule) actor(kind string) logic.Formula {
 // whole is the language of an expression of ours.
 func whole(expr string) logic.Language { return logic.MustWhole(expr) }
 
-// Policy is met by the tokens that get this login of the target.
+// PolicyFormula is met by the tokens that get this login of the target.
 func (d Demand) PolicyFormula() logic.Formula {
 	parts := make([]logic.Formula, len(d.Rules))
 	for i, r := range d.Rules {

@@ -387,7 +387,8 @@ func either(a, b string) string {
 func (e entraIdentity) notes(list []entraCredential) (notes []string) {
 	flexible := slices.ContainsFunc(list, func(c entraCredential) bool { return c.Expression != nil })
 	if flexible {
-		notes = append(notes, "flexible credentials are a preview, in the beta version of Microsoft Graph: --set flexible=never does without them")
+		notes = append(notes, "flexible credentials are a preview, in the beta version of Microsoft Graph: --set "+
+			"flexible=never does without them")
 	}
 	if e.managed {
 		notes = append(notes, "flexible credentials are not used for managed identities, which Entra ID refused for GitHub's tokens")

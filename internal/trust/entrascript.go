@@ -62,8 +62,9 @@ func (e entraIdentity) place(s *Script) []any {
 		if text := e.d.Options.Values[value]; text != "" {
 			return text
 		}
-		return s.needs(Variable{Name: variable, Doc: doc + ", in the subscription that az is signed in to", Find: command("az", "identity", "list",
-			"--query", "[?clientId=='"+e.d.Get("client_id")+"']."+query+" | [0]", "--output", "tsv")})
+		return s.needs(Variable{Name: variable, Doc: doc + ", in the subscription that az is signed in to",
+			Find: command("az", "identity", "list",
+				"--query", "[?clientId=='"+e.d.Get("client_id")+"']."+query+" | [0]", "--output", "tsv")})
 	}
 	return []any{
 		"--identity-name", find("identity-name", "IDENTITY_NAME", "the name of the managed identity", "name"),

@@ -36,7 +36,8 @@ func rotateEntra(d, next Demand) (Script, error) {
 	}
 	s.wait("Entra ID takes some minutes to spread them.", "Have ten minutes passed?")
 	d.switchTo(next, &s, "2.")
-	e.signIns(&s, "3. Verify: `oidc-dbt explain --target "+d.Target.Name()+"` in a job shows what the policy decides of its token, and the latest\n"+
+	e.signIns(&s, "3. Verify: `oidc-dbt explain --target "+d.Target.Name()+"` in a job shows what the policy decides of "+
+		"its token, and the latest\n"+
 		"sign-ins succeed, each by a new credential (federatedCredentialId).")
 	e.show("The credentials by their id:", &s, "")
 	if len(removed) == 0 {
@@ -87,7 +88,8 @@ func revokeEntra(d Demand) (s Script, err error) {
 	}
 	s.run("2. Tokens that were issued live for 60 to 90 minutes, and Entra ID cannot call them back. What they may do in Azure (databases\n"+
 		"have grants of their own): keep the list, and remove what would do harm with az role assignment delete --ids ID.",
-		keep("role-assignments-before.json", command("az", "role", "assignment", "list", "--all", "--assignee", id)), "cat role-assignments-before.json")
+		keep("role-assignments-before.json", command("az", "role", "assignment", "list", "--all", "--assignee", id)),
+		"cat role-assignments-before.json")
 	d.endEntraSessions(&s)
 	e.signIns(&s, "4. Prove it: after step 1 no sign-in succeeds.\n5. Scope: which logins had a token, when, from where, and for what.")
 	s.undo("Compare what is there with the policy first, and remove what is not of it: oidc-dbt trust check --target " + d.Target.Name() +

@@ -201,7 +201,8 @@ func (d Demand) subjectFindings(where, issuer, subject string) (list []Finding) 
 		list = append(list, Finding{Name: name, Severity: severity, Message: where + ": " + fmt.Sprintf(format, args...)})
 	}
 	if strings.ContainsAny(subject, "*?") {
-		add("wildcard-under-exact-operator", "warning", "the subject %q is compared as it is, so its wildcard matches nothing: write each subject",
+		add("wildcard-under-exact-operator", "warning", "the subject %q is compared as it is, so its wildcard matches "+
+			"nothing: write each subject",
 			subject)
 	}
 	if !d.github(issuer) {

@@ -164,7 +164,8 @@ func (d Demand) checkEnvironment(f File) (list []Finding, err error) {
 	}
 	if !reviewed {
 		list = append(list, Finding{Name: "environment-unprotected", Severity: "warning",
-			Message: fmt.Sprintf("%s: environment %q has no required reviewers: who can start a job in it has its credential; add reviewers", f.Name, e.Name)})
+			Message: fmt.Sprintf("%s: environment %q has no required reviewers: who can start a job in it has its credential; "+
+				"add reviewers", f.Name, e.Name)})
 	} else if self {
 		list = append(list, Finding{Name: "environment-self-review", Severity: "note",
 			Message: fmt.Sprintf("%s: the author of a deployment to environment %q may approve it: set prevent_self_review", f.Name, e.Name)})

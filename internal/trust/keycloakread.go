@@ -9,7 +9,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 )
 
-const keycloakExport = "what `kcadm.sh get clients -r REALM -q clientId=ID` and `kcadm.sh get identity-provider/instances/ALIAS -r REALM` " +
+const keycloakExport = "what `kcadm.sh get clients -r REALM -q clientId=ID` and `kcadm.sh get " +
+	"identity-provider/instances/ALIAS -r REALM` " +
 	"print, or the realm's export"
 
 // A keycloakExported is a client, an identity provider or a realm, as Keycloak

@@ -44,8 +44,10 @@ func (d Demand) createProvider(s *Script, k keycloakRealm, p keycloakProvider) {
 
 func keysVariable(p keycloakProvider) Variable {
 	return Variable{
-		Name: strings.ToUpper(hclName(p.Alias)) + "_JWKS_URL", Doc: "the address of the keys of " + p.Config["issuer"] + ": jwks_uri of its discovery document",
-		Find: "curl --fail --silent --show-error " + quote(strings.TrimSuffix(p.Config["issuer"], "/")+"/.well-known/openid-configuration") + " | jq -r .jwks_uri",
+		Name: strings.ToUpper(hclName(p.Alias)) + "_JWKS_URL", Doc: "the address of the keys of " + p.Config["issuer"] +
+			": jwks_uri of its discovery document",
+		Find: "curl --fail --silent --show-error " + quote(strings.TrimSuffix(p.Config["issuer"],
+			"/")+"/.well-known/openid-configuration") + " | jq -r .jwks_uri",
 	}
 }
 
@@ -53,18 +55,6 @@ func (k keycloakRealm) createClient(s *Script, c keycloakClient) {
 	s.run("The client for "+c.Attributes[attributeSubject]+".\nA client that is there under this name is left as it is.",
 		`test -n "$(`+k.kcadm("get", "clients", "-q", "clientId="+c.ClientID, "--fields", "id", "--format", "csv", "--noquotes")+`)" ||`,
 		feed("  "+k.kcadm("create", "clients", "-f", "-"), asJSON(c)))
-}
-
-// show adds the commands that print what `oidc-dbt trust check` reads.
-func (k keycloakRealm) show(s *Script, doc string) {
-	var lines []string
-	for _, c := range k.Clients {
-		lines = append(lines, k.kcadm("get", "clients", "-q", "clientId="+c.ClientID)+" >"+quote(c.ClientID+".json"))
-	}
-	for _, p := range k.Providers {
-		lines = append(lines, k.kcadm("get", "identity-provider/instances/"+p.Alias)+" >"+quote(p.Alias+".json"))
-	}
-	s.run(doc, lines...)
 }
 
 // keycloakTerraform is the same for Keycloak's provider.

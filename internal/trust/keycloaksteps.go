@@ -41,7 +41,8 @@ func rotateKeycloak(d, next Demand) (Script, error) {
 		"Have the new service accounts their role?")
 	d.switchTo(next, &s, "2.")
 	after.Clients = added
-	after.events(&s, "3. Verify: `oidc-dbt explain --target "+d.Target.Name()+"` in a job shows what the policy decides of its token, and the new\n"+
+	after.events(&s, "3. Verify: `oidc-dbt explain --target "+d.Target.Name()+"` in a job shows what the policy decides "+
+		"of its token, and the new\n"+
 		"clients log in.")
 	if len(removed) == 0 {
 		return s, nil
@@ -61,7 +62,8 @@ func rotateKeycloak(d, next Demand) (Script, error) {
 
 // internal is the path of a client that is there, and the lines that find it.
 func (k keycloakRealm) internal(c keycloakClient) (path shellText, lines []string) {
-	return `"clients/$client"`, []string{"client=$(" + k.kcadm("get", "clients", "-q", "clientId="+c.ClientID, "--fields", "id", "--format", "csv",
+	return `"clients/$client"`, []string{"client=$(" + k.kcadm("get", "clients", "-q", "clientId="+c.ClientID, "--fields",
+		"id", "--format", "csv",
 		"--noquotes") + ")", `test -n "$client"`}
 }
 
@@ -88,7 +90,7 @@ func revokeKeycloak(d Demand) (Script, error) {
 			"signature itself, as Trino does, takes them until they expire: some minutes, by the realm's Access Token Lifespan.",
 			append(lines, command("kcadm.sh", "update", path, "-r", k.Realm, "-s", shellText(`"notBefore=$(date +%s)"`)))...)
 	}
-	d.endKeycloakSessions(&s, k)
+	d.endKeycloakSessions(&s)
 	k.events(&s, "4. Prove it: after step 1 no login succeeds.\n5. Scope: when the clients logged in, and from where.")
 	s.undo("Compare what is there with the policy first, and remove what is not of it: oidc-dbt trust check --target " + d.Target.Name())
 	for _, c := range k.Clients {
@@ -99,7 +101,7 @@ func revokeKeycloak(d Demand) (Script, error) {
 }
 
 // endKeycloakSessions ends what runs in the warehouse.
-func (d Demand) endKeycloakSessions(s *Script, k keycloakRealm) {
+func (d Demand) endKeycloakSessions(s *Script) {
 	switch d.Case.Login.DBT.Type {
 	case "snowflake":
 		s.run("3. Sessions outlive the token that they began with. In Snowflake:")

@@ -98,7 +98,8 @@ func (d Demand) openbaoRole(s vaultServer, w *Wall) (role openbaoRole, err error
 	}
 	p.Expression = admit + " ? " + s.auth() + " : false"
 	role.BoundAudiences = []string{d.Audience()}
-	w.Admits = logic.And(logic.Equals("iss", s.issuer.Issuer), logic.Equals("aud", d.Audience()), logic.Or(admits...), logic.Not(d.DenyFormula()))
+	w.Admits = logic.And(logic.Equals("iss", s.issuer.Issuer), logic.Equals("aud", d.Audience()), logic.Or(admits...),
+		logic.Not(d.DenyFormula()))
 	return role, nil
 }
 

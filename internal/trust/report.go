@@ -50,7 +50,8 @@ func comments(text string) string {
 
 // head is the first lines of each file that people read.
 func (w Wall) head(target string) string {
-	return comments(fmt.Sprintf("Trust for target %q at %s, generated from the policy by `oidc-dbt trust generate`.\n", oneLine(target), w.Provider) + w.Report())
+	return comments(fmt.Sprintf("Trust for target %q at %s, generated from the policy by `oidc-dbt trust generate`.\n",
+		oneLine(target), w.Provider) + w.Report())
 }
 
 // asJSON writes a document of ours in JSON, in the order of its fields.

@@ -73,9 +73,9 @@ func (b *hclBody) set(name string, value any) {
 func (b *hclBody) comment(text string) { b.items = append(b.items, hclItem{comment: text}) }
 
 // block adds a block inside.
-func (b *hclBody) block(kind string, labels ...string) *hclBody {
+func (b *hclBody) block(kind string) *hclBody {
 	inner := &hclBody{}
-	b.items = append(b.items, hclItem{name: blockHead(kind, labels), block: inner})
+	b.items = append(b.items, hclItem{name: kind, block: inner})
 	return inner
 }
 

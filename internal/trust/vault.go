@@ -186,7 +186,8 @@ func (m *mixer) explained(claims [][]string, reports []RuleReport) bool {
 
 // roleOfItsOwn is what keeps rules apart: the name of a role has no `/` or `:`.
 func (d Demand) roleOfItsOwn(claim string) string {
-	if slices.Contains([]string{"sub", "repository", "ref", "job_workflow_ref", "workflow_ref", "pull_number", "base_ref", "head_ref"}, claim) {
+	if slices.Contains([]string{"sub", "repository", "ref", "job_workflow_ref", "workflow_ref", "pull_number", "base_ref",
+		"head_ref"}, claim) {
 		return "a target for each rule, with a role of its own"
 	}
 	return fmt.Sprintf("one role for each value: `role: %s-${%s}`", d.Get("role"), claim)
@@ -194,7 +195,8 @@ func (d Demand) roleOfItsOwn(claim string) string {
 
 // binding are claims that say whose jobs a token is of.
 var binding = []string{
-	"sub", "repository", "repository_id", "repository_owner", "repository_owner_id", "job_workflow_ref", "workflow_ref", "enterprise", "enterprise_id",
+	"sub", "repository", "repository_id", "repository_owner", "repository_owner_id", "job_workflow_ref", "workflow_ref",
+	"enterprise", "enterprise_id",
 }
 
 // binds refuses a role that would let in anybody's jobs.
@@ -205,7 +207,8 @@ func (d Demand) binds(s vaultServer, bound map[string][]string, parts int) error
 	if slices.ContainsFunc(binding, func(claim string) bool { return bound[claim] != nil }) {
 		return nil
 	}
-	return usage("target %q: its rules come to %d combinations of bound claims, and they have no claim in common that says whose jobs may log in: "+
+	return usage("target %q: its rules come to %d combinations of bound claims, and they have no claim in common that "+
+		"says whose jobs may log in: "+
 		"a role of Vault would admit everybody's; name the repository in each rule, give each its own role (`role: …-${claim}`), "+
 		"or use a CEL role of OpenBao (`auth: cel`)", d.Target.Name(), parts)
 }

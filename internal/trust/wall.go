@@ -144,7 +144,8 @@ func Rotate(d, next Demand) (Script, error) {
 	}
 	s, err := languages[name].rotate(d, next)
 	s.About = append([]string{
-		fmt.Sprintf("Rotates the trust of target %q at %s without an outage, from the policy by `oidc-dbt trust rotate`.", oneLine(d.Name()), name),
+		fmt.Sprintf("Rotates the trust of target %q at %s without an outage, from the policy by `oidc-dbt trust rotate`.",
+			oneLine(d.Name()), name),
 		"Read it first: it goes on for days, waits for you in between, and shows each command before it runs it.",
 	}, s.About...)
 	return s, err

@@ -57,8 +57,9 @@ var (
 	numberDomain   = whole(`[1-9][0-9]*`)
 	environDomain  = whole(`[^:` + printables + `]+`)
 	refName        = `[^:~^?*\[\\ ` + printables + `]+`
-	workflowDomain = whole(`[A-Za-z0-9-]+/[A-Za-z0-9._-]+/\.github/workflows/[^@/` + printables + `]+@(?:refs/(?:heads|tags)/` + refName + `|[0-9a-f]{40})`)
-	githubDomains  = map[string]logic.Language{
+	workflowDomain = whole(`[A-Za-z0-9-]+/[A-Za-z0-9._-]+/\.github/workflows/[^@/` + printables +
+		`]+@(?:refs/(?:heads|tags)/` + refName + `|[0-9a-f]{40})`)
+	githubDomains = map[string]logic.Language{
 		"actor":    whole(`[A-Za-z0-9-]+(?:_[A-Za-z0-9]+)?(?:\[bot\])?`), // `_` is before a managed user's short code
 		"actor_id": numberDomain, "run_id": numberDomain, "job_workflow_ref": workflowDomain,
 		"ref_protected": whole("true|false"), "runner_environment": whole("github-hosted|self-hosted"),
