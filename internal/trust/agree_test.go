@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -33,7 +34,7 @@ func (a agreement) run(t *testing.T) {
 	admitted, wider, narrower, made := 0, 0, 0, 0
 	for made < a.policies {
 		text := "version: 1\ntargets:\n  prod:\n    exchange: " + a.exchange + "\n    allow:\n" + randomRules(random)
-		p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Now: agreeNow})
+		p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs(), Now: agreeNow})
 		if err != nil {
 			continue // a rule that binds nothing, say
 		}
@@ -280,7 +281,7 @@ func TestFormulas(t *testing.T) {
 	allowed := 0
 	for made := 0; made < 1000; {
 		text := "version: 1\ntargets:\n  prod:\n    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt\", region: eu-central-1}}\n    allow:\n" + randomRules(random)
-		p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Now: agreeNow})
+		p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs(), Now: agreeNow})
 		if err != nil {
 			continue
 		}

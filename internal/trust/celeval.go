@@ -66,6 +66,8 @@ type celReader struct {
 	github  bool                 // claims are texts; elsewhere they may be lists
 	mapping map[string]*celNode  // attribute.X, google.X
 	mapped  map[string]*celValue // what was evaluated; nil while it is
+	// variables are those of a program, by name; none at Google.
+	variables map[string]celValue
 }
 
 func celBool(yes, no logic.Formula) celValue { return celValue{kind: celBoolValue, yes: yes, no: no} }
@@ -149,6 +151,9 @@ func (r *celReader) eval(n *celNode) celValue {
 }
 
 func (r *celReader) variable(name string) celValue {
+	if v, ok := r.variables[name]; ok {
+		return v
+	}
 	switch name {
 	case "assertion":
 		return celValue{kind: celAssertion}
@@ -196,6 +201,9 @@ func (r *celReader) attribute(key string) celValue {
 }
 
 func (r *celReader) operator(n *celNode) celValue {
+	if v, ok := r.typeTest(n); ok {
+		return v
+	}
 	if n.name == "[]" {
 		return r.index(r.eval(n.args[0]), r.eval(n.args[1]))
 	}
@@ -228,6 +236,22 @@ func (r *celReader) operator(n *celNode) celValue {
 		return join(a, b)
 	}
 	return undecided("the operator %s", n.name)
+}
+
+// typeTest is `type(value) == string` and the like: the claims of a job are texts.
+func (r *celReader) typeTest(n *celNode) (v celValue, ok bool) {
+	if n.name != "==" || len(n.args) != 2 || n.args[0].kind != celCall || n.args[0].name != "type" || len(n.args[0].args) != 1 ||
+		n.args[1].kind != celVariable || !r.github {
+		return v, false
+	}
+	there := r.eval(n.args[0].args[0])
+	if there.kind != celTextValue {
+		return v, false
+	}
+	if n.args[1].name == "string" {
+		return celBool(there.defined(), logic.Never()), true
+	}
+	return celBool(logic.Never(), there.defined()), slices.Contains([]string{"list", "map", "bool", "int", "double"}, n.args[1].name)
 }
 
 // choose is `condition ? then : otherwise`.

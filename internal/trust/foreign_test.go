@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
@@ -57,7 +58,7 @@ func (c checks) run(t *testing.T) {
 
 func (c checks) demand(rules string) (Demand, bool) {
 	text := "version: 1\ntargets:\n  prod:\n    exchange: " + c.exchange + "\n    allow:\n" + rules
-	p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Now: agreeNow})
+	p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs(), Now: agreeNow})
 	if err != nil {
 		return Demand{}, false
 	}

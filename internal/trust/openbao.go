@@ -12,7 +12,7 @@ import (
 // openbaoLanguage is a CEL role of OpenBao's JWT auth method: a program that
 // sees all claims, and says all that a policy says.
 // (OpenBao: path_cel_role.go, path_cel_login.go; tried on 2.7.2)
-var openbaoLanguage = language{generate: generateOpenBao}
+var openbaoLanguage = language{generate: generateOpenBao, read: readOpenBao, rotate: rotateOpenBao, revoke: revokeOpenBao}
 
 // Limits of a program, found out on OpenBao 2.7.2.
 const (
@@ -57,7 +57,7 @@ func generateOpenBao(d Demand) (Wall, error) {
 	s.terraformPolicy(t, name)
 	s.terraformEndpoint(t, name, "cel/role/"+s.role, role)
 	w.Terraform = t.String()
-	w.Script = s.script("auth/"+s.method+"/cel/role/"+s.role, w.Documents[0].Text)
+	w.Script = s.script(w.Documents[0].Text)
 	w.Notes = s.notes()
 	return w, nil
 }

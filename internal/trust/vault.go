@@ -15,7 +15,7 @@ import (
 // of values each, and every combination is admitted: what several rules say
 // together it can say only where they differ in one claim.
 // (Vault API: auth/jwt; vault-plugin-auth-jwt, path_role.go and claims.go)
-var vaultLanguage = language{generate: generateVault}
+var vaultLanguage = language{generate: generateVault, read: readVault, rotate: rotateVault, revoke: revokeVault}
 
 // orCEL closes what bound claims cannot say.
 const orCEL = ", or log in by a CEL role (OpenBao): `auth: cel`"
@@ -46,7 +46,7 @@ func generateVault(d Demand) (Wall, error) {
 	}
 	w.Documents = []Document{{"vault.json", asJSON(role)}, s.policyDocument()}
 	w.Terraform = s.terraform(role)
-	w.Script = s.script("auth/"+s.method+"/role/"+s.role, w.Documents[0].Text)
+	w.Script = s.script(w.Documents[0].Text)
 	w.Notes = append(w.Notes, s.notes()...)
 	return w, nil
 }

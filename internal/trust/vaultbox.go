@@ -90,24 +90,12 @@ func (d Demand) subjectBoxes(b box, c Condition, globs bool, out *RuleReport) (l
 // otherIDs notes that the subjects have the ids that are known, where the rule
 // admits others.
 func (d Demand) otherIDs(r Rule, s policy.Subject, globs bool, out *RuleReport) {
-	var repositories []string
-	for id, name := range d.Options.Repositories {
-		if name == s.Owner+"/"+s.Repo {
-			repositories = append(repositories, id)
-		}
+	every := func(claim string, given bool) bool {
+		_, literal := r.Of(claim).Literals()
+		return given || globs || literal
 	}
-	var owners []string
-	if id := d.Options.OwnerIDs[s.Owner]; id != "" {
-		owners = []string{id}
-	}
-	every := func(claim string, known []string) bool {
-		c := r.Of(claim)
-		if c.Claim == "" {
-			return globs && known == nil
-		}
-		return known == nil || !slices.ContainsFunc(c.Patterns, func(p string) bool { return !slices.Contains(known, p) })
-	}
-	if !every("repository_owner_id", owners) || !every("repository_id", repositories) {
+	given := slices.Contains(slices.Collect(maps.Values(d.Options.Repositories)), s.Owner+"/"+s.Repo)
+	if !every("repository_owner_id", d.Options.OwnerIDs[s.Owner] != "") || !every("repository_id", given) {
 		out.narrower("sub", "the rule admits this subject with other ids as well, which repositories that were created, renamed or "+
 			"transferred after 15 July 2026 have in it", "name repository_id and repository_owner_id in the rule")
 	}

@@ -121,7 +121,7 @@ func (s vaultServer) acl() string {
 func (s vaultServer) policyDocument() Document { return Document{s.cli + "-policy.hcl", s.acl()} }
 
 // script writes the role with the vendor's own tool.
-func (s vaultServer) script(path, role string) (script Script) {
+func (s vaultServer) script(role string) (script Script) {
 	script.run("The server, and a token that may administer it (VAULT_TOKEN, or the one that `"+s.cli+" login` left).", s.environment()...)
 	list := command(s.cli, "auth", "list", "-format=json")
 	script.run("The JWT auth method at auth/"+s.method+", where there is none yet.",
@@ -139,7 +139,7 @@ func (s vaultServer) script(path, role string) (script Script) {
 			"if ! "+command(s.cli, "policy", "read", s.policies[0])+" >/dev/null 2>&1; then",
 			feed("  "+command(s.cli, "policy", "write", s.policies[0], "-"), s.acl()), "fi")
 	}
-	script.run("The role. As JSON: lists and patterns do not survive as arguments.", feed(command(s.cli, "write", path, "-"), role))
+	script.run("The role. As JSON: lists and patterns do not survive as arguments.", s.write(role))
 	return script
 }
 

@@ -88,6 +88,7 @@ var languages = map[string]language{
 	"keycloak":        keycloakLanguage,
 	"openbao":         openbaoLanguage,
 	"snowflake":       snowflakeLanguage,
+	"trino":           trinoLanguage,
 	"vault":           vaultLanguage,
 }
 
