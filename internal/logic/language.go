@@ -94,6 +94,9 @@ func program(whole string) func() *syntax.Prog {
 // MustWhole is Whole for an expression of ours: it is compiled when it is first
 // used, and panics then if it is none.
 func MustWhole(expr string) Language {
+	if text, ok := unquoted(expr); ok {
+		return Literal(text)
+	}
 	anywhere := `\A(?:` + expr + `)\z`
 	return Language{expr: anywhere, re: sync.OnceValue(func() *regexp.Regexp {
 		re, err := regexp.Compile(anywhere)
@@ -102,6 +105,22 @@ func MustWhole(expr string) Language {
 		}
 		return re
 	}), prog: program(expr)}
+}
+
+// unquoted returns the only text that an expression matches, where it is written
+// as regexp.QuoteMeta does.
+func unquoted(expr string) (text string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(expr); i++ {
+		switch {
+		case expr[i] == '\\' && i+1 < len(expr) && strings.IndexByte(`\.+*?()|[]{}^$`, expr[i+1]) >= 0:
+			i++
+		case strings.IndexByte(`\.+*?()|[]{}^$`, expr[i]) >= 0:
+			return "", false
+		}
+		b.WriteByte(expr[i])
+	}
+	return b.String(), true
 }
 
 // Glob is the texts that a pattern with `*` for any run of characters matches

@@ -62,7 +62,7 @@ func (d Demand) trinoTrust(w *Wall) (trinoTrust, error) {
 		if r.Identity.Issuer != t.issuer.Issuer {
 			rep.narrower("iss", "a coordinator verifies the tokens of one issuer, "+t.issuer.Issuer, "another coordinator for that identity")
 		} else {
-			s := d.subjects(r, true)
+			s := d.subjectsOnly(r)
 			owns[i], holds[i] = t.allow(s.Patterns), append([]string{}, s.Holds...)
 			subjects = append(subjects, owns[i])
 			for _, g := range s.Narrower {
