@@ -40,8 +40,8 @@ func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 func EmptyKeycloak(t testing.TB) (realm Realm, env []string) {
 	t.Helper()
 	realm, dist := startKeycloak(t, `{"realm": "acme", "enabled": true, "sslRequired": "none", "eventsEnabled": true}`)
-	env = append(os.Environ(), "HOME="+t.TempDir(), "JAVA="+java(t), "PATH="+filepath.Join(dist,
-		"bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
+	env = append(os.Environ(), "HOME="+t.TempDir(), "JAVA="+java(t), "KC_OPTS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+		"PATH="+filepath.Join(dist, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
 	server, _, _ := strings.Cut(realm.URL, "/realms/")
 	login := exec.Command(filepath.Join(dist, "bin", "kcadm.sh"), "config", "credentials", "--server", server, "--realm", "master",
 		"--user", keycloakAdmin, "--password", keycloakAdmin)

@@ -25,7 +25,7 @@ func TestEntraAgrees(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			agreement{exchange: entraExchange, policies: 12, tokens: 1700, options: options, evaluate: evaluateEntra()}.run(t)
+			agreement{exchange: entraExchange, policies: 8, tokens: 2500, options: options, evaluate: evaluateEntra()}.run(t)
 		})
 	}
 }

@@ -279,8 +279,8 @@ func (c keycloakClient) takes(p keycloakProvider) bool {
 }
 
 func (d Demand) keycloakNotes(k keycloakRealm) (notes []string) {
-	notes = []string{"Keycloak 26.4 or later: before 26.6 it wants the feature client-auth-federated (start it with " +
-		"--features=client-auth-federated); its error for a server without it is the one for a wrong subject"}
+	notes = []string{"Keycloak 26.7 has the feature client-auth-federated on; older ones, from 26.4, must be started with " +
+		"--features=client-auth-federated, and their error without it is the one for a wrong subject"}
 	if d.keycloakAccess() == "" {
 		notes = append(notes, "nothing says what the access tokens are for: if the warehouse wants an audience, give it with "+
 			"--set access-audience=NAME")

@@ -25,7 +25,7 @@ func TestKeycloakAgrees(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			agreement{exchange: keycloakExchange, policies: 20, tokens: 1700, options: options, evaluate: evaluateKeycloak()}.run(t)
+			agreement{exchange: keycloakExchange, policies: 10, tokens: 3400, options: options, evaluate: evaluateKeycloak()}.run(t)
 		})
 	}
 }
