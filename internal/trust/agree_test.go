@@ -2,7 +2,9 @@ package trust
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -207,7 +209,8 @@ func randomRules(r *rand.Rand) string {
 func randomToken(r *rand.Rand, d Demand) map[string]any {
 	claims := map[string]any{"iss": "https://token.actions.githubusercontent.com", "aud": d.Audience()}
 	rule := d.Rules[r.IntN(len(d.Rules))]
-	for claim, values := range pools {
+	for _, claim := range slices.Sorted(maps.Keys(pools)) {
+		values := pools[claim]
 		value := pick(r, values)
 		if c := rule.Of(claim); c.Claim != "" && r.IntN(8) > 0 {
 			if p := pick(r, c.Patterns); !strings.Contains(p, "*") {
