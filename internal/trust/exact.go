@@ -105,26 +105,31 @@ func (e *exacter) reports(admits logic.Formula) (list []RuleReport) {
 	for i, r := range e.d.Rules {
 		rep := report(r)
 		own := logic.And(e.own[i], logic.Equals("aud", e.d.Audience()))
-		if find(own) != nil {
+		if len(e.own[i].Claims()) > 0 { // else none is listed
 			e.d.judge(&rep, r, own, e.holds[i], find, e.provider+" compares issuer, subject and audience only")
 		}
 		if denied {
 			rep.wider("deny", e.provider+" has no rule that refuses", "")
 		}
-		refused := find(logic.And(r.Formula(), logic.Equals("aud", e.d.Audience()), logic.Not(e.d.DenyFormula()),
-			logic.Not(admits), e.d.known()))
-		if refused != nil {
-			for _, gap := range e.narrower[i] {
-				rep.narrower(gap.Claim, gap.Why, gap.ClosesWith)
-			}
-			if len(rep.Narrower) == 0 {
-				rep.narrower("sub", fmt.Sprintf("the rule also admits subjects that are not known, such as %q", refused["sub"]),
-					"name repository_id and repository_owner_id in the rule")
-			}
+		for _, gap := range e.narrower[i] {
+			rep.narrower(gap.Claim, gap.Why, gap.ClosesWith)
+		}
+		if len(rep.Narrower) == 0 {
+			e.refused(&rep, r, admits, find)
 		}
 		list = append(list, rep)
 	}
 	return list
+}
+
+// refused says whether the rule admits tokens whose subjects are not listed.
+func (e *exacter) refused(rep *RuleReport, r Rule, admits logic.Formula, find searcher) {
+	token := find(logic.And(r.Formula(), logic.Equals("aud", e.d.Audience()), logic.Not(e.d.DenyFormula()),
+		logic.Not(admits), e.d.known()))
+	if token != nil {
+		rep.narrower("sub", fmt.Sprintf("the rule also admits subjects that are not known, such as %q", token["sub"]),
+			"name repository_id and repository_owner_id in the rule")
+	}
 }
 
 // A searcher finds a token that meets a condition, nil for none.
@@ -146,16 +151,19 @@ func newSearch(d Demand, admits logic.Formula) searcher {
 
 // judge says which conditions of a rule the tokens in own all meet, and which
 // they do not: those that the policy does not admit by another rule are wider.
+// Where no such token is known, only what the subjects are made of counts.
 func (d Demand) judge(rep *RuleReport, r Rule, own logic.Formula, holds []string, find searcher, why string) {
 	var open []Condition
+	real := find(own) != nil
 	for _, c := range r.Conditions {
 		missed := logic.And(own, logic.Not(r.Condition(c)))
-		token := find(missed)
 		switch {
-		case token == nil, len(token) == 0 && slices.Contains(holds, c.Claim):
+		case slices.Contains(holds, c.Claim):
 			rep.enforces(c.Claim)
-		case find(logic.And(missed, logic.Not(d.PolicyFormula()), logic.Not(d.DenyFormula()))) != nil:
+		case !real, find(logic.And(missed, logic.Not(d.PolicyFormula()), logic.Not(d.DenyFormula()))) != nil:
 			open = append(open, c)
+		case find(missed) == nil:
+			rep.enforces(c.Claim)
 		}
 	}
 	for _, c := range open {

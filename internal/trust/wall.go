@@ -83,6 +83,7 @@ var languages = map[string]language{
 	"aws":             awsLanguage,
 	"databricks":      databricksLanguage,
 	"entra":           entraLanguage,
+	"external_oauth":  externalOAuthLanguage,
 	"gcp":             gcpLanguage,
 	"identity_center": identityCenterLanguage,
 	"keycloak":        keycloakLanguage,
@@ -111,6 +112,9 @@ func languageOf(d Demand) (string, error) {
 	case "token_exchange":
 		if d.Get("grant") == "client_assertion" {
 			return "keycloak", nil
+		}
+		if dbtType == "snowflake" {
+			return "external_oauth", nil
 		}
 		return "", usage("target %q: no trust is generated for token_exchange with grant %q: the authorization server "+
 			"that accepts the ID token decides; for Keycloak use `grant: client_assertion`", d.Target.Name(), d.Get("grant"))
