@@ -53,30 +53,36 @@ func revokeDatabricks(d Demand) (s Script, err error) {
 	if err != nil {
 		return Script{}, err
 	}
-	before := command(d.policyCommand(&s, "list", "--output", "json")...) + " > federation-policies-before.json"
+	before := command(d.policyCommand(&s, "list", "--output", "json")...) + ` > "federation-policies-$(date +%s).json"`
 	if d.Get("client_id") == "" {
-		s.run("1. Contain: keep what there is, and remove the account's policies. "+accountProfile+"\nUndo: create them "+
-			"again from the file.", before)
+		s.run("1. Contain: keep what there is, and remove the account's policies. "+accountProfile, before)
 		for _, p := range list {
 			s.run("", command(d.policyCommand(&s, "delete", p.ID)...))
 		}
+		var again Script
+		d.createPolicies(&again, list)
+		s.Undo = again.Steps
 	} else {
-		s.run("1. Contain: the service principal is no longer active, so no policy, secret or token of it is accepted.\n"+accountProfile+
-			"\nUndo, when all is done: the same with true.", before,
-			command("databricks", "account", "service-principals", "patch", d.principal(&s), "--json", `{"schemas": [`+
-				`"urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": [{"op": "replace", "path": "active", "value": false}]}`))
+		s.run("1. Contain: the service principal is no longer active, so no policy, secret or token of it is accepted.\n"+accountProfile,
+			d.setActive(&s, false), before)
+		s.undo("The service principal is active again. "+accountProfile, d.setActive(&s, true))
 		s.run("Secrets next to the policies, which need no ID token: remove what is not yours.",
 			command("databricks", "account", "service-principal-secrets", "list", d.principal(&s), "--output", "json"))
 	}
 	warehouse := d.warehouse(&s)
-	s.wait("2. Abort what runs: stop the SQL warehouse. This aborts the statements of all its users, and the next one starts it again.",
-		"Stop the warehouse for everyone?")
-	s.run("", command("databricks", "warehouses", "stop", warehouse))
+	s.run("2. Abort what runs: stop the SQL warehouse. This aborts the statements of all its users, and the next one starts it again.",
+		"read -r -p 'Stop the warehouse for everyone? Type yes: ' answer",
+		`if [ "$answer" = yes ]; then `+command("databricks", "warehouses", "stop", warehouse)+"; fi")
 	d.databricksAudit(&s, "3. Prove it: after step 1 the exchanges fail, and nothing else is done. This starts the warehouse.\n"+
 		"4. Scope: what the service principal did in the last 30 days. The table is some minutes late.", 30)
-	s.run("5. Undo, when the cause is gone: compare what is there with the policy by `oidc-dbt trust check`, delete what is not of it,\n" +
-		"and only then undo step 1.")
+	s.run("5. Before you undo it: compare what is there with the policy by `oidc-dbt trust check`, and delete what is not of it.")
 	return s, nil
+}
+
+// setActive is the command that lets the service principal in, or not.
+func (d Demand) setActive(s *Script, active bool) string {
+	return command("databricks", "account", "service-principals", "patch", d.principal(s), "--json", fmt.Sprintf(`{"schemas": [`+
+		`"urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": [{"op": "replace", "path": "active", "value": %t}]}`, active))
 }
 
 // warehouse is the id of the SQL warehouse, the last part of http_path.

@@ -133,8 +133,7 @@ func revokeSnowflake(d Demand) (Script, error) { return d.revokeUser(), nil }
 
 // revokeUser are the steps for a user in Snowflake, whatever logs it in.
 func (d Demand) revokeUser() (s Script) {
-	d.snowflakeRun(&s, "1. Contain: nothing logs in this user any more. Run it as a role that owns the user, such as SECURITYADMIN.\n"+
-		"Undo, when all is done: ALTER USER … SET DISABLED = FALSE.",
+	d.snowflakeRun(&s, "1. Contain: nothing logs in this user any more. Run it as a role that owns the user, such as SECURITYADMIN.",
 		func(sql *sqlText, user sqlName) { sql.run("ALTER USER " + user.SQL + " SET DISABLED = TRUE") })
 	d.snowflakeRun(&s, "2. Abort what runs and what waits.",
 		func(sql *sqlText, user sqlName) { sql.run("ALTER USER " + user.SQL + " ABORT ALL QUERIES") })
@@ -158,8 +157,11 @@ func (d Demand) revokeUser() (s Script) {
 				"ORDER BY START_TIME DESC")
 			sql.run("SELECT * FROM SNOWFLAKE.ACCOUNT_USAGE.CREDENTIALS WHERE USER_NAME = " + user.value())
 		})
-	s.run("6. Undo, when the cause is gone: compare the identities with the policy by `oidc-dbt trust check`, remove those that are\n" +
-		"not of it, and only then ALTER USER … SET DISABLED = FALSE.")
+	s.run("6. Before you undo it: compare the identities with the policy by `oidc-dbt trust check`, and remove those that are not of it.")
+	var open Script
+	d.snowflakeRun(&open, "The user logs in again.",
+		func(sql *sqlText, user sqlName) { sql.run("ALTER USER " + user.SQL + " SET DISABLED = FALSE") })
+	s.Undo = open.Steps
 	return s
 }
 
