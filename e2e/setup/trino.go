@@ -28,6 +28,9 @@ type TrinoConfig struct {
 	// UserPattern is a regular expression for the principal. Its first group is
 	// Trino's user.
 	UserPattern string
+	// Trust is what `trust generate` wrote: etc/config.properties, in the place of
+	// all the above, and other files by their paths below the server's folder.
+	Trust map[string]string
 }
 
 // A TrinoServer is Trino on loopback, over TLS, with the catalogs blackhole, memory and tpch.
@@ -73,7 +76,15 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 	}
 	var text strings.Builder
 	for name, value := range properties {
+		if config.Trust != nil && strings.HasPrefix(name, "http-server.authentication.") {
+			continue
+		}
 		fmt.Fprintf(&text, "%s=%s\n", name, value)
+	}
+	for name, file := range config.Trust {
+		if Write(t, dir, name, file); name == "etc/config.properties" {
+			text.WriteString(file)
+		}
 	}
 	Write(t, dir, "catalog/blackhole.properties", "connector.name=blackhole\n")
 	Write(t, dir, "catalog/memory.properties", "connector.name=memory\n")

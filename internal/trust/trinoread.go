@@ -126,7 +126,8 @@ func (v *vaultReader) pattern(claim string, i int, pattern string) logic.Formula
 func (v *vaultReader) widePattern(i int, pattern string) {
 	text := strings.TrimPrefix(pattern, "^")
 	owner, _, slash := strings.Cut(strings.TrimPrefix(text, "repo:"), "/")
-	if !strings.HasPrefix(text, "repo:") || !slash || strings.ContainsAny(owner, `*+?[(|.`) {
+	name, _, _ := strings.Cut(owner, "@") // behind it is the owner's number
+	if !strings.HasPrefix(text, "repo:") || !slash || strings.ContainsAny(name, `*+?[(|.`) {
 		v.find("wide-subject", "error", "rule %d: the pattern %q has a wildcard before its owner ends: other owners' jobs match; begin with repo:OWNER/REPO:",
 			i+1, pattern)
 	}

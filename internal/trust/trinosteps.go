@@ -47,7 +47,7 @@ func revokeTrino(d Demand) (s Script, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.About = []string{fmt.Sprintf("Incident: ends what target %q may do in Trino, for one who administers the coordinator, with the command trino\n"+
+	s.About = []string{fmt.Sprintf("It ends what target %q may do in Trino, for one who administers the coordinator, with the command trino\n"+
 		"set up (TRINO_SERVER and the like) as a user that may kill queries.", oneLine(d.Target.Name()))}
 	s.Late = true
 	home := s.needs(Variable{Name: "TRINO_HOME", Doc: "the folder of the coordinator that has etc/config.properties"})

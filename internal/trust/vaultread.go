@@ -225,6 +225,10 @@ func (v *vaultReader) subject(text string, globs bool) {
 	}
 	owner, rest, slash := strings.Cut(strings.TrimPrefix(text, "repo:"), "/")
 	repo, _, colon := strings.Cut(rest, ":")
+	owner, _, _ = strings.Cut(owner, "@") // behind it is the owner's number
+	if _, _, ids := strings.Cut(repo, "@"); ids {
+		repo = ""
+	}
 	switch {
 	case globs && (!strings.HasPrefix(text, "repo:") || !slash || strings.Contains(owner, "*")):
 		v.find("wide-subject", "error", "the subject %q has a wildcard before its owner ends: other owners' jobs match; begin with repo:OWNER/REPO:", text)

@@ -87,7 +87,7 @@ func revokeRole(d Demand, cli string) (script Script, err error) {
 	if err != nil {
 		return script, err
 	}
-	script.About = []string{fmt.Sprintf("Incident: ends what target %q may do, for one with a token that may administer the server and jq.\n"+
+	script.About = []string{fmt.Sprintf("It ends what target %q may do, for one with a token that may administer the server and jq.\n"+
 		"Jobs that run lose their database users, and no other can log in by the role %s.", oneLine(d.Target.Name()), s.role)}
 	script.Late = true
 	for _, line := range s.environment() {
