@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -109,6 +110,9 @@ func trustFiles(env job.Env, paths []string) (files []trust.File, err error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if len(bytes.TrimSpace(f.Text)) == 0 {
+			return nil, fault.New(fault.Usage, fmt.Errorf("%s is empty: the command that exports it failed, or wrote elsewhere", f.Name), "")
 		}
 		files = append(files, f)
 	}
