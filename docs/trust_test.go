@@ -217,6 +217,11 @@ func trustOf(t *testing.T, path, text string, a map[string]string) (printedWall,
 		t.Errorf("%s: trust generate ends with status %d, %v, %d logins: %s", path, status, err, len(out.Targets), stderr)
 		return printedWall{}, false
 	}
+	names := out.Targets[0].names()
+	slices.Sort(names)
+	if len(slices.Compact(names)) != len(out.Targets[0].Documents) {
+		t.Errorf("%s: two documents have one name: %v", path, out.Targets[0].names())
+	}
 	return out.Targets[0], true
 }
 
@@ -332,7 +337,7 @@ var spokens = []spoken{
 	{"Snowflake", `{type: snowflake, account: acme-prod, user: DBT, role: DBT, database: D, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`},
 	{"Databricks", "", `{databricks: {host: dbc-a1b2c3d4-e5f6.cloud.databricks.com, account_id: 12121212-3434-5656-7878-909090909090, client_id: aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee}}`},
 	{"Keycloak", `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{token_exchange: {token_url: "https://auth.acme.example/token", grant: client_assertion, audience: "https://auth.acme.example", client_id: dbt}}`},
-	{"Identity Center", "", `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-identity"}}`},
+	{"Identity Center", `{type: athena, s3_staging_dir: "s3://acme/staging/", database: awsdatacatalog, schema: marts, work_group: people}`, `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-identity"}}`},
 }
 
 // enforced are the rows of the table: the claim, or what it is called, and
@@ -350,7 +355,7 @@ var enforced = []struct{ row, claim, rules string }{
 	{"`actor_id`", "actor_id", ""},
 	{"`enterprise_id`", "enterprise_id", ""},
 	{"`runner_environment`", "runner_environment", ""},
-	{"`ref_type`, `repository_visibility`", "ref_type", ""},
+	{"`repository_visibility`", "repository_visibility", ""},
 	{"`repo_property_…`", "repo_property_team", ""},
 	{"`actor_kind`", "actor_kind", ""},
 	{"`*` in `environment`", "environment", `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: prod-*, ref: refs/heads/main}`},
@@ -361,7 +366,7 @@ var enforced = []struct{ row, claim, rules string }{
 const wholeRule = `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: production, ref: refs/heads/main, ` +
 	`event_name: push, job_workflow_ref: acme/platform/.github/workflows/dbt.yml@refs/tags/v3, ` +
 	`workflow_ref: acme/analytics/.github/workflows/dbt.yml@refs/heads/main, actor_id: "583231", enterprise_id: "42", ` +
-	`runner_environment: github-hosted, ref_type: branch, repo_property_team: finance, actor_kind: user}`
+	`runner_environment: github-hosted, repository_visibility: private, repo_property_team: finance, actor_kind: user}`
 
 // TestWhatProvidersEnforce holds the table of docs/trust.md to what is
 // generated.
@@ -373,10 +378,14 @@ func TestWhatProvidersEnforce(t *testing.T) {
 		b.WriteString(" " + p.name + " |")
 	}
 	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(spokens)) + "\n")
+	whole := make([]printedWall, len(spokens))
+	for i, p := range spokens {
+		whole[i], _ = p.generate(t, "", wholeRule)
+	}
 	for _, row := range enforced {
 		b.WriteString("| " + row.row + " |")
-		for _, p := range spokens {
-			b.WriteString(" " + p.enforces(t, row.claim, row.rules) + " |")
+		for i, p := range spokens {
+			b.WriteString(" " + p.enforces(t, whole[i], row.claim, row.rules) + " |")
 		}
 		b.WriteString("\n")
 	}
@@ -397,6 +406,11 @@ func TestWhatProvidersEnforce(t *testing.T) {
 // generate runs the command for rules at the provider.
 func (p spoken) generate(t *testing.T, deny, rules string) (printedWall, bool) {
 	t.Helper()
+	return trustOf(t, p.name, p.policy(deny, rules), map[string]string{"target": "prod", "flags": "--owner-id acme=9919"})
+}
+
+// policy is a policy with rules for the provider.
+func (p spoken) policy(deny, rules string) string {
 	text := "version: 1\n"
 	if deny != "" {
 		text += deny + "\n"
@@ -405,17 +419,27 @@ func (p spoken) generate(t *testing.T, deny, rules string) (printedWall, bool) {
 	if p.dbt != "" {
 		text += "    dbt: " + p.dbt + "\n"
 	}
-	text += "    exchange: " + p.exchange + "\n    allow: [" + rules + "]\n"
-	return trustOf(t, p.name, text, map[string]string{"target": "prod", "flags": "--owner-id acme=9919"})
+	return text + "    exchange: " + p.exchange + "\n    allow: [" + rules + "]\n"
 }
 
-// enforces says whether the provider holds a token to a claim of a rule.
-func (p spoken) enforces(t *testing.T, claim, rules string) string {
-	if rules == "" {
-		rules = wholeRule
+// lists reports whether the provider refuses the rules because it compares
+// whole subjects, so that wildcards must be written out.
+func (p spoken) lists(t *testing.T, rules string) bool {
+	t.Helper()
+	_, _, stderr := runTrust(t, "trust", "generate", "--policy", p.policy("", rules))
+	return strings.Contains(stderr, "compares whole subjects")
+}
+
+// enforces says whether the provider holds a token to a claim of a rule: of one
+// that names all, or of others.
+func (p spoken) enforces(t *testing.T, w printedWall, claim, rules string) string {
+	if rules != "" {
+		if p.lists(t, rules) {
+			return "listed"
+		}
+		w, _ = p.generate(t, "", rules)
 	}
-	w, ok := p.generate(t, "", rules)
-	if !ok {
+	if len(w.Rules) == 0 {
 		return ""
 	}
 	r := w.Rules[0]
