@@ -20,7 +20,11 @@ import (
 // celAudience is that of the role in the documentation.
 const celAudience = "https://vault.acme.example"
 
-var rolesOnPage = regexp.MustCompile(`(?s)write (auth/jwt/(?:cel/)?role/dbt-prod) - <<'EOF'\n(.*?)\nEOF\n`)
+// The page has one role in the script that sets up the server, and one as a file.
+var (
+	roleInScript = regexp.MustCompile(`(?s)write auth/jwt/role/dbt-prod - <<'END'\n(.*?)\nEND\n`)
+	roleAsFile   = regexp.MustCompile("(?s)`trust/prod.vault.json`:\n\n```json\n(.*?)```\n.*bao write auth/jwt/cel/role/dbt-prod @trust/prod.vault.json\n")
+)
 
 // admit is a program that returns what admits every token with a subject.
 func admit(auth string) map[string]any {
@@ -36,14 +40,14 @@ func startCEL(t *testing.T, issuer *standin.Issuer) *setup.OpenBaoServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roles := rolesOnPage.FindAllSubmatch(page, -1)
-	if len(roles) != 2 {
-		t.Fatalf("docs/vault.md has %d roles like %s, want two", len(roles), rolesOnPage)
-	}
 	bao := setup.OpenBao(t)
 	bao.TrustIssuer(t, issuer)
-	for _, role := range roles {
-		bao.Write(t, string(role[1]), json.RawMessage(role[2]))
+	for path, role := range map[string]*regexp.Regexp{"auth/jwt/role/dbt-prod": roleInScript, "auth/jwt/cel/role/dbt-prod": roleAsFile} {
+		found := role.FindAllSubmatch(page, -1)
+		if len(found) != 1 {
+			t.Fatalf("docs/vault.md has %d roles like %s, want one", len(found), role)
+		}
+		bao.Write(t, path, json.RawMessage(found[0][1]))
 	}
 	bao.Write(t, "secret/data/dbt", map[string]any{"data": map[string]string{"username": "dbt", "password": "hunter2-static"}})
 	bao.Write(t, "sys/policies/acl/dbt-prod", map[string]any{"policy": `path "secret/data/dbt" { capabilities = ["read"] }`})
