@@ -174,7 +174,11 @@ func (w printedWall) markdown() string {
 		if which == "" {
 			enforced = "Enforced"
 		}
-		fmt.Fprintf(&b, "%s by the provider: `%s`.", enforced, strings.Join(r.Enforced, "`, `"))
+		list := "nothing"
+		if len(r.Enforced) > 0 {
+			list = "`" + strings.Join(r.Enforced, "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "%s by the provider: %s.", enforced, list)
 		if len(r.WiderBy)+len(r.Narrower) == 0 {
 			b.WriteString(" That is all of the rule.\n\n")
 			continue
