@@ -3,7 +3,9 @@ package explain
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/trust"
@@ -54,7 +56,7 @@ func providerOf(p *policy.Policy, name string, claims policy.ClaimSet, allowed b
 			return Provider{Verdict: "unknown", Why: err.Error()}
 		}
 		token["aud"] = d.Audience()
-		switch seen := w.Admitted(token); {
+		switch seen := d.Sees(w, token); {
 		case seen.Unknown:
 			return Provider{Verdict: "unknown", Why: "the provider's trust cannot be evaluated on these claims"}
 		case seen.Admitted && !allowed:
@@ -78,7 +80,11 @@ func providerOf(p *policy.Policy, name string, claims policy.ClaimSet, allowed b
 func (p Provider) text(b *strings.Builder) {
 	switch p.Verdict {
 	case "wider":
-		fmt.Fprintf(b, "  provider: would admit this token: it cannot see %s; only the policy keeps it out\n", strings.Join(p.WiderBy, ", "))
+		cannot := ""
+		if len(p.WiderBy) > 0 { // else the policy denies it for another reason than its claims
+			cannot = "it cannot see " + strings.Join(p.WiderBy, ", ") + "; "
+		}
+		fmt.Fprintf(b, "  provider: would admit this token: %sonly the policy keeps it out\n", cannot)
 	case "narrower":
 		fmt.Fprintf(b, "  provider: the policy allows this token, and the provider would refuse it%s\n", because(p.Why))
 	case "unknown":
@@ -90,5 +96,8 @@ func because(why string) string {
 	if why == "" {
 		return ""
 	}
-	return ": " + plain(why)
+	if strings.ContainsFunc(why, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		why = strconv.Quote(why)
+	}
+	return ": " + why
 }

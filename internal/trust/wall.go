@@ -233,17 +233,25 @@ type Seen struct {
 	Why               string // why a token that a rule admits is not admitted, "" where that is not known
 }
 
-// Admitted returns what the generated trust makes of a token's claims.
-func (w Wall) Admitted(token map[string]string) Seen {
+// Sees returns what the generated trust makes of a token's claims.
+func (d Demand) Sees(w Wall, token map[string]string) Seen {
 	verdict := w.Admits.Eval(token)
 	seen := Seen{Admitted: verdict == logic.True, Unknown: verdict == logic.Unknown}
-	for _, r := range w.Rules {
+	if seen.Admitted {
+		return seen
+	}
+	var reasons []string
+	for i, r := range w.Rules {
+		if d.Rules[i].Formula().Eval(token) != logic.True {
+			continue
+		}
 		for _, g := range r.Narrower {
-			if !seen.Admitted && seen.Why == "" {
-				seen.Why = g.Why
+			if !slices.Contains(reasons, g.Why) {
+				reasons = append(reasons, g.Why)
 			}
 		}
 	}
+	seen.Why = strings.Join(reasons, "; or ")
 	return seen
 }
 
