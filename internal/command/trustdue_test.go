@@ -26,7 +26,7 @@ func TestTrustDueInline(t *testing.T) {
 		t.Fatal(err)
 	}
 	status, stdout, stderr := offline(t, t.TempDir(), "", nil, "trust", "due", "--target", "dev", "--policy", string(text))
-	const want = "dev     2026-10-20   2027-01-18  in 78 days  unknown: the policy is no file\n"
+	const want = "dev     2026-10-20   2027-01-18  in 78 days  unknown: the policy is no file  event_name\n"
 	if status != 0 || !strings.Contains(stdout, want) || stderr != "" {
 		t.Errorf("status %d, stdout %q, stderr %q, want %q", status, stdout, stderr, want)
 	}
@@ -55,7 +55,7 @@ func TestTrustDueInGit(t *testing.T) {
 		"text":     "prod     2026-07-01   2026-09-29  overdue by 33 days  2026-10-20 by x ::error::x ##\u200b[error]y in ",
 		"markdown": "2026-10-20 by <code>x &#58;&#58;error&#58;&#58;x &#35;&#35;&#91;error&#93;y</code> in ",
 		"json":     `"author": "x ::error::x ##` + "\u200b" + `[error]y",`,
-		"csv":      ",x ::error::x ##\u200b[error]y,2026-10-20T12:00:00Z,true,\n",
+		"csv":      ",x ::error::x ##\u200b[error]y,2026-10-20T12:00:00Z,true,,event_name\n",
 	} {
 		status, stdout, stderr := offline(t, dir, "", nil, "trust", "due", "--format", format)
 		if status != 8 || !strings.Contains(stdout, want) || stderr != "" {
