@@ -17,7 +17,7 @@ const lintPolicy = `version: 1
 targets:
   prod:
     exchange:
-      aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}
+      gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/acme, service_account: dbt@acme.iam.gserviceaccount.com}
     allow:
       - {repository: acme/analytics, repository_id: "487920697", RULE}
 `
