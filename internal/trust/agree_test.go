@@ -54,14 +54,14 @@ func (a agreement) run(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s\n%s", err, text, documents(w))
 			}
-			want := a.judge(t, p, d, w, formula, said, claims, got)
+			_, allowed := p.Decides("prod", unverified(t, claims), agreeNow)
+			want := a.judge(d, w, formula, said, claims, allowed, got)
 			if want != "" {
 				t.Fatalf("%s\ntoken %v\n%s\n%+v\n%s", want, claims, text, w.Rules, documents(w))
 			}
 			if got {
 				admitted++
 			}
-			_, allowed := p.Decides("prod", unverified(t, claims), agreeNow)
 			if right := claims["aud"] == d.Audience(); got && (!allowed || !right) {
 				wider++
 			} else if !got && allowed && right {
@@ -76,12 +76,11 @@ func (a agreement) run(t *testing.T) {
 }
 
 // judge says what is wrong with a verdict, "" for nothing.
-func (a agreement) judge(t *testing.T, p *policy.Policy, d Demand, w Wall, formula, said logic.Formula, claims map[string]any, got bool) string {
+func (a agreement) judge(d Demand, w Wall, formula, said logic.Formula, claims map[string]any, allowed, got bool) string {
 	texts := map[string]string{}
 	for name, value := range claims {
 		texts[name] = value.(string)
 	}
-	_, allowed := p.Decides("prod", unverified(t, claims), agreeNow)
 	if f := formula.Eval(texts) == logic.True; f != (allowed && texts["aud"] == d.Audience()) {
 		return fmt.Sprintf("the policy allows: %t, its formula says %t", allowed, f)
 	}
