@@ -27,7 +27,7 @@ func policyOf(rules ...string) string {
 targets:
   lake:
     exchange:
-      aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}
+      gcp: {workload_identity_provider: projects/1/locations/global/workloadIdentityPools/gh/providers/a, service_account: dbt@a.iam.gserviceaccount.com}
     allow:
       - ` + strings.Join(rules, "\n      - ") + "\n"
 }
@@ -91,7 +91,7 @@ deny:
   - colour_of_runner: green
 defaults:
   trust_reviewed: 2020-01-01
-  exchange: {aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}}
+  exchange: {gcp: {workload_identity_provider: projects/1/locations/global/workloadIdentityPools/gh/providers/a, service_account: dbt@a.iam.gserviceaccount.com}}
 targets:
   lake:
     allow:
