@@ -112,7 +112,8 @@ func trustFiles(env job.Env, paths []string) (files []trust.File, err error) {
 			return nil, err
 		}
 		if len(bytes.TrimSpace(f.Text)) == 0 {
-			return nil, fault.New(fault.Usage, fmt.Errorf("%s is empty: the command that exports it failed, or wrote elsewhere", f.Name), "")
+			return nil, fault.New(fault.Usage,
+				fmt.Errorf("%s is empty: the command that exports it failed, or wrote elsewhere", f.Name), "")
 		}
 		files = append(files, f)
 	}

@@ -52,7 +52,7 @@ func trustSteps(repo *repository, targets []*target, platform string) (list []St
 			Details:  append(subjects(repo, targets, t), sharedUsers(repo, targets, t)...),
 		}
 		if platform != "" && len(step.Commands) > 0 {
-			step.Details = append([]string{"in a checkout of " + platform + ", once its policy has this repository"}, step.Details...)
+			step.Details = slices.Insert(step.Details, 0, "in a checkout of "+platform+", once its policy has this repository")
 		}
 		list = append(list, step)
 	}
@@ -64,8 +64,11 @@ func trustSteps(repo *repository, targets []*target, platform string) (list []St
 func generators(repo *repository, targets []*target, like *target, platform string) (lines []string) {
 	owner, _, _ := strings.Cut(repo.name, "/")
 	for _, t := range targets {
+		if t.dbtType != like.dbtType || t.provider != like.provider {
+			continue
+		}
 		// An authorization server has no language of its own, except for clients that log in by the ID token.
-		if t.dbtType != like.dbtType || t.provider != like.provider || t.provider == "token_exchange" && t.grant() != "client_assertion" {
+		if t.provider == "token_exchange" && t.grant() != "client_assertion" {
 			continue
 		}
 		line := "oidc-dbt trust generate --target " + t.name
