@@ -91,7 +91,10 @@ func trustPart(t *testing.T, path, page, marker string) string {
 		if d.File != a["file"] {
 			continue
 		}
-		text := withoutHead(d.Text)
+		text := d.Text
+		if ext := filepath.Ext(d.File); ext == ".tf" || ext == ".sh" {
+			text = withoutHead(text)
+		}
 		out := fmt.Sprintf("%s\n\n```%s\n%s\n```\n", shownCommand(a), fence(d.File), strings.TrimSpace(text))
 		if a["details"] != "" {
 			out = "<details><summary>" + a["details"] + "</summary>\n\n" + out + "\n</details>\n"
@@ -243,9 +246,6 @@ func runTrust(t *testing.T, args ...string) (status int, stdout, stderr string) 
 // in words of its own.
 func withoutHead(text string) string {
 	lines := strings.SplitAfter(text, "\n")
-	if !strings.HasPrefix(text, "#") {
-		return text
-	}
 	first := ""
 	if strings.HasPrefix(text, "#!") {
 		first, lines = lines[0], lines[1:]
@@ -302,7 +302,7 @@ func providersOn(t *testing.T, path, text string) (names []string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			language := target.Provider() != "token_exchange" || target.Exchange().Get("grant") == "client_assertion"
+			language := target.Provider() != "token_exchange" || strings.Contains(target.Exchange().Get("token_url"), "/realms/")
 			if language && !slices.Contains(names, target.Provider()) {
 				names = append(names, target.Provider())
 			}
@@ -337,7 +337,8 @@ var spokens = []spoken{
 	{"Trino", `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{oidc: {audience: trino.acme.example}}`},
 	{"Snowflake", `{type: snowflake, account: acme-prod, user: DBT, role: DBT, database: D, warehouse: W, schema: marts}`, `{oidc: {audience: snowflakecomputing.com}}`},
 	{"Databricks", "", `{databricks: {host: dbc-a1b2c3d4-e5f6.cloud.databricks.com, account_id: 12121212-3434-5656-7878-909090909090, client_id: aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee}}`},
-	{"Keycloak", `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`, `{token_exchange: {token_url: "https://auth.acme.example/token", grant: client_assertion, audience: "https://auth.acme.example", client_id: dbt}}`},
+	{"Keycloak", `{type: trino, host: trino.acme.example, port: 443, database: lake, schema: marts}`,
+		`{token_exchange: {token_url: "https://auth.acme.example/realms/acme/protocol/openid-connect/token", grant: client_assertion, audience: "https://auth.acme.example/realms/acme"}}`},
 	{"Identity Center", `{type: athena, s3_staging_dir: "s3://acme/staging/", database: awsdatacatalog, schema: marts, work_group: people}`, `{identity_center: {region: eu-central-1, application: "arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-identity"}}`},
 }
 
