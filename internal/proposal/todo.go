@@ -67,9 +67,8 @@ func generators(repo *repository, targets []*target, like *target, platform stri
 		if t.dbtType != like.dbtType || t.provider != like.provider {
 			continue
 		}
-		// An authorization server has no language of its own, except for clients that log in by the ID token.
-		if t.provider == "token_exchange" && t.grant() != "client_assertion" {
-			continue
+		if t.provider == "token_exchange" && !strings.Contains(t.tokenURL(), "/realms/") {
+			continue // of the authorization servers only Keycloak can be told
 		}
 		line := "oidc-dbt trust generate --target " + t.name
 		if repo.host == publicHost {
@@ -83,9 +82,9 @@ func generators(repo *repository, targets []*target, like *target, platform stri
 	return lines
 }
 
-// grant is how the target's authorization server takes the ID token.
-func (t *target) grant() string {
-	i := slices.IndexFunc(t.exchange, func(f field) bool { return f.key == "grant" })
+// tokenURL is where the target's authorization server takes the ID token.
+func (t *target) tokenURL() string {
+	i := slices.IndexFunc(t.exchange, func(f field) bool { return f.key == "token_url" })
 	if i < 0 {
 		return ""
 	}
