@@ -253,6 +253,18 @@ func TestProposedPoliciesHold(t *testing.T) {
 		if status, out, errs := c.run("test-policy"); status != 0 {
 			t.Errorf("test-policy: status %d\n%s%s\n%s", status, out, errs, p.Files[1].Text)
 		}
+		for _, s := range p.Left {
+			for _, line := range s.Commands {
+				words, ok := strings.CutPrefix(line, "oidc-dbt trust generate ")
+				if !ok {
+					continue
+				}
+				args := append([]string{"trust", "generate"}, strings.Fields(strings.ReplaceAll(words, `"acme=$(gh api users/acme --jq .id)"`, "acme=9919"))...)
+				if status, _, errs := c.run(args...); status != 0 {
+					t.Errorf("%s: status %d\n%s%s", line, status, errs, p.Files[0].Text)
+				}
+			}
+		}
 		_, out, errs := c.run("lint", "--format", "json", ".github/oidc-dbt.yml", ".github/workflows")
 		var report struct {
 			Findings []struct{ Name, File, Message string }
