@@ -30,5 +30,15 @@ func (f Formula) Parts() []Formula { return f.parts }
 // Claim returns the claim that the condition is about, "" for none.
 func (f Formula) Claim() string { return f.claim }
 
+// Literals returns the texts that the condition compares a claim with.
+func (f Formula) Literals(claim string) (list []string) {
+	for _, in := range f.languages(claim) {
+		if text, ok := in.Text(); ok {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
 // Language returns what the claim is to be, of a condition of FormIs.
 func (f Formula) Language() Language { return f.in }

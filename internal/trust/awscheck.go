@@ -96,7 +96,12 @@ func (r *awsReader) trust(name string, text []byte, into *[]iamPolicy) error {
 	if err != nil {
 		return err
 	}
-	if n := awsLength(string(text)); n > awsQuota && len(r.policies) == 0 {
+	n := awsLength(string(text))
+	if n > awsRaised {
+		return usage("%s: the trust policy has %d characters without white space, and IAM stores %d at most: want %s",
+			name, n, awsRaised, "what `aws iam get-role` prints")
+	}
+	if n > awsQuota && len(r.policies) == 0 {
 		r.find("note", "over-limit",
 			"%s: the trust policy has %d characters without white space, and IAM's quota is %d "+
 				"unless it was raised (L-C07B4B0D, at most %d)", name, n, awsQuota, awsRaised)
@@ -109,7 +114,7 @@ func (r *awsReader) reading() (Reading, error) {
 	if len(r.policies) != 1 {
 		return Reading{}, usage("%d trust policies of the role, want one: that of %s", len(r.policies), r.d.Get("role"))
 	}
-	ids := r.d.issuers()
+	ids := r.issuers(r.policies[0])
 	admits := r.policies[0].admits(ids)
 	for _, p := range r.providers {
 		for _, id := range ids {
@@ -139,15 +144,18 @@ func (r *awsReader) statements(p iamPolicy) {
 	var checked []iamChecks
 	for _, s := range p.statements {
 		if len(s.others) > 0 && !s.deny {
-			r.find("note", "other-principal", "%s also lets %s use %s, without an ID token", s.label,
+			r.find("warning", "other-principal", "%s also lets %s use %s, without an ID token", s.label,
 				strings.Join(s.others, ", "), strings.Join(s.actions, ", "))
 		}
-		if !s.web || s.deny {
+		if s.deny {
 			continue
 		}
-		if s.anyone {
+		if s.anyone || s.notThese {
 			r.find("error", "any-principal", "%s is for every principal, any issuer of the account among them: "+
 				"name the OIDC provider as Federated", s.label)
+		}
+		if !s.web {
+			continue
 		}
 		for _, issuer := range s.issuers {
 			c := iamChecks{s: s, id: r.identity(issuer), variables: p.variables}
@@ -158,6 +166,19 @@ func (r *awsReader) statements(p iamPolicy) {
 		}
 	}
 	r.separate(checked)
+}
+
+// issuers are those of the rules, and the others that a trust policy names.
+func (r *awsReader) issuers(p iamPolicy) (list []policy.Identity) {
+	list = r.d.issuers()
+	for _, s := range p.statements {
+		for _, issuer := range s.issuers {
+			if !slices.ContainsFunc(list, func(id policy.Identity) bool { return bare(id.Issuer) == issuer }) {
+				list = append(list, r.identity(issuer))
+			}
+		}
+	}
+	return list
 }
 
 // identity is the policy's identity of an issuer, else one that is named after it.

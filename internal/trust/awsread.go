@@ -162,7 +162,7 @@ func (s *iamStatement) principal(raw json.RawMessage) error {
 				s.issuers = append(s.issuers, m[1])
 			case kind == "Federated" && !strings.HasPrefix(name, "arn:"):
 				s.issuers = append(s.issuers, name)
-			case kind == "AWS" && name == "*":
+			case name == "*": // of whatever kind: IAM takes it for AWS only
 				s.anyone = true
 			default:
 				s.others = append(s.others, name)

@@ -139,7 +139,12 @@ func TestAWSReadsStatements(t *testing.T) {
 		}, []string{"error missing-subject", "warning missing-audience", "error separate-statements"}, false},
 		{"everybody", []string{statement("Allow", `"*"`, action, good)}, []string{"error any-principal"}, false},
 		{"a role, too", []string{statement("Allow", federated, action, good),
-			statement("Allow", `{"AWS": "arn:aws:iam::123456789012:role/admin"}`, `"Action": "sts:AssumeRole"`, ``)}, []string{"note other-principal"}, false},
+			statement("Allow", `{"AWS": "arn:aws:iam::123456789012:role/admin"}`, `"Action": "sts:AssumeRole"`, ``)}, []string{"warning other-principal"}, false},
+		{"the world, without a token", []string{statement("Allow", federated, action, good),
+			statement("Allow", `{"AWS": "*"}`, `"Action": "sts:AssumeRole"`, ``)}, []string{"error any-principal"}, false},
+		{"all but one", []string{statement("Allow", federated, action, good),
+			`{"Effect": "Allow", "NotPrincipal": {"AWS": "arn:aws:iam::123456789012:root"}, "Action": "sts:AssumeRole"}`},
+			[]string{"error any-principal"}, true},
 		{"another action", []string{statement("Allow", federated, `"Action": "sts:AssumeRole*"`, good)}, nil, false},
 		{"NotAction", []string{statement("Allow", federated, `"NotAction": "sts:TagSession"`, good)}, nil, true},
 		{"not this action", []string{statement("Allow", federated, `"NotAction": "sts:*"`, good)}, nil, true},
@@ -189,6 +194,8 @@ func TestAWSReadsExports(t *testing.T) {
 		{"no JSON", []string{`role`}, nil, "0.json: " + awsWants + ": invalid character 'r' looking for beginning of value"},
 		{"permissions", []string{`{"Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}`}, nil,
 			"0.json, statement 1: it has Resource, which a trust policy cannot have: want the role's trust, not its permissions"},
+		{"over every limit", []string{handwrittenDocument(`"StringLike": {"G:sub": "` + strings.Repeat("?", awsRaised) + `"}`)}, nil,
+			"0.json: the trust policy has 8466 characters without white space, and IAM stores 8192 at most: want what `aws iam get-role` prints"},
 		{"no statement", []string{`{"Statement": []}`}, nil, "0.json: the trust policy has no Statement"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -55,6 +55,9 @@ type celParser struct {
 
 // celParse reads an expression. The error says where it is none.
 func celParse(source string) (node *celNode, err error) {
+	if n := utf8.RuneCountInString(source); n > celProgramLimit {
+		return nil, fmt.Errorf("the expression has %d characters, and nothing that evaluates CEL stores more than %d", n, celProgramLimit)
+	}
 	p := &celParser{source: source}
 	if err := p.scan(); err != nil {
 		return nil, err
@@ -155,11 +158,13 @@ func (p *celParser) unary() (*celNode, error) {
 // member is a value and what is selected of it.
 func (p *celParser) member() (*celNode, error) {
 	node, err := p.primary()
-	for err == nil {
+	for n := 0; err == nil; n++ {
 		t, ok := p.take(".", "[")
 		switch {
 		case !ok:
 			return node, nil
+		case n > celLimit:
+			return nil, fmt.Errorf("the expression is nested more than %d deep", celLimit)
 		case t.text == "[":
 			var index *celNode
 			if index, err = p.expression(); err == nil {

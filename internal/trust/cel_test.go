@@ -268,6 +268,8 @@ func TestCELErrors(t *testing.T) {
 		{`assertion.sub == '\ud800'`, `string at character 18: \ud800 is no character`},
 		{strings.Repeat("(", 300) + "a", "the expression is nested more than 200 deep"},
 		{strings.Repeat("!", 300) + "a", "the expression is nested more than 200 deep"},
+		{"a" + strings.Repeat(".b", 300), "the expression is nested more than 200 deep"},
+		{"a" + strings.Repeat("||a", 100_000), "the expression has 300001 characters, and nothing that evaluates CEL stores more than 100000"},
 		{"é", "unexpected 'é' at character 1"},
 		{"a[", "the expression ends too early"},
 		{"{a b}", `unexpected "b" at character 4`},

@@ -55,6 +55,9 @@ func Check(d Demand, files []File) (Checked, error) {
 	out := Checked{Target: d.Name(), Provider: name, Rules: []RuleCheck{}, Findings: []Finding{}}
 	var exported []File
 	for _, f := range files {
+		if f, err = readable(f); err != nil {
+			return out, err
+		}
 		if !isEnvironment(f.Text) {
 			exported = append(exported, f)
 			continue
@@ -92,6 +95,12 @@ func (c *Checked) compare(d Demand, admits, possible logic.Formula) {
 		witness := shown(diff.Witness, asked)
 		if diff.Wider {
 			wider[diff.Rule.Number] = true
+			if iss := diff.Witness["iss"]; !d.trusts(iss) {
+				c.Findings = append(c.Findings, Finding{Name: string(Wider), Severity: "error", Witness: witness, whole: diff.Witness,
+					Message: fmt.Sprintf("the provider admits tokens of the issuer %q, which no rule of target %q names: remove it there",
+						iss, d.Target.Name())})
+				continue
+			}
 			c.Findings = append(c.Findings, Finding{Name: string(Wider), Severity: "error", Witness: witness, whole: diff.Witness,
 				Message: fmt.Sprintf("the provider admits tokens that %s refuses by %s", diff.Rule.label(), strings.Join(diff.Claims, ", "))})
 			continue

@@ -40,7 +40,8 @@ func (d Demand) Compare(admits, said logic.Formula) Comparison {
 // as missing.
 func (d Demand) compare(admits, said, owed logic.Formula) Comparison {
 	c := &comparer{d: d, admits: admits}
-	c.finder = logic.NewFinder(logic.Vocabulary(admits, d.PolicyFormula(), said, owed), d.worlds())
+	c.finder = logic.NewFinder(logic.Vocabulary(admits, d.PolicyFormula(), said, owed),
+		slices.Concat(d.worlds(), d.strangers(admits)))
 	wider := logic.And(admits, logic.Not(d.PolicyFormula()), logic.Not(said))
 	for _, r := range d.Rules {
 		c.single(r, wider)
@@ -113,6 +114,8 @@ func (c *comparer) find(f logic.Formula) map[string]string {
 // nearest describes a token that the trust admits by the rule that comes nearest.
 func (c *comparer) nearest(token map[string]string) Difference {
 	switch {
+	case !c.d.trusts(token["iss"]):
+		return Difference{Wider: true, Claims: []string{"iss"}, Witness: token, Rule: c.first()}
 	case logic.Equals("aud", c.d.Audience()).Eval(token) != logic.True:
 		return Difference{Wider: true, Claims: []string{"aud"}, Witness: token, Rule: c.first()}
 	case c.d.DenyFormula().Eval(token) == logic.True:
@@ -139,6 +142,8 @@ func (c *comparer) nearest(token map[string]string) Difference {
 // explained is met by the tokens that a difference stands for.
 func (d Demand) explained(diff Difference) logic.Formula {
 	switch {
+	case !d.trusts(diff.Witness["iss"]):
+		return logic.Equals("iss", diff.Witness["iss"])
 	case slices.Equal(diff.Claims, []string{"aud"}):
 		return logic.Not(logic.Equals("aud", d.Audience()))
 	case slices.Equal(diff.Claims, []string{"deny"}):

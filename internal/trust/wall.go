@@ -128,9 +128,6 @@ func Generate(d Demand) (Wall, error) {
 	if err != nil {
 		return Wall{}, err
 	}
-	if languages[name].generate == nil {
-		return Wall{}, usage("target %q: no trust is generated for %s", d.Target.Name(), name)
-	}
 	w, err := languages[name].generate(d)
 	if err == nil {
 		d.addWarehouse(name, &w)

@@ -26,6 +26,21 @@ func (d Demand) worlds() (list []logic.World) {
 	return list
 }
 
+// strangers are the forms of the tokens that trust asks about and that no rule
+// is about: those of other issuers.
+func (d Demand) strangers(admits logic.Formula) (list []logic.World) {
+	for _, issuer := range admits.Literals("iss") {
+		switch {
+		case issuer == "" || d.trusts(issuer):
+		case d.github(issuer):
+			list = append(list, githubWorlds(issuer, d.Options.SubTemplate)...)
+		default:
+			list = append(list, logic.World{Fixed: map[string]string{"iss": issuer}, Always: alwaysOf("")})
+		}
+	}
+	return list
+}
+
 // alwaysOf are claims that every token of another kind than GitHub's has.
 // (GitLab: ID token payload; CircleCI: OpenID Connect tokens)
 func alwaysOf(kind string) []string {

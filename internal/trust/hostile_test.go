@@ -1,0 +1,102 @@
+package trust
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const hostileRules = `
+    allow: [{repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}]
+`
+
+// hostileExchanges are one target for each language.
+var hostileExchanges = map[string]string{
+	"aws":        `{aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}}`,
+	"databricks": `{databricks: {client_id: 8a1b2c3d-0000-4000-8000-000000000001, account_id: 11111111-2222-3333-4444-555555555555, host: dbc-a1b2c3d4-e5f6.cloud.databricks.com}}`,
+	"entra":      `{entra: {tenant: acme.onmicrosoft.com, client_id: 11111111-2222-3333-4444-555555555555, scope: "https://database.windows.net/.default"}}`,
+	"gcp":        `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/acme, service_account: dbt@acme-dbt.iam.gserviceaccount.com}}`,
+	"vault":      `{vault: {address: "https://vault.acme.example:8200", role: dbt-prod, audience: "https://vault.acme.example", secret: database/creds/dbt-prod}}`,
+	"openbao":    `{vault: {auth: cel, address: "https://vault.acme.example:8200", role: dbt-prod, audience: "https://vault.acme.example", secret: database/creds/dbt-prod}}`,
+	"snowflake":  "{oidc: {audience: snowflakecomputing.com}}\n    dbt: {type: snowflake, account: acme-prod, user: DBT_PROD, role: TRANSFORMER, database: ANALYTICS, warehouse: TRANSFORMING, schema: marts}",
+	"trino":      "{oidc: {audience: trino}}\n    dbt: {type: trino, host: trino.acme.example, port: 443, database: hive, schema: marts, user: dbt}",
+	"keycloak": `{token_exchange: {token_url: "https://sso.acme.example/realms/ci/protocol/openid-connect/token", audience: "https://sso.acme.example/realms/ci", grant: client_assertion, client_id: dbt-prod, target_audience: trino}}` +
+		"\n    dbt: {type: trino, host: trino.acme.example, port: 443, database: hive, schema: marts, user: dbt}",
+}
+
+func hostileDemand(t *testing.T, name string) Demand {
+	t.Helper()
+	return demand(t, "version: 1\ntargets:\n  prod:\n    exchange: "+hostileExchanges[name]+hostileRules, Options{})
+}
+
+// TestStrangers: an issuer that no rule names is never the same, also where a
+// reader has no finding of its own for it.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	const subject = "project_path:evil/x:ref_type:branch:ref:main"
+	aws := `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Federated": "arn:aws:iam::123456789012:oidc-provider/gitlab.com"}, ` +
+		`"Action": "sts:AssumeRoleWithWebIdentity", "Condition": {"StringEquals": {"gitlab.com:aud": "sts.amazonaws.com", "gitlab.com:sub": "` + subject + `"}}}]}`
+	for _, tt := range []struct{ name, text, issuer string }{
+		{"aws", aws, "https://gitlab.com"},
+		{"aws", strings.NewReplacer("gitlab.com", "token.actions.githubusercontent.com/evil", subject, "repo:acme/analytics:environment:production").Replace(aws),
+			"https://token.actions.githubusercontent.com/evil"},
+		{"databricks", `[{"oidc_policy": {"issuer": "https://gitlab.com", "audiences": ["x"], "subject": "` + subject + `"}}]`, "https://gitlab.com"},
+		{"databricks", `[{"oidc_policy": {"issuer": "https://gitlab.com", "audiences": ["x"]}}]`, "https://gitlab.com"},
+		{"entra", `[{"name": "x", "issuer": "https://gitlab.com", "subject": "` + subject + `", "audiences": ["x"]}]`, "https://gitlab.com"},
+		{"snowflake", `[{"name": "X", "type": "OIDC", "additional_info": {"issuer": "https://gitlab.com", "subject": "` + subject + `"}}]`, "https://gitlab.com"},
+		{"gcp", `{"oidc": {"issuerUri": "https://gitlab.com"}, "attributeMapping": {"google.subject": "assertion.sub"}, "attributeCondition": "assertion.namespace_path == 'evil'",` +
+			`"members": ["principalSet://iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/github/*"]}`, "https://gitlab.com"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := hostileDemand(t, tt.name)
+			checked, err := Check(d, []File{{"export.json", []byte(tt.text)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("the provider admits tokens of the issuer %q, which no rule of target \"prod\" names: remove it there", tt.issuer)
+			if !slices.ContainsFunc(checked.Findings, func(f Finding) bool {
+				return f.Name == string(Wider) && f.Message == want && f.Witness["iss"] == tt.issuer
+			}) || checked.Verdict != Different {
+				t.Errorf("the verdict is %s, and %+v has no %q", checked.Verdict, checked.Findings, want)
+			}
+		})
+	}
+}
+
+// TestReadable: what is refused of every provider's file.
+func TestReadable(t *testing.T) {
+	t.Parallel()
+	utf16 := "the file is UTF-16, as PowerShell's > writes it: want UTF-8, which `| Out-File -Encoding utf8` writes"
+	for _, tt := range []struct{ text, err string }{
+		{"", "a.json: the file is empty: did the command that exports it fail?"},
+		{" \n", "a.json: the file is empty: did the command that exports it fail?"},
+		{"\xff\xfe[\x00]\x00", "a.json: " + utf16},
+		{"\xfe\xff\x00[\x00]", "a.json: " + utf16},
+		{`{"a": 1, "a": 2}`, `a.json: an object has "a" twice, also in another case: remove one`},
+		{`[[], {"b": {"Condition": {}, "c": [1], "condition": {}}}]`, `a.json: an object has "condition" twice, also in another case: remove one`},
+		{`{"a": {"a": "a", "b": ["a", "a", {"a": "b"}]}, "b": {"a": 1}, "c": "c"}`, ""},
+		{"\xef\xbb\xbf{}", ""},
+		{"a = 1\na = 2\n", ""},
+		{strings.Repeat("[", 100_000), ""},
+	} {
+		f, err := readable(File{"a.json", []byte(tt.text)})
+		if got := fmt.Sprint(err); got != tt.err && (err != nil || tt.err != "") {
+			t.Errorf("%.40q: got %q, want %q", tt.text, got, tt.err)
+		}
+		if strings.HasPrefix(string(f.Text), "\xef\xbb\xbf") {
+			t.Errorf("%.40q: the byte order mark is still there", tt.text)
+		}
+	}
+}
+
+// TestLanguages: each language does all that the commands ask for.
+func TestLanguages(t *testing.T) {
+	t.Parallel()
+	for name, l := range languages {
+		if l.generate == nil || l.read == nil || l.rotate == nil || l.revoke == nil {
+			t.Errorf("%s does not generate, read, rotate and revoke", name)
+		}
+	}
+}
