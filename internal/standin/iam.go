@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"encoding/xml"
@@ -21,8 +22,8 @@ import (
 )
 
 // An IAM is what an administrator of an STS's account needs in an incident:
-// IAM's API for roles, and CloudTrail's for who was given them. What it
-// changes has effect at once; in AWS it takes some seconds.
+// IAM's API for roles, the token service's, and CloudTrail's for who was given
+// a role. What it changes has effect at once; in AWS it takes some seconds.
 type IAM struct {
 	sts    *STS
 	admin  Session
@@ -172,6 +173,11 @@ func (i *IAM) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	form, err := url.ParseQuery(string(body))
+	if form.Get("Version") == "2011-06-15" {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		i.sts.handle(w, r)
+		return
+	}
 	if err != nil || form.Get("Version") != "2010-05-08" {
 		i.sts.fail(w, stsError{http.StatusBadRequest, "InvalidAction", "Could not find operation for this version"})
 		return
@@ -224,7 +230,7 @@ func (i *IAM) change(r *http.Request, body []byte, form url.Values) (any, error)
 	switch action {
 	case "GetRole":
 		return getRoleResult{Path: "/", Name: name, ID: "AROASTANDIN", Arn: arn, Created: "2026-01-02T03:04:05Z",
-			Trust: url.QueryEscape(role.trust)}, nil
+			Trust: strings.ReplaceAll(url.QueryEscape(role.trust), "+", "%20")}, nil
 	case "UpdateAssumeRolePolicy":
 		return nothing{}, role.setTrust(form.Get("PolicyDocument"))
 	case "PutRolePolicy":

@@ -20,8 +20,12 @@ type awsFiles struct {
 func newAWSFiles(home awsRole) *awsFiles {
 	f := &awsFiles{home: home.account, tf: newTerraform(), resources: map[string]string{}}
 	f.script.run("The commands are for account "+home.account+", and stop here with the credentials of another one.",
-		`test "$(aws sts get-caller-identity --query Account --output text)" = `+home.account)
+		accountCheck(home.account))
 	return f
+}
+
+func accountCheck(account string) string {
+	return `test "$(aws sts get-caller-identity --query Account --output text)" = ` + account
 }
 
 // issuers are the identities of the rules, each issuer once.

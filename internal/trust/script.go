@@ -47,6 +47,16 @@ func (s *Script) undo(doc string, lines ...string) {
 	s.Undo = append(s.Undo, Step{doc, strings.Join(lines, "\n")})
 }
 
+// add adds the steps of another script.
+func (s *Script) add(other Script) {
+	for _, v := range other.Variables {
+		s.needs(v)
+	}
+	s.About = append(s.About, other.About...)
+	s.Steps = append(s.Steps, other.Steps...)
+	s.Undo = append(s.Undo, other.Undo...)
+}
+
 // wait adds a step that goes on only when the owner says that something is so.
 func (s *Script) wait(doc, question string) {
 	s.run(doc, "read -r -p "+quote(oneLine(question)+" Type yes: ")+" answer", `[ "$answer" = yes ]`)
@@ -74,8 +84,7 @@ func (s Script) String() string {
 	if len(s.About) == 0 {
 		b.WriteString("set -euo pipefail\n")
 	} else {
-		b.WriteString("set -Eeuo pipefail\n" +
-			`stopped() { echo "Stopped: the last command above failed, and nothing after it was run." >&2; }` + "\ntrap stopped ERR\n")
+		b.WriteString("set -Eeuo pipefail\n" + `stopped() { echo "Stopped: the last command above failed, and nothing after it was run." >&2; }` + "\ntrap stopped ERR\n")
 	}
 	if !s.Late {
 		s.set(&b, s.Variables)

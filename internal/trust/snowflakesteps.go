@@ -133,7 +133,12 @@ func revokeSnowflake(d Demand) (Script, error) { return d.revokeUser(), nil }
 
 // revokeUser are the steps for a user in Snowflake, whatever logs it in.
 func (d Demand) revokeUser() (s Script) {
-	d.snowflakeRun(&s, "1. Contain: nothing logs in this user any more. Run it as a role that owns the user, such as SECURITYADMIN.",
+	s.About = []string{
+		"Who runs it: someone with jq and `snow`, in a role that owns the user, such as SECURITYADMIN, and that may read",
+		"SNOWFLAKE.ACCOUNT_USAGE.",
+		"What it breaks: everything that logs in as this user, not only this target, until it is undone.",
+	}
+	d.snowflakeRun(&s, "1. Contain: nothing logs in this user any more.",
 		func(sql *sqlText, user sqlName) { sql.run("ALTER USER " + user.SQL + " SET DISABLED = TRUE") })
 	d.snowflakeRun(&s, "2. Abort what runs and what waits.",
 		func(sql *sqlText, user sqlName) { sql.run("ALTER USER " + user.SQL + " ABORT ALL QUERIES") })
@@ -180,6 +185,6 @@ func (d Demand) endSessions(s *Script) {
 	s.run("3. End the sessions of the last seven days, which else live on: four hours after their last statement, or longer.",
 		"sessions=\"$(", query, ")\"",
 		`jq --raw-output '.. | .SESSION_ID? // empty' <<<"$sessions" | while read -r session; do`,
-		`  snow sql --enable-templating NONE --query "SELECT SYSTEM\$ABORT_SESSION($session)" </dev/null`,
+		`  snow sql --enable-templating NONE --query "SELECT SYSTEM\$ABORT_SESSION($session)" </dev/null || true  # it has ended`,
 		"done")
 }

@@ -1,0 +1,265 @@
+//go:build e2e && linux && amd64
+
+package incident
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// A night is an incident: docs/incident.md by its minutes.
+type night struct {
+	t         *testing.T
+	issuer    *standin.Issuer
+	workspace string
+	desk      string // the folder of who is on call
+	env       []string
+	page      string
+}
+
+func newNight(t *testing.T, issuer *standin.Issuer, workspace string, env ...string) *night {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(setup.Repository(t), "docs", "incident.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &night{t, issuer, workspace, t.TempDir(), env, string(page)}
+}
+
+// block returns the first code block of the page that contains a text.
+func (n *night) block(language, has string) string {
+	n.t.Helper()
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(n.page, -1) {
+		if strings.Contains(m[1], has) {
+			return m[1]
+		}
+	}
+	n.t.Fatalf("docs/incident.md has no block of %s with %q", language, has)
+	return ""
+}
+
+// shell runs commands as who is on call: at the desk, with oidc-dbt on PATH.
+func (n *night) shell(script string, args ...string) (out string, err error) {
+	n.t.Helper()
+	cmd := exec.Command("bash", append([]string{"-euc", script, "bash"}, args...)...)
+	cmd.Dir = n.desk
+	cmd.Env = append(
+		[]string{"HOME=" + n.desk, "PATH=" + filepath.Dir(setup.Binary(n.t)) + ":" + os.Getenv("PATH")},
+		n.env...)
+	text, err := cmd.CombinedOutput()
+	return string(text), err
+}
+
+// revoke prints the script as the page says, and runs it.
+func (n *night) revoke() (out string) {
+	n.t.Helper()
+	commands := strings.Replace(
+		n.block("sh", "trust revoke"),
+		"--target prod",
+		"--target prod --policy "+n.workspace+"/.github/oidc-dbt.yml",
+		1,
+	)
+	out, err := n.shell(commands)
+	if err != nil {
+		script, _ := os.ReadFile(filepath.Join(n.desk, "revoke.sh"))
+		n.t.Fatalf("the script: %v\n%s\n%s", err, out, script)
+	}
+	return out
+}
+
+// policy changes the policy.
+func (n *night) policy(change func(text string) string) {
+	n.t.Helper()
+	path := filepath.Join(n.workspace, ".github", "oidc-dbt.yml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	setup.Write(n.t, n.workspace, ".github/oidc-dbt.yml", change(string(text)))
+}
+
+// job runs the action, as a new run of the workflow does.
+func (n *night) job() (step *standin.Step, log, audit string) {
+	n.t.Helper()
+	step, err := standin.RunStep(n.t.Context(), standin.StepConfig{
+		Binary: setup.Binary(
+			n.t,
+		), Root: n.t.TempDir(), Workspace: n.workspace, Inputs: map[string]string{"target": "prod"}, Env: n.issuer.RunnerEnv(),
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if log, _, err = step.Log(); err != nil {
+		n.t.Error(err)
+	}
+	records, err := os.ReadFile(filepath.Join(step.Temp, "oidc-dbt", "audit.jsonl"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return step, log, string(records)
+}
+
+// denied adds the page's rule to the policy: a new run is denied, and so does explain say.
+func (n *night) denied() {
+	n.t.Helper()
+	rule := n.block("yaml", "deny:")
+	n.policy(func(text string) string { return strings.Replace(text, "targets:\n", rule+"targets:\n", 1) })
+	const want = `deny rule 1 (line 5) matches "repo:acme/analytics:environment:production"`
+	step, log, audit := n.job()
+	if step.Status != 5 || !strings.Contains(log, "denied by policy: "+want) || strings.Count(audit, "\n") != 1 ||
+		!strings.Contains(audit, `"decision":"denied"`) || !strings.Contains(audit, `deny rule 1 (line 5) matches`) {
+		n.t.Errorf("a new run ends with status %d:\n%s\n%s", step.Status, log, audit)
+	}
+	explain := strings.TrimSpace(
+		n.block("sh", "oidc-dbt explain"),
+	) + " --policy " + n.workspace + "/.github/oidc-dbt.yml"
+	if out, err := n.shell(explain); err == nil || err.Error() != "exit status 5" ||
+		!strings.Contains(out, "denied: deny rule 1 (line 5) matches") {
+		n.t.Errorf("explain: %v\n%s", err, out)
+	}
+}
+
+// around takes the rule away: the job of one who does not care for the policy.
+func (n *night) around() {
+	n.t.Helper()
+	rule := n.block("yaml", "deny:")
+	n.policy(func(text string) string { return strings.Replace(text, rule, "", 1) })
+}
+
+// scope runs the page's query over a run's records.
+func (n *night) scope(audit string, want ...string) {
+	n.t.Helper()
+	setup.Write(n.t, n.desk, "audit.jsonl", audit)
+	out, err := n.shell(n.block("sh", "audit.jsonl"))
+	if err != nil {
+		n.t.Fatalf("the query: %v\n%s", err, out)
+	}
+	for _, text := range want {
+		if strings.Count(out, "\n") != 1 || !strings.Contains(out, text) {
+			n.t.Errorf("want one line with %q, got:\n%s", text, out)
+		}
+	}
+}
+
+// trustOf is the trust policy that trust generate prints for a policy.
+func trustOf(t *testing.T, issuer *standin.Issuer) string {
+	t.Helper()
+	dir := t.TempDir()
+	file := setup.Write(t, dir, "policy.yml", setup.Policy(issuer, "{type: duckdb, path: shop.duckdb, schema: main}",
+		fmt.Sprintf("{aws: {role: %q, region: eu-central-1}}", setup.Role)))
+	out, err := exec.Command(setup.Binary(t), "trust", "generate", "--policy", file, "--out", dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("trust generate: %v\n%s", err, out)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "prod.aws*.json"))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("trust generate wrote no trust policy:\n%s", out)
+	}
+	text, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestIncidentAtAWS: the role's trust is generated, a job builds, and then the night comes. AWS's own command line runs
+// the script against the account; the store refuses the session that was issued before.
+func TestIncidentAtAWS(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: issuer.URL(), Roles: map[string]standin.Role{
+		setup.Role: {Audience: "sts.amazonaws.com", Trust: trustOf(t, issuer)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sts.Close)
+	store, err := standin.StartStore(sts, "lake")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	iam, err := standin.StartIAM(sts, "123456789012")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(iam.Close)
+	workspace := setup.Project(
+		t,
+		issuer,
+		fmt.Sprintf(
+			`{type: duckdb, path: shop.duckdb, schema: main, secrets: [{type: s3, endpoint: %q, url_style: path, use_ssl: false}]}`,
+			store.Host(),
+		),
+		fmt.Sprintf(`{aws: {role: %q, region: eu-central-1, endpoint: %q}}`, setup.Role, sts.URL()),
+	)
+	setup.Write(
+		t,
+		workspace,
+		"models/orders.sql",
+		"{{ config(materialized='external', location='s3://lake/orders.parquet') }}\nselect * from {{ ref('raw_orders') }}\n",
+	)
+	n := newNight(t, issuer, workspace, iam.Env()...)
+	n.env = append(n.env, "PATH="+tools(t).Bin+":"+filepath.Dir(setup.Binary(t))+":"+os.Getenv("PATH"))
+	build := func(env map[string]string) (string, error) {
+		return setup.DBT(t, setup.Python(t), workspace, env, "build")
+	}
+
+	env, _ := setup.Authenticate(t, issuer, workspace)
+	if out, err := build(env); err != nil {
+		t.Fatalf("before the night: %v\n%s", err, out)
+	}
+	step, _, audit := n.job()
+	n.denied()
+	if out, err := build(env); err != nil {
+		t.Errorf("a rule of deny must not end what was issued before: %v\n%s", err, out)
+	}
+	before := store.Served(http.MethodPut)
+	for range 2 { // it may be run again
+		if out := n.revoke(); !strings.Contains(out, setup.Subject) || !strings.Contains(out, "# 4. Prove it") {
+			t.Errorf("the output does not prove it:\n%s", out)
+		}
+	}
+	if out, err := build(env); err == nil || !strings.Contains(out, "403") {
+		t.Errorf("the session from before: %v\n%s", err, out)
+	}
+	n.scope(
+		audit,
+		"arn:aws:sts::123456789012:assumed-role/dbt-prod/acme-analytics@16055869479-1",
+		"\tprod\t16055869479\t",
+	)
+	n.around()
+	if step, log, _ := n.job(); step.Status != 6 || !strings.Contains(log, "AccessDenied") ||
+		store.Served(http.MethodPut) != before {
+		t.Errorf(
+			"a job that goes around the policy ends with status %d, and %d objects are written:\n%s",
+			step.Status,
+			store.Served(http.MethodPut)-before,
+			log,
+		)
+	}
+	if out := n.revoke(); !strings.Contains(out, `"errorCode":"AccessDenied"`) {
+		t.Errorf("CloudTrail does not have the refusal:\n%s", out)
+	}
+
+	if out, err := n.shell("bash revoke.sh undo"); err != nil {
+		t.Fatalf("undo: %v\n%s", err, out)
+	}
+	after, _ := setup.Authenticate(t, issuer, workspace)
+	if out, err := build(after); err != nil {
+		t.Errorf("after it is undone: %v\n%s", err, out)
+	}
+	if out, err := build(env); err == nil {
+		t.Errorf("the session from before works again:\n%s", out)
+	}
+	setup.NoSecrets(t, issuer, "the first step's summary", step.Summary)
+}
