@@ -1,10 +1,9 @@
-// The action's main step: starts the Go binary next to this file and passes on
-// its streams, signals and exit status. It has no dependencies and decides
-// nothing about identity: the binary does.
+// The action's main step: it becomes the Go binary next to this file, or starts
+// it and passes on its streams, signals and exit status. It has no dependencies
+// and decides nothing about identity: the binary does. Modules that only a build
+// or a second process needs are loaded there: together they take several milliseconds.
 'use strict';
 
-const { spawn } = require('node:child_process');
-const crypto = require('node:crypto');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
@@ -26,9 +25,22 @@ function printable(text) {
   return text.replace(/[^\t\n\P{C}]|[\u2028\u2029]/gu, '?').replace(/##\[/g, '## [');
 }
 
+// print writes at once: process.stdout may keep text for later, which replace
+// would lose, and makes a pipe non-blocking, which the binary would inherit.
+function print(text) {
+  for (let rest = Buffer.from(text); rest.length > 0; ) {
+    try {
+      rest = rest.subarray(fs.writeSync(1, rest));
+    } catch (err) {
+      if (err.code !== 'EAGAIN') throw err;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10); // a full pipe that was non-blocking before
+    }
+  }
+}
+
 function annotate(level, text) {
   const data = printable(text).replace(/%/g, '%25').replace(/\n/g, '%0A');
-  process.stdout.write(`::${level}::${data}\n`);
+  print(`::${level}::${data}\n`);
 }
 
 // binaryName uses the runner's names (RUNNER_OS and RUNNER_ARCH, in lower
@@ -55,53 +67,35 @@ function folder(name) {
   return dir;
 }
 
-// sha256 reads in pieces: a buffer for the whole binary costs as much as its hash.
-function sha256(file) {
-  const hash = crypto.createHash('sha256');
-  const piece = Buffer.allocUnsafe(1 << 20);
-  const fd = fs.openSync(file, 'r');
+// checkFormat finds a file that was damaged on its way, such as a page of text,
+// before it replaces this process. Its bytes are covered by the pinned commit.
+function checkFormat(source, name) {
+  const start = Buffer.alloc(4);
+  const fd = fs.openSync(source, 'r');
   try {
-    for (let n; (n = fs.readSync(fd, piece)) > 0; ) hash.update(piece.subarray(0, n));
+    fs.readSync(fd, start);
   } finally {
     fs.closeSync(fd);
   }
-  return hash.digest('hex');
-}
-
-// checkSum compares a binary with the list in the same commit. Pinning covers
-// both: this finds a damaged download, not an attacker.
-function checkSum(dist, name, sum) {
-  let list;
-  try {
-    list = fs.readFileSync(path.join(dist, 'SHA256SUMS'), 'utf8');
-  } catch (err) {
-    if (err.code === 'ENOENT') return;
-    throw err;
-  }
-  const lines = list.split(/\r?\n/).map((line) => /^([0-9a-f]{64}) [ *](.+)$/.exec(line));
-  const found = lines.find((match) => match && match[2] === name);
-  if (!found) {
-    throw new Failure(`check the binary: dist/SHA256SUMS does not list ${name}`);
-  }
-  if (found[1] !== sum) {
-    throw new Failure(`check the binary: SHA-256 of dist/${name} is ${sum}, dist/SHA256SUMS says ${found[1]}: the download is damaged, run the job again`);
+  const want = { linux: '7f454c46', darwin: 'cffaedfe', win32: '4d5a' }[process.platform]; // ELF, Mach-O, PE
+  if (!start.toString('hex').startsWith(want)) {
+    throw new Failure(`check the binary: dist/${name} is not a program: the download is damaged, run the job again`);
   }
 }
 
 // install gives the release's binary its plain name: a hard link, which costs
 // nothing, or a copy where there can be none (another file system, or a
-// checkout that lost the executable bit).
+// checkout that lost the executable bit). Two versions have two folders.
 function install(dist, name) {
   const source = path.join(dist, name);
-  const sum = sha256(source);
-  checkSum(dist, name, sum);
-  const target = path.join(folder(`oidc-dbt-bin-${sum.slice(0, 16)}`), programName);
-  const have = fs.statSync(target, { bigint: true, throwIfNoEntry: false });
   const want = fs.statSync(source, { bigint: true });
-  if (have && ((have.dev === want.dev && have.ino === want.ino) || sha256(target) === sum)) {
+  const target = path.join(folder(`oidc-dbt-bin-${want.dev.toString(36)}-${want.ino.toString(36)}`), programName);
+  const have = fs.statSync(target, { bigint: true, throwIfNoEntry: false });
+  if (have && ((have.dev === want.dev && have.ino === want.ino) || isCopy(have, want))) {
     return target; // an earlier step of this job
   }
-  const fresh = `${target}.${crypto.randomUUID()}`;
+  checkFormat(source, name);
+  const fresh = temporary(target);
   try {
     if (!windows && (want.mode & 0o111n) === 0n) {
       throw new Failure('not executable');
@@ -110,9 +104,23 @@ function install(dist, name) {
   } catch {
     fs.copyFileSync(source, fresh);
     fs.chmodSync(fresh, 0o755);
+    const time = Number(want.mtimeMs / 1000n);
+    fs.utimesSync(fresh, time, time); // for isCopy
   }
   fs.renameSync(fresh, target); // so that a concurrent step never sees half a file
   return target;
+}
+
+// isCopy reports whether install has made one file from the other: a copy has the
+// same size, and the same time in whole seconds, which every file system keeps.
+function isCopy(have, want) {
+  return have.size === want.size && have.mtimeMs / 1000n === want.mtimeMs / 1000n;
+}
+
+// temporary names a file next to target that no other step uses, in this
+// container or another.
+function temporary(target) {
+  return `${target}.${process.pid}-${process.hrtime.bigint()}`;
 }
 
 function inside(dir, file) {
@@ -177,13 +185,14 @@ async function goEnvironment(go) {
 
 // build compiles the action, once for all steps of a job.
 async function build(action) {
+  const crypto = require('node:crypto');
   const { GITHUB_RUN_ID, GITHUB_RUN_ATTEMPT, GITHUB_JOB } = process.env;
   const key = crypto.createHash('sha256').update(JSON.stringify([action, GITHUB_RUN_ID, GITHUB_RUN_ATTEMPT, GITHUB_JOB])).digest('hex').slice(0, 16);
   const target = path.join(folder(`oidc-dbt-bin-${key}`), programName);
   if (fs.existsSync(target)) return target;
   const go = findGo();
-  process.stdout.write('oidc-dbt: building the action from its source\n');
-  const fresh = `${target}.${crypto.randomUUID()}`;
+  print('oidc-dbt: building the action from its source\n');
+  const fresh = temporary(target);
   try {
     const env = await goEnvironment(go);
     // -buildvcs=false: git refuses a checkout of another user, and then go fails.
@@ -208,7 +217,7 @@ async function run(program, args, options) {
   });
   if (status !== 0) {
     for (const line of out.stderr.trimEnd().split(/\r\n|\r|\n/)) {
-      process.stdout.write(`go: ${printable(line)}\n`);
+      print(`go: ${printable(line)}\n`);
     }
     if (status > 128 && !windows) throw new Failure('build from source: interrupted', status);
     throw new Failure(`build from source: go ${args[0]} exited with status ${status}: see its messages above`);
@@ -220,6 +229,7 @@ async function run(program, args, options) {
 // signal's number if a signal ended it. Signals reach node and not its child,
 // so they are forwarded. (On Windows the console sends them to both.)
 function start(program, args, options, started = () => {}) {
+  const { spawn } = require('node:child_process');
   return new Promise((resolve, reject) => {
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
     let child;
@@ -255,6 +265,20 @@ function killed(child, signal) {
   }
 }
 
+// replace runs the binary in place of this process: no second process, and
+// signals and exit status are the binary's own. It returns only where that is
+// impossible. A binary with a command to run stays a child: if it is killed, node
+// must be there to say so and to end the command's whole process group.
+function replace(program) {
+  if (windows || !process.execve || process.env.INPUT_RUN) return;
+  try {
+    fs.accessSync(program, fs.constants.X_OK); // execve aborts node if it fails
+  } catch (err) {
+    throw new Failure(`start ${program}: ${err.code}`);
+  }
+  process.execve(program, [program], process.env);
+}
+
 async function binary() {
   const action = fs.realpathSync(__dirname);
   if (process.env.OIDC_DBT_BUILD === '1') return build(action);
@@ -271,6 +295,7 @@ async function main() {
     // The post step runs this same binary, or nothing if there is none.
     if (!process.env.GITHUB_STATE) throw new Failure('GITHUB_STATE is not set: the action runs as a step of a workflow', 2);
     fs.appendFileSync(process.env.GITHUB_STATE, `binary=${program}${os.EOL}`);
+    replace(program);
     // A process group of its own, for killed; the runner's signals are forwarded.
     process.exitCode = await start(program, [], { stdio: 'inherit', detached: !windows });
   } catch (err) {

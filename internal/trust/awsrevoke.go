@@ -19,10 +19,7 @@ func revokeAWS(d Demand) (Script, error) {
 	f := newAWSFiles(first)
 	f.script.About = []string{
 		"Who runs it: someone who may change these roles (iam:GetRole, iam:UpdateAssumeRolePolicy, iam:PutRolePolicy,",
-		"iam:DeleteRolePolicy) and read CloudTrail, logged in to the account of " + strings.Join(
-			arns(roles),
-			" and of ",
-		) + ".",
+		"iam:DeleteRolePolicy) and read CloudTrail, logged in to the account of " + strings.Join(arns(roles), " and of ") + ".",
 		"What it breaks: everything that uses these roles, not only this target, until it is undone.",
 	}
 	settings := Step{"The policy's region, and output that does not wait for a key.",
@@ -37,43 +34,10 @@ func revokeAWS(d Demand) (Script, error) {
 	}
 	f.abort(d)
 	for _, r := range roles {
-		f.script.run(
-			"4. Prove it: who got a session of "+r.name+", newest first, as CloudTrail has it (some minutes late).\n"+
-				"After the time of step 1 every request has an errorCode. IAM takes some seconds: run the script again in a minute,\n"+
-				"so that a session from in between is ended, too. What a session did: docs/audit.md has the query.",
-			f.aws(
-				r,
-				"cloudtrail",
-				"lookup-events",
-				"--region",
-				d.Get("region"),
-				"--lookup-attributes",
-				"AttributeKey=ResourceName,AttributeValue="+r.arn,
-				"--query",
-				"Events[].CloudTrailEvent",
-				"--output",
-				"text",
-			),
-		)
+		f.prove(d, r)
 	}
 	for _, r := range roles {
-		kept := r.name + ".before.json"
-		f.script.undo(
-			"Trust again whom "+kept+" names. Sessions from before stay ended: the policy oidc-dbt-revoked stays until\n"+
-				"the longest session would be over, 12 hours at most; then delete it:\n"+
-				f.aws(
-					r,
-					"iam",
-					"delete-role-policy",
-					"--role-name",
-					r.name,
-					"--policy-name",
-					revokedPolicy,
-				),
-			accountCheck(f.home),
-			f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", "file://"+kept),
-			"mv "+quote(kept)+" "+quote(r.name+".restored.json"),
-		)
+		f.reopen(r)
 	}
 	return f.script, nil
 }
@@ -86,6 +50,29 @@ func arns(roles []awsRole) (list []string) {
 		list = append(list, r.arn)
 	}
 	return list
+}
+
+// prove shows who got a session.
+func (f *awsFiles) prove(d Demand, r awsRole) {
+	f.script.run(
+		"4. Prove it: who got a session of "+r.name+", newest first, as CloudTrail has it (some minutes late).\n"+
+			"After the time of step 1 every request has an errorCode. IAM takes some seconds: run the script again in a minute,\n"+
+			"so that a session from in between is ended, too. What a session did: docs/audit.md has the query.",
+		f.aws(r, "cloudtrail", "lookup-events", "--region", d.Get("region"),
+			"--lookup-attributes", "AttributeKey=ResourceName,AttributeValue="+r.arn,
+			"--query", "Events[].CloudTrailEvent", "--output", "text"))
+}
+
+// reopen undoes close.
+func (f *awsFiles) reopen(r awsRole) {
+	kept := r.name + ".before.json"
+	f.script.undo(
+		"Trust again whom "+kept+" names. Sessions from before stay ended: the policy oidc-dbt-revoked stays until\n"+
+			"the longest session would be over, 12 hours at most; then delete it:\n"+
+			f.aws(r, "iam", "delete-role-policy", "--role-name", r.name, "--policy-name", revokedPolicy),
+		accountCheck(f.home),
+		f.aws(r, "iam", "update-assume-role-policy", "--role-name", r.name, "--policy-document", "file://"+kept),
+		"mv "+quote(kept)+" "+quote(r.name+".restored.json"))
 }
 
 // close has a trust policy by which no one gets a session.

@@ -47,7 +47,7 @@ func evaluateVault(read func([]byte) (wall.Wall, error)) func(Demand, Wall, map[
 func checksOf(auth string, read func([]byte) (wall.Wall, error)) checks {
 	return checks{
 		exchange: `{vault: {` + auth + `address: "https://bao.acme.example", role: dbt, audience: "https://bao.acme.example", secret: secret/data/dbt}}`,
-		policies: 6, tokens: 200,
+		policies: 12, tokens: 100,
 		export: func(_ Demand, w Wall) []File {
 			return []File{{Name: "role.json", Text: []byte(`{"data": ` + w.Documents[0].Text + `}`)}}
 		},

@@ -25,12 +25,14 @@ const admitsName = "oidc_dbt_admits"
 // program returns what a program admits: the tokens for which no variable
 // fails, and which get a pb.Auth.
 func (v *vaultReader) program(role readVaultRole) (logic.Formula, error) {
-	r := &celReader{github: v.issuer.Kind == "github", mapped: map[string]*celValue{}, variables: map[string]celValue{"claims": {kind: celAssertion}}}
+	r := &celReader{github: v.issuer.Kind == "github", mapped: map[string]*celValue{},
+		variables: map[string]celValue{"claims": {kind: celAssertion}}}
 	parts := []logic.Formula{}
 	if audiences := v.audiences(role.BoundAudiences); len(audiences) > 0 {
 		parts = append(parts, logic.Equals("aud", audiences...))
 	} else {
-		v.find("missing-audience", "error", "no bound_audiences: a CEL role without them takes tokens that were issued for any service; set it to [%q]",
+		v.find("missing-audience", "error", "no bound_audiences: a CEL role without them takes tokens that were issued for "+
+			"any service; set it to [%q]",
 			v.d.Audience())
 	}
 	for _, variable := range role.Program.Variables {
@@ -86,7 +88,8 @@ func (v *vaultReader) anchors(place string, n *celNode) {
 	if n.kind == celMethod && n.name == "matches" && len(n.args) == 2 && n.args[1].kind == celString {
 		if re, err := syntax.Parse(n.args[1].text, syntax.Perl); err == nil {
 			if begins, ends := anchored(re); !begins || !ends {
-				v.find("unanchored-expression", "error", "cel_program, %s: matches(%q) finds its pattern anywhere in the value: write ^ and $ around it",
+				v.find("unanchored-expression", "error", "cel_program, %s: matches(%q) finds its pattern anywhere in the value: "+
+					"write ^ and $ around it",
 					place, n.args[1].text)
 			}
 		}

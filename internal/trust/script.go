@@ -84,7 +84,8 @@ func (s Script) String() string {
 	if len(s.About) == 0 {
 		b.WriteString("set -euo pipefail\n")
 	} else {
-		b.WriteString("set -Eeuo pipefail\n" + `stopped() { echo "Stopped: the last command above failed, and nothing after it was run." >&2; }` + "\ntrap stopped ERR\n")
+		b.WriteString("set -Eeuo pipefail\n" +
+			`stopped() { echo "Stopped: the last command above failed, and nothing after it was run." >&2; }` + "\ntrap stopped ERR\n")
 	}
 	if !s.Late {
 		s.set(&b, s.Variables)

@@ -112,7 +112,8 @@ func (r *snowflakeReader) user(file string, row snowflakeRow) {
 		what string
 	}{{row.Password, "a password"}, {row.Key, "a key"}, {row.PAT, "a programmatic access token"}} {
 		if isTrue(way.has) {
-			r.add("other-login", "warning", "%s also has %s: who has it needs no ID token; unset it, or attach an authentication policy", where, way.what)
+			r.add("other-login", "warning", "%s also has %s: who has it needs no ID token; unset it, or attach an "+
+				"authentication policy", where, way.what)
 		}
 	}
 }

@@ -79,15 +79,16 @@ func (d Demand) retire(s *Script, old []workloadIdentity) {
 		}
 	})
 	s.wait("5. Wait a day.", "Has no job failed to log in since?")
-	d.snowflakeRun(s, "Remove the old ones. Undo: add them again, as in TARGET.snowflake.sql of the policy before.", func(sql *sqlText, user sqlName) {
-		for _, i := range old {
-			if i.Name == "" {
-				sql.run("ALTER USER " + user.SQL + " UNSET WORKLOAD_IDENTITY")
-			} else {
-				sql.run("ALTER USER " + user.SQL + " REMOVE WORKLOAD IDENTITY " + exactName(i.Name).SQL)
+	d.snowflakeRun(s, "Remove the old ones. Undo: add them again, as in TARGET.snowflake.sql of the policy before.",
+		func(sql *sqlText, user sqlName) {
+			for _, i := range old {
+				if i.Name == "" {
+					sql.run("ALTER USER " + user.SQL + " UNSET WORKLOAD_IDENTITY")
+				} else {
+					sql.run("ALTER USER " + user.SQL + " REMOVE WORKLOAD IDENTITY " + exactName(i.Name).SQL)
+				}
 			}
-		}
-	})
+		})
 }
 
 // switchTo adds the policy's and GitHub's part of a rotation.
@@ -151,7 +152,8 @@ func (d Demand) revokeUser() (s Script) {
 				"FROM TABLE(SNOWFLAKE.INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(USER_NAME => "+user.value()+", RESULT_LIMIT => 1000))",
 				"ORDER BY START_TIME DESC")
 		})
-	d.snowflakeRun(&s, "5. Scope: what the user did in the last 30 days beyond reading and building: users, grants, shares, stages and copies\n"+
+	d.snowflakeRun(&s, "5. Scope: what the user did in the last 30 days beyond reading and building: users, grants, "+
+		"shares, stages and copies\n"+
 		"out of the account. ACCOUNT_USAGE is up to two hours late: run it again then.",
 		func(sql *sqlText, user sqlName) {
 			sql.run("SELECT START_TIME, QUERY_TYPE, EXECUTION_STATUS, ROLE_NAME, QUERY_TEXT",

@@ -46,7 +46,8 @@ func (d Demand) snowflakeTerraform(list []workloadIdentity) string {
 	grant := f.block("resource", "snowflake_grant_account_role", label)
 	grant.set("role_name", role)
 	grant.set("user_name", userRef)
-	d.terraformFence(f, label, userRef, "WORKLOAD_IDENTITY", func(b *hclBody) { workloadPolicyTerraform(b.block("workload_identity_policy"), list) })
+	d.terraformFence(f, label, userRef, "WORKLOAD_IDENTITY",
+		func(b *hclBody) { workloadPolicyTerraform(b.block("workload_identity_policy"), list) })
 	return f.String()
 }
 

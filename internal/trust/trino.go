@@ -39,7 +39,8 @@ func generateTrino(d Demand) (Wall, error) {
 	}
 	w.Documents = []Document{{"trino.properties", t.properties(d.Audience())}, {"trino-users.json", asJSON(t.file)}}
 	w.Script = t.script(d)
-	w.Notes = append(w.Notes, "the file replaces all rules for users: with several targets at one coordinator, put the rules of all into one file",
+	w.Notes = append(w.Notes, "the file replaces all rules for users: with several targets at one coordinator, put the "+
+		"rules of all into one file",
 		fmt.Sprintf("subjects become Trino's user %q: give that user its rights in the access control", t.user))
 	return w, nil
 }

@@ -51,7 +51,7 @@ func TestTrinoAgrees(t *testing.T) {
 func TestTrinoChecks(t *testing.T) {
 	t.Parallel()
 	checks{
-		exchange: exchangeTrino, policies: 6, tokens: 200,
+		exchange: exchangeTrino, policies: 12, tokens: 100,
 		export: func(_ Demand, w Wall) []File {
 			return []File{{Name: "config.properties", Text: []byte(w.Documents[0].Text)}, {Name: "users.json", Text: []byte(w.Documents[1].Text)}}
 		},

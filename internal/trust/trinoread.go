@@ -54,7 +54,8 @@ func readTrino(d Demand, files []File) (Reading, error) {
 	case !mapped && config[trinoJWT+"user-mapping.file"] != "":
 		return Reading{}, usage("%s: user-mapping.file is %q: give this file as well", v.file, config[trinoJWT+"user-mapping.file"])
 	case !mapped:
-		v.find("missing-subject", "error", "no user mapping: every token of the issuer for this audience becomes a user; set %suser-mapping.file", trinoJWT)
+		v.find("missing-subject", "error", "no user mapping: every token of the issuer for this audience becomes a user; "+
+			"set %suser-mapping.file", trinoJWT)
 		rules = []readTrinoRule{{Pattern: "(.*)"}}
 	}
 	v.out.Admits = logic.And(v.properties(config), v.rules(config, rules))
@@ -72,7 +73,8 @@ func (v *vaultReader) properties(config map[string]string) logic.Formula {
 	if audience := config[trinoJWT+"required-audience"]; audience != "" {
 		parts = append(parts, logic.Equals("aud", audience))
 	} else {
-		v.find("missing-audience", "error", "no %srequired-audience: tokens that were issued for any service are accepted; set it to %s", trinoJWT, v.d.Audience())
+		v.find("missing-audience", "error", "no %srequired-audience: tokens that were issued for any service are accepted; "+
+			"set it to %s", trinoJWT, v.d.Audience())
 	}
 	return logic.And(parts...)
 }
@@ -128,7 +130,8 @@ func (v *vaultReader) widePattern(i int, pattern string) {
 	owner, _, slash := strings.Cut(strings.TrimPrefix(text, "repo:"), "/")
 	name, _, _ := strings.Cut(owner, "@") // behind it is the owner's number
 	if !strings.HasPrefix(text, "repo:") || !slash || strings.ContainsAny(name, `*+?[(|.`) {
-		v.find("wide-subject", "error", "rule %d: the pattern %q has a wildcard before its owner ends: other owners' jobs match; begin with repo:OWNER/REPO:",
+		v.find("wide-subject", "error", "rule %d: the pattern %q has a wildcard before its owner ends: other owners' jobs "+
+			"match; begin with repo:OWNER/REPO:",
 			i+1, pattern)
 	}
 }

@@ -18,9 +18,11 @@ func rotateTrino(d, next Demand) (s Script, err error) {
 	home := s.needs(Variable{Name: "TRINO_HOME", Doc: "the folder of the coordinator that has etc/config.properties"})
 	mapping, config := fmt.Sprintf(`"$%s/%s"`, home, trinoMapping), fmt.Sprintf(`"$%s/etc/config.properties"`, home)
 	both := trinoFile{append(append([]trinoRule{}, changed.file.Rules...), old.file.Rules...)}
-	s.run("1. The new subjects next to the old ones, then restart the coordinator.", old.keepFile(mapping), feed("cat >"+mapping, asJSON(both)))
+	s.run("1. The new subjects next to the old ones, then restart the coordinator.", old.keepFile(mapping),
+		feed("cat >"+mapping, asJSON(both)))
 	if d.Audience() != next.Audience() {
-		s.run("2. A coordinator has one required-audience, so tokens for the old one are refused from its restart on: choose an hour without runs,\n"+
+		s.run("2. A coordinator has one required-audience, so tokens for the old one are refused from its restart on: "+
+			"choose an hour without runs,\n"+
 			"merge the policy with the new audience at the same time, and restart. Undo: the same with the old audience.",
 			old.keepFile(config), fmt.Sprintf("sed -i.bak 's|^%srequired-audience=.*|%[1]srequired-audience=%[2]s|' %[3]s",
 				strings.ReplaceAll(trinoJWT, ".", `\.`), sedText.Replace(propertyText(next.Audience())), config))
@@ -58,14 +60,16 @@ func revokeTrino(d Demand) (s Script, err error) {
 	for _, r := range t.file.Rules {
 		refuse.Rules = append(refuse.Rules, trinoRule{Pattern: r.Pattern, Allow: &no})
 	}
-	s.run("1. Contain: keep the mapping, and refuse every subject in it. Other targets' rules are refused as well where they are in this file.",
+	s.run("1. Contain: keep the mapping, and refuse every subject in it. Other targets' rules are refused as well where "+
+		"they are in this file.",
 		"[ -e "+before+" ] || cp -p "+mapping+" "+before, feed("cat >"+mapping, asJSON(refuse)))
 	s.wait("Restart the coordinator: it reads the file when it starts, and its queries end with it.", "Has the coordinator restarted?")
 	s.run("2. Abort what still runs.",
 		command("trino", "--output-format", "TSV", "--execute", "SELECT query_id FROM system.runtime.queries WHERE \"user\" = "+pgLiteral(t.user)+
 			" AND state NOT IN ('FINISHED', 'FAILED')")+" | while read -r query; do",
 		"  "+command("trino", "--execute")+` "CALL system.runtime.kill_query(query_id => '$query', message => 'incident')"`, "done")
-	s.run("3. Prove it: no query of the user is younger than step 1. system.runtime.queries forgets; the event listener's log has all.", t.queries())
+	s.run("3. Prove it: no query of the user is younger than step 1. system.runtime.queries forgets; the event "+
+		"listener's log has all.", t.queries())
 	s.undo("The mapping as it was, when the cause is gone; then restart the coordinator.", "cp -p "+before+" "+mapping)
 	return s, nil
 }

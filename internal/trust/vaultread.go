@@ -231,7 +231,8 @@ func (v *vaultReader) subject(text string, globs bool) {
 	}
 	switch {
 	case globs && (!strings.HasPrefix(text, "repo:") || !slash || strings.Contains(owner, "*")):
-		v.find("wide-subject", "error", "the subject %q has a wildcard before its owner ends: other owners' jobs match; begin with repo:OWNER/REPO:", text)
+		v.find("wide-subject", "error", "the subject %q has a wildcard before its owner ends: other owners' jobs match; "+
+			"begin with repo:OWNER/REPO:", text)
 	case globs && (!colon && strings.Contains(rest, "*") || strings.HasSuffix(repo, "*")):
 		v.find("wide-subject", "warning", "the subject %q matches other repositories as well: end the name with `:`", text)
 	case globs && strings.HasSuffix(text, ":*") && strings.Count(text, ":") == 2:
@@ -252,7 +253,8 @@ func (v *vaultReader) judge(role readVaultRole) {
 		return slices.ContainsFunc(claims, func(c string) bool { return slices.Contains(names, c) })
 	}
 	if slices.Contains(chosenClaims, role.UserClaim) {
-		v.find("chosen-user-claim", "warning", "user_claim is %s, which the author of a workflow chooses: the login is another entity then; use %s",
+		v.find("chosen-user-claim", "warning", "user_claim is %s, which the author of a workflow chooses: the login is "+
+			"another entity then; use %s",
 			role.UserClaim, vaultServer{issuer: v.issuer}.userClaim())
 	}
 	if v.issuer.Kind != "github" {
@@ -260,9 +262,11 @@ func (v *vaultReader) judge(role readVaultRole) {
 	}
 	switch {
 	case !has(binding...):
-		v.find("missing-subject", "error", "neither the subject nor the repository is bound: jobs of any repository can log in; bind repository_id")
+		v.find("missing-subject", "error", "neither the subject nor the repository is bound: jobs of any repository can "+
+			"log in; bind repository_id")
 	case !has("repository_id", "repository_owner_id") && !v.subjectIDs(role):
-		v.find("name-only", "warning", "only names are bound: who gets the name of an owner or repository that was given up can log in; bind repository_id")
+		v.find("name-only", "warning", "only names are bound: who gets the name of an owner or repository that was given "+
+			"up can log in; bind repository_id")
 	}
 }
 

@@ -30,7 +30,8 @@ func rotateRoles(d, next Demand, cli string) (Script, error) {
 	script.run("2. The role takes tokens for the new audience next to those for the old one. Nothing changes for running jobs.",
 		s.write(overlap))
 	d.switchTo(next, &script, "3.")
-	script.run("4. Verify: `oidc-dbt explain --target "+d.Target.Name()+"` in a job shows what the policy decides of its token, and each login is in the audit log, with the role and the claim sub in auth.metadata.", s.audit(&script))
+	script.run("4. Verify: `oidc-dbt explain --target "+d.Target.Name()+"` in a job shows what the policy decides of "+
+		"its token, and each login is in the audit log, with the role and the claim sub in auth.metadata.", s.audit(&script))
 	if len(both) == 1 {
 		return script, nil
 	}
@@ -73,8 +74,9 @@ func (s vaultServer) copyRole() string {
 func (s vaultServer) audit(script *Script) string {
 	log := script.needs(Variable{Name: "AUDIT_LOG", Doc: "the file of the server's audit device",
 		Find: command(s.cli, "audit", "list", "-format=json") + ` | jq -r '[.[] | select(.type == "file") | .options.file_path][0] // empty'`})
-	return fmt.Sprintf(`jq -c 'select(.type == "response" and .auth.metadata.role == "%s") | [.time, .request.path, .auth.metadata, .error]' "$%s" | tail -n 20`,
-		s.role, log)
+	const logins = `jq -c 'select(.type == "response" and .auth.metadata.role == "%s") | ` +
+		`[.time, .request.path, .auth.metadata, .error]' "$%s" | tail -n 20`
+	return fmt.Sprintf(logins, s.role, log)
 }
 
 func revokeVault(d Demand) (Script, error) { return revokeRole(d, "vault") }
@@ -117,6 +119,7 @@ func (s vaultServer) endSecret(script *Script) {
 			command(s.cli, "read", "-format=json", s.secret)+" | jq '.data | keys'")
 		return
 	}
-	script.wait("3. Abort what runs: every lease of "+s.secret+", also those of other roles and people.", "Revoke every lease of "+s.secret+"?")
+	script.wait("3. Abort what runs: every lease of "+s.secret+", also those of other roles and people.",
+		"Revoke every lease of "+s.secret+"?")
 	script.run("", command(s.cli, "lease", "revoke", "-prefix", "-sync", s.secret))
 }

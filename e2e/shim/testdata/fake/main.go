@@ -17,7 +17,9 @@ func main() {
 	self, _ := os.Executable()
 	dir, _ := os.Getwd()
 	stdin, _ := io.ReadAll(os.Stdin)
+	flags, _, _ := syscall.Syscall(syscall.SYS_FCNTL, 1, syscall.F_GETFL, 0)
 	json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"argv0": os.Args[0], "env": os.Environ(), "nonblocking": flags&syscall.O_NONBLOCK != 0,
 		"args": os.Args[1:], "executable": self, "dir": dir, "stdin": string(stdin),
 		"input": os.Getenv("INPUT_PROJECT-DIR"), "request": os.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN"), "pid": os.Getpid(),
 	})

@@ -1,0 +1,4 @@
+// Makes node one that cannot be replaced by another program.
+'use strict';
+
+delete process.execve;
