@@ -24,6 +24,7 @@ type night struct {
 	desk      string // the folder of who is on call
 	env       []string
 	page      string
+	answers   string // to what the script asks
 }
 
 func newNight(t *testing.T, issuer *standin.Issuer, workspace string, env ...string) *night {
@@ -32,7 +33,7 @@ func newNight(t *testing.T, issuer *standin.Issuer, workspace string, env ...str
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &night{t, issuer, workspace, t.TempDir(), env, string(page)}
+	return &night{t: t, issuer: issuer, workspace: workspace, desk: t.TempDir(), env: env, page: string(page)}
 }
 
 // block returns the first code block of the page that contains a text.
@@ -51,7 +52,7 @@ func (n *night) block(language, has string) string {
 func (n *night) shell(script string, args ...string) (out string, err error) {
 	n.t.Helper()
 	cmd := exec.Command("bash", append([]string{"-euc", script, "bash"}, args...)...)
-	cmd.Dir = n.desk
+	cmd.Dir, cmd.Stdin = n.desk, strings.NewReader(n.answers)
 	cmd.Env = append(
 		[]string{"HOME=" + n.desk, "PATH=" + filepath.Dir(setup.Binary(n.t)) + ":" + os.Getenv("PATH")},
 		n.env...)

@@ -52,7 +52,9 @@ func administrator(t *testing.T) (a account, call func(key string, form url.Valu
 	return account{issuer, service}, func(key string, form url.Values) (int, string) {
 		form.Set("Version", "2010-05-08")
 		form.Set("RoleName", "closed")
-		keys := aws.Credentials{AccessKeyID: env["AWS_ACCESS_KEY_ID"], SecretAccessKey: env["AWS_SECRET_ACCESS_KEY"], SessionToken: env["AWS_SESSION_TOKEN"]}
+		keys := aws.Credentials{
+			AccessKeyID: env["AWS_ACCESS_KEY_ID"], SecretAccessKey: env["AWS_SECRET_ACCESS_KEY"], SessionToken: env["AWS_SESSION_TOKEN"],
+		}
 		if s, ok := service.Session(key); ok {
 			keys = aws.Credentials{AccessKeyID: key, SecretAccessKey: s.SecretAccessKey, SessionToken: s.SessionToken}
 		}
@@ -68,7 +70,8 @@ func signed(t *testing.T, address string, keys aws.Credentials, body string) (in
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	sum := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(context.Background(), keys, req, hex.EncodeToString(sum[:]), "iam", "us-east-1", time.Now()); err != nil {
+	err = v4.NewSigner().SignHTTP(context.Background(), keys, req, hex.EncodeToString(sum[:]), "iam", "us-east-1", time.Now())
+	if err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.DefaultClient.Do(req)

@@ -76,7 +76,9 @@ func (s vaultServer) audit(script *Script) string {
 		Find: command(s.cli, "audit", "list", "-format=json") + ` | jq -r '[.[] | select(.type == "file") | .options.file_path][0] // empty'`})
 	const logins = `jq -c 'select(.type == "response" and .auth.metadata.role == "%s") | ` +
 		`[.time, .request.path, .auth.metadata, .error]' "$%s" | tail -n 20`
-	return fmt.Sprintf(logins, s.role, log)
+	query := fmt.Sprintf(logins, s.role, log)
+	return `if [ -r "$` + string(log) + `" ]; then` + "\n  " + query + "\nelse\n" +
+		`  echo "The audit log is not readable here: look there, or set ` + string(log) + `." >&2` + "\nfi"
 }
 
 func revokeVault(d Demand) (Script, error) { return revokeRole(d, "vault") }
@@ -108,7 +110,8 @@ func revokeRole(d Demand, cli string) (script Script, err error) {
 	script.run("4. Prove it: no lease is left, and the audit log has only refusals since step 1.",
 		command(cli, "list", "-format=json", "sys/leases/lookup/"+s.secret)+" || true", s.audit(&script))
 	script.undo("Write the role back, when the cause is gone: first compare it with the policy by `oidc-dbt trust check`.",
-		command(cli, "write", s.path(), "@"+s.role+".before.json"))
+		command(cli, "write", s.path(), "@"+s.role+".before.json"),
+		"mv "+quote(s.role+".before.json")+" "+quote(s.role+".restored.json"))
 	return script, nil
 }
 
