@@ -327,13 +327,23 @@ var chosenKeys = []string{
 	"environment", "ref", "workflow", "context", "head_ref", "base_ref", "event_name", "actor", "workflow_ref", "ref_type",
 }
 
+// ownKeys begin subjects that say whose repository it is.
+var ownKeys = []string{"repo", "repository", "repository_id", "repository_owner", "repository_owner_id"}
+
 // githubSubject looks at one value of `sub`.
 func (r *awsReader) githubSubject(c iamChecks, value string, wild bool) {
 	key, rest, _ := strings.Cut(value, ":")
-	if slices.Contains(chosenKeys, key) {
+	switch {
+	case slices.Contains(chosenKeys, key):
 		r.find("error", "customised-subject",
 			"%s: sub %q begins with %s, which other repositories can choose: begin with repo", c.s.label, value, key)
 		return
+	case !wild || !strings.ContainsAny(key, "*?"):
+		if !slices.Contains(ownKeys, key) && !c.holds(repositoryKeys...) {
+			r.find("error", "customised-subject",
+				"%s: sub %q begins with %s, which does not say whose repository it is: begin with repo", c.s.label, value, key)
+			return
+		}
 	}
 	if awsDashForm.MatchString(value) {
 		r.find("warning", "old-subject-form",

@@ -116,6 +116,7 @@ func (c *Checked) compare(d Demand, admits, possible logic.Formula) {
 	for _, r := range d.Rules {
 		c.Rules = append(c.Rules, RuleCheck{r.Number, r.Line, verdict(wider[r.Number], narrower[r.Number], undecided)})
 	}
+	c.classes(d, admits, possible)
 	c.Verdict = verdict(len(wider) > 0, len(narrower) > 0, undecided)
 }
 

@@ -227,10 +227,18 @@ func (d Demand) subjectFindings(where, issuer, subject string) (list []Finding) 
 		add("customised-subject", "error", "the subject %q does not begin with the repository, so any repository can have it: begin with "+
 			"the keys repo,context", subject)
 	}
-	if strings.Contains(subject, ":pull_request") {
+	if strings.HasSuffix(subject, ":pull_request") && !d.admitsPulls() {
 		add("pull-request-subject", "warning", "the subject %q is that of every pull request, whose author chooses what runs", subject)
 	}
 	return list
+}
+
+// admitsPulls reports whether a rule is for pull requests.
+func (d Demand) admitsPulls() bool {
+	return slices.ContainsFunc(d.Rules, func(r Rule) bool {
+		return slices.Contains(r.Of("event_name").Patterns, pullEvent) ||
+			slices.ContainsFunc(r.Of("sub").Patterns, func(p string) bool { return strings.HasSuffix(p, ":"+pullEvent) })
+	})
 }
 
 // knownPrefix returns the subject's repository where a rule names it.

@@ -100,3 +100,71 @@ func TestLanguages(t *testing.T) {
 		}
 	}
 }
+
+// TestClasses: misconfigurations that are named at every provider, by what the
+// trust admits.
+func TestClasses(t *testing.T) {
+	t.Parallel()
+	const (
+		pool      = "principalSet://iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/github/*"
+		google    = `{"oidc": {"issuerUri": "https://token.actions.githubusercontent.com"}, "attributeMapping": {"google.subject": "assertion.sub"}, "attributeCondition": %q, "members": ["` + pool + `"]}`
+		vaultRole = `{"data": {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["https://vault.acme.example"], %s}}`
+		statement = `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Federated": "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"}, ` +
+			`"Action": "sts:AssumeRoleWithWebIdentity", "Condition": {"StringEquals": {"token.actions.githubusercontent.com:aud": "sts.amazonaws.com"}, "StringLike": {"token.actions.githubusercontent.com:sub": %q}}}]}`
+	)
+	for _, tt := range []struct{ name, text, want string }{
+		{"gcp", fmt.Sprintf(google, "assertion.repository_owner == 'acme'"), "warning wide-subject"},
+		{"gcp", fmt.Sprintf(google, "assertion.sub.startsWith('repo:acme/')"), "warning wide-subject"},
+		{"gcp", fmt.Sprintf(google, "assertion.repository.startsWith('acme')"), "error wide-subject"},
+		{"gcp", fmt.Sprintf(google, "assertion.sub == 'repo:acme/analytics:pull_request'"), "warning pull-request-subject"},
+		{"vault", fmt.Sprintf(vaultRole, `"bound_subject": "environment:production"`), "error customised-subject"},
+		{"vault", fmt.Sprintf(vaultRole, `"bound_subject": "repo:acme-1/analytics-2:environment:production"`), "error old-subject-form"},
+		{"vault", fmt.Sprintf(vaultRole, `"bound_claims": {"repository_owner": "acme"}`), "warning wide-subject"},
+		{"aws", fmt.Sprintf(statement, "job_workflow_ref:acme/x/.github/workflows/y.yml@*"), "error customised-subject"},
+		{"aws", fmt.Sprintf(statement, "repo:acme/analytics:pull_request"), "warning pull-request-subject"},
+	} {
+		t.Run(tt.name+" "+tt.want, func(t *testing.T) {
+			t.Parallel()
+			checked, err := Check(hostileDemand(t, tt.name), []File{{"export.json", []byte(tt.text)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(checked.Findings, func(f Finding) bool { return f.Severity+" "+f.Name == tt.want }) {
+				t.Errorf("want %s: %+v", tt.want, checked.Findings)
+			}
+		})
+	}
+}
+
+// TestPullRequests: a policy for pull requests is not warned of its own subject.
+func TestPullRequests(t *testing.T) {
+	t.Parallel()
+	d := demand(t, "version: 1\ntargets:\n  prod:\n    exchange: "+hostileExchanges["databricks"]+
+		"\n    allow: [{repository: acme/analytics, repository_id: \"487920697\", event_name: pull_request}]\n", Options{})
+	w, err := Generate(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked, err := Check(d, []File{{"export.json", []byte(w.Documents[0].Text)}})
+	if err != nil || !checked.OK() {
+		t.Errorf("%v: %+v", err, checked)
+	}
+}
+
+// TestGeneratedIsTheSame: what is generated is found to be the same, without a warning.
+func TestGeneratedIsTheSame(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"aws", "databricks", "entra", "gcp", "vault", "openbao", "keycloak"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := hostileDemand(t, name)
+			w, err := Generate(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if checked, err := Check(d, []File{{"export.json", []byte(w.Documents[0].Text)}}); err != nil || !checked.OK() {
+				t.Errorf("%v: %+v", err, checked)
+			}
+		})
+	}
+}
