@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -75,7 +76,11 @@ func demands(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range trust.Demands(p, t, withOwners(options, t)) {
+		owners, err := withOwners(options, t)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range trust.Demands(p, t, owners) {
 			list = append(list, login{d, d.Name()})
 		}
 	}
@@ -83,10 +88,10 @@ func demands(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (
 }
 
 // withOwners gives an id without a name to the only owner that the target names.
-func withOwners(o trust.Options, t *policy.Target) trust.Options {
+func withOwners(o trust.Options, t *policy.Target) (trust.Options, error) {
 	id, ok := o.OwnerIDs[""]
 	if !ok {
-		return o
+		return o, nil
 	}
 	var owners []string
 	for _, r := range t.Rules() {
@@ -96,11 +101,17 @@ func withOwners(o trust.Options, t *policy.Target) trust.Options {
 			owners = append(owners, owner)
 		}
 	}
-	o.OwnerIDs = map[string]string{}
+	slices.Sort(owners)
+	owners = slices.Compact(owners)
+	if len(owners) > 1 {
+		return o, flagFault(flagTrustOwner, id, fmt.Sprintf("OWNER=ID, for target %q has the owners %q", t.Name(), owners))
+	}
+	o.OwnerIDs = maps.Clone(o.OwnerIDs)
+	delete(o.OwnerIDs, "")
 	for _, owner := range owners {
 		o.OwnerIDs[owner] = id
 	}
-	return o
+	return o, nil
 }
 
 func trustOptions(c *cli.Command) (o trust.Options, err error) {

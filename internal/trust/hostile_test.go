@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 )
 
 const hostileRules = `
@@ -166,5 +168,22 @@ func TestGeneratedIsTheSame(t *testing.T) {
 				t.Errorf("%v: %+v", err, checked)
 			}
 		})
+	}
+}
+
+// TestSnowflakeAudiences: what is no list of audiences is not the default one.
+func TestSnowflakeAudiences(t *testing.T) {
+	t.Parallel()
+	d := hostileDemand(t, "snowflake")
+	token := map[string]string{"iss": githubIssuer, "aud": snowflakeAudience, "sub": "repo:acme/analytics:environment:production"}
+	for list, want := range map[string]logic.Verdict{
+		`null`: logic.True, `[]`: logic.True, `"[]"`: logic.True, `"snowflakecomputing.com"`: logic.True, `["other"]`: logic.False,
+		`{"other": 1}`: logic.Unknown, `5`: logic.Unknown, `[5]`: logic.Unknown, `["other", null]`: logic.Unknown, `true`: logic.Unknown,
+	} {
+		text := `[{"name": "X", "type": "OIDC", "additional_info": {"issuer": "` + githubIssuer + `", "subject": "repo:acme/analytics:environment:production", "audienceList": ` + list + `}}]`
+		r, err := readSnowflake(d, []File{{"a.json", []byte(text)}})
+		if err != nil || r.Admits.Eval(token) != want {
+			t.Errorf("%s: admits %v, want %v; %v", list, r.Admits.Eval(token), want, err)
+		}
 	}
 }

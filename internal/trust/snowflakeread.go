@@ -151,12 +151,16 @@ func (r *snowflakeReader) identity(file string, number int, row snowflakeRow) er
 		r.admits = append(r.admits, logic.Undecided(where+" has no issuer or no subject"))
 		return nil
 	}
-	audiences := info.audiences()
+	audiences, ok := info.audiences()
 	if len(audiences) == 0 {
 		audiences = []string{snowflakeAudience}
 	}
+	audience := logic.Equals("aud", audiences...)
+	if !ok {
+		audience = logic.Undecided(where + ": audienceList is no list of texts")
+	}
 	r.findings = append(r.findings, r.d.subjectFindings(where, info.Issuer, info.Subject)...)
-	r.admits = append(r.admits, logic.And(logic.Equals("aud", audiences...), exact{info.Issuer, info.Subject}.formula()))
+	r.admits = append(r.admits, logic.And(audience, exact{info.Issuer, info.Subject}.formula()))
 	return nil
 }
 
@@ -170,16 +174,24 @@ func infoOf(raw json.RawMessage) (info snowflakeInfo, err error) {
 	return info, err
 }
 
-func (i snowflakeInfo) audiences() (list []string) {
+// audiences are those of the list; ok is false where it is none.
+func (i snowflakeInfo) audiences() (list []string, ok bool) {
 	switch v := i.Audiences.(type) {
+	case nil:
 	case string:
 		list = strings.FieldsFunc(strings.Trim(v, "[]"), func(r rune) bool { return r == ',' || r == ' ' || r == '"' })
 	case []any:
 		for _, a := range v {
-			if text, ok := a.(string); ok && text != "" {
+			text, ok := a.(string)
+			if !ok {
+				return nil, false
+			}
+			if text != "" {
 				list = append(list, text)
 			}
 		}
+	default:
+		return nil, false
 	}
-	return list
+	return list, true
 }
