@@ -67,7 +67,7 @@ func generators(repo *repository, targets []*target, like *target, platform stri
 		if t.dbtType != like.dbtType || t.provider != like.provider {
 			continue
 		}
-		if t.provider == "token_exchange" && !strings.Contains(t.tokenURL(), "/realms/") {
+		if t.provider == "token_exchange" && t.dbtType != "snowflake" && !strings.Contains(t.tokenURL(), "/realms/") {
 			continue // of the authorization servers only Keycloak can be told
 		}
 		line := "oidc-dbt trust generate --target " + t.name
