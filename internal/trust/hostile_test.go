@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -184,6 +185,74 @@ func TestSnowflakeAudiences(t *testing.T) {
 		r, err := readSnowflake(d, []File{{"a.json", []byte(text)}})
 		if err != nil || r.Admits.Eval(token) != want {
 			t.Errorf("%s: admits %v, want %v; %v", list, r.Admits.Eval(token), want, err)
+		}
+	}
+}
+
+// TestMutations: an export in which any value is of another type is refused or
+// read, and nothing panics.
+func TestMutations(t *testing.T) {
+	t.Parallel()
+	for name := range hostileExchanges {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := hostileDemand(t, name)
+			w, err := Generate(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, doc := range w.Documents {
+				var value any
+				if json.Unmarshal([]byte(doc.Text), &value) != nil {
+					continue
+				}
+				files := func(text []byte) (list []File) {
+					for j, other := range w.Documents {
+						f := File{other.Suffix, []byte(other.Text)}
+						if i == j {
+							f.Text = text
+						}
+						if strings.HasSuffix(other.Suffix, ".json") || strings.HasSuffix(other.Suffix, ".properties") {
+							list = append(list, f)
+						}
+					}
+					return list
+				}
+				mutate(value, func(v any) { value = v }, func() {
+					text, err := json.Marshal(value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer func() {
+						if p := recover(); p != nil {
+							t.Errorf("%v: %s", p, text)
+						}
+					}()
+					r, err := languages[name].read(d, files(text))
+					if err == nil {
+						r.Admits.Eval(map[string]string{"iss": githubIssuer, "aud": "x", "sub": "y"})
+					}
+				})
+			}
+		})
+	}
+}
+
+// mutate puts a value of each type in the place of each value.
+func mutate(value any, set func(any), try func()) {
+	for _, other := range []any{nil, "", "x", 1.5, true, []any{}, []any{nil}, map[string]any{}, map[string]any{"": nil}, []any{[]any{map[string]any{}}}} {
+		set(other)
+		try()
+	}
+	set(value)
+	switch v := value.(type) {
+	case []any:
+		for i := range v {
+			mutate(v[i], func(x any) { v[i] = x }, try)
+		}
+	case map[string]any:
+		for key := range v {
+			mutate(v[key], func(x any) { v[key] = x }, try)
 		}
 	}
 }
