@@ -49,9 +49,9 @@ func (n *night) block(language, has string) string {
 }
 
 // shell runs commands as who is on call: at the desk, with oidc-dbt on PATH.
-func (n *night) shell(script string, args ...string) (out string, err error) {
+func (n *night) shell(script string) (out string, err error) {
 	n.t.Helper()
-	cmd := exec.Command("bash", append([]string{"-euc", script, "bash"}, args...)...)
+	cmd := exec.Command("bash", "-euc", script)
 	cmd.Dir, cmd.Stdin = n.desk, strings.NewReader(n.answers)
 	cmd.Env = append(
 		[]string{"HOME=" + n.desk, "PATH=" + filepath.Dir(setup.Binary(n.t)) + ":" + os.Getenv("PATH")},
