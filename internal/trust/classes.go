@@ -10,7 +10,7 @@ import (
 // classes names what every provider's trust may have wrong in the same way, by
 // what it admits: where its reader did not name it by how it is written.
 func (c *Checked) classes(d Demand, admits, possible logic.Formula) {
-	c.subjects(d, admits)
+	c.subjects(d, admits, possible)
 	c.width(d, admits, possible)
 }
 
@@ -18,13 +18,18 @@ func (c *Checked) has(names ...string) bool {
 	return slices.ContainsFunc(c.Findings, func(f Finding) bool { return slices.Contains(names, f.Name) })
 }
 
-// subjects names what is wrong with subjects that are compared as a whole.
-func (c *Checked) subjects(d Demand, admits logic.Formula) {
+// subjects names what is wrong with subjects that are compared as a whole, where
+// nothing is admitted by them, or what the policy does not ask for.
+func (c *Checked) subjects(d Demand, admits, possible logic.Formula) {
 	issuers := admits.Literals("iss")
 	if len(issuers) != 1 {
 		return // whose subjects they are is not told apart
 	}
+	own := possible.Literals("sub")
 	for _, text := range admits.Literals("sub") {
+		if slices.Contains(own, text) {
+			continue
+		}
 		if slices.ContainsFunc(d.Rules, func(r Rule) bool { return slices.Contains(r.Of("sub").Patterns, text) }) {
 			continue // the policy's own, which lint judges
 		}
@@ -39,6 +44,7 @@ func (c *Checked) subjects(d Demand, admits logic.Formula) {
 // wideNames are findings that say already that other repositories get in.
 var wideNames = []string{
 	"wide-subject", "missing-subject", "missing-condition", "customised-subject", "account-wide-policy", "other-subject-claim",
+	"unanchored-expression",
 }
 
 // width names trust that tokens of other owners, or of other repositories of
@@ -48,8 +54,13 @@ func (c *Checked) width(d Demand, admits, possible logic.Formula) {
 	if !ok || c.has(wideNames...) {
 		return
 	}
-	find := newSearch(d, logic.Or(admits, possible, logic.Equals("repository", repositories...), logic.Equals("repository_owner", owners...)))
-	more := logic.And(admits, logic.Not(possible))
+	var ids []string
+	for _, r := range d.Rules {
+		ids = append(ids, r.Of("repository_id").Patterns...)
+	}
+	byID := logic.Equals("repository_id", ids...) // whatever the repository is called now
+	find := newSearch(d, logic.Or(admits, byID, possible, logic.Equals("repository", repositories...), logic.Equals("repository_owner", owners...)))
+	more := logic.And(admits, logic.Not(possible), logic.Not(byID), logic.Equals("aud", d.Audience()))
 	owned := logic.Equals("repository_owner", owners...)
 	for _, class := range []struct {
 		f                 logic.Formula

@@ -243,6 +243,10 @@ func (r *gcpReading) admits() logic.Formula {
 					f = logic.And(f, logic.Undecided(fmt.Sprintf("the condition %q of a binding of %s",
 						b.Condition.Expression, b.Role)))
 				}
+				if f.Form() != logic.FormNever && !r.actsAs(b.Role) {
+					f = logic.And(f, logic.Undecided(fmt.Sprintf("whether %s lets its members act as %s", b.Role,
+						r.d.Get("service_account"))))
+				}
 				members = append(members, f)
 			}
 		}
@@ -252,6 +256,12 @@ func (r *gcpReading) admits() logic.Formula {
 		parts = append(parts, logic.And(p.admits, logic.Or(members...)))
 	}
 	return logic.Or(parts...)
+}
+
+// actsAs reports whether a role is known to give what the login needs: to act as
+// the service account, where the policy names one.
+func (r *gcpReading) actsAs(role string) bool {
+	return r.d.Get("service_account") == "" || slices.Contains([]string{gcpUserRole, gcpTokenRole, "roles/owner"}, role)
 }
 
 func (r *gcpReading) bindingsCommand() string {

@@ -118,7 +118,7 @@ func TestClasses(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"gcp", fmt.Sprintf(google, "assertion.repository_owner == 'acme'"), "warning wide-subject"},
 		{"gcp", fmt.Sprintf(google, "assertion.sub.startsWith('repo:acme/')"), "warning wide-subject"},
-		{"gcp", fmt.Sprintf(google, "assertion.repository.startsWith('acme')"), "error wide-subject"},
+		{"gcp", fmt.Sprintf(google, "assertion.repository.startsWith('acme')"), "error unanchored-expression"},
 		{"gcp", fmt.Sprintf(google, "assertion.sub == 'repo:acme/analytics:pull_request'"), "warning pull-request-subject"},
 		{"vault", fmt.Sprintf(vaultRole, `"bound_subject": "environment:production"`), "error customised-subject"},
 		{"vault", fmt.Sprintf(vaultRole, `"bound_subject": "repo:acme-1/analytics-2:environment:production"`), "error old-subject-form"},
@@ -253,6 +253,31 @@ func mutate(value any, set func(any), try func()) {
 	case map[string]any:
 		for key := range v {
 			mutate(v[key], func(x any) { v[key] = x }, try)
+		}
+	}
+}
+
+// TestGoogleRoles: a role that does not let its members act as the service
+// account is not the same as one that does.
+func TestGoogleRoles(t *testing.T) {
+	t.Parallel()
+	d := hostileDemand(t, "gcp")
+	w, err := Generate(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var provider map[string]any
+	if err := json.Unmarshal([]byte(w.Documents[0].Text), &provider); err != nil {
+		t.Fatal(err)
+	}
+	members := provider["members"]
+	delete(provider, "members")
+	for role, want := range map[string]Verdict{gcpUserRole: Same, gcpTokenRole: Same, "roles/iam.serviceAccountViewer": Unknown} {
+		provider, _ := json.Marshal(provider)
+		bindings, _ := json.Marshal(map[string]any{"bindings": []any{map[string]any{"role": role, "members": members}}})
+		checked, err := Check(d, []File{{"provider.json", provider}, {"policy.json", bindings}})
+		if err != nil || checked.Verdict != want {
+			t.Errorf("%s: the verdict is %s, want %s; %v", role, checked.Verdict, want, err)
 		}
 	}
 }
