@@ -27,7 +27,7 @@ func (c *Checked) subjects(d Demand, admits, possible logic.Formula) {
 	}
 	own := possible.Literals("sub")
 	for _, text := range admits.Literals("sub") {
-		if slices.Contains(own, text) {
+		if slices.Contains(own, text) || strings.ContainsAny(text, "*?") {
 			continue
 		}
 		if slices.ContainsFunc(d.Rules, func(r Rule) bool { return slices.Contains(r.Of("sub").Patterns, text) }) {

@@ -65,8 +65,9 @@ func TestReadEntra(t *testing.T) {
 		{"another audience", strings.ReplaceAll("["+head+subject+"]", "api://AzureADTokenExchange", "x"), "different" + nameOnly + wider +
 			"aud\nwarning narrower: the provider refuses tokens that rule 1 (line 7) admits"},
 		{"another issuer", "[" + head + subject + "," + strings.ReplaceAll(head, "https://token.actions.githubusercontent.com", "https://gitlab.com") +
-			`"subject": "project_path:x/y"}]`, "same" + nameOnly + "\nerror other-issuer: credential \"c\" trusts the issuer \"https://gitlab.com\", which no " +
-			"rule of target \"prod\" names: its tokens log in, too; remove it"},
+			`"subject": "project_path:x/y"}]`, "wider" + nameOnly + "\nerror other-issuer: credential \"c\" trusts the issuer \"https://gitlab.com\", which no " +
+			"rule of target \"prod\" names: its tokens log in, too; remove it" +
+			"\nerror wider: the provider admits tokens of the issuer \"https://gitlab.com\", which no rule of target \"prod\" names: remove it there"},
 		{"a wildcard", "[" + head + subject + "," + head + `"subject": "repo:acme/*:environment:production"}]`, "same" + nameOnly +
 			"\nwarning wildcard-under-exact-operator: credential \"c\": the subject \"repo:acme/*:environment:production\" is compared as it is, so " +
 			"its wildcard matches nothing: write each subject\nerror customised-subject: credential \"c\": the subject " +

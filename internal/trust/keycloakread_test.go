@@ -67,8 +67,9 @@ func TestReadKeycloak(t *testing.T) {
 			"in, too: set linkOnly and hideOnLogin" + nameOnly},
 		{"tokens more than once", "", `"useJwksUrl"`, `"supportsClientAssertionReuse": "true", "useJwksUrl"`, "same\nnote token-reuse: identity " +
 			"provider \"github\" takes a token more than once, and the jobs get a new one for each login: set supportsClientAssertionReuse to false" + nameOnly},
-		{"another issuer", "", "https://token.actions.githubusercontent.com", "https://gitlab.com", "narrower\nerror other-issuer: client \"dbt-prod\" " +
-			"trusts the issuer \"https://gitlab.com\", which no rule of target \"prod\" names" + narrower},
+		{"another issuer", "", "https://token.actions.githubusercontent.com", "https://gitlab.com", "different\nerror other-issuer: client \"dbt-prod\" " +
+			"trusts the issuer \"https://gitlab.com\", which no rule of target \"prod\" names" +
+			"\nerror wider: the provider admits tokens of the issuer \"https://gitlab.com\", which no rule of target \"prod\" names: remove it there" + narrower},
 		{"another kind of provider", "", `"oidc"`, `"spiffe"`, "unknown\nwarning undecided: not evaluated: client \"dbt-prod\": identity provider " +
 			"\"github\" is of kind \"spiffe\""},
 		{"another provider", "", `"alias": "github"`, `"alias": "gitlab"`, "unknown\nwarning undecided: not evaluated: client \"dbt-prod\": identity " +
