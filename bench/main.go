@@ -42,14 +42,15 @@ func main() {
 	}
 	runs := flag.Int("n", 31, "counted runs of each program in each case")
 	where := flag.Bool("where", false, "only measure where the time of a run with the provider `aws` goes, phase by phase")
+	node := flag.String("step", "", "only measure a whole step of a workflow, with this node, against an empty action")
 	flag.Parse()
-	if err := bench(*runs, *where); err != nil {
+	if err := bench(*runs, *where, *node); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func bench(runs int, where bool) error {
+func bench(runs int, where bool, node string) error {
 	root, err := os.MkdirTemp("", "oidc-dbt-bench-*")
 	if err != nil {
 		return err
@@ -61,6 +62,9 @@ func bench(runs int, where bool) error {
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
+	}
+	if node != "" {
+		return steps(root, node, runs)
 	}
 	info, err := os.Stat(filepath.Join(root, "oidc-dbt"))
 	if err != nil {
@@ -171,7 +175,8 @@ type benchCase struct {
 	issuerFront *httptest.Server
 	endpoint    string // of the provider
 	workspace   string
-	requests    *atomic.Int64 // to all servers
+	requests    *atomic.Int64       // to all servers
+	asked       func(*http.Request) // called for each, unless it is nil
 	seen        timeline
 }
 
@@ -200,6 +205,9 @@ func startCase(root, provider string, delay time.Duration) (c *benchCase, err er
 func (c *benchCase) front(target string, delay time.Duration) (*httptest.Server, error) {
 	server, err := fronted(target, func(r *http.Request) {
 		c.requests.Add(1)
+		if c.asked != nil {
+			c.asked(r)
+		}
 		c.seen.arrived(r)
 		time.Sleep(delay)
 	}, c.seen.answered)
