@@ -5,6 +5,7 @@
 // same requests and checks nothing. Both run in turn, on loopback, without and
 // with 30 ms added to each request. Then it measures the broker's routes in a
 // command that `exec` runs. It prints medians and ratios, and has no thresholds.
+// With -step it measures a whole step with node instead.
 package main
 
 import (
@@ -57,7 +58,9 @@ func bench(runs int, where bool, node string) error {
 	}
 	defer os.RemoveAll(root)
 	for name, pkg := range map[string]string{"oidc-dbt": "github.com/oidc-dbt/oidc-dbt", "bare": "github.com/oidc-dbt/oidc-dbt/bench/bare"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(root, name), pkg)
+		// The flags of main.js.
+		build := exec.Command("go", "build", "-trimpath", "-gcflags=all=-l", "-gcflags=std=",
+			"-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=", "-ldflags=-s -w", "-o", filepath.Join(root, name), pkg)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)
