@@ -21,7 +21,9 @@ ARG COMMIT=
 # /tmp, because scratch has none and `oidc-dbt exec` writes the profile there.
 RUN mkdir -p /image/etc/ssl/certs /image/tmp && chmod 1777 /image/tmp \
  && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
- && go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /image/oidc-dbt .
+ && go build -trimpath -buildvcs=false \
+    -gcflags=all=-l -gcflags=std= -gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker= \
+    -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /image/oidc-dbt .
 
 FROM scratch
 COPY --from=build /image/ /

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -296,4 +297,20 @@ func TestSchemaIsCurrent(t *testing.T) {
 	t.Parallel()
 	golden.Compare(t, "policy.schema.json", string(policy.Schema(job.Catalog())))
 	golden.Compare(t, "policy-test.schema.json", string(policytest.Schema()))
+}
+
+// TestBuildFlags: wherever the binary is built, packages are inlined alike. Otherwise a release differs from what
+// was measured, or from what others rebuild.
+func TestBuildFlags(t *testing.T) {
+	t.Parallel()
+	want := []string{"-gcflags=all=-l", "-gcflags=std=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker="}
+	for _, file := range []string{"main.js", "Dockerfile", "bench/main.go", ".ci/run"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := regexp.MustCompile(`-gcflags=[\w./=-]+`).FindAllString(string(text), -1); !slices.Equal(got, want) {
+			t.Errorf("%s builds with %q, want %q", file, got, want)
+		}
+	}
 }

@@ -5,6 +5,7 @@
 // same requests and checks nothing. Both run in turn, on loopback, without and
 // with 30 ms added to each request. Then it measures the broker's routes in a
 // command that `exec` runs. It prints medians and ratios, and has no thresholds.
+// With -step it measures a whole step with node instead.
 package main
 
 import (
@@ -42,25 +43,31 @@ func main() {
 	}
 	runs := flag.Int("n", 31, "counted runs of each program in each case")
 	where := flag.Bool("where", false, "only measure where the time of a run with the provider `aws` goes, phase by phase")
+	node := flag.String("step", "", "only measure a whole step of a workflow, with this node, against an empty action")
 	flag.Parse()
-	if err := bench(*runs, *where); err != nil {
+	if err := bench(*runs, *where, *node); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func bench(runs int, where bool) error {
+func bench(runs int, where bool, node string) error {
 	root, err := os.MkdirTemp("", "oidc-dbt-bench-*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(root)
 	for name, pkg := range map[string]string{"oidc-dbt": "github.com/oidc-dbt/oidc-dbt", "bare": "github.com/oidc-dbt/oidc-dbt/bench/bare"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(root, name), pkg)
+		// The flags of main.js.
+		build := exec.Command("go", "build", "-trimpath", "-gcflags=all=-l", "-gcflags=std=",
+			"-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=", "-ldflags=-s -w", "-o", filepath.Join(root, name), pkg)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
+	}
+	if node != "" {
+		return steps(root, node, runs)
 	}
 	info, err := os.Stat(filepath.Join(root, "oidc-dbt"))
 	if err != nil {
@@ -171,7 +178,8 @@ type benchCase struct {
 	issuerFront *httptest.Server
 	endpoint    string // of the provider
 	workspace   string
-	requests    *atomic.Int64 // to all servers
+	requests    *atomic.Int64       // to all servers
+	asked       func(*http.Request) // called for each, unless it is nil
 	seen        timeline
 }
 
@@ -200,6 +208,9 @@ func startCase(root, provider string, delay time.Duration) (c *benchCase, err er
 func (c *benchCase) front(target string, delay time.Duration) (*httptest.Server, error) {
 	server, err := fronted(target, func(r *http.Request) {
 		c.requests.Add(1)
+		if c.asked != nil {
+			c.asked(r)
+		}
 		c.seen.arrived(r)
 		time.Sleep(delay)
 	}, c.seen.answered)

@@ -561,6 +561,9 @@ func TestTwoVersions(t *testing.T) {
 	if filepath.Dir(first.Executable) == filepath.Dir(second.Executable) {
 		t.Errorf("both are in %s", filepath.Dir(first.Executable))
 	}
+	if got, want := j.read(j.state), "binary="+first.Executable+"\nbinary="+second.Executable+"\n"; got != want {
+		t.Errorf("the steps' states are %q, want %q", got, want)
+	}
 	if one, two := j.stat(first.Executable), j.stat(second.Executable); two.Size() != one.Size()+1 {
 		t.Errorf("got %d and %d bytes: one has overwritten the other", one.Size(), two.Size())
 	}
@@ -692,7 +695,8 @@ func TestBuildEnvironment(t *testing.T) {
 		t.Fatal("go build was not called")
 	}
 	args, env, _ := strings.Cut(build, "\n")
-	if want := "-trimpath -buildvcs=false -ldflags -s -w -o " + j.temp; !strings.HasPrefix(args, want) {
+	if want := "-trimpath -buildvcs=false -gcflags=all=-l -gcflags=std= " +
+		"-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker= -ldflags -s -w -o " + j.temp; !strings.HasPrefix(args, want) {
 		t.Errorf("go build %s\nwant %s…", args, want)
 	}
 	lines := strings.Split(env, "\n")

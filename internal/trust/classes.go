@@ -59,14 +59,16 @@ func (c *Checked) width(d Demand, admits, possible logic.Formula) {
 		ids = append(ids, r.Of("repository_id").Patterns...)
 	}
 	byID := logic.Equals("repository_id", ids...) // whatever the repository is called now
-	find := newSearch(d, logic.Or(admits, byID, possible, logic.Equals("repository", repositories...), logic.Equals("repository_owner", owners...)))
+	named := logic.Or(byID, logic.Equals("repository", repositories...), logic.Equals("repository_owner", owners...))
+	find := newSearch(d, logic.Or(admits, possible, named))
 	more := logic.And(admits, logic.Not(possible), logic.Not(byID), logic.Equals("aud", d.Audience()))
 	owned := logic.Equals("repository_owner", owners...)
 	for _, class := range []struct {
 		f                 logic.Formula
 		severity, message string
 	}{
-		{logic.And(more, logic.Not(owned)), "error", "repositories of other owners than the policy's get in: name the repository, by its id where the provider reads it"},
+		{logic.And(more, logic.Not(owned)), "error",
+			"repositories of other owners than the policy's get in: name the repository, by its id where the provider reads it"},
 		{logic.And(more, logic.Not(logic.Equals("repository", repositories...))), "warning",
 			"other repositories of the same owner get in, and any workflow in them: name the repository"},
 	} {
