@@ -32,6 +32,7 @@ var agreeNow = time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
 
 func (a agreement) run(t *testing.T) {
 	t.Helper()
+	a.policies = max(a.policies/share, 2)
 	random := rand.New(rand.NewPCG(1, 2))
 	admitted, wider, narrower, made := 0, 0, 0, 0
 	for made < a.policies {
@@ -70,7 +71,7 @@ func (a agreement) run(t *testing.T) {
 		}
 	}
 	t.Logf("%d tokens, %d admitted, %d of them wider than the policy as said, %d not admitted as said", a.policies*a.tokens, admitted, wider, narrower)
-	if admitted == 0 {
+	if admitted == 0 && share == 1 {
 		t.Error("no token was admitted: the test shows nothing")
 	}
 }
@@ -298,7 +299,7 @@ func TestFormulas(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
 	allowed := 0
-	for made := 0; made < 1000; {
+	for made := 0; made < 1000/share; {
 		text := "version: 1\ntargets:\n  prod:\n    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt\", region: eu-central-1}}\n    allow:\n" + randomRules(random)
 		p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs(), Now: agreeNow})
 		if err != nil {
@@ -324,5 +325,5 @@ func TestFormulas(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d of 100,000 tokens are allowed", allowed)
+	t.Logf("%d of %d tokens are allowed", allowed, 100_000/share)
 }

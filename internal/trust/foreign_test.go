@@ -31,6 +31,7 @@ func (c checks) run(t *testing.T) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(5, 6))
 	verdicts := map[Verdict]int{}
+	c.policies = max(c.policies/share, 2)
 	for range c.policies {
 		rules, d, own := c.generated(random)
 		other, foreign, w := rules, d, own
@@ -50,7 +51,7 @@ func (c checks) run(t *testing.T) {
 	}
 	t.Logf("%v", verdicts)
 	for _, v := range []Verdict{Same, Wider} {
-		if verdicts[v] == 0 {
+		if verdicts[v] == 0 && share == 1 {
 			t.Errorf("no verdict is %q: the test shows nothing", v)
 		}
 	}

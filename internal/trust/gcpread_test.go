@@ -344,7 +344,7 @@ func TestReadGCPAgrees(t *testing.T) {
 	d := demand(t, onGCP, Options{})
 	formula := d.PolicyFormula()
 	decided, admitted, witnesses := 0, 0, 0
-	for i := range 400 {
+	for i := range 400 / share {
 		c := randomGCP(random)
 		files := c.files(t)
 		reading, err := readGCP(d, files)
@@ -394,7 +394,7 @@ func TestReadGCPAgrees(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 40,000 tokens decided, %d admitted; %d witnesses", decided, admitted, witnesses)
-	if decided < 30_000 || admitted < 1000 || witnesses < 30 {
+	if share == 1 && (decided < 30_000 || admitted < 1000 || witnesses < 30) {
 		t.Error("the test shows little")
 	}
 }
