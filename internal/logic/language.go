@@ -174,6 +174,7 @@ func isWord(r rune) bool {
 // A machine is a language's program, its sets of threads numbered as they come up.
 type machine struct {
 	prog   *syntax.Prog
+	work   *int // is counted up by what a step had to look at
 	ids    map[string]int
 	states []threads
 }
@@ -187,8 +188,8 @@ type threads struct {
 }
 
 // newMachine returns the machine; its state 0 is where a text begins.
-func newMachine(l Language) *machine {
-	m := &machine{prog: l.prog(), ids: map[string]int{}}
+func newMachine(l Language, work *int) *machine {
+	m := &machine{prog: l.prog(), work: work, ids: map[string]int{}}
 	m.id([]uint32{uint32(m.prog.Start)}, before{start: true})
 	return m
 }
@@ -278,6 +279,7 @@ func (m *machine) step(state, symbol, symbols int, r rune) int {
 		return t.next[symbol] - 1
 	}
 	var at []uint32
+	*m.work += len(m.prog.Inst)
 	reading, _ := m.closure(*t, r)
 	for _, pc := range reading {
 		if inst := &m.prog.Inst[pc]; inst.MatchRune(r) {

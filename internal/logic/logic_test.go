@@ -165,6 +165,19 @@ func TestEval(t *testing.T) {
 	}
 }
 
+// TestBounded: languages that would take minutes are not decided.
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	var parts []Formula
+	for range 3 {
+		parts = append(parts, Is("a", Glob(strings.Repeat("*a?", 700), true)), Is("a", Glob(strings.Repeat("?", 2000)+"*b", true)))
+	}
+	f := And(And(parts...), Not(Is("a", Glob("*c", true))), Is("a", MustWhole("(?:c|d){900}e")))
+	if token, decided := NewFinder(f, []World{{}}).Find(f); token != nil || decided {
+		t.Errorf("found %v, decided: %t", token, decided)
+	}
+}
+
 // FuzzLanguage: what the machine says of a text is what regexp says.
 func FuzzLanguage(f *testing.F) {
 	f.Add(`^a|b$`, "ab")
@@ -181,7 +194,7 @@ func FuzzLanguage(f *testing.F) {
 			return
 		}
 		text = string([]rune(text))
-		m := newMachine(l)
+		m := newMachine(l, new(int))
 		state := 0
 		for _, r := range text {
 			state = m.step(state, 0, 1, r)

@@ -29,6 +29,8 @@ func Alone(claim string, domain Language) Word {
 const (
 	maxStates  = 200_000
 	maxSamples = 5_000
+	// maxWork is instructions of the languages' programs: some seconds.
+	maxWork = 200_000_000
 )
 
 // samples returns texts of the word's claims such that each way to be in some
@@ -50,7 +52,7 @@ func (w Word) samples(p *pool, languages [][]Language) (list [][]string, decided
 		} else {
 			s.expand(n)
 		}
-		if len(list) > maxSamples || len(s.seen) > maxStates {
+		if len(list) > maxSamples || len(s.seen) > maxStates || p.work > maxWork {
 			return list, false
 		}
 	}
@@ -62,6 +64,7 @@ func (w Word) samples(p *pool, languages [][]Language) (list [][]string, decided
 type pool struct {
 	alphabet []rune
 	machines map[string]*machine // by the language's expression
+	work     int                 // that all machines had
 }
 
 func newPool(languages []Language) *pool {
@@ -71,7 +74,7 @@ func newPool(languages []Language) *pool {
 func (p *pool) machine(l Language) *machine {
 	m := p.machines[l.expr]
 	if m == nil {
-		m = newMachine(l)
+		m = newMachine(l, &p.work)
 		p.machines[l.expr] = m
 	}
 	return m

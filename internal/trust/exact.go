@@ -223,6 +223,7 @@ func (d Demand) subjectFindings(where, issuer, subject string) (list []Finding) 
 	case namedForm.MatchString(subject):
 		add("name-only", "note", "the subject %q names the repository without its id: who gets the name after a deletion or a renaming "+
 			"has the login, and a repository created, renamed or transferred after 15 July 2026 has another subject", subject)
+	case strings.HasPrefix(subject, "repo:") && strings.ContainsAny(subject, "*?"): // a wildcard, which was meant as one
 	default:
 		add("customised-subject", "error", "the subject %q does not begin with the repository, so any repository can have it: begin with "+
 			"the keys repo,context", subject)
