@@ -118,7 +118,9 @@ func explained(ctx context.Context, env job.Env, c *cli.Command, inActions bool)
 	if err != nil {
 		return explain.Report{}, err
 	}
-	return explain.New(p, claims, env.Now(), s.Target, source)
+	report, err := explain.New(p, claims, env.Now(), s.Target, source)
+	report.AskProviders(p, claims)
+	return report, err
 }
 
 func claimsFor(ctx context.Context, env job.Env, c *cli.Command, s job.Settings, p *policy.Policy, made bool) (

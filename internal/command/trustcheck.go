@@ -3,7 +3,6 @@ package command
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -61,10 +60,7 @@ func trustCheckCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 				end.status = int(fault.Found)
 			}
 			if c.Bool(flagJSON) {
-				enc := json.NewEncoder(env.Stdout)
-				enc.SetEscapeHTML(false)
-				enc.SetIndent("", "  ")
-				return enc.Encode(struct {
+				return writeJSON(env, struct {
 					Version int `json:"version"`
 					trust.Checked
 				}{1, checked})

@@ -70,10 +70,7 @@ func reviews(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (
 	if err != nil {
 		return review.Report{}, fault.New(fault.Usage, fmt.Errorf("flag --within: %w", err), "")
 	}
-	s := job.Settings{Policy: c.String(flagPolicy), SearchUpwards: c.String(flagPolicy) == "", Root: env.Dir}
-	if inActions {
-		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
-	}
+	s := policySettings(env, c, inActions)
 	p, err := job.Policy(ctx, env, s)
 	if err != nil {
 		return review.Report{}, err

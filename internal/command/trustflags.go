@@ -59,10 +59,7 @@ func demands(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (
 	if err != nil {
 		return nil, err
 	}
-	s := job.Settings{Policy: c.String(flagPolicy), SearchUpwards: c.String(flagPolicy) == "", Root: env.Dir}
-	if inActions {
-		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
-	}
+	s := policySettings(env, c, inActions)
 	p, err := job.Policy(ctx, env, s)
 	if err != nil {
 		return nil, err
@@ -112,6 +109,15 @@ func withOwners(o trust.Options, t *policy.Target) (trust.Options, error) {
 		o.OwnerIDs[owner] = id
 	}
 	return o, nil
+}
+
+// policySettings are where the policy of a command is that judges the repository's file.
+func policySettings(env job.Env, c *cli.Command, inActions bool) job.Settings {
+	s := job.Settings{Policy: c.String(flagPolicy), SearchUpwards: c.String(flagPolicy) == "", Root: env.Dir}
+	if inActions {
+		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
+	}
+	return s
 }
 
 func trustOptions(c *cli.Command) (o trust.Options, err error) {

@@ -83,6 +83,14 @@ type generatedFile struct {
 	Text string `json:"text"`
 }
 
+// writeJSON writes JSON for readers and programs.
+func writeJSON(env job.Env, v any) error {
+	enc := json.NewEncoder(env.Stdout)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
 func printTrust(env job.Env, format string, list []login, walls []trust.Wall) error {
 	if format == "json" {
 		out := struct {
@@ -96,10 +104,7 @@ func printTrust(env job.Env, format string, list []login, walls []trust.Wall) er
 			}
 			out.Targets = append(out.Targets, g)
 		}
-		enc := json.NewEncoder(env.Stdout)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(out)
+		return writeJSON(env, out)
 	}
 	var texts []string
 	for i, w := range walls {

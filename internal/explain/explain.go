@@ -147,7 +147,6 @@ func New(p *policy.Policy, claims policy.ClaimSet, now time.Time, target string,
 		shown.Warnings = append(shown.Warnings, missing(t, source.Missing)...)
 		shown.Warnings = append(shown.Warnings, otherwise(p, source, now, t)...)
 		shown.past(r.Record)
-		shown.Provider = providerOf(p, t.Target, claims, shown.Decision == "allowed")
 		r.Targets = append(r.Targets, shown)
 	}
 	r.choose(e, target)

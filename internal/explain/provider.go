@@ -22,16 +22,21 @@ type Provider struct {
 	Why     string   `json:"why,omitempty"`
 }
 
-// maxTrusted limits the rules of a target that are written in the provider's
-// language here: no provider holds more.
-const maxTrusted = 200
+// AskProviders adds to each target what its provider would decide of the claims
+// that were explained. A step's summary does not show it, and a run need not
+// pay for it.
+func (r *Report) AskProviders(p *policy.Policy, claims policy.ClaimSet) {
+	for i, t := range r.Targets {
+		r.Targets[i].Provider = providerOf(p, t.Target, claims, t.Decision == "allowed")
+	}
+}
 
 // providerOf returns what the provider would decide of claims, of which the
 // policy decides as allowed says.
 func providerOf(p *policy.Policy, name string, claims policy.ClaimSet, allowed bool) Provider {
 	t, err := p.Target(name)
-	if err != nil || len(t.Rules()) > maxTrusted {
-		return Provider{Verdict: "unknown", Why: fmt.Sprintf("the target has more than %d rules", maxTrusted)}
+	if err != nil || len(t.Rules()) > trust.MaxRules {
+		return Provider{Verdict: "unknown", Why: fmt.Sprintf("the target has more than %d rules", trust.MaxRules)}
 	}
 	token := map[string]string{}
 	for _, claim := range claims.Names() {

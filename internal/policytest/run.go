@@ -110,6 +110,7 @@ func (f *File) table(c Case, claims idtoken.Unverified, now time.Time) string {
 	report, err := explain.New(f.Policy, claims, now, target, explain.Source{Kind: "case"})
 	var b strings.Builder
 	if err == nil {
+		report.AskProviders(f.Policy, claims)
 		err = report.WriteText(&b)
 	}
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 // false where no trust can be generated.
 func Unenforced(p *policy.Policy, t *policy.Target) (byRule map[int][]string, known bool) {
 	byRule = map[int][]string{}
-	if len(t.Rules()) > maxRules {
+	if len(t.Rules()) > MaxRules {
 		return byRule, false
 	}
 	for _, d := range Demands(p, t, Options{}) {
@@ -30,9 +30,9 @@ func Unenforced(p *policy.Policy, t *policy.Target) (byRule map[int][]string, kn
 	return byRule, true
 }
 
-// maxRules limits the rules of a target that are looked at where nobody asked
+// MaxRules limits the rules of a target that are looked at where nobody asked
 // for its trust: no provider holds more.
-const maxRules = 200
+const MaxRules = 200
 
 // UnenforcedOf returns the claims of all rules, sorted.
 func UnenforcedOf(p *policy.Policy, t *policy.Target) (claims []string) {
