@@ -530,3 +530,26 @@ func TestDependenciesHaveReasons(t *testing.T) {
 		t.Errorf("docs/dependencies.md has %d rows, go.mod has %d direct dependencies", rows, direct)
 	}
 }
+
+// TestEveryPageIsReachable: from the README, over links.
+func TestEveryPageIsReachable(t *testing.T) {
+	t.Parallel()
+	all := pages(t)
+	link := regexp.MustCompile(`\]\(([^)#]+\.md)`)
+	reached := map[string]bool{}
+	var visit func(path string)
+	visit = func(path string) {
+		if text, ok := all[path]; ok && !reached[path] {
+			reached[path] = true
+			for _, m := range link.FindAllStringSubmatch(text, -1) {
+				visit(filepath.ToSlash(filepath.Join(filepath.Dir(path), m[1])))
+			}
+		}
+	}
+	visit("../README.md")
+	for path := range all {
+		if !reached[path] && !strings.HasPrefix(path, "../.github/") {
+			t.Errorf("no link leads from README.md to %s: give it a line in docs/README.md", strings.TrimPrefix(path, "../"))
+		}
+	}
+}
