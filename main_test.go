@@ -304,7 +304,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 func TestBuildFlags(t *testing.T) {
 	t.Parallel()
 	want := []string{"-gcflags=all=-l", "-gcflags=std=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker="}
-	for _, file := range []string{"main.js", "Dockerfile", "bench/main.go", ".ci/run"} {
+	for _, file := range []string{"main.js", "Dockerfile", "bench/main.go", ".ci/run", "release/build.go"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
