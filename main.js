@@ -67,6 +67,8 @@ function folder(name) {
   return dir;
 }
 
+const damaged = 'the download is damaged, run the job again';
+
 // checkFormat finds a file that was damaged on its way, such as a page of text,
 // before it replaces this process. Its bytes are covered by the pinned commit.
 function checkFormat(source, name) {
@@ -79,14 +81,14 @@ function checkFormat(source, name) {
   }
   const want = { linux: '7f454c46', darwin: 'cffaedfe', win32: '4d5a' }[process.platform]; // ELF, Mach-O, PE
   if (!start.toString('hex').startsWith(want)) {
-    throw new Failure(`check the binary: dist/${name} is not a program: the download is damaged, run the job again`);
+    throw new Failure(`check the binary: dist/${name} is not a program: ${damaged}`);
   }
 }
 
-// install gives the release's binary its plain name: a hard link, which costs
+// link gives a release's binary its plain name: a hard link, which costs
 // nothing, or a copy where there can be none (another file system, or a
 // checkout that lost the executable bit). Two versions have two folders.
-function install(dist, name) {
+function link(dist, name) {
   const source = path.join(dist, name);
   const want = fs.statSync(source, { bigint: true });
   const target = path.join(folder(`oidc-dbt-bin-${want.dev.toString(36)}-${want.ino.toString(36)}`), programName);
@@ -98,7 +100,7 @@ function install(dist, name) {
   const fresh = temporary(target);
   try {
     if (!windows && (want.mode & 0o111n) === 0n) {
-      throw new Failure('not executable');
+      throw new Error('not executable');
     }
     fs.linkSync(source, fresh);
   } catch {
@@ -111,7 +113,7 @@ function install(dist, name) {
   return target;
 }
 
-// isCopy reports whether install has made one file from the other: a copy has the
+// isCopy reports whether link has made one file from the other: a copy has the
 // same size, and the same time in whole seconds, which every file system keeps.
 function isCopy(have, want) {
   return have.size === want.size && have.mtimeMs / 1000n === want.mtimeMs / 1000n;
@@ -121,6 +123,80 @@ function isCopy(have, want) {
 // container or another.
 function temporary(target) {
   return `${target}.${process.pid}-${process.hrtime.bigint()}`;
+}
+
+// bases are the binaries that another one is packed as a difference to (a zstd
+// dictionary): on one architecture the code is nearly the same for all systems.
+const bases = {
+  'oidc-dbt-macos-x64': 'oidc-dbt-linux-x64',
+  'oidc-dbt-windows-x64.exe': 'oidc-dbt-linux-x64',
+  'oidc-dbt-macos-arm64': 'oidc-dbt-linux-arm64',
+  'oidc-dbt-windows-arm64.exe': 'oidc-dbt-linux-arm64',
+};
+
+// unpack makes the binary from its packed form, once a job: what is in its folder
+// has been checked, and the folder is named after its contents.
+function unpack(dist, name) {
+  const want = publishedSum(dist, name);
+  const target = path.join(folder(`oidc-dbt-bin-${want.slice(0, 16)}`), programName);
+  if (fs.existsSync(target)) return target; // an earlier step of this job
+  const program = decompress(dist, name, bases[name] && contents(dist, bases[name]));
+  const got = require('node:crypto').createHash('sha256').update(program).digest('hex');
+  if (got !== want) {
+    throw new Failure(`unpack dist/${name}.zst: its SHA-256 is ${got}, dist/SHA256SUMS has ${want}: ${damaged}`);
+  }
+  const fresh = temporary(target);
+  try {
+    fs.writeFileSync(fresh, program, { mode: 0o755 });
+    fs.chmodSync(fresh, 0o755); // whatever the umask is
+    fs.renameSync(fresh, target); // so that a concurrent step never sees half a file
+  } catch (err) {
+    fs.rmSync(fresh, { force: true });
+    // Windows does not replace a program that runs, as a concurrent step's may.
+    if (!fs.existsSync(target)) throw new Failure(`unpack dist/${name}.zst: write ${target}: ${err.code || err.message}`);
+  }
+  return target;
+}
+
+// publishedSum returns the SHA-256 of the unpacked binary, which SHA256SUMS lists
+// under the name that it has in the release: with Go's names of the platforms.
+function publishedSum(dist, name) {
+  const asset = name.replace('-macos-', '-darwin-').replace('-x64', '-amd64');
+  for (const line of read(dist, 'SHA256SUMS').toString().split(/\r?\n/)) {
+    const [, sum, file] = /^([0-9a-f]{64}) [ *](.+)$/.exec(line) || [];
+    if (file === asset) return sum;
+  }
+  throw new Failure(`unpack dist/${name}.zst: dist/SHA256SUMS has no line for ${asset}: ${damaged}`);
+}
+
+// contents returns a binary of dist, unpacked if it is packed.
+function contents(dist, name) {
+  return fs.existsSync(path.join(dist, name)) ? read(dist, name) : decompress(dist, name);
+}
+
+// decompress unpacks a file, as a difference to base if there is one. It may take
+// half of a file for the whole: the caller checks the result.
+function decompress(dist, name, base) {
+  const packed = read(dist, `${name}.zst`);
+  const zlib = require('node:zlib');
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  // Node ignores an option that it does not know, and would call the file damaged.
+  if (!zlib.zstdDecompressSync || (base && (major < 24 || (major === 24 && minor < 6)))) {
+    throw new Failure(`unpack dist/${name}.zst: node ${process.versions.node} is too old, want 24.6 or later: update the runner to 2.329.0 or later`, 2);
+  }
+  try {
+    return zlib.zstdDecompressSync(packed, { dictionary: base, chunkSize: 1 << 20 });
+  } catch (err) {
+    throw new Failure(`unpack dist/${name}.zst: ${err.code || err.message}: ${damaged}`);
+  }
+}
+
+function read(dist, name) {
+  try {
+    return fs.readFileSync(path.join(dist, name));
+  } catch (err) {
+    throw new Failure(`read dist/${name}: ${err.code}: ${damaged}`);
+  }
 }
 
 function inside(dir, file) {
@@ -289,8 +365,10 @@ async function binary() {
   if (process.env.OIDC_DBT_BUILD === '1') return build(action);
   const dist = path.join(action, 'dist');
   const name = binaryName();
-  if (fs.existsSync(path.join(dist, name))) return install(dist, name);
+  if (fs.existsSync(path.join(dist, name))) return link(dist, name);
+  if (fs.existsSync(path.join(dist, `${name}.zst`))) return unpack(dist, name);
   if (isLocal(action)) return build(action);
+  if (fs.existsSync(dist)) throw new Failure(`read dist/${name}.zst: ENOENT: ${damaged}`);
   throw new Failure('this commit has no binaries, pin a release: `uses: oidc-dbt/oidc-dbt@<commit of a release> # v1.2.3`; or set OIDC_DBT_BUILD=1 in the step\'s env to build this commit with Go', 2);
 }
 

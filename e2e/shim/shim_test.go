@@ -41,7 +41,7 @@ var fake = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	status := m.Run()
+	status := setup.Main(m)
 	if file, err := fake(); err == nil {
 		os.RemoveAll(filepath.Dir(file))
 	}
@@ -477,42 +477,43 @@ func TestSecondStep(t *testing.T) {
 	}
 }
 
-// TestPlaces: where the action's folder and the runner's are, and what they are like.
+// places are where the action's folder and the runner's may be, and what they are like.
+var places = map[string]func(*testing.T, *job){
+	"not executable": func(t *testing.T, j *job) {
+		if err := os.Chmod(filepath.Join(j.action, "dist", binaryName()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"read-only action": func(t *testing.T, j *job) {
+		for _, dir := range []string{filepath.Join(j.action, "dist"), j.action} {
+			if err := os.Chmod(dir, 0o555); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.Chmod(dir, 0o755) }) // so that it can be removed
+		}
+	},
+	"spaces": func(t *testing.T, j *job) {
+		action := filepath.Join(j.work, "my actions", "oidc dbt")
+		j.mkdir(filepath.Dir(action))
+		if err := os.Rename(j.action, action); err != nil {
+			t.Fatal(err)
+		}
+		j.action, j.temp = action, filepath.Join(j.work, "my temp")
+		j.env["RUNNER_TEMP"] = j.temp
+	},
+	"RUNNER_TEMP on another file system": func(t *testing.T, j *job) {
+		dir, err := os.MkdirTemp(map[string]string{"linux": "/dev/shm"}[runtime.GOOS], "oidc-dbt-shim-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		j.temp, j.env["RUNNER_TEMP"] = dir, dir
+	},
+}
+
 func TestPlaces(t *testing.T) {
 	t.Parallel()
-	tests := map[string]func(*testing.T, *job){
-		"not executable": func(t *testing.T, j *job) {
-			if err := os.Chmod(filepath.Join(j.action, "dist", binaryName()), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"read-only action": func(t *testing.T, j *job) {
-			for _, dir := range []string{filepath.Join(j.action, "dist"), j.action} {
-				if err := os.Chmod(dir, 0o555); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { os.Chmod(dir, 0o755) }) // so that it can be removed
-			}
-		},
-		"spaces": func(t *testing.T, j *job) {
-			action := filepath.Join(j.work, "my actions", "oidc dbt")
-			j.mkdir(filepath.Dir(action))
-			if err := os.Rename(j.action, action); err != nil {
-				t.Fatal(err)
-			}
-			j.action, j.temp = action, filepath.Join(j.work, "my temp")
-			j.env["RUNNER_TEMP"] = j.temp
-		},
-		"RUNNER_TEMP on another file system": func(t *testing.T, j *job) {
-			dir, err := os.MkdirTemp(map[string]string{"linux": "/dev/shm"}[runtime.GOOS], "oidc-dbt-shim-test-")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			j.temp, j.env["RUNNER_TEMP"] = dir, dir
-		},
-	}
-	for name, change := range tests {
+	for name, change := range places {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			j := newJob(t)
