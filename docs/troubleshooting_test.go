@@ -137,6 +137,38 @@ func messages(t *testing.T) (list []message) {
 			}
 		}
 	}
+	return append(list, messagesOfShim(t)...)
+}
+
+var (
+	shimConstant = regexp.MustCompile(`(?m)^const (\w+) = '(.*)';$`)
+	shimSpeaks   = regexp.MustCompile(`\b(?:new Failure|annotate)\(`)
+	shimText     = regexp.MustCompile("`(?:[^`\\\\]|\\\\.)*`|'(?:[^'\\\\]|\\\\.)*'")
+	shimValue    = regexp.MustCompile(`\$\{[^{}]*\}`)
+)
+
+// messagesOfShim returns the texts that main.js prints.
+func messagesOfShim(t *testing.T) (list []message) {
+	t.Helper()
+	source, err := os.ReadFile("../main.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := string(source)
+	for _, constant := range shimConstant.FindAllStringSubmatch(code, -1) {
+		code = strings.ReplaceAll(code, "${"+constant[1]+"}", constant[2])
+	}
+	for i, line := range strings.Split(code, "\n") {
+		if !shimSpeaks.MatchString(line) {
+			continue
+		}
+		for _, literal := range shimText.FindAllString(line, -1) {
+			text := shimValue.ReplaceAllString(literal[1:len(literal)-1], "…")
+			if text = strings.ReplaceAll(text, `\'`, `'`); says(text, 2) {
+				list = append(list, message{text, "main.js:" + strconv.Itoa(i+1)})
+			}
+		}
+	}
 	return list
 }
 
