@@ -34,6 +34,9 @@ func TestDependabotKnowsEachManifest(t *testing.T) {
 			Ecosystem   string   `yaml:"package-ecosystem"`
 			Directory   string   `yaml:"directory"`
 			Directories []string `yaml:"directories"`
+			Cooldown    struct {
+				Days int `yaml:"default-days"`
+			} `yaml:"cooldown"`
 		} `yaml:"updates"`
 	}
 	if err := yaml.Load(text, &config); err != nil {
@@ -45,6 +48,9 @@ func TestDependabotKnowsEachManifest(t *testing.T) {
 			u.Directories = append(u.Directories, u.Directory)
 		}
 		got[u.Ecosystem] = append(got[u.Ecosystem], u.Directories...)
+		if u.Cooldown.Days < 7 {
+			t.Errorf("%s: versions are proposed after %d days, want at least 7", u.Ecosystem, u.Cooldown.Days)
+		}
 	}
 	want := map[string][]string{"github-actions": {"/"}}
 	for _, file := range files(t) {
@@ -106,5 +112,32 @@ func TestToolsHaveOneVersion(t *testing.T) {
 	}
 	if count < 8 {
 		t.Errorf("found %d tools, want at least 8", count)
+	}
+}
+
+// TestActionsArePinned: by commit, with the version in a comment.
+func TestActionsArePinned(t *testing.T) {
+	t.Parallel()
+	uses := regexp.MustCompile(`(?m)^ *(?:- )?uses: *(.*)$`)
+	pin := regexp.MustCompile(`^[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	count := 0
+	for _, file := range files(t) {
+		if !strings.HasPrefix(file, ".github/") {
+			continue
+		}
+		text, err := os.ReadFile("../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range uses.FindAllStringSubmatch(string(text), -1) {
+			count++
+			own := strings.HasPrefix(m[1], "./") || strings.HasPrefix(m[1], "$/")
+			if !own && !pin.MatchString(m[1]) {
+				t.Errorf("%s: uses: %s, want NAME@COMMIT # v1.2.3", file, m[1])
+			}
+		}
+	}
+	if count < 8 {
+		t.Errorf("found %d actions, want at least 8", count)
 	}
 }
