@@ -1,4 +1,5 @@
-# The binary alone, for CI systems that run images:
+# The image of a release, built from source: the binary and what it needs, for container/action.yml on a commit that
+# has no release, and for those who build their own. Releases are built by `go run ./release`, without Docker.
 #
 #   docker build -t oidc-dbt .
 #
@@ -18,9 +19,11 @@ COPY main.go ./
 COPY internal ./internal
 ARG VERSION=development
 ARG COMMIT=
-# /tmp, because scratch has none and `oidc-dbt exec` writes the profile there.
+# /tmp, because scratch has none and `oidc-dbt exec` writes the profile there. The roots are Alpine's copy of Mozilla's
+# list; a release has the copy of golang.org/x/crypto.
 RUN mkdir -p /image/etc/ssl/certs /image/tmp && chmod 1777 /image/tmp \
  && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
+ && ln -s oidc-dbt /image/oidc-dbt-post \
  && go build -trimpath -buildvcs=false \
     -gcflags=all=-l -gcflags=std= -gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker= \
     -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /image/oidc-dbt .
@@ -28,6 +31,8 @@ RUN mkdir -p /image/etc/ssl/certs /image/tmp && chmod 1777 /image/tmp \
 FROM scratch
 COPY --from=build /image/ /
 COPY LICENSE /
-# Not root. 1001 is the user of GitHub's own runners, whose files a step in a container has to write.
-USER 1001:1001
+# root, as GitHub's documentation asks of container actions: the files by which a step talks to the runner belong to the runner's
+# user, whose number differs from runner to runner. The container action continues as that user before it does
+# anything else. Elsewhere choose one (docker run --user, runAsUser): the binary needs none in particular.
+USER 0:0
 ENTRYPOINT ["/oidc-dbt"]

@@ -35,6 +35,6 @@ func main() {
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 			Masks: func() io.Writer { return process.RunnerStream(os.Getenv, os.Stderr) },
 			Dir:   dir, TempDir: os.TempDir(), Executable: executable, Version: version, Commit: commit,
-		}, os.Args[1:])
+		}, command.Arguments(os.Args))
 	}))
 }

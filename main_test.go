@@ -67,6 +67,7 @@ var rooms = map[string][]string{
 // to a server, verify it, or hand it to the runner or the command.
 var revealers = []string{
 	"internal/action/awsprofile.go",
+	"internal/action/container.go",
 	"internal/action/keepfresh.go",
 	"internal/action/publish.go",
 	"internal/broker/awscontainer.go",

@@ -24,11 +24,15 @@ const short = 15 * time.Minute
 
 // Main runs the action's main step and returns the exit status.
 func Main(ctx context.Context, env job.Env) int {
+	return mainStep(ctx, env, containerOf(env))
+}
+
+func mainStep(ctx context.Context, env job.Env, c *container) int {
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: env.Stdout, HTTP: env.Client()})
-	in, err := readInputs(env, r)
+	in, err := readInputs(env, r, c)
 	if err != nil {
 		if r.Writable() == nil {
-			err = errors.Join(err, publishDecision(r, in.Settings, job.Result{}, err))
+			err = errors.Join(err, publishDecision(r, in, job.Result{}, err))
 		}
 		return report(env, r, 0, err)
 	}
@@ -81,7 +85,7 @@ func obtain(ctx context.Context, env job.Env, r *runner.Runner, in inputs, dir j
 	}
 	res, err = job.Authenticate(ctx, env, in.Settings, r)
 	if err != nil || in.DryRun {
-		return res, errors.Join(err, publishDecision(r, in.Settings, res, err), dir.Remove())
+		return res, errors.Join(err, publishDecision(r, in, res, err), dir.Remove())
 	}
 	hand := publish
 	if in.ProfileOnly {

@@ -21,6 +21,60 @@ func TestYAML(t *testing.T) {
 	golden.Compare(t, root+"action.yml", string(action.YAML()))
 }
 
+// released matches the image of container/action.yml: a release's, which only `go run ./release --prepare` writes.
+var released = regexp.MustCompile(`(?m)^  image: (\S+)$`)
+
+// TestContainerYAML holds container/action.yml to its source, and to action.yml.
+func TestContainerYAML(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(root + "container/action.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := ""
+	if m := released.FindSubmatch(text); m != nil {
+		image = string(m[1])
+	}
+	if !regexp.MustCompile(`^(\.\./Dockerfile|docker://ghcr\.io/oidc-dbt/oidc-dbt@sha256:[0-9a-f]{64})$`).MatchString(image) {
+		t.Errorf("container/action.yml has the image %q, want ../Dockerfile or an image by its digest", image)
+	}
+	golden.Compare(t, root+"container/action.yml", string(action.ContainerYAML(image)))
+	type declared struct {
+		Inputs  map[string]map[string]string
+		Outputs map[string]map[string]string
+		Runs    map[string]any
+	}
+	var plain, got declared
+	for text, into := range map[string]*declared{string(action.YAML()): &plain, string(text): &got} {
+		if err := yaml.Load([]byte(text), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"description": "Set by the runner: leave it out", "default": "${{ runner.temp }}"},
+		got.Inputs["runner-temp"]); diff != "" {
+		t.Errorf("runner-temp (-want +got):\n%s", diff)
+	}
+	delete(got.Inputs, "runner-temp")
+	for _, name := range []string{"run", "keep-fresh"} {
+		const want = "Cannot be used in the container action: use oidc-dbt/oidc-dbt in place of oidc-dbt/oidc-dbt/container"
+		if got.Inputs[name]["description"] != want {
+			t.Errorf("input %s: %q, want %q", name, got.Inputs[name]["description"], want)
+		}
+		got.Inputs[name]["description"] = plain.Inputs[name]["description"]
+	}
+	if diff := cmp.Diff(plain.Inputs, got.Inputs); diff != "" {
+		t.Errorf("inputs (-action.yml, +container/action.yml):\n%s", diff)
+	}
+	if diff := cmp.Diff(plain.Outputs, got.Outputs); diff != "" {
+		t.Errorf("outputs (-action.yml, +container/action.yml):\n%s", diff)
+	}
+	want := map[string]any{"using": "docker", "image": image, "args": []any{"container", "${{ inputs.runner-temp }}"},
+		"post-entrypoint": "/oidc-dbt-post", "post-if": "always()"}
+	if diff := cmp.Diff(want, got.Runs); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+}
+
 // TestYAMLMeansWhatItSays reads action.yml as the runner does, and looks for
 // everything that the declarations say.
 func TestYAMLMeansWhatItSays(t *testing.T) {

@@ -25,10 +25,11 @@ type inputs struct {
 	dir       string // for run
 
 	awsProfile *awsProfile // the step's
+	container  *container  // that the step runs in, nil for none
 }
 
 // readInputs returns the inputs, or all that is wrong with them in one error of class Usage.
-func readInputs(env job.Env, r *runner.Runner) (in inputs, err error) {
+func readInputs(env job.Env, r *runner.Runner, c *container) (in inputs, err error) {
 	workspace := env.Getenv("GITHUB_WORKSPACE")
 	temp := env.Getenv("RUNNER_TEMP")
 	if workspace == "" || temp == "" {
@@ -53,6 +54,7 @@ func readInputs(env job.Env, r *runner.Runner) (in inputs, err error) {
 		run:       r.Input(inRun),
 		shell:     r.Input(inShell),
 		dir:       r.Input(inWorkingDirectory),
+		container: c,
 	}
 	in.Broker = in.run != "" || in.keepFresh
 	in.exportEnv = in.exportEnv || in.keepFresh
@@ -123,6 +125,9 @@ func (r *reader) without(required string, names ...string) {
 
 // checkRun returns the program that runs the script of the input `run`.
 func (in inputs) checkRun() (program string, err error) {
+	if in.container != nil {
+		return "", errors.New("input run: cannot be used in the container action, whose image has neither a shell nor dbt: " + insteadOfContainer)
+	}
 	if in.DryRun {
 		return "", errors.New("input run: cannot be combined with dry-run, which has no credential")
 	}
@@ -139,6 +144,8 @@ func (in inputs) checkRun() (program string, err error) {
 func (in inputs) checkKeepFresh() error {
 	switch {
 	case !in.keepFresh:
+	case in.container != nil:
+		return errors.New("input keep-fresh: cannot be used in the container action, whose processes end with the step: " + insteadOfContainer)
 	case in.run != "":
 		return errors.New("input keep-fresh: cannot be combined with run, which keeps its own credential fresh")
 	case in.DryRun:

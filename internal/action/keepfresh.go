@@ -84,7 +84,7 @@ func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *proces
 	if !ok || dir.Path() == "" {
 		return errors.New("keep the credential fresh: not started by a step of the action") // a bug, or called by hand
 	}
-	in, err := readInputs(env, r)
+	in, err := readInputs(env, r, nil)
 	if err != nil {
 		return err
 	}

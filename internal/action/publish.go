@@ -22,9 +22,9 @@ import (
 
 // publishDecision writes what a step without a credential leaves: who asked
 // for what, what was decided ("" where it did not come to that), and why not.
-func publishDecision(r *runner.Runner, s job.Settings, res job.Result, failure error) error {
+func publishDecision(r *runner.Runner, in inputs, res job.Result, failure error) error {
 	var errs []error
-	for _, o := range decisionOutputs(s, res) {
+	for _, o := range decisionOutputs(in, res) {
 		errs = append(errs, r.SetOutput(o.name, o.value))
 	}
 	if res.Allowed != "" {
@@ -33,7 +33,7 @@ func publishDecision(r *runner.Runner, s job.Settings, res job.Result, failure e
 	for _, w := range res.Warnings {
 		errs = append(errs, r.Warning(w.Text, w.Places...))
 	}
-	if s.DryRun && failure == nil {
+	if in.DryRun && failure == nil {
 		errs = append(errs, r.Info(job.DryRunDone))
 	}
 	summary := res.Summary
@@ -45,13 +45,13 @@ func publishDecision(r *runner.Runner, s job.Settings, res job.Result, failure e
 
 type output struct{ name, value string }
 
-func decisionOutputs(s job.Settings, res job.Result) []output {
+func decisionOutputs(in inputs, res job.Result) []output {
 	return []output{
 		{outDecision, res.Decision},
 		{outTarget, res.Target},
 		{outType, res.Type},
 		{outSubject, res.Subject},
-		{outAuditLog, s.AuditLogPath()},
+		{outAuditLog, in.container.outside(in.AuditLogPath())},
 	}
 }
 
@@ -87,6 +87,7 @@ func publish(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.F
 	if err != nil {
 		return err
 	}
+	vars = in.container.variables(vars)
 	policyCopy, err := dir.KeepPolicy(res)
 	if err != nil {
 		return err
@@ -109,12 +110,20 @@ func publish(env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.F
 		warningWrites(r, warnings),
 		[]write{
 			// For `oidc-dbt exec` in a later step. Neither is secret.
-			func() error { return r.SetEnv("OIDC_DBT_POLICY", policyCopy) },
+			func() error { return r.SetEnv("OIDC_DBT_POLICY", in.container.outside(policyCopy)) },
 			func() error { return r.SetEnv("OIDC_DBT_TARGET", res.Target) },
-			func() error { return r.AddPath(filepath.Dir(env.Executable)) },
+			func() error { return in.addPath(env, r) },
 			func() error { return r.Summary(res.Summary) },
 		},
 	))
+}
+
+// addPath puts this program on the job's PATH, unless only this step's container has it.
+func (in inputs) addPath(env job.Env, r *runner.Runner) error {
+	if in.container != nil {
+		return nil
+	}
+	return r.AddPath(filepath.Dir(env.Executable))
 }
 
 // keepsFresh reports whether the credential outlives this step, in the background.
@@ -126,7 +135,7 @@ func (in inputs) hasAWSProfile(res job.Result) bool { return res.Credential.AWS 
 
 // handedOver are the outputs of a step with a credential that are no secrets.
 func handedOver(in inputs, res job.Result, dir job.Folder) []output {
-	outputs := decisionOutputs(in.Settings, res)
+	outputs := decisionOutputs(in, res)
 	add := func(name, value string) { outputs = append(outputs, output{name, value}) }
 	expiry := res.Credential.Expiry
 	if in.keepsFresh(res) {
@@ -134,7 +143,7 @@ func handedOver(in inputs, res job.Result, dir job.Folder) []output {
 	}
 	add(outExpiresAt, expiry.UTC().Format(time.RFC3339))
 	if res.Profile != nil {
-		add(outProfilesDir, dir.Path())
+		add(outProfilesDir, in.container.outside(dir.Path()))
 		add(outProfile, res.ProfileNames[0])
 	}
 	if in.keepFresh && res.Route.Kind == route.GoogleADC { // with `run` its end is the step's
@@ -142,7 +151,7 @@ func handedOver(in inputs, res job.Result, dir job.Folder) []output {
 	}
 	if in.hasAWSProfile(res) {
 		add(outAWSProfile, res.Target)
-		add(outAWSCredentialsFile, in.awsProfile.path())
+		add(outAWSCredentialsFile, in.container.outside(in.awsProfile.path()))
 	}
 	if user := res.Credential.User; user != "" {
 		add(outUser, user)
@@ -204,10 +213,11 @@ func publishProfile(env job.Env, r *runner.Runner, in inputs, res job.Result, di
 	if err != nil {
 		return err
 	}
+	vars = in.container.variables(vars)
 	errs := []error{r.SaveState(stateFolder, dir.Path())}
 	for _, o := range []output{
-		{outTarget, res.Target}, {outType, res.Type}, {outProfilesDir, dir.Path()}, {outProfile, res.ProfileNames[0]},
-		{outEnv, environmentJSON(vars).Reveal()},
+		{outTarget, res.Target}, {outType, res.Type}, {outProfilesDir, in.container.outside(dir.Path())},
+		{outProfile, res.ProfileNames[0]}, {outEnv, environmentJSON(vars).Reveal()},
 	} {
 		errs = append(errs, r.SetOutput(o.name, o.value))
 	}
@@ -219,7 +229,7 @@ func publishProfile(env job.Env, r *runner.Runner, in inputs, res job.Result, di
 	for _, w := range res.Warnings {
 		errs = append(errs, r.Warning(w.Text, w.Places...))
 	}
-	return errors.Join(append(errs, r.AddPath(filepath.Dir(env.Executable)), r.Info(res.NothingDecided()))...)
+	return errors.Join(append(errs, in.addPath(env, r), r.Info(res.NothingDecided()))...)
 }
 
 // handOverWarnings is what the next steps should know of the credential.
@@ -244,6 +254,10 @@ func handOverWarnings(env job.Env, in inputs, res job.Result, vars []adapter.Var
 	case in.keepFresh:
 		warnings = append(warnings, fmt.Sprintf("the credential of target %q is not kept fresh: clients read it "+
 			"once. It expires in %s", res.Target, left.Round(time.Second)))
+	case left < short && in.container != nil:
+		warnings = append(warnings, fmt.Sprintf("the credential of target %q expires in %s, "+
+			"and dbt may log in later than that: %s with `keep-fresh: true` or `run:`",
+			res.Target, left.Round(time.Second), insteadOfContainer))
 	case left < short && in.run == "":
 		warnings = append(warnings, fmt.Sprintf("the credential of target %q expires in %s, "+
 			"and dbt may log in later than that: set `keep-fresh: true`, give the command to this step as `run:`, "+

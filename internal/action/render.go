@@ -6,17 +6,52 @@ import (
 	"strings"
 )
 
+const description = "Gives one dbt run a short-lived warehouse credential, bound to the workflow's verified identity"
+
 // YAML returns the text of action.yml.
 func YAML() []byte {
+	// Post has a file of its own, and runs after a failure too: that is when
+	// something may be left.
+	return render("oidc-dbt", description, Inputs(), `runs:
+  using: node24
+  main: main.js
+  post: post.js
+  post-if: always()
+`)
+}
+
+// inRunnerTemp is an input of the container action only, which users leave out: it is the way by which the host's own
+// name of a folder gets into the container. The runner translates paths in variables, and those in args not.
+const inRunnerTemp = "runner-temp"
+
+// ContainerYAML returns the text of container/action.yml. The image is that of a release, by digest, or the Dockerfile.
+func ContainerYAML(image string) []byte {
+	inputs := Inputs()
+	for i, in := range inputs {
+		if in.Name == inRun || in.Name == inKeepFresh {
+			inputs[i].Description = "Cannot be used in the container action: " + insteadOfContainer
+		}
+	}
+	inputs = append(inputs, Input{Name: inRunnerTemp, Default: "${{ runner.temp }}", Description: "Set by the runner: leave it out"})
+	return render("oidc-dbt in a container", description+"; on Linux, with Docker", inputs, `runs:
+  using: docker
+  image: `+image+`
+  args: [`+ContainerCommand+`, "${{ inputs.`+inRunnerTemp+` }}"]
+  post-entrypoint: /`+ContainerPostProgram+`
+  post-if: always()
+`)
+}
+
+func render(name, about string, inputs []Input, runs string) []byte {
 	var b strings.Builder
-	b.WriteString(`# Made from internal/action: edit it there, then run go test ./internal/action -update
-name: oidc-dbt
-description: ` + quote("Gives one dbt run a short-lived warehouse credential, bound to the workflow's verified identity") + `
+	fmt.Fprintf(&b, `# Made from internal/action: edit it there, then run go test ./internal/action -update
+name: %s
+description: %s
 author: oidc-dbt
 branding: {icon: lock, color: orange}
 inputs:
-`)
-	for _, in := range Inputs() {
+`, name, quote(about))
+	for _, in := range inputs {
 		text := in.Description
 		if in.Otherwise != "" {
 			text += " (default: " + in.Otherwise + ")"
@@ -34,14 +69,7 @@ inputs:
 		}
 		fmt.Fprintf(&b, "  %s:\n    description: %s\n", out.Name, quote(text))
 	}
-	// Post has a file of its own, and runs after a failure too: that is when
-	// something may be left.
-	b.WriteString(`runs:
-  using: node24
-  main: main.js
-  post: post.js
-  post-if: always()
-`)
+	b.WriteString(runs)
 	return []byte(b.String())
 }
 

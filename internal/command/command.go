@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/action"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -13,6 +14,15 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/urfave/cli/v3"
 )
+
+// Arguments returns what Run takes, of the program's name and its arguments. The container action's post step is the
+// program by another name, because the runner gives it the arguments of the main step.
+func Arguments(argv []string) []string {
+	if filepath.Base(argv[0]) == action.ContainerPostProgram {
+		return []string{action.ContainerPostProgram}
+	}
+	return argv[1:]
+}
 
 // Run runs the binary with its arguments (without the program's name) and
 // returns the exit status. Without arguments, in a step of GitHub Actions, it
@@ -23,6 +33,11 @@ func Run(ctx context.Context, env job.Env, args []string) int {
 	switch {
 	case len(args) == 0 && inActions:
 		return action.Main(ctx, env)
+	case len(args) == 2 && args[0] == action.ContainerCommand:
+		return action.MainInContainer(ctx, env, args[1])
+	case len(args) == 1 && args[0] == action.ContainerPostProgram:
+		action.PostInContainer(ctx, env)
+		return 0
 	case len(args) == 1 && args[0] == "post":
 		action.Post(ctx, env)
 		return 0

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,22 @@ func call(t *testing.T, vars map[string]string, args ...string) (status int, std
 		Dir: dir, TempDir: dir, Executable: "/opt/oidc-dbt/oidc-dbt", Version: "v1.2.3", Commit: "0a1b2c",
 	}, args)
 	return status, out.String(), errs.String()
+}
+
+// TestArguments: the name of the program says whether it is the container action's post step.
+func TestArguments(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ argv, want []string }{
+		{[]string{"/oidc-dbt"}, []string{}},
+		{[]string{"oidc-dbt", "exec", "--", "dbt"}, []string{"exec", "--", "dbt"}},
+		{[]string{"/oidc-dbt", "container", "/w"}, []string{"container", "/w"}},
+		{[]string{"/oidc-dbt-post", "container", "/w"}, []string{"oidc-dbt-post"}},
+		{[]string{"/oidc-dbt-post"}, []string{"oidc-dbt-post"}},
+	} {
+		if got := command.Arguments(tt.argv); !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, want %q", tt.argv, got, tt.want)
+		}
+	}
 }
 
 // TestUsage: errors of the command line end in status 2, ours and the
