@@ -2,6 +2,8 @@
 // and Python: a CI issuer, a token service and an S3 store on loopback, the
 // action as a runner starts it, and a real `dbt build` with the credential
 // that it got. It exits non-zero when anything differs from what it says.
+//
+// With the argument stored-key it goes the way from a stored key to none.
 package main
 
 import (
@@ -44,7 +46,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	start := time.Now()
-	err := run(ctx)
+	err := run(ctx, strings.Join(os.Args[1:], " "))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "\nthe demo failed:", err)
@@ -53,7 +55,13 @@ func main() {
 	fmt.Printf("\nAll checks passed (%s).\n", time.Since(start).Round(100*time.Millisecond))
 }
 
-func run(ctx context.Context) (err error) {
+// A part of a story has a title, and checks what it says.
+type part struct {
+	title string
+	do    func(context.Context) error
+}
+
+func run(ctx context.Context, story string) (err error) {
 	root, err := os.MkdirTemp("", "oidc-dbt-demo-*")
 	if err != nil {
 		return err
@@ -61,19 +69,15 @@ func run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 
 	d := demo{root: root, jobs: map[string]*job{}}
-	for _, part := range []struct {
-		title string
-		do    func(context.Context) error
-	}{
+	stories := map[string][]part{"": d.mainJob(), "stored-key": d.storedKey()}
+	parts, ok := stories[story]
+	if !ok {
+		return fmt.Errorf("unknown argument %q, valid ones are %q", story, slices.Sorted(maps.Keys(stories))[1:])
+	}
+	for _, part := range append([]part{
 		{"Getting ready: dbt-duckdb in a Python environment of its own, and the action's binary", d.prepare},
 		{"Starting a CI issuer, a token service with one role, and an S3 store, all on loopback", d.startServers},
-		{"Production: the action gets a credential, and the next step's `dbt build` uses it", d.production},
-		{"A long run: sessions live three seconds, and the build outlives them", d.long},
-		{"Staging: the same job is denied", d.staging},
-		{"A pull request from a fork: there is no identity at all", d.fork},
-		{"The audit records of all four runs", d.audit},
-		{"After the job: post removes what the step has written", d.post},
-	} {
+	}, parts...) {
 		fmt.Printf("\n── %s\n", part.title)
 		began := time.Now()
 		if err = part.do(ctx); err != nil {
@@ -82,6 +86,18 @@ func run(ctx context.Context) (err error) {
 		fmt.Printf("   (%s)\n", time.Since(began).Round(10*time.Millisecond))
 	}
 	return errors.Join(err, d.stopServers())
+}
+
+// mainJob is the whole main job, and the denials of others.
+func (d *demo) mainJob() []part {
+	return []part{
+		{"Production: the action gets a credential, and the next step's `dbt build` uses it", d.production},
+		{"A long run: sessions live three seconds, and the build outlives them", d.long},
+		{"Staging: the same job is denied", d.staging},
+		{"A pull request from a fork: there is no identity at all", d.fork},
+		{"The audit records of all four runs", d.audit},
+		{"After the job: post removes what the step has written", d.post},
+	}
 }
 
 // A job is the folders of one job, and the masks that it has set.

@@ -12,23 +12,25 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rclone/gofakes3"
 	"github.com/rclone/gofakes3/s3mem"
 	"github.com/rclone/gofakes3/signature"
 )
 
-// A Store is an S3 store in memory that honours an STS's credentials and
-// nothing else: it verifies each request's signature, session token, expiry
-// and session policy.
+// A Store is an S3 store in memory that honours an STS's credentials, the keys
+// of SetKey, and nothing else: it verifies each request's signature, session
+// token, expiry and session policy.
 type Store struct {
 	sts    *STS
 	next   http.Handler
 	server *httptest.Server
 
 	mu      sync.Mutex
-	served  map[string]int  // by method
-	used    map[string]bool // sessions, by access key id
+	keys    map[string]string // secrets of IAM users' active keys, by access key id
+	served  map[string]int    // by method
+	used    map[string]int    // requests that were let through, by access key id
 	refused int
 }
 
@@ -40,7 +42,7 @@ func StartStore(sts *STS, buckets ...string) (*Store, error) {
 			return nil, fmt.Errorf("create bucket %q: %w", name, err)
 		}
 	}
-	s := &Store{sts: sts, next: gofakes3.New(backend).Server(), served: map[string]int{}, used: map[string]bool{}}
+	s := &Store{sts: sts, next: gofakes3.New(backend).Server(), keys: map[string]string{}, served: map[string]int{}, used: map[string]int{}}
 	server, err := serve(http.HandlerFunc(s.handle))
 	if err != nil {
 		return nil, err
@@ -58,6 +60,40 @@ func (s *Store) Host() string { return s.server.Listener.Addr().String() }
 // Close stops the server.
 func (s *Store) Close() { s.server.Close() }
 
+// SetKey makes an access key of an IAM user active, which is good until
+// DisableKey: what people store.
+func (s *Store) SetKey(id, secret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[id] = secret
+}
+
+// DisableKey makes an access key inactive: the store does not know it any more.
+func (s *Store) DisableKey(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.keys, id)
+}
+
+// UsedKey returns how many requests were let through with an access key id.
+func (s *Store) UsedKey(id string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used[id]
+}
+
+// known returns what is behind an access key id: a session, or an IAM user's
+// active key, which has no session token.
+func (s *Store) known(id string) (Session, bool) {
+	s.mu.Lock()
+	secret, ok := s.keys[id]
+	s.mu.Unlock()
+	if ok {
+		return Session{AccessKeyID: id, SecretAccessKey: secret, Expiration: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, true
+	}
+	return s.sts.Session(id)
+}
+
 // Served returns how many requests of a method were let through.
 func (s *Store) Served(method string) int {
 	s.mu.Lock()
@@ -65,7 +101,7 @@ func (s *Store) Served(method string) int {
 	return s.served[method]
 }
 
-// Used returns how many sessions requests were let through with.
+// Used returns how many keys and sessions requests were let through with.
 func (s *Store) Used() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +120,7 @@ func (s *Store) handle(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if err == nil {
 		s.served[r.Method]++
-		s.used[session.AccessKeyID] = true
+		s.used[session.AccessKeyID]++
 	} else {
 		s.refused++
 	}
@@ -122,7 +158,7 @@ func (s *Store) admit(r *http.Request) (session Session, failed *stsError) {
 	}
 	known := false
 	code := signature.V4SignVerifyWithLookup(r, func(accessKey string) (string, bool) {
-		session, known = s.sts.Session(accessKey)
+		session, known = s.known(accessKey)
 		return session.SecretAccessKey, known
 	})
 	switch {

@@ -209,3 +209,34 @@ func TestStoreChangedBody(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// TestStoreKey: a key of an IAM user works without a session token while it is
+// active, and is like one that never was when it is not.
+func TestStoreKey(t *testing.T) {
+	t.Parallel()
+	store := newStore(t, newAccount(t, time.Now))
+	const id, secret = "AKIAIOSFODNN7EXAMPLE", "stored"
+	list := func(secret, token string) error {
+		c := storeClient(store, &types.Credentials{AccessKeyId: aws.String(id), SecretAccessKey: &secret, SessionToken: &token})
+		_, err := c.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String("lake")})
+		return err
+	}
+	refused := func(what string, err error, code string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), code) {
+			t.Errorf("%s: %v, want %s", what, err, code)
+		}
+	}
+	refused("a key that is not there", list(secret, ""), "InvalidAccessKeyId")
+	store.SetKey(id, secret)
+	if err := list(secret, ""); err != nil {
+		t.Error(err)
+	}
+	refused("another secret", list("other", ""), "SignatureDoesNotMatch")
+	refused("a session token", list(secret, "token"), "InvalidToken")
+	store.DisableKey(id)
+	refused("an inactive key", list(secret, ""), "InvalidAccessKeyId")
+	if n := store.UsedKey(id); n != 1 || store.Refused() != 4 {
+		t.Errorf("%d requests were let through and %d refused, want 1 and 4", n, store.Refused())
+	}
+}
