@@ -14,29 +14,31 @@ import (
 // programs are those that the pages call, with the reason why this package does not run the calls: each block is only
 // parsed here, calls of oidc-dbt are held to its own flags, and `.ci/run` has shellcheck read all of them.
 var programs = map[string]string{
-	".ci/lint":   "a check of the repository, which .ci/run runs",
-	".ci/quick":  "runs these tests",
-	".ci/run":    "runs these tests",
-	"aws":        "needs an AWS account",
-	"az":         "needs an Azure account",
-	"bao":        "needs a server; e2e/vault and e2e/incident run it",
-	"bash":       "runs what trust prints, which has tests of its own",
-	"databricks": "needs a Databricks account",
-	"dbt":        "needs a project; the packages below e2e run it",
-	"gcloud":     "needs a Google account",
-	"gh":         "needs a GitHub account; e2e/act runs it against a stand-in",
-	"git":        "needs a repository of the user",
-	"go":         "builds, or runs these tests",
-	"jq":         "reads a log of the user; e2e/incident runs it",
-	"kcadm.sh":   "needs a server; e2e/keycloak runs it",
-	"oidc-dbt":   "held to its own flags here; internal/command runs each of its commands",
-	"snow":       "needs a Snowflake account",
-	"terraform":  "needs an account",
-	"vault":      "needs a server; e2e/vault runs OpenBao's",
+	".ci/lint":     "a check of the repository, which .ci/run runs",
+	".ci/quick":    "runs these tests",
+	".ci/run":      "runs these tests",
+	"actions-sync": "needs a GitHub Enterprise Server",
+	"aws":          "needs an AWS account; e2e/incident has it check its arguments",
+	"az":           "needs an Azure account",
+	"bao":          "needs a server; e2e/vault and e2e/incident run it",
+	"bash":         "runs what trust prints, which has tests of its own",
+	"databricks":   "needs a Databricks account",
+	"dbt":          "needs a project; the packages below e2e run it",
+	"gcloud":       "needs a Google account",
+	"gh":           "needs a GitHub account; e2e/act runs it against a stand-in",
+	"git":          "needs a repository of the user",
+	"go":           "builds, or runs these tests",
+	"htpasswd":     "changes a password file of the user",
+	"jq":           "reads a log of the user; e2e/incident runs it",
+	"kcadm.sh":     "needs a server; e2e/keycloak runs it",
+	"oidc-dbt":     "held to its own flags here; internal/command runs each of its commands",
+	"snow":         "needs a Snowflake account",
+	"terraform":    "needs an account",
+	"vault":        "needs a server; e2e/vault runs OpenBao's",
 }
 
 // shellWords are commands of the shell and of every system.
-var shellWords = strings.Fields(". cat cd cp date echo exit export grep less mkdir mktemp printf read rm set test true [ xargs")
+var shellWords = strings.Fields(". cat cd cp date echo exit export grep less mkdir mktemp printf read rm set sort test true uniq [ xargs")
 
 // shellBlock is a block of shell commands, also inside a list.
 var shellBlock = regexp.MustCompile("(?ms)^( *)```sh\n(.*?)^ *```$")

@@ -52,7 +52,7 @@ func TestTroubleshootingHasEveryMessage(t *testing.T) {
 	if len(all) < 700 {
 		t.Fatalf("found %d messages in the code, want at least 700", len(all))
 	}
-	entries := entriesOf(t)
+	entries := entriesOf(t, "troubleshooting.md", pages(t)["../docs/troubleshooting.md"])
 	used := map[string]int{}
 	for _, m := range all {
 		found := false
@@ -82,22 +82,18 @@ var (
 	entryWord = regexp.MustCompile(`\pL{2,}`)
 )
 
-// entriesOf returns what the entries of the page match, by their texts.
-func entriesOf(t *testing.T) map[string]*regexp.Regexp {
+// entriesOf returns what the entries of a page match, by their texts.
+func entriesOf(t *testing.T, name, page string) map[string]*regexp.Regexp {
 	t.Helper()
-	page, err := os.ReadFile("troubleshooting.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	entries := map[string]*regexp.Regexp{}
-	for _, row := range entryRow.FindAllStringSubmatch(string(page), -1) {
+	for _, row := range entryRow.FindAllStringSubmatch(page, -1) {
 		for _, code := range entryCode.FindAllStringSubmatch(row[1], -1) {
 			text := strings.TrimSpace(code[1] + code[2] + code[3])
 			if entries[text] != nil {
-				t.Errorf("docs/troubleshooting.md has two entries for %q", text)
+				t.Errorf("docs/%s has two entries for %q", name, text)
 			}
 			if len(entryWord.FindAllString(text, -1)) < 2 {
-				t.Errorf("docs/troubleshooting.md has an entry for %q, want two words or more", text)
+				t.Errorf("docs/%s has an entry for %q, want two words or more", name, text)
 			}
 			entries[text] = regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(text), "…", ".*"))
 		}
