@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/semver"
+
+	"github.com/oidc-dbt/oidc-dbt/release/image"
 )
 
 // A platform is one that a release has a binary for.
@@ -45,10 +47,11 @@ var inlining = []string{"-gcflags=all=-l", "-gcflags=std=", "-gcflags=github.com
 
 // A release is what one version consists of.
 type release struct {
-	source  string   // the folder of the module
-	out     string   // the folder that it is built into
-	version string   // such as v1.2.3
-	environ []string // further variables of the go command
+	source  string        // the folder of the module
+	out     string        // the folder that it is built into
+	version string        // such as v1.2.3
+	environ []string      // further variables of the go command
+	debian  *image.Debian // for the image with a shell; nil for none
 	log     io.Writer
 }
 
@@ -80,6 +83,7 @@ func (r release) build(ctx context.Context) error {
 		do    func(context.Context) error
 	}{
 		{"building binaries", r.binaries},
+		{"building the container image", r.image},
 	} {
 		fmt.Fprintln(r.log, "release:", step.title)
 		if err := step.do(ctx); err != nil {

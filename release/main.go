@@ -9,13 +9,19 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/release/image"
 )
 
 const usage = `usage:
   go run ./release --out DIR [--version v1.2.3] [--commit [--tag]]   build a release into DIR
+  go run ./release --out DIR --busybox [--packages DEBS] …           also build the image with a shell, from Debian's packages
+  go run ./release --out DIR --push REGISTRY/REPOSITORY              push the images of DIR, with the login of docker
   go run ./release --check COMMIT                                    verify a release commit: its parent, files, sums and a rebuild
   go run ./release --notes v1.2.3                                    print the version's section of CHANGELOG.md
   go run ./release --prepare v1.2.3                                  write the files of the pull request that prepares a release
@@ -40,6 +46,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
 	version := flags.String("version", "v0.0.0-development", "")
 	out := flags.String("out", "", "")
+	busybox := flags.Bool("busybox", false, "")
+	packages := flags.String("packages", "", "")
+	push := flags.String("push", "", "")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -50,5 +59,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		flags.Usage()
 		return flag.ErrHelp
 	}
-	return release{source: ".", out: *out, version: *version, log: stderr}.build(ctx)
+	r := release{source: ".", out: *out, version: *version, log: stderr}
+	if *push != "" {
+		return image.Push(ctx, r.imageDir(), *push, func(text string) { fmt.Fprintln(stdout, text) })
+	}
+	if *busybox {
+		r.debian = &image.Debian{Folder: *packages, Mirrors: image.Mirrors(), Client: &http.Client{Timeout: 5 * time.Minute}}
+	}
+	return r.build(ctx)
 }
