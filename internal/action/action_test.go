@@ -15,10 +15,11 @@ import (
 
 const root = "../../"
 
-// TestYAML holds action.yml to its source, byte by byte.
+// TestYAML holds both action.yml to their source, byte by byte.
 func TestYAML(t *testing.T) {
 	t.Parallel()
-	golden.Compare(t, root+"action.yml", string(action.YAML()))
+	golden.Compare(t, root+"action.yml", string(action.YAML("")))
+	golden.Compare(t, root+action.WorkflowFolder+"/action.yml", string(action.YAML(action.WorkflowFolder)))
 }
 
 // released matches the image of container/action.yml: a release's, which only `go run ./release --prepare` writes.
@@ -80,7 +81,7 @@ func TestContainerYAML(t *testing.T) {
 func TestYAMLMeansWhatItSays(t *testing.T) {
 	t.Parallel()
 	// The runner refuses an action with an expression where it allows none, a description say.
-	if strings.Contains(string(action.YAML()), "${{") {
+	if strings.Contains(string(action.YAML("")), "${{") {
 		t.Error("action.yml holds an expression")
 	}
 	type entry struct {
@@ -96,7 +97,7 @@ func TestYAMLMeansWhatItSays(t *testing.T) {
 		Outputs     map[string]entry  `yaml:"outputs"`
 		Runs        map[string]string `yaml:"runs"`
 	}
-	if err := yaml.Load(action.YAML(), &got, yaml.WithKnownFields()); err != nil {
+	if err := yaml.Load(action.YAML(""), &got, yaml.WithKnownFields()); err != nil {
 		t.Fatal(err)
 	}
 	if len(got.Inputs) != len(action.Inputs()) {

@@ -8,14 +8,22 @@ import (
 
 const description = "Gives one dbt run a short-lived warehouse credential, bound to the workflow's verified identity"
 
-// YAML returns the text of action.yml.
-func YAML() []byte {
+// WorkflowFolder is where the action has a second action.yml. The reusable
+// workflow uses it by `$/`, its own commit; the runner refuses that for the root.
+const WorkflowFolder = ".github/actions/oidc-dbt"
+
+// YAML returns the text of the action.yml in a folder, "" for the root.
+func YAML(folder string) []byte {
+	up := ""
+	if folder != "" {
+		up = strings.Repeat("../", strings.Count(folder, "/")+1)
+	}
 	// Post has a file of its own, and runs after a failure too: that is when
 	// something may be left.
 	return render("oidc-dbt", description, Inputs(), `runs:
   using: node24
-  main: main.js
-  post: post.js
+  main: `+up+`main.js
+  post: `+up+`post.js
   post-if: always()
 `)
 }
