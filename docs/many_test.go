@@ -20,8 +20,8 @@ func TestManyRepositories(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := blocks(string(text))
-	if len(list) != 3 {
-		t.Fatalf("the page has %d blocks, want a policy, its tests and a workflow", len(list))
+	if len(list) != 2 {
+		t.Fatalf("the page has %d blocks, want a policy and its tests", len(list))
 	}
 	if lines := strings.Count(list[0], "\n"); lines > 60 {
 		t.Errorf("the policy has %d lines, which is no page", lines)

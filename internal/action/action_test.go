@@ -46,7 +46,7 @@ func TestContainerYAML(t *testing.T) {
 		Runs    map[string]any
 	}
 	var plain, got declared
-	for text, into := range map[string]*declared{string(action.YAML()): &plain, string(text): &got} {
+	for text, into := range map[string]*declared{string(action.YAML("")): &plain, string(text): &got} {
 		if err := yaml.Load([]byte(text), into); err != nil {
 			t.Fatal(err)
 		}

@@ -85,18 +85,22 @@ func TestPlatformsCheckout(t *testing.T) {
 	}
 }
 
-// TestThePlatformsPage: the policy and the workflow of the page about many
-// repositories are what init assumes of a platform, and lint has nothing to say.
+// TestThePlatformsPage: the policy and the workflow of the pages about many
+// repositories and organisations are what init assumes of a platform, and lint
+// has nothing to say.
 func TestThePlatformsPage(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/many-repositories.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := fenced.FindAllStringSubmatch(string(page), -1)
+	organisations, err := os.ReadFile("../../docs/organisations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := newCheckout(t, txtar.Parse([]byte(sound)), false)
-	c.write("platform/.github/oidc-dbt.yml", found[0][2])
-	c.write("platform/.github/workflows/dbt.yml", found[2][2])
+	c.write("platform/.github/oidc-dbt.yml", fenced.FindAllStringSubmatch(string(page), -1)[0][2])
+	c.write("platform/.github/workflows/dbt.yml", fenced.FindAllStringSubmatch(string(organisations), -1)[0][2])
 	p := c.propose("--platform", "acme/platform", "--platform-dir", "../platform", "--repository-id", "1041", "--environment", "staging")
 	if want := "maps:\n  team:\n    repository_id:\n      \"1041\": FILL_IN"; !strings.HasPrefix(p.Entry, want) {
 		t.Errorf("the entry is\n%s\nwant one that begins with\n%s", p.Entry, want)
