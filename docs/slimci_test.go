@@ -26,8 +26,8 @@ func TestSlimCI(t *testing.T) {
 			recipes = append(recipes, b)
 		}
 	}
-	if len(recipes) != 1 {
-		t.Fatalf("found %d policies, want 1", len(recipes))
+	if len(recipes) != 2 {
+		t.Fatalf("found %d policies, want that of slim CI and that of its end", len(recipes))
 	}
 	source := strings.Replace(recipes[0], "version: 1\n", "version: 1\nidentities: {github: {issuer: \""+issuer.URL()+"\", kind: github}}\n", 1)
 	p, err := policy.Parse("policy.yml", []byte(source), job.Catalog())
