@@ -34,6 +34,7 @@ var programs = map[string]string{
 	"oidc-dbt":     "held to its own flags here; internal/command runs each of its commands",
 	"snow":         "needs a Snowflake account",
 	"terraform":    "needs an account",
+	"uv":           "resolves packages at an index; e2e/setup runs it",
 	"vault":        "needs a server; e2e/vault runs OpenBao's",
 }
 

@@ -188,26 +188,6 @@ func anchors(text string) (names []string) {
 	return names
 }
 
-// sections are those that every warehouse's page has, in this order; others
-// may stand between them.
-var sections = regexp.MustCompile(`(?ms)^## Set-up$.*^## Policy and workflow$.*^## Lifetime$.*^## In .+ log$.*^## Known limits$`)
-
-// TestEveryWarehouseHasItsPage: a page with its sections, a row in the README, and a row of evidence for each pair.
-func TestEveryWarehouseHasItsPage(t *testing.T) {
-	t.Parallel()
-	all := pages(t)
-	for _, name := range adapter.Types() {
-		page, ok := all["../docs/warehouses/"+name+".md"]
-		if !ok {
-			t.Errorf("docs/warehouses/%s.md is not there", name)
-			continue
-		}
-		if !sections.MatchString(page) {
-			t.Errorf("docs/warehouses/%s.md does not have the sections Set-up, Policy and workflow, Lifetime, In …'s log, Known limits, in this order", name)
-		}
-	}
-}
-
 // TestEvidenceNamesWhatIsThere: each place that a proof names, and each test
 // behind it. A package of tests is no proof while it has none.
 func TestEvidenceNamesWhatIsThere(t *testing.T) {
