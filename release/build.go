@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"golang.org/x/mod/modfile"
-	"golang.org/x/mod/semver"
 
 	"github.com/oidc-dbt/oidc-dbt/release/image"
 )
@@ -52,7 +51,9 @@ type release struct {
 	version string        // such as v1.2.3
 	environ []string      // further variables of the go command
 	debian  *image.Debian // for the image with a shell; nil for none
-	log     io.Writer
+	// compress packs a file into a new one; base is the file that is its dictionary, or "".
+	compress func(ctx context.Context, file, base, out string) error
+	log      io.Writer
 }
 
 // dist is a file of the release commit.
@@ -63,8 +64,8 @@ func (r release) asset(name string) string { return filepath.Join(r.out, "assets
 
 // build builds everything into r.out, which must not exist, or be empty.
 func (r release) build(ctx context.Context) error {
-	if semver.Canonical(r.version) != r.version {
-		return fmt.Errorf("version %q must be like v1.2.3", r.version)
+	if err := checkVersion(r.version); err != nil {
+		return err
 	}
 	old, err := os.ReadDir(r.out)
 	if err != nil && !os.IsNotExist(err) {
@@ -83,7 +84,11 @@ func (r release) build(ctx context.Context) error {
 		do    func(context.Context) error
 	}{
 		{"building binaries", r.binaries},
+		{"packing them", r.pack},
+		{"writing sums", r.sums},
+		{"listing what is linked", r.sbom},
 		{"building the container image", r.image},
+		{"copying the policy's schema", r.schema},
 	} {
 		fmt.Fprintln(r.log, "release:", step.title)
 		if err := step.do(ctx); err != nil {
@@ -113,6 +118,15 @@ func (r release) binaries(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// schema copies the policy's schema to the assets.
+func (r release) schema(context.Context) error {
+	text, err := os.ReadFile(filepath.Join(r.source, "policy.schema.json"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(r.asset("policy.schema.json"), text, 0o644)
 }
 
 // goEnvironment is this process's environment with a fixed Go configuration. The user's caches and proxies are kept:

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/oidc-dbt/oidc-dbt/release/image"
 )
@@ -22,3 +25,37 @@ func (r release) image(ctx context.Context) error {
 
 // imageDir is the OCI layout of the images.
 func (r release) imageDir() string { return filepath.Join(r.out, "image") }
+
+// containerAction is the container action, which names the image of a release by its digest.
+const containerAction = "container/action.yml"
+
+var (
+	imageLine   = regexp.MustCompile(`(?m)^  image: .*$`)
+	imageDigest = regexp.MustCompile(`(?m)^  image: docker://` + regexp.QuoteMeta(image.Repository) + `@(sha256:[0-9a-f]{64})$`)
+)
+
+// imageReference is the line of containerAction for the built image.
+func (r release) imageReference() (string, error) {
+	digest, err := image.Digest(r.imageDir(), r.version)
+	return "  image: docker://" + image.Repository + "@" + digest, err
+}
+
+// checkImage fails if the container action names another image than the built one. It may name none: then the runner
+// builds the Dockerfile.
+func (r release) checkImage() error {
+	action, err := os.ReadFile(filepath.Join(r.source, containerAction))
+	if os.IsNotExist(err) || err == nil && !imageDigest.Match(action) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	want, err := r.imageReference()
+	if err != nil {
+		return err
+	}
+	if got := string(imageDigest.Find(action)); got != want {
+		return fmt.Errorf("%s has %s, want %s: prepare the release again (--prepare %s)", containerAction, got[2:], want[2:], r.version)
+	}
+	return nil
+}
