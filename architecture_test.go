@@ -23,7 +23,7 @@ const architecture = "ARCHITECTURE.md"
 // around are the packages that the product does not link and that the table
 // of rooms therefore does not have.
 var around = []string{
-	"bench", "bench/bare", "demo", "docs", "e2e/setup", "internal/golden", "internal/pyenv", "internal/standin",
+	"bench", "bench/bare", "demo", "docs", "e2e/setup", "internal/golden", "internal/pyenv", "internal/sampling", "internal/standin",
 	"internal/standin/wall", "release", "release/image",
 }
 

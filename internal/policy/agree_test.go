@@ -12,10 +12,11 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 )
 
 // agreements is how many pairs of policy and claims are decided in every way.
-const agreements = 100_000
+const agreements = 100_000 / sampling.Share
 
 // TestExplainAgrees: over random policies and claims, verified ones are
 // explained, chosen and authorised alike, and unverified ones that say the same

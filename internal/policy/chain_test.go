@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 )
 
 // texts returns all texts of an alphabet up to a length.
@@ -35,7 +37,7 @@ func TestCommonByBruteForce(t *testing.T) {
 		matches []int // of all
 	}
 	patterns := map[string][]tried{}
-	for len(patterns[claims[0]])+len(patterns[claims[1]])+len(patterns[claims[2]]) < 3*380 {
+	for len(patterns[claims[0]])+len(patterns[claims[1]])+len(patterns[claims[2]]) < 3*380/sampling.Share {
 		claim := claims[random.IntN(len(claims))]
 		text := make([]byte, 1+random.IntN(5))
 		for i := range text {
@@ -95,7 +97,7 @@ func TestCommonByBruteForce(t *testing.T) {
 		}
 	}
 	t.Logf("%d pairs, %d without a common text", pairs, none)
-	if pairs < 200_000 || none < pairs/10 {
+	if pairs < 200_000/(sampling.Share*sampling.Share) || none < pairs/10 {
 		t.Errorf("%d pairs, %d without a common text: the test says little", pairs, none)
 	}
 }
@@ -104,7 +106,7 @@ func TestCut(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(5, 6))
 	all := texts("a/:", 6)
-	for range 2_000 {
+	for range 2_000 / sampling.Share {
 		text := make([]byte, 1+random.IntN(6))
 		for i := range text {
 			text[i] = "aa/:**"[random.IntN(6)]
@@ -129,7 +131,7 @@ func TestWithin(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 10))
 	all := texts("ab/:", 5)
 	within, said := 0, 0
-	for range 20_000 {
+	for range 20_000 / sampling.Share {
 		var patterns [2]pattern
 		for i := range patterns {
 			text := make([]byte, 1+random.IntN(4))

@@ -15,11 +15,12 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policytest"
 	"github.com/oidc-dbt/oidc-dbt/internal/sample"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // agreements is how many pairs of policy and claims are decided in every way.
-const agreements = 100_000
+const agreements = 100_000 / sampling.Share
 
 // TestAgrees: over random policies and claims, a test of a policy passes if and
 // only if it says what the action decides of a token with these claims, and
@@ -63,7 +64,7 @@ func TestAgrees(t *testing.T) {
 			}
 		}
 	}
-	if least := agreements / 100; allowed < least || several < least || denied < least {
+	if least := agreements / 100 / sampling.Share; allowed < least || several < least || denied < least {
 		t.Errorf("%d allowed, %d by several targets, %d denied: the test says little", allowed, several, denied)
 	}
 }

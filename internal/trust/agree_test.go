@@ -14,6 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 )
 
 // An agreement compares, over random policies and tokens, what the policy
@@ -32,7 +33,7 @@ var agreeNow = time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
 
 func (a agreement) run(t *testing.T) {
 	t.Helper()
-	a.policies = max(a.policies/share, 2)
+	a.policies = max(a.policies/sampling.Share, 2)
 	random := rand.New(rand.NewPCG(1, 2))
 	admitted, wider, narrower, made := 0, 0, 0, 0
 	for made < a.policies {
@@ -71,7 +72,7 @@ func (a agreement) run(t *testing.T) {
 		}
 	}
 	t.Logf("%d tokens, %d admitted, %d of them wider than the policy as said, %d not admitted as said", a.policies*a.tokens, admitted, wider, narrower)
-	if admitted == 0 && share == 1 {
+	if admitted == 0 && sampling.Share == 1 {
 		t.Error("no token was admitted: the test shows nothing")
 	}
 }
@@ -299,7 +300,7 @@ func TestFormulas(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
 	allowed := 0
-	for made := 0; made < 1000/share; {
+	for made := 0; made < 1000/sampling.Share; {
 		text := "version: 1\ntargets:\n  prod:\n    exchange: {aws: {role: \"arn:aws:iam::123456789012:role/dbt\", region: eu-central-1}}\n    allow:\n" + randomRules(random)
 		p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs(), Now: agreeNow})
 		if err != nil {
@@ -325,5 +326,5 @@ func TestFormulas(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d of %d tokens are allowed", allowed, 100_000/share)
+	t.Logf("%d of %d tokens are allowed", allowed, 100_000/sampling.Share)
 }

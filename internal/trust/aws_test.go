@@ -16,6 +16,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin/wall"
 )
 
@@ -25,7 +26,7 @@ const awsExchange = `{aws: {role: "arn:aws:iam::123456789012:role/dbt", region: 
 func TestAWSSays(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(5, 6))
-	for made := 0; made < max(12/share, 2); {
+	for made := 0; made < max(12/sampling.Share, 2); {
 		text := "version: 1\ntargets:\n  prod:\n    exchange: " + awsExchange + "\n    allow:\n" + randomRules(random)
 		p, err := policy.Parse("policy.yml", []byte(text), policy.Catalog{Providers: provider.Specs(), Now: agreeNow})
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin/wall"
 )
 
@@ -99,7 +100,7 @@ func checkReading(t *testing.T, d Demand, doc string, admits logic.Formula) {
 		t.Fatal(err)
 	}
 	random := rand.New(rand.NewPCG(7, 8))
-	for range 500 / share {
+	for range 500 / sampling.Share {
 		claims := randomToken(random, d)
 		texts := map[string]string{}
 		for name, value := range claims {

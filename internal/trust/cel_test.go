@@ -12,6 +12,7 @@ import (
 	"cel.dev/cel-go/ext"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 )
 
 // celEnvironment is Google's own implementation with the functions of IAM's
@@ -164,7 +165,7 @@ func TestCEL(t *testing.T) {
 	env := celEnvironment(t)
 	m := celMaker{rand.New(rand.NewPCG(5, 6))}
 	counts := map[string]int{}
-	for range 10_000 / share {
+	for range 10_000 / sampling.Share {
 		expression := m.bool(3)
 		verdict, err := celVerdict(env, expression)
 		node, own := celParse(expression)
@@ -199,7 +200,7 @@ func TestCEL(t *testing.T) {
 	}
 	t.Log(counts)
 	for _, verdict := range []string{"true", "false", "failed"} {
-		if counts[verdict] < 5000/share {
+		if counts[verdict] < 5000/sampling.Share {
 			t.Errorf("only %d of 100,000 are %s: the test shows little", counts[verdict], verdict)
 		}
 	}

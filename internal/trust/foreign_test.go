@@ -10,6 +10,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin/wall"
 )
 
@@ -31,7 +32,7 @@ func (c checks) run(t *testing.T) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(5, 6))
 	verdicts := map[Verdict]int{}
-	c.policies = max(c.policies/share, 2)
+	c.policies = max(c.policies/sampling.Share, 2)
 	for range c.policies {
 		rules, d, own := c.generated(random)
 		other, foreign, w := rules, d, own
@@ -51,7 +52,7 @@ func (c checks) run(t *testing.T) {
 	}
 	t.Logf("%v", verdicts)
 	for _, v := range []Verdict{Same, Wider} {
-		if verdicts[v] == 0 && share == 1 {
+		if verdicts[v] == 0 && sampling.Share == 1 {
 			t.Errorf("no verdict is %q: the test shows nothing", v)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin/wall"
 )
 
@@ -344,7 +345,7 @@ func TestReadGCPAgrees(t *testing.T) {
 	d := demand(t, onGCP, Options{})
 	formula := d.PolicyFormula()
 	decided, admitted, witnesses := 0, 0, 0
-	for i := range 400 / share {
+	for i := range 400 / sampling.Share {
 		c := randomGCP(random)
 		files := c.files(t)
 		reading, err := readGCP(d, files)
@@ -394,7 +395,7 @@ func TestReadGCPAgrees(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 40,000 tokens decided, %d admitted; %d witnesses", decided, admitted, witnesses)
-	if share == 1 && (decided < 30_000 || admitted < 1000 || witnesses < 30) {
+	if sampling.Share == 1 && (decided < 30_000 || admitted < 1000 || witnesses < 30) {
 		t.Error("the test shows little")
 	}
 }

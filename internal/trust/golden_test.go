@@ -10,6 +10,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 )
 
 // goldens holds what a language generates to the cases in testdata/NAME: the
@@ -87,7 +88,7 @@ func generatedLogin(t *testing.T, d Demand, prefix string) (out []txtar.File) {
 		return []txtar.File{{Name: prefix + "error", Data: []byte(err.Error() + "\n")}}
 	}
 	if len(w.Admits.Reasons()) == 0 {
-		if share == 1 {
+		if sampling.Share == 1 {
 			checkWall(t, d, w)
 		}
 	}

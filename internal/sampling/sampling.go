@@ -1,0 +1,2 @@
+// Package sampling says how many of their random cases tests try: all of them, except where each takes ten times longer, under the race detector and under an emulator.
+package sampling
