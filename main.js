@@ -181,7 +181,8 @@ function decompress(dist, name, base) {
   const zlib = require('node:zlib');
   const [major, minor] = process.versions.node.split('.').map(Number);
   // Node ignores an option that it does not know, and would call the file damaged.
-  if (!zlib.zstdDecompressSync || (base && (major < 24 || (major === 24 && minor < 6)))) {
+  const old = major === 22 ? minor < 19 : major < 24 || (major === 24 && minor < 6);
+  if (!zlib.zstdDecompressSync || (base && old)) {
     throw new Failure(`unpack dist/${name}.zst: node ${process.versions.node} is too old, want 24.6 or later: update the runner to 2.329.0 or later`, 2);
   }
   try {
