@@ -318,6 +318,10 @@ func maxRSS(cmd *exec.Cmd) int64 {
 	if !ok {
 		return 0
 	}
+	return peakOf(usage)
+}
+
+func peakOf(usage *syscall.Rusage) int64 {
 	if runtime.GOOS == "darwin" {
 		return usage.Maxrss // bytes there
 	}
