@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/command"
@@ -34,7 +35,15 @@ func main() {
 			Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now, Transport: web.ReadNetwork(os.Getenv).Transport(),
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 			Masks: func() io.Writer { return process.RunnerStream(os.Getenv, os.Stderr) },
-			Dir:   dir, TempDir: os.TempDir(), Executable: executable, Version: version, Commit: commit,
+			Dir:   dir, TempDir: os.TempDir(), Executable: executable, Version: thisVersion(), Commit: commit,
 		}, command.Arguments(os.Args))
 	}))
+}
+
+// thisVersion is the release's. The go command sets no variables when it installs a module, but records which it took.
+func thisVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "development" && info.Main.Sum != "" {
+		return info.Main.Version
+	}
+	return version
 }
