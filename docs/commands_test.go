@@ -29,17 +29,22 @@ var programs = map[string]string{
 	"git":          "needs a repository of the user",
 	"go":           "builds, or runs these tests",
 	"htpasswd":     "changes a password file of the user",
+	"install":      "writes to the user's folders",
 	"jq":           "reads a log of the user; e2e/incident runs it",
 	"kcadm.sh":     "needs a server; e2e/keycloak runs it",
 	"oidc-dbt":     "held to its own flags here; internal/command runs each of its commands",
+	"pipx":         "installs from PyPI; e2e/wheel runs pip, which it uses",
+	"python3":      "installs from PyPI; e2e/wheel runs pip",
+	"sha256sum":    "checks a download of the user",
 	"snow":         "needs a Snowflake account",
 	"terraform":    "needs an account",
 	"uv":           "resolves packages at an index; e2e/setup runs it",
+	"uvx":          "installs from PyPI; e2e/wheel runs it, and oidc-dbt's flags are checked here",
 	"vault":        "needs a server; e2e/vault runs OpenBao's",
 }
 
 // shellWords are commands of the shell and of every system.
-var shellWords = strings.Fields(". cat cd cp date echo exit export grep less mkdir mktemp printf read rm set sort test true uniq [ xargs")
+var shellWords = strings.Fields(". cat cd command cp date echo exit export grep less mkdir mktemp printf read rm set sort test true uniq [ xargs")
 
 // shellBlock is a block of shell commands, also inside a list.
 var shellBlock = regexp.MustCompile("(?ms)^( *)```sh\n(.*?)^ *```$")
@@ -64,6 +69,10 @@ func TestCommandsOnPages(t *testing.T) {
 				}
 				words := literals(call)
 				called[words[0]] = true
+				if words[0] == "uvx" && len(words) > 1 {
+					// The command, most often of a version.
+					words = append([]string{strings.SplitN(words[1], "@", 2)[0]}, words[2:]...)
+				}
 				if words[0] == "oidc-dbt" {
 					if err := knownFlags(t, help, words[1:]); err != nil {
 						t.Errorf("%s: %q: %v", path, strings.Join(words, " "), err)

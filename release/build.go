@@ -88,6 +88,7 @@ func (r release) build(ctx context.Context) error {
 		{"writing sums", r.sums},
 		{"listing what is linked", r.sbom},
 		{"building the container image", r.image},
+		{"packing wheels", r.wheels},
 		{"copying the policy's schema", r.schema},
 	} {
 		fmt.Fprintln(r.log, "release:", step.title)
