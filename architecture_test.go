@@ -202,6 +202,7 @@ func declared(file *ast.File) (names []string) {
 }
 
 // TestGlossaryHasTheCodesWords: a word that no code uses explains nothing.
+// The words that users meet are held by docs TestGlossary.
 func TestGlossaryHasTheCodesWords(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(architecture)
@@ -211,8 +212,8 @@ func TestGlossaryHasTheCodesWords(t *testing.T) {
 	_, glossary, ok := strings.Cut(string(page), "\n## Glossary\n")
 	glossary, _, _ = strings.Cut(glossary, "\n## ")
 	terms := regexp.MustCompile(`(?m)^\| ([^|]+?) \|`).FindAllStringSubmatch(glossary, -1)
-	if !ok || len(terms) < 20 {
-		t.Fatalf("%s has %d words, want at least 20 under \"Glossary\"", architecture, len(terms))
+	if !ok || len(terms) < 10 {
+		t.Fatalf("%s has %d words, want at least 10 under \"Glossary\"", architecture, len(terms))
 	}
 	names := map[string]bool{}
 	walkGo(t, func(_ string, file *ast.File) {

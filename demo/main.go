@@ -3,7 +3,9 @@
 // action as a runner starts it, and a real `dbt build` with the credential
 // that it got. It exits non-zero when anything differs from what it says.
 //
-// With the argument stored-key it goes the way from a stored key to none.
+// With the argument stored-key it goes the way from a stored key to none. With
+// by-hand it shows what happens without the action when the ID token expires
+// during the build.
 package main
 
 import (
@@ -68,16 +70,13 @@ func run(ctx context.Context, story string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 
-	d := demo{root: root, jobs: map[string]*job{}}
-	stories := map[string][]part{"": d.mainJob(), "stored-key": d.storedKey()}
+	d := &demo{root: root, jobs: map[string]*job{}}
+	stories := map[string][]part{"": d.mainJob(), "stored-key": d.storedKey(), "by-hand": d.byHand()}
 	parts, ok := stories[story]
 	if !ok {
 		return fmt.Errorf("unknown argument %q, valid ones are %q", story, slices.Sorted(maps.Keys(stories))[1:])
 	}
-	for _, part := range append([]part{
-		{"Getting ready: dbt-duckdb in a Python environment of its own, and the action's binary", d.prepare},
-		{"Starting a CI issuer, a token service with one role, and an S3 store, all on loopback", d.startServers},
-	}, parts...) {
+	for _, part := range parts {
 		fmt.Printf("\n── %s\n", part.title)
 		began := time.Now()
 		if err = part.do(ctx); err != nil {
@@ -88,16 +87,24 @@ func run(ctx context.Context, story string) (err error) {
 	return errors.Join(err, d.stopServers())
 }
 
+// onS3 are the parts with which stories begin that build on the S3 store.
+func (d *demo) onS3(parts ...part) []part {
+	return append([]part{
+		{"Getting ready: dbt-duckdb in a Python environment of its own, and the action's binary", d.prepare},
+		{"Starting a CI issuer, a token service with one role, and an S3 store, all on loopback", d.startServers},
+	}, parts...)
+}
+
 // mainJob is the whole main job, and the denials of others.
 func (d *demo) mainJob() []part {
-	return []part{
+	return d.onS3([]part{
 		{"Production: the action gets a credential, and the next step's `dbt build` uses it", d.production},
 		{"A long run: sessions live three seconds, and the build outlives them", d.long},
 		{"Staging: the same job is denied", d.staging},
 		{"A pull request from a fork: there is no identity at all", d.fork},
 		{"The audit records of all four runs", d.audit},
 		{"After the job: post removes what the step has written", d.post},
-	}
+	}...)
 }
 
 // A job is the folders of one job, and the masks that it has set.
@@ -134,6 +141,7 @@ type demo struct {
 	sts    *standin.STS
 	store  *standin.Store
 	jobs   map[string]*job
+	atEnd  []func()          // stops further servers
 	folder string            // the folder of production's profile
 	state  map[string]string // the state that production's step saved for post
 }
@@ -144,6 +152,10 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	return d.buildBinary(ctx)
+}
+
+func (d *demo) buildBinary(ctx context.Context) error {
 	d.binary = filepath.Join(d.root, "bin", "oidc-dbt")
 	if runtime.GOOS == "windows" {
 		d.binary += ".exe"
@@ -215,6 +227,9 @@ func (d *demo) generateTrust(ctx context.Context) (string, error) {
 
 // stopServers stops the servers and checks that their ports are closed.
 func (d *demo) stopServers() (err error) {
+	for _, stop := range d.atEnd {
+		stop()
+	}
 	var addresses []string
 	if d.store != nil {
 		addresses = append(addresses, d.store.URL())

@@ -30,7 +30,7 @@ func (d *demo) storedKey() []part {
 		d.store.DisableKey(storedKeyID)
 		return build(true, false)(ctx)
 	}
-	return []part{
+	return d.onS3([]part{
 		{"1. What is there: dbt builds with a stored key", enabled},
 		{"2. to 5. The role trusts the job, and the workflow is switched: the key still works, and is not used", build(false, true)},
 		{"6. The key is disabled: what still uses it fails", disabled},
@@ -38,7 +38,7 @@ func (d *demo) storedKey() []part {
 		{"Going back: the key is enabled again, and the old way works", enabled},
 		{"7. The key is removed", disabled},
 		{"7. The new way does not notice", build(false, true)},
-	}
+	}...)
 }
 
 // buildBy runs `dbt build` as the old workflow does, with the stored key, or

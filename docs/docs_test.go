@@ -215,10 +215,10 @@ func TestAddingAWarehouseNamesWhatIsThere(t *testing.T) {
 }
 
 // TestMaintainersPagesNameWhatIsThere: files, folders and tests that a
-// maintainer is sent to.
+// maintainer or a reviewer is sent to.
 func TestMaintainersPagesNameWhatIsThere(t *testing.T) {
 	t.Parallel()
-	for _, page := range []string{"ARCHITECTURE.md", "CONTRIBUTING.md", ".github/pull_request_template.md"} {
+	for _, page := range []string{"ARCHITECTURE.md", "CONTRIBUTING.md", ".github/pull_request_template.md", "docs/concepts/security-review.md"} {
 		text, ok := pages(t)["../"+page]
 		if !ok {
 			t.Errorf("%s is not there", page)
@@ -390,7 +390,7 @@ func TestKeysOfProviders(t *testing.T) {
 	}
 }
 
-// TestRemovedVariables holds the table of docs/long-runs.md to the code.
+// TestRemovedVariables holds the table of docs/variables.md to the code.
 func TestRemovedVariables(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -400,7 +400,7 @@ func TestRemovedVariables(t *testing.T) {
 		names := slices.Sorted(slices.Values(removed[kind]))
 		fmt.Fprintf(&b, "| `%s` | `%s` |\n", kind, strings.Join(names, "`, `"))
 	}
-	golden.Table(t, "long-runs.md", "removed", b.String())
+	golden.Table(t, "variables.md", "removed", b.String())
 }
 
 func keyTable(name string, spec policy.Provider) string {

@@ -46,7 +46,7 @@ func TestEveryPairIsWhole(t *testing.T) {
 	all := pages(t)
 	golden := goldenPairs(t)
 	_, outlives, _ := strings.Cut(all["../docs/evidence.md"], "\n## Runs that outlive their credential\n")
-	readme := all["../README.md"]
+	table := all["../docs/warehouses/README.md"]
 	for dbtType, spec := range adapter.Specs() {
 		for _, name := range spec.Providers {
 			lacks := func(what, where string) { t.Errorf("%s × %s lacks %s in %s", dbtType, name, what, where) }
@@ -61,7 +61,7 @@ func TestEveryPairIsWhole(t *testing.T) {
 				{golden[dbtType+" "+name], "a golden profile", "internal/profile/testdata/inline"},
 				{strings.Contains(all["../docs/evidence.md"], row), "a row", "docs/evidence.md"},
 				{strings.Contains(outlives, row), "a row under \"Runs that outlive their credential\"", "docs/evidence.md"},
-				{strings.Contains(readme, fmt.Sprintf("| %s | `%s`", dbtType, name)), "a row", "README.md"},
+				{strings.Contains(table, fmt.Sprintf("| %s | `%s`", dbtType, name)), "a row", "docs/warehouses/README.md"},
 				{all["../docs/warehouses/"+dbtType+".md"] != "", "a page", "docs/warehouses"},
 			} {
 				if !want.there {

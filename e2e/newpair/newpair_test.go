@@ -77,7 +77,7 @@ func TestThePageIsEnough(t *testing.T) {
 		"exasol × vault lacks a golden profile in internal/profile/testdata/inline",
 		"exasol × vault lacks a row in docs/evidence.md",
 		`exasol × vault lacks a row under "Runs that outlive their credential" in docs/evidence.md`,
-		"exasol × vault lacks a row in README.md",
+		"exasol × vault lacks a row in docs/warehouses/README.md",
 		"exasol × vault lacks a page in docs/warehouses",
 	} {
 		if !strings.Contains(out, want) {
@@ -94,7 +94,7 @@ func TestThePageIsEnough(t *testing.T) {
 		create(golden),
 		update(golden, "./internal/profile"),
 		create("docs/warehouses/exasol.md"),
-		insert("README.md", "| spark | `vault`", "| exasol | `vault` | the lease | [exasol](docs/warehouses/exasol.md) |\n"),
+		insert("docs/warehouses/README.md", "| spark | `vault`", "| exasol | `vault` | the lease | [exasol](exasol.md) |\n"),
 		insert("docs/evidence.md", "| trino × `oidc` | real server", "| exasol × `vault` | "+proof),
 		insert("docs/evidence.md", "| trino × `oidc` | `dbt build`", "| exasol × `vault` | "+proof),
 		insert("docs/troubleshooting.md", "| `works only through the proxy`", "| `is …, want HOST:PORT`<br>`is …, want TLS` | Correct the key of the block. |\n"),

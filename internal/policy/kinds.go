@@ -123,6 +123,10 @@ func (k kind) has(claim string) bool {
 // HasClaim reports whether tokens of a kind have a claim, as far as that is known.
 func HasClaim(kind, claim string) bool { return kinds[kind].has(claim) }
 
+// ClaimsOf returns the claims that tokens of a kind have, with what is derived
+// from them; nil where that is not known. What ends in _ or : is the start of one.
+func ClaimsOf(kind string) []string { return slices.Clone(kinds[kind].claims) }
+
 // MeantClaim returns the claim of a kind's tokens that a name probably means
 // which none of them has, "" where none is near.
 func MeantClaim(kind, name string) string {
