@@ -80,6 +80,9 @@ func TestWarehousePages(t *testing.T) {
 		golden.Table(t, path, "steps", commonSteps)
 		golden.Table(t, path, "workflow", commonWorkflow)
 		golden.Table(t, path, "proofs", proofs(all["../docs/evidence.md"], name, w.rows))
+		if m := regexp.MustCompile("(?s)```yaml\n(query-comment:\n.*?)(?:  job-label: true\n)?```").FindStringSubmatch(page); m != nil && m[1] != queryComment {
+			t.Errorf("docs/%s shows another query-comment than the one that e2e/comment runs:\n%s", path, m[1])
+		}
 		if _, workflow, _ := strings.Cut(page, "\n## Workflow\n"); w.short && strings.Contains(workflow, "outputs.env)") {
 			t.Errorf("docs/%s hands over a credential that lives for less than 15 minutes", path)
 		}
@@ -152,8 +155,8 @@ func repositoryFile(t *testing.T, path string) string {
 }
 
 // commonSteps is how each set-up begins and ends.
-const commonSteps = `Write [the policy](#policy) to ` + "`.github/oidc-dbt.yml`" + ` first, with your own values: what the provider must be told is generated from it. ` +
-	"`gh api repos/acme/analytics --jq .id`" + ` prints the number for ` + "`repository_id`" + `. Then, in the repository:
+const commonSteps = `Where the provider's heading below begins with something that exists once, begin with that: the policy needs its ids. Then write [the policy](#policy) to ` + "`.github/oidc-dbt.yml`" + ` with your own values: what the provider must be told is generated from it. ` +
+	"`gh api repos/acme/analytics --jq .id`" + ` prints the number for ` + "`repository_id`" + `. In the repository:
 
 ` + "```sh" + `
 oidc-dbt lint
@@ -161,7 +164,7 @@ oidc-dbt trust generate --target prod --owner-id "acme=$(gh api users/acme --jq 
 less trust/prod.sh
 ` + "```" + `
 
-The top of ` + "`trust/prod.sh`" + ` says what the provider will enforce of each rule, and what closes a gap. Nothing has been changed so far. What the provider's owner then does is below, by provider; at the end, who administers the repository protects the environment that the rule names (the script asks for the organisation and the team of reviewers):
+The top of ` + "`trust/prod.sh`" + ` says what the provider will enforce of each rule, and what closes a gap. The folder ` + "`trust`" + ` holds no secret, and nothing has been changed so far. What the provider's owner then does is below, by provider; at the end, who administers the repository protects the environment that the rule names (the script asks for the organisation and the team of reviewers):
 
 ` + "```sh" + `
 ORGANISATION=acme TEAM=data bash trust/prod.github.sh
@@ -205,6 +208,11 @@ For one command in a later step, ` + "`oidc-dbt exec`" + ` gets the credential t
         with: {target: prod, profile-only: true}
       - run: oidc-dbt exec --target prod -- dbt build
 ` + "```" + `
+`
+
+// queryComment is what e2e/comment runs from two of the pages.
+const queryComment = `query-comment:
+  comment: "{{ tojson({'oidc_repository': env_var('DBT_ENV_CUSTOM_ENV_OIDC_REPOSITORY', ''), 'oidc_run_id': env_var('DBT_ENV_CUSTOM_ENV_OIDC_RUN_ID', '')}) }}"
 `
 
 // proofs are the rows of docs/evidence.md that are about a warehouse or cloud.
