@@ -7,6 +7,7 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ var tiny = map[string]string{
 	"CHANGELOG.md":       "# Changelog\n\n## Unreleased\n\n## v1.2.3 (2026-11-28)\n\n### Start\n\n- It prints its version.\n\n## v1.2.2 (2026-10-01)\n\n- It is there.\n",
 	"policy.schema.json": "{}\n",
 	"LICENSE":            "Apache\n",
+	"release/pypi.md":    "# A page\n",
 	".gitattributes":     "*_test.go export-ignore\n",
 	"main_test.go":       "package main\n",
 }
@@ -101,7 +103,8 @@ var built = sync.OnceValues(func() (release, error) {
 		return release{}, err
 	}
 	for name, text := range tiny {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
 			return release{}, err
 		}
 	}
