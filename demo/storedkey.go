@@ -64,7 +64,12 @@ func (d *demo) buildBy(ctx context.Context, secret string, byKey, works bool) er
       path: shop.duckdb
       schema: main
       secrets:
-        - {type: s3, endpoint: %q, url_style: path, use_ssl: false, key_id: "{{ env_var('S3_KEY_ID') }}", secret: "{{ env_var('S3_SECRET') }}"}
+        - type: s3
+          endpoint: %q
+          url_style: path
+          use_ssl: false
+          key_id: "{{ env_var('S3_KEY_ID') }}"
+          secret: "{{ env_var('S3_SECRET') }}"
 `, d.store.Host())
 	if err := os.WriteFile(filepath.Join(j.workspace(), "profiles.yml"), []byte(profile), 0o600); err != nil {
 		return err
@@ -79,7 +84,8 @@ func (d *demo) buildBy(ctx context.Context, secret string, byKey, works bool) er
 	if works != (step.Status == 0) {
 		quote(shown)
 	}
-	say("dbt's exit status: %d. The store's log: %d requests with the stored key; the token service's: %d sessions", step.Status, keys, sessions)
+	say("dbt's exit status: %d. The store's log: %d requests with the stored key; the token service's: %d sessions",
+		step.Status, keys, sessions)
 	return errors.Join(
 		expect("the build works", step.Status == 0, works),
 		expect("the stored key was used", keys > 0, byKey && works),
