@@ -174,6 +174,40 @@ func TestReusable(t *testing.T) {
 	}
 }
 
+// TestPlatformsCopyOfIt: the page's two changes make the reusable workflow a
+// platform's own. Its policy is in the file, and the caller's own is not read.
+func TestPlatformsCopyOfIt(t *testing.T) {
+	t.Parallel()
+	r := newRunner(t, 0, 0)
+	artifacts := calling(t, r)
+	policy, err := os.ReadFile(filepath.Join(r.dir, ".github/oidc-dbt.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	setup.Write(t, r.dir, ".github/oidc-dbt.yml", "the caller's\n")
+	inline := strings.ReplaceAll(strings.TrimSpace(string(policy)), "\n", "\n            ")
+	const with = "        with:\n          target: "
+	copied := strings.ReplaceAll(reusable(t), "oidc-dbt/oidc-dbt/.github/actions/oidc-dbt@", "oidc-dbt/oidc-dbt@")
+	if n := strings.Count(copied, with); n != 3 {
+		t.Fatalf("the action's steps have %d targets, want 3", n)
+	}
+	platform := t.TempDir()
+	setup.Write(t, platform, ".github/workflows/dbt.yml", strings.ReplaceAll(copied, with,
+		"        with:\n          policy: |\n            "+inline+"\n          target: "))
+	r.args = append(r.args, "--local-repository", "acme/platform@v3="+platform)
+	setup.Write(t, r.dir, ".github/workflows/call.yml", caller("acme/platform/.github/workflows/dbt.yml@v3",
+		"target: prod\nproject-dir: dbt\nenvironment: production"))
+	log, err := r.run("call.yml")
+	if err != nil {
+		t.Fatalf("act: %v\n%s", err, log)
+	}
+	want(t, log, "allowed: target prod by rule 1", "PASS=6 WARN=0 ERROR=0")
+	r.audit = filepath.Join(artifacts, "dbt", "audit.jsonl")
+	if got, want := r.decisions(), "Preauth Success, Logon Success"; got != want {
+		t.Errorf("the audit log says %s, want %s", got, want)
+	}
+}
+
 // TestSlimCI: a run leaves its manifest in the store by a target that provides
 // only credentials, and the next one defers to it and knows what has changed.
 func TestSlimCI(t *testing.T) {
