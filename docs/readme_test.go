@@ -90,9 +90,41 @@ func TestGlossary(t *testing.T) {
 			t.Errorf("pages use the term %q, which docs/concepts/glossary.md lacks", term)
 		}
 	}
+	for path, names := range acronyms(all) {
+		for _, name := range names {
+			if !known[name] && !glossary[name] {
+				t.Errorf("%s uses %s: explain it in docs/concepts/glossary.md, or list it in `known` here if every engineer knows it", path, name)
+			}
+		}
+	}
 	for term := range glossary {
 		if !used(term) {
 			t.Errorf("docs/concepts/glossary.md has %q, which no page uses", term)
 		}
 	}
+}
+
+// known are acronyms that every engineer knows, and names of files, values and programs.
+var known = words("ACCOUNTLOCATOR API AI ARCHITECTURE AWS CHANGELOG CI CLI CONTRIBUTING COPY CR CRLF DNS EC FILE GET GPL HTTP " +
+	"HTTPS ID JSON LF LICENSE LS MB NAME NEL OWNER PATH PLUS POSIX PROVIDER PS PUT README REPOSITORY REST RFC ROLE RSA " +
+	"SCHEMATA SECURITY SHA SIGHUP SIGINT SIGKILL SIGTERM SQL SQLSTATE TARGET TCP TLS TRANSFORMER TYPE URI URL UTC UTF XML YAML")
+
+// technical are pages for those who change the code, and pages that quote programs.
+var technical = words("../ARCHITECTURE.md ../CHANGELOG.md ../CONTRIBUTING.md ../docs/evidence.md ../docs/performance.md " +
+	"../docs/dependencies.md ../docs/adding-a-warehouse.md ../docs/command.md ../docs/troubleshooting.md ../docs/concepts/glossary.md")
+
+// acronyms returns the words in capital letters of each page, without code.
+func acronyms(all map[string]string) map[string][]string {
+	code := regexp.MustCompile("(?s)```.*?```|``.+?``|`[^`]*`|<!--.*?-->")
+	capitals := regexp.MustCompile(`\b[A-Z]{2,}\b`)
+	found := map[string][]string{}
+	for path, text := range all {
+		if technical[path] {
+			continue
+		}
+		names := capitals.FindAllString(code.ReplaceAllString(text, ""), -1)
+		slices.Sort(names)
+		found[path] = slices.Compact(names)
+	}
+	return found
 }
