@@ -44,7 +44,7 @@ var programs = map[string]string{
 }
 
 // shellWords are commands of the shell and of every system.
-var shellWords = strings.Fields(". cat cd command cp date echo exit export grep less mkdir mktemp printf read rm set sort test true uniq [ xargs")
+var shellWords = strings.Fields(". cat cd command cp date echo exit export grep less mkdir mktemp printf read rm set sha256sum sort test true uniq [ xargs")
 
 // shellBlock is a block of shell commands, also inside a list.
 var shellBlock = regexp.MustCompile("(?ms)^( *)```sh\n(.*?)^ *```$")
