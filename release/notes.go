@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/semver"
+	"github.com/oidc-dbt/oidc-dbt/release/wheel"
 )
 
 const unreleased = "## Unreleased\n"
@@ -19,10 +19,8 @@ var section = regexp.MustCompile(`(?m)^## (v\S+) \((\d{4}-\d\d-\d\d)\)\n`)
 
 // checkVersion wants a version such as v1.2.3 or v1.2.3-rc.1.
 func checkVersion(version string) error {
-	if semver.Canonical(version) != version {
-		return fmt.Errorf("version %q must be like v1.2.3", version)
-	}
-	return nil
+	_, err := wheel.Version(version) // which allows less than Go does
+	return err
 }
 
 // find returns a version's section of a changelog without its heading, and its date.

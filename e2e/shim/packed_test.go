@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
 )
 
 // A platform is one that a release has a binary for.
@@ -77,17 +78,31 @@ func pack(t *testing.T) (dir string) {
 	}
 	packing.Do(func() {
 		for _, p := range platforms {
-			args := []string{"testdata/pack.js", filepath.Join(dir, p.name), filepath.Join(dir, p.name+".zst")}
+			base := ""
 			if p.base != "" {
-				args = append(args, filepath.Join(dir, p.base))
+				base = filepath.Join(dir, p.base)
 			}
-			node := node24(t)
-			if out, err := exec.Command(node[0], slices.Concat(node[1:], args)...).CombinedOutput(); err != nil {
-				t.Errorf("pack %s: %v\n%s", p.name, err, out)
-			}
+			packFile(t, filepath.Join(dir, p.name), base, filepath.Join(dir, p.name+".zst"))
 		}
 	})
 	return dir
+}
+
+// packFile packs as a release does.
+func packFile(t *testing.T, file, base, out string) {
+	t.Helper()
+	requirements, err := os.ReadFile(root + "release/requirements.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	python, err := pyenv.Ensure(t.Context(), "release", requirements, "", os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(python.Program("python"), root+"release/pack.py", file, base, out)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("pack %s: %v\n%s", file, err, text)
+	}
 }
 
 var packing sync.Once
@@ -243,10 +258,8 @@ func TestUnpackTwoVersions(t *testing.T) {
 	j.packedRelease()
 	other := platforms[3] // its binary is what the other version has for p
 	j.copy(filepath.Join(pack(t), other.name), j.dist(p.name), 0o755)
-	node := node24(t)
-	if out, err := exec.Command(node[0], "testdata/pack.js", j.dist(p.name), j.dist(p.name+".zst")).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	j.remove(p.name + ".zst")
+	packFile(t, j.dist(p.name), "", j.dist(p.name+".zst"))
 	j.remove(p.name)
 	j.write(j.dist("SHA256SUMS"), sumOf(t, other)+"  "+p.asset+"\n", 0o644)
 	if second := j.unpacked(other); filepath.Dir(second) == filepath.Dir(first) {
