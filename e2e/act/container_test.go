@@ -18,9 +18,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// image is the image of container.yml. It is empty: this machine's programs are
+// emptyImage is the image of container.yml. It is empty: this machine's programs are
 // mounted into it.
-const image = "oidc-dbt-e2e"
+const emptyImage = "oidc-dbt-e2e"
 
 // docker returns the address of a Docker daemon: the machine's, or one that is
 // started for the test.
@@ -72,7 +72,7 @@ func TestKeepFreshInAContainer(t *testing.T) {
 			dockerfile += fmt.Sprintf("ENV %s=%q\n", name, value)
 		}
 	}
-	build := exec.Command(client, "--host", host, "build", "--quiet", "--tag", image, "-")
+	build := exec.Command(client, "--host", host, "build", "--quiet", "--tag", emptyImage, "-")
 	build.Stdin = strings.NewReader(dockerfile)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the image: %v\n%s", err, out)

@@ -76,7 +76,7 @@ func (c *container) enter() error {
 	}
 	if err != nil {
 		return fault.New(fault.Internal, fmt.Errorf("open RUNNER_TEMP %q in the container: %w", c.temp, disk.Cause(err)),
-			"the container action needs a runner of version 2.329 or later, which mounts this folder")
+			"the container action needs Docker and a runner of version 2.329 or later, which mounts this folder")
 	}
 	if err := process.Become(info); err != nil {
 		return fmt.Errorf("continue as the owner of RUNNER_TEMP %q: %w", c.temp, err)

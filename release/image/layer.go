@@ -34,7 +34,8 @@ func newLayer(files []file) (v1.Layer, error) {
 	var unpacked, packed bytes.Buffer
 	w := tar.NewWriter(&unpacked)
 	for _, f := range files {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(f.data)), ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(f.data)),
+			ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
 		switch {
 		case f.link != "":
 			h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, f.link, 0o777

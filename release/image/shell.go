@@ -30,7 +30,7 @@ var busybox = map[string]pkg{
 // applets are the programs of BusyBox that the image has by their names: what runners in Kubernetes mode and CI
 // systems start (sh, env, tail), copy with (tar), and what their scripts call. There is none that reaches a network.
 var applets = strings.Fields("[ ash awk base64 basename cat chmod chown cp cut date dirname echo env expr false find grep gunzip " +
-	"gzip head hostname id kill ln ls md5sum mkdir mktemp mv nohup nproc printf ps pwd readlink realpath rm rmdir sed seq sh " +
+	"gzip head hostname id kill ln ls md5sum mkdir mktemp mv nproc printf ps pwd readlink realpath rm rmdir sed seq sh " +
 	"sha256sum sleep sort stat stty tail tar tee test timeout touch tr true tty uname uniq wc which whoami xargs")
 
 // A Debian is where packages come from: a folder with downloaded ones (their names do not matter), or a mirror.
