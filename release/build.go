@@ -146,8 +146,9 @@ func (r release) goEnvironment(ctx context.Context) ([]string, error) {
 	}
 	kept := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOAUTH"}
 	ask := exec.CommandContext(ctx, "go", append([]string{"env", "-json"}, kept...)...)
-	ask.Dir = r.source
-	ask.Env = append(os.Environ(), r.environ...)
+	// Not in the source, whose go.mod could choose another toolchain for it.
+	ask.Dir = os.TempDir()
+	ask.Env = append(append(os.Environ(), r.environ...), "GOTOOLCHAIN=local", "GOWORK=off")
 	answer, err := ask.Output() // with the user's own configuration (`go env -w`), which GOENV=off then hides
 	if err != nil {
 		return nil, fmt.Errorf("go env: %w", err)

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -29,7 +32,13 @@ func (c checker) check(ctx context.Context, commit string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if tagged := checkVersion(commit) == nil; tagged && commit != version {
+		return "", fmt.Errorf("the tag %s names %s, which is the release commit of %s", commit, sha, version)
+	}
 	if err := c.difference(ctx, parent, sha); err != nil {
+		return "", err
+	}
+	if err := c.parent(ctx, parent); err != nil {
 		return "", err
 	}
 	dir, err := os.MkdirTemp("", "oidc-dbt check *") // with spaces: no path must get into a binary
@@ -61,51 +70,108 @@ func (c checker) check(ctx context.Context, commit string) (string, error) {
 	return sha, c.rebuild(ctx, r, parent, binaries)
 }
 
-// origin returns a commit's only parent, and its version.
+// origin returns a commit's only parent, and its version. It reads the commit itself, of which git's settings and
+// grafts can show something else.
 func (c checker) origin(ctx context.Context, sha string) (parent, version string, err error) {
-	out, err := c.repo.git(ctx, "rev-list", "--parents", "--max-count=1", sha)
+	out, err := c.repo.git(ctx, "cat-file", "commit", sha)
 	if err != nil {
 		return "", "", err
 	}
-	parents := strings.Fields(out)[1:]
+	header, message, _ := strings.Cut(out, "\n\n")
+	var parents []string
+	for line := range strings.Lines(header) {
+		if name, ok := strings.CutPrefix(line, "parent "); ok {
+			parents = append(parents, strings.TrimSpace(name))
+		}
+	}
 	if len(parents) != 1 {
 		return "", "", fmt.Errorf("%s has %d parents, want one: the commit that it was built from", sha, len(parents))
 	}
-	subject, err := c.repo.git(ctx, "show", "--no-patch", "--no-show-signature", "--format=%s", sha)
-	if err != nil {
-		return "", "", err
-	}
-	version, ok := strings.CutPrefix(strings.TrimSpace(subject), "Release ")
+	subject, _, _ := strings.Cut(message, "\n")
+	version, ok := strings.CutPrefix(subject, "Release ")
 	if !ok || checkVersion(version) != nil {
-		return "", "", fmt.Errorf("%s has the subject %q, want Release and a version: it is not a release commit", sha, strings.TrimSpace(subject))
+		return "", "", fmt.Errorf("%s has the subject %q, want Release and a version: it is not a release commit", sha, subject)
 	}
 	return parents[0], version, nil
 }
 
-// difference fails unless a commit adds exactly the files of a release to its parent.
+// difference fails unless a commit has the entries of its parent, and exactly the files of a release.
 func (c checker) difference(ctx context.Context, parent, sha string) error {
-	out, err := c.repo.git(ctx, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-ext-diff", parent, sha)
+	before, err := c.repo.entries(ctx, parent)
 	if err != nil {
 		return err
 	}
-	want := map[string]bool{}
-	for _, name := range distFiles() {
-		want["dist/"+name] = true
+	after, err := c.repo.entries(ctx, sha)
+	if err != nil {
+		return err
 	}
-	fields := strings.Split(strings.TrimSuffix(out, "\x00"), "\x00")
-	for i := 0; i+1 < len(fields); i += 2 {
-		path, entry := fields[i+1], strings.Fields(fields[i]) // :000000 100644 0000… 1234… A
+	want := map[string]string{"dist": "040000"} // the modes, by path
+	for _, path := range distPaths() {
+		want[path] = plainMode
+	}
+	var rest []entry // of after, without the release's
+	for _, e := range after {
+		mode, ok := want[e.path]
 		switch {
-		case !want[path]:
-			return fmt.Errorf("%s changes %q, which a release commit must not: it only adds %s", sha, path, strings.Join(distPaths(), ", "))
-		case entry[4] != "A" || entry[1] != "100644":
-			return fmt.Errorf("%s changes %q in another way than by adding a plain file (mode %s, status %s)", sha, path, entry[1], entry[4])
+		case !ok:
+			rest = append(rest, e)
+		case mode != e.mode || slices.ContainsFunc(before, func(b entry) bool { return b.path == e.path }):
+			return fmt.Errorf("%s changes %q in another way than by adding a plain file (mode %s)", sha, e.path, e.mode)
 		}
-		delete(want, path)
+		delete(want, e.path) // a second one of the name goes to rest
+	}
+	if path := differing(before, rest); path != "" {
+		return fmt.Errorf("%s changes %q, which a release commit must not: it only adds %s", sha, path, strings.Join(distPaths(), ", "))
 	}
 	for _, path := range distPaths() {
-		if want[path] {
+		if want[path] != "" {
 			return fmt.Errorf("%s has no %s: it is not a release commit", sha, path)
+		}
+	}
+	return nil
+}
+
+// differing returns a path at which two lists of entries differ, or "". If it is a folder, its files differ as well, and
+// it returns the path of one.
+func differing(before, after []entry) (at string) {
+	for _, side := range [][2][]entry{{after, before}, {before, after}} {
+		there := map[entry]int{}
+		for _, e := range side[1] {
+			there[e]++
+		}
+		for _, e := range side[0] {
+			if there[e]--; there[e] < 0 && (at == "" || strings.HasPrefix(e.path, at+"/")) {
+				at = e.path
+			}
+		}
+	}
+	return at
+}
+
+// plainName is a name that no system takes for another one, except for the case of its letters.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9._-]*[A-Za-z0-9_-]$`)
+
+// parent fails if a parent has something that changes, for some users, what a release commit adds to it: a second
+// dist/, where names are not compared byte by byte, or an attribute by which an archive, such as the one that a runner
+// downloads, has other bytes than the commit.
+func (c checker) parent(ctx context.Context, parent string) error {
+	entries, err := c.repo.entries(ctx, parent)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if top, _, _ := strings.Cut(e.path, "/"); !plainName.MatchString(top) || strings.EqualFold(top, "dist") {
+			return fmt.Errorf("the parent %s has %q, which some systems may take for dist: rename it", parent, e.path)
+		}
+		if path.Base(e.path) != ".gitattributes" {
+			continue
+		}
+		text, err := c.repo.blob(ctx, parent, e.path)
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(text, []byte("export-subst")) {
+			return fmt.Errorf("the parent %s has export-subst in %q: archives would have other files than the commit", parent, e.path)
 		}
 	}
 	return nil

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -16,13 +18,13 @@ type repository struct{ dir string }
 
 // git runs git and returns what it prints. An error has git's own words.
 func (r repository) git(ctx context.Context, args ...string) (string, error) {
-	return r.gitWith(ctx, nil, args...)
+	return r.gitWith(ctx, nil, nil, args...)
 }
 
-// gitWith is git with more variables. It sees no other object in place of one that was asked for.
-func (r repository) gitWith(ctx context.Context, environ []string, args ...string) (string, error) {
+// gitWith is git with more variables and an input. It sees no other object in place of one that was asked for.
+func (r repository) gitWith(ctx context.Context, environ []string, stdin io.Reader, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"--no-replace-objects", "-c", "core.autocrlf=false"}, args...)...)
-	cmd.Dir, cmd.Env = r.dir, append(os.Environ(), environ...)
+	cmd.Dir, cmd.Env, cmd.Stdin = r.dir, append(os.Environ(), environ...), stdin
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -48,22 +50,96 @@ func (r repository) withIndex(ctx context.Context, commit string, do func(enviro
 	}
 	defer os.RemoveAll(dir)
 	environ := []string{"GIT_INDEX_FILE=" + filepath.Join(dir, "index")}
-	if _, err := r.gitWith(ctx, environ, "read-tree", commit); err != nil {
+	if _, err := r.gitWith(ctx, environ, nil, "read-tree", commit); err != nil {
 		return err
 	}
 	return do(environ)
 }
 
-// export writes a commit's files, and no .git, into a new folder.
+// An entry is what a commit's tree has: a file, a folder, or something else by its mode.
+type entry struct{ mode, object, path string }
+
+// The modes that a plain file may have.
+const plainMode, programMode = "100644", "100755"
+
+// entries returns all entries of a commit's tree in its order, with the folders.
+func (r repository) entries(ctx context.Context, commit string) ([]entry, error) {
+	out, err := r.git(ctx, "ls-tree", "-r", "-t", "-z", "--full-tree", commit)
+	if err != nil {
+		return nil, err
+	}
+	var list []entry
+	for line := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
+		head, path, _ := strings.Cut(line, "\t") // 100644 blob 1234…
+		if fields := strings.Fields(head); len(fields) == 3 {
+			list = append(list, entry{mode: fields[0], object: fields[2], path: path})
+		}
+	}
+	return list, nil
+}
+
+// export writes a commit's files, and no .git, into a new folder. They have the bytes that the commit has: attributes
+// and filters, by which git would write others, do not count. A link or a submodule could bring files in that the
+// commit does not have, so both are refused.
 func (r repository) export(ctx context.Context, commit, dir string) error {
-	dir, err := filepath.Abs(dir)
+	entries, err := r.entries(ctx, commit)
 	if err != nil {
 		return err
 	}
-	return r.withIndex(ctx, commit, func(environ []string) error {
-		_, err := r.gitWith(ctx, environ, "checkout-index", "--all", "--prefix="+dir+string(filepath.Separator))
+	var files []entry
+	var objects strings.Builder
+	for _, e := range entries {
+		switch e.mode {
+		case "040000":
+		case plainMode, programMode:
+			files = append(files, e)
+			objects.WriteString(e.object + "\n")
+		default:
+			return fmt.Errorf("%s has %q, which is not a plain file (mode %s)", commit, e.path, e.mode)
+		}
+	}
+	contents, err := r.gitWith(ctx, nil, strings.NewReader(objects.String()), "cat-file", "--batch=%(objectsize)")
+	if err != nil {
 		return err
-	})
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir) // names such as .. do not lead out of it
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, f := range files {
+		line, rest, _ := strings.Cut(contents, "\n")
+		size, err := strconv.Atoi(line)
+		if err != nil || size < 0 || size >= len(rest) {
+			return fmt.Errorf("read %q of %s: git says %q", f.path, commit, line)
+		}
+		if err := writeNew(root, f, rest[:size]); err != nil {
+			return err
+		}
+		contents = rest[size+1:]
+	}
+	return nil
+}
+
+// writeNew writes a file that is not there yet: on some systems two names of a commit are the same.
+func writeNew(root *os.Root, f entry, content string) error {
+	name := filepath.FromSlash(f.path)
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	perm := os.FileMode(0o644)
+	if f.mode == programMode {
+		perm = 0o755
+	}
+	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(content)
+	return errors.Join(err, file.Close())
 }
 
 // distFiles are the names of all files of dist/, sorted.
@@ -103,11 +179,11 @@ func (r repository) tree(ctx context.Context, parent string, built release) (str
 				return err
 			}
 			entry := "100644," + strings.TrimSpace(blob) + ",dist/" + name
-			if _, err := r.gitWith(ctx, environ, "update-index", "--add", "--cacheinfo", entry); err != nil {
+			if _, err := r.gitWith(ctx, environ, nil, "update-index", "--add", "--cacheinfo", entry); err != nil {
 				return err
 			}
 		}
-		out, err := r.gitWith(ctx, environ, "write-tree")
+		out, err := r.gitWith(ctx, environ, nil, "write-tree")
 		tree = strings.TrimSpace(out)
 		return err
 	})

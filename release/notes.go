@@ -89,9 +89,9 @@ func (r release) prepareImage(ctx context.Context) error {
 			return err
 		}
 	}
-	line, err := r.imageReference()
+	reference, err := r.imageReference()
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, imageLine.ReplaceAllLiteral(action, []byte(line)), 0o644)
+	return os.WriteFile(file, imageLine.ReplaceAllLiteral(action, []byte("  image: "+reference)), 0o644)
 }

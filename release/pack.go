@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -103,6 +104,9 @@ func unpack(dist string) (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err = oneFrame(file); err != nil {
+			return nil, fmt.Errorf("unpack dist/%s: %w", p.packed(), err)
+		}
 		binary, err := reader.DecodeAll(file, nil)
 		reader.Close()
 		if err != nil {
@@ -111,6 +115,40 @@ func unpack(dist string) (map[string][]byte, error) {
 		binaries[p.asset()] = binary
 	}
 	return binaries, nil
+}
+
+// oneFrame fails unless a file is one frame of zstd's, and nothing else. Frames behind it could hold anything, as what
+// is to be skipped, or unpack to more than any limit.
+func oneFrame(file []byte) error {
+	var header zstd.Header
+	if err := header.Decode(file); err != nil {
+		return err
+	}
+	if header.Skippable {
+		return errors.New("it begins with a part that is to be skipped")
+	}
+	rest := file[header.HeaderSize:]
+	for last := false; !last; { // RFC 8878, section 3.1.1.2
+		if len(rest) < 3 {
+			return io.ErrUnexpectedEOF
+		}
+		block := int(rest[0]) | int(rest[1])<<8 | int(rest[2])<<16
+		size := block >> 3
+		if block>>1&3 == 1 { // one byte, many times
+			size = 1
+		}
+		if size > len(rest)-3 {
+			return io.ErrUnexpectedEOF
+		}
+		rest, last = rest[3+size:], block&1 == 1
+	}
+	if header.HasCheckSum {
+		rest = rest[min(4, len(rest)):]
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%d bytes follow its end", len(rest))
+	}
+	return nil
 }
 
 // downloadSize is the size of an archive as GitHub sends it to a runner: gzip, at its default level.

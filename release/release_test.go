@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -270,7 +271,7 @@ func TestCheck(t *testing.T) {
 				ask(t, repo, "update-index", "--chmod=+x", "dist/oidc-dbt-macos-x64.zst")
 				return ask(t, repo, "commit-tree", ask(t, repo, "write-tree"), "-p", "HEAD", "-m", "Release v1.2.3")
 			},
-			err: `COMMIT changes "dist/oidc-dbt-macos-x64.zst" in another way than by adding a plain file (mode 100755, status A)`,
+			err: `COMMIT changes "dist/oidc-dbt-macos-x64.zst" in another way than by adding a plain file (mode 100755)`,
 		},
 		{
 			name: "a second parent",
@@ -350,6 +351,93 @@ func TestCheck(t *testing.T) {
 			err: "COMMIT has no dist/SHA256SUMS: it is not a release commit",
 		},
 		{
+			name: "a submodule that settings hide",
+			alter: func(t *testing.T, repo repository, sha string, _ func(...string) string) string {
+				write(t, filepath.Join(repo.dir, ".gitmodules"), "[submodule \"x\"]\n\tpath = x\n\turl = ./x\n\tignore = all\n")
+				ask(t, repo, "add", ".gitmodules")
+				ask(t, repo, "commit", "--quiet", "--message", "Source")
+				ask(t, repo, "add", "--force", "dist")
+				ask(t, repo, "update-index", "--add", "--cacheinfo", "160000,"+sha+",x")
+				return ask(t, repo, "commit-tree", ask(t, repo, "write-tree"), "-p", "HEAD", "-m", "Release v1.2.3")
+			},
+			err: `COMMIT changes "x", which a release commit must not: it only adds ` + all,
+		},
+		{
+			name: "a link in dist",
+			alter: func(t *testing.T, repo repository, _ string, commit func(...string) string) string {
+				file := filepath.Join(repo.dir, "dist", "oidc-dbt-macos-x64.zst")
+				if err := errors.Join(os.Remove(file), os.Symlink("oidc-dbt-linux-x64.zst", file)); err != nil {
+					t.Fatal(err)
+				}
+				return commit("HEAD")
+			},
+			err: `COMMIT changes "dist/oidc-dbt-macos-x64.zst" in another way than by adding a plain file (mode 120000)`,
+		},
+		{
+			name: "a second name of dist in the parent",
+			alter: func(t *testing.T, repo repository, _ string, commit func(...string) string) string {
+				write(t, filepath.Join(repo.dir, "DIST", "oidc-dbt-macos-arm64"), "hostile")
+				ask(t, repo, "add", "DIST")
+				ask(t, repo, "commit", "--quiet", "--message", "Source")
+				return commit("HEAD")
+			},
+			err: `the parent PARENT has "DIST", which some systems may take for dist: rename it`,
+		},
+		{
+			name: "an archive with other files",
+			alter: func(t *testing.T, repo repository, _ string, commit func(...string) string) string {
+				write(t, filepath.Join(repo.dir, ".gitattributes"), "main.js export-subst\n")
+				ask(t, repo, "add", ".gitattributes")
+				ask(t, repo, "commit", "--quiet", "--message", "Source")
+				return commit("HEAD")
+			},
+			err: `the parent PARENT has export-subst in ".gitattributes": archives would have other files than the commit`,
+		},
+		{
+			name: "a link in the parent",
+			alter: func(t *testing.T, repo repository, _ string, commit func(...string) string) string {
+				if err := os.Symlink("/etc/hostname", filepath.Join(repo.dir, "policy.txt")); err != nil {
+					t.Fatal(err)
+				}
+				ask(t, repo, "add", "policy.txt")
+				ask(t, repo, "commit", "--quiet", "--message", "Source")
+				return commit("HEAD")
+			},
+			err: `PARENT has "policy.txt", which is not a plain file (mode 120000)`,
+		},
+		{
+			name: "a graft in place of a second parent",
+			alter: func(t *testing.T, repo repository, _ string, commit func(...string) string) string {
+				sha := commit("HEAD", ask(t, repo, "commit-tree", "HEAD^{tree}", "-m", "Other"))
+				write(t, filepath.Join(repo.dir, ".git", "info", "grafts"), sha+" "+ask(t, repo, "rev-parse", "HEAD")+"\n")
+				return sha
+			},
+			err: "COMMIT has 2 parents, want one: the commit that it was built from",
+		},
+		{
+			name: "a subject of two lines",
+			alter: func(t *testing.T, repo repository, sha string, _ func(...string) string) string {
+				return ask(t, repo, "commit-tree", sha+"^{tree}", "-p", "HEAD", "-m", "Release\nv1.2.3")
+			},
+			err: `COMMIT has the subject "Release", want Release and a version: it is not a release commit`,
+		},
+		{
+			name: "another version's tag",
+			alter: func(t *testing.T, repo repository, sha string, _ func(...string) string) string {
+				ask(t, repo, "tag", "v1.2.4", sha)
+				return "v1.2.4"
+			},
+			err: "the tag COMMIT names SHA, which is the release commit of v1.2.3",
+		},
+		{
+			name: "bytes behind a file",
+			alter: func(t *testing.T, repo repository, _ string, commit func(...string) string) string {
+				behind(t, repo, "\x50\x2a\x4d\x18\x02\x00\x00\x00##") // to be skipped
+				return commit("HEAD")
+			},
+			err: "COMMIT: unpack dist/oidc-dbt-macos-x64.zst: 10 bytes follow its end",
+		},
+		{
 			name:  "no commit",
 			alter: func(*testing.T, repository, string, func(...string) string) string { return "v9" },
 			err:   `"v9" is not a commit of this repository: fetch it, or correct it`,
@@ -372,7 +460,7 @@ func TestCheck(t *testing.T) {
 			altered := tt.alter(t, repo, sha, commit)
 			_, err := checker{repo: repo, log: io.Discard}.check(t.Context(), altered)
 			if err != nil && altered != "v9" {
-				err = fmt.Errorf("%s", sumsOf.ReplaceAllString(strings.NewReplacer(altered, "COMMIT", ask(t, repo, "rev-parse", "HEAD"), "PARENT").
+				err = fmt.Errorf("%s", sumsOf.ReplaceAllString(strings.NewReplacer(altered, "COMMIT", ask(t, repo, "rev-parse", "HEAD"), "PARENT", sha, "SHA").
 					Replace(err.Error()), "is GOT$1 WANT"))
 			}
 			wantError(t, err, tt.err)
@@ -418,6 +506,87 @@ func editSums(t *testing.T, repo repository, edit func(lines []string) []string)
 	t.Helper()
 	file := filepath.Join(repo.dir, "dist", sumsFile)
 	write(t, file, strings.Join(edit(slices.Collect(strings.Lines(string(read(t, file))))), ""))
+}
+
+// behind appends to a packed file, and makes its sum right.
+func behind(t *testing.T, repo repository, text string) {
+	t.Helper()
+	const name = "oidc-dbt-macos-x64.zst"
+	file := filepath.Join(repo.dir, "dist", name)
+	content := string(read(t, file)) + text
+	write(t, file, content)
+	editSums(t, repo, func(lines []string) []string {
+		for i, line := range lines {
+			if strings.HasSuffix(line, "  "+name+"\n") {
+				lines[i] = fmt.Sprintf("%x  %s\n", sha256.Sum256([]byte(content)), name)
+			}
+		}
+		return lines
+	})
+}
+
+// TestOneFrame: a packed file is one frame, so that the limit of what it unpacks to is one.
+func TestOneFrame(t *testing.T) {
+	t.Parallel()
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, 300<<10) // three blocks
+	if _, err := rand.Read(noise); err != nil {
+		t.Fatal(err)
+	}
+	frame := string(w.EncodeAll(noise, nil))
+	zeros := string(w.EncodeAll(make([]byte, 1<<20), nil))
+	const skip = "\x50\x2a\x4d\x18\x02\x00\x00\x00##"
+	for _, tt := range []struct{ name, file, err string }{
+		{"raw blocks", frame, ""},
+		{"repeated bytes", zeros, ""},
+		{"nothing", "", "unexpected EOF"},
+		{"something else", "#!/bin/sh\n", "invalid input: magic number mismatch"},
+		{"a part to skip in front", skip + frame, "it begins with a part that is to be skipped"},
+		{"a part to skip behind", frame + skip, "10 bytes follow its end"},
+		{"a second frame", zeros + zeros, fmt.Sprintf("%d bytes follow its end", len(zeros))},
+		{"a byte behind", frame + "x", "1 bytes follow its end"},
+		{"cut off", frame[:200<<10], "unexpected EOF"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			wantError(t, oneFrame([]byte(tt.file)), tt.err)
+		})
+	}
+}
+
+// TestExport: what is built is what the commit has, whatever attributes and filters say.
+func TestExport(t *testing.T) {
+	t.Parallel()
+	repo := newRepository(t)
+	write(t, filepath.Join(repo.dir, "a", "$Id$ .txt"), "$Id$\n")
+	write(t, filepath.Join(repo.dir, "empty"), "")
+	write(t, filepath.Join(repo.dir, ".gitattributes"), "*.txt ident eol=crlf filter=other\n")
+	ask(t, repo, "config", "filter.other.smudge", "echo other")
+	ask(t, repo, "add", ".")
+	ask(t, repo, "update-index", "--chmod=+x", "empty")
+	ask(t, repo, "commit", "--quiet", "--message", "Source")
+	dir := filepath.Join(t.TempDir(), "new")
+	if err := repo.export(t.Context(), "HEAD", dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(read(t, filepath.Join(dir, "a", "$Id$ .txt"))); got != "$Id$\n" {
+		t.Errorf("the file is %q", got)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "empty")); err != nil || info.Mode().Perm()&0o100 == 0 || info.Size() != 0 {
+		t.Errorf("the program is %v, %v", info, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != len(tiny)+2 {
+		t.Errorf("the folder has %v, %v", entries, err)
+	}
+	for _, entry := range []string{"160000," + ask(t, repo, "rev-parse", "HEAD") + ",sub", "120000," + ask(t, repo, "rev-parse", "HEAD:empty") + ",sub"} {
+		ask(t, repo, "update-index", "--add", "--cacheinfo", entry)
+		sha := ask(t, repo, "commit-tree", ask(t, repo, "write-tree"), "-m", "Source")
+		wantError(t, repo.export(t.Context(), sha, filepath.Join(t.TempDir(), "new")),
+			fmt.Sprintf("%s has %q, which is not a plain file (mode %s)", sha, "sub", entry[:6]))
+	}
 }
 
 // TestCommit: HEAD, index and work tree stay as they are, a second release on top of the first is refused, and the
@@ -538,8 +707,8 @@ func TestNotes(t *testing.T) {
 	if text, err := notes(file, "v1.3.0"); text != "- New.\n" || err != nil {
 		t.Errorf("the notes are %q, %v", text, err)
 	}
-	named := imageDigest.FindSubmatch(read(t, action))
-	if named == nil {
+	_, named, ok := strings.Cut(string(read(t, action)), "  image: docker://ghcr.io/oidc-dbt/oidc-dbt@")
+	if named = strings.TrimSuffix(named, "\n"); !ok || len(named) != len("sha256:")+64 {
 		t.Fatalf("the container action is\n%s", read(t, action))
 	}
 	r.out = filepath.Join(t.TempDir(), "out")
@@ -549,9 +718,19 @@ func TestNotes(t *testing.T) {
 		}
 	}
 	wantError(t, r.checkImage(), "")
-	write(t, action, strings.Replace(string(read(t, action)), string(named[1]), "sha256:"+strings.Repeat("0", 64), 1))
-	wantError(t, r.checkImage(), fmt.Sprintf("container/action.yml has image: docker://ghcr.io/oidc-dbt/oidc-dbt@sha256:%064d, "+
-		"want image: docker://ghcr.io/oidc-dbt/oidc-dbt@%s: prepare the release again (--prepare v1.3.0)", 0, named[1]))
+	right := "docker://ghcr.io/oidc-dbt/oidc-dbt@" + named
+	other := "docker://ghcr.io/oidc-dbt/oidc-dbt@sha256:" + strings.Repeat("0", 64)
+	for _, tt := range []struct{ runs, image string }{
+		{"  image: " + other, other},
+		{"  image: docker://example.com/other", "docker://example.com/other"},
+		{"  image: docker://ghcr.io/oidc-dbt/oidc-dbt:v1.3.0", "docker://ghcr.io/oidc-dbt/oidc-dbt:v1.3.0"},
+		{"  image: " + right + "-", right + "-"},
+		{"  'image': " + other + "\ndescription: |\n  image: " + right, other},
+		{"  args: []", ""},
+	} {
+		write(t, action, "runs:\n  using: docker\n"+tt.runs+"\n")
+		wantError(t, r.checkImage(), fmt.Sprintf("container/action.yml has the image %q, want %q: prepare the release again (--prepare v1.3.0)", tt.image, right))
+	}
 	r.version = "v1.4.0"
 	wantError(t, r.prepare(t.Context(), day), `CHANGELOG.md has nothing under "## Unreleased"`)
 }
