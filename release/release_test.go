@@ -759,7 +759,7 @@ func TestUsage(t *testing.T) {
 		{"--from", "x", "--commit", "--push", "a/b"}, {"--from", "x", "--commit", "--busybox"}, {"--notes", "v1.2.3", "--commit"},
 	} {
 		var stderr bytes.Buffer
-		if err := run(t.Context(), args, io.Discard, &stderr); err != flag.ErrHelp || stderr.String() != usage {
+		if err := run(t.Context(), args, io.Discard, &stderr); !errors.Is(err, flag.ErrHelp) || stderr.String() != usage {
 			t.Errorf("%q: %v, %s", args, err, stderr.String())
 		}
 	}

@@ -105,7 +105,8 @@ func (r release) sbom(context.Context) error {
 		doc.Packages = append(doc.Packages, pkg)
 	}
 	for _, file := range doc.Files {
-		doc.Relationships = append(doc.Relationships, spdxRelationship{doc.ID, "DESCRIBES", file.ID}, spdxRelationship{file.ID, "GENERATED_FROM", ids["main"]})
+		doc.Relationships = append(doc.Relationships, spdxRelationship{doc.ID, "DESCRIBES", file.ID},
+			spdxRelationship{file.ID, "GENERATED_FROM", ids["main"]})
 	}
 	for _, path := range slices.Sorted(maps.Keys(linked)) {
 		for _, file := range linked[path] {

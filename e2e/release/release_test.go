@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	version = "v0.0.0-e2e"
+	version = "v0.0.0-rc.1"
 	act     = "github.com/nektos/act@v0.2.89"
 )
 
