@@ -51,6 +51,9 @@ func Repository(t testing.TB) string {
 var built struct{ dir string }
 
 var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("OIDC_DBT_E2E_BINARY"); path != "" {
+		return path, nil
+	}
 	dir, err := os.MkdirTemp("", "oidc-dbt-e2e-*")
 	if err != nil {
 		return "", err
@@ -65,7 +68,8 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// Binary returns the built binary, one for each test package.
+// Binary returns the built binary, one for each test package, or the one that
+// OIDC_DBT_E2E_BINARY names.
 func Binary(t testing.TB) string {
 	t.Helper()
 	path, err := binary()
