@@ -213,7 +213,11 @@ func (s *step) checkDaemon(folder string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, args, _ := strings.Cut(string(line), "\x00"); args != "keep-fresh\x00"+folder+"\x00" {
+	self, err := os.Executable() // after the emulator, if there is one
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, args, _ := strings.Cut(string(line), self+"\x00"); args != "keep-fresh\x00"+folder+"\x00" {
 		s.t.Errorf("its arguments are %q", args)
 	}
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
