@@ -1,2 +1,2 @@
-// Package sampling says how many of their random cases tests try: all of them, except where each takes ten times longer, under the race detector and under an emulator.
+// Package sampling says how many of their random cases tests try: all, or fewer under the race detector and an emulator.
 package sampling
