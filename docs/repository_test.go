@@ -141,3 +141,59 @@ func TestActionsArePinned(t *testing.T) {
 		t.Errorf("found %d actions, want at least 8", count)
 	}
 }
+
+// TestEnvironmentsAreForOneBranch: any branch's workflows can name an environment, so a page says that it is for main.
+func TestEnvironmentsAreForOneBranch(t *testing.T) {
+	t.Parallel()
+	var pages strings.Builder
+	for _, page := range []string{"../CONTRIBUTING.md", "live-check.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages.Write(text)
+	}
+	names := regexp.MustCompile(`(?m)^ *environment: ([a-z][\w-]*)`)
+	count := 0
+	for _, file := range files(t) {
+		if !strings.HasPrefix(file, ".github/workflows/") {
+			continue
+		}
+		text, err := os.ReadFile("../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range names.FindAllStringSubmatch(string(text), -1) {
+			count++
+			said := regexp.MustCompile("environment `" + m[1] + "`[^.;\n]* (for `main` only|for the branch `main` only)")
+			if !said.MatchString(pages.String()) {
+				t.Errorf("%s uses the environment %s: say in CONTRIBUTING.md that it is for `main` only", file, m[1])
+			}
+		}
+	}
+	if count < 4 {
+		t.Errorf("found %d environments, want at least 4", count)
+	}
+}
+
+// TestVerifyingComparesTheBranch: an attestation of another branch's build is not one of a release.
+func TestVerifyingComparesTheBranch(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("verify.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := strings.Split(strings.ReplaceAll(string(text), "\\\n", ""), "\n")
+	count := 0
+	for _, line := range commands {
+		if strings.Contains(line, "gh attestation verify ") && strings.Contains(line, "--signer-workflow") {
+			count++
+			if !strings.Contains(line, "--source-ref refs/heads/main") || !strings.Contains(line, "--source-digest") {
+				t.Errorf("verify.md accepts what any branch has built: %s", line)
+			}
+		}
+	}
+	if count < 2 {
+		t.Errorf("found %d commands, want at least 2", count)
+	}
+}

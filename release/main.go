@@ -123,6 +123,9 @@ func (o options) do(ctx context.Context, stdout, stderr io.Writer) error {
 		r.version = o.prepare
 		return r.prepare(ctx, time.Now())
 	case o.push != "":
+		if err := r.checkImage(); err != nil {
+			return err
+		}
 		return image.Push(ctx, r.imageDir(), o.push, func(text string) { fmt.Fprintln(stdout, text) })
 	case o.commit:
 		sha, err := o.publish(ctx, repo, r)
