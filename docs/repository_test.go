@@ -196,4 +196,7 @@ func TestVerifyingComparesTheBranch(t *testing.T) {
 	if count < 2 {
 		t.Errorf("found %d commands, want at least 2", count)
 	}
+	if got := strings.Count(string(text), `git merge-base --is-ancestor "$PIN^" origin/main`); got != 2 {
+		t.Errorf("verify.md compares the source with main %d times, want 2", got)
+	}
 }
