@@ -1,4 +1,4 @@
-//go:build !race && !emulated
+//go:build thorough && !race && !emulated
 
 package sampling
 

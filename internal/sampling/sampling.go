@@ -1,2 +1,3 @@
-// Package sampling says how many of their random cases tests try: all, or fewer under the race detector and an emulator.
+// Package sampling says how many of their random cases tests try: all of them nightly, a quarter otherwise,
+// and fewer where each takes ten times longer, under the race detector and under an emulator.
 package sampling

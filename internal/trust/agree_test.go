@@ -72,7 +72,7 @@ func (a agreement) run(t *testing.T) {
 		}
 	}
 	t.Logf("%d tokens, %d admitted, %d of them wider than the policy as said, %d not admitted as said", a.policies*a.tokens, admitted, wider, narrower)
-	if admitted == 0 && sampling.Share == 1 {
+	if admitted == 0 && sampling.Share <= 4 {
 		t.Error("no token was admitted: the test shows nothing")
 	}
 }
