@@ -50,7 +50,7 @@ func platformsPage(t *testing.T, block int) string {
 // installed takes the requirements out of the page's workflow: dbt is on PATH.
 func installed(t *testing.T, workflow string) string {
 	t.Helper()
-	const install = "python3 -m pip install --require-hashes --requirement requirements.txt"
+	const install = "python3 -I -m pip install --only-binary :all: --require-hashes --requirement requirements.txt"
 	if !strings.Contains(workflow, install) {
 		t.Fatalf("the workflow does not have %q:\n%s", install, workflow)
 	}
