@@ -2,6 +2,8 @@ package docs
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -83,4 +85,31 @@ func kindOf(example any) string {
 		return "a job without script: " + name
 	}
 	return "nothing"
+}
+
+// TestExplainIsAllowed: each call of explain with facts about a job ends well with the policy of the README. Those on
+// explain's own page show a denial.
+func TestExplainIsAllowed(t *testing.T) {
+	t.Parallel()
+	all := pages(t)
+	policy := filepath.Join(t.TempDir(), "policy.yml")
+	if err := os.WriteFile(policy, []byte(blocks(all["../README.md"])[1]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	call := regexp.MustCompile(`oidc-dbt (explain .*--repository acme/\S+ .*)`)
+	count := 0
+	for page, text := range all {
+		for _, m := range call.FindAllStringSubmatch(text, -1) {
+			if page == "../docs/explain.md" {
+				continue
+			}
+			count++
+			if status, stdout, stderr := runTrust(t, append(strings.Fields(m[1]), "--policy", policy)...); status != 0 {
+				t.Errorf("%s: %s ends with %d:\n%s%s", page, m[0], status, stdout, stderr)
+			}
+		}
+	}
+	if count < 3 {
+		t.Errorf("found %d calls, want at least 3", count)
+	}
 }

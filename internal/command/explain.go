@@ -38,7 +38,7 @@ func explainCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		Usage:     "show what the policy decides of claims, rule by rule, and why",
 		ArgsUsage: " ",
 		Description: "Example:\n\n" +
-			"    oidc-dbt explain --repository acme/analytics --ref refs/heads/main --environment production\n\n" +
+			"    oidc-dbt explain --repository acme/analytics --repository-id 487920697 --ref refs/heads/main --environment production\n\n" +
 			"The claims are those of this job's own ID token, of a file, or made from flags.\n" +
 			"The exit status is 0 if a run with these claims gets a credential, 5 if it does not.",
 		OnUsageError:              usageError,
