@@ -151,6 +151,9 @@ func differing(before, after []entry) (at string) {
 // plainName is a name that no system takes for another one, except for the case of its letters.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9._-]*[A-Za-z0-9_-]$`)
 
+// altering finds an attribute by which git writes other bytes into an archive than a commit has.
+var altering = regexp.MustCompile(`(?m)^[^#\n][^\n]*\s(export-subst|ident|working-tree-encoding|eol=crlf)(?:[\s=]|$)`)
+
 // parent fails if a parent has something that changes, for some users, what a release commit adds to it: a second
 // dist/, where names are not compared byte by byte, or an attribute by which an archive, such as the one that a runner
 // downloads, has other bytes than the commit.
@@ -170,8 +173,8 @@ func (c checker) parent(ctx context.Context, parent string) error {
 		if err != nil {
 			return err
 		}
-		if bytes.Contains(text, []byte("export-subst")) {
-			return fmt.Errorf("the parent %s has export-subst in %q: archives would have other files than the commit", parent, e.path)
+		if m := altering.FindSubmatch(text); m != nil {
+			return fmt.Errorf("the parent %s has %s in %q: archives would have other files than the commit", parent, m[1], e.path)
 		}
 	}
 	return nil

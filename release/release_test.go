@@ -525,6 +525,30 @@ func behind(t *testing.T, repo repository, text string) {
 	})
 }
 
+// TestAltering: attributes that change what an archive has, and those that do not.
+func TestAltering(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"* text=auto eol=lf\n# main.js ident\n\nident/** -text\n*_test.go export-ignore\nmain.js -ident\n": "",
+		"/dist/** -text\nmain.js\texport-subst\n":                                                          "export-subst",
+		"*.js ident": "ident",
+		"[attr]x text working-tree-encoding=UTF-7\n": "working-tree-encoding",
+		"*.js text eol=crlf\n":                       "eol=crlf",
+		"*.js ident=x\r\n":                           "ident",
+	} {
+		got := ""
+		if m := altering.FindStringSubmatch(text); m != nil {
+			got = m[1]
+		}
+		if got != want {
+			t.Errorf("%q has %q, want %q", text, got, want)
+		}
+	}
+	if m := altering.Find(read(t, "../.gitattributes")); m != nil {
+		t.Errorf("this repository has %q", m)
+	}
+}
+
 // TestOneFrame: a packed file is one frame, so that the limit of what it unpacks to is one.
 func TestOneFrame(t *testing.T) {
 	t.Parallel()
