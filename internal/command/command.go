@@ -112,7 +112,7 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // Run prints, once
 		OnUsageError:          usageError,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"},
-			Usage: "print the version, as `oidc-dbt version` does", Local: true}},
+			Usage: "print the version, as the command version does", Local: true}},
 		Action: end.keep(func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return unknownCommand(c, c.Args().First())
