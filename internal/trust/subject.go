@@ -178,7 +178,7 @@ func (b *subjectBuilder) repositories() (list []string) {
 		list = []string{"repo:*/*"}
 	}
 	if len(list) == 0 || !b.wild {
-		b.out.Unknown = "the repository's full name: give it with --repository ID=OWNER/REPO"
+		b.out.Unknown = "the repository's full name: give it with --repository " + b.unnamed() + "=OWNER/REPO"
 	}
 	return list
 }
@@ -207,6 +207,17 @@ func (b *subjectBuilder) namesByID() (names []string) {
 	}
 	b.hold("repository")
 	return names
+}
+
+// unnamed is the first of the rule's ids whose name the options do not give.
+func (b *subjectBuilder) unnamed() string {
+	ids, _ := b.r.Of("repository_id").Literals()
+	for _, id := range ids {
+		if _, known := b.d.Options.Repositories[id]; !known {
+			return id
+		}
+	}
+	return "ID"
 }
 
 // withIDs is the repository in the form of new repositories, `repo:OWNER@ID/REPO@ID`.
