@@ -171,6 +171,55 @@ func isWord(r rune) bool {
 	return r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 }
 
+// A reader follows a text, rune by rune, and says what it is when it ends.
+type reader interface {
+	// step returns the state after a symbol, which stands for the rune r.
+	step(state, symbol, symbols int, r rune) int
+	// verdict says what a text is that ends in a state: 0 where it is in none of
+	// the languages, else a number for each that it is in.
+	verdict(state int) int
+	// dead reports whether no text leads from a state to a match.
+	dead(state int) bool
+}
+
+// A trie reads a set of single texts at once: hundreds of them cost no more
+// than one. Its state 0 is where a text begins, its state 1 that of no such text.
+type trie struct {
+	next  []map[rune]int
+	texts []int // by state: the text's number from 1, 0 for none
+}
+
+const noText = 1
+
+func newTrie(texts []string) *trie {
+	t := &trie{next: []map[rune]int{{}, nil}, texts: []int{0, 0}}
+	for i, text := range texts {
+		state := 0
+		for _, r := range text {
+			to, ok := t.next[state][r]
+			if !ok {
+				to = len(t.next)
+				t.next[state][r] = to
+				t.next, t.texts = append(t.next, map[rune]int{}), append(t.texts, 0)
+			}
+			state = to
+		}
+		t.texts[state] = i + 1
+	}
+	return t
+}
+
+func (t *trie) step(state, _, _ int, r rune) int {
+	if to, ok := t.next[state][r]; ok {
+		return to
+	}
+	return noText
+}
+
+func (t *trie) verdict(state int) int { return t.texts[state] }
+
+func (t *trie) dead(state int) bool { return state == noText }
+
 // A machine is a language's program, its sets of threads numbered as they come up.
 type machine struct {
 	prog   *syntax.Prog
@@ -296,7 +345,14 @@ func (m *machine) step(state, symbol, symbols int, r rune) int {
 	return id
 }
 
-// ends reports whether a text may end in a state.
+// verdict is 1 where a text may end in a state.
+func (m *machine) verdict(state int) int {
+	if m.ends(state) {
+		return 1
+	}
+	return 0
+}
+
 func (m *machine) ends(state int) bool {
 	t := &m.states[state]
 	if t.ends == 0 {

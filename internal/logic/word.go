@@ -71,6 +71,22 @@ func newPool(languages []Language) *pool {
 	return &pool{alphabet: alphabet(languages), machines: map[string]*machine{}}
 }
 
+// readers are those of some languages, single texts together.
+func (p *pool) readers(languages []Language) (list []reader) {
+	var texts []string
+	for _, l := range languages {
+		if text, ok := l.Text(); ok {
+			texts = append(texts, text)
+		} else {
+			list = append(list, p.machine(l))
+		}
+	}
+	if len(texts) > 0 {
+		list = append(list, newTrie(texts))
+	}
+	return list
+}
+
 func (p *pool) machine(l Language) *machine {
 	m := p.machines[l.expr]
 	if m == nil {
@@ -83,8 +99,8 @@ func (p *pool) machine(l Language) *machine {
 // A sampler runs the machines of all languages side by side over a word.
 type sampler struct {
 	word     Word
-	machines []*machine // those of the segments' domains first, then each claim's
-	claim    []int      // of each machine after the domains'
+	machines []reader // those of the segments' domains first, then each claim's
+	claim    []int    // of each machine after the domains'
 	alphabet []rune
 	in       [][]int // by segment: the machines that read it
 	last     []int   // by claim: its last segment
@@ -107,8 +123,8 @@ func newSampler(w Word, p *pool, languages [][]Language) *sampler {
 		s.machines = append(s.machines, p.machine(seg.Domain))
 	}
 	for i, list := range languages {
-		for _, l := range list {
-			s.machines = append(s.machines, p.machine(l))
+		for _, r := range p.readers(list) {
+			s.machines = append(s.machines, r)
 			s.claim = append(s.claim, i)
 		}
 	}
@@ -151,7 +167,7 @@ func (s *sampler) reach(n *node) {
 func (s *sampler) expand(n *node) {
 	domain := s.machines[n.segment]
 	copy(s.next, n.at)
-	if domain.ends(n.at[n.segment]) {
+	if domain.verdict(n.at[n.segment]) > 0 {
 		s.next[n.segment] = 0
 		s.settle(n.segment)
 		s.reach(&node{from: n, segment: n.segment + 1, at: s.next})
@@ -168,12 +184,6 @@ func (s *sampler) expand(n *node) {
 	}
 }
 
-// What is left of a machine that has read all of its claim: whether it matched.
-const (
-	matched    = -1
-	notMatched = -2
-)
-
 // settle forgets how the claims that end with a segment were read. Else each
 // way to begin a text that is not in the language would be followed on its own.
 func (s *sampler) settle(segment int) {
@@ -185,14 +195,13 @@ func (s *sampler) settle(segment int) {
 	}
 }
 
+// outcome is what is left of a reader that has read all of its claim: its
+// verdict, as a negative number.
 func (s *sampler) outcome(m, state int) int {
-	if state >= 0 && !s.machines[m].ends(state) {
-		return notMatched
+	if state < 0 {
+		return state
 	}
-	if state >= 0 {
-		return matched
-	}
-	return state
+	return -1 - s.machines[m].verdict(state)
 }
 
 // signature says in which languages the texts of a node are.
@@ -200,11 +209,8 @@ func (s *sampler) signature(n *node) string {
 	var key []byte
 	for i := range s.claim {
 		m := s.domains() + i
-		if s.outcome(m, n.at[m]) == matched {
-			key = append(key, '1')
-		} else {
-			key = append(key, '0')
-		}
+		verdict := -1 - s.outcome(m, n.at[m])
+		key = append(key, byte(verdict), byte(verdict>>8))
 	}
 	return string(key)
 }

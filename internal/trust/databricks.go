@@ -53,14 +53,16 @@ func (d Demand) federationPolicies() (w Wall, list []federationPolicy, err error
 	if d.Get("client_id") == "" {
 		return d.accountPolicies()
 	}
-	subjects, reports, err := d.exacts("Databricks")
+	subjects, reports, err := d.exacts("Databricks", func(list []exact) error {
+		if n := len(list); n > maxPolicies {
+			return usage("target %q: its rules come to %d subjects, and a service principal in Databricks has at most %d federation "+
+				"policies: use --sub-template repo,context,job_workflow_ref with a called workflow that refuses the wrong events, so that "+
+				"the events need no subjects of their own, or several service principals by a ${claim} in client_id", d.Target.Name(), n, maxPolicies)
+		}
+		return nil
+	})
 	if err != nil {
 		return Wall{}, nil, err
-	}
-	if n := len(subjects); n > maxPolicies {
-		return Wall{}, nil, usage("target %q: its rules come to %d subjects, and a service principal in Databricks has at most %d federation "+
-			"policies: use --sub-template repo,context,job_workflow_ref with a called workflow that refuses the wrong events, so that "+
-			"the events need no subjects of their own, or several service principals by a ${claim} in client_id", d.Target.Name(), n, maxPolicies)
 	}
 	for _, x := range subjects {
 		list = append(list, d.policyFor(x))

@@ -249,11 +249,15 @@ func (d Demand) PolicyFormula() logic.Formula {
 }
 
 // known is met by the tokens that are possible by what the options say: the
-// numbers of owners, and the names of repositories.
+// numbers of owners, and the names of repositories. What the policy does not
+// name is left out: forty repositories have a login each, and the others'
+// names say nothing of it.
 func (d Demand) known() logic.Formula {
 	var parts []logic.Formula
 	implies := func(claim, value, other, otherValue string) {
-		parts = append(parts, logic.Or(logic.Not(logic.Equals(claim, value)), logic.Equals(other, otherValue)))
+		if d.mentions(claim, value) || d.mentions(other, otherValue) {
+			parts = append(parts, logic.Or(logic.Not(logic.Equals(claim, value)), logic.Equals(other, otherValue)))
+		}
 	}
 	for _, owner := range slices.Sorted(maps.Keys(d.Options.OwnerIDs)) {
 		implies("repository_owner", owner, "repository_owner_id", d.Options.OwnerIDs[owner])
@@ -262,6 +266,18 @@ func (d Demand) known() logic.Formula {
 		implies("repository_id", id, "repository", d.Options.Repositories[id])
 	}
 	return logic.And(parts...)
+}
+
+// mentions reports whether the policy's rules have a claim's value, by itself or in
+// another text.
+func (d Demand) mentions(claim, value string) bool {
+	return slices.ContainsFunc(slices.Concat(d.Rules, d.Deny), func(r Rule) bool {
+		return slices.ContainsFunc(r.Conditions, func(c Condition) bool {
+			return slices.ContainsFunc(c.Patterns, func(p string) bool {
+				return p == value && c.Claim == claim || c.Claim != claim && strings.Contains(p, value)
+			})
+		})
+	})
 }
 
 // DenyFormula is met by the tokens that `deny` keeps out.

@@ -14,8 +14,9 @@ type exact struct{ Issuer, Subject string }
 
 // exacts returns the subjects of the rules for a provider that compares issuer,
 // subject and audience and nothing else, with what that leaves open of each
-// rule. provider is its name for a reader.
-func (d Demand) exacts(provider string) ([]exact, []RuleReport, error) {
+// rule. provider is its name for a reader; limit, if not nil, refuses a list that is
+// too long for it, before what is left open is looked for.
+func (d Demand) exacts(provider string, limit func(list []exact) error) ([]exact, []RuleReport, error) {
 	e := &exacter{d: d, provider: provider}
 	for _, r := range d.Rules {
 		if err := e.add(r); err != nil {
@@ -25,6 +26,11 @@ func (d Demand) exacts(provider string) ([]exact, []RuleReport, error) {
 	if len(e.list) == 0 {
 		return nil, nil, usage("target %q: %s compares whole subjects, and those of its rules cannot be listed: write values "+
 			"without wildcards, or an environment, whose subject does not have the ref", d.Target.Name(), provider)
+	}
+	if limit != nil {
+		if err := limit(e.list); err != nil {
+			return nil, nil, err
+		}
 	}
 	return e.list, e.reports(d.admitsExact(e.list)), nil
 }

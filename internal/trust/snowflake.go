@@ -34,22 +34,28 @@ type workloadIdentity struct {
 }
 
 func generateSnowflake(d Demand) (Wall, error) {
-	list, reports, err := d.exacts("Snowflake")
+	list, reports, err := d.exacts("Snowflake", d.checkSubjects)
 	if err != nil {
 		return Wall{}, err
-	}
-	if len(list) > maxIdentities {
-		return Wall{}, errIdentities(d, len(list))
-	}
-	for _, x := range list {
-		if n := utf8.RuneCountInString(x.Subject); n > maxSubject {
-			return Wall{}, usage("target %q: the subject %q has %d characters, and Snowflake takes %d: use fewer keys in --sub-template",
-				d.Target.Name(), x.Subject, n, maxSubject)
-		}
 	}
 	w := Wall{Rules: reports, Admits: d.admitsExact(list)}
 	d.addSnowflake(&w, d.identities(list))
 	return w, nil
+}
+
+// checkSubjects returns an error for more or longer subjects than a user of
+// Snowflake's may have.
+func (d Demand) checkSubjects(list []exact) error {
+	if len(list) > maxIdentities {
+		return errIdentities(d, len(list))
+	}
+	for _, x := range list {
+		if n := utf8.RuneCountInString(x.Subject); n > maxSubject {
+			return usage("target %q: the subject %q has %d characters, and Snowflake takes %d: use fewer keys in --sub-template",
+				d.Target.Name(), x.Subject, n, maxSubject)
+		}
+	}
+	return nil
 }
 
 func errIdentities(d Demand, n int) error {

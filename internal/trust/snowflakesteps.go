@@ -27,11 +27,11 @@ func changed(before, after []workloadIdentity) (added, removed []workloadIdentit
 }
 
 func rotateSnowflake(d, next Demand) (Script, error) {
-	before, _, err := d.exacts("Snowflake")
+	before, _, err := d.exacts("Snowflake", nil)
 	if err != nil {
 		return Script{}, err
 	}
-	after, _, err := next.exacts("Snowflake")
+	after, _, err := next.exacts("Snowflake", nil)
 	if err != nil {
 		return Script{}, err
 	}
