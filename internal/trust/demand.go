@@ -249,21 +249,28 @@ func (d Demand) PolicyFormula() logic.Formula {
 }
 
 // known is met by the tokens that are possible by what the options say: the
-// numbers of owners, and the names of repositories. What the policy does not
-// name is left out: forty repositories have a login each, and the others'
+// numbers of owners, and the names of repositories. What is not about those of
+// the policy is left out: forty repositories have a login each, and the others'
 // names say nothing of it.
 func (d Demand) known() logic.Formula {
 	var parts []logic.Formula
 	implies := func(claim, value, other, otherValue string) {
-		if d.mentions(claim, value) || d.mentions(other, otherValue) {
-			parts = append(parts, logic.Or(logic.Not(logic.Equals(claim, value)), logic.Equals(other, otherValue)))
+		parts = append(parts, logic.Or(logic.Not(logic.Equals(claim, value)), logic.Equals(other, otherValue)))
+	}
+	about := map[string]bool{} // owners
+	for _, id := range slices.Sorted(maps.Keys(d.Options.Repositories)) {
+		name := d.Options.Repositories[id]
+		if d.mentions("repository_id", id) || d.mentions("repository", name) {
+			owner, _, _ := strings.Cut(name, "/")
+			about[owner] = true
+			implies("repository_id", id, "repository", name)
 		}
 	}
 	for _, owner := range slices.Sorted(maps.Keys(d.Options.OwnerIDs)) {
-		implies("repository_owner", owner, "repository_owner_id", d.Options.OwnerIDs[owner])
-	}
-	for _, id := range slices.Sorted(maps.Keys(d.Options.Repositories)) {
-		implies("repository_id", id, "repository", d.Options.Repositories[id])
+		id := d.Options.OwnerIDs[owner]
+		if about[owner] || d.mentions("repository_owner", owner) || d.mentions("repository_owner_id", id) {
+			implies("repository_owner", owner, "repository_owner_id", id)
+		}
 	}
 	return logic.And(parts...)
 }
