@@ -6,6 +6,7 @@ import "github.com/oidc-dbt/oidc-dbt/internal/lazy"
 type Issuer struct {
 	URL  string
 	JWKS string // the URL of its keys; "" for GitHub's well-known URL, or discovery for other issuers
+	Keys []byte // its JWK set, which then is not fetched; nil for none
 }
 
 // keys returns the URL of the issuer's keys, "" if it takes discovery to find it.

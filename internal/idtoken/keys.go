@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -20,6 +21,28 @@ import (
 type key struct {
 	jose.JSONWebKey
 	unfit string // why it cannot verify signatures with any algorithm; "" if it can
+}
+
+// CheckKeys returns an error unless a text is a JWK set with a key of a known
+// type (RFC 7517, 5).
+func CheckKeys(text []byte) error {
+	_, err := readKeys(text)
+	return err
+}
+
+// readKeys returns the keys of a JWK set's text.
+func readKeys(text []byte) ([]key, error) {
+	var raw struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, errors.New("is not a JWK set: want a JSON object with a list `keys`")
+	}
+	set := parseKeys(raw.Keys)
+	if len(set) == 0 {
+		return nil, errors.New("contains no key of a known type")
+	}
+	return set, nil
 }
 
 // parseKeys returns the keys of a JWK set. It skips keys of unknown types (RFC
@@ -136,7 +159,8 @@ func (k key) suits(algorithm string) string {
 		kind, ok = "an RSA key", slices.Contains([]string{"RS256", "RS384", "RS512", "PS256"}, algorithm)
 	case *ecdsa.PublicKey:
 		curve := public.Curve.Params().Name
-		kind, ok = "an EC key on "+curve, map[string]string{"P-256": "ES256", "P-384": "ES384"}[curve] == algorithm // RFC 7518, 3.4
+		want := map[string]string{"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}[curve] // RFC 7518, 3.4
+		kind, ok = "an EC key on "+curve, want == algorithm
 	case ed25519.PublicKey:
 		kind, ok = "an Ed25519 key", algorithm == "EdDSA"
 	}

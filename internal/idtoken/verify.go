@@ -33,7 +33,7 @@ const maxToken = 64 << 10
 
 // algorithms are asymmetric only. With an HMAC, anyone with the public key
 // could sign; with "none", anyone at all.
-var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.ES256, oidc.ES384, oidc.EdDSA}
+var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA}
 
 // A Verifier verifies the ID tokens of one issuer.
 type Verifier struct {
@@ -229,9 +229,13 @@ func decode(payload []byte) (map[string]any, error) {
 		if _, twice := values[name]; twice {
 			return nil, fmt.Errorf("duplicate claim %q", name)
 		}
-		var value any
-		if err := dec.Decode(&value); err != nil {
+		var text json.RawMessage
+		if err := dec.Decode(&text); err != nil {
 			return nil, errors.New("its payload is not a JSON object")
+		}
+		value, err := decodeValue(text)
+		if err != nil {
+			return nil, err
 		}
 		values[name] = value
 	}
@@ -244,6 +248,63 @@ func decode(payload []byte) (map[string]any, error) {
 		}
 	}
 	return values, nil
+}
+
+// maxDepth bounds objects in objects: the deepest claim that is known has four.
+const maxDepth = 16
+
+// decodeValue decodes a claim. In objects of it, too, names occur once.
+func decodeValue(text json.RawMessage) (value any, err error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if text[0] != '{' && text[0] != '[' {
+		if err := dec.Decode(&value); err != nil {
+			return nil, errors.New("its payload is not a JSON object")
+		}
+		return value, nil
+	}
+	return nested(dec, maxDepth)
+}
+
+// nested reads the decoder's next value.
+func nested(dec *json.Decoder, depth int) (any, error) {
+	t, err := dec.Token()
+	if err != nil {
+		return nil, errors.New("its payload is not a JSON object")
+	}
+	open, is := t.(json.Delim)
+	switch {
+	case !is:
+		return t, nil
+	case depth == 0:
+		return nil, fmt.Errorf("a claim has more than %d objects or lists in each other", maxDepth)
+	}
+	object, list := map[string]any{}, []any{}
+	for dec.More() {
+		name := ""
+		if open == '{' {
+			key, err := dec.Token()
+			if err != nil {
+				return nil, errors.New("its payload is not a JSON object")
+			}
+			name, _ = key.(string)
+			if _, twice := object[name]; twice {
+				return nil, fmt.Errorf("duplicate name %q in a claim", name)
+			}
+		}
+		value, err := nested(dec, depth-1)
+		if err != nil {
+			return nil, err
+		}
+		object[name], list = value, append(list, value)
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, errors.New("its payload is not a JSON object")
+	}
+	if open == '{' {
+		return object, nil
+	}
+	return list, nil
 }
 
 // checkTimes checks exp, nbf and iat against now and returns exp.
@@ -366,6 +427,13 @@ func joseAlgorithms() []jose.SignatureAlgorithm {
 // fetchKeys fetches the issuer's keys, after discovery if their URL is not
 // known.
 func (v *Verifier) fetchKeys(ctx context.Context) ([]key, error) {
+	if v.issuer.Keys != nil {
+		set, err := readKeys(v.issuer.Keys)
+		if err != nil {
+			return nil, fault.New(fault.Usage, fmt.Errorf("read the keys of issuer %q: the key set %w", v.issuer.URL, err), "")
+		}
+		return set, nil
+	}
 	address := v.issuer.keys()
 	if address == "" {
 		var document struct {

@@ -88,7 +88,7 @@ func TestVerifyRefusesEachMutation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	algorithms := `["RS256" "RS384" "RS512" "PS256" "ES256" "ES384" "EdDSA"]`
+	algorithms := `["RS256" "RS384" "RS512" "PS256" "ES256" "ES384" "ES512" "EdDSA"]`
 	tests := []struct {
 		name  string
 		token func() string
