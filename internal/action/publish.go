@@ -242,7 +242,7 @@ func handOverWarnings(env job.Env, in inputs, res job.Result, vars []adapter.Var
 		for _, v := range vars {
 			set = append(set, v.Name+"=")
 		}
-		_, outrank := process.Environment(env.Environ, set, res.Kinds(), true)
+		_, outrank := process.Environment(env.Environ, set, res.Kinds(), nil)
 		outrank = slices.DeleteFunc(outrank, func(name string) bool {
 			return strings.HasPrefix(name, process.SecretPrefix) // an earlier step's, for its own profile
 		})

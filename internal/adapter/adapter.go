@@ -70,6 +70,7 @@ type Facts interface {
 	Audience() string
 	Exchange() policy.Values
 	Claim(name string) string // "" where there is none
+	Run() string              // what the CI system calls the run, "" where that is not known
 }
 
 // Input is what an adapter works from.
@@ -315,7 +316,7 @@ var notTraceable = lazy.MustCompile(`[^A-Za-z0-9._/@:=-]`)
 // runID names the run to the warehouse, "" where the CI system has no such
 // claim. It is only for keys that are not the connection's.
 func runID(in Input) string {
-	return notTraceable.ReplaceAllString(in.Facts.Claim("run_id"), "_")
+	return notTraceable.ReplaceAllString(in.Facts.Run(), "_")
 }
 
 // checkEndpoint returns what keeps a URL from being given a credential: it is

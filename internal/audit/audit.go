@@ -61,9 +61,23 @@ type Run struct {
 	Provider     string
 	Audience     string
 	Claims       idtoken.Claims
+	Identity     Identity
 	ActorKind    string // "user", "bot", "agent"; never read from the token
-	DryRun       bool
-	ExtraCA      string // the SHA-256 of NODE_EXTRA_CA_CERTS' file
+	// ActorKindSource is what the kind is known by: "token", "id" or "name".
+	ActorKindSource string
+	AgentHint       string // the variable that says that an AI agent may be at work
+	DryRun          bool
+	ExtraCA         string // the SHA-256 of NODE_EXTRA_CA_CERTS' file
+}
+
+// An Identity is whose token it is by the policy, and what of the token is kept.
+type Identity struct {
+	Name, Kind string
+	// ActorName and ActorID are the claims of who started the run, "" for none.
+	ActorName, ActorID string
+	// Claims are those that an investigation starts from; the rest of the token,
+	// such as custom properties, is not recorded.
+	Claims []string
 }
 
 // NewID returns an id for a new Run: 130 random bits.
@@ -227,6 +241,10 @@ func (r Run) record(at time.Time, activity, status, severity int) Record {
 			Target:       clean(r.Target),
 			Audience:     clean(r.Audience),
 			ActorKind:    r.ActorKind,
+			ActorSource:  r.ActorKindSource,
+			AgentHint:    r.AgentHint,
+			Identity:     clean(r.Identity.Name),
+			IdentityKind: r.Identity.Kind,
 			DryRun:       r.DryRun,
 			PolicyOrigin: clean(r.PolicyOrigin),
 			PolicySHA256: r.PolicySHA256,
@@ -264,20 +282,38 @@ func (r Run) identify(e *Record) {
 	}
 	e.Actor.User = r.actor()
 	e.Unmapped.Claims = map[string]string{}
-	for _, name := range recorded {
+	for _, name := range r.Identity.Claims {
 		if v, ok := r.Claims.String(name); ok && v != "" {
 			e.Unmapped.Claims[name] = clean(v)
 		}
 	}
+	e.Unmapped.Act = acting(r.Claims)
+}
+
+// maxActors bounds the chain of those who act for each other.
+const maxActors = 5
+
+// acting returns the subjects of those who act for the token's, the one who
+// acts now first. (RFC 8693, 4.1)
+func acting(claims idtoken.Claims) (chain []string) {
+	act, _ := claims.Value("act").(map[string]any)
+	for ; act != nil && len(chain) < maxActors; act, _ = act["act"].(map[string]any) {
+		subject, ok := act["sub"].(string)
+		if !ok {
+			subject = "unknown"
+		}
+		chain = append(chain, clean(subject))
+	}
+	return chain
 }
 
 // actor returns who started the run, nil where the token does not say.
 func (r Run) actor() *user {
-	name, ok := r.Claims.String("actor")
+	name, ok := r.Claims.String(r.Identity.ActorName)
 	if !ok {
 		return nil
 	}
-	id, _ := r.Claims.String("actor_id")
+	id, _ := r.Claims.String(r.Identity.ActorID)
 	u := &user{Name: clean(name), UID: clean(id), TypeID: userOther, Type: r.ActorKind}
 	switch r.ActorKind {
 	case "user":
@@ -286,14 +322,6 @@ func (r Run) actor() *user {
 		u.TypeID, u.Type = userUnknown, "Unknown"
 	}
 	return u
-}
-
-// recorded are the claims that an investigation starts from; the rest of the
-// token, such as custom properties, is not recorded.
-var recorded = []string{
-	"repository", "repository_id", "repository_owner", "repository_owner_id",
-	"run_id", "run_attempt", "check_run_id", "event_name", "environment", "ref", "sha",
-	"workflow_ref", "workflow_sha", "job_workflow_ref", "job_workflow_sha", "runner_environment",
 }
 
 func (r Run) authorizations(decision string) []authorization {

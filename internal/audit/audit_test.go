@@ -53,6 +53,12 @@ func run() audit.Run {
 	return audit.Run{
 		ID: "RUN1", Version: "1.2.3", PolicyOrigin: ".github/oidc-dbt.yml", PolicySHA256: strings.Repeat("ab", 32),
 		Target: "prod", Provider: "aws", Audience: "sts.amazonaws.com", ExtraCA: strings.Repeat("cd", 32),
+		Identity: audit.Identity{
+			Name: "github", Kind: "github", ActorName: "actor", ActorID: "actor_id",
+			Claims: []string{"repository", "repository_id", "repository_owner", "repository_owner_id", "run_id", "run_attempt",
+				"check_run_id", "event_name", "environment", "ref", "sha", "workflow_ref", "workflow_sha", "job_workflow_ref",
+				"job_workflow_sha", "runner_environment"},
+		},
 	}
 }
 

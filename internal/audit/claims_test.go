@@ -36,8 +36,8 @@ func verified(t *testing.T, changes map[string]any) idtoken.Claims {
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	r := run()
-	r.Claims = verified(t, map[string]any{"jti": "4a57"})
-	r.ActorKind = "user"
+	r.Claims = verified(t, map[string]any{"jti": "4a57", "act": map[string]any{"sub": "agent:1", "act": map[string]any{"sub": "agent:2"}}})
+	r.ActorKind, r.ActorKindSource, r.AgentHint = "user", "name", "CLAUDECODE"
 	records := everyRecord(r)
 	got := map[string]string{}
 	for kind, record := range records {

@@ -27,8 +27,9 @@ type Past struct {
 }
 
 // ReadDecision returns the decision in text: a record, or a log of which one
-// record is a decision. ok is false if text does not start with a record.
-func ReadDecision(text []byte) (past Past, ok bool, err error) {
+// record is a decision. ok is false if text does not start with a record. kept
+// says what records keep of the tokens of a kind, "" where they do not name it.
+func ReadDecision(text []byte, kept func(kind string) Identity) (past Past, ok bool, err error) {
 	var decisions []Record
 	records := 0
 	for dec := json.NewDecoder(bytes.NewReader(text)); ; records++ {
@@ -57,10 +58,10 @@ func ReadDecision(text []byte) (past Past, ok bool, err error) {
 	case decisions[0].Actor.IDP == nil:
 		return Past{}, true, errors.New("is the record of a request whose ID token was not verified: it has no claims")
 	}
-	return decisions[0].past(), true, nil
+	return decisions[0].past(kept(decisions[0].Unmapped.IdentityKind)), true, nil
 }
 
-func (r Record) past() Past {
+func (r Record) past(id Identity) Past {
 	u := r.Unmapped
 	p := Past{
 		ID: r.Metadata.CorrelationUID, Time: time.UnixMilli(r.Time).UTC(), Decision: u.Decision, Reason: r.StatusDetail,
@@ -70,7 +71,7 @@ func (r Record) past() Past {
 		p.Rule, p.Line = u.Rule.Number, u.Rule.Line
 	}
 	keep := func(claim, value string) {
-		if value != "" && !isCut(value) {
+		if claim != "" && value != "" && !isCut(value) {
 			p.Claims[claim] = value
 		}
 	}
@@ -84,15 +85,15 @@ func (r Record) past() Past {
 		keep("jti", r.Actor.Session.UID)
 	}
 	if a := r.Actor.User; a != nil {
-		keep("actor", a.Name)
-		keep("actor_id", a.UID)
+		keep(id.ActorName, a.Name)
+		keep(id.ActorID, a.UID)
 	}
 	for _, m := range u.Mismatches { // a denial names claims that no record keeps otherwise
 		if value, err := strconv.Unquote(m.Got); err == nil && !derived(m.Claim) && p.Claims[m.Claim] == nil {
 			keep(m.Claim, value)
 		}
 	}
-	for _, claim := range recorded {
+	for _, claim := range id.Claims {
 		if _, kept := u.Claims[claim]; !kept {
 			p.Absent = append(p.Absent, claim)
 		}

@@ -100,6 +100,11 @@ type unmapped struct {
 	PolicySHA256 string            `json:"policy_sha256,omitempty"`
 	ExtraCA      string            `json:"extra_ca_sha256,omitempty"` // of certificates that are trusted in addition to the system's
 	ActorKind    string            `json:"actor_kind,omitempty"`
+	ActorSource  string            `json:"actor_kind_source,omitempty"` // "token", "id", "name"
+	AgentHint    string            `json:"agent_hint,omitempty"`        // a variable: anything can set it
+	Identity     string            `json:"identity,omitempty"`          // the policy's name for whose token it is
+	IdentityKind string            `json:"kind,omitempty"`
+	Act          []string          `json:"act,omitempty"` // who acts for the subject, the one who acts now first
 	Rule         *matched          `json:"rule,omitempty"`
 	Mismatches   []Mismatch        `json:"mismatches,omitempty"`
 	Omitted      int               `json:"mismatches_omitted,omitempty"`

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -52,10 +53,13 @@ func (t *table) request(decision Record) {
 		t.row("Actor", a.Name)
 	}
 	t.row("Actor kind", u.ActorKind)
-	for _, name := range recorded {
-		if slices.Contains(shown, name) {
-			t.row(name, u.Claims[name])
-		}
+	names := shown
+	if u.IdentityKind != "github" && u.IdentityKind != "forgejo" {
+		t.row("Identity", u.Identity)
+		names = slices.Sorted(maps.Keys(u.Claims))
+	}
+	for _, name := range names {
+		t.row(name, u.Claims[name])
 	}
 	if u.Rule != nil {
 		t.row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Number, u.Rule.Line))
@@ -108,8 +112,8 @@ func Failure(err error, hint string) string {
 	return b.String()
 }
 
-// shown are the recorded claims that a reader of the summary wants.
-var shown = []string{"repository", "environment", "ref", "event_name", "run_id", "run_attempt", "workflow_ref", "job_workflow_ref"}
+// shown are the recorded claims of GitHub's tokens that a reader of the summary wants.
+var shown = []string{"repository", "run_id", "run_attempt", "event_name", "environment", "ref", "workflow_ref", "job_workflow_ref"}
 
 // headline contains only fixed words. A request without a decision has only
 // an outcome.

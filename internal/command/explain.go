@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,12 +134,12 @@ func claimsFor(ctx context.Context, env job.Env, c *cli.Command, s job.Settings,
 		return claimsOf(env, s, c.String(flagClaims))
 	case made:
 		return madeClaims(c, p)
-	case env.Getenv("GITHUB_ACTIONS") != "true" && env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") == "":
+	case !job.HasToken(env, p):
 		return nil, explain.Source{}, fault.New(fault.Usage,
 			errors.New("no claims given, and this is no job that has an ID token"), "give a file with --claims, "+
 				"or facts about a job: oidc-dbt explain --repository acme/analytics --ref refs/heads/main")
 	}
-	claims, err := job.LiveClaims(ctx, env, s, p)
+	claims, err := job.LiveClaims(ctx, env, s)
 	return claims, explain.Source{Kind: "live"}, err
 }
 
@@ -149,7 +150,7 @@ func claimsOf(env job.Env, s job.Settings, path string) (policy.ClaimSet, explai
 	var claims idtoken.Unverified
 	if err == nil {
 		var isRecord bool
-		if source.Past, isRecord, err = audit.ReadDecision(text); err == nil && isRecord {
+		if source.Past, isRecord, err = audit.ReadDecision(text, recordedOf); err == nil && isRecord {
 			source.Kind = "audit"
 			claims, err = idtoken.NewUnverified(source.Past.Claims)
 			claims = claims.Partial(source.Past.Absent...)
@@ -248,4 +249,10 @@ func writeText(env job.Env, report explain.Report) error {
 	}
 	_, err := io.WriteString(env.Stdout, text)
 	return err
+}
+
+// recordedOf is what records keep of the tokens of a kind; older ones do not
+// name it, and are of GitHub's.
+func recordedOf(kind string) audit.Identity {
+	return job.Recorded(policy.Identity{Kind: cmp.Or(kind, "github")})
 }

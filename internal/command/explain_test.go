@@ -211,7 +211,7 @@ func TestExplainEveryRecord(t *testing.T) {
 
 var (
 	deniedRule  = regexp.MustCompile(`rule [0-9]+ \(line ([0-9]+)\):`)
-	deniedClaim = regexp.MustCompile(`^ {4}([A-Za-z_./:-]+): got `)
+	deniedClaim = regexp.MustCompile(`^ {4}([A-Za-z0-9_./:>-]+): got `)
 )
 
 // namedByDenial returns the claims that an error names, by the lines of the rules.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 	"github.com/urfave/cli/v3"
 )
 
@@ -42,6 +43,8 @@ const (
 	flagPlatform     = "platform"
 	flagPlatformDir  = "platform-dir"
 	flagWrite        = "write"
+	flagTokenSource  = "token-source"
+	flagAs           = "as"
 )
 
 // targetFlags say which credential, for whom, and where that is recorded.
@@ -59,6 +62,9 @@ func targetFlags(env job.Env) []cli.Flag {
 		&cli.IntSliceFlag{Name: flagAllowUID,
 			Usage:       "the ID of another user who may connect to the broker (on Linux; elsewhere the secret is enough)",
 			DefaultText: "this user only", Sources: variable(env, flagAllowUID)},
+		// No variables: who sets them could make a run another identity's.
+		&cli.StringFlag{Name: flagTokenSource, Usage: "where an identity's tokens come from: IDENTITY=env:NAME or IDENTITY=file:PATH"},
+		&cli.StringFlag{Name: flagAs, Usage: "the identity of the policy to sign in as, where several could"},
 	}
 }
 
@@ -80,6 +86,17 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 			return s, fault.New(fault.Usage, fmt.Errorf("flag --allow-uid: got %d, want a user ID", uid), "")
 		}
 	}
+	if text := c.String(flagTokenSource); text != "" {
+		if s.TokenSource, err = source.ParseChoice(text); err != nil {
+			return s, fault.New(fault.Usage, fmt.Errorf("flag --token-source: %w", err), "")
+		}
+	}
+	if as := c.String(flagAs); as != "" {
+		if s.TokenSource.Identity != "" && s.TokenSource.Identity != as {
+			return s, fault.New(fault.Usage, fmt.Errorf("flag --as is %q, and --token-source is for identity %q", as, s.TokenSource.Identity), "")
+		}
+		s.TokenSource.Identity = as
+	}
 	if s.Timeout <= 0 {
 		return s, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")
 	}
@@ -96,21 +113,21 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 // variable names the environment variable of a flag. They are looked up
 // through the job's own environment, not the process's.
 func variable(env job.Env, flag string) cli.ValueSourceChain {
-	return cli.NewValueSourceChain(source{env, "OIDC_DBT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))})
+	return cli.NewValueSourceChain(fromEnv{env, "OIDC_DBT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))})
 }
 
-// source is a cli.ValueSource over job.Env.
-type source struct {
+// fromEnv is a cli.ValueSource over job.Env.
+type fromEnv struct {
 	env  job.Env
 	name string
 }
 
-func (s source) Lookup() (string, bool) { v := s.env.Getenv(s.name); return v, v != "" }
+func (s fromEnv) Lookup() (string, bool) { v := s.env.Getenv(s.name); return v, v != "" }
 
-func (s source) String() string { return "environment variable " + s.name }
+func (s fromEnv) String() string { return "environment variable " + s.name }
 
-func (s source) GoString() string { return s.name }
+func (s fromEnv) GoString() string { return s.name }
 
-func (s source) IsFromEnv() bool { return true }
+func (s fromEnv) IsFromEnv() bool { return true }
 
-func (s source) Key() string { return s.name }
+func (s fromEnv) Key() string { return s.name }

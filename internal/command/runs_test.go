@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // TestRuns runs every case of testdata/runs through the real entry: a case is
@@ -27,6 +28,8 @@ import (
 //	-- env --        variables in addition to the runner's own, YAML; null removes one
 //	-- claims --     changes to the ID token's claims, YAML; null removes one
 //	-- token --      a fault of the token endpoint: see faults
+//	-- elsewhere --  not a step of GitHub: a variable, and the audience of the ID
+//	                 token in it, which has the claims of the case only
 //	-- workspace/… --  files of the checkout
 //	-- want/… --     what must come out: status, stdout, stderr, output, env, state, path, summary, audit, files
 //
@@ -99,6 +102,8 @@ var wanted = []string{"status", "stdout", "stderr", "output", "env", "state", "p
 func readCase(t *testing.T, a *txtar.Archive) (s *step, args []string) {
 	t.Helper()
 	s = newStep(t)
+	var elsewhere []string
+	var own map[string]any
 	for _, f := range a.Files {
 		var err error
 		switch part, _, _ := strings.Cut(f.Name, "/"); {
@@ -123,7 +128,11 @@ func readCase(t *testing.T, a *txtar.Archive) (s *step, args []string) {
 		case f.Name == "claims":
 			var claims map[string]any
 			err = yaml.Load(f.Data, &claims)
+			own = claims
 			s.claims(claims)
+		case f.Name == "elsewhere":
+			elsewhere = strings.Fields(string(f.Data))
+			s.startSTS(standin.STSConfig{IssuerURL: s.issuer.URL(), Roles: map[string]standin.Role{prodRole: {Audience: elsewhere[1]}}})
 		case f.Name == "token":
 			s.env["ACTIONS_ID_TOKEN_REQUEST_URL"] = s.address("$BAD") + "/" + strings.TrimSpace(string(f.Data)) + "?api-version=2.0"
 		case part == "workspace":
@@ -136,7 +145,22 @@ func readCase(t *testing.T, a *txtar.Archive) (s *step, args []string) {
 			t.Fatalf("%s: %v", f.Name, err)
 		}
 	}
+	if elsewhere != nil {
+		s.leaveGitHub(elsewhere[0], elsewhere[1], own)
+	}
 	return s, args
+}
+
+// leaveGitHub makes the step a job of another system, whose ID token is in a variable.
+func (s *step) leaveGitHub(variable, audience string, claims map[string]any) {
+	for name := range s.env {
+		if strings.HasPrefix(name, "GITHUB_") || strings.HasPrefix(name, "ACTIONS_") || strings.HasPrefix(name, "RUNNER_") {
+			delete(s.env, name)
+		}
+	}
+	s.env["XDG_STATE_HOME"] = s.at("temp")
+	s.issuer.SetClaims(claims)
+	s.env[variable] = s.issuer.Sign(audience, nil)
 }
 
 // runCase runs a case, holds it to what holds for all, and returns the parts of its result.
@@ -250,6 +274,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`(access_token_expires_on: )\d+`), "${1}EPOCH"},
 	{regexp.MustCompile(`oidc-dbt-step-\d+`), "oidc-dbt-step-N"},
 	{regexp.MustCompile(`(?m)^(::add-mask::).*`), "${1}SECRET"},
+	{regexp.MustCompile(`until \d\d:\d\d UTC \(in \d+h\d\dm\)`), "until TIME"},
 	{regexp.MustCompile(`(\d+h)?\d+m\d+s`), "DURATION"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d&#58;\d\d&#58;\d\dZ`), "TIME"}, // in the summary
 	{regexp.MustCompile(`127\.0\.0\.1(&#58;|:)\d+`), "LOOPBACK"},

@@ -27,7 +27,7 @@ func LoginOf(l policy.Login, claims policy.ClaimSet) Login {
 	}
 	set("provider", l.Provider)
 	set("audience", l.Audience)
-	set("session_name", provider.SessionName(l.Provider, l.Exchange, claims))
+	set("session_name", provider.SessionName(l.Provider, l.Exchange, l.Identity, claims))
 	set("then_role", l.Exchange.Get("then_assume.role"))
 	for _, key := range []string{"role", "service_account", "client_id", "application"} {
 		set(key, l.Exchange.Get(key))

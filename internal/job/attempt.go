@@ -2,10 +2,12 @@ package job
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -13,6 +15,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 )
 
 // discovery is the audience of a token that only chooses the target, where
@@ -24,6 +27,7 @@ type attempt struct {
 	env      Env
 	settings Settings
 	runner   *runner.Runner
+	source   source.Source // chosen by authorize
 	mask     func(secret.Value) error
 	policy   *policy.Policy
 	target   *policy.Target // nil until the claims have chosen one
@@ -43,14 +47,14 @@ func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, er
 	if err != nil {
 		return policy.Grant{}, none, err
 	}
-	verifiers, err := a.verifiers(candidates)
+	verifiers, err := a.choose(ctx, candidates)
 	if err != nil {
 		return policy.Grant{}, none, err
 	}
 	for _, v := range verifiers {
 		v.Prefetch(ctx)
 	}
-	audience := audienceOf(candidates)
+	audience := a.audience(candidates...)
 	if len(candidates) == 1 && !a.handsOut() {
 		a.env.Transport.Preconnect(ctx, provider.Endpoints(candidates[0].Provider(), candidates[0].Exchange(), a.project.warehouse)...)
 	}
@@ -65,22 +69,29 @@ func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, er
 		if a.project, err = readProject(ctx, a.env, a.settings, a.target); err != nil {
 			return policy.Grant{}, none, err
 		}
-		if a.target.Audience() != audience {
-			if idToken, err = a.verified(ctx, verifiers, a.target.Audience()); err != nil {
+		if own := a.audience(a.target); own != audience {
+			if idToken, err = a.verified(ctx, verifiers, own); err != nil {
 				return policy.Grant{}, none, err
 			}
 		}
 	}
 	grant, err := a.policy.Authorize(a.target.Name(), a.claims, a.env.Now())
 	if err == nil {
+		err = grant.CheckHint(source.AgentHint(a.env.Getenv))
+	}
+	if err == nil {
 		err = a.project.granted(grant)
 	}
 	return grant, idToken, err
 }
 
-// audienceOf returns what the first ID token is asked for: the audience of the
-// targets, or if they differ another one.
-func audienceOf(targets []*policy.Target) string {
+// audience returns what an ID token for the targets is asked for: the one that
+// the source's tokens always have, else the audience of the targets, or if they
+// differ another one.
+func (a *attempt) audience(targets ...*policy.Target) string {
+	if fixed := a.source.Identity().Audience; fixed != "" {
+		return fixed
+	}
 	audience := targets[0].Audience()
 	for _, t := range targets {
 		if t.Audience() != audience {
@@ -105,30 +116,82 @@ func (a *attempt) candidates() (targets []*policy.Target, err error) {
 	return targets, nil
 }
 
-// verifiers returns one verifier for each identity of GitHub's kind that the
-// targets' rules name: the issuer comes from the policy, never from the token.
-func (a *attempt) verifiers(targets []*policy.Target) (verifiers []*idtoken.Verifier, err error) {
-	seen := map[string]bool{}
+// choose finds the source of ID tokens among the identities that the targets'
+// rules name, and returns a verifier for each of those that its tokens may be
+// of: the issuer comes from the policy, never from the token.
+func (a *attempt) choose(ctx context.Context, targets []*policy.Target) (verifiers []*idtoken.Verifier, err error) {
+	var identities []policy.Identity
 	for _, t := range targets {
 		for _, id := range t.Identities() {
-			if id.Kind != "github" || seen[id.Name] {
-				continue
+			if !slices.ContainsFunc(identities, func(other policy.Identity) bool { return other.Name == id.Name }) {
+				identities = append(identities, id)
 			}
-			seen[id.Name] = true
-			verifiers = append(verifiers, idtoken.NewVerifier(a.env.Client(), a.env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS}))
 		}
 	}
-	if len(verifiers) == 0 {
-		return nil, fault.New(fault.NoIdentity,
-			errors.New("request ID token: no rule names an identity of kind \"github\", the only kind that can request one"),
-			"only jobs of GitHub Actions can request an ID token")
+	if a.source, err = source.Choose(a.sourceEnv(), identities, a.settings.TokenSource, nil); err != nil {
+		return nil, err
+	}
+	chosen := a.source.Identity()
+	if err := a.settings.checkSource(chosen); err != nil {
+		return nil, err
+	}
+	for _, id := range identities {
+		sameSource := id.Kind == chosen.Kind && id.Source.IsZero() && chosen.Source.IsZero() && id.Audience == chosen.Audience
+		if id.Name != chosen.Name && !sameSource {
+			continue
+		}
+		issuer := idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS}
+		if issuer.Keys, err = issuerKeys(ctx, a.env, a.settings, id); err != nil {
+			return nil, err
+		}
+		verifiers = append(verifiers, idtoken.NewVerifier(a.env.Client(), a.env.Now, issuer))
 	}
 	return verifiers, nil
 }
 
-// verified requests an ID token, verifies it and sets a.claims.
+func (a *attempt) sourceEnv() source.Env {
+	return source.Env{
+		Getenv: a.env.Getenv, Environ: a.env.Environ, HTTP: a.env.Client(), Now: a.env.Now, Dir: a.settings.policyDir,
+		GitHub: a.runner.IDToken, Stderr: a.env.Stderr,
+	}
+}
+
+// issuerKeys returns the keys that the policy has for an issuer, nil where they
+// are fetched. Whoever writes them decides whose tokens are accepted: a file is
+// trusted like the policy itself.
+func issuerKeys(ctx context.Context, env Env, s Settings, id policy.Identity) ([]byte, error) {
+	if id.Keys != "" {
+		return []byte(id.Keys), nil
+	}
+	if id.JWKSFile == "" {
+		return nil, nil
+	}
+	path := id.JWKSFile
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(s.policyDir, path)
+	}
+	failed := func(err error) error {
+		return fault.New(fault.Usage, fmt.Errorf("identity %q: jwks_file %q: %w", id.Name, id.JWKSFile, disk.Cause(err)), fault.Hint(err))
+	}
+	if err := checkRoots(ctx, env, s, path); err != nil {
+		return nil, failed(err)
+	}
+	text, err := disk.Read(path, maxKeys)
+	if err == nil {
+		err = idtoken.CheckKeys(text)
+	}
+	if err != nil {
+		return nil, failed(err)
+	}
+	return text, nil
+}
+
+// maxKeys bounds a file of keys: an issuer has a few, of a few kilobytes each.
+const maxKeys = 256 << 10
+
+// verified obtains an ID token, verifies it and sets a.claims.
 func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, audience string) (secret.Value, error) {
-	idToken, err := a.runner.IDToken(ctx, audience)
+	idToken, err := a.source.Token(ctx, audience)
 	if err != nil {
 		return idToken, err
 	}
@@ -140,7 +203,7 @@ func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, a
 	for _, v := range verifiers {
 		claims, err := v.Verify(ctx, idToken, audience)
 		if err == nil {
-			err = sameEvent(a.env, claims)
+			err = sameEvent(a.env, a.source.Identity(), claims)
 		}
 		if err == nil {
 			a.claims = claims
@@ -156,9 +219,9 @@ func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, a
 // sameEvent returns an error of class Rejected unless the ID token names the
 // event for which the policy's file was trusted: a job can change the variable,
 // but not the token.
-func sameEvent(env Env, c idtoken.Claims) error {
+func sameEvent(env Env, id policy.Identity, c idtoken.Claims) error {
 	const variable = "GITHUB_EVENT_NAME"
-	if env.Getenv("GITHUB_ACTIONS") != "true" {
+	if env.Getenv("GITHUB_ACTIONS") != "true" || id.Kind != "github" && id.Kind != "forgejo" {
 		return nil // the variable, if set, is not the runner's
 	}
 	said, ok := c.String("event_name")

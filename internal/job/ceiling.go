@@ -14,13 +14,30 @@ import (
 // runners expire about six hours after the job's start.
 const guessedLife = 6 * time.Hour
 
-// A Ceiling is when the runner's request token expires. Nothing is kept fresh for
-// longer, since no ID token can be requested. A lease may expire earlier.
+// A Ceiling is when no ID token can be obtained any more: nothing is kept fresh
+// for longer. A lease may expire earlier.
 type Ceiling struct {
 	end   time.Time
 	known bool // the token says so
 	lease bool // of the lease
+	fixed bool // of the job's only ID token
+	open  bool // there is none that is known: the source gives fresh tokens for as long as the job runs
 }
+
+// ceiling returns when the source of the run's ID tokens ends.
+func (a *attempt) ceiling() Ceiling {
+	id := a.source.Identity()
+	if end, ok := a.source.Ceiling(a.claims); ok {
+		return Ceiling{end: end, known: true, fixed: true}
+	}
+	if id.Name != "" && id.Kind != "github" && id.Kind != "forgejo" || !id.Source.IsZero() {
+		return Ceiling{end: a.env.Now().Add(longestJob), open: true}
+	}
+	return ceilingOf(a.runner, a.env.Now())
+}
+
+// longestJob is after when a broker ends that nothing else has ended.
+const longestJob = 7 * 24 * time.Hour
 
 func ceilingOf(r *runner.Runner, now time.Time) Ceiling {
 	if end, ok := r.Ceiling(); ok {
@@ -44,6 +61,9 @@ func (c Ceiling) under(held credential.Credential) Ceiling {
 
 // Announce says how long the run may take.
 func (c Ceiling) Announce(now time.Time) string {
+	if c.open {
+		return "the credential is kept fresh for as long as the command runs"
+	}
 	if !c.known {
 		return "the credential is kept fresh for about 6 hours, until the runner's request token expires"
 	}
@@ -56,8 +76,11 @@ func (c Ceiling) Announce(now time.Time) string {
 func (c Ceiling) End() time.Time { return c.end }
 
 func (c Ceiling) what() string {
-	if c.lease {
+	switch {
+	case c.lease:
 		return "lease"
+	case c.fixed:
+		return "job's only ID token"
 	}
 	return "runner's request token"
 }
@@ -77,7 +100,16 @@ func (c Ceiling) explain(err error, now time.Time) error {
 	if err == nil || fault.ClassOf(err) != fault.NoIdentity {
 		return err
 	}
+	if c.open {
+		return err
+	}
 	hint := "the job has ended, or its request token has expired, which is valid for about 6 hours: split a job that needs longer"
+	if c.fixed {
+		hint = fmt.Sprintf("the job's only ID token expired at %s UTC: split a job that needs longer, "+
+			"or raise the job's timeout, which is its life",
+			c.end.UTC().Format("15:04"))
+		return fault.New(fault.NoIdentity, errors.New(err.Error()), hint)
+	}
 	if c.known && !now.Before(c.end) {
 		hint = fmt.Sprintf("the runner's request token expired at %s UTC: split a job that needs longer",
 			c.end.UTC().Format("15:04"))

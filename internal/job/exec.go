@@ -2,9 +2,11 @@ package job
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 )
 
 // DryRunDone is the last line of a dry run that was allowed.
@@ -57,7 +59,11 @@ func RunCommand(ctx context.Context, env Env, res Result, dir Folder, args []str
 	for _, v := range append(vars, dir.engine(res)...) {
 		set = append(set, v.Name+"="+v.Value.Reveal())
 	}
-	environ, removed := process.Environment(env.Environ, set, res.Kinds(), passIdentity)
+	withheld := slices.Concat(source.AllWithheld(), res.Withheld)
+	if passIdentity {
+		withheld = nil
+	}
+	environ, removed := process.Environment(env.Environ, set, res.Kinds(), withheld)
 	if len(removed) > 0 {
 		if err := say("removed from the command's environment: " + strings.Join(removed, ", ")); err != nil {
 			return 0, err

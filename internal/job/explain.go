@@ -3,27 +3,40 @@ package job
 import (
 	"context"
 	"io"
+	"slices"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/explain"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 )
 
 // Policy finds and parses the policy as a run does. Errors are of class Usage.
 func Policy(ctx context.Context, env Env, s Settings) (*policy.Policy, error) {
-	p, _, _, err := readPolicy(ctx, env, s)
+	_, p, _, _, err := settle(ctx, env, s)
 	return p, err
+}
+
+// HasToken reports whether an ID token may be had here without a choice of the
+// user's: in a job of a CI system, or where the policy names a source.
+func HasToken(env Env, p *policy.Policy) bool {
+	return source.Here(env.Getenv) != "" || env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "" ||
+		slices.ContainsFunc(p.Identities(), func(id policy.Identity) bool { return !id.Source.IsZero() })
 }
 
 // LiveClaims returns the verified claims of an ID token of this job, for the
 // target of the settings or, if they name none, for whichever it may have.
 // Errors are those of a run.
-func LiveClaims(ctx context.Context, env Env, s Settings, p *policy.Policy) (idtoken.Claims, error) {
+func LiveClaims(ctx context.Context, env Env, s Settings) (idtoken.Claims, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, timeoutError(s.Timeout))
 	defer cancel()
 	if err := env.Transport.Network().Check(); err != nil {
+		return idtoken.Claims{}, err
+	}
+	s, p, _, _, err := settle(ctx, env, s)
+	if err != nil {
 		return idtoken.Claims{}, err
 	}
 	a := &attempt{
@@ -42,14 +55,14 @@ func LiveClaims(ctx context.Context, env Env, s Settings, p *policy.Policy) (idt
 	if err != nil {
 		return idtoken.Claims{}, err
 	}
-	verifiers, err := a.verifiers(candidates)
+	verifiers, err := a.choose(ctx, candidates)
 	if err != nil {
 		return idtoken.Claims{}, err
 	}
 	for _, v := range verifiers {
 		v.Prefetch(ctx)
 	}
-	if _, err = a.verified(ctx, verifiers, audienceOf(candidates)); err != nil {
+	if _, err = a.verified(ctx, verifiers, a.audience(candidates...)); err != nil {
 		return idtoken.Claims{}, interrupted(ctx, err)
 	}
 	return a.claims, nil

@@ -20,6 +20,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -113,11 +114,10 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 	if err := env.Transport.Network().CheckRootFiles(env.Getenv); err != nil {
 		return nil, err
 	}
-	pol, text, origin, err := readPolicy(ctx, env, s)
+	s, pol, text, origin, err := settle(ctx, env, s)
 	if err != nil {
 		return nil, err
 	}
-	s.policyDir, s.inline = s.home(env, origin)
 	res.PolicyText, res.Warnings = text, fault.Warnings(pol.Warnings()...)
 	a := &attempt{
 		env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: Folder{path: s.Dir}},
@@ -147,7 +147,7 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 // is exchanged.
 func (a *attempt) decide(ctx context.Context, res *Result) (policy.Grant, secret.Value, error) {
 	grant, idToken, err := a.authorize(ctx)
-	res.Subject = a.claims.Subject()
+	res.Subject, res.Ceiling, res.Withheld = a.claims.Subject(), a.ceiling(), source.Withheld(a.source.Identity())
 	if a.target != nil {
 		res.Target, res.Type = a.target.Name(), a.project.dbtType
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 )
 
 // DefaultPolicy is where the policy is looked for, from the root.
@@ -131,6 +132,19 @@ func noPolicy(env Env, s Settings, path string) error {
 	return fault.New(fault.Usage, fmt.Errorf("read policy %q: no such file", path), hint)
 }
 
+// settle reads the policy, and returns the settings with where it is and
+// whether its author is known to be the user.
+func settle(ctx context.Context, env Env, s Settings) (Settings, *policy.Policy, []byte, string, error) {
+	s.job = source.JobOf(env.Getenv, env.Dir)
+	p, text, origin, err := readPolicy(ctx, env, s)
+	if err != nil {
+		return s, nil, nil, "", err
+	}
+	s.policyDir, s.inline = s.home(env, origin)
+	s.suppliedPolicy, err = s.cameWithCheckout(ctx, origin)
+	return s, p, text, origin, err
+}
+
 // readTrusted reads a policy or profile file.
 func readTrusted(ctx context.Context, env Env, s Settings, path, what string) ([]byte, error) {
 	full := s.Path(path)
@@ -150,6 +164,9 @@ func readTrusted(ctx context.Context, env Env, s Settings, path, what string) ([
 // about them.
 func trusted(ctx context.Context, env Env, s Settings, path string) error {
 	event := env.Getenv("GITHUB_EVENT_NAME")
+	if err := trustedElsewhere(ctx, s.job, path); err != nil {
+		return err
+	}
 	if s.Workspace == "" || slices.Contains(trustedEvents, event) {
 		return nil
 	}
@@ -159,6 +176,20 @@ func trusted(ctx context.Context, env Env, s Settings, path string) error {
 	}
 	return fault.New(fault.Usage, fmt.Errorf("on event %q files of the workspace are not trusted, want one of %q", event, trustedEvents),
 		"give the policy inline, in the step's `policy` input, and the dbt output in its `dbt:` block")
+}
+
+// trustedElsewhere refuses a file of a checkout that another CI system than
+// GitHub's says is of an author who has no say in the repository.
+func trustedElsewhere(ctx context.Context, job source.Job, path string) error {
+	if job.Foreign == "" || job.Workspace == "" {
+		return nil
+	}
+	supplied, err := disk.Supplied(ctx, path, job.Workspace)
+	if err != nil || !supplied {
+		return err
+	}
+	return fault.New(fault.Usage, fmt.Errorf("files of the checkout are not trusted: %s", job.Foreign),
+		"keep the policy outside the checkout, or give it inline in OIDC_DBT_POLICY, and the dbt output in its `dbt:` block")
 }
 
 // policyFolder is a file next to a step's copy of its policy: it says where the

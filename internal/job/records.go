@@ -2,12 +2,14 @@ package job
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/audit"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 )
 
 // records appends what happens to the audit log, and keeps it for the summary.
@@ -49,12 +51,23 @@ func (r *records) again() (*records, error) {
 	return next, nil
 }
 
+// Recorded is what records have of an identity.
+func Recorded(id policy.Identity) audit.Identity {
+	name, account := id.ActorClaims()
+	return audit.Identity{
+		Name: id.Name, Kind: id.Kind, ActorName: name, ActorID: account,
+		Claims: slices.Concat(id.RunClaims(), id.RecordedClaims()),
+	}
+}
+
 // decision records how the request was decided, before anything is exchanged:
 // allowed by a grant, or err.
 func (r *records) decision(a attempt, g policy.Grant, err error) error {
 	r.run.Claims = a.claims
 	if !a.claims.IsZero() {
-		r.run.ActorKind = a.policy.ActorKind(a.claims)
+		r.run.ActorKind, r.run.ActorKindSource = a.policy.ActorKind(a.claims)
+		r.run.Identity = Recorded(a.policy.IdentityOf(a.claims))
+		r.run.AgentHint = source.AgentHint(a.env.Getenv)
 	}
 	if a.target != nil {
 		r.run.Target, r.run.Provider, r.run.Audience = a.target.Name(), a.target.Provider(), a.target.Audience()

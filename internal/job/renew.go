@@ -80,7 +80,7 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 	}
 	defer next.records.close()
 	grant, idToken, err := next.authorize(ctx)
-	err = ceilingOf(a.runner, a.env.Now()).explain(err, a.env.Now())
+	err = a.ceiling().explain(err, a.env.Now())
 	if rerr := next.records.decision(next, grant, err); rerr != nil {
 		return c, rerr
 	}

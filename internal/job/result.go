@@ -31,6 +31,7 @@ type Result struct {
 	Route        route.Route    // the broker's
 	client       string         // the warehouse whose clients, dbt apart, read Variables; "" for none
 	Ceiling      Ceiling        // of what the broker keeps fresh
+	Withheld     []string       // variables by which ID tokens can be obtained
 	Refused      func(int)      // records callers without the secret
 	leases       *leases        // what ends with the run
 }

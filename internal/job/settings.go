@@ -1,6 +1,8 @@
 package job
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +10,10 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 )
 
 // Settings are what the user asked for. Relative paths start at Root.
@@ -29,14 +35,19 @@ type Settings struct {
 	Say           func(string) // one line for the user, at any time; called by several at once
 	// Renewed is called with each AWS session that replaces the first one;
 	// nil for no call.
-	Renewed   func(target string, c credential.Credential) error
-	Timeout   time.Duration // for everything before a command
-	dbtArgs   []string      // the command's, where dbt may be told its project
-	Root      string
-	Workspace string // the CI job's checkout, "" elsewhere
+	Renewed func(target string, c credential.Credential) error
+	Timeout time.Duration // for everything before a command
+	dbtArgs []string      // the command's, where dbt may be told its project
+	// TokenSource is the identity, and its source, that was chosen for this run.
+	TokenSource source.Choice
+	Root        string
+	Workspace   string // the CI job's checkout, "" elsewhere
 
 	policyDir string // where relative paths of the policy start
 	inline    bool   // the policy is no file
+	// suppliedPolicy is set where the policy came with a checkout.
+	suppliedPolicy bool
+	job            source.Job
 }
 
 // AuditLogPath is the log's path, absolute.
@@ -115,6 +126,35 @@ func (s Settings) dbtProject(env Env) string {
 func (s Settings) ofProfile(is bool) Settings {
 	s.inline = s.inline && !is
 	return s
+}
+
+// checkSource refuses what a policy of the checkout must not do: run a program,
+// or ask a service of the machine.
+func (s Settings) checkSource(id policy.Identity) error {
+	if id.Source.RunsOrConnects() && s.suppliedPolicy {
+		return fault.New(fault.Usage,
+			fmt.Errorf("identity %q: a policy of the checkout cannot have a `source` of kind command or unix_socket: "+
+				"its author would run it here", id.Name),
+			"keep the policy outside the checkout, or give the token by --token-source "+id.Name+"=env:NAME or =file:PATH")
+	}
+	return nil
+}
+
+// cameWithCheckout reports whether the policy's file is one of the CI job's
+// checkout, or elsewhere of any checkout, or one that was looked for: its
+// author is then not known to be the user.
+func (s Settings) cameWithCheckout(ctx context.Context, origin string) (bool, error) {
+	if s.inlinePolicy() {
+		return false, nil
+	}
+	checkout := s.job.Workspace
+	if checkout == "" {
+		checkout = source.CheckoutOf(filepath.Dir(s.Path(origin)))
+	}
+	if s.Policy == "" || checkout == "" {
+		return s.Policy == "", nil
+	}
+	return disk.Supplied(ctx, s.Path(origin), checkout)
 }
 
 // inlinePolicy reports whether the input is the policy itself.

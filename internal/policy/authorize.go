@@ -14,35 +14,17 @@ import (
 // reviewAge is after how long trust is due for a review.
 const reviewAge = 90 * day
 
-// ActorKind returns "user", "bot" or "agent" for the token's actor. It is
-// derived here and never read from the token; "user" only says that no bot is known.
-func (p *Policy) ActorKind(claims ClaimSet) string {
-	return p.actorKind(claims, p.identityOf(claims))
-}
-
-func (p *Policy) actorKind(claims ClaimSet, id Identity) string {
-	if id.Kind == "people" {
-		return "user"
-	}
-	for _, name := range []string{"actor", "user_login"} { // GitHub's, GitLab's
-		if actor, ok := claims.String(name); ok {
-			return actorKind(actor, p.agents)
-		}
-	}
-	return "user"
-}
-
-// identityOf returns the identity that the claims belong to: by their issuer,
+// IdentityOf returns the identity that the claims belong to: by their issuer,
 // and of people's identities also by the client. The zero Identity where the
 // policy has none.
-func (p *Policy) identityOf(claims ClaimSet) (id Identity) {
+func (p *Policy) IdentityOf(claims ClaimSet) (id Identity) {
 	for _, candidate := range p.identities {
 		if claims.IsZero() || candidate.Issuer != claims.Issuer() {
 			continue
 		}
 		if candidate.Kind != "people" {
 			id = *candidate
-		} else if slices.Contains(audiences(claims), candidate.ClientID) {
+		} else if slices.Contains(audiences(claims), candidate.Audience) {
 			return *candidate
 		}
 	}
@@ -58,12 +40,8 @@ func audiences(claims ClaimSet) []string {
 }
 
 func (p *Policy) view(claims ClaimSet) view {
-	id := p.identityOf(claims)
-	v := view{claims: claims, identity: id, actor: p.actorKind(claims, id)}
-	if id.Kind != "people" && claims.Unknown("actor") && !claims.Has("user_login") {
-		v.actor = "" // a rule that names a kind must not match
-	}
-	return v
+	id := p.IdentityOf(claims)
+	return view{claims: claims, identity: id, actor: p.actorOf(claims, id)}
 }
 
 // Choose returns the one target that the claims may have. None or several is
@@ -131,18 +109,19 @@ func (r rule) admits(v view) bool {
 	if !r.namesDefault() {
 		return true
 	}
-	event, _ := v.claims.String("event_name")
-	return slices.Contains(defaultEvents, event)
+	event, _ := v.claims.String(r.event().claim)
+	return slices.Contains(r.event().admitted, event)
 }
+
+// event returns the claim that says what started a run of the rule's kind.
+func (r rule) event() eventClaim { return kinds[r.identity.Kind].event }
 
 // namesDefault reports whether the rule is for the default events only.
 func (r rule) namesDefault() bool {
-	return r.identity.Kind == "github" && !r.anyEvent && !r.namesEvent()
+	return r.event().claim != "" && !r.anyEvent && !r.namesEvent()
 }
 
-func (r rule) namesEvent() bool {
-	return slices.ContainsFunc(r.matchers, func(m matcher) bool { return m.claim == "event_name" })
-}
+func (r rule) namesEvent() bool { return r.event().claim != "" && r.names(r.event().claim) }
 
 // Authorize decides whether the claims may have the target. The error is a
 // *Denial of class Denied, or of class Usage where there is no such target.
@@ -161,8 +140,9 @@ func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) 
 	}
 	return Grant{
 		target: t.name, provider: t.provider, audience: t.audience, exchange: d.exchange, dbt: d.dbt,
-		lifetime: t.lifetime, maxLifetime: t.maxLifetime, direct: t.direct,
-		claims: claims, rule: Rule{Index: d.rule.index, Line: d.rule.line}, actorKind: v.actor, warnings: d.warnings,
+		lifetime: t.asks(v.actor.kind), maxLifetime: t.longest(v.actor.kind), direct: t.direct,
+		claims: claims, identity: v.identity, agents: t.agents, rule: Rule{Index: d.rule.index, Line: d.rule.line},
+		actor: v.actor, warnings: d.warnings,
 	}, nil
 }
 
@@ -206,8 +186,28 @@ func (t *Target) decide(v view, now time.Time) (d decision) {
 				"or without): a provider that compares subjects exactly must know %s",
 				t.name, d.rule.index+1, d.rule.line, quote(v.claims.Subject())))
 	}
+	if d.err = t.agentDenial(v); d.err != nil {
+		return d
+	}
 	d.exchange, d.dbt, d.err = t.fill(v)
 	return d
+}
+
+// agentDenial says why the target is not for the token's actor, nil where it
+// is. A token that one party uses in another's name (RFC 8693, act) may be
+// refused by that, and is never taken for an agent's.
+func (t *Target) agentDenial(v view) error {
+	switch {
+	case t.agents == "refuse" && v.actor.kind == "agent":
+		return denied("use a target for agents", "target %q refuses AI agents, and the actor of %q is one",
+			t.name, v.claims.Subject())
+	case t.agents == "refuse" && v.identity.Kind != "github" && v.claims.Has("act"):
+		return denied("use a target for agents", "target %q refuses AI agents, and another party acts for %q (claim act)",
+			t.name, v.claims.Subject())
+	case t.agents == "only" && v.actor.kind != "agent":
+		return denied("", "target %q is for AI agents only, and the actor of %q is none that is known", t.name, v.claims.Subject())
+	}
+	return nil
 }
 
 func nearAll(targets []*Target, of func(*Target) []near) (list []near) {

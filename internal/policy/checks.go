@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 )
@@ -38,7 +39,8 @@ type check struct {
 	claim   string
 	matched bool
 	rule    *rule
-	matcher *matcher // nil where the condition is not one that the rule names: identity, events
+	matcher *matcher // nil where the condition is not one that the rule names: identity, events, guards
+	guard   *guard   // nil where it is none
 }
 
 // checks compares the claims with all that a rule asks for. Whether it
@@ -60,10 +62,45 @@ func (r *rule) checks(v view) iter.Seq[check] {
 				return
 			}
 		}
-		if r.namesDefault() {
-			yield(check{claim: "event_name", matched: r.admits(v), rule: r})
+		if r.namesDefault() && !yield(check{claim: r.event().claim, matched: r.admits(v), rule: r}) {
+			return
+		}
+		for g := range r.guards() {
+			if !yield(check{claim: g.claim, matched: g.met(v.claims), rule: r, guard: g}) {
+				return
+			}
 		}
 	}
+}
+
+// guards are those of the rule's kind that it does not lift. Rules of `deny`
+// have none: a token that no rule admits need not be denied.
+func (r *rule) guards() iter.Seq[*guard] {
+	return func(yield func(*guard) bool) {
+		list := kinds[r.identity.Kind].guards
+		for i := range list {
+			if r.anyEvent || slices.ContainsFunc(list[i].unless, r.names) {
+				continue
+			}
+			if !yield(&list[i]) {
+				return
+			}
+		}
+	}
+}
+
+// guarded reports whether every guard of another rule also holds for r.
+func (r rule) guarded(other rule) bool {
+	for g := range other.guards() {
+		held := false
+		for own := range r.guards() {
+			held = held || own == g
+		}
+		if !held {
+			return false
+		}
+	}
+	return true
 }
 
 // foreign reports whether the claims are of another identity than the rule's.
@@ -84,8 +121,10 @@ func (c check) want() []string {
 		return []string{c.rule.identity.ClientID}
 	case c.claim == "aud":
 		return nil
+	case c.guard != nil:
+		return []string{c.guard.want}
 	}
-	return defaultEvents
+	return c.rule.event().admitted
 }
 
 // words returns what the claim may be as a denial prints it.
@@ -98,5 +137,8 @@ func (c check) words() string {
 	case c.claim == "aud":
 		return "that of identity " + quote(c.rule.identity.Name)
 	}
-	return fmt.Sprintf("one of %q, or an event that the rule names", defaultEvents)
+	if c.guard != nil {
+		return c.guard.want
+	}
+	return fmt.Sprintf("one of %q, or an event that the rule names", c.rule.event().admitted)
 }

@@ -154,7 +154,7 @@ func TestMatching(t *testing.T) {
 
 		{"actor_kind user", `{` + bound + `actor_kind: user}`, nil, true},
 		{"actor_kind bot", `{` + bound + `actor_kind: user}`, changes{"actor": "dependabot[bot]"}, false},
-		{"actor_kind agent", `{` + bound + `actor_kind: [user, bot]}`, changes{"actor": "Copilot"}, false},
+		{"actor_kind agent", `{` + bound + `actor_kind: [user, bot]}`, changes{"actor": "Copilot", "actor_id": "198982749"}, false},
 		{"actor_kind is not read from the token", `{` + bound + `actor_kind: user}`, changes{"actor": "claude[bot]", "actor_kind": "user"}, false},
 		{"pull_number", `{` + bound + `event_name: pull_request, pull_number: "7"}`, changes{"event_name": "pull_request", "ref": "refs/pull/7/merge"}, true},
 		{"pull_number is not read from the token", `{` + bound + `event_name: pull_request, pull_number: "7"}`, changes{"event_name": "pull_request", "ref": "refs/pull/8/merge", "pull_number": "7"}, false},
@@ -411,17 +411,36 @@ func TestTrustReview(t *testing.T) {
 
 func TestActorKind(t *testing.T) {
 	t.Parallel()
-	p := parse(t, strings.Replace(policyOf(`{repository_id: "1"}`), "version: 1\n", "version: 1\nagents: [acme-agent]\n", 1))
-	for actor, want := range map[string]string{
-		"octocat": "user", "dependabot[bot]": "bot", "github-actions[bot]": "bot", "Copilot": "agent", "copilot-swe-agent[bot]": "agent",
-		"claude[bot]": "agent", "Acme-Agent": "agent", "project_7_bot_abc": "bot", "bot": "user",
+	for _, tt := range []struct {
+		kind          string
+		claims        map[string]any
+		actor, source string
+	}{
+		{"github", map[string]any{"actor": "octocat"}, "user", "name"},
+		{"github", map[string]any{"actor": "dependabot[bot]", "actor_id": "49699333"}, "bot", "name"},
+		{"github", map[string]any{"actor": "github-actions[bot]"}, "bot", "name"},
+		{"github", map[string]any{"actor": "Copilot", "actor_id": "198982749"}, "agent", "id"},
+		{"github", map[string]any{"actor": "renamed", "actor_id": "198982749"}, "agent", "id"},
+		{"github", map[string]any{"actor": "Copilot", "actor_id": "1"}, "user", "name"}, // the name can be another account's
+		{"github", map[string]any{"actor": "claude[bot]"}, "agent", "name"},
+		{"github", map[string]any{"actor": "Acme-Agent", "actor_id": "5"}, "agent", "name"},
+		{"github", map[string]any{"actor": "octocat", "actor_id": "77"}, "agent", "id"},
+		{"github", map[string]any{"actor": "project_7_bot_abc"}, "user", "name"}, // that is GitLab's
+		{"github", map[string]any{"actor": 7}, "user", "name"},
+		{"gitlab", map[string]any{"user_login": "group_3_bot"}, "bot", "name"},
+		{"gitlab", map[string]any{"user_login": "Copilot", "user_id": "198982749"}, "user", "name"},
+		{"gitlab", map[string]any{"user_login": "acme-agent"}, "agent", "name"},
+		{"cursor", map[string]any{"sub": "user:7"}, "agent", "token"},
+		{"people, client_id: sts.amazonaws.com", map[string]any{"actor": "claude[bot]"}, "user", "token"},
+		{"kubernetes", map[string]any{"actor": "claude[bot]"}, "user", "token"},
 	} {
-		if got := p.ActorKind(claims(t, map[string]any{"actor": actor})); got != want {
-			t.Errorf("%q is %q, want %q", actor, got, want)
+		p := parse(t, strings.Replace(policyOf(`{identity: github, sub: a, repository_id: "1", team_id: "1", project_id: "1"}`), "identities:\n",
+			"agents: [acme-agent, \"77\"]\nidentities:\n", 1))
+		p = parse(t, strings.Replace(p.Text(), "kind: github", "kind: "+tt.kind, 1))
+		kind, source := p.ActorKind(claims(t, tt.claims))
+		if kind != tt.actor || source != tt.source {
+			t.Errorf("%s, %v: %q by %q, want %q by %q", tt.kind, tt.claims, kind, source, tt.actor, tt.source)
 		}
-	}
-	if got := p.ActorKind(claims(t, map[string]any{"actor": 7, "user_login": "group_3_bot"})); got != "bot" {
-		t.Errorf("GitLab's group bot is %q", got)
 	}
 }
 

@@ -129,6 +129,8 @@ func (v view) show(claim string) string {
 		return quoteAll(values)
 	case v.claims.Has(claim):
 		return "a value that is not a string"
+	case claim == "groups" && groupsOverflow(v.claims):
+		return "no groups, since they are too many for the token"
 	}
 	return "no such claim"
 }

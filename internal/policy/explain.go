@@ -40,6 +40,7 @@ type Login struct {
 	Audience string
 	Exchange Values
 	DBT      DBT
+	Identity Identity // whose token it is; the zero Identity where that is not one token
 }
 
 // A RuleExplanation is one rule, condition by condition.
@@ -154,7 +155,7 @@ func (p *Policy) Identities() []Identity {
 // Explain says what the policy decides of claims, verified or not, and why.
 func (p *Policy) Explain(claims ClaimSet, now time.Time) Explanation {
 	v := p.view(claims)
-	e := Explanation{Identity: v.identity, ActorKind: v.actor, Targets: make([]TargetExplanation, len(p.targets))}
+	e := Explanation{Identity: v.identity, ActorKind: v.actor.kind, Targets: make([]TargetExplanation, len(p.targets))}
 	nears := map[*Target][]near{} // each once: with many rules they are what takes time
 	near := func(t *Target) []near {
 		if _, ok := nears[t]; !ok {
@@ -216,7 +217,7 @@ func (t *Target) explain(v view, now time.Time, near func(*Target) []near) Targe
 		e.Rule = Rule{Index: d.rule.index, Line: d.rule.line}
 	}
 	if d.allowed() {
-		e.Login = Login{Provider: t.provider, Audience: t.audience, Exchange: d.exchange, DBT: d.dbt}
+		e.Login = Login{Provider: t.provider, Audience: t.audience, Exchange: d.exchange, DBT: d.dbt, Identity: v.identity}
 	}
 	for i := range t.rules {
 		e.Rules[i] = t.rules[i].explain(v)
@@ -254,8 +255,8 @@ func (v view) got(claim string) (value any, absent, unknown bool) {
 	source := claim // what a derived claim is made of
 	switch claim {
 	case "actor_kind":
-		if v.identity.Kind != "people" && !v.claims.Has("user_login") {
-			source = "actor"
+		if name := kinds[v.identity.Kind].actor.name; name != "" && v.actor.source != "token" {
+			source = name
 		}
 	case "pull_number":
 		source = "ref"

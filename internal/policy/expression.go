@@ -66,8 +66,5 @@ func (s Subject) OtherForm() (expr string, ids map[string]string) {
 		map[string]string{"repository_owner_id": Expression("sub", s.OwnerID), "repository_id": Expression("sub", s.RepoID)}
 }
 
-// Agents returns the accounts that AI agents act through, by this policy.
-func (p *Policy) Agents() []string { return append(append([]string{}, p.agents...), knownAgents...) }
-
 // RefsOf returns how the refs of an event of GitHub's begin, nil where any may.
 func RefsOf(event string) []string { return refsOf[event] }

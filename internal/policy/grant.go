@@ -21,7 +21,9 @@ type Grant struct {
 	direct      bool
 	claims      idtoken.Claims
 	rule        Rule
-	actorKind   string
+	actor       actor
+	identity    Identity
+	agents      string // what the target says of AI agents
 	warnings    []string
 }
 
@@ -83,11 +85,35 @@ func (g Grant) Claims() idtoken.Claims { return g.claims }
 // Claim returns a claim that is a string, "" where the token has none.
 func (g Grant) Claim(name string) string { v, _ := g.claims.String(name); return v }
 
+// Run returns what the identity's system calls the run, "" where its tokens do not say.
+func (g Grant) Run() string {
+	for _, name := range kinds[g.identity.Kind].run {
+		if run := g.Claim(name); run != "" {
+			return run
+		}
+	}
+	return ""
+}
+
 // Rule returns the rule that matched.
 func (g Grant) Rule() Rule { return g.rule }
 
 // ActorKind returns "user", "bot" or "agent", derived from the claims.
-func (g Grant) ActorKind() string { return g.actorKind }
+func (g Grant) ActorKind() string { return g.actor.kind }
+
+// Identity returns whose tokens the claims are of.
+func (g Grant) Identity() Identity { return g.identity }
+
+// CheckHint returns a denial where a target refuses AI agents, and hint says
+// that one may be at work; "" says nothing. A hint can be forged, and so never
+// admits.
+func (g Grant) CheckHint(hint string) error {
+	if hint == "" || g.agents != "refuse" {
+		return nil
+	}
+	return denied("run it yourself, without an agent, or use a target for agents",
+		"target %q refuses AI agents, and %s says that one is at work", g.target, hint)
+}
 
 // Warnings returns what is allowed but due for attention, on this day.
 func (g Grant) Warnings() []string { return g.warnings }

@@ -11,8 +11,11 @@ import (
 // hint returns what to do about the mismatches of a rule, where their cause
 // is a known one: what people ask about most with other actions.
 func (v view) hint(r rule, mismatches []Mismatch) string {
-	if r.identity.Kind != "github" || v.identity.Name != r.identity.Name {
+	if v.identity.Name != r.identity.Name {
 		return ""
+	}
+	if hint := v.hintOther(r, mismatches); hint != "" || r.identity.Kind != "github" {
+		return hint
 	}
 	missed := make([]matcher, 0, len(mismatches))
 	for _, m := range r.matchers {
@@ -24,6 +27,31 @@ func (v view) hint(r rule, mismatches []Mismatch) string {
 		if hint := known(v, r, missed); hint != "" {
 			return hint
 		}
+	}
+	return ""
+}
+
+// hintOther is hint for kinds other than GitHub's.
+func (v view) hintOther(r rule, mismatches []Mismatch) string {
+	missed := func(claim string) bool {
+		return slices.ContainsFunc(mismatches, func(m Mismatch) bool { return m.Claim == claim })
+	}
+	absent := func(claims ...string) bool {
+		return slices.ContainsFunc(claims, func(c string) bool { return missed(c) && !v.claims.Has(c) })
+	}
+	switch kind := r.identity.Kind; {
+	case kind == "people" && absent("groups") && groupsOverflow(v.claims):
+		return "assign the groups to the application in Entra ID, so that only those are in the token, or match app roles (`roles`)"
+	case kind == "buildkite" && absent("pipeline_id", "organization_id", "cluster_id", "queue_id", "build_id"):
+		return "a token of Buildkite has ids only if they are asked for: let oidc-dbt request it, or add " +
+			"`--claim organization_id,pipeline_id,build_id,cluster_id,queue_id` to `buildkite-agent oidc request-token`"
+	case kind == "circleci" && missed(circleci+"ssh-rerun"):
+		return "a person has a shell in a job that was run again with SSH: run it again without"
+	case kind == "gitlab" && missed("job_project_id"):
+		return "the job runs in another project than the pipeline's source, as for a merge request: " +
+			"if the rule is to admit it, name job_project_id in the rule"
+	case kind == "gitlab" && missed("pipeline_source") && !r.namesEvent():
+		return "a rule admits merge requests and other sources only when it lists them under pipeline_source"
 	}
 	return ""
 }

@@ -55,10 +55,30 @@ func (v RuleView) Claims() []string {
 // Patterns returns the patterns of a claim, nil where the rule does not name it.
 func (v RuleView) Patterns(claim string) (texts []string) {
 	m, _ := find(v.rule.matchers, claim)
+	return m.texts()
+}
+
+func (m matcher) texts() (list []string) {
 	for _, p := range m.patterns {
-		texts = append(texts, p.text)
+		list = append(list, p.text)
 	}
-	return texts
+	return list
+}
+
+// An Implied is a condition that a rule has without naming it: a claim, and
+// the patterns one of which it must match.
+type Implied struct {
+	Claim    string
+	Patterns []string
+	Boolean  bool // the claim is true or false, and no text
+}
+
+// Implied returns what the guards of the rule's kind come to.
+func (v RuleView) Implied() (list []Implied) {
+	for g := range v.rule.guards() {
+		list = append(list, g.implies(v.rule)...)
+	}
+	return list
 }
 
 // BindsNameOnly reports whether the rule binds names where it could bind an id;
@@ -66,7 +86,7 @@ func (v RuleView) Patterns(claim string) (texts []string) {
 func (v RuleView) BindsNameOnly() bool { return v.rule.bindsNameOnly() }
 
 // IDs returns the claims that no one else can take over.
-func (v RuleView) IDs() []string { return slices.Clone(kinds[v.Identity.Kind].ids) }
+func (v RuleView) IDs() []string { return slices.Clone(v.Identity.stable()) }
 
 // Open reports whether the rule restricts only the repository. free are the
 // other claims that it names, which restrict nothing.
@@ -93,16 +113,17 @@ func (v RuleView) UnknownClaims() (list []UnknownClaim) {
 	return list
 }
 
-// Events returns the events of GitHub's that the rule matches, nil for any and
-// for other kinds.
-func (v RuleView) Events() []string {
+// Events returns what may have started the runs that the rule matches, and the
+// claim that says it; nil for anything, and for kinds without such a claim.
+func (v RuleView) Events() (claim string, events []string) {
+	claim = v.rule.event().claim
 	switch {
-	case v.Identity.Kind != "github", v.rule.anyEvent:
-		return nil
+	case claim == "", v.rule.anyEvent:
+		return claim, nil
 	case v.rule.namesEvent():
-		return v.Patterns("event_name")
+		return claim, v.Patterns(claim)
 	}
-	return slices.Clone(defaultEvents)
+	return claim, slices.Clone(v.rule.event().admitted)
 }
 
 // IsWorkflowClaim reports whether a claim is the path of a workflow, `@` and its ref.

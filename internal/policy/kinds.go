@@ -8,21 +8,40 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
-// A kind is what is known of one CI system's tokens, or of people's.
+// A kind is what is known of one system's tokens, or of people's.
 type kind struct {
-	// bind are what a rule may bind: any of them, or else anybody's job at
-	// that system would do.
+	// issuer and jwks are those of a system that has one issuer for all its
+	// customers; an identity may leave them out.
+	issuer, jwks string
+	// audience is that of every token, for a system whose jobs cannot choose it.
+	audience string
+	// fixed is set where a job has one token, and cannot ask for a fresh one.
+	fixed bool
+	// bind are what a rule may bind: any of them: without one, any job at that
+	// system would do.
 	bind []binding
 	// workflow are the claims of which a rule that binds only an owner must name one.
 	workflow []string
 	// ids are the claims that make a name harmless. Names can change hands: one
 	// that was given up can be taken by another user.
 	ids []string
+	// event is what started the run, and what of it a rule admits that does not name it.
+	event eventClaim
+	// guards are asked of every token that a rule matches.
+	guards []guard
 	// claims are all that tokens of the kind have, with what is derived from
 	// them; nil where that is not known. What ends in _ or : is the start of one.
 	claims []string
 	// numeric are the claims that are digits only.
 	numeric []string
+	// lists are the claims that may be a list, of which any element may match.
+	lists []string
+	// actor is who started the run.
+	actor actorClaims
+	// run are the claims that tell one run from another, the first of them its name.
+	run []string
+	// recorded are the claims that an audit record keeps, next to those of the run.
+	recorded []string
 }
 
 // A binding is claims that a rule matches by literals, all of them.
@@ -31,35 +50,106 @@ type binding struct {
 	owner  bool // they name only an organisation, in which any member may start a job
 }
 
+// An eventClaim says what started a run.
+type eventClaim struct {
+	claim    string
+	admitted []string // by a rule that does not name the claim: they run what the project's own branches hold
+}
+
+// actorClaims are those of who started the run.
+type actorClaims struct {
+	name, id string
+	kind     string // "user" or "agent" where every token of the kind has one; "" where it is told by the account
+}
+
+// A guard is a condition on every token that a rule matches, unless the rule
+// names one of some claims itself.
+type guard struct {
+	claim  string
+	unless []string
+	want   string // as printed
+	met    func(ClaimSet) bool
+	// implies are the conditions on single claims that come to the guard, for
+	// those who compare claims with texts only.
+	implies func(rule) []Implied
+}
+
+// ofJob are GitLab's claims of the project that a job runs in, by those of the
+// pipeline's source: for a rule of several projects they come to a little less
+// than the guard, since they do not say which of them.
+func ofJob(r rule) (list []Implied) {
+	for _, claim := range []string{"project_id", "project_path", "namespace_id", "namespace_path"} {
+		if m, ok := find(r.matchers, claim); ok {
+			list = append(list, Implied{Claim: "job_" + claim, Patterns: m.texts()})
+		}
+	}
+	return list
+}
+
+// githubClaims are those of GitHub's tokens, and of what speaks its protocol.
+var githubClaims = []string{
+	"actor", "actor_id", "actor_kind", "aud", "base_ref", "check_run_id", "enterprise", "enterprise_id",
+	"environment", "environment_node_id", "event_name", "head_ref", "iss", "job_workflow_ref", "job_workflow_sha",
+	"jti", "pull_number", "ref", "ref_protected", "ref_type", "repo_property_", "repository", "repository_id",
+	"repository_owner", "repository_owner_id", "repository_visibility", "run_attempt", "run_id", "run_number",
+	"runner_environment", "sha", "sub", "workflow", "workflow_ref", "workflow_sha",
+}
+
+var githubRecorded = []string{
+	"repository", "repository_id", "repository_owner", "repository_owner_id", "check_run_id", "event_name", "environment", "ref",
+	"sha", "workflow_ref", "workflow_sha", "job_workflow_ref", "job_workflow_sha", "runner_environment",
+}
+
+var githubBindings = []binding{
+	{claims: []string{"repository_id"}}, {claims: []string{"repository_owner_id"}, owner: true},
+	{claims: []string{"repository_owner"}, owner: true}, {claims: []string{"repository"}},
+}
+
 // kinds are the kinds of identities. Claims by each system's documentation
-// (OpenID Connect pages of GitHub, GitLab, CircleCI, Buildkite, Azure
-// Pipelines, Bitbucket; Kubernetes: service account tokens).
+// (OpenID Connect pages of GitHub, Forgejo, GitLab, CircleCI, Buildkite, Azure
+// Pipelines, Bitbucket, Cursor, Claude Code; Kubernetes: service account tokens;
+// AWS: GetWebIdentityToken; Google: identity tokens of the metadata server).
 var kinds = map[string]kind{
 	"github": {
-		bind: []binding{
-			{claims: []string{"repository_id"}}, {claims: []string{"repository_owner_id"}, owner: true},
-			{claims: []string{"repository_owner"}, owner: true}, {claims: []string{"repository"}},
-		},
-		workflow: []string{"job_workflow_ref"},
-		ids:      []string{"repository_id", "repository_owner_id"},
-		claims: []string{
-			"actor", "actor_id", "actor_kind", "aud", "base_ref", "check_run_id", "enterprise", "enterprise_id",
-			"environment", "environment_node_id", "event_name", "head_ref", "iss", "job_workflow_ref", "job_workflow_sha",
-			"jti", "pull_number", "ref", "ref_protected", "ref_type", "repo_property_", "repository", "repository_id",
-			"repository_owner", "repository_owner_id", "repository_visibility", "run_attempt", "run_id", "run_number",
-			"runner_environment", "sha", "sub", "workflow", "workflow_ref", "workflow_sha",
-		},
+		bind: githubBindings, workflow: []string{"job_workflow_ref"}, ids: []string{"repository_id", "repository_owner_id"},
+		event:  eventClaim{"event_name", defaultEvents},
+		claims: githubClaims,
 		numeric: []string{"repository_id", "repository_owner_id", "actor_id", "enterprise_id", "run_id", "run_number",
 			"run_attempt", "check_run_id"},
+		actor: actorClaims{name: "actor", id: "actor_id"}, run: []string{"run_id", "run_attempt"}, recorded: githubRecorded,
+	},
+	"forgejo": { // has GitHub's claims, without reusable workflows of others; the ids since Forgejo 16
+		bind: []binding{
+			{claims: []string{"repository_id"}}, {claims: []string{"repository"}},
+		},
+		ids:     []string{"repository_id", "repository_owner_id"},
+		event:   eventClaim{"event_name", defaultEvents},
+		claims:  githubClaims,
+		numeric: []string{"repository_id", "repository_owner_id", "actor_id", "run_id", "run_number", "run_attempt"},
+		actor:   actorClaims{name: "actor", id: "actor_id"}, run: []string{"run_id", "run_attempt"}, recorded: githubRecorded,
 	},
 	"gitlab": {
+		fixed: true,
 		bind: []binding{
 			{claims: []string{"project_id"}}, {claims: []string{"namespace_id"}, owner: true},
 			{claims: []string{"namespace_path"}, owner: true}, {claims: []string{"project_path"}},
 		},
 		workflow: []string{"ci_config_ref_uri"},
 		ids:      []string{"project_id", "namespace_id"},
-		numeric:  []string{"project_id", "namespace_id", "user_id", "pipeline_id", "job_id", "job_project_id", "job_namespace_id", "runner_id"},
+		event:    eventClaim{"pipeline_source", []string{"push", "schedule", "web", "api", "trigger", "pipeline", "parent_pipeline"}},
+		// In a pipeline of a merge request the project_ claims are of its source,
+		// and the job and its environment may be of another project.
+		guards: []guard{{
+			claim: "job_project_id", unless: []string{"job_project_id", "job_project_path"}, want: "the same as project_id",
+			met: func(c ClaimSet) bool {
+				project, _ := c.String("project_id")
+				job, ok := c.String("job_project_id")
+				return job == project || !ok && !c.Has("job_project_id")
+			},
+			implies: ofJob,
+		}},
+		numeric: []string{"project_id", "namespace_id", "user_id", "pipeline_id", "job_id", "job_project_id", "job_namespace_id", "runner_id"},
+		lists:   []string{"groups_direct", "user_identities"},
 		claims: []string{
 			"actor_kind", "aud", "ci_config_ref_uri", "ci_config_sha", "deployment_tier", "environment", "environment_action",
 			"environment_protected", "groups_direct", "iss", "job_config", "job_id", "job_namespace_id", "job_namespace_path",
@@ -68,17 +158,34 @@ var kinds = map[string]kind{
 			"ref_type", "runner_environment", "runner_id", "sha", "sub", "user_access_level", "user_email", "user_id",
 			"user_identities", "user_login",
 		},
+		actor: actorClaims{name: "user_login", id: "user_id"}, run: []string{"pipeline_id", "job_id"},
+		recorded: []string{"project_id", "project_path", "namespace_id", "namespace_path", "job_project_id", "job_project_path",
+			"pipeline_source", "environment", "ref_path", "sha", "ci_config_ref_uri", "ci_config_sha", "job_source", "runner_id",
+			"runner_environment"},
 	},
 	"circleci": {
-		bind: []binding{{claims: []string{"oidc.circleci.com/project-id"}}},
+		bind: []binding{{claims: []string{circleci + "project-id"}}}, // with the issuer of all organisations: see bindings
+		ids:  []string{circleci + "project-id"},
+		guards: []guard{{ // a person has a shell in a job that was run again with SSH
+			claim: circleci + "ssh-rerun", unless: []string{circleci + "ssh-rerun"}, want: "false",
+			met: func(c ClaimSet) bool { return c.Value(circleci+"ssh-rerun") == false },
+			implies: func(rule) []Implied {
+				return []Implied{{Claim: circleci + "ssh-rerun", Patterns: []string{"false"}, Boolean: true}}
+			},
+		}},
+		lists: []string{circleci + "context-ids"},
 		claims: []string{
-			"actor_kind", "aud", "iss", "jti", "oidc.circleci.com/context-ids", "oidc.circleci.com/job-id",
-			"oidc.circleci.com/org-id", "oidc.circleci.com/pipeline-definition-id", "oidc.circleci.com/pipeline-id",
-			"oidc.circleci.com/project-id", "oidc.circleci.com/ssh-rerun", "oidc.circleci.com/vcs-origin",
-			"oidc.circleci.com/vcs-ref", "oidc.circleci.com/workflow-id", "sub",
+			"actor_kind", "aud", "iss", "jti", circleci + "context-ids", circleci + "job-id",
+			circleci + "org-id", circleci + "pipeline-definition-id", circleci + "pipeline-id",
+			circleci + "project-id", circleci + "ssh-rerun", circleci + "vcs-origin",
+			circleci + "vcs-ref", circleci + "workflow-id", "sub",
 		},
+		run: []string{circleci + "job-id"},
+		recorded: []string{circleci + "project-id", circleci + "org-id", circleci + "pipeline-id", circleci + "pipeline-definition-id",
+			circleci + "workflow-id", circleci + "vcs-origin", circleci + "vcs-ref"},
 	},
 	"buildkite": { // one issuer for all its customers: a pipeline's slug says nothing without the organisation
+		issuer: "https://agent.buildkite.com",
 		bind: []binding{
 			{claims: []string{"pipeline_id"}}, {claims: []string{"organization_id", "pipeline_slug"}},
 			{claims: []string{"organization_slug", "pipeline_slug"}},
@@ -90,15 +197,99 @@ var kinds = map[string]kind{
 			"organization_slug", "pipeline_id", "pipeline_slug", "queue_id", "queue_key", "runner_environment", "step_key",
 			"sub",
 		},
+		run: []string{"build_id", "job_id"},
+		recorded: []string{"organization_slug", "organization_id", "pipeline_slug", "pipeline_id", "build_branch", "build_tag",
+			"build_commit", "build_source", "step_key", "agent_id", "cluster_id", "queue_id", "runner_environment"},
 	},
-	"azure_pipelines": {bind: []binding{{claims: []string{"sub"}}}},
+	"azure_pipelines": { // a pipeline's token; that of a service connection has only a subject
+		audience: "api://AzureADTokenExchange",
+		bind:     []binding{{claims: []string{"prj_id", "def_id"}}, {claims: []string{"sub"}}}, // the issuer is one organisation's
+		ids:      []string{"def_id", "prj_id"},
+		run:      []string{"run_id"},
+		recorded: []string{"org_id", "prj_id", "def_id", "rpo_id", "rpo_uri", "rpo_ref", "rpo_ver"},
+	},
 	"bitbucket": {
-		bind: []binding{{claims: []string{"repositoryUuid"}}},
+		fixed: true,
+		bind:  []binding{{claims: []string{"repositoryUuid"}}},
+		ids:   []string{"repositoryUuid"},
+		lists: []string{"aud"},
 		claims: []string{"actor_kind", "aud", "branchName", "deploymentEnvironmentUuid", "iss", "jti", "pipelineUuid",
 			"repositoryUuid", "stepUuid", "sub", "workspaceUuid"},
+		run:      []string{"pipelineUuid", "stepUuid"},
+		recorded: []string{"repositoryUuid", "workspaceUuid", "deploymentEnvironmentUuid", "branchName"},
 	},
-	"kubernetes": {bind: []binding{{claims: []string{"sub"}}}},
-	"people":     {bind: []binding{{claims: []string{"sub"}}, {claims: []string{"email"}}, {claims: []string{"groups"}}}},
+	"kubernetes": {
+		bind:  []binding{{claims: []string{serviceAccountUID}}, {claims: []string{"sub"}}},
+		ids:   []string{serviceAccountUID},
+		lists: []string{"aud"},
+		run:   []string{"kubernetes.io>pod>uid"},
+		recorded: []string{"kubernetes.io>namespace", "kubernetes.io>serviceaccount>name", serviceAccountUID,
+			"kubernetes.io>pod>name", "kubernetes.io>node>name"},
+	},
+	"aws": {
+		bind: []binding{{claims: []string{"sub"}}, {claims: []string{awsClaims + "identity_store_user_id"}}},
+		run:  []string{"jti"},
+		recorded: []string{awsClaims + "aws_account", awsClaims + "org_id", awsClaims + "source_region",
+			awsClaims + "identity_store_user_id", awsClaims + "source_identity"},
+	},
+	"google": {
+		issuer:   "https://accounts.google.com",
+		bind:     []binding{{claims: []string{"sub"}}},
+		recorded: []string{"email", "google>compute_engine>project_id", "google>compute_engine>instance_id"},
+	},
+	"workload": {lists: []string{anyClaim}}, // each identity says what binds
+	"people": {
+		bind:  []binding{{claims: []string{"sub"}}, {claims: []string{"oid"}}, {claims: []string{"roles"}}, {claims: []string{"groups"}}},
+		lists: []string{anyClaim}, actor: actorClaims{kind: "user"},
+		recorded: []string{"oid", "preferred_username", "email"},
+	},
+	"cursor": { // one issuer for all its customers
+		issuer: "https://api.cursor.com", jwks: "https://api.cursor.com/keys",
+		bind:  []binding{{claims: []string{"team_id"}}},
+		ids:   []string{"team_id"},
+		lists: []string{"repo_urls"},
+		claims: []string{"actor_kind", "agent_runtime", "aud", "branch_name", "cloud_agent_id", "iss", "jti", "owner_email",
+			"owner_user_id", "repo_count", "repo_url", "repo_urls", "sub", "team_id", "turn_id"},
+		actor: actorClaims{name: "cloud_agent_id", id: "cloud_agent_id", kind: "agent"}, run: []string{"turn_id"},
+		recorded: []string{"team_id", "owner_user_id", "agent_runtime", "repo_url", "branch_name"},
+	},
+	"claude_code": {
+		fixed: true,
+		bind:  []binding{{claims: []string{"act>sub"}}, {claims: []string{"sub"}}},
+		ids:   nil,
+		actor: actorClaims{name: "act>sub", id: "act>sub", kind: "agent"}, run: []string{"jti"},
+		recorded: []string{"role", "act>sub"},
+	},
+	"warp": {
+		bind:  []binding{{claims: []string{"sub"}}},
+		actor: actorClaims{name: "sub", id: "sub", kind: "agent"}, run: []string{"jti"},
+	},
+}
+
+const (
+	circleci          = "oidc.circleci.com/"
+	awsClaims         = "https://sts.amazonaws.com/>"
+	serviceAccountUID = "kubernetes.io>serviceaccount>uid"
+	anyClaim          = "*"
+)
+
+// groupsOverflow reports whether a token of Entra ID says that it leaves out
+// the person's groups. (Microsoft: ID token claims reference, groups overage claim)
+func groupsOverflow(c ClaimSet) bool {
+	if c.Has("groups") {
+		return false
+	}
+	return c.Has("_claim_names>groups") || c.Value("hasgroups") == true || c.Value("hasgroups") == "true"
+}
+
+// scalars are the claims that are one value in every token, also where others may be lists.
+var scalars = []string{"sub", "oid", "tid", "iss", "jti", "azp", "email", "upn", "preferred_username", "name"}
+
+// MayBeList reports whether a claim of a kind's tokens may be a list, of which
+// any element may match.
+func MayBeList(kind, claim string) bool {
+	lists := kinds[kind].lists
+	return slices.Contains(lists, claim) || slices.Contains(lists, anyClaim) && !slices.Contains(scalars, claim)
 }
 
 // knownIssuers tell an identity's kind from its issuer, where that is not GitHub.
@@ -107,10 +298,15 @@ var knownIssuers = []struct {
 	kind    string
 }{
 	{lazy.MustCompile(`^https://gitlab\.com$`), "gitlab"},
-	{lazy.MustCompile(`^https://oidc\.circleci\.com/org/[0-9a-f-]+$`), "circleci"},
+	{lazy.MustCompile(`^https://oidc\.circleci\.com(?:/org/[0-9a-f-]+)?$`), "circleci"},
 	{lazy.MustCompile(`^https://agent\.buildkite\.com$`), "buildkite"},
 	{lazy.MustCompile(`^https://vstoken\.dev\.azure\.com/[0-9a-f-]+$`), "azure_pipelines"},
 	{lazy.MustCompile(`^https://api\.bitbucket\.org/2\.0/workspaces/[^/]+/pipelines-config/identity/oidc$`), "bitbucket"},
+	{lazy.MustCompile(`^https://(?:oidc\.eks\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/id/[0-9A-F]+|` +
+		`container\.googleapis\.com/v1/projects/[^/]+/locations/[^/]+/clusters/[^/]+|` +
+		`[a-z0-9-]+\.oic\.prod-aks\.azure\.com/[0-9a-f-]+/[0-9a-f-]+/)$`), "kubernetes"},
+	{lazy.MustCompile(`^https://[0-9a-f-]+\.tokens\.sts\.global\.api\.aws$`), "aws"},
+	{lazy.MustCompile(`^https://api\.cursor\.com$`), "cursor"},
 }
 
 // has reports whether tokens of the kind have a claim, as far as that is known.
@@ -170,30 +366,6 @@ var events = []string{
 	"public", "pull_request_comment", "pull_request_review", "pull_request_review_comment", "registry_package",
 	"status", "watch",
 }
-
-// knownAgents are accounts that AI agents act through. A person's token in an
-// agent looks like the person.
-var knownAgents = []string{
-	"Copilot", "copilot-swe-agent", "copilot-swe-agent[bot]", "claude[bot]", "claude-code[bot]", "cursor[bot]",
-	"cursoragent", "devin-ai-integration[bot]", "google-labs-jules[bot]", "gemini-code-assist[bot]",
-	"chatgpt-codex-connector[bot]", "openai-codex[bot]", "openhands-agent", "sweep-ai[bot]", "amazon-q-developer[bot]",
-}
-
-// actorKind returns "agent", "bot" or "user" for an account's name.
-func actorKind(actor string, agents []string) string {
-	for _, a := range slices.Concat(agents, knownAgents) {
-		if strings.EqualFold(a, actor) {
-			return "agent"
-		}
-	}
-	if strings.HasSuffix(actor, "[bot]") || gitlabBot.MatchString(actor) {
-		return "bot"
-	}
-	return "user"
-}
-
-// gitlabBot matches the users behind GitLab's project and group access tokens.
-var gitlabBot = lazy.MustCompile(`^(?:project|group)_[0-9]+_bot(?:_|$)`).Where(func(s string) bool { return strings.Contains(s, "_bot") })
 
 // KnownEvents returns the events of GitHub's that start a workflow.
 func KnownEvents() []string { return slices.Clone(events) }

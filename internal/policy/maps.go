@@ -47,7 +47,7 @@ func (d *document) maps(p *Policy, n *yaml.Node) {
 
 // claimOf returns the kind of identity whose tokens have a claim, "" for none.
 func claimOf(name string) string {
-	for _, kind := range Kinds() {
+	for _, kind := range append([]string{"github"}, Kinds()...) {
 		if k := kinds[kind]; len(k.claims) > 0 && k.has(name) {
 			return kind
 		}

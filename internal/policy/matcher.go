@@ -62,7 +62,7 @@ func compilePattern(kind, claim, text string) (pattern, error) {
 			"and `**` (across segments)")
 	case !p.literal && strings.Trim(text, "*/:@") == "":
 		return p, errors.New("is only wildcards and would match anything: name a value, or remove the claim")
-	case claim == "event_name" && kind == "github" && !p.literal:
+	case claim == kinds[kind].event.claim && !p.literal:
 		return p, errors.New("has a wildcard: each event must be named")
 	case claim == "actor_kind" && !slices.Contains(actorKinds, text):
 		return p, fmt.Errorf("is not a kind of actor, valid kinds are %q%s", actorKinds, otherNames.DidYouMean(text, actorKinds))
@@ -251,15 +251,15 @@ func (m matcher) literals() ([]string, bool) {
 type view struct {
 	claims   ClaimSet
 	identity Identity // whose issuer signed them; the zero Identity where the policy has none
-	actor    string   // actor_kind
+	actor    actor
 }
 
-// values returns what a matcher may match: one value; for people also each
-// element of a list (groups); none when the claim is absent or of another type.
+// values returns what a matcher may match: one value, or each element of a list
+// (groups); none when the claim is absent or of another type.
 func (v view) values(claim string) []string {
 	switch claim {
 	case "actor_kind":
-		return []string{v.actor} // derived; a claim of this name in the token counts for nothing
+		return []string{v.actor.kind} // derived; a claim of this name in the token counts for nothing
 	case "pull_number":
 		if n := pullNumber(v.claims); n != "" && v.identity.Kind == "github" {
 			return []string{n}
@@ -269,11 +269,11 @@ func (v view) values(claim string) []string {
 	if s, ok := v.claims.String(claim); ok {
 		return []string{s}
 	}
-	if v.identity.Kind == "people" {
-		list, _ := v.claims.Strings(claim)
-		return list
+	if v.identity.Kind == "github" {
+		return nil // its tokens have no lists: what several claims hold must not look like one of them
 	}
-	return nil
+	list, _ := v.claims.Strings(claim)
+	return list
 }
 
 // pullNumber derives the pull request's number from a ref of the form refs/pull/N/merge.

@@ -96,7 +96,7 @@ func newMeeting(lists ...[]placedRule) *meeting {
 	tallies := map[side]*tally{}
 	for _, r := range slices.Concat(lists...) {
 		for _, m := range r.matchers {
-			if mayBeList(r.identity.Kind, m.claim) || m.claim == "sub" || m.claim == "event_name" {
+			if MayBeList(r.identity.Kind, m.claim) || m.claim == "sub" || m.claim == "event_name" {
 				continue
 			}
 			m.count(tallies, side{m.claim, false})
@@ -135,7 +135,7 @@ func (m matcher) count(tallies map[side]*tally, s side) {
 func (m *meeting) startsOf(r rule) [][]start {
 	list := make([][]start, len(m.sides))
 	for i, s := range m.sides {
-		if mayBeList(r.identity.Kind, s.claim) {
+		if MayBeList(r.identity.Kind, s.claim) {
 			continue
 		}
 		for _, own := range r.matchers {

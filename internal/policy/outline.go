@@ -36,3 +36,6 @@ func (o Outline) Direct() bool { return o.target.direct }
 
 // Claim returns "": there is no token.
 func (o Outline) Claim(string) string { return "" }
+
+// Run returns "": there is no run yet.
+func (o Outline) Run() string { return "" }

@@ -65,12 +65,12 @@ func (r rule) names(claim string) bool {
 	return slices.ContainsFunc(r.matchers, func(m matcher) bool { return m.claim == claim })
 }
 
-// events are those that the rule admits; of GitHub's tokens only.
+// events are those that the rule admits, of a kind whose tokens have one.
 func (r rule) events() []string {
 	if r.namesEvent() {
-		return r.texts("event_name")
+		return r.texts(r.event().claim)
 	}
-	return defaultEvents
+	return r.event().admitted
 }
 
 // both returns the elements of a list that another one has, too.
@@ -93,7 +93,7 @@ func (p *Policy) overlap(a, b rule) (witness map[string]any, states int, decided
 	s := solver{policy: p, rules: [2]rule{a, b}, clauses: clauses(a, b), left: maxTries}
 	for _, char := range fillers {
 		s.char, s.refused = char, false
-		for _, w := range worlds(a, b, p.agents) {
+		for _, w := range worlds(a, b, p.agentsOf(a.identity.Kind)) {
 			s.world, s.values = w, map[string][]chain{}
 			if s.with(s.structure(), func() bool { return s.solve(0) }) {
 				return s.witness, s.states, true
@@ -112,12 +112,6 @@ var fillers = []filler{{'x', '1'}, {'y', '2'}, {'z', '3'}}
 
 type filler struct{ letter, digit rune }
 
-// mayBeList reports whether a claim may be a list, of which each rule then
-// matches an element of its own.
-func mayBeList(kind, claim string) bool {
-	return kind == "people" && !slices.Contains([]string{"sub", "oid", "tid", "email", "upn", "preferred_username", "name", "azp"}, claim)
-}
-
 // A clause is a matcher of either rule: one of its patterns must match.
 type clause struct {
 	matcher
@@ -130,9 +124,9 @@ func clauses(a, b rule) (list []clause) {
 		for _, m := range r.matchers {
 			c := clause{m, m.claim}
 			switch {
-			case m.claim == "actor_kind", m.claim == "event_name" && r.identity.Kind == "github":
+			case m.claim == "actor_kind", m.claim == r.event().claim:
 				continue // each world has one
-			case i == 1 && mayBeList(r.identity.Kind, m.claim):
+			case i == 1 && MayBeList(r.identity.Kind, m.claim):
 				c.variable += listed
 			}
 			list = append(list, c)
@@ -171,6 +165,7 @@ const (
 type actorShape struct {
 	kind  string // "" where no rule asks
 	actor chain  // nil for any
+	id    chain  // likewise
 }
 
 // refsOf are the refs that an event can have (GitHub: Events that trigger
@@ -188,15 +183,21 @@ var refsOf = map[string][]string{
 }
 
 // worlds returns the forms of a token that both rules may admit.
-func worlds(a, b rule, agents []string) (list []world) {
+func worlds(a, b rule, agents []agentAccount) (list []world) {
 	actors := actorShapes(a, b, agents)
+	events := []string{""}
+	if a.event().claim != "" {
+		events = both(a.events(), b.events())
+	}
 	if a.identity.Kind != "github" {
-		for _, actor := range actors {
-			list = append(list, world{actor: actor})
+		for _, event := range events {
+			for _, actor := range actors {
+				list = append(list, world{event: event, actor: actor})
+			}
 		}
 		return list
 	}
-	for _, event := range both(a.events(), b.events()) {
+	for _, event := range events {
 		refs := refsOf[event]
 		if refs == nil {
 			refs = []string{"refs/heads/", "refs/tags/", "refs/pull/"}
@@ -216,7 +217,7 @@ func worlds(a, b rule, agents []string) (list []world) {
 	return list
 }
 
-func actorShapes(a, b rule, agents []string) (forms []actorShape) {
+func actorShapes(a, b rule, agents []agentAccount) (forms []actorShape) {
 	kinds := actorKinds
 	for _, r := range []rule{a, b} {
 		if r.names("actor_kind") {
@@ -229,12 +230,16 @@ func actorShapes(a, b rule, agents []string) (forms []actorShape) {
 	for _, kind := range kinds {
 		switch kind {
 		case "user":
-			forms = append(forms, actorShape{kind, nil})
+			forms = append(forms, actorShape{kind: kind})
 		case "bot":
-			forms = append(forms, actorShape{kind, join(segment(""), textChain("[bot]"))})
+			forms = append(forms, actorShape{kind: kind, actor: join(segment(""), textChain("[bot]"))})
 		case "agent":
-			for _, name := range slices.Concat(agents, knownAgents) {
-				forms = append(forms, actorShape{kind, textChain(name)})
+			for _, agent := range agents {
+				if agent.byName() {
+					forms = append(forms, actorShape{kind: kind, actor: textChain(agent.name)})
+				} else {
+					forms = append(forms, actorShape{kind: kind, id: textChain(agent.id)})
+				}
 			}
 		}
 	}
@@ -289,15 +294,20 @@ type solver struct {
 
 // structure is what every token of the world is like.
 func (s *solver) structure() []constraint {
-	if s.kind() != "github" {
-		return nil
+	var list []constraint
+	if s.kind() == "github" {
+		list = append(list, constraint{"owner", segment("/:@")}, constraint{"name", segment("/:@")}, constraint{"ref", s.world.ref})
+		if s.world.sub.context == inEnvironment {
+			list = append(list, constraint{"environment", segment("")})
+		}
 	}
-	list := []constraint{{"owner", segment("/:@")}, {"name", segment("/:@")}, {"ref", s.world.ref}}
-	if s.world.sub.context == inEnvironment {
-		list = append(list, constraint{"environment", segment("")})
-	}
-	if s.world.actor.actor != nil {
-		list = append(list, constraint{"actor", s.world.actor.actor})
+	if actor := kinds[s.kind()].actor; actor.kind == "" && actor.name != "" {
+		if s.world.actor.actor != nil {
+			list = append(list, constraint{actor.name, s.world.actor.actor})
+		}
+		if s.world.actor.id != nil {
+			list = append(list, constraint{actor.id, s.world.actor.id})
+		}
 	}
 	return list
 }

@@ -191,7 +191,8 @@ func TestParseTheExample(t *testing.T) {
 		t.Errorf("warnings are %q, want none", w)
 	}
 	engineers, ok := p.Identity("engineers")
-	want := policy.Identity{Name: "engineers", Issuer: "https://acme.okta.com/oauth2/default", Kind: "people", ClientID: "0oa1b2c3", Flow: "device"}
+	want := policy.Identity{Name: "engineers", Issuer: "https://acme.okta.com/oauth2/default", Kind: "people", Audience: "0oa1b2c3", ClientID: "0oa1b2c3",
+		Flow: "device"}
 	if diff := cmp.Diff(want, engineers); !ok || diff != "" {
 		t.Errorf("identity (-want +got):\n%s", diff)
 	}
@@ -273,7 +274,17 @@ identities:
   gitlab-others: {issuer: https://gitlab.com, kind: people, client_id: b, flow: browser}
   circleci: {issuer: https://oidc.circleci.com/org/5c10b5e1-1f2b-4a8f-8e3e-8f2d2d6f0a11}
   buildkite: {issuer: https://agent.buildkite.com}
-  azure: {issuer: https://vstoken.dev.azure.com/5c10b5e1-1f2b-4a8f-8e3e-8f2d2d6f0a11}
+  azure: {issuer: https://vstoken.dev.azure.com/5c10b5e1-1f2b-4a8f-8e3e-8f2d2d6f0a11, audience: x}
+  forge: {issuer: https://git.acme.com/api/actions, kind: forgejo}
+  eks: {issuer: https://oidc.eks.eu-central-1.amazonaws.com/id/ABC0, source: {file: /var/run/secrets/oidc-dbt/token}}
+  gke: {issuer: https://container.googleapis.com/v1/projects/acme/locations/europe-west3/clusters/dbt, jwks_file: keys.json}
+  outbound: {issuer: https://5c10b5e1-1f2b-4a8f-8e3e-8f2d2d6f0a11.tokens.sts.global.api.aws}
+  sso: {issuer: https://5c10b5e1-1f2b-4a8f-8e3e-8f2d2d6f0a11.tokens.sts.global.api.aws, kind: people, audience: oidc-dbt, aws_sso: {start_url: https://acme.awsapps.com/start, region: eu-central-1, account: "123456789012", role: Analyst}}
+  vm: {kind: google}
+  airflow: {issuer: https://issuer.acme.example, kind: workload, bind: [sub], ids: [sub], source: {command: [spire-agent, api, fetch, jwt, -audience, "{audience}"]}}
+  cursor: {kind: cursor}
+  claude: {kind: claude_code, issuer: ccr, audience: x, jwks_uri: https://keys.example/claude}
+  oz: {kind: warp, issuer: https://oz.example, source: {command: [oz, federate, issue-token, --audience, "{audience}"]}}
   bitbucket: {issuer: https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc}
   cluster: {issuer: https://k8s.acme.com, kind: kubernetes, jwks_uri: https://k8s.acme.com/openid/v1/jwks}
   local: {issuer: http://127.0.0.1:8080, kind: github}
@@ -282,15 +293,21 @@ identities:
   {identity: ghes, repository: acme/analytics, repository_id: "1"}, {identity: residency, repository_id: "1"},
   {identity: gitlab, project_id: "7"}, {identity: gitlab, namespace_id: "3", ci_config_ref_uri: gitlab.com/acme/ci//.gitlab-ci.yml@refs/heads/main},
   {identity: gitlab, project_path: acme/*, namespace_id: "3", ci_config_ref_uri: gitlab.com/acme/ci//dbt.yml@refs/heads/*},
-  {identity: gitlab-people, email: ann@acme.com}, {identity: gitlab-others, groups: [data, platform]},
+  {identity: gitlab-people, sub: "7", email: ann@acme.com}, {identity: gitlab-others, groups: [data, platform]},
   {identity: circleci, oidc.circleci.com/project-id: 5c10b5e1}, {identity: buildkite, pipeline_id: a}, {identity: buildkite, organization_id: a, pipeline_slug: dbt},
-  {identity: azure, sub: "p://acme/data/dbt"}, {identity: bitbucket, repositoryUuid: "{5c10b5e1}"}, {identity: cluster, sub: "system:serviceaccount:dbt:runner"},
+  {identity: azure, prj_id: a, def_id: "7"}, {identity: bitbucket, repositoryUuid: "{5c10b5e1}"}, {identity: cluster, kubernetes.io>serviceaccount>uid: a},
+  {identity: forge, repository_id: "1"}, {identity: eks, sub: "system:serviceaccount:dbt:runner", kubernetes.io>serviceaccount>uid: a},
+  {identity: gke, kubernetes.io>serviceaccount>uid: a}, {identity: outbound, sub: "arn:aws:iam::123456789012:role/dbt"},
+  {identity: sso, "https://sts.amazonaws.com/>identity_store_user_id": a}, {identity: vm, sub: "117"}, {identity: airflow, sub: "spiffe://acme/dbt"},
+  {identity: cursor, team_id: "5"}, {identity: claude, act>sub: "user:7"}, {identity: oz, sub: a},
   {identity: local, repository_id: "1"}]}}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := parse(t, tt.src).Warnings()
-			w = slices.DeleteFunc(w, func(w string) bool { return strings.Contains(w, " only the repository: ") }) // most are as short as may be
+			w = slices.DeleteFunc(w, func(w string) bool {
+				return strings.Contains(w, " only the repository: ") || strings.Contains(w, "always have the audience") // most are as short as may be
+			})
 			if len(w) > 0 && tt.name != "wildcards behind a literal owner" && tt.name != "workflow at a commit" {
 				t.Errorf("warnings are %q, want none", w)
 			}

@@ -28,17 +28,6 @@ type Policy struct {
 	warnings   []string
 }
 
-// An Identity says who may ask: an issuer, and the kind of its tokens.
-type Identity struct {
-	Name     string
-	Issuer   string
-	Kind     string // one of kinds
-	JWKS     string // the address of the issuer's keys, "" where it is known or found by discovery
-	ClientID string // for people: the ID token's audience
-	Flow     string // for people: "device" or "browser"
-	Scopes   []string
-}
-
 // A Target is one credential that the policy gives.
 type Target struct {
 	name          string
@@ -48,6 +37,8 @@ type Target struct {
 	dbt           DBT
 	lifetime      time.Duration
 	maxLifetime   time.Duration
+	maxLifetimes  map[string]time.Duration // by the kind of actor; nil where all have the same
+	agents        string                   // "refuse", "only"; "" where agents are like others
 	direct        bool
 	trustReviewed time.Time
 	trustMaxAge   time.Duration

@@ -23,8 +23,10 @@ type rule struct {
 }
 
 // claimText is what a claim may be called: GitHub's are lower case with _,
-// CircleCI's have a host in front.
-var claimText = lazy.MustCompile(`^[A-Za-z][A-Za-z0-9_./:-]*$`).Where(func(s string) bool { return len(s) <= maxClaimName })
+// CircleCI's have a host in front. What is in an object has the names on the
+// way to it: kubernetes.io>serviceaccount>uid.
+var claimText = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_./:-]*(?:>[A-Za-z0-9_./:-]+)*$`).
+	Where(func(s string) bool { return len(s) <= maxClaimName })
 
 // maxClaimName is twice the longest name that an organisation can give a
 // property of its repositories. Counted repetitions in an expression are slow
@@ -97,7 +99,7 @@ func (u *unwiseRules) addUnknown(r rule) {
 func (u *unwiseRules) warnings() (list []string) {
 	if len(u.byName) > 0 {
 		list = append(list, fmt.Sprintf("%s %s by name only: anyone who takes the name once it is given up gets in: add %s",
-			u.byName, u.byName.verb("binds", "bind"), strings.Join(kinds[u.identity.Kind].ids, " or ")))
+			u.byName, u.byName.verb("binds", "bind"), strings.Join(u.identity.stable(), " or ")))
 	}
 	if len(u.open) > 0 {
 		slices.Sort(u.chosen)
@@ -240,6 +242,7 @@ func (r rule) unbound() string {
 	if !ok {
 		return "" // the identity has the fault
 	}
+	k.bind = r.identity.bindings()
 	bound := false
 	for _, b := range k.bind {
 		extent := wholly
@@ -302,7 +305,8 @@ func (r rule) binds(claim string) extent {
 
 // binds returns how far a pattern holds a claim.
 func (p pattern) binds(kind, claim string) extent {
-	isPath := kind == "github" && claim == "repository" || kind == "gitlab" && (claim == "project_path" || claim == "namespace_path")
+	isPath := (kind == "github" || kind == "forgejo") && claim == "repository" ||
+		kind == "gitlab" && (claim == "project_path" || claim == "namespace_path")
 	owner, repository, hasRepository := strings.Cut(p.text, "/")
 	switch {
 	case isPath && claim != "namespace_path" && (!hasRepository || owner == "" || repository == ""):
@@ -333,7 +337,7 @@ func (m matcher) pinsWorkflow() bool {
 
 // bindsNameOnly reports whether the rule binds only names where it could bind an id.
 func (r rule) bindsNameOnly() bool {
-	ids := kinds[r.identity.Kind].ids
+	ids := r.identity.stable()
 	for _, id := range ids {
 		if r.binds(id) == wholly {
 			return false

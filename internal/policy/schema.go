@@ -26,7 +26,7 @@ func Schema(cat Catalog) []byte {
 			"identities": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"additionalProperties": identitySchema(), "description": "Who may ask (default: github, with GitHub's public issuer).",
 				"examples": []any{object{"github": object{"issuer": "https://token.actions.githubusercontent.com/acme", "kind": "github"}}}},
-			"agents": listSchema("Further accounts that AI agents act through.", "acme-agent[bot]"),
+			"agents": listSchema("Further accounts that AI agents act through: ids, or names.", "acme-agent[bot]", "198982749"),
 			"maps":   mapsSchema(),
 			"deny": object{"type": "array", "minItems": 1, "items": denyRuleSchema(),
 				"description": "Rules that come before every target: whoever matches one is denied. They need no repository or owner.",
@@ -87,18 +87,83 @@ func durationSchema(doc string) object {
 
 func identitySchema() object {
 	return object{
-		"type": "object", "additionalProperties": false, "required": []string{"issuer"},
+		"type": "object", "additionalProperties": false,
+		"if":   object{"not": object{"required": []string{"issuer"}}},
+		"then": object{"required": []string{"kind"}, "properties": object{"kind": object{"enum": oneIssuer()}}},
 		"properties": object{
-			"issuer": textSchema("The issuer of the ID tokens, to the letter.",
+			"issuer": textSchema("The issuer of the ID tokens, to the letter; left out for a kind with one issuer for all.",
 				"https://token.actions.githubusercontent.com"),
 			"kind": object{"enum": slices.Sorted(maps.Keys(kinds)),
-				"description": "Whose tokens they are; left out where the issuer is a known one. This build has a token source for github only."},
+				"description": "Whose tokens they are; left out where the issuer is a known one."},
 			"jwks_uri": textSchema("The address of the issuer's keys (default: known for GitHub, else found by discovery).",
 				"https://token.actions.githubusercontent.com/.well-known/jwks"),
+			"jwks_file": textSchema("In the place of jwks_uri: a file with the issuer's JWK set, relative to the policy.", "jwks.json"),
+			"jwks":      textSchema("In the place of jwks_uri: the issuer's JWK set, as JSON.", `{"keys": []}`),
+			"audience":  textSchema("The audience of every token, where its source cannot ask for another.", "acme-dbt"),
+			"source":    sourceSchema(),
+			"bind":      listSchema("For a workload: the claims that every rule must match by literals.", "sub"),
+			"ids":       listSchema("For a workload: the claims whose values are never reused.", "project_id"),
+			"aws_sso":   ssoSchema(),
 			"client_id": textSchema("For people: the audience of their ID tokens.", "oidc-dbt"),
 			"flow":      object{"enum": []string{"browser", "device"}, "description": "For people: how they sign in."},
 			"scopes":    listSchema("For people: the scopes to ask for.", "openid"),
 		},
+	}
+}
+
+// oneIssuer are the kinds that have one issuer for all.
+func oneIssuer() (names []string) {
+	for _, name := range Kinds() {
+		if kinds[name].issuer != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// sourceSchema is of `source`.
+func sourceSchema() object {
+	return object{
+		"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
+		"description": "Where the identity's tokens come from (default: what the kind's system documents).",
+		"examples":    []any{object{"file": "/var/run/secrets/oidc-dbt/token"}},
+		"properties": object{
+			"env":  textSchema("The name of a variable that holds the token.", "OIDC_DBT_ID_TOKEN"),
+			"file": textSchema("A file that holds the token; it is read again for each.", "/var/run/secrets/oidc-dbt/token"),
+			"command": listSchema("A program and its arguments, run without a shell, that prints the token; {audience} is the audience.",
+				"spire-agent"),
+			"unix_socket": object{"enum": unixSockets, "description": "The machine's own service that hands out tokens over a socket."},
+		},
+	}
+}
+
+// ssoSchema is of `aws_sso`.
+func ssoSchema() object {
+	return object{
+		"type": "object", "additionalProperties": false, "required": ssoKeys,
+		"description": "For people who sign in through AWS IAM Identity Center.",
+		"examples": []any{object{"start_url": "https://acme.awsapps.com/start", "region": "eu-central-1", "account": "123456789012",
+			"role": "Analyst"}},
+		"properties": object{
+			"start_url": textSchema("The address of the access portal.", "https://acme.awsapps.com/start"),
+			"region":    textSchema("The region of IAM Identity Center.", "eu-central-1"),
+			"account":   textSchema("The account of the role.", "123456789012"),
+			"role":      textSchema("The permission set.", "Analyst"),
+		},
+	}
+}
+
+// lifetimesSchema is of `max_lifetime`: one for all, or one for each kind of actor.
+func lifetimesSchema() object {
+	byActor := object{}
+	for _, kind := range actorKinds {
+		byActor[kind] = durationSchema("The longest lifetime for this kind of actor.")
+	}
+	return object{
+		"description": "The longest lifetime that is accepted, or one for each kind of actor; a kind that is not listed gets the shortest.",
+		"examples":    []any{"1h", object{"user": "8h", "agent": "15m"}},
+		"oneOf": []any{durationSchema("For all."),
+			object{"type": "object", "additionalProperties": false, "minProperties": 1, "properties": byActor}},
 	}
 }
 
@@ -153,7 +218,9 @@ func targetSchema(cat Catalog) object {
 				"description": "Rules: any of them; inside a rule: all of it.", "examples": []any{[]any{exampleRule()}}},
 			"profiles":     profilesSchema(),
 			"lifetime":     durationSchema("The lifetime to ask for (default: the provider's)."),
-			"max_lifetime": durationSchema("The longest lifetime that is accepted."),
+			"max_lifetime": lifetimesSchema(),
+			"agents": object{"enum": agentRules,
+				"description": "Whether AI agents are refused, or are the only ones admitted (default: neither)."},
 			"proxy": object{"type": "boolean",
 				"description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true; with client: false)."},
 			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed.",

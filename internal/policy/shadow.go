@@ -47,12 +47,14 @@ func (r rule) within(other rule) bool {
 	if r.identity.Name != other.identity.Name {
 		return false
 	}
-	if (other.namesEvent() || other.namesDefault()) && r.identity.Kind == "github" &&
-		len(both(r.events(), other.events())) < len(r.events()) {
+	if (other.namesEvent() || other.namesDefault()) && len(both(r.events(), other.events())) < len(r.events()) {
+		return false
+	}
+	if !r.guarded(other) {
 		return false
 	}
 	for _, m := range other.matchers {
-		if m.claim != "event_name" && !r.implies(m) {
+		if m.claim != other.event().claim && !r.implies(m) {
 			return false
 		}
 	}

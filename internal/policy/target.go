@@ -17,10 +17,9 @@ import (
 )
 
 var (
-	policyKeys   = []string{"version", "requires", "identities", "agents", "maps", "deny", "defaults", "targets"}
-	identityKeys = []string{"issuer", "kind", "jwks_uri", "client_id", "flow", "scopes"}
-	targetKeys   = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
-		"trust_reviewed", "trust_max_age"}
+	policyKeys = []string{"version", "requires", "identities", "agents", "maps", "deny", "defaults", "targets"}
+	targetKeys = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
+		"trust_reviewed", "trust_max_age", "agents"}
 )
 
 // nameText is what a target or an identity may be called: it becomes a dbt
@@ -91,87 +90,6 @@ func versionShown(v *yaml.Node) string {
 
 const githubIssuer = "https://token.actions.githubusercontent.com"
 
-func (d *document) identities(p *Policy, n *yaml.Node) {
-	if n == nil {
-		p.identities = []*Identity{{Name: "github", Issuer: githubIssuer, Kind: "github"}}
-		return
-	}
-	m, ok := d.Mapping(n, n, "identities", nil)
-	if !ok {
-		return
-	}
-	if len(n.Content) == 0 {
-		d.Report(n, "identities is empty: remove it to accept GitHub only")
-	}
-	for key, value := range m.Pairs {
-		if !nameText.MatchString(key.Value) {
-			d.Report(key, "identity name %q: %s", key.Value, wantName)
-		}
-		id := d.identity(key, value)
-		// A token must belong to one identity. People's are told apart by
-		// their audience, the client.
-		for _, other := range p.identities {
-			if id.Issuer == other.Issuer && id.Issuer != "" && (id.Kind == "people") == (other.Kind == "people") && id.ClientID == other.ClientID {
-				d.Report(key, "identity %q has the same issuer as identity %q: a token would belong to both", id.Name, other.Name)
-				break
-			}
-		}
-		p.identities = append(p.identities, id)
-	}
-}
-
-func (d *document) identity(key, n *yaml.Node) *Identity {
-	id := &Identity{Name: key.Value}
-	m, ok := d.Mapping(key, n, fmt.Sprintf("identity %q", id.Name), identityKeys)
-	if !ok {
-		return id
-	}
-	if v := m.Get("issuer"); v == nil {
-		m.Missing("issuer")
-	} else {
-		id.Issuer = d.url(v, "issuer")
-	}
-	if v := m.Get("kind"); v != nil {
-		id.Kind = d.Text(v, "kind")
-		if _, ok := kinds[id.Kind]; !ok && id.Kind != "" {
-			d.Report(v, "unknown kind %q, valid kinds are %q%s", id.Kind, Kinds(), otherNames.DidYouMean(id.Kind, Kinds()))
-		}
-	} else if id.Kind = knownKind(id.Issuer); id.Kind == "" && id.Issuer != "" {
-		m.Missing("kind, which an unknown issuer requires: valid kinds are %q", Kinds())
-	}
-	if v := m.Get("jwks_uri"); v != nil {
-		id.JWKS = d.url(v, "jwks_uri")
-	}
-	if id.Kind != "people" {
-		for _, name := range []string{"client_id", "flow", "scopes"} {
-			if v := m.Get(name); v != nil && id.Kind != "" {
-				d.Report(v, "%s requires kind \"people\", this is %q", name, id.Kind)
-			}
-		}
-		return id
-	}
-	if v := m.Get("client_id"); v != nil {
-		id.ClientID = d.Text(v, "client_id")
-	} else {
-		m.Missing("client_id, which is the audience of people's ID tokens")
-	}
-	id.Flow = "browser"
-	if v := m.Get("flow"); v != nil {
-		if id.Flow = d.Text(v, "flow"); id.Flow != "" && !slices.Contains(flows, id.Flow) {
-			d.Report(v, "unknown flow %q, valid flows are %q%s", id.Flow, flows, otherNames.DidYouMean(id.Flow, flows))
-		}
-	}
-	if v := m.Get("scopes"); v != nil {
-		id.Scopes = d.Strings(v, "scopes")
-	}
-	return id
-}
-
-var flows = []string{"browser", "device"}
-
-// Kinds returns the kinds of identities, sorted.
-func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
-
 // url reads an https URL, or an http one on loopback; "" after a fault.
 func (d *document) url(n *yaml.Node, what string) string {
 	s := d.Text(n, what)
@@ -235,6 +153,12 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	} else {
 		d.allow(p, t, v)
 	}
+	if v := m.Get("agents"); v != nil {
+		d.agents(t, v)
+	}
+	if v := m.Get("exchange"); v != nil {
+		d.fixedAudiences(p, t, v)
+	}
 	d.checkFills(t, fills)
 	return t
 }
@@ -248,9 +172,79 @@ func (d *document) lifetimes(t *Target, m strictyaml.Mapping) {
 	if longest == nil {
 		return
 	}
+	if longest.Kind == yaml.MappingNode {
+		d.lifetimesByActor(t, longest)
+		return
+	}
 	t.maxLifetime = d.Duration(longest, "max_lifetime")
 	if t.lifetime > t.maxLifetime && t.maxLifetime > 0 {
 		d.Report(longest, "max_lifetime is %s, shorter than lifetime, which is %s", longest.Value, asked.Value)
+	}
+}
+
+// lifetimesByActor reads the longest lifetimes by the kind of actor.
+func (d *document) lifetimesByActor(t *Target, n *yaml.Node) {
+	m, ok := d.Mapping(n, n, "max_lifetime", actorKinds)
+	if !ok {
+		return
+	}
+	if len(n.Content) == 0 {
+		d.Report(n, "max_lifetime is empty: give a duration, or one for each of %q", actorKinds)
+	}
+	t.maxLifetimes = map[string]time.Duration{}
+	for key, value := range m.Pairs {
+		life := d.Duration(value, "max_lifetime of "+key.Value)
+		t.maxLifetimes[key.Value] = life
+		if t.maxLifetime == 0 || life < t.maxLifetime {
+			t.maxLifetime = life // for a kind that is not listed
+		}
+	}
+}
+
+// longest returns the longest lifetime for a kind of actor, 0 for no limit.
+func (t *Target) longest(kind string) time.Duration {
+	if life, ok := t.maxLifetimes[kind]; ok {
+		return life
+	}
+	return t.maxLifetime
+}
+
+// asks returns the lifetime to ask for, for a kind of actor: never more than
+// its limit, where each kind has its own.
+func (t *Target) asks(kind string) time.Duration {
+	if longest := t.longest(kind); t.maxLifetimes != nil && t.lifetime > longest {
+		return longest
+	}
+	return t.lifetime
+}
+
+// agentRules are what a target may say of AI agents.
+var agentRules = []string{"refuse", "only"}
+
+// agents reads what a target says of AI agents.
+func (d *document) agents(t *Target, n *yaml.Node) {
+	t.agents = d.Text(n, "agents")
+	if t.agents != "" && !slices.Contains(agentRules, t.agents) {
+		d.Report(n, "agents is %q, valid values are %q%s", t.agents, agentRules, otherNames.DidYouMean(t.agents, agentRules))
+	}
+}
+
+// fixedAudiences checks that a target's audience is that of the identities
+// whose tokens cannot have another, and warns of what that means.
+func (d *document) fixedAudiences(p *Policy, t *Target, at *yaml.Node) {
+	for _, id := range t.identities {
+		if id.Audience == "" || id.Kind == "people" {
+			continue
+		}
+		if id.Audience != t.audience {
+			d.Report(at, "tokens of identity %q always have the audience %q, and target %q asks for %q: repeat that audience in `exchange`",
+				id.Name, id.Audience, t.name, t.audience)
+			continue
+		}
+		warning := fmt.Sprintf("target %q: tokens of identity %q always have the audience %q: "+
+			"everyone who receives such a token could use it here",
+			t.name, id.Name, id.Audience)
+		p.warnings = append(p.warnings, warning)
 	}
 }
 

@@ -111,6 +111,8 @@ targets:
 		return `target "prod": rule ` + rule + ` names "` + claim + `", a claim that no token of kind "` + kind + `" has, and never matches: did you mean "` + near + `"?`
 	}
 	want := []string{
+		`target "prod": rule 5 (line 17) binds by name only: anyone who takes the name once it is given up gets in: ` +
+			`add kubernetes.io>serviceaccount>uid`,
 		warns("4 (line 16)", "branch_name", "bitbucket", "branchName"),
 		warns("3 (line 15)", "build_brunch", "buildkite", "build_branch"),
 		warns("2 (line 14)", "oidc.circleci.com/vcs_ref", "circleci", "oidc.circleci.com/vcs-ref"),

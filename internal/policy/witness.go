@@ -42,6 +42,12 @@ func (s *solver) claims() map[string]any {
 	if s.rules[0].identity.ClientID != "" {
 		claims["aud"] = s.rules[0].identity.ClientID
 	}
+	if event := s.rules[0].event().claim; event != "" {
+		claims[event] = s.world.event
+	}
+	if s.kind() == "circleci" {
+		claims[circleci+"ssh-rerun"] = false
+	}
 	if s.kind() == "github" && !s.complete(claims) {
 		return nil
 	}
@@ -57,7 +63,7 @@ func (s *solver) value(variable string) string {
 // complete adds to the claims of a token of GitHub's those that others are made of.
 func (s *solver) complete(claims map[string]any) bool {
 	owner, repository := s.value("owner"), s.value("owner")+"/"+s.value("name")
-	claims["repository_owner"], claims["repository"], claims["event_name"] = owner, repository, s.world.event
+	claims["repository_owner"], claims["repository"] = owner, repository
 	for _, id := range []string{"repository_id", "repository_owner_id"} {
 		if claims[id] == nil || claims[id] == "" {
 			claims[id] = string(s.char.digit)

@@ -10,9 +10,6 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
-// requestVariables let their holder mint ID tokens for any audience.
-var requestVariables = []string{"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}
-
 // dbtVariables select a profile or target other than the one written.
 var dbtVariables = []string{
 	"DBT_TARGET", "DBT_ENGINE_TARGET", "DBT_PROFILE", "DBT_ENGINE_PROFILE",
@@ -137,20 +134,17 @@ func Outranking() map[string][]string { return maps.Clone(sdkVariables) }
 
 // Environment returns the environment for a command that uses a credential:
 // kinds are the credential's and, where a broker serves it, the route's. It is
-// base without the variables that would outrank the credential and, unless
-// passIdentity, without the runner's request variables, plus the variables of
-// set ("NAME=value"). removed has the names that were removed and not set
-// again, sorted.
+// base without the variables that would outrank the credential and without
+// those that are withheld, since ID tokens can be obtained by them, plus the
+// variables of set ("NAME=value"). removed has the names that were removed and
+// not set again, sorted.
 //
-// Removing the request variables is hygiene, not a security boundary: code of
+// Withholding is hygiene, not a security boundary: code of
 // the same user can read them from a parent process.
-func Environment(base, set, kinds []string, passIdentity bool) (env, removed []string) {
-	drop := slices.Clone(dbtVariables)
+func Environment(base, set, kinds, withheld []string) (env, removed []string) {
+	drop := slices.Concat(dbtVariables, withheld)
 	for _, kind := range kinds {
 		drop = append(drop, sdkVariables[kind]...)
-	}
-	if !passIdentity {
-		drop = append(drop, requestVariables...)
 	}
 	isSet := map[string]bool{}
 	for _, kv := range set {

@@ -209,7 +209,11 @@ func TestEnvironment(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			env, removed := process.Environment(base, tt.set, []string{tt.kind}, tt.passIdentity)
+			withheld := []string{"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}
+			if tt.passIdentity {
+				withheld = nil
+			}
+			env, removed := process.Environment(base, tt.set, []string{tt.kind}, withheld)
 			if !slices.Equal(env, tt.env) {
 				t.Errorf("environment is\n%q, want\n%q", env, tt.env)
 			}
@@ -233,7 +237,7 @@ func TestNoOtherWayToThePostgresProxy(t *testing.T) {
 		base = append(base, name+"=stale")
 	}
 	for _, kind := range []string{"database_login", "access_token"} {
-		env, removed := process.Environment(base, []string{"PGSSLMODE=disable"}, []string{kind, "postgres"}, false)
+		env, removed := process.Environment(base, []string{"PGSSLMODE=disable"}, []string{kind, "postgres"}, nil)
 		if want := []string{"PGOPTIONS=-c work_mem=1GB", "PGSSLMODE=disable"}; !slices.Equal(env, want) {
 			t.Errorf("with a credential of kind %q environment is\n%q, want\n%q", kind, env, want)
 		}
@@ -252,7 +256,7 @@ func TestNoOtherWayToThePasswordFile(t *testing.T) {
 	for _, name := range gone {
 		base = append(base, name+"=stale")
 	}
-	env, removed := process.Environment(base, []string{"PGPASSFILE=/tmp/step/pgpass"}, []string{"google_access_token", "pgpassfile"}, false)
+	env, removed := process.Environment(base, []string{"PGPASSFILE=/tmp/step/pgpass"}, []string{"google_access_token", "pgpassfile"}, nil)
 	if want := []string{"PGOPTIONS=-c work_mem=1GB", "PGPASSFILE=/tmp/step/pgpass"}; !slices.Equal(env, want) {
 		t.Errorf("environment is\n%q, want\n%q", env, want)
 	}
@@ -279,7 +283,7 @@ func TestNoOtherWayToGoogle(t *testing.T) {
 		base = append(base, name+"=stale")
 	}
 	set := []string{"GOOGLE_APPLICATION_CREDENTIALS=/ours", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE=/ours"}
-	env, removed := process.Environment(base, set, []string{"google_access_token", "google_adc"}, false)
+	env, removed := process.Environment(base, set, []string{"google_access_token", "google_adc"}, nil)
 	if want := slices.Concat(kept, set); !slices.Equal(env, want) {
 		t.Errorf("environment is\n%q, want\n%q", env, want)
 	}
@@ -382,7 +386,7 @@ func TestEnvironmentOfRoutes(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			set := strings.Fields(tt.set)
-			env, removed := process.Environment(strings.Fields(tt.base), set, []string{"", kind}, false)
+			env, removed := process.Environment(strings.Fields(tt.base), set, []string{"", kind}, nil)
 			if !slices.Equal(env, set) || strings.Join(removed, " ") != tt.removed {
 				t.Errorf("environment is %q, want %q; removed are %q, want %s", env, set, removed, tt.removed)
 			}

@@ -394,10 +394,10 @@ func (s *Source) Render(names []string, output string, outs ...adapter.Output) (
 }
 
 // traced are the claims that dbt's artifacts record, with the suffix of their
-// variable's name.
+// variable's name; "" is the one that the identity's kind names the run by.
 var traced = []struct{ variable, claim string }{
 	{"SUBJECT", "sub"}, {"REPOSITORY", "repository"}, {"REF", "ref"}, {"SHA", "sha"}, {"ENVIRONMENT", "environment"},
-	{"ACTOR", "actor"}, {"RUN_ID", "run_id"}, {"RUN_ATTEMPT", "run_attempt"}, {"WORKFLOW_REF", "workflow_ref"},
+	{"ACTOR", "actor"}, {"RUN_ID", ""}, {"RUN_ATTEMPT", "run_attempt"}, {"WORKFLOW_REF", "workflow_ref"},
 	{"JOB_WORKFLOW_REF", "job_workflow_ref"},
 }
 
@@ -411,7 +411,11 @@ func Environment(g policy.Grant) []adapter.Variable {
 		{Name: "DBT_ENV_CUSTOM_ENV_OIDC_ACTOR_KIND", Value: secret.New(g.ActorKind())},
 	}
 	for _, t := range traced {
-		if v, ok := g.Claims().String(t.claim); ok && v != "" {
+		v := g.Claim(t.claim)
+		if t.claim == "" {
+			v = g.Run()
+		}
+		if v != "" {
 			vars = append(vars, adapter.Variable{Name: "DBT_ENV_CUSTOM_ENV_OIDC_" + t.variable,
 				Value: secret.New(notTraceable.ReplaceAllString(v, "_"))})
 		}

@@ -153,8 +153,8 @@ func sessionKeys(session *credential.AWS) aws.Credentials {
 func assumeRoleWithWebIdentity(ctx context.Context, env exchange.Env, r exchange.Request,
 	in *sts.AssumeRoleWithWebIdentityInput) (credential.Credential, error) {
 	v := r.Grant.Exchange()
-	in.RoleArn, in.RoleSessionName, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(sessionName(v, r.Grant.Claims())),
-		aws.String(r.IDToken.Reveal())
+	in.RoleArn, in.WebIdentityToken = aws.String(v.Get("role")), aws.String(r.IDToken.Reveal())
+	in.RoleSessionName = aws.String(sessionName(v, r.Grant.Identity(), r.Grant.Claims()))
 	client := stsClient(env, v, aws.AnonymousCredentials{})
 	hint := func(code, message string) string { return webIdentityHint(code, message, r.Grant) }
 	out, err := askAWS(ctx, "STS", hint, []secret.Value{r.IDToken}, func(ctx context.Context) (*sts.AssumeRoleWithWebIdentityOutput, error) {
@@ -179,7 +179,7 @@ func firstSession(ctx context.Context, env exchange.Env, r exchange.Request) (cr
 func assumeRole(ctx context.Context, env exchange.Env, r exchange.Request, first credential.Credential,
 	in *sts.AssumeRoleInput) (credential.Credential, error) {
 	v := r.Grant.Exchange()
-	in.RoleSessionName = aws.String(sessionName(v, r.Grant.Claims()))
+	in.RoleSessionName = aws.String(sessionName(v, r.Grant.Identity(), r.Grant.Claims()))
 	if id := v.Get("then_assume.external_id"); id != "" {
 		in.ExternalId = &id
 	}
@@ -240,9 +240,9 @@ func inSession(r rune) rune {
 	return '_'
 }
 
-// sessionName names the run in CloudTrail: as the policy says, else repository,
-// run and attempt, or the person. The run's number is never cut off.
-func sessionName(v policy.Values, claims policy.ClaimSet) string {
+// sessionName names the run in CloudTrail: as the policy says, else project
+// and run, or the person. The run's number is never cut off.
+func sessionName(v policy.Values, id policy.Identity, claims policy.ClaimSet) string {
 	if name := v.Get("session_name"); name != "" {
 		return name
 	}
@@ -250,25 +250,35 @@ func sessionName(v policy.Values, claims policy.ClaimSet) string {
 		s, _ := claims.String(name)
 		return strings.Map(inSession, s)
 	}
-	who, run := claim("repository"), claim("run_id")
-	if attempt := claim("run_attempt"); run != "" && attempt != "" {
-		run += "-" + attempt
-	}
-	for _, name := range []string{"email", "sub"} {
+	who, run := "", ""
+	for _, name := range []string{"repository", "project_path", "pipeline_slug", "email", "sub"} {
 		if who == "" {
 			who = claim(name)
+		}
+	}
+	for _, name := range id.RunClaims() {
+		switch part := claim(name); {
+		case part == "":
+		case run == "":
+			run = part
+		case len(run)+len(part) < maxRun:
+			run += "-" + part
 		}
 	}
 	if run != "" {
 		run = "@" + run
 	}
-	run = run[:min(len(run), 40)]
+	run = run[:min(len(run), maxRun)]
 	name := who[:min(len(who), 64-len(run))] + run
 	if len(name) < 2 {
 		return "oidc-dbt"
 	}
 	return name
 }
+
+// maxRun is what of a session's 64 characters may name the run: two numbers, or
+// the 36 characters of a UUID.
+const maxRun = 40
 
 // awsError tells a service's no from nonsense, adds what hint knows of its
 // cause, and marks what another try may cure.

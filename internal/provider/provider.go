@@ -105,14 +105,15 @@ func Files(name string, v policy.Values) map[string]string {
 // SessionName returns the name that the run's session has at the provider, in
 // whose log it is found, with the claims filled in; "" if the provider names
 // no session, or some of the claims that make its name are not known.
-func SessionName(name string, v policy.Values, claims policy.ClaimSet) string {
+func SessionName(name string, v policy.Values, id policy.Identity, claims policy.ClaimSet) string {
+	run := id.RunClaims()
 	switch {
 	case name != "aws":
 		return ""
-	case v.Get("session_name") == "" && claims.Has("repository") && !claims.Has("run_id"):
+	case v.Get("session_name") == "" && len(run) > 0 && !claims.Has(run[0]):
 		return "" // the run's number, which is not known, is part of the name
 	}
-	return sessionName(v, claims)
+	return sessionName(v, id, claims)
 }
 
 // Renew renews the lease that c was issued under, and returns c with its new

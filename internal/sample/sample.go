@@ -68,6 +68,13 @@ var kinds = map[string]kind{
 	"bitbucket":       bitbucketKind,
 	"kubernetes":      kubernetesKind,
 	"people":          peopleKind,
+	"forgejo":         forgejoKind,
+	"aws":             awsKind,
+	"google":          googleKind,
+	"workload":        workloadKind,
+	"cursor":          cursorKind,
+	"claude_code":     claudeKind,
+	"warp":            warpKind,
 }
 
 // Make returns the claims of a token of an identity. The error says which fact

@@ -130,12 +130,18 @@ func (d Demand) providerName(id policy.Identity) string {
 }
 
 // audienceKey is the key that has the token's `aud`: `aud` itself is `azp`
-// where the token has one, as those of people may.
+// where the token has one.
 func audienceKey(r Rule) string {
-	if r.Identity.Kind == "people" {
+	if mayHaveAZP(r.Identity.Kind) {
 		return "oaud"
 	}
 	return "aud"
+}
+
+// mayHaveAZP reports whether tokens of a kind may name an authorised party:
+// those of identity providers, and Google's.
+func mayHaveAZP(kind string) bool {
+	return kind == "people" || kind == "google" || kind == "workload" || kind == "warp"
 }
 
 // tests returns what holds a rule's condition at AWS; enforced is false where
@@ -171,21 +177,22 @@ func prefixed(prefix string, list []string) (out []string) {
 	return out
 }
 
-// actorTests tell agents, bots and people by the account's name.
+// actorTests tell agents, bots and people by the account.
 func (r Rule) actorTests(kinds []string) (list []awsBlock) {
-	agents := make([]string, len(r.agents))
-	for i, a := range r.agents {
+	agents := make([]string, len(r.actors.AgentNames))
+	for i, a := range r.actors.AgentNames {
 		agents[i] = awsText(a)
 	}
+	ids := r.actors.AgentIDs
 	for _, kind := range kinds {
 		switch kind {
 		case "agent":
-			list = append(list, awsBlock{opIgnoreCase: {"actor": agents}})
+			list = append(list, awsBlock{opIgnoreCase: {"actor": agents}}, awsBlock{opEquals: {"actor_id": ids}})
 		case "bot":
-			list = append(list, awsBlock{opLike: {"actor": {"*[bot]"}}, opNotIgnoring: {"actor": agents}})
+			list = append(list, awsBlock{opLike: {"actor": {"*[bot]"}}, opNotIgnoring: {"actor": agents}, opNotEquals: {"actor_id": ids}})
 		default:
-			list = append(list,
-				awsBlock{opLike: {"actor": {"*"}}, opNotLike: {"actor": {"*[bot]"}}, opNotIgnoring: {"actor": agents}})
+			list = append(list, awsBlock{opLike: {"actor": {"*"}}, opNotLike: {"actor": {"*[bot]"}}, opNotIgnoring: {"actor": agents},
+				opNotEquals: {"actor_id": ids}})
 		}
 	}
 	return list

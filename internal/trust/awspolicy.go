@@ -38,6 +38,7 @@ type awsBlock map[string]map[string][]string
 
 const (
 	opEquals      = "StringEquals"
+	opNotEquals   = "StringNotEquals"
 	opLike        = "StringLike"
 	opNotLike     = "StringNotLike"
 	opAnyLike     = "ForAnyValue:StringLike" // the same as StringLike of a claim with one value

@@ -312,7 +312,7 @@ func (c iamCondition) formula(label string, id policy.Identity, variables bool) 
 		return c.absent(op.negated)
 	case claim == "oaud":
 		return c.on("aud", label, variables)
-	case claim == "aud" && id.Kind == "people":
+	case claim == "aud" && mayHaveAZP(id.Kind):
 		return logic.Or(logic.And(logic.Has("azp"), c.on("azp", label, variables)),
 			logic.And(logic.Not(logic.Has("azp")), c.on("aud", label, variables)))
 	case !known && c.operator != "Null":

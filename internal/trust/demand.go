@@ -90,7 +90,7 @@ type Rule struct {
 	Number, Line int
 	Identity     policy.Identity
 	Conditions   []Condition
-	agents       []string
+	actors       policy.Actors
 }
 
 // A Condition is a claim and the patterns one of which it must match, in the
@@ -98,8 +98,10 @@ type Rule struct {
 type Condition struct {
 	Claim    string
 	Patterns []string
-	// Implied is set for the events of a rule that names none.
+	// Implied is set for what a rule asks for without naming it: events, guards.
 	Implied bool
+	// Beyond says why no provider can be told the condition, "" where one can.
+	Beyond string
 }
 
 // Literals returns the patterns where none has a wildcard.
@@ -128,12 +130,23 @@ func Demands(p *policy.Policy, t *policy.Target, options Options) (list []Demand
 }
 
 func newRule(p *policy.Policy, view policy.RuleView) Rule {
-	r := Rule{Number: view.Index + 1, Line: view.Line, Identity: view.Identity, agents: p.Agents()}
+	r := Rule{Number: view.Index + 1, Line: view.Line, Identity: view.Identity, actors: p.Actors(view.Identity.Kind)}
 	for _, claim := range view.Claims() {
-		r.Conditions = append(r.Conditions, Condition{Claim: claim, Patterns: view.Patterns(claim)})
+		c := Condition{Claim: claim, Patterns: view.Patterns(claim)}
+		if strings.Contains(claim, ">") {
+			c.Beyond = "it is inside an object of the token, and no trust is generated for that"
+		}
+		r.Conditions = append(r.Conditions, c)
 	}
-	if events := view.Events(); events != nil && !r.Names("event_name") {
-		r.Conditions = append(r.Conditions, Condition{Claim: "event_name", Patterns: events, Implied: true})
+	if claim, events := view.Events(); events != nil && !r.Names(claim) {
+		r.Conditions = append(r.Conditions, Condition{Claim: claim, Patterns: events, Implied: true})
+	}
+	for _, i := range view.Implied() {
+		c := Condition{Claim: i.Claim, Patterns: i.Patterns, Implied: true}
+		if i.Boolean {
+			c.Beyond = "it is true or false and no text, and no trust is generated for that"
+		}
+		r.Conditions = append(r.Conditions, c)
 	}
 	return r
 }
@@ -155,6 +168,39 @@ func (r Rule) Of(claim string) Condition {
 func (r Rule) Without(claims ...string) Rule {
 	r.Conditions = slices.DeleteFunc(slices.Clone(r.Conditions), func(c Condition) bool { return slices.Contains(claims, c.Claim) })
 	return r
+}
+
+// beyond are the rule's conditions that no provider can be told.
+func (r Rule) beyond() (list []Condition) {
+	for _, c := range r.Conditions {
+		if c.Beyond != "" {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// told returns the demand with what providers can be told of its rules. A rule
+// of which nothing is left that it names would be a wall with a hole.
+func (d Demand) told() (Demand, error) {
+	d.Rules = slices.Clone(d.Rules)
+	for i, r := range d.Rules {
+		d.Rules[i] = r.Without(claimsOf(r.beyond())...)
+		if !slices.ContainsFunc(d.Rules[i].Conditions, func(c Condition) bool { return !c.Implied }) {
+			return d, usage("target %q, %s names only claims inside objects of the token, for which no trust is generated: name `sub`, too",
+				d.Target.Name(), r.label())
+		}
+	}
+	// Without the condition such a rule would deny others.
+	d.Deny = slices.DeleteFunc(slices.Clone(d.Deny), func(r Rule) bool { return len(r.beyond()) > 0 })
+	return d, nil
+}
+
+func claimsOf(conditions []Condition) (claims []string) {
+	for _, c := range conditions {
+		claims = append(claims, c.Claim)
+	}
+	return claims
 }
 
 // Formula is met by the tokens that match the rule, of its issuer.
@@ -212,21 +258,29 @@ func patternOf(claim, text string) logic.Language {
 }
 
 // actor is met by the tokens whose actor is of a kind: that is derived from
-// the account's name.
+// the account.
 func (r Rule) actor(kind string) logic.Formula {
-	claim := map[string]string{"github": "actor", "gitlab": "user_login"}[r.Identity.Kind]
-	if claim == "" {
-		if kind == "user" {
+	if a := r.actors; a.Always != "" {
+		if a.Always == kind {
 			return logic.Always()
 		}
 		return logic.Never()
 	}
-	quoted := make([]string, len(r.agents))
-	for i, a := range r.agents {
+	quoted := make([]string, len(r.actors.AgentNames))
+	for i, a := range r.actors.AgentNames {
 		quoted[i] = regexp.QuoteMeta(a)
 	}
-	agent := logic.Is(claim, whole(`(?i:`+strings.Join(quoted, "|")+`)`))
-	bot := logic.Is(claim, whole(`(?s:.*)\[bot\]|(?s:(?:project|group)_[0-9]+_bot(?:_.*)?)`))
+	agent, name := logic.Never(), r.actors.NameClaim
+	if len(quoted) > 0 {
+		agent = logic.Is(name, whole(`(?i:`+strings.Join(quoted, "|")+`)`))
+	}
+	for _, id := range r.actors.AgentIDs {
+		agent = logic.Or(agent, logic.Equals(r.actors.IDClaim, id))
+	}
+	bot := logic.Is(name, whole(`(?s:.*)\[bot\]`))
+	if r.Identity.Kind == "gitlab" {
+		bot = logic.Or(bot, logic.Is(name, whole(`(?s:(?:project|group)_[0-9]+_bot(?:_.*)?)`)))
+	}
 	switch kind {
 	case "agent":
 		return agent

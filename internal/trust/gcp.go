@@ -173,11 +173,10 @@ func (p *gcpProvider) writer() celWriter {
 			"repository_id",
 			"repository_owner", "repository_owner_id", "workflow")
 	}
-	scalar := []string{"iss", "sub", "aud", "email", "name", "oid", "tid", "upn", "preferred_username"}
 	return celWriter{
 		root: "assertion",
 		sure: func(claim string) bool { return slices.Contains(sure, claim) },
-		list: func(claim string) bool { return p.issuer.Kind == "people" && !slices.Contains(scalar, claim) },
+		list: func(claim string) bool { return policy.MayBeList(p.issuer.Kind, claim) },
 	}
 }
 

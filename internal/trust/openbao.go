@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
 // openbaoLanguage is a CEL role of OpenBao's JWT auth method: a program that
@@ -130,7 +131,7 @@ func (s vaultServer) celWriter() celWriter {
 	return celWriter{
 		root:  "claims",
 		sure:  func(string) bool { return false },
-		list:  func(string) bool { return s.issuer.Kind == "people" },
+		list:  func(claim string) bool { return policy.MayBeList(s.issuer.Kind, claim) },
 		typed: true,
 	}
 }

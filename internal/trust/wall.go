@@ -128,13 +128,38 @@ func Generate(d Demand) (Wall, error) {
 	if err != nil {
 		return Wall{}, err
 	}
-	w, err := languages[name].generate(d)
+	told, err := d.told()
+	if err != nil {
+		return Wall{Provider: name}, err
+	}
+	w, err := languages[name].generate(told)
 	if err == nil {
 		d.addWarehouse(name, &w)
 	}
+	d.addBeyond(&w)
 	w.Provider = name
 	w.GitHub = d.githubScript()
 	return w, err
+}
+
+// addBeyond adds to the reports what no provider can be told.
+func (d Demand) addBeyond(w *Wall) {
+	for i := range w.Rules {
+		for _, r := range d.Rules {
+			if r.Number != w.Rules[i].Rule {
+				continue
+			}
+			for _, c := range r.beyond() {
+				w.Rules[i].wider(c.Claim, c.Beyond, "")
+			}
+		}
+	}
+	for _, r := range d.Deny {
+		if len(r.beyond()) > 0 {
+			w.Notes = append(w.Notes, fmt.Sprintf("deny %s is not part of the trust: its claim %s: %s",
+				r.label(), r.beyond()[0].Claim, r.beyond()[0].Beyond))
+		}
+	}
 }
 
 // Rotate returns the owner's commands for a change to another audience or
@@ -144,7 +169,15 @@ func Rotate(d, next Demand) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
-	s, err := languages[name].rotate(d, next)
+	told, err := d.told()
+	if err != nil {
+		return Script{}, err
+	}
+	toldNext, err := next.told()
+	if err != nil {
+		return Script{}, err
+	}
+	s, err := languages[name].rotate(told, toldNext)
 	s.About = append([]string{
 		fmt.Sprintf("Rotates the trust of target %q at %s without an outage, from the policy by `oidc-dbt trust rotate`.",
 			oneLine(d.Name()), name),
