@@ -53,6 +53,7 @@ type release struct {
 	debian  *image.Debian // for the image with a shell; nil for none
 	// compress packs a file into a new one; base is the file that is its dictionary, or "".
 	compress func(ctx context.Context, file, base, out string) error
+	fast     bool // what a job downloads may be too large
 	log      io.Writer
 }
 

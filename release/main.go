@@ -22,6 +22,7 @@ import (
 const usage = `usage:
   go run ./release --out DIR [--version v1.2.3]   build a release of this folder into DIR, a new folder
     --busybox [--packages DEBS]   also build the image with a shell, from Debian's packages
+    --fast                        pack in seconds, not minutes, to try things out: what a job downloads may be too large
     --commit                      build HEAD's files instead, make a release commit of them, and print it; no branch moves
     --tag                         with --commit: tag the commit with the version
   go run ./release --from DIR --version v1.2.3 …  with what --out has built from HEAD's files already
@@ -50,7 +51,7 @@ func main() {
 type options struct {
 	version, out, from, check, notes, prepare string // all but the first choose what is done
 	packages, github, push                    string
-	busybox, commit, tag                      bool
+	busybox, commit, tag, fast                bool
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -68,6 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.BoolVar(&o.busybox, "busybox", false, "")
 	flags.BoolVar(&o.commit, "commit", false, "")
 	flags.BoolVar(&o.tag, "tag", false, "")
+	flags.BoolVar(&o.fast, "fast", false, "")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -93,17 +95,20 @@ func (o options) valid() bool {
 	case chosen != 1:
 		return false
 	case o.from != "":
-		return o.commit != (o.push != "") && !o.busybox && (o.commit || !o.tag && o.github == "")
+		return o.commit != (o.push != "") && !o.busybox && !o.fast && (o.commit || !o.tag && o.github == "")
 	case o.out != "":
 		return (o.commit || !o.tag) && o.github == "" && o.push == ""
 	default:
-		return !o.commit && !o.tag && !o.busybox && o.github == "" && o.push == ""
+		return !o.commit && !o.tag && !o.busybox && !o.fast && o.github == "" && o.push == ""
 	}
 }
 
 func (o options) do(ctx context.Context, stdout, stderr io.Writer) error {
 	repo := repository{dir: "."}
-	r := release{source: ".", out: o.out + o.from, version: o.version, compress: compress, log: stderr}
+	r := release{source: ".", out: o.out + o.from, version: o.version, compress: compressAt(level), log: stderr}
+	if o.fast {
+		r.compress, r.fast = compressAt(fastLevel), true
+	}
 	if o.busybox {
 		r.debian = &image.Debian{Folder: o.packages, Mirrors: image.Mirrors(), Client: &http.Client{Timeout: 5 * time.Minute}}
 	}

@@ -73,19 +73,24 @@ var packScript string
 //go:embed requirements.txt
 var requirements []byte
 
-// compress packs a file with zstd; base, if it is not "", is the file that is its dictionary. It uses the reference
-// implementation: what Go's writes is a sixth larger.
-func compress(ctx context.Context, file, base, out string) error {
-	python, err := pyenv.Ensure(ctx, "release", requirements, "", os.Stderr)
-	if err != nil {
-		return err
+// The levels of zstd's that a release is packed at, and one that is only tried out.
+const level, fastLevel = "19", "3"
+
+// compressAt returns what packs a file with zstd; base, if it is not "", is the file that is its dictionary. It uses
+// the reference implementation: what Go's writes is a sixth larger.
+func compressAt(level string) func(ctx context.Context, file, base, out string) error {
+	return func(ctx context.Context, file, base, out string) error {
+		python, err := pyenv.Ensure(ctx, "release", requirements, "", os.Stderr)
+		if err != nil {
+			return err
+		}
+		cmd := exec.CommandContext(ctx, python.Program("python"), "-I", "-c", packScript, file, base, out, level)
+		cmd.Env = python.Environ()
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w\n%s", err, text)
+		}
+		return nil
 	}
-	cmd := exec.CommandContext(ctx, python.Program("python"), "-I", "-c", packScript, file, base, out)
-	cmd.Env = python.Environ()
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w\n%s", err, text)
-	}
-	return nil
 }
 
 // unpack returns the binaries of a dist folder by the names of their assets.

@@ -65,7 +65,7 @@ func newRelease(t *testing.T) made {
 	for _, args := range []string{"init --quiet", "config user.name A", "config user.email a@example.com", "config commit.gpgsign false", "add --all", "commit --quiet --message Source"} {
 		m.git(t, strings.Fields(args)...)
 	}
-	out := command(t, m.repo, nil, m.program, "--out", m.out, "--version", version, "--commit")
+	out := command(t, m.repo, nil, m.program, "--fast", "--out", m.out, "--version", version, "--commit")
 	m.commit = strings.TrimSpace(out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:])
 	return m
 }

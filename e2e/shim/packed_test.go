@@ -99,7 +99,7 @@ func packFile(t *testing.T, file, base, out string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(python.Program("python"), root+"release/pack.py", file, base, out)
+	cmd := exec.Command(python.Program("python"), root+"release/pack.py", file, base, out, "3")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("pack %s: %v\n%s", file, err, text)
 	}
