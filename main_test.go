@@ -43,6 +43,7 @@ var rooms = map[string][]string{
 	"broker":     {"credential", "disk", "fault", "lazy", "route", "secret", "web"},
 	"sample":     {"idtoken", "lazy", "policy"},
 	"source":     {"disk", "fault", "idtoken", "policy", "secret", "web"},
+	"login":      {"disk", "exchange", "fault", "idtoken", "policy", "secret", "web"},
 	"policytest": {"explain", "fault", "idtoken", "policy", "sample", "strictyaml"},
 	"exchange":   {"credential", "fault", "lazy", "policy", "secret", "web"},
 	"vault":      {"credential", "disk", "exchange", "fault", "lazy", "policy", "secret", "web"},
@@ -52,13 +53,13 @@ var rooms = map[string][]string{
 	"lint":       {"disk", "fault", "git", "lazy", "policy", "profile", "runner", "strictyaml", "trust"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
 	"explain":    {"audit", "policy", "provider", "trust"},
-	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "policy", "process", "profile", "provider", "route", "runner", "secret", "source", "web"},
+	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "login", "policy", "process", "profile", "provider", "route", "runner", "secret", "source", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
 	"review":     {"audit", "git", "policy"},
 	"trust":      {"fault", "lazy", "logic", "policy"},
 	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {
-		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "policy", "policytest", "proposal", "review",
+		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "login", "policy", "policytest", "proposal", "review",
 		"runner", "sample", "source", "trust",
 	},
 	".": {"command", "job", "process", "web"},
@@ -91,6 +92,9 @@ var revealers = []string{
 	"internal/job/exec.go",
 	"internal/job/lease.go",
 	"internal/job/serve.go",
+	"internal/login/device.go",
+	"internal/login/store.go",
+	"internal/login/tokens.go",
 	"internal/provider/awssts.go",
 	"internal/provider/databricks.go",
 	"internal/provider/gcp.go",
@@ -305,13 +309,13 @@ func TestSchemaIsCurrent(t *testing.T) {
 // was measured, or from what others rebuild.
 func TestBuildFlags(t *testing.T) {
 	t.Parallel()
-	want := []string{"-gcflags=all=-l", "-gcflags=std=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker="}
+	want := []string{"-tags=grpcnotrace", "-gcflags=all=-l", "-gcflags=std=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker="}
 	for _, file := range []string{"main.js", "Dockerfile", "bench/main.go", ".ci/run", "release/build.go"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := regexp.MustCompile(`-gcflags=[\w./=-]+`).FindAllString(string(text), -1); !slices.Equal(got, want) {
+		if got := regexp.MustCompile(`-(?:tags|gcflags)=[\w./=-]+`).FindAllString(string(text), -1); !slices.Equal(got, want) {
 			t.Errorf("%s builds with %q, want %q", file, got, want)
 		}
 	}

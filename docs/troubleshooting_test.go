@@ -18,7 +18,7 @@ import (
 // of lint have pages of their own, and results of explain, trust and audit records theirs.
 var speaking = []string{
 	"action/*.go", "adapter/*.go", "audit/log.go", "audit/read.go", "broker/*.go", "command/*.go", "disk/*.go", "exchange/*.go",
-	"explain/explain.go", "git/*.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "policy/*.go",
+	"explain/explain.go", "git/*.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "login/*.go", "policy/*.go",
 	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go", "review/history.go", "review/within.go", "runner/*.go", "sample/*.go", "source/*.go", "strictyaml/*.go",
 	"trust/*.go", "vault/*.go", "web/*.go",
 }
@@ -37,7 +37,10 @@ var parts = []string{
 	"Azure Database for PostgreSQL", "Azure SQL, Synapse and Fabric", "Microsoft Entra ID", "the authorization server",
 	"policy test", "the broker's secret", "the credential's file", "RSA PRIVATE KEY", "oidc-dbt, one run", "that of identity …",
 	"-----BEGIN CERTIFICATE-----…", "-----BEGIN [A-Z ]*PRIVATE KEY|…", "0000 NULL\n…", "… TAG LATIN …", "KILL QUERY …", "$ErrorActionPreference…", "allowed: target …",
-	"dry run: nothing was exchanged",
+	"dry run: nothing was exchanged", "signed in as …", "signed out of identity …", "not signed in as identity …", "a file that only you can read",
+	"ID token until", "…, then it is refreshed", "You are signed in. …", "The sign-in failed. …", "This is not the reply …", "There is nothing here.",
+	"sign in with a browser of this machine:…", "sign in with a browser of any …", "…\nor open …", "…\nOnly go on …", "  target …", "reads the variable …", "reads the file …", "asks the socket of …", "default-src …",
+	"signs you in at …", "takes tokens of …", "no host that the policy names", "  it has changed since …", "  it is approved already\n",
 }
 
 // A message is a text that the code prints, with … for what varies.

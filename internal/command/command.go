@@ -124,7 +124,9 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 		Commands: []*cli.Command{
 			execCommand(env, inActions, end), serveCommand(env, inActions, end), explainCommand(env, inActions, end),
 			testPolicyCommand(env, end), lintCommand(env, end), initCommand(env, end),
-			trustCommand(env, inActions, end), versionCommand(env, end), helpCommand(end),
+			trustCommand(env, inActions, end),
+			loginCommand(env, end), logoutCommand(env, end), whoamiCommand(env, end), approveCommand(env, end),
+			versionCommand(env, end), helpCommand(end),
 		},
 	}
 }

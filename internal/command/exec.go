@@ -6,6 +6,8 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/login"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 	"github.com/urfave/cli/v3"
 )
 
@@ -26,6 +28,8 @@ func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 				Sources: variable(env, flagProfileOnly)},
 			&cli.DurationFlag{Name: flagTimeout, Usage: "time limit for everything before the command", Value: job.DefaultTimeout,
 				Sources: variable(env, flagTimeout)},
+			&cli.StringFlag{Name: flagTokenStore, Value: login.Keyring, Sources: variable(env, flagTokenStore),
+				Usage: "where a login is kept that you make now: keyring, file, or memory, for this command only"},
 			&cli.BoolFlag{Name: flagPassIdentity, Usage: "let the command inherit the variables by which it can request ID tokens",
 				Sources: variable(env, flagPassIdentity)},
 		),
@@ -37,9 +41,19 @@ func execCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 			if err != nil {
 				return err
 			}
+			if s.TokenStore, err = tokenStore(c); err != nil {
+				return err
+			}
+			s.SignIn = atTerminal(env)
 			s.DryRun, s.ProfileOnly = c.Bool(flagDryRun), c.Bool(flagProfileOnly)
 			end.status, err = job.Exec(ctx, env, s, c.Args().Slice(), c.Bool(flagPassIdentity))
 			return err
 		}),
 	}
+}
+
+// atTerminal reports whether a person is there who can sign in now.
+func atTerminal(env job.Env) bool {
+	return isTerminal(env.Stdin) && isTerminal(env.Stderr) && source.JobOf(env.Getenv, env.Dir).Kind == "" &&
+		source.AgentHint(env.Getenv) == ""
 }

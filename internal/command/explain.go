@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -98,7 +99,7 @@ func explained(ctx context.Context, env job.Env, c *cli.Command, inActions bool)
 	}
 	s := job.Settings{
 		Target: c.String(flagTarget), Policy: c.String(flagPolicy), SearchUpwards: c.String(flagPolicy) == "",
-		Timeout: c.Duration(flagTimeout), Root: env.Dir,
+		Timeout: c.Duration(flagTimeout), Root: env.Dir, StateDir: filepath.Dir(env.AuditLog()),
 	}
 	if s.Timeout <= 0 {
 		return explain.Report{}, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")

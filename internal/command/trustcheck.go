@@ -72,19 +72,19 @@ func trustCheckCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 }
 
 // chosenLogin returns the one login that a command is about.
-func chosenLogin(ctx context.Context, env job.Env, c *cli.Command, inActions bool, what string) (login, error) {
+func chosenLogin(ctx context.Context, env job.Env, c *cli.Command, inActions bool, what string) (namedLogin, error) {
 	list, err := demands(ctx, env, c, inActions)
 	if err != nil {
-		return login{}, err
+		return namedLogin{}, err
 	}
 	if name := c.String(flagLogin); name != "" {
-		i := slices.IndexFunc(list, func(l login) bool { return l.name == name })
+		i := slices.IndexFunc(list, func(l namedLogin) bool { return l.name == name })
 		if i < 0 {
 			names := make([]string, len(list))
 			for i, l := range list {
 				names[i] = l.name
 			}
-			return login{}, fault.New(fault.Usage, fmt.Errorf("flag --login: unknown login %q, valid logins are %q", name, names), "")
+			return namedLogin{}, fault.New(fault.Usage, fmt.Errorf("flag --login: unknown login %q, valid logins are %q", name, names), "")
 		}
 		return list[i], nil
 	}

@@ -47,14 +47,14 @@ func trustFlags(env job.Env) []cli.Flag {
 	}
 }
 
-// A login is one login of a target, and the name of its files.
-type login struct {
+// A namedLogin is one login of a target, and the name of its files.
+type namedLogin struct {
 	trust.Demand
 	name string
 }
 
 // demands reads the policy and what its targets ask of their providers.
-func demands(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (list []login, err error) {
+func demands(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (list []namedLogin, err error) {
 	options, err := trustOptions(c)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func demands(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (
 			return nil, err
 		}
 		for _, d := range trust.Demands(p, t, owners) {
-			list = append(list, login{d, d.Name()})
+			list = append(list, namedLogin{d, d.Name()})
 		}
 	}
 	return list, nil
@@ -184,7 +184,7 @@ func template(flag, text string) ([]string, error) {
 }
 
 // single returns the only login, or an error that says how to choose one.
-func single(list []login, what string) (login, error) {
+func single(list []namedLogin, what string) (namedLogin, error) {
 	if len(list) == 1 {
 		return list[0], nil
 	}
@@ -192,6 +192,7 @@ func single(list []login, what string) (login, error) {
 	for i, l := range list {
 		names[i] = l.name
 	}
-	return login{}, fault.New(fault.Usage, fmt.Errorf("%s is for one login, and there are %q: choose with --target, or with --login where "+
-		"a target has several", what, names), "")
+	return namedLogin{}, fault.New(fault.Usage,
+		fmt.Errorf("%s is for one login, and there are %q: choose with --target, or with --login where "+
+			"a target has several", what, names), "")
 }

@@ -91,7 +91,7 @@ func writeJSON(env job.Env, v any) error {
 	return enc.Encode(v)
 }
 
-func printTrust(env job.Env, format string, list []login, walls []trust.Wall) error {
+func printTrust(env job.Env, format string, list []namedLogin, walls []trust.Wall) error {
 	if format == "json" {
 		out := struct {
 			Version int         `json:"version"`
@@ -126,7 +126,7 @@ func printTrust(env job.Env, format string, list []login, walls []trust.Wall) er
 }
 
 // writeTrust writes every document, unless one would replace another text.
-func writeTrust(env job.Env, dir string, overwrite bool, list []login, walls []trust.Wall) error {
+func writeTrust(env job.Env, dir string, overwrite bool, list []namedLogin, walls []trust.Wall) error {
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(env.Dir, dir)
 	}

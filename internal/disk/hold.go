@@ -1,8 +1,11 @@
 package disk
 
 import (
+	"context"
 	"errors"
+	"io/fs"
 	"os"
+	"time"
 )
 
 // ErrHeld is why a file is not taken: a running process holds it.
@@ -37,3 +40,37 @@ func Take(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// Lock holds a file, which it makes if there is none, and waits for that as long
+// as another process holds it. The file stays when it is closed.
+func Lock(ctx context.Context, path string) (*os.File, error) {
+	for {
+		f, err := Take(path)
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.Is(err, fs.ErrNotExist):
+			made, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|noFollow, 0o600)
+			if err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, err
+			}
+			if err == nil {
+				made.Close()
+			}
+			continue
+		case !errors.Is(err, ErrHeld):
+			return nil, err
+		}
+		timer := time.NewTimer(lockPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ErrHeld
+		}
+	}
+}
+
+// lockPause is between two tries to hold a file: what is done under a lock takes
+// a few requests.
+const lockPause = 20 * time.Millisecond

@@ -473,7 +473,7 @@ func (v *Verifier) fetchKeys(ctx context.Context) ([]key, error) {
 // get fetches a JSON document, with the retries of web.Retry.
 func (v *Verifier) get(ctx context.Context, address string, into any) error {
 	_, err := web.Retry(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, v.getOnce(ctx, address, into)
+		return struct{}{}, web.GetJSON(ctx, v.client, address, into)
 	})
 	if err != nil {
 		host := address
@@ -481,38 +481,6 @@ func (v *Verifier) get(ctx context.Context, address string, into any) error {
 			host = u.Host
 		}
 		return fault.New(fault.Unreachable, fmt.Errorf("fetch keys of issuer %q from %s: %w", v.issuer.URL, host, err), web.Hint(err))
-	}
-	return nil
-}
-
-func (v *Verifier) getOnce(ctx context.Context, address string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return errors.New("not a URL")
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := v.client.Do(req)
-	if err != nil {
-		return web.Failed(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		err := fmt.Errorf("status is %d, want 200", resp.StatusCode)
-		if web.Transient(resp.StatusCode) {
-			return web.Temporary(err)
-		}
-		return err
-	}
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(resp.Body); err != nil {
-		return web.Failed(err)
-	}
-	if err := json.Unmarshal(body.Bytes(), into); err != nil {
-		err = errors.New("unexpected reply, want a JSON object")
-		if body.Len() == 0 {
-			return web.Temporary(err) // the body was lost in transit
-		}
-		return err
 	}
 	return nil
 }

@@ -28,6 +28,8 @@ type attempt struct {
 	settings Settings
 	runner   *runner.Runner
 	source   source.Source // chosen by authorize
+	people   *people       // of every renewal too
+	hosts    []string      // that the person has approved, where the policy needs that
 	mask     func(secret.Value) error
 	policy   *policy.Policy
 	target   *policy.Target // nil until the claims have chosen one
@@ -82,6 +84,9 @@ func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, er
 	if err == nil {
 		err = a.project.granted(grant)
 	}
+	if err == nil {
+		err = a.approvedHosts(ctx)
+	}
 	return grant, idToken, err
 }
 
@@ -128,11 +133,14 @@ func (a *attempt) choose(ctx context.Context, targets []*policy.Target) (verifie
 			}
 		}
 	}
-	if a.source, err = source.Choose(a.sourceEnv(), identities, a.settings.TokenSource, nil); err != nil {
+	if a.source, err = source.Choose(a.sourceEnv(), identities, a.settings.TokenSource, a.people.stored); err != nil {
 		return nil, err
 	}
 	chosen := a.source.Identity()
 	if err := a.settings.checkSource(chosen); err != nil {
+		return nil, err
+	}
+	if err := a.approved(ctx, chosen); err != nil {
 		return nil, err
 	}
 	for _, id := range identities {
@@ -140,13 +148,22 @@ func (a *attempt) choose(ctx context.Context, targets []*policy.Target) (verifie
 		if id.Name != chosen.Name && !sameSource {
 			continue
 		}
-		issuer := idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS}
-		if issuer.Keys, err = issuerKeys(ctx, a.env, a.settings, id); err != nil {
+		v, err := a.verifier(ctx, id)
+		if err != nil {
 			return nil, err
 		}
-		verifiers = append(verifiers, idtoken.NewVerifier(a.env.Client(), a.env.Now, issuer))
+		verifiers = append(verifiers, v)
 	}
 	return verifiers, nil
+}
+
+// verifier verifies the tokens of an identity.
+func (a *attempt) verifier(ctx context.Context, id policy.Identity) (*idtoken.Verifier, error) {
+	keys, err := issuerKeys(ctx, a.env, a.settings, id)
+	if err != nil {
+		return nil, err
+	}
+	return idtoken.NewVerifier(a.env.Client(), a.env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS, Keys: keys}), nil
 }
 
 func (a *attempt) sourceEnv() source.Env {

@@ -35,17 +35,12 @@ func LiveClaims(ctx context.Context, env Env, s Settings) (idtoken.Claims, error
 	if err := env.Transport.Network().Check(); err != nil {
 		return idtoken.Claims{}, err
 	}
-	s, p, _, _, err := settle(ctx, env, s)
+	a, err := readOnly(ctx, env, s)
 	if err != nil {
 		return idtoken.Claims{}, err
 	}
-	a := &attempt{
-		env: env, settings: s, policy: p,
-		runner: runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.Client()}),
-		mask:   func(secret.Value) error { return nil }, // the token does not leave this process
-	}
 	if s.Target != "" {
-		t, err := p.Target(s.Target)
+		t, err := a.policy.Target(s.Target)
 		if err != nil {
 			return idtoken.Claims{}, err
 		}
@@ -66,6 +61,19 @@ func LiveClaims(ctx context.Context, env Env, s Settings) (idtoken.Claims, error
 		return idtoken.Claims{}, interrupted(ctx, err)
 	}
 	return a.claims, nil
+}
+
+// readOnly prepares an attempt that ends with claims: no credential comes of it.
+func readOnly(ctx context.Context, env Env, s Settings) (*attempt, error) {
+	s, p, _, _, err := settle(ctx, env, s)
+	if err != nil {
+		return nil, err
+	}
+	return &attempt{
+		env: env, settings: s, policy: p, people: newPeople(env, s),
+		runner: runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.Client()}),
+		mask:   func(secret.Value) error { return nil }, // the token does not leave this process
+	}, nil
 }
 
 // explanation returns, for the step summary, how the policy decided of a

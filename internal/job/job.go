@@ -121,6 +121,7 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 	res.PolicyText, res.Warnings = text, fault.Warnings(pol.Warnings()...)
 	a := &attempt{
 		env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: Folder{path: s.Dir}},
+		people: newPeople(env, s),
 	}
 	res.leases, res.Refused, res.Ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
 	if s.Target != "" {

@@ -40,6 +40,8 @@ type Settings struct {
 	dbtArgs []string      // the command's, where dbt may be told its project
 	// TokenSource is the identity, and its source, that was chosen for this run.
 	TokenSource source.Choice
+	SignIn      bool   // a person is at the terminal, and may sign in now
+	TokenStore  string // where such a login is kept: one of login.Stores
 	Root        string
 	Workspace   string // the CI job's checkout, "" elsewhere
 

@@ -37,6 +37,9 @@ func Temporary(err error) error { return temporary{err, false} }
 // Brief marks an error that another try may cure within seconds, or none.
 func Brief(err error) error { return temporary{err, true} }
 
+// IsTemporary reports whether an error is marked by Temporary or Brief.
+func IsTemporary(err error) bool { return errors.As(err, new(temporary)) }
+
 // A Budget bounds the tries of every Retry under a context. It is for callers
 // who try again by themselves.
 type Budget struct {

@@ -1,0 +1,299 @@
+// Package login signs people in at their company's identity provider and keeps them signed in: what is kept is in
+// the operating system's keyring unless a file was asked for, and one process at a time uses it.
+package login
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+)
+
+// Env is the world as signing in sees it.
+type Env struct {
+	HTTP *http.Client // from web.NewClient
+	Now  func() time.Time
+	// Wait returns after a time, or with an error once ctx has ended; nil for the machine's clock.
+	Wait  func(ctx context.Context, d time.Duration) error
+	State string                 // the folder in which this user's logins are noted
+	Say   func(text string)      // says something to the person
+	Open  func(url string) error // shows an address in the person's browser; nil where there is none
+	Keys  Keys                   // nil for the operating system's keyring
+}
+
+// An Account is a person's login with one client of an identity provider.
+type Account struct {
+	env Env
+	id  policy.Identity
+
+	mu     sync.Mutex
+	memory *tokens // of a login that only this process has
+	handed string  // the SHA-256 of the ID token that was handed out last
+	issuer *idtoken.Verifier
+}
+
+// New returns the account of an identity of kind people.
+func New(env Env, id policy.Identity) *Account {
+	if env.Wait == nil {
+		env.Wait = wait
+	}
+	if env.Keys == nil {
+		env.Keys = system{}
+	}
+	issuer := idtoken.NewVerifier(env.HTTP, env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS})
+	return &Account{env: env, id: id, issuer: issuer}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// name is what the login is called in the keyring and the state folder. All
+// policies that name the same client share it.
+func (a *Account) name() string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{a.id.Issuer, a.id.ClientID, strings.Join(a.id.Scopes, " ")}, "\n")))
+	return hex.EncodeToString(sum[:12])
+}
+
+func (a *Account) path(extension string) string {
+	return filepath.Join(a.env.State, "logins", a.name()+extension)
+}
+
+// lock waits until no other process uses the login.
+func (a *Account) lock(ctx context.Context) (unlock func(), err error) {
+	if err := makeFolder(filepath.Dir(a.path(""))); err != nil {
+		return nil, err
+	}
+	f, err := disk.Lock(ctx, a.path(".lock"))
+	if err != nil {
+		return nil, fmt.Errorf("wait for other processes that use the login: %w", disk.Cause(err))
+	}
+	return func() { f.Close() }, nil
+}
+
+// SignIn signs the person in and keeps the login in a store: one of Stores. The
+// claims are those of the verified ID token. Errors are of class NoIdentity
+// where the provider or the person refuses, Rejected where what comes back is
+// not the provider's reply to this, Unreachable where the provider does not
+// answer as it should.
+func (a *Account) SignIn(ctx context.Context, device bool, store string) (claims idtoken.Claims, err error) {
+	p, err := a.discover(ctx)
+	if err != nil {
+		return claims, err
+	}
+	finish := func(t tokens, nonce string) (err error) {
+		if claims, err = a.verify(ctx, t, nonce); err != nil {
+			return err
+		}
+		if t.refresh.IsZero() && store != Memory {
+			return fault.New(fault.NoIdentity, errors.New("sign in: the provider gave no refresh token, so nothing can be kept"),
+				"let the client ask for offline_access, with the grant refresh_token; or sign in for one command only: --token-store memory")
+		}
+		return a.keep(ctx, t, store, claims.Subject())
+	}
+	if device {
+		t, err := a.byDevice(ctx, p)
+		if err != nil {
+			return claims, err
+		}
+		return claims, finish(t, "")
+	}
+	err = a.byBrowser(ctx, p, finish)
+	return claims, err
+}
+
+// verify holds the ID token of a sign-in to the policy's issuer and client.
+func (a *Account) verify(ctx context.Context, t tokens, nonce string) (claims idtoken.Claims, err error) {
+	if claims, err = a.issuer.Verify(ctx, t.id, a.id.ClientID); err != nil {
+		return idtoken.Claims{}, err
+	}
+	if got, _ := claims.String("nonce"); nonce != "" && got != nonce { // OpenID Connect Core, 3.1.3.7
+		return idtoken.Claims{}, fault.New(fault.Rejected, errors.New("verify ID token: its nonce is not that of this sign-in"),
+			"the token was issued for another sign-in: sign in again, and see who else may answer in the provider's place")
+	}
+	if azp, ok := claims.String("azp"); ok && azp != a.id.ClientID {
+		return idtoken.Claims{}, fault.New(fault.Rejected,
+			fmt.Errorf("verify ID token: authorized party (azp) is %q, want %q", azp, a.id.ClientID), "")
+	}
+	return claims, nil
+}
+
+// keep stores a new login in place of the one before.
+func (a *Account) keep(ctx context.Context, t tokens, store, subject string) error {
+	if store == Memory {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.memory = &t
+		return nil
+	}
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	before, _ := a.note()
+	if err := a.store(store).write(ctx, t); err != nil {
+		return err
+	}
+	if err := a.writeNote(note{Issuer: a.id.Issuer, ClientID: a.id.ClientID, Store: store, Subject: subject}); err != nil {
+		return err
+	}
+	if before.Store != "" && before.Store != store {
+		_ = a.store(before.Store).remove(ctx) // where a login is kept is one place
+	}
+	return nil
+}
+
+// SignedIn reports whether there is a login, which may have expired.
+func (a *Account) SignedIn() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.note()
+	return a.memory != nil || err == nil
+}
+
+// InMemory reports whether this process has a login that is kept nowhere else.
+func (a *Account) InMemory() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.memory != nil
+}
+
+// signedOut is the error where there is no login, or none that works.
+func (a *Account) signedOut(err error) error {
+	return fault.New(fault.NoIdentity, err, "sign in: oidc-dbt login "+a.id.Name)
+}
+
+// Token returns a current ID token, which is not verified yet. Of processes
+// that ask at the same time one refreshes; the others take what it has got.
+// Errors are of class NoIdentity where the person must sign in again.
+func (a *Account) Token(ctx context.Context) (secret.Value, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.memory != nil {
+		t, err := a.current(ctx, *a.memory, "", func(t tokens) error { a.memory = &t; return nil }, nil)
+		return t.id, err
+	}
+	n, err := a.note()
+	if err != nil {
+		return secret.Value{}, a.signedOut(fmt.Errorf("request ID token: not signed in as identity %q (%s)", a.id.Name, a.id.Issuer))
+	}
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return secret.Value{}, err
+	}
+	defer unlock()
+	s := a.store(n.Store)
+	kept, err := s.read(ctx)
+	if err != nil {
+		return secret.Value{}, err
+	}
+	t, err := a.current(ctx, kept, n.Subject, func(t tokens) error { return s.write(ctx, t) }, func() (tokens, error) { return s.read(ctx) })
+	return t.id, err
+}
+
+// current returns tokens with an ID token that this process has not handed out
+// yet: a broker that asks again needs one that lives longer.
+func (a *Account) current(ctx context.Context, kept tokens, subject string, store func(tokens) error, again func() (tokens, error)) (
+	tokens, error) {
+	if a.young(kept.id) && kept.id.SHA256() != a.handed {
+		a.handed = kept.id.SHA256()
+		return kept, nil
+	}
+	next, err := a.refresh(ctx, kept)
+	var refused refusal
+	if errors.As(err, &refused) && refused.code == "invalid_grant" && again != nil {
+		// A process that does not know of the lock may have refreshed meanwhile.
+		if other, rerr := again(); rerr == nil && other.refresh.SHA256() != kept.refresh.SHA256() {
+			next, err = a.refresh(ctx, other)
+		}
+	}
+	if errors.As(err, &refused) {
+		return tokens{}, a.signedOut(fmt.Errorf("refresh the login of identity %q: %w", a.id.Name, refused))
+	}
+	if err != nil {
+		return tokens{}, err
+	}
+	if got := claimsOf(next.id); subject != "" && got.Subject() != subject { // OpenID Connect Core, 12.2
+		return tokens{}, fault.New(fault.Rejected,
+			fmt.Errorf("refresh the login of identity %q: the ID token is for %q, want %q", a.id.Name, got.Subject(), subject), "")
+	}
+	// The provider may take the old refresh token for a stolen one from now on:
+	// what is not stored now is lost.
+	if err := store(next); err != nil {
+		return tokens{}, err
+	}
+	a.handed = next.id.SHA256()
+	return next, nil
+}
+
+// young reports whether an ID token is in the first half of its life. A process that gets
+// an older one would soon ask again.
+func (a *Account) young(id secret.Value) bool {
+	claims := claimsOf(id)
+	issued, iok := seconds(claims.Value("iat"))
+	expires, eok := seconds(claims.Value("exp"))
+	now := a.env.Now()
+	return iok && eok && !now.Before(issued.Add(-time.Minute)) && now.Before(issued.Add(expires.Sub(issued)/2))
+}
+
+// SignOut revokes the refresh token where the provider offers that, and removes
+// the login in any case. It reports whether there was one, and whether it was revoked.
+func (a *Account) SignOut(ctx context.Context) (was, revoked bool, err error) {
+	n, err := a.note()
+	if err != nil {
+		return false, false, nil
+	}
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return true, false, err
+	}
+	defer unlock()
+	s := a.store(n.Store)
+	kept, err := s.read(ctx)
+	if err == nil && !kept.refresh.IsZero() {
+		revoked, err = a.revoke(ctx, kept)
+	}
+	if fault.ClassOf(err) == fault.NoIdentity {
+		err = nil // it is gone already
+	}
+	if rerr := s.remove(ctx); rerr != nil {
+		return true, revoked, errors.Join(err, rerr) // the note says where it still is
+	}
+	return true, revoked, errors.Join(err, a.removeNote())
+}
+
+// scopes returns what a sign-in asks for: an ID token with the person's
+// profile, a refresh token, and what the policy adds.
+func scopes(id policy.Identity, p provider) []string {
+	list := []string{"openid", "profile", "email"}
+	if len(p.Scopes) == 0 || slices.Contains(p.Scopes, "offline_access") {
+		list = append(list, "offline_access")
+	}
+	for _, s := range id.Scopes {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}

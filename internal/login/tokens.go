@@ -1,0 +1,210 @@
+package login
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
+)
+
+// tokens are what a login consists of. The refresh token is for the issuer's
+// token endpoint only; the ID token is what is exchanged.
+type tokens struct{ refresh, id secret.Value }
+
+// A refusal is the provider's own no. (RFC 6749, 5.2)
+type refusal struct{ code, words string }
+
+// Error implements error.
+func (r refusal) Error() string { return r.words }
+
+// maxToken bounds a token: Entra ID's with 200 groups are under 16 kB.
+const maxToken = 64 << 10
+
+// post sends a form of the client to one of the provider's endpoints, and
+// returns the body of a reply with status 200. again says that what another try
+// may cure is tried again; else such an error is marked. The error of a refusal is one.
+func (a *Account) post(ctx context.Context, endpoint string, form url.Values, again bool, secrets ...secret.Value) ([]byte, error) {
+	form.Set("client_id", a.id.ClientID)
+	try := func(ctx context.Context) ([]byte, error) { return a.send(ctx, endpoint, form.Encode(), secrets) }
+	if !again {
+		return try(ctx)
+	}
+	body, err := web.Retry(ctx, try)
+	if err != nil && fault.ClassOf(err) == fault.Internal && !errors.As(err, new(refusal)) {
+		err = unreachable(err)
+	}
+	return body, err
+}
+
+// unreachable is the error of a request that no try has cured.
+func unreachable(err error) error {
+	return fault.New(fault.Unreachable, fmt.Errorf("ask the identity provider: %w", err), web.Hint(err))
+}
+
+func (a *Account) send(ctx context.Context, endpoint, form string, secrets []secret.Value) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form))
+	if err != nil {
+		return nil, errors.New("not a URL")
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	resp, err := a.env.HTTP.Do(req)
+	if err != nil {
+		return nil, web.Failed(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, web.Failed(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return body, nil
+	}
+	var words struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if json.Unmarshal(body, &words) == nil && words.Code != "" && !web.Transient(resp.StatusCode) {
+		return nil, refusal{words.Code, quoted(words.Code, words.Description, secrets)}
+	}
+	status := fmt.Errorf("status is %d, want 200", resp.StatusCode)
+	if web.Transient(resp.StatusCode) {
+		return nil, web.Temporary(status)
+	}
+	return nil, status
+}
+
+// quoted are a provider's words, cut, and without a secret that it echoes.
+func quoted(code, description string, secrets []secret.Value) string {
+	text := exchange.Quoted(code, secrets)
+	if description != "" {
+		text += ": " + exchange.Quoted(description, secrets)
+	}
+	return text
+}
+
+// denied is the error of a provider that says no while the person signs in.
+func denied(code, description string) error {
+	return signInError(refusal{code, quoted(code, description, nil)})
+}
+
+// signInError gives a refusal its place.
+func signInError(err error) error {
+	var r refusal
+	if !errors.As(err, &r) {
+		return err
+	}
+	hint := ""
+	switch {
+	case r.code == "access_denied":
+		hint = "you or an administrator have refused it: see what the provider says about the client's access"
+	case strings.Contains(r.words, "AADSTS53003"), strings.Contains(r.words, "AADSTS530035"):
+		hint = "a Conditional Access policy blocks this flow, often the device flow: try flow: browser"
+	case r.code == "unauthorized_client", r.code == "invalid_client":
+		hint = "the client must be a public one (no secret) that may use this flow: see docs/identities/people.md"
+	case r.code == "invalid_scope":
+		hint = "the client may not ask for one of the scopes: openid, profile, email, offline_access, and the policy's `scopes`"
+	}
+	return fault.New(fault.NoIdentity, fmt.Errorf("sign in: refused: %w", r), hint)
+}
+
+// grant asks the token endpoint for tokens.
+func (a *Account) grant(ctx context.Context, p provider, form url.Values, again bool, secrets ...secret.Value) (t tokens, err error) {
+	body, err := a.post(ctx, p.Token, form, again, secrets...)
+	if err != nil {
+		return t, err
+	}
+	var fields struct {
+		ID      string `json:"id_token"`
+		Refresh string `json:"refresh_token"`
+	}
+	switch {
+	case json.Unmarshal(body, &fields) != nil:
+		return t, fault.New(fault.Unreachable, errors.New("ask the identity provider: unexpected reply, want a JSON object"), "")
+	case fields.ID == "":
+		return t, fault.New(fault.Unreachable, errors.New("ask the identity provider: the reply has no ID token"),
+			"let the client have the scope openid, and the provider give ID tokens with refreshed ones")
+	}
+	if fields.Refresh != "" {
+		t.refresh = secret.New(fields.Refresh)
+	}
+	t.id = secret.New(fields.ID)
+	for _, v := range []secret.Value{t.refresh, t.id} {
+		if text := v.Reveal(); len(text) > maxToken || exchange.IsGarbled(v) {
+			return tokens{}, fault.New(fault.Unreachable, errors.New("ask the identity provider: a token in the reply is malformed"), "")
+		}
+	}
+	return t, nil
+}
+
+// redeem exchanges the code of a browser. It is sent once: a provider may take
+// a second time for an attack, and end what the first has given (RFC 6749, 4.1.2).
+func (a *Account) redeem(ctx context.Context, p provider, code secret.Value, redirect, verifier string) (tokens, error) {
+	t, err := a.grant(ctx, p, url.Values{
+		"grant_type": {"authorization_code"}, "code": {code.Reveal()}, "redirect_uri": {redirect}, "code_verifier": {verifier},
+	}, false, code, secret.New(verifier))
+	if err != nil && fault.ClassOf(err) == fault.Internal && !errors.As(err, new(refusal)) {
+		return t, unreachable(err)
+	}
+	return t, signInError(err)
+}
+
+// refresh gets new tokens. A provider that does not rotate refresh tokens gives
+// none, and the old one stays. A try that got no reply is made again: whether the
+// token was used is not known, and it is all there is.
+func (a *Account) refresh(ctx context.Context, kept tokens) (tokens, error) {
+	if kept.refresh.IsZero() {
+		return tokens{}, a.signedOut(fmt.Errorf("request ID token: the login of identity %q has expired, and has no refresh token", a.id.Name))
+	}
+	p, err := a.discover(ctx)
+	if err != nil {
+		return tokens{}, err
+	}
+	t, err := a.grant(ctx, p, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {kept.refresh.Reveal()}}, true, kept.refresh)
+	if err == nil && t.refresh.IsZero() {
+		t.refresh = kept.refresh
+	}
+	return t, err
+}
+
+// revoke ends the login at the provider. (RFC 7009)
+func (a *Account) revoke(ctx context.Context, kept tokens) (bool, error) {
+	p, err := a.discover(ctx)
+	if err != nil || p.Revoke == "" {
+		return false, err
+	}
+	_, err = a.post(ctx, p.Revoke, url.Values{"token": {kept.refresh.Reveal()}, "token_type_hint": {"refresh_token"}}, true, kept.refresh)
+	if err != nil {
+		return false, fault.New(fault.Unreachable, fmt.Errorf("revoke the refresh token: %w", err),
+			"it is removed here, and valid until the provider ends it: end the session at the provider")
+	}
+	return true, nil
+}
+
+// claimsOf reads an ID token that came from the issuer's own endpoint over
+// TLS. It is verified before it is used for anything else.
+func claimsOf(id secret.Value) idtoken.Unverified {
+	claims, _ := idtoken.ParseUnverified([]byte(id.Reveal()))
+	return claims
+}
+
+// seconds reads a time of a token.
+func seconds(v any) (time.Time, bool) {
+	n, ok := v.(json.Number)
+	if !ok {
+		return time.Time{}, false
+	}
+	s, err := n.Float64()
+	return time.Unix(int64(s), 0), err == nil
+}
