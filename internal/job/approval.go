@@ -73,7 +73,7 @@ func (a *attempt) place() string {
 
 // needsApproval reports whether a person must have read the policy before an
 // identity's tokens are obtained by it: a person's own always; at a terminal
-// those of every source, where nobody has named the file.
+// those of every source, where the file was not named but found.
 func (a *attempt) needsApproval(id policy.Identity) bool {
 	if id.Kind == "people" {
 		return true
