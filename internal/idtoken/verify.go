@@ -229,11 +229,7 @@ func decode(payload []byte) (map[string]any, error) {
 		if _, twice := values[name]; twice {
 			return nil, fmt.Errorf("duplicate claim %q", name)
 		}
-		var text json.RawMessage
-		if err := dec.Decode(&text); err != nil {
-			return nil, errors.New("its payload is not a JSON object")
-		}
-		value, err := decodeValue(text)
+		value, err := nested(dec, maxDepth)
 		if err != nil {
 			return nil, err
 		}
@@ -253,20 +249,7 @@ func decode(payload []byte) (map[string]any, error) {
 // maxDepth bounds objects in objects: the deepest claim that is known has four.
 const maxDepth = 16
 
-// decodeValue decodes a claim. In objects of it, too, names occur once.
-func decodeValue(text json.RawMessage) (value any, err error) {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	if text[0] != '{' && text[0] != '[' {
-		if err := dec.Decode(&value); err != nil {
-			return nil, errors.New("its payload is not a JSON object")
-		}
-		return value, nil
-	}
-	return nested(dec, maxDepth)
-}
-
-// nested reads the decoder's next value.
+// nested reads the decoder's next value. In objects of it, too, names occur once.
 func nested(dec *json.Decoder, depth int) (any, error) {
 	t, err := dec.Token()
 	if err != nil {
