@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"route":      {"secret"},
 	"broker":     {"credential", "disk", "fault", "lazy", "route", "secret", "web"},
 	"sample":     {"idtoken", "lazy", "policy"},
-	"source":     {"disk", "fault", "idtoken", "policy", "secret", "web"},
+	"source":     {"disk", "exchange", "fault", "idtoken", "policy", "secret", "web"},
 	"login":      {"disk", "exchange", "fault", "idtoken", "policy", "secret", "web"},
 	"policytest": {"explain", "fault", "idtoken", "policy", "sample", "strictyaml"},
 	"exchange":   {"credential", "fault", "lazy", "policy", "secret", "web"},

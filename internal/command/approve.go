@@ -62,7 +62,7 @@ func approveCommand(env job.Env, end *outcome) *cli.Command {
 }
 
 // agrees asks the person at the terminal. Variables of an AI agent can only
-// refuse: who sets none is not thereby a person.
+// refuse: that there is none does not prove a person.
 func agrees(env job.Env, yes bool) error {
 	if name := source.AgentHint(env.Getenv); name != "" {
 		return fault.New(fault.NoIdentity, fmt.Errorf("approve: %s says that an AI agent is at work, and a person has to read this", name),

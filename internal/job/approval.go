@@ -78,7 +78,7 @@ func (a *attempt) needsApproval(id policy.Identity) bool {
 	if id.Kind == "people" {
 		return true
 	}
-	ci := a.settings.job.Kind != "" || id.Kind == "github" || id.Kind == "forgejo"
+	ci := a.settings.job.Kind != "" || policy.LikeGitHub(id.Kind)
 	return a.settings.SearchUpwards && !a.settings.inlinePolicy() && !ci
 }
 

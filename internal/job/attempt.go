@@ -174,7 +174,7 @@ func (a *attempt) sourceEnv() source.Env {
 }
 
 // issuerKeys returns the keys that the policy has for an issuer, nil where they
-// are fetched. Whoever writes them decides whose tokens are accepted: a file is
+// are fetched. Their author decides whose tokens are accepted: a file is
 // trusted like the policy itself.
 func issuerKeys(ctx context.Context, env Env, s Settings, id policy.Identity) ([]byte, error) {
 	if id.Keys != "" {
@@ -238,7 +238,7 @@ func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, a
 // but not the token.
 func sameEvent(env Env, id policy.Identity, c idtoken.Claims) error {
 	const variable = "GITHUB_EVENT_NAME"
-	if env.Getenv("GITHUB_ACTIONS") != "true" || id.Kind != "github" && id.Kind != "forgejo" {
+	if env.Getenv("GITHUB_ACTIONS") != "true" || !policy.LikeGitHub(id.Kind) {
 		return nil // the variable, if set, is not the runner's
 	}
 	said, ok := c.String("event_name")

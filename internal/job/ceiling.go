@@ -7,6 +7,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 )
 
@@ -30,7 +31,7 @@ func (a *attempt) ceiling() Ceiling {
 	if end, ok := a.source.Ceiling(a.claims); ok {
 		return Ceiling{end: end, known: true, fixed: true}
 	}
-	if id.Name != "" && id.Kind != "github" && id.Kind != "forgejo" || !id.Source.IsZero() {
+	if id.Name != "" && !policy.LikeGitHub(id.Kind) || !id.Source.IsZero() {
 		return Ceiling{end: a.env.Now().Add(longestJob), open: true}
 	}
 	return ceilingOf(a.runner, a.env.Now())
@@ -97,22 +98,18 @@ func (c Ceiling) Over(now time.Time) error {
 // explain gives the reason why a renewal gets no ID token: unlike at a first
 // request, the job had the permission.
 func (c Ceiling) explain(err error, now time.Time) error {
-	if err == nil || fault.ClassOf(err) != fault.NoIdentity {
+	if err == nil || fault.ClassOf(err) != fault.NoIdentity || c.open {
 		return err
 	}
-	if c.open {
-		return err
-	}
-	hint := "the job has ended, or its request token has expired, which is valid for about 6 hours: split a job that needs longer"
-	if c.fixed {
+	hint, end := "", c.end.UTC().Format("15:04")
+	switch {
+	case c.fixed:
 		hint = fmt.Sprintf("the job's only ID token expired at %s UTC: split a job that needs longer, "+
-			"or raise the job's timeout, which is its life",
-			c.end.UTC().Format("15:04"))
-		return fault.New(fault.NoIdentity, errors.New(err.Error()), hint)
-	}
-	if c.known && !now.Before(c.end) {
-		hint = fmt.Sprintf("the runner's request token expired at %s UTC: split a job that needs longer",
-			c.end.UTC().Format("15:04"))
+			"or raise the job's timeout, which is its life", end)
+	case c.known && !now.Before(c.end):
+		hint = fmt.Sprintf("the runner's request token expired at %s UTC: split a job that needs longer", end)
+	default:
+		hint = "the job has ended, or its request token has expired, which is valid for about 6 hours: split a job that needs longer"
 	}
 	return fault.New(fault.NoIdentity, errors.New(err.Error()), hint)
 }

@@ -2,7 +2,6 @@ package job
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
@@ -59,9 +58,9 @@ func RunCommand(ctx context.Context, env Env, res Result, dir Folder, args []str
 	for _, v := range append(vars, dir.engine(res)...) {
 		set = append(set, v.Name+"="+v.Value.Reveal())
 	}
-	withheld := slices.Concat(source.AllWithheld(), res.Withheld)
-	if passIdentity {
-		withheld = nil
+	var withheld []string
+	if !passIdentity {
+		withheld = source.Withheld(res.Identity)
 	}
 	environ, removed := process.Environment(env.Environ, set, res.Kinds(), withheld)
 	if len(removed) > 0 {

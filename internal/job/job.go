@@ -20,7 +20,6 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
-	"github.com/oidc-dbt/oidc-dbt/internal/source"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -148,7 +147,7 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 // is exchanged.
 func (a *attempt) decide(ctx context.Context, res *Result) (policy.Grant, secret.Value, error) {
 	grant, idToken, err := a.authorize(ctx)
-	res.Subject, res.Ceiling, res.Withheld = a.claims.Subject(), a.ceiling(), source.Withheld(a.source.Identity())
+	res.Subject, res.Ceiling, res.Identity = a.claims.Subject(), a.ceiling(), a.source.Identity()
 	if a.target != nil {
 		res.Target, res.Type = a.target.Name(), a.project.dbtType
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
@@ -25,15 +26,15 @@ type Result struct {
 	PolicyText   []byte
 	PolicyDir    string // where relative paths of the policy start, "" where it has none
 	Warnings     []fault.Warning
-	Summary      string         // Markdown
-	Broker       *broker.Broker // what the profile leads to, nil for none; the caller closes it
-	output       string         // the profile's output that holds the credential
-	Route        route.Route    // the broker's
-	client       string         // the warehouse whose clients, dbt apart, read Variables; "" for none
-	Ceiling      Ceiling        // of what the broker keeps fresh
-	Withheld     []string       // variables by which ID tokens can be obtained
-	Refused      func(int)      // records callers without the secret
-	leases       *leases        // what ends with the run
+	Summary      string          // Markdown
+	Broker       *broker.Broker  // what the profile leads to, nil for none; the caller closes it
+	output       string          // the profile's output that holds the credential
+	Route        route.Route     // the broker's
+	client       string          // the warehouse whose clients, dbt apart, read Variables; "" for none
+	Ceiling      Ceiling         // of what the broker keeps fresh
+	Identity     policy.Identity // whose ID tokens the run has; the zero Identity before one was chosen
+	Refused      func(int)       // records callers without the secret
+	leases       *leases         // what ends with the run
 }
 
 func (res *Result) warn(format string, args ...any) {

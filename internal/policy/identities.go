@@ -145,7 +145,7 @@ func (d *document) identity(key, n *yaml.Node) *Identity {
 	d.kind(id, m)
 	d.issuerKeys(id, m)
 	if v := m.Get("audience"); v != nil {
-		if id.Kind == "github" || id.Kind == "forgejo" {
+		if LikeGitHub(id.Kind) {
 			d.Report(v, "audience cannot be given for kind %q: each job asks for the audience of its target", id.Kind)
 		} else {
 			id.Audience = d.Text(v, "audience")

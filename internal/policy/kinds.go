@@ -316,6 +316,10 @@ func (k kind) has(claim string) bool {
 	})
 }
 
+// LikeGitHub reports whether jobs of a kind have GitHub's variables, protocol
+// and claims.
+func LikeGitHub(kind string) bool { return kind == "github" || kind == "forgejo" }
+
 // HasClaim reports whether tokens of a kind have a claim, as far as that is known.
 func HasClaim(kind, claim string) bool { return kinds[kind].has(claim) }
 

@@ -305,7 +305,7 @@ func (r rule) binds(claim string) extent {
 
 // binds returns how far a pattern holds a claim.
 func (p pattern) binds(kind, claim string) extent {
-	isPath := (kind == "github" || kind == "forgejo") && claim == "repository" ||
+	isPath := LikeGitHub(kind) && claim == "repository" ||
 		kind == "gitlab" && (claim == "project_path" || claim == "namespace_path")
 	owner, repository, hasRepository := strings.Cut(p.text, "/")
 	switch {

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -47,7 +48,7 @@ func WebIdentityToken(ctx context.Context, client *http.Client, region string, k
 		Audience: []string{audience}, SigningAlgorithm: aws.String("RS256"), DurationSeconds: aws.Int32(300),
 	})
 	if err != nil {
-		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token of AWS: %s", awsText(err)),
+		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token of AWS: %s", awsText(err, keys)),
 			"the role needs sts:GetWebIdentityToken, and the account outbound web identity federation: "+
 				"aws iam enable-outbound-web-identity-federation")
 	}
@@ -55,23 +56,16 @@ func WebIdentityToken(ctx context.Context, client *http.Client, region string, k
 }
 
 // awsText returns the code and message of an error of AWS, and no body.
-func awsText(err error) string {
+func awsText(err error, keys aws.Credentials) string {
 	var api interface {
 		ErrorCode() string
 		ErrorMessage() string
 	}
-	if errors.As(err, &api) {
-		return fmt.Sprintf("%q: %q", api.ErrorCode(), cut(api.ErrorMessage()))
+	if !errors.As(err, &api) {
+		return web.Failed(err).Error()
 	}
-	return web.Failed(err).Error()
-}
-
-func cut(s string) string {
-	const most = 200
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
+	secrets := []secret.Value{secret.New(keys.SecretAccessKey), secret.New(keys.SessionToken)}
+	return exchange.Quoted(api.ErrorCode(), secrets) + ": " + exchange.Quoted(api.ErrorMessage(), secrets)
 }
 
 // awsKeys returns the workload's keys, from the first place that its
@@ -142,8 +136,7 @@ func keysAt(ctx context.Context, address string, header http.Header) (keys aws.C
 }
 
 func metadata(ctx context.Context, method, address string, header http.Header) ([]byte, error) {
-	client := bounded(&http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirected") }})
+	client := nearby(&http.Transport{})
 	text, err := web.Retry(ctx, func(ctx context.Context) ([]byte, error) {
 		req, err := http.NewRequestWithContext(ctx, method, address, nil)
 		if err != nil {

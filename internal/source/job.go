@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
 // A Job is what a CI system says of the job that this process is part of. It
@@ -69,14 +71,14 @@ func JobOf(getenv func(string) string, dir string) Job {
 	for _, kind := range kinds { // of several, each may say that the checkout is foreign
 		system, known := jobs[kind]
 		switch {
-		case j.Foreign != "" || isGitHub(kind): // of GitHub's, the event decides
+		case j.Foreign != "" || policy.LikeGitHub(kind): // of GitHub's, the event decides
 		case known:
 			j.Foreign = system.foreign(getenv)
 		default:
 			j.Foreign = "this CI system is not known to oidc-dbt, and the job may be for a fork"
 		}
 	}
-	if isGitHub(j.Kind) {
+	if policy.LikeGitHub(j.Kind) {
 		j.Workspace = getenv("GITHUB_WORKSPACE")
 	} else {
 		j.Workspace = absolute(getenv(jobs[j.Kind].workspace), getenv("HOME"), dir)

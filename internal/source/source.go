@@ -34,7 +34,6 @@ type Env struct {
 type Source struct {
 	identity policy.Identity
 	token    func(ctx context.Context, audience string) (secret.Value, error)
-	env      Env
 }
 
 // Stored returns the source of a person's login.
@@ -46,7 +45,7 @@ func Stored(id policy.Identity, token func(context.Context) (secret.Value, error
 func (s Source) Identity() policy.Identity { return s.identity }
 
 // Token obtains an ID token for the audience; of a source that cannot ask for
-// one, the token has whatever audience it has, which verification judges.
+// one, verification judges the audience that the token has.
 // Errors are of class NoIdentity where there is no token to be had, Unreachable
 // where what hands them out does not answer as it should.
 func (s Source) Token(ctx context.Context, audience string) (secret.Value, error) {
@@ -133,20 +132,15 @@ func isForgejo(getenv func(string) string) bool {
 	return getenv("FORGEJO_ACTIONS") == "true" || getenv("GITEA_ACTIONS") == "true" && getenv("FORGEJO_TOKEN") != ""
 }
 
-// Withheld returns the variables of an identity that commands never get: they
-// are tokens, or let their holder obtain some.
-func Withheld(id policy.Identity) []string {
-	names := slices.Clone(systems[id.Kind].variables)
-	if id.Source.Env != "" {
-		names = append(names, id.Source.Env)
-	}
-	return names
-}
-
-// AllWithheld returns those of every system, sorted.
-func AllWithheld() (names []string) {
+// Withheld returns the variables that commands never get, sorted: they are
+// tokens, or let their holder obtain some, at any system or by the identity's
+// own source. The zero Identity has none.
+func Withheld(id policy.Identity) (names []string) {
 	for _, s := range systems {
 		names = append(names, s.variables...)
+	}
+	if id.Source.Env != "" {
+		names = append(names, id.Source.Env)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -218,7 +212,7 @@ func Choose(env Env, identities []policy.Identity, chosen Choice, stored func(po
 // none is the error where no identity has a source here.
 func none(env Env, identities []policy.Identity) (Source, error) {
 	for _, id := range identities {
-		if isGitHub(id.Kind) {
+		if policy.LikeGitHub(id.Kind) {
 			return of(env, id, nil), nil // says itself what is missing
 		}
 	}
@@ -249,7 +243,7 @@ func named(env Env, identities []policy.Identity, chosen Choice, stored func(pol
 
 // of returns the source of an identity.
 func of(env Env, id policy.Identity, stored func(policy.Identity) Source) Source {
-	s := Source{identity: id, env: env}
+	s := Source{identity: id}
 	switch src := id.Source; {
 	case src.Env != "":
 		s.token = func(ctx context.Context, _ string) (secret.Value, error) { return variable(env, src.Env, "") }
@@ -300,8 +294,8 @@ func present(getenv func(string) string) (kinds []string) {
 		}
 	}
 	slices.SortFunc(kinds, func(a, b string) int {
-		if isGitHub(a) != isGitHub(b) {
-			if isGitHub(a) {
+		if policy.LikeGitHub(a) != policy.LikeGitHub(b) {
+			if policy.LikeGitHub(a) {
 				return -1
 			}
 			return 1
@@ -310,9 +304,6 @@ func present(getenv func(string) string) (kinds []string) {
 	})
 	return kinds
 }
-
-// isGitHub reports whether jobs of a kind have GitHub's variables and protocol.
-func isGitHub(kind string) bool { return kind == "github" || kind == "forgejo" }
 
 func describe(identities []policy.Identity) string {
 	texts := make([]string, len(identities))
@@ -339,24 +330,19 @@ func tokenOf(text, where string) (secret.Value, error) {
 	case text == "":
 		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token: %s is empty", where), "")
 	case len(text) > maxToken:
-		return secret.Value{}, tooLarge(where)
-	case strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }): // RFC 6750, 2.1
+		return secret.Value{}, fault.New(fault.NoIdentity,
+			fmt.Errorf("request ID token: %s is larger than %d bytes", where, maxToken), "")
+	case !headerText(text): // RFC 6750, 2.1
 		return secret.Value{}, fault.New(fault.NoIdentity,
 			fmt.Errorf("request ID token: %s contains more than one token, or is none", where), "")
 	}
 	return secret.New(text), nil
 }
 
-func tooLarge(where string) error {
-	return fault.New(fault.NoIdentity, fmt.Errorf("request ID token: %s is larger than %d bytes", where, maxToken), "")
-}
-
-var errNoGitHub = errors.New("request ID token: not a step of GitHub Actions")
-
 // fromGitHub asks the runner.
 func fromGitHub(ctx context.Context, env Env, audience string) (secret.Value, error) {
 	if env.GitHub == nil {
-		return secret.Value{}, fault.New(fault.NoIdentity, errNoGitHub, "")
+		return secret.Value{}, fault.New(fault.NoIdentity, errors.New("request ID token: not a step of GitHub Actions"), "")
 	}
 	return env.GitHub(ctx, audience)
 }

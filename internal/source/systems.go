@@ -187,16 +187,13 @@ func fromCursor(ctx context.Context, env Env, audience string) (secret.Value, er
 // A socket is how a machine's own service hands out tokens.
 type socket struct {
 	variable, path string // the variable that names the socket, "" for none, and its usual place
-	body           func(audience string) any
-	field          string
+	field          string // of the reply that holds the token; "" where the reply is the token
 }
 
 var sockets = map[string]socket{
-	"cursor": {"CURSOR_AGENT_SOCKET", "/run/cursor/api.sock", audienceBody, "token"},
-	"fly":    {"", "/.fly/api", audienceBody, ""},
+	"cursor": {"CURSOR_AGENT_SOCKET", "/run/cursor/api.sock", "token"},
+	"fly":    {"", "/.fly/api", ""},
 }
-
-func audienceBody(audience string) any { return map[string]string{"aud": audience} }
 
 // overSocket asks for a token over a Unix socket, with HTTP.
 func overSocket(ctx context.Context, env Env, name, audience string) (secret.Value, error) {
@@ -206,16 +203,13 @@ func overSocket(ctx context.Context, env Env, name, audience string) (secret.Val
 		path = env.Getenv(s.variable)
 	}
 	var dialer net.Dialer
-	client := &http.Client{
-		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.DialContext(ctx, "unix", path) },
-			Proxy:       nil, DisableKeepAlives: true, ResponseHeaderTimeout: commandLimit,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirected") },
-	}
-	return ask(ctx, bounded(client), request{
+	client := nearby(&http.Transport{
+		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.DialContext(ctx, "unix", path) },
+		ResponseHeaderTimeout: commandLimit,
+	})
+	return ask(ctx, client, request{
 		what: "the socket " + path, method: http.MethodPost, address: "http://localhost/v1/tokens/oidc",
-		header: http.Header{"Accept": {"application/json"}}, body: s.body(audience), field: s.field,
+		header: http.Header{"Accept": {"application/json"}}, body: map[string]string{"aud": audience}, field: s.field,
 		refused: "the machine does not hand out a token to this process",
 	})
 }
@@ -228,9 +222,7 @@ func fromGoogle(ctx context.Context, env Env, audience string) (secret.Value, er
 		host = "metadata.google.internal"
 	}
 	query := url.Values{"audience": {audience}, "format": {"full"}}
-	client := &http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirected") }}
-	return ask(ctx, bounded(client), request{
+	return ask(ctx, nearby(&http.Transport{}), request{
 		what: "the metadata server", method: http.MethodGet,
 		address: "http://" + host + "/computeMetadata/v1/instance/service-accounts/default/identity?" + query.Encode(),
 		header:  http.Header{"Metadata-Flavor": {"Google"}},
@@ -238,10 +230,15 @@ func fromGoogle(ctx context.Context, env Env, audience string) (secret.Value, er
 	})
 }
 
-// bounded returns a client whose replies end after maxToken bytes, with an error.
-func bounded(client *http.Client) *http.Client {
-	client.Transport = limited{client.Transport}
-	return client
+// nearby returns a client for a service of this machine or its link, which web's
+// refuses since it has no TLS: no proxy and no redirect leads elsewhere, and a
+// reply ends after maxToken bytes, with an error.
+func nearby(transport *http.Transport) *http.Client {
+	transport.Proxy, transport.DisableKeepAlives = nil, true
+	return &http.Client{
+		Transport:     limited{transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirected") },
+	}
 }
 
 type limited struct{ next http.RoundTripper }
