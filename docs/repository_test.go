@@ -89,57 +89,51 @@ func files(t *testing.T) (list []string) {
 	return list
 }
 
-// TestToolsHaveOneVersion: what several files run, they run in the same version.
-func TestToolsHaveOneVersion(t *testing.T) {
-	t.Parallel()
-	uses := regexp.MustCompile(`(?:go run |uses: )([\w./-]+)@(\S+)`)
-	versions, count := map[string]string{}, 0
+// eachMatch visits what an expression finds in the files below some folders, of
+// which there must be at least so many.
+func eachMatch(t *testing.T, expr string, least int, folders []string, visit func(file string, m []string)) {
+	t.Helper()
+	re, count := regexp.MustCompile(expr), 0
 	for _, file := range files(t) {
-		if !strings.HasPrefix(file, ".ci/") && !strings.HasPrefix(file, ".github/") {
+		if !slices.ContainsFunc(folders, func(folder string) bool { return strings.HasPrefix(file, folder) }) {
 			continue
 		}
 		text, err := os.ReadFile("../" + file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range uses.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range re.FindAllStringSubmatch(string(text), -1) {
 			count++
-			if have := versions[m[1]]; have != "" && have != m[2] {
-				t.Errorf("%s has %s@%s, another file %s", file, m[1], m[2], have)
-			}
-			versions[m[1]] = m[2]
+			visit(file, m)
 		}
 	}
-	if count < 8 {
-		t.Errorf("found %d tools, want at least 8", count)
+	if count < least {
+		t.Errorf("found %q %d times in %q, want at least %d", expr, count, folders, least)
 	}
+}
+
+// TestToolsHaveOneVersion: what several files run, they run in the same version.
+func TestToolsHaveOneVersion(t *testing.T) {
+	t.Parallel()
+	versions := map[string]string{}
+	eachMatch(t, `(?:go run |uses: )([\w./-]+)@(\S+)`, 8, []string{".ci/", ".github/"}, func(file string, m []string) {
+		if have := versions[m[1]]; have != "" && have != m[2] {
+			t.Errorf("%s has %s@%s, another file %s", file, m[1], m[2], have)
+		}
+		versions[m[1]] = m[2]
+	})
 }
 
 // TestActionsArePinned: by commit, with the version in a comment.
 func TestActionsArePinned(t *testing.T) {
 	t.Parallel()
-	uses := regexp.MustCompile(`(?m)^ *(?:- )?uses: *(.*)$`)
 	pin := regexp.MustCompile(`^[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
-	count := 0
-	for _, file := range files(t) {
-		if !strings.HasPrefix(file, ".github/") {
-			continue
+	eachMatch(t, `(?m)^ *(?:- )?uses: *(.*)$`, 8, []string{".github/"}, func(file string, m []string) {
+		own := strings.HasPrefix(m[1], "./") || strings.HasPrefix(m[1], "$/")
+		if !own && !pin.MatchString(m[1]) {
+			t.Errorf("%s: uses: %s, want NAME@COMMIT # v1.2.3", file, m[1])
 		}
-		text, err := os.ReadFile("../" + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range uses.FindAllStringSubmatch(string(text), -1) {
-			count++
-			own := strings.HasPrefix(m[1], "./") || strings.HasPrefix(m[1], "$/")
-			if !own && !pin.MatchString(m[1]) {
-				t.Errorf("%s: uses: %s, want NAME@COMMIT # v1.2.3", file, m[1])
-			}
-		}
-	}
-	if count < 8 {
-		t.Errorf("found %d actions, want at least 8", count)
-	}
+	})
 }
 
 // TestEnvironmentsAreForOneBranch: any branch's workflows can name an environment, so a page says that it is for main.
@@ -153,27 +147,12 @@ func TestEnvironmentsAreForOneBranch(t *testing.T) {
 		}
 		pages.Write(text)
 	}
-	names := regexp.MustCompile(`(?m)^ *environment: ([a-z][\w-]*)`)
-	count := 0
-	for _, file := range files(t) {
-		if !strings.HasPrefix(file, ".github/workflows/") {
-			continue
+	eachMatch(t, `(?m)^ *environment: ([a-z][\w-]*)`, 4, []string{".github/workflows/"}, func(file string, m []string) {
+		said := regexp.MustCompile("environment `" + m[1] + "`[^.;\n]* (for `main` only|for the branch `main` only)")
+		if !said.MatchString(pages.String()) {
+			t.Errorf("%s uses the environment %s: say in CONTRIBUTING.md that it is for `main` only", file, m[1])
 		}
-		text, err := os.ReadFile("../" + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range names.FindAllStringSubmatch(string(text), -1) {
-			count++
-			said := regexp.MustCompile("environment `" + m[1] + "`[^.;\n]* (for `main` only|for the branch `main` only)")
-			if !said.MatchString(pages.String()) {
-				t.Errorf("%s uses the environment %s: say in CONTRIBUTING.md that it is for `main` only", file, m[1])
-			}
-		}
-	}
-	if count < 4 {
-		t.Errorf("found %d environments, want at least 4", count)
-	}
+	})
 }
 
 // TestVerifyingComparesTheBranch: an attestation of another branch's build is not one of a release.
