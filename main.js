@@ -148,7 +148,7 @@ function unpack(dist, name) {
   const fresh = temporary(target);
   try {
     fs.writeFileSync(fresh, program, { mode: 0o755 });
-    fs.chmodSync(fresh, 0o755); // whatever the umask is
+    fs.chmodSync(fresh, 0o755); // with any umask
     fs.renameSync(fresh, target); // so that a concurrent step never sees half a file
   } catch (err) {
     fs.rmSync(fresh, { force: true });

@@ -14,7 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
 )
 
-// pin is the commit that stands for a release's in a workflow.
+// pin is the placeholder for a release's commit in a workflow.
 const pin = "0000000000000000000000000000000000000000"
 
 // standIns are GitHub's own actions that the reusable workflow uses, which
