@@ -111,15 +111,47 @@ func command(ctx context.Context, env Env, args []string, audience string) (secr
 	case ctx.Err() != nil:
 		return secret.Value{}, failed(context.Cause(ctx), "")
 	case out.over:
-		return secret.Value{}, failed(fmt.Errorf("it prints more than %d bytes", maxToken), "it must print the token, and nothing else")
+		return secret.Value{}, failed(fmt.Errorf("it prints more than %d bytes", maxToken), "it must print one token; other text around it is ignored")
 	case err != nil:
 		return secret.Value{}, failed(err, "its own messages are above")
 	}
-	v, err := tokenOf(out.text.String(), fmt.Sprintf("the output of %q", filled[0]))
+	v, err := tokenOf(theOnlyToken(out.text.String()), fmt.Sprintf("the output of %q", filled[0]))
 	if err != nil {
-		return v, fault.New(fault.NoIdentity, err, "it must print the token, and nothing else")
+		return v, fault.New(fault.NoIdentity, err, "it must print one token; other text around it is ignored")
 	}
 	return v, nil
+}
+
+// theOnlyToken returns the one JWT in what a program prints: spire-agent and
+// others print it in JSON, or with labels and keys around it. Other text is
+// returned as it is.
+func theOnlyToken(text string) string {
+	found := ""
+	for _, word := range strings.FieldsFunc(text, notInJWT) {
+		switch {
+		case !isJWT(word) || word == found:
+		case found != "":
+			return text // two tokens: whose this run is must not be a guess
+		default:
+			found = word
+		}
+	}
+	if found == "" {
+		return text
+	}
+	return found
+}
+
+// notInJWT reports whether a character is none of a JWT in its compact form.
+func notInJWT(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+}
+
+// isJWT reports whether a word looks like a signed JWT: three parts, of which
+// the first begins as a JSON object does in base64url.
+func isJWT(word string) bool {
+	parts := strings.Split(word, ".")
+	return len(parts) == 3 && strings.HasPrefix(parts[0], "eyJ") && parts[1] != "" && parts[2] != ""
 }
 
 // capped keeps the beginning of what is written to it.
