@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 	"broker":     {"credential", "disk", "fault", "lazy", "route", "secret", "web"},
 	"sample":     {"idtoken", "lazy", "policy"},
 	"source":     {"disk", "exchange", "fault", "idtoken", "policy", "secret", "web"},
-	"login":      {"disk", "exchange", "fault", "idtoken", "policy", "secret", "web"},
+	"login":      {"credential", "disk", "exchange", "fault", "idtoken", "policy", "secret", "web"},
 	"policytest": {"explain", "fault", "idtoken", "policy", "sample", "strictyaml"},
 	"exchange":   {"credential", "fault", "lazy", "policy", "secret", "web"},
 	"vault":      {"credential", "disk", "exchange", "fault", "lazy", "policy", "secret", "web"},

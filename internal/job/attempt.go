@@ -8,6 +8,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
+	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -166,6 +167,13 @@ func (a *attempt) verifier(ctx context.Context, id policy.Identity) (*idtoken.Ve
 	return idtoken.NewVerifier(a.env.Client(), a.env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS, Keys: keys}), nil
 }
 
+// provider is the world as an exchange sees it, with the logins of this run.
+func (a *attempt) provider() exchange.Env {
+	env := a.env.provider()
+	env.Login = a.people
+	return env
+}
+
 func (a *attempt) sourceEnv() source.Env {
 	return source.Env{
 		Getenv: a.env.Getenv, Environ: a.env.Environ, HTTP: a.env.Client(), Now: a.env.Now, Dir: a.settings.policyDir,
@@ -265,7 +273,7 @@ func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secr
 	case a.handsOut():
 		return provider.IDToken(grant, idToken)
 	case a.held != nil && a.held.Lease.Secret.Renewable && !a.afresh:
-		c, err = provider.Renew(ctx, a.env.provider(), grant, *a.held)
+		c, err = provider.Renew(ctx, a.provider(), grant, *a.held)
 		if err == nil {
 			*a.held, a.records.renewal = c, true
 			a.leases.renewed(*c.Lease)
@@ -275,7 +283,7 @@ func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secr
 			return c, err
 		}
 	}
-	if c, err = provider.Exchange(ctx, a.env.provider(), grant, a.project.warehouse, idToken); err != nil {
+	if c, err = provider.Exchange(ctx, a.provider(), grant, a.project.warehouse, idToken); err != nil {
 		return c, err
 	}
 	if err = a.leases.add(ctx, a.env, c, a.records); err == nil && a.held != nil {

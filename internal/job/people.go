@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/login"
@@ -42,6 +44,19 @@ func (p *people) account(id policy.Identity) *login.Account {
 		}, id)
 	}
 	return p.accounts[id.Name]
+}
+
+// AccessToken implements exchange.Login.
+func (p *people) AccessToken(ctx context.Context, id policy.Identity, scope string) (secret.Value, time.Time, error) {
+	if err := usable(id); err != nil {
+		return secret.Value{}, time.Time{}, err
+	}
+	return p.account(id).AccessToken(ctx, scope)
+}
+
+// RoleCredentials implements exchange.Login.
+func (p *people) RoleCredentials(ctx context.Context, id policy.Identity) (credential.Credential, error) {
+	return p.account(id).RoleCredentials(ctx)
 }
 
 // stored is what source.Choose asks for a person's tokens.

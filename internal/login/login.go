@@ -40,8 +40,8 @@ type Account struct {
 	id  policy.Identity
 
 	mu     sync.Mutex
-	memory *tokens // of a login that only this process has
-	handed string  // the SHA-256 of the ID token that was handed out last
+	memory *tokens           // of a login that only this process has
+	handed map[string]string // the SHA-256 of the token that was handed out last, by its scope; "" for ID tokens
 	issuer *idtoken.Verifier
 }
 
@@ -54,7 +54,7 @@ func New(env Env, id policy.Identity) *Account {
 		env.Keys = system{}
 	}
 	issuer := idtoken.NewVerifier(env.HTTP, env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS})
-	return &Account{env: env, id: id, issuer: issuer}
+	return &Account{env: env, id: id, handed: map[string]string{}, issuer: issuer}
 }
 
 func wait(ctx context.Context, d time.Duration) error {
@@ -188,50 +188,56 @@ func (a *Account) signedOut(err error) error {
 // that ask at the same time one refreshes; the others take what it has got.
 // Errors are of class NoIdentity where the person must sign in again.
 func (a *Account) Token(ctx context.Context) (secret.Value, error) {
+	t, err := a.current(ctx, "")
+	return t.id, err
+}
+
+// current returns tokens with an ID token, or with a scope an access token for
+// that, which this process has not handed out yet.
+func (a *Account) current(ctx context.Context, scope string) (tokens, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.memory != nil {
-		t, err := a.current(ctx, *a.memory, "", func(t tokens) error { a.memory = &t; return nil }, nil)
-		return t.id, err
+		return a.renewed(ctx, *a.memory, scope, "", func(t tokens) error { a.memory = &t; return nil }, nil)
 	}
 	n, err := a.note()
 	if err != nil {
-		return secret.Value{}, a.signedOut(fmt.Errorf("request ID token: not signed in as identity %q (%s)", a.id.Name, a.id.Issuer))
+		return tokens{}, a.signedOut(fmt.Errorf("request ID token: not signed in as identity %q (%s)", a.id.Name, a.id.Issuer))
 	}
 	unlock, err := a.lock(ctx)
 	if err != nil {
-		return secret.Value{}, err
+		return tokens{}, err
 	}
 	defer unlock()
 	s := a.store(n.Store)
 	kept, err := s.read(ctx)
 	if err != nil {
-		return secret.Value{}, err
+		return tokens{}, err
 	}
-	t, err := a.current(ctx, kept, n.Subject, func(t tokens) error { return s.write(ctx, t) }, func() (tokens, error) { return s.read(ctx) })
-	return t.id, err
+	return a.renewed(ctx, kept, scope, n.Subject, func(t tokens) error { return s.write(ctx, t) }, func() (tokens, error) { return s.read(ctx) })
 }
 
-// current returns tokens with an ID token that this process has not handed out
-// yet: a broker that asks again needs one that lives longer.
-func (a *Account) current(ctx context.Context, kept tokens, subject string, store func(tokens) error, again func() (tokens, error)) (
+// renewed returns what is kept, where it has a token that this process has not
+// handed out yet, or else what a refresh gives: a broker that asks again needs a
+// token that lives longer.
+func (a *Account) renewed(ctx context.Context, kept tokens, scope, subject string, store func(tokens) error, again func() (tokens, error)) (
 	tokens, error) {
-	if a.young(kept.id) && kept.id.SHA256() != a.handed {
-		a.handed = kept.id.SHA256()
+	if a.young(kept, scope) && kept.sum(scope) != a.handed[scope] {
+		a.handed[scope] = kept.sum(scope)
 		return kept, nil
 	}
-	next, err := a.refresh(ctx, kept)
+	next, err := a.refresh(ctx, kept, scope)
 	var refused refusal
 	if errors.As(err, &refused) && refused.code == "invalid_grant" && again != nil {
 		// A process that does not know of the lock may have refreshed meanwhile.
 		if other, rerr := again(); rerr == nil && other.refresh.SHA256() != kept.refresh.SHA256() {
-			next, err = a.refresh(ctx, other)
+			next, err = a.refresh(ctx, other, scope)
 		}
 	}
 	if errors.As(err, &refused) {
-		return tokens{}, a.signedOut(fmt.Errorf("refresh the login of identity %q: %w", a.id.Name, refused))
+		return tokens{}, a.refused(refused, scope)
 	}
-	if err != nil {
+	if next.refresh.IsZero() {
 		return tokens{}, err
 	}
 	if got := claimsOf(next.id); subject != "" && got.Subject() != subject { // OpenID Connect Core, 12.2
@@ -239,22 +245,27 @@ func (a *Account) current(ctx context.Context, kept tokens, subject string, stor
 			fmt.Errorf("refresh the login of identity %q: the ID token is for %q, want %q", a.id.Name, got.Subject(), subject), "")
 	}
 	// The provider may take the old refresh token for a stolen one from now on:
-	// what is not stored now is lost.
-	if err := store(next); err != nil {
-		return tokens{}, err
+	// what is not stored now is lost, also where the rest of the reply is of no use.
+	if serr := store(next); err != nil || serr != nil {
+		return tokens{}, errors.Join(err, serr)
 	}
-	a.handed = next.id.SHA256()
+	a.handed[scope] = next.sum(scope)
 	return next, nil
 }
 
-// young reports whether an ID token is in the first half of its life. A process that gets
-// an older one would soon ask again.
-func (a *Account) young(id secret.Value) bool {
-	claims := claimsOf(id)
-	issued, iok := seconds(claims.Value("iat"))
-	expires, eok := seconds(claims.Value("exp"))
+// young reports whether the ID token, or the access token for a scope, is in the
+// first half of its life. A process that gets an older one would soon ask again.
+func (a *Account) young(t tokens, scope string) bool {
+	var issued, expires time.Time
+	if scope == "" {
+		claims := claimsOf(t.id)
+		issued, _ = seconds(claims.Value("iat"))
+		expires, _ = seconds(claims.Value("exp"))
+	} else {
+		issued, expires = t.access[scope].issued, t.access[scope].expires
+	}
 	now := a.env.Now()
-	return iok && eok && !now.Before(issued.Add(-time.Minute)) && now.Before(issued.Add(expires.Sub(issued)/2))
+	return !issued.IsZero() && !expires.IsZero() && !now.Before(issued.Add(-time.Minute)) && now.Before(issued.Add(expires.Sub(issued)/2))
 }
 
 // SignOut revokes the refresh token where the provider offers that, and removes

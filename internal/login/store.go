@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/zalando/go-keyring"
 
@@ -96,10 +97,27 @@ func makeFolder(path string) error {
 type kept struct {
 	Refresh string `json:"refresh_token"`
 	ID      string `json:"id_token"`
+	// Access are access tokens, by scope.
+	Access map[string]keptAccess `json:"access_tokens,omitempty"`
 }
 
+type keptAccess struct {
+	Token   string    `json:"token"`
+	Issued  time.Time `json:"issued"`
+	Expires time.Time `json:"expires"`
+}
+
+// encode leaves access tokens out where a keyring could not hold them: another refresh gives them.
 func encode(t tokens) (string, error) {
-	text, err := json.Marshal(kept{t.refresh.Reveal(), t.id.Reveal()})
+	k := kept{Refresh: t.refresh.Reveal(), ID: t.id.Reveal(), Access: map[string]keptAccess{}}
+	for scope, x := range t.access {
+		k.Access[scope] = keptAccess{x.token.Reveal(), x.issued.UTC(), x.expires.UTC()}
+	}
+	text, err := json.Marshal(k)
+	if err == nil && len(text) > maxToken && len(k.Access) > 0 {
+		t.access = nil
+		return encode(t)
+	}
 	return string(text), err
 }
 
@@ -111,6 +129,10 @@ func (a *Account) decode(text string) (t tokens, err error) {
 	t.refresh = secret.New(k.Refresh)
 	if k.ID != "" {
 		t.id = secret.New(k.ID)
+	}
+	t.access = map[string]access{}
+	for scope, x := range k.Access {
+		t.access[scope] = access{secret.New(x.Token), x.Issued, x.Expires}
 	}
 	return t, nil
 }

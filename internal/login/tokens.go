@@ -19,8 +19,20 @@ import (
 )
 
 // tokens are what a login consists of. The refresh token is for the issuer's
-// token endpoint only; the ID token is what is exchanged.
-type tokens struct{ refresh, id secret.Value }
+// token endpoint only; the ID token is what is exchanged; access tokens are by
+// the scope that they were asked for.
+type tokens struct {
+	refresh, id secret.Value
+	access      map[string]access
+}
+
+// sum identifies the ID token, or the access token for a scope.
+func (t tokens) sum(scope string) string {
+	if scope == "" {
+		return t.id.SHA256()
+	}
+	return t.access[scope].token.SHA256()
+}
 
 // A refusal is the provider's own no. (RFC 6749, 5.2)
 type refusal struct{ code, words string }
@@ -119,30 +131,42 @@ func signInError(err error) error {
 	return fault.New(fault.NoIdentity, fmt.Errorf("sign in: refused: %w", r), hint)
 }
 
-// grant asks the token endpoint for tokens.
+// grant asks the token endpoint for tokens. What is good of a reply without an
+// ID token is returned with the error.
 func (a *Account) grant(ctx context.Context, p provider, form url.Values, again bool, secrets ...secret.Value) (t tokens, err error) {
 	body, err := a.post(ctx, p.Token, form, again, secrets...)
 	if err != nil {
 		return t, err
 	}
+	if t, err = readTokens(body); err == nil && t.id.IsZero() {
+		err = fault.New(fault.Unreachable, errors.New("ask the identity provider: the reply has no ID token"),
+			"let the client have the scope openid, and the provider give ID tokens with refreshed ones")
+	}
+	return t, err
+}
+
+// readTokens reads the refresh token and the ID token of a reply, of which each
+// may be missing. Those before a malformed one are returned with the error.
+func readTokens(body []byte) (t tokens, err error) {
 	var fields struct {
 		ID      string `json:"id_token"`
 		Refresh string `json:"refresh_token"`
+		Access  string `json:"access_token"`
 	}
-	switch {
-	case json.Unmarshal(body, &fields) != nil:
+	if json.Unmarshal(body, &fields) != nil {
 		return t, fault.New(fault.Unreachable, errors.New("ask the identity provider: unexpected reply, want a JSON object"), "")
-	case fields.ID == "":
-		return t, fault.New(fault.Unreachable, errors.New("ask the identity provider: the reply has no ID token"),
-			"let the client have the scope openid, and the provider give ID tokens with refreshed ones")
 	}
-	if fields.Refresh != "" {
-		t.refresh = secret.New(fields.Refresh)
-	}
-	t.id = secret.New(fields.ID)
-	for _, v := range []secret.Value{t.refresh, t.id} {
-		if text := v.Reveal(); len(text) > maxToken || exchange.IsGarbled(v) {
-			return tokens{}, fault.New(fault.Unreachable, errors.New("ask the identity provider: a token in the reply is malformed"), "")
+	var access secret.Value
+	for _, f := range []struct {
+		text string
+		to   *secret.Value
+	}{{fields.Refresh, &t.refresh}, {fields.ID, &t.id}, {fields.Access, &access}} {
+		v := secret.New(f.text)
+		if len(f.text) > maxToken || exchange.IsGarbled(v) {
+			return t, fault.New(fault.Unreachable, errors.New("ask the identity provider: a token in the reply is malformed"), "")
+		}
+		if f.text != "" {
+			*f.to = v
 		}
 	}
 	return t, nil
@@ -160,10 +184,12 @@ func (a *Account) redeem(ctx context.Context, p provider, code secret.Value, red
 	return t, signInError(err)
 }
 
-// refresh gets new tokens. A provider that does not rotate refresh tokens gives
-// none, and the old one stays. A try that got no reply is made again: whether the
-// token was used is not known, and it is all there is.
-func (a *Account) refresh(ctx context.Context, kept tokens) (tokens, error) {
+// refresh gets new tokens, with a scope an access token for that as well. A
+// provider that does not rotate refresh tokens gives none, and the old one stays.
+// A try that got no reply is made again: whether the token was used is not known,
+// and it is all there is. A refresh token is returned with the error of a reply
+// that is of no other use.
+func (a *Account) refresh(ctx context.Context, kept tokens, scope string) (t tokens, err error) {
 	if kept.refresh.IsZero() {
 		return tokens{}, a.signedOut(fmt.Errorf("request ID token: the login of identity %q has expired, and has no refresh token", a.id.Name))
 	}
@@ -171,9 +197,20 @@ func (a *Account) refresh(ctx context.Context, kept tokens) (tokens, error) {
 	if err != nil {
 		return tokens{}, err
 	}
-	t, err := a.grant(ctx, p, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {kept.refresh.Reveal()}}, true, kept.refresh)
-	if err == nil && t.refresh.IsZero() {
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {kept.refresh.Reveal()}}
+	if scope == "" {
+		if t, err = a.grant(ctx, p, form, true, kept.refresh); err != nil && t.refresh.IsZero() {
+			return t, err
+		}
+		t.access = kept.access
+	} else if t, err = a.access(ctx, p, form, kept, scope); err != nil && t.refresh.IsZero() {
+		return t, err
+	}
+	if t.refresh.IsZero() {
 		t.refresh = kept.refresh
+	}
+	if t.id.IsZero() {
+		t.id = kept.id
 	}
 	return t, err
 }

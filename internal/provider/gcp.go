@@ -28,10 +28,6 @@ const (
 	sqlLogin      = "https://www.googleapis.com/auth/sqlservice.login"
 )
 
-// mostSeconds bounds an expires_in: a year. More is nonsense, and overflows a
-// Duration in the end.
-const mostSeconds = int64(exchange.LongestLife / time.Second)
-
 var (
 	poolProvider   = lazy.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
 	serviceAccount = lazy.MustCompile(`^[a-z0-9][a-z0-9-]*@[a-z0-9.-]+\.gserviceaccount\.com$`)
@@ -212,7 +208,7 @@ func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (
 		return credential.Credential{}, err
 	case federated == nil || federated.AccessToken == "": // JSON's null gives no reply at all
 		return credential.Credential{}, exchange.Unreachable("the reply from STS has no access token")
-	case federated.ExpiresIn <= 0, federated.ExpiresIn > mostSeconds:
+	case federated.ExpiresIn <= 0, federated.ExpiresIn > exchange.MostSeconds:
 		return credential.Credential{},
 			exchange.Unreachable("the reply from STS has an expires_in of %d, want seconds from now", federated.ExpiresIn)
 	case federated.TokenType != "" && !strings.EqualFold(federated.TokenType, "Bearer"):

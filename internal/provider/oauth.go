@@ -9,13 +9,11 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
-	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
@@ -60,49 +58,7 @@ func (t tokenRequest) send(ctx context.Context, env exchange.Env, idToken secret
 	if err != nil {
 		return credential.Credential{}, err
 	}
-	return readToken(t.service, reply, sent, idToken)
-}
-
-// readToken reads a token endpoint's reply to a request that was sent at the
-// given time. (RFC 6749 §5.1, RFC 8693 §2.2.1)
-func readToken(service string, reply []byte, sent time.Time, idToken secret.Value) (credential.Credential, error) {
-	var token struct {
-		AccessToken string          `json:"access_token"`
-		IssuedType  string          `json:"issued_token_type"`
-		TokenType   string          `json:"token_type"`
-		ExpiresIn   json.RawMessage `json:"expires_in"` // a number, or a string that holds one: Entra's first version
-	}
-	if err := json.Unmarshal(reply, &token); err != nil {
-		return credential.Credential{}, exchange.Foreign(service, "unexpected reply from %s", service)
-	}
-	secrets := []secret.Value{idToken, secret.New(token.AccessToken)}
-	lives := strings.Trim(string(token.ExpiresIn), `"`)
-	seconds, err := strconv.ParseInt(lives, 10, 64)
-	switch {
-	case token.AccessToken == "":
-		return credential.Credential{}, exchange.Unreachable("the reply from %s has no access token", service)
-	case !strings.EqualFold(token.TokenType, "Bearer"): // a token of another type, or none ("N_A"), is no login for who just holds it
-		return credential.Credential{},
-			exchange.Unreachable("the reply from %s has a token of type %s, want Bearer", service, exchange.Quoted(token.TokenType, secrets))
-	case !slices.Contains([]string{"", accessToken, jwtToken}, token.IssuedType):
-		return credential.Credential{},
-			exchange.Unreachable("the reply from %s has an issued_token_type of %s, want %q", service,
-				exchange.Quoted(token.IssuedType, secrets), accessToken)
-	case lives == "":
-		// OAuth only recommends it, and a JWT has an exp of its own. But what is
-		// opaque to its client must not be read by it (RFC 9068 §6).
-		return credential.Credential{},
-			fault.New(fault.Unreachable, errors.New("the reply from "+service+" has no expires_in: the expiry of its token "+
-				"is unknown"),
-				"configure the authorization server to return expires_in (RFC 6749 §5.1)")
-	case err != nil, seconds <= 0, seconds > mostSeconds:
-		return credential.Credential{},
-			exchange.Unreachable("the reply from %s has an expires_in of %s, want seconds from now", service, exchange.Quoted(lives, secrets))
-	}
-	return credential.Credential{
-		Kind: credential.AccessToken, Token: secret.New(token.AccessToken),
-		Expiry: sent.Add(time.Duration(seconds) * time.Second), // the server counts from later
-	}, nil
+	return exchange.ReadToken(t.service, reply, sent, idToken)
 }
 
 // A call is a POST to a service that replies in JSON.

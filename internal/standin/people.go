@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +23,7 @@ type PeopleConfig struct {
 	Claims    map[string]any   // of the person who signs in, with sub
 	NoRefresh bool             // gives no refresh tokens
 	Fixed     bool             // refresh tokens are not rotated
+	Scopes    []string         // that access tokens may have besides those of the sign-in, as Entra ID's client has
 	Interval  int              // of the device flow, in seconds
 	Approves  bool             // the person approves each device code at once
 	CodeLife  time.Duration    // of device codes; ten minutes where 0
@@ -29,6 +32,8 @@ type PeopleConfig struct {
 	Discovery map[string]any
 	// Redirect changes what the browser brings back.
 	Redirect func(q url.Values)
+	// Reply changes what the token endpoint says to a refresh.
+	Reply func(answer map[string]any)
 }
 
 // People is an identity provider for people: authorization code with PKCE,
@@ -43,20 +48,22 @@ type People struct {
 	codes     map[string]*authorization
 	devices   map[string]*deviceCode
 	families  map[string]*family // by refresh token, used ones too
+	access    map[string]string  // access tokens, with their scopes
 	refreshes int
 	revoked   []string
 	faults    map[string][]int // by path: statuses of the next replies
 }
 
 type authorization struct {
-	redirect, challenge, nonce string
-	used                       *family
+	redirect, challenge, nonce, scope string
+	used                              *family
 }
 
 type deviceCode struct {
 	user      string
 	state     string // "", "approved", "denied"
 	challenge string
+	scope     string
 	expires   time.Time
 	polled    time.Time
 	every     time.Duration
@@ -65,6 +72,7 @@ type deviceCode struct {
 // A family is what has grown out of one sign-in.
 type family struct {
 	current string
+	scope   string // that the person has agreed to
 	ended   bool
 }
 
@@ -84,7 +92,7 @@ func StartPeople(config PeopleConfig) (*People, error) {
 		return nil, err
 	}
 	p := &People{config: config, issuer: issuer, codes: map[string]*authorization{}, devices: map[string]*deviceCode{},
-		families: map[string]*family{}, faults: map[string][]int{}}
+		families: map[string]*family{}, access: map[string]string{}, faults: map[string][]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", p.discovery)
 	mux.HandleFunc("GET /keys", issuer.jwks)
@@ -119,6 +127,13 @@ func (p *People) Secrets() (list []string) {
 		list = append(list, token)
 	}
 	return list
+}
+
+// Access returns every access token that was given, with its scopes.
+func (p *People) Access() map[string]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.access)
 }
 
 // Refreshes returns how often a refresh token was taken.
@@ -212,7 +227,8 @@ func (p *People) authorize(w http.ResponseWriter, r *http.Request) {
 	default:
 		code := "code-" + rand.Text()
 		p.mu.Lock()
-		p.codes[code] = &authorization{redirect: q.Get("redirect_uri"), challenge: q.Get("code_challenge"), nonce: q.Get("nonce")}
+		p.codes[code] = &authorization{redirect: q.Get("redirect_uri"), challenge: q.Get("code_challenge"), nonce: q.Get("nonce"),
+			scope: q.Get("scope")}
 		p.mu.Unlock()
 		back.Set("code", code)
 	}
@@ -262,8 +278,8 @@ func (p *People) grant(w http.ResponseWriter, form func(string) string) {
 		case challengeOf(form("code_verifier")) != a.challenge:
 			refused("invalid_grant", "PKCE verification failed: Code mismatch")
 		default:
-			a.used = &family{}
-			p.give(w, a.used, a.nonce)
+			a.used = &family{scope: a.scope}
+			p.give(w, a.used, a.nonce, "")
 		}
 	case "refresh_token":
 		f := p.families[form("refresh_token")]
@@ -275,9 +291,11 @@ func (p *People) grant(w http.ResponseWriter, form func(string) string) {
 		case f.current != form("refresh_token"): // a thief, or who lost the race with one
 			f.ended = true
 			refused("invalid_grant", "Maximum allowed refresh token reuse exceeded")
+		case !p.may(f, form("scope")):
+			refused("invalid_scope", "Invalid scopes: "+form("scope"))
 		default:
 			p.refreshes++
-			p.give(w, f, "")
+			p.give(w, f, "", form("scope"))
 		}
 	case "urn:ietf:params:oauth:grant-type:device_code":
 		p.poll(w, form("device_code"), challengeOf(form("code_verifier")), refused)
@@ -292,15 +310,24 @@ func challengeOf(verifier string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// give replies with new tokens of a family.
-func (p *People) give(w http.ResponseWriter, f *family, nonce string) {
+// may reports whether the person has agreed to the scopes. (RFC 6749 §6)
+func (p *People) may(f *family, scope string) bool {
+	agreed := append(strings.Fields(f.scope), p.config.Scopes...)
+	return !slices.ContainsFunc(strings.Fields(scope), func(s string) bool { return !slices.Contains(agreed, s) })
+}
+
+// give replies with new tokens of a family, of which the access token is for a
+// scope, "" for the whole one.
+func (p *People) give(w http.ResponseWriter, f *family, nonce, scope string) {
 	now := p.config.Now()
 	claims := map[string]any{"iss": p.URL(), "iat": now.Unix(), "nbf": nil, "exp": now.Add(p.config.Life).Unix(), "azp": p.config.ClientID}
 	if nonce != "" {
 		claims["nonce"] = nonce
 	}
 	maps.Copy(claims, p.config.Claims)
-	answer := map[string]any{"token_type": "Bearer", "expires_in": 300, "access_token": "access-" + rand.Text(),
+	access := "access-" + rand.Text()
+	p.access[access] = cmp.Or(scope, f.scope)
+	answer := map[string]any{"token_type": "Bearer", "expires_in": 300, "access_token": access, "scope": p.access[access],
 		"id_token": p.issuer.Sign(p.config.ClientID, claims)}
 	if !p.config.NoRefresh {
 		if f.current == "" || !p.config.Fixed {
@@ -308,6 +335,9 @@ func (p *People) give(w http.ResponseWriter, f *family, nonce string) {
 			p.families[f.current] = f
 		}
 		answer["refresh_token"] = f.current
+	}
+	if p.config.Reply != nil && nonce == "" {
+		p.config.Reply(answer)
 	}
 	reply(w, answer)
 }
@@ -319,7 +349,8 @@ func (p *People) device(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	code, user := "device-"+rand.Text(), rand.Text()[:4]+"-"+rand.Text()[:4]
-	d := &deviceCode{user: user, expires: p.config.Now().Add(p.config.CodeLife), every: time.Duration(p.config.Interval) * time.Second}
+	d := &deviceCode{user: user, expires: p.config.Now().Add(p.config.CodeLife), every: time.Duration(p.config.Interval) * time.Second,
+		scope: form("scope")}
 	if d.challenge = form("code_challenge"); d.challenge == "" || form("code_challenge_method") != "S256" {
 		oauthError(w, http.StatusBadRequest, "invalid_request", "Missing parameter: code_challenge_method", nil)
 		return
@@ -359,7 +390,7 @@ func (p *People) poll(w http.ResponseWriter, code, challenge string, refused fun
 		refused("access_denied", "The end user denied the authorization request")
 	default:
 		delete(p.devices, code)
-		p.give(w, &family{}, "")
+		p.give(w, &family{scope: d.scope}, "", "")
 	}
 }
 
