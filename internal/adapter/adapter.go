@@ -67,7 +67,7 @@ var adapters = map[string]adapter{
 type Facts interface {
 	Target() string
 	Provider() string
-	Audience() string
+	GuardedAudience() string
 	Exchange() policy.Values
 	Claim(name string) string // "" where there is none
 	Run() string              // what the CI system calls the run, "" where that is not known
@@ -216,7 +216,7 @@ func Render(in Input) (Output, error) {
 		return Output{}, err
 	}
 	a, p, block := adapters[in.Type], pairOf(in.Type, provider), in.Block
-	settled, err := checked(in.Type, provider, in.Facts.Audience(), block)
+	settled, err := checked(in.Type, provider, in.Facts.GuardedAudience(), block)
 	if err != nil {
 		return Output{}, err
 	}

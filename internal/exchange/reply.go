@@ -141,7 +141,7 @@ func Named(want string) func(string) error {
 // that hold URLs, in their order.
 func CheckAudience(v policy.Values, audience string, endpoints ...string) (faults []policy.KeyError) {
 	for _, key := range endpoints {
-		if err := policy.CheckAudience(audience, v.Get(key)); v.Get(key) != "" && err != nil {
+		if err := v.CheckAudience(audience, v.Get(key)); v.Get(key) != "" && err != nil {
 			faults = append(faults, policy.KeyError{Key: key, Err: err})
 		}
 	}

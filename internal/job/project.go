@@ -177,7 +177,7 @@ func (p *project) give(dbt policy.DBT) (err error) {
 func (p *project) faults(t *policy.Target, block *yaml.Node) (list []*policy.BlockError) {
 	w, warehouse := adapter.Warehouse(p.dbtType, t.Provider(), block)
 	_, way := routeOf(t, p.dbtType, block)
-	all := []error{adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), block), warehouse, way}
+	all := []error{adapter.CheckPlaces(p.dbtType, t.Provider(), t.GuardedAudience(), block), warehouse, way}
 	if warehouse == nil {
 		all = append(all, provider.Check(t.Provider(), t.Exchange(), w))
 	}
@@ -249,7 +249,7 @@ func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Targ
 				return fault.New(fault.Usage, named, fault.Hint(err))
 			}
 		}
-		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.Audience(), b); err != nil {
+		if err := adapter.CheckPlaces(p.dbtType, t.Provider(), t.GuardedAudience(), b); err != nil {
 			return err
 		}
 		for _, note := range adapter.Notes(p.dbtType, t.Provider(), b) {
@@ -356,13 +356,13 @@ func (p *project) granted(g settled) (err error) {
 type granting interface {
 	Direct() bool
 	Provider() string
-	Audience() string
+	GuardedAudience() string
 	Exchange() policy.Values
 }
 
 // clientRoute returns how other clients of the warehouse stay logged in.
 func clientRoute(t granting, client string, block *yaml.Node) (route.Route, error) {
-	return adapter.ClientRoute(client, t.Provider(), t.Audience(), t.Exchange(), block, t.Direct())
+	return adapter.ClientRoute(client, t.Provider(), t.GuardedAudience(), t.Exchange(), block, t.Direct())
 }
 
 // routeOf returns how dbt stays logged in.

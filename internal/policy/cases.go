@@ -144,7 +144,7 @@ func (t *Target) loginWith(values map[string]string) Login {
 			return m
 		})
 	}
-	filled := Values{m: make(map[string][]string, len(t.exchange.m)), lines: t.exchange.lines}
+	filled := Values{m: make(map[string][]string, len(t.exchange.m)), lines: t.exchange.lines, fixed: t.exchange.fixed}
 	for key, list := range t.exchange.m {
 		for _, text := range list {
 			filled.m[key] = append(filled.m[key], replace(text))

@@ -64,6 +64,9 @@ func (g Grant) Provider() string { return g.provider }
 // Audience returns the ID token's audience.
 func (g Grant) Audience() string { return g.audience }
 
+// GuardedAudience is Target.GuardedAudience.
+func (g Grant) GuardedAudience() string { return guarded(g.audience, g.exchange) }
+
 // Exchange returns the provider's block.
 func (g Grant) Exchange() Values { return g.exchange }
 

@@ -22,8 +22,8 @@ func (o Outline) Target() string { return o.target.name }
 // Provider returns the provider's name.
 func (o Outline) Provider() string { return o.target.provider }
 
-// Audience returns the audience that an ID token would need.
-func (o Outline) Audience() string { return o.target.audience }
+// GuardedAudience is Target.GuardedAudience.
+func (o Outline) GuardedAudience() string { return o.target.GuardedAudience() }
 
 // Exchange returns the provider's block, claims not filled in.
 func (o Outline) Exchange() Values { return o.target.exchange }

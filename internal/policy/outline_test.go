@@ -26,7 +26,7 @@ targets:
 		t.Fatal(err)
 	}
 	o := target.Outline()
-	if o.Target() != "ci" || o.Provider() != "aws" || o.Audience() != target.Audience() || o.Direct() || o.Claim("run_id") != "" {
+	if o.Target() != "ci" || o.Provider() != "aws" || o.GuardedAudience() != target.Audience() || o.Direct() || o.Claim("run_id") != "" {
 		t.Errorf("got %+v", o)
 	}
 	var values []string

@@ -68,6 +68,17 @@ func (t *Target) Provider() string { return t.provider }
 // Audience returns the audience that the ID token must have.
 func (t *Target) Audience() string { return t.audience }
 
+// GuardedAudience is the audience whose owner's hosts are the only ones that may
+// get the target's tokens; "" where their kind has no other, so that it guards nothing.
+func (t *Target) GuardedAudience() string { return guarded(t.audience, t.exchange) }
+
+func guarded(audience string, exchange Values) string {
+	if exchange.onlyAudience(audience) {
+		return ""
+	}
+	return audience
+}
+
 // Exchange returns the provider's block, claims not filled in.
 func (t *Target) Exchange() Values { return t.exchange }
 

@@ -153,7 +153,37 @@ func (a Adapter) NamesOf(key string) []string {
 type Values struct {
 	m     map[string][]string
 	lines map[string]int
+	// fixed is the audience of every token that the target's rules admit, where
+	// their kind has no other; "" where a job chooses the audience.
+	fixed string
 }
+
+// CheckAudience is CheckAudience for a token of the target: one whose kind has no
+// other audience goes where the policy says, which repeats that audience.
+func (v Values) CheckAudience(audience, endpoint string) error {
+	if v.onlyAudience(audience) {
+		return nil
+	}
+	return CheckAudience(audience, endpoint)
+}
+
+// CheckHost is CheckHost for a token of the target, as CheckAudience is.
+func (v Values) CheckHost(audience, host string) error {
+	if v.onlyAudience(audience) {
+		return nil
+	}
+	return CheckHost(audience, host)
+}
+
+// CheckLogin is CheckLogin for a token of the target, as CheckAudience is.
+func (v Values) CheckLogin(audience string) error {
+	if v.onlyAudience(audience) {
+		return nil
+	}
+	return CheckLogin(audience)
+}
+
+func (v Values) onlyAudience(audience string) bool { return v.fixed != "" && v.fixed == audience }
 
 // Line returns the line of a key's value in the policy, 0 where it was left out.
 func (v Values) Line(key string) int { return v.lines[key] }

@@ -139,10 +139,11 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	}
 	d.trust(t, m)
 	var fills []fill
+	var checks func() // waits for the rules: which audiences are guarded depends on whose tokens they admit
 	if v := m.Get("exchange"); v == nil {
 		m.Missing("exchange: name one provider of %q", d.providerNames())
 	} else {
-		fills = d.exchange(t, v, m.Get("lifetime"))
+		fills, checks = d.exchange(t, v, m.Get("lifetime"))
 	}
 	fills = append(fills, d.warehouse(t, m)...)
 	for _, f := range t.lifetimeFaults(t.dbt.Type, d.catalog.Adapters[t.dbt.Type].Logins[t.provider]) {
@@ -157,6 +158,8 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 		d.agents(t, v)
 	}
 	if v := m.Get("exchange"); v != nil {
+		t.exchange.fixed = fixedByKind(t.identities)
+		checks()
 		d.fixedAudiences(p, t, v)
 	}
 	d.checkFills(t, fills)
@@ -248,6 +251,19 @@ func (d *document) fixedAudiences(p *Policy, t *Target, at *yaml.Node) {
 	}
 }
 
+// fixedByKind returns the audience that all tokens of the identities have since
+// their kind has no other, "" where there is a choice.
+func fixedByKind(identities []Identity) (audience string) {
+	for i, id := range identities {
+		fixed := kinds[id.Kind].audience
+		if fixed == "" || id.Audience != fixed || i > 0 && fixed != audience {
+			return ""
+		}
+		audience = fixed
+	}
+	return audience
+}
+
 // trust reads when a target's trust was reviewed, and how long that is good for.
 func (d *document) trust(t *Target, m strictyaml.Mapping) {
 	reviewed := m.Get("trust_reviewed")
@@ -292,12 +308,19 @@ func (d *document) warehouse(t *Target, m strictyaml.Mapping) (fills []fill) {
 
 func (d *document) providerNames() []string { return slices.Sorted(maps.Keys(d.catalog.Providers)) }
 
-// exchange reads the one provider of a target.
-func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill) {
+// exchange reads the one provider of a target; checks holds what was read to
+// what the provider says of the whole.
+func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill, checks func()) {
 	names := d.providerNames()
+	var all []func()
+	checks = func() {
+		for _, check := range all {
+			check()
+		}
+	}
 	m, ok := d.Mapping(n, n, "exchange", names)
 	if !ok {
-		return nil
+		return nil, checks
 	}
 	if len(n.Content) != 2 && !d.Merged(n) {
 		d.Report(n, "exchange has %s, want exactly one of %q", plural(len(n.Content)/2, "provider"), names)
@@ -316,18 +339,12 @@ func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill) {
 		if !sound {
 			continue // the block's own faults come first: what follows from them would be noise
 		}
-		if spec.Check != nil {
-			for _, fault := range spec.Check(t.exchange, t.lifetime) {
-				at := places[fault.Key]
-				switch {
-				case fault.Key == "lifetime" && lifetime != nil:
-					at = lifetime
-				case at == nil:
-					at = key
-				}
-				d.Report(at, "%s: %v", fault.Key, fault.Err)
-			}
-		}
+		places["lifetime"] = lifetime
+		v := t.exchange
+		all = append(all, func() {
+			v.fixed = t.exchange.fixed
+			d.checkWhole(v, t.lifetime, spec, key, places)
+		})
 		if spec.Audience != nil {
 			t.audience = spec.Audience(t.exchange)
 		}
@@ -335,7 +352,22 @@ func (d *document) exchange(t *Target, n, lifetime *yaml.Node) (fills []fill) {
 	if len(n.Content) != 2 {
 		t.provider, t.spec = "", Provider{} // which one is meant is not known
 	}
-	return fills
+	return fills, checks
+}
+
+// checkWhole reports what a provider has against its block as a whole, each
+// fault at its place, else at the provider's name.
+func (d *document) checkWhole(v Values, lifetime time.Duration, spec Provider, name *yaml.Node, places map[string]*yaml.Node) {
+	if spec.Check == nil {
+		return
+	}
+	for _, fault := range spec.Check(v, lifetime) {
+		at := places[fault.Key]
+		if at == nil {
+			at = name
+		}
+		d.Report(at, "%s: %v", fault.Key, fault.Err)
+	}
 }
 
 // lifetimeFaults holds what the target wants to what its provider can give as

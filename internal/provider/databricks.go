@@ -197,7 +197,7 @@ func checkDatabricksAudience(v policy.Values, host string) error {
 	if audience != "" && strings.EqualFold(audience, v.Get("account_id")) && policy.CheckHost(databricksAudience, name) != nil {
 		return fmt.Errorf("host %q is not one of Databricks, whose audience %q the token has: give an audience of its own", name, audience)
 	}
-	return policy.CheckHost(audience, name)
+	return v.CheckHost(audience, name)
 }
 
 func exchangeDatabricks(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {

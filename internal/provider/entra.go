@@ -52,7 +52,7 @@ var entraProvider = provider{
 			if v.Get(key) == "" {
 				key = "audience" // then it is that which does not fit
 			}
-			if err := policy.CheckAudience(entraAudienceOf(v), entraURL(v)); err != nil {
+			if err := v.CheckAudience(entraAudienceOf(v), entraURL(v)); err != nil {
 				return []policy.KeyError{{Key: key, Err: err}}
 			}
 			return nil

@@ -73,7 +73,7 @@ var gcpProvider = provider{
 		Lifetimes: &policy.Lifetimes{Min: time.Minute, Max: 12 * time.Hour, Default: time.Hour},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
 			faults := exchange.CheckAudience(v, gcpAudienceOf(v), "sts_endpoint")
-			if err := policy.CheckAudience(gcpAudienceOf(v), stsEndpoint(v)); err != nil && v.Get("sts_endpoint") == "" {
+			if err := v.CheckAudience(gcpAudienceOf(v), stsEndpoint(v)); err != nil && v.Get("sts_endpoint") == "" {
 				key := "audience"
 				if v.Get("universe_domain") != "" {
 					key = "universe_domain"
@@ -148,7 +148,7 @@ func checkIAM(v policy.Values) []policy.KeyError {
 		key = "universe_domain"
 	}
 	given := v.Get("iam_endpoint") + v.Get("sts_endpoint") // else the fault is that of the first hop
-	if err := policy.CheckAudience(gcpAudienceOf(v), iamEndpoint(v)); err != nil && given != "" {
+	if err := v.CheckAudience(gcpAudienceOf(v), iamEndpoint(v)); err != nil && given != "" {
 		return []policy.KeyError{{Key: key, Err: err}}
 	}
 	first, err := url.Parse(stsEndpoint(v))

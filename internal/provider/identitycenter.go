@@ -75,7 +75,7 @@ var identityCenterProvider = provider{
 				checkPartition(v, "application", "role", "then_assume.role")...)
 			faults = append(faults, checkTags(v)...)
 			for _, d := range []struct{ key, endpoint string }{{"endpoint", awsSTS(v)}, {"oidc_endpoint", identityCenterURL(v)}} {
-				if err := policy.CheckAudience(awsAudienceOf(v), d.endpoint); v.Get(d.key) == "" && err != nil {
+				if err := v.CheckAudience(awsAudienceOf(v), d.endpoint); v.Get(d.key) == "" && err != nil {
 					return append(faults, policy.KeyError{Key: "audience", Err: err})
 				}
 			}
@@ -99,7 +99,7 @@ var identityCenterProvider = provider{
 		if v.Get("audience") == "" {
 			return fmt.Errorf("%s requires audience, one of the AuthorizedAudiencesList of its Identity Center application", w)
 		}
-		if err := policy.CheckLogin(v.Get("audience")); err != nil {
+		if err := v.CheckLogin(v.Get("audience")); err != nil {
 			return fmt.Errorf("audience: %w", err)
 		}
 		return nil

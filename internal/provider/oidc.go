@@ -22,7 +22,7 @@ var oidcProvider = provider{
 		Audience: func(v policy.Values) string { return v.Get("audience") },
 		NeedsDBT: true, // a login at a warehouse is nothing without one
 		Check: func(v policy.Values, _ time.Duration) []policy.KeyError {
-			if err := policy.CheckLogin(v.Get("audience")); err != nil {
+			if err := v.CheckLogin(v.Get("audience")); err != nil {
 				return []policy.KeyError{{Key: "audience", Err: err}}
 			}
 			return nil

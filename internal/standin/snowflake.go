@@ -23,6 +23,7 @@ import (
 // WORKLOAD_IDENTITY = (TYPE = OIDC ISSUER = IssuerURL SUBJECT = Subject).
 type SnowflakeConfig struct {
 	IssuerURL, Subject string
+	Audience           string   // OIDC_AUDIENCE_LIST; "": snowflakecomputing.com
 	Next               *url.URL // the server that answers everything but logins
 	// Takes says how much longer a statement takes; nil for no longer.
 	Takes func(sql string) time.Duration
@@ -50,6 +51,9 @@ type Attempt struct {
 
 // StartSnowflake starts the check of logins on loopback. Close it.
 func StartSnowflake(config SnowflakeConfig) (*Snowflake, error) {
+	if config.Audience == "" {
+		config.Audience = "snowflakecomputing.com"
+	}
 	s := &Snowflake{config: config, keys: keyring{issuer: config.IssuerURL}}
 	server, err := serve(s.handler())
 	if err != nil {
@@ -146,7 +150,7 @@ func (s *Snowflake) login(ctx context.Context, in loginData) error {
 func (s *Snowflake) verify(ctx context.Context, token string) (expiry time.Time, err error) {
 	claims := jwt.MapClaims{}
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(),
-		jwt.WithIssuer(s.config.IssuerURL), jwt.WithAudience("snowflakecomputing.com"), jwt.WithSubject(s.config.Subject))
+		jwt.WithIssuer(s.config.IssuerURL), jwt.WithAudience(s.config.Audience), jwt.WithSubject(s.config.Subject))
 	_, err = parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) { return s.keys.key(ctx, t) })
 	if at, _ := claims.GetExpirationTime(); at != nil {
 		expiry = at.Time
