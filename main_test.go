@@ -97,6 +97,7 @@ var revealers = []string{
 	"internal/login/tokens.go",
 	"internal/provider/awssts.go",
 	"internal/provider/databricks.go",
+	"internal/provider/entra.go",
 	"internal/provider/gcp.go",
 	"internal/provider/identitycenter.go",
 	"internal/provider/oauth.go",

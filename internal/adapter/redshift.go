@@ -169,5 +169,5 @@ func redshiftTag(in Input) []Key {
 	if value(in.Block, "query_group") != nil {
 		return nil
 	}
-	return []Key{{"query_group", tag(in)}}
+	return []Key{{"query_group", shortTag(in)}}
 }

@@ -1,7 +1,7 @@
 // Package audit appends two JSON lines without tokens for every request: the decision
 // before the exchange, and the outcome before anything is published.
 //
-// A line is an OCSF 1.3.0 Authentication event (https://schema.ocsf.io/1.3.0/classes/authentication):
+// A line is an OCSF 1.8.0 Authentication event (https://schema.ocsf.io/1.8.0/classes/authentication):
 // the decision is its Preauth activity, the outcome its Logon. What OCSF has
 // no attribute for is under `unmapped`.
 package audit
@@ -21,7 +21,7 @@ import (
 
 // Values that OCSF prescribes.
 const (
-	schemaVersion = "1.3.0"
+	schemaVersion = "1.8.0"
 	categoryUID   = 3    // Identity & Access Management
 	classUID      = 3002 // Authentication
 
@@ -68,6 +68,8 @@ type Run struct {
 	AgentHint       string // the variable that says that an AI agent may be at work
 	DryRun          bool
 	ExtraCA         string // the SHA-256 of NODE_EXTRA_CA_CERTS' file
+	TokenSHA256     string // of the ID token, by which it is known where it has no id of its own
+	Projects        []Project
 }
 
 // An Identity is whose token it is by the policy, and what of the token is kept.
@@ -100,6 +102,9 @@ func (r Run) Allowed(at time.Time, rule, line int) Record {
 	e.Unmapped.Decision = "allowed"
 	e.Unmapped.Rule = &matched{Index: rule, Number: rule + 1, Line: line}
 	e.Actor.Authorizations = r.authorizations("allowed")
+	for _, p := range r.Projects {
+		e.Unmapped.DBT = append(e.Unmapped.DBT, p.cleaned())
+	}
 	e.Message = "policy allows the request"
 	return e
 }
@@ -123,12 +128,19 @@ func (r Run) Denied(at time.Time, reason string, mismatches []Mismatch) Record {
 }
 
 // Issued returns the outcome's record of an exchange that gave c. The
-// credential is named by its kind, its identifier and a SHA-256.
-func (r Run) Issued(at time.Time, c credential.Credential) Record {
+// credential is named by its kind, its identifier and a SHA-256; key is what
+// the logs of the warehouse and the provider have of it.
+func (r Run) Issued(at time.Time, c credential.Credential, key map[string]string) Record {
 	e := r.record(at, activityLogon, statusSuccess, severityInformational)
 	e.Unmapped.Outcome = "issued"
 	e.Unmapped.Kind = string(c.Kind)
 	e.Unmapped.Static = c.Static
+	for name, value := range key {
+		if e.Unmapped.WarehouseKey == nil {
+			e.Unmapped.WarehouseKey = make(map[string]string, len(key))
+		}
+		e.Unmapped.WarehouseKey[name] = clean(value)
+	}
 	e.Session = &session{
 		UID:            clean(c.ID),
 		Issuer:         clean(r.Provider),
@@ -141,8 +153,8 @@ func (r Run) Issued(at time.Time, c credential.Credential) Record {
 
 // Renewed returns the outcome's record of a renewal that lets c live longer:
 // the same credential, with another expiry.
-func (r Run) Renewed(at time.Time, c credential.Credential) Record {
-	e := r.Issued(at, c)
+func (r Run) Renewed(at time.Time, c credential.Credential, key map[string]string) Record {
+	e := r.Issued(at, c, key)
 	e.Unmapped.Outcome = "renewed"
 	e.Message = "credential renewed"
 	return e
@@ -197,6 +209,21 @@ func (r Run) TurnedAway(at time.Time, count int) Record {
 	e.StatusDetail = "the broker was asked without this run's secret"
 	e.Message = "no credential handed out"
 	return e
+}
+
+// maxPackages bounds what is recorded of one project: few have more than twenty.
+const maxPackages = 100
+
+// cleaned returns what is recorded of a project, whose files anyone who can
+// change the repository may have written.
+func (p Project) cleaned() Project {
+	p.Name = clean(p.Name)
+	all := p.Packages
+	p.Omitted, p.Packages = max(0, len(all)-maxPackages), nil
+	for _, name := range all[:min(len(all), maxPackages)] {
+		p.Packages = append(p.Packages, clean(name))
+	}
+	return p
 }
 
 // hash returns the SHA-256 of the part of c that the warehouse receives:
@@ -274,9 +301,8 @@ func (r Run) metadata(activity int) metadata {
 func (r Run) identify(e *Record) {
 	e.User = user{Name: clean(r.Claims.Subject()), TypeID: userOther, Type: "Workload"}
 	e.Actor.IDP = &idp{Name: clean(r.Claims.Issuer())}
-	jti, _ := r.Claims.String("jti")
 	e.Actor.Session = &session{
-		UID:            clean(jti),
+		UID:            clean(r.tokenID()),
 		Issuer:         clean(r.Claims.Issuer()),
 		ExpirationTime: milliseconds(r.Claims.Expiry()),
 	}
@@ -288,6 +314,19 @@ func (r Run) identify(e *Record) {
 		}
 	}
 	e.Unmapped.Act = acting(r.Claims)
+}
+
+// tokenID is what names the ID token: its jti, Entra ID's uti, or its SHA-256.
+func (r Run) tokenID() string {
+	for _, name := range []string{"jti", "uti"} {
+		if id, _ := r.Claims.String(name); id != "" {
+			return id
+		}
+	}
+	if r.TokenSHA256 == "" {
+		return ""
+	}
+	return "sha256:" + r.TokenSHA256
 }
 
 // maxActors bounds the chain of those who act for each other.

@@ -111,6 +111,20 @@ type unmapped struct {
 	Kind         string            `json:"credential_kind,omitempty"`
 	Static       bool              `json:"static,omitempty"` // nothing ends the credential with the run
 	Claims       map[string]string `json:"claims,omitempty"`
+	// WarehouseKey is what the logs of the warehouse and the provider have in
+	// common with this record, by their own words: session, access_key_id,
+	// user, principal, lease, uti, query_tag, query_group, application_name,
+	// run_tag, client_tag.
+	WarehouseKey map[string]string `json:"warehouse_key,omitempty"`
+	DBT          []Project         `json:"dbt,omitempty"` // what runs with the credential
+}
+
+// A Project is a dbt project and the packages that its lock file pins.
+type Project struct {
+	Name     string   `json:"project,omitempty"`
+	Lock     string   `json:"package_lock_sha256,omitempty"` // of package-lock.yml
+	Packages []string `json:"packages,omitempty"`            // NAME@VERSION, URL@REVISION
+	Omitted  int      `json:"packages_omitted,omitempty"`
 }
 
 type matched struct {

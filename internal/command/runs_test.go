@@ -10,10 +10,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
@@ -216,6 +218,7 @@ func checkSecrets(t *testing.T, parts map[string]string, secrets ...string) {
 			rest = append(rest, line)
 		}
 	}
+	checkRecords(t, parts["audit"])
 	outputs := fileCommands(t, parts["output"])
 	for _, name := range []string{"token", "password", "private-key", "aws-access-key-id", "aws-secret-access-key", "aws-session-token", "env"} {
 		if v, ok := outputs[name]; ok && !slices.Contains(secrets, v) {
@@ -230,13 +233,33 @@ func checkSecrets(t *testing.T, parts map[string]string, secrets ...string) {
 		forms := []string{s, url.QueryEscape(s), string(escaped[1 : len(escaped)-1]), base64.StdEncoding.EncodeToString([]byte(s)), base64.RawURLEncoding.EncodeToString([]byte(s))}
 		for where, text := range map[string]string{"stdout and stderr": strings.Join(rest, ""), "summary": parts["summary"], "audit log": parts["audit"], "state": parts["state"], "profile": parts["profiles"], "path": parts["path"]} {
 			for _, f := range forms {
-				if strings.Contains(text, f) {
+				// An access key's id is no secret by itself: CloudTrail has it too.
+				if strings.Contains(text, f) && !(where == "audit log" && strings.HasPrefix(s, "ASIA")) {
 					t.Errorf("a secret is in %s:\n%s", where, text)
 				}
 			}
 		}
 	}
 }
+
+// checkRecords holds every line of an audit log to OCSF's schema.
+func checkRecords(t *testing.T, log string) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		o, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		if err == nil {
+			err = ocsf().Validate(o)
+		}
+		if err != nil {
+			t.Errorf("audit record: %v\n%s", err, line)
+		}
+	}
+}
+
+// ocsf is the schema of the records' class.
+var ocsf = sync.OnceValue(func() *jsonschema.Schema {
+	return jsonschema.NewCompiler().MustCompile("../audit/testdata/ocsf/authentication.schema.json")
+})
 
 // fileCommands reads a GITHUB_OUTPUT or GITHUB_ENV file as the runner does.
 func fileCommands(t *testing.T, text string) map[string]string {

@@ -28,6 +28,9 @@ type Credential struct {
 	Kind   Kind
 	ID     string    // not secret: the assumed role's ARN, the service account, the subject
 	Expiry time.Time // when a new login with it fails; never zero
+	// Serial is how the provider's own log names it, not secret: AWS's access
+	// key id, the uti of a token of Entra ID; "" where there is no such name.
+	Serial string
 
 	Token      secret.Value // a bearer: ID token, access token
 	User       string       // not secret: whom the database knows

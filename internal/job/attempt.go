@@ -36,10 +36,12 @@ type attempt struct {
 	target   *policy.Target // nil until the claims have chosen one
 	project  project
 	claims   idtoken.Claims // zero until a token was verified
-	records  *records
-	leases   *leases                // of every renewal too
-	held     *credential.Credential // whose lease is renewed; nil for none
-	afresh   bool                   // what is held was refused by the warehouse
+	// tokenSHA256 is of the token that claims are of.
+	tokenSHA256 string
+	records     *records
+	leases      *leases                // of every renewal too
+	held        *credential.Credential // whose lease is renewed; nil for none
+	afresh      bool                   // what is held was refused by the warehouse
 }
 
 // authorize requests the ID token, verifies it and authorises its claims. Keys
@@ -231,7 +233,7 @@ func (a *attempt) verified(ctx context.Context, verifiers []*idtoken.Verifier, a
 			err = sameEvent(a.env, a.source.Identity(), claims)
 		}
 		if err == nil {
-			a.claims = claims
+			a.claims, a.tokenSHA256 = claims, idToken.SHA256()
 			return idToken, nil
 		}
 		if first == nil {

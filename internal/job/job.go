@@ -94,7 +94,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	if err == nil {
 		err = a.handOver(grant, c, &res)
 	}
-	if rerr := a.records.outcome(c, err); rerr != nil {
+	if rerr := a.records.outcome(c, a.project.trace(grant, c), err); rerr != nil {
 		err = errors.Join(err, rerr)
 	} else {
 		res.Summary = a.records.summary()

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
+	"github.com/oidc-dbt/oidc-dbt/internal/audit"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -36,6 +37,7 @@ type project struct {
 	// filled in until there is a grant.
 	warehouse credential.Warehouse
 	warnings  []fault.Warning // of source, and of logins that the blocks keep or lose
+	dbt       []audit.Project // for the audit records
 }
 
 // readProject reads dbt_project.yml and, for `from`, profiles.yml.
@@ -55,6 +57,9 @@ func readProject(ctx context.Context, env Env, s Settings, t *policy.Target) (p 
 		if !slices.Contains(p.names, further.Name) {
 			p.names = append(p.names, further.Name)
 		}
+	}
+	for _, project := range profile.Projects(s.Root, s.ProjectDirs) {
+		p.dbt = append(p.dbt, audit.Project{Name: project.Name, Lock: project.Lock, Packages: project.Packages})
 	}
 	if dbt.From == "" {
 		err = p.takeInline(ctx, env, s, t)
@@ -384,6 +389,19 @@ func (p *project) outputs(g settled) []*yaml.Node {
 		blocks[i] = p.placed(b)
 	}
 	return blocks
+}
+
+// trace returns what the logs of the warehouse and the provider have of the
+// credential.
+func (p *project) trace(g policy.Grant, c credential.Credential) map[string]string {
+	in := adapter.Input{Facts: g, Type: p.dbtType, Credential: c}
+	switch {
+	case p.client != "":
+		in.Type, in.Block = p.client, g.DBT().Block
+	case p.dbtType != "":
+		in.Block = p.outputs(g)[0]
+	}
+	return adapter.Trace(in)
 }
 
 // render turns the credential into what dbt reads.

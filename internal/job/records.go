@@ -63,7 +63,7 @@ func Recorded(id policy.Identity) audit.Identity {
 // decision records how the request was decided, before anything is exchanged:
 // allowed by a grant, or err.
 func (r *records) decision(a attempt, g policy.Grant, err error) error {
-	r.run.Claims = a.claims
+	r.run.Claims, r.run.TokenSHA256, r.run.Projects = a.claims, a.tokenSHA256, a.project.dbt
 	if !a.claims.IsZero() {
 		r.run.ActorKind, r.run.ActorKindSource = a.policy.ActorKind(a.claims)
 		r.run.Identity = Recorded(a.policy.IdentityOf(a.claims))
@@ -94,14 +94,15 @@ func (r *records) decision(a attempt, g policy.Grant, err error) error {
 	return nil
 }
 
-// outcome records what the exchange came to, before anything is published.
-func (r *records) outcome(c credential.Credential, err error) error {
-	record := r.run.Issued(r.now(), c)
+// outcome records what the exchange came to, before anything is published. key
+// is what the logs of the warehouse and the provider have of c.
+func (r *records) outcome(c credential.Credential, key map[string]string, err error) error {
+	record := r.run.Issued(r.now(), c, key)
 	switch {
 	case err != nil:
 		record = r.run.Failed(r.now(), err)
 	case r.renewal:
-		record = r.run.Renewed(r.now(), c)
+		record = r.run.Renewed(r.now(), c, key)
 	}
 	r.followUp = &record
 	return r.log.Append(record)

@@ -88,7 +88,7 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 		return c, err
 	}
 	c, err = next.exchange(ctx, grant, idToken)
-	if rerr := next.records.outcome(c, err); rerr != nil {
+	if rerr := next.records.outcome(c, next.project.trace(grant, c), err); rerr != nil {
 		return credential.Credential{}, rerr // an unrecorded credential is not handed out
 	}
 	if err == nil && c.AWS != nil && a.settings.Renewed != nil {

@@ -56,7 +56,8 @@ var aws = []fixture{{
           role: arn:aws:iam::210987654321:role/lake
           external_id: acme
           tags: {"acme:team": data platform, Environment: "${environment}"}
-          transitive_tags: [Environment]`,
+          transitive_tags: [Environment]
+          source_identity: true`,
 	hops: []hop{assumeRoleWithWebIdentity, {
 		name: "AssumeRole",
 		reply: `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>` +

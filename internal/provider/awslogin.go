@@ -113,7 +113,7 @@ func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request,
 	case login.expiry == nil:
 		return credential.Credential{}, exchange.Unreachable("the login in the reply from %s has no expiry", service)
 	}
-	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: *login.expiry,
+	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Serial: session.Serial, Expiry: *login.expiry,
 		User: *login.user, Password: secret.New(*login.password)}, nil
 }
 
@@ -232,7 +232,7 @@ func rdsLogin(ctx context.Context, env exchange.Env, r exchange.Request, session
 	if session.Expiry.Before(expiry) {
 		expiry = session.Expiry // what it has signed expires with it
 	}
-	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Expiry: expiry, User: w.User,
+	return credential.Credential{Kind: credential.DatabaseLogin, ID: session.ID, Serial: session.Serial, Expiry: expiry, User: w.User,
 		Password: secret.New(strings.TrimPrefix(signed, "https://"))}, nil
 }
 

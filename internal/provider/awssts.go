@@ -52,6 +52,8 @@ var secondRole = []policy.Key{
 		Doc: "Session tags of the second role's session, at most 50."},
 	{Name: "transitive_tags", List: true, Example: "team",
 		Doc: "Which of `tags` are passed on through further role chains."},
+	{Name: "source_identity", Bool: true, Doc: "Set the session's name as its source identity too, which no later role " +
+		"can change (sts:SetSourceIdentity; default: false)."},
 }
 
 // The limits of session tags, in characters. (AWS STS API Reference,
@@ -187,6 +189,9 @@ func assumeRole(ctx context.Context, env exchange.Env, r exchange.Request, first
 		in.Tags = append(in.Tags, types.Tag{Key: aws.String(key), Value: aws.String(v.Get("then_assume.tags." + key))})
 	}
 	in.TransitiveTagKeys = v.List("then_assume.transitive_tags")
+	if v.Get("then_assume.source_identity") == "true" {
+		in.SourceIdentity = in.RoleSessionName
+	}
 	hidden := append(first.Secrets(), r.IDToken)
 	for _, c := range in.ProvidedContexts {
 		hidden = append(hidden, secret.New(aws.ToString(c.ContextAssertion)))
@@ -221,12 +226,23 @@ func awsCredential(c *types.Credentials, user *types.AssumedRoleUser, role, regi
 		id = *user.Arn
 	}
 	return credential.Credential{
-		Kind: credential.AWSSession, ID: id, Expiry: *c.Expiration,
+		Kind: credential.AWSSession, ID: id, Expiry: *c.Expiration, Serial: serial(*c.AccessKeyId),
 		AWS: &credential.AWS{
 			AccessKeyID: secret.New(*c.AccessKeyId), SecretAccessKey: secret.New(*c.SecretAccessKey),
 			SessionToken: secret.New(*c.SessionToken), Region: region,
 		},
 	}, nil
+}
+
+var keyID = lazy.MustCompile(`^[A-Z0-9]{16,128}$`)
+
+// serial returns the id of an access key where it looks like one. (AWS STS API
+// Reference, Credentials)
+func serial(id string) string {
+	if !keyID.MatchString(id) {
+		return ""
+	}
+	return id
 }
 
 // inSession is what a session's name may hold of a claim.
@@ -346,14 +362,14 @@ func chainHint(v policy.Values, second string, withContext bool) string {
 	if len(v.List("then_assume.tags")) > 0 {
 		more = append(more, "sts:TagSession")
 	}
+	if v.Get("then_assume.source_identity") == "true" {
+		more = append(more, "sts:SetSourceIdentity")
+	}
 	if withContext {
 		more = append(more, "sts:SetContext")
 	}
-	switch len(more) {
-	case 1:
-		actions += " and " + more[0]
-	case 2:
-		actions += ", " + more[0] + " and " + more[1]
+	if n := len(more); n > 0 {
+		actions = strings.Join(append([]string{actions}, more[:n-1]...), ", ") + " and " + more[n-1]
 	}
 	hint := fmt.Sprintf("%s must be allowed %s on %s, whose trust policy must allow it to %s", v.Get("role"), actions, second, v.Get("role"))
 	if v.Get("then_assume.external_id") != "" {

@@ -2,6 +2,8 @@ package provider
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 var (
@@ -168,7 +171,29 @@ func exchangeEntra(ctx context.Context, env exchange.Env, r exchange.Request) (c
 		busy: func(description string) bool { return slices.Contains(entraBusy, entraCode(description)) },
 	}.send(ctx, env, r.IDToken)
 	c.ID = v.Get("client_id")
+	if err == nil {
+		c.Serial = uniqueTokenID(c.Token)
+	}
 	return c, err
+}
+
+var tokenID = lazy.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
+
+// uniqueTokenID returns an access token's claim `uti`, which the tenant's
+// sign-in log has as the unique token identifier; "" where the token cannot be
+// read, which is nobody's right but its resource's. (Microsoft Entra: access
+// token claims reference; sign-in log schema)
+func uniqueTokenID(token secret.Value) string {
+	var claims struct {
+		UTI string `json:"uti"`
+	}
+	_, rest, _ := strings.Cut(token.Reveal(), ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	text, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil || json.Unmarshal(text, &claims) != nil || !tokenID.MatchString(claims.UTI) {
+		return ""
+	}
+	return claims.UTI
 }
 
 var aadsts = lazy.MustCompile(`^AADSTS([0-9]+)`)

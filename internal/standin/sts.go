@@ -32,9 +32,11 @@ type Role struct {
 	// TrustedRole and ExternalID are those of AssumeRole; "" for none.
 	TrustedRole string
 	ExternalID  string
-	TagsSession bool          // the trust policy allows TrustedRole sts:TagSession, too
-	SetsContext bool          // the trust policy allows TrustedRole sts:SetContext, too
-	MaxDuration time.Duration // 0 for the default of an hour
+	TagsSession bool // the trust policy allows TrustedRole sts:TagSession, too
+	SetsContext bool // the trust policy allows TrustedRole sts:SetContext, too
+	// SetsIdentity: the trust policy allows TrustedRole sts:SetSourceIdentity, too.
+	SetsIdentity bool
+	MaxDuration  time.Duration // 0 for the default of an hour
 }
 
 // STSConfig is an account: its OIDC provider and its roles.
@@ -418,6 +420,10 @@ func sessionTags(form url.Values, role Role, caller Session) error {
 	if len(keys) > 0 && !role.TagsSession {
 		return forbidden("AccessDenied",
 			"User: "+caller.SessionARN+" is not authorized to perform: sts:TagSession on resource: "+form.Get("RoleArn"))
+	}
+	if form.Get("SourceIdentity") != "" && !role.SetsIdentity {
+		return forbidden("AccessDenied",
+			"User: "+caller.SessionARN+" is not authorized to perform: sts:SetSourceIdentity on resource: "+form.Get("RoleArn"))
 	}
 	return nil
 }

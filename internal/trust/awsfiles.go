@@ -237,6 +237,9 @@ func (d Demand) chained(first awsRole) awsStatement {
 	if len(d.Case.Login.Exchange.List("then_assume.tags")) > 0 {
 		s.actions = append(s.actions, "sts:TagSession")
 	}
+	if d.Get("then_assume.source_identity") == "true" {
+		s.actions = append(s.actions, "sts:SetSourceIdentity")
+	}
 	if d.Provider() == "identity_center" {
 		s.actions = append(s.actions, "sts:SetContext")
 	}
