@@ -102,6 +102,7 @@ var revealers = []string{
 	"internal/provider/identitycenter.go",
 	"internal/provider/oauth.go",
 	"internal/runner/runner.go",
+	"internal/runner/systems.go",
 	"internal/secret/secret.go",
 	"internal/vault/secret.go",
 	"internal/vault/server.go",

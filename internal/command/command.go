@@ -12,6 +12,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 	"github.com/urfave/cli/v3"
 )
 
@@ -55,7 +56,7 @@ func Run(ctx context.Context, env job.Env, args []string) int {
 	if err == nil {
 		return end.status
 	}
-	fmt.Fprintln(env.Stderr, runner.Printable("oidc-dbt: "+err.Error()))
+	fmt.Fprintln(env.Stderr, runner.Failed(source.Here(env.Getenv), err.Error()))
 	if hint := fault.Hint(err); hint != "" {
 		fmt.Fprintln(env.Stderr, runner.Printable("hint: "+hint))
 	}

@@ -10,9 +10,11 @@ import (
 	"sync"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/source"
 )
 
 // A session is a credential with its broker, for as long as a command of this
@@ -29,11 +31,12 @@ type session struct {
 func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, error) {
 	// A mask shows what it hides: only what leaves this process is masked.
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.Client()})
+	kind := source.Here(env.Getenv)
 	var mu sync.Mutex // renewals say something too
 	run := &session{dir: dir, say: func(text string) error {
 		mu.Lock()
 		defer mu.Unlock()
-		_, err := fmt.Fprintln(env.Stderr, "oidc-dbt: "+runner.Printable(text))
+		_, err := fmt.Fprintln(env.Stderr, runner.Said(kind, text))
 		return err
 	}}
 	run.end = func() {
@@ -53,9 +56,8 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 	s.Say = func(text string) { _ = run.say(text) }
 	var err error
 	run.Result, err = Authenticate(ctx, env, s, r)
-	if unmasked := run.mask(env); len(unmasked) > 0 && err == nil {
-		run.warn("not masked in the job's log, since no stream was found that only the runner reads: %s; "+
-			"do not print them", strings.Join(unmasked, ", "))
+	if unmasked, why := run.mask(ctx, env, kind); len(unmasked) > 0 && err == nil {
+		run.warn("not masked in the job's log, since %v: %s; do not print them", why, strings.Join(unmasked, ", "))
 	}
 	if run.Allowed != "" {
 		err = errors.Join(err, run.say(run.Allowed))
@@ -70,24 +72,46 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 	return run, nil
 }
 
-// mask has the runner hide what the command gets to know of the credential:
-// what its environment and files hold. It returns the names of what could not
-// be masked; outside GitHub Actions there is no runner to do it.
-func (res Result) mask(env Env) (unmasked []string) {
-	if env.Getenv("GITHUB_ACTIONS") != "true" {
+// masker returns what has the CI system hide a secret; nil where there is none,
+// or it cannot while a job runs.
+func masker(ctx context.Context, env Env, kind string) func(secret.Value) error {
+	stream := func() io.Writer {
+		if env.Masks == nil {
+			return nil
+		}
+		return env.Masks()
+	}
+	if policy.LikeGitHub(kind) {
+		out := stream()
+		if out == nil {
+			return func(secret.Value) error { return runner.ErrNoStream }
+		}
+		r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: out, HTTP: env.Client()})
+		return func(v secret.Value) error {
+			if r.Mask(v) != nil {
+				return runner.ErrNoStream
+			}
+			return nil
+		}
+	}
+	m := runner.NewMasker(kind, stream, env.Environ)
+	if m == nil {
 		return nil
 	}
-	var out io.Writer
-	if env.Masks != nil {
-		out = env.Masks()
+	return func(v secret.Value) error { return m.Mask(ctx, v) }
+}
+
+// mask has the CI system hide what the command gets to know of the credential:
+// what its environment and files hold. It returns the names of what could not
+// be masked, and why.
+func (res Result) mask(ctx context.Context, env Env, kind string) (unmasked []string, why error) {
+	mask := masker(ctx, env, kind)
+	if mask == nil {
+		return nil, nil
 	}
-	if out == nil {
-		out = failing{}
-	}
-	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: out, HTTP: env.Client()})
 	hide := func(name string, v secret.Value) {
-		if r.Mask(v) != nil && !slices.Contains(unmasked, name) {
-			unmasked = append(unmasked, name)
+		if err := mask(v); err != nil && !slices.Contains(unmasked, name) {
+			unmasked, why = append(unmasked, name), err
 		}
 	}
 	held := map[string]bool{} // by a variable
@@ -111,10 +135,5 @@ func (res Result) mask(env Env) (unmasked []string) {
 			}
 		}
 	}
-	return unmasked
+	return unmasked, why
 }
-
-// failing is a stream to nowhere.
-type failing struct{}
-
-func (failing) Write([]byte) (int, error) { return 0, errors.New("no stream") }

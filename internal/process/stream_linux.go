@@ -14,9 +14,11 @@ import (
 	"golang.org/x/term"
 )
 
-// stepVariable is a path that the runner creates for one step only. (GitHub
-// Docs, Workflow commands, Environment files)
-const stepVariable = "GITHUB_OUTPUT="
+// stepVariables tell the processes of a step from those of the runner: the path
+// of a file that GitHub's runner creates for one step (GitHub Docs, Workflow
+// commands, Environment files), and the id that Azure Pipelines' agent gives to
+// a job, which the agent itself does not have.
+var stepVariables = []string{"GITHUB_OUTPUT", "SYSTEM_JOBID"}
 
 // RunnerStream returns the stream on which workflow commands reach the CI runner
 // and no other reader: standard error if it leads there, else a stream of the
@@ -29,8 +31,11 @@ const stepVariable = "GITHUB_OUTPUT="
 // process is seen to read from it, as with `exec > >(tee log)`.
 func RunnerStream(getenv func(string) string, stderr io.Writer) io.Writer {
 	first, parent := os.Getpid(), os.Getppid()
-	if value := getenv(strings.TrimSuffix(stepVariable, "=")); value != "" {
-		first, parent = firstOfStep(stepVariable + value)
+	for _, name := range stepVariables {
+		if value := getenv(name); value != "" {
+			first, parent = firstOfStep(name + "=" + value)
+			break
+		}
 	}
 	var own os.FileInfo
 	if f, ok := stderr.(*os.File); ok {

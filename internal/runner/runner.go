@@ -1,5 +1,5 @@
 // Package runner speaks the GitHub runner's protocol: inputs, masks, outputs, state, summary
-// and requests for ID tokens, with checks that go-githubactions lacks.
+// and requests for ID tokens, with checks that go-githubactions lacks; and what other CI systems' logs understand.
 package runner
 
 import (

@@ -581,7 +581,7 @@ func FuzzFiles(f *testing.F) {
 func FuzzPrintable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		printed := runner.Printable(text)
-		if strings.Contains(printed, "##[") {
+		if strings.Contains(printed, "##[") || strings.Contains(strings.ToLower(printed), "##vso[") {
 			t.Errorf("%q is printed as %q", text, printed)
 		}
 		for line := range strings.FieldsFuncSeq(printed, func(c rune) bool { return strings.ContainsRune("\r\n\v\f\u0085\u2028\u2029", c) }) {

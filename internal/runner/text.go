@@ -5,9 +5,11 @@ import (
 	"unicode"
 )
 
-// Printable returns s so that no line of it is a workflow command: it breaks a
-// leading `::` and every `##[` with a zero-width space, and replaces control
-// characters. It does not change `::` within a line.
+// Printable returns s so that no line of it is a command of GitHub's runner or
+// of Azure Pipelines' agent: it breaks a leading `::` and every `##[` and
+// `##vso[` with a zero-width space, and replaces control characters, without
+// which there are no sections of GitLab's and no links of Buildkite's either. It
+// does not change `::` within a line.
 func Printable(s string) string {
 	var out strings.Builder
 	for i, line := range strings.Split(s, "\n") {
@@ -23,7 +25,20 @@ func Printable(s string) string {
 		if trimmed := strings.TrimLeftFunc(line, blank); strings.HasPrefix(trimmed, "::") {
 			line = line[:len(line)-len(trimmed)] + ":\u200b" + trimmed[1:]
 		}
-		out.WriteString(strings.ReplaceAll(line, "##[", "##\u200b["))
+		out.WriteString(withoutAzure(strings.ReplaceAll(line, "##[", "##\u200b[")))
+	}
+	return out.String()
+}
+
+// withoutAzure breaks what Azure Pipelines' agent takes for a command anywhere in
+// a line.
+func withoutAzure(line string) string {
+	const command = "##vso["
+	var out strings.Builder
+	for i := range len(line) {
+		if out.WriteByte(line[i]); i > 0 && len(line)-i >= len(command)-1 && strings.EqualFold(line[i-1:i-1+len(command)], command) {
+			out.WriteString("\u200b")
+		}
 	}
 	return out.String()
 }

@@ -1,10 +1,16 @@
+//go:build unix
+
 package command_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -136,5 +142,93 @@ func startSnowflakeFor(t *testing.T, s *step) func(token string) error {
 			return fmt.Errorf("%d logins, want 1", len(logins))
 		}
 		return logins[0].Err
+	}
+}
+
+// azureSnowflake is a target that gives the command the ID token.
+const azureSnowflake = `version: 1
+identities:
+  azure: {issuer: $ISSUER, kind: azure_pipelines}
+targets:
+  prod:
+    proxy: false
+    dbt: {type: snowflake, account: acme-prod, user: DBT, database: d, schema: s}
+    exchange: {oidc: {audience: "api://AzureADTokenExchange"}}
+    allow:
+      - {identity: azure, prj_id: pr-1, def_id: "12", rpo_ref: refs/heads/main}
+`
+
+// TestAzurePipelinesLog: the agent gets masks and issues, wherever the script
+// sends what the command prints.
+func TestAzurePipelinesLog(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Log("only Linux tells which stream the agent reads")
+	}
+	s := newAzureJob(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.env["SYSTEM_JOBID"], s.env["EXE"], s.env["HELD"], s.env["LOG"] = "12f1170f-54f2-53f3-20dd-22fc7dff55f9", exe, s.at("held"), s.at("out.log")
+	s.write(policyFile, azureSnowflake)
+	script := s.write("step.sh", `"$EXE" exec --target prod -- sh -c 'printf %s "$DBT_ENV_SECRET_OIDC_TOKEN" >"$HELD"' 2>"$LOG"`+"\n")
+	cmd := exec.Command("bash", script)
+	cmd.Dir, cmd.Env = s.at("workspace"), s.environ()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr // by two pipes, as the agent has it
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s%s%s", err, stdout.String(), stderr.String(), s.file("out.log"))
+	}
+	log, token := s.file("out.log"), s.file("held")
+	const said = "##vso[task.logissue type=warning]oidc-dbt: target \"prod\": tokens of identity \"azure\" always have the audience"
+	const unmasked = "not masked in the job's log, since no stream was found that only the runner reads: DBT_ENV_SECRET_OIDC_TOKEN; do not print them"
+	switch mask := "\n##vso[task.setsecret]" + token + "\n"; {
+	case !strings.Contains(log, said) || strings.Contains(log, token):
+		t.Errorf("it says %s", log)
+	case runtime.GOOS == "linux" && stdout.String()+stderr.String() != mask:
+		t.Errorf("the agent gets %q, want %q", stdout.String()+stderr.String(), mask)
+	case runtime.GOOS != "linux" && !strings.Contains(log, unmasked):
+		t.Errorf("it says %s", log)
+	}
+}
+
+// TestBuildkiteLog: the agent's program gets each secret on its standard input.
+func TestBuildkiteLog(t *testing.T) {
+	t.Parallel()
+	s := newStep(t)
+	s.leaveGitHub("BK_TOKEN", "snowflakecomputing.com", map[string]any{"sub": "organization:acme", "pipeline_id": "p-1"})
+	s.env["BUILDKITE"], s.env["BUILDKITE_BUILD_CHECKOUT_PATH"] = "true", s.at("workspace")
+	s.write("workspace/dbt_project.yml", "name: analytics\nprofile: analytics\n")
+	policyText := `version: 1
+identities:
+  bk: {issuer: $ISSUER, kind: buildkite, source: {env: BK_TOKEN}}
+targets:
+  prod:
+    proxy: false
+    dbt: {type: snowflake, account: acme-prod, user: DBT, database: d, schema: s}
+    exchange: {oidc: {audience: snowflakecomputing.com}}
+    allow:
+      - {identity: bk, pipeline_id: %s}
+`
+	s.write(policyFile, fmt.Sprintf(policyText, "p-1"))
+	r := s.here("exec", "--target", "prod", "--", "true")
+	const unmasked = "oidc-dbt: warning: not masked in the job's log, since the program buildkite-agent is not on PATH: DBT_ENV_SECRET_OIDC_TOKEN; do not print them\n"
+	if r.status != 0 || !strings.Contains(r.stderr, unmasked) {
+		t.Errorf("without the program: status %d: %s", r.status, r.stderr)
+	}
+	agent := s.write("bin/buildkite-agent", "#!/bin/sh\n{ echo \"$@\"; cat; echo; } >>\"$HELD\"\n")
+	if err := os.Chmod(agent, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.env["HELD"], s.env["PATH"] = s.at("held"), s.at("bin")+string(os.PathListSeparator)+s.env["PATH"]
+	r = s.here("exec", "--target", "prod", "--", "true")
+	if r.status != 0 || strings.Contains(r.stderr, "not masked") || s.file("held") != "redactor add\n"+s.env["BK_TOKEN"]+"\n" {
+		t.Errorf("status %d: %s; the agent was given %s", r.status, r.stderr, s.file("held"))
+	}
+	s.write(policyFile, fmt.Sprintf(policyText, "p-2"))
+	r = s.here("exec", "--target", "prod", "--", "true")
+	if r.status != 5 || !strings.HasPrefix(r.stderr, "^^^ +++\noidc-dbt: denied by policy: ") {
+		t.Errorf("denied: status %d: %s", r.status, r.stderr)
 	}
 }
