@@ -41,6 +41,7 @@ var parts = []string{
 	"ID token until", "the identity provider", "…, then it is refreshed", "You are signed in. …", "The sign-in failed. …", "This is not the reply …", "There is nothing here.",
 	"sign in with a browser of this machine:…", "sign in with a browser of any …", "…\nor open …", "…\nOnly go on …", "  target …", "reads the variable …", "reads the file …", "asks the socket of …", "default-src …",
 	"signs you in at …", "takes tokens of …", "no host that the policy names", "  it has changed since …", "  it is approved already\n",
+	"failed to unlock correct collection",
 }
 
 // A message is a text that the code prints, with … for what varies.

@@ -97,6 +97,11 @@ func (a *Account) lock(ctx context.Context) (unlock func(), err error) {
 // not the provider's reply to this, Unreachable where the provider does not
 // answer as it should.
 func (a *Account) SignIn(ctx context.Context, device bool, store string) (claims idtoken.Claims, err error) {
+	if store == Keyring {
+		if err := (keys{a}).usable(ctx); err != nil {
+			return claims, err
+		}
+	}
 	p, err := a.discover(ctx)
 	if err != nil {
 		return claims, err

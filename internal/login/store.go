@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/zalando/go-keyring"
@@ -207,8 +208,14 @@ type index struct {
 	Parts []string `json:"parts"`
 }
 
-// bounded calls the keyring, which may ask the person to unlock it, until ctx ends.
+// bounded calls the keyring, which may ask the person to unlock it, until a
+// little before ctx ends: the error of that end would hide what was waited for.
 func bounded[T any](ctx context.Context, call func() (T, error)) (T, error) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-500*time.Millisecond))
+		defer cancel()
+	}
 	type result struct {
 		value T
 		err   error
@@ -227,14 +234,32 @@ func bounded[T any](ctx context.Context, call func() (T, error)) (T, error) {
 	}
 }
 
+// notUnlocked is in the library's error where the Secret Service has a locked
+// keyring, and the person does not unlock it, or nothing can ask her.
+const notUnlocked = "failed to unlock correct collection"
+
 // failed is the error of a keyring that cannot be used.
 func failed(what string, err error) error {
 	hint := "where there is no keyring: `oidc-dbt login --token-store file` keeps the login in a file that only you can read, " +
 		"and `oidc-dbt exec --token-store memory` for one command"
-	if errors.Is(err, keyring.ErrSetDataTooBig) {
+	switch {
+	case errors.Is(err, keyring.ErrSetDataTooBig):
 		hint = "the keyring takes less than other systems' do: " + hint
+	case strings.Contains(err.Error(), notUnlocked):
+		err = errors.New("it is locked, and was not unlocked")
+		hint = "unlock the keyring: your desktop asks for its password; " + hint
 	}
 	return fault.New(fault.NoIdentity, fmt.Errorf("%s the keyring: %w", what, err), hint)
+}
+
+// usable returns an error where a login could not be stored: before a person
+// signs in for nothing. It has the person unlock the keyring.
+func (k keys) usable(ctx context.Context) error {
+	_, err := bounded(ctx, k.index)
+	if err == nil || errors.Is(err, keyring.ErrNotFound) {
+		return nil
+	}
+	return failed("store the login in", err)
 }
 
 func (k keys) read(ctx context.Context) (tokens, error) {

@@ -77,6 +77,9 @@ func TestNoKeyring(t *testing.T) {
 			"store the login in the keyring: The name org.freedesktop.secrets was not provided by any .service files"},
 		{keyring.ErrSetDataTooBig.Error(), "read the login from the keyring: data passed to Set was too big",
 			"store the login in the keyring: data passed to Set was too big"},
+		{"failed to unlock correct collection '/org/freedesktop/secrets/collection/login'",
+			"read the login from the keyring: it is locked, and was not unlocked",
+			"store the login in the keyring: it is locked, and was not unlocked"},
 	} {
 		keyring.MockInitWithError(errors.New(tt.fault))
 		if _, err := (keys{a}).read(t.Context()); err == nil || err.Error() != tt.read {
@@ -89,18 +92,25 @@ func TestNoKeyring(t *testing.T) {
 		if a.SignedIn() {
 			t.Error("a login that was not stored is noted")
 		}
+		// Before the provider is asked for anything: there is none.
+		if _, err := a.SignIn(t.Context(), false, Keyring); err == nil || err.Error() != tt.write {
+			t.Errorf("sign in: error is %v, want %s", err, tt.write)
+		}
 	}
 }
 
 // TestLockedKeyring: one that waits for the person to unlock it does not hold a run for ever.
 func TestLockedKeyring(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	release := make(chan struct{})
 	defer close(release)
 	_, err := bounded(ctx, func() (string, error) { <-release; return "", nil })
 	if want := "the keyring does not answer; is it locked?"; err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)
+	}
+	if ctx.Err() != nil {
+		t.Error("the run has ended, too, and would say so")
 	}
 }
