@@ -47,6 +47,7 @@ type STSConfig struct {
 	MinDuration time.Duration    // AWS's 15 minutes where 0; shorter ones are for tests of expiry
 	Life        time.Duration    // of each session instead of what was asked for; 0 for what was
 	Now         func() time.Time // time.Now where nil
+	HTTP        *http.Client     // reaches the issuer; http.DefaultClient where nil
 }
 
 // An STS is a security token service: the query protocol, with role trust as
@@ -91,7 +92,7 @@ func StartSTS(config STSConfig) (*STS, error) {
 			config.Audiences = append(config.Audiences, role.Audience)
 		}
 	}
-	s := &STS{config: config, keys: keyring{issuer: config.IssuerURL}, sessions: map[string]Session{},
+	s := &STS{config: config, keys: keyring{issuer: config.IssuerURL, client: config.HTTP}, sessions: map[string]Session{},
 		requests: map[string]int{}, roles: map[string]*roleState{}}
 	for arn, role := range config.Roles {
 		if role.Trust == "" {

@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -103,6 +104,7 @@ func stringLike(pattern, value string) bool {
 // The keys are decoded here, not by the product's library.
 type keyring struct {
 	issuer string
+	client *http.Client // http.DefaultClient where nil
 
 	mu   sync.Mutex
 	keys map[string]any
@@ -124,11 +126,11 @@ func (k *keyring) key(ctx context.Context, t *jwt.Token) (any, error) {
 		Issuer string `json:"issuer"`
 		JWKS   string `json:"jwks_uri"`
 	}
-	if err := fetch(ctx, k.issuer+"/.well-known/openid-configuration", &discovery); err != nil {
+	if err := k.fetch(ctx, k.issuer+"/.well-known/openid-configuration", &discovery); err != nil {
 		return nil, err
 	}
 	var set struct{ Keys []jwk }
-	if err := fetch(ctx, discovery.JWKS, &set); err != nil {
+	if err := k.fetch(ctx, discovery.JWKS, &set); err != nil {
 		return nil, err
 	}
 	k.keys = map[string]any{}
@@ -145,7 +147,7 @@ func (k *keyring) key(ctx context.Context, t *jwt.Token) (any, error) {
 			"documentation for requirements"}
 }
 
-func fetch(ctx context.Context, address string, v any) error {
+func (k *keyring) fetch(ctx context.Context, address string, v any) error {
 	unreachable := stsError{http.StatusBadRequest, "IDPCommunicationError", "Couldn't reach the identity provider"}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -153,7 +155,7 @@ func fetch(ctx context.Context, address string, v any) error {
 	if err != nil {
 		return unreachable
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := cmp.Or(k.client, http.DefaultClient).Do(req)
 	if err != nil {
 		return unreachable
 	}
