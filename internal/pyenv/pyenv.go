@@ -4,6 +4,7 @@ package pyenv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -50,11 +51,16 @@ func (p Python) Environ() []string {
 // directory; prepare is Python code that runs once at the end of that, with Home
 // as home directory. Progress goes to log. Concurrent runs wait for each other.
 func Ensure(ctx context.Context, name string, requirements []byte, prepare string, log io.Writer) (Python, error) {
+	return EnsureSince(ctx, oldest, name, requirements, prepare, log)
+}
+
+// EnsureSince is Ensure for packages that need Python 3.minor or newer.
+func EnsureSince(ctx context.Context, minor int, name string, requirements []byte, prepare string, log io.Writer) (Python, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return Python{}, fmt.Errorf("find the cache directory: %w", err)
 	}
-	m := maker{cache: cache, pythons: []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}, log: log}
+	m := maker{cache: cache, pythons: []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}, minor: minor, log: log}
 	return m.ensure(ctx, name, requirements, prepare)
 }
 
@@ -62,6 +68,7 @@ func Ensure(ctx context.Context, name string, requirements []byte, prepare strin
 type maker struct {
 	cache   string
 	pythons []string // the first that fits is used
+	minor   int      // the oldest of Python 3 that fits
 	environ []string // in addition to the process's
 	log     io.Writer
 }
@@ -174,26 +181,32 @@ func (m maker) install(ctx context.Context, pip []string, p Python, list string,
 	return nil
 }
 
-// find returns a Python of version 3.10 to 3.13: the packages that are pinned
-// have wheels for these.
+// oldest and newest are the versions of Python 3 that the pinned packages have wheels for.
+const oldest, newest = 10, 13
+
+// find returns the program of a Python that fits.
 func (m maker) find(ctx context.Context) (path, version string, err error) {
-	const ask = "import platform, sys; print(sys.implementation.cache_tag, platform.machine(), sys.base_prefix); " +
-		"sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))"
+	ask := fmt.Sprintf("import platform, sys; print(sys.implementation.cache_tag, platform.machine(), sys.base_prefix); "+
+		"print(sys.executable); sys.exit(not (3, %d) <= sys.version_info[:2] <= (3, %d))", m.minor, newest)
 	var tried []string
 	for _, name := range m.pythons {
 		cmd := exec.CommandContext(ctx, name, "-I", "-c", ask)
 		cmd.Env = m.env()
+		if _, version, ok := strings.Cut(filepath.Base(name), "python3."); ok {
+			cmd.Env = append(cmd.Env, "PYENV_VERSION=3."+version) // otherwise a shim of pyenv knows only the folder's version
+		}
 		out, err := cmd.Output()
+		version, path, _ := strings.Cut(string(out), "\n")
 		if err == nil {
-			return name, string(out), nil
+			return cmp.Or(strings.TrimSpace(path), name), version + "\n", nil
 		}
 		found := err.Error()
-		if tag, _, ok := strings.Cut(string(out), " "); ok {
+		if tag, _, ok := strings.Cut(version, " "); ok {
 			found = tag
 		}
 		tried = append(tried, name+": "+found)
 	}
-	return "", "", fmt.Errorf("find Python 3.10 to 3.13: %s", strings.Join(tried, "; "))
+	return "", "", fmt.Errorf("find Python 3.%d to 3.%d: %s", m.minor, newest, strings.Join(tried, "; "))
 }
 
 // env is the environment of Python and pip: it keeps the user's index, proxies
