@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -283,7 +284,7 @@ func TestAgentIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guarded := strings.Replace(string(policy), "  dev:\n", "  dev:\n    agents: refuse\n", 1)
+	guarded := regexp.MustCompile(`(?m)^  dev:.*$`).ReplaceAllString(string(policy), "  dev:\n    agents: refuse")
 	if err := os.WriteFile(path, []byte(guarded), 0o644); err != nil {
 		t.Fatal(err)
 	}

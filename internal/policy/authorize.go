@@ -201,7 +201,7 @@ func (t *Target) agentDenial(v view) error {
 	case t.agents == "refuse" && v.actor.kind == "agent":
 		return denied("use a target for agents", "target %q refuses AI agents, and the actor of %q is one",
 			t.name, v.claims.Subject())
-	case t.agents == "refuse" && v.identity.Kind != "github" && v.claims.Has("act"):
+	case t.agents == "refuse" && v.claims.Has("act"):
 		return denied("use a target for agents", "target %q refuses AI agents, and another party acts for %q (claim act)",
 			t.name, v.claims.Subject())
 	case t.agents == "only" && v.actor.kind != "agent":
