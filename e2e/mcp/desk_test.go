@@ -114,13 +114,13 @@ func (d *desk) clone(page string) {
 	}
 }
 
-// slow adds a chain of models, each of which takes as long as a session lives.
-func (d *desk) slow() {
+// slow adds a chain of models, each of which takes as long as a session lives. config is more of their configuration.
+func (d *desk) slow(config string) {
 	d.t.Helper()
 	before := "orders"
 	for _, name := range []string{"slow_1", "slow_2", "slow_3"} {
 		setup.Write(d.t, d.workspace, "models/"+name+".sql", "-- depends_on: {{ ref('"+before+"') }}\n"+
-			"{{ config(materialized='external', location='s3://lake/"+name+".parquet') }}\nselect 42 as answer\n")
+			"{{ config(materialized='external', location='s3://lake/"+name+".parquet', "+config+") }}\nselect 42 as answer\n")
 		before = name
 	}
 }
