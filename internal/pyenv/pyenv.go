@@ -60,7 +60,8 @@ func EnsureSince(ctx context.Context, minor int, name string, requirements []byt
 	if err != nil {
 		return Python{}, fmt.Errorf("find the cache directory: %w", err)
 	}
-	m := maker{cache: cache, pythons: []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}, minor: minor, log: log}
+	pythons := []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}
+	m := maker{cache: cache, pythons: pythons, minor: minor, log: log}
 	return m.ensure(ctx, name, requirements, prepare)
 }
 
