@@ -123,7 +123,8 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 				"in a step of GitHub Actions the action runs; elsewhere start with `oidc-dbt exec -- dbt build`")
 		}),
 		Commands: []*cli.Command{
-			execCommand(env, inActions, end), serveCommand(env, inActions, end), explainCommand(env, inActions, end),
+			execCommand(env, inActions, end), serveCommand(env, inActions, end), healthCommand(env, end),
+			explainCommand(env, inActions, end),
 			testPolicyCommand(env, end), lintCommand(env, end), initCommand(env, end),
 			trustCommand(env, inActions, end),
 			loginCommand(env, end), logoutCommand(env, end), whoamiCommand(env, end), approveCommand(env, end),

@@ -28,6 +28,8 @@ const (
 	flagReadyFile    = "ready-file"
 	flagReadyFD      = "ready-fd"
 	flagHealthPort   = "health-port"
+	flagPodVolume    = "pod-volume"
+	flagPort         = "port"
 	flagClaims       = "claims"
 	flagIdentity     = "identity"
 	flagRepository   = "repository"

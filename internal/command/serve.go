@@ -18,7 +18,7 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 			"/run/oidc-dbt/ready --health-port 8081\n\n" +
 			"and next to it, once the ready file exists:\n\n    set -a; . /run/oidc-dbt/env; set +a; dbt build\n\n" +
 			"The folder holds profiles.yml and env, which a POSIX shell can read in; only its user may enter it.\n" +
-			"GET /healthz on the health port answers 200 while the credential is valid, else 503.\n" +
+			"GET /healthz on the health port answers 200 while the credential is valid, else 503; `oidc-dbt health` asks it.\n" +
 			"SIGTERM, SIGINT and SIGHUP end it with status 0. It also ends when the runner's request token\n" +
 			"expires, with status 3, and when a lease cannot be extended further, with status 6. What was written\n" +
 			"is removed.",
@@ -30,6 +30,9 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 			&cli.StringFlag{Name: flagDir,
 				Usage:   "a folder for profiles.yml and env, empty or to be created (default: a new one below the temporary folder)",
 				Sources: variable(env, flagDir)},
+			&cli.BoolFlag{Name: flagPodVolume,
+				Usage:   "--dir is in a volume that only this pod's containers mount, which may be writable by everyone, as an emptyDir is",
+				Sources: variable(env, flagPodVolume)},
 			&cli.StringFlag{Name: flagReadyFile,
 				Usage: "a file that is created once it is ready: JSON with profiles_dir, env and health", Sources: variable(env, flagReadyFile)},
 			&cli.IntFlag{Name: flagReadyFD,
@@ -47,7 +50,8 @@ func serveCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 				return err
 			}
 			return job.Serve(ctx, env, s, job.ServeSettings{
-				Dir: c.String(flagDir), ReadyFile: c.String(flagReadyFile), ReadyFD: c.Int(flagReadyFD), HealthPort: c.Int(flagHealthPort),
+				Dir: c.String(flagDir), PodVolume: c.Bool(flagPodVolume),
+				ReadyFile: c.String(flagReadyFile), ReadyFD: c.Int(flagReadyFD), HealthPort: c.Int(flagHealthPort),
 			})
 		}),
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -89,6 +90,11 @@ func TestServe(t *testing.T) {
 				status, fields = side.health()
 				return status == 200
 			})
+			probe := []string{"health", "--port", strings.Split(side.ready.Health, "/")[2][len("127.0.0.1:"):]}
+			soon(t, "the probe's status 0", func() bool {
+				status, said := s.run(probe...)
+				return status == 0 && strings.HasPrefix(said, "the credential is valid until 2")
+			})
 			if expiry, err := time.Parse(time.RFC3339, fields["expires_at"]); fields["status"] != "ok" || len(fields) != 2 || err != nil || time.Until(expiry) > 2*time.Second {
 				t.Errorf("healthz: %v", fields)
 			}
@@ -100,6 +106,9 @@ func TestServe(t *testing.T) {
 			}
 			if _, err := os.Stat(s.at("ready")); !os.IsNotExist(err) {
 				t.Errorf("the ready file is left: %v", err)
+			}
+			if status, said := s.run(probe...); status != 1 || !strings.Contains(said, "connection refused\nhint: start `oidc-dbt serve --health-port ") {
+				t.Errorf("after the end the probe's status is %d: %s", status, said)
 			}
 			for _, secret := range append(s.secrets(), lines[2]) {
 				for line := range strings.Lines(side.said.String()) {
@@ -127,6 +136,46 @@ func TestServeIsNotHealthy(t *testing.T) {
 		t.Errorf("status is %d: %s", status, side.said.String())
 	}
 	s.checkEnd(issued)
+}
+
+// TestServeInAPodsVolume: an emptyDir is root's, and everyone may write in it.
+// Other flags come from variables, which the probe of the container has, too.
+func TestServeInAPodsVolume(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute)
+	volume := s.at("volume")
+	if err := errors.Join(os.Mkdir(volume, 0o777), os.Chmod(volume, 0o777|fs.ModeSetgid)); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(volume, "oidc-dbt")
+	s.env["OIDC_DBT_DIR"], s.env["OIDC_DBT_POD_VOLUME"], s.env["OIDC_DBT_HEALTH_PORT"] = dir, "true", freePort(t)
+	side := s.serve()
+	for name, want := range map[string]fs.FileMode{dir: 0o700 | fs.ModeDir, dir + "/env": 0o600, dir + "/profiles.yml": 0o600} {
+		if info, err := os.Stat(name); err != nil || info.Mode()&^fs.ModeSetgid != want {
+			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
+		}
+	}
+	if status, said := s.run("health"); status != 0 {
+		t.Errorf("health: status is %d: %s", status, said)
+	}
+	if status := side.end(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("status is %d: %s", status, side.said.String())
+	}
+	if left, err := os.ReadDir(volume); err != nil || len(left) > 0 {
+		t.Errorf("left in the volume: %v, %v", left, err)
+	}
+	s.checkEnd(issued)
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
 
 // TestServeTellsADescriptor, as systemd's and s6's children do.
@@ -270,10 +319,11 @@ func TestServeRefuses(t *testing.T) {
 	}{
 		"an argument":             {[]string{"dbt"}, 2, "oidc-dbt: unexpected argument \"dbt\"\nhint: to run a command with the credential: oidc-dbt exec -- COMMAND\n"},
 		"no time":                 {[]string{"--timeout", "0s"}, 2, "oidc-dbt: flag --timeout: got 0s, want more than 0\n"},
-		"a file as folder":        {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
-		"an open folder":          {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": is accessible to other users (-rwxr-xr-x)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
-		"a folder in an open one": {[]string{"--dir", "$ROOT/open/shared"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/shared\": \"$ROOT/open\" above it is writable by everyone (drwxrwxrwx)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit\n"},
+		"a file as folder":        {[]string{"--dir", "$ROOT/workspace/dbt_project.yml"}, 2, "oidc-dbt: flag --dir: \"$ROOT/workspace/dbt_project.yml\": not a folder\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit; in a volume of a pod add --pod-volume\n"},
+		"an open folder":          {[]string{"--dir", "$ROOT/temp"}, 2, "oidc-dbt: flag --dir: \"$ROOT/temp\": is accessible to other users (-rwxr-xr-x)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit; in a volume of a pod add --pod-volume\n"},
+		"a folder in an open one": {[]string{"--dir", "$ROOT/open/own"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/own\": \"$ROOT/open\" above it is writable by everyone (drwxrwxrwx)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit; in a volume of a pod add --pod-volume\n"},
 		"a folder with files":     {[]string{"--dir", "$ROOT/full"}, 2, "oidc-dbt: flag --dir: \"$ROOT/full\": the folder contains other files, which would be removed at the end\nhint: name a folder that does not exist yet: it is created\n"},
+		"an open pod":             {[]string{"--dir", "$ROOT/open/shared/mine", "--pod-volume"}, 2, "oidc-dbt: flag --dir: \"$ROOT/open/shared/mine\": \"$ROOT/open\" above it is writable by everyone (drwxrwxrwx)\nhint: name a folder that does not exist yet: it is created, in a folder that only you may write, or that has the sticky bit; in a volume of a pod add --pod-volume\n"},
 		"below nothing":           {[]string{"--dir", "$ROOT/no/where"}, 2, "oidc-dbt: flag --dir: \"$ROOT/no/where\": no such file or directory\n"},
 		"standard output":         {[]string{"--ready-fd", "1"}, 2, "oidc-dbt: flag --ready-fd: got 1, want 3 or more\n"},
 		"no descriptor":           {[]string{"--ready-fd", "99"}, 2, "oidc-dbt: flag --ready-fd: 99: bad file descriptor\n"},
@@ -286,7 +336,8 @@ func TestServeRefuses(t *testing.T) {
 			s := newFreshStep(t, time.Minute)
 			s.write("full/mine", "")
 			open := s.at("open")
-			if err := errors.Join(os.Chmod(s.at("full"), 0o700), os.Mkdir(open, 0o777), os.Chmod(open, 0o777)); err != nil {
+			err := errors.Join(os.Chmod(s.at("full"), 0o700), os.Mkdir(open, 0o777), os.Chmod(open, 0o777), os.Mkdir(s.at("open/shared"), 0o700))
+			if err != nil {
 				t.Fatal(err)
 			}
 			args := []string{"serve", "--target", "prod"}

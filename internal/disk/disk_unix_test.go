@@ -172,6 +172,13 @@ func TestPrivate(t *testing.T) {
 	} {
 		check(t, "Private", tt.name, disk.Private(at(tt.name)), tt.err)
 	}
+	for name, want := range map[string]string{
+		"open/mine":        "",
+		"entered":          "is accessible to other users (-rwx--x---)",
+		"deep/open/a/mine": fmt.Sprintf("%q above it is writable by everyone (drwxrwxrwx)", at("deep/open")),
+	} {
+		check(t, "PrivateInVolume", name, disk.PrivateInVolume(at(name)), want)
+	}
 	if os.Geteuid() != 0 {
 		check(t, "Private", "/", disk.Private("/"), fmt.Sprintf("is owned by user 0, want %d, the user running this program", os.Geteuid()))
 		return

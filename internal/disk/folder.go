@@ -10,11 +10,20 @@ import (
 
 // Private returns an error unless path is an Own folder that others cannot put
 // another in the place of. On Windows only the owner is looked at.
-func Private(path string) error {
+func Private(path string) error { return private(path, filepath.Dir) }
+
+// PrivateInVolume is Private for a folder at the top of a volume: who else
+// mounts the volume can put another in the place of the folder.
+func PrivateInVolume(path string) error {
+	return private(path, func(real string) string { return filepath.Dir(filepath.Dir(real)) })
+}
+
+// private is Private, for the folders from first on.
+func private(path string, first func(real string) string) error {
 	if err := Own(path); err != nil {
 		return err
 	}
-	if err := guarded(path); err != nil {
+	if err := guarded(path, first); err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	return nil
@@ -41,9 +50,10 @@ func Own(path string) error {
 	return nil
 }
 
-// guarded returns an error when others may rename path, or a folder that it is
-// in, and put another in its place. On Windows it returns nil.
-func guarded(path string) error {
+// guarded returns an error when others may rename what is in the first folder
+// above path, or in one of those above that, and put something else in its
+// place. On Windows it returns nil.
+func guarded(path string, first func(real string) string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err == nil {
 		real, err = filepath.Abs(real)
@@ -51,7 +61,7 @@ func guarded(path string) error {
 	if err != nil {
 		return err
 	}
-	for p := filepath.Dir(real); ; p = filepath.Dir(p) {
+	for p := first(real); ; p = filepath.Dir(p) {
 		info, err := os.Stat(p)
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@ import (
 // ServeSettings are the settings of Serve, other than those of the credential.
 type ServeSettings struct {
 	Dir        string // "" for a new folder
+	PodVolume  bool   // only containers of this pod mount what Dir is in
 	ReadyFile  string // "" for none
 	ReadyFD    int    // 0 for none
 	HealthPort int    // 0 for any
@@ -83,7 +84,11 @@ func (o ServeSettings) folder(ctx context.Context, env Env, s Settings) (Folder,
 	if o.Dir == "" {
 		return sessionFolder(ctx, env)
 	}
-	return claimFolder(s.Path(o.Dir), func(left Folder) { left.endLeft(ctx, env) })
+	private := disk.Private
+	if o.PodVolume {
+		private = disk.PrivateInVolume
+	}
+	return claimFolder(s.Path(o.Dir), private, func(left Folder) { left.endLeft(ctx, env) })
 }
 
 // tell reports, in the ready file and at the descriptor, that the credential
@@ -148,8 +153,9 @@ const claim = ".oidc-dbt-serve"
 // claimFolder returns an empty folder of this user's that other users can
 // neither enter nor replace, since dbt does what its env says: a new one, an
 // empty one, or one that an earlier process could not clear. endLeft ends the
-// leases that such a process has left. The error is of class Usage.
-func claimFolder(path string, endLeft func(Folder)) (Folder, error) {
+// leases that such a process has left; private says whether others can replace
+// the folder. The error is of class Usage.
+func claimFolder(path string, private func(string) error, endLeft func(Folder)) (Folder, error) {
 	fail := func(err error, hint string) (Folder, error) {
 		return Folder{}, fault.New(fault.Usage, fmt.Errorf("flag --dir: %q: %w", path, disk.Cause(err)), hint)
 	}
@@ -160,11 +166,11 @@ func claimFolder(path string, endLeft func(Folder)) (Folder, error) {
 		return fail(err, "")
 	}
 	const name = "name a folder that does not exist yet: it is created"
-	if err := disk.Private(path); err != nil {
+	if err := private(path); err != nil {
 		if made {
 			_ = os.Remove(path) // empty, and of no use
 		}
-		return fail(err, name+", in a folder that only you may write, or that has the sticky bit")
+		return fail(err, name+", in a folder that only you may write, or that has the sticky bit; in a volume of a pod add --pod-volume")
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
