@@ -318,7 +318,7 @@ func awsError(err error, service string, hint func(code, message string) string,
 	case keysMissing(api.ErrorCode(), api.ErrorMessage()):
 		return web.Temporary(exchange.IssuerUnreachable(service, api.ErrorMessage(), secrets))
 	case web.Transient(status), awsBusy(api.ErrorCode()):
-		return web.Temporary(exchange.Unreachable("%s replied with status %d: %s", service, status, exchange.Quoted(api.ErrorCode(), secrets)))
+		return awsPassing(api.ErrorCode(), exchange.Unreachable("%s replied with status %d: %s", service, status, exchange.Quoted(api.ErrorCode(), secrets)))
 	}
 	return exchange.Refused(api.ErrorCode(), api.ErrorMessage(), hint(api.ErrorCode(), api.ErrorMessage()), secrets...)
 }
@@ -333,10 +333,24 @@ func keysMissing(code, message string) bool {
 
 // awsBusy reports whether a code is of a temporary fault, with any status.
 func awsBusy(code string) bool {
-	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	_, late := retry.DefaultRetryableErrorCodes[code]
-	return throttled || late || slices.Contains([]string{"ServiceUnavailable", "InternalFailure", "InternalError",
+	return awsThrottled(code) || late || slices.Contains([]string{"ServiceUnavailable", "InternalFailure", "InternalError",
 		"InternalServerException", "SlowDownException"}, code)
+}
+
+// awsPassing marks an error with a code that awsBusy knows.
+func awsPassing(code string, err error) error {
+	if awsThrottled(code) {
+		return web.Throttled(err)
+	}
+	return web.Temporary(err)
+}
+
+// awsThrottled reports whether a code is of too many requests, which STS says
+// with status 400.
+func awsThrottled(code string) bool {
+	_, throttled := retry.DefaultThrottleErrorCodes[code]
+	return throttled
 }
 
 func webIdentityHint(code, message string, g policy.Grant) string {

@@ -250,7 +250,7 @@ func send(env exchange.Env, req *http.Request, secrets []secret.Value) (reply id
 	reply.status = resp.StatusCode
 	reply.kind, _, _ = strings.Cut(resp.Header.Get("X-Amzn-ErrorType"), ":") // "AccessDeniedException:http://…"
 	if code := reply.code(); reply.status >= 300 && (awsBusy(code) || slices.Contains(busy, code)) {
-		return reply, web.Temporary(exchange.Unreachable("Identity Center replied with status %d: %s",
+		return reply, awsPassing(code, exchange.Unreachable("Identity Center replied with status %d: %s",
 			reply.status, exchange.Quoted(code, secrets)))
 	}
 	return reply, nil

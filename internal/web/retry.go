@@ -22,22 +22,29 @@ const (
 	brief = 3 * time.Second
 
 	firstPause, longestPause = 200 * time.Millisecond, 10 * time.Second
+	// firstSpread is how widely tries are spread that are begun anew because a
+	// server has too many: it doubles, up to longestPause.
+	firstSpread = time.Second
 )
 
 type temporary struct {
 	error
-	brief bool
+	brief, throttled bool
 }
 
 func (t temporary) Unwrap() error { return t.error }
 
 // Temporary marks an error that another try may cure.
-func Temporary(err error) error { return temporary{err, false} }
+func Temporary(err error) error { return temporary{error: err} }
 
 // Brief marks an error that another try may cure within seconds, or none.
-func Brief(err error) error { return temporary{err, true} }
+func Brief(err error) error { return temporary{error: err, brief: true} }
 
-// IsTemporary reports whether an error is marked by Temporary or Brief.
+// Throttled marks an error as Temporary, of a server that has too many requests
+// and says so in words. Status 429 needs no mark.
+func Throttled(err error) error { return temporary{error: err, throttled: true} }
+
+// IsTemporary reports whether an error is marked by Temporary, Brief or Throttled.
 func IsTemporary(err error) bool { return errors.As(err, new(temporary)) }
 
 // A Budget bounds the tries of every Retry under a context. It is for callers
@@ -72,17 +79,18 @@ func budget(ctx context.Context) (time.Duration, *Budget) {
 }
 
 // Retry calls op until it succeeds, or fails with an error that is not marked
-// by Temporary or Brief. It goes on for four fifths of the time that is left
-// until the context's end, with growing pauses and jitter, and waits at least
-// as long as the last reply has asked for (Retry-After). Where that is longer
-// than the time left, it ends at once. Each call gets a context that ends with
-// the try. The error is the last one, unmarked.
+// by Temporary, Brief or Throttled. It goes on for four fifths of the time that
+// is left until the context's end, with growing pauses and jitter, and waits at
+// least as long as the last reply has asked for (Retry-After). Where that is
+// longer than the time left, it ends at once. Each call gets a context that ends
+// with the try. The error is the last one, unmarked.
 func Retry[T any](ctx context.Context, op func(context.Context) (T, error)) (T, error) {
 	limit, shared := budget(ctx)
 	span, cancel := context.WithTimeout(ctx, limit) // of its end only the time is used
 	defer cancel()
 	end, _ := span.Deadline()
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	var paces pacing
+	for {
 		last := new(note)
 		try, cancel := context.WithTimeout(context.WithValue(ctx, noteKey{}, last), tryTimeout)
 		value, err := op(try)
@@ -99,15 +107,12 @@ func Retry[T any](ctx context.Context, op func(context.Context) (T, error)) (T, 
 		if ctx.Err() != nil || left <= 0 {
 			return value, err
 		}
-		wait := min(time.Duration((0.5+rand.Float64())*float64(pause)), left)
-		if asked := last.wait(); asked > 0 {
-			wait = max(wait, asked+time.Duration(rand.Float64()*float64(min(pause, asked/8)))) // many were told the same
-			if asked > left {
-				shared.asked.Store(int64(asked))
-				return value, fmt.Errorf("%w; it asks to wait %s, longer than the time left", err, short(asked))
-			}
+		asked := last.wait()
+		if asked > left {
+			shared.asked.Store(int64(asked))
+			return value, fmt.Errorf("%w; it asks to wait %s, longer than the time left", err, short(asked))
 		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(paces.next(asked, left, again.throttled || last.throttled.Load()))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -115,6 +120,31 @@ func Retry[T any](ctx context.Context, op func(context.Context) (T, error)) (T, 
 			return value, err
 		}
 	}
+}
+
+// pacing is how many pauses of either kind there were.
+type pacing struct{ failures, refusals int }
+
+// next returns how long to pause, at most left. After a failure that may be this
+// request's own, the first pauses are short. A server that has too many requests,
+// or says when to come back, has told many the same: they come back one by one
+// only if each picks its moment from a time that grows until all fit in.
+func (p *pacing) next(asked, left time.Duration, throttled bool) time.Duration {
+	if asked == 0 && !throttled {
+		pause := grown(firstPause, p.failures)
+		p.failures++
+		return min(time.Duration((0.5+rand.Float64())*float64(pause)), left)
+	}
+	spread := grown(firstSpread, p.refusals)
+	p.refusals++
+	wait := max(asked, min(firstPause/2, left))
+	// Not min(wait, left): all that are left would come at the very end.
+	return wait + time.Duration(rand.Float64()*float64(min(spread, left-wait)))
+}
+
+// grown doubles a pause so often, up to longestPause.
+func grown(first time.Duration, times int) time.Duration {
+	return min(first<<min(times, 16), longestPause)
 }
 
 // short is a duration without minutes and seconds that are none.
@@ -131,7 +161,10 @@ func short(d time.Duration) string {
 
 // A note is what the last reply of a try said about the next one. It is in the
 // try's context: SDKs do not hand headers on.
-type note struct{ asked atomic.Int64 }
+type note struct {
+	asked     atomic.Int64
+	throttled atomic.Bool
+}
 
 type noteKey struct{}
 
@@ -141,6 +174,7 @@ func (n *note) wait() time.Duration { return time.Duration(n.asked.Load()) }
 func takeNote(ctx context.Context, resp *http.Response) {
 	if n, ok := ctx.Value(noteKey{}).(*note); ok {
 		n.asked.Store(int64(retryAfter(resp)))
+		n.throttled.Store(resp.StatusCode == http.StatusTooManyRequests)
 	}
 }
 

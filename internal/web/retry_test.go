@@ -81,7 +81,7 @@ func TestRetryByTime(t *testing.T) {
 		{"a short timeout", 5 * time.Second, script{busy}, 4 * time.Second, 4 * time.Second, 4, 12, "status 503"},
 		{"no timeout", 0, script{busy}, 90 * time.Second, 90 * time.Second, 10, 40, "status 503"},
 		{"no other try", time.Minute, script{{404, ""}}, 0, 0, 1, 1, "status 404"},
-		{"Retry-After in seconds", time.Minute, script{{429, "Retry-After: 3"}, {429, "Retry-After: 3"}, {429, "Retry-After: 3"}, {429, "Retry-After: 3"}, ok}, 12 * time.Second, 14 * time.Second, 5, 5, ""},
+		{"Retry-After in seconds", time.Minute, script{{429, "Retry-After: 3"}, {429, "Retry-After: 3"}, {429, "Retry-After: 3"}, {429, "Retry-After: 3"}, ok}, 12 * time.Second, 27 * time.Second, 5, 5, ""},
 		{"Retry-After with 503", time.Minute, script{{503, "Retry-After: 20"}, ok}, 20 * time.Second, 22 * time.Second, 2, 2, ""},
 		{"Retry-After by the server's clock", time.Minute, script{{503, "Date: Sat, 27 Nov 2027 10:00:00 GMT\nRetry-After: Sat, 27 Nov 2027 10:00:30 GMT"}, ok}, 30 * time.Second, 32 * time.Second, 2, 2, ""},
 		{"Retry-After without the server's clock", time.Minute, script{{503, "Retry-After: Sat, 01 Jan 2000 00:00:10 GMT"}, ok}, 10 * time.Second, 12 * time.Second, 2, 2, ""},
@@ -94,6 +94,9 @@ func TestRetryByTime(t *testing.T) {
 		{"hours", 2 * time.Minute, script{{429, "Retry-After: 7200"}}, 0, 0, 1, 1, "status 429; it asks to wait 2h, longer than the time left"},
 		{"for ever", 2 * time.Minute, script{{429, "Retry-After: 99999999999999999999999"}}, 0, 0, 1, 1, "status 429; it asks to wait 8760h, longer than the time left"},
 		{"then longer than the time left", time.Minute, script{{429, "Retry-After: 30"}}, 30 * time.Second, 32 * time.Second, 2, 2, "status 429; it asks to wait 30s, longer than the time left"},
+		{"too many requests, without a time", time.Minute, script{{429, ""}, {429, ""}, ok}, 200 * time.Millisecond, 3200 * time.Millisecond, 3, 3, ""},
+		{"a failure, then too many requests", time.Minute, script{busy, {429, ""}, ok}, 200 * time.Millisecond, 1400 * time.Millisecond, 3, 3, ""},
+		{"too many requests to the end", 2 * time.Minute, script{{429, ""}}, 50 * time.Second, 96 * time.Second, 10, 60, "status 429"},
 		{"Retry-After of a refusal", time.Minute, script{{403, "Retry-After: 3"}}, 0, 0, 1, 1, "status 403"},
 	}
 	for _, tt := range tests {
