@@ -15,6 +15,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/audit"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -259,7 +260,7 @@ func TestServeEndsWhatAKilledRunLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := claimFolder(l.dir.path, func(left Folder) { left.endLeft(t.Context(), l.env) })
+	got, err := claimFolder(l.dir.path, disk.Private, func(left Folder) { left.endLeft(t.Context(), l.env) })
 	if err != nil || got != l.dir {
 		t.Fatalf("got %v, %v", got, err)
 	}

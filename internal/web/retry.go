@@ -135,7 +135,7 @@ func (p *pacing) next(asked, left time.Duration, throttled bool) time.Duration {
 		p.failures++
 		return min(time.Duration((0.5+rand.Float64())*float64(pause)), left)
 	}
-	spread := grown(firstSpread, p.refusals)
+	spread := max(grown(firstSpread, p.refusals), min(asked, longestPause))
 	p.refusals++
 	wait := max(asked, min(firstPause/2, left))
 	// Not min(wait, left): all that are left would come at the very end.
