@@ -178,8 +178,10 @@ func newServices(t *testing.T, quotas map[string]quota) *services {
 				`</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`, inAnHour())
 		},
 		googleHost: says(`{"access_token":"federated","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"Bearer","expires_in":3600}`),
-		iamHost:    func(w http.ResponseWriter, r *http.Request) { says(`{"accessToken":"access","expireTime":"`+inAnHour()+`"}`)(w, r) },
-		entraHost:  says(`{"token_type":"Bearer","expires_in":3600,"access_token":"access"}`),
+		iamHost: func(w http.ResponseWriter, r *http.Request) {
+			says(`{"accessToken":"access","expireTime":"`+inAnHour()+`"}`)(w, r)
+		},
+		entraHost: says(`{"token_type":"Bearer","expires_in":3600,"access_token":"access"}`),
 	}}
 	for host, q := range quotas {
 		s.quotas[host] = &counter{quota: q, begin: time.Now()}

@@ -29,7 +29,7 @@ func Health(ctx context.Context, env Env, port int) (expiry time.Time, err error
 	}
 	resp, err := env.Client().Do(req)
 	if err != nil {
-		return expiry, fault.New(fault.Internal, fmt.Errorf("ask %s for its health: %w", address, web.Cause(err)),
+		return expiry, fault.New(fault.Internal, fmt.Errorf("ask %s for its health: %s", address, web.Cause(err).Error()), // of no other class
 			fmt.Sprintf("start `oidc-dbt serve --health-port %d` first, in the same pod or on the same machine", port))
 	}
 	defer resp.Body.Close()
