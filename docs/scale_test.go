@@ -116,15 +116,15 @@ func TestScaleMultiplies(t *testing.T) {
 	}
 	near := func(text string, want float64) bool {
 		got := number(text)
-		return got > want*0.9 && got < want*1.1 || want < 0.1 && got < 0.15
+		return got > want*0.9 && got < want*1.1 || got <= 0.1 && want < 0.15
 	}
 	pair := recordSize(t)
-	if pair < 3500 || pair > 4500 {
-		t.Errorf("two records have %.0f bytes, the page says about 4 kB", pair)
+	if pair < 3500 || pair > 5500 {
+		t.Errorf("two records have %.0f bytes, the page says 4 to 5 kB", pair)
 	}
 	for _, r := range rows {
 		jobs := 24 * number(r[1])
-		if number(r[2]) != jobs || number(r[3]) != jobs || number(r[4]) != 2*jobs || !near(r[5], jobs*pair/1e6) || !near(r[6], number(r[1])/60) {
+		if number(r[2]) != jobs || number(r[3]) != jobs || number(r[4]) != 2*jobs || !near(r[5], jobs*5000/1e6) || !near(r[6], number(r[1])/60) {
 			t.Errorf("the row of %s repositories is %q", r[1], r[0])
 		}
 	}
