@@ -29,6 +29,7 @@ type row struct {
 	system   func(m *machine) []string
 	served   map[string]func(m *machine) http.Handler // further services, by public address
 	issuer   func(m *machine) string                  // starts an issuer of its own
+	keys     func(m *machine) http.Handler            // serves the keys of a real issuer
 	settle   func(m *machine, document map[string]any)
 	life     time.Duration // of sessions, so that the run outlives some
 
@@ -45,22 +46,26 @@ func TestIdentities(t *testing.T) {
 	for _, r := range slices.Concat(ciSystems, workloads, peopleAndAgents, byOpenBao) {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			m := newMachine(t, r)
-			m.denied()
-			if n := m.exchanges(); n != 0 {
-				t.Errorf("the warehouse's side has seen %d tokens of a stranger", n)
-			}
-			m.builds()
-			sessions := m.sessions()
-			if len(sessions) == 0 || r.life > 0 && len(sessions) < 2 {
-				t.Fatalf("sessions: %q", sessions)
-			}
-			for _, name := range sessions {
-				if r.session != "" && name != r.session {
-					t.Errorf("session %q, want %q", name, r.session)
-				}
-			}
+			newMachine(t, r).holds()
 		})
+	}
+}
+
+func (m *machine) holds() {
+	m.t.Helper()
+	m.denied()
+	if n := m.exchanges(); n != 0 {
+		m.t.Errorf("the warehouse's side has seen %d tokens of a stranger", n)
+	}
+	m.builds()
+	sessions := m.sessions()
+	if len(sessions) == 0 || m.row.life > 0 && len(sessions) < 2 {
+		m.t.Fatalf("sessions: %q", sessions)
+	}
+	for _, name := range sessions {
+		if m.row.session != "" && name != m.row.session {
+			m.t.Errorf("session %q, want %q", name, m.row.session)
+		}
 	}
 }
 

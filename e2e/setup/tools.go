@@ -32,6 +32,33 @@ func Tool(t testing.TB, pinned string) string {
 	return filepath.Join(dir, name)
 }
 
+// Programs returns a folder with programs of one module, from the user's cache
+// directory if they are there already. It is for what `go install` does not take:
+// a module without a list of versions, or with replacements of its own.
+func Programs(t testing.TB, pinned string, packages ...string) (dir string) {
+	t.Helper()
+	path, version, ok := strings.Cut(pinned, "@")
+	if !ok {
+		t.Fatalf("module %q has no version", pinned)
+	}
+	return Cached(t, filepath.Base(path)+"-"+version, func(dir string) {
+		for _, args := range [][]string{{"mod", "init", "programs"}, {"get", "-tool"}, {"install"}} {
+			if args[0] != "mod" {
+				for _, p := range packages {
+					args = append(args, path+"/"+p)
+					if args[0] == "get" {
+						args[len(args)-1] += "@" + version
+					}
+				}
+			}
+			command := exec.Command("go", args...)
+			command.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-trimpath")
+			command.Dir = dir
+			run(t, command)
+		}
+	})
+}
+
 // NPM returns the node_modules of a folder of this repository with a
 // package.json and a package-lock.json, by which npm checks what it downloads.
 // No package's scripts are run; the folder's own script "prepare" is.

@@ -113,13 +113,17 @@ func unfitRSA(modulus, exponent string) string {
 	return ""
 }
 
+// spiffeUse is the use of keys for JWTs in a SPIFFE trust domain's bundle, which
+// is a JWK set. (SPIFFE Trust Domain and Bundle, 4.2.2)
+const spiffeUse = "jwt-svid"
+
 // unfit says why a key cannot verify signatures with any algorithm; "" if it
 // can. operations is its key_ops.
 func unfit(k jose.JSONWebKey, operations json.RawMessage) string {
 	switch {
 	case !k.IsPublic():
 		return "it is a private key: anyone who reads it could sign with it"
-	case k.Use != "" && k.Use != "sig":
+	case k.Use != "" && k.Use != "sig" && k.Use != spiffeUse:
 		return fmt.Sprintf("its use is %q, want %q", k.Use, "sig")
 	case operations != nil:
 		var list []string

@@ -561,6 +561,8 @@ func TestKeysThatMustNotVerify(t *testing.T) {
 		{"of 4096 bits", modulus(4096), byRSA, "not signed by any key"},
 		{"private", published(rsaKey, `{}`), byRSA, "it is a private key: anyone who reads it could sign with it"},
 		{"private, on a curve", published(ecKey, `{}`), byEC, "it is a private key: anyone who reads it could sign with it"},
+		{"for a SPIFFE trust domain's JWTs", public(`{"use":"jwt-svid"}`), byRSA, ""},
+		{"for its certificates", public(`{"use":"x509-svid"}`), byRSA, `its use is "x509-svid", want "sig"`},
 		{"for encryption", public(`{"use":"enc"}`), byRSA, `its use is "enc", want "sig"`},
 		{"for encryption, on a curve", curve(`{"use":"enc"}`), byEC, `its use is "enc", want "sig"`},
 		{"use by another case", public(`{"use":"SIG"}`), byRSA, `its use is "SIG", want "sig"`},
