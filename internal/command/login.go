@@ -50,13 +50,19 @@ func loginCommand(env job.Env, end *outcome) *cli.Command {
 				return err
 			}
 			return asPerson(ctx, env, c, func(ctx context.Context, p job.Person) error {
+				where := "the keyring"
+				switch {
+				case p.Identity.AWSSSO != nil && c.IsSet(flagTokenStore):
+					return fault.New(fault.Usage, fmt.Errorf("flag --token-store: the login of identity %q is kept in the AWS CLI's cache, "+
+						"~/.aws/sso/cache, which AWS's tools share", p.Identity.Name), "")
+				case p.Identity.AWSSSO != nil:
+					where = "the AWS CLI's cache"
+				case store == login.File:
+					where = "a file that only you can read"
+				}
 				claims, err := p.SignIn(ctx, c.Bool(flagDevice) || p.Identity.Flow == "device", store)
 				if err != nil {
 					return err
-				}
-				where := "the keyring"
-				if store == login.File {
-					where = "a file that only you can read"
 				}
 				tell(env, fmt.Sprintf("signed in as %s (identity %s); the login is kept in %s", claims.Subject(), p.Identity.Name, where))
 				return nil

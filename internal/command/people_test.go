@@ -2,6 +2,7 @@ package command_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -306,5 +307,174 @@ func TestTwentyAtOnce(t *testing.T) {
 	}
 	if r := d.here("whoami"); r.status != 0 {
 		t.Errorf("whoami: status %d\n%s", r.status, r.stderr)
+	}
+}
+
+const (
+	portalURL   = "https://acme.awsapps.com/start"
+	awsIdentity = `sso: {kind: people, issuer: $SIGNER, audience: oidc-dbt, flow: device, aws_sso: ` +
+		`{start_url: "https://acme.awsapps.com/start", region: eu-central-1, account: "123456789012", role: Analyst, endpoint: $PORTAL}}`
+	analystRole = "arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/eu-central-1/AWSReservedSSO_Analyst_0123456789abcdef"
+)
+
+// sitAtAWS is a person who signs in at IAM Identity Center.
+func sitAtAWS(t *testing.T) (*desk, *standin.SSO) {
+	t.Helper()
+	d := sit(t)
+	d.env["HOME"] = d.at("temp/home")
+	own, err := standin.StartSTS(standin.STSConfig{})
+	d.started("$OWN_STS", own, err)
+	sso, err := standin.StartSSO(own, standin.SSOConfig{
+		StartURL: portalURL, Region: "eu-central-1", Assigned: map[string]string{"123456789012/Analyst": analystRole},
+		User: "ann@acme.example", UserID: "93a4b822", Interval: 1, Approves: true,
+	})
+	d.started("$PORTAL", sso, err)
+	d.addresses["$SIGNER"] = sso.Issuer()
+	d.startSTS(standin.STSConfig{IssuerURL: sso.Issuer(), Roles: map[string]standin.Role{prodRole: {Audience: "oidc-dbt", Claims: map[string][]string{"sub": {analystRole}}}}})
+	d.write(policyFile, `version: 1
+identities:
+  `+awsIdentity+`
+targets:
+  dev:
+    dbt: {type: duckdb, path: ":memory:", schema: dev}
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1, endpoint: $STS, audience: oidc-dbt}
+    allow:
+      - {identity: sso, "https://sts.amazonaws.com/>identity_store_user_id": 93a4b822}
+  prod:
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-prod", region: eu-central-1, endpoint: $STS, audience: oidc-dbt}
+    allow:
+      - {identity: sso, "https://sts.amazonaws.com/>identity_store_user_id": someone-else}
+`)
+	return d, sso
+}
+
+// TestPersonAtAWS: as TestPerson, by IAM Identity Center. No variable of AWS's
+// tools chooses anything.
+func TestPersonAtAWS(t *testing.T) {
+	t.Parallel()
+	d, sso := sitAtAWS(t)
+	for name, v := range map[string]string{"AWS_PROFILE": "evil", "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": "$EVIL",
+		"AWS_CONFIG_FILE": "/etc/hostname", "AWS_ACCESS_KEY_ID": "AKIAEVIL"} {
+		d.env[name] = d.expand(v)
+	}
+	const shown = `identities
+  sso: signs you in at https://acme.awsapps.com/start (LOOPBACK) for the role Analyst of account 123456789012
+tokens go to
+  dev: LOOPBACK (aws)
+  prod: LOOPBACK (aws)
+`
+	d.says(0, "policy $WORKSPACE/.github/oidc-dbt.yml\n  SHA-256 SHA256\n"+shown, "oidc-dbt: approved\n", "approve", "--yes")
+	const away = "oidc-dbt: request role credentials: not signed in as identity \"sso\" (https://acme.awsapps.com/start)\n" +
+		"hint: sign in: oidc-dbt login sso\n"
+	d.says(3, "", away, "whoami")
+	d.says(2, "", "oidc-dbt: flag --token-store: the login of identity \"sso\" is kept in the AWS CLI's cache, ~/.aws/sso/cache, "+
+		"which AWS's tools share\n", "login", "--token-store", "file")
+	if r := d.here("login"); r.status != 0 || !strings.HasSuffix(r.stderr,
+		"oidc-dbt: signed in as "+analystRole+" (identity sso); the login is kept in the AWS CLI's cache\n") {
+		t.Errorf("login: status %d\n%s", r.status, r.stderr)
+	}
+	d.says(0, analystRole+` (identity sso of $SIGNER)
+  user id: 93a4b822
+  ID token until: TIME, then it is refreshed
+targets
+  dev: allowed by rule 1
+  prod: denied
+`, "", "whoami")
+	checkWhoami(t, d.here("whoami", "--json").stdout)
+	r := d.here("exec", "--target", "dev", "--", "true")
+	if r.status != 0 || !strings.Contains(r.stderr, "allowed: target dev by rule 1") {
+		t.Errorf("exec: status %d\n%s", r.status, r.stderr)
+	}
+	if r := d.here("exec", "--target", "prod", "--", "true"); r.status != 5 {
+		t.Errorf("prod: status %d, want 5\n%s", r.status, r.stderr)
+	}
+	for _, secret := range append(sso.Issued(), sso.Secrets()...) {
+		if strings.Contains(r.stdout+r.stderr, secret) {
+			t.Error("exec prints a secret")
+		}
+	}
+	d.says(0, "", "oidc-dbt: signed out of identity sso: the login is revoked and removed\n", "logout")
+	d.says(3, "", away, "exec", "--target", "dev", "--", "true")
+	if n := d.hits.Load(); n != 0 {
+		t.Errorf("%d requests to the server of AWS_ENDPOINT_URL, want none", n)
+	}
+}
+
+// TestPersonAtGoogle: the client's secret is not in what the commands print.
+func TestPersonAtGoogle(t *testing.T) {
+	t.Parallel()
+	d := sit(t)
+	var err error
+	d.idp, err = standin.StartPeople(standin.PeopleConfig{
+		ClientID: cliClient, Google: "GOCSPX-0123456789", Interval: 1, Approves: true,
+		Claims: map[string]any{"sub": "1101", "hd": "acme.example", "email": "ann@acme.example"},
+	})
+	d.started("$IDP", d.idp, err)
+	d.startSTS(standin.STSConfig{IssuerURL: d.idp.URL(), Roles: map[string]standin.Role{prodRole: {Audience: cliClient}}})
+	d.write(policyFile, `version: 1
+identities:
+  engineers: {issuer: $IDP, kind: people, client_id: dbt-cli, client_secret: GOCSPX-0123456789, flow: device}
+targets:
+  dev:
+    dbt: {type: duckdb, path: ":memory:", schema: dev}
+    exchange:
+      `+awsExchange+`
+    allow:
+      - {identity: engineers, hd: acme.example, sub: "1101"}
+`)
+	d.says(0, `policy $WORKSPACE/.github/oidc-dbt.yml
+  SHA-256 SHA256
+identities
+  engineers: signs you in at $IDP as client "dbt-cli"
+tokens go to
+  dev: LOOPBACK (aws)
+`, "oidc-dbt: approved\n", "approve", "--yes")
+	for _, args := range [][]string{{"login", "--token-store", "file"}, {"whoami"}, {"exec", "--target", "dev", "--", "true"}, {"logout"}} {
+		if r := d.here(args...); r.status != 0 || strings.Contains(r.stdout+r.stderr, "GOCSPX") {
+			t.Errorf("%q: status %d\n%s", args, r.status, r.stderr)
+		}
+	}
+}
+
+// TestKeysOfThePolicy: a sign-in verifies with the keys that the policy has, as every run does.
+func TestKeysOfThePolicy(t *testing.T) {
+	t.Parallel()
+	other, err := standin.StartPeople(standin.PeopleConfig{ClientID: cliClient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	for _, own := range []bool{true, false} {
+		for _, key := range []string{"jwks_uri", "jwks_file", "jwks"} {
+			t.Run(fmt.Sprint(key, own), func(t *testing.T) {
+				t.Parallel()
+				d := sit(t)
+				address := other.URL() + "/keys"
+				if own {
+					address = d.idp.URL() + "/keys"
+				}
+				resp, err := http.Get(address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				set, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				value := map[string]string{"jwks_uri": address, "jwks_file": d.at("temp/keys.json"), "jwks": "'" + strings.TrimSpace(string(set)) + "'"}[key]
+				d.write("temp/keys.json", string(set))
+				d.policyOf(strings.Replace(peopleIdentity, "kind: people", "kind: people, "+key+": "+value, 1), awsExchange)
+				if r := d.here("approve", "--yes"); r.status != 0 {
+					t.Fatalf("approve: status %d\n%s", r.status, r.stderr)
+				}
+				want := map[bool]int{true: 0, false: 4}[own]
+				if r := d.here("login", "--token-store", "file"); r.status != want || !own && !strings.Contains(r.stderr, "verify ID token: ") {
+					t.Errorf("login: status %d, want %d\n%s", r.status, want, r.stderr)
+				}
+			})
+		}
 	}
 }

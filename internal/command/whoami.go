@@ -23,7 +23,8 @@ type person struct {
 	Issuer    string       `json:"issuer"`
 	ClientID  string       `json:"client_id"`
 	Subject   string       `json:"subject"`
-	Name      string       `json:"name,omitempty"` // preferred_username or email: for the reader, it proves nothing
+	Name      string       `json:"name,omitempty"`    // preferred_username or email: for the reader, it proves nothing
+	UserID    string       `json:"user_id,omitempty"` // identity_store_user_id, of IAM Identity Center
 	Groups    []string     `json:"groups"`
 	Roles     []string     `json:"roles"`
 	ExpiresAt string       `json:"expires_at"` // of the ID token, which is refreshed
@@ -74,6 +75,7 @@ func personOf(p job.Person, claims idtoken.Claims, now time.Time) person {
 			who.Name = text
 		}
 	}
+	who.UserID, _ = claims.String("https://sts.amazonaws.com/>identity_store_user_id")
 	for _, name := range p.Policy.Targets() {
 		view := personView{Target: name, Decision: "denied"}
 		if rule, ok := p.Policy.Decides(name, claims, now); ok {
@@ -99,7 +101,7 @@ func (p person) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (identity %s of %s)\n", p.Subject, p.Identity, p.Issuer)
 	for _, row := range []struct{ what, text string }{
-		{"name", p.Name}, {"groups", strings.Join(p.Groups, ", ")}, {"roles", strings.Join(p.Roles, ", ")},
+		{"name", p.Name}, {"user id", p.UserID}, {"groups", strings.Join(p.Groups, ", ")}, {"roles", strings.Join(p.Roles, ", ")},
 		{"ID token until", p.ExpiresAt + ", then it is refreshed"},
 	} {
 		if row.text != "" {

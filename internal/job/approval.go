@@ -17,6 +17,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/login"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
 )
@@ -139,6 +140,9 @@ func obtains(id policy.Identity) string {
 		return fmt.Sprintf("reads the file %q", s.File)
 	case s.UnixSocket != "":
 		return "asks the socket of " + s.UnixSocket
+	case id.AWSSSO != nil:
+		return fmt.Sprintf("signs you in at %s (%s) for the role %s of account %s", id.AWSSSO.StartURL,
+			strings.Join(login.AWSHosts(*id.AWSSSO), ", "), id.AWSSSO.Role, id.AWSSSO.Account)
 	case id.Kind == "people":
 		return fmt.Sprintf("signs you in at %s as client %q", id.Issuer, id.ClientID)
 	}

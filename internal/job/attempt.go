@@ -151,7 +151,7 @@ func (a *attempt) choose(ctx context.Context, targets []*policy.Target) (verifie
 		if id.Name != chosen.Name && !sameSource {
 			continue
 		}
-		v, err := a.verifier(ctx, id)
+		v, err := verifier(ctx, a.env, a.settings, id)
 		if err != nil {
 			return nil, err
 		}
@@ -160,13 +160,13 @@ func (a *attempt) choose(ctx context.Context, targets []*policy.Target) (verifie
 	return verifiers, nil
 }
 
-// verifier verifies the tokens of an identity.
-func (a *attempt) verifier(ctx context.Context, id policy.Identity) (*idtoken.Verifier, error) {
-	keys, err := issuerKeys(ctx, a.env, a.settings, id)
+// verifier verifies the tokens of an identity, with the keys that the policy has for it.
+func verifier(ctx context.Context, env Env, s Settings, id policy.Identity) (*idtoken.Verifier, error) {
+	keys, err := issuerKeys(ctx, env, s, id)
 	if err != nil {
 		return nil, err
 	}
-	return idtoken.NewVerifier(a.env.Client(), a.env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS, Keys: keys}), nil
+	return idtoken.NewVerifier(env.Client(), env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS, Keys: keys}), nil
 }
 
 // provider is the world as an exchange sees it, with the logins of this run.

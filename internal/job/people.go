@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -39,17 +40,32 @@ func (p *people) account(id policy.Identity) *login.Account {
 			say = func(string) {}
 		}
 		p.accounts[id.Name] = login.New(login.Env{
-			HTTP: p.env.Client(), Now: p.env.Now, State: p.settings.StateDir, Say: say,
+			HTTP: p.env.Client(), Now: p.env.Now, State: p.settings.StateDir, AWS: awsCache(p.env), Say: say,
 			Open: login.Browser(p.env.Getenv, p.env.Environ),
 		}, id)
 	}
 	return p.accounts[id.Name]
 }
 
+// awsCache is the folder in which AWS's tools keep their sign-ins. None of their
+// variables chooses another, nor their configuration a profile.
+func awsCache(env Env) string {
+	home := env.Getenv("HOME")
+	if home == "" {
+		home = env.Getenv("USERPROFILE") // Windows
+	}
+	if home == "" {
+		return ""
+	}
+	return filepath.Join(home, ".aws", "sso", "cache")
+}
+
 // AccessToken implements exchange.Login.
 func (p *people) AccessToken(ctx context.Context, id policy.Identity, scope string) (secret.Value, time.Time, error) {
-	if err := usable(id); err != nil {
-		return secret.Value{}, time.Time{}, err
+	if id.AWSSSO != nil {
+		return secret.Value{}, time.Time{}, fault.New(fault.Usage,
+			fmt.Errorf("request access token: identity %q signs in through IAM Identity Center (aws_sso), which has none for a warehouse", id.Name),
+			"at athena, redshift and duckdb use `login: {}`, which takes the role's credentials")
 	}
 	return p.account(id).AccessToken(ctx, scope)
 }
@@ -62,33 +78,25 @@ func (p *people) RoleCredentials(ctx context.Context, id policy.Identity) (crede
 // stored is what source.Choose asks for a person's tokens.
 func (p *people) stored(id policy.Identity) source.Source {
 	return source.Stored(id, func(ctx context.Context) (secret.Value, error) {
-		if err := usable(id); err != nil {
-			return secret.Value{}, err
-		}
 		a := p.account(id)
 		if p.settings.TokenStore != login.Memory || a.InMemory() {
 			token, err := a.Token(ctx)
-			if err == nil || !p.settings.SignIn || fault.ClassOf(err) != fault.NoIdentity {
+			if err == nil || !p.settings.SignIn || !login.Away(err) {
 				return token, err
 			}
 		}
 		if !p.settings.SignIn {
 			return a.Token(ctx)
 		}
-		if _, err := a.SignIn(ctx, id.Flow == "device", p.settings.TokenStore); err != nil {
+		v, err := verifier(ctx, p.env, p.settings, id)
+		if err == nil {
+			_, err = a.SignIn(ctx, v, id.Flow == "device", p.settings.TokenStore)
+		}
+		if err != nil {
 			return secret.Value{}, err
 		}
 		return a.Token(ctx)
 	})
-}
-
-// usable refuses what this version cannot sign in to.
-func usable(id policy.Identity) error {
-	if id.AWSSSO != nil {
-		return fault.New(fault.Usage, fmt.Errorf("identity %q: this version cannot sign in through IAM Identity Center (aws_sso)", id.Name),
-			"give the identity the company's own identity provider: issuer and client_id")
-	}
-	return nil
 }
 
 // A Person is an identity of people with the policy that has it.
@@ -126,9 +134,6 @@ func FindPerson(ctx context.Context, env Env, s Settings, name string) (Person, 
 			fmt.Errorf("policy %q has no identity %q of kind people, it has %q", a.policy.File(), name, names), "")
 	}
 	id, _ := a.policy.Identity(name)
-	if err := usable(id); err != nil {
-		return Person{}, err
-	}
 	return Person{Identity: id, Policy: a.policy, account: a.people.account(id), attempt: a}, nil
 }
 
@@ -137,7 +142,11 @@ func (p Person) SignIn(ctx context.Context, device bool, store string) (idtoken.
 	if err := p.attempt.approved(ctx, p.Identity); err != nil {
 		return idtoken.Claims{}, err
 	}
-	return p.account.SignIn(ctx, device, store)
+	v, err := verifier(ctx, p.attempt.env, p.attempt.settings, p.Identity)
+	if err != nil {
+		return idtoken.Claims{}, err
+	}
+	return p.account.SignIn(ctx, v, device, store)
 }
 
 // SignOut ends the login here and, where the provider offers that, there.
@@ -152,7 +161,7 @@ func (p Person) Claims(ctx context.Context) (claims idtoken.Claims, err error) {
 		return claims, err
 	}
 	a.source = a.people.stored(p.Identity)
-	v, err := a.verifier(ctx, p.Identity)
+	v, err := verifier(ctx, a.env, a.settings, p.Identity)
 	if err != nil {
 		return claims, err
 	}

@@ -67,7 +67,7 @@ func TestAccessTokenAgain(t *testing.T) {
 	t.Parallel()
 	d := sit(t, azure)
 	a := d.account()
-	if _, err := a.SignIn(t.Context(), false, login.Memory); err != nil {
+	if _, err := a.SignIn(t.Context(), d.verifier(), false, login.Memory); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}

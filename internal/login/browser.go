@@ -19,27 +19,54 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// byBrowser has the person sign in with a browser of this machine, which brings
-// the code to a port of loopback. The browser shows how finish went. (RFC 8252, 7.3; RFC 7636; RFC 9700, 2.1)
-func (a *Account) byBrowser(ctx context.Context, p provider, finish func(t tokens, nonce string) error) (err error) {
+// byBrowser has the person sign in with a browser of this machine. (RFC 7636; RFC 9700, 2.1)
+func (a *Account) byBrowser(ctx context.Context, p provider, finish func(t tokens, nonce string) error) error {
 	if p.Authorize == "" {
 		return fault.New(fault.NoIdentity, fmt.Errorf("sign in: %s has no authorization endpoint", a.id.Issuer), "try --device")
 	}
+	nonce, verifier := rand.Text(), oauth2.GenerateVerifier()
+	options := []oauth2.AuthCodeOption{oauth2.SetAuthURLParam("nonce", nonce), oauth2.S256ChallengeOption(verifier)}
+	if a.atGoogle() { // its form of offline_access; without prompt only the first sign-in gets a refresh token
+		options = append(options, oauth2.AccessTypeOffline, oauth2.SetAuthURLParam("prompt", "consent"))
+	}
+	v := visit{path: "/callback", issuer: a.id.Issuer, named: p.NamesItself, address: func(redirect, state string) string {
+		config := oauth2.Config{
+			ClientID: a.id.ClientID, Endpoint: oauth2.Endpoint{AuthURL: p.Authorize}, RedirectURL: redirect, Scopes: scopes(a.id, p),
+		}
+		return config.AuthCodeURL(state, options...)
+	}}
+	return a.visit(ctx, v, func(code secret.Value, redirect string) error {
+		t, err := a.redeem(ctx, p, code, redirect, verifier)
+		if err != nil {
+			return err
+		}
+		return finish(t, nonce)
+	})
+}
+
+// A visit is to the provider's page on which the person signs in.
+type visit struct {
+	path   string // of the redirect's address
+	issuer string // that the reply may name; "" where replies name none
+	named  bool   // replies do
+	// address returns the page's, for the redirect and the state of this visit.
+	address func(redirect, state string) string
+}
+
+// visit opens the page, which brings the code to a port of loopback. The browser
+// shows how finish went. (RFC 8252, 7.3)
+func (a *Account) visit(ctx context.Context, v visit, finish func(code secret.Value, redirect string) error) (err error) {
 	// The literal address: a name may lead elsewhere, and other interfaces are others' (RFC 8252, 8.3).
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("sign in: listen on loopback: %w", err)
 	}
-	nonce, verifier := rand.Text(), oauth2.GenerateVerifier()
 	r := &redirect{
-		host: listener.Addr().String(), start: "/" + rand.Text(), state: rand.Text(), issuer: a.id.Issuer, named: p.NamesItself,
+		visit: v, host: listener.Addr().String(), start: "/" + rand.Text(), state: rand.Text(),
 		tell: a.env.Say, code: make(chan reply, 1), done: make(chan struct{}),
 	}
-	config := oauth2.Config{
-		ClientID: a.id.ClientID, Endpoint: oauth2.Endpoint{AuthURL: p.Authorize}, RedirectURL: "http://" + r.host + callback,
-		Scopes: scopes(a.id, p),
-	}
-	r.address = config.AuthCodeURL(r.state, oauth2.SetAuthURLParam("nonce", nonce), oauth2.S256ChallengeOption(verifier))
+	back := "http://" + r.host + v.path
+	r.page = v.address(back, r.state)
 	server := &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 32 << 10}
 	go func() { _ = server.Serve(listener) }()
 	defer func() {
@@ -55,11 +82,7 @@ func (a *Account) byBrowser(ctx context.Context, p provider, finish func(t token
 		if got.err != nil {
 			return got.err
 		}
-		t, err := a.redeem(ctx, p, got.code, config.RedirectURL, verifier)
-		if err != nil {
-			return err
-		}
-		return finish(t, nonce)
+		return finish(got.code, back)
 	case <-ctx.Done():
 		return fault.New(fault.NoIdentity, fmt.Errorf("sign in: the browser has not come back: %w", context.Cause(ctx)),
 			"on a machine without a browser: oidc-dbt login --device")
@@ -69,25 +92,22 @@ func (a *Account) byBrowser(ctx context.Context, p provider, finish func(t token
 // show prints the address, and opens a browser. Other users see the arguments
 // of a process, so the browser gets an address of loopback that leads on once.
 func (a *Account) show(r *redirect) {
-	a.env.Say("sign in with a browser of this machine:\n\n    " + r.address + "\n")
+	a.env.Say("sign in with a browser of this machine:\n\n    " + r.page + "\n")
 	if a.env.Open != nil && a.env.Open("http://"+r.host+r.start) != nil {
 		a.env.Say("no browser could be opened: open the address above")
 	}
 }
 
-const callback = "/callback"
-
 // A redirect is the server on loopback to which the provider sends the browser
 // back. Every page of this machine can send a browser here: only the reply to
 // this sign-in counts, once.
 type redirect struct {
-	host    string // 127.0.0.1 and the port
-	start   string // the path that leads to address, once
-	address string // of the provider, with this sign-in's parameters
-	state   string
-	issuer  string
-	named   bool // the provider says that its replies name it
-	tell    func(string)
+	visit
+	host  string // 127.0.0.1 and the port
+	start string // the path that leads to page, once
+	page  string // of the provider, with this sign-in's parameters
+	state string
+	tell  func(string)
 
 	code chan reply
 	done chan struct{}
@@ -113,9 +133,9 @@ func (r *redirect) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		page(w, http.StatusNotFound, pageNothing)
 	case req.URL.Path == r.start && r.once(&r.started):
 		head(w)
-		w.Header().Set("Location", r.address)
+		w.Header().Set("Location", r.page)
 		w.WriteHeader(http.StatusSeeOther)
-	case req.URL.Path == callback:
+	case req.URL.Path == r.path:
 		r.answer(w, req)
 	default:
 		page(w, http.StatusNotFound, pageNothing)
@@ -182,7 +202,7 @@ func single(query string) (q map[string]string, ok bool) {
 func (r *redirect) judge(q map[string]string) (code secret.Value, err error) {
 	iss, has := q["iss"]
 	switch { // RFC 9207, 2.4: before anything else of the reply is used
-	case has && iss != r.issuer:
+	case has && r.issuer != "" && iss != r.issuer:
 		return code, fault.New(fault.Rejected, fmt.Errorf("sign in: the reply is from issuer %q, want %q", iss, r.issuer),
 			"another identity provider has answered in the place of this one: sign in again, and tell the provider's administrator if it recurs")
 	case !has && r.named:

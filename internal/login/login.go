@@ -29,6 +29,7 @@ type Env struct {
 	// Wait returns after a time, or with an error once ctx has ended; nil for the machine's clock.
 	Wait  func(ctx context.Context, d time.Duration) error
 	State string                 // the folder in which this user's logins are noted
+	AWS   string                 // the folder in which the AWS CLI keeps its sign-ins; "" where none is known
 	Say   func(text string)      // says something to the person
 	Open  func(url string) error // shows an address in the person's browser; nil where there is none
 	Keys  Keys                   // nil for the operating system's keyring
@@ -39,10 +40,11 @@ type Account struct {
 	env Env
 	id  policy.Identity
 
-	mu     sync.Mutex
-	memory *tokens           // of a login that only this process has
-	handed map[string]string // the SHA-256 of the token that was handed out last, by its scope; "" for ID tokens
-	issuer *idtoken.Verifier
+	mu      sync.Mutex
+	memory  *tokens           // of a login that only this process has
+	handed  map[string]string // the SHA-256 of the token that was handed out last, by its scope; "" for ID tokens
+	session *session          // at IAM Identity Center, where only this process has it
+	role    roleKeys          // the last ones
 }
 
 // New returns the account of an identity of kind people.
@@ -53,8 +55,7 @@ func New(env Env, id policy.Identity) *Account {
 	if env.Keys == nil {
 		env.Keys = system{}
 	}
-	issuer := idtoken.NewVerifier(env.HTTP, env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS})
-	return &Account{env: env, id: id, handed: map[string]string{}, issuer: issuer}
+	return &Account{env: env, id: id, handed: map[string]string{}}
 }
 
 func wait(ctx context.Context, d time.Duration) error {
@@ -69,9 +70,13 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 // name is what the login is called in the keyring and the state folder. All
-// policies that name the same client share it.
+// policies that name the same client, or portal of AWS, share it.
 func (a *Account) name() string {
-	sum := sha256.Sum256([]byte(strings.Join([]string{a.id.Issuer, a.id.ClientID, strings.Join(a.id.Scopes, " ")}, "\n")))
+	parts := []string{a.id.Issuer, a.id.ClientID, strings.Join(a.id.Scopes, " ")}
+	if sso := a.id.AWSSSO; sso != nil {
+		parts = []string{"aws_sso", sso.StartURL, sso.Region, sso.Session}
+	}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
 	return hex.EncodeToString(sum[:12])
 }
 
@@ -92,11 +97,15 @@ func (a *Account) lock(ctx context.Context) (unlock func(), err error) {
 }
 
 // SignIn signs the person in and keeps the login in a store: one of Stores. The
-// claims are those of the verified ID token. Errors are of class NoIdentity
-// where the provider or the person refuses, Rejected where what comes back is
-// not the provider's reply to this, Unreachable where the provider does not
-// answer as it should.
-func (a *Account) SignIn(ctx context.Context, device bool, store string) (claims idtoken.Claims, err error) {
+// claims are those of the ID token, which v verifies as in every run. A login
+// with `aws_sso` that is kept is in the AWS CLI's cache, whatever the store.
+// Errors are of class NoIdentity where the provider or the person refuses,
+// Rejected where what comes back is not the provider's reply to this,
+// Unreachable where the provider does not answer as it should.
+func (a *Account) SignIn(ctx context.Context, v *idtoken.Verifier, device bool, store string) (claims idtoken.Claims, err error) {
+	if a.id.AWSSSO != nil {
+		return a.signInAtAWS(ctx, v, device, store)
+	}
 	if store == Keyring {
 		if err := (keys{a}).usable(ctx); err != nil {
 			return claims, err
@@ -107,7 +116,7 @@ func (a *Account) SignIn(ctx context.Context, device bool, store string) (claims
 		return claims, err
 	}
 	finish := func(t tokens, nonce string) (err error) {
-		if claims, err = a.verify(ctx, t, nonce); err != nil {
+		if claims, err = a.verify(ctx, v, t, nonce); err != nil {
 			return err
 		}
 		if t.refresh.IsZero() && store != Memory {
@@ -128,8 +137,8 @@ func (a *Account) SignIn(ctx context.Context, device bool, store string) (claims
 }
 
 // verify holds the ID token of a sign-in to the policy's issuer and client.
-func (a *Account) verify(ctx context.Context, t tokens, nonce string) (claims idtoken.Claims, err error) {
-	if claims, err = a.issuer.Verify(ctx, t.id, a.id.ClientID); err != nil {
+func (a *Account) verify(ctx context.Context, v *idtoken.Verifier, t tokens, nonce string) (claims idtoken.Claims, err error) {
+	if claims, err = v.Verify(ctx, t.id, a.id.Audience); err != nil {
 		return idtoken.Claims{}, err
 	}
 	if got, _ := claims.String("nonce"); nonce != "" && got != nonce { // OpenID Connect Core, 3.1.3.7
@@ -173,6 +182,10 @@ func (a *Account) keep(ctx context.Context, t tokens, store, subject string) err
 func (a *Account) SignedIn() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.id.AWSSSO != nil {
+		_, err := a.cached()
+		return a.session != nil || err == nil
+	}
 	_, err := a.note()
 	return a.memory != nil || err == nil
 }
@@ -181,18 +194,30 @@ func (a *Account) SignedIn() bool {
 func (a *Account) InMemory() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.memory != nil
+	return a.memory != nil || a.session != nil
 }
 
 // signedOut is the error where there is no login, or none that works.
 func (a *Account) signedOut(err error) error {
-	return fault.New(fault.NoIdentity, err, "sign in: oidc-dbt login "+a.id.Name)
+	return fault.New(fault.NoIdentity, away{err}, "sign in: oidc-dbt login "+a.id.Name)
 }
+
+// away is the error of a person who is not signed in.
+type away struct{ error }
+
+func (e away) Unwrap() error { return e.error }
+
+// Away reports whether an error is that of a person who is not signed in, and
+// not of a login that cannot be read or used: then signing in is of use.
+func Away(err error) bool { return errors.As(err, new(away)) }
 
 // Token returns a current ID token, which is not verified yet. Of processes
 // that ask at the same time one refreshes; the others take what it has got.
 // Errors are of class NoIdentity where the person must sign in again.
 func (a *Account) Token(ctx context.Context) (secret.Value, error) {
+	if a.id.AWSSSO != nil {
+		return a.tokenOfAWS(ctx)
+	}
 	t, err := a.current(ctx, "")
 	return t.id, err
 }
@@ -276,6 +301,9 @@ func (a *Account) young(t tokens, scope string) bool {
 // SignOut revokes the refresh token where the provider offers that, and removes
 // the login in any case. It reports whether there was one, and whether it was revoked.
 func (a *Account) SignOut(ctx context.Context) (was, revoked bool, err error) {
+	if a.id.AWSSSO != nil {
+		return a.signOutOfAWS(ctx)
+	}
 	n, err := a.note()
 	if err != nil {
 		return false, false, nil

@@ -57,6 +57,10 @@ type desk struct {
 	state string
 	ring  ring
 
+	secret    string            // of the client
+	scopes    []string          // of the policy
+	transport http.RoundTripper // of the person's processes; nil for the machine's
+
 	mu    sync.Mutex
 	now   time.Time
 	said  []string
@@ -69,7 +73,7 @@ type desk struct {
 
 func sit(t *testing.T, change func(*standin.PeopleConfig)) *desk {
 	t.Helper()
-	d := &desk{t: t, state: t.TempDir(), now: time.Now(), shown: make(chan string, 8)}
+	d := &desk{t: t, state: t.TempDir(), now: time.Now(), shown: make(chan string, 8), scopes: []string{"groups"}}
 	config := standin.PeopleConfig{ClientID: client, Now: d.clock, Claims: map[string]any{"sub": "ann", "groups": []string{"analysts"}}}
 	if change != nil {
 		change(&config)
@@ -102,10 +106,25 @@ func (d *desk) tell(text string) {
 	d.said = append(d.said, text)
 }
 
+// verifier is that of every run.
+func (d *desk) verifier() *idtoken.Verifier {
+	return idtoken.NewVerifier(web.NewClient(web.NewTransport()), d.clock, idtoken.Issuer{URL: d.idp.URL()})
+}
+
 // account is what one process has.
 func (d *desk) account() *login.Account {
-	return login.New(login.Env{
-		HTTP: web.NewClient(web.NewTransport()), Now: d.clock, State: d.state, Say: d.tell, Keys: &d.ring,
+	return login.New(d.env(), policy.Identity{Name: "engineers", Issuer: d.idp.URL(), Kind: "people", ClientID: client, Audience: client,
+		ClientSecret: d.secret, Scopes: d.scopes})
+}
+
+// env is the world of the person's processes.
+func (d *desk) env() login.Env {
+	transport := d.transport
+	if transport == nil {
+		transport = web.NewTransport()
+	}
+	return login.Env{
+		HTTP: web.NewClient(transport), Now: d.clock, State: d.state, Say: d.tell, Keys: &d.ring,
 		Open: func(address string) error {
 			go func() { d.shown <- d.browse(address) }()
 			return nil
@@ -121,7 +140,7 @@ func (d *desk) account() *login.Account {
 			}
 			return ctx.Err()
 		},
-	}, policy.Identity{Name: "engineers", Issuer: d.idp.URL(), Kind: "people", ClientID: client, Audience: client, Scopes: []string{"groups"}})
+	}
 }
 
 // visit follows an address to its end, as a browser does.
@@ -159,7 +178,7 @@ func (d *desk) signIn(device bool, store, want string) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Second)
 	defer cancel()
-	claims, err := d.account().SignIn(ctx, device, store)
+	claims, err := d.account().SignIn(ctx, d.verifier(), device, store)
 	d.compare("sign in", claims.Subject(), err, want)
 }
 
@@ -395,6 +414,8 @@ func TestDevice(t *testing.T) {
 		{"without an interval", nil, func(d *desk, n int) { d.idp.Decide(true) }, "ann", []time.Duration{5 * second}},
 		{"denied", nil, func(d *desk, n int) { d.idp.Decide(false) },
 			`no_identity: sign in: refused: "access_denied": "The end user denied the authorization request"`, []time.Duration{5 * second}},
+		{"closed without an answer", func(c *standin.PeopleConfig) { c.CodeLife = 8 * time.Second }, nil,
+			"no_identity: sign in: the code has expired before it was used", []time.Duration{5 * second, 5 * second}},
 		{"expired", func(c *standin.PeopleConfig) { c.CodeLife = 12 * time.Second }, nil,
 			"no_identity: sign in: the code has expired before it was used", []time.Duration{5 * second, 5 * second, 5 * second}},
 		{"slowed", func(c *standin.PeopleConfig) { c.Interval = 2 }, func(d *desk, n int) {
@@ -547,7 +568,7 @@ func TestMemory(t *testing.T) {
 	t.Parallel()
 	d := sit(t, nil)
 	a := d.account()
-	if _, err := a.SignIn(t.Context(), false, login.Memory); err != nil {
+	if _, err := a.SignIn(t.Context(), d.verifier(), false, login.Memory); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

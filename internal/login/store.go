@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ type note struct {
 	ClientID string `json:"client_id"`
 	Store    string `json:"store"`
 	Subject  string `json:"subject"`
+	SHA256   string `json:"sha256,omitempty"` // of the access token, for a session in the AWS CLI's cache
 }
 
 // maxNote is more than a note has.
@@ -61,7 +63,11 @@ func (a *Account) note() (n note, err error) {
 	if err != nil {
 		return n, err
 	}
-	if json.Unmarshal(text, &n) != nil || n.Issuer != a.id.Issuer || n.ClientID != a.id.ClientID || n.Store != Keyring && n.Store != File {
+	issuer, stores := a.id.Issuer, []string{Keyring, File}
+	if a.id.AWSSSO != nil {
+		issuer, stores = a.id.AWSSSO.StartURL, []string{awsCache}
+	}
+	if json.Unmarshal(text, &n) != nil || n.Issuer != issuer || n.ClientID != a.id.ClientID || !slices.Contains(stores, n.Store) {
 		return note{}, errors.New("not a note of this login")
 	}
 	return n, nil

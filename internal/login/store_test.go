@@ -93,7 +93,7 @@ func TestNoKeyring(t *testing.T) {
 			t.Error("a login that was not stored is noted")
 		}
 		// Before the provider is asked for anything: there is none.
-		if _, err := a.SignIn(t.Context(), false, Keyring); err == nil || err.Error() != tt.write {
+		if _, err := a.SignIn(t.Context(), nil, false, Keyring); err == nil || err.Error() != tt.write {
 			t.Errorf("sign in: error is %v, want %s", err, tt.write)
 		}
 	}

@@ -48,6 +48,9 @@ const maxToken = 64 << 10
 // may cure is tried again; else such an error is marked. The error of a refusal is one.
 func (a *Account) post(ctx context.Context, endpoint string, form url.Values, again bool, secrets ...secret.Value) ([]byte, error) {
 	form.Set("client_id", a.id.ClientID)
+	if a.atGoogle() && form.Has("grant_type") {
+		form.Set("client_secret", a.id.ClientSecret)
+	}
 	try := func(ctx context.Context) ([]byte, error) { return a.send(ctx, endpoint, form.Encode(), secrets) }
 	if !again {
 		return try(ctx)
@@ -58,6 +61,9 @@ func (a *Account) post(ctx context.Context, endpoint string, form url.Values, ag
 	}
 	return body, err
 }
+
+// atGoogle reports whether the provider is Google, whose flows differ.
+func (a *Account) atGoogle() bool { return a.id.ClientSecret != "" }
 
 // unreachable is the error of a request that no try has cured.
 func unreachable(err error) error {
@@ -70,6 +76,11 @@ func (a *Account) send(ctx context.Context, endpoint, form string, secrets []sec
 		return nil, errors.New("not a URL")
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return a.do(req, secrets)
+}
+
+// do sends a request, and returns the body of a reply with status 200.
+func (a *Account) do(req *http.Request, secrets []secret.Value) ([]byte, error) {
 	req.Header.Set("Accept", "application/json")
 	resp, err := a.env.HTTP.Do(req)
 	if err != nil {
@@ -83,18 +94,29 @@ func (a *Account) send(ctx context.Context, endpoint, form string, secrets []sec
 	if resp.StatusCode == http.StatusOK {
 		return body, nil
 	}
-	var words struct {
-		Code        string `json:"error"`
-		Description string `json:"error_description"`
-	}
-	if json.Unmarshal(body, &words) == nil && words.Code != "" && !web.Transient(resp.StatusCode) {
-		return nil, refusal{words.Code, quoted(words.Code, words.Description, secrets)}
+	code, words := wordsOf(resp.Header, body)
+	if code != "" && (!web.Transient(resp.StatusCode) || answers(code)) {
+		return nil, refusal{code, quoted(code, words, secrets)}
 	}
 	status := fmt.Errorf("status is %d, want 200", resp.StatusCode)
 	if web.Transient(resp.StatusCode) {
 		return nil, web.Temporary(status)
 	}
 	return nil, status
+}
+
+// wordsOf returns the code and the words of an error: OAuth's, or AWS's.
+func wordsOf(header http.Header, body []byte) (code, words string) {
+	var fields struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+		Message     string `json:"message"`
+	}
+	if json.Unmarshal(body, &fields) != nil || fields.Code != "" {
+		return fields.Code, fields.Description
+	}
+	code, _, _ = strings.Cut(header.Get("X-Amzn-Errortype"), ":")
+	return code, fields.Message
 }
 
 // quoted are a provider's words, cut, and without a secret that it echoes.
@@ -119,7 +141,7 @@ func signInError(err error) error {
 	}
 	hint := ""
 	switch {
-	case r.code == "access_denied":
+	case r.code == codeDenied:
 		hint = "you or an administrator have refused it: see what the provider says about the client's access"
 	case strings.Contains(r.words, "AADSTS53003"), strings.Contains(r.words, "AADSTS530035"):
 		hint = "a Conditional Access policy blocks this flow, often the device flow: try flow: browser"

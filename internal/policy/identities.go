@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // An Identity says who may ask: an issuer, and the kind of its tokens.
@@ -26,6 +28,7 @@ type Identity struct {
 	Source               Source
 	Bind, IDs            []string // of a workload: the claims that a rule must match by literals, and those that are never reused
 	ClientID             string   // for people: the ID token's audience
+	ClientSecret         string   // for people at Google, whose clients have one that keeps nothing secret
 	Flow                 string   // for people: "device" or "browser"
 	Scopes               []string
 	AWSSSO               *AWSSSO // for people who sign in through IAM Identity Center
@@ -48,8 +51,10 @@ func (s Source) IsZero() bool {
 // RunsOrConnects reports whether the source runs a program or asks a socket.
 func (s Source) RunsOrConnects() bool { return len(s.Command) > 0 || s.UnixSocket != "" }
 
-// An AWSSSO is a role of a person in IAM Identity Center.
-type AWSSSO struct{ StartURL, Region, Account, Role string }
+// An AWSSSO is a role of a person in IAM Identity Center. Session is the name
+// that the AWS CLI's configuration has for the sign-in, "" for none. Endpoint is
+// where AWS is simulated, "" for AWS.
+type AWSSSO struct{ StartURL, Region, Account, Role, Session, Endpoint string }
 
 // unixSockets are the systems that hand out ID tokens over a socket of the machine.
 var unixSockets = []string{"cursor", "fly"}
@@ -86,8 +91,11 @@ func (id Identity) RunClaims() []string { return slices.Clone(kinds[id.Kind].run
 
 // RecordedClaims are those that an audit record keeps, next to those of the run and the actor.
 func (id Identity) RecordedClaims() []string {
-	if id.Kind == "workload" {
+	switch {
+	case id.Kind == "workload":
 		return slices.Concat(id.Bind, id.IDs)
+	case id.AWSSSO != nil: // the token is one of AWS
+		return slices.Clone(kinds["aws"].recorded)
 	}
 	return slices.Clone(kinds[id.Kind].recorded)
 }
@@ -99,11 +107,11 @@ func (id Identity) ActorClaims() (name, account string) {
 }
 
 var identityKeys = []string{"issuer", "kind", "jwks_uri", "jwks_file", "jwks", "audience", "source", "bind", "ids",
-	"client_id", "flow", "scopes", "aws_sso"}
+	"client_id", "client_secret", "flow", "scopes", "aws_sso"}
 
 // keyKinds are the kinds that a key of an identity is for; the others are for each.
 var keyKinds = map[string]string{
-	"client_id": "people", "flow": "people", "scopes": "people", "aws_sso": "people", "bind": "workload", "ids": "workload",
+	"client_id": "people", "client_secret": "people", "flow": "people", "scopes": "people", "aws_sso": "people", "bind": "workload", "ids": "workload",
 }
 
 func (d *document) identities(p *Policy, n *yaml.Node) {
@@ -317,6 +325,7 @@ func (d *document) people(id *Identity, m strictyaml.Mapping) {
 		}
 		id.Audience = id.ClientID
 	}
+	d.clientSecret(id, m)
 	id.Flow = "browser"
 	if v := m.Get("flow"); v != nil {
 		if id.Flow = d.Text(v, "flow"); id.Flow != "" && !slices.Contains(flows, id.Flow) {
@@ -328,7 +337,29 @@ func (d *document) people(id *Identity, m strictyaml.Mapping) {
 	}
 }
 
-var ssoKeys = []string{"start_url", "region", "account", "role"}
+// clientSecret reads what Google alone asks of public clients: it is in every
+// copy of a program, and what keeps others from using a code is PKCE. (Google:
+// OAuth 2.0 for iOS & Desktop Apps). Loopback is for tests.
+func (d *document) clientSecret(id *Identity, m strictyaml.Mapping) {
+	atGoogle := id.Issuer == kinds["google"].issuer
+	v := m.Get("client_secret")
+	switch {
+	case v == nil && atGoogle && id.AWSSSO == nil:
+		m.Missing("client_secret, which Google asks of desktop and device clients, and which keeps nothing secret")
+	case v == nil:
+	case !atGoogle && !onLoopback(id.Issuer):
+		d.Hide(v)
+		d.Report(v, "client_secret is for https://accounts.google.com only, whose public clients have one: "+
+			"register a public client, which has no secret")
+	default:
+		id.ClientSecret = d.Text(v, "client_secret")
+	}
+}
+
+var (
+	ssoKeys     = []string{"start_url", "region", "account", "role", "session", "endpoint"}
+	ssoRequired = ssoKeys[:4]
+)
 
 // awsSSO reads a role of IAM Identity Center.
 func (d *document) awsSSO(n *yaml.Node) *AWSSSO {
@@ -337,13 +368,19 @@ func (d *document) awsSSO(n *yaml.Node) *AWSSSO {
 	if !ok {
 		return sso
 	}
-	for _, name := range ssoKeys {
+	for _, name := range ssoRequired {
 		if m.Get(name) == nil {
 			m.Missing("%s", name)
 		}
 	}
 	if v := m.Get("start_url"); v != nil {
 		sso.StartURL = d.url(v, "start_url")
+	}
+	if v := m.Get("endpoint"); v != nil {
+		// Whoever gets the session's token is the person at AWS, in every account.
+		if sso.Endpoint = d.url(v, "endpoint"); sso.Endpoint != "" && !onLoopback(sso.Endpoint) {
+			d.Report(v, "endpoint %q: want an address of loopback, where AWS is simulated: a login at AWS goes to AWS only", sso.Endpoint)
+		}
 	}
 	for _, key := range []struct {
 		name string
@@ -354,6 +391,7 @@ func (d *document) awsSSO(n *yaml.Node) *AWSSSO {
 		{"region", &sso.Region, regionText, "want a region such as eu-central-1"},
 		{"account", &sso.Account, accountText, "want the 12 digits of an account"},
 		{"role", &sso.Role, roleText, "want the name of a permission set"},
+		{"session", &sso.Session, sessionText, "want the name of an sso-session of the AWS CLI's configuration"},
 	} {
 		v := m.Get(key.name)
 		if v == nil {
@@ -370,8 +408,15 @@ var (
 	variableName = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	regionText   = lazy.MustCompile(`^[a-z]+(?:-[a-z]+)+-[0-9]+$`)
 	accountText  = lazy.MustCompile(`^[0-9]{12}$`)
+	sessionText  = lazy.MustCompile(`^[A-Za-z0-9+=,.@_-]{1,128}$`)
 	roleText     = lazy.MustCompile(`^[A-Za-z0-9+=,.@_-]+$`)
 )
+
+// onLoopback reports whether an address can only be one of this machine.
+func onLoopback(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && web.IsLoopback(u.Hostname())
+}
 
 var flows = []string{"browser", "device"}
 

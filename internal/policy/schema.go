@@ -105,8 +105,10 @@ func identitySchema() object {
 			"ids":       listSchema("For a workload: the claims whose values are never reused.", "project_id"),
 			"aws_sso":   ssoSchema(),
 			"client_id": textSchema("For people: the audience of their ID tokens.", "oidc-dbt"),
-			"flow":      object{"enum": []string{"browser", "device"}, "description": "For people: how they sign in."},
-			"scopes":    listSchema("For people: the scopes to ask for.", "openid"),
+			"client_secret": textSchema("For people at Google only: what its desktop and device clients have; it is no secret.",
+				"GOCSPX-0123456789"),
+			"flow":   object{"enum": []string{"browser", "device"}, "description": "For people: how they sign in."},
+			"scopes": listSchema("For people: the scopes to ask for.", "openid"),
 		},
 	}
 }
@@ -140,7 +142,7 @@ func sourceSchema() object {
 // ssoSchema is of `aws_sso`.
 func ssoSchema() object {
 	return object{
-		"type": "object", "additionalProperties": false, "required": ssoKeys,
+		"type": "object", "additionalProperties": false, "required": ssoRequired,
 		"description": "For people who sign in through AWS IAM Identity Center.",
 		"examples": []any{object{"start_url": "https://acme.awsapps.com/start", "region": "eu-central-1", "account": "123456789012",
 			"role": "Analyst"}},
@@ -149,6 +151,9 @@ func ssoSchema() object {
 			"region":    textSchema("The region of IAM Identity Center.", "eu-central-1"),
 			"account":   textSchema("The account of the role.", "123456789012"),
 			"role":      textSchema("The permission set.", "Analyst"),
+			"session":   textSchema("The name of the sso-session in the AWS CLI's configuration: `login` then signs the CLI in, too.", "acme"),
+			"endpoint": textSchema("An address of loopback where AWS is simulated, for tests (default: AWS's own endpoints of the region).",
+				"http://127.0.0.1:4566"),
 		},
 	}
 }

@@ -69,7 +69,7 @@ var awsProvider = provider{
 			faults := append(exchange.CheckAudience(v, awsAudienceOf(v), "endpoint"),
 				checkPartition(v, "role", "then_assume.role", "policy_arns")...)
 			if v.Get("endpoint") == "" {
-				if err := v.CheckAudience(awsAudienceOf(v), stsURL(v.Get("region"))); err != nil {
+				if err := v.CheckAudience(awsAudienceOf(v), exchange.STSURL(v.Get("region"))); err != nil {
 					faults = append(faults, policy.KeyError{Key: "audience", Err: err})
 				}
 			}

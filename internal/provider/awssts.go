@@ -109,16 +109,7 @@ func awsSTS(v policy.Values) string {
 	if e := v.Get("endpoint"); e != "" {
 		return e
 	}
-	return stsURL(v.Get("region"))
-}
-
-// stsURL is where the SDK will go for a region: each partition has a domain of its own.
-func stsURL(region string) string {
-	e, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(), sts.EndpointParameters{Region: &region})
-	if err != nil {
-		return "https://sts." + region + ".amazonaws.com" // the exchange itself will say what is wrong with the region
-	}
-	return e.URI.String()
+	return exchange.STSURL(v.Get("region"))
 }
 
 // stsClient returns a client that knows nothing but its arguments: a

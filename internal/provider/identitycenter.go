@@ -124,7 +124,7 @@ func identityCenterURL(v policy.Values) string {
 	if e := v.Get("oidc_endpoint"); e != "" {
 		return e
 	}
-	return strings.Replace(stsURL(v.Get("region")), "//sts.", "//oidc.", 1)
+	return strings.Replace(exchange.STSURL(v.Get("region")), "//sts.", "//oidc.", 1)
 }
 
 // contextProvider is the provider of the identity context, in every account.

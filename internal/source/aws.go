@@ -34,21 +34,44 @@ func fromAWS(ctx context.Context, env Env, audience string) (secret.Value, error
 	if err != nil {
 		return secret.Value{}, err
 	}
-	return WebIdentityToken(ctx, env.HTTP, region, keys, audience)
+	return AWSCaller{HTTP: env.HTTP, Region: region, Keys: keys}.WebIdentityToken(ctx, audience)
+}
+
+// An AWSCaller asks STS who it is.
+type AWSCaller struct {
+	HTTP     *http.Client // from web.NewClient
+	Region   string
+	Endpoint string // where AWS is simulated; "" for the region's own
+	Keys     aws.Credentials
+}
+
+func (c AWSCaller) client() *sts.Client {
+	options := sts.Options{
+		Region: c.Region, HTTPClient: c.HTTP, RetryMaxAttempts: 3,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return c.Keys, nil }),
+	}
+	if c.Endpoint != "" {
+		options.BaseEndpoint = &c.Endpoint
+	}
+	return sts.New(options)
+}
+
+// ARN returns the name of the session that the keys are of.
+func (c AWSCaller) ARN(ctx context.Context) (string, error) {
+	out, err := c.client().GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return "", fault.New(fault.Unreachable, fmt.Errorf("ask AWS whose session it is: %s", awsText(err, c.Keys)), "")
+	}
+	return aws.ToString(out.Arn), nil
 }
 
 // WebIdentityToken has STS sign a token for the owner of the keys.
-func WebIdentityToken(ctx context.Context, client *http.Client, region string, keys aws.Credentials,
-	audience string) (secret.Value, error) {
-	options := sts.Options{
-		Region: region, HTTPClient: client, RetryMaxAttempts: 3,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return keys, nil }),
-	}
-	out, err := sts.New(options).GetWebIdentityToken(ctx, &sts.GetWebIdentityTokenInput{
+func (c AWSCaller) WebIdentityToken(ctx context.Context, audience string) (secret.Value, error) {
+	out, err := c.client().GetWebIdentityToken(ctx, &sts.GetWebIdentityTokenInput{
 		Audience: []string{audience}, SigningAlgorithm: aws.String("RS256"), DurationSeconds: aws.Int32(300),
 	})
 	if err != nil {
-		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token of AWS: %s", awsText(err, keys)),
+		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token of AWS: %s", awsText(err, c.Keys)),
 			"the role needs sts:GetWebIdentityToken, and the account outbound web identity federation: "+
 				"aws iam enable-outbound-web-identity-federation")
 	}

@@ -19,6 +19,7 @@ import (
 // words are Keycloak's.
 type PeopleConfig struct {
 	ClientID  string
+	Google    string           // the secret of the client, at a provider that behaves as Google does; "" for Keycloak's ways
 	Life      time.Duration    // of ID tokens; an hour where 0
 	Claims    map[string]any   // of the person who signs in, with sub
 	NoRefresh bool             // gives no refresh tokens
@@ -56,6 +57,7 @@ type People struct {
 
 type authorization struct {
 	redirect, challenge, nonce, scope string
+	online                            bool // gets no refresh token
 	used                              *family
 }
 
@@ -74,6 +76,7 @@ type family struct {
 	current string
 	scope   string // that the person has agreed to
 	ended   bool
+	online  bool // without a refresh token
 }
 
 // StartPeople starts a provider on loopback.
@@ -197,6 +200,10 @@ func (p *People) discovery(w http.ResponseWriter, _ *http.Request) {
 		"code_challenge_methods_supported": []string{"plain", "S256"},
 		"scopes_supported":                 []string{"openid", "profile", "email", "offline_access", "groups"},
 	}
+	if p.config.Google != "" {
+		delete(document, "authorization_response_iss_parameter_supported")
+		document["scopes_supported"] = []string{"openid", "email", "profile"}
+	}
 	for name, v := range p.config.Discovery {
 		if document[name] = v; v == nil {
 			delete(document, name)
@@ -218,7 +225,13 @@ func (p *People) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	back := url.Values{"state": {q.Get("state")}, "iss": {p.URL()}}
+	if p.config.Google != "" {
+		back.Del("iss")
+	}
 	switch {
+	case p.config.Google != "" && strings.Contains(q.Get("scope"), "offline_access"):
+		http.Error(w, "Error 400: invalid_scope", http.StatusBadRequest)
+		return
 	case q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || q.Get("code_challenge") == "":
 		back.Set("error", "invalid_request")
 		back.Set("error_description", "Missing parameter: code_challenge_method")
@@ -228,7 +241,7 @@ func (p *People) authorize(w http.ResponseWriter, r *http.Request) {
 		code := "code-" + rand.Text()
 		p.mu.Lock()
 		p.codes[code] = &authorization{redirect: q.Get("redirect_uri"), challenge: q.Get("code_challenge"), nonce: q.Get("nonce"),
-			scope: q.Get("scope")}
+			scope: q.Get("scope"), online: p.config.Google != "" && (q.Get("access_type") != "offline" || q.Get("prompt") != "consent")}
 		p.mu.Unlock()
 		back.Set("code", code)
 	}
@@ -257,6 +270,10 @@ func (p *People) token(w http.ResponseWriter, r *http.Request) {
 		oauthError(w, http.StatusBadRequest, "invalid_request", "Form parameters are missing, or there twice", nil)
 	case form("client_id") != p.config.ClientID:
 		oauthError(w, http.StatusUnauthorized, "invalid_client", "Invalid client or Invalid client credentials", nil)
+	case p.config.Google != "" && form("client_secret") == "":
+		oauthError(w, http.StatusBadRequest, "invalid_request", "client_secret is missing.", nil)
+	case p.config.Google != "" && form("client_secret") != p.config.Google:
+		oauthError(w, http.StatusUnauthorized, "invalid_client", "The provided client secret is invalid.", nil)
 	default:
 		p.grant(w, form)
 	}
@@ -278,7 +295,7 @@ func (p *People) grant(w http.ResponseWriter, form func(string) string) {
 		case challengeOf(form("code_verifier")) != a.challenge:
 			refused("invalid_grant", "PKCE verification failed: Code mismatch")
 		default:
-			a.used = &family{scope: a.scope}
+			a.used = &family{scope: a.scope, online: a.online}
 			p.give(w, a.used, a.nonce, "")
 		}
 	case "refresh_token":
@@ -298,6 +315,9 @@ func (p *People) grant(w http.ResponseWriter, form func(string) string) {
 			p.give(w, f, "", form("scope"))
 		}
 	case "urn:ietf:params:oauth:grant-type:device_code":
+		if p.config.Google != "" {
+			refused = func(code, _ string) { refusedByGoogle(w, code) }
+		}
 		p.poll(w, form("device_code"), challengeOf(form("code_verifier")), refused)
 	default:
 		refused("unsupported_grant_type", "Unsupported grant_type")
@@ -329,7 +349,8 @@ func (p *People) give(w http.ResponseWriter, f *family, nonce, scope string) {
 	p.access[access] = cmp.Or(scope, f.scope)
 	answer := map[string]any{"token_type": "Bearer", "expires_in": 300, "access_token": access, "scope": p.access[access],
 		"id_token": p.issuer.Sign(p.config.ClientID, claims)}
-	if !p.config.NoRefresh {
+	again := f.current != "" && p.config.Google != "" // which gives a refresh token once, and for good
+	if !p.config.NoRefresh && !f.online && !again {
 		if f.current == "" || !p.config.Fixed {
 			f.current = "refresh-" + rand.Text()
 			p.families[f.current] = f
@@ -351,6 +372,10 @@ func (p *People) device(w http.ResponseWriter, r *http.Request) {
 	code, user := "device-"+rand.Text(), rand.Text()[:4]+"-"+rand.Text()[:4]
 	d := &deviceCode{user: user, expires: p.config.Now().Add(p.config.CodeLife), every: time.Duration(p.config.Interval) * time.Second,
 		scope: form("scope")}
+	if p.config.Google != "" {
+		p.deviceOfGoogle(w, code, user, d)
+		return
+	}
 	if d.challenge = form("code_challenge"); d.challenge == "" || form("code_challenge_method") != "S256" {
 		oauthError(w, http.StatusBadRequest, "invalid_request", "Missing parameter: code_challenge_method", nil)
 		return
@@ -382,12 +407,12 @@ func (p *People) poll(w http.ResponseWriter, code, challenge string, refused fun
 	case fast:
 		d.every += 5 * time.Second
 		refused("slow_down", "Slow down")
-	case d.state == "":
-		refused("authorization_pending", "The authorization request is still pending")
-	case d.challenge != challenge:
-		refused("invalid_grant", "PKCE verification failed: Code mismatch")
 	case d.state == "denied":
 		refused("access_denied", "The end user denied the authorization request")
+	case d.state == "":
+		refused("authorization_pending", "The authorization request is still pending")
+	case d.challenge != "" && d.challenge != challenge:
+		refused("invalid_grant", "PKCE verification failed: Code mismatch")
 	default:
 		delete(p.devices, code)
 		p.give(w, &family{scope: d.scope}, "", "")
@@ -408,4 +433,35 @@ func (p *People) revoke(w http.ResponseWriter, r *http.Request) {
 		p.revoked = append(p.revoked, form("token"))
 	}
 	w.WriteHeader(http.StatusOK)
+}
+
+// deviceOfGoogle starts a device code in Google's way: an address of another
+// name, and a few scopes only. (Google: OAuth 2.0 for TV and Limited-Input Device Applications)
+func (p *People) deviceOfGoogle(w http.ResponseWriter, code, user string, d *deviceCode) {
+	for scope := range strings.FieldsSeq(d.scope) {
+		if !slices.Contains([]string{"openid", "email", "profile"}, scope) {
+			oauthError(w, http.StatusBadRequest, "invalid_scope", "Invalid device flow scope: "+scope, nil)
+			return
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.config.Approves {
+		d.state = "approved"
+	}
+	p.devices[code] = d
+	reply(w, map[string]any{"device_code": code, "user_code": user, "verification_url": p.URL() + "/device",
+		"expires_in": int(p.config.CodeLife.Seconds()), "interval": p.config.Interval})
+}
+
+// refusedByGoogle answers one who polls with Google's statuses and words.
+func refusedByGoogle(w http.ResponseWriter, code string) {
+	status, words := http.StatusForbidden, "Forbidden"
+	switch code {
+	case "authorization_pending":
+		status, words = http.StatusPreconditionRequired, "Precondition Required"
+	case "expired_token", "invalid_grant":
+		status, words = http.StatusBadRequest, "Bad Request"
+	}
+	oauthError(w, status, code, words, nil)
 }

@@ -65,6 +65,7 @@ type STS struct {
 	trail    []trailEvent
 	// identities is where identity contexts come from; nil for nowhere.
 	identities *IdentityCenter
+	people     *SSO // whose sessions GetWebIdentityToken knows; nil for none
 	grace      time.Duration
 }
 
@@ -197,6 +198,8 @@ func (s *STS) handle(w http.ResponseWriter, r *http.Request) {
 		result, err = s.assumeRole(r, body, form)
 	case "GetCallerIdentity":
 		result, err = s.callerIdentity(r, body)
+	case "GetWebIdentityToken":
+		result, err = s.webIdentityToken(r, body, form)
 	default:
 		err = stsError{http.StatusBadRequest, "InvalidAction", "Could not find operation " + action + " for version 2011-06-15"}
 	}
