@@ -228,7 +228,7 @@ func (d *desk) audit() (records []record) {
 // nothingLeft fails the test if a process of the desk runs, or if a temporary file is there.
 func (d *desk) nothingLeft() {
 	d.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		running := d.running()
 		if len(running) == 0 {
 			break

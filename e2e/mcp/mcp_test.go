@@ -297,7 +297,8 @@ func TestTimeout(t *testing.T) {
 	d.nothingLeft()
 }
 
-// TestAgentIsRefused: a target that refuses agents gives a client none, and says why where people read it.
+// TestAgentIsRefused: a client gets no server by a policy that nobody approved, for a target that refuses agents, or
+// without a login, and its log says why.
 func TestAgentIsRefused(t *testing.T) {
 	t.Parallel()
 	d := sit(t, page, "dbt-dev")
@@ -328,6 +329,13 @@ func TestAgentIsRefused(t *testing.T) {
 	}
 	if out, status := d.run("exec", "--target", "dev", "--", "true"); status != 0 {
 		t.Errorf("the person: status %d\n%s", status, out)
+	}
+	if out, status := d.run("logout"); status != 0 {
+		t.Errorf("logout: status %d\n%s", status, out)
+	}
+	s = d.start() // without a login: nothing signs in in the background
+	if status := s.end(time.Minute); status != 3 || !strings.Contains(s.stderr.String(), "oidc-dbt login engineers") {
+		t.Errorf("without a login: status %d\n%s", status, s.stderr)
 	}
 	d.nothingLeft()
 	if d.sts.Requests("AssumeRoleWithWebIdentity") != 1 {
