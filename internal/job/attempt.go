@@ -166,7 +166,16 @@ func verifier(ctx context.Context, env Env, s Settings, id policy.Identity) (*id
 	if err != nil {
 		return nil, err
 	}
-	return idtoken.NewVerifier(env.Client(), env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS, Keys: keys}), nil
+	client := env.Client()
+	if keys == nil {
+		switch own, err := source.Cluster(env.Getenv, source.ClusterMount, id); {
+		case err != nil:
+			return nil, err
+		case own != nil:
+			client = own
+		}
+	}
+	return idtoken.NewVerifier(client, env.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS, Keys: keys}), nil
 }
 
 // provider is the world as an exchange sees it, with the logins of this run.

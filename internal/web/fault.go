@@ -30,6 +30,9 @@ type permanent struct {
 
 func (p permanent) Unwrap() error { return p.error }
 
+// Lasting returns an error of a transport that another try would meet again, with what to do.
+func Lasting(err error, hint string) error { return permanent{err, hint} }
+
 var errTooLarge = permanent{fmt.Errorf("reply is larger than %d bytes", MaxBody), elsewhere}
 
 const (
