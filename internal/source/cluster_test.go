@@ -38,7 +38,7 @@ type fakeCluster struct {
 	mount, issuer, jwks string // jwks is what the discovery document names
 	key                 *ecdsa.PrivateKey
 	server              *httptest.Server
-	status              int      // of every reply, 0 for the right one
+	status              int // of every reply, 0 for the right one
 	mu                  sync.Mutex
 	shown               []string // bearers
 }
