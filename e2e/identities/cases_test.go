@@ -171,14 +171,14 @@ var peopleAndAgents = []row{
 	}, {
 		name: "Cursor", kind: "cursor", page: "agents.md", identity: "cursor",
 		command: "oidc-dbt exec --target agent --policy /etc/oidc-dbt/policy.yml -- dbt build",
-		claims: `{sub: "user:7", team_id: "42", owner_user_id: "7", owner_email: ann@acme.example, cloud_agent_id: bc-9,
-			agent_runtime: managed, repo_url: "https://github.com/acme/analytics",
+		claims: `{sub: "service_account:7b1e0c5a", team_id: "42", owner_user_id: "7", owner_email: ann@acme.example,
+			cloud_agent_id: bc-9, agent_runtime: managed, repo_url: "https://github.com/acme/analytics",
 			repo_urls: ["https://github.com/acme/analytics"], turn_id: t-3}`,
 		stranger: `{team_id: "666"}`,
 		system:   cursorSocket,
 		actor:    "agent by token bc-9 bc-9",
 		run:      `{turn_id: t-3}`,
-		session:  "user-7@t-3",
+		session:  "service_account-7b1e0c5a@t-3",
 	}, {
 		name: "Warp", kind: "warp", identity: "warp", command: outside,
 		policy: simple(`warp: {kind: warp, issuer: "https://app.warp.dev", `+

@@ -68,12 +68,20 @@ func startSPIRE(t *testing.T) *spire {
 		return setup.Write(t, home, name, strings.NewReplacer("HOME", home, "PORT", fmt.Sprint(s.port)).Replace(text))
 	}
 	server := exec.Command(s.program("spire-server"), "run", "-config", write("server.conf", spireServer))
-	setup.StartCommand(t, server, func() error { _, err := s.try("spire-server", "healthcheck", "-socketPath", home+"/s"); return err })
+	setup.StartCommand(t, server, s.healthy("spire-server", "/s"))
 	write("bundle.pem", s.server("bundle", "show"))
-	token := strings.TrimSpace(strings.TrimPrefix(s.server("token", "generate", "-spiffeID", "spiffe://acme.example/node"), "Token:"))
+	out := s.server("token", "generate", "-spiffeID", "spiffe://acme.example/node")
+	token := strings.TrimSpace(strings.TrimPrefix(out, "Token:"))
 	agent := exec.Command(s.program("spire-agent"), "run", "-config", write("agent.conf", spireAgent), "-joinToken", token)
-	setup.StartCommand(t, agent, func() error { _, err := s.try("spire-agent", "healthcheck", "-socketPath", home+"/a"); return err })
+	setup.StartCommand(t, agent, s.healthy("spire-agent", "/a"))
 	return s
+}
+
+func (s *spire) healthy(program, socket string) func() error {
+	return func() error {
+		_, err := s.try(program, "healthcheck", "-socketPath", s.home+socket)
+		return err
+	}
 }
 
 func (s *spire) program(name string) string { return filepath.Join(s.dir, name) }
