@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
@@ -42,6 +43,7 @@ type attempt struct {
 	leases      *leases                // of every renewal too
 	held        *credential.Credential // whose lease is renewed; nil for none
 	afresh      bool                   // what is held was refused by the warehouse
+	jitter      time.Duration          // the most to wait for before the first request
 }
 
 // authorize requests the ID token, verifies it and authorises its claims. Keys
@@ -53,6 +55,9 @@ func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, er
 		return policy.Grant{}, none, err
 	}
 	verifiers, err := a.choose(ctx, candidates)
+	if err == nil {
+		err = a.wait(ctx)
+	}
 	if err != nil {
 		return policy.Grant{}, none, err
 	}

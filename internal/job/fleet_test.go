@@ -231,21 +231,23 @@ func TestFleet(t *testing.T) {
 	tests := []struct {
 		name   string
 		target string
+		jitter string // of the policy, "" for none
 		quotas map[string]quota
 		busy   string        // the host that throttles
 		most   time.Duration // until the last job has its credential
 		each   float64       // requests of a job to that host, at most, on average
 	}{
-		{"STS of AWS, 600 a second", onAWS, map[string]quota{awsHost: {rate: 600, refuse: awsThrottles}}, awsHost, 10 * time.Second, 2},
-		{"GitHub's token service, 200 a second, asks to wait", onAWS, map[string]quota{runnerHost: {rate: 200, refuse: githubThrottles, asks: time.Second},
+		{"STS of AWS, 600 a second", onAWS, "", map[string]quota{awsHost: {rate: 600, refuse: awsThrottles}}, awsHost, 10 * time.Second, 2},
+		{"GitHub's token service, 200 a second, asks to wait", onAWS, "", map[string]quota{runnerHost: {rate: 200, refuse: githubThrottles, asks: time.Second},
 			awsHost: {rate: 600, refuse: awsThrottles}}, runnerHost, 30 * time.Second, 5},
-		{"a sixth of that, since others have the rest", onAWS, map[string]quota{awsHost: {rate: 100, refuse: awsThrottles}}, awsHost, 50 * time.Second, 7},
-		{"STS of AWS is down for half a minute", onAWS, map[string]quota{awsHost: {rate: 600, down: 30 * time.Second, refuse: down}}, awsHost, 48 * time.Second, 11},
-		{"Google, 6,000 a minute", onGoogle, map[string]quota{googleHost: {minute: 6000, refuse: googleThrottles}, iamHost: {minute: 60000, refuse: googleThrottles}},
+		{"the same with start_jitter", onAWS, "10s", map[string]quota{awsHost: {rate: 600, refuse: awsThrottles}}, awsHost, 11 * time.Second, 1},
+		{"a sixth of that, since others have the rest", onAWS, "", map[string]quota{awsHost: {rate: 100, refuse: awsThrottles}}, awsHost, 50 * time.Second, 7},
+		{"STS of AWS is down for half a minute", onAWS, "", map[string]quota{awsHost: {rate: 600, down: 30 * time.Second, refuse: down}}, awsHost, 48 * time.Second, 11},
+		{"Google, 6,000 a minute", onGoogle, "", map[string]quota{googleHost: {minute: 6000, refuse: googleThrottles}, iamHost: {minute: 60000, refuse: googleThrottles}},
 			googleHost, time.Second * 3, 1},
-		{"Google, 1,000 left of the minute", onGoogle, map[string]quota{googleHost: {minute: 1000, refuse: googleThrottles}}, googleHost, 80 * time.Second, 9},
-		{"Google, 6,000 a minute as 100 a second", onGoogle, map[string]quota{googleHost: {rate: 100, refuse: googleThrottles}}, googleHost, 50 * time.Second, 7},
-		{"Entra ID, 100 a second, asks to wait", onAzure, map[string]quota{entraHost: {rate: 100, refuse: entraThrottles, asks: 5 * time.Second}}, entraHost, 60 * time.Second, 6},
+		{"Google, 1,000 left of the minute", onGoogle, "", map[string]quota{googleHost: {minute: 1000, refuse: googleThrottles}}, googleHost, 80 * time.Second, 9},
+		{"Google, 6,000 a minute as 100 a second", onGoogle, "", map[string]quota{googleHost: {rate: 100, refuse: googleThrottles}}, googleHost, 50 * time.Second, 7},
+		{"Entra ID, 100 a second, asks to wait", onAzure, "", map[string]quota{entraHost: {rate: 100, refuse: entraThrottles, asks: 5 * time.Second}}, entraHost, 60 * time.Second, 6},
 	}
 	if sampling.Share > 4 { // where each job takes ten times longer
 		tests = tests[:2]
@@ -255,7 +257,7 @@ func TestFleet(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := newServices(t, tt.quotas)
-				took, failures := s.run(t, tt.target)
+				took, failures := s.run(t, tt.target, tt.jitter)
 				for _, err := range failures[:min(len(failures), 3)] {
 					t.Error(err)
 				}
@@ -279,9 +281,13 @@ func TestFleet(t *testing.T) {
 }
 
 // run lets all jobs begin in one second, and returns how long each took.
-func (s *services) run(t *testing.T, target string) (took []time.Duration, failures []error) {
+func (s *services) run(t *testing.T, target, jitter string) (took []time.Duration, failures []error) {
 	t.Helper()
-	p, err := policy.Parse("policy", []byte("version: 1\ntargets:\n  prod:\n    "+target+"\n    allow:\n      - {repository_id: \"487920697\", ref: refs/heads/main}\n"), Catalog())
+	top := "version: 1\n"
+	if jitter != "" {
+		top += "start_jitter: " + jitter + "\n"
+	}
+	p, err := policy.Parse("policy", []byte(top+"targets:\n  prod:\n    "+target+"\n    allow:\n      - {repository_id: \"487920697\", ref: refs/heads/main}\n"), Catalog())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,6 +332,9 @@ func (s *services) authenticate(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	id := src.Identity()
+	if err := (&attempt{source: src, jitter: p.StartJitter()}).wait(ctx); err != nil {
+		return err
+	}
 	verifier := idtoken.NewVerifier(client, time.Now, idtoken.Issuer{URL: id.Issuer, JWKS: id.JWKS})
 	verifier.Prefetch(ctx)
 	token, err := src.Token(ctx, target.Audience())
@@ -362,6 +371,9 @@ func (c *counter) check(t *testing.T) {
 		if !a.admitted {
 			refused[a.job] = a.at
 		}
+	}
+	if !slices.ContainsFunc(c.log, func(a arrival) bool { return !a.admitted }) {
+		return
 	}
 	first := perSecond[0] + perSecond[1] // the jobs begin in a second, and take a moment to get here
 	for second, n := range perSecond {

@@ -122,6 +122,9 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 		env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: Folder{path: s.Dir}},
 		people: newPeople(env, s),
 	}
+	if !s.DryRun {
+		a.jitter = pol.StartJitter()
+	}
 	res.leases, res.Refused, res.Ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
 	if s.Target != "" {
 		if a.target, err = pol.Target(s.Target); err != nil {

@@ -71,7 +71,7 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 // afresh says that the warehouse has refused the current one.
 func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credential, err error) {
 	next := *a
-	next.claims, next.afresh = idtoken.Claims{}, afresh
+	next.claims, next.afresh, next.jitter = idtoken.Claims{}, afresh, 0 // the broker has a jitter of its own
 	// What is renewed reaches no output and no variable. A mask in the middle
 	// of the command's own lines could be printed as text.
 	next.mask = func(secret.Value) error { return nil }

@@ -25,6 +25,7 @@ type Policy struct {
 	agents     []string
 	maps       map[string]*claimMap // by name
 	deny       []rule               // of every target
+	jitter     time.Duration        // before a run's first request
 	warnings   []string
 }
 
@@ -97,6 +98,10 @@ func (p *Policy) SHA256() string { return p.sha256 }
 
 // Warnings returns what is allowed but unwise in any run.
 func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
+
+// StartJitter returns how long a run may wait, by chance, before its first
+// request; 0 for not at all.
+func (p *Policy) StartJitter() time.Duration { return p.jitter }
 
 // File returns how errors name the policy's file.
 func (p *Policy) File() string { return p.name }

@@ -23,6 +23,9 @@ func Schema(cat Catalog) []byte {
 			"version": object{"const": 1, "description": "The version of the policy's form."},
 			"requires": object{"type": "string", "pattern": releaseText.String(), "examples": []string{"v1.4.0"},
 				"description": "The oldest release that reads this policy; an older one says so, and nothing else."},
+			"start_jitter": object{"type": "string", "pattern": strictyaml.DurationPattern, "examples": []string{"30s"},
+				"description": "How long a run waits at most, by chance, before its first request, so that many that begin together do not " +
+					"ask together: 10m at most."},
 			"identities": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"additionalProperties": identitySchema(), "description": "Who may ask (default: github, with GitHub's public issuer).",
 				"examples": []any{object{"github": object{"issuer": "https://token.actions.githubusercontent.com/acme", "kind": "github"}}}},

@@ -57,6 +57,7 @@ func TestSchema(t *testing.T) {
 		"profiles": "version: 1\ntargets: {prod: {dbt: {from: profiles.yml}, profiles: {elementary: {schema: e, threads: 2}}, exchange: {oidc: {audience: x}}, allow: [{repository_id: \"1\"}]}}",
 		"chain":    "version: 1\ntargets: {lake: {exchange: {aws: {role: r, region: x, policy_arns: a, then_assume: {role: r}}}, allow: [{repository_id: \"1\"}], lifetime: 15m, trust_max_age: 90d}}",
 		"defaults": defaulted,
+		"jitter":   "version: 1\nstart_jitter: 30s\ntargets: {prod: {client: snowflake, exchange: {oidc: {audience: x}}, allow: [{repository_id: \"1\"}]}}",
 		"maps":     mapped("dbt-${team}", `{repository_id: ["2", "487920697"]}`),
 		"deny":     denying(`{actor: mallory}`, `{identity: github, repository_id: ["1", "2"]}`),
 		"switch":   "version: 1\ntargets: {prod: {dbt: {type: snowflake, account: a, client_request_mfa_token: true}, exchange: {oidc: {audience: x}}, allow: [{repository_id: \"1\"}]}}",
@@ -83,7 +84,7 @@ func TestSchema(t *testing.T) {
 		"trust/not-a-date", "dbt/list", "dbt/no-type", "dbt/unknown-type", "dbt/missing-key", "dbt/written-key", "dbt/from-and-keys", "secrets/password", "secrets/token", "secrets/adapters-own", "profiles/list", "profiles/empty", "profiles/secret", "profiles/nested",
 		"defaults/list", "defaults/empty", "defaults/allow", "defaults/unknown-key", "defaults/unknown-nested-key", "defaults/secret", "defaults/no-target-key",
 		"maps/list", "maps/empty", "maps/name", "maps/two-claims", "maps/no-claim", "maps/two-forms", "maps/wildcard", "maps/no-literals", "maps/number", "maps/value",
-		"deny/list", "deny/empty", "deny/nothing", "deny/empty-rule", "deny/string-rule", "deny/only-identity", "deny/number",
+		"deny/list", "deny/empty", "deny/nothing", "deny/empty-rule", "deny/string-rule", "deny/only-identity", "deny/number", "jitter/number",
 	} {
 		if refused, known := refuses[name]; !refused || !known {
 			t.Errorf("%s: the schema accepts it (in testdata: %t)", name, known)

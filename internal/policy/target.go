@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	policyKeys = []string{"version", "requires", "identities", "agents", "maps", "deny", "defaults", "targets"}
+	policyKeys = []string{"version", "requires", "start_jitter", "identities", "agents", "maps", "deny", "defaults", "targets"}
 	targetKeys = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
 		"trust_reviewed", "trust_max_age", "agents"}
 )
@@ -29,6 +29,9 @@ var nameText = lazy.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`).Where(func(s str
 const maxNameText = 64
 
 const wantName = "want letters, digits, `.`, `_` and `-`, the first a letter or digit, at most 64"
+
+// longestJitter bounds start_jitter: a job that waits costs minutes, too.
+const longestJitter = 10 * time.Minute
 
 func (d *document) policy(p *Policy, root *yaml.Node) {
 	m, ok := d.Mapping(root, root, "the policy", policyKeys)
@@ -42,6 +45,11 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 	}
 	if v := m.Get("requires"); v != nil {
 		d.release(v)
+	}
+	if v := m.Get("start_jitter"); v != nil {
+		if p.jitter = d.Duration(v, "start_jitter"); p.jitter > longestJitter {
+			d.Report(v, "start_jitter is %s, want 10m at most", v.Value)
+		}
 	}
 	d.identities(p, m.Get("identities"))
 	if v := m.Get("agents"); v != nil {
