@@ -1,7 +1,7 @@
-//go:build e2e
+//go:build e2e && linux && amd64
 
-// Package people signs a person in at a real Keycloak as docs/identities/people.md says, and runs dbt with what
-// comes of it.
+// Package people signs people in at a real Keycloak as docs/identities/people.md says, with Debian's Chromium and
+// keyring, and runs dbt with what comes of it.
 package people
 
 import (
@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,15 +29,30 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-const password = "correct-horse-battery"
+// TestPeople has one Keycloak and one Chromium for all its cases.
+func TestPeople(t *testing.T) {
+	t.Parallel()
+	c := found(t)
+	for name, test := range map[string]func(*testing.T, *company){
+		"the page": page, "consent": consent, "device": device, "refresh": refresh, "stolen": stolen, "groups": groups, "attacks": attacks,
+		"keyring": keyring, "no keyring": noKeyring, "warehouses": warehouses,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, c)
+		})
+	}
+}
 
 // A desk is a person's machine: a clone, a state folder, a browser.
 type desk struct {
 	t         *testing.T
-	realm     setup.Realm
+	front     *front
 	workspace string
+	state     string
 	env       []string
-	browser   *http.Client
+	store     []string     // the flags by which the login is kept
+	browser   *http.Client // one without a screen
 }
 
 // block returns a block of the page.
@@ -55,28 +71,11 @@ func block(t *testing.T, kind, with string) string {
 	return ""
 }
 
-func sit(t *testing.T) *desk {
+// sit gives a person a desk, with the policy of the page for one of the clients.
+func sit(t *testing.T, c *company, client string) *desk {
 	t.Helper()
-	realm, admin := setup.EmptyKeycloak(t)
-	users := `
-kcadm.sh create groups -r acme -s name=analysts
-for user in ann eve; do
-  kcadm.sh create users -r acme -s username=$user -s enabled=true -s emailVerified=true -s email=$user@acme.example -s firstName=A -s lastName=B
-  kcadm.sh set-password -r acme --username $user --new-password ` + password + `
-done
-group=$(kcadm.sh get groups -r acme --fields id --format csv --noquotes)
-user=$(kcadm.sh get users -r acme -q username=ann --fields id --format csv --noquotes)
-kcadm.sh update "users/$user/groups/$group" -r acme -s realm=acme -s userId="$user" -s groupId="$group" -n
-`
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	script := exec.CommandContext(ctx, "bash", "-c", "set -euo pipefail\n"+block(t, "sh", "kcadm.sh create clients")+users)
-	script.Env = admin
-	if out, err := script.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-
-	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: realm.URL, Roles: map[string]standin.Role{setup.Role: {Audience: "dbt-cli"}}})
+	f := before(t, c.realm)
+	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: f.realm.URL, Roles: map[string]standin.Role{setup.Role: {Audience: client}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,31 +86,37 @@ kcadm.sh update "users/$user/groups/$group" -r acme -s realm=acme -s userId="$us
 	}
 	t.Cleanup(store.Close)
 
-	d := &desk{t: t, realm: realm, workspace: t.TempDir()}
-	state := t.TempDir()
-	python := setup.Python(t)
-	d.env = append(python.Environ(), "XDG_STATE_HOME="+state, "NO_COLOR=1")
+	d := &desk{t: t, front: f, workspace: t.TempDir(), state: t.TempDir(), store: []string{"--token-store", "file"}}
+	bare := t.TempDir() // no keyring, no screen
+	d.env = append(setup.Python(t).Environ(), "XDG_STATE_HOME="+d.state, "NO_COLOR=1", "XDG_RUNTIME_DIR="+bare, "DBUS_SESSION_BUS_ADDRESS=",
+		"DISPLAY=", "WAYLAND_DISPLAY=")
+	d.browser = another(t)
+	d.write(".github/oidc-dbt.yml", strings.NewReplacer(
+		"https://id.acme.example/realms/acme", f.realm.URL, "dbt-cli", client,
+		"endpoint: s3.eu-central-1.amazonaws.com", `endpoint: "`+store.Host()+`", url_style: path, use_ssl: false`,
+		"region: eu-central-1", "region: eu-central-1\n        endpoint: "+sts.URL(),
+	).Replace(block(t, "yaml", "kind: people")))
+	d.write("dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n")
+	return d
+}
+
+// another returns a browser that has no cookies yet.
+func another(t *testing.T) *http.Client {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.browser = &http.Client{Jar: jar, Timeout: time.Minute}
-	policy := strings.NewReplacer(
-		"https://id.acme.example/realms/acme", realm.URL, "endpoint: s3.eu-central-1.amazonaws.com", `endpoint: "`+store.Host()+`", url_style: path, use_ssl: false`,
-		"region: eu-central-1", "region: eu-central-1\n        endpoint: "+sts.URL(),
-	).Replace(block(t, "yaml", "kind: people"))
-	for name, text := range map[string]string{
-		".github/oidc-dbt.yml":  policy,
-		"dbt_project.yml":       "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n",
-		"seeds/raw_orders.csv":  "order_id,amount\n1,10\n2,32\n",
-		"models/orders.sql":     "{{ config(materialized='external', location='s3://lake/orders.parquet') }}\nselect * from {{ ref('raw_orders') }}\n",
-		"models/read_back.sql":  "-- depends_on: {{ ref('orders') }}\nselect sum(amount) as total from read_parquet('s3://lake/orders.parquet')\n",
-		"target/keep/directory": "",
-	} {
-		setup.Write(t, d.workspace, name, text)
-	}
-	return d
+	return &http.Client{Jar: jar, Timeout: time.Minute}
 }
+
+func (d *desk) write(name, text string) {
+	d.t.Helper()
+	setup.Write(d.t, d.workspace, name, text)
+}
+
+// approve approves the policy, as it is now.
+func (d *desk) approve() { d.t.Helper(); d.must("approve", "--yes") }
 
 // run runs a command of oidc-dbt to its end.
 func (d *desk) run(args ...string) (out string, status int) {
@@ -148,7 +153,7 @@ func (d *desk) must(args ...string) string {
 // signIn runs login while the person uses the address that it prints.
 func (d *desk) signIn(address *regexp.Regexp, use func(address string), args ...string) (out string, status int) {
 	d.t.Helper()
-	cmd := d.command(append([]string{"login", "--token-store", "file"}, args...)...)
+	cmd := d.command(slices.Concat([]string{"login"}, d.store, args)...)
 	said := &watched{found: make(chan string, 1), pattern: address}
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
@@ -158,12 +163,23 @@ func (d *desk) signIn(address *regexp.Regexp, use func(address string), args ...
 	go func() { _ = cmd.Wait(); close(ended) }()
 	select {
 	case at := <-said.found:
-		use(at)
+		if use(at); d.t.Failed() { // it would wait for the person
+			_ = cmd.Process.Kill()
+		}
 	case <-ended:
 		d.t.Fatalf("login ended before it printed an address:\n%s", said)
 	}
 	<-ended
 	return said.String(), cmd.ProcessState.ExitCode()
+}
+
+// signedIn signs a person in by Keycloak's form, which needs no screen.
+func (d *desk) signedIn(user string) {
+	d.t.Helper()
+	out, status := d.signIn(inBrowser, func(address string) { d.open(address, credentials(user)) })
+	if status != 0 {
+		d.t.Fatalf("login of %s: status %d\n%s", user, status, out)
+	}
 }
 
 // watched looks for an address in what a command prints.
@@ -194,12 +210,21 @@ func (w *watched) String() string {
 
 var action = regexp.MustCompile(`action="([^"]+)"`)
 
-// open opens a page, and posts its form.
-func (d *desk) open(address string, forms ...url.Values) (page string) {
+// open has the person's browser open a page, and post its forms.
+func (d *desk) open(address string, forms ...url.Values) {
 	d.t.Helper()
-	resp, err := d.browser.Get(address)
+	d.body(d.follow(d.browser, address, forms...), nil)
+}
+
+// follow has a browser open a page, and post its forms, as far as it gets.
+func (d *desk) follow(browser *http.Client, address string, forms ...url.Values) *http.Response {
+	d.t.Helper()
+	resp, err := browser.Get(address)
 	for _, form := range forms {
-		page = d.body(resp, err)
+		if err == nil && resp.StatusCode == http.StatusFound { // refused before there is a form
+			return resp
+		}
+		page := d.body(resp, err)
 		m := action.FindStringSubmatch(page)
 		if m == nil {
 			d.t.Fatalf("the page has no form:\n%s", page)
@@ -208,9 +233,12 @@ func (d *desk) open(address string, forms ...url.Values) (page string) {
 		if perr != nil {
 			d.t.Fatal(perr)
 		}
-		resp, err = d.browser.PostForm(to.String(), form)
+		resp, err = browser.PostForm(to.String(), form)
 	}
-	return d.body(resp, err)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return resp
 }
 
 func (d *desk) body(resp *http.Response, err error) string {
@@ -226,6 +254,7 @@ func (d *desk) body(resp *http.Response, err error) string {
 	return string(text)
 }
 
+// credentials fill in Keycloak's form.
 func credentials(user string) url.Values {
 	return url.Values{"username": {user}, "password": {password}}
 }
@@ -248,111 +277,58 @@ func (d *desk) who() (subject string, groups []string) {
 	return person.Subject, person.Groups
 }
 
-func TestPeople(t *testing.T) {
-	t.Parallel()
-	d := sit(t)
-	if out, status := d.run("login"); status != 3 || !strings.Contains(out, "is not approved") {
-		t.Fatalf("before the approval: status %d\n%s", status, out)
-	}
-	d.must("approve", "--yes")
-
-	out, status := d.signIn(inBrowser, func(address string) {
-		if page := d.open(address, credentials("ann")); !strings.Contains(page, "You are signed in.") {
-			t.Errorf("the browser shows\n%s", page)
-		}
-	})
-	if status != 0 {
-		t.Fatalf("login: status %d\n%s", status, out)
-	}
-	subject, groups := d.who()
-	if len(groups) != 1 || groups[0] != "analysts" || subject == "" {
-		t.Errorf("signed in as %q in groups %q", subject, groups)
-	}
-	if out := d.must("exec", "--target", "dev", "--", "dbt", "build"); !strings.Contains(out, "PASS=3 WARN=0 ERROR=0") {
-		t.Errorf("dbt build:\n%s", out)
-	}
-	d.rotation(subject)
-
-	out = d.must("logout")
-	if !strings.Contains(out, "the login is revoked and removed") {
-		t.Errorf("logout:\n%s", out)
-	}
-	if out, status := d.run("exec", "--target", "dev", "--", "true"); status != 3 || !strings.Contains(out, "not signed in") {
-		t.Errorf("after logout: status %d\n%s", status, out)
-	}
-	d.device()
+// A kept is a login as a file has it.
+type kept struct {
+	Refresh string `json:"refresh_token"`
+	ID      string `json:"id_token"`
 }
 
-// rotation holds that each refresh gives another refresh token, and that the
-// server ends a login whose old one comes again.
-func (d *desk) rotation(subject string) {
+// logins are the files with one.
+func (d *desk) logins() []string {
 	d.t.Helper()
-	files, err := filepath.Glob(filepath.Join(stateOf(d.env), "oidc-dbt", "logins", "*.token"))
-	if err != nil || len(files) != 1 {
-		d.t.Fatalf("files %q, %v", files, err)
+	files, err := filepath.Glob(filepath.Join(d.state, "oidc-dbt", "logins", "*.token"))
+	if err != nil {
+		d.t.Fatal(err)
 	}
-	stored := func() (kept struct {
-		Refresh string `json:"refresh_token"`
-		ID      string `json:"id_token"`
-	}) {
-		text, err := os.ReadFile(files[0])
-		if err == nil {
-			err = json.Unmarshal(text, &kept)
-		}
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		return kept
+	return files
+}
+
+func (d *desk) file() string {
+	d.t.Helper()
+	files := d.logins()
+	if len(files) != 1 {
+		d.t.Fatalf("the logins are kept in %q, want one file", files)
 	}
-	first := stored()
-	// Without the ID token the next command must refresh.
-	text, err := json.Marshal(map[string]string{"refresh_token": first.Refresh, "id_token": ""})
+	return files[0]
+}
+
+// kept reads the login.
+func (d *desk) kept() (k kept) {
+	d.t.Helper()
+	text, err := os.ReadFile(d.file())
 	if err == nil {
-		err = os.WriteFile(files[0], text, 0o600)
+		err = json.Unmarshal(text, &k)
 	}
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if got, _ := d.who(); got != subject {
-		d.t.Errorf("after a refresh: %q, want %q", got, subject)
-	}
-	if next := stored(); next.Refresh == first.Refresh || next.ID == "" {
-		d.t.Error("the refresh token was not rotated, or no ID token was kept")
-	}
-	resp, err := http.PostForm(d.realm.TokenURL, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first.Refresh}, "client_id": {"dbt-cli"}})
-	if page := d.body(resp, err); resp.StatusCode != http.StatusBadRequest {
-		d.t.Errorf("the old refresh token again: %s\n%s", resp.Status, page)
-	}
+	return k
 }
 
-func stateOf(env []string) (dir string) {
-	for _, v := range env {
-		if rest, ok := strings.CutPrefix(v, "XDG_STATE_HOME="); ok {
-			dir = rest
-		}
-	}
-	return dir
-}
-
-// device signs in another person with a browser of another machine.
-func (d *desk) device() {
+// forget takes the ID token out of the login, so that the next command must refresh.
+func (d *desk) forget() {
 	d.t.Helper()
-	jar, err := cookiejar.New(nil)
+	text, err := json.Marshal(kept{Refresh: d.kept().Refresh})
+	if err == nil {
+		err = os.WriteFile(d.file(), text, 0o600)
+	}
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.browser.Jar = jar // another machine's
-	out, status := d.signIn(onDevice, func(address string) {
-		d.open(address, credentials("eve"), url.Values{"accept": {"Yes"}})
-	}, "--device")
-	if status != 0 {
-		d.t.Fatalf("login --device: status %d\n%s", status, out)
-	}
-	if _, groups := d.who(); len(groups) != 0 {
-		d.t.Errorf("eve is in groups %q", groups)
-	}
-	if out, status := d.run("exec", "--target", "dev", "--", "true"); status != 5 {
-		d.t.Errorf("eve: status %d, want 5\n%s", status, out)
-	}
-	d.must("logout")
+}
+
+// exec runs a command with the credential of the target dev.
+func (d *desk) exec(command ...string) (out string, status int) {
+	d.t.Helper()
+	return d.run(append([]string{"exec", "--target", "dev", "--"}, command...)...)
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/release/image"
@@ -49,4 +50,39 @@ func Busybox(t testing.TB, goarch string) []byte {
 		t.Fatal(err)
 	}
 	return deb
+}
+
+// Debian returns a folder with the files of the distribution's packages, and of those that they depend on and this
+// machine lacks, and the variable that leads programs to their libraries. Nothing is installed.
+func Debian(t testing.TB, packages ...string) (dir, libraries string) {
+	t.Helper()
+	release, err := os.ReadFile("/etc/debian_version")
+	if err != nil {
+		t.Fatalf("the packages %q are those of Debian: %v", packages, err)
+	}
+	name := "debian-" + strings.ReplaceAll(strings.TrimSpace(string(release)), "/", "-") + "-" + strings.Join(packages, "-")
+	dir = Cached(t, name, func(dir string) {
+		apt := filepath.Join(dir, "apt")
+		for _, folder := range []string{"lists/partial", "archives/partial"} {
+			if err := os.MkdirAll(filepath.Join(apt, folder), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// The machine's own lists stay as they are; what is installed is read.
+		options := []string{"-qq", "-o", "Dir::State::Lists=" + apt + "/lists", "-o", "Dir::Cache=" + apt, "-o", "Debug::NoLocking=1",
+			"-o", "APT::Sandbox::User=root"}
+		install := append([]string{"install", "-y", "--download-only", "--reinstall", "--no-install-recommends"}, packages...)
+		for _, args := range [][]string{{"update"}, install} {
+			run(t, exec.Command("apt-get", append(options, args...)...))
+		}
+		run(t, exec.Command("sh", "-ec", `for f in "$1"/archives/*.deb; do dpkg-deb -x "$f" "$2"; done`, "sh", apt, dir))
+		if err := os.RemoveAll(apt); err != nil {
+			t.Fatal(err)
+		}
+	})
+	found, err := filepath.Glob(filepath.Join(dir, "usr", "lib", "*-linux-gnu"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the packages %q have the folders of libraries %q, %v", packages, found, err)
+	}
+	return dir, "LD_LIBRARY_PATH=" + found[0]
 }
