@@ -370,6 +370,9 @@ func TestHosts(t *testing.T) {
 					if r := target.Exchange().Get("region"); r != "" {
 						host = strings.ReplaceAll(host, r, "REGION")
 					}
+					if target.Provider() == "login" { // the region is the warehouse's host's
+						host = strings.ReplaceAll(host, "eu-central-1", "REGION")
+					}
 					if !strings.Contains(row, "`"+host+"`") {
 						t.Errorf("docs/reference.md does not name the host %s of provider %q", host, target.Provider())
 					}

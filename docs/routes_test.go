@@ -167,8 +167,9 @@ func routeOf(t *testing.T, dbtType, name string) (route.Route, error) {
 	if dbtType != "" {
 		dbt = "    dbt: " + standin.PairBlock(dbtType, name) + "\n"
 	}
-	text := fmt.Sprintf("version: 1\ntargets:\n  prod:\n%s    exchange: %s\n    allow:\n      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n",
-		dbt, standin.Exchange(dbtType, name))
+	kind, rule := standin.Identity(standin.Exchange(dbtType, name))
+	text := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: \"https://id.acme.example\", %s}\ntargets:\n  prod:\n%s    exchange: %s\n    allow:\n      - %s\n",
+		kind, dbt, standin.Exchange(dbtType, name), rule)
 	pol, err := policy.Parse("policy", []byte(text), job.Catalog())
 	if err != nil {
 		return route.Route{}, err

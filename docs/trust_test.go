@@ -280,6 +280,9 @@ func TestEveryPageHasItsTrust(t *testing.T) {
 			shown += all[filepath.ToSlash(filepath.Join(filepath.Dir(path), m[1]))]
 		}
 		for _, name := range providersOn(t, path, text) {
+			if name == "login" {
+				continue // the ID token goes nowhere, so nothing has to trust it
+			}
 			if !regexp.MustCompile(`<!-- trust:start [^>]*provider=` + name + ` `).MatchString(shown) {
 				t.Errorf("%s neither shows the trust of provider %q nor links a page's set-up that does", path, name)
 			}

@@ -17,7 +17,7 @@ import (
 )
 
 // warehouseSections are all sections of a warehouse's page, in this order. Several providers are sub-headings in them.
-var warehouseSections = []string{"Prerequisites and versions", "Set-up", "Policy", "Workflow", "Lifetime and long runs",
+var warehouseSections = []string{"Prerequisites and versions", "Set-up", "Policy", "Workflow", "Sign in at a terminal", "Lifetime and long runs",
 	"Limits", "Tracing a query", "What was proven"}
 
 // cloudSections are those of a cloud's page.
@@ -242,7 +242,7 @@ func proofs(evidence, name string, more []string) string {
 var clouds = map[string][]string{
 	"aws":    {"exchanges with AWS", "AWS's trust", "Identity Center's trust", "session tags", "`trust revoke`"},
 	"azure":  {"exchanges with Entra ID", "Entra ID's trust"},
-	"google": {"exchanges with AWS and Google", "Google's trust"},
+	"google": {"exchanges with AWS and Google", "Google's workforce pools", "Google's trust"},
 }
 
 // TestCloudPages: the trust of each cloud has a page of its own, with the same sections.

@@ -162,9 +162,13 @@ func Project(t testing.TB, issuer *standin.Issuer, dbt, exchange string) (worksp
 
 // Policy returns a policy with the one target prod.
 func Policy(issuer *standin.Issuer, dbt, exchange string) string {
-	return fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, kind: github}\ntargets:\n  prod:\n    dbt: %s\n"+
+	kind, rule := standin.Identity(exchange)
+	if kind == "kind: github" {
+		rule = Rule
+	}
+	return fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %q, %s}\ntargets:\n  prod:\n    dbt: %s\n"+
 		"    exchange: %s\n    allow:\n      - %s\n",
-		issuer.URL(), dbt, exchange, Rule)
+		issuer.URL(), kind, dbt, exchange, rule)
 }
 
 // Authenticate runs the action in the workspace and returns the variables of its

@@ -21,16 +21,17 @@ import (
 )
 
 func parse(issuer, dbt, exchange string) (*policy.Policy, error) {
+	kind, rule := standin.Identity(exchange)
 	source := fmt.Sprintf(`version: 1
 identities:
-  github: {issuer: "%s", kind: github}
+  github: {issuer: "%s", %s}
 targets:
   prod:
     dbt: %s
     exchange: %s
     allow:
-      - {repository: acme/analytics, repository_id: "487920697", environment: production}
-`, issuer, dbt, exchange)
+      - %s
+`, issuer, kind, dbt, exchange, strings.Replace(rule, ", ref: refs/heads/main", "", 1))
 	return policy.Parse("policy.yml", []byte(source), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()})
 }
 

@@ -25,7 +25,13 @@ var athena = adapter{
 		_, err := checkEndpoint(top("endpoint_url"), scalar(block, "endpoint_url"))
 		return err
 	},
-	pairs: map[string]pair{"aws": athenaPair, "identity_center": athenaPair},
+	pairs: map[string]pair{
+		"aws": athenaPair, "identity_center": athenaPair,
+		"login": {
+			gives: credential.AWSSession, asks: credential.Asks{Login: credential.RoleLogin}, render: athenaSession, route: awsContainer,
+			given: []string{"region_name"}, identities: map[string]string{"aws_profile_name": "", "assume_role_arn": ""},
+		},
+	},
 }
 
 // athenaPair is one row: the session of a person is found as any other.

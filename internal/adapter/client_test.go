@@ -46,7 +46,7 @@ func TestClientRoute(t *testing.T) {
 		{name: "a port that is none", provider: "oidc", audience: "snowflakecomputing.com", block: `{type: snowflake, account: acme, port: high}`,
 			err: `client "snowflake": port is "high", want a number`},
 		{name: "another provider", provider: "gcp", block: place,
-			err: `type "snowflake" does not support provider "gcp", valid providers are ["aws" "entra" "oidc" "token_exchange" "vault"]`},
+			err: `type "snowflake" does not support provider "gcp", valid providers are ["aws" "entra" "login" "oidc" "token_exchange" "vault"]`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -45,6 +45,11 @@ var databricks = adapter{
 			render: databricksToken, route: from(databricksRoute),
 			identities: map[string]string{"client_id": "client_id", "azure_client_id": "client_id", "azure_tenant_id": "tenant"},
 		},
+		"login": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: credential.DatabricksResource}, hosts: &azureWorkspaces,
+			render: databricksToken, route: from(databricksRoute),
+			identities: map[string]string{"client_id": "", "azure_client_id": "", "azure_tenant_id": ""},
+		},
 	},
 }
 

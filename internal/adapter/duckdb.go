@@ -53,6 +53,11 @@ var duckdb = adapter{
 			complete: s3Secrets.settled, entries: s3Secrets.ours,
 			identities: map[string]string{"profile": "role", "assume_role_arn": "then_assume"},
 		},
+		"login": {
+			gives: credential.AWSSession, asks: credential.Asks{Login: credential.RoleLogin},
+			render: duckdbS3, route: from(s3Route), check: s3Secrets.checkAll, complete: s3Secrets.settled, entries: s3Secrets.ours,
+			identities: map[string]string{"profile": "", "assume_role_arn": ""},
+		},
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://storage.azure.com"}, // in every cloud
 			render: duckdbAzure, route: always(route.Route{Kind: route.AzureManagedIdentity}), check: azureSecrets.checkAll,

@@ -26,6 +26,7 @@ var fabric = adapter{
 		Literal:  append([]string{"tenant_id"}, append(fabricAPIs, microsoftPlaces...)...),
 		NoClaims: append([]string{"tenant_id"}, append(fabricAPIs, microsoftSwitches...)...),
 	},
+	warehouse: microsoftWarehouse,
 	check: func(block *yaml.Node, _ pair, _ string) error {
 		var f faults
 		if oneOf(block, "host", "server") == "" {
@@ -50,6 +51,11 @@ var fabric = adapter{
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: fabricEntra, route: fabricRoute, given: []string{"tenant_id"},
 			identities: entraIdentities,
+		},
+		"login": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
+			render: fabricManaged, route: always(route.Route{Kind: route.AzureManagedIdentity}), given: []string{"tenant_id"},
+			identities: personIdentities,
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.ServicePrincipal}},
@@ -97,6 +103,15 @@ func fabricEntra(in Input) Output {
 				{"AZURE_AUTHORITY_HOST", secret.New(publicAuthority), false}, // azure-identity would take another from the job's
 			},
 		}
+	}
+	return fabricManaged(in)
+}
+
+// fabricManaged has dbt-fabric ask for each access token, which is never its own
+// exchange's.
+func fabricManaged(in Input) Output {
+	if in.Route == (route.Address{}) {
+		return entraToken(in)
 	}
 	return Output{
 		Keys: []Key{{"authentication", text("token_credential")}, {"credential_class", text("azure.identity.ManagedIdentityCredential")}},

@@ -93,6 +93,7 @@ var (
 func googleADC(_ *yaml.Node, exchange policy.Values) (route.Route, error) {
 	return route.Route{Kind: route.GoogleADC, Google: route.Google{
 		Audience: "//iam.googleapis.com/" + exchange.Get("workload_identity_provider"), Universe: exchange.Get("universe_domain"),
+		Project: exchange.Get("user_project"),
 	}}, nil
 }
 

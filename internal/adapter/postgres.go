@@ -51,6 +51,10 @@ var postgres = adapter{
 			asks:   credential.Asks{Login: credential.CloudSQLLogin, Scope: "https://www.googleapis.com/auth/sqlservice.login"},
 			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), given: []string{"user"},
 		},
+		"login": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://ossrdbms-aad.database.windows.net"}, hosts: &azurePostgresHosts,
+			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+		},
 		"vault": { // another user each time, which no file can tell libpq
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
 			render: databasePassword, route: from(postgresProxy), direct: lease, given: []string{"user"},

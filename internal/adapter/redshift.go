@@ -32,14 +32,18 @@ var redshift = adapter{
 		"aws": {
 			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RedshiftLogin},
 			render: redshiftPassword, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": "role"},
-			// AWS is asked for a login, by what these say.
-			needed: []string{"dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate", "db_groups"},
+			needed: redshiftNeeded,
 		},
 		"identity_center": {
 			gives: credential.IDToken, asks: credential.Asks{Login: credential.TokenLogin},
 			// dbt asks a token endpoint at each login; there is no key for a token.
 			render: redshiftToken, route: always(route.Route{Kind: route.TokenEndpoint, Only: true}),
 			identities: map[string]string{"iam_profile": ""},
+		},
+		"login": {
+			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RedshiftLogin},
+			render: redshiftPassword, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": ""},
+			needed: redshiftNeeded,
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
@@ -48,6 +52,9 @@ var redshift = adapter{
 		},
 	},
 }
+
+// redshiftNeeded are the keys by which AWS is asked for a login.
+var redshiftNeeded = []string{"dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate", "db_groups"}
 
 // The hosts of clusters and workgroups, which begin with their names.
 var (

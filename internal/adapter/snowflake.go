@@ -34,6 +34,9 @@ var snowflake = adapter{
 		NoClaims: []string{"account", "host", "port", "protocol", "proxy_host", "proxy_port", "insecure_mode", "s3_stage_vpce_dns_name"},
 		Client:   []string{"account", "user", "role", "warehouse", "database", "schema", "host", "port", "protocol"},
 	},
+	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {
+		return credential.Warehouse{Role: scalar(block, "role")}, nil
+	},
 	client:   snowflakeVariables,
 	mappings: []string{"session_parameters"},
 	check:    checkSnowflake,
@@ -45,6 +48,10 @@ var snowflake = adapter{
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true}, render: externalOAuth,
 			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
+		},
+		"login": {
+			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true}, render: externalOAuth,
+			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities(""),
 		},
 		"oidc": {
 			gives: credential.IDToken, exposed: true, render: snowflakeIDToken,

@@ -26,12 +26,18 @@ var sqlserver = adapter{
 		Literal:  append([]string{"driver", "backend"}, microsoftPlaces...),
 		NoClaims: append([]string{"driver"}, microsoftSwitches...),
 	},
-	check: checkSQLServer,
+	warehouse: microsoftWarehouse,
+	check:     checkSQLServer,
 	pairs: map[string]pair{
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: sqlServerToken, route: from(sqlServerRoute), hosts: &microsoftDatabases, check: checkBackend,
 			identities: entraIdentities,
+		},
+		"login": {
+			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
+			render: sqlServerToken, route: from(sqlServerRoute), hosts: &microsoftDatabases, check: checkBackend,
+			identities: personIdentities,
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin, credential.ServicePrincipal}},
@@ -124,6 +130,7 @@ var (
 		"client_id": "client_id", "app_id": "client_id", "tenant_id": "tenant", "user": "client_id", "username": "client_id", "uid": "client_id",
 	}
 	principalIdentities = map[string]string{"client_id": "", "app_id": ""}
+	personIdentities    = map[string]string{"client_id": "", "app_id": "", "tenant_id": "", "user": "", "username": "", "uid": ""}
 	// microsoftSwitches are keys that choose how the server is reached.
 	microsoftSwitches = []string{"host", "server", "port", "encrypt", "trust_cert", "TrustServerCertificate"}
 	microsoftPlaces   = append([]string{"database"}, microsoftSwitches...)
@@ -163,6 +170,11 @@ func microsoftHost(block *yaml.Node) string {
 		return m[1]
 	}
 	return ""
+}
+
+// microsoftWarehouse says where the token goes.
+func microsoftWarehouse(block *yaml.Node) (credential.Warehouse, error) {
+	return credential.Warehouse{Host: microsoftHost(block)}, nil
 }
 
 // checkMicrosoft holds the connection string that the adapters put together:

@@ -50,6 +50,23 @@ func exchange(t *testing.T, b *broker.Broker, form url.Values) (status int, body
 	return resp.StatusCode, string(text)
 }
 
+// TestGoogleADCOfPeople: of a workforce pool the file names the project that
+// people use, which Google's libraries refuse for any other pool.
+func TestGoogleADCOfPeople(t *testing.T) {
+	t.Parallel()
+	for project, want := range map[string]any{"": nil, "acme-dbt": "acme-dbt"} {
+		b := startADC(t, route.Google{Audience: "//iam.googleapis.com/locations/global/workforcePools/acme/providers/okta", Project: project})
+		text, err := os.ReadFile(b.Address().File)
+		var content map[string]any
+		if err == nil {
+			err = json.Unmarshal(text, &content)
+		}
+		if err != nil || content["workforce_pool_user_project"] != want {
+			t.Errorf("project %q: the file has %v, %v", project, content["workforce_pool_user_project"], err)
+		}
+	}
+}
+
 func TestGoogleADCFile(t *testing.T) {
 	t.Parallel()
 	const pool = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/gh/providers/gh"

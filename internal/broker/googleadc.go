@@ -38,7 +38,7 @@ func googleCredentials(b *Broker) ([]byte, error) {
 		google.Universe = "googleapis.com"
 	}
 	base := "http://" + b.address.String()
-	return json.MarshalIndent(map[string]any{
+	file := map[string]any{
 		"type":               "external_account",
 		"audience":           google.Audience,
 		"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", // it is not a JWT, but every library accepts this type
@@ -48,7 +48,11 @@ func googleCredentials(b *Broker) ([]byte, error) {
 			"url":     base + "/subject-token",
 			"headers": map[string]string{"Authorization": "Bearer " + b.secret.Reveal()},
 		},
-	}, "", "  ")
+	}
+	if google.Project != "" { // the libraries want it of a workforce pool, and of no other
+		file["workforce_pool_user_project"] = google.Project
+	}
+	return json.MarshalIndent(file, "", "  ")
 }
 
 // googleSubjectToken returns the secret that the caller has shown: the ID token

@@ -114,7 +114,8 @@ type Warehouse struct {
 	Port     int
 	Database string
 	User     string
-	Bearer   bool // it takes a token where others of its type take a user and a password
+	Role     string // that dbt takes there
+	Bearer   bool   // it takes a token where others of its type take a user and a password
 	Redshift Redshift
 	Asks     Asks
 }
@@ -153,6 +154,7 @@ const (
 	CloudSQLLogin Login = "cloud_sql"        // a service account's token in the place of a password
 	LakebaseLogin Login = "lakebase"         // a token of Lakebase in the place of a password
 	TokenLogin    Login = "exchanges_itself" // the ID token, which the warehouse exchanges
+	RoleLogin     Login = "role"             // the session of an AWS role that a person has
 )
 
 // Redshift is what AWS must be told for a login at Redshift.

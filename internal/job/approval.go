@@ -205,7 +205,17 @@ func receivers(t *policy.Target, p project) (hosts []string) {
 			hosts = append(hosts, host)
 		}
 	}
-	for _, address := range provider.Endpoints(t.Provider(), t.Exchange(), p.warehouse) {
+	addresses := provider.Endpoints(t.Provider(), t.Exchange(), p.warehouse)
+	if t.Provider() == "login" { // its endpoint is what the issuer's own document says
+		for _, id := range t.Identities() {
+			address := id.Issuer
+			if id.AWSSSO != nil {
+				address = "https://portal.sso." + id.AWSSSO.Region + ".amazonaws.com"
+			}
+			addresses = append(addresses, address)
+		}
+	}
+	for _, address := range addresses {
 		if u, err := url.Parse(address); err == nil {
 			add(u.Host)
 		}

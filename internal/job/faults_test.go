@@ -18,7 +18,9 @@ import (
 func outputOf(t *testing.T, dbtType, provider, changes string) (*policy.Target, *yaml.Node) {
 	t.Helper()
 	source := standin.PairBlock(dbtType, provider)
-	text := fmt.Sprintf("version: 1\ntargets:\n  prod:\n    dbt: {from: profiles.yml, output: prod}\n    exchange: %s\n    allow: [{repository_id: \"1\", ref: refs/heads/main}]\n", standin.Exchange(dbtType, provider))
+	kind, rule := standin.Identity(standin.Exchange(dbtType, provider))
+	text := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: \"https://id.acme.example\", %s}\ntargets:\n  prod:\n"+
+		"    dbt: {from: profiles.yml, output: prod}\n    exchange: %s\n    allow: [%s]\n", kind, standin.Exchange(dbtType, provider), rule)
 	p, err := policy.Parse("p.yml", []byte(text), Catalog())
 	if err != nil {
 		t.Fatal(err)

@@ -120,7 +120,8 @@ func (p *project) takeFile(ctx context.Context, env Env, s Settings, t *policy.T
 		}
 		return err
 	}
-	if err := t.CheckLifetimes(p.dbtType, string(adapter.Asks(p.dbtType, t.Provider()).Login)); err != nil {
+	login := string(adapter.Asks(p.dbtType, t.Provider()).Login)
+	if err := errors.Join(t.CheckLifetimes(p.dbtType, login), t.CheckIdentities(p.dbtType, login)); err != nil {
 		return err
 	}
 	return p.check(ctx, env, s, t, p.blocks...)

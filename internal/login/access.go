@@ -45,7 +45,7 @@ func (a *Account) access(ctx context.Context, p provider, form url.Values, kept 
 	}
 	form.Set("scope", strings.Join(append(list, scope), " "))
 	sent := a.env.Now()
-	body, err := a.post(ctx, p.Token, form, true, kept.refresh)
+	body, err := a.post(ctx, p.Token, form, true, kept.refresh, kept.id)
 	if err != nil {
 		return t, err
 	}

@@ -28,6 +28,13 @@ type Provider struct {
 	// audience with a foreign endpoint, say), each error at one of its keys.
 	// lifetime is the target's `lifetime`, 0 where it is left out.
 	Check func(v Values, lifetime time.Duration) []KeyError
+	// People reports whether only people can have the credential; nil for a
+	// provider that takes the tokens of every kind of identity.
+	People func(v Values) bool
+	// OwnLogin is set where the credential comes of the person's login and not of
+	// the ID token: of one with a client an access token, and where an adapter has
+	// a login of its own (Adapter.Logins), of one with aws_sso the session of a role.
+	OwnLogin bool
 	// NeedsDBT is set where the credential is for a warehouse only:
 	// a target of this provider has a `dbt:` block.
 	NeedsDBT bool

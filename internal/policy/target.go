@@ -161,6 +161,7 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 		m.Missing("allow: add at least one rule")
 	} else {
 		d.allow(p, t, v)
+		d.suited(t)
 	}
 	if v := m.Get("agents"); v != nil {
 		d.agents(t, v)

@@ -30,17 +30,18 @@ func grant(t *testing.T, dbt, exchange string, claims map[string]any) policy.Gra
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
+	kind, rule := standin.Identity(exchange)
 	source := fmt.Sprintf(`version: 1
 identities:
-  github: {issuer: "%s", kind: github}
+  github: {issuer: "%s", %s}
 targets:
   prod:
     exchange: %s
     allow:
-      - {repository: acme/analytics, repository_id: "487920697", environment: production}
+      - %s
     dbt:
       %s
-`, issuer.URL(), exchange, strings.ReplaceAll(strings.TrimSpace(dbt), "\n", "\n      "))
+`, issuer.URL(), kind, exchange, strings.Replace(rule, ", ref: refs/heads/main", "", 1), strings.ReplaceAll(strings.TrimSpace(dbt), "\n", "\n      "))
 	p, err := policy.Parse("policy.yml", []byte(source), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()})
 	if err != nil {
 		t.Fatal(err)

@@ -63,8 +63,10 @@ func TestRefused(t *testing.T) {
 			err: `flag --platform-dir: .github/workflows/dbt.yml in "." is no reusable workflow` + hint + "add `on: workflow_call:` to it"},
 		{name: "a platform's workflow that is no YAML", args: "--platform acme/platform --platform-dir sub", with: file("sub/.github/workflows/dbt.yml", "on: [\n"),
 			err: "flag --platform-dir: read .github/workflows/dbt.yml: line 2, column 1: invalid YAML: did not find expected node content"},
-		{name: "an unknown provider", args: "--provider okta", err: `flag --provider: type "snowflake" does not support provider "okta", valid providers are ["aws" "entra" "oidc" "token_exchange" "vault"]`},
-		{name: "a provider of another type", args: "--provider gcp", err: `flag --provider: type "snowflake" does not support provider "gcp", valid providers are ["aws" "entra" "oidc" "token_exchange" "vault"]`},
+		{name: "an unknown provider", args: "--provider okta", err: `flag --provider: type "snowflake" does not support provider "okta", valid providers are ["aws" "entra" "login" "oidc" "token_exchange" "vault"]`},
+		{name: "a provider of another type", args: "--provider gcp", err: `flag --provider: type "snowflake" does not support provider "gcp", valid providers are ["aws" "entra" "login" "oidc" "token_exchange" "vault"]`},
+		{name: "a provider for people", args: "--provider login", err: `flag --provider: provider "login" is for people at a terminal, and this proposes a target for a job` +
+			hint + "see docs/identities/people.md"},
 		{name: "another type", args: "--type bigquery", err: `flag --type: got "bigquery", output "prod" of profile "a" in profiles.yml has type "snowflake"`},
 		{name: "a project elsewhere", args: "--project-dir ../other", err: `flag --project-dir: "../other" is outside the repository`},
 		{name: "no such project", args: "--project-dir dbt", err: `read dbt_project.yml in "dbt": there is no such file`},

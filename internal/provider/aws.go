@@ -90,7 +90,7 @@ var awsProvider = provider{
 	endpoints: func(v policy.Values, w credential.Warehouse) []string {
 		list := []string{awsSTS(v)}
 		if w.Asks.Login == credential.RedshiftLogin {
-			list = append(list, redshiftEndpoint(v, w.Redshift))
+			list = append(list, redshiftEndpoint(v, v.Get("region"), w.Redshift))
 		}
 		return list
 	},

@@ -41,8 +41,8 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 	}
 	switch w.Asks.Login {
 	case credential.RedshiftLogin:
-		if w.Redshift.Cluster == "" && w.Redshift.Workgroup == "" {
-			return hostFault("host %q does not name the cluster or workgroup: set cluster_id or serverless_work_group", w.Host)
+		if err := checkCluster(w); err != nil {
+			return err
 		}
 	case credential.RDSLogin:
 		switch {
@@ -62,12 +62,19 @@ func checkAWSLogin(v policy.Values, w credential.Warehouse) error {
 	return nil
 }
 
+// checkCluster wants to know which cluster or workgroup a login is for.
+func checkCluster(w credential.Warehouse) error {
+	if w.Redshift.Cluster == "" && w.Redshift.Workgroup == "" {
+		return hostFault("host %q does not name the cluster or workgroup: set cluster_id or serverless_work_group", w.Host)
+	}
+	return nil
+}
+
 // redshiftEndpoint returns the endpoint of the API that gives logins.
-func redshiftEndpoint(v policy.Values, r credential.Redshift) string {
+func redshiftEndpoint(v policy.Values, in string, r credential.Redshift) string {
 	if e := v.Get("redshift_endpoint"); e != "" {
 		return e
 	}
-	in := v.Get("region")
 	if r.Workgroup != "" {
 		if e, err := redshiftserverless.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(),
 			redshiftserverless.EndpointParameters{Region: &in}); err == nil {
@@ -99,7 +106,7 @@ func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request,
 	if r.Warehouse.Redshift.Workgroup != "" {
 		ask, service = workgroupLogin, "Redshift Serverless"
 	}
-	hint := func(code, _ string) string { return redshiftHint(code, r.Grant.Exchange(), r.Warehouse, session.ID) }
+	hint := func(code, _ string) string { return redshiftHint(code, r.Grant.Exchange(), r.Warehouse, session) }
 	login, err := askAWS(ctx, service, hint, append(session.Secrets(), r.IDToken), func(ctx context.Context) (databaseLogin, error) {
 		return ask(ctx, env, r, session.AWS, seconds(life))
 	})
@@ -123,7 +130,7 @@ func redshiftLogin(ctx context.Context, env exchange.Env, r exchange.Request,
 func clusterLogin(ctx context.Context, env exchange.Env, r exchange.Request, session *credential.AWS, life *int32) (databaseLogin, error) {
 	v, w := r.Grant.Exchange(), r.Warehouse
 	client := redshift.New(redshift.Options{
-		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session),
+		Region: session.Region, BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session),
 		HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	})
 	if w.User == "" {
@@ -151,7 +158,7 @@ func workgroupLogin(ctx context.Context, env exchange.Env, r exchange.Request, s
 	life *int32) (databaseLogin, error) {
 	v, w := r.Grant.Exchange(), r.Warehouse
 	out, err := redshiftserverless.New(redshiftserverless.Options{
-		Region: v.Get("region"), BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session),
+		Region: session.Region, BaseEndpoint: otherEndpoint(v, "redshift_endpoint"), Credentials: signsAs(session),
 		HTTPClient: env.HTTP, Retryer: aws.NopRetryer{},
 	}).GetCredentials(ctx, &redshiftserverless.GetCredentialsInput{
 		WorkgroupName: &w.Redshift.Workgroup, DbName: &w.Database, DurationSeconds: life,
@@ -166,15 +173,18 @@ func workgroupLogin(ctx context.Context, env exchange.Env, r exchange.Request, s
 // may have to be made, IAMR:ROLE. They become a key of the profile.
 var databaseUser = lazy.MustCompile(`^[A-Za-z0-9_+=,.@:-]+$`)
 
-func redshiftHint(code string, v policy.Values, w credential.Warehouse, session string) string {
-	in := v.Get("region")
+func redshiftHint(code string, v policy.Values, w credential.Warehouse, session credential.Credential) string {
+	in := session.AWS.Region
 	partition, account := "aws", "ACCOUNT"
-	if parts := strings.Split(session, ":"); len(parts) > 4 { // arn:PARTITION:sts::ACCOUNT:assumed-role/…
+	if parts := strings.Split(session.ID, ":"); len(parts) > 4 { // arn:PARTITION:sts::ACCOUNT:assumed-role/…
 		partition, account = parts[1], parts[4]
 	}
 	role := v.Get("role")
 	if second := v.Get("then_assume.role"); second != "" {
 		role = second
+	}
+	if role == "" {
+		role = session.ID // a person's own
 	}
 	resource := func(kind string) string {
 		return fmt.Sprintf("arn:%s:redshift:%s:%s:%s:%s", partition, in, account, kind, w.Redshift.Cluster)

@@ -29,11 +29,19 @@ const (
 )
 
 var (
-	poolProvider   = lazy.MustCompile(`^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
+	poolProvider   = lazy.MustCompile(`^(?:projects/[0-9]+/locations/global/workloadIdentityPools|` + workforce + `)/[a-z0-9-]+/providers/[a-z0-9-]+$`)
+	projectText    = lazy.MustCompile(`^(?:[0-9]+|[a-z][a-z0-9-]*[a-z0-9])$`)
 	serviceAccount = lazy.MustCompile(`^[a-z0-9][a-z0-9-]*@[a-z0-9.-]+\.gserviceaccount\.com$`)
 	scopeText      = lazy.MustCompile(`^[!#-\[\]-~]+$`) // RFC 6749 §3.3
 	universe       = lazy.MustCompile(`^(?:[a-z0-9-]+\.)+[a-z]{2,}$`)
 )
+
+// workforce is how the names of workforce pools begin, which belong to an organisation and are for people.
+const workforce = "locations/global/workforcePools"
+
+func isWorkforce(v policy.Values) bool {
+	return strings.HasPrefix(v.Get("workload_identity_provider"), workforce+"/")
+}
 
 // gcpProvider exchanges the ID token for a federated access token, which
 // expires when Google's STS says, and that, if a service account is named, for
@@ -47,7 +55,10 @@ var gcpProvider = provider{
 				Example: "projects/123456789012/locations/global/workloadIdentityPools/github/providers/dbt",
 				Check: exchange.Matching(poolProvider, 1, 200,
 					"projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER (the project's number, "+
-						"not its id)"), Doc: "The provider's full name, with the project's number."},
+						"not its id), or for people locations/global/workforcePools/POOL/providers/PROVIDER"),
+				Doc: "The provider's full name, with the project's number; for people that of a workforce pool."},
+			{Name: "user_project", Example: "acme-dbt", Check: exchange.Matching(projectText, 1, 30, "a project's number or id"),
+				Doc: "With a workforce pool: the project whose quota and billing are used, by its number or id."},
 			{Name: "service_account", Claims: true, Example: "dbt@acme-prod.iam.gserviceaccount.com",
 				Check: exchange.Matching(serviceAccount, 1, 200, "NAME@PROJECT.iam.gserviceaccount.com"),
 				Doc:   "The service account to act as (default: none, the principal itself)."},
@@ -70,6 +81,7 @@ var gcpProvider = provider{
 				Check: exchange.CheckURL, Doc: "Another IAM Credentials service, https or http on loopback."},
 		},
 		Audience:  gcpAudienceOf,
+		People:    isWorkforce,
 		Lifetimes: &policy.Lifetimes{Min: time.Minute, Max: 12 * time.Hour, Default: time.Hour},
 		Check: func(v policy.Values, lifetime time.Duration) []policy.KeyError {
 			faults := exchange.CheckAudience(v, gcpAudienceOf(v), "sts_endpoint")
@@ -80,7 +92,7 @@ var gcpProvider = provider{
 				}
 				faults = append(faults, policy.KeyError{Key: key, Err: err})
 			}
-			faults = append(faults, checkIAM(v)...)
+			faults = append(append(faults, checkIAM(v)...), checkWorkforce(v)...)
 			if v.Get("service_account") == "" {
 				for _, key := range []string{"delegates", "iam_endpoint"} {
 					if v.Get(key) != "" {
@@ -98,6 +110,8 @@ var gcpProvider = provider{
 	check: func(v policy.Values, w credential.Warehouse) error {
 		switch {
 		case w.Asks.Login != credential.CloudSQLLogin:
+		case isWorkforce(v):
+			return errors.New("principals of a workforce pool cannot log in to Cloud SQL: use another provider for people")
 		case v.Get("service_account") == "":
 			return errors.New("principals of a workload identity pool cannot log in to Cloud SQL: set service_account")
 		case len(v.List("scopes")) > 0: // the server's owner, if it is not Google, could use the token for anything it is valid for
@@ -115,8 +129,30 @@ var gcpProvider = provider{
 	},
 }
 
+// checkWorkforce holds a workforce pool to what Google says of it: a token of
+// one names no project, and has the audience of the person's client. That its
+// principals may act as service accounts is not documented, so none is tried.
+func checkWorkforce(v policy.Values) (faults []policy.KeyError) {
+	if !isWorkforce(v) {
+		if v.Get("user_project") != "" {
+			faults = append(faults, policy.KeyError{Key: "user_project", Err: errors.New("requires a workforce pool")})
+		}
+		return faults
+	}
+	if v.Get("user_project") == "" {
+		faults = append(faults, policy.KeyError{Key: "user_project",
+			Err: errors.New("is required with a workforce pool: the project whose quota is used, on which people need serviceusage.services.use")})
+	}
+	for _, key := range []string{"audience", "service_account", "delegates"} {
+		if v.Get(key) != "" {
+			faults = append(faults, policy.KeyError{Key: key, Err: errors.New("cannot be combined with a workforce pool: remove it")})
+		}
+	}
+	return faults
+}
+
 func gcpAudienceOf(v policy.Values) string {
-	if a := v.Get("audience"); a != "" {
+	if a := v.Get("audience"); a != "" || isWorkforce(v) { // people's is their client
 		return a
 	}
 	return googleAudience + v.Get("workload_identity_provider")
@@ -190,6 +226,15 @@ func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (
 	if v.Get("service_account") != "" {
 		scope = cloudPlatform // what generateAccessToken wants; the scopes are the service account's
 	}
+	kind, features := jwtToken, ""
+	if isWorkforce(v) { // Google Cloud: Security Token Service, Options
+		kind = "urn:ietf:params:oauth:token-type:id_token"
+		text, err := json.Marshal(map[string]string{"userProject": v.Get("user_project")})
+		if err != nil {
+			return credential.Credential{}, fmt.Errorf("create the request: %w", err)
+		}
+		features = string(text)
+	}
 	var sent time.Time // from when on an expires_in counts, at the latest
 	federated, err := web.Retry(ctx, func(ctx context.Context) (*sts.GoogleIdentityStsV1ExchangeTokenResponse, error) {
 		sent = env.Now()
@@ -199,7 +244,8 @@ func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (
 			RequestedTokenType: "urn:ietf:params:oauth:token-type:access_token",
 			Scope:              scope,
 			SubjectToken:       idToken.Reveal(),
-			SubjectTokenType:   "urn:ietf:params:oauth:token-type:jwt",
+			SubjectTokenType:   kind,
+			Options:            features,
 		}).Context(ctx).Do()
 		return token, googleError(err, "STS", stsHint, g, idToken)
 	})
@@ -327,6 +373,11 @@ func stsHint(code, message string, g policy.Grant) string {
 	switch {
 	case strings.Contains(message, "attribute condition"):
 		return fmt.Sprintf("the attribute condition of %s rejects subject %q", provider, g.Claims().Subject())
+	case code == "invalid_target" && isWorkforce(g.Exchange()):
+		return fmt.Sprintf("the workforce pool or provider %s does not exist or is disabled", provider)
+	case code == "invalid_grant" && isWorkforce(g.Exchange()):
+		return fmt.Sprintf("provider %s must have issuer %s and client id %q; google.subject may have at most 127 bytes",
+			provider, g.Claims().Issuer(), g.Audience())
 	case code == "invalid_target":
 		return fmt.Sprintf("the workload identity pool or provider %s does not exist or is disabled: its name must have "+
 			"the project's number", provider)

@@ -44,6 +44,15 @@ var googleIAM = hop{
 }
 
 var gcp = []fixture{{
+	name: "gcp-workforce",
+	target: `
+    exchange:
+      gcp: {workload_identity_provider: locations/global/workforcePools/acme/providers/okta, user_project: acme-dbt}
+    dbt: {type: bigquery, project: acme-dbt, dataset: dev}`,
+	people: true,
+	hops:   []hop{googleSTS},
+	want:   issued{kind: "google_access_token", id: "locations/global/workforcePools/acme/providers/okta", life: 5 * time.Minute},
+}, {
 	name: "gcp",
 	target: `
     exchange:

@@ -50,6 +50,7 @@ var providers = map[string]provider{
 	"entra":           entraProvider,
 	"gcp":             gcpProvider,
 	"identity_center": identityCenterProvider,
+	"login":           loginProvider,
 	"oidc":            oidcProvider,
 	"token_exchange":  tokenExchangeProvider,
 	"vault": {
@@ -155,7 +156,8 @@ const skew = 60 * time.Second
 
 // Exchange exchanges the ID token that g was given for, for a credential at the
 // warehouse. An error is of class Refused if the provider refused, or issued a
-// longer life than the policy allows, Unreachable if it gave no usable reply.
+// longer life than the policy allows, Unreachable if it gave no usable reply; of
+// a person's login also NoIdentity where the person must sign in again.
 func Exchange(ctx context.Context, env exchange.Env, g policy.Grant, w credential.Warehouse,
 	idToken secret.Value) (credential.Credential, error) {
 	p, ok := providers[g.Provider()]

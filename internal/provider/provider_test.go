@@ -45,6 +45,7 @@ var fixtures = map[string][]fixture{
 	"entra":           entra,
 	"gcp":             gcp,
 	"identity_center": identityCenter,
+	"login":           login,
 	"oidc":            oidc,
 	"token_exchange":  tokenExchange,
 	"vault":           vault,
@@ -58,6 +59,8 @@ type fixture struct {
 	claims map[string]any         // changes to those of standin.GitHubClaims; nil removes one
 	place  credential.Warehouse   // what the adapter reads from a profiles.yml, where the policy says `from`
 	held   *credential.Credential // it is not an exchange, but the renewal of this one
+	login  bool                   // what is exchanged is a person's login
+	people bool                   // the ID token is a person's
 	hops   []hop
 	// end is the request that ends what an exchange had begun when it failed, as
 	// request.what has it; "" where nothing is to be ended.
@@ -150,8 +153,12 @@ func startIssuer(t testing.TB) (*standin.Issuer, *idtoken.Verifier) {
 // token verified, and the claims decided upon.
 func (f fixture) authorize(t *testing.T, issuer *standin.Issuer, verifier *idtoken.Verifier) run {
 	t.Helper()
-	text := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %s, kind: github}\ntargets:\n  prod:\n    %s\n    allow:\n"+
-		"      - {repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}\n", issuer.URL(), strings.TrimSpace(f.target))
+	kind, rule := standin.Identity("")
+	if f.login || f.people {
+		kind, rule = standin.Identity("{login: {}}")
+	}
+	text := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %s, %s}\ntargets:\n  prod:\n    %s\n    allow:\n      - %s\n",
+		issuer.URL(), kind, strings.TrimSpace(f.target), rule)
 	p, err := policy.Parse("policy", []byte(text), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()})
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +221,10 @@ func (r run) exchange(t *testing.T, serve func(w http.ResponseWriter, req reques
 		var mu sync.Mutex
 		listener := newPipes()
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if r.login && req.Method == http.MethodGet {
+				fmt.Fprintf(w, `{"issuer": %q, "token_endpoint": "https://id.acme.example/token"}`, r.grant.Claims().Issuer())
+				return
+			}
 			body, err := io.ReadAll(req.Body)
 			if err != nil {
 				t.Errorf("read a request: %v", err)
@@ -227,6 +238,9 @@ func (r run) exchange(t *testing.T, serve func(w http.ResponseWriter, req reques
 		go server.Serve(listener)
 		transport := &http.Transport{DialContext: listener.dial, DialTLSContext: listener.dial}
 		env := exchange.Env{HTTP: web.NewClient(transport), Now: time.Now}
+		if r.login {
+			env.Login = r.signedIn(t, env)
+		}
 		if r.held != nil {
 			res.credential, res.err = provider.Renew(t.Context(), env, r.grant, *r.held)
 		} else {
@@ -337,7 +351,7 @@ func TestRequests(t *testing.T) {
 			fmt.Fprintf(&text, "### %s\n%s\n", r.hops[i].name, r.show(req))
 		}
 		golden.Compare(t, filepath.Join("testdata", "requests", r.name+".http"), text.String())
-		if got, want := hosts(t, provider.Endpoints(r.grant.Provider(), r.grant.Exchange(), r.warehouse)), requested(res.requests); !slices.Equal(got, want) {
+		if got, want := hosts(t, provider.Endpoints(r.grant.Provider(), r.grant.Exchange(), r.warehouse)), requested(res.requests); !r.login && !slices.Equal(got, want) {
 			t.Errorf("Endpoints are at %q, the requests went to %q", got, want)
 		}
 	})
@@ -720,7 +734,7 @@ func (r run) outcome(t *testing.T, hops map[string]int, at int, b badReply) stri
 		return "issued"
 	}
 	class, message, hint := fault.ClassOf(res.err), res.err.Error(), fault.Hint(res.err)
-	if class != fault.Refused && class != fault.Unreachable {
+	if class != fault.Refused && class != fault.Unreachable && (!r.login || class != fault.NoIdentity) {
 		t.Errorf("%s, %s: class is %s", r.hops[at].name, b.name, class)
 	}
 	if strings.Contains(message+hint, marker) {

@@ -32,6 +32,9 @@ func TestDeadProxy(t *testing.T) {
 		var err error
 		synctest.Test(t, func(t *testing.T) {
 			env := exchange.Env{HTTP: web.NewClient(deadProxy{network}), Now: time.Now}
+			if r.login {
+				env.Login = r.signedIn(t, env)
+			}
 			if r.held != nil {
 				_, err = provider.Renew(t.Context(), env, r.grant, *r.held)
 			} else {

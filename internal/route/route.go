@@ -60,6 +60,7 @@ type Route struct {
 type Google struct {
 	Audience string // the workload identity provider: //iam.googleapis.com/projects/NUMBER/…
 	Universe string // its domain; "" for googleapis.com
+	Project  string // that people of a workforce pool use; "" for a workload's
 }
 
 // An Upstream is the warehouse behind a proxy. TLS is verified, with the

@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -47,6 +48,11 @@ var exchanges = map[string]string{
 
 	"identity_center": `{identity_center: {region: eu-central-1, application: ` +
 		`"arn:aws:sso::123456789012:application/ssoins-1234567890abcdef/apl-1234567890abcdef", role: "arn:aws:iam::123456789012:role/dbt-prod"}}`,
+	"login":           `{login: {}}`,
+	"snowflake login": `{login: {scope: "session:role:TRANSFORMER"}}`,
+	"athena login":    `{login: {region: eu-central-1}}`,
+	"duckdb login":    `{login: {region: eu-central-1}}`,
+	"redshift login":  `{login: {region: eu-central-1}}`,
 	"postgres databricks": `{databricks: {host: acme.cloud.databricks.com, client_id: ` +
 		`66666666-7777-8888-9999-000000000000, database_instance: dw}}`,
 	"postgres gcp": `{gcp: {workload_identity_provider: ` +
@@ -71,6 +77,11 @@ var issued = map[string]credential.Credential{
 	"vault":          {Kind: "database_login", User: "v-dbt-1", Password: secret.New("marked-password")},
 
 	"identity_center":          awsSession,
+	"login":                    {Kind: "access_token", Token: secret.New("marked-access-token")},
+	"athena login":             awsSession,
+	"duckdb login":             awsSession,
+	"redshift login":           {Kind: "database_login", User: "IAM:ann", Password: secret.New("marked-password")},
+	"sqlserver login":          {Kind: "access_token", Token: secret.New("marked-access-token"), Expiry: time.Unix(1795600000, 0)},
 	"postgres aws":             {Kind: "database_login", User: "dbt", Password: secret.New("marked-password")},
 	"postgres databricks":      {Kind: "access_token", Token: secret.New("marked-password")},
 	"redshift identity_center": {Kind: "id_token", Token: secret.New("marked-id-token")},
@@ -99,6 +110,20 @@ func PairBlock(dbtType, provider string) string {
 // one line.
 func Exchange(dbtType, provider string) string {
 	return fixture(exchanges, dbtType+" "+provider, provider)
+}
+
+// Identity returns the kind of the identity whose tokens an exchange takes, with
+// the keys that this kind needs, and a rule for the claims of GitHubClaims.
+func Identity(exchange string) (kind, rule string) {
+	const person = `{sub: "repo:acme/analytics:environment:production"}`
+	switch {
+	case strings.HasPrefix(exchange, "{login: {region:"):
+		return `kind: people, audience: oidc-dbt, aws_sso: {start_url: "https://acme.awsapps.com/start", region: eu-central-1, ` +
+			`account: "123456789012", role: Analyst}`, person
+	case strings.HasPrefix(exchange, "{login: "):
+		return "kind: people, client_id: dbt-cli", person
+	}
+	return "kind: github", `{repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}`
 }
 
 // Credential returns what a provider gives for an adapter. Its secrets, and

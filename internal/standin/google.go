@@ -19,7 +19,9 @@ import (
 // accounts that its principals may act as.
 type GoogleConfig struct {
 	IssuerURL        string
-	Provider         string                    // projects/NUMBER/…/providers/NAME
+	Provider         string                    // projects/NUMBER/…/providers/NAME, or that of a workforce pool
+	ClientID         string                    // of a workforce pool's provider
+	UserProjects     []string                  // on which its people have serviceusage.services.use
 	AllowedAudiences []string                  // none: https://iam.googleapis.com/ and the provider's name
 	Condition        func(map[string]any) bool // the attribute condition; nil for none
 	// ServiceAccounts are, by address, the subjects that have workloadIdentityUser on them.
@@ -51,6 +53,9 @@ type GoogleToken struct {
 
 // StartGoogle starts both services on loopback. Close it.
 func StartGoogle(config GoogleConfig) (*Google, error) {
+	if config.ClientID != "" {
+		config.AllowedAudiences = []string{config.ClientID}
+	}
 	if len(config.AllowedAudiences) == 0 {
 		config.AllowedAudiences = []string{"https://iam.googleapis.com/" + config.Provider}
 	}
@@ -138,7 +143,7 @@ func (g *Google) token(w http.ResponseWriter, r *http.Request) {
 
 // A googleExchange is a request for a federated token.
 type googleExchange struct {
-	Audience, GrantType, RequestedTokenType, Scope, SubjectToken, SubjectTokenType string
+	Audience, GrantType, RequestedTokenType, Scope, SubjectToken, SubjectTokenType, Options string
 }
 
 // readExchange takes JSON and RFC 8693's form.
@@ -150,6 +155,7 @@ func readExchange(r *http.Request) (in googleExchange, err error) {
 		Audience: r.PostFormValue("audience"), GrantType: r.PostFormValue("grant_type"), Scope: r.PostFormValue("scope"),
 		RequestedTokenType: r.PostFormValue("requested_token_type"),
 		SubjectToken:       r.PostFormValue("subject_token"), SubjectTokenType: r.PostFormValue("subject_token_type"),
+		Options: r.PostFormValue("options"),
 	}, nil
 }
 
@@ -163,11 +169,14 @@ func (g *Google) exchange(r *http.Request) (t GoogleToken, refused *refusal) {
 		return fail(http.StatusBadRequest, "invalid_request", "Invalid JSON payload received.")
 	case r.Header.Get("Authorization") != "":
 		return fail(http.StatusBadRequest, "invalid_request", "Authorization header is not allowed.")
-	case in.GrantType != "urn:ietf:params:oauth:grant-type:token-exchange", in.SubjectTokenType != "urn:ietf:params:oauth:token-type:jwt",
+	case in.GrantType != "urn:ietf:params:oauth:grant-type:token-exchange", in.SubjectTokenType != g.tokenType(),
 		in.RequestedTokenType != "urn:ietf:params:oauth:token-type:access_token", in.Scope == "":
 		return fail(http.StatusBadRequest, "invalid_request", "Invalid value for grant_type, token type or scope.")
 	case in.Audience != "//iam.googleapis.com/"+g.config.Provider:
 		return fail(http.StatusBadRequest, "invalid_target", "The target service indicated by the \"audience\" parameters is invalid.")
+	}
+	if words := g.project(in.Options); words != "" {
+		return fail(http.StatusBadRequest, "invalid_request", words)
 	}
 	claims, words := g.verify(r.Context(), in.SubjectToken)
 	if words != "" {
@@ -186,6 +195,36 @@ func (g *Google) exchange(r *http.Request) (t GoogleToken, refused *refusal) {
 	}
 	// A federated token expires with the token that it was exchanged for.
 	return g.issue(subject, true, strings.Fields(in.Scope), time.Until(expiry.Time).Truncate(time.Second)), nil
+}
+
+func (g *Google) isWorkforce() bool {
+	return strings.HasPrefix(g.config.Provider, "locations/global/workforcePools/")
+}
+
+// tokenType is what an ID token is called in each kind of pool.
+func (g *Google) tokenType() string {
+	if g.isWorkforce() {
+		return "urn:ietf:params:oauth:token-type:id_token"
+	}
+	return "urn:ietf:params:oauth:token-type:jwt"
+}
+
+// project returns what is wrong with the project that people use: a token of
+// theirs without one is of no use at any API, and a workload's has its own.
+func (g *Google) project(options string) string {
+	var in struct {
+		UserProject string `json:"userProject"`
+	}
+	if options != "" && json.Unmarshal([]byte(options), &in) != nil {
+		return "Invalid value for options."
+	}
+	switch {
+	case !g.isWorkforce() && in.UserProject != "":
+		return "userProject is for workforce pools only."
+	case g.isWorkforce() && !slices.Contains(g.config.UserProjects, in.UserProject):
+		return "The caller does not have permission serviceusage.services.use on the user project."
+	}
+	return ""
 }
 
 // verify returns the token's claims, or Google's words of refusal.

@@ -93,11 +93,30 @@ var languages = map[string]language{
 	"vault":           vaultLanguage,
 }
 
+// personSide is what the owner of a warehouse sets for people who log in with
+// access tokens of their own, or with a role in IAM Identity Center.
+var personSide = map[string]string{
+	"athena":     "give the permission set in IAM Identity Center what dbt needs, and assign it to the people",
+	"databricks": "add the people to the workspace, and grant them what dbt needs",
+	"duckdb":     "give the permission set in IAM Identity Center what dbt needs, and assign it to the people",
+	"fabric":     "give the people a role in the workspace, or grants in the warehouse",
+	"postgres":   "create the people as Entra ID's principals: select * from pgaadauth_create_principal('NAME', false, false)",
+	"redshift":   "give the permission set in IAM Identity Center redshift:GetClusterCredentials, and assign it to the people",
+	"snowflake":  "create a security integration of type EXTERNAL_OAUTH for the identity provider, and the people's users",
+	"sqlserver":  "create the people's users in the database: CREATE USER [NAME] FROM EXTERNAL PROVIDER",
+}
+
 // languageOf returns the name of the language that a login's trust is written in.
 func languageOf(d Demand) (string, error) {
 	dbtType := d.Case.Login.DBT.Type
 	switch name := d.Provider(); name {
-	case "aws", "gcp", "entra", "databricks", "identity_center":
+	case "gcp":
+		if d.Get("user_project") != "" {
+			return "", usage("target %q: no trust is generated for a workforce pool, which is the organisation's: see docs/clouds/google.md",
+				d.Target.Name())
+		}
+		return name, nil
+	case "aws", "entra", "databricks", "identity_center":
 		return name, nil
 	case "vault":
 		if d.Get("auth") == "cel" {
@@ -109,6 +128,9 @@ func languageOf(d Demand) (string, error) {
 			return "trino", nil
 		}
 		return "snowflake", nil
+	case "login":
+		return "", usage("target %q: no trust is generated for provider \"login\", which sends the ID token nowhere: %s", d.Target.Name(),
+			personSide[dbtType])
 	case "token_exchange":
 		if d.Get("grant") == "client_assertion" {
 			return "keycloak", nil
