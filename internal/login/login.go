@@ -244,7 +244,8 @@ func (a *Account) current(ctx context.Context, scope string) (tokens, error) {
 	if err != nil {
 		return tokens{}, err
 	}
-	return a.renewed(ctx, kept, scope, n.Subject, func(t tokens) error { return s.write(ctx, t) }, func() (tokens, error) { return s.read(ctx) })
+	write := func(t tokens) error { return s.write(ctx, t) }
+	return a.renewed(ctx, kept, scope, n.Subject, write, func() (tokens, error) { return s.read(ctx) })
 }
 
 // renewed returns what is kept, where it has a token that this process has not
@@ -289,8 +290,8 @@ func (a *Account) young(t tokens, scope string) bool {
 	var issued, expires time.Time
 	if scope == "" {
 		claims := claimsOf(t.id)
-		issued, _ = seconds(claims.Value("iat"))
-		expires, _ = seconds(claims.Value("exp"))
+		issued = seconds(claims.Value("iat"))
+		expires = seconds(claims.Value("exp"))
 	} else {
 		issued, expires = t.access[scope].issued, t.access[scope].expires
 	}

@@ -140,7 +140,10 @@ func (a *Account) byAWSDevice(ctx context.Context, client registration, finish f
 	if err != nil {
 		return signInError(err)
 	}
-	d, err := a.readDevice(deviceReply{reply.DeviceCode, reply.UserCode, reply.VerificationURI, reply.Complete, reply.ExpiresIn, reply.Interval}, sent)
+	d, err := a.readDevice(deviceReply{
+		DeviceCode: reply.DeviceCode, UserCode: reply.UserCode, Where: reply.VerificationURI, Complete: reply.Complete,
+		ExpiresIn: reply.ExpiresIn, Interval: reply.Interval,
+	}, sent)
 	if err != nil {
 		return err
 	}
@@ -158,7 +161,8 @@ func (a *Account) byAWSDevice(ctx context.Context, client registration, finish f
 
 // register returns a client that may use a flow: the one of before, while it is good.
 func (a *Account) register(ctx context.Context, device bool, store string) (r registration, err error) {
-	if r, err = a.readClient(); err == nil && a.env.Now().Before(r.expiry.Add(-early)) && device == (len(r.grants) == 0) {
+	r, err = a.readClient()
+	if lives := a.env.Now().Before(r.expiry.Add(-early)); err == nil && lives && device == (len(r.grants) == 0) {
 		return r, nil
 	}
 	in := map[string]any{"clientName": "oidc-dbt", "clientType": "public", "scopes": []string{accountAccess}}
@@ -189,7 +193,8 @@ func (a *Account) register(ctx context.Context, device bool, store string) (r re
 
 // createToken has IAM Identity Center give a session. It is asked once: what it
 // is given may count once.
-func (a *Account) createToken(ctx context.Context, client registration, in map[string]any, secrets ...secret.Value) (s session, err error) {
+func (a *Account) createToken(ctx context.Context, client registration, in map[string]any,
+	secrets ...secret.Value) (s session, err error) {
 	sent := a.env.Now()
 	var reply struct {
 		Access    string `json:"accessToken"`
@@ -203,7 +208,8 @@ func (a *Account) createToken(ctx context.Context, client registration, in map[s
 	if reply.Refresh != "" {
 		s.refresh = secret.New(reply.Refresh)
 	}
-	bad := reply.Access == "" || len(reply.Access)+len(reply.Refresh) > maxToken || exchange.IsGarbled(s.access) || exchange.IsGarbled(s.refresh)
+	bad := reply.Access == "" || len(reply.Access)+len(reply.Refresh) > maxToken ||
+		exchange.IsGarbled(s.access) || exchange.IsGarbled(s.refresh)
 	if bad || reply.ExpiresIn <= 0 || s.expiry.Sub(sent) > exchange.LongestLife {
 		return session{}, fault.New(fault.Unreachable, errors.New("sign in: the provider's reply has no session that can be used"), "")
 	}
@@ -212,7 +218,8 @@ func (a *Account) createToken(ctx context.Context, client registration, in map[s
 
 // callOIDC sends JSON to the OIDC service, for a client unless it is zero. The
 // error of a refusal is one; what another try may cure is marked.
-func (a *Account) callOIDC(ctx context.Context, path string, client registration, in map[string]any, out any, secrets ...secret.Value) error {
+func (a *Account) callOIDC(ctx context.Context, path string, client registration, in map[string]any, out any,
+	secrets ...secret.Value) error {
 	if client.id != "" {
 		in["clientId"], in["clientSecret"] = client.id, client.secret.Reveal()
 		secrets = append(secrets, client.secret)

@@ -97,11 +97,11 @@ func (d *awsDesk) compare(what, got string, err error, want string) {
 	}
 }
 
-func (d *awsDesk) signIn(device bool, store, want string) {
+func (d *awsDesk) signIn(device bool, want string) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Second)
 	defer cancel()
-	claims, err := d.account().SignIn(ctx, d.verifier(), device, store)
+	claims, err := d.account().SignIn(ctx, d.verifier(), device, login.Keyring)
 	user, _ := claims.String("https://sts.amazonaws.com/>identity_store_user_id")
 	d.compare("sign in", user, err, want)
 }
@@ -166,7 +166,7 @@ func TestAWSBrowser(t *testing.T) {
 	for _, session := range []string{"", "acme"} {
 		d := sitAtAWS(t, nil)
 		d.session = session
-		d.signIn(false, login.Keyring, annsID)
+		d.signIn(false, annsID)
 		if page := <-d.shown; page != good {
 			t.Errorf("the browser shows\n%s", page)
 		}
@@ -192,7 +192,7 @@ func TestAWSBrowser(t *testing.T) {
 			t.Errorf("expiresAt is %v, want %s", files[token]["expiresAt"], want)
 		}
 		d.token(annsID)
-		d.signIn(false, login.Keyring, annsID)
+		d.signIn(false, annsID)
 		if n := d.sso.Requests("/client/register"); n != 1 {
 			t.Errorf("%d registrations, want 1", n)
 		}
@@ -214,7 +214,7 @@ func TestAWSBrowser(t *testing.T) {
 func TestAWSRole(t *testing.T) {
 	t.Parallel()
 	d := sitAtAWS(t, nil)
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	a := d.account()
 	if _, err := a.Token(t.Context()); err != nil {
 		t.Fatal(err)
@@ -232,7 +232,7 @@ func TestAWSRole(t *testing.T) {
 		t.Errorf("the second credential is the first one, %v", err)
 	}
 	const arn = "arn:aws:sts::123456789012:assumed-role/AWSReservedSSO_Analyst_0123456789abcdef/ann@acme.example"
-	if first.ID != arn || first.Kind != "aws_session" || first.AWS.Region != "eu-central-1" || first.Expiry.Sub(time.Now()).Round(time.Minute) != time.Hour {
+	if first.ID != arn || first.Kind != "aws_session" || first.AWS.Region != "eu-central-1" || time.Until(first.Expiry).Round(time.Minute) != time.Hour {
 		t.Errorf("the credential is %q, %s, of %q, until %s", first.ID, first.Kind, first.AWS.Region, first.Expiry)
 	}
 	if _, ok := d.sts.Session(first.AWS.AccessKeyID.Reveal()); !ok {
@@ -325,7 +325,7 @@ func TestAWSRefusals(t *testing.T) {
 			if tt.waited != nil {
 				d.waited = func(n int) { tt.waited(d, n) }
 			}
-			d.signIn(tt.device, login.Keyring, tt.want)
+			d.signIn(tt.device, tt.want)
 			if !slices.Equal(d.waits, tt.waits) {
 				t.Errorf("the pauses are %v, want %v", d.waits, tt.waits)
 			}
@@ -341,22 +341,22 @@ func TestAWSRefusals(t *testing.T) {
 func TestAWSClient(t *testing.T) {
 	t.Parallel()
 	d := sitAtAWS(t, func(c *standin.SSOConfig) { c.Approves = true; c.ClientLife = time.Hour })
-	d.signIn(true, login.Keyring, annsID)
-	d.signIn(true, login.Keyring, annsID)
+	d.signIn(true, annsID)
+	d.signIn(true, annsID)
 	if n := d.sso.Requests("/client/register"); n != 1 {
 		t.Errorf("%d registrations, want 1", n)
 	}
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	d.later(50 * time.Minute)
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	if n := d.sso.Requests("/client/register"); n != 3 {
 		t.Errorf("%d registrations, want 3", n)
 	}
 	client := fileOf(`{"region": "eu-central-1", "scopes": ["sso:account:access"], "session_name": null, ` +
 		`"startUrl": "https://acme.awsapps.com/start", "tool": "botocore"}`)
 	d.put(client, map[string]any{"clientId": "gone", "clientSecret": "gone", "expiresAt": "2099-01-01T00:00:00Z"})
-	d.signIn(true, login.Keyring, `no_identity: sign in: refused: "invalid_client": "Invalid client provided"`)
-	d.signIn(true, login.Keyring, annsID)
+	d.signIn(true, `no_identity: sign in: refused: "invalid_client": "Invalid client provided"`)
+	d.signIn(true, annsID)
 }
 
 // TestAWSCache: what other tools have left is used where it is this person's, and of this portal.
@@ -364,7 +364,7 @@ func TestAWSCache(t *testing.T) {
 	t.Parallel()
 	const away = `no_identity: request role credentials: not signed in as identity "sso" (https://acme.awsapps.com/start)`
 	signedIn := func(d *awsDesk) map[string]any { // by the AWS CLI, that is
-		d.signIn(false, login.Keyring, annsID)
+		d.signIn(false, annsID)
 		object := d.files()[fileOf(startURL)]
 		if err := errors.Join(os.RemoveAll(d.cache), os.RemoveAll(filepath.Join(d.state, "logins"))); err != nil {
 			d.t.Fatal(err)
@@ -456,7 +456,7 @@ func (d *awsDesk) text() (all string) {
 func TestAWSRefresh(t *testing.T) {
 	t.Parallel()
 	d := sitAtAWS(t, nil)
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	d.later(44 * time.Minute)
 	d.token(annsID)
 	if n := d.sso.Refreshes(); n != 0 {
@@ -482,7 +482,7 @@ func TestAWSRefresh(t *testing.T) {
 func TestAWSRefreshFails(t *testing.T) {
 	t.Parallel()
 	d := sitAtAWS(t, func(c *standin.SSOConfig) { c.ClientLife = time.Hour })
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	d.later(50 * time.Minute)
 	object := d.files()[fileOf(startURL)]
 	object["refreshToken"] = "used"
@@ -504,7 +504,7 @@ func TestAWSSignOut(t *testing.T) {
 		d.compare("sign out", fmt.Sprint(was, revoked), err, want)
 	}
 	out("false false")
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	if !d.account().SignedIn() {
 		t.Error("not signed in")
 	}
@@ -516,17 +516,17 @@ func TestAWSSignOut(t *testing.T) {
 	d.put(fileOf(startURL), session)
 	d.token(`no_identity: request role credentials: the session of identity "sso" has ended: "UnauthorizedException": "Session token not found or invalid"`)
 	out(cli)
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	session["accessToken"] = "of-aws-sso-login-since-then"
 	d.put(fileOf(startURL), session)
 	out(cli)
 	if _, left := d.files()[fileOf(startURL)]; !left {
 		t.Error("the AWS CLI's session was removed")
 	}
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	d.sso.End()
 	out("true true") // it has ended there already
-	d.signIn(false, login.Keyring, annsID)
+	d.signIn(false, annsID)
 	if err := os.Remove(filepath.Join(d.cache, fileOf(startURL))); err != nil {
 		t.Fatal(err)
 	}
@@ -595,7 +595,7 @@ func TestAWSReplies(t *testing.T) {
 			t.Parallel()
 			d := sitAtAWS(t, nil)
 			d.transport = &instead{path: tt.path, status: tt.status, body: tt.body}
-			d.signIn(false, login.Keyring, strings.ReplaceAll(tt.want, "NOW", d.clock().UTC().Format(time.RFC3339)))
+			d.signIn(false, strings.ReplaceAll(tt.want, "NOW", d.clock().UTC().Format(time.RFC3339)))
 		})
 	}
 }

@@ -206,7 +206,8 @@ func (a *Account) readClient() (r registration, err error) {
 
 func (a *Account) writeClient(r registration) error {
 	return a.writeEntry(a.clientEntry(), cachedClient{
-		ID: r.id, Secret: r.secret.Reveal(), Expires: r.expiry.UTC().Format(time.RFC3339), Scopes: []string{accountAccess}, Grants: r.grants,
+		ID: r.id, Secret: r.secret.Reveal(), Expires: r.expiry.UTC().Format(time.RFC3339),
+		Scopes: []string{accountAccess}, Grants: r.grants,
 	})
 }
 
@@ -234,8 +235,10 @@ func (a *Account) keepSession(ctx context.Context, s session, store, subject str
 
 func (a *Account) writeSession(s session) error {
 	c := cachedSession{
-		StartURL: a.id.AWSSSO.StartURL, Region: a.id.AWSSSO.Region, AccessToken: s.access.Reveal(), ExpiresAt: s.expiry.UTC().Format(time.RFC3339),
-		ClientID: s.client.id, ClientSecret: s.client.secret.Reveal(), RegistrationExpires: s.client.expiry.UTC().Format(time.RFC3339),
+		StartURL: a.id.AWSSSO.StartURL, Region: a.id.AWSSSO.Region,
+		AccessToken: s.access.Reveal(), ExpiresAt: s.expiry.UTC().Format(time.RFC3339),
+		ClientID: s.client.id, ClientSecret: s.client.secret.Reveal(),
+		RegistrationExpires: s.client.expiry.UTC().Format(time.RFC3339),
 	}
 	if !s.refresh.IsZero() {
 		c.RefreshToken = s.refresh.Reveal()

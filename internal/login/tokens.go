@@ -258,12 +258,15 @@ func claimsOf(id secret.Value) idtoken.Unverified {
 	return claims
 }
 
-// seconds reads a time of a token.
-func seconds(v any) (time.Time, bool) {
+// seconds reads a time of a token, zero where it has none.
+func seconds(v any) time.Time {
 	n, ok := v.(json.Number)
 	if !ok {
-		return time.Time{}, false
+		return time.Time{}
 	}
 	s, err := n.Float64()
-	return time.Unix(int64(s), 0), err == nil
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(int64(s), 0)
 }

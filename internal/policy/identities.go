@@ -111,7 +111,8 @@ var identityKeys = []string{"issuer", "kind", "jwks_uri", "jwks_file", "jwks", "
 
 // keyKinds are the kinds that a key of an identity is for; the others are for each.
 var keyKinds = map[string]string{
-	"client_id": "people", "client_secret": "people", "flow": "people", "scopes": "people", "aws_sso": "people", "bind": "workload", "ids": "workload",
+	"client_id": "people", "client_secret": "people", "flow": "people", "scopes": "people", "aws_sso": "people",
+	"bind": "workload", "ids": "workload",
 }
 
 func (d *document) identities(p *Policy, n *yaml.Node) {

@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"encoding/xml"
@@ -71,14 +72,8 @@ func StartSSO(sts *STS, config SSOConfig) (*SSO, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	for _, d := range []struct {
-		to        *time.Duration
-		byDefault time.Duration
-	}{{&config.Life, time.Hour}, {&config.RoleLife, time.Hour}, {&config.ClientLife, 90 * 24 * time.Hour}, {&config.CodeLife, 10 * time.Minute}} {
-		if *d.to == 0 {
-			*d.to = d.byDefault
-		}
-	}
+	config.Life, config.RoleLife = cmp.Or(config.Life, time.Hour), cmp.Or(config.RoleLife, time.Hour)
+	config.ClientLife, config.CodeLife = cmp.Or(config.ClientLife, 90*24*time.Hour), cmp.Or(config.CodeLife, 10*time.Minute)
 	issuer, err := StartIssuer(map[string]any{})
 	if err != nil {
 		return nil, err
@@ -218,7 +213,7 @@ func (s *SSO) register(w http.ResponseWriter, r *http.Request) {
 	case slices.ContainsFunc(in.Scopes, func(scope string) bool { return scope != "sso:account:access" }):
 		refused("InvalidScopeException", "invalid_scope", "Invalid scope provided")
 		return
-	case slices.ContainsFunc(in.GrantTypes, func(g string) bool { return g != "authorization_code" && g != "refresh_token" && g != deviceCodeGrant }):
+	case slices.ContainsFunc(in.GrantTypes, func(g string) bool { return !slices.Contains(ssoGrants, g) }):
 		refused("UnsupportedGrantTypeException", "unsupported_grant_type", "Unsupported grant type")
 		return
 	case byCode && (in.IssuerURL != s.config.StartURL || len(in.RedirectURIs) == 0):
@@ -231,13 +226,17 @@ func (s *SSO) register(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.config.Now()
-	id, c := "client-"+rand.Text(), &ssoClient{secret: s.secret("client-secret-"), expires: now.Add(s.config.ClientLife), redirects: in.RedirectURIs}
+	id := "client-" + rand.Text()
+	c := &ssoClient{secret: s.secret("client-secret-"), expires: now.Add(s.config.ClientLife), redirects: in.RedirectURIs}
 	if c.grants = in.GrantTypes; len(c.grants) == 0 {
 		c.grants = []string{deviceCodeGrant, "refresh_token"}
 	}
 	s.clients[id] = c
-	reply(w, map[string]any{"clientId": id, "clientSecret": c.secret, "clientIdIssuedAt": now.Unix(), "clientSecretExpiresAt": c.expires.Unix()})
+	reply(w, map[string]any{"clientId": id, "clientSecret": c.secret, "clientIdIssuedAt": now.Unix(),
+		"clientSecretExpiresAt": c.expires.Unix()})
 }
+
+var ssoGrants = []string{"authorization_code", "refresh_token", deviceCodeGrant}
 
 const deviceCodeGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -263,7 +262,8 @@ func (s *SSO) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	back := url.Values{"state": {q.Get("state")}}
-	if q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || q.Get("code_challenge") == "" || q.Get("scopes") != "sso:account:access" {
+	if q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || q.Get("code_challenge") == "" ||
+		q.Get("scopes") != "sso:account:access" {
 		back.Set("error", "invalid_request")
 	} else {
 		code := s.secret("code-")
@@ -315,7 +315,8 @@ func (s *SSO) device(w http.ResponseWriter, r *http.Request) {
 	}
 	s.codes[code] = d
 	reply(w, map[string]any{"deviceCode": code, "userCode": user, "verificationUri": s.URL() + "/device",
-		"verificationUriComplete": s.URL() + "/device?user_code=" + user, "expiresIn": int(s.config.CodeLife.Seconds()), "interval": s.config.Interval})
+		"verificationUriComplete": s.URL() + "/device?user_code=" + user, "expiresIn": int(s.config.CodeLife.Seconds()),
+		"interval": s.config.Interval})
 }
 
 func (s *SSO) token(w http.ResponseWriter, r *http.Request) {
