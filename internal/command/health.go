@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/urfave/cli/v3"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
-	"github.com/urfave/cli/v3"
 )
 
 func healthCommand(env job.Env, end *outcome) *cli.Command {

@@ -22,7 +22,9 @@ func TestHealth(t *testing.T) {
 		{"another server", say(200, `<html>`), nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: it is not the health port of `oidc-dbt serve`\n"},
 		{"another server's yes", say(200, `{"status":"UP"}`), nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: it is not the health port of `oidc-dbt serve`\n"},
 		{"another server's no", say(503, `{}`), nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: it is not the health port of `oidc-dbt serve`\n"},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere.example/", 302) }, nil, 1,
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://elsewhere.example/", http.StatusFound)
+		}, nil, 1,
 			"oidc-dbt: ask 127.0.0.1:$PORT for its health: redirected to host \"elsewhere.example\", redirects are not followed\n" +
 				"hint: start `oidc-dbt serve --health-port $PORT` first, in the same pod or on the same machine\n"},
 		{"nobody", nil, nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: dial tcp 127.0.0.1:$PORT: connect: connection refused\n" +

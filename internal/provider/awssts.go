@@ -309,7 +309,8 @@ func awsError(err error, service string, hint func(code, message string) string,
 	case keysMissing(api.ErrorCode(), api.ErrorMessage()):
 		return web.Temporary(exchange.IssuerUnreachable(service, api.ErrorMessage(), secrets))
 	case web.Transient(status), awsBusy(api.ErrorCode()):
-		return awsPassing(api.ErrorCode(), exchange.Unreachable("%s replied with status %d: %s", service, status, exchange.Quoted(api.ErrorCode(), secrets)))
+		return awsPassing(api.ErrorCode(),
+			exchange.Unreachable("%s replied with status %d: %s", service, status, exchange.Quoted(api.ErrorCode(), secrets)))
 	}
 	return exchange.Refused(api.ErrorCode(), api.ErrorMessage(), hint(api.ErrorCode(), api.ErrorMessage()), secrets...)
 }
