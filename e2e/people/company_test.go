@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,9 +20,8 @@ import (
 // A company has a Keycloak, which the commands of the page have set up, and a browser for everyone.
 type company struct {
 	realm    setup.Realm
-	admin    []string // the environment of its administrator
-	debian   string   // the folder of Debian's packages
-	library  string   // the variable of their libraries
+	debian   string // the folder of Debian's packages
+	library  string // the variable of their libraries
 	chromium context.Context
 }
 
@@ -44,31 +44,24 @@ func found(t *testing.T) *company {
 	if c.debian, c.library = setup.Debian(t, packages...); err != nil {
 		chrome = c.program("usr", "lib", "chromium", "chromium")
 	}
-	c.realm, c.admin = setup.EmptyKeycloak(t)
-	c.administer(t, block(t, "sh", "kcadm.sh create clients"), "")
-	c.administer(t, "kcadm.sh create partialImport -r acme -f -", c.people(t))
-	c.chromium = c.open(t, chrome)
-	return c
-}
-
-// administer runs commands as the administrator of the realm.
-func (c *company) administer(t *testing.T, script, input string) (out string) {
-	t.Helper()
+	realm, admin := setup.EmptyKeycloak(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
-	cmd.Env, cmd.Stdin = c.admin, strings.NewReader(input)
-	text, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", script, err, text)
+	script := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", block(t, "sh", "kcadm.sh create clients"))
+	script.Env = admin
+	if out, err := script.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	return string(text)
+	c.realm = realm
+	c.realm.Administer(t, http.MethodPost, "partialImport", c.people(t), nil)
+	c.chromium = c.open(t, chrome)
+	return c
 }
 
 const password = "correct-horse-battery"
 
 // people is what is imported: groups, people, and more clients.
-func (c *company) people(t *testing.T) string {
+func (c *company) people(t *testing.T) map[string]any {
 	t.Helper()
 	client := map[string]any{}
 	_, text, _ := strings.Cut(block(t, "sh", "kcadm.sh create clients"), "<<'JSON'\n")
@@ -95,18 +88,14 @@ func (c *company) people(t *testing.T) string {
 			"credentials": []map[string]any{{"type": "password", "value": password}}, "groups": groups, "realmRoles": []string{"default-roles-acme"},
 		}
 	}
-	all, err := json.Marshal(map[string]any{
+	return map[string]any{
 		"ifResourceExists": "FAIL", "groups": groups,
 		"clients": []any{
 			with(asks, map[string]any{"consentRequired": true}, nil),
 			with(hurries, nil, map[string]any{"oauth2.device.code.lifespan": "4", "oauth2.device.polling.interval": "2"}),
 		},
 		"users": []any{person("ann", "/analysts"), person("eve"), person("joe", "/interns"), person("max", append(many, "/analysts")...)},
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	return string(all)
 }
 
 // program returns one of Debian's programs.

@@ -109,9 +109,10 @@ func groups(t *testing.T, c *company) {
 	if out, status := d.exec("true"); status != 5 || fmt.Sprint(before) != "[interns]" {
 		t.Errorf("an intern, of groups %q: status %d, want 5\n%s", before, status, out)
 	}
-	group := strings.TrimSpace(c.administer(t, "kcadm.sh get groups -r acme -q search=analysts --fields id --format csv --noquotes", ""))
-	place := "users/" + subject + "/groups/" + group + " -r acme"
-	c.administer(t, "kcadm.sh update "+place+" -s realm=acme -s userId="+subject+" -s groupId="+group+" -n", "")
+	var found []struct{ ID string }
+	c.realm.Administer(t, http.MethodGet, "groups?search=analysts&exact=true", nil, &found)
+	place := "users/" + subject + "/groups/" + found[0].ID
+	c.realm.Administer(t, http.MethodPut, place, nil, nil)
 	d.forget()
 	if out, status := d.exec("true"); status != 0 {
 		t.Errorf("an analyst: status %d\n%s", status, out)
@@ -119,7 +120,7 @@ func groups(t *testing.T, c *company) {
 	if after, groups := d.who(); after != subject || fmt.Sprint(groups) != "[analysts interns]" {
 		t.Errorf("%s is in groups %q", after, groups)
 	}
-	c.administer(t, "kcadm.sh delete "+place, "")
+	c.realm.Administer(t, http.MethodDelete, place, nil, nil)
 	d.forget()
 	if out, status := d.exec("true"); status != 5 {
 		t.Errorf("an intern again: status %d, want 5\n%s", status, out)

@@ -1,8 +1,13 @@
 package setup
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +56,51 @@ func EmptyKeycloak(t testing.TB) (realm Realm, env []string) {
 	return realm, env
 }
 
+// Administer sends a request to a path of the realm's admin API as the administrator; it must succeed. It starts no
+// Java, as kcadm.sh does. reply may be nil.
+func (r Realm) Administer(t testing.TB, method, path string, body, reply any) {
+	t.Helper()
+	server, _, _ := strings.Cut(r.URL, "/realms/")
+	resp, err := http.PostForm(server+"/realms/master/protocol/openid-connect/token", url.Values{
+		"grant_type": {"password"}, "client_id": {"admin-cli"}, "username": {keycloakAdmin}, "password": {keycloakAdmin},
+	})
+	var login struct {
+		Token string `json:"access_token"`
+	}
+	decode(t, resp, err, &login)
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, strings.Replace(r.URL, "/realms/", "/admin/realms/", 1)+"/"+path, bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+login.Token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err = http.DefaultClient.Do(req)
+	decode(t, resp, err, reply)
+}
+
+// decode reads a reply of Keycloak, which must not be a refusal.
+func decode(t testing.TB, resp *http.Response, err error, reply any) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode >= 300 {
+		err = errors.New(resp.Status)
+	}
+	if err == nil && reply != nil {
+		err = json.Unmarshal(text, reply)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", resp.Request.URL, err, text)
+	}
+}
+
 const keycloakAdmin = "admin" // its name and its password
 
 // startKeycloak starts a Keycloak with the realm acme, and returns where it is installed.
@@ -71,13 +121,13 @@ func startKeycloak(t testing.TB, realm string) (started Realm, dist string) {
 	Write(t, home, "data/import/realm.json", realm)
 
 	port := Port(t)
-	url := fmt.Sprintf("http://127.0.0.1:%d/realms/acme", port)
+	at := fmt.Sprintf("http://127.0.0.1:%d/realms/acme", port)
 	cmd := keycloak(t, home, "start", "--optimized", "--http-enabled=true", "--hostname-strict=false",
 		"--http-host=127.0.0.1", fmt.Sprintf("--http-port=%d", port),
 		fmt.Sprintf("--http-management-port=%d", Port(t)), "--cache=local", "--import-realm")
 	cmd.Env = append(os.Environ(), "KC_BOOTSTRAP_ADMIN_USERNAME="+keycloakAdmin, "KC_BOOTSTRAP_ADMIN_PASSWORD="+keycloakAdmin)
 	StartCommand(t, cmd, func() error {
-		resp, err := http.Get(url + "/.well-known/openid-configuration")
+		resp, err := http.Get(at + "/.well-known/openid-configuration")
 		if err != nil {
 			return err
 		}
@@ -87,7 +137,7 @@ func startKeycloak(t testing.TB, realm string) (started Realm, dist string) {
 		}
 		return nil
 	})
-	return Realm{URL: url, TokenURL: url + "/protocol/openid-connect/token", JWKS: url + "/protocol/openid-connect/certs"}, dist
+	return Realm{URL: at, TokenURL: at + "/protocol/openid-connect/token", JWKS: at + "/protocol/openid-connect/certs"}, dist
 }
 
 // keycloak returns a command of Keycloak in a home directory. If its own script
