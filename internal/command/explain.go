@@ -41,7 +41,7 @@ func explainCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		ArgsUsage: " ",
 		Description: "Example:\n\n" +
 			"    oidc-dbt explain --repository acme/analytics --repository-id 487920697 --ref refs/heads/main --environment production\n\n" +
-			"The claims are those of this job's own ID token, of a file, or made from flags.\n" +
+			"The claims are those of this job's own ID token or of your login, of a file, or made from flags.\n" +
 			"The exit status is 0 if a run with these claims gets a credential, 5 if it does not.",
 		OnUsageError:              usageError,
 		CommandNotFound:           showHelp,
@@ -62,6 +62,7 @@ func explainCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 				Sources: variable(env, flagClaim)},
 			text(flagIdentity, "whose token to make, by its name in the policy (default: github)"),
 			&cli.BoolFlag{Name: flagJSON, Usage: "as a JSON object", Sources: variable(env, flagJSON)},
+			tokenSourceFlag(), asFlag(),
 			&cli.DurationFlag{Name: flagTimeout, Usage: "for the request and check of an ID token", Value: job.DefaultTimeout,
 				Sources: variable(env, flagTimeout)},
 		},
@@ -97,8 +98,23 @@ func explained(ctx context.Context, env job.Env, c *cli.Command, inActions bool)
 		return explain.Report{}, fault.New(fault.Usage,
 			fmt.Errorf("flags --%s and --%s: the claims are either in a file or made from flags", flagClaims, facts), "")
 	}
+	choice, err := tokenChoice(c)
+	if err != nil {
+		return explain.Report{}, err
+	}
+	given := facts
+	if c.IsSet(flagClaims) {
+		given = flagClaims
+	}
+	for _, live := range []string{flagTokenSource, flagAs} {
+		if given != "" && c.String(live) != "" {
+			return explain.Report{}, fault.New(fault.Usage,
+				fmt.Errorf("flags --%s and --%s: the claims are either given or those of a token that is requested", given, live), "")
+		}
+	}
 	s := job.Settings{
-		Target: c.String(flagTarget), Policy: c.String(flagPolicy), SearchUpwards: c.String(flagPolicy) == "",
+		TokenSource: choice,
+		Target:      c.String(flagTarget), Policy: c.String(flagPolicy), SearchUpwards: c.String(flagPolicy) == "",
 		Timeout: c.Duration(flagTimeout), Root: env.Dir, StateDir: filepath.Dir(env.AuditLog()),
 	}
 	if s.Timeout <= 0 {
@@ -135,7 +151,7 @@ func claimsFor(ctx context.Context, env job.Env, c *cli.Command, s job.Settings,
 		return claimsOf(env, s, c.String(flagClaims))
 	case made:
 		return madeClaims(c, p)
-	case !job.HasToken(env, p):
+	case !job.HasToken(env, s, p):
 		return nil, explain.Source{}, fault.New(fault.Usage,
 			errors.New("no claims given, and this is no job that has an ID token"), "give a file with --claims, "+
 				"or facts about a job: oidc-dbt explain --repository acme/analytics --ref refs/heads/main")

@@ -64,10 +64,34 @@ func targetFlags(env job.Env) []cli.Flag {
 		&cli.IntSliceFlag{Name: flagAllowUID,
 			Usage:       "the ID of another user who may connect to the broker (on Linux; elsewhere the secret is enough)",
 			DefaultText: "this user only", Sources: variable(env, flagAllowUID)},
-		// No variables: who sets them could make a run another identity's.
-		&cli.StringFlag{Name: flagTokenSource, Usage: "where an identity's tokens come from: IDENTITY=env:NAME or IDENTITY=file:PATH"},
-		&cli.StringFlag{Name: flagAs, Usage: "the identity of the policy to sign in as, where several could"},
+		tokenSourceFlag(), asFlag(),
 	}
+}
+
+// tokenSourceFlag and asFlag have no variables: who sets them could make a run
+// another identity's.
+func tokenSourceFlag() cli.Flag {
+	return &cli.StringFlag{Name: flagTokenSource, Usage: "where an identity's tokens come from: IDENTITY=env:NAME or IDENTITY=file:PATH"}
+}
+
+func asFlag() cli.Flag {
+	return &cli.StringFlag{Name: flagAs, Usage: "the identity of the policy to sign in as, where several could"}
+}
+
+// tokenChoice reads both.
+func tokenChoice(c *cli.Command) (choice source.Choice, err error) {
+	if text := c.String(flagTokenSource); text != "" {
+		if choice, err = source.ParseChoice(text); err != nil {
+			return choice, fault.New(fault.Usage, fmt.Errorf("flag --token-source: %w", err), "")
+		}
+	}
+	if as := c.String(flagAs); as != "" {
+		if choice.Identity != "" && choice.Identity != as {
+			return choice, fault.New(fault.Usage, fmt.Errorf("flag --as is %q, and --token-source is for identity %q", as, choice.Identity), "")
+		}
+		choice.Identity = as
+	}
+	return choice, nil
 }
 
 // settings reads targetFlags and the flag timeout.
@@ -88,16 +112,8 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 			return s, fault.New(fault.Usage, fmt.Errorf("flag --allow-uid: got %d, want a user ID", uid), "")
 		}
 	}
-	if text := c.String(flagTokenSource); text != "" {
-		if s.TokenSource, err = source.ParseChoice(text); err != nil {
-			return s, fault.New(fault.Usage, fmt.Errorf("flag --token-source: %w", err), "")
-		}
-	}
-	if as := c.String(flagAs); as != "" {
-		if s.TokenSource.Identity != "" && s.TokenSource.Identity != as {
-			return s, fault.New(fault.Usage, fmt.Errorf("flag --as is %q, and --token-source is for identity %q", as, s.TokenSource.Identity), "")
-		}
-		s.TokenSource.Identity = as
+	if s.TokenSource, err = tokenChoice(c); err != nil {
+		return s, err
 	}
 	if s.Timeout <= 0 {
 		return s, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")

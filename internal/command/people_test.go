@@ -158,6 +158,7 @@ targets
   prod: denied
 `, "", "whoami")
 	checkWhoami(t, d.here("whoami", "--json").stdout)
+	checkExplainsLogin(d)
 	d.says(0, "", "oidc-dbt: allowed: target dev by rule 1 (line 10) for 00u1ann\n"+
 		"oidc-dbt: the credential is kept fresh for as long as the command runs\n",
 		"exec", "--target", "dev", "--", "sh", "-c", `test -n "$DBT_PROFILES_DIR"`)
@@ -476,5 +477,37 @@ func TestKeysOfThePolicy(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// checkExplainsLogin: explain shows what the policy decides of the login that
+// is there, once the policy is approved.
+func checkExplainsLogin(d *desk) {
+	d.t.Helper()
+	for _, args := range [][]string{{"explain", "--target", "dev"}, {"explain", "--target", "dev", "--as", "engineers"}} {
+		r := d.here(args...)
+		if r.status != 0 || !strings.HasPrefix(r.stdout, "claims of 00u1ann\nverified: ") || !strings.Contains(r.stdout, "\n✓ dev: allowed by rule 1 ") {
+			d.t.Errorf("%q: status %d: %s%s", args, r.status, r.stdout, r.stderr)
+		}
+	}
+	d.says(2, "", "oidc-dbt: flags --repository and --as: the claims are either given or those of a token that is requested\n",
+		"explain", "--repository", "acme/analytics", "--as", "engineers")
+	d.says(2, "", "oidc-dbt: flag --as is \"a\", and --token-source is for identity \"b\"\n", "explain", "--as", "a", "--token-source", "b=env:C")
+}
+
+// TestExplainSignsNobodyIn: without a login nothing is asked for, and by a
+// policy that is not approved nothing is refreshed.
+func TestExplainSignsNobodyIn(t *testing.T) {
+	t.Parallel()
+	d := sit(t)
+	d.says(2, "", "oidc-dbt: no claims given, and this is no job that has an ID token\nhint: give a file with --claims, "+
+		"or facts about a job: oidc-dbt explain --repository acme/analytics --ref refs/heads/main\n", "explain")
+	d.says(3, "", unapproved, "explain", "--as", "engineers")
+	d.signIn()
+	issued := len(d.idp.Issued())
+	d.policyOf(peopleIdentity, strings.Replace(awsExchange, "$STS", "$EVIL", 1))
+	d.says(3, "", changed+notApproved, "explain", "--target", "dev")
+	if now := len(d.idp.Issued()); now != issued || d.hits.Load() != 0 {
+		t.Errorf("%d tokens were issued meanwhile, and another host was asked %d times", now-issued, d.hits.Load())
 	}
 }

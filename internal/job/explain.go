@@ -19,11 +19,17 @@ func Policy(ctx context.Context, env Env, s Settings) (*policy.Policy, error) {
 	return p, err
 }
 
-// HasToken reports whether an ID token may be had here without a choice of the
-// user's: in a job of a CI system, or where the policy names a source.
-func HasToken(env Env, p *policy.Policy) bool {
-	return source.Here(env.Getenv) != "" || env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "" ||
-		slices.ContainsFunc(p.Identities(), func(id policy.Identity) bool { return !id.Source.IsZero() })
+// HasToken reports whether an ID token may be had here without signing in: in a
+// job of a CI system, where the policy or the user names a source, or of a
+// person who is signed in.
+func HasToken(env Env, s Settings, p *policy.Policy) bool {
+	if s.TokenSource.Identity != "" || source.Here(env.Getenv) != "" || env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "" {
+		return true
+	}
+	logins := newPeople(env, s)
+	return slices.ContainsFunc(p.Identities(), func(id policy.Identity) bool {
+		return !id.Source.IsZero() || id.Kind == "people" && id.AWSSSO == nil && logins.account(id).SignedIn()
+	})
 }
 
 // LiveClaims returns the verified claims of an ID token of this job, for the

@@ -73,7 +73,9 @@ func reply(resp *http.Response, field string) (string, error) {
 		return "", err
 	}
 	var body bytes.Buffer
-	if _, err := body.ReadFrom(resp.Body); err != nil {
+	if _, err := body.ReadFrom(resp.Body); errors.As(err, new(*http.MaxBytesError)) {
+		return "", fmt.Errorf("the reply is larger than %d bytes", maxToken)
+	} else if err != nil {
 		return "", web.Failed(err)
 	}
 	if body.Len() == 0 {
@@ -197,7 +199,10 @@ var sockets = map[string]socket{
 
 // overSocket asks for a token over a Unix socket, with HTTP.
 func overSocket(ctx context.Context, env Env, name, audience string) (secret.Value, error) {
-	s := sockets[name]
+	return sockets[name].ask(ctx, env, audience)
+}
+
+func (s socket) ask(ctx context.Context, env Env, audience string) (secret.Value, error) {
 	path := s.path
 	if s.variable != "" && env.Getenv(s.variable) != "" {
 		path = env.Getenv(s.variable)
