@@ -72,7 +72,8 @@ func (r Realm) Administer(t testing.TB, method, path string, body, reply any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, strings.Replace(r.URL, "/realms/", "/admin/realms/", 1)+"/"+path, bytes.NewReader(text))
+	api := strings.Replace(r.URL, "/realms/", "/admin/realms/", 1)
+	req, err := http.NewRequestWithContext(t.Context(), method, api+"/"+path, bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
