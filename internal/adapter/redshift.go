@@ -54,7 +54,8 @@ var redshift = adapter{
 }
 
 // redshiftNeeded are the keys by which AWS is asked for a login.
-var redshiftNeeded = []string{"dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate", "db_groups"}
+var redshiftNeeded = []string{"dbname", "database", "user", "cluster_id", "is_serverless", "serverless_work_group", "autocreate",
+	"db_groups"}
 
 // The hosts of clusters and workgroups, which begin with their names.
 var (

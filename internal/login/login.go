@@ -296,7 +296,8 @@ func (a *Account) young(t tokens, scope string) bool {
 		issued, expires = t.access[scope].issued, t.access[scope].expires
 	}
 	now := a.env.Now()
-	return !issued.IsZero() && !expires.IsZero() && !now.Before(issued.Add(-time.Minute)) && now.Before(issued.Add(expires.Sub(issued)/2))
+	known := !issued.IsZero() && !expires.IsZero()
+	return known && !now.Before(issued.Add(-time.Minute)) && now.Before(issued.Add(expires.Sub(issued)/2))
 }
 
 // SignOut revokes the refresh token where the provider offers that, and removes

@@ -29,7 +29,8 @@ const (
 )
 
 var (
-	poolProvider   = lazy.MustCompile(`^(?:projects/[0-9]+/locations/global/workloadIdentityPools|` + workforce + `)/[a-z0-9-]+/providers/[a-z0-9-]+$`)
+	poolProvider = lazy.MustCompile(`^(?:projects/[0-9]+/locations/global/workloadIdentityPools|` + workforce +
+		`)/[a-z0-9-]+/providers/[a-z0-9-]+$`)
 	projectText    = lazy.MustCompile(`^(?:[0-9]+|[a-z][a-z0-9-]*[a-z0-9])$`)
 	serviceAccount = lazy.MustCompile(`^[a-z0-9][a-z0-9-]*@[a-z0-9.-]+\.gserviceaccount\.com$`)
 	scopeText      = lazy.MustCompile(`^[!#-\[\]-~]+$`) // RFC 6749 §3.3
@@ -211,13 +212,7 @@ func options(env exchange.Env, endpoint string) []option.ClientOption {
 func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (credential.Credential, error) {
 	g, idToken := r.Grant, r.IDToken
 	v := g.Exchange()
-	scopes := v.List("scopes")
-	if len(scopes) == 0 {
-		scopes = []string{cloudPlatform}
-		if s := r.Warehouse.Asks.Scope; s != "" && v.Get("service_account") != "" {
-			scopes = []string{s}
-		}
-	}
+	scopes := scopesOf(v, r.Warehouse)
 	service, err := sts.NewService(ctx, options(env, stsEndpoint(v))...)
 	if err != nil {
 		return credential.Credential{}, fmt.Errorf("create a client for STS: %w", err)
@@ -226,15 +221,7 @@ func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (
 	if v.Get("service_account") != "" {
 		scope = cloudPlatform // what generateAccessToken wants; the scopes are the service account's
 	}
-	kind, features := jwtToken, ""
-	if isWorkforce(v) { // Google Cloud: Security Token Service, Options
-		kind = "urn:ietf:params:oauth:token-type:id_token"
-		text, err := json.Marshal(map[string]string{"userProject": v.Get("user_project")})
-		if err != nil {
-			return credential.Credential{}, fmt.Errorf("create the request: %w", err)
-		}
-		features = string(text)
-	}
+	kind, features := subjectToken(v)
 	var sent time.Time // from when on an expires_in counts, at the latest
 	federated, err := web.Retry(ctx, func(ctx context.Context) (*sts.GoogleIdentityStsV1ExchangeTokenResponse, error) {
 		sent = env.Now()
@@ -277,6 +264,27 @@ func exchangeGoogle(ctx context.Context, env exchange.Env, r exchange.Request) (
 		c = sqlCredential(c)
 	}
 	return c, err
+}
+
+// subjectToken returns the type of the ID token in the kind of pool, and the
+// options of the exchange. (Google Cloud: Security Token Service, Options)
+func subjectToken(v policy.Values) (kind, options string) {
+	if !isWorkforce(v) {
+		return jwtToken, ""
+	}
+	text, _ := json.Marshal(map[string]string{"userProject": v.Get("user_project")}) // strings cannot fail
+	return "urn:ietf:params:oauth:token-type:id_token", string(text)
+}
+
+// scopesOf returns the scopes of the token that dbt gets.
+func scopesOf(v policy.Values, w credential.Warehouse) []string {
+	if list := v.List("scopes"); len(list) > 0 {
+		return list
+	}
+	if w.Asks.Scope != "" && v.Get("service_account") != "" {
+		return []string{w.Asks.Scope}
+	}
+	return []string{cloudPlatform}
 }
 
 // sqlCredential makes a service account's token a login at Cloud SQL.

@@ -25,7 +25,8 @@ var loginProvider = provider{
 	spec: policy.Provider{
 		Doc: "A person's own login: an access token for the warehouse, or a role in IAM Identity Center.",
 		Keys: []policy.Key{
-			{Name: "scope", Example: "session:role:ANALYST", Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes separated by single spaces"),
+			{Name: "scope", Example: "session:role:ANALYST",
+				Check: exchange.Matching(scopeList, 1, 1000, "OAuth scopes separated by single spaces"),
 				Doc: "What the access token is for (default: in Azure that of dbt's `type`, for snowflake session:role: and " +
 					"the output's role)."},
 			{Name: "region", Example: "eu-central-1", Check: exchange.Matching(region, 1, 32, "a region such as eu-central-1"),
@@ -132,7 +133,8 @@ func exchangeLogin(ctx context.Context, env exchange.Env, r exchange.Request) (c
 	v, w, id := r.Grant.Exchange(), r.Warehouse, r.Grant.Identity()
 	role := w.Asks.Login != credential.Usual
 	if env.Login == nil || id.Kind != "people" || role != (id.AWSSSO != nil) {
-		return credential.Credential{}, errors.New("use a person's login: there is none of this kind") // a bug: the policy was checked
+		// a bug: the policy was checked
+		return credential.Credential{}, errors.New("use a person's login: there is none of this kind")
 	}
 	if !role {
 		token, expiry, err := env.Login.AccessToken(ctx, id, personScope(v, w, id))
@@ -142,7 +144,8 @@ func exchangeLogin(ctx context.Context, env exchange.Env, r exchange.Request) (c
 		if token.SHA256() == r.IDToken.SHA256() {
 			return credential.Credential{}, fault.New(fault.Unreachable, errors.New("the access token is the ID token"), "")
 		}
-		return credential.Credential{Kind: credential.AccessToken, ID: r.Grant.Claims().Subject(), Token: token, Expiry: expiry}, nil
+		id := r.Grant.Claims().Subject()
+		return credential.Credential{Kind: credential.AccessToken, ID: id, Token: token, Expiry: expiry}, nil
 	}
 	c, err := env.Login.RoleCredentials(ctx, id)
 	if err != nil {
