@@ -42,7 +42,9 @@ func (p platform) asset() string {
 }
 
 // inlining are the flags of main.js: a build of a commit without binaries is inlined as a release is.
-var inlining = []string{"-tags=grpcnotrace,nethttpomithttp2", "-gcflags=all=-l", "-gcflags=std=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker="}
+var inlining = []string{
+	"-tags=grpcnotrace,nethttpomithttp2", "-gcflags=all=-l", "-gcflags=std=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=",
+}
 
 // A release is what one version consists of.
 type release struct {

@@ -332,6 +332,9 @@ func (r Run) tokenID() string {
 // maxActors bounds the chain of those who act for each other.
 const maxActors = 5
 
+// unknownActor is who acts where the token does not say.
+const unknownActor = "unknown"
+
 // acting returns the subjects of those who act for the token's, the one who
 // acts now first. (RFC 8693, 4.1)
 func acting(claims idtoken.Claims) (chain []string) {
@@ -339,9 +342,12 @@ func acting(claims idtoken.Claims) (chain []string) {
 	for ; act != nil && len(chain) < maxActors; act, _ = act["act"].(map[string]any) {
 		subject, ok := act["sub"].(string)
 		if !ok {
-			subject = "unknown"
+			subject = unknownActor
 		}
 		chain = append(chain, clean(subject))
+	}
+	if len(chain) == 0 && claims.Has("act") { // of another form: another party acts for the subject
+		return []string{unknownActor}
 	}
 	return chain
 }

@@ -22,6 +22,7 @@ type Past struct {
 	Rule, Line   int    // that matched, from 1; 0 for none
 	PolicyOrigin string
 	PolicySHA256 string
+	AgentHint    string
 	Claims       map[string]any // that the record keeps
 	Absent       []string       // claims that the token is known not to have had
 }
@@ -65,7 +66,8 @@ func (r Record) past(id Identity) Past {
 	u := r.Unmapped
 	p := Past{
 		ID: r.Metadata.CorrelationUID, Time: time.UnixMilli(r.Time).UTC(), Decision: u.Decision, Reason: r.StatusDetail,
-		Target: u.Target, PolicyOrigin: u.PolicyOrigin, PolicySHA256: u.PolicySHA256, Claims: map[string]any{},
+		Target: u.Target, PolicyOrigin: u.PolicyOrigin, PolicySHA256: u.PolicySHA256,
+		AgentHint: u.AgentHint, Claims: map[string]any{},
 	}
 	if u.Rule != nil {
 		p.Rule, p.Line = u.Rule.Number, u.Rule.Line
@@ -93,12 +95,30 @@ func (r Record) past(id Identity) Past {
 			keep(m.Claim, value)
 		}
 	}
+	if act := actsOf(u.Act); act != nil {
+		p.Claims["act"] = act
+	}
 	for _, claim := range id.Claims {
 		if _, kept := u.Claims[claim]; !kept {
 			p.Absent = append(p.Absent, claim)
 		}
 	}
 	return p
+}
+
+// actsOf returns the claim that acting reads the chain from, nil for none.
+func actsOf(chain []string) (act map[string]any) {
+	for _, subject := range slices.Backward(chain) {
+		next := map[string]any{}
+		if act != nil {
+			next["act"] = act
+		}
+		if subject != unknownActor && !isCut(subject) {
+			next["sub"] = subject
+		}
+		act = next
+	}
+	return act
 }
 
 func derived(claim string) bool { return slices.Contains([]string{"actor_kind", "pull_number"}, claim) }

@@ -156,8 +156,7 @@ func claimsFor(ctx context.Context, env job.Env, c *cli.Command, s job.Settings,
 			errors.New("no claims given, and this is no job that has an ID token"), "give a file with --claims, "+
 				"or facts about a job: oidc-dbt explain --repository acme/analytics --ref refs/heads/main")
 	}
-	claims, err := job.LiveClaims(ctx, env, s)
-	return claims, explain.Source{Kind: "live"}, err
+	return job.LiveClaims(ctx, env, s)
 }
 
 // claimsOf reads a file of claims.
@@ -171,6 +170,7 @@ func claimsOf(env job.Env, s job.Settings, path string) (policy.ClaimSet, explai
 			source.Kind = "audit"
 			claims, err = idtoken.NewUnverified(source.Past.Claims)
 			claims = claims.Partial(source.Past.Absent...)
+			source.AgentHint = source.Past.AgentHint
 		} else if err == nil {
 			claims, err = idtoken.ParseUnverified(text)
 		}

@@ -94,8 +94,8 @@ func TestExplainEveryDenial(t *testing.T) {
 		seen++
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			s, _ := readCase(t, archive)
-			args := []string{"explain", "--json"}
+			s, run := readCase(t, archive)
+			args := append([]string{"explain", "--json"}, whose(run)...)
 			for name, flag := range map[string]string{"INPUT_POLICY": "--policy", "INPUT_TARGET": "--target", "OIDC_DBT_POLICY": "--policy", "OIDC_DBT_TARGET": "--target"} {
 				if v := s.env[name]; v != "" {
 					args = append(args, flag, v)
@@ -155,6 +155,20 @@ func TestExplainEveryDenial(t *testing.T) {
 	if seen < 15 {
 		t.Errorf("only %d denials", seen)
 	}
+}
+
+// whose returns the flags of a command line that say whose token a run takes,
+// and for which target.
+func whose(args []string) (flags []string) {
+	for i, arg := range args[:max(0, len(args)-1)] {
+		if arg == "--" {
+			break
+		}
+		if arg == "--token-source" || arg == "--as" || arg == "--target" {
+			flags = append(flags, arg, args[i+1])
+		}
+	}
+	return flags
 }
 
 // TestExplainEveryRecord: the record of a run says why it was decided so.

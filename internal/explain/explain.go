@@ -18,6 +18,9 @@ import (
 type Source struct {
 	Kind string // "live", "file", "flags", "audit"; "case" of a policy's test
 	File string // as the user named it, for "file" and "audit"
+	// AgentHint is the variable that says that an AI agent may be at work, ""
+	// for none: a run may be refused by it.
+	AgentHint string
 	// Past is the decision of an audit record, for "audit".
 	Past audit.Past
 	// Missing are claims that do not follow from what is known, for "flags".
@@ -131,6 +134,7 @@ func New(p *policy.Policy, claims policy.ClaimSet, now time.Time, target string,
 		}
 	}
 	e := p.Explain(claims, now)
+	e.CheckHint(source.AgentHint)
 	r := Report{Version: 1, Targets: []Target{}, source: source, Claims: Claims{
 		Source: source.Kind, Verified: source.Verified(), Subject: claims.Subject(), Values: map[string]any{},
 	}}

@@ -35,7 +35,17 @@ func HasToken(env Env, s Settings, p *policy.Policy) bool {
 // LiveClaims returns the verified claims of an ID token of this job, for the
 // target of the settings or, if they name none, for whichever it may have.
 // Errors are those of a run.
-func LiveClaims(ctx context.Context, env Env, s Settings) (idtoken.Claims, error) {
+func LiveClaims(ctx context.Context, env Env, s Settings) (idtoken.Claims, explain.Source, error) {
+	claims, err := liveClaims(ctx, env, s)
+	return claims, live(env), err
+}
+
+// live says of claims that they are those of this run.
+func live(env Env) explain.Source {
+	return explain.Source{Kind: "live", AgentHint: source.AgentHint(env.Getenv)}
+}
+
+func liveClaims(ctx context.Context, env Env, s Settings) (idtoken.Claims, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, timeoutError(s.Timeout))
 	defer cancel()
 	if err := env.Transport.Network().Check(); err != nil {
@@ -92,7 +102,7 @@ func (a *attempt) explanation() string {
 	if a.target != nil {
 		target = a.target.Name()
 	}
-	report, err := explain.New(a.policy, a.claims, a.env.Now(), target, explain.Source{Kind: "live"})
+	report, err := explain.New(a.policy, a.claims, a.env.Now(), target, live(a.env))
 	if err != nil {
 		return "" // the target is the policy's
 	}

@@ -32,6 +32,8 @@ type TargetExplanation struct {
 	Rules    []RuleExplanation
 	Warnings []string // the policy's about this target, and those of a Grant
 	Login    Login
+
+	agents string // what the target says of AI agents
 }
 
 // A Login is what an allowed request would log in with, claims filled in.
@@ -186,6 +188,19 @@ func (p *Policy) Explain(claims ClaimSet, now time.Time) Explanation {
 	return e
 }
 
+// CheckHint denies each target for which Grant.CheckHint returns a denial.
+func (e *Explanation) CheckHint(hint string) {
+	for i := range e.Targets {
+		t := &e.Targets[i]
+		if !t.Allowed() {
+			continue
+		}
+		if t.Denial = hintDenial(t.Target, t.agents, hint); t.Denial != nil {
+			t.Login = Login{}
+		}
+	}
+}
+
 // Decides reports whether a target would be allowed to claims, and by which
 // rule. It is Explain without the words.
 func (p *Policy) Decides(target string, claims ClaimSet, now time.Time) (Rule, bool) {
@@ -212,6 +227,7 @@ func (t *Target) explain(v view, now time.Time, near func(*Target) []near) Targe
 	d := t.decide(v, now)
 	e := TargetExplanation{
 		Target: t.name, Denial: t.denial(v, d, near), Warnings: d.warnings, Rules: make([]RuleExplanation, len(t.rules)),
+		agents: t.agents,
 	}
 	if d.matched {
 		e.Rule = Rule{Index: d.rule.index, Line: d.rule.line}

@@ -110,12 +110,14 @@ func (g Grant) Identity() Identity { return g.identity }
 // CheckHint returns a denial where a target refuses AI agents, and hint says
 // that one may be at work; "" says nothing. A hint can be forged, and so never
 // admits.
-func (g Grant) CheckHint(hint string) error {
-	if hint == "" || g.agents != "refuse" {
+func (g Grant) CheckHint(hint string) error { return hintDenial(g.target, g.agents, hint) }
+
+func hintDenial(target, agents, hint string) error {
+	if hint == "" || agents != "refuse" {
 		return nil
 	}
 	return denied("run it yourself, without an agent, or use a target for agents",
-		"target %q refuses AI agents, and %s says that one is at work", g.target, hint)
+		"target %q refuses AI agents, and %s says that one is at work", target, hint)
 }
 
 // Warnings returns what is allowed but due for attention, on this day.

@@ -21,7 +21,14 @@ func TestSaidBySystem(t *testing.T) {
 	t.Parallel()
 	const attack = "got \"a ##vso[task.setvariable variable=PATH]/evil\"\n##VSO[task.complete result=Succeeded]\n::add-mask::x\n##[section]y"
 	const broken = "got \"a ##\u200bvso[task.setvariable variable=PATH]/evil\"\n##\u200bVSO[task.complete result=Succeeded]\n:\u200b:add-mask::x\n##\u200b[section]y"
-	for kind, want := range map[string]struct{ said, warned, failed, attacked string }{
+	type texts struct{ said, warned, failed, attacked string }
+	plain := texts{
+		said:     "oidc-dbt: allowed: target prod",
+		warned:   "oidc-dbt: warning: 100% of it",
+		failed:   "oidc-dbt: denied by policy: no rule\n  rule 1 (line 3)",
+		attacked: "oidc-dbt: " + broken,
+	}
+	for kind, want := range map[string]texts{
 		"azure_pipelines": {
 			said:     "oidc-dbt: allowed: target prod",
 			warned:   "##vso[task.logissue type=warning]oidc-dbt: 100%AZP25 of it",
@@ -34,13 +41,13 @@ func TestSaidBySystem(t *testing.T) {
 			failed:   "^^^ +++\noidc-dbt: denied by policy: no rule\n  rule 1 (line 3)",
 			attacked: "^^^ +++\noidc-dbt: " + broken,
 		},
-		"gitlab":    plainly(broken),
-		"circleci":  plainly(broken),
-		"bitbucket": plainly(broken),
-		"github":    plainly(broken),
-		"forgejo":   plainly(broken),
-		"unknown":   plainly(broken),
-		"":          plainly(broken),
+		"gitlab":    plain,
+		"circleci":  plain,
+		"bitbucket": plain,
+		"github":    plain,
+		"forgejo":   plain,
+		"unknown":   plain,
+		"":          plain,
 	} {
 		for _, tt := range []struct{ got, want string }{
 			{runner.Said(kind, "allowed: target prod"), want.said},
@@ -62,12 +69,6 @@ func TestSaidBySystem(t *testing.T) {
 		if tt.got != tt.want {
 			t.Errorf("got %q, want %q", tt.got, tt.want)
 		}
-	}
-}
-
-func plainly(broken string) struct{ said, warned, failed, attacked string } {
-	return struct{ said, warned, failed, attacked string }{
-		"oidc-dbt: allowed: target prod", "oidc-dbt: warning: 100% of it", "oidc-dbt: denied by policy: no rule\n  rule 1 (line 3)", "oidc-dbt: " + broken,
 	}
 }
 

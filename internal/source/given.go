@@ -111,7 +111,8 @@ func command(ctx context.Context, env Env, args []string, audience string) (secr
 	case ctx.Err() != nil:
 		return secret.Value{}, failed(context.Cause(ctx), "")
 	case out.over:
-		return secret.Value{}, failed(fmt.Errorf("it prints more than %d bytes", maxToken), "it must print one token; other text around it is ignored")
+		return secret.Value{}, failed(fmt.Errorf("it prints more than %d bytes", maxToken),
+			"it must print one token; other text around it is ignored")
 	case err != nil:
 		return secret.Value{}, failed(err, "its own messages are above")
 	}
