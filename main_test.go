@@ -53,7 +53,7 @@ var rooms = map[string][]string{
 	"lint":       {"disk", "fault", "git", "lazy", "policy", "profile", "runner", "strictyaml", "trust"},
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
 	"auditlog":   {"disk", "fault"},
-	"explain":    {"audit", "policy", "provider", "trust"},
+	"explain":    {"adapter", "audit", "credential", "policy", "provider", "trust"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "login", "policy", "process", "profile", "provider", "route", "runner", "secret", "source", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
 	"review":     {"audit", "git", "policy"},

@@ -277,7 +277,7 @@ func vaultConfig(issuer *standin.Issuer) standin.VaultConfig {
 			"poor":      {BoundAudiences: []string{"vault"}, BoundClaims: production},
 			"endless":   {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, Endless: true},
 			"brief":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 8 * time.Second},
-			"capped":    {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Second, TokenMaxTTL: 4 * time.Second},
+			"capped":    {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 10 * time.Second, TokenMaxTTL: 15 * time.Second},
 			"short":     {BoundAudiences: []string{"vault"}, BoundClaims: production, Policies: paths, TokenTTL: 2 * time.Minute},
 		},
 		Secrets: map[string]standin.VaultSecret{

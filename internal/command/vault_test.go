@@ -214,10 +214,16 @@ func (s *step) checkRenewals(end string) int {
 func TestLeaseReachesItsMaximum(t *testing.T) {
 	t.Parallel()
 	s := newVaultStep(t, "capped")
-	s.script("sleep 6; exit 3")
-	out := s.checkRun(3)
-	moment := regexp.MustCompile(`beyond [0-9TZ:-]+, in [0-9]s`)
-	said := moment.ReplaceAllString(out, "beyond TIME")
+	s.script("while [ ! -e reached ]; do sleep 0.1; done; sleep 2; exit 3")
+	p := s.process()
+	p.begin(t)
+	soon(t, "the maximum", func() bool { return strings.Contains(p.said.String(), "warning: renew the credential: ") })
+	s.write("workspace/reached", "")
+	if _ = p.Wait(); p.ProcessState.ExitCode() != 3 {
+		t.Errorf("status is %d, want 3", p.ProcessState.ExitCode())
+	}
+	moment := regexp.MustCompile(`beyond [0-9TZ:-]+, in [0-9]+s`)
+	said := moment.ReplaceAllString(p.said.String(), "beyond TIME")
 	const hint = "raise token_max_ttl of auth/jwt/role/capped, or give it a token_period"
 	announced := regexp.MustCompile(`the credential is kept fresh until [0-9:]+ UTC \(in 0h00m\), when the lease expires\n`)
 	if !announced.MatchString(said) {

@@ -2,6 +2,8 @@ package explain_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +124,52 @@ verified: the ID token of this job
 	}
 	if want := "✗ <code>prod</code>: denied: deny rule 1 (line 3) matches\n"; !strings.Contains(r.Markdown(), want) {
 		t.Errorf("summary is\n%s", r.Markdown())
+	}
+}
+
+// TestPersonsLogin: what of a person's own login is used is shown, with the defaults of the warehouse.
+func TestPersonsLogin(t *testing.T) {
+	t.Parallel()
+	const (
+		keycloak = "{issuer: https://id.acme.example, kind: people, client_id: dbt-cli}"
+		entra    = "{issuer: https://login.microsoftonline.us/8d7c6b5a/v2.0, kind: people, client_id: dbt-cli}"
+		sso      = `{issuer: "https://id.acme.example", kind: people, audience: oidc-dbt, aws_sso: ` +
+			`{start_url: "https://acme.awsapps.com/start", region: eu-central-1, account: "123456789012", role: Analyst}}`
+		snowflake = "{type: snowflake, account: acme-prod, user: ANN, role: ANALYST, database: D, schema: S}"
+	)
+	for _, tt := range []struct{ name, identity, issuer, aud, exchange, dbt, want string }{
+		{"snowflake", keycloak, "https://id.acme.example", "dbt-cli", "{}", snowflake,
+			"audience dbt-cli, database D, identity us, provider login, role ANALYST, schema S, scope session:role:ANALYST, user ANN"},
+		{"a scope", keycloak, "https://id.acme.example", "dbt-cli", "{scope: 'api://acme/session:role:A'}", snowflake,
+			"audience dbt-cli, database D, identity us, provider login, role ANALYST, schema S, scope api://acme/session:role:A, user ANN"},
+		{"a profile of the project", keycloak, "https://id.acme.example", "dbt-cli", "{}", "{from: profiles.yml}",
+			"audience dbt-cli, identity us, provider login"},
+		{"Azure SQL in the US government's cloud", entra, "https://login.microsoftonline.us/8d7c6b5a/v2.0", "dbt-cli", "{}",
+			"{type: sqlserver, driver: ODBC, host: acme.database.usgovcloudapi.net, database: marts, schema: dbo}",
+			"audience dbt-cli, database marts, identity us, provider login, schema dbo, scope https://database.usgovcloudapi.net/.default"},
+		{"a role at AWS", sso, "https://id.acme.example", "oidc-dbt", "{}", "{type: athena, schema: marts, database: awsdatacatalog, s3_staging_dir: s3://acme/}",
+			"account 123456789012, audience oidc-dbt, database awsdatacatalog, identity us, provider login, role Analyst, schema marts"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			src := fmt.Sprintf("version: 1\nidentities:\n  us: %s\ntargets:\n  dev:\n    exchange: {login: %s}\n    dbt: %s\n    allow:\n"+
+				"      - {identity: us, sub: 00u1ann}\n", tt.identity, tt.exchange, tt.dbt)
+			u, err := idtoken.NewUnverified(map[string]any{"iss": tt.issuer, "sub": "00u1ann", "aud": tt.aud})
+			if err != nil {
+				t.Fatal(err)
+			}
+			login := report(t, src, u, "file").Targets[0].Login
+			var got []string
+			for _, name := range slices.Sorted(maps.Keys(login)) {
+				if !slices.Contains(explain.LoginNames, name) {
+					t.Errorf("%s is not one of the names", name)
+				}
+				got = append(got, name+" "+login[name])
+			}
+			if got := strings.Join(got, ", "); got != tt.want {
+				t.Errorf("got %s\nwant %s", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -98,6 +98,8 @@ func TestAccessTokenReplies(t *testing.T) {
 		{"no access token", set("access_token", nil), reply + "no access token"},
 		{"another type", set("token_type", "DPoP"), reply + `a token of type "DPoP", want Bearer`},
 		{"garbled", set("access_token", "a b"), malformed},
+		{"a number", set("access_token", 7), malformed},
+		{"an ID token that is an object", set("id_token", map[string]any{"token": "x"}), malformed},
 		{"an ID token in its place", func(answer map[string]any) { answer["access_token"] = answer["id_token"] },
 			failed + "the access token in the reply is an ID token, which no warehouse must get as a bearer"},
 		{"too long", set("access_token", strings.Repeat("a", 70000)), malformed},

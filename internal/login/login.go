@@ -123,7 +123,10 @@ func (a *Account) SignIn(ctx context.Context, v *idtoken.Verifier, device bool, 
 			return fault.New(fault.NoIdentity, errors.New("sign in: the provider gave no refresh token, so nothing can be kept"),
 				"let the client ask for offline_access, with the grant refresh_token; or sign in for one command only: --token-store memory")
 		}
-		return a.keep(ctx, t, store, claims.Subject())
+		if err := a.keep(ctx, t, store, claims.Subject()); err != nil {
+			return a.drop(ctx, p, t, err)
+		}
+		return nil
 	}
 	if device {
 		t, err := a.byDevice(ctx, p)
@@ -177,6 +180,21 @@ func (a *Account) keep(ctx context.Context, t tokens, store, subject string) err
 	}
 	return nil
 }
+
+// drop revokes the refresh token of a login that could not be stored: nothing
+// uses it, and it would be valid for weeks. The person may have interrupted the
+// sign-in, so the request does not end with ctx.
+func (a *Account) drop(ctx context.Context, p provider, t tokens, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTime)
+	defer cancel()
+	if _, rerr := a.revokeAt(ctx, p, t.refresh); rerr != nil {
+		err = fmt.Errorf("%w; the new refresh token is valid until the provider ends it, because it could not be revoked: %v", err, rerr)
+	}
+	return err
+}
+
+// dropTime is how long a person who sees an error waits for the revocation.
+const dropTime = 10 * time.Second
 
 // SignedIn reports whether there is a login, which may have expired.
 func (a *Account) SignedIn() bool {

@@ -26,7 +26,10 @@ import (
 )
 
 // ring is a keyring in memory.
-type ring struct{ sync.Map }
+type ring struct {
+	sync.Map
+	full func() error // where not nil, nothing is stored
+}
 
 func (r *ring) Get(service, name string) (string, error) {
 	text, ok := r.Load(service + " " + name)
@@ -37,6 +40,9 @@ func (r *ring) Get(service, name string) (string, error) {
 }
 
 func (r *ring) Set(service, name, text string) error {
+	if r.full != nil {
+		return r.full()
+	}
 	r.Store(service+" "+name, text)
 	return nil
 }
@@ -469,6 +475,54 @@ func TestParallel(t *testing.T) {
 					t.Errorf("%d refreshes in round %d, want %d", n, round+1, round+1)
 				}
 			}
+		})
+	}
+}
+
+// TestNotStored: a login that cannot be stored does not stay at the provider.
+func TestNotStored(t *testing.T) {
+	t.Parallel()
+	const (
+		full = "no_identity: store the login in the keyring: data passed to Set was too big"
+		left = full + "; the new refresh token is valid until the provider ends it, because it could not be revoked: " +
+			"ask the identity provider: status is 400, want 200"
+	)
+	for _, tt := range []struct {
+		name    string
+		device  bool
+		change  map[string]any // of the provider's discovery document
+		status  int            // of the revocation; 0 for the provider's own
+		slow    bool           // the keyring, and the person interrupts
+		want    string
+		revoked int
+	}{
+		{name: "browser", want: full, revoked: 1},
+		{name: "device", device: true, want: full, revoked: 1},
+		{name: "interrupted", slow: true, want: "no_identity: store the login in the keyring: the keyring does not answer; is it locked?", revoked: 1},
+		{name: "revocation is not offered", change: map[string]any{"revocation_endpoint": nil}, want: full},
+		{name: "revocation fails", status: 400, want: left},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := sit(t, func(c *standin.PeopleConfig) { c.Discovery, c.Approves = tt.change, true })
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			d.ring.full = func() error {
+				if tt.slow {
+					cancel()
+					<-t.Context().Done()
+				}
+				return keyring.ErrSetDataTooBig
+			}
+			if tt.status != 0 {
+				d.idp.Fail("/revoke", tt.status)
+			}
+			claims, err := d.account().SignIn(ctx, d.verifier(), tt.device, login.Keyring)
+			d.compare("sign in", claims.Subject(), err, tt.want)
+			if got := d.idp.Revoked(); len(got) != tt.revoked || tt.revoked > 0 && !slices.Equal(got, d.idp.Secrets()) {
+				t.Errorf("revoked %q, want %d", got, tt.revoked)
+			}
+			d.token(`no_identity: request ID token: not signed in as identity "engineers" ($IDP)`)
 		})
 	}
 }

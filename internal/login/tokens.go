@@ -168,26 +168,28 @@ func (a *Account) grant(ctx context.Context, p provider, form url.Values, again 
 }
 
 // readTokens reads the refresh token and the ID token of a reply, of which each
-// may be missing. Those before a malformed one are returned with the error.
+// may be missing. The refresh token is read first: it is returned with the error
+// of a reply whose other tokens are malformed, or no strings.
 func readTokens(body []byte) (t tokens, err error) {
 	var fields struct {
-		ID      string `json:"id_token"`
-		Refresh string `json:"refresh_token"`
-		Access  string `json:"access_token"`
+		ID      any `json:"id_token"`
+		Refresh any `json:"refresh_token"`
+		Access  any `json:"access_token"`
 	}
 	if json.Unmarshal(body, &fields) != nil {
 		return t, fault.New(fault.Unreachable, errors.New("ask the identity provider: unexpected reply, want a JSON object"), "")
 	}
 	var access secret.Value
 	for _, f := range []struct {
-		text string
-		to   *secret.Value
+		value any
+		to    *secret.Value
 	}{{fields.Refresh, &t.refresh}, {fields.ID, &t.id}, {fields.Access, &access}} {
-		v := secret.New(f.text)
-		if len(f.text) > maxToken || exchange.IsGarbled(v) {
+		text, ok := f.value.(string)
+		v := secret.New(text)
+		if !ok && f.value != nil || len(text) > maxToken || exchange.IsGarbled(v) {
 			return t, fault.New(fault.Unreachable, errors.New("ask the identity provider: a token in the reply is malformed"), "")
 		}
-		if f.text != "" {
+		if text != "" {
 			*f.to = v
 		}
 	}
@@ -237,18 +239,27 @@ func (a *Account) refresh(ctx context.Context, kept tokens, scope string) (t tok
 	return t, err
 }
 
-// revoke ends the login at the provider. (RFC 7009)
+// revoke ends the login at the provider, and reports whether it offers that.
 func (a *Account) revoke(ctx context.Context, kept tokens) (bool, error) {
 	p, err := a.discover(ctx)
-	if err != nil || p.Revoke == "" {
+	if err != nil {
 		return false, err
 	}
-	_, err = a.post(ctx, p.Revoke, url.Values{"token": {kept.refresh.Reveal()}, "token_type_hint": {"refresh_token"}}, true, kept.refresh)
+	revoked, err := a.revokeAt(ctx, p, kept.refresh)
 	if err != nil {
 		return false, fault.New(fault.Unreachable, fmt.Errorf("revoke the refresh token: %w", err),
 			"it is removed here, and valid until the provider ends it: end the session at the provider")
 	}
-	return true, nil
+	return revoked, nil
+}
+
+// revokeAt revokes a refresh token where the provider offers that. (RFC 7009)
+func (a *Account) revokeAt(ctx context.Context, p provider, refresh secret.Value) (bool, error) {
+	if p.Revoke == "" {
+		return false, nil
+	}
+	_, err := a.post(ctx, p.Revoke, url.Values{"token": {refresh.Reveal()}, "token_type_hint": {"refresh_token"}}, true, refresh)
+	return err == nil, err
 }
 
 // claimsOf reads an ID token that came from the issuer's own endpoint over

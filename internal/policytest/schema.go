@@ -10,7 +10,8 @@ type object = map[string]any
 
 // loginExamples are values of a login, by explain.LoginNames.
 var loginExamples = map[string]string{
-	"provider": "aws", "audience": "sts.amazonaws.com", "role": "arn:aws:iam::123456789012:role/dbt",
+	"provider": "aws", "audience": "sts.amazonaws.com", "identity": "engineers", "scope": "session:role:ANALYST", "account": "123456789012",
+	"role":      "arn:aws:iam::123456789012:role/dbt",
 	"then_role": "arn:aws:iam::123456789012:role/dbt-lake", "service_account": "dbt@acme-prod.iam.gserviceaccount.com",
 	"client_id":    "7b9f3c1e-2a4d-4c8b-9e1f-0d5a6b7c8d9e",
 	"application":  "arn:aws:sso::123456789012:application/ssoins-0123456789abcdef/apl-0123456789abcdef",

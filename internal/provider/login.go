@@ -112,8 +112,8 @@ func personRegion(v policy.Values, w credential.Warehouse) string {
 	return ""
 }
 
-// personScope returns what the access token is for, in the cloud of the identity's issuer.
-func personScope(v policy.Values, w credential.Warehouse, id policy.Identity) string {
+// PersonScope returns what a person's access token for a warehouse is for, in the cloud of the identity's issuer.
+func PersonScope(v policy.Values, w credential.Warehouse, id policy.Identity) string {
 	switch s := v.Get("scope"); {
 	case s != "":
 		return s
@@ -137,7 +137,7 @@ func exchangeLogin(ctx context.Context, env exchange.Env, r exchange.Request) (c
 		return credential.Credential{}, errors.New("use a person's login: there is none of this kind")
 	}
 	if !role {
-		token, expiry, err := env.Login.AccessToken(ctx, id, personScope(v, w, id))
+		token, expiry, err := env.Login.AccessToken(ctx, id, PersonScope(v, w, id))
 		if err != nil {
 			return credential.Credential{}, err
 		}

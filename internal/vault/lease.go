@@ -142,12 +142,17 @@ func (s server) renew(ctx context.Context, env exchange.Env, t credential.Term, 
 	if reply.Auth != nil {
 		seconds, renewable = reply.Auth.LeaseDuration, reply.Auth.Renewable
 	}
+	capped := slices.ContainsFunc(reply.Warnings, isCapped)
+	if seconds == 0 && capped { // less than a second is left
+		t.Limit = t.Expiry
+		return t, nil
+	}
 	if seconds == 0 || nonsense(seconds) {
 		return t, exchange.Unreachable("the reply has a lease_duration of %d, want seconds from now", seconds)
 	}
 	next := termFrom(asked, seconds, renewable)
 	next.Limit = t.Limit
-	if slices.ContainsFunc(reply.Warnings, isCapped) {
+	if capped {
 		next.Limit = next.Expiry
 	}
 	return next, nil
