@@ -1,0 +1,1 @@
+select {{ json('event') }} as event from {{ ref('seed_trino_events') }}

@@ -1,0 +1,30 @@
+-- The ten logins that have no record, each with its reason, and no other. The warehouses that cannot hold structures
+-- do not have three of the logs.
+with expected as (
+    {%- set planted = [
+        ('bad-01', 'another_factor'), ('bad-02', 'no_credential'), ('904', 'no_credential'), ('bad-07', 'no_credential'),
+        ('bad-08', 'no_credential'), ('bad-09', 'no_run'), ('bad-10', 'another_factor'),
+    ] %}
+    {%- if structures() %}
+    {%- set planted = planted + [('bad-03', 'no_credential'), ('bad-05', 'another_factor'), ('AKIA0000000000000006', 'no_credential')] %}
+    {%- endif %}
+    {%- for id, reason in planted %}
+    {% if not loop.first %}union all {% endif %}select '{{ id }}' as login, '{{ reason }}' as reason
+    {%- endfor %}
+),
+
+found as (
+    select
+        {{ dbt.split_part(dbt.split_part('login_id', "'@'", 1), "'/'", 1) }} as login,
+        reason
+    from {{ ref('oidc_dbt__unmatched_logins') }}
+),
+
+counted as (
+    select login, reason, count(*) as times
+    from (select 1 as expected, login, reason from expected union all select 0 as expected, login, reason from found) as both_sides
+    group by login, reason
+    having sum(expected) <> 1 or count(*) <> 2
+)
+
+select * from counted

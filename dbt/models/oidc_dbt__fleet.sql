@@ -1,0 +1,91 @@
+with migrated as (
+    select
+        repository,
+        min(valid_from) as first_credential_at,
+        max(valid_from) as last_credential_at,
+        count(distinct coalesce(run_id, correlation_uid)) as runs
+    from {{ ref('oidc_dbt__credentials') }}
+    group by repository
+),
+
+stored as (
+    {%- if var('oidc_dbt_inventory') %}
+    select distinct
+        repository,
+        lower({{ oidc_dbt_audit.text('stored_user') }}) as stored_user,
+        coalesce({{ oidc_dbt_audit.text('key_id') }}, '') as key_id
+    from {{ ref(var('oidc_dbt_inventory')) }}
+    {%- else %}
+    -- Without a list of what is stored where: the users of the targets that a repository has had credentials for.
+    select distinct credentials.repository, users.user_pattern as stored_user, '' as key_id
+    from {{ ref('oidc_dbt__credentials') }} as credentials
+    inner join {{ ref('stg_oidc_dbt__users') }} as users on users.target = credentials.target
+    {%- endif %}
+),
+
+repositories as (
+    select distinct repository from (
+        select repository from migrated
+        union all
+        select repository from stored
+    ) as every_repository
+),
+
+-- A password or key is used by a login that no recorded credential explains.
+key_logins as (
+    select logins.log_kind, logins.login_id, lower(logins.user_name) as user_name, logins.factor_id, logins.logged_in_at
+    from {{ ref('oidc_dbt__logins') }} as logins
+    left join (
+        select distinct log_kind, login_id from {{ ref('oidc_dbt__login_matches') }} where factor_fits
+    ) as matched on matched.log_kind = logins.log_kind and matched.login_id = logins.login_id
+    where logins.is_secret and nullif(matched.login_id, '') is null
+),
+
+last_use as (
+    select stored.repository, stored.stored_user, stored.key_id, count(*) as key_logins, max(key_logins.logged_in_at) as last_key_login_at
+    from stored
+    cross join key_logins
+    where {{ oidc_dbt_audit.like_user('key_logins.user_name', 'stored.stored_user') }}
+        and (stored.key_id = '' or stored.key_id = key_logins.factor_id)
+    group by stored.repository, stored.stored_user, stored.key_id
+),
+
+-- Repositories that still need a key, because they have no credential of their own yet.
+waiting as (
+    select stored.stored_user, stored.key_id, count(*) as repositories_waiting
+    from stored
+    left join migrated on migrated.repository = stored.repository
+    where nullif(migrated.repository, '') is null
+    group by stored.stored_user, stored.key_id
+),
+
+fleet as (
+    select
+        repositories.repository,
+        nullif(stored.stored_user, '') as stored_user,
+        nullif(stored.key_id, '') as key_id,
+        nullif(migrated.repository, '') is not null as is_migrated,
+        case when nullif(migrated.repository, '') is not null then migrated.first_credential_at end as first_credential_at,
+        case when nullif(migrated.repository, '') is not null then migrated.last_credential_at end as last_credential_at,
+        coalesce(migrated.runs, 0) as runs,
+        coalesce(last_use.key_logins, 0) as key_logins,
+        case when coalesce(last_use.key_logins, 0) > 0 then last_use.last_key_login_at end as last_key_login_at,
+        coalesce(waiting.repositories_waiting, 0) as repositories_waiting
+    from repositories
+    left join stored on stored.repository = repositories.repository
+    left join migrated on migrated.repository = repositories.repository
+    left join last_use
+        on last_use.repository = stored.repository and last_use.stored_user = stored.stored_user and last_use.key_id = stored.key_id
+    left join waiting on waiting.stored_user = stored.stored_user and waiting.key_id = stored.key_id
+)
+
+select
+    fleet.*,
+    case
+        when not is_migrated then 'migrate'
+        when stored_user is null then 'done'
+        when repositories_waiting > 0 then 'migrate the others'
+        when key_logins > 0 and last_key_login_at >= {{ oidc_dbt_audit.ago(var('oidc_dbt_quiet_days') | int * 86400) }} then 'still used'
+        else 'delete now'
+    end as advice
+from fleet

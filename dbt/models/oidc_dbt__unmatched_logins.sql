@@ -1,0 +1,67 @@
+with first_record as (
+    select min(event_at) as recorded_since from {{ ref('stg_oidc_dbt__events') }}
+),
+
+logins as (
+    select logins.*
+    from {{ ref('oidc_dbt__logins') }} as logins
+    cross join first_record
+    where logins.logged_in_at >= first_record.recorded_since
+        -- Records and logs are late: what is new may still be matched.
+        and logins.logged_in_at <= {{ oidc_dbt_audit.ago(var('oidc_dbt_delay_minutes') | int * 60) }}
+        {%- for client in var('oidc_dbt_ignored_clients') or [] %}
+        and not {{ oidc_dbt_audit.like_user("lower(coalesce(logins.client, ''))", oidc_dbt_audit.literal(client | lower)) }}
+        {%- endfor %}
+),
+
+-- Users of the vars, and those that credentials were issued for.
+watched as (
+    select distinct log_kind, login_id from (
+        select logins.log_kind, logins.login_id
+        from logins
+        cross join {{ ref('stg_oidc_dbt__users') }} as users
+        where {{ oidc_dbt_audit.like_user('lower(logins.user_name)', 'users.user_pattern') }}
+        union all
+        select logins.log_kind, logins.login_id
+        from logins
+        inner join {{ ref('oidc_dbt__credentials') }} as credentials
+            on lower(coalesce(credentials.warehouse_user, credentials.session_uid)) = lower(logins.user_name)
+        union all
+        select logins.log_kind, logins.login_id
+        from logins
+        inner join {{ ref('oidc_dbt__credentials') }} as credentials on credentials.session_uid = logins.session_name
+        union all
+        select logins.log_kind, logins.login_id
+        from logins
+        inner join {{ ref('oidc_dbt__credentials') }} as credentials on credentials.subject = logins.principal_subject
+    ) as every_watched
+),
+
+matched as (
+    select log_kind, login_id, max(case when factor_fits then 1 else 0 end) as fits
+    from {{ ref('oidc_dbt__login_matches') }}
+    group by log_kind, login_id
+)
+
+select
+    logins.log_kind,
+    logins.login_id,
+    logins.logged_in_at,
+    logins.user_name,
+    logins.factor,
+    logins.factor_id,
+    logins.is_secret,
+    logins.session_name,
+    logins.principal_subject,
+    logins.run_id,
+    logins.client_ip,
+    logins.client,
+    case
+        when nullif(matched.login_id, '') is not null then 'another_factor'
+        when logins.run_id = '' then 'no_run'
+        else 'no_credential'
+    end as reason
+from logins
+inner join watched on watched.log_kind = logins.log_kind and watched.login_id = logins.login_id
+left join matched on matched.log_kind = logins.log_kind and matched.login_id = logins.login_id
+where nullif(matched.login_id, '') is null or matched.fits = 0
