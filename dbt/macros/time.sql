@@ -29,7 +29,7 @@
 {% macro duckdb__from_iso(expression) %}{{ return(oidc_dbt_audit.duckdb__utc(expression)) }}{% endmacro %}
 {% macro postgres__from_iso(expression) %}{{ return(oidc_dbt_audit.postgres__utc(expression)) }}{% endmacro %}
 {% macro redshift__from_iso(expression) %}(cast({{ expression }} as timestamptz) at time zone 'UTC'){% endmacro %}
-{% macro snowflake__from_iso(expression) %}cast(convert_timezone('UTC', to_timestamp_tz({{ expression }})) as timestamp_ntz){% endmacro %}
+{% macro snowflake__from_iso(expression) %}cast(convert_timezone('UTC', cast({{ expression }} as timestamp_tz)) as timestamp_ntz){% endmacro %}
 {% macro bigquery__from_iso(expression) %}datetime(timestamp({{ expression }}), 'UTC'){% endmacro %}
 {% macro spark__from_iso(expression) %}to_timestamp({{ expression }}){% endmacro %}
 {% macro trino__from_iso(expression) %}cast(from_iso8601_timestamp({{ expression }}) at time zone 'UTC' as timestamp(3)){% endmacro %}

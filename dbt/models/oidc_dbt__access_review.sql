@@ -1,17 +1,23 @@
 with decisions as (
-    select * from {{ ref('oidc_dbt__decisions') }} where decision is not null and target is not null
+    select
+        target as asked_target, coalesce(identity_name, '') as asked_identity, coalesce(repository, '') as asked_repository,
+        coalesce(rule_number, 0) as matched_rule, -- 0: none matched
+        provider as asked_provider, identity_kind as asked_kind, rule_line as matched_line, policy_origin as read_policy, policy_sha256,
+        actor, actor_kind, agent_hint, decision, outcome, decided_at
+    from {{ ref('oidc_dbt__decisions') }}
+    where decision is not null and target is not null
 ),
 
 grants as (
     select
-        target,
-        coalesce(identity_name, '') as identity_name,
-        coalesce(repository, '') as repository,
-        coalesce(rule_number, 0) as rule_number,
-        max(provider) as provider,
-        max(identity_kind) as identity_kind,
-        max(rule_line) as rule_line,
-        max(policy_origin) as policy_origin,
+        asked_target as target,
+        asked_identity as identity_name,
+        asked_repository as repository,
+        matched_rule as rule_number,
+        max(asked_provider) as provider,
+        max(asked_kind) as identity_kind,
+        max(matched_line) as rule_line,
+        max(read_policy) as policy_origin,
         count(distinct policy_sha256) as policies,
         count(distinct actor) as actors,
         sum(case when decision = 'allowed' then 1 else 0 end) as allowed_requests,
@@ -22,24 +28,24 @@ grants as (
         min(decided_at) as first_used_at,
         max(decided_at) as last_used_at
     from decisions
-    group by target, coalesce(identity_name, ''), coalesce(repository, ''), coalesce(rule_number, 0)
+    group by asked_target, asked_identity, asked_repository, matched_rule
 ){% if var('oidc_dbt_reviews') %},
 
 reviews as (
-    select target, rule_number, max(reviewed_at) as reviewed_at, max(reviewer) as reviewer
+    select target as reviewed_target, cast(rule_number as {{ dbt.type_bigint() }}) as reviewed_rule, max(reviewed_at) as last_reviewed_at, max(reviewer) as last_reviewer
     from {{ ref(var('oidc_dbt_reviews')) }}
-    group by target, rule_number
+    group by target, cast(rule_number as {{ dbt.type_bigint() }})
 ){% endif %}
 
 select
     grants.*,
     last_used_at < {{ oidc_dbt_audit.ago(var('oidc_dbt_unused_days') | int * 86400) }} as is_unused,
     {%- if var('oidc_dbt_reviews') %}
-    nullif(reviews.reviewer, '') as reviewer,
-    case when nullif(reviews.reviewer, '') is not null then cast(reviews.reviewed_at as {{ dbt.type_timestamp() }}) end as reviewed_at,
+    nullif(reviews.last_reviewer, '') as reviewer,
+    case when nullif(reviews.last_reviewer, '') is not null then cast(reviews.last_reviewed_at as {{ dbt.type_timestamp() }}) end as reviewed_at,
     grants.rule_number > 0 and (
-        nullif(reviews.reviewer, '') is null
-        or cast(reviews.reviewed_at as {{ dbt.type_timestamp() }}) < cast({{ oidc_dbt_audit.ago(var('oidc_dbt_review_days') | int * 86400) }} as {{ dbt.type_timestamp() }})
+        nullif(reviews.last_reviewer, '') is null
+        or cast(reviews.last_reviewed_at as {{ dbt.type_timestamp() }}) < cast({{ oidc_dbt_audit.ago(var('oidc_dbt_review_days') | int * 86400) }} as {{ dbt.type_timestamp() }})
     ) as is_review_due
     {%- else %}
     {{ oidc_dbt_audit.text_null() }} as reviewer,
@@ -48,5 +54,5 @@ select
     {%- endif %}
 from grants
 {%- if var('oidc_dbt_reviews') %}
-left join reviews on reviews.target = grants.target and reviews.rule_number = grants.rule_number
+left join reviews on reviews.reviewed_target = grants.target and reviews.reviewed_rule = grants.rule_number
 {%- endif %}

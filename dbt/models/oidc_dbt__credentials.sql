@@ -5,7 +5,7 @@ with issued as (
 ),
 
 revoked as (
-    select provider, session_uid, max(event_ms) as revoked_ms
+    select provider as revoked_provider, session_uid as revoked_session, max(event_ms) as revoked_ms
     from {{ ref('stg_oidc_dbt__events') }}
     where outcome = 'revoked' and session_uid is not null
     group by provider, session_uid
@@ -21,7 +21,7 @@ windows as (
         end as ends_ms,
         coalesce(revoked.revoked_ms, 0) as revoked_ms
     from issued
-    left join revoked on revoked.provider = issued.provider and revoked.session_uid = issued.session_uid
+    left join revoked on revoked.revoked_provider = issued.provider and revoked.revoked_session = issued.session_uid
 ),
 
 bounded as (

@@ -33,7 +33,8 @@ repositories as (
 
 -- A password or key is used by a login that no recorded credential explains.
 key_logins as (
-    select logins.log_kind, logins.login_id, lower(logins.user_name) as user_name, logins.factor_id, logins.logged_in_at
+    select logins.log_kind as log_kind, logins.login_id as login_id, lower(logins.user_name) as user_name,
+        logins.factor_id as factor_id, logins.logged_in_at as logged_in_at
     from {{ ref('oidc_dbt__logins') }} as logins
     left join (
         select distinct log_kind, login_id from {{ ref('oidc_dbt__login_matches') }} where factor_fits
@@ -42,7 +43,9 @@ key_logins as (
 ),
 
 last_use as (
-    select stored.repository, stored.stored_user, stored.key_id, count(*) as key_logins, max(key_logins.logged_in_at) as last_key_login_at
+    select
+        stored.repository as repository, stored.stored_user as stored_user, stored.key_id as key_id, count(*) as key_logins,
+        max(key_logins.logged_in_at) as last_key_login_at
     from stored
     cross join key_logins
     where {{ oidc_dbt_audit.like_user('key_logins.user_name', 'stored.stored_user') }}
@@ -52,7 +55,7 @@ last_use as (
 
 -- Repositories that still need a key, because they have no credential of their own yet.
 waiting as (
-    select stored.stored_user, stored.key_id, count(*) as repositories_waiting
+    select stored.stored_user as stored_user, stored.key_id as key_id, count(*) as repositories_waiting
     from stored
     left join migrated on migrated.repository = stored.repository
     where nullif(migrated.repository, '') is null
@@ -61,7 +64,7 @@ waiting as (
 
 fleet as (
     select
-        repositories.repository,
+        repositories.repository as repository,
         nullif(stored.stored_user, '') as stored_user,
         nullif(stored.key_id, '') as key_id,
         nullif(migrated.repository, '') is not null as is_migrated,

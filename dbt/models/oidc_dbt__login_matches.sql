@@ -9,7 +9,7 @@ credentials as (
 ),
 
 login_targets as (
-    select logins.log_kind, logins.login_id, users.target
+    select logins.log_kind as log_kind, logins.login_id as login_id, users.target as target
     from logins
     cross join {{ ref('stg_oidc_dbt__users') }} as users
     where users.target is not null and {{ oidc_dbt_audit.like_user('lower(logins.user_name)', 'users.user_pattern') }}
@@ -26,7 +26,7 @@ login_keys as (
         end as match_key
     from logins
     union all
-    select logins.log_kind, logins.login_id, 'target:' || login_targets.target as match_key
+    select logins.log_kind as log_kind, logins.login_id as login_id, 'target:' || login_targets.target as match_key
     from logins
     inner join login_targets on login_targets.log_kind = logins.log_kind and login_targets.login_id = logins.login_id
     where logins.session_name is null and logins.principal_subject is null and logins.run_id is null
@@ -46,15 +46,15 @@ credential_keys as (
 )
 
 select distinct
-    logins.log_kind,
-    logins.login_id,
-    logins.logged_in_at,
-    logins.user_name,
-    credentials.credential_key,
-    credentials.correlation_uid,
-    credentials.target,
-    credentials.repository,
-    credentials.run_id,
+    logins.log_kind as log_kind,
+    logins.login_id as login_id,
+    logins.logged_in_at as logged_in_at,
+    logins.user_name as user_name,
+    credentials.credential_key as credential_key,
+    credentials.correlation_uid as correlation_uid,
+    credentials.target as target,
+    credentials.repository as repository,
+    credentials.run_id as run_id,
     -- A login by password or key needs a credential that is one.
     credentials.is_secret or not logins.is_secret as factor_fits
 from logins

@@ -9,7 +9,7 @@ with statements as (
 
 same_text as (
     select
-        statements.statement_key,
+        statements.statement_key as found_key,
         min(queries.query_id) as query_id,
         min(queries.started_at) as query_started_at,
         count(*) as queries
@@ -26,4 +26,4 @@ select
     case when nullif(same_text.query_id, '') is not null then same_text.query_started_at end as query_started_at,
     coalesce(same_text.queries, 0) as queries
 from statements
-left join same_text on same_text.statement_key = statements.statement_key
+left join same_text on same_text.found_key = statements.statement_key

@@ -17,21 +17,21 @@ logins as (
 -- Users of the vars, and those that credentials were issued for.
 watched as (
     select distinct log_kind, login_id from (
-        select logins.log_kind, logins.login_id
+        select logins.log_kind as log_kind, logins.login_id as login_id
         from logins
         cross join {{ ref('stg_oidc_dbt__users') }} as users
         where {{ oidc_dbt_audit.like_user('lower(logins.user_name)', 'users.user_pattern') }}
         union all
-        select logins.log_kind, logins.login_id
+        select logins.log_kind as log_kind, logins.login_id as login_id
         from logins
         inner join {{ ref('oidc_dbt__credentials') }} as credentials
             on lower(coalesce(credentials.warehouse_user, credentials.session_uid)) = lower(logins.user_name)
         union all
-        select logins.log_kind, logins.login_id
+        select logins.log_kind as log_kind, logins.login_id as login_id
         from logins
         inner join {{ ref('oidc_dbt__credentials') }} as credentials on credentials.session_uid = logins.session_name
         union all
-        select logins.log_kind, logins.login_id
+        select logins.log_kind as log_kind, logins.login_id as login_id
         from logins
         inner join {{ ref('oidc_dbt__credentials') }} as credentials on credentials.subject = logins.principal_subject
     ) as every_watched
@@ -44,18 +44,18 @@ matched as (
 )
 
 select
-    logins.log_kind,
-    logins.login_id,
-    logins.logged_in_at,
-    logins.user_name,
-    logins.factor,
-    logins.factor_id,
-    logins.is_secret,
-    logins.session_name,
-    logins.principal_subject,
-    logins.run_id,
-    logins.client_ip,
-    logins.client,
+    logins.log_kind as log_kind,
+    logins.login_id as login_id,
+    logins.logged_in_at as logged_in_at,
+    logins.user_name as user_name,
+    logins.factor as factor,
+    logins.factor_id as factor_id,
+    logins.is_secret as is_secret,
+    logins.session_name as session_name,
+    logins.principal_subject as principal_subject,
+    logins.run_id as run_id,
+    logins.client_ip as client_ip,
+    logins.client as client,
     case
         when nullif(matched.login_id, '') is not null then 'another_factor'
         when logins.run_id = '' then 'no_run'

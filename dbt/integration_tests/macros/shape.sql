@@ -2,7 +2,7 @@
 {% macro moment(column) %}{{ return(adapter.dispatch('moment', 'oidc_dbt_integration')(column)) }}{% endmacro %}
 {% macro default__moment(column) %}cast({{ column }} as timestamp with time zone){% endmacro %}
 {% macro trino__moment(column) %}from_iso8601_timestamp({{ column }}){% endmacro %}
-{% macro snowflake__moment(column) %}to_timestamp_tz({{ column }}){% endmacro %}
+{% macro snowflake__moment(column) %}cast({{ column }} as timestamp_tz){% endmacro %}
 {% macro clickhouse__moment(column) %}parseDateTime64BestEffortOrNull({{ column }}, 6, 'UTC'){% endmacro %}
 
 {#- json turns a seed's text into the type in which records are loaded. -#}
