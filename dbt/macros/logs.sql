@@ -4,7 +4,7 @@
     'snowflake': 'snowflake', 'bigquery': 'bigquery', 'redshift': 'redshift', 'databricks': 'databricks',
     'athena': 'cloudtrail', 'postgres': 'postgres', 'trino': 'trino', 'clickhouse': 'clickhouse',
   } -%}
-  {%- set kinds = var('oidc_dbt_logs') or [own.get(target.type, 'table')] -%}
+  {%- set kinds = var('oidc_dbt_logs', none) or [own.get(target.type, 'table')] -%}
   {{- return(kinds if kinds is not string else [kinds]) -}}
 {% endmacro %}
 

@@ -33,7 +33,7 @@ grants as (
 
 reviews as (
     select target as reviewed_target, cast(rule_number as {{ dbt.type_bigint() }}) as reviewed_rule, max(reviewed_at) as last_reviewed_at, max(reviewer) as last_reviewer
-    from {{ ref(var('oidc_dbt_reviews')) }}
+    from {{ source('oidc_dbt_own', 'reviews') }}
     group by target, cast(rule_number as {{ dbt.type_bigint() }})
 ){% endif %}
 

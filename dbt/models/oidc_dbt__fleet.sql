@@ -14,7 +14,7 @@ stored as (
         repository,
         lower({{ oidc_dbt_audit.text('stored_user') }}) as stored_user,
         coalesce({{ oidc_dbt_audit.text('key_id') }}, '') as key_id
-    from {{ ref(var('oidc_dbt_inventory')) }}
+    from {{ source('oidc_dbt_own', 'inventory') }}
     {%- else %}
     -- Without a list of what is stored where: the users of the targets that a repository has had credentials for.
     select distinct credentials.repository, users.user_pattern as stored_user, '' as key_id

@@ -1,7 +1,7 @@
 -- Statements that a guard has recorded, and the query of the warehouse's log with the same text.
 with statements as (
     select
-        event_key as statement_key, correlation_uid, event_at as recorded_at, target, repository, run_id,
+        event_key as statement_key, correlation_uid, event_ms, event_at as recorded_at, target, repository, run_id,
         statement_class, statement_decision, statement_sha256
     from {{ ref('stg_oidc_dbt__events') }}
     where statement_sha256 is not null
@@ -15,8 +15,8 @@ same_text as (
         count(*) as queries
     from statements
     inner join {{ ref('oidc_dbt__queries') }} as queries on queries.query_sha256 = statements.statement_sha256
-    where queries.started_at >= {{ dbt.dateadd('second', -1 * (var('oidc_dbt_skew_seconds') | int), 'statements.recorded_at') }}
-        and queries.started_at <= {{ dbt.dateadd('hour', 1, 'statements.recorded_at') }}
+    where queries.started_at >= {{ oidc_dbt_audit.from_ms('statements.event_ms - ' ~ (var('oidc_dbt_skew_seconds') | int * 1000)) }}
+        and queries.started_at <= {{ oidc_dbt_audit.from_ms('statements.event_ms + 3600000') }}
     group by statements.statement_key
 )
 

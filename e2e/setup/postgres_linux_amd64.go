@@ -26,8 +26,9 @@ type PostgresServer struct {
 	rules string // the path of pg_hba.conf
 }
 
-// Postgres starts an empty PostgreSQL server. With TLS it accepts no other connections.
-func Postgres(t testing.TB, tls bool) *PostgresServer {
+// Postgres starts an empty PostgreSQL server. With TLS it accepts no other
+// connections. settings are further ones of the server (name=value).
+func Postgres(t testing.TB, tls bool, settings ...string) *PostgresServer {
 	t.Helper()
 	s := &PostgresServer{Host: "127.0.0.1", Port: Port(t), User: "postgres", Password: rand.Text()}
 	dir := t.TempDir()
@@ -48,6 +49,9 @@ func Postgres(t testing.TB, tls bool) *PostgresServer {
 		ca, server := Certificate(t)
 		s.CA = ca
 		args = append(args, "-c", "ssl=on", "-c", "ssl_cert_file="+server, "-c", "ssl_key_file="+server)
+	}
+	for _, setting := range settings {
+		args = append(args, "-c", setting)
 	}
 	s.rules = Write(t, dir, "pg_hba.conf", connections+" all all 127.0.0.1/32 scram-sha-256\n")
 	StartCommand(t, command("postgres", append(args, "-c", "hba_file="+s.rules)...), func() error {

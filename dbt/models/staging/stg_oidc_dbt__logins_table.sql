@@ -13,5 +13,5 @@ select
     is_secret,
     {{ oidc_dbt_audit.text('client_ip') }} as client_ip,
     {{ oidc_dbt_audit.text('client') }} as client
-from {{ source('oidc_dbt_table', 'logins') }}
+from {{ source('oidc_dbt_own', 'logins') }}
 where {{ oidc_dbt_audit.recent('logged_in_at') }}

@@ -10,5 +10,5 @@ select
     {{ oidc_dbt_audit.text('run_id') }} as run_id,
     {{ oidc_dbt_audit.text('query_type') }} as query_type,
     {{ oidc_dbt_audit.text('query_sha256') }} as query_sha256
-from {{ source('oidc_dbt_table', 'queries') }}
+from {{ source('oidc_dbt_own', 'queries') }}
 where {{ oidc_dbt_audit.recent('started_at') }}

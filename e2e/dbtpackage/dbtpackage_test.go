@@ -1,0 +1,223 @@
+//go:build e2e && linux && amd64
+
+package dbtpackage
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
+)
+
+func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
+
+// Logs that a warehouse of these tests builds. Structures are DuckDB's only.
+const (
+	allLogs  = "[snowflake, bigquery, redshift, databricks, cloudtrail, postgres, trino, clickhouse, table]"
+	flatLogs = "[snowflake, redshift, postgres, trino, clickhouse, table]"
+	// Snowflake reserves the names of ClickHouse's columns.
+	snowflakeLogs = "[snowflake, redshift, postgres, trino, table]"
+)
+
+// A project is the integration tests' in a copy of the folder dbt.
+type project struct {
+	python pyenv.Python
+	folder string
+	env    map[string]string
+}
+
+func newProject(t *testing.T, env map[string]string) project {
+	t.Helper()
+	p := project{python: setup.Python(t), env: maps.Clone(env)}
+	folder := t.TempDir()
+	if err := os.CopyFS(folder, os.DirFS(filepath.Join(setup.Repository(t), "dbt"))); err != nil {
+		t.Fatal(err)
+	}
+	p.folder = filepath.Join(folder, "integration_tests")
+	if p.env == nil {
+		p.env = map[string]string{}
+	}
+	p.env["DBT_PROFILES_DIR"] = p.folder
+	p.dbt(t, "deps")
+	return p
+}
+
+// dbt runs dbt, which must succeed, and returns what it says.
+func (p project) dbt(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := setup.DBT(t, p.python, p.folder, p.env, args...)
+	if err != nil {
+		t.Fatalf("dbt %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// build makes the logs, and then the package, with the tests of both.
+func (p project) build(t *testing.T, target, logs string) {
+	t.Helper()
+	options := []string{"--target", target, "--vars", "{oidc_dbt_logs: " + logs + "}", "--select"}
+	p.dbt(t, append(append([]string{"build"}, options...), "package:oidc_dbt_integration", "--exclude", "resource_type:test")...)
+	out := p.dbt(t, append(append([]string{"build"}, options...), "package:oidc_dbt_audit")...)
+	for _, test := range []string{
+		"decisions_have_their_outcomes", "every_other_login_is_matched", "exactly_the_planted_logins_are_found", "fleet_says_what_to_do",
+		"review_has_a_row_for_each_rule", "statements_find_their_queries",
+	} {
+		if !strings.Contains(out, "PASS "+test) {
+			t.Errorf("%s did not pass:\n%s", test, out)
+		}
+	}
+	want := fmt.Sprintf("WARN %d oidc_dbt_no_unmatched_logins", map[string]int{allLogs: 10, flatLogs: 7, snowflakeLogs: 6}[logs])
+	if !strings.Contains(out, want) {
+		t.Errorf("the package's own test did not say %q:\n%s", want, out)
+	}
+	p.parse(t, target)
+}
+
+// parse parses the compiled SQL in the target's dialect.
+func (p project) parse(t *testing.T, dialect string) {
+	t.Helper()
+	out, err := exec.Command(p.python.Program("python"), "parse.py", p.folder, dialect).CombinedOutput()
+	if count, _ := strconv.Atoi(strings.TrimSpace(string(out))); err != nil || count < models {
+		t.Errorf("parse as %s: %v\n%s", dialect, err, out)
+	}
+}
+
+// models is how many files of compiled SQL there are at least, with one log.
+const models = 16
+
+func TestDuckDB(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, nil)
+	p.build(t, "duckdb", allLogs)
+	if out := p.dbt(t, "source", "freshness", "--select", "source:oidc_dbt"); !strings.Contains(out, "PASS freshness of oidc_dbt.records") {
+		t.Errorf("the freshness of what was loaded just now:\n%s", out)
+	}
+	p.env["DBT_TARGET_PATH"] = "docs"
+	p.dbt(t, "docs", "generate", "--vars", "{oidc_dbt_logs: "+allLogs+"}")
+
+	// What is found fails a run only where that is asked for.
+	out, err := setup.DBT(t, p.python, p.folder, p.env, "test", "--vars", "{oidc_dbt_logs: "+allLogs+", oidc_dbt_severity: error}", "--select", "oidc_dbt_no_unmatched_logins")
+	if err == nil || !strings.Contains(out, "Got 10 results, configured to fail if != 0") {
+		t.Errorf("with severity error: %v\n%s", err, out)
+	}
+	out, err = setup.DBT(t, p.python, p.folder, p.env, "parse", "--no-partial-parse", "--vars", "{oidc_dbt_logs: [oracle]}")
+	if want := "var oidc_dbt_logs has oracle, want any of snowflake, bigquery, redshift, databricks, cloudtrail, postgres, trino, clickhouse, table"; err == nil || !strings.Contains(out, want) {
+		t.Errorf("with an unknown log: %v\n%s\nwant %s", err, out, want)
+	}
+}
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	server := setup.Postgres(t, false)
+	newProject(t, map[string]string{"OIDC_DBT_PORT": fmt.Sprint(server.Port), "OIDC_DBT_PASSWORD": server.Password}).build(t, "postgres", flatLogs)
+}
+
+func TestTrino(t *testing.T) {
+	t.Parallel()
+	issuer := setup.Issuer(t)
+	token := func() string { return issuer.Sign("trino", map[string]any{"exp": time.Now().Add(time.Hour).Unix()}) }
+	server := setup.Trino(t, setup.TrinoConfig{
+		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: "trino", Claim: "sub", UserPattern: `repo:([^/]+)/analytics:environment:production`,
+	}, "acme", token)
+	newProject(t, map[string]string{
+		"OIDC_DBT_PORT": fmt.Sprint(server.Port), "OIDC_DBT_PASSWORD": token(), "OIDC_DBT_CA": server.CA, "REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": "",
+	}).build(t, "trino", flatLogs)
+}
+
+func TestClickHouse(t *testing.T) {
+	t.Parallel()
+	python, port := setup.Python(t), setup.Port(t)
+	setup.Start(t, port, python.Environ(), python.Program("python"), filepath.Join("..", "clickhouse", "server.py"), fmt.Sprint(port), filepath.Join(t.TempDir(), "data"))
+	newProject(t, map[string]string{"OIDC_DBT_PORT": fmt.Sprint(port)}).build(t, "clickhouse", flatLogs)
+}
+
+func TestSnowflake(t *testing.T) {
+	t.Parallel()
+	python, port := setup.Python(t), setup.Port(t)
+	setup.Start(t, port, python.Environ(), python.Program("python"), "-m", "uvicorn", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "fakesnow.server:app")
+	newProject(t, map[string]string{"OIDC_DBT_PORT": fmt.Sprint(port)}).build(t, "snowflake", snowflakeLogs)
+}
+
+// TestCompiles is for the warehouses that cannot run here: without a connection,
+// with the log and the locations that they have by default.
+func TestCompiles(t *testing.T) {
+	t.Parallel()
+	dialects := map[string][]string{
+		"bigquery": {
+			"`acme-dbt`.`audit`.`cloudaudit_googleapis_com_data_access`", "`acme-dbt`.`region-eu`.`INFORMATION_SCHEMA.JOBS_BY_PROJECT`",
+			"json_value(record, '$.\"metadata\".\"uid\"')",
+		},
+		"redshift":   {`"dev"."pg_catalog"."sys_connection_log"`, `cast(record."metadata"."uid" as varchar)`},
+		"databricks": {"`system`.`access`.`audit`", "`system`.`query`.`history`", `get_json_object(record, '$["metadata"]["uid"]')`},
+		"athena":     {`"awsdatacatalog"."audit"."cloudtrail_logs"`, `json_extract_scalar(record, '$["metadata"]["uid"]')`},
+		"snowflake":  {"SNOWFLAKE.ACCOUNT_USAGE.login_history", "cast(record['metadata']['uid'] as varchar)"},
+	}
+	p := newProject(t, nil)
+	p.defaults(t)
+	names := slices.Sorted(maps.Keys(dialects))
+	cmd := exec.CommandContext(t.Context(), p.python.Program("python"), append([]string{"parse.py", p.folder}, names...)...)
+	cmd.Env = append(p.python.Environ(), "DBT_SEND_ANONYMOUS_USAGE_STATS=false")
+	var log strings.Builder
+	cmd.Stderr = &log
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, out, log.String())
+	}
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		target, count, _ := strings.Cut(line, " ")
+		if n, _ := strconv.Atoi(count); n < models {
+			t.Errorf("%s files of SQL for %q, want at least %d", count, target, models)
+		}
+		staging := p.read(t, filepath.Join(target, "compiled", "oidc_dbt_audit", "models", "staging", "*.sql"))
+		for _, want := range dialects[target] {
+			if !strings.Contains(staging, want) {
+				t.Errorf("no staging model of %s has %s", target, want)
+			}
+		}
+	}
+}
+
+// read returns the text of all files of a pattern.
+func (p project) read(t *testing.T, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.folder, pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %q, %v", pattern, files, err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return all.String()
+}
+
+// locations are the variables by which the integration tests' logs are in their own schema.
+var locations = regexp.MustCompile(`(?m)^  oidc_dbt_(?:snowflake|bigquery|redshift|databricks|clickhouse)_\w+: .*\n`)
+
+// defaults leaves the locations of logs as the package has them.
+func (p project) defaults(t *testing.T) {
+	t.Helper()
+	path := filepath.Join(p.folder, "dbt_project.yml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(locations.ReplaceAll(text, nil), "  oidc_dbt_bigquery_jobs_schema: region-eu\n"...)
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
