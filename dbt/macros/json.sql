@@ -71,7 +71,7 @@
 {%- endmacro %}
 
 {% macro bigquery__json_part(column, path) -%}
-  format('%t', json_query({{ column }}, '$."{{ path | join('"."') }}"'))
+  json_query({{ column }}, '$."{{ path | join('"."') }}"')
 {%- endmacro %}
 
 {% macro trino__json_part(column, path) -%}
