@@ -152,6 +152,6 @@ func (l logOf) bad() {
 	l.trino("bad-09", noon.Add(time.Minute), "tableau")
 	l.clickHouse("LoginSuccess", "bad-10", noon.Add(time.Minute), "SHA256_PASSWORD")
 	l.clickHouse("LoginFailure", "refused", night, "SHA256_PASSWORD")
-	l.add("seed_own_logins", "own-good", stamp(noon.Add(2 * time.Minute)), "dbt_prod", "", "", "", "token", "", "false", "203.0.113.7", "dbt")
-	l.add("seed_own_queries", "own-query", stamp(noon.Add(2 * time.Minute)), "dbt_prod", "own-good", "snow", "", "SELECT", "")
+	l.add("seed_own_logins", "own-good", stamp(noon.Add(2*time.Minute)), "dbt_prod", "", "", "", "token", "", "false", "203.0.113.7", "dbt")
+	l.add("seed_own_queries", "own-query", stamp(noon.Add(2*time.Minute)), "dbt_prod", "own-good", "snow", "", "SELECT", "")
 }
