@@ -100,7 +100,7 @@ func TestEngine2(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := newProject(t, nil)
-	for _, target := range []string{"snowflake", "bigquery", "redshift", "databricks", "postgres"} {
+	for _, target := range []string{"snowflake", "bigquery", "redshift", "databricks", "postgres", "duckdb"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		cmd := exec.CommandContext(ctx, python.Program("dbt"), "parse", "--target", target, "--target-path", "engine2-"+target)
 		cmd.Dir = p.folder
