@@ -16,10 +16,15 @@ stored as (
         coalesce({{ oidc_dbt_audit.text('key_id') }}, '') as key_id
     from {{ source('oidc_dbt_own', 'inventory') }}
     {%- else %}
-    -- Without a list of what is stored where: the users of the targets that a repository has had credentials for.
-    select distinct credentials.repository, users.user_pattern as stored_user, '' as key_id
+    -- Without a list of what is stored where: the users that a repository has had credentials for.
+    select distinct repository, lower(warehouse_user) as stored_user, '' as key_id
+    from {{ ref('oidc_dbt__credentials') }}
+    where warehouse_user is not null and not is_secret
+    union all
+    select distinct credentials.repository as repository, users.user_pattern as stored_user, '' as key_id
     from {{ ref('oidc_dbt__credentials') }} as credentials
     inner join {{ ref('stg_oidc_dbt__users') }} as users on users.target = credentials.target
+    where credentials.warehouse_user is null or lower(credentials.warehouse_user) <> users.user_pattern
     {%- endif %}
 ),
 

@@ -1,5 +1,5 @@
 -- A login and a recorded credential belong together if they have a key in common and the login is within the
--- credential's time. The keys from the most exact to the least: the session's name, the subject, the run, the user.
+-- credential's time. The keys from the most exact to the least: access key, session, principal, run, user, target.
 with logins as (
     select * from {{ ref('oidc_dbt__logins') }}
 ),
@@ -20,11 +20,15 @@ login_keys as (
         log_kind, login_id,
         case
             when session_name is not null then 'session:' || session_name
-            when principal_subject is not null then 'subject:' || principal_subject
+            when principal_subject is not null then 'principal:' || principal_subject
             when run_id is not null then 'run:' || run_id
             else 'user:' || lower(user_name)
         end as match_key
     from logins
+    union all
+    select log_kind, login_id, 'access key:' || factor_id as match_key
+    from logins
+    where session_name is not null and factor_id is not null
     union all
     select logins.log_kind as log_kind, logins.login_id as login_id, 'target:' || login_targets.target as match_key
     from logins
@@ -33,15 +37,19 @@ login_keys as (
 ),
 
 credential_keys as (
-    select credential_key, 'session:' || coalesce(warehouse_session, session_uid) as match_key from credentials
+    -- A record that has the access key is not for other keys of the session, one that has the user not for the target's others.
+    select credential_key, 'access key:' || access_key_id as match_key from credentials
     union all
-    select credential_key, 'subject:' || coalesce(warehouse_principal, subject) as match_key from credentials
+    select credential_key, 'session:' || warehouse_session as match_key from credentials where access_key_id is null
     union all
-    select credential_key, 'run:' || run_id as match_key from credentials
+    select credential_key, 'principal:' || warehouse_principal as match_key from credentials
     union all
-    select credential_key, 'user:' || lower(coalesce(warehouse_user, session_uid)) as match_key from credentials
+    select credential_key, 'run:' || coalesce(run_tag, run_id) as match_key from credentials
     union all
-    -- The record that names the user is not for the target's other users.
+    select credential_key, 'user:' || lower(warehouse_user) as match_key from credentials
+    union all
+    select credential_key, 'user:' || lower(warehouse_principal) as match_key from credentials
+    union all
     select credential_key, 'target:' || target as match_key from credentials where warehouse_user is null
 )
 

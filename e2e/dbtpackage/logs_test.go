@@ -76,7 +76,7 @@ func (l logOf) redshift(event string, session int, at time.Time, method, guid st
 }
 
 func (l logOf) databricks(id string, at time.Time, action string) {
-	l.add("seed_databricks_log", id, stamp(at), "203.0.113.7", "dbt", "11111111-2222-3333-4444-555555555555", "", "accounts", action, "200")
+	l.add("seed_databricks_log", id, stamp(at), "203.0.113.7", "dbt", application, "", "accounts", action, "200")
 }
 
 func (l logOf) cloudTrail(id string, at time.Time, kind, arn, key, role string) {
@@ -125,7 +125,7 @@ func (l logOf) good(i int, r request) {
 	case "dbx":
 		l.databricks(id, at, "oidcTokenAuthorization")
 	case "lake":
-		l.cloudTrail(id, at, "AssumedRole", r.session, "ASIA000000000000000"+fmt.Sprint(i), "arn:aws:iam::123456789012:role/dbt-prod")
+		l.cloudTrail(id, at, "AssumedRole", r.session, r.accessKey(), "arn:aws:iam::123456789012:role/dbt-prod")
 	case "pg":
 		l.postgres(id, at, "v-jwt-dbt-"+r.run, "select 1 as pg")
 	case "trino":

@@ -40,8 +40,16 @@ func set(t *testing.T, record map[string]any, path string, value any) {
 		record = next
 	}
 	key := keys[len(keys)-1]
-	if _, ok := record[key]; !ok {
+	old, ok := record[key]
+	if !ok {
 		t.Fatalf("no golden record has %s", path)
+	}
+	if members, ok := value.(map[string]any); ok {
+		for name := range members {
+			if _, ok := old.(map[string]any)[name]; !ok {
+				t.Fatalf("no golden record has %s/%s", path, name)
+			}
+		}
 	}
 	record[key] = value
 }
@@ -103,8 +111,34 @@ func (r request) issued(t *testing.T) string {
 	changes["session/uid"], changes["session/issuer"] = r.session, r.provider
 	changes["session/expiration_time"] = r.at.Add(r.life).UnixMilli()
 	changes["unmapped/credential_kind"] = r.kind
+	changes["unmapped/warehouse_key"] = r.key()
 	return line(t, "issued", changes)
 }
+
+// key is what the product records of the target's credentials, for the join. (internal/adapter, Trace)
+func (r request) key() map[string]any {
+	subject := "repo:" + r.repository + ":environment:production"
+	switch r.target {
+	case "snow":
+		return map[string]any{"principal": subject, "user": "DBT_PROD", "query_tag": "oidc-dbt target=snow"}
+	case "bq":
+		return map[string]any{"principal": serviceAccount}
+	case "rs":
+		return map[string]any{"session": r.session, "access_key_id": r.accessKey(), "user": "IAMR:dbt-prod", "query_group": "oidc-dbt target=rs"}
+	case "dbx":
+		return map[string]any{"principal": application, "run_tag": r.run}
+	case "lake":
+		return map[string]any{"session": r.session, "access_key_id": r.accessKey()}
+	case "pg":
+		return map[string]any{"lease": r.session, "user": "v-jwt-dbt-" + r.run, "application_name": "oidc-dbt target=pg"}
+	case "trino":
+		return map[string]any{"principal": subject, "user": "dbt", "client_tag": "run=" + r.run}
+	}
+	return map[string]any{"principal": subject, "user": "dbt-prod"}
+}
+
+// accessKey is the id of an AWS session's key.
+func (r request) accessKey() string { return "ASIA" + r.run }
 
 // named returns one of the records that say nothing of a credential.
 func (r request) named(t *testing.T, name, activity string) string {
@@ -117,7 +151,10 @@ func (r request) revoked(t *testing.T, at time.Time) string {
 	return line(t, "revoked", changes)
 }
 
-const serviceAccount = "dbt@acme-dbt.iam.gserviceaccount.com"
+const (
+	serviceAccount = "dbt@acme-dbt.iam.gserviceaccount.com"
+	application    = "11111111-2222-3333-4444-555555555555"
+)
 
 // requests are three runs for each target, a day apart. What a login looks like is in logs.
 func requests() (all []request) {
@@ -138,7 +175,7 @@ func requests() (all []request) {
 			r.repository = []string{"acme/analytics", "acme/finance"}[i%2]
 			r.at = noon.AddDate(0, 0, day)
 			switch r.target {
-			case "lake":
+			case "lake", "rs":
 				r.session = "arn:aws:sts::123456789012:assumed-role/dbt-prod/" + strings.ReplaceAll(r.repository, "/", "-") + "@" + r.run + "-1"
 			case "pg":
 				r.session = "database/creds/dbt/" + r.run

@@ -7,7 +7,7 @@ select
     {{ oidc_dbt_audit.utc('timestamp') }} as logged_in_at,
     {{ oidc_dbt_audit.text('coalesce(protopayload_auditlog.authenticationinfo.principalemail, protopayload_auditlog.authenticationinfo.principalsubject)') }} as user_name,
     {{ oidc_dbt_audit.text_null() }} as session_name,
-    {{ oidc_dbt_audit.text(oidc_dbt_audit.between_marks('protopayload_auditlog.authenticationinfo.principalsubject', '/subject/', '//')) }} as principal_subject,
+    {{ oidc_dbt_audit.text("case when protopayload_auditlog.authenticationinfo.principalsubject like 'principal://%' then protopayload_auditlog.authenticationinfo.principalsubject end") }} as principal_subject,
     {{ oidc_dbt_audit.text_null() }} as run_id,
     case when coalesce(protopayload_auditlog.authenticationinfo.serviceaccountkeyname, '') <> '' then 'service_account_key' else 'token' end as factor,
     {{ oidc_dbt_audit.text(oidc_dbt_audit.between_marks('protopayload_auditlog.authenticationinfo.serviceaccountkeyname', '/keys/', '/')) }} as factor_id,
