@@ -26,6 +26,6 @@
 
 union all
     {% endif %}
-select '{{ kind }}' as log_kind, {{ columns | join(', ') }} from {{ ref('stg_oidc_dbt__' ~ part ~ '_' ~ kind) }}
+select '{{ kind }}' as log_kind, '{{ kind }}:' || {{ columns[0] }} as {{ 'login' if part == 'logins' else 'query' }}_key, {{ columns | join(', ') }} from {{ ref('stg_oidc_dbt__' ~ part ~ '_' ~ kind) }}
   {%- endfor %}
 {% endmacro %}

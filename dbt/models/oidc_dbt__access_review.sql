@@ -38,6 +38,7 @@ reviews as (
 ){% endif %}
 
 select
+    target || ':' || identity_name || ':' || repository || ':' || {{ oidc_dbt_audit.text('rule_number') }} as review_key,
     grants.*,
     last_used_at < {{ oidc_dbt_audit.ago(var('oidc_dbt_unused_days') | int * 86400) }} as is_unused,
     {%- if var('oidc_dbt_reviews') %}

@@ -88,6 +88,7 @@ fleet as (
 )
 
 select
+    repository || ':' || coalesce(stored_user, '') || ':' || coalesce(key_id, '') as fleet_key,
     fleet.*,
     case
         when not is_migrated then 'migrate'

@@ -54,6 +54,8 @@ credential_keys as (
 )
 
 select distinct
+    logins.login_key || '/' || credentials.credential_key as match_id,
+    logins.login_key as login_key,
     logins.log_kind as log_kind,
     logins.login_id as login_id,
     logins.logged_in_at as logged_in_at,

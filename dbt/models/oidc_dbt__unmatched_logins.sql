@@ -56,6 +56,7 @@ matched as (
 )
 
 select
+    logins.login_key as login_key,
     logins.log_kind as log_kind,
     logins.login_id as login_id,
     logins.logged_in_at as logged_in_at,
