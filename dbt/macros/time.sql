@@ -4,7 +4,7 @@
 {% macro from_ms(expression) %}{{ return(adapter.dispatch('from_ms', 'oidc_dbt_audit')(expression)) }}{% endmacro %}
 {% macro duckdb__from_ms(expression) %}epoch_ms({{ expression }}){% endmacro %}
 {% macro postgres__from_ms(expression) %}(to_timestamp(({{ expression }}) / 1000.0) at time zone 'UTC'){% endmacro %}
-{% macro redshift__from_ms(expression) %}dateadd(millisecond, {{ expression }}, timestamp '1970-01-01 00:00:00'){% endmacro %}
+{% macro redshift__from_ms(expression) %}(timestamp 'epoch' + ({{ expression }}) * interval '0.001 second'){% endmacro %}
 {% macro snowflake__from_ms(expression) %}to_timestamp_ntz({{ expression }}, 3){% endmacro %}
 {% macro bigquery__from_ms(expression) %}datetime(timestamp_millis({{ expression }}), 'UTC'){% endmacro %}
 {% macro spark__from_ms(expression) %}timestamp_millis({{ expression }}){% endmacro %}
