@@ -60,7 +60,7 @@ var rooms = map[string][]string{
 	"trust":      {"fault", "lazy", "logic", "policy"},
 	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {
-		"action", "audit", "disk", "explain", "fault", "idtoken", "job", "lint", "login", "policy", "policytest", "proposal", "review",
+		"action", "audit", "auditlog", "disk", "explain", "fault", "idtoken", "job", "lint", "login", "policy", "policytest", "proposal", "review",
 		"runner", "sample", "source", "trust",
 	},
 	".": {"command", "job", "process", "web"},

@@ -126,7 +126,7 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 			execCommand(env, inActions, end), serveCommand(env, inActions, end), healthCommand(env, end),
 			explainCommand(env, inActions, end),
 			testPolicyCommand(env, end), lintCommand(env, end), initCommand(env, end),
-			trustCommand(env, inActions, end),
+			trustCommand(env, inActions, end), auditCommand(env, inActions, end),
 			loginCommand(env, end), logoutCommand(env, end), whoamiCommand(env, end), approveCommand(env, end),
 			versionCommand(env, end), helpCommand(end),
 		},

@@ -35,6 +35,9 @@ func (t *Target) TrustReviewed() time.Time { return t.trustReviewed }
 // Lifetime returns the lifetime to ask for, 0 for the provider's default.
 func (t *Target) Lifetime() time.Duration { return t.lifetime }
 
+// MaxLifetime returns the longest lifetime for a kind of actor, 0 for no limit.
+func (t *Target) MaxLifetime(kind string) time.Duration { return t.longest(kind) }
+
 // ReviewAge is the age at which a review is due again.
 func (t *Target) ReviewAge() time.Duration {
 	if t.trustMaxAge > 0 {

@@ -1,0 +1,243 @@
+package auditlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A form is what a value of a record must be.
+type form struct {
+	kind    kind
+	values  []string        // all that are allowed, as JSON has them without quotes; none for any
+	fields  map[string]form // of an object
+	needs   []string        // fields that an object must have
+	of      *form           // of a list's elements, or of an object's values whatever their names
+	further bool            // an object may have fields that are not known
+}
+
+type kind string
+
+const (
+	aText   kind = "text"
+	aNumber kind = "whole number"
+	aTruth  kind = "true or false"
+	anObj   kind = "object"
+	aList   kind = "list"
+)
+
+func text(values ...string) form { return form{kind: aText, values: values} }
+
+func number(values ...int) form {
+	f := form{kind: aNumber}
+	for _, v := range values {
+		f.values = append(f.values, strconv.Itoa(v))
+	}
+	return f
+}
+
+func object(needs string, fields map[string]form) form {
+	return form{kind: anObj, fields: fields, needs: strings.Fields(needs)}
+}
+
+func list(of form) form { return form{kind: aList, of: &of} }
+
+func texts() form { of := text(); return form{kind: anObj, of: &of} }
+
+// versions are those of OCSF that records were written in.
+var versions = []string{"1.3.0", "1.8.0"}
+
+// recordForm is OCSF's Authentication as far as records use it. A field that OCSF
+// lets out is required where every record has it.
+func recordForm() form {
+	user := object("name type_id type", map[string]form{"name": text(), "uid": text(), "type_id": number(0, 1, 99), "type": text()})
+	session := object("", map[string]form{"uid": text(), "issuer": text(), "expiration_time": number(), "credential_uid": text()})
+	name := object("name", map[string]form{"name": text()})
+	policy := object("", map[string]form{"name": text(), "uid": text()})
+	authorization := object("decision", map[string]form{"decision": text("allowed", "denied"), "policy": policy})
+	return object("activity_id activity_name category_uid category_name class_uid class_name type_uid type_name severity_id severity "+
+		"status_id status message time metadata actor user service auth_protocol_id auth_protocol is_remote unmapped", map[string]form{
+		"activity_id": number(1, 2, 6), "activity_name": text("Logon", "Logoff", "Preauth"),
+		"category_uid": number(3), "category_name": text("Identity & Access Management"),
+		"class_uid": number(classUID), "class_name": text("Authentication"),
+		"type_uid": number(300201, 300202, 300206), "type_name": text("Authentication: Logon", "Authentication: Logoff", "Authentication: Preauth"),
+		"severity_id": number(1, 2, 3), "severity": text("Informational", "Low", "Medium"),
+		"status_id": number(1, 2), "status": text("Success", "Failure"), "status_code": text(), "status_detail": text(),
+		"message": text(), "count": number(), "time": number(),
+		"metadata": object("correlation_uid uid version product", map[string]form{
+			"correlation_uid": text(), "uid": text(), "version": text(versions...), "log_name": text(),
+			"product": object("name", map[string]form{"name": text("oidc-dbt"), "vendor_name": text(), "version": text()}),
+		}),
+		"actor": object("app_name", map[string]form{
+			"app_name": text(), "user": user, "idp": name, "session": session, "authorizations": list(authorization),
+		}),
+		"user": user, "service": name, "session": session,
+		"auth_protocol_id": number(4), "auth_protocol": text("OpenID"), "is_remote": {kind: aTruth},
+		"unmapped": unmappedForm(),
+	})
+}
+
+// unmappedForm is of our own names: a newer version may have more of them.
+func unmappedForm() form {
+	mismatch := object("rule claim got want", map[string]form{
+		"rule": number(), "number": number(), "line": number(), "claim": text(), "got": text(), "want": text(),
+	})
+	project := object("", map[string]form{
+		"project": text(), "package_lock_sha256": text(), "packages": list(text()), "packages_omitted": number(),
+	})
+	f := object("", map[string]form{
+		"decision": text("allowed", "denied"), "outcome": text("issued", "renewed", "skipped", "revoked", "failed", "turned_away"),
+		"target": text(), "audience": text(), "dry_run": {kind: aTruth}, "policy_origin": text(), "policy_sha256": text(),
+		"extra_ca_sha256": text(), "actor_kind": text(), "actor_kind_source": text(), "agent_hint": text(), "identity": text(),
+		"kind": text(), "act": list(text()), "rule": object("index", map[string]form{"index": number(), "number": number(), "line": number()}),
+		"mismatches": list(mismatch), "mismatches_omitted": number(), "credential_kind": text(), "static": {kind: aTruth},
+		"claims": texts(), "warehouse_key": texts(), "dbt": list(project),
+	})
+	f.further = true
+	return f
+}
+
+// A checker holds lines to what records are.
+type checker struct{ record form }
+
+// check returns what is wrong with a line that is a record by its class.
+func (c checker) check(line []byte, r *Record) error {
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.UseNumber()
+	if err := c.record.check(dec, ""); err != nil {
+		return err
+	}
+	return consistent(line, r)
+}
+
+// check reads the next value.
+func (f form) check(dec *json.Decoder, at string) error {
+	token, err := dec.Token()
+	if err != nil {
+		return err
+	}
+	var have kind
+	value := fmt.Sprint(token)
+	switch token := token.(type) {
+	case string:
+		have = aText
+	case json.Number:
+		if have = aNumber; strings.ContainsAny(value, ".eE") {
+			have = "fraction"
+		}
+	case bool:
+		have = aTruth
+	case json.Delim:
+		if have = aList; token == '{' {
+			have = anObj
+		}
+	default:
+		have = "null"
+	}
+	switch {
+	case have != f.kind:
+		return fmt.Errorf("%s is a %s, want a %s", place(at), have, f.kind)
+	case f.values != nil && !slices.Contains(f.values, value):
+		return fmt.Errorf("%s is %q, want one of %q", place(at), value, f.values)
+	case have == anObj:
+		return f.object(dec, at)
+	case have == aList:
+		for i := 0; dec.More(); i++ {
+			if err := f.of.check(dec, fmt.Sprintf("%s[%d]", at, i)); err != nil {
+				return err
+			}
+		}
+		_, err = dec.Token()
+		return err
+	}
+	return nil
+}
+
+func place(at string) string {
+	if at == "" {
+		return "the line"
+	}
+	return strconv.Quote(at)
+}
+
+// object reads the rest of an object.
+func (f form) object(dec *json.Decoder, at string) error {
+	seen := map[string]bool{}
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		name := token.(string)
+		below := strings.TrimPrefix(at+"."+name, ".")
+		field, known := f.fields[name]
+		switch {
+		case seen[name]: // readers differ in which of the two counts
+			return fmt.Errorf("%q is there twice", below)
+		case f.of != nil:
+			field = *f.of
+		case !known && f.further:
+			var skipped json.RawMessage
+			if err := dec.Decode(&skipped); err != nil {
+				return err
+			}
+			seen[name] = true
+			continue
+		case !known:
+			return fmt.Errorf("%q is no field of a record", below)
+		}
+		seen[name] = true
+		if err := field.check(dec, below); err != nil {
+			return err
+		}
+	}
+	for _, name := range f.needs {
+		if !seen[name] {
+			return fmt.Errorf("%q is missing", strings.TrimPrefix(at+"."+name, "."))
+		}
+	}
+	_, err := dec.Token()
+	return err
+}
+
+// consistent compares what a record says twice.
+func consistent(line []byte, r *Record) error {
+	var said struct {
+		TypeUID    int    `json:"type_uid"`
+		TypeName   string `json:"type_name"`
+		StatusID   int    `json:"status_id"`
+		SeverityID int    `json:"severity_id"`
+		Severity   string `json:"severity"`
+	}
+	if err := json.Unmarshal(line, &said); err != nil {
+		return err
+	}
+	activity := map[int]string{1: "Logon", 2: "Logoff", 6: "Preauth"}[r.ActivityID]
+	decision := r.Unmapped.Decision != ""
+	for _, tt := range []struct{ field, got, want string }{
+		{"activity_name", r.ActivityName, activity},
+		{"type_uid", strconv.Itoa(said.TypeUID), strconv.Itoa(classUID*100 + r.ActivityID)},
+		{"type_name", said.TypeName, "Authentication: " + activity},
+		{"status", r.Status, map[int]string{1: "Success", 2: "Failure"}[said.StatusID]},
+		{"severity", said.Severity, map[int]string{1: "Informational", 2: "Low", 3: "Medium"}[said.SeverityID]},
+		{"metadata.uid", r.Metadata.UID, r.Metadata.CorrelationUID + "-" + strings.ToLower(activity)},
+	} {
+		if tt.got != tt.want {
+			return fmt.Errorf("%q is %q, want %q by the other fields", tt.field, tt.got, tt.want)
+		}
+	}
+	switch {
+	case r.Time <= 0:
+		return fmt.Errorf("%q is %d, want milliseconds since 1970", "time", r.Time)
+	case decision != (activity == "Preauth"), decision == (r.Unmapped.Outcome != ""):
+		return fmt.Errorf("activity %s has decision %q and outcome %q", activity, r.Unmapped.Decision, r.Unmapped.Outcome)
+	case r.Unmapped.Decision == "allowed" && r.Unmapped.Rule == nil:
+		return fmt.Errorf("%q is missing: a rule allows", "unmapped.rule")
+	case (r.Unmapped.Outcome == "issued" || r.Unmapped.Outcome == "renewed") && r.Session == (Session{}):
+		return fmt.Errorf("%q is missing: a credential was issued", "session")
+	}
+	return nil
+}
