@@ -99,7 +99,7 @@ func (r *reader) path(ctx context.Context, name string) error {
 		return named(name, r.lines(ctx, "standard input", r.options.Stdin))
 	}
 	full := name
-	if !filepath.IsAbs(full) {
+	if !filepath.IsAbs(full) && full != "" {
 		full = filepath.Join(r.options.Dir, name)
 	}
 	info, err := os.Stat(full)
@@ -147,7 +147,8 @@ func (r *reader) folder(ctx context.Context, name, full string) error {
 // named returns an error of reading with the path as the user knows it.
 func named(name string, err error) error {
 	switch {
-	case err == nil, errors.Is(err, errStopped), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil, errors.Is(err, errStopped), errors.Is(err, context.Canceled),
+		errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(fault.Usage, fmt.Errorf("read audit records: there is no file or folder %q", name), "")

@@ -118,8 +118,10 @@ func (f Finding) Event(by Source) ([]byte, error) {
 		class, className = 2008, "IAM Analysis Finding"
 	}
 	e := event{
-		ActivityID: 1, ActivityName: "Create", CategoryUID: 2, CategoryName: "Findings", ClassUID: class, ClassName: className,
-		TypeUID: class*100 + 1, TypeName: className + ": Create", SeverityID: int(f.Severity), Severity: capital(f.Severity.String()),
+		ActivityID: 1, ActivityName: "Create", CategoryUID: 2, CategoryName: "Findings",
+		ClassUID: class, ClassName: className,
+		TypeUID: class*100 + 1, TypeName: className + ": Create",
+		SeverityID: int(f.Severity), Severity: capital(f.Severity.String()),
 		StatusID: 1, Status: "New", Message: f.Message, Time: by.Now.UnixMilli(),
 		Metadata: eventMeta{f.Run, "1.8.0", "findings", eventProduct{"oidc-dbt", "oidc-dbt", by.Version}},
 		Info: findingInfo{UID: f.uid(by), Title: titles[f.Name], Desc: f.Message, Types: []string{f.Name},

@@ -82,7 +82,7 @@ func (s Session) Expires() time.Time {
 // Unmapped is what OCSF has no attribute for.
 type Unmapped struct {
 	Decision       string            `json:"decision"` // "allowed", "denied"
-	Outcome        string            `json:"outcome"`  // "issued", "renewed", "skipped", "revoked", "failed", "turned_away"
+	Outcome        string            `json:"outcome"`  // "issued", "renewed", "skipped", "revoked", "failed" …
 	Target         string            `json:"target"`
 	Audience       string            `json:"audience"`
 	DryRun         bool              `json:"dry_run"`
@@ -133,8 +133,8 @@ func (r *Record) At() time.Time { return time.UnixMilli(r.Time).UTC() }
 // repositories are the claims that name a repository, one kind of identity
 // each, by those that records keep; several are joined by a slash.
 var repositories = [][]string{
-	{"repository"}, {"project_path"}, {"organization_slug", "pipeline_slug"}, {"oidc.circleci.com/vcs-origin"}, {"rpo_uri"},
-	{"repositoryUuid"}, {"repo_url"},
+	{"repository"}, {"project_path"}, {"organization_slug", "pipeline_slug"}, {"oidc.circleci.com/vcs-origin"},
+	{"rpo_uri"}, {"repositoryUuid"}, {"repo_url"},
 }
 
 // Repository returns where the run came from, as its CI system names it:

@@ -50,20 +50,28 @@ func texts() form { of := text(); return form{kind: anObj, of: &of} }
 // versions are those of OCSF that records were written in.
 var versions = []string{"1.3.0", "1.8.0"}
 
+// everywhere are the fields that every record has.
+const everywhere = "activity_id activity_name category_uid category_name class_uid class_name type_uid type_name severity_id " +
+	"severity status_id status message time metadata actor user service auth_protocol_id auth_protocol is_remote unmapped"
+
 // recordForm is OCSF's Authentication as far as records use it. A field that OCSF
 // lets out is required where every record has it.
 func recordForm() form {
-	user := object("name type_id type", map[string]form{"name": text(), "uid": text(), "type_id": number(0, 1, 99), "type": text()})
-	session := object("", map[string]form{"uid": text(), "issuer": text(), "expiration_time": number(), "credential_uid": text()})
+	user := object("name type_id type", map[string]form{
+		"name": text(), "uid": text(), "type_id": number(0, 1, 99), "type": text(),
+	})
+	session := object("", map[string]form{
+		"uid": text(), "issuer": text(), "expiration_time": number(), "credential_uid": text(),
+	})
 	name := object("name", map[string]form{"name": text()})
 	policy := object("", map[string]form{"name": text(), "uid": text()})
 	authorization := object("decision", map[string]form{"decision": text("allowed", "denied"), "policy": policy})
-	return object("activity_id activity_name category_uid category_name class_uid class_name type_uid type_name severity_id severity "+
-		"status_id status message time metadata actor user service auth_protocol_id auth_protocol is_remote unmapped", map[string]form{
+	return object(everywhere, map[string]form{
 		"activity_id": number(1, 2, 6), "activity_name": text("Logon", "Logoff", "Preauth"),
 		"category_uid": number(3), "category_name": text("Identity & Access Management"),
 		"class_uid": number(classUID), "class_name": text("Authentication"),
-		"type_uid": number(300201, 300202, 300206), "type_name": text("Authentication: Logon", "Authentication: Logoff", "Authentication: Preauth"),
+		"type_uid":    number(300201, 300202, 300206),
+		"type_name":   text("Authentication: Logon", "Authentication: Logoff", "Authentication: Preauth"),
 		"severity_id": number(1, 2, 3), "severity": text("Informational", "Low", "Medium"),
 		"status_id": number(1, 2), "status": text("Success", "Failure"), "status_code": text(), "status_detail": text(),
 		"message": text(), "count": number(), "time": number(),
@@ -89,10 +97,12 @@ func unmappedForm() form {
 		"project": text(), "package_lock_sha256": text(), "packages": list(text()), "packages_omitted": number(),
 	})
 	f := object("", map[string]form{
-		"decision": text("allowed", "denied"), "outcome": text("issued", "renewed", "skipped", "revoked", "failed", "turned_away"),
-		"target": text(), "audience": text(), "dry_run": {kind: aTruth}, "policy_origin": text(), "policy_sha256": text(),
-		"extra_ca_sha256": text(), "actor_kind": text(), "actor_kind_source": text(), "agent_hint": text(), "identity": text(),
-		"kind": text(), "act": list(text()), "rule": object("index", map[string]form{"index": number(), "number": number(), "line": number()}),
+		"decision": text("allowed", "denied"),
+		"outcome":  text("issued", "renewed", "skipped", "revoked", "failed", "turned_away"),
+		"target":   text(), "audience": text(), "dry_run": {kind: aTruth}, "policy_origin": text(), "policy_sha256": text(),
+		"extra_ca_sha256": text(), "actor_kind": text(), "actor_kind_source": text(), "agent_hint": text(),
+		"identity": text(), "kind": text(), "act": list(text()),
+		"rule":       object("index", map[string]form{"index": number(), "number": number(), "line": number()}),
 		"mismatches": list(mismatch), "mismatches_omitted": number(), "credential_kind": text(), "static": {kind: aTruth},
 		"claims": texts(), "warehouse_key": texts(), "dbt": list(project),
 	})

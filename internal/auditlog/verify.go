@@ -34,7 +34,9 @@ const (
 )
 
 // String returns OCSF's word in lower case.
-func (s Severity) String() string { return map[Severity]string{Low: "low", Medium: "medium", High: "high"}[s] }
+func (s Severity) String() string {
+	return map[Severity]string{Low: "low", Medium: "medium", High: "high"}[s]
+}
 
 // The names of findings are stable: docs/audit.md explains each.
 const (
@@ -51,7 +53,8 @@ const (
 )
 
 var severities = map[string]Severity{
-	DamagedLine: Medium, InvalidRecord: Medium, UnknownOutcome: Medium, NoDecision: High, AfterDenial: High, Duplicate: Medium,
+	DamagedLine: Medium, InvalidRecord: Medium, UnknownOutcome: Medium, NoDecision: High, AfterDenial: High,
+	Duplicate: Medium,
 	Backwards: Low, TooLong: High, ReviewOverdue: Medium, RuleUnused: Low,
 }
 
@@ -125,7 +128,8 @@ func (v *Verification) Add(e Entry, err error) error {
 		return nil // what it says of a run proves nothing
 	}
 	if v.file == e.File && at.Before(v.before.Add(-skew)) {
-		v.found(v.about(e, Backwards, fmt.Sprintf("is %s older than the record before it", v.before.Sub(at).Round(time.Second))))
+		back := v.before.Sub(at).Round(time.Second)
+		v.found(v.about(e, Backwards, fmt.Sprintf("is %s older than the record before it", back)))
 	}
 	v.file, v.before = e.File, at
 	v.run(e)
@@ -135,8 +139,8 @@ func (v *Verification) Add(e Entry, err error) error {
 // about returns a finding about a record.
 func (v *Verification) about(e Entry, name, message string) Finding {
 	r := &e.Record
-	return Finding{Name: name, Message: message, File: e.File, Line: e.Line, Run: r.Metadata.CorrelationUID, Target: r.Unmapped.Target,
-		Subject: r.User.Name, Time: r.At()}
+	return Finding{Name: name, Message: message, File: e.File, Line: e.Line,
+		Run: r.Metadata.CorrelationUID, Target: r.Unmapped.Target, Subject: r.User.Name, Time: r.At()}
 }
 
 func (v *Verification) found(f Finding) {
@@ -235,7 +239,7 @@ func (v *Verification) outcome(e Entry, key runKey, state runState) {
 func (v *Verification) lifetime(e Entry) {
 	r := &e.Record
 	expires := r.Session.Expires()
-	if v.longest == nil || expires.IsZero() {
+	if v.longest == nil || expires.IsZero() || r.Unmapped.Static { // a static secret has no end
 		return
 	}
 	life := expires.Sub(r.At()).Round(time.Second)

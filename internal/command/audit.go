@@ -51,7 +51,8 @@ func auditCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 func recordPaths(c *cli.Command) ([]string, error) {
 	paths := c.Args().Slice()
 	if len(paths) == 0 {
-		return nil, fault.New(fault.Usage, errors.New("no PATH given: want files or folders of audit records, or - for standard input"),
+		return nil, fault.New(fault.Usage,
+			errors.New("no PATH given: want files or folders of audit records, or - for standard input"),
 			"`audit-log` says where a run appends them: `oidc-dbt exec --help` has the default")
 	}
 	stdin := 0
@@ -80,7 +81,8 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 			return now.Add(-time.Duration(n) * unit).UTC(), nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("got %q, want a day such as 2026-11-02, a time such as 2026-11-02T12:00:00Z, or how long ago, such as 24h or 7d", text)
+	return time.Time{}, fmt.Errorf("got %q, want a day such as 2026-11-02, a time such as 2026-11-02T12:00:00Z, "+
+		"or how long ago, such as 24h or 7d", text)
 }
 
 // jsonLine returns v as one line of JSON that is inert where it is printed: no
@@ -101,8 +103,7 @@ func inertJSON(text []byte) []byte {
 	var out bytes.Buffer
 	before := ' '
 	for _, c := range string(text) {
-		switch {
-		case c == '#' && before == '#', c != '\n' && unicode.IsControl(c), unicode.Is(unicode.Bidi_Control, c), c == '\u2028', c == '\u2029':
+		if c == '#' && before == '#' || c != '\n' && moves(c) {
 			fmt.Fprintf(&out, `\u%04x`, c)
 			before = ' '
 			continue
@@ -113,13 +114,18 @@ func inertJSON(text []byte) []byte {
 	return out.Bytes()
 }
 
+// moves reports whether a character moves a terminal's cursor, or ends a line.
+func moves(c rune) bool {
+	return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029'
+}
+
 // maxCell is how much of a text a cell of a table shows: --json has all of it.
 const maxCell = 64
 
 // cell returns a text as one cell: on one line, and not endless.
 func cell(text string) string {
 	text = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029' {
+		if moves(c) {
 			return '\uFFFD'
 		}
 		return c

@@ -86,10 +86,12 @@ func (u *ruleUse) find(ctx context.Context, v *auditlog.Verification) error {
 	for _, t := range report.Targets {
 		switch t.State {
 		case review.Never:
-			v.Found(auditlog.Finding{Name: auditlog.ReviewOverdue, Target: t.Name, Message: "its trust was never reviewed: set trust_reviewed"})
+			v.Found(auditlog.Finding{Name: auditlog.ReviewOverdue, Target: t.Name,
+				Message: "its trust was never reviewed: set trust_reviewed"})
 		case review.Overdue:
 			v.Found(auditlog.Finding{Name: auditlog.ReviewOverdue, Target: t.Name,
-				Message: fmt.Sprintf("its trust was reviewed on %s, and the review was due on %s", t.Reviewed.Format(time.DateOnly), t.Due.Format(time.DateOnly))})
+				Message: fmt.Sprintf("its trust was reviewed on %s, and the review was due on %s",
+					t.Reviewed.Format(time.DateOnly), t.Due.Format(time.DateOnly))})
 		}
 	}
 	since := u.now.Add(-unusedAfter)

@@ -65,8 +65,8 @@ func auditShowCommand(env job.Env, end *outcome) *cli.Command {
 }
 
 func recordOptions(env job.Env, c *cli.Command) (o auditlog.Options, err error) {
-	o = auditlog.Options{Dir: env.Dir, Stdin: env.Stdin, Repository: c.String(flagRepository), Target: c.String(flagTarget),
-		Package: c.String(flagPackage)}
+	o = auditlog.Options{Dir: env.Dir, Stdin: env.Stdin, Repository: c.String(flagRepository),
+		Target: c.String(flagTarget), Package: c.String(flagPackage)}
 	for flag, to := range map[string]*time.Time{flagSince: &o.Since, flagUntil: &o.Until} {
 		if text := c.String(flag); text != "" {
 			if *to, err = parseMoment(text, env.Now()); err != nil {
@@ -81,7 +81,9 @@ func recordOptions(env job.Env, c *cli.Command) (o auditlog.Options, err error) 
 const maxNotes = 10
 
 // showRuns hands runs to write, in the order of their first records.
-func showRuns(ctx context.Context, env job.Env, paths []string, o auditlog.Options, write func(*auditlog.Run) error) error {
+func showRuns(
+	ctx context.Context, env job.Env, paths []string, o auditlog.Options, write func(*auditlog.Run) error,
+) error {
 	var runs auditlog.Grouping
 	faults := 0
 	for e, err := range auditlog.Read(ctx, paths, o) {
@@ -107,12 +109,11 @@ func showRuns(ctx context.Context, env job.Env, paths []string, o auditlog.Optio
 		}
 	}
 	if faults > maxNotes {
-		fmt.Fprintf(env.Stderr, "oidc-dbt: %d further lines are no records: `oidc-dbt audit verify` lists them\n", faults-maxNotes)
+		fmt.Fprintf(env.Stderr, "oidc-dbt: %d further lines are no records: `oidc-dbt audit verify` lists them\n",
+			faults-maxNotes)
 	}
 	return nil
 }
-
-var headings = []string{"TIME", "TARGET", "IDENTITY", "SUBJECT", "DECISION", "OUTCOME", "RULE", "PROVIDER", "WAREHOUSE KEY", "RUN", "ERROR"}
 
 // cells are what the table says of a run.
 func cells(r *auditlog.Run, now time.Time) []string {
@@ -131,8 +132,8 @@ func cells(r *auditlog.Run, now time.Time) []string {
 	if r.Unknown(now) {
 		outcomes = strings.TrimPrefix(outcomes+", unknown", ", ")
 	}
-	row := []string{r.Time.Format("2006-01-02 15:04:05Z"), first.Unmapped.Target, first.Unmapped.Identity, first.User.Name, r.Decision, outcomes, rule,
-		provider, key, r.ID, fail}
+	row := []string{r.Time.Format("2006-01-02 15:04:05Z"), first.Unmapped.Target, first.Unmapped.Identity, first.User.Name,
+		r.Decision, outcomes, rule, provider, key, r.ID, fail}
 	for i := range row {
 		row[i] = cell(row[i])
 	}
@@ -140,7 +141,8 @@ func cells(r *auditlog.Run, now time.Time) []string {
 }
 
 // keys are those of warehouse_key, the most exact first.
-var keys = []string{"session", "lease", "uti", "principal", "user", "run_tag", "client_tag", "query_tag", "query_group", "application_name"}
+var keys = []string{"session", "lease", "uti", "principal", "user", "run_tag", "client_tag", "query_tag", "query_group",
+	"application_name"}
 
 func joinKey(all map[string]string) string {
 	i := slices.IndexFunc(keys, func(name string) bool { return all[name] != "" })
@@ -148,6 +150,11 @@ func joinKey(all map[string]string) string {
 		return ""
 	}
 	return keys[i] + "=" + all[keys[i]]
+}
+
+func headings() []string {
+	return []string{"TIME", "TARGET", "IDENTITY", "SUBJECT", "DECISION", "OUTCOME", "RULE", "PROVIDER", "WAREHOUSE KEY", "RUN",
+		"ERROR"}
 }
 
 // A table aligns its columns by its first rows, and does not keep the others.
@@ -170,8 +177,8 @@ func (t *table) add(row []string) error {
 
 func (t *table) flush() error {
 	if t.widths == nil && len(t.rows) > 0 {
-		t.rows = append([][]string{headings}, t.rows...)
-		t.widths = make([]int, len(headings))
+		t.rows = append([][]string{headings()}, t.rows...)
+		t.widths = make([]int, len(t.rows[0]))
 		for _, row := range t.rows {
 			for i, text := range row {
 				t.widths[i] = max(t.widths[i], utf8.RuneCountInString(text))
@@ -258,9 +265,9 @@ func viewOf(r *auditlog.Run, now time.Time) runView {
 	u := first.Unmapped
 	v := runView{
 		Version: 1, Run: r.ID, Time: moment(r.Time), Target: u.Target, Identity: u.Identity, Kind: u.IdentityKind,
-		Issuer: first.Actor.IDP.Name, Subject: first.User.Name, Repository: first.Repository(), Actor: first.Actor.User.Name,
-		ActorKind: u.ActorKind, Claims: u.Claims, Decision: r.Decision, Policy: u.PolicyOrigin, PolicySHA256: u.PolicySHA256,
-		Unknown: r.Unknown(now), Outcomes: []outcomeView{},
+		Issuer: first.Actor.IDP.Name, Subject: first.User.Name, Repository: first.Repository(),
+		Actor: first.Actor.User.Name, ActorKind: u.ActorKind, Claims: u.Claims, Decision: r.Decision,
+		Policy: u.PolicyOrigin, PolicySHA256: u.PolicySHA256, Unknown: r.Unknown(now), Outcomes: []outcomeView{},
 	}
 	for _, e := range r.Records {
 		u := e.Record.Unmapped
@@ -277,8 +284,9 @@ func viewOf(r *auditlog.Run, now time.Time) runView {
 			v.Packages = append(v.Packages, project.Packages...)
 		}
 		if u.Outcome != "" {
-			v.Outcomes = append(v.Outcomes, outcomeView{u.Outcome, moment(e.Record.At()), e.Record.Count, u.CredentialKind, e.Record.Session.UID,
-				e.Record.Session.CredentialUID, moment(e.Record.Session.Expires())})
+			session := e.Record.Session
+			v.Outcomes = append(v.Outcomes, outcomeView{u.Outcome, moment(e.Record.At()), e.Record.Count, u.CredentialKind,
+				session.UID, session.CredentialUID, moment(session.Expires())})
 		}
 	}
 	return v

@@ -36,9 +36,10 @@ func auditVerifyCommand(env job.Env, inActions bool, end *outcome) *cli.Command 
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: flagPolicy, Usage: "a path, or the policy itself: also find reviews that are overdue, rules that are not used, " +
-				"and credentials that live too long"},
-			&cli.StringFlag{Name: flagFindings, Usage: "a file, or - for standard output: the findings as OCSF events, one a line"},
+			&cli.StringFlag{Name: flagPolicy, Usage: "a path, or the policy itself: also find reviews that are overdue, " +
+				"rules that are not used, and credentials that live too long"},
+			&cli.StringFlag{Name: flagFindings,
+				Usage: "a file, or - for standard output: the findings as OCSF events, one a line"},
 			&cli.BoolFlag{Name: flagJSON, Usage: "as a JSON object"},
 		},
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
@@ -67,11 +68,14 @@ func auditVerifyCommand(env job.Env, inActions bool, end *outcome) *cli.Command 
 	}
 }
 
-func verified(ctx context.Context, env job.Env, c *cli.Command, inActions bool) (*auditlog.Verification, auditlog.Source, error) {
+func verified(
+	ctx context.Context, env job.Env, c *cli.Command, inActions bool,
+) (*auditlog.Verification, auditlog.Source, error) {
 	by := auditlog.Source{Version: env.Version, Now: env.Now()}
 	paths, err := recordPaths(c)
 	if err == nil && c.String(flagFindings) == "-" && c.Bool(flagJSON) {
-		err = fault.New(fault.Usage, errors.New("flags --findings and --json: both are for standard output"), "name a file in --findings")
+		err = fault.New(fault.Usage, errors.New("flags --findings and --json: both are for standard output"),
+			"name a file in --findings")
 	}
 	if err != nil {
 		return nil, by, err
@@ -206,8 +210,8 @@ func writeVerification(env job.Env, v *auditlog.Verification) error {
 		Omitted  int           `json:"findings_omitted"`
 	}{1, v.Records, v.Runs, v.Denied, v.Issued, v.Pending, moment(v.First), moment(v.Last), []findingView{}, v.Omitted}
 	for _, f := range v.Findings {
-		all.Findings = append(all.Findings, findingView{f.Name, f.Severity.String(), f.Message, f.File, f.Line, f.Run, f.Target, f.Rule,
-			f.Subject, moment(f.Time)})
+		all.Findings = append(all.Findings, findingView{f.Name, f.Severity.String(), f.Message, f.File, f.Line, f.Run,
+			f.Target, f.Rule, f.Subject, moment(f.Time)})
 	}
 	line, err := jsonLine(all)
 	if err != nil {

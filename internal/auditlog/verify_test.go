@@ -1,0 +1,320 @@
+package auditlog_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/auditlog"
+	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
+)
+
+var noon = time.UnixMilli(1793620800000).UTC() // when the golden records were written
+
+// verify returns the findings in a log, at a time.
+func verify(t testing.TB, log string, now time.Time) (*auditlog.Verification, []string) {
+	t.Helper()
+	v := auditlog.NewVerification(func(r *auditlog.Record) time.Duration { return 2 * time.Hour })
+	for e, err := range auditlog.Read(t.Context(), []string{"-"}, auditlog.Options{Stdin: strings.NewReader(log)}) {
+		if err := v.Add(e, err); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.End(now)
+	var got []string
+	for _, f := range v.Findings {
+		got = append(got, fmt.Sprintf("%d %s: %s", f.Line, f.Name, f.Message))
+	}
+	return v, got
+}
+
+// at returns a golden record of a run, at a time after noon.
+func at(t testing.TB, kind, run string, after time.Duration, changes ...string) string {
+	t.Helper()
+	line := strings.ReplaceAll(golden(t, kind), "RUN1", run)
+	ms := func(d time.Duration) string { return fmt.Sprint(noon.Add(d).UnixMilli()) }
+	line = strings.Replace(line, `"time":1793620800000`, `"time":`+ms(after), 1)
+	line = strings.Replace(line, `"expiration_time":0`, `"expiration_time":`+ms(after+5*time.Minute), 1)
+	line = strings.Replace(line, `"expiration_time":1793624400000`, `"expiration_time":`+ms(after+time.Hour), 1)
+	for i := 0; i < len(changes); i += 2 {
+		if !strings.Contains(line, changes[i]) {
+			t.Fatalf("%s has no %q: %s", kind, changes[i], line)
+		}
+		line = strings.Replace(line, changes[i], changes[i+1], 1)
+	}
+	return line + "\n"
+}
+
+// TestGoldensAreValid: all that this version writes.
+func TestGoldensAreValid(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../audit/testdata/*.json")
+	if err != nil || len(files) < 9 {
+		t.Fatalf("found %d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		_, got := verify(t, golden(t, strings.TrimSuffix(filepath.Base(file), ".json")), noon)
+		if slices.ContainsFunc(got, func(f string) bool { return !strings.Contains(f, auditlog.NoDecision) }) {
+			t.Errorf("%s: %q", file, got)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	const unknown = "unknown-outcome: allowed, and no record of the outcome: whether a credential was issued is unknown"
+	allowed, issued := at(t, "allowed", "A", 0), at(t, "issued", "A", time.Second)
+	expires := fmt.Sprintf(`"expiration_time":%d`, noon.Add(time.Hour+time.Second).UnixMilli())
+	long := fmt.Sprintf(`"expiration_time":%d`, noon.Add(3*time.Hour+time.Second).UnixMilli())
+	for _, tt := range []struct {
+		name, log string
+		now       time.Duration
+		want      []string
+	}{
+		{"a run", allowed + issued, time.Hour, nil},
+		{"with its end", allowed + issued + at(t, "revoked", "A", time.Minute), time.Hour, nil},
+		{"a renewal", allowed + at(t, "renewed", "A", 0), time.Hour, nil},
+		{"an exchange that failed", allowed + at(t, "failed", "A", 0), time.Hour, nil},
+		{"a failure before the decision", at(t, "failed", "A", 0), time.Hour, nil},
+		{"a denial", at(t, "denied", "A", 0), time.Hour, nil},
+		{"a dry run", allowed + at(t, "skipped", "A", 0), time.Hour, nil},
+		{"callers turned away", allowed + issued + strings.Repeat(at(t, "failed", "A", time.Minute, `"outcome":"failed"`, `"outcome":"turned_away"`), 3), time.Hour, nil},
+		{"not finished", allowed, 6*time.Minute - 1, nil},
+		{"unknown", allowed, 6*time.Minute + 1, []string{"1 " + unknown}},
+		{"unknown, and callers turned away", allowed + at(t, "failed", "A", time.Minute, `"outcome":"failed"`, `"outcome":"turned_away"`), time.Hour, []string{"1 " + unknown}},
+		{"unknown among others", allowed + at(t, "allowed", "B", 0) + issued + at(t, "allowed", "C", 0), time.Hour, []string{"2 " + unknown, "4 " + unknown}},
+		{"no decision", issued, time.Hour, []string{`1 outcome-without-decision: outcome "issued", and no record of a decision`}},
+		{"an end only", at(t, "revoked", "A", 0), time.Hour, []string{`1 outcome-without-decision: outcome "revoked", and no record of a decision`}},
+		{"the outcome first", issued + allowed, time.Hour, nil},
+		{"long before the decision", at(t, "issued", "A", -2*time.Minute) + allowed, time.Hour, []string{"2 time-backwards: the decision is younger than its outcome"}},
+		{"after a denial", at(t, "denied", "A", 0) + issued, time.Hour, []string{"2 issued-after-denial: a credential was issued, and the decision was a denial"}},
+		{"before a denial", issued + at(t, "denied", "A", 0), time.Hour, []string{"1 issued-after-denial: a credential was issued, and the decision was a denial"}},
+		{"twice", allowed + issued + issued, time.Hour, []string{`3 duplicate-record: record "A-logon" is there twice`}},
+		{"all twice", allowed + issued + allowed + issued, time.Hour, []string{`3 duplicate-record: record "A-preauth" is there twice`, `4 duplicate-record: record "A-logon" is there twice`}},
+		{"clocks", at(t, "denied", "A", 0) + at(t, "denied", "B", -time.Minute), time.Hour, nil},
+		{"back in time", at(t, "denied", "A", 0) + at(t, "denied", "B", -61*time.Second), time.Hour, []string{"2 time-backwards: is 1m1s older than the record before it"}},
+		{"a long life", allowed + at(t, "issued", "A", time.Second, expires, long), time.Hour, []string{"2 lifetime-exceeded: the credential lives 3h0m0s, and max_lifetime is 2h0m0s"}},
+		{"torn", allowed[:100] + "\n" + issued, time.Hour, []string{
+			"1 damaged-line: is no audit record, or a part of one: unexpected end of JSON input",
+			`2 outcome-without-decision: outcome "issued", and no record of a decision`}},
+	} {
+		if _, got := verify(t, tt.log, noon.Add(tt.now)); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got\n%q, want\n%q", tt.name, got, tt.want)
+		}
+	}
+	v, _ := verify(t, allowed+issued+at(t, "denied", "B", time.Hour)+at(t, "allowed", "C", time.Hour), noon.Add(time.Hour))
+	if v.Records != 4 || v.Runs != 3 || v.Denied != 1 || v.Issued != 1 || v.Pending != 1 || v.First != noon || v.Last != noon.Add(time.Hour) {
+		t.Errorf("got %+v", v)
+	}
+}
+
+func TestInvalidRecords(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ kind, old, new, want string }{
+		{"denied", `"activity_name":"Preauth"`, `"activity_name":"Logon"`, `"activity_name" is "Logon", want "Preauth" by the other fields`},
+		{"denied", `"activity_name":"Preauth",`, ``, `"activity_name" is missing`},
+		{"denied", `"category_uid":3`, `"category_uid":4`, `"category_uid" is "4", want one of ["3"]`},
+		{"denied", `"category_uid":3`, `"category_uid":3.0`, `"category_uid" is a fraction, want a whole number`},
+		{"denied", `"category_uid":3`, `"category_uid":"3"`, `"category_uid" is a text, want a whole number`},
+		{"denied", `"is_remote":true`, `"is_remote":null`, `"is_remote" is a null, want a true or false`},
+		{"denied", `"is_remote":true`, `"is_remote":true,"is_remote":true`, `"is_remote" is there twice`},
+		{"denied", `"is_remote":true`, `"is_remote":true,"Is_remote":true`, `"Is_remote" is no field of a record`},
+		{"denied", `"type_uid":300206`, `"type_uid":300201`, `"type_uid" is "300201", want "300206" by the other fields`},
+		{"denied", `"status":"Failure"`, `"status":"Success"`, `"status" is "Success", want "Failure" by the other fields`},
+		{"denied", `"severity":"Medium"`, `"severity":"Low"`, `"severity" is "Low", want "Medium" by the other fields`},
+		{"denied", `"uid":"A-preauth"`, `"uid":"B-preauth"`, `"metadata.uid" is "B-preauth", want "A-preauth" by the other fields`},
+		{"denied", `"name":"oidc-dbt"`, `"name":"other"`, `"metadata.product.name" is "other", want one of ["oidc-dbt"]`},
+		{"denied", `"uid":"583231"`, `"id":"583231"`, `"actor.user.id" is no field of a record`},
+		{"denied", `"decision":"denied","extra_ca_sha256"`, `"decision":"maybe","extra_ca_sha256"`, `"unmapped.decision" is "maybe", want one of ["allowed" "denied"]`},
+		{"denied", `"decision":"denied","extra_ca_sha256"`, `"outcome":"issued","extra_ca_sha256"`, `activity Preauth has decision "" and outcome "issued"`},
+		{"denied", `"claim":"ref"`, `"claims":"ref"`, `"unmapped.mismatches[1].claims" is no field of a record`},
+		{"denied", `"target":"prod"`, `"target":"prod","newer":{"x":[1,null]}`, ""},
+		{"allowed", `"rule":{"index":1,"line":17,"number":2},`, ``, `"unmapped.rule" is missing: a rule allows`},
+		{"allowed", `"packages":["dbt-labs/dbt_utils@1.3.0"]`, `"packages":["x",1]`, `is no audit record: "unmapped.dbt.packages" is a JSON number`},
+		{"issued", `"outcome":"issued"`, `"outcome":"stolen"`, `"unmapped.outcome" is "stolen", want one of ["issued" "renewed" "skipped" "revoked" "failed" "turned_away"]`},
+		{"issued", `"warehouse_key":{`, `"warehouse_key":{"user":"x",`, `"unmapped.warehouse_key.user" is there twice`},
+	} {
+		if _, got := verify(t, at(t, tt.kind, "A", 0, tt.old, tt.new), noon); tt.want == "" && got != nil ||
+			tt.want != "" && (len(got) != 1 || !strings.HasSuffix(got[0], "-record: "+tt.want) && !strings.HasSuffix(got[0], "damaged-line: "+tt.want)) {
+			t.Errorf("%s with %s: got %q, want %q", tt.kind, tt.new, got, tt.want)
+		}
+	}
+}
+
+func schema(t testing.TB, path string) *jsonschema.Schema {
+	t.Helper()
+	s, err := jsonschema.NewCompiler().Compile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestStricterThanOCSF: what is no Authentication event by OCSF's own JSON
+// Schema is found, whatever was changed in a record.
+func TestStricterThanOCSF(t *testing.T) {
+	t.Parallel()
+	ocsf := schema(t, "../audit/testdata/ocsf/authentication.schema.json")
+	random := rand.New(rand.NewPCG(20261128, 2))
+	values := []any{nil, true, "x", 7.0, 7.5, -1.0, []any{}, []any{"x"}, map[string]any{}, map[string]any{"name": "x"}, "2026"}
+	refused := 0
+	for range 4000 / sampling.Share {
+		kind := []string{"allowed", "denied", "issued", "revoked", "failed"}[random.IntN(5)]
+		var record map[string]any
+		if err := json.Unmarshal([]byte(golden(t, kind)), &record); err != nil {
+			t.Fatal(err)
+		}
+		change(random, record, values)
+		text, err := json.Marshal(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		valid := ocsf.Validate(document) == nil
+		_, found := verify(t, string(text), noon)
+		found = slices.DeleteFunc(found, func(f string) bool { return strings.Contains(f, auditlog.NoDecision) })
+		if !valid {
+			refused++
+		}
+		if !valid && len(found) == 0 {
+			t.Errorf("OCSF refuses it, and nothing is found: %s", text)
+		}
+	}
+	if refused < 100/sampling.Share {
+		t.Errorf("only %d records were refused", refused)
+	}
+}
+
+// change removes, replaces or adds one field somewhere.
+func change(random *rand.Rand, o map[string]any, values []any) {
+	keys := slices.Sorted(maps.Keys(o))
+	key := keys[random.IntN(len(keys))]
+	if below, ok := o[key].(map[string]any); ok && len(below) > 0 && random.IntN(3) > 0 {
+		change(random, below, values)
+		return
+	}
+	switch random.IntN(3) {
+	case 0:
+		delete(o, key)
+	case 1:
+		o[key] = values[random.IntN(len(values))]
+	case 2:
+		o[key+"x"] = values[random.IntN(len(values))]
+	}
+}
+
+// TestEvents holds each finding's event to the JSON Schema of its class. The
+// schemas were made from OCSF 1.8.0 by the package ocsf-json-schema 1.2.0 of
+// PyPI (OcsfJsonSchemaEmbedded.get_class_schema, classes "detection_finding" and
+// "iam_analysis_finding"), without their descriptions.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/audit.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas := map[float64]*jsonschema.Schema{
+		2004: schema(t, "testdata/ocsf/detection_finding.schema.json"), 2008: schema(t, "testdata/ocsf/iam_analysis_finding.schema.json"),
+	}
+	by := auditlog.Source{Version: "v1.2.3", PolicyFile: "p.yml", PolicySHA256: strings.Repeat("ab", 32), Now: noon}
+	uids := map[string]bool{}
+	names := []string{auditlog.DamagedLine, auditlog.InvalidRecord, auditlog.UnknownOutcome, auditlog.NoDecision, auditlog.AfterDenial,
+		auditlog.Duplicate, auditlog.Backwards, auditlog.TooLong, auditlog.ReviewOverdue, auditlog.RuleUnused}
+	for _, name := range names {
+		if !bytes.Contains(page, []byte("| `"+name+"` |")) {
+			t.Errorf("docs/audit.md does not explain %s", name)
+		}
+		for i, f := range []auditlog.Finding{
+			{Name: name, Message: "m", Severity: auditlog.High},
+			{Name: name, Message: "<script>\n", Severity: auditlog.Low, File: "f", Line: 7, Run: "R", Target: "prod", Rule: 2, Subject: "s", Time: noon},
+		} {
+			line, err := f.Event(by)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var o map[string]any
+			if err := json.Unmarshal(line, &o); err != nil {
+				t.Fatal(err)
+			}
+			if err := schemas[o["class_uid"].(float64)].Validate(o); err != nil {
+				t.Errorf("%s %d: %v", name, i, err)
+			}
+			info := o["finding_info"].(map[string]any)
+			if uid := info["uid"].(string); uids[uid] || info["title"] == "" || bytes.Count(line, []byte("\n")) != 1 {
+				t.Errorf("%s %d: %s", name, i, line)
+			} else {
+				uids[uid] = true
+			}
+			f.Line, f.Message, f.File = 9, "other words", "copy.jsonl"
+			if again, err := f.Event(by); i == 1 && (err != nil || !bytes.Contains(again, []byte(info["uid"].(string)))) {
+				t.Errorf("%s: another copy of the records has another uid: %s, %v", name, again, err)
+			}
+		}
+	}
+}
+
+// TestManyFindings: a log that is damaged everywhere does not fill the memory.
+func TestManyFindings(t *testing.T) {
+	t.Parallel()
+	v, _ := verify(t, strings.Repeat("x\n", 10_007), noon)
+	if len(v.Findings) != 10_000 || v.Omitted != 7 {
+		t.Errorf("%d findings, %d omitted", len(v.Findings), v.Omitted)
+	}
+}
+
+func TestGrouping(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	random := rand.New(rand.NewPCG(20261128, 3))
+	want := map[string][]string{}
+	var order []string
+	for i := range 3000 { // each run's outcome follows among the next runs
+		for _, j := range []int{i, i - random.IntN(900)} {
+			run := fmt.Sprintf("R%d", max(j, 0))
+			if want[run] == nil {
+				order = append(order, run)
+			}
+			want[run] = append(want[run], fmt.Sprint(len(want[run])))
+			fmt.Fprintf(&log, `{"class_uid":3002,"metadata":{"correlation_uid":%q,"uid":%q},"unmapped":{"outcome":"o%d"}}`+"\n", run, run, len(want[run])-1)
+		}
+	}
+	var g auditlog.Grouping
+	var got []string
+	records := 0
+	keep := func(r *auditlog.Run) {
+		got = append(got, r.ID)
+		records += len(r.Records)
+		for i, o := range r.Outcomes {
+			if o != "o"+want[r.ID][i] {
+				t.Errorf("run %s has outcomes %q", r.ID, r.Outcomes)
+			}
+		}
+	}
+	for e, err := range auditlog.Read(t.Context(), []string{"-"}, auditlog.Options{Stdin: strings.NewReader(log.String())}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := g.Add(e); r != nil {
+			keep(r)
+		}
+	}
+	for _, r := range g.Rest() {
+		keep(r)
+	}
+	if !slices.Equal(got, order) || records != 6000 {
+		t.Errorf("%d runs with %d records, want %d with 6000", len(got), records, len(order))
+	}
+}
