@@ -365,6 +365,8 @@ var enforced = []struct{ row, claim, rules string }{
 	{"`repository_visibility`", "repository_visibility", ""},
 	{"`repo_property_…`", "repo_property_team", ""},
 	{"`actor_kind`", "actor_kind", ""},
+	{"`kubernetes.io>serviceaccount>uid`", "kubernetes.io>serviceaccount>uid", `{identity: cluster, sub: "system:serviceaccount:dbt:runner", ` +
+		`kubernetes.io>serviceaccount>uid: 3f0e0000-0000-4000-8000-000000000000}`},
 	{"`*` in `environment`", "environment", `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: prod-*, ref: refs/heads/main}`},
 	{"`**` in `environment`", "environment", `{repository: acme/analytics, repository_id: "487920697", repository_owner_id: "9919", environment: prod-**, ref: refs/heads/main}`},
 }
@@ -419,6 +421,9 @@ func (p spoken) generate(t *testing.T, deny, rules string) (printedWall, bool) {
 // policy is a policy with rules for the provider.
 func (p spoken) policy(deny, rules string) string {
 	text := "version: 1\n"
+	if strings.Contains(rules, "identity: cluster") {
+		text += "identities: {cluster: {kind: kubernetes, issuer: https://container.googleapis.com/v1/projects/acme/locations/eu/clusters/dbt}}\n"
+	}
 	if deny != "" {
 		text += deny + "\n"
 	}

@@ -60,6 +60,11 @@ func providerOf(p *policy.Policy, name string, claims policy.ClaimSet, allowed b
 		if err != nil {
 			return Provider{Verdict: "unknown", Why: err.Error()}
 		}
+		for _, claim := range d.PolicyFormula().Claims() { // those inside objects, too
+			if text, ok := claims.String(claim); ok {
+				token[claim] = text
+			}
+		}
 		token["aud"] = d.Audience()
 		switch seen := d.Sees(w, token); {
 		case seen.Unknown:

@@ -63,7 +63,8 @@ type celSplit struct {
 
 // A celReader evaluates expressions of one provider.
 type celReader struct {
-	github  bool                 // claims are texts; elsewhere they may be lists
+	github  bool                 // claims are texts; elsewhere they may be lists, or objects
+	objects map[string]bool      // claims that the expressions read members of
 	mapping map[string]*celNode  // attribute.X, google.X
 	mapped  map[string]*celValue // what was evaluated; nil while it is
 	// variables are those of a program, by name; none at Google.
@@ -165,8 +166,52 @@ func (r *celReader) variable(name string) celValue {
 	return undecided("the variable %s", name)
 }
 
-// field is a claim, or a mapped attribute.
+// path returns the claim that an expression reads, `a>b` for a member of a
+// claim; ok is false for any other expression.
+func (r *celReader) path(n *celNode) (claim string, ok bool) {
+	switch {
+	case n.kind == celSelect:
+		claim = n.name
+	case n.kind == celOperator && n.name == "[]" && n.args[1].kind == celString:
+		claim = n.args[1].text
+	default:
+		return "", false
+	}
+	of := n.args[0]
+	if of.kind == celVariable {
+		return claim, r.variable(of.name).kind == celAssertion
+	}
+	object, ok := r.path(of)
+	return object + ">" + claim, ok
+}
+
+// learn notes which claims an expression reads members of. Where they are
+// there, they count as objects: an issuer's claim is of one type.
+func (r *celReader) learn(n *celNode) {
+	if claim, ok := r.path(n); ok && !r.github {
+		for i, c := range claim {
+			if c == '>' {
+				r.objects[claim[:i]] = true
+			}
+		}
+	}
+	for _, arg := range n.args {
+		r.learn(arg)
+	}
+}
+
+// object returns the claim that a value is, where members of it are read.
+func (r *celReader) object(v celValue) (claim string, when logic.Formula, ok bool) {
+	claim, when, ok = v.onlyClaim()
+	return claim, when, ok && r.objects[claim]
+}
+
+// field is a claim, a member of one, or a mapped attribute.
 func (r *celReader) field(of celValue, name string) celValue {
+	if claim, when, ok := r.object(of); ok {
+		claim += ">" + name
+		return celTextOf(logic.And(when, logic.Has(claim)), celPiece{claim: claim})
+	}
 	switch of.kind {
 	case celAssertion:
 		return celValue{kind: celTextValue, cases: []celCase{{logic.Has(name), []celPiece{{claim: name}}}}}
@@ -238,20 +283,24 @@ func (r *celReader) operator(n *celNode) celValue {
 	return undecided("the operator %s", n.name)
 }
 
-// typeTest is `type(value) == string` and the like: the claims of a job are texts.
+// typeTest is `type(value) == string` and the like: the claims of a job at
+// GitHub are texts, and what members are read of is an object.
 func (r *celReader) typeTest(n *celNode) (v celValue, ok bool) {
 	if n.name != "==" || len(n.args) != 2 || n.args[0].kind != celCall || n.args[0].name != "type" || len(n.args[0].args) != 1 ||
-		n.args[1].kind != celVariable || !r.github {
+		n.args[1].kind != celVariable {
 		return v, false
 	}
 	there := r.eval(n.args[0].args[0])
-	if there.kind != celTextValue {
+	own := "string"
+	if _, _, ok := r.object(there); ok {
+		own = "map"
+	} else if !r.github || there.kind != celTextValue {
 		return v, false
 	}
-	if n.args[1].name == "string" {
+	if n.args[1].name == own {
 		return celBool(there.defined(), logic.Never()), true
 	}
-	return celBool(logic.Never(), there.defined()), slices.Contains([]string{"list", "map", "bool", "int", "double"}, n.args[1].name)
+	return celBool(logic.Never(), there.defined()), slices.Contains([]string{"string", "list", "map", "bool", "int", "double"}, n.args[1].name)
 }
 
 // choose is `condition ? then : otherwise`.
@@ -424,6 +473,9 @@ func (p celPiece) is(text string) logic.Formula {
 
 // in is `a in b`.
 func (r *celReader) in(a, b celValue) celValue {
+	if _, _, ok := r.object(b); ok {
+		return r.member(a, b)
+	}
 	switch b.kind {
 	case celFails:
 		return b.bool()
@@ -461,6 +513,10 @@ func (r *celReader) member(a, b celValue) celValue {
 
 // present is has() of a field.
 func (r *celReader) present(of celValue, name string) celValue {
+	if claim, when, ok := r.object(of); ok {
+		there := logic.Has(claim + ">" + name)
+		return celBool(logic.And(when, there), logic.And(when, logic.Not(there)))
+	}
 	switch of.kind {
 	case celAssertion:
 		return celBool(logic.Has(name), logic.Not(logic.Has(name)))
@@ -485,15 +541,16 @@ func (r *celReader) inClaim(a, b celValue) celValue {
 
 // index is `a[b]`.
 func (r *celReader) index(a, b celValue) celValue {
-	switch a.kind {
-	case celAssertion, celGoogle, celAttribute:
+	_, _, object := r.object(a)
+	switch {
+	case object, a.kind == celAssertion, a.kind == celGoogle, a.kind == celAttribute:
 		if b.kind == celTextValue && len(b.cases) == 1 {
 			if name, ok := literalOf(b.cases[0].pieces); ok {
 				return r.field(a, name)
 			}
 		}
 		return undecided("a claim whose name is not written out")
-	case celListValue:
+	case a.kind == celListValue:
 		n, err := strconv.Atoi(b.text)
 		switch {
 		case b.kind != celNumberValue || err != nil:
@@ -505,7 +562,7 @@ func (r *celReader) index(a, b celValue) celValue {
 		}
 		v := a.items[n]
 		return v
-	case celFails, celUndecided:
+	case a.kind == celFails, a.kind == celUndecided:
 		return a
 	}
 	return undecided("a part of a value")

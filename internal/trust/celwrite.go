@@ -55,20 +55,39 @@ var celReserved = []string{"false", "in", "null", "true", "as", "break", "const"
 	"if", "import",
 	"let", "loop", "package", "namespace", "return", "var", "void", "while"}
 
-// claim returns how a claim is read.
+// claim returns how a claim is read: one inside objects member by member.
 func (w celWriter) claim(name string) string {
-	if hclIdentifier(name) && !slices.Contains(celReserved, name) {
-		return w.root + "." + name
+	text := w.root
+	for member := range strings.SplitSeq(name, ">") {
+		text = celMember(text, member)
 	}
-	return w.root + "[" + celText(name) + "]"
+	return text
 }
 
-// has returns how a claim is asked for.
-func (w celWriter) has(name string) string {
-	if claim := w.claim(name); !strings.HasSuffix(claim, "]") {
-		return "has(" + claim + ")"
+// celMember is a member of a value.
+func celMember(of, name string) string {
+	if hclIdentifier(name) && !slices.Contains(celReserved, name) {
+		return of + "." + name
 	}
-	return celText(name) + " in " + w.root
+	return of + "[" + celText(name) + "]"
+}
+
+// has asks for a claim, and before it for each object that it is inside of.
+func (w celWriter) has(name string) celCode {
+	var parts []celCode
+	of := w.root
+	for i, member := range strings.Split(name, ">") {
+		if i > 0 {
+			parts = append(parts, w.ofType(of, "map", celTrue))
+		}
+		there := celAtom(celText(member) + " in " + of)
+		next := celMember(of, member)
+		if !strings.HasSuffix(next, "]") {
+			there = celAtom("has(" + next + ")")
+		}
+		parts, of = append(parts, there), next
+	}
+	return celAll(parts...)
 }
 
 // celCode is an expression, and the operator that is outermost in it: "" for one
@@ -144,7 +163,7 @@ func (w celWriter) write(f logic.Formula) celCode {
 	case logic.FormNot:
 		return celNot(w.write(f.Parts()[0]))
 	case logic.FormHas:
-		return celAtom(w.has(f.Claim()))
+		return w.has(f.Claim())
 	case logic.FormIs:
 		return w.is(f.Claim(), []logic.Language{f.Language()})
 	}
@@ -209,7 +228,7 @@ func (w celWriter) is(claim string, languages []logic.Language) celCode {
 	if w.sure(claim) {
 		return celAnyOf(parts...)
 	}
-	return celAll(celAtom(w.has(claim)), celAnyOf(parts...))
+	return celAll(w.has(claim), celAnyOf(parts...))
 }
 
 // ofType is a condition that fails on values of another type.

@@ -3,6 +3,7 @@ package trust
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/logic"
 )
@@ -42,6 +43,7 @@ func (d Demand) compare(admits, said, owed logic.Formula) Comparison {
 	c := &comparer{d: d, admits: admits}
 	c.finder = logic.NewFinder(logic.Vocabulary(admits, d.PolicyFormula(), said, owed),
 		slices.Concat(d.worlds(), d.strangers(admits)))
+	c.possible = around(logic.Vocabulary(admits, d.PolicyFormula()).Claims())
 	wider := logic.And(admits, logic.Not(d.PolicyFormula()), logic.Not(said))
 	for _, r := range d.Rules {
 		c.single(r, wider)
@@ -71,7 +73,22 @@ type comparer struct {
 	d      Demand
 	finder *logic.Finder
 	admits logic.Formula
-	out    Comparison
+	// possible is met by the tokens that there can be.
+	possible logic.Formula
+	out      Comparison
+}
+
+// around is met by the tokens in which what a claim is inside of is there, too.
+func around(claims []string) logic.Formula {
+	var parts []logic.Formula
+	for _, claim := range claims {
+		for i, c := range claim {
+			if c == '>' && slices.Contains(claims, claim[:i]) {
+				parts = append(parts, logic.Or(logic.Not(logic.Has(claim)), logic.Has(claim[:i])))
+			}
+		}
+	}
+	return logic.And(parts...)
 }
 
 // single notes the claims of a rule that the trust does not hold it to: tokens
@@ -96,7 +113,7 @@ func (c *comparer) single(r Rule, wider logic.Formula) {
 
 // find returns a token that meets a condition, and notes what is not decided.
 func (c *comparer) find(f logic.Formula) map[string]string {
-	token, decided := c.finder.Find(f)
+	token, decided := c.finder.Find(logic.And(f, c.possible))
 	if !decided && token == nil {
 		reasons := c.admits.Reasons()
 		if len(reasons) == 0 {
@@ -167,6 +184,9 @@ func (c *comparer) first() Rule {
 // side asks about.
 func shown(witness map[string]string, asked []string) map[string]string {
 	out := maps.Clone(witness)
-	maps.DeleteFunc(out, func(claim, _ string) bool { return claim != "sub" && !slices.Contains(asked, claim) })
+	maps.DeleteFunc(out, func(claim, _ string) bool {
+		object := slices.ContainsFunc(asked, func(c string) bool { return strings.HasPrefix(c, claim+">") })
+		return claim != "sub" && !slices.Contains(asked, claim) || object
+	})
 	return out
 }

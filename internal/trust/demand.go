@@ -100,7 +100,7 @@ type Condition struct {
 	Patterns []string
 	// Implied is set for what a rule asks for without naming it: events, guards.
 	Implied bool
-	// Beyond says why no provider can be told the condition, "" where one can.
+	// Beyond says why the provider cannot be told the condition, "" where it can.
 	Beyond string
 }
 
@@ -132,11 +132,7 @@ func Demands(p *policy.Policy, t *policy.Target, options Options) (list []Demand
 func newRule(p *policy.Policy, view policy.RuleView) Rule {
 	r := Rule{Number: view.Index + 1, Line: view.Line, Identity: view.Identity, actors: p.Actors(view.Identity.Kind)}
 	for _, claim := range view.Claims() {
-		c := Condition{Claim: claim, Patterns: view.Patterns(claim)}
-		if strings.Contains(claim, ">") {
-			c.Beyond = "it is inside an object of the token, and no trust is generated for that"
-		}
-		r.Conditions = append(r.Conditions, c)
+		r.Conditions = append(r.Conditions, Condition{Claim: claim, Patterns: view.Patterns(claim)})
 	}
 	if claim, events := view.Events(); events != nil && !r.Names(claim) {
 		r.Conditions = append(r.Conditions, Condition{Claim: claim, Patterns: events, Implied: true})
@@ -170,7 +166,32 @@ func (r Rule) Without(claims ...string) Rule {
 	return r
 }
 
-// beyond are the rule's conditions that no provider can be told.
+// inside reports whether a claim is inside an object of the token: `a>b` is the
+// member b of the claim a.
+func inside(claim string) bool { return strings.Contains(claim, ">") }
+
+// in returns the demand as a language sees it: what that cannot say is marked.
+func (d Demand) in(l language) Demand {
+	if l.nested {
+		return d
+	}
+	marked := func(rules []Rule) []Rule {
+		rules = slices.Clone(rules)
+		for i := range rules {
+			rules[i].Conditions = slices.Clone(rules[i].Conditions)
+			for j, c := range rules[i].Conditions {
+				if inside(c.Claim) {
+					rules[i].Conditions[j].Beyond = "it is inside an object of the token, which the provider does not compare"
+				}
+			}
+		}
+		return rules
+	}
+	d.Rules, d.Deny = marked(d.Rules), marked(d.Deny)
+	return d
+}
+
+// beyond are the rule's conditions that the provider cannot be told.
 func (r Rule) beyond() (list []Condition) {
 	for _, c := range r.Conditions {
 		if c.Beyond != "" {
@@ -180,14 +201,14 @@ func (r Rule) beyond() (list []Condition) {
 	return list
 }
 
-// told returns the demand with what providers can be told of its rules. A rule
+// told returns the demand with what its provider can be told of its rules. A rule
 // of which nothing is left that it names would be a wall with a hole.
 func (d Demand) told() (Demand, error) {
 	d.Rules = slices.Clone(d.Rules)
 	for i, r := range d.Rules {
 		d.Rules[i] = r.Without(claimsOf(r.beyond())...)
 		if !slices.ContainsFunc(d.Rules[i].Conditions, func(c Condition) bool { return !c.Implied }) {
-			return d, usage("target %q, %s names only claims inside objects of the token, for which no trust is generated: name `sub`, too",
+			return d, usage("target %q, %s names only claims inside objects of the token, which its provider does not compare: name `sub`, too",
 				d.Target.Name(), r.label())
 		}
 	}

@@ -21,7 +21,7 @@ import (
 // is bound is therefore the decision itself, as an attribute that only our
 // provider maps. A provider has one mapping and one condition: all logins of the
 // policy that name it are written together.
-var gcpLanguage = language{generate: generateGCP, read: readGCP, rotate: rotateGCP, revoke: revokeGCP}
+var gcpLanguage = language{nested: true, generate: generateGCP, read: readGCP, rotate: rotateGCP, revoke: revokeGCP}
 
 // Limits of a provider. (IAM API: projects.locations.workloadIdentityPools.providers)
 const (
@@ -90,7 +90,9 @@ func (d Demand) sharing() (list []Demand) {
 			case name == d.Target.Name() && other.Name() == d.Name():
 				list = append(list, d)
 			case other.Get("workload_identity_provider") == d.Get("workload_identity_provider"):
-				list = append(list, other)
+				if told, err := other.told(); err == nil { // else nothing is generated for it
+					list = append(list, told)
+				}
 			}
 		}
 	}

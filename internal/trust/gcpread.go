@@ -164,7 +164,7 @@ func (r *gcpReading) provider(e gcpExport) error {
 		r.bindings = append(r.bindings, gcpBinding{Role: gcpUserRole, Members: []string{member}})
 	}
 	p := &gcpReadProvider{gcpExport: e, reader: &celReader{mapping: map[string]*celNode{},
-		mapped: map[string]*celValue{}}}
+		mapped: map[string]*celValue{}, objects: map[string]bool{}}}
 	p.reader.github = e.OIDC != nil && p.kind(r.d) == "github"
 	for _, key := range slices.Sorted(maps.Keys(e.Mapping)) {
 		node, err := celParse(e.Mapping[key])
@@ -172,6 +172,7 @@ func (r *gcpReading) provider(e gcpExport) error {
 			return usage("%s: attributeMapping %s: %v", e.file, key, err)
 		}
 		p.reader.mapping[key] = node
+		p.reader.learn(node)
 	}
 	if strings.TrimSpace(e.Condition) != "" {
 		node, err := celParse(e.Condition)
@@ -179,6 +180,7 @@ func (r *gcpReading) provider(e gcpExport) error {
 			return usage("%s: attributeCondition: %v", e.file, err)
 		}
 		p.condition = node
+		p.reader.learn(node)
 	}
 	p.admits = p.exchanges()
 	r.providers = append(r.providers, p)

@@ -13,7 +13,7 @@ import (
 // openbaoLanguage is a CEL role of OpenBao's JWT auth method: a program that
 // sees all claims, and says all that a policy says.
 // (OpenBao: path_cel_role.go, path_cel_login.go; tried on 2.7.2)
-var openbaoLanguage = language{generate: generateOpenBao, read: readOpenBao, rotate: rotateOpenBao, revoke: revokeOpenBao}
+var openbaoLanguage = language{nested: true, generate: generateOpenBao, read: readOpenBao, rotate: rotateOpenBao, revoke: revokeOpenBao}
 
 // Limits of a program, found out on OpenBao 2.7.2.
 const (

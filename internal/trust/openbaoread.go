@@ -25,7 +25,7 @@ const admitsName = "oidc_dbt_admits"
 // program returns what a program admits: the tokens for which no variable
 // fails, and which get a pb.Auth.
 func (v *vaultReader) program(role readVaultRole) (logic.Formula, error) {
-	r := &celReader{github: v.issuer.Kind == "github", mapped: map[string]*celValue{},
+	r := &celReader{github: v.issuer.Kind == "github", mapped: map[string]*celValue{}, objects: map[string]bool{},
 		variables: map[string]celValue{"claims": {kind: celAssertion}}}
 	parts := []logic.Formula{}
 	if audiences := v.audiences(role.BoundAudiences); len(audiences) > 0 {
@@ -41,6 +41,7 @@ func (v *vaultReader) program(role readVaultRole) (logic.Formula, error) {
 			return logic.Never(), usage("%s: the variable %s of cel_program: %v", v.file, variable.Name, err)
 		}
 		v.anchors(variable.Name, node)
+		r.learn(node)
 		value := r.eval(node)
 		r.variables[variable.Name] = value
 		parts = append(parts, value.defined())
@@ -50,6 +51,7 @@ func (v *vaultReader) program(role readVaultRole) (logic.Formula, error) {
 		return logic.Never(), usage("%s: the expression of cel_program: %v", v.file, err)
 	}
 	v.anchors("expression", node)
+	r.learn(node)
 	admits := r.admits(node)
 	if claims := logic.And(append(parts, admits)...).Claims(); v.issuer.Kind == "github" && !binds(claims) {
 		v.find("missing-subject", "error", "the program asks neither for the subject nor for the repository: jobs of any repository can log in")

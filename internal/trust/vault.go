@@ -15,7 +15,7 @@ import (
 // of values each, and every combination is admitted: what several rules say
 // together it can say only where they differ in one claim.
 // (Vault API: auth/jwt; vault-plugin-auth-jwt, path_role.go and claims.go)
-var vaultLanguage = language{generate: generateVault, read: readVault, rotate: rotateVault, revoke: revokeVault}
+var vaultLanguage = language{nested: true, generate: generateVault, read: readVault, rotate: rotateVault, revoke: revokeVault}
 
 // orCEL closes what bound claims cannot say.
 const orCEL = ", or log in by a CEL role (OpenBao): `auth: cel`"
@@ -87,8 +87,22 @@ func (d Demand) vaultRole(s vaultServer, w *Wall) (vaultRole, error) {
 	}
 	return vaultRole{
 		RoleType: "jwt", UserClaim: s.userClaim(), ClaimMappings: s.mappings(), BoundAudiences: []string{d.Audience()},
-		BoundClaimsType: mode, BoundClaims: bound, TokenPolicies: s.policies, TokenType: "service", TokenTTL: s.ttl, TokenMaxTTL: s.maxTTL,
+		BoundClaimsType: mode, BoundClaims: pointers(bound), TokenPolicies: s.policies, TokenType: "service", TokenTTL: s.ttl, TokenMaxTTL: s.maxTTL,
 	}, nil
+}
+
+// pointers names claims as bound claims do: those inside objects, and those
+// whose names begin with a slash, by a JSON pointer. (RFC 6901;
+// vault-plugin-auth-jwt, claims.go)
+func pointers(bound map[string][]string) map[string][]string {
+	out := make(map[string][]string, len(bound))
+	for claim, values := range bound {
+		if inside(claim) || strings.HasPrefix(claim, "/") {
+			claim = "/" + strings.ReplaceAll(strings.NewReplacer("~", "~0", "/", "~1").Replace(claim), ">", "/")
+		}
+		out[claim] = values
+	}
+	return out
 }
 
 // A mixer says by which claims a role's bound claims admit more than its rules.

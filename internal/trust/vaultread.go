@@ -155,6 +155,10 @@ func (v *vaultReader) bound(role readVaultRole, claim string) logic.Formula {
 	globs := role.BoundClaimsType == "glob"
 	var parts []logic.Formula
 	texts := boundTexts(role.BoundClaims[claim])
+	claim, known := pointed(claim)
+	if !known {
+		return logic.Undecided("the JSON pointer " + claim)
+	}
 	for _, text := range texts {
 		if globs {
 			parts = append(parts, logic.Is(claim, logic.Glob(text, false)))
@@ -169,13 +173,26 @@ func (v *vaultReader) bound(role readVaultRole, claim string) logic.Formula {
 		}
 	}
 	v.commas(claim, texts)
-	switch {
-	case strings.HasPrefix(claim, "/"):
-		return logic.Undecided("the JSON pointer " + claim)
-	case v.issuer.Kind == "github" && !policy.HasClaim("github", claim):
+	if v.issuer.Kind == "github" && !policy.HasClaim("github", claim) {
 		v.find("key-not-read", "error", "no token of GitHub's has the claim %s: the role admits nobody", claim)
 	}
 	return logic.Or(parts...)
+}
+
+// pointed returns the claim that a bound claim is about, by its name or a JSON
+// pointer, and whether it can be said as one: the place in a list cannot.
+func pointed(name string) (claim string, ok bool) {
+	if !strings.HasPrefix(name, "/") {
+		return name, true
+	}
+	members := strings.Split(name[1:], "/")
+	for i, m := range members {
+		if strings.Trim(m, "0123456789") == "" && i > 0 || strings.Contains(m, ">") {
+			return name, false
+		}
+		members[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(m)
+	}
+	return strings.Join(members, ">"), true
 }
 
 // boundTexts are the texts of a bound claim. Every claim of a job is a text, and

@@ -66,6 +66,8 @@ type Finding struct {
 
 // A language is one file of this package: how one provider is told whom to trust.
 type language struct {
+	// nested reports whether it compares claims inside objects of the token.
+	nested bool
 	// generate writes the trust. Its errors are of class Usage: what is over a
 	// limit of the provider, and what to do.
 	generate func(Demand) (Wall, error)
@@ -150,6 +152,7 @@ func Generate(d Demand) (Wall, error) {
 	if err != nil {
 		return Wall{}, err
 	}
+	d = d.in(languages[name])
 	told, err := d.told()
 	if err != nil {
 		return Wall{Provider: name}, err
@@ -164,7 +167,7 @@ func Generate(d Demand) (Wall, error) {
 	return w, err
 }
 
-// addBeyond adds to the reports what no provider can be told.
+// addBeyond adds to the reports what the provider cannot be told.
 func (d Demand) addBeyond(w *Wall) {
 	for i := range w.Rules {
 		for _, r := range d.Rules {
@@ -191,11 +194,11 @@ func Rotate(d, next Demand) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
-	told, err := d.told()
+	told, err := d.in(languages[name]).told()
 	if err != nil {
 		return Script{}, err
 	}
-	toldNext, err := next.told()
+	toldNext, err := next.in(languages[name]).told()
 	if err != nil {
 		return Script{}, err
 	}
