@@ -54,7 +54,7 @@ var rooms = map[string][]string{
 	"audit":      {"credential", "disk", "fault", "idtoken", "lazy", "secret"},
 	"auditlog":   {"disk", "fault"},
 	"explain":    {"adapter", "audit", "credential", "policy", "provider", "trust"},
-	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "login", "policy", "process", "profile", "provider", "route", "runner", "secret", "source", "web"},
+	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "lazy", "login", "policy", "process", "profile", "provider", "route", "runner", "secret", "source", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
 	"review":     {"audit", "git", "policy"},
 	"trust":      {"fault", "lazy", "logic", "policy"},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -115,7 +114,7 @@ func explained(ctx context.Context, env job.Env, c *cli.Command, inActions bool)
 	s := job.Settings{
 		TokenSource: choice,
 		Target:      c.String(flagTarget), Policy: c.String(flagPolicy), SearchUpwards: c.String(flagPolicy) == "",
-		Timeout: c.Duration(flagTimeout), Root: env.Dir, StateDir: filepath.Dir(env.AuditLog()),
+		Timeout: c.Duration(flagTimeout), Root: env.Dir, StateDir: env.StateDir(),
 	}
 	if s.Timeout <= 0 {
 		return explain.Report{}, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")

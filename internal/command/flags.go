@@ -1,9 +1,9 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -121,7 +121,11 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 	if s.AuditLog == "" {
 		s.AuditLog = env.AuditLog()
 	}
-	s.StateDir = filepath.Dir(env.AuditLog())
+	if s.AuditLog == "" {
+		return s, fault.New(fault.Usage, errors.New("flag --audit-log: no folder of this user's is known to keep audit records in"),
+			"set HOME or XDG_STATE_HOME to an absolute path, or name the file: --audit-log PATH")
+	}
+	s.StateDir = env.StateDir()
 	if inActions {
 		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
 	}

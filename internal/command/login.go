@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -64,7 +63,7 @@ func loginCommand(env job.Env, end *outcome) *cli.Command {
 				if err != nil {
 					return err
 				}
-				tell(env, fmt.Sprintf("signed in as %s (identity %s); the login is kept in %s", claims.Subject(), p.Identity.Name, where))
+				tell(env, fmt.Sprintf("signed in as %s (identity %s); the login is kept in %s", runner.OneLine(claims.Subject()), p.Identity.Name, where))
 				return nil
 			})
 		}),
@@ -87,7 +86,7 @@ func personFlags(env job.Env) []cli.Flag {
 func personSettings(env job.Env, c *cli.Command) (s job.Settings, err error) {
 	s = job.Settings{
 		Policy: c.String(flagPolicy), SearchUpwards: c.String(flagPolicy) == "", ProjectDirs: c.StringSlice(flagProjectDir),
-		Timeout: c.Duration(flagTimeout), Root: env.Dir, StateDir: filepath.Dir(env.AuditLog()),
+		Timeout: c.Duration(flagTimeout), Root: env.Dir, StateDir: env.StateDir(),
 		Say: func(text string) { tell(env, text) },
 	}
 	if s.Timeout <= 0 {

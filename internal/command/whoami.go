@@ -99,13 +99,13 @@ func listOf(claims idtoken.Claims, name string) []string {
 
 func (p person) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (identity %s of %s)\n", p.Subject, p.Identity, p.Issuer)
+	fmt.Fprintf(&b, "%s (identity %s of %s)\n", runner.OneLine(p.Subject), p.Identity, p.Issuer)
 	for _, row := range []struct{ what, text string }{
 		{"name", p.Name}, {"user id", p.UserID}, {"groups", strings.Join(p.Groups, ", ")}, {"roles", strings.Join(p.Roles, ", ")},
 		{"ID token until", p.ExpiresAt + ", then it is refreshed"},
 	} {
 		if row.text != "" {
-			fmt.Fprintf(&b, "  %s: %s\n", row.what, row.text)
+			fmt.Fprintf(&b, "  %s: %s\n", row.what, runner.OneLine(row.text))
 		}
 	}
 	b.WriteString("targets\n")

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -42,6 +43,21 @@ func Replace(path string, content []byte) error {
 	}
 	if serr == nil {
 		sweepHalves(dir, name, info.ModTime())
+	}
+	return nil
+}
+
+// Room returns the error that Replace would meet now with a content of a size.
+func Room(path string, size int) error {
+	dir, name := filepath.Split(path)
+	trial, err := os.CreateTemp(dir, "."+name+".*"+half)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err = trial.Write(make([]byte, size))
+	err = errors.Join(err, trial.Close(), os.Remove(trial.Name()))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
 }

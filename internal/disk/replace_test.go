@@ -88,3 +88,19 @@ func TestReplaceTogether(t *testing.T) {
 		t.Errorf("the folder has %q", names)
 	}
 }
+
+// TestRoom: what is tried leaves nothing.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := disk.Room(filepath.Join(dir, "login"), 100); err != nil {
+		t.Error(err)
+	}
+	if names := namesIn(t, dir); len(names) > 0 {
+		t.Errorf("left: %q", names)
+	}
+	err := disk.Room(filepath.Join(dir, "no", "login"), 100)
+	if err == nil || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "write login: ") {
+		t.Errorf("in no folder: %v", err)
+	}
+}

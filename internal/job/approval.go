@@ -14,12 +14,16 @@ import (
 	"strconv"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/login"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/provider"
+	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 )
 
 // approvals are the policies that a person has approved, by their paths.
@@ -45,6 +49,9 @@ func approvalsFile(s Settings) string { return filepath.Join(s.StateDir, "approv
 
 func readApprovals(s Settings) (list approvals, err error) {
 	list = approvals{Version: 1, Policies: map[string]approval{}}
+	if s.StateDir == "" {
+		return list, nil
+	}
 	path := approvalsFile(s)
 	text, err := disk.ReadOwn(path, maxApprovals)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,7 +86,7 @@ func (a *attempt) needsApproval(id policy.Identity) bool {
 	if id.Kind == "people" {
 		return true
 	}
-	ci := a.settings.job.Kind != "" || policy.LikeGitHub(id.Kind)
+	ci := a.settings.job.Kind != "" || policy.LikeGitHub(id.Kind) && id.Source.IsZero()
 	return a.settings.SearchUpwards && !a.settings.inlinePolicy() && !ci
 }
 
@@ -129,8 +136,10 @@ func (a *attempt) unapproved(ctx context.Context, why string) error {
 	return fault.New(fault.NoIdentity, fmt.Errorf("policy %q %s", a.place(), why), strings.Join(lines, "\n"))
 }
 
-// obtains says where an identity's tokens come from.
-func obtains(id policy.Identity) string {
+// obtains says on one line where an identity's tokens come from.
+func obtains(id policy.Identity) string { return runner.OneLine(obtaining(id)) }
+
+func obtaining(id policy.Identity) string {
 	switch s := id.Source; {
 	case len(s.Command) > 0:
 		return fmt.Sprintf("runs %q", s.Command)
@@ -175,7 +184,7 @@ func (r Receiver) describe() string {
 	if r.Problem != "" {
 		text += " (" + r.Problem + ")"
 	}
-	return text + " (" + r.Provider + ")"
+	return runner.OneLine(text + " (" + r.Provider + ")")
 }
 
 // receivers returns those of every target.
@@ -228,6 +237,56 @@ func receivers(t *policy.Target, p project) (hosts []string) {
 			at.host = net.JoinHostPort(at.host, strconv.Itoa(at.port))
 		}
 		add(at.host)
+	}
+	for _, host := range p.named(t.DBT()) {
+		if !slices.ContainsFunc(hosts, func(other string) bool { return strings.HasPrefix(other, host+":") }) {
+			add(host)
+		}
+	}
+	return hosts
+}
+
+// named returns the hosts that the dbt outputs name under any key: an object
+// store's, say, whose client sends the credential there.
+func (p *project) named(dbt policy.DBT) (hosts []string) {
+	blocks := p.blocks
+	if p.source == nil && dbt.Block != nil {
+		blocks = p.inline(dbt)
+	}
+	for _, b := range blocks {
+		hosts = append(hosts, hostsOf("", b)...)
+	}
+	return hosts
+}
+
+var (
+	// addressKey matches the keys whose value is a host: by their last word.
+	addressKey = lazy.MustCompile(`(?i)(?:^|[._-])(?:host|hostname|hostaddr|server|endpoint|url|uri)$`)
+	// webAddress matches an address within any text, such as a connection string.
+	webAddress = lazy.MustCompile(`(?i)https?://([^/?#\s'";,]+)`)
+)
+
+// hostsOf returns the hosts that a value of a key names, or those within it.
+func hostsOf(key string, n *yaml.Node) (hosts []string) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			hosts = append(hosts, hostsOf(n.Content[i].Value, n.Content[i+1])...)
+		}
+	case yaml.SequenceNode:
+		for _, e := range n.Content {
+			hosts = append(hosts, hostsOf(key, e)...)
+		}
+	case yaml.AliasNode:
+		return hostsOf(key, n.Alias)
+	case yaml.ScalarNode:
+		found := webAddress.FindAllStringSubmatch(n.Value, -1)
+		for _, m := range found {
+			hosts = append(hosts, m[1][strings.LastIndexByte(m[1], '@')+1:])
+		}
+		if host, _, _ := strings.Cut(n.Value, "/"); len(found) == 0 && host != "" && addressKey.MatchString(key) {
+			hosts = append(hosts, host)
+		}
 	}
 	return hosts
 }
@@ -296,6 +355,9 @@ func (p Approval) hosts() (hosts []string) {
 // Remember notes that the person approves.
 func (p Approval) Remember(ctx context.Context) error {
 	s := p.attempt.settings
+	if s.StateDir == "" {
+		return login.NoState()
+	}
 	if err := os.MkdirAll(s.StateDir, 0o700); err != nil {
 		return fmt.Errorf("remember the approval: %w", err)
 	}

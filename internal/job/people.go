@@ -54,8 +54,8 @@ func awsCache(env Env) string {
 	if home == "" {
 		home = env.Getenv("USERPROFILE") // Windows
 	}
-	if home == "" {
-		return ""
+	if !filepath.IsAbs(home) {
+		return "" // a relative one is what a clone says
 	}
 	return filepath.Join(home, ".aws", "sso", "cache")
 }

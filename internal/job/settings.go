@@ -66,20 +66,29 @@ func (s Settings) Path(p string) string {
 // DefaultTimeout is for everything before the command.
 const DefaultTimeout = 2 * time.Minute
 
-// AuditLog is the log's default path: with the job's other temporary files
-// in GitHub Actions, else in the user's state directory.
+// AuditLog is the log's default path, in StateDir; "" where none is known.
 func (e Env) AuditLog() string {
-	if temp := e.Getenv("RUNNER_TEMP"); temp != "" {
-		return filepath.Join(temp, "oidc-dbt", "audit.jsonl")
+	dir := e.StateDir()
+	if dir == "" {
+		return ""
 	}
-	state := e.Getenv("XDG_STATE_HOME")
-	if state == "" {
-		state = e.Getenv("LOCALAPPDATA") // Windows
+	return filepath.Join(dir, "audit.jsonl")
+}
+
+// StateDir is a folder of this user's that stays between runs: with the job's
+// other temporary files in GitHub Actions, else in the user's state directory.
+// It is "" where none is known. A relative path counts for none (XDG Base
+// Directory Specification): the clone in which a command runs could bring such
+// a folder along, with approvals of its own policy.
+func (e Env) StateDir() string {
+	for _, place := range []struct{ variable, below string }{
+		{"RUNNER_TEMP", ""}, {"XDG_STATE_HOME", ""}, {"LOCALAPPDATA", ""}, {"HOME", ".local/state"},
+	} {
+		if dir := e.Getenv(place.variable); filepath.IsAbs(dir) {
+			return filepath.Join(dir, filepath.FromSlash(place.below), "oidc-dbt")
+		}
 	}
-	if state == "" {
-		state = filepath.Join(e.Getenv("HOME"), ".local", "state")
-	}
-	return filepath.Join(state, "oidc-dbt", "audit.jsonl")
+	return ""
 }
 
 // FirstProject is where dbt_project.yml is, relative to Root.

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -75,6 +76,9 @@ func (a *Account) name() string {
 	parts := []string{a.id.Issuer, a.id.ClientID, strings.Join(a.id.Scopes, " ")}
 	if sso := a.id.AWSSSO; sso != nil {
 		parts = []string{"aws_sso", sso.StartURL, sso.Region, sso.Session}
+		if sso.Endpoint != "" { // where AWS is simulated, no session of AWS's is
+			parts = append(parts, sso.Endpoint)
+		}
 	}
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
 	return hex.EncodeToString(sum[:12])
@@ -84,8 +88,18 @@ func (a *Account) path(extension string) string {
 	return filepath.Join(a.env.State, "logins", a.name()+extension)
 }
 
+// NoState is the error, of class Usage, where no folder is known in which
+// something could be kept.
+func NoState() error {
+	return fault.New(fault.Usage, errors.New("no folder of this user's is known to keep logins and approvals in"),
+		"set HOME or XDG_STATE_HOME to an absolute path")
+}
+
 // lock waits until no other process uses the login.
 func (a *Account) lock(ctx context.Context) (unlock func(), err error) {
+	if a.env.State == "" {
+		return nil, NoState()
+	}
 	if err := makeFolder(filepath.Dir(a.path(""))); err != nil {
 		return nil, err
 	}
@@ -103,6 +117,9 @@ func (a *Account) lock(ctx context.Context) (unlock func(), err error) {
 // Rejected where what comes back is not the provider's reply to this,
 // Unreachable where the provider does not answer as it should.
 func (a *Account) SignIn(ctx context.Context, v *idtoken.Verifier, device bool, store string) (claims idtoken.Claims, err error) {
+	if a.env.State == "" && store != Memory {
+		return claims, NoState()
+	}
 	if a.id.AWSSSO != nil {
 		return a.signInAtAWS(ctx, v, device, store)
 	}
@@ -246,40 +263,52 @@ func (a *Account) current(ctx context.Context, scope string) (tokens, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.memory != nil {
-		return a.renewed(ctx, *a.memory, scope, "", func(t tokens) error { a.memory = &t; return nil }, nil)
+		return a.renewed(ctx, memory{a}, scope, "")
 	}
-	n, err := a.note()
-	if err != nil {
-		return tokens{}, a.signedOut(fmt.Errorf("request ID token: not signed in as identity %q (%s)", a.id.Name, a.id.Issuer))
+	if _, err := a.note(); err != nil {
+		return tokens{}, a.noNote(err)
 	}
 	unlock, err := a.lock(ctx)
 	if err != nil {
 		return tokens{}, err
 	}
 	defer unlock()
-	s := a.store(n.Store)
-	kept, err := s.read(ctx)
+	n, err := a.note() // another process may have signed in or out meanwhile
 	if err != nil {
-		return tokens{}, err
+		return tokens{}, a.noNote(err)
 	}
-	write := func(t tokens) error { return s.write(ctx, t) }
-	return a.renewed(ctx, kept, scope, n.Subject, write, func() (tokens, error) { return s.read(ctx) })
+	return a.renewed(ctx, a.store(n.Store), scope, n.Subject)
+}
+
+// noNote is the error where there is no note of a login, or none that can be used.
+func (a *Account) noNote(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return a.signedOut(fmt.Errorf("request ID token: not signed in as identity %q (%s)", a.id.Name, a.id.Issuer))
+	}
+	return a.signedOut(fmt.Errorf("read the login of identity %q: %q: %w", a.id.Name, a.path(".json"), disk.Cause(err)))
 }
 
 // renewed returns what is kept, where it has a token that this process has not
 // handed out yet, or else what a refresh gives: a broker that asks again needs a
 // token that lives longer.
-func (a *Account) renewed(ctx context.Context, kept tokens, scope, subject string, store func(tokens) error, again func() (tokens, error)) (
-	tokens, error) {
+func (a *Account) renewed(ctx context.Context, s store, scope, subject string) (tokens, error) {
+	kept, err := s.read(ctx)
+	if err != nil {
+		return tokens{}, err
+	}
 	if a.young(kept, scope) && kept.sum(scope) != a.handed[scope] {
 		a.handed[scope] = kept.sum(scope)
 		return kept, nil
 	}
+	if err := s.room(kept); err != nil { // the provider may end a login whose next refresh token is lost
+		return tokens{}, fault.New(fault.Internal, fmt.Errorf("refresh the login of identity %q: what comes of it could not be stored: %w", a.id.Name, err),
+			"free some disk space, or let the state folder be writable; nothing was asked for, and the login is as it was")
+	}
 	next, err := a.refresh(ctx, kept, scope)
 	var refused refusal
-	if errors.As(err, &refused) && refused.code == "invalid_grant" && again != nil {
+	if errors.As(err, &refused) && refused.code == "invalid_grant" {
 		// A process that does not know of the lock may have refreshed meanwhile.
-		if other, rerr := again(); rerr == nil && other.refresh.SHA256() != kept.refresh.SHA256() {
+		if other, rerr := s.read(ctx); rerr == nil && other.refresh.SHA256() != kept.refresh.SHA256() {
 			next, err = a.refresh(ctx, other, scope)
 		}
 	}
@@ -295,7 +324,7 @@ func (a *Account) renewed(ctx context.Context, kept tokens, scope, subject strin
 	}
 	// The provider may take the old refresh token for a stolen one from now on:
 	// what is not stored now is lost, also where the rest of the reply is of no use.
-	if serr := store(next); err != nil || serr != nil {
+	if serr := s.write(ctx, next); err != nil || serr != nil {
 		return tokens{}, errors.Join(err, serr)
 	}
 	a.handed[scope] = next.sum(scope)
@@ -324,8 +353,7 @@ func (a *Account) SignOut(ctx context.Context) (was, revoked bool, err error) {
 	if a.id.AWSSSO != nil {
 		return a.signOutOfAWS(ctx)
 	}
-	n, err := a.note()
-	if err != nil {
+	if _, err := a.note(); errors.Is(err, fs.ErrNotExist) {
 		return false, false, nil
 	}
 	unlock, err := a.lock(ctx)
@@ -333,6 +361,13 @@ func (a *Account) SignOut(ctx context.Context) (was, revoked bool, err error) {
 		return true, false, err
 	}
 	defer unlock()
+	n, err := a.note()
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // another process has signed out meanwhile
+		return false, false, nil
+	case err != nil: // it does not say where the login is
+		return true, false, a.noNote(err)
+	}
 	s := a.store(n.Store)
 	kept, err := s.read(ctx)
 	if err == nil && !kept.refresh.IsZero() {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
@@ -289,7 +290,7 @@ func (a *Account) refreshSession(ctx context.Context, s session) (session, error
 		return s, a.signedOut(fmt.Errorf("request role credentials: the session of identity %q has ended at %s", a.id.Name,
 			s.expiry.UTC().Format(time.RFC3339)))
 	}
-	next, err := a.createToken(ctx, s.client, map[string]any{"grantType": "refresh_token", "refreshToken": s.refresh.Reveal()}, s.refresh)
+	next, err := a.exchangeRefresh(ctx, s)
 	var refused refusal
 	switch {
 	case err != nil && lives:
@@ -306,6 +307,18 @@ func (a *Account) refreshSession(ctx context.Context, s session) (session, error
 		return next, nil
 	}
 	return next, a.replaceSession(s, next)
+}
+
+// exchangeRefresh gets the next session for the refresh token of one, where it
+// can be stored: for every tool the one of before may be over.
+func (a *Account) exchangeRefresh(ctx context.Context, s session) (session, error) {
+	if s.place != "" {
+		if err := disk.Room(s.place, maxCached); err != nil {
+			return s, fault.New(fault.Internal, fmt.Errorf("refresh the login of identity %q: what comes of it could not be stored: %w", a.id.Name, err),
+				"free some disk space, or let the AWS CLI's cache be writable; nothing was asked for, and the login is as it was")
+		}
+	}
+	return a.createToken(ctx, s.client, map[string]any{"grantType": "refresh_token", "refreshToken": s.refresh.Reveal()}, s.refresh)
 }
 
 // signOutOfAWS ends the session, and removes it, where this program has written

@@ -35,6 +35,8 @@ var Stores = []string{Keyring, File, Memory}
 // Errors are of class NoIdentity where there is none.
 type store interface {
 	read(ctx context.Context) (tokens, error)
+	// room returns an error where tokens of that size cannot be written now, as far as that can be known before.
+	room(t tokens) error
 	write(ctx context.Context, t tokens) error
 	remove(ctx context.Context) error
 }
@@ -59,6 +61,9 @@ type note struct {
 const maxNote = 16 << 10
 
 func (a *Account) note() (n note, err error) {
+	if a.env.State == "" {
+		return n, fs.ErrNotExist
+	}
 	text, err := disk.ReadOwn(a.path(".json"), maxNote)
 	if err != nil {
 		return n, err
@@ -144,6 +149,14 @@ func (a *Account) decode(text string) (t tokens, err error) {
 	return t, nil
 }
 
+// memory is a store in this process.
+type memory struct{ a *Account }
+
+func (m memory) read(context.Context) (tokens, error)    { return *m.a.memory, nil }
+func (m memory) room(tokens) error                       { return nil }
+func (m memory) write(_ context.Context, t tokens) error { m.a.memory = &t; return nil }
+func (m memory) remove(context.Context) error            { m.a.memory = nil; return nil }
+
 // file is a store in the user's state folder.
 type file struct {
 	a    *Account
@@ -160,6 +173,14 @@ func (f file) read(context.Context) (tokens, error) {
 			"others may have read it: sign out (oidc-dbt logout), and sign in again")
 	}
 	return f.a.decode(string(text))
+}
+
+func (f file) room(t tokens) error {
+	text, err := encode(t)
+	if err != nil {
+		return err
+	}
+	return disk.Room(f.path, 2*len(text)) // the next ones may be larger
 }
 
 func (f file) write(_ context.Context, t tokens) error {
@@ -292,6 +313,8 @@ func (k keys) read(ctx context.Context) (tokens, error) {
 	}
 	return k.a.decode(text)
 }
+
+func (k keys) room(tokens) error { return nil } // a keyring that was read is there and unlocked
 
 func (k keys) index() (h index, err error) {
 	text, err := k.a.env.Keys.Get(service, k.a.name())

@@ -3,7 +3,9 @@ package login
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -112,5 +114,39 @@ func TestLockedKeyring(t *testing.T) {
 	}
 	if ctx.Err() != nil {
 		t.Error("the run has ended, too, and would say so")
+	}
+}
+
+// full is a store in which nothing can be written.
+type full struct{ memory }
+
+func (full) room(tokens) error { return errors.New("no space left on device") }
+
+// TestNoRoom: a refresh token is not used where the next one could not be stored.
+func TestNoRoom(t *testing.T) {
+	a := newAccount(t, "full")
+	a.memory = &tokens{refresh: secret.New("r"), id: secret.New("i")}
+	_, err := a.renewed(t.Context(), full{memory{a}}, "", "") // a request would fail with other words
+	const want = `refresh the login of identity "engineers": what comes of it could not be stored: no space left on device`
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	place := filepath.Join(t.TempDir(), "gone", "session.json")
+	_, err = a.exchangeRefresh(t.Context(), session{place: place, refresh: secret.New("r")})
+	if err == nil || !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), strings.TrimSuffix(want, "no space left on device")) {
+		t.Errorf("of a session of AWS: got %v", err)
+	}
+}
+
+// TestEndpointIsALogin: where AWS is simulated, AWS's own session is not signed out.
+func TestEndpointIsALogin(t *testing.T) {
+	a := newAccount(t, "sso")
+	names := map[string]bool{}
+	for _, endpoint := range []string{"", "http://127.0.0.1:1", "http://127.0.0.1:2"} {
+		a.id.AWSSSO = &policy.AWSSSO{StartURL: "https://acme.awsapps.com/start", Region: "eu-central-1", Endpoint: endpoint}
+		names[a.name()] = true
+	}
+	if len(names) != 3 {
+		t.Errorf("%d names of three logins", len(names))
 	}
 }

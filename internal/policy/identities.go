@@ -83,7 +83,7 @@ func (id Identity) stable() []string {
 // FixedToken reports whether a job has one token for its whole life, so that
 // nothing is kept fresh after the token's expiry.
 func (id Identity) FixedToken() bool {
-	return kinds[id.Kind].fixed || id.Source.Env != "" && id.Kind != "people"
+	return kinds[id.Kind].fixed || id.Source.Env != ""
 }
 
 // RunClaims are the claims that tell one run of the identity from another.

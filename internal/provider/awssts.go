@@ -255,6 +255,9 @@ func sessionName(v policy.Values, id policy.Identity, claims policy.ClaimSet) st
 	}
 	claim := func(name string) string {
 		s, _ := claims.String(name)
+		if name == "email" && claims.Value("email_verified") == false {
+			return "" // anybody's, whom CloudTrail would then name
+		}
 		return strings.Map(inSession, s)
 	}
 	who, run := "", ""

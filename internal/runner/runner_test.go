@@ -520,6 +520,9 @@ func TestLogIsNeverACommand(t *testing.T) {
 		if got := runner.Printable(tt.text); got != tt.want {
 			t.Errorf("%q is printed as %q, want %q", tt.text, got, tt.want)
 		}
+		if got := runner.OneLine(tt.text); strings.Contains(got, "\n") {
+			t.Errorf("%q is %q on one line", tt.text, got)
+		}
 		s := newStep(t, nil)
 		check(t, s.Info(tt.text), "", 0)
 		if got := s.stdout.String(); got != tt.want+"\n" {

@@ -30,6 +30,10 @@ func Printable(s string) string {
 	return out.String()
 }
 
+// OneLine is Printable for a text of others that is one line of several: with
+// line breaks of its own it could pass for the lines that follow.
+func OneLine(s string) string { return Printable(strings.ReplaceAll(s, "\n", "\uFFFD")) }
+
 // withoutAzure breaks what Azure Pipelines' agent takes for a command anywhere in
 // a line.
 func withoutAzure(line string) string {

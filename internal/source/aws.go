@@ -70,12 +70,26 @@ func (c AWSCaller) WebIdentityToken(ctx context.Context, audience string) (secre
 	out, err := c.client().GetWebIdentityToken(ctx, &sts.GetWebIdentityTokenInput{
 		Audience: []string{audience}, SigningAlgorithm: aws.String("RS256"), DurationSeconds: aws.Int32(300),
 	})
+	if err != nil && passes(err) {
+		return secret.Value{}, fault.New(fault.Unreachable, fmt.Errorf("request ID token of AWS: %s", awsText(err, c.Keys)), web.Hint(err))
+	}
 	if err != nil {
 		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token of AWS: %s", awsText(err, c.Keys)),
 			"the role needs sts:GetWebIdentityToken, and the account outbound web identity federation: "+
 				"aws iam enable-outbound-web-identity-federation")
 	}
 	return tokenOf(aws.ToString(out.WebIdentityToken), "the reply of AWS STS")
+}
+
+// passes reports whether an error of AWS's client is not the service's no: it
+// was not reached, is busy, or answered nonsense.
+func passes(err error) bool {
+	var reply interface{ HTTPStatusCode() int }
+	var api interface{ ErrorCode() string }
+	if !errors.As(err, &api) {
+		return true
+	}
+	return errors.As(err, &reply) && web.Transient(reply.HTTPStatusCode())
 }
 
 // awsText returns the code and message of an error of AWS, and no body.
@@ -101,6 +115,9 @@ func awsKeys(ctx context.Context, env Env) (keys aws.Credentials, err error) {
 		}, nil
 	}
 	if relative := env.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); relative != "" {
+		if !strings.HasPrefix(relative, "/") { // @evil.example would be a host
+			return keys, fault.New(fault.NoIdentity, errors.New("request ID token of AWS: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI does not begin with /"), "")
+		}
 		return keysAt(ctx, "http://169.254.170.2"+relative, nil)
 	}
 	if full := env.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"); full != "" {

@@ -56,6 +56,9 @@ func (s stsTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		form.Get("DurationSeconds") != "300" {
 		s.t.Errorf("STS is asked at %s: %s", r.URL.Host, body)
 	}
+	if form.Get("Audience.member.1") == "down" {
+		return reply(http.StatusServiceUnavailable, `<ErrorResponse><Error><Code>ServiceUnavailable</Code><Message>try later</Message></Error></ErrorResponse>`)
+	}
 	if !strings.Contains(r.Header.Get("Authorization"), "Credential=ASIA") || form.Get("Audience.member.1") != "acme" {
 		return reply(http.StatusForbidden, `<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized to perform: `+
 			`sts:GetWebIdentityToken</Message></Error></ErrorResponse>`)
@@ -94,6 +97,9 @@ func TestAWS(t *testing.T) {
 			"unreachable: request ID token of AWS: the reply with the role's keys has none"},
 		{"an endpoint elsewhere", with(container, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://keys.evil.example/"), "acme",
 			"no_identity: request ID token of AWS: AWS_CONTAINER_CREDENTIALS_FULL_URI: scheme is \"http\", want https (http is for loopback only)"},
+		{"a relative address that is a host", with(region, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "@keys.evil.example/"), "acme",
+			"no_identity: request ID token of AWS: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI does not begin with /"},
+		{"STS is down", keys, "down", "unreachable: request ID token of AWS: \"ServiceUnavailable\": \"try later\""},
 		{"a bearer of two lines", with(container, "AWS_CONTAINER_AUTHORIZATION_TOKEN", "a\nb"), "acme",
 			"no_identity: request ID token: AWS_CONTAINER_AUTHORIZATION_TOKEN contains characters that an HTTP header cannot carry"},
 	} {
