@@ -263,7 +263,8 @@ async function goEnvironment(go) {
 // inlining keeps the binary below 24 MiB: gRPC without its debugging pages, and inlined only
 // the standard library, which copies and encrypts, and the broker, through which results
 // flow. (docs/performance.md)
-const inlining = ['-tags=grpcnotrace,nethttpomithttp2', '-gcflags=all=-l', '-gcflags=std=', '-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker='];
+const inlining = ['-tags=grpcnotrace,nethttpomithttp2', '-gcflags=all=-l', '-gcflags=runtime/...=',
+  '-gcflags=internal/...=', '-gcflags=crypto/...=', '-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker='];
 
 // build compiles the action, once for all steps of a job.
 async function build(action) {
