@@ -413,3 +413,28 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+// TestLargeFile reads a file of more bytes than a 32-bit number counts, whose
+// middle a crash has filled with zeros.
+func TestLargeFile(t *testing.T) {
+	t.Parallel()
+	const size = int64(5<<30) / sampling.Share
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, last := record("first")+"\n", "\n"+record("last")+"\n"
+	_, err = f.WriteString(first)
+	_, aerr := f.WriteAt([]byte(last), size) // what is between takes no space
+	if err := errors.Join(err, aerr, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for e, err := range auditlog.Read(t.Context(), []string{path}, auditlog.Options{}) {
+		got = append(got, fmt.Sprint(e.Record.Metadata.UID, strings.TrimPrefix(fmt.Sprint(err), path)))
+	}
+	if want := []string{"first<nil>", ":2: is longer than 1024 KiB: no audit record is", "last<nil>"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -12,6 +12,11 @@ type Record struct {
 	ActivityID   int      `json:"activity_id"`
 	ActivityName string   `json:"activity_name"`
 	ClassUID     int      `json:"class_uid"`
+	TypeUID      int      `json:"type_uid"`
+	TypeName     string   `json:"type_name"`
+	SeverityID   int      `json:"severity_id"`
+	Severity     string   `json:"severity"`
+	StatusID     int      `json:"status_id"`
 	Status       string   `json:"status"`
 	StatusCode   string   `json:"status_code"`
 	StatusDetail string   `json:"status_detail"`

@@ -115,53 +115,134 @@ type checker struct{ record form }
 
 // check returns what is wrong with a line that is a record by its class.
 func (c checker) check(line []byte, r *Record) error {
-	dec := json.NewDecoder(bytes.NewReader(line))
-	dec.UseNumber()
-	if err := c.record.check(dec, ""); err != nil {
+	w := walker{text: line}
+	if err := c.record.check(&w, ""); err != nil {
 		return err
 	}
-	return consistent(line, r)
+	return consistent(r)
 }
 
-// check reads the next value.
-func (f form) check(dec *json.Decoder, at string) error {
-	token, err := dec.Token()
-	if err != nil {
-		return err
+// A walker goes through a text that is known to be JSON: it does not check that again.
+type walker struct {
+	text []byte
+	at   int
+}
+
+// peek returns the next byte that is no white space.
+func (w *walker) peek() byte {
+	for {
+		switch c := w.text[w.at]; c {
+		case ' ', '\t', '\r', '\n':
+			w.at++
+		default:
+			return c
+		}
 	}
+}
+
+// take goes past the next byte if it is c.
+func (w *walker) take(c byte) bool {
+	if w.peek() != c {
+		return false
+	}
+	w.at++
+	return true
+}
+
+// scalar goes past a text, a number or a word, and returns it as JSON has it.
+func (w *walker) scalar() []byte {
+	quoted, start := w.peek() == '"', w.at
+	for w.at++; w.at < len(w.text); w.at++ {
+		switch c := w.text[w.at]; {
+		case quoted && c == '\\':
+			w.at++
+		case quoted && c == '"':
+			w.at++
+			return w.text[start:w.at]
+		case !quoted && bytes.IndexByte([]byte(" \t\r\n,]}"), c) >= 0:
+			return w.text[start:w.at]
+		}
+	}
+	return w.text[start:]
+}
+
+// name goes past the name of a field and its colon.
+func (w *walker) name() string {
+	name := unquoted(w.scalar())
+	w.take(':')
+	return name
+}
+
+func unquoted(text []byte) string {
+	if text[0] != '"' {
+		return string(text)
+	}
+	if !bytes.Contains(text, []byte(`\`)) {
+		return string(text[1 : len(text)-1])
+	}
+	var s string
+	_ = json.Unmarshal(text, &s) // it is JSON
+	return s
+}
+
+// skip goes past a value.
+func (w *walker) skip() {
+	for depth := 0; ; {
+		switch w.peek() {
+		case '{', '[':
+			depth++
+			w.at++
+		case '}', ']':
+			depth--
+			w.at++
+		case ',', ':':
+			w.at++
+		default:
+			w.scalar()
+		}
+		if depth == 0 {
+			return
+		}
+	}
+}
+
+// check goes past a value.
+func (f form) check(w *walker, at string) error {
 	var have kind
-	value := fmt.Sprint(token)
-	switch token := token.(type) {
-	case string:
+	switch c := w.peek(); {
+	case c == '{':
+		have = anObj
+	case c == '[':
+		have = aList
+	case c == '"':
 		have = aText
-	case json.Number:
-		if have = aNumber; strings.ContainsAny(value, ".eE") {
-			have = "fraction"
-		}
-	case bool:
+	case c == 't' || c == 'f':
 		have = aTruth
-	case json.Delim:
-		if have = aList; token == '{' {
-			have = anObj
-		}
-	default:
+	case c == 'n':
 		have = "null"
+	default:
+		have = aNumber
+	}
+	var value []byte
+	if have != anObj && have != aList {
+		value = w.scalar()
+	}
+	if have == aNumber && bytes.ContainsAny(value, ".eE") {
+		have = "fraction"
 	}
 	switch {
 	case have != f.kind:
 		return fmt.Errorf("%s is a %s, want a %s", place(at), have, f.kind)
-	case f.values != nil && !slices.Contains(f.values, value):
-		return fmt.Errorf("%s is %q, want one of %q", place(at), value, f.values)
 	case have == anObj:
-		return f.object(dec, at)
+		return f.object(w, at)
 	case have == aList:
-		for i := 0; dec.More(); i++ {
-			if err := f.of.check(dec, fmt.Sprintf("%s[%d]", at, i)); err != nil {
-				return err
-			}
-		}
-		_, err = dec.Token()
-		return err
+		return f.list(w, at)
+	}
+	if f.values == nil {
+		return nil
+	}
+	if text := unquoted(value); !slices.Contains(f.values, text) {
+		return fmt.Errorf("%s is %q, want one of %q", place(at), text, f.values)
 	}
 	return nil
 }
@@ -173,34 +254,40 @@ func place(at string) string {
 	return strconv.Quote(at)
 }
 
-// object reads the rest of an object.
-func (f form) object(dec *json.Decoder, at string) error {
-	seen := map[string]bool{}
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
+func (f form) list(w *walker, at string) error {
+	w.take('[')
+	for i := 0; !w.take(']'); i++ {
+		if err := f.of.check(w, fmt.Sprintf("%s[%d]", at, i)); err != nil {
 			return err
 		}
-		name := token.(string)
-		below := strings.TrimPrefix(at+"."+name, ".")
+		w.take(',')
+	}
+	return nil
+}
+
+func (f form) object(w *walker, at string) error {
+	w.take('{')
+	seen := make(map[string]bool, len(f.fields))
+	for ; !w.take('}'); w.take(',') {
+		name := w.name()
 		field, known := f.fields[name]
+		if f.of != nil {
+			field, known = *f.of, true
+		}
+		below := name
+		if at != "" {
+			below = at + "." + name
+		}
 		switch {
 		case seen[name]: // readers differ in which of the two counts
 			return fmt.Errorf("%q is there twice", below)
-		case f.of != nil:
-			field = *f.of
-		case !known && f.further:
-			var skipped json.RawMessage
-			if err := dec.Decode(&skipped); err != nil {
-				return err
-			}
-			seen[name] = true
-			continue
-		case !known:
+		case !known && !f.further:
 			return fmt.Errorf("%q is no field of a record", below)
 		}
 		seen[name] = true
-		if err := field.check(dec, below); err != nil {
+		if !known {
+			w.skip()
+		} else if err := field.check(w, below); err != nil {
 			return err
 		}
 	}
@@ -209,30 +296,19 @@ func (f form) object(dec *json.Decoder, at string) error {
 			return fmt.Errorf("%q is missing", strings.TrimPrefix(at+"."+name, "."))
 		}
 	}
-	_, err := dec.Token()
-	return err
+	return nil
 }
 
 // consistent compares what a record says twice.
-func consistent(line []byte, r *Record) error {
-	var said struct {
-		TypeUID    int    `json:"type_uid"`
-		TypeName   string `json:"type_name"`
-		StatusID   int    `json:"status_id"`
-		SeverityID int    `json:"severity_id"`
-		Severity   string `json:"severity"`
-	}
-	if err := json.Unmarshal(line, &said); err != nil {
-		return err
-	}
+func consistent(r *Record) error {
 	activity := map[int]string{1: "Logon", 2: "Logoff", 6: "Preauth"}[r.ActivityID]
 	decision := r.Unmapped.Decision != ""
 	for _, tt := range []struct{ field, got, want string }{
 		{"activity_name", r.ActivityName, activity},
-		{"type_uid", strconv.Itoa(said.TypeUID), strconv.Itoa(classUID*100 + r.ActivityID)},
-		{"type_name", said.TypeName, "Authentication: " + activity},
-		{"status", r.Status, map[int]string{1: "Success", 2: "Failure"}[said.StatusID]},
-		{"severity", said.Severity, map[int]string{1: "Informational", 2: "Low", 3: "Medium"}[said.SeverityID]},
+		{"type_uid", strconv.Itoa(r.TypeUID), strconv.Itoa(classUID*100 + r.ActivityID)},
+		{"type_name", r.TypeName, "Authentication: " + activity},
+		{"status", r.Status, map[int]string{1: "Success", 2: "Failure"}[r.StatusID]},
+		{"severity", r.Severity, map[int]string{1: "Informational", 2: "Low", 3: "Medium"}[r.SeverityID]},
 		{"metadata.uid", r.Metadata.UID, r.Metadata.CorrelationUID + "-" + strings.ToLower(activity)},
 	} {
 		if tt.got != tt.want {

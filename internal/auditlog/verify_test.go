@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -266,6 +267,33 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// FuzzVerify: no line, whatever is in it, ends the verification, and a line
+// that is found to be valid is no other event by OCSF's schema.
+func FuzzVerify(f *testing.F) {
+	for _, kind := range []string{"allowed", "denied", "issued", "revoked"} {
+		f.Add(golden(f, kind))
+	}
+	f.Add(`{"class_uid":3002,"metadata":{"correlation_uid":"x","\u0075id":"y"},"unmapped":{"new":[{"a\"]":1e5},"\\"],"x":{}}}`)
+	ocsf := schema(f, "../audit/testdata/ocsf/authentication.schema.json")
+	f.Fuzz(func(t *testing.T, line string) {
+		line = strings.ReplaceAll(line, "\n", " ")
+		v, found := verify(t, line, time.UnixMilli(0))
+		found = slices.DeleteFunc(found, func(f string) bool {
+			return strings.Contains(f, auditlog.NoDecision) || strings.Contains(f, auditlog.TooLong)
+		})
+		if v.Records == 0 || len(found) > 0 {
+			return
+		}
+		document, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ocsf.Validate(document); err != nil {
+			t.Errorf("nothing is found in %s: %v", line, err)
+		}
+	})
+}
+
 // TestManyFindings: a log that is damaged everywhere does not fill the memory.
 func TestManyFindings(t *testing.T) {
 	t.Parallel()
@@ -316,5 +344,41 @@ func TestGrouping(t *testing.T) {
 	}
 	if !slices.Equal(got, order) || records != 6000 {
 		t.Errorf("%d runs with %d records, want %d with 6000", len(got), records, len(order))
+	}
+}
+
+// TestVerificationMemory: a run that has ended costs a few bytes.
+func TestVerificationMemory(t *testing.T) { // not parallel: it measures the heap of the process
+	const runs = 20_000 / sampling.Share
+	allowed, issued := at(t, "allowed", "RUN-000000", 0), at(t, "issued", "RUN-000000", 0)
+	v := auditlog.NewVerification(nil)
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := range runs {
+		lines := strings.ReplaceAll(allowed+issued, "RUN-000000", fmt.Sprintf("RUN-%06d", i))
+		for e, err := range auditlog.Read(t.Context(), []string{"-"}, auditlog.Options{Stdin: strings.NewReader(lines)}) {
+			if err := v.Add(e, err); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	each := (int64(heap()) - int64(before)) / runs
+	v.End(noon.Add(time.Hour))
+	if v.Runs != runs || len(v.Findings) != 0 || each > 80 {
+		t.Errorf("%d runs, %d findings, %d bytes each", v.Runs, len(v.Findings), each)
+	}
+	t.Logf("%d bytes a run", each)
+}
+
+func BenchmarkVerify(b *testing.B) {
+	text := strings.Repeat(at(b, "allowed", "A", 0)+at(b, "issued", "A", 0), 500)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		verify(b, text, noon)
 	}
 }

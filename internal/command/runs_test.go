@@ -18,6 +18,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/auditlog"
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -246,7 +247,8 @@ func checkSecrets(t *testing.T, parts map[string]string, secrets ...string) {
 	}
 }
 
-// checkRecords holds every line of an audit log to OCSF's schema.
+// checkRecords holds every line of an audit log to OCSF's schema, and each run
+// to what `audit verify` finds.
 func checkRecords(t *testing.T, log string) {
 	t.Helper()
 	for line := range strings.Lines(log) {
@@ -257,6 +259,16 @@ func checkRecords(t *testing.T, log string) {
 		if err != nil {
 			t.Errorf("audit record: %v\n%s", err, line)
 		}
+	}
+	v := auditlog.NewVerification(nil)
+	for e, err := range auditlog.Read(t.Context(), []string{"-"}, auditlog.Options{Stdin: strings.NewReader(log)}) {
+		if err := v.Add(e, err); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.End(v.Last.Add(24 * time.Hour)) // each outcome was due by then
+	for _, f := range v.Findings {
+		t.Errorf("audit record: `audit verify` finds %s: %s\n%s", f.Name, f.Message, log)
 	}
 }
 
