@@ -111,7 +111,7 @@ func torn(f *os.File) (bool, error) {
 // Append writes the record in one write and waits until it is on the disk.
 // The error is of class Internal, as that of Open: the caller must not continue.
 func (l *Log) Append(r Record) error {
-	line, err := r.line()
+	line, err := r.Line()
 	if err == nil {
 		if l.torn {
 			line = append([]byte{'\n'}, line...)

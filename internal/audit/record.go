@@ -133,14 +133,29 @@ type matched struct {
 	Line   int `json:"line"`
 }
 
+// Part is which of a request's records r is: its decision, its outcome, or the
+// end of what it gave.
+func (r Record) Part() string {
+	switch r.ActivityID {
+	case activityPreauth:
+		return "decision"
+	case activityLogoff:
+		return "end"
+	}
+	return "outcome"
+}
+
+// Failure reports whether r says that something was refused, or failed.
+func (r Record) Failure() bool { return r.StatusID == statusFailure }
+
 var (
 	activityNames = map[int]string{activityLogon: "Logon", activityLogoff: "Logoff", activityPreauth: "Preauth"}
 	statusNames   = map[int]string{statusSuccess: "Success", statusFailure: "Failure"}
 	severityNames = map[int]string{severityInformational: "Informational", severityLow: "Low", severityMedium: "Medium"}
 )
 
-// line returns r as one line of JSON with its newline.
-func (r Record) line() ([]byte, error) {
+// Line returns r as one line of JSON with its newline.
+func (r Record) Line() ([]byte, error) {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, err

@@ -94,11 +94,12 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	if err == nil {
 		err = a.handOver(grant, c, &res)
 	}
-	if rerr := a.records.outcome(c, a.project.trace(grant, c), err); rerr != nil {
+	if rerr := a.records.outcome(ctx, c, a.project.trace(grant, c), err); rerr != nil {
 		err = errors.Join(err, rerr)
 	} else {
 		res.Summary = a.records.summary()
 	}
+	a.unsent(&res)
 	if err != nil {
 		res.Broker.Close()
 		return res, errors.Join(err, res.leases.end(ctx, env))
@@ -142,7 +143,10 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 			return nil, err
 		}
 	}
-	a.records, err = openRecords(env, s, pol, origin)
+	if a.records, err = openRecords(env, s, pol, origin); err != nil {
+		return a, err
+	}
+	a.records.shipping, err = newShipping(a)
 	return a, err
 }
 
@@ -160,9 +164,10 @@ func (a *attempt) decide(ctx context.Context, res *Result) (policy.Grant, secret
 			res.Decision = "denied"
 		}
 	}
-	if err := a.records.decision(*a, grant, err); err != nil {
+	if err := a.records.decision(ctx, *a, grant, err); err != nil {
 		return grant, idToken, err // an unrecorded credential is not issued
 	}
+	a.unsent(res)
 	if err == nil {
 		rule := grant.Rule()
 		res.Allowed = fmt.Sprintf("allowed: target %s by rule %d (line %d) for %s", res.Target, rule.Index+1, rule.Line, runner.OneLine(res.Subject))
@@ -173,6 +178,14 @@ func (a *attempt) decide(ctx context.Context, res *Result) (policy.Grant, secret
 		res.Summary = a.records.summary() + a.explanation()
 	}
 	return grant, idToken, err
+}
+
+// unsent warns of records that were not shipped, and need not be.
+func (a *attempt) unsent(res *Result) {
+	for _, err := range a.records.unsent {
+		res.warn("%s", fault.WithHint(err))
+	}
+	a.records.unsent = nil
 }
 
 // issue exchanges the ID token for the credential, masks it, and has it kept

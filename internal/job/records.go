@@ -1,6 +1,7 @@
 package job
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -21,6 +22,9 @@ type records struct {
 	renewal  bool          // the outcome is a lease that goes on
 	first    *audit.Record // the decision; of a request that did not come to one, its end
 	followUp *audit.Record
+	shipping *shipping // nil where records stay in the file
+	sent     []sending
+	unsent   []error // what was not shipped, and need not be
 }
 
 // openRecords opens the log before any request: a credential that could not
@@ -46,7 +50,7 @@ func (r *records) again() (*records, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &records{path: r.path, log: log, now: r.now, run: r.run}
+	next := &records{path: r.path, log: log, now: r.now, run: r.run, shipping: r.shipping}
 	next.run.ID = audit.NewID()
 	return next, nil
 }
@@ -62,7 +66,7 @@ func Recorded(id policy.Identity) audit.Identity {
 
 // decision records how the request was decided, before anything is exchanged:
 // allowed by a grant, or err.
-func (r *records) decision(a attempt, g policy.Grant, err error) error {
+func (r *records) decision(ctx context.Context, a attempt, g policy.Grant, err error) error {
 	r.run.Claims, r.run.TokenSHA256, r.run.Projects = a.claims, a.tokenSHA256, a.project.dbt
 	if !a.claims.IsZero() {
 		r.run.ActorKind, r.run.ActorKindSource = a.policy.ActorKind(a.claims)
@@ -86,6 +90,10 @@ func (r *records) decision(a attempt, g policy.Grant, err error) error {
 	if err := r.log.Append(record); err != nil {
 		return err
 	}
+	r.ship(ctx, record)
+	if err != nil {
+		r.unsent = append(r.unsent, r.settle()...) // there is nothing to withhold
+	}
 	if err == nil && r.run.DryRun {
 		skipped := r.run.Skipped(r.now())
 		r.followUp = &skipped
@@ -96,7 +104,7 @@ func (r *records) decision(a attempt, g policy.Grant, err error) error {
 
 // outcome records what the exchange came to, before anything is published. key
 // is what the logs of the warehouse and the provider have of c.
-func (r *records) outcome(c credential.Credential, key map[string]string, err error) error {
+func (r *records) outcome(ctx context.Context, c credential.Credential, key map[string]string, err error) error {
 	record := r.run.Issued(r.now(), c, key)
 	switch {
 	case err != nil:
@@ -105,7 +113,11 @@ func (r *records) outcome(c credential.Credential, key map[string]string, err er
 		record = r.run.Renewed(r.now(), c, key)
 	}
 	r.followUp = &record
-	return r.log.Append(record)
+	if err := r.log.Append(record); err != nil {
+		return err
+	}
+	r.ship(ctx, record)
+	return r.shipped()
 }
 
 func (r *records) summary() string { return audit.Summary(*r.first, r.followUp) }

@@ -81,14 +81,19 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 	defer next.records.close()
 	grant, idToken, err := next.authorize(ctx)
 	err = a.ceiling().explain(err, a.env.Now())
-	if rerr := next.records.decision(next, grant, err); rerr != nil {
+	defer func() {
+		for _, err := range next.records.unsent {
+			a.warn(err)
+		}
+	}()
+	if rerr := next.records.decision(ctx, next, grant, err); rerr != nil {
 		return c, rerr
 	}
 	if err != nil {
 		return c, err
 	}
 	c, err = next.exchange(ctx, grant, idToken)
-	if rerr := next.records.outcome(c, next.project.trace(grant, c), err); rerr != nil {
+	if rerr := next.records.outcome(ctx, c, next.project.trace(grant, c), err); rerr != nil {
 		return credential.Credential{}, rerr // an unrecorded credential is not handed out
 	}
 	if err == nil && c.AWS != nil && a.settings.Renewed != nil {
@@ -110,5 +115,11 @@ func (a *attempt) refused(count int) {
 		return // a caller must not end the run
 	}
 	defer r.close()
-	_ = r.log.Append(r.run.TurnedAway(r.now(), count))
+	record := r.run.TurnedAway(r.now(), count)
+	if r.log.Append(record) == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), shipTime)
+		defer cancel()
+		r.ship(ctx, record)
+		r.settle()
+	}
 }

@@ -16,6 +16,7 @@ type document struct {
 	catalog Catalog
 	// mapNames is the mapping of `maps`, nil for none; allowed are the rules of the target that is read.
 	mapNames, allowed *yaml.Node
+	bucketAt          *yaml.Node               // where `audit` names the bucket's target; nil for no bucket
 	common            *defaults                // nil for none
 	reported          map[*yaml.Node]*claimMap // literals that a map was found to have no value for
 	names             map[string]bool          // claims' names that were found well-formed: a policy has few, each in every rule

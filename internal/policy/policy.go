@@ -26,6 +26,7 @@ type Policy struct {
 	maps       map[string]*claimMap // by name
 	deny       []rule               // of every target
 	jitter     time.Duration        // before a run's first request
+	audit      Audit
 	warnings   []string
 }
 

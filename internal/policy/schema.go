@@ -34,6 +34,7 @@ func Schema(cat Catalog) []byte {
 			"deny": object{"type": "array", "minItems": 1, "items": denyRuleSchema(),
 				"description": "Rules that come before every target: whoever matches one is denied. They need no repository or owner.",
 				"examples":    []any{[]any{object{"actor": "mallory"}, object{"repository_id": []string{"103", "104"}}}}},
+			"audit":    auditSchema(),
 			"defaults": defaultsSchema(cat),
 			"targets": object{"type": "object", "minProperties": 1, "propertyNames": names,
 				"description": "What can be asked for, by names of your own.", "examples": []any{object{"prod": exampleTarget()}}},

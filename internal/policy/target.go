@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	policyKeys = []string{"version", "requires", "start_jitter", "identities", "agents", "maps", "deny", "defaults", "targets"}
+	policyKeys = []string{"version", "requires", "start_jitter", "identities", "agents", "maps", "deny", "audit", "defaults", "targets"}
 	targetKeys = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
 		"trust_reviewed", "trust_max_age", "agents"}
 )
@@ -61,6 +61,9 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 	if v := m.Get("deny"); v != nil {
 		d.deny(p, v)
 	}
+	if v := m.Get("audit"); v != nil {
+		d.audit(p, v)
+	}
 	if v := m.Get("defaults"); v != nil {
 		d.defaults(v)
 	}
@@ -82,6 +85,7 @@ func (d *document) policy(p *Policy, root *yaml.Node) {
 		}
 		p.targets = append(p.targets, d.target(p, key, value))
 	}
+	d.bucketTarget(p)
 	d.checkMapNames(p)
 	d.checkDefaults()
 }

@@ -38,10 +38,11 @@ type Env struct {
 // the library panics, and refuse names and values that would smuggle a second
 // line into a file that the runner reads.
 type Runner struct {
-	env    Env
-	action *githubactions.Action
-	masked map[string]bool // SHA-256 of what was masked
-	mu     sync.Mutex      // keeps lines of concurrent writers whole
+	env     Env
+	action  *githubactions.Action
+	masking sync.Mutex      // of masked: several may obtain tokens at once
+	masked  map[string]bool // SHA-256 of what was masked
+	mu      sync.Mutex      // keeps lines of concurrent writers whole
 }
 
 // New returns a Runner.
@@ -255,6 +256,8 @@ func (c replyCheck) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // Mask tells the runner to mask v in the log from now on.
 func (r *Runner) Mask(v secret.Value) error {
+	r.masking.Lock()
+	defer r.masking.Unlock()
 	if v.IsZero() || r.masked[v.SHA256()] {
 		return nil
 	}

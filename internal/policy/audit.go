@@ -1,0 +1,203 @@
+package policy
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+)
+
+// Audit is where records go, besides the job's own file.
+type Audit struct {
+	OTLP     string // the base of an OpenTelemetry collector's URL; "" for none
+	Bucket   Bucket
+	Required []string // of "otlp" and "bucket": without it no credential is handed on
+}
+
+// A Bucket is where records become objects that the job cannot change.
+type Bucket struct {
+	Target   string // whose credential may write it; "" for no bucket
+	Kind     string // "s3", "gs", "azure"
+	Account  string // Azure's host, such as acme.blob.core.windows.net
+	Name     string // the bucket, the container
+	Prefix   string // "" or a path that ends in a slash
+	Endpoint string // of S3 elsewhere than at AWS
+}
+
+// Audit returns where the policy ships its records.
+func (p *Policy) Audit() Audit { return p.audit }
+
+var (
+	auditKeys  = []string{"otlp", "bucket", "require"}
+	bucketKeys = []string{"target", "url", "endpoint"}
+)
+
+// auditWays are what `require` may name.
+var auditWays = []string{"otlp", "bucket"}
+
+// bucketProviders are the providers of a bucket's target, by the bucket's kind.
+var bucketProviders = map[string]string{"s3": "aws", "gs": "gcp", "azure": "entra"}
+
+func (d *document) audit(p *Policy, n *yaml.Node) {
+	m, ok := d.Mapping(n, n, "audit", auditKeys)
+	if !ok {
+		return
+	}
+	if v := m.Get("otlp"); v != nil {
+		if o, ok := d.Mapping(v, v, "audit.otlp", []string{"endpoint"}); ok {
+			if e := o.Get("endpoint"); e == nil {
+				o.Missing("endpoint: the URL of an OpenTelemetry collector")
+			} else {
+				p.audit.OTLP = d.url(e, "audit.otlp.endpoint")
+			}
+		}
+	}
+	if v := m.Get("bucket"); v != nil {
+		d.bucket(p, v)
+	}
+	if v := m.Get("require"); v != nil {
+		for _, e := range d.Texts(v, "audit.require") {
+			switch {
+			case !slices.Contains(auditWays, e.Value):
+				d.Report(e, "audit.require: %q is none of %q", e.Value, auditWays)
+			case m.Get(e.Value) == nil:
+				d.Report(e, "audit.require names %s, which audit does not have", e.Value)
+			default:
+				p.audit.Required = append(p.audit.Required, e.Value)
+			}
+		}
+	}
+	if m.Get("otlp") == nil && m.Get("bucket") == nil {
+		d.Report(n, "audit has neither otlp nor bucket")
+	}
+}
+
+// bucket reads where objects go, and holds the target that writes them to it.
+func (d *document) bucket(p *Policy, n *yaml.Node) {
+	m, ok := d.Mapping(n, n, "audit.bucket", bucketKeys)
+	if !ok {
+		return
+	}
+	place, name := m.Get("url"), m.Get("target")
+	if place == nil {
+		m.Missing("url: s3://BUCKET/PREFIX/, gs://BUCKET/PREFIX/ or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX/")
+	}
+	if name == nil {
+		m.Missing("target: one of the policy's, whose credential may only write there")
+	}
+	if place == nil || name == nil {
+		return
+	}
+	b, err := parseBucket(d.Text(place, "audit.bucket.url"))
+	if err != nil {
+		d.Report(place, "audit.bucket.url %v", err)
+		return
+	}
+	b.Target = d.Text(name, "audit.bucket.target")
+	if e := m.Get("endpoint"); e != nil {
+		if b.Endpoint = d.url(e, "audit.bucket.endpoint"); b.Kind != "s3" {
+			d.Report(e, "audit.bucket.endpoint is for s3:// only")
+		}
+	}
+	p.audit.Bucket = b
+	d.bucketAt = name
+}
+
+// bucketTarget checks the target, once all targets are known.
+func (d *document) bucketTarget(p *Policy) {
+	at, b := d.bucketAt, p.audit.Bucket
+	if at == nil {
+		return
+	}
+	i := slices.IndexFunc(p.targets, func(t *Target) bool { return t.name == b.Target })
+	if i < 0 {
+		d.Report(at, "audit.bucket.target is %q, the policy has %q%s", b.Target, p.Targets(), otherNames.DidYouMean(b.Target, p.Targets()))
+		return
+	}
+	t := p.targets[i]
+	if t.dbt.Type != "" || t.dbt.From != "" || t.dbt.Client {
+		d.Report(at, "audit.bucket.target %q has a dbt block or a client: want a target for credentials only, "+
+			"which may write the bucket and nothing else", b.Target)
+	}
+	if want := bucketProviders[b.Kind]; t.provider != "" && t.provider != want {
+		d.Report(at, "audit.bucket.target %q has provider %q, %s needs %q", b.Target, t.provider, b.Kind, want)
+	}
+}
+
+var (
+	// bucketName is S3's and Google's form. (Amazon S3: general purpose bucket
+	// naming rules; Cloud Storage: bucket names)
+	bucketName = lazy.MustCompile(`^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$`)
+	// containerName is Azure's. (Azure Storage: naming containers)
+	containerName = lazy.MustCompile(`^[a-z0-9](-?[a-z0-9]){2,62}$`)
+	prefixText    = lazy.MustCompile(`^([A-Za-z0-9=._-]+/)*$`)
+	azureHost     = lazy.MustCompile(`^[a-z0-9]{3,24}\.blob\.core\.(windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)$`)
+)
+
+const wantBucket = "s3://BUCKET/PREFIX/, gs://BUCKET/PREFIX/ or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX/"
+
+func parseBucket(text string) (b Bucket, err error) {
+	u, err := url.Parse(text)
+	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return b, fmt.Errorf("is not a bucket's URL, want %s", wantBucket)
+	}
+	path, name := strings.TrimPrefix(u.Path, "/"), bucketName
+	switch u.Scheme {
+	case "s3", "gs":
+		b.Kind, b.Name = u.Scheme, u.Host
+	case "https":
+		if !azureHost.MatchString(u.Host) && !IsLoopback(u.Hostname()) {
+			return b, fmt.Errorf("has the host %q, which is not Azure Storage's, want %s", u.Host, wantBucket)
+		}
+		b.Kind, b.Account, name = "azure", u.Host, containerName
+		b.Name, path, _ = strings.Cut(path, "/")
+	default:
+		return b, fmt.Errorf("is %q, want %s", text, wantBucket)
+	}
+	if path != "" && !strings.HasSuffix(path, "/") {
+		path += "/"
+	}
+	switch {
+	case !name.MatchString(b.Name):
+		return b, fmt.Errorf("names the bucket %q, want %s", b.Name, wantBucket)
+	case !prefixText.MatchString(path) || strings.Contains("/"+path, "/../") || strings.Contains("/"+path, "/./"):
+		return b, fmt.Errorf("has the prefix %q, want letters, digits and =._- between slashes", path)
+	}
+	b.Prefix = path
+	return b, nil
+}
+
+// auditSchema is of `audit`.
+func auditSchema() object {
+	return object{
+		"type": "object", "additionalProperties": false,
+		"description": "Where audit records are shipped to, so that the job cannot change them there.",
+		"anyOf":       []any{object{"required": []string{"otlp"}}, object{"required": []string{"bucket"}}},
+		"properties": object{
+			"otlp": object{
+				"type": "object", "additionalProperties": false, "required": []string{"endpoint"},
+				"description": "An OpenTelemetry collector, by OTLP/HTTP with JSON.",
+				"properties": object{"endpoint": textSchema("The collector's URL; /v1/logs is added to it. "+
+					"OpenTelemetry's variables may give headers and certificates.", "https://otel.acme.example")},
+			},
+			"bucket": object{
+				"type": "object", "additionalProperties": false, "required": []string{"target", "url"},
+				"description": "One object a record, which is never overwritten.",
+				"properties": object{
+					"target": textSchema("A target for credentials only, which may write the bucket and nothing else.", "audit-log"),
+					"url": textSchema("s3://BUCKET/PREFIX/, gs://BUCKET/PREFIX/ or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX/.",
+						"s3://acme-audit/oidc-dbt/"),
+					"endpoint": textSchema("Of S3 elsewhere than at AWS.", "https://minio.acme.example"),
+				},
+			},
+			"require": object{"description": "Which of them must have a record before a credential is handed on (default: none).",
+				"examples": []any{[]string{"bucket"}},
+				"oneOf":    []any{object{"enum": auditWays}, object{"type": "array", "minItems": 1, "items": object{"enum": auditWays}}}},
+		},
+		"examples": []any{object{"otlp": object{"endpoint": "https://otel.acme.example"}}},
+	}
+}

@@ -1,0 +1,70 @@
+// Package ship sends audit records to where the job cannot change them: an OpenTelemetry collector, and a bucket whose
+// objects are written once.
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+)
+
+// A Record is one line of the audit log, and what names it elsewhere.
+type Record struct {
+	Line    []byte // without its newline
+	Time    time.Time
+	ID      string // the correlation uid
+	Part    string // "decision", "outcome", "end"
+	Failure bool
+	Target  string
+	Subject string
+}
+
+// Env is the world as a shipper sees it.
+type Env struct {
+	HTTP    *http.Client // from web.NewClient
+	Now     func() time.Time
+	Version string // of this product
+}
+
+// A Place is where records are shipped to.
+type Place interface {
+	// Name is what the policy and errors call it: "otlp", "bucket".
+	Name() string
+	// Send returns nil once the record is there, for good. It is not tried
+	// again after it has returned.
+	Send(ctx context.Context, r Record) error
+}
+
+// failed names the place in an error.
+func failed(p Place, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("ship the audit record to %s: %w", p.Name(), err)
+}
+
+// Send sends a record to a place within a time.
+func Send(ctx context.Context, p Place, limit time.Duration, r Record) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := p.Send(ctx, r)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("not done within %s: %w", limit, err)
+	}
+	return failed(p, err)
+}
+
+// Key is the object that a record becomes in a bucket. Its name cannot be
+// guessed, or it could be made before the record is.
+func Key(b policy.Bucket, r Record) string {
+	return b.Prefix + "date=" + r.Time.UTC().Format(time.DateOnly) + "/" + r.ID + "-" + r.Part + ".json"
+}
+
+// A Writer gives the credential that may write the bucket, as often as it is
+// asked; it keeps one until that is about to expire.
+type Writer func(ctx context.Context) (credential.Credential, error)
