@@ -119,7 +119,7 @@ func (a *attempt) candidates() (targets []*policy.Target, err error) {
 	if a.target != nil {
 		return []*policy.Target{a.target}, nil
 	}
-	for _, name := range a.policy.Targets() {
+	for _, name := range a.policy.Candidates() {
 		t, err := a.policy.Target(name)
 		if err != nil {
 			return nil, err

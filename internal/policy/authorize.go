@@ -57,7 +57,8 @@ func (p *Policy) Choose(claims idtoken.Claims) (*Target, error) {
 // choose is Choose; near says why no rule of a target matches, should it be asked.
 func (p *Policy) choose(v view, near func(*Target) []near) (*Target, error) {
 	var chosen []*Target
-	for _, t := range p.targets {
+	candidates := p.candidates()
+	for _, t := range candidates {
 		if _, ok := t.match(v); ok {
 			chosen = append(chosen, t)
 		}
@@ -66,8 +67,8 @@ func (p *Policy) choose(v view, near func(*Target) []near) (*Target, error) {
 	case 1:
 		return chosen[0], nil
 	case 0:
-		return nil, v.deny(nearAll(p.targets, near), "no rule of any target matches %q, the policy has the targets %q",
-			v.claims.Subject(), p.Targets())
+		return nil, v.deny(nearAll(candidates, near), "no rule of any target matches %q, the policy has the targets %q",
+			v.claims.Subject(), p.Candidates())
 	}
 	names := make([]string, len(chosen))
 	for i, t := range chosen {

@@ -24,14 +24,16 @@ type Explanation struct {
 
 // A TargetExplanation is what one target gives to the claims.
 type TargetExplanation struct {
-	Target   string
-	Rule     Rule  // that matched; the zero Rule where none does
-	Refused  Rule  // of `deny`, that matched; the zero Rule where none does
-	Denial   error // what Authorize returns; nil where the target is allowed
-	Unknown  bool  // denied for want of claims that are not known
-	Rules    []RuleExplanation
-	Warnings []string // the policy's about this target, and those of a Grant
-	Login    Login
+	Target string
+	// Auxiliary is set of the target that writes the audit bucket: no claims choose it.
+	Auxiliary bool
+	Rule      Rule  // that matched; the zero Rule where none does
+	Refused   Rule  // of `deny`, that matched; the zero Rule where none does
+	Denial    error // what Authorize returns; nil where the target is allowed
+	Unknown   bool  // denied for want of claims that are not known
+	Rules     []RuleExplanation
+	Warnings  []string // the policy's about this target, and those of a Grant
+	Login     Login
 
 	agents string // what the target says of AI agents
 }
@@ -168,6 +170,7 @@ func (p *Policy) Explain(claims ClaimSet, now time.Time) Explanation {
 	refused := p.refused(v)
 	for i, t := range p.targets {
 		e.Targets[i] = t.explain(v, now, near)
+		e.Targets[i].Auxiliary = t.name == p.audit.Bucket.Target
 		e.Targets[i].refuse(v, refused)
 		e.Targets[i].Warnings = slices.Concat(p.about(t), e.Targets[i].Warnings)
 	}

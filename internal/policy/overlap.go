@@ -19,7 +19,8 @@ type Overlap struct {
 // decide, or too many.
 func (p *Policy) Overlaps() (found []Overlap, undecided int) {
 	var all []placedRule
-	for i, t := range p.targets {
+	targets := p.candidates()
+	for i, t := range targets {
 		all = append(all, placed(t.rules, i)...)
 	}
 	seen, tried, left := map[[2]int]bool{}, map[[4]int]bool{}, maxAllStates
@@ -40,7 +41,7 @@ func (p *Policy) Overlaps() (found []Overlap, undecided int) {
 		}
 		if witness != nil {
 			seen[pair] = true
-			found = append(found, Overlap{[2]string{p.targets[a.target].name, p.targets[b.target].name},
+			found = append(found, Overlap{[2]string{targets[a.target].name, targets[b.target].name},
 				[2]Rule{{a.index, a.line}, {b.index, b.line}}, witness})
 		}
 	})

@@ -119,6 +119,22 @@ func (p *Policy) Targets() []string {
 	return names
 }
 
+// Candidates returns the names of the targets that claims may choose from: all
+// but the one that writes the audit bucket, which is never a run's own.
+func (p *Policy) Candidates() (names []string) {
+	for _, t := range p.candidates() {
+		names = append(names, t.name)
+	}
+	return names
+}
+
+func (p *Policy) candidates() []*Target {
+	if p.audit.Bucket.Target == "" {
+		return p.targets
+	}
+	return slices.DeleteFunc(slices.Clone(p.targets), func(t *Target) bool { return t.name == p.audit.Bucket.Target })
+}
+
 // Target returns a target by its name. The error lists the targets; it is of class Usage.
 func (p *Policy) Target(name string) (*Target, error) {
 	for _, t := range p.targets {

@@ -198,7 +198,7 @@ func (r *reader) expectation(m strictyaml.Mapping, c *Case) {
 	case allow != nil:
 		c.Allow = r.targets(allow, "allow")
 	case deny.Kind == yaml.ScalarNode && deny.Value == "all":
-		c.Deny = r.file.Policy.Targets()
+		c.Deny = r.file.Policy.Candidates()
 	default:
 		c.Deny = r.targets(deny, "deny")
 	}

@@ -123,7 +123,8 @@ func (f *File) table(c Case, claims idtoken.Unverified, now time.Time) string {
 func (c Case) judge(e policy.Explanation, claims idtoken.Unverified) string {
 	var allowed []string
 	for _, t := range e.Targets {
-		if t.Allowed() {
+		named := slices.Contains(c.Allow, t.Target) || slices.Contains(c.Deny, t.Target)
+		if t.Allowed() && (named || !t.Auxiliary) {
 			allowed = append(allowed, t.Target)
 		}
 	}
