@@ -65,12 +65,12 @@ func (b *bucket) put(ctx context.Context, c credential.Credential, key string, b
 	}
 	resp, err := b.env.HTTP.Do(req)
 	if err != nil {
-		return 0, temporary(err)
+		return 0, web.Failed(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return 0, web.Temporary(web.Failed(err))
+		return 0, web.Failed(err)
 	}
 	var reply struct {
 		Code    string `xml:"Code"`

@@ -197,12 +197,12 @@ func (o *otlp) post(ctx context.Context, body []byte) error {
 	}
 	resp, err := o.client.Do(req)
 	if err != nil {
-		return temporary(err)
+		return web.Failed(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return web.Temporary(web.Failed(err))
+		return web.Failed(err)
 	}
 	var reply struct {
 		PartialSuccess struct {
@@ -224,14 +224,6 @@ func (o *otlp) post(ctx context.Context, body []byte) error {
 		return fmt.Errorf("the collector replied with status %d: %s", resp.StatusCode, exchange.Quoted(reply.Message, hidden))
 	}
 	return fmt.Errorf("the collector replied with status %d", resp.StatusCode)
-}
-
-// temporary marks what another try may cure: no reply at all.
-func temporary(err error) error {
-	if web.NoReply(err) {
-		return web.Temporary(web.Failed(err))
-	}
-	return web.Failed(err)
 }
 
 type attribute struct {
