@@ -19,7 +19,7 @@ import (
 var speaking = []string{
 	"action/*.go", "adapter/*.go", "audit/log.go", "audit/read.go", "auditlog/auditlog.go", "broker/*.go", "command/*.go", "disk/*.go", "exchange/*.go",
 	"explain/explain.go", "git/*.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "login/*.go", "policy/*.go",
-	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go", "review/history.go", "review/within.go", "runner/*.go", "sample/*.go", "source/*.go", "strictyaml/*.go",
+	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go", "review/history.go", "review/within.go", "runner/*.go", "sample/*.go", "ship/*.go", "source/*.go", "strictyaml/*.go",
 	"trust/*.go", "vault/*.go", "web/*.go",
 }
 

@@ -133,6 +133,9 @@ func (a *attempt) unapproved(ctx context.Context, why string) error {
 	for _, r := range a.receivers(ctx) {
 		lines = append(lines, "  target "+r.Target+" sends tokens to "+r.describe())
 	}
+	for _, place := range a.policy.Audit().Places() {
+		lines = append(lines, "  audit records go to "+place)
+	}
 	return fault.New(fault.NoIdentity, fmt.Errorf("policy %q %s", a.place(), why), strings.Join(lines, "\n"))
 }
 
@@ -297,6 +300,7 @@ type Approval struct {
 	Before       string // "" for never, "same", "changed"
 	Identities   []string
 	Receivers    []Receiver
+	Records      []string // where audit records are shipped to
 	attempt      *attempt
 }
 
@@ -310,7 +314,8 @@ func NewApproval(ctx context.Context, env Env, s Settings) (Approval, error) {
 	if err != nil {
 		return Approval{}, err
 	}
-	shown := Approval{Path: a.place(), SHA256: a.policy.SHA256(), attempt: a, Receivers: a.receivers(ctx)}
+	shown := Approval{Path: a.place(), SHA256: a.policy.SHA256(), attempt: a, Receivers: a.receivers(ctx),
+		Records: a.policy.Audit().Places()}
 	for _, id := range a.policy.Identities() {
 		shown.Identities = append(shown.Identities, id.Name+": "+obtains(id))
 	}
@@ -340,6 +345,12 @@ func (p Approval) Text() string {
 	b.WriteString("tokens go to\n")
 	for _, r := range p.Receivers {
 		fmt.Fprintf(&b, "  %s: %s\n", r.Target, r.describe())
+	}
+	if len(p.Records) > 0 {
+		b.WriteString("audit records go to\n")
+	}
+	for _, place := range p.Records {
+		fmt.Fprintf(&b, "  %s\n", place)
 	}
 	return b.String()
 }

@@ -102,8 +102,10 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	a.unsent(&res)
 	if err != nil {
 		res.Broker.Close()
+		res.shipping.wait()
 		return res, errors.Join(err, res.leases.end(ctx, env))
 	}
+	a.records.shipping.running()
 	a.remark(grant, c, &res)
 	res.Credential = c
 	return res, nil
@@ -144,10 +146,13 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 		}
 	}
 	if a.records, err = openRecords(env, s, pol, origin); err != nil {
-		return a, err
+		return nil, err
 	}
-	a.records.shipping, err = newShipping(a)
-	return a, err
+	if a.records.shipping, err = newShipping(ctx, a); err != nil {
+		return nil, errors.Join(err, a.records.close())
+	}
+	res.shipping = a.records.shipping
+	return a, nil
 }
 
 // decide finds out who asks, decides, and records the decision before anything
@@ -182,7 +187,7 @@ func (a *attempt) decide(ctx context.Context, res *Result) (policy.Grant, secret
 
 // unsent warns of records that were not shipped, and need not be.
 func (a *attempt) unsent(res *Result) {
-	for _, err := range a.records.unsent {
+	for _, err := range a.records.shipping.news(a.records.unsent) {
 		res.warn("%s", fault.WithHint(err))
 	}
 	a.records.unsent = nil

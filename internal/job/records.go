@@ -92,9 +92,9 @@ func (r *records) decision(ctx context.Context, a attempt, g policy.Grant, err e
 	}
 	r.ship(ctx, record)
 	if err != nil {
-		r.unsent = append(r.unsent, r.settle()...) // there is nothing to withhold
+		return r.shipped(false)
 	}
-	if err == nil && r.run.DryRun {
+	if r.run.DryRun {
 		skipped := r.run.Skipped(r.now())
 		r.followUp = &skipped
 		return r.log.Append(skipped)
@@ -114,10 +114,10 @@ func (r *records) outcome(ctx context.Context, c credential.Credential, key map[
 	}
 	r.followUp = &record
 	if err := r.log.Append(record); err != nil {
-		return err
+		return errors.Join(err, r.shipped(false)) // the decision is on its way
 	}
 	r.ship(ctx, record)
-	return r.shipped()
+	return r.shipped(err == nil)
 }
 
 func (r *records) summary() string { return audit.Summary(*r.first, r.followUp) }

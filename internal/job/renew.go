@@ -81,11 +81,7 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 	defer next.records.close()
 	grant, idToken, err := next.authorize(ctx)
 	err = a.ceiling().explain(err, a.env.Now())
-	defer func() {
-		for _, err := range next.records.unsent {
-			a.warn(err)
-		}
-	}()
+	defer func() { a.undelivered(next.records.unsent) }()
 	if rerr := next.records.decision(ctx, next, grant, err); rerr != nil {
 		return c, rerr
 	}
@@ -116,10 +112,20 @@ func (a *attempt) refused(count int) {
 	}
 	defer r.close()
 	record := r.run.TurnedAway(r.now(), count)
-	if r.log.Append(record) == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), shipTime)
-		defer cancel()
-		r.ship(ctx, record)
-		r.settle()
+	if r.log.Append(record) != nil || r.shipping == nil {
+		return
+	}
+	// A caller that was turned away must not make others wait.
+	r.shipping.background.Go(func() {
+		r.ship(context.Background(), record)
+		_ = r.shipped(false)
+		a.undelivered(r.unsent)
+	})
+}
+
+// undelivered warns of records of a run that goes on.
+func (a *attempt) undelivered(failed []error) {
+	for _, err := range a.records.shipping.news(failed) {
+		a.warn(err)
 	}
 }

@@ -35,6 +35,7 @@ type Result struct {
 	Identity     policy.Identity // whose ID tokens the run has; the zero Identity before one was chosen
 	Refused      func(int)       // records callers without the secret
 	leases       *leases         // what ends with the run
+	shipping     *shipping
 }
 
 func (res *Result) warn(format string, args ...any) {
@@ -50,8 +51,10 @@ func (res Result) Kinds() []string {
 	return kinds
 }
 
-// End closes the broker and ends what ends with the run, its leases.
+// End closes the broker, waits for its last record, and ends what ends with the
+// run, its leases.
 func (res Result) End(ctx context.Context, env Env) error {
 	res.Broker.Close()
+	res.shipping.wait()
 	return res.leases.end(ctx, env)
 }

@@ -40,8 +40,7 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 		return err
 	}}
 	run.end = func() {
-		run.Broker.Close()
-		for _, err := range []error{run.leases.end(ctx, env), dir.Remove()} {
+		for _, err := range []error{run.End(ctx, env), dir.Remove()} {
 			if err != nil {
 				_ = run.say("warning: clean up: " + fault.WithHint(err)) // the command's own status is kept
 			}

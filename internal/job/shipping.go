@@ -19,7 +19,7 @@ import (
 )
 
 // How long shipping a record may take: one that is not required must not hold
-// up a run.
+// up a run, nor any a run that was interrupted.
 const (
 	shipTime     = 5 * time.Second
 	requiredTime = 30 * time.Second
@@ -27,8 +27,13 @@ const (
 
 // shipping is where the policy has records sent, for all requests of a run.
 type shipping struct {
-	places   []ship.Place
-	required []string
+	places     []ship.Place
+	required   []string
+	writer     *bucketWriter  // nil for no bucket
+	background sync.WaitGroup // what nothing waits for before the run's end
+
+	mu   sync.Mutex
+	told map[string]bool // failures that were warned of
 }
 
 // sending is one record on its way to one place.
@@ -39,17 +44,25 @@ type sending struct {
 
 // newShipping returns nil where records stay in the job's own file. A dry run
 // exchanges nothing, and ships nothing.
-func newShipping(a *attempt) (*shipping, error) {
+func newShipping(ctx context.Context, a *attempt) (*shipping, error) {
 	to := a.policy.Audit()
 	if a.settings.DryRun || to.OTLP == "" && to.Bucket.Target == "" {
 		return nil, nil
 	}
-	s := &shipping{required: to.Required}
-	env := ship.Env{HTTP: a.env.Client(), Now: a.env.Now, Version: a.env.Version}
+	s := &shipping{required: to.Required, told: map[string]bool{}}
+	env := ship.Env{
+		HTTP: a.env.Client(), Now: a.env.Now, Version: a.env.Version, Dir: a.env.Dir,
+		Trusted: func(path string) error { return checkRoots(ctx, a.env, a.settings, path) },
+	}
 	if to.OTLP != "" {
-		place, err := ship.OTLP(env, a.env.Transport.Network(), a.env.Getenv, to.OTLP)
+		place, hidden, err := ship.OTLP(env, a.env.Transport.Network(), a.env.Getenv, to.OTLP)
 		if err != nil {
 			return nil, err
+		}
+		for _, v := range hidden {
+			if err := a.mask(v); err != nil {
+				return nil, err
+			}
 		}
 		s.places = append(s.places, place)
 	}
@@ -58,11 +71,47 @@ func newShipping(a *attempt) (*shipping, error) {
 		if err != nil {
 			return nil, err
 		}
-		w := &bucketWriter{attempt: *a, target: target}
-		s.places = append(s.places, ship.Bucket(env, to.Bucket, w.credential))
+		s.writer = &bucketWriter{attempt: *a, target: target}
+		s.places = append(s.places, ship.Bucket(env, to.Bucket, s.writer.credential))
 	}
 	return s, nil
 }
+
+// running is called when the run's own command may print: see renew.
+func (s *shipping) running() {
+	if s == nil || s.writer == nil {
+		return
+	}
+	s.writer.mu.Lock()
+	defer s.writer.mu.Unlock()
+	s.writer.attempt.mask = func(secret.Value) error { return nil }
+}
+
+// wait waits for what is on its way in the background.
+func (s *shipping) wait() {
+	if s != nil {
+		s.background.Wait()
+	}
+}
+
+// news returns those failures that were not warned of yet: a run of hours must
+// not repeat for each renewal that a collector is down.
+func (s *shipping) news(failed []error) (fresh []error) {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, err := range failed {
+		if !s.told[err.Error()] {
+			s.told[err.Error()] = true
+			fresh = append(fresh, err)
+		}
+	}
+	return fresh
+}
+
+var errUnverified = errors.New("no ID token was verified, so that there is no credential to write it with")
 
 // ship sends a record to all places at once, in the background.
 func (r *records) ship(ctx context.Context, record audit.Record) {
@@ -78,21 +127,48 @@ func (r *records) ship(ctx context.Context, record audit.Record) {
 		Part: record.Part(), Failure: record.Failure(), Target: record.Unmapped.Target, Subject: record.User.Name,
 	}
 	for _, place := range r.shipping.places {
-		if place.Name() == "bucket" && r.run.Claims.IsZero() {
-			continue // whose credential would write it?
-		}
 		limit := shipTime
 		if slices.Contains(r.shipping.required, place.Name()) {
 			limit = requiredTime
 		}
 		s := sending{place.Name(), make(chan error, 1)}
 		r.sent = append(r.sent, s)
-		go func() { s.done <- ship.Send(ctx, place, limit, out) }()
+		if place.Name() == "bucket" && r.run.Claims.IsZero() {
+			s.done <- ship.Failed(place, errUnverified)
+			continue
+		}
+		go func() {
+			ctx, cancel := lasting(ctx)
+			defer cancel()
+			s.done <- ship.Send(ctx, place, limit, out)
+		}()
 	}
 }
 
+// lasting returns a context that goes on for shipTime after ctx has ended: the
+// record of an interrupted run is shipped, too.
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(shipTime, cancel)
+		context.AfterFunc(out, func() { timer.Stop() })
+	})
+	return out, func() {
+		stop()
+		cancel()
+	}
+}
+
+// An unshipped is the error of a record that did not arrive at a place.
+type unshipped struct {
+	place string
+	error
+}
+
+func (u unshipped) Unwrap() error { return u.error }
+
 // settle waits for all that is on its way, and returns what did not arrive.
-func (r *records) settle() (failed []error) {
+func (r *records) settle() (failed []unshipped) {
 	for _, s := range r.sent {
 		if err := <-s.done; err != nil {
 			failed = append(failed, unshipped{s.place, err})
@@ -102,81 +178,80 @@ func (r *records) settle() (failed []error) {
 	return failed
 }
 
-type unshipped struct {
-	place string
-	error
-}
-
-func (u unshipped) Unwrap() error { return u.error }
-
-// shipped waits for all that is on its way. What the policy requires and did
-// not arrive is an error; the rest is left for a warning.
-func (r *records) shipped() error {
+// shipped waits for all that is on its way. What did not arrive is left for a
+// warning; if issued, what the policy requires is an error.
+func (r *records) shipped(issued bool) error {
 	var missing []error
-	for _, err := range r.settle() {
-		u := new(unshipped)
-		if errors.As(err, u) && slices.Contains(r.shipping.required, u.place) {
-			missing = append(missing, err)
+	for _, u := range r.settle() {
+		if issued && slices.Contains(r.shipping.required, u.place) {
+			missing = append(missing, u.error)
 		} else {
-			r.unsent = append(r.unsent, err)
+			r.unsent = append(r.unsent, u.error)
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
 	return fault.New(fault.Internal, errors.Join(missing...),
-		"the policy requires it (audit.require), so that no credential is handed on without its record")
+		"the policy requires it (audit.require): no credential is handed on without its records")
 }
 
 // A bucketWriter gets the credential of the policy's other target, which may
 // write the bucket. Its own requests are recorded in the job's file only.
 type bucketWriter struct {
-	attempt attempt
-	target  *policy.Target
+	target *policy.Target
 
-	mu   sync.Mutex
-	held credential.Credential
+	mu      sync.Mutex
+	attempt attempt // as it was before anything was asked for
+	held    credential.Credential
+	denied  error // for the whole run: each further try would be another denial in the log
 }
 
 // credential returns the one that it has until shortly before its expiry.
-func (w *bucketWriter) credential(ctx context.Context) (c credential.Credential, err error) {
+func (w *bucketWriter) credential(ctx context.Context) (credential.Credential, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.held.Expiry.After(w.attempt.env.Now().Add(time.Minute)) {
+	switch {
+	case w.denied != nil:
+		return credential.Credential{}, w.denied
+	case w.held.Expiry.After(w.attempt.env.Now().Add(time.Minute)):
 		return w.held, nil
 	}
-	next := w.attempt
-	next.target, next.claims, next.held, next.afresh = w.target, idtoken.Claims{}, nil, false
-	if next.records, err = w.attempt.records.again(); err != nil {
-		return c, err
-	}
-	next.records.shipping = nil
-	defer next.records.close()
-	if next.project, err = readProject(ctx, next.env, next.settings, w.target); err != nil {
-		return c, err
-	}
-	next.settings.Broker = false
-	if !w.held.Expiry.IsZero() { // a renewal's: see renew
-		next.mask = func(secret.Value) error { return nil }
-	}
-	grant, idToken, err := next.authorize(ctx)
-	if rerr := next.records.decision(ctx, next, grant, err); rerr != nil || err != nil {
-		return c, errors.Join(rerr, named(w.target, err))
-	}
-	c, err = next.exchange(ctx, grant, idToken)
-	for _, v := range c.Secrets() {
-		err = errors.Join(err, next.mask(v))
-	}
-	if rerr := next.records.outcome(ctx, c, next.project.trace(grant, c), err); rerr != nil || err != nil {
-		return credential.Credential{}, errors.Join(rerr, named(w.target, err))
+	c, err := w.get(ctx)
+	if err != nil {
+		err = fmt.Errorf("target %q: %w", w.target.Name(), err)
+		if fault.ClassOf(err) == fault.Denied {
+			w.denied = err
+		}
+		return credential.Credential{}, err
 	}
 	w.held = c
 	return c, nil
 }
 
-func named(t *policy.Target, err error) error {
-	if err == nil {
-		return nil
+// get goes the whole way of a run, for the writer's target.
+func (w *bucketWriter) get(ctx context.Context) (c credential.Credential, err error) {
+	next := w.attempt
+	next.target, next.claims, next.held, next.jitter, next.settings.Broker = w.target, idtoken.Claims{}, nil, 0, false
+	if next.records, err = w.attempt.records.again(); err != nil {
+		return c, err
 	}
-	return fmt.Errorf("target %q: %w", t.Name(), err)
+	defer next.records.close()
+	run := next.records.run
+	next.records.shipping, next.records.run = nil, audit.Run{
+		ID: run.ID, Version: run.Version, PolicyOrigin: run.PolicyOrigin, PolicySHA256: run.PolicySHA256, ExtraCA: run.ExtraCA,
+	}
+	if next.project, err = readProject(ctx, next.env, next.settings, w.target); err != nil {
+		return c, err
+	}
+	grant, idToken, err := next.authorize(ctx)
+	if rerr := next.records.decision(ctx, next, grant, err); rerr != nil || err != nil {
+		return c, errors.Join(rerr, err)
+	}
+	c, err = next.exchange(ctx, grant, idToken)
+	for _, v := range c.Secrets() {
+		err = errors.Join(err, next.mask(v))
+	}
+	rerr := next.records.outcome(ctx, c, next.project.trace(grant, c), err)
+	return c, errors.Join(rerr, err)
 }

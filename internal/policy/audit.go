@@ -21,11 +21,26 @@ type Audit struct {
 // A Bucket is where records become objects that the job cannot change.
 type Bucket struct {
 	Target   string // whose credential may write it; "" for no bucket
+	URL      string // as the policy has it
 	Kind     string // "s3", "gs", "azure"
-	Account  string // Azure's host, such as acme.blob.core.windows.net
 	Name     string // the bucket, the container
 	Prefix   string // "" or a path that ends in a slash
-	Endpoint string // of S3 elsewhere than at AWS
+	Endpoint string // of Azure's account, and of S3 elsewhere than at AWS; "" for the vendor's own
+}
+
+// Places are where records go, for a reader.
+func (a Audit) Places() (list []string) {
+	if a.OTLP != "" {
+		list = append(list, a.OTLP)
+	}
+	if b := a.Bucket; b.Target != "" {
+		place := b.URL
+		if b.Kind == "s3" && b.Endpoint != "" {
+			place += " at " + b.Endpoint
+		}
+		list = append(list, fmt.Sprintf("%s (target %s)", place, b.Target))
+	}
+	return list
 }
 
 // Audit returns where the policy ships its records.
@@ -92,16 +107,21 @@ func (d *document) bucket(p *Policy, n *yaml.Node) {
 	if place == nil || name == nil {
 		return
 	}
+	if d.userinfo(place, "audit.bucket.url") {
+		return
+	}
 	b, err := parseBucket(d.Text(place, "audit.bucket.url"))
 	if err != nil {
 		d.Report(place, "audit.bucket.url %v", err)
 		return
 	}
 	b.Target = d.Text(name, "audit.bucket.target")
-	if e := m.Get("endpoint"); e != nil {
-		if b.Endpoint = d.url(e, "audit.bucket.endpoint"); b.Kind != "s3" {
-			d.Report(e, "audit.bucket.endpoint is for s3:// only")
-		}
+	switch e := m.Get("endpoint"); {
+	case e == nil:
+	case b.Kind != "s3":
+		d.Report(e, "audit.bucket.endpoint is for s3:// only")
+	default:
+		b.Endpoint = strings.TrimSuffix(d.url(e, "audit.bucket.endpoint"), "/")
 	}
 	p.audit.Bucket = b
 	d.bucketAt = name
@@ -117,6 +137,9 @@ func (d *document) bucketTarget(p *Policy) {
 	if i < 0 {
 		d.Report(at, "audit.bucket.target is %q, the policy has %q%s", b.Target, p.Targets(), otherNames.DidYouMean(b.Target, p.Targets()))
 		return
+	}
+	if len(p.targets) == 1 {
+		d.Report(at, "audit.bucket.target %q is the policy's only target: records are of requests for others", b.Target)
 	}
 	t := p.targets[i]
 	if t.dbt.Type != "" || t.dbt.From != "" || t.dbt.Client {
@@ -142,19 +165,18 @@ const wantBucket = "s3://BUCKET/PREFIX/, gs://BUCKET/PREFIX/ or https://ACCOUNT.
 
 func parseBucket(text string) (b Bucket, err error) {
 	u, err := url.Parse(text)
-	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.RawQuery != "" || u.Fragment != "" {
 		return b, fmt.Errorf("is not a bucket's URL, want %s", wantBucket)
 	}
 	path, name := strings.TrimPrefix(u.Path, "/"), bucketName
-	switch u.Scheme {
-	case "s3", "gs":
+	switch {
+	case u.Scheme == "s3", u.Scheme == "gs":
 		b.Kind, b.Name = u.Scheme, u.Host
-	case "https":
-		if !azureHost.MatchString(u.Host) && !IsLoopback(u.Hostname()) {
-			return b, fmt.Errorf("has the host %q, which is not Azure Storage's, want %s", u.Host, wantBucket)
-		}
-		b.Kind, b.Account, name = "azure", u.Host, containerName
+	case u.Scheme == "https" && azureHost.MatchString(u.Host), u.Scheme == "http" && IsLoopback(u.Hostname()): // an emulator
+		b.Kind, b.Endpoint, name = "azure", u.Scheme+"://"+u.Host, containerName
 		b.Name, path, _ = strings.Cut(path, "/")
+	case u.Scheme == "https":
+		return b, fmt.Errorf("has the host %q, which is not Azure Storage's, want %s", u.Host, wantBucket)
 	default:
 		return b, fmt.Errorf("is %q, want %s", text, wantBucket)
 	}
@@ -167,7 +189,7 @@ func parseBucket(text string) (b Bucket, err error) {
 	case !prefixText.MatchString(path) || strings.Contains("/"+path, "/../") || strings.Contains("/"+path, "/./"):
 		return b, fmt.Errorf("has the prefix %q, want letters, digits and =._- between slashes", path)
 	}
-	b.Prefix = path
+	b.Prefix, b.URL = path, text
 	return b, nil
 }
 

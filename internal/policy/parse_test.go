@@ -115,7 +115,7 @@ func TestLineBreaks(t *testing.T) {
 	for _, br := range []string{"\n", "\r\n"} {
 		src := strings.Join([]string{"version: 1", "# a comment", "targets: {}", "tragets: {}", ""}, br)
 		want := "parse policy \"p.yml\": 2 errors\np.yml:3:10: targets is empty\n  targets: {}\n           ^\n" +
-			"p.yml:4:1: unknown key \"tragets\" in the policy, valid keys are [\"version\" \"requires\" \"start_jitter\" \"identities\" \"agents\" \"maps\" \"deny\" \"defaults\" \"targets\"]: did you mean \"targets\"?\n  tragets: {}\n  ^"
+			"p.yml:4:1: unknown key \"tragets\" in the policy, valid keys are [\"version\" \"requires\" \"start_jitter\" \"identities\" \"agents\" \"maps\" \"deny\" \"audit\" \"defaults\" \"targets\"]: did you mean \"targets\"?\n  tragets: {}\n  ^"
 		if _, err := policy.Parse("p.yml", []byte(src), catalog()); err == nil || err.Error() != want {
 			t.Errorf("with %q: error is\n%v\nwant\n%s", br, err, want)
 		}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -92,6 +92,9 @@ func (b *bucket) put(ctx context.Context, c credential.Credential, key string, b
 		return http.StatusPreconditionFailed, fmt.Errorf("the object %q is there already: a record is never overwritten", key)
 	case web.Transient(status), code == "ConditionalRequestConflict", code == "SlowDown":
 		return status, web.Temporary(fmt.Errorf("the bucket replied with status %d%s", status, words))
+	case code == "PermanentRedirect", code == "AuthorizationHeaderMalformed", code == "IllegalLocationConstraintException":
+		return status, fault.New(fault.Internal, fmt.Errorf("the bucket replied with status %d%s", status, words),
+			fmt.Sprintf("the bucket is in another region: the `region` of target %q is the bucket's", b.place.Target))
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
 		return status, fmt.Errorf("the credential of target %q may not write %q in bucket %q: status %d%s",
 			b.place.Target, key, b.place.Name, status, words)
@@ -101,6 +104,9 @@ func (b *bucket) put(ctx context.Context, c credential.Credential, key string, b
 
 // request is the conditional write of the bucket's kind, signed.
 func (b *bucket) request(ctx context.Context, c credential.Credential, key string, body []byte) (*http.Request, error) {
+	if (b.place.Kind == "s3") != (c.AWS != nil) || c.AWS == nil && c.Token.IsZero() { // the policy's check sees to it
+		return nil, fmt.Errorf("target %q gives a credential of kind %s, which cannot write the bucket", b.place.Target, c.Kind)
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, b.url(c, key), bytes.NewReader(body))
 	if err != nil {
 		return nil, errors.New("the bucket's address is no URL")
@@ -116,9 +122,6 @@ func (b *bucket) request(ctx context.Context, c credential.Credential, key strin
 		req.Header.Set("x-ms-blob-type", "BlockBlob")
 		req.Header.Set("x-ms-version", "2023-11-03")
 	}
-	if c.Token.IsZero() {
-		return nil, fmt.Errorf("target %q gives a credential of kind %s, not a token", b.place.Target, c.Kind)
-	}
 	req.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 	return req, nil
 }
@@ -130,18 +133,13 @@ func (b *bucket) url(c credential.Credential, key string) string {
 	case p.Kind == "gs":
 		return "https://storage.googleapis.com/" + p.Name + "/" + key
 	case p.Kind == "azure":
-		scheme := "https"
-		if u := (&url.URL{Host: p.Account}); policy.IsLoopback(u.Hostname()) {
-			scheme = "http"
-		}
-		return scheme + "://" + p.Account + "/" + p.Name + "/" + key
-	case p.Endpoint != "":
-		return strings.TrimSuffix(p.Endpoint, "/") + "/" + p.Name + "/" + key
+		return p.Endpoint + "/" + p.Name + "/" + key
 	}
-	region, domain := "", "amazonaws.com"
-	if c.AWS != nil {
-		region = c.AWS.Region
+	key = strings.ReplaceAll(key, "=", "%3D") // the form that is signed
+	if p.Endpoint != "" {
+		return p.Endpoint + "/" + p.Name + "/" + key
 	}
+	region, domain := c.AWS.Region, "amazonaws.com"
 	if strings.HasPrefix(region, "cn-") {
 		domain += ".cn"
 	}
@@ -152,9 +150,6 @@ func (b *bucket) url(c credential.Credential, key string) string {
 }
 
 func signS3(ctx context.Context, env Env, req *http.Request, c credential.Credential, body []byte) error {
-	if c.AWS == nil {
-		return fmt.Errorf("the target gives a credential of kind %s, not an AWS session", c.Kind)
-	}
 	sum := sha256.Sum256(body)
 	req.Header.Set("If-None-Match", "*")
 	req.Header.Set("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(sum[:]))

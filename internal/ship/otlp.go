@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ type otlp struct {
 	url     string
 	headers []header
 	gzip    bool
-	limit   time.Duration
+	limit   time.Duration // 0 for none of its own
 	env     Env
 }
 
@@ -58,38 +59,69 @@ func option(getenv func(string) string, name string) (variable, value string) {
 // maxPEM bounds a file of certificates or keys.
 const maxPEM = 1 << 20
 
-// OTLP returns the collector at an endpoint. Of OpenTelemetry's variables,
-// those for headers, certificates, compression and time-out count: the policy,
-// and no variable, says where records go. Errors are of class Usage.
-func OTLP(env Env, network web.Network, getenv func(string) string, endpoint string) (Place, error) {
-	o := &otlp{url: logsURL(endpoint), limit: 10 * time.Second, env: env}
-	var err error
-	if o.client, err = otlpClient(env, network, getenv); err != nil {
-		return nil, err
+// OTLP returns the collector at an endpoint, and what is to be masked of the
+// headers that it is sent. Of OpenTelemetry's variables, those for headers,
+// certificates, compression and time-out count: the policy, and no variable, says
+// where records go. Errors are of class Usage.
+func OTLP(env Env, network web.Network, getenv func(string) string, endpoint string) (p Place, masks []secret.Value, err error) {
+	o := &otlp{url: logsURL(endpoint), env: env}
+	if err := o.configure(network, getenv); err != nil {
+		return nil, nil, err
+	}
+	for _, h := range o.headers {
+		value := h.value.Reveal()
+		for _, text := range []string{value, value[strings.LastIndexByte(value, ' ')+1:]} { // with and without `Bearer `
+			if len(text) >= shortestMask {
+				masks = append(masks, secret.New(text))
+			}
+		}
+	}
+	return o, masks, nil
+}
+
+// shortestMask keeps a tenant's number from being hidden in the whole log.
+const shortestMask = 8
+
+// configure reads the variables.
+func (o *otlp) configure(network web.Network, getenv func(string) string) (err error) {
+	if o.client, err = otlpClient(o.env, network, getenv); err != nil {
+		return err
 	}
 	if variable, text := option(getenv, "PROTOCOL"); text != "" && text != "http/json" && text != "http/protobuf" {
-		return nil, fault.New(fault.Usage, fmt.Errorf("%s is %q: records are sent by http/json only", variable, text),
+		return fault.New(fault.Usage, fmt.Errorf("%s is %q: records are sent by http/json only", variable, text),
 			"collectors take OTLP/HTTP at port 4318; unset the variable for this step")
 	}
 	variable, text := option(getenv, "HEADERS")
 	if o.headers, err = otlpHeaders(text); err != nil {
-		return nil, fault.New(fault.Usage, fmt.Errorf("%s: %w", variable, err), "want NAME=VALUE,NAME=VALUE, values percent-encoded")
+		return fault.New(fault.Usage, fmt.Errorf("%s: %w", variable, err),
+			"want NAME=VALUE,NAME=VALUE, values percent-encoded")
 	}
 	switch variable, text := option(getenv, "COMPRESSION"); text {
 	case "", "none":
 	case "gzip":
 		o.gzip = true
 	default:
-		return nil, fault.New(fault.Usage, fmt.Errorf("%s is %q, want gzip or none", variable, text), "")
+		return fault.New(fault.Usage, fmt.Errorf("%s is %q, want gzip or none", variable, text), "")
 	}
 	if variable, text := option(getenv, "TIMEOUT"); text != "" {
 		ms, err := strconv.Atoi(text)
 		if err != nil || ms <= 0 {
-			return nil, fault.New(fault.Usage, fmt.Errorf("%s is %q, want milliseconds", variable, text), "")
+			return fault.New(fault.Usage, fmt.Errorf("%s is %q, want milliseconds", variable, text), "")
 		}
-		o.limit = min(time.Duration(ms)*time.Millisecond, time.Minute)
+		o.limit = time.Duration(min(ms, maxTimeout)) * time.Millisecond
 	}
-	return o, nil
+	return nil
+}
+
+// maxTimeout is more than a record is ever given, in milliseconds.
+const maxTimeout = 60_000
+
+func (o *otlp) hidden() []secret.Value {
+	values := make([]secret.Value, len(o.headers))
+	for i, h := range o.headers {
+		values[i] = h.value
+	}
+	return values
 }
 
 // logsURL is where an endpoint takes logs. (OpenTelemetry Protocol exporter,
@@ -106,20 +138,24 @@ func logsURL(endpoint string) string {
 func otlpClient(env Env, network web.Network, getenv func(string) string) (*http.Client, error) {
 	var roots *x509.CertPool
 	if variable, path := option(getenv, "CERTIFICATE"); path != "" {
+		path = env.path(path)
 		text, err := disk.Read(path, maxPEM)
+		if err == nil && env.Trusted != nil {
+			err = env.Trusted(path)
+		}
 		roots = x509.NewCertPool()
 		if err == nil && !roots.AppendCertsFromPEM(text) {
 			err = errors.New("has no certificate in PEM")
 		}
 		if err != nil {
-			return nil, fault.New(fault.Usage, fmt.Errorf("%s: %w", variable, disk.Cause(err)), "")
+			return nil, fault.New(fault.Usage, fmt.Errorf("%s: %w", variable, disk.Cause(err)), fault.Hint(err))
 		}
 	}
 	variable, path := option(getenv, "CLIENT_CERTIFICATE")
 	_, key := option(getenv, "CLIENT_KEY")
 	switch {
 	case path != "":
-		certificate, err := keyPair(path, key)
+		certificate, err := keyPair(env.path(path), env.path(key))
 		if err != nil {
 			return nil, fault.New(fault.Usage, fmt.Errorf("%s: %w", variable, err), "CLIENT_KEY names its key")
 		}
@@ -128,6 +164,13 @@ func otlpClient(env Env, network web.Network, getenv func(string) string) (*http
 		return web.NewClient(network.Trusting(roots)), nil
 	}
 	return env.HTTP, nil
+}
+
+func (e Env) path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(e.Dir, p)
 }
 
 func keyPair(certificate, key string) (tls.Certificate, error) {
@@ -146,6 +189,9 @@ func keyPair(certificate, key string) (tls.Certificate, error) {
 	return pair, nil
 }
 
+// ownHeaders are those that a request has anyway.
+var ownHeaders = []string{"host", "content-type", "content-length", "content-encoding", "transfer-encoding"}
+
 // otlpHeaders reads W3C Baggage's form, as the specification has it. Its
 // errors hold no value.
 func otlpHeaders(text string) (headers []header, err error) {
@@ -161,7 +207,7 @@ func otlpHeaders(text string) (headers []header, err error) {
 			return nil, fmt.Errorf("entry %d has no name of a header", i+1)
 		case err != nil || !httpguts.ValidHeaderFieldValue(decoded):
 			return nil, fmt.Errorf("the value of %q is not percent-encoded", name)
-		case slices.Contains([]string{"host", "content-type", "content-length", "content-encoding", "transfer-encoding"}, strings.ToLower(name)):
+		case slices.Contains(ownHeaders, strings.ToLower(name)):
 			return nil, fmt.Errorf("%q is not for a variable to set", name)
 		}
 		headers = append(headers, header{name, secret.New(decoded)})
@@ -175,10 +221,14 @@ func (o *otlp) Send(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.limit)
-	defer cancel()
-	_, err = web.Retry(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, o.post(ctx, body) })
-	return err
+	send := func(ctx context.Context) error {
+		_, err := web.Retry(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, o.post(ctx, body) })
+		return err
+	}
+	if o.limit == 0 {
+		return send(ctx)
+	}
+	return within(ctx, o.limit, send)
 }
 
 func (o *otlp) post(ctx context.Context, body []byte) error {
@@ -186,10 +236,8 @@ func (o *otlp) post(ctx context.Context, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("invalid endpoint %q", o.url)
 	}
-	hidden := make([]secret.Value, len(o.headers))
-	for i, h := range o.headers {
+	for _, h := range o.headers {
 		req.Header.Set(h.name, h.value.Reveal())
-		hidden[i] = h.value
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if o.gzip {
@@ -213,15 +261,17 @@ func (o *otlp) post(ctx context.Context, body []byte) error {
 	}
 	_ = json.Unmarshal(text, &reply) // an empty body is a full success
 	rejected := strings.Trim(string(reply.PartialSuccess.Rejected), `"`)
+	taken := resp.StatusCode/100 == 2 // OTLP says 200; vendors also reply 202 and 204
 	switch {
-	case resp.StatusCode == http.StatusOK && (rejected == "" || rejected == "0" || rejected == "null"):
+	case taken && (rejected == "" || rejected == "0" || rejected == "null"):
 		return nil
-	case resp.StatusCode == http.StatusOK:
-		return fmt.Errorf("the collector rejected it: %s", exchange.Quoted(reply.PartialSuccess.Message, hidden))
+	case taken:
+		return fmt.Errorf("the collector rejected it: %s", exchange.Quoted(reply.PartialSuccess.Message, o.hidden()))
 	case slices.Contains([]int{429, 502, 503, 504}, resp.StatusCode): // OTLP/HTTP, "Retryable Response Codes"
 		return web.Temporary(fmt.Errorf("the collector replied with status %d", resp.StatusCode))
 	case reply.Message != "":
-		return fmt.Errorf("the collector replied with status %d: %s", resp.StatusCode, exchange.Quoted(reply.Message, hidden))
+		words := exchange.Quoted(reply.Message, o.hidden())
+		return fmt.Errorf("the collector replied with status %d: %s", resp.StatusCode, words)
 	}
 	return fmt.Errorf("the collector replied with status %d", resp.StatusCode)
 }
@@ -260,7 +310,9 @@ func (o *otlp) body(r Record) ([]byte, error) {
 		attributes = append(attributes, text("enduser.id", r.Subject))
 	}
 	request := object{"resourceLogs": []object{{
-		"resource": object{"attributes": []attribute{text("service.name", "oidc-dbt"), text("service.version", o.env.Version)}},
+		"resource": object{"attributes": []attribute{
+			text("service.name", "oidc-dbt"), text("service.version", o.env.Version),
+		}},
 		"scopeLogs": []object{{
 			"scope": object{"name": "oidc-dbt", "version": o.env.Version},
 			"logRecords": []object{{

@@ -29,6 +29,9 @@ type Env struct {
 	HTTP    *http.Client // from web.NewClient
 	Now     func() time.Time
 	Version string // of this product
+	Dir     string // where relative paths start
+	// Trusted returns why a file must not say which authorities are trusted.
+	Trusted func(path string) error
 }
 
 // A Place is where records are shipped to.
@@ -40,8 +43,8 @@ type Place interface {
 	Send(ctx context.Context, r Record) error
 }
 
-// failed names the place in an error.
-func failed(p Place, err error) error {
+// Failed names the place in an error.
+func Failed(p Place, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -50,13 +53,17 @@ func failed(p Place, err error) error {
 
 // Send sends a record to a place within a time.
 func Send(ctx context.Context, p Place, limit time.Duration, r Record) error {
+	return Failed(p, within(ctx, limit, func(ctx context.Context) error { return p.Send(ctx, r) }))
+}
+
+func within(ctx context.Context, limit time.Duration, send func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := p.Send(ctx, r)
+	err := send(ctx)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("not done within %s: %w", limit, err)
 	}
-	return failed(p, err)
+	return err
 }
 
 // Key is the object that a record becomes in a bucket. Its name cannot be
