@@ -39,7 +39,7 @@ var parts = []string{
 	"-----BEGIN CERTIFICATE-----…", "-----BEGIN [A-Z ]*PRIVATE KEY|…", "0000 NULL\n…", "… TAG LATIN …", "KILL QUERY …", "$ErrorActionPreference…", "allowed: target …",
 	"dry run: nothing was exchanged", "signed in as …", "signed out of identity …", "not signed in as identity …", "a file that only you can read",
 	"ID token until", "the identity provider", "…, then it is refreshed", "You are signed in. …", "The sign-in failed. …", "This is not the reply …", "There is nothing here.",
-	"sign in with a browser of this machine:…", "sign in with a browser of any …", "…\nor open …", "…\nOnly go on …", "  target …", "reads the variable …", "reads the file …", "asks the socket of …", "default-src …", "the AWS CLI's cache", "{\"region\": …",
+	"sign in with a browser of this machine:…", "sign in with a browser of any …", "…\nor open …", "…\nOnly go on …", "  target …", "  audit records go to …", "reads the variable …", "reads the file …", "asks the socket of …", "default-src …", "the AWS CLI's cache", "{\"region\": …",
 	"signs you in at …", "takes tokens of …", "no host that the policy names", "  it has changed since …", "  it is approved already\n",
 	"failed to unlock correct collection",
 }

@@ -15,7 +15,7 @@ var wideMatcher = check{
 	find: func(in *files, found report) {
 		in.eachRule(func(r rule) {
 			free, open := r.Open()
-			if !open || slices.ContainsFunc(free, isChosen) || slices.ContainsFunc(free, policy.IsWorkflowClaim) {
+			if r.writesRecords() || !open || slices.ContainsFunc(free, isChosen) || slices.ContainsFunc(free, policy.IsWorkflowClaim) {
 				return // author-chosen-claim and mutable-workflow-ref have those
 			}
 			at, which := r.place(), ""
@@ -29,6 +29,10 @@ var wideMatcher = check{
 		})
 	},
 }
+
+// writesRecords reports whether the rule is of the target that writes the audit
+// bucket: it lets the records of denied requests in, too.
+func (r rule) writesRecords() bool { return r.Name() == r.policy.Audit().Bucket.Target }
 
 // chosenClaims are claims whose values depend on who wrote the workflow or
 // started the run.

@@ -470,3 +470,34 @@ func keysSchema(keys []Key) object {
 	}
 	return s
 }
+
+// auditSchema is of `audit`.
+func auditSchema() object {
+	return object{
+		"type": "object", "additionalProperties": false,
+		"description": "Where audit records are shipped to, so that the job cannot change them there.",
+		"anyOf":       []any{object{"required": []string{"otlp"}}, object{"required": []string{"bucket"}}},
+		"properties": object{
+			"otlp": object{
+				"type": "object", "additionalProperties": false, "required": []string{"endpoint"},
+				"description": "An OpenTelemetry collector, by OTLP/HTTP with JSON.",
+				"properties": object{"endpoint": textSchema("The collector's URL; /v1/logs is added to it. "+
+					"OpenTelemetry's variables may give headers and certificates.", "https://otel.acme.example")},
+			},
+			"bucket": object{
+				"type": "object", "additionalProperties": false, "required": []string{"target", "url"},
+				"description": "One object a record, which is never overwritten.",
+				"properties": object{
+					"target": textSchema("A target for credentials only, which may write the bucket and nothing else.", "audit-log"),
+					"url": textSchema("s3://BUCKET/PREFIX/, gs://BUCKET/PREFIX/ or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX/.",
+						"s3://acme-audit/oidc-dbt/"),
+					"endpoint": textSchema("Of S3 elsewhere than at AWS.", "https://minio.acme.example"),
+				},
+			},
+			"require": object{"description": "Which of them must have a record before a credential is handed on (default: none).",
+				"examples": []any{[]string{"bucket"}},
+				"oneOf":    []any{object{"enum": auditWays}, object{"type": "array", "minItems": 1, "items": object{"enum": auditWays}}}},
+		},
+		"examples": []any{object{"otlp": object{"endpoint": "https://otel.acme.example"}}},
+	}
+}

@@ -57,6 +57,7 @@ func TestSchema(t *testing.T) {
 		"profiles": "version: 1\ntargets: {prod: {dbt: {from: profiles.yml}, profiles: {elementary: {schema: e, threads: 2}}, exchange: {oidc: {audience: x}}, allow: [{repository_id: \"1\"}]}}",
 		"chain":    "version: 1\ntargets: {lake: {exchange: {aws: {role: r, region: x, policy_arns: a, then_assume: {role: r}}}, allow: [{repository_id: \"1\"}], lifetime: 15m, trust_max_age: 90d}}",
 		"defaults": defaulted,
+		"audit":    shipped(`{otlp: {endpoint: "https://otel.acme.example"}, bucket: {target: audit-log, url: "s3://acme/"}, require: [otlp, bucket]}`, `{aws: {role: r, region: x}}`),
 		"jitter":   "version: 1\nstart_jitter: 30s\ntargets: {prod: {client: snowflake, exchange: {oidc: {audience: x}}, allow: [{repository_id: \"1\"}]}}",
 		"maps":     mapped("dbt-${team}", `{repository_id: ["2", "487920697"]}`),
 		"deny":     denying(`{actor: mallory}`, `{identity: github, repository_id: ["1", "2"]}`),
