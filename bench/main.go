@@ -5,7 +5,8 @@
 // same requests and checks nothing. Both run in turn, on loopback, without and
 // with 30 ms added to each request. Then it measures the broker's routes in a
 // command that `exec` runs. It prints medians and ratios, and has no thresholds.
-// With -step it measures a whole step with node instead.
+// With -step it measures a whole step with node instead, with -against
+// another binary of the product, such as an older one.
 package main
 
 import (
@@ -43,15 +44,16 @@ func main() {
 	}
 	runs := flag.Int("n", 31, "counted runs of each program in each case")
 	where := flag.Bool("where", false, "only measure where the time of a run with the provider `aws` goes, phase by phase")
+	old := flag.String("against", "", "only measure GitHub's path with the provider `aws` against this other binary of the product")
 	node := flag.String("step", "", "only measure a whole step of a workflow, with this node, against an empty action")
 	flag.Parse()
-	if err := bench(*runs, *where, *node); err != nil {
+	if err := bench(*runs, *where, *node, *old); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func bench(runs int, where bool, node string) error {
+func bench(runs int, where bool, node, old string) error {
 	root, err := os.MkdirTemp("", "oidc-dbt-bench-*")
 	if err != nil {
 		return err
@@ -67,8 +69,11 @@ func bench(runs int, where bool, node string) error {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
 	}
-	if node != "" {
+	switch {
+	case node != "":
 		return steps(root, node, runs)
+	case old != "":
+		return against(root, old, runs)
 	}
 	info, err := os.Stat(filepath.Join(root, "oidc-dbt"))
 	if err != nil {
@@ -132,11 +137,10 @@ func measure(root, provider string, delay time.Duration, runs int, more func(act
 		return err
 	}
 	defer c.close()
-	env := append(ownRoots(os.Environ()), "ACTIONS_ID_TOKEN_REQUEST_URL="+c.issuerFront.URL+"/token?api-version=2.0",
-		"ACTIONS_ID_TOKEN_REQUEST_TOKEN="+c.issuer.RequestToken())
+	env := c.environment()
 	var action, bare []sample
 	for i := range runs + 2 {
-		step, err := c.action(root, env)
+		step, err := c.action(root, filepath.Join(root, "oidc-dbt"), env)
 		if err != nil {
 			return err
 		}
@@ -253,13 +257,19 @@ func (c *benchCase) startProvider(delay time.Duration) (dbt, exchange string, er
 		fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", role, c.endpoint), nil
 }
 
+// environment is what both programs are started with.
+func (c *benchCase) environment() []string {
+	return append(ownRoots(os.Environ()), "ACTIONS_ID_TOKEN_REQUEST_URL="+c.issuerFront.URL+"/token?api-version=2.0",
+		"ACTIONS_ID_TOKEN_REQUEST_TOKEN="+c.issuer.RequestToken())
+}
+
 // action returns the product's command, as a runner starts it.
-func (c *benchCase) action(root string, env []string) (*exec.Cmd, error) {
+func (c *benchCase) action(root, binary string, env []string) (*exec.Cmd, error) {
 	temp, err := os.MkdirTemp(root, "temp")
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(filepath.Join(root, "oidc-dbt"))
+	cmd := exec.Command(binary)
 	cmd.Dir = c.workspace
 	cmd.Env = append(env, "GITHUB_ACTIONS=true", "GITHUB_EVENT_NAME=push", "GITHUB_WORKSPACE="+c.workspace,
 		"RUNNER_TEMP="+temp, "INPUT_TARGET=prod")

@@ -47,8 +47,7 @@ func steps(root, node string, runs int) error {
 	if err != nil {
 		return err
 	}
-	env := append(ownRoots(os.Environ()), "ACTIONS_ID_TOKEN_REQUEST_URL="+c.issuerFront.URL+"/token?api-version=2.0",
-		"ACTIONS_ID_TOKEN_REQUEST_TOKEN="+c.issuer.RequestToken())
+	env := c.environment()
 	folders := filepath.Join(root, "job") // of a job
 	var job *exec.Cmd
 	for i := range runs + 2 {
@@ -58,7 +57,7 @@ func steps(root, node string, runs int) error {
 				if err := errors.Join(os.RemoveAll(folders), os.Mkdir(folders, 0o755)); err != nil {
 					return err
 				}
-				if job, err = c.action(folders, env); err != nil {
+				if job, err = c.action(folders, filepath.Join(root, "oidc-dbt"), env); err != nil {
 					return err
 				}
 			}

@@ -178,7 +178,7 @@ func TestAgentsBypass(t *testing.T) {
 	}
 	t.Cleanup(cursor.Close)
 	c, policy := agentsClone(t)
-	c.write(t, "oidc-dbt.yml", strings.Replace(policy, "cursor: {kind: cursor}", fmt.Sprintf("cursor: {kind: cursor, issuer: %q}", cursor.URL()), 1))
+	c.write(t, "oidc-dbt.yml", strings.Replace(policy, "cursor: {kind: cursor}", fmt.Sprintf("cursor: {kind: cursor, issuer: %q, jwks_file: keys.json}", cursor.URL()), 1))
 	roles := map[string]standin.Role{}
 	for target, text := range c.trust(t) {
 		roles["arn:aws:iam::123456789012:role/dbt-"+target] = standin.Role{Audience: "sts.amazonaws.com", Trust: text}

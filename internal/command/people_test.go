@@ -160,7 +160,7 @@ targets
 	checkWhoami(t, d.here("whoami", "--json").stdout)
 	checkExplainsLogin(d)
 	d.says(0, "", "oidc-dbt: allowed: target dev by rule 1 (line 10) for 00u1ann\n"+
-		"oidc-dbt: the credential is kept fresh for as long as the command runs\n",
+		"oidc-dbt: the credential is kept fresh for as long as this program runs\n",
 		"exec", "--target", "dev", "--", "sh", "-c", `test -n "$DBT_PROFILES_DIR"`)
 	if r := d.here("exec", "--target", "prod", "--", "true"); r.status != 5 {
 		t.Errorf("prod: status %d, want 5\n%s", r.status, r.stderr)

@@ -88,7 +88,7 @@ func TestWorkforcePool(t *testing.T) {
 		status                int
 		stderr                string
 	}{
-		{"allowed", cliClient, "acme-dbt", 0, "oidc-dbt: the credential is kept fresh for as long as the command runs\n"},
+		{"allowed", cliClient, "acme-dbt", 0, "oidc-dbt: the credential is kept fresh for as long as this program runs\n"},
 		{"another client", "other", "acme-dbt", 6, "invalid_grant"},
 		{"another project", cliClient, "acme-prod", 6, "The caller does not have permission serviceusage.services.use on the user project."},
 	} {

@@ -63,7 +63,7 @@ func (c Ceiling) under(held credential.Credential) Ceiling {
 // Announce says how long the run may take.
 func (c Ceiling) Announce(now time.Time) string {
 	if c.open {
-		return "the credential is kept fresh for as long as the command runs"
+		return "the credential is kept fresh for as long as this program runs"
 	}
 	if !c.known {
 		return "the credential is kept fresh for about 6 hours, until the runner's request token expires"

@@ -430,7 +430,7 @@ func TestActorKind(t *testing.T) {
 		{"gitlab", map[string]any{"user_login": "group_3_bot"}, "bot", "name"},
 		{"gitlab", map[string]any{"user_login": "Copilot", "user_id": "198982749"}, "user", "name"},
 		{"gitlab", map[string]any{"user_login": "acme-agent"}, "agent", "name"},
-		{"cursor", map[string]any{"sub": "user:7"}, "agent", "token"},
+		{"cursor, jwks_file: keys.json", map[string]any{"sub": "user:7"}, "agent", "token"},
 		{"people, client_id: sts.amazonaws.com", map[string]any{"actor": "claude[bot]"}, "user", "token"},
 		{"kubernetes", map[string]any{"actor": "claude[bot]"}, "user", "token"},
 	} {

@@ -63,8 +63,8 @@ func TestGuards(t *testing.T) {
 				"_claim_sources": map[string]any{"src1": map[string]any{"endpoint": "https://graph.example/getMemberObjects"}}},
 			`groups: got no groups, since they are too many for the token, want "g1"`},
 
-		{"an agent", "cursor", "", `team_id: "5"`, map[string]any{"team_id": "5"}, ""},
-		{"an agent that is refused", "cursor", "agents: refuse", `team_id: "5"`,
+		{"an agent", "cursor, jwks_file: keys.json", "", `team_id: "5"`, map[string]any{"team_id": "5"}, ""},
+		{"an agent that is refused", "cursor, jwks_file: keys.json", "agents: refuse", `team_id: "5"`,
 			map[string]any{"team_id": "5"}, `target "prod" refuses AI agents, and the actor of "s" is one`},
 		{"an agent of an account", "gitlab", "agents: refuse", `project_id: "7"`,
 			map[string]any{"project_id": "7", "pipeline_source": "push", "user_login": "robo"},

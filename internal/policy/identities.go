@@ -238,8 +238,13 @@ func (d *document) issuerKeys(id *Identity, m strictyaml.Mapping) {
 			}
 		}
 	}
-	if len(given) == 0 {
-		id.JWKS = kinds[id.Kind].jwks
+	known := kinds[id.Kind]
+	switch {
+	case len(given) > 0 || known.jwks == "":
+	case id.Issuer == known.issuer:
+		id.JWKS = known.jwks
+	case id.Issuer != "":
+		m.Missing("jwks_uri, jwks_file or jwks: of kind %q only the keys of %s are known, and the issuer is another one", id.Kind, known.issuer)
 	}
 }
 
