@@ -52,27 +52,38 @@ type desk struct {
 	t         *testing.T
 	sso       *standin.SSO
 	workspace string
+	home      string
 	env       []string
 }
 
+// dbtRole is a target by a role that trusts the ID token.
+const dbtRole = `    dbt: {type: duckdb, path: ":memory:", schema: dev}
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1, audience: oidc-dbt, endpoint: $SSO}
+`
+
 func sit(t *testing.T, named string, life time.Duration) *desk {
+	t.Helper()
+	return sitWith(t, named, standin.SSOConfig{Life: life}, func(*standin.STS) string { return dbtRole })
+}
+
+// sitWith gives the policy a target, and IAM Identity Center the person.
+func sitWith(t *testing.T, named string, center standin.SSOConfig, target func(sts *standin.STS) string) *desk {
 	t.Helper()
 	sts, err := standin.StartSTS(standin.STSConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(sts.Close)
-	sso, err := standin.StartSSO(sts, standin.SSOConfig{
-		StartURL: startURL, Region: "eu-central-1", Assigned: map[string]string{"123456789012/Analyst": role},
-		User: "ann@acme.example", UserID: "93a4b822", Interval: 1, Approves: true, Life: life,
-	})
+	center.StartURL, center.Region, center.Assigned = startURL, "eu-central-1", map[string]string{"123456789012/Analyst": role}
+	center.User, center.UserID, center.Interval, center.Approves = "ann@acme.example", "93a4b822", 1, true
+	sso, err := standin.StartSSO(sts, center)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(sso.Close)
-	d := &desk{t: t, sso: sso, workspace: t.TempDir()}
-	home := t.TempDir()
-	setup.Write(t, home, ".aws/config", config)
+	d := &desk{t: t, sso: sso, workspace: t.TempDir(), home: t.TempDir()}
+	setup.Write(t, d.home, ".aws/config", config)
 	setup.Write(t, d.workspace, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\n")
 	setup.Write(t, d.workspace, ".github/oidc-dbt.yml", `version: 1
 identities:
@@ -84,15 +95,12 @@ identities:
     aws_sso: {start_url: "`+startURL+`", region: eu-central-1, account: "123456789012", role: Analyst, endpoint: "`+sso.URL()+`"`+named+`}
 targets:
   dev:
-    dbt: {type: duckdb, path: ":memory:", schema: dev}
-    exchange:
-      aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1, audience: oidc-dbt, endpoint: "`+sso.URL()+`"}
-    allow:
+`+strings.ReplaceAll(target(sts), "$SSO", sso.URL())+`    allow:
       - {identity: sso, "https://sts.amazonaws.com/>identity_store_user_id": 93a4b822}
 `)
-	d.env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+t.TempDir(), "NO_COLOR=1",
+	d.env = append(os.Environ(), "HOME="+d.home, "XDG_STATE_HOME="+t.TempDir(), "NO_COLOR=1",
 		"AWS_ENDPOINT_URL_SSO="+sso.URL(), "AWS_ENDPOINT_URL_SSO_OIDC="+sso.URL(), "AWS_ENDPOINT_URL_STS="+sso.URL(),
-		"AWS_CONFIG_FILE="+filepath.Join(home, ".aws", "config"), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(home, "none"))
+		"AWS_CONFIG_FILE="+filepath.Join(d.home, ".aws", "config"), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(d.home, "none"))
 	return d
 }
 

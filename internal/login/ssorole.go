@@ -64,7 +64,7 @@ func (a *Account) RoleCredentials(ctx context.Context) (credential.Credential, e
 	}
 	a.role.handed = true
 	return credential.Credential{
-		Kind: credential.AWSSession, ID: arn, Expiry: a.role.expiry,
+		Kind: credential.AWSSession, ID: arn, Serial: a.role.id, Expiry: a.role.expiry,
 		AWS: &credential.AWS{
 			AccessKeyID: secret.New(a.role.id), SecretAccessKey: a.role.secret, SessionToken: a.role.token, Region: a.id.AWSSSO.Region,
 		},
@@ -117,7 +117,8 @@ func (a *Account) roleOf(ctx context.Context, s session) (k roleKeys, err error)
 			Expiration int64  `json:"expiration"` // milliseconds
 		} `json:"roleCredentials"`
 	}
-	if json.Unmarshal(body, &reply) != nil || reply.Keys.ID == "" || reply.Keys.Secret == "" || reply.Keys.Token == "" {
+	if json.Unmarshal(body, &reply) != nil || reply.Keys.ID == "" || reply.Keys.Secret == "" || reply.Keys.Token == "" ||
+		reply.Keys.Expiration <= 0 {
 		return k, fault.New(fault.Unreachable, errors.New("request role credentials: the reply has none"), "")
 	}
 	k = roleKeys{

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -110,12 +111,13 @@ func wordsOf(header http.Header, body []byte) (code, words string) {
 	var fields struct {
 		Code        string `json:"error"`
 		Description string `json:"error_description"`
+		Type        string `json:"__type"`
 		Message     string `json:"message"`
 	}
 	if json.Unmarshal(body, &fields) != nil || fields.Code != "" {
 		return fields.Code, fields.Description
 	}
-	code, _, _ = strings.Cut(header.Get("X-Amzn-Errortype"), ":")
+	code, _, _ = strings.Cut(cmp.Or(header.Get("X-Amzn-Errortype"), fields.Type), ":")
 	return code, fields.Message
 }
 

@@ -152,6 +152,7 @@ func exchangeLogin(ctx context.Context, env exchange.Env, r exchange.Request) (c
 		return credential.Credential{}, err
 	}
 	session := *c.AWS
+	c.Serial = serial(c.Serial)
 	if w.Asks.Login == credential.RoleLogin {
 		if in := v.Get("region"); in != "" {
 			session.Region = in

@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"context"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -62,6 +63,54 @@ var login = []fixture{
 	personAt("postgres", `exchange: {login: {}}
     dbt: {type: postgres, host: acme-dw.postgres.database.azure.com, port: 5432, user: ann@acme.example, database: dw, schema: dev}`,
 		"https://ossrdbms-aad.database.windows.net/user_impersonation"),
+	personAtAWS("athena", `exchange: {login: {region: us-east-1}}
+    dbt: {type: athena, schema: dev, database: awsdatacatalog, s3_staging_dir: "s3://acme-athena/staging/"}`,
+		issued{"aws_session", personARN, "", time.Hour}),
+	personAtAWS("redshift", `exchange: {login: {}}
+    dbt: {type: redshift, host: acme.abc123.eu-central-1.redshift.amazonaws.com, port: 5439, user: ann, dbname: analytics, schema: dev}`,
+		issued{"database_login", personARN, "IAM:ann", time.Hour}, redshiftHop("GetClusterCredentials", "IAM:ann", "2000-01-01T01:00:00Z",
+			refusal{403, "AccessDenied", "User: " + personARN + " is not authorized to perform: redshift:GetClusterCredentials on resource: " +
+				"arn:aws:redshift:eu-central-1:123456789012:dbuser:acme/ann"})),
+}
+
+// personRole is the role that IAM Identity Center gives. (IAM Identity Center
+// Portal API Reference, GetRoleCredentials)
+var personRole = hop{
+	name: "GetRoleCredentials",
+	reply: `{"roleCredentials": {"accessKeyId": "ASIAPERSONSESSION123", "secretAccessKey": "person/SecretAccessKey+0123456789abcdefgh", ` +
+		`"sessionToken": "person+SessionToken/////////wEaDGV1LWNlbnRyYWw==", "expiration": 946688400000}}`,
+	secrets: []string{"roleCredentials.accessKeyId", "roleCredentials.secretAccessKey", "roleCredentials.sessionToken"},
+	expiry:  "roleCredentials.expiration",
+	refusal: `{"__type": "$CODE", "message": "$MESSAGE"}`,
+	refusals: []refusal{
+		{401, "UnauthorizedException", "Session token not found or invalid"},
+		{403, "ForbiddenException", "No access"},
+		{404, "ResourceNotFoundException", "The specified account does not exist."},
+		{400, "InvalidRequestException", "Invalid role name"},
+	},
+	passing: []refusal{{429, "TooManyRequestsException", "HTTP 429 Unknown Code"}},
+}
+
+// personSession asks whose session the role's credentials are.
+var personSession = hop{
+	name: "GetCallerIdentity",
+	reply: `<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>` +
+		`<Arn>` + personARN + `</Arn><UserId>AROA123456789EXAMPLE:ann@acme.example</UserId><Account>123456789012</Account>` +
+		`</GetCallerIdentityResult><ResponseMetadata><RequestId>01234567-89ab-cdef-0123-456789abcdef</RequestId></ResponseMetadata></GetCallerIdentityResponse>`,
+	also:    []mutation{{"Arn", nil}, {"Arn", ""}, {"Arn", "two\nlines"}},
+	refusal: stsError,
+	refusals: []refusal{
+		{403, "InvalidClientTokenId", "The security token included in the request is invalid"},
+		{403, "ExpiredToken", "The security token included in the request is expired"},
+	},
+	passing: []refusal{{400, "Throttling", "Rate exceeded"}},
+}
+
+const personARN = "arn:aws:sts::123456789012:assumed-role/AWSReservedSSO_Analyst_fedcba9876543210/ann@acme.example"
+
+// personAtAWS is a fixture of a person's role in IAM Identity Center.
+func personAtAWS(name, target string, want issued, hops ...hop) fixture {
+	return fixture{name: "login-" + name, target: target, login: true, sso: true, hops: append([]hop{personRole, personSession}, hops...), want: want}
 }
 
 // personAt is a fixture of a person's access token whose reply names the scope.
@@ -86,6 +135,26 @@ func (l logins) AccessToken(ctx context.Context, _ policy.Identity, scope string
 
 func (l logins) RoleCredentials(ctx context.Context, _ policy.Identity) (credential.Credential, error) {
 	return l.Account.RoleCredentials(ctx)
+}
+
+// session is what a sign-in at IAM Identity Center leaves in the AWS CLI's cache.
+const session = "aoaAAAAAGperson-session-at-identity-center"
+
+// signedInAtAWS returns the login of a person at IAM Identity Center.
+func (r run) signedInAtAWS(t *testing.T, env exchange.Env) exchange.Login {
+	t.Helper()
+	id, cache := r.grant.Identity(), t.TempDir()
+	sum := sha1.Sum([]byte(id.AWSSSO.StartURL))
+	text, err := json.Marshal(map[string]string{
+		"startUrl": id.AWSSSO.StartURL, "region": id.AWSSSO.Region, "accessToken": session, "expiresAt": "2000-01-01T08:00:00Z",
+	})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(cache, hex.EncodeToString(sum[:])+".json"), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return logins{people.New(people.Env{HTTP: env.HTTP, Now: env.Now, State: t.TempDir(), AWS: cache, Say: func(string) {}}, id)}
 }
 
 // signedIn returns the login of the token's subject, as a sign-in has left it in files.

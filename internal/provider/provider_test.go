@@ -60,6 +60,7 @@ type fixture struct {
 	place  credential.Warehouse   // what the adapter reads from a profiles.yml, where the policy says `from`
 	held   *credential.Credential // it is not an exchange, but the renewal of this one
 	login  bool                   // what is exchanged is a person's login
+	sso    bool                   // that is one at IAM Identity Center
 	people bool                   // the ID token is a person's
 	hops   []hop
 	// end is the request that ends what an exchange had begun when it failed, as
@@ -157,6 +158,10 @@ func (f fixture) authorize(t *testing.T, issuer *standin.Issuer, verifier *idtok
 	if f.login || f.people {
 		kind, rule = standin.Identity("{login: {}}")
 	}
+	if f.sso {
+		kind = `kind: people, audience: oidc-dbt, aws_sso: {start_url: "https://acme.awsapps.com/start", region: eu-central-1, ` +
+			`account: "123456789012", role: Analyst}`
+	}
 	text := fmt.Sprintf("version: 1\nidentities:\n  github: {issuer: %s, %s}\ntargets:\n  prod:\n    %s\n    allow:\n      - %s\n",
 		issuer.URL(), kind, strings.TrimSpace(f.target), rule)
 	p, err := policy.Parse("policy", []byte(text), policy.Catalog{Providers: provider.Specs(), Adapters: adapter.Specs()})
@@ -221,7 +226,7 @@ func (r run) exchange(t *testing.T, serve func(w http.ResponseWriter, req reques
 		var mu sync.Mutex
 		listener := newPipes()
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if r.login && req.Method == http.MethodGet {
+			if r.login && !r.sso && req.Method == http.MethodGet {
 				fmt.Fprintf(w, `{"issuer": %q, "token_endpoint": "https://id.acme.example/token"}`, r.grant.Claims().Issuer())
 				return
 			}
@@ -238,7 +243,10 @@ func (r run) exchange(t *testing.T, serve func(w http.ResponseWriter, req reques
 		go server.Serve(listener)
 		transport := &http.Transport{DialContext: listener.dial, DialTLSContext: listener.dial}
 		env := exchange.Env{HTTP: web.NewClient(transport), Now: time.Now}
-		if r.login {
+		switch {
+		case r.sso:
+			env.Login = r.signedInAtAWS(t, env)
+		case r.login:
 			env.Login = r.signedIn(t, env)
 		}
 		if r.held != nil {
@@ -419,6 +427,12 @@ func (r run) show(req request) string {
 // secrets are the ID token, or the credential that is renewed, and every secret of the good replies to the first hops.
 func (r run) secrets(hops int) []string {
 	list := []string{r.idToken.Reveal()}
+	switch {
+	case r.sso && hops == 0: // the ID token goes nowhere, and this only to the portal
+		list = []string{session}
+	case r.sso:
+		list = nil
+	}
 	if r.held != nil { // a renewal sends no ID token
 		list = nil
 		for _, s := range r.held.Secrets() {
@@ -538,9 +552,12 @@ func (r run) badReplies(t *testing.T, at int) (list []badReply) {
 		if i > 0 {
 			continue
 		}
-		sent := strings.Join(r.secrets(at), " ")
+		sent, first := strings.Join(r.secrets(at), " "), r.idToken.Reveal()
+		if r.sso {
+			first = r.secrets(at)[0]
+		}
 		refuse(fmt.Sprintf("%d %s with what was sent", v.status, v.code), v.status, v.code, "Invalid token: "+sent+".")
-		refuse(fmt.Sprintf("%d with what was sent for a code", v.status), v.status, r.idToken.Reveal(), v.message)
+		refuse(fmt.Sprintf("%d with what was sent for a code", v.status), v.status, first, v.message)
 		refuse(fmt.Sprintf("%d with a long message", v.status), v.status, v.code, strings.Repeat("na ", 400))
 		refuse("429 with what was sent", 429, v.code, sent)
 		refuse("500 with what was sent", 500, v.code, sent)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -62,7 +64,11 @@ func (c AWSCaller) ARN(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fault.New(fault.Unreachable, fmt.Errorf("ask AWS whose session it is: %s", awsText(err, c.Keys)), "")
 	}
-	return aws.ToString(out.Arn), nil
+	arn := aws.ToString(out.Arn)
+	if !strings.HasPrefix(arn, "arn:") || exchange.IsGarbled(secret.New(arn)) {
+		return "", fault.New(fault.Unreachable, errors.New("ask AWS whose session it is: the reply does not say"), "")
+	}
+	return arn, nil
 }
 
 // WebIdentityToken has STS sign a token for the owner of the keys.
@@ -94,15 +100,18 @@ func passes(err error) bool {
 
 // awsText returns the code and message of an error of AWS, and no body.
 func awsText(err error, keys aws.Credentials) string {
-	var api interface {
-		ErrorCode() string
-		ErrorMessage() string
-	}
-	if !errors.As(err, &api) {
+	var api smithy.APIError
+	var reply *smithyhttp.ResponseError
+	switch {
+	case web.NoReply(err):
 		return web.Failed(err).Error()
+	case errors.As(err, &api) && api.ErrorCode() != "UnknownError": // what the SDK calls a reply without a code
+		secrets := []secret.Value{secret.New(keys.AccessKeyID), secret.New(keys.SecretAccessKey), secret.New(keys.SessionToken)}
+		return exchange.Quoted(api.ErrorCode(), secrets) + ": " + exchange.Quoted(api.ErrorMessage(), secrets)
+	case errors.As(err, &reply) && reply.Response != nil && reply.HTTPStatusCode() >= 300:
+		return fmt.Sprintf("status is %d, want 200", reply.HTTPStatusCode())
 	}
-	secrets := []secret.Value{secret.New(keys.SecretAccessKey), secret.New(keys.SessionToken)}
-	return exchange.Quoted(api.ErrorCode(), secrets) + ": " + exchange.Quoted(api.ErrorMessage(), secrets)
+	return "unexpected reply"
 }
 
 // awsKeys returns the workload's keys, from the first place that its
