@@ -37,6 +37,7 @@ const (
 // TCLIService, which Databricks SQL speaks)
 type workspace struct {
 	tokens   *standin.TokenService
+	person   *setup.Person // whose tokens are taken in the place of those of tokens; nil for none
 	scope    string
 	exchange string       // the URL of the token endpoint behind the gateway
 	next     http.Handler // the warehouse; nil for none
@@ -65,7 +66,11 @@ func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !w.tokens.Valid(token, w.scope) {
+	valid := w.tokens.Valid
+	if w.person != nil {
+		valid = w.person.Valid
+	}
+	if !valid(token, w.scope) {
 		w.mu.Lock()
 		w.refused++
 		w.mu.Unlock()
@@ -115,7 +120,11 @@ func (w *workspace) token(rw http.ResponseWriter, r *http.Request) {
 	}
 	if form.Get("return_original_token_if_authenticated") == "true" {
 		token := form.Get("subject_token")
-		if !w.tokens.Valid(token, w.scope) {
+		valid := w.tokens.Valid
+		if w.person != nil {
+			valid = w.person.Valid
+		}
+		if !valid(token, w.scope) {
 			rw.WriteHeader(http.StatusBadRequest)
 			return
 		}
@@ -265,5 +274,20 @@ func TestSession(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPerson: a session opens with an engineer's own access token for Azure Databricks.
+func TestPerson(t *testing.T) {
+	t.Parallel()
+	w := &workspace{scope: resource + "/.default"}
+	port, ca := start(t, w)
+	dbt := fmt.Sprintf(`{type: databricks, host: "127.0.0.1:%d", http_path: /sql/1.0/warehouses/a, catalog: main, schema: marts, `+
+		`connection_parameters: {_connection_uri: "https://127.0.0.1:%d/sql/1.0/warehouses/a", _tls_trusted_ca_file: %q, enable_telemetry: false}}`,
+		port, port, ca)
+	w.person = setup.SignedIn(t, w.scope, dbt, trust(ca)...)
+	out, err := w.person.Exec(t, "dbt", "--no-use-colors", "debug")
+	if err == nil || !strings.Contains(out, "This workspace has no warehouse.") || len(w.opened) == 0 || w.refused > 0 {
+		t.Errorf("dbt debug: %v, %d sessions, %d refused\n%s", err, len(w.opened), w.refused, out)
 	}
 }

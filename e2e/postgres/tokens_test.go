@@ -58,6 +58,27 @@ func TestAzure(t *testing.T) {
 	expectRefused(t, workspace, env, "", "the token is expired or unknown")
 }
 
+// TestPerson runs a dbt build with an engineer's own access token for Azure
+// Database for PostgreSQL as the password.
+func TestPerson(t *testing.T) {
+	t.Parallel()
+	const scope = "https://ossrdbms-aad.database.windows.net/.default"
+	var person *setup.Person
+	f := startFront(t, "ann@acme.example", func(_, password string) error {
+		if !person.Valid(password, scope) {
+			return errors.New("the token is not one for PostgreSQL")
+		}
+		return nil
+	})
+	person = setup.SignedIn(t, scope, f.block(", user: ann@acme.example"))
+	if out, err := person.Exec(t, "dbt", "--no-use-colors", "build"); err != nil || !strings.Contains(out, "PASS=3 ") {
+		t.Fatalf("dbt build: %v\n%s", err, out)
+	}
+	if in, refused := f.counts(t); in == 0 || refused > 0 {
+		t.Errorf("%d logins, %d refusals; want some and none", in, refused)
+	}
+}
+
 // TestLakebase runs a dbt build with a password that Lakebase issues for one
 // database instance, which the front accepts only for that instance.
 func TestLakebase(t *testing.T) {

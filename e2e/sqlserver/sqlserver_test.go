@@ -118,6 +118,32 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// TestPerson: both adapters log in with an engineer's own access token.
+func TestPerson(t *testing.T) {
+	for _, adapter := range []string{"sqlserver", "fabric"} {
+		t.Run(adapter, func(t *testing.T) {
+			var person *setup.Person
+			f := &front{admit: func(l login) error {
+				if l.Database != "marts" || !person.Valid(l.Token, resource+"/.default") {
+					return errRefused
+				}
+				return nil
+			}}
+			port := f.start(t)
+			dbt := fmt.Sprintf(`{type: fabric, host: "127.0.0.1,%d", database: marts, schema: dbo, trust_cert: true, retries: 0}`, port)
+			if adapter == "sqlserver" {
+				dbt = fmt.Sprintf(`{type: sqlserver, driver: %q, host: 127.0.0.1, port: %d, database: marts, schema: dbo, trust_cert: true, retries: 0}`,
+					driver(t), port)
+			}
+			person = setup.SignedIn(t, resource+"/.default", dbt, "LD_LIBRARY_PATH="+libraries(t))
+			out, err := person.Exec(t, "dbt", "--no-use-colors", "debug")
+			if err == nil || f.logins == 0 || len(f.refused) > 0 || !strings.Contains(out, "This server has no database.") {
+				t.Errorf("dbt debug: %v, %d logins, refused %q\n%s", err, f.logins, f.refused, out)
+			}
+		})
+	}
+}
+
 // TestLease: a login from OpenBao, with mssql-python.
 func TestLease(t *testing.T) {
 	issuer := setup.Issuer(t)
