@@ -17,7 +17,9 @@ func TestHealth(t *testing.T) {
 		status int
 		says   string // $PORT is the server's
 	}{
-		{"a credential", say(200, `{"status":"ok","expires_at":"2026-11-28T12:00:00Z"}`), nil, 0, "the credential is valid until 2026-11-28T12:00:00Z\n"},
+		{"a credential", say(200, `{"status":"ok","expires_at":"2999-11-28T12:00:00Z"}`), nil, 0, "the credential is valid until 2999-11-28T12:00:00Z\n"},
+		{"an old one", say(200, `{"status":"ok","expires_at":"2026-01-28T12:00:00Z"}`), nil, 1, "oidc-dbt: there is no valid credential: it expired at 2026-01-28T12:00:00Z\n"},
+		{"another server's ok", say(200, `{"status":"ok"}`), nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: it is not the health port of `oidc-dbt serve`\n"},
 		{"none", say(503, `{"status":"failing","reason":"STS replied with status 503"}`), nil, 1, "oidc-dbt: there is no valid credential: STS replied with status 503\n"},
 		{"another server", say(200, `<html>`), nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: it is not the health port of `oidc-dbt serve`\n"},
 		{"another server's yes", say(200, `{"status":"UP"}`), nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: it is not the health port of `oidc-dbt serve`\n"},

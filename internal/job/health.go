@@ -39,8 +39,11 @@ func Health(ctx context.Context, env Env, port int) (expiry time.Time, err error
 		Expires time.Time `json:"expires_at"`
 	}
 	switch err := json.NewDecoder(resp.Body).Decode(&reply); {
-	case err == nil && resp.StatusCode == http.StatusOK && reply.Status == "ok":
+	case err == nil && resp.StatusCode == http.StatusOK && reply.Status == "ok" && reply.Expires.After(env.Now()):
 		return reply.Expires, nil
+	case err == nil && resp.StatusCode == http.StatusOK && reply.Status == "ok" && !reply.Expires.IsZero():
+		return expiry, fault.New(fault.Internal,
+			fmt.Errorf("there is no valid credential: it expired at %s", reply.Expires.UTC().Format(time.RFC3339)), "")
 	case err == nil && resp.StatusCode == http.StatusServiceUnavailable && reply.Reason != "":
 		return expiry, fault.New(fault.Internal, errors.New("there is no valid credential: "+reply.Reason), "")
 	}

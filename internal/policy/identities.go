@@ -285,6 +285,10 @@ func (d *document) source(id *Identity, n *yaml.Node) (s Source) {
 	return s
 }
 
+// tellNothing are the claims that all tokens for us have in common, each has
+// anew, or no token has.
+var tellNothing = []string{"iss", "aud", "exp", "iat", "nbf", "jti", "actor_kind", "pull_number"}
+
 // workload reads what an identity of the generic kind says of its tokens itself.
 func (d *document) workload(id *Identity, m strictyaml.Mapping) {
 	if m.Get("source") == nil {
@@ -300,8 +304,11 @@ func (d *document) workload(id *Identity, m strictyaml.Mapping) {
 		}
 		*list.to = d.Strings(v, list.key)
 		for _, claim := range *list.to {
-			if !claimText.MatchString(claim) {
+			switch {
+			case !claimText.MatchString(claim):
 				d.Report(v, "%s: claim name %q is malformed", list.key, claim)
+			case slices.Contains(tellNothing, claim):
+				d.Report(v, "%s: claim %q does not tell one workload of the issuer from another: name one that does, such as sub", list.key, claim)
 			}
 		}
 	}

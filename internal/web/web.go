@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
@@ -330,6 +331,9 @@ func CheckURL(raw string) (*url.URL, error) {
 	switch {
 	case u.Hostname() == "":
 		return nil, errors.New("has no host, want https://HOST")
+	case strings.ContainsFunc(u.Hostname(), func(c rune) bool { return c >= utf8.RuneSelf }):
+		// A reader takes one letter for another: a Cyrillic a for a Latin one.
+		return nil, errors.New("has a host that is not ASCII, want the form that begins with xn--")
 	case u.User != nil:
 		return nil, errors.New("contains a user")
 	case u.RawQuery != "" || u.ForceQuery:

@@ -55,6 +55,7 @@ func TestCheckURL(t *testing.T) {
 		{"https://127.0.0.1:80@evil.example", "contains a user"},
 		{"https://host/?a=b", "has a query"},
 		{"https://host/?", "has a query"},
+		{"https://\u0430cme.example", "has a host that is not ASCII, want the form that begins with xn--"},
 		{"https://host/#", "has a fragment"},
 		{"https://host/#x", "has a fragment"},
 		{"https://host\\@evil.example", "not a URL"},
