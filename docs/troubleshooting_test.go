@@ -19,7 +19,9 @@ import (
 var speaking = []string{
 	"action/*.go", "adapter/*.go", "audit/log.go", "audit/read.go", "auditlog/auditlog.go", "broker/*.go", "command/*.go", "disk/*.go", "exchange/*.go",
 	"explain/explain.go", "git/*.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "login/*.go", "policy/*.go",
-	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go", "review/history.go", "review/within.go", "runner/*.go", "sample/*.go", "ship/*.go", "source/*.go", "strictyaml/*.go",
+	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go",
+	"review/check.go", "review/grants.go", "review/history.go", "review/period.go", "review/rulehistory.go", "review/sheet.go",
+	"review/within.go", "runner/*.go", "sample/*.go", "ship/*.go", "source/*.go", "strictyaml/*.go",
 	"trust/*.go", "vault/*.go", "web/*.go",
 }
 
@@ -42,6 +44,7 @@ var parts = []string{
 	"sign in with a browser of this machine:…", "sign in with a browser of any …", "…\nor open …", "…\nOnly go on …", "  target …", "  audit records go to …", "reads the variable …", "reads the file …", "asks the socket of …", "default-src …", "the AWS CLI's cache", "{\"region\": …",
 	"signs you in at …", "takes tokens of …", "no host that the policy names", "  it has changed since …", "  it is approved already\n",
 	"failed to unlock correct collection",
+	"each of … has a decision: …", "not compared", "not read", ", longest gap …", "user … of the warehouse", "rule … of target …", "…, and no rule",
 }
 
 // A message is a text that the code prints, with … for what varies.

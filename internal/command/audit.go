@@ -29,7 +29,7 @@ const (
 func auditCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 	return &cli.Command{
 		Name:            "audit",
-		Usage:           "read audit records: show runs, and verify that nothing is missing",
+		Usage:           "read audit records: show runs, verify that nothing is missing, and make access reviews",
 		ArgsUsage:       " ",
 		Description:     "Example:\n\n    oidc-dbt audit show --since 7d audit.jsonl",
 		OnUsageError:    usageError,
@@ -43,7 +43,7 @@ func auditCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 			_ = cli.ShowSubcommandHelp(c)
 			return fault.New(fault.Usage, errors.New("no command given"), "name one of the commands of `oidc-dbt audit`")
 		}),
-		Commands: []*cli.Command{auditShowCommand(env, end), auditVerifyCommand(env, inActions, end)},
+		Commands: []*cli.Command{auditShowCommand(env, end), auditVerifyCommand(env, inActions, end), auditReviewCommand(env, inActions, end)},
 	}
 }
 

@@ -261,12 +261,3 @@ func table(r Report) (string, error) {
 	err := w.WriteAll(rows)
 	return b.String(), err
 }
-
-// inert returns a text that no spreadsheet takes for a formula: Excel and
-// others evaluate a cell that begins so, also in full width.
-func inert(s string) string {
-	if strings.IndexAny(strings.TrimLeft(s, " "), "=+-@＝＋－＠") == 0 {
-		return "'" + s
-	}
-	return s
-}

@@ -24,6 +24,7 @@ const maxWords = 80
 type Change struct {
 	Commit  string    // its hash
 	Author  string    // as the commit says, which git does not check; on one line and printable
+	people  []string  // the author and co-authors by their names and addresses: see by
 	Time    time.Time // when it was committed
 	Unknown string    // why the commit is not known, on one line and printable; "" where it is
 }
@@ -111,13 +112,13 @@ func historyOf(ctx context.Context, in Input) (*history, error) {
 // nothing git follows the parent that has the same file.
 func (h *history) readCommits(ctx context.Context) error {
 	out, err := h.repository.Ask(ctx, "log", "--topo-order", "--parents", "--no-patch", "--no-color", "--encoding=UTF-8",
-		"--format=%H%x00%P%x00%cI%x00%an", "HEAD", "--", h.name)
+		"--format=%H%x00%P%x00%cI%x00%an%x00%ae%x00%(trailers:key=Co-authored-by,valueonly,separator=%x01)", "HEAD", "--", h.name)
 	if err != nil {
 		return err
 	}
 	for line := range strings.Lines(out) {
 		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\x00")
-		if len(fields) != 4 {
+		if len(fields) != 6 {
 			return errors.New("git names no commits")
 		}
 		when, err := time.Parse(time.RFC3339, fields[2])
@@ -128,7 +129,9 @@ func (h *history) readCommits(ctx context.Context) error {
 			h.tip = fields[0] // no commit comes before one that follows it
 		}
 		h.commits[fields[0]] = commit{
-			parents: strings.Fields(fields[1]), change: Change{Commit: fields[0], Author: printable(fields[3]), Time: when},
+			parents: strings.Fields(fields[1]), change: Change{
+				Commit: fields[0], Author: printable(fields[3]), Time: when, people: peopleOf(fields[3], fields[4], fields[5]),
+			},
 		}
 	}
 	if h.tip == "" {
@@ -140,33 +143,50 @@ func (h *history) readCommits(ctx context.Context) error {
 // change goes back from the last version of the file for as long as the
 // target's rules are the same.
 func (h *history) change(ctx context.Context, target string) (Change, error) {
-	at := h.tip
-	if same, err := h.same(ctx, at, target); err != nil {
+	at, err := h.since(ctx, h.tip, func(r rules) bool {
+		sum, ok := r.targets[target]
+		return ok && sum == h.now.targets[target]
+	})
+	if err != nil {
 		return Change{}, err
-	} else if !same {
-		return Change{}, errNotYet
+	}
+	return h.at(at)
+}
+
+// since goes back from a commit for as long as a version has something, and
+// returns the commit that brought it.
+func (h *history) since(ctx context.Context, at string, has func(rules) bool) (string, error) {
+	if version, err := h.version(ctx, at); err != nil {
+		return "", err
+	} else if !has(version) {
+		return "", errNotYet
 	}
 	for before := true; before; {
 		before = false
 		for _, parent := range h.commits[at].parents {
-			same, err := h.same(ctx, parent, target)
+			version, err := h.version(ctx, parent)
 			if err != nil {
-				return Change{}, err
+				return "", err
 			}
-			if same {
+			if has(version) {
 				at, before = parent, true
 				break
 			}
 		}
 	}
-	if slices.Contains(h.roots, at) {
-		return Change{}, errShallow // it seems to have written every line
-	}
-	return h.commits[at].change, nil
+	return at, nil
 }
 
-// same reports whether a commit's version of the file has the target's rules of today.
-func (h *history) same(ctx context.Context, commit, target string) (bool, error) {
+// at returns a commit as the change that it is.
+func (h *history) at(commit string) (Change, error) {
+	if slices.Contains(h.roots, commit) {
+		return Change{}, errShallow // it seems to have written every line
+	}
+	return h.commits[commit].change, nil
+}
+
+// version returns the policy as a commit has it.
+func (h *history) version(ctx context.Context, commit string) (rules, error) {
 	version, ok := h.versions[commit]
 	if !ok {
 		src, err := h.repository.Ask(ctx, "cat-file", "blob", commit+":./"+h.name)
@@ -174,22 +194,30 @@ func (h *history) same(ctx context.Context, commit, target string) (bool, error)
 			err = errPartial
 		}
 		if err != nil {
-			return false, err
+			return rules{}, err
 		}
 		version = rulesOf([]byte(src))
 		h.versions[commit] = version
 	}
-	sum, ok := version[target]
-	return ok && sum == h.now[target], nil
+	return version, nil
 }
 
 // printable returns a text from outside on one line, cut, with invisible
 // characters made visible: they could turn the line round or hide a part of it.
-func printable(s string) string {
+func printable(s string) string { return visible(s, maxWords) }
+
+// printableWhole is printable for a text that is long for a reason.
+func printableWhole(s string) string { return visible(s, maxText) }
+
+// maxText bounds a text of the policy or of a file: a spreadsheet's cell has at
+// most 32,767 characters.
+const maxText = 30_000
+
+func visible(s string, limit int) string {
 	var b strings.Builder
 	n := 0
 	for _, c := range s {
-		if n++; n > maxWords {
+		if n++; n > limit {
 			b.WriteString("…")
 			break
 		}
