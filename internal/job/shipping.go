@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -181,10 +182,10 @@ func (r *records) settle() (failed []unshipped) {
 // shipped waits for all that is on its way. What did not arrive is left for a
 // warning; if issued, what the policy requires is an error.
 func (r *records) shipped(issued bool) error {
-	var missing []error
+	var missing []string
 	for _, u := range r.settle() {
 		if issued && slices.Contains(r.shipping.required, u.place) {
-			missing = append(missing, u.error)
+			missing = append(missing, u.Error())
 		} else {
 			r.unsent = append(r.unsent, u.error)
 		}
@@ -192,7 +193,8 @@ func (r *records) shipped(issued bool) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fault.New(fault.Internal, errors.Join(missing...),
+	// Of a class of its own: the run was not denied, and a renewal is tried again.
+	return fault.New(fault.Internal, errors.New(strings.Join(slices.Compact(missing), "\n")),
 		"the policy requires it (audit.require): no credential is handed on without its records")
 }
 

@@ -61,6 +61,9 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 			unwise.add(r)
 		}
 	}
+	if t.name == p.audit.Bucket.Target {
+		unwise.open = nil // it lets the records of denied requests in, too, and can only write them
+	}
 	for _, text := range unwise.warnings() {
 		p.warnings = append(p.warnings, fmt.Sprintf("target %q: %s", t.name, text))
 	}
