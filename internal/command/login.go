@@ -63,7 +63,8 @@ func loginCommand(env job.Env, end *outcome) *cli.Command {
 				if err != nil {
 					return err
 				}
-				tell(env, fmt.Sprintf("signed in as %s (identity %s); the login is kept in %s", runner.OneLine(claims.Subject()), p.Identity.Name, where))
+				tell(env, fmt.Sprintf("signed in as %s (identity %s); the login is kept in %s",
+					runner.OneLine(claims.Subject()), p.Identity.Name, where))
 				return nil
 			})
 		}),

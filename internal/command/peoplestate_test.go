@@ -13,7 +13,9 @@ import (
 // brings an approval of its own policy along approves nothing, and nothing is kept in it.
 func TestClonesOwnApproval(t *testing.T) {
 	t.Parallel()
-	for _, vars := range []map[string]string{{}, {"HOME": "home"}, {"XDG_STATE_HOME": "state"}, {"HOME": ".", "XDG_STATE_HOME": "../workspace"}} {
+	for _, vars := range []map[string]string{
+		{}, {"HOME": "home"}, {"XDG_STATE_HOME": "state"}, {"HOME": ".", "XDG_STATE_HOME": "../workspace"},
+	} {
 		d := sit(t)
 		d.here("approve", "--yes")
 		text, err := os.ReadFile(d.at("temp/oidc-dbt/approved.json"))

@@ -301,7 +301,8 @@ func (a *Account) renewed(ctx context.Context, s store, scope, subject string) (
 		return kept, nil
 	}
 	if err := s.room(kept); err != nil { // the provider may end a login whose next refresh token is lost
-		return tokens{}, fault.New(fault.Internal, fmt.Errorf("refresh the login of identity %q: what comes of it could not be stored: %w", a.id.Name, err),
+		return tokens{}, fault.New(fault.Internal,
+			fmt.Errorf("refresh the login of identity %q: what comes of it could not be stored: %w", a.id.Name, err),
 			"free some disk space, or let the state folder be writable; nothing was asked for, and the login is as it was")
 	}
 	next, err := a.refresh(ctx, kept, scope)

@@ -314,7 +314,8 @@ func (a *Account) refreshSession(ctx context.Context, s session) (session, error
 func (a *Account) exchangeRefresh(ctx context.Context, s session) (session, error) {
 	if s.place != "" {
 		if err := disk.Room(s.place, maxCached); err != nil {
-			return s, fault.New(fault.Internal, fmt.Errorf("refresh the login of identity %q: what comes of it could not be stored: %w", a.id.Name, err),
+			return s, fault.New(fault.Internal,
+				fmt.Errorf("refresh the login of identity %q: what comes of it could not be stored: %w", a.id.Name, err),
 				"free some disk space, or let the AWS CLI's cache be writable; nothing was asked for, and the login is as it was")
 		}
 	}

@@ -308,7 +308,8 @@ func (d *document) workload(id *Identity, m strictyaml.Mapping) {
 			case !claimText.MatchString(claim):
 				d.Report(v, "%s: claim name %q is malformed", list.key, claim)
 			case slices.Contains(tellNothing, claim):
-				d.Report(v, "%s: claim %q does not tell one workload of the issuer from another: name one that does, such as sub", list.key, claim)
+				d.Report(v, "%s: claim %q does not tell one workload of the issuer from another: name one that does, such as sub",
+					list.key, claim)
 			}
 		}
 	}

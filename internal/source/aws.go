@@ -125,7 +125,8 @@ func awsKeys(ctx context.Context, env Env) (keys aws.Credentials, err error) {
 	}
 	if relative := env.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); relative != "" {
 		if !strings.HasPrefix(relative, "/") { // @evil.example would be a host
-			return keys, fault.New(fault.NoIdentity, errors.New("request ID token of AWS: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI does not begin with /"), "")
+			return keys, fault.New(fault.NoIdentity,
+				errors.New("request ID token of AWS: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI does not begin with /"), "")
 		}
 		return keysAt(ctx, "http://169.254.170.2"+relative, nil)
 	}
