@@ -141,6 +141,18 @@ func TestPerson(t *testing.T) {
 	notSignedIn := "oidc-dbt: request ID token: not signed in as identity \"engineers\" ($IDP)\n" + signedOut
 	d.says(3, "", notSignedIn, "whoami")
 	d.says(3, "", notSignedIn, "exec", "--target", "dev", "--", "true")
+	elsewhere := d.at("workspace/other.yml") // the hints are for this policy, not for the default one
+	text, err := os.ReadFile(d.at(policyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.write("workspace/other.yml", string(text))
+	d.says(3, "", strings.NewReplacer(".github/oidc-dbt.yml", "other.yml", "oidc-dbt approve`", "oidc-dbt approve --policy $WORKSPACE/other.yml`").
+		Replace(unapproved), "whoami", "--policy", elsewhere)
+	if r := d.here("approve", "--yes", "--policy", elsewhere); r.status != 0 {
+		t.Errorf("approve: status %d\n%s", r.status, r.stderr)
+	}
+	d.says(3, "", strings.TrimSuffix(notSignedIn, "\n")+" --policy $WORKSPACE/other.yml\n", "whoami", "--policy", elsewhere)
 	d.says(2, "", "oidc-dbt: flag --token-store: memory ends with the command, so there would be no login\n"+
 		"hint: sign in for one command: oidc-dbt exec --token-store memory -- COMMAND\n", "login", "--token-store", "memory")
 	d.says(2, "", "oidc-dbt: flag --token-store: unknown store \"usb\", valid stores are [\"keyring\" \"file\" \"memory\"]\n", "login", "--token-store", "usb")
@@ -155,7 +167,7 @@ func TestPerson(t *testing.T) {
   ID token until: TIME, then it is refreshed
 targets
   dev: allowed by rule 1
-  prod: denied
+  prod: denied: rule 1 does not match (sub)
 `, "", "whoami")
 	checkWhoami(t, d.here("whoami", "--json").stdout)
 	checkExplainsLogin(d)
@@ -381,7 +393,7 @@ tokens go to
   ID token until: TIME, then it is refreshed
 targets
   dev: allowed by rule 1
-  prod: denied
+  prod: denied: rule 1 does not match (https://sts.amazonaws.com/>identity_store_user_id)
 `, "", "whoami")
 	checkWhoami(t, d.here("whoami", "--json").stdout)
 	r := d.here("exec", "--target", "dev", "--", "true")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 )
 
@@ -36,6 +37,7 @@ type personView struct {
 	Target   string `json:"target"`
 	Decision string `json:"decision"` // "allowed", "denied"
 	Rule     int    `json:"rule,omitempty"`
+	why      string // it is denied, for the reader
 }
 
 func whoamiCommand(env job.Env, end *outcome) *cli.Command {
@@ -44,7 +46,8 @@ func whoamiCommand(env job.Env, end *outcome) *cli.Command {
 		Usage:     "show who you are signed in as, and which targets the policy opens for you",
 		ArgsUsage: "[IDENTITY]",
 		Description: "Example:\n\n    oidc-dbt whoami --json\n\n" +
-			"The status is 3 if you are not signed in. `oidc-dbt explain` says why a target is denied.",
+			"The status is 3 if you are not signed in. `oidc-dbt exec --dry-run --target TARGET -- true` shows every rule\n" +
+			"that a denied target has, and what your token has instead.",
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags:           append(personFlags(env), &cli.BoolFlag{Name: flagJSON, Usage: "as a JSON object", Sources: variable(env, flagJSON)}),
@@ -76,14 +79,29 @@ func personOf(p job.Person, claims idtoken.Claims, now time.Time) person {
 		}
 	}
 	who.UserID, _ = claims.String("https://sts.amazonaws.com/>identity_store_user_id")
+	explained := p.Policy.Explain(claims, now)
 	for _, name := range p.Policy.Targets() {
 		view := personView{Target: name, Decision: "denied"}
 		if rule, ok := p.Policy.Decides(name, claims, now); ok {
 			view.Decision, view.Rule = "allowed", rule.Index+1
+		} else if target, ok := explained.Target(name); ok {
+			view.why = whyDenied(target)
 		}
 		who.Targets = append(who.Targets, view)
 	}
 	return who
+}
+
+// whyDenied says in one line why a target is denied: by its nearest rule, if none matches.
+func whyDenied(t policy.TargetExplanation) string {
+	nearest := t.Nearest()
+	switch {
+	case len(nearest) < len(t.Rules) || len(nearest) == 0: // a rule matches, and something else denies
+		return t.Reason()
+	case nearest[0].Foreign:
+		return "no rule is for this identity"
+	}
+	return fmt.Sprintf("rule %d does not match (%s)", nearest[0].Index+1, strings.Join(nearest[0].Mismatches(), ", "))
 }
 
 // listOf returns a claim that is a list, or one value.
@@ -110,11 +128,14 @@ func (p person) text() string {
 	}
 	b.WriteString("targets\n")
 	for _, t := range p.Targets {
-		rule := ""
-		if t.Rule > 0 {
-			rule = fmt.Sprintf(" by rule %d", t.Rule)
+		why := ""
+		switch {
+		case t.Rule > 0:
+			why = fmt.Sprintf(" by rule %d", t.Rule)
+		case t.why != "":
+			why = ": " + t.why
 		}
-		fmt.Fprintf(&b, "  %s: %s%s\n", t.Target, t.Decision, rule)
+		fmt.Fprintf(&b, "  %s: %s%s\n", t.Target, t.Decision, why)
 	}
 	return b.String()
 }

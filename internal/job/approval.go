@@ -126,7 +126,7 @@ func (a *attempt) approvedHosts(ctx context.Context) error {
 }
 
 func (a *attempt) unapproved(ctx context.Context, why string) error {
-	lines := []string{"read it, then run `oidc-dbt approve`. By this policy"}
+	lines := []string{"read it, then run `oidc-dbt approve" + a.settings.policyFlag() + "`. By this policy"}
 	for _, id := range a.policy.Identities() {
 		lines = append(lines, "  identity "+id.Name+": "+obtains(id))
 	}

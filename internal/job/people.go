@@ -41,7 +41,7 @@ func (p *people) account(id policy.Identity) *login.Account {
 		}
 		p.accounts[id.Name] = login.New(login.Env{
 			HTTP: p.env.Client(), Now: p.env.Now, State: p.settings.StateDir, AWS: awsCache(p.env), Say: say,
-			Open: login.Browser(p.env.Getenv, p.env.Environ),
+			PolicyFlag: p.settings.policyFlag(), Open: login.Browser(p.env.Getenv, p.env.Environ),
 		}, id)
 	}
 	return p.accounts[id.Name]
@@ -123,7 +123,7 @@ func FindPerson(ctx context.Context, env Env, s Settings, name string) (Person, 
 	switch {
 	case len(names) == 0:
 		return Person{}, fault.New(fault.Usage, fmt.Errorf("policy %q has no identity of kind people", a.policy.File()),
-			"add one, with the issuer and the client_id of your company's identity provider: see docs/identities/people.md")
+			"add one, with the issuer and the client_id of your company's identity provider: see "+login.ClientPage)
 	case name == "" && len(names) > 1:
 		return Person{}, fault.New(fault.Usage, fmt.Errorf("policy %q has several identities of kind people: %q", a.policy.File(), names),
 			"name one of them")

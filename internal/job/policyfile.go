@@ -112,9 +112,14 @@ func otherExtension(path string) string {
 	return ""
 }
 
+const identitiesPage = "https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/identities/README.md"
+
 func noPolicy(env Env, s Settings, path string) error {
 	starter := "start with this policy, and commit it as " + DefaultPolicy + ":\n\n" + policy.Starter(env.Getenv)
 	hint := starter
+	if s.Workspace == "" { // at a terminal, or in another CI system
+		hint = "policies for people, and for other systems than GitHub Actions, are at " + identitiesPage + "; for GitHub Actions " + starter
+	}
 	if other := otherExtension(path); other != "" {
 		if _, err := os.Stat(s.Path(other)); err == nil {
 			hint = fmt.Sprintf("did you mean %q?", other)

@@ -9,6 +9,18 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
+// TestNoPolicyAtATerminal: outside of the action the hint leads to the policies of people and of other systems, too.
+func TestNoPolicyAtATerminal(t *testing.T) {
+	t.Parallel()
+	env := Env{Getenv: func(string) string { return "" }}
+	_, _, err := policyText(t.Context(), env, Settings{Root: t.TempDir(), SearchUpwards: true})
+	const want = "policies for people, and for other systems than GitHub Actions, are at " + identitiesPage +
+		"; for GitHub Actions start with this policy, and commit it as .github/oidc-dbt.yml:\n\n"
+	if !strings.HasPrefix(fault.Hint(err), want) {
+		t.Errorf("error is %v, hint %q, want %q", err, fault.Hint(err), want)
+	}
+}
+
 // TestFindPolicy: the default policy has either of YAML's extensions, not both.
 func TestFindPolicy(t *testing.T) {
 	t.Parallel()

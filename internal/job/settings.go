@@ -168,5 +168,13 @@ func (s Settings) cameWithCheckout(ctx context.Context, origin string) (bool, er
 	return disk.Supplied(ctx, s.Path(origin), checkout)
 }
 
+// policyFlag is what another command needs in order to read the same policy, "" for nothing.
+func (s Settings) policyFlag() string {
+	if s.Policy == "" || s.inlinePolicy() {
+		return ""
+	}
+	return " --policy " + s.Policy
+}
+
 // inlinePolicy reports whether the input is the policy itself.
 func (s Settings) inlinePolicy() bool { return strings.Contains(s.Policy, "\n") }

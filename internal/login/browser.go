@@ -85,7 +85,8 @@ func (a *Account) visit(ctx context.Context, v visit, finish func(code secret.Va
 		return finish(got.code, back)
 	case <-ctx.Done():
 		return fault.New(fault.NoIdentity, fmt.Errorf("sign in: the browser has not come back: %w", context.Cause(ctx)),
-			"on a machine without a browser: oidc-dbt login --device")
+			"if the browser shows an error of the provider, compare the client's id and its redirect address, "+
+				"http://127.0.0.1/callback with any port; on a machine without a browser: oidc-dbt login --device")
 	}
 }
 
@@ -93,8 +94,9 @@ func (a *Account) visit(ctx context.Context, v visit, finish func(code secret.Va
 // of a process, so the browser gets an address of loopback that leads on once.
 func (a *Account) show(r *redirect) {
 	a.env.Say("sign in with a browser of this machine:\n\n    " + r.page + "\n")
-	if a.env.Open != nil && a.env.Open("http://"+r.host+r.start) != nil {
-		a.env.Say("no browser could be opened: open the address above")
+	if a.env.Open == nil || a.env.Open("http://"+r.host+r.start) != nil {
+		a.env.Say("no browser could be opened: open the address above in one of this machine, " +
+			"or press Ctrl-C and sign in with another machine's: oidc-dbt login --device")
 	}
 }
 

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ func (a *Account) discover(ctx context.Context) (p provider, err error) {
 		return struct{}{}, web.GetJSON(ctx, a.env.HTTP, where, &p)
 	})
 	if err != nil {
-		return failed(fault.Unreachable, err, web.Hint(err))
+		return failed(fault.Unreachable, err, cmp.Or(web.Hint(err), "check the policy's issuer: a browser must show the provider's settings at "+where))
 	}
 	if p.Issuer != a.id.Issuer {
 		return failed(fault.Rejected, fmt.Errorf("its discovery document names issuer %q", p.Issuer),

@@ -34,6 +34,8 @@ type Env struct {
 	Say   func(text string)      // says something to the person
 	Open  func(url string) error // shows an address in the person's browser; nil where there is none
 	Keys  Keys                   // nil for the operating system's keyring
+	// PolicyFlag is what another command needs in order to read the same policy, with a space before it; "" for nothing.
+	PolicyFlag string
 }
 
 // An Account is a person's login with one client of an identity provider.
@@ -234,7 +236,7 @@ func (a *Account) InMemory() bool {
 
 // signedOut is the error where there is no login, or none that works.
 func (a *Account) signedOut(err error) error {
-	return fault.New(fault.NoIdentity, away{err}, "sign in: oidc-dbt login "+a.id.Name)
+	return fault.New(fault.NoIdentity, away{err}, "sign in: oidc-dbt login "+a.id.Name+a.env.PolicyFlag)
 }
 
 // away is the error of a person who is not signed in.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -270,6 +271,8 @@ func failed(what string, err error) error {
 	hint := "where there is no keyring: `oidc-dbt login --token-store file` keeps the login in a file that only you can read, " +
 		"and `oidc-dbt exec --token-store memory` for one command"
 	switch {
+	case errors.Is(err, exec.ErrNotFound): // dbus-launch, which the library starts where there is no session
+		err = errors.New("this session has none")
 	case errors.Is(err, keyring.ErrSetDataTooBig):
 		hint = "the keyring takes less than other systems' do: " + hint
 	case strings.Contains(err.Error(), notUnlocked):

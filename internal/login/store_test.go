@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,17 +74,22 @@ func TestLargeTokens(t *testing.T) {
 func TestNoKeyring(t *testing.T) {
 	defer keyring.MockInit()
 	a := newAccount(t, "none")
-	for _, tt := range []struct{ fault, read, write string }{
-		{"The name org.freedesktop.secrets was not provided by any .service files",
+	for _, tt := range []struct {
+		fault       error
+		read, write string
+	}{
+		{errors.New("The name org.freedesktop.secrets was not provided by any .service files"),
 			"read the login from the keyring: The name org.freedesktop.secrets was not provided by any .service files",
 			"store the login in the keyring: The name org.freedesktop.secrets was not provided by any .service files"},
-		{keyring.ErrSetDataTooBig.Error(), "read the login from the keyring: data passed to Set was too big",
+		{keyring.ErrSetDataTooBig, "read the login from the keyring: data passed to Set was too big",
 			"store the login in the keyring: data passed to Set was too big"},
-		{"failed to unlock correct collection '/org/freedesktop/secrets/collection/login'",
+		{&exec.Error{Name: "dbus-launch", Err: exec.ErrNotFound},
+			"read the login from the keyring: this session has none", "store the login in the keyring: this session has none"},
+		{errors.New("failed to unlock correct collection '/org/freedesktop/secrets/collection/login'"),
 			"read the login from the keyring: it is locked, and was not unlocked",
 			"store the login in the keyring: it is locked, and was not unlocked"},
 	} {
-		keyring.MockInitWithError(errors.New(tt.fault))
+		keyring.MockInitWithError(tt.fault)
 		if _, err := (keys{a}).read(t.Context()); err == nil || err.Error() != tt.read {
 			t.Errorf("error is %v, want %s", err, tt.read)
 		}

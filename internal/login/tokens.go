@@ -130,6 +130,9 @@ func quoted(code, description string, secrets []secret.Value) string {
 	return text
 }
 
+// ClientPage has the settings of a client at each provider.
+const ClientPage = "https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/identities/people.md"
+
 // denied is the error of a provider that says no while the person signs in.
 func denied(code, description string) error {
 	return signInError(refusal{code, quoted(code, description, nil)})
@@ -148,7 +151,7 @@ func signInError(err error) error {
 	case strings.Contains(r.words, "AADSTS53003"), strings.Contains(r.words, "AADSTS530035"):
 		hint = "a Conditional Access policy blocks this flow, often the device flow: try flow: browser"
 	case r.code == "unauthorized_client", r.code == "invalid_client":
-		hint = "the client must be a public one (no secret) that may use this flow: see docs/identities/people.md"
+		hint = "client_id must name a client of the provider that is public (no secret) and may use this flow: see " + ClientPage
 	case r.code == "invalid_scope":
 		hint = "the client may not ask for one of the scopes: openid, profile, email, offline_access, and the policy's `scopes`"
 	}

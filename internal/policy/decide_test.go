@@ -246,7 +246,7 @@ func TestChoose(t *testing.T) {
 		target("lake", `{repository_id: "487920697", environment: [lake, both]}`)
 	for _, tt := range []struct{ name, environment, target, err, hint string }{
 		{"one", "production", "prod", "", ""},
-		{"several", "both", "", `denied by policy: the rules of several targets match "repo:acme/analytics:environment:production": ["staging" "lake"]`, "give the step a `target`"},
+		{"several", "both", "", `denied by policy: the rules of several targets match "repo:acme/analytics:environment:production": ["staging" "lake"]`, "name one of them: the step's input `target`, or the flag --target"},
 		{"none", "dev", "", `denied by policy: no rule of any target matches "repo:acme/analytics:environment:production", the policy has the targets ["prod" "staging" "lake"]
   target "prod", rule 1 (line 6):
     environment: got "dev", want "production"

@@ -3,6 +3,8 @@ package policy_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
 
 // TestGuards: what is asked of every token of a kind, whether a rule names it or not.
@@ -58,6 +60,8 @@ func TestGuards(t *testing.T) {
 
 		{"a group", "people, client_id: sts.amazonaws.com", "", `groups: g1`,
 			map[string]any{"groups": []any{"g0", "g1"}}, ""},
+		{"no groups", "people, client_id: sts.amazonaws.com", "", `groups: g1`, map[string]any{}, `groups: got no such claim, want "g1"` +
+			"\nhint: let the identity provider put groups or roles into the client's ID tokens (by a mapper, a claim or a scope), then sign in again"},
 		{"too many groups", "people, client_id: sts.amazonaws.com", "", `groups: g1`,
 			map[string]any{"_claim_names": map[string]any{"groups": "src1"},
 				"_claim_sources": map[string]any{"src1": map[string]any{"endpoint": "https://graph.example/getMemberObjects"}}},
@@ -93,7 +97,7 @@ func TestGuards(t *testing.T) {
 			}
 			reason := ""
 			if _, err := parse(t, src).Authorize("prod", claims(t, tt.claims), reviewDay); err != nil {
-				reason = err.Error()
+				reason = err.Error() + "\nhint: " + fault.Hint(err)
 			}
 			if (tt.denial == "") != (reason == "") || !strings.Contains(reason, tt.denial) {
 				t.Errorf("the denial is\n%s\nwant\n%s", reason, tt.denial)

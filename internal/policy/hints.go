@@ -42,6 +42,8 @@ func (v view) hintOther(r rule, mismatches []Mismatch) string {
 	switch kind := r.identity.Kind; {
 	case kind == "people" && absent("groups") && groupsOverflow(v.claims):
 		return "assign the groups to the application in Entra ID, so that only those are in the token, or match app roles (`roles`)"
+	case kind == "people" && absent("groups", "roles"):
+		return "let the identity provider put groups or roles into the client's ID tokens (by a mapper, a claim or a scope), then sign in again"
 	case kind == "buildkite" && absent("pipeline_id", "organization_id", "cluster_id", "queue_id", "build_id"):
 		return "a token of Buildkite has ids only if they are asked for: let oidc-dbt request it, or add " +
 			"`--claim organization_id,pipeline_id,build_id,cluster_id,queue_id` to `buildkite-agent oidc request-token`"

@@ -66,7 +66,7 @@ func TestRefused(t *testing.T) {
 		{name: "an unknown provider", args: "--provider okta", err: `flag --provider: type "snowflake" does not support provider "okta", valid providers are ["aws" "entra" "login" "oidc" "token_exchange" "vault"]`},
 		{name: "a provider of another type", args: "--provider gcp", err: `flag --provider: type "snowflake" does not support provider "gcp", valid providers are ["aws" "entra" "login" "oidc" "token_exchange" "vault"]`},
 		{name: "a provider for people", args: "--provider login", err: `flag --provider: provider "login" is for people at a terminal, and this proposes a target for a job` +
-			hint + "see docs/identities/people.md"},
+			hint + "see https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/identities/people.md"},
 		{name: "another type", args: "--type bigquery", err: `flag --type: got "bigquery", output "prod" of profile "a" in profiles.yml has type "snowflake"`},
 		{name: "a project elsewhere", args: "--project-dir ../other", err: `flag --project-dir: "../other" is outside the repository`},
 		{name: "no such project", args: "--project-dir dbt", err: `read dbt_project.yml in "dbt": there is no such file`},

@@ -234,7 +234,7 @@ func (c *chooser) complete(t *target) error {
 		t.provider = guessProvider(t, block)
 	}
 	if t.provider == "login" {
-		return usage("see docs/identities/people.md",
+		return usage("see https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/identities/people.md",
 			"flag --provider: provider \"login\" is for people at a terminal, and this proposes a target for a job")
 	}
 	if err := adapter.Check(t.dbtType, t.provider); err != nil {
