@@ -75,7 +75,7 @@ func block(t *testing.T, kind, with string) string {
 func sit(t *testing.T, c *company, client string) *desk {
 	t.Helper()
 	f := before(t, c.realm)
-	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: f.realm.URL, Roles: map[string]standin.Role{setup.Role: {Audience: client}}})
+	sts, err := standin.StartSTS(standin.STSConfig{IssuerURL: f.realm.URL, Roles: map[string]standin.Role{"arn:aws:iam::123456789012:role/dbt-dev": {Audience: client}}})
 	if err != nil {
 		t.Fatal(err)
 	}
