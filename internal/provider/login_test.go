@@ -160,6 +160,9 @@ func (r run) signedInAtAWS(t *testing.T, env exchange.Env) exchange.Login {
 // signedIn returns the login of the token's subject, as a sign-in has left it in files.
 func (r run) signedIn(t *testing.T, env exchange.Env) exchange.Login {
 	t.Helper()
+	if r.sso {
+		return r.signedInAtAWS(t, env)
+	}
 	id, state := r.grant.Identity(), t.TempDir()
 	sum := sha256.Sum256([]byte(strings.Join([]string{id.Issuer, id.ClientID, ""}, "\n")))
 	name := filepath.Join(state, "logins", hex.EncodeToString(sum[:12]))

@@ -243,10 +243,7 @@ func (r run) exchange(t *testing.T, serve func(w http.ResponseWriter, req reques
 		go server.Serve(listener)
 		transport := &http.Transport{DialContext: listener.dial, DialTLSContext: listener.dial}
 		env := exchange.Env{HTTP: web.NewClient(transport), Now: time.Now}
-		switch {
-		case r.sso:
-			env.Login = r.signedInAtAWS(t, env)
-		case r.login:
+		if r.login {
 			env.Login = r.signedIn(t, env)
 		}
 		if r.held != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -49,7 +50,7 @@ type AWSCaller struct {
 
 func (c AWSCaller) client() *sts.Client {
 	options := sts.Options{
-		Region: c.Region, HTTPClient: c.HTTP, RetryMaxAttempts: 3,
+		Region: c.Region, HTTPClient: c.HTTP, Retryer: aws.NopRetryer{}, // askSTS does it again
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return c.Keys, nil }),
 	}
 	if c.Endpoint != "" {
@@ -60,9 +61,11 @@ func (c AWSCaller) client() *sts.Client {
 
 // ARN returns the name of the session that the keys are of.
 func (c AWSCaller) ARN(ctx context.Context) (string, error) {
-	out, err := c.client().GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	out, err := askSTS(ctx, c, func(ctx context.Context, s *sts.Client) (*sts.GetCallerIdentityOutput, error) {
+		return s.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	})
 	if err != nil {
-		return "", fault.New(fault.Unreachable, fmt.Errorf("ask AWS whose session it is: %s", awsText(err, c.Keys)), "")
+		return "", fault.New(fault.Unreachable, fmt.Errorf("ask AWS whose session it is: %w", err), web.Hint(err))
 	}
 	arn := aws.ToString(out.Arn)
 	if !strings.HasPrefix(arn, "arn:") || exchange.IsGarbled(secret.New(arn)) {
@@ -73,45 +76,67 @@ func (c AWSCaller) ARN(ctx context.Context) (string, error) {
 
 // WebIdentityToken has STS sign a token for the owner of the keys.
 func (c AWSCaller) WebIdentityToken(ctx context.Context, audience string) (secret.Value, error) {
-	out, err := c.client().GetWebIdentityToken(ctx, &sts.GetWebIdentityTokenInput{
-		Audience: []string{audience}, SigningAlgorithm: aws.String("RS256"), DurationSeconds: aws.Int32(300),
+	out, err := askSTS(ctx, c, func(ctx context.Context, s *sts.Client) (*sts.GetWebIdentityTokenOutput, error) {
+		return s.GetWebIdentityToken(ctx, &sts.GetWebIdentityTokenInput{
+			Audience: []string{audience}, SigningAlgorithm: aws.String("RS256"), DurationSeconds: aws.Int32(300),
+		})
 	})
-	if err != nil && passes(err) {
-		return secret.Value{}, fault.New(fault.Unreachable, fmt.Errorf("request ID token of AWS: %s", awsText(err, c.Keys)), web.Hint(err))
+	if err != nil && !errors.As(err, new(awsNo)) {
+		return secret.Value{}, fault.New(fault.Unreachable, fmt.Errorf("request ID token of AWS: %w", err), web.Hint(err))
 	}
 	if err != nil {
-		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token of AWS: %s", awsText(err, c.Keys)),
+		return secret.Value{}, fault.New(fault.NoIdentity, fmt.Errorf("request ID token of AWS: %w", err),
 			"the role needs sts:GetWebIdentityToken, and the account outbound web identity federation: "+
 				"aws iam enable-outbound-web-identity-federation")
 	}
 	return tokenOf(aws.ToString(out.WebIdentityToken), "the reply of AWS STS")
 }
 
-// passes reports whether an error of AWS's client is not the service's no: it
-// was not reached, is busy, or answered nonsense.
-func passes(err error) bool {
-	var reply interface{ HTTPStatusCode() int }
-	var api interface{ ErrorCode() string }
-	if !errors.As(err, &api) {
-		return true
-	}
-	return errors.As(err, &reply) && web.Transient(reply.HTTPStatusCode())
+// An awsNo is the service's own refusal: code and message.
+type awsNo string
+
+// Error implements error.
+func (n awsNo) Error() string { return string(n) }
+
+// askSTS tries again what another try may cure. Errors have the code and
+// message of AWS, and no body.
+func askSTS[T any](ctx context.Context, c AWSCaller, ask func(context.Context, *sts.Client) (T, error)) (T, error) {
+	client := c.client()
+	return web.Retry(ctx, func(ctx context.Context) (T, error) {
+		out, err := ask(ctx, client)
+		if err != nil {
+			err = awsError(err, c.Keys)
+		}
+		return out, err
+	})
 }
 
-// awsText returns the code and message of an error of AWS, and no body.
-func awsText(err error, keys aws.Credentials) string {
+// awsError marks what another try may cure, and tells the service's no from the rest.
+func awsError(err error, keys aws.Credentials) error {
 	var api smithy.APIError
 	var reply *smithyhttp.ResponseError
+	status := 0
+	if errors.As(err, &reply) && reply.Response != nil {
+		status = reply.HTTPStatusCode()
+	}
+	busy, text := web.Transient(status), "unexpected reply"
 	switch {
 	case web.NoReply(err):
-		return web.Failed(err).Error()
+		return web.Failed(err)
 	case errors.As(err, &api) && api.ErrorCode() != "UnknownError": // what the SDK calls a reply without a code
 		secrets := []secret.Value{secret.New(keys.AccessKeyID), secret.New(keys.SecretAccessKey), secret.New(keys.SessionToken)}
-		return exchange.Quoted(api.ErrorCode(), secrets) + ": " + exchange.Quoted(api.ErrorMessage(), secrets)
-	case errors.As(err, &reply) && reply.Response != nil && reply.HTTPStatusCode() >= 300:
-		return fmt.Sprintf("status is %d, want 200", reply.HTTPStatusCode())
+		text = exchange.Quoted(api.ErrorCode(), secrets) + ": " + exchange.Quoted(api.ErrorMessage(), secrets)
+		if _, throttled := retry.DefaultThrottleErrorCodes[api.ErrorCode()]; !busy && !throttled {
+			return awsNo(text)
+		}
+		busy = true
+	case status >= 300:
+		text = fmt.Sprintf("status is %d, want 200", status)
 	}
-	return "unexpected reply"
+	if busy {
+		return web.Temporary(errors.New(text))
+	}
+	return errors.New(text)
 }
 
 // awsKeys returns the workload's keys, from the first place that its
