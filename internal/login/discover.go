@@ -37,7 +37,8 @@ func (a *Account) discover(ctx context.Context) (p provider, err error) {
 		return struct{}{}, web.GetJSON(ctx, a.env.HTTP, where, &p)
 	})
 	if err != nil {
-		return failed(fault.Unreachable, err, cmp.Or(web.Hint(err), "check the policy's issuer: a browser must show the provider's settings at "+where))
+		return failed(fault.Unreachable, err,
+			cmp.Or(web.Hint(err), "check the policy's issuer: a browser must show the provider's settings at "+where))
 	}
 	if p.Issuer != a.id.Issuer {
 		return failed(fault.Rejected, fmt.Errorf("its discovery document names issuer %q", p.Issuer),

@@ -74,7 +74,8 @@ func (p *Policy) choose(v view, near func(*Target) []near) (*Target, error) {
 	for i, t := range chosen {
 		names[i] = t.name
 	}
-	return nil, denied("name one of them: the step's input `target`, or the flag --target", "the rules of several targets match %q: %q", v.claims.Subject(), names)
+	return nil, denied("name one of them: the step's input `target`, or the flag --target",
+		"the rules of several targets match %q: %q", v.claims.Subject(), names)
 }
 
 // match returns the first rule that the claims match.
