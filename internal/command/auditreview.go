@@ -57,7 +57,8 @@ func auditReviewCommand(env job.Env, inActions bool, end *outcome) *cli.Command 
 				Usage: "a file of the warehouse's users, as its owner exports them; may be repeated"},
 			&cli.StringFlag{Name: flagFormat, Usage: fmt.Sprintf("one of %q", review.AccessFormats()),
 				Value: review.AccessFormats()[0], Sources: variable(env, flagFormat)},
-			&cli.StringFlag{Name: flagOut, Usage: "a file to write (default: standard output); it is not replaced, unless it is the one of --decisions"},
+			&cli.StringFlag{Name: flagOut,
+				Usage: "a file to write (default: standard output); it is not replaced, unless it is the one of --decisions"},
 			&cli.StringFlag{Name: flagDecisions, Usage: "an earlier file, whose decisions are kept for rules that have not changed"},
 			&cli.StringFlag{Name: flagCheck, Usage: "a file that reviewers have filled in"},
 		},
@@ -136,15 +137,19 @@ func periodOf(c *cli.Command) (review.Period, error) {
 	return period, nil
 }
 
-func accessInput(ctx context.Context, env job.Env, c *cli.Command, inActions bool, period review.Period) (in review.AccessInput, err error) {
+func accessInput(
+	ctx context.Context, env job.Env, c *cli.Command, inActions bool, period review.Period,
+) (in review.AccessInput, err error) {
 	s := policySettings(env, c, inActions)
 	p, err := job.Policy(ctx, env, s)
 	if err != nil {
 		return in, err
 	}
-	in = review.AccessInput{Policy: p, Environ: env.Environ, Now: env.Now(), Period: period, Login: func(t *policy.Target) map[string]string {
-		return explain.LoginOf(policy.Login{Provider: t.Provider(), Audience: t.Audience(), Exchange: t.Exchange(), DBT: t.DBT()}, idtoken.Unverified{})
-	}}
+	in = review.AccessInput{Policy: p, Environ: env.Environ, Now: env.Now(), Period: period}
+	in.Login = func(t *policy.Target) map[string]string {
+		login := policy.Login{Provider: t.Provider(), Audience: t.Audience(), Exchange: t.Exchange(), DBT: t.DBT()}
+		return explain.LoginOf(login, idtoken.Unverified{})
+	}
 	in.Name = "input"
 	if !strings.Contains(s.Policy, "\n") {
 		in.Path = s.Path(p.File())

@@ -274,6 +274,19 @@ func TestCounts(t *testing.T) {
 	}
 }
 
+// TestBucketTarget: the target that writes audit records is marked.
+func TestBucketTarget(t *testing.T) {
+	t.Parallel()
+	src := source("prod", first, "log", first) + "audit:\n  bucket: {target: log, url: \"s3://acme-audit/oidc-dbt/\"}\n"
+	a, err := review.NewAccess(t.Context(), review.AccessInput{Policy: parse(t, src), Now: today, Period: fourth(t), Login: login})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Lines[0].Ships || !a.Lines[1].Ships {
+		t.Errorf("got %t for prod, %t for log; want the second only", a.Lines[0].Ships, a.Lines[1].Ships)
+	}
+}
+
 // hostile is what a commit, a token or a file may call something.
 var hostile = []string{
 	`=HYPERLINK("https://evil.example","x")`, "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "＝1", "'=1", "'quoted'", " =1",

@@ -83,7 +83,9 @@ func (p *htmlPage) filter(a Access) {
 <label>Words <input type="search" id="words" autocomplete="off"></label>
 <fieldset><legend>Only those that are</legend>
 `)
-	for _, box := range [][2]string{{"unused", "unused"}, {"wide", "wide"}, {"user", "users without a rule"}, {"undecided", "without a decision"}} {
+	for _, box := range [][2]string{
+		{"unused", "unused"}, {"wide", "wide"}, {"user", "users without a rule"}, {"undecided", "without a decision"},
+	} {
 		if box[0] == "unused" && !a.WithRecords || box[0] == "user" && !a.WithUsers {
 			continue
 		}
