@@ -4,7 +4,6 @@ package identities
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
@@ -180,10 +179,7 @@ var peopleAndAgents = []row{
 		run:      `{turn_id: t-3}`,
 		session:  "service_account-7b1e0c5a@t-3",
 	}, {
-		name: "Warp", kind: "warp", identity: "warp", command: outside,
-		policy: simple(`warp: {kind: warp, issuer: "https://app.warp.dev", `+
-			`source: {command: [oz, federate, issue-token, --run-id, run-9, --audience, "{audience}"]}}`,
-			`{identity: warp, sub: "team:42:environment:dbt"}`),
+		name: "Warp", kind: "warp", page: "agents.md", identity: "warp", command: outside,
 		claims:   `{sub: "team:42:environment:dbt", jti: run-9}`,
 		stranger: `{sub: "team:666:environment:dbt"}`,
 		system:   warp,
@@ -206,10 +202,7 @@ var byOpenBao = []row{
 		settle:   settleOpenBao,
 		run:      `{jti: j-1, "https://sts.amazonaws.com/>aws_account": "123456789012"}`,
 	}, {
-		name: "Claude Code", kind: "claude_code", identity: "claude", command: outside,
-		policy: strings.Replace(simple(`claude: {kind: claude_code, issuer: ccr, audience: ccpool_1, `+
-			`jwks_uri: "https://keys.acme.example/ccr.json"}`,
-			`{identity: claude, act>sub: "agent:9"}`), "region: eu-central-1", "region: eu-central-1, audience: ccpool_1", 1),
+		name: "Claude Code", kind: "claude_code", page: "agents.md", identity: "claude", command: outside,
 		claims:   `{sub: session-3, role: session_worker, jti: j-2, act: {sub: "agent:9"}}`,
 		stranger: `{act: {sub: "agent:666"}}`,
 		system:   inVariable("CLAUDE_CODE_SESSION_ACCESS_TOKEN", "sk-ant-cc-"),

@@ -367,7 +367,7 @@ func cursorSocket(m *machine) []string {
 	})}
 }
 
-func warp(m *machine) []string { return []string{standinTokens + "=" + m.tokens()} }
+func warp(m *machine) []string { return []string{standinTokens + "=" + m.tokens(), "OZ_RUN_ID=run-9"} }
 
 // company starts a company's identity provider.
 func company(m *machine) (issuer string) {
