@@ -175,7 +175,8 @@ func (a *attempt) decide(ctx context.Context, res *Result) (policy.Grant, secret
 	a.unsent(res)
 	if err == nil {
 		rule := grant.Rule()
-		res.Allowed = fmt.Sprintf("allowed: target %s by rule %d (line %d) for %s", res.Target, rule.Index+1, rule.Line, runner.OneLine(res.Subject))
+		res.Allowed = fmt.Sprintf("allowed: target %s by rule %d (line %d) for %s",
+			res.Target, rule.Index+1, rule.Line, runner.OneLine(res.Subject))
 		res.Warnings = append(res.Warnings, fault.Warnings(grant.Warnings()...)...)
 		res.Warnings = append(append(res.Warnings, a.project.warnings...), a.project.identities(grant)...)
 	}

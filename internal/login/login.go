@@ -207,7 +207,7 @@ func (a *Account) drop(ctx context.Context, p provider, t tokens, err error) err
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTime)
 	defer cancel()
 	if _, rerr := a.revokeAt(ctx, p, t.refresh); rerr != nil {
-		err = fmt.Errorf("%w; the new refresh token is valid until the provider ends it, because it could not be revoked: %v", err, rerr)
+		err = fmt.Errorf("%w; the new refresh token is valid until the provider ends it, because it could not be revoked: %w", err, rerr)
 	}
 	return err
 }

@@ -87,7 +87,8 @@ func (d Demand) vaultRole(s vaultServer, w *Wall) (vaultRole, error) {
 	}
 	return vaultRole{
 		RoleType: "jwt", UserClaim: s.userClaim(), ClaimMappings: s.mappings(), BoundAudiences: []string{d.Audience()},
-		BoundClaimsType: mode, BoundClaims: pointers(bound), TokenPolicies: s.policies, TokenType: "service", TokenTTL: s.ttl, TokenMaxTTL: s.maxTTL,
+		BoundClaimsType: mode, BoundClaims: pointers(bound), TokenPolicies: s.policies,
+		TokenType: "service", TokenTTL: s.ttl, TokenMaxTTL: s.maxTTL,
 	}, nil
 }
 
