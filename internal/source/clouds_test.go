@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -107,11 +108,12 @@ func TestAWS(t *testing.T) {
 			t.Parallel()
 			env := world(t, tt.vars)
 			env.HTTP = web.NewClient(stsTransport{t})
+			ctx, _ := web.WithBudget(t.Context(), 100*time.Millisecond) // for tries
 			s, err := Choose(env, []policy.Identity{{Name: "a", Kind: "aws"}}, Choice{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, got(s.Token(t.Context(), tt.audience)), tt.want)
+			compare(t, got(s.Token(ctx, tt.audience)), tt.want)
 		})
 	}
 }
