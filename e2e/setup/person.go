@@ -35,8 +35,10 @@ func SignedIn(t testing.TB, scope, dbt string, env ...string) *Person {
 	t.Cleanup(provider.Close)
 	p := &Person{provider: provider, Workspace: Project(t, Issuer(t), dbt, "{login: {}}")}
 	p.env = slices.Concat(Python(t).Environ(), []string{"XDG_STATE_HOME=" + t.TempDir(), "NO_COLOR=1"}, env)
-	Write(t, p.Workspace, ".github/oidc-dbt.yml", fmt.Sprintf("version: 1\nidentities:\n  engineers: {kind: people, issuer: %q, client_id: dbt-cli}\n"+
-		"targets:\n  prod:\n    dbt: %s\n    exchange: {login: {}}\n    allow:\n      - {identity: engineers, sub: 00u1ann}\n", provider.URL(), dbt))
+	Write(t, p.Workspace, ".github/oidc-dbt.yml", fmt.Sprintf("version: 1\n"+
+		"identities:\n  engineers: {kind: people, issuer: %q, client_id: dbt-cli}\n"+
+		"targets:\n  prod:\n    dbt: %s\n    exchange: {login: {}}\n"+
+		"    allow:\n      - {identity: engineers, sub: 00u1ann}\n", provider.URL(), dbt))
 	for _, args := range [][]string{{"approve", "--yes"}, {"login", "--device", "--token-store", "file"}} {
 		if out, err := p.run(t, args...); err != nil {
 			t.Fatalf("%q: %v\n%s", args, err, out)
