@@ -54,7 +54,7 @@ func TestOneLine(t *testing.T) {
 	d.signIn()
 	d.says(0, "00u1ann\uFFFDtargets (identity engineers of $IDP)\n  name: ann\uFFFD  prod: allowed\n"+
 		"  groups: a\uFFFD  prod: allowed by rule 1\uFFFD[2J\n  ID token until: TIME, then it is refreshed\n"+
-		"targets\n  dev: denied\n  prod: denied\n", "", "whoami")
+		"targets\n  dev: denied: rule 1 does not match (sub)\n  prod: denied: rule 1 does not match (sub)\n", "", "whoami")
 	d.policyOf(`cc: {kind: claude_code, issuer: "ccr\ntokens go to\n  dev: trino.acme.example (oidc)", audience: sts.amazonaws.com, jwks_uri: $IDP/keys}`,
 		strings.Replace(awsExchange, ", audience: dbt-cli", ", audience: sts.amazonaws.com", 1))
 	r := d.here("approve", "--yes")
