@@ -1,0 +1,317 @@
+//go:build e2e
+
+package minio
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+// root owns the store. Not even root may delete a locked version.
+var root = aws.Credentials{AccessKeyID: "root", SecretAccessKey: "root-password"}
+
+// send sends a signed request to the store, and returns the reply's status and body.
+func send(t *testing.T, keys aws.Credentials, method, url, body, header string) (status int, reply string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(body))
+	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(sum[:]))
+	if body != "" {
+		req.Header.Set("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(sum[:]))
+	}
+	if name, value, found := strings.Cut(header, ": "); found {
+		req.Header.Set(name, value)
+	}
+	sign := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+	if err := sign.SignHTTP(t.Context(), keys, req, hex.EncodeToString(sum[:]), "s3", "us-east-1", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// lock makes a bucket with Object Lock, whose versions are kept in compliance mode.
+func lock(t *testing.T, bucket string) {
+	t.Helper()
+	const retention = `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>` +
+		`<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>`
+	status, reply := send(t, root, http.MethodPut, bucket, "", "X-Amz-Bucket-Object-Lock-Enabled: true")
+	if status != http.StatusOK {
+		t.Fatalf("make the bucket: status %d: %s", status, reply)
+	}
+	if status, reply := send(t, root, http.MethodPut, bucket+"?object-lock=", retention, ""); status != http.StatusOK {
+		t.Fatalf("lock the bucket: status %d: %s", status, reply)
+	}
+}
+
+// A version is one of an object.
+type version struct {
+	Key       string
+	VersionId string //nolint:revive,staticcheck // S3's name
+}
+
+// versions are all of a bucket, delete markers too.
+func versions(t *testing.T, bucket string) []version {
+	t.Helper()
+	status, reply := send(t, root, http.MethodGet, bucket+"?versions=", "", "")
+	var list struct {
+		Version, DeleteMarker []version
+	}
+	if err := xml.Unmarshal([]byte(reply), &list); err != nil || status != http.StatusOK {
+		t.Fatalf("list the versions: status %d, %v: %s", status, err, reply)
+	}
+	return slices.Concat(list.Version, list.DeleteMarker)
+}
+
+// writerPolicy is the page's policy of the role that may only write records.
+func writerPolicy(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(setup.Repository(t), "docs", "audit.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(page), "The role may put objects")
+	_, text, _ = strings.Cut(text, "```json\n")
+	text, _, end := strings.Cut(text, "```")
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, []byte(text)); err != nil || !found || !end {
+		t.Fatalf("the page's policy: %v: %s", err, text)
+	}
+	return compact.String()
+}
+
+// shipping is the usual workspace, whose records go to a bucket, too.
+func shipping(t *testing.T, endpoint string, issuer *standin.Issuer, bucket string) (dir string) {
+	t.Helper()
+	dir = workspace(t, strings.TrimPrefix(endpoint, "http://"), issuer, 1)
+	path := filepath.Join(dir, ".github", "oidc-dbt.yml")
+	policy, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := fmt.Sprintf(`  audit-log:
+    exchange:
+      aws:
+        {role: "arn:aws:iam::123456789012:role/ignored", region: us-east-1, endpoint: %q, session_policy: '%s'}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697"}
+audit:
+  bucket: {target: audit-log, url: "s3://%s/oidc-dbt/", endpoint: %q}
+  require: [bucket]
+`, endpoint, strings.ReplaceAll(writerPolicy(t), "acme-audit", bucket), bucket, endpoint)
+	setup.Write(t, dir, ".github/oidc-dbt.yml", string(policy)+more)
+	return dir
+}
+
+// build runs dbt, and returns the path of the audit log.
+func build(t *testing.T, issuer *standin.Issuer, dir string) (log, out string, err error) {
+	t.Helper()
+	log = filepath.Join(t.TempDir(), "audit.jsonl")
+	dbt := setup.Python(t).Program("dbt")
+	out, err = setup.Exec(t, issuer, dir, []string{"--audit-log", log}, dbt, "--no-use-colors", "build")
+	return log, out, err
+}
+
+// runRecords are a log's lines of the target prod, by the path of the object that each becomes.
+func runRecords(t *testing.T, log string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		var record struct {
+			Time     int64  `json:"time"`
+			Activity string `json:"activity_name"`
+			Metadata struct {
+				ID string `json:"correlation_uid"`
+			} `json:"metadata"`
+			Unmapped struct {
+				Target string `json:"target"`
+			} `json:"unmapped"`
+		}
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
+			t.Fatal(err)
+		}
+		if record.Unmapped.Target != "prod" {
+			continue
+		}
+		day := time.UnixMilli(record.Time).UTC().Format(time.DateOnly)
+		part := map[string]string{"Preauth": "decision", "Logon": "outcome"}[record.Activity]
+		objects["oidc-dbt/date="+day+"/"+record.Metadata.ID+"-"+part+".json"] = line
+	}
+	return objects
+}
+
+// writer is a session of the target that writes the records.
+func writer(t *testing.T, issuer *standin.Issuer, dir string) aws.Credentials {
+	t.Helper()
+	step, err := standin.RunStep(t.Context(), standin.StepConfig{
+		Binary: setup.Binary(t), Root: t.TempDir(), Workspace: dir,
+		Inputs: map[string]string{"target": "audit-log"}, Env: issuer.RunnerEnv(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if step.Status != 0 {
+		log, _, _ := step.Log()
+		t.Fatalf("the step ended with status %d:\n%s", step.Status, log)
+	}
+	return aws.Credentials{
+		AccessKeyID: step.Outputs["aws-access-key-id"], SecretAccessKey: step.Outputs["aws-secret-access-key"],
+		SessionToken: step.Outputs["aws-session-token"],
+	}
+}
+
+// TestRecordsAreLocked: the records of a build are in a bucket with Object Lock, and the credential that wrote them can
+// do nothing more to them.
+func TestRecordsAreLocked(t *testing.T) {
+	t.Parallel()
+	endpoint, _, issuer := start(t)
+	bucket := endpoint + "/acme-audit"
+	lock(t, bucket)
+	dir := shipping(t, endpoint, issuer, "acme-audit")
+	log, out, err := build(t, issuer, dir)
+	if err != nil || !strings.Contains(out, "PASS=5 WARN=0 ERROR=0") {
+		t.Fatalf("dbt build: %v\n%s", err, out)
+	}
+	want := runRecords(t, log)
+	first := versions(t, bucket)
+	if len(want) < 2 || len(first) != len(want) {
+		t.Fatalf("the log has %d records, the bucket %d versions, want as many, at least two", len(want), len(first))
+	}
+	records := t.TempDir()
+	for key, line := range want {
+		status, reply := send(t, root, http.MethodGet, bucket+"/"+escaped(key), "", "")
+		if status != http.StatusOK || reply != line {
+			t.Errorf("%s: status %d: %s\nwant the line of the log: %s", key, status, reply, line)
+		}
+		setup.Write(t, records, key, reply)
+	}
+	if out, err := exec.Command(setup.Binary(t), "audit", "verify", records).CombinedOutput(); err != nil {
+		t.Errorf("audit verify of the bucket's records: %v\n%s", err, out)
+	}
+
+	keys := writer(t, issuer, dir)
+	known := versions(t, bucket) // with the records of that step
+	for _, v := range first {
+		limits(t, keys, bucket, v)
+	}
+	if now := versions(t, bucket); !slices.Equal(now, known) {
+		t.Errorf("the bucket's versions are %v, were %v", now, known)
+	}
+
+	// Without the condition there is a further version, and the one before it stays.
+	v := first[0]
+	if status, reply := send(t, keys, http.MethodPut, bucket+"/"+escaped(v.Key), "{}\n", ""); status != http.StatusOK {
+		t.Errorf("a write without the condition: status %d: %s", status, reply)
+	}
+	status, reply := send(t, root, http.MethodGet, bucket+"/"+escaped(v.Key)+"?versionId="+v.VersionId, "", "")
+	if status != http.StatusOK || reply != want[v.Key] {
+		t.Errorf("the first version of %s: status %d: %s", v.Key, status, reply)
+	}
+}
+
+// escaped is a key as it is signed.
+func escaped(key string) string { return strings.ReplaceAll(key, "=", "%3D") }
+
+// limits holds the writer's session, and root, to what they may do with a version.
+func limits(t *testing.T, keys aws.Credentials, bucket string, v version) {
+	t.Helper()
+	const (
+		once   = "If-None-Match: *"
+		bypass = "X-Amz-Bypass-Governance-Retention: true"
+		none   = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
+	)
+	object := bucket + "/" + escaped(v.Key)
+	exact := "versionId=" + v.VersionId
+	soon := time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
+	release := "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>" + soon + "</RetainUntilDate></Retention>"
+	for _, tt := range []struct {
+		name              string
+		keys              aws.Credentials
+		method, url, body string
+		header            string
+		status            int
+		code              string
+	}{
+		{"overwrite", keys, http.MethodPut, object, "{}\n", once, 412, "PreconditionFailed"},
+		{"read", keys, http.MethodGet, object, "", "", 403, "AccessDenied"},
+		{"read the version", keys, http.MethodGet, object + "?" + exact, "", "", 403, "AccessDenied"},
+		{"list", keys, http.MethodGet, bucket + "?list-type=2", "", "", 403, "AccessDenied"},
+		{"delete", keys, http.MethodDelete, object, "", "", 403, "AccessDenied"},
+		{"delete the version", keys, http.MethodDelete, object + "?" + exact, "", "", 403, "AccessDenied"},
+		{"release the version", keys, http.MethodPut, object + "?retention=&" + exact, release, bypass, 400, "InvalidRequest"},
+		{"unlock the bucket", keys, http.MethodPut, bucket + "?object-lock=", none, "", 403, "AccessDenied"},
+		{"write elsewhere", keys, http.MethodPut, bucket + "/elsewhere.json", "{}\n", once, 403, "AccessDenied"},
+		{"overwrite as root", root, http.MethodPut, object, "{}\n", once, 412, "PreconditionFailed"},
+		{"delete the version as root", root, http.MethodDelete, object + "?" + exact, "", bypass, 400, "InvalidRequest"},
+		{"release the version as root", root, http.MethodPut, object + "?retention=&" + exact, release, bypass, 400, "InvalidRequest"},
+	} {
+		status, reply := send(t, tt.keys, tt.method, tt.url, tt.body, tt.header)
+		if status != tt.status || !strings.Contains(reply, "<Code>"+tt.code+"</Code>") {
+			t.Errorf("%s: status %d, want %d with %q: %s", tt.name, status, tt.status, tt.code, reply)
+		}
+	}
+}
+
+// TestBucketIsMissing: where its records cannot be written, dbt does not start.
+func TestBucketIsMissing(t *testing.T) {
+	t.Parallel()
+	endpoint, _, issuer := start(t)
+	dir := shipping(t, endpoint, issuer, "acme-missing")
+	log, out, err := build(t, issuer, dir)
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+		t.Errorf("%v, want status 1", err)
+	}
+	for _, want := range []string{
+		`ship the audit record to bucket: the bucket replied with status 404: "NoSuchBucket"`,
+		"hint: the policy requires it (audit.require): no credential is handed on without its records",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it says\n%s\nwant %q", out, want)
+		}
+	}
+	for _, name := range []string{"logs", "target"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); !os.IsNotExist(err) {
+			t.Errorf("dbt has made %s: %v\n%s", name, err, out)
+		}
+	}
+	if parts := slices.Sorted(maps.Keys(runRecords(t, log))); len(parts) != 2 {
+		t.Errorf("the file has the records %q, want two", parts)
+	}
+}
