@@ -1,0 +1,281 @@
+//go:build e2e
+
+// Package collector ships audit records to OpenTelemetry's own collector.
+package collector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
+)
+
+func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
+
+// build builds the collector, which is a module of its own.
+func build(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "otelcol")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
+	build.Dir = filepath.Join(setup.Repository(t), "e2e", "collector", "otelcol")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the collector: %v\n%s", err, out)
+	}
+	return path
+}
+
+// start starts a collector with the configuration of docs/audit.md. Keys of its
+// receiver's `tls` may be added. The file is where it writes requests to.
+func start(t *testing.T, program, certificate, more string) (endpoint, file string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(setup.Repository(t), "docs", "audit.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, config, found := strings.Cut(string(page), "```yaml\nreceivers:\n")
+	config, _, _ = strings.Cut(config, "```")
+	if !found {
+		t.Fatal("docs/audit.md has no collector's configuration")
+	}
+	file = filepath.Join(t.TempDir(), "records.json")
+	address := fmt.Sprintf("127.0.0.1:%d", setup.Port(t))
+	for old, text := range map[string]string{
+		"0.0.0.0:4318": address, "/var/log/oidc-dbt/records.json": file,
+		"/etc/otelcol/server.pem": certificate, "/etc/otelcol/server.key}": certificate + more + "}", // one file has both
+	} {
+		if strings.Count(config, old) != 1 {
+			t.Fatalf("docs/audit.md: the collector's configuration does not have %s once:\n%s", old, config)
+		}
+		config = strings.Replace(config, old, text, 1)
+	}
+	path := setup.Write(t, t.TempDir(), "otelcol.yml", "receivers:\n"+config)
+	setup.StartCommand(t, exec.Command(program, path), func() error {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+	return "https://" + address, file
+}
+
+// workspace has a policy that requires that records are shipped.
+func workspace(t *testing.T, issuer *standin.Issuer, endpoint string) (dir string) {
+	t.Helper()
+	sts := setup.STS(t, issuer)
+	exchange := fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", setup.Role, sts.URL())
+	policy := setup.Policy(issuer, "{type: duckdb, path: shop.duckdb, schema: main}", exchange) +
+		fmt.Sprintf("audit: {otlp: {endpoint: %q}, require: [otlp]}\n", endpoint)
+	dir = t.TempDir()
+	setup.Write(t, dir, ".github/oidc-dbt.yml", policy)
+	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\n")
+	return dir
+}
+
+// run runs a command that makes a file, with variables ("NAME=value").
+func run(
+	t *testing.T, issuer *standin.Issuer, dir, log string, variables ...string,
+) (status int, out string, ran bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	mark := filepath.Join(t.TempDir(), "ran")
+	cmd := setup.ExecCommand(ctx, t, issuer, dir, []string{"--audit-log", log}, "touch", mark)
+	cmd.Env = append(cmd.Env, variables...)
+	text, err := cmd.CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		status = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	_, err = os.Stat(mark)
+	return status, string(text), err == nil
+}
+
+// A logRecord is OpenTelemetry's, with what is around it.
+type logRecord struct {
+	Resource, Attributes map[string]string
+	Scope                string
+	Time, Severity, Body string
+}
+
+type attributes []struct {
+	Key   string
+	Value struct{ StringValue string }
+}
+
+func (list attributes) texts() map[string]string {
+	texts := map[string]string{}
+	for _, a := range list {
+		texts[a.Key] = a.Value.StringValue
+	}
+	return texts
+}
+
+// received returns what the collector wrote into its file, once there are n
+// records. (OTLP file exporter: one request of protobuf's JSON a line)
+func received(t *testing.T, file string, n int) (records []logRecord) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		text, err := os.ReadFile(file)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if lines := strings.Count(string(text), "\n"); lines >= n {
+			records = nil
+			for line := range strings.Lines(string(text)) {
+				records = append(records, parse(t, line)...)
+			}
+			return records
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the collector has, after 30 s, not %d records:\n%s", n, text)
+		}
+	}
+}
+
+func parse(t *testing.T, line string) (records []logRecord) {
+	t.Helper()
+	var request struct {
+		ResourceLogs []struct {
+			Resource  struct{ Attributes attributes }
+			ScopeLogs []struct {
+				Scope      struct{ Name, Version string }
+				LogRecords []struct {
+					TimeUnixNano, ObservedTimeUnixNano, SeverityText string
+					SeverityNumber                                   int
+					Body                                             struct{ StringValue string }
+					Attributes                                       attributes
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(line), &request); err != nil {
+		t.Fatalf("%v: %s", err, line)
+	}
+	for _, r := range request.ResourceLogs {
+		for _, s := range r.ScopeLogs {
+			for _, l := range s.LogRecords {
+				records = append(records, logRecord{
+					Resource: r.Resource.Attributes.texts(), Attributes: l.Attributes.texts(), Scope: s.Scope.Name,
+					Time: l.TimeUnixNano, Severity: fmt.Sprintf("%d %s", l.SeverityNumber, l.SeverityText), Body: l.Body.StringValue,
+				})
+				observed, err := strconv.ParseInt(l.ObservedTimeUnixNano, 10, 64)
+				if err != nil || time.Since(time.Unix(0, observed)).Abs() > 10*time.Minute {
+					t.Errorf("observed at %s", l.ObservedTimeUnixNano)
+				}
+			}
+		}
+	}
+	return records
+}
+
+// expected is what the collector should have of a log's line.
+func expected(t *testing.T, line string) logRecord {
+	t.Helper()
+	var record struct {
+		Time     int64
+		Activity string `json:"activity_name"`
+		Status   string
+		Metadata struct {
+			ID      string `json:"correlation_uid"`
+			Product struct{ Version string }
+		}
+		User struct{ Name string }
+	}
+	if err := json.Unmarshal([]byte(line), &record); err != nil {
+		t.Fatalf("%v: %s", err, line)
+	}
+	return logRecord{
+		Resource: map[string]string{"service.name": "oidc-dbt", "service.version": record.Metadata.Product.Version},
+		Attributes: map[string]string{
+			"event.name": "oidc_dbt.audit", "oidc_dbt.correlation_uid": record.Metadata.ID,
+			"oidc_dbt.part":   map[string]string{"Preauth": "decision", "Logon": "outcome"}[record.Activity],
+			"oidc_dbt.target": "prod", "enduser.id": record.User.Name, "ocsf.class_uid": "3002",
+		},
+		Scope: "oidc-dbt", Time: strconv.FormatInt(record.Time*int64(time.Millisecond), 10),
+		Severity: map[string]string{"Success": "9 INFO", "Failure": "13 WARN"}[record.Status],
+		Body:     strings.TrimSuffix(line, "\n"),
+	}
+}
+
+// TestCollector: a run's records, and a denial's, are at the collector as they are in the file, over TLS of the company's
+// own authority. Without a certificate that the collector wants, no credential is handed on.
+func TestCollector(t *testing.T) {
+	t.Parallel()
+	program := build(t)
+	ca, certificate := setup.Certificate(t)
+	clients, client, key := setup.ClientCertificate(t)
+	authority, mutual := "OTEL_EXPORTER_OTLP_CERTIFICATE="+ca, ", client_ca_file: "+clients
+	for _, tt := range []struct {
+		name, tls string
+		variables []string
+	}{
+		{"as the page has it", "", []string{authority}},
+		{"certificate and gzip", mutual, []string{authority, "OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE=" + client,
+			"OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY=" + key, "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION=gzip"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			endpoint, file := start(t, program, certificate, tt.tls)
+			arrive(t, endpoint, file, tt.variables)
+		})
+	}
+	t.Run("no certificate", func(t *testing.T) {
+		t.Parallel()
+		endpoint, file := start(t, program, certificate, mutual)
+		issuer := setup.Issuer(t)
+		status, out, ran := run(t, issuer, workspace(t, issuer, endpoint), filepath.Join(t.TempDir(), "audit.jsonl"), authority)
+		if status != 1 || ran || !strings.Contains(out, "ship the audit record to otlp: ") ||
+			!strings.Contains(out, "hint: the policy requires it (audit.require)") {
+			t.Errorf("status %d, the command ran: %t\n%s", status, ran, out)
+		}
+		if text, err := os.ReadFile(file); err != nil || len(text) != 0 {
+			t.Errorf("the collector has %s, %v", text, err)
+		}
+	})
+}
+
+// arrive compares what two runs log with what the collector has.
+func arrive(t *testing.T, endpoint, file string, variables []string) {
+	t.Helper()
+	issuer := setup.Issuer(t)
+	dir, log := workspace(t, issuer, endpoint), filepath.Join(t.TempDir(), "audit.jsonl")
+	if status, out, ran := run(t, issuer, dir, log, variables...); status != 0 || !ran {
+		t.Fatalf("status %d, the command ran: %t\n%s", status, ran, out)
+	}
+	claims := standin.GitHubClaims()
+	claims["ref"] = "refs/heads/feature"
+	issuer.SetClaims(claims)
+	if status, out, ran := run(t, issuer, dir, log, variables...); status != 5 || ran {
+		t.Errorf("denied: status %d, the command ran: %t\n%s", status, ran, out)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := map[string]logRecord{}, map[string]logRecord{} // by body: a run's outcome may overtake its decision
+	for line := range strings.Lines(string(text)) {
+		r := expected(t, line)
+		want[r.Body] = r
+	}
+	for _, r := range received(t, file, len(want)) {
+		got[r.Body] = r
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(want) != 3 {
+		t.Errorf("the collector's records (-the file's %d, +the collector's):\n%s", len(want), diff)
+	}
+}
