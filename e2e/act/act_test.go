@@ -207,7 +207,8 @@ func (r *runner) decisions() string {
 		r.t.Fatal(err)
 	}
 	for what, secret := range r.secrets() {
-		if strings.Contains(string(text), secret) {
+		// An access key's id is no secret by itself: CloudTrail is joined by it.
+		if !strings.HasPrefix(what, "access key id") && strings.Contains(string(text), secret) {
 			r.t.Errorf("%s is in the audit log", what)
 		}
 	}
