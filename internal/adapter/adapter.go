@@ -307,10 +307,6 @@ func portOf(block *yaml.Node) (int, error) {
 	return port, nil
 }
 
-// tag names the target to the warehouse. It is the same in every run: a
-// change in a connection's key would cost dbt its partial parsing.
-func tag(in Input) *yaml.Node { return text("oidc-dbt target=" + in.Facts.Target()) }
-
 var notTraceable = lazy.MustCompile(`[^A-Za-z0-9._/@:=-]`)
 
 // runID names the run to the warehouse, "" where the CI system has no such

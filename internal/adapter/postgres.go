@@ -188,7 +188,7 @@ func databasePassword(in Input) Output {
 	if in.Route.Port != 0 {
 		return Output{
 			Remove: []string{"sslrootcert"}, // libpq refuses `system` without TLS
-			Keys:   append(throughProxy(in), applicationName(in)...),
+			Keys:   append(throughProxy(in), tagKey(in)...),
 			Env:    []Variable{{passwordVariable, in.Route.Secret, true}, {"PGSSLMODE", secret.New("disable"), false}},
 		}
 	}
@@ -225,14 +225,6 @@ func databasePassword(in Input) Output {
 	if ca != "" && !policy.IsJinja(ca) {
 		out.Env = append(out.Env, Variable{"PGSSLROOTCERT", secret.New(ca), false})
 	}
-	out.Keys = append(out.Keys, applicationName(in)...)
+	out.Keys = append(out.Keys, tagKey(in)...)
 	return out
-}
-
-// applicationName is the tag, where the block has none of its own.
-func applicationName(in Input) []Key {
-	if value(in.Block, "application_name") != nil {
-		return nil
-	}
-	return []Key{{"application_name", tag(in)}}
 }

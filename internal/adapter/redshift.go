@@ -135,7 +135,7 @@ func redshiftPassword(in Input) Output {
 	if in.Route.Port != 0 {
 		return Output{
 			Remove: []string{"cluster_id"},
-			Keys:   append(append([]Key{{"method", text("database")}}, throughProxy(in)...), redshiftTag(in)...),
+			Keys:   append(append([]Key{{"method", text("database")}}, throughProxy(in)...), tagKey(in)...),
 			Env:    []Variable{{passwordVariable, in.Route.Secret, true}},
 		}
 	}
@@ -169,13 +169,5 @@ func redshiftConnection(in Input) (keys []Key) {
 	if scalar(in.Block, "sslmode") == "" && !policy.IsLoopback(scalar(in.Block, "host")) {
 		keys = append(keys, Key{"sslmode", text("verify-full")})
 	}
-	return append(keys, redshiftTag(in)...)
-}
-
-// redshiftTag is the tag, where the block has none of its own.
-func redshiftTag(in Input) []Key {
-	if value(in.Block, "query_group") != nil {
-		return nil
-	}
-	return []Key{{"query_group", shortTag(in)}}
+	return append(keys, tagKey(in)...)
 }

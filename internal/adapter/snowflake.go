@@ -272,8 +272,6 @@ func snowflakeProxy(block *yaml.Node) string {
 }
 
 func withTag(in Input, out Output) Output {
-	if value(in.Block, "query_tag") == nil {
-		out.Keys = append(out.Keys, Key{"query_tag", tag(in)})
-	}
+	out.Keys = append(out.Keys, tagKey(in)...)
 	return out
 }

@@ -6,15 +6,39 @@ import (
 	"encoding/hex"
 	"strings"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
-// targetTags are the keys of a profile's output that name the target in the
-// warehouse's own log, by dbt type.
-var targetTags = map[string]string{"snowflake": "query_tag", "redshift": "query_group", "postgres": "application_name"}
+// A targetTag names the target in the warehouse's own log. It is the same in
+// every run: a change in a connection's key would cost dbt its partial parsing.
+type targetTag struct {
+	key     string // of the output; where the block has it, it is the user's
+	longest int    // what the log keeps of it, in characters; 0 for all
+}
+
+// targetTags are by dbt type. Redshift's older log cuts a query group. (Amazon
+// Redshift: STL_QUERY, label)
+var targetTags = map[string]targetTag{
+	"snowflake": {key: "query_tag"},
+	"redshift":  {key: "query_group", longest: 30},
+	"postgres":  {key: "application_name"},
+}
+
+// tagKey is the tag's key, nil where the block has one of its own. A name that
+// the log would cut loses its end to a hash, so that two targets stay two.
+func tagKey(in Input) []Key {
+	t := targetTags[in.Type]
+	if value(in.Block, t.key) != nil {
+		return nil
+	}
+	tag := text("oidc-dbt target=" + in.Facts.Target())
+	if t.longest > 0 && len(tag.Value) > t.longest {
+		sum := sha256.Sum256([]byte(tag.Value))
+		tag.Value = tag.Value[:t.longest-9] + "~" + hex.EncodeToString(sum[:4])
+	}
+	return []Key{{t.key, tag}}
+}
 
 // A runTag names the run in the warehouse's own log.
 type runTag struct {
@@ -50,15 +74,12 @@ func Trace(in Input) map[string]string {
 		add("uti", c.Serial)
 	}
 	add("user", cmp.Or(c.User, scalar(in.Block, "user"), scalar(in.Block, "username")))
-	if key := targetTags[in.Type]; key != "" {
-		own := tag(in)
-		if in.Type == "redshift" {
-			own = shortTag(in)
+	if t, ok := targetTags[in.Type]; ok {
+		own := scalar(in.Block, t.key)
+		for _, key := range tagKey(in) {
+			own = textOf(key.Value)
 		}
-		if value(in.Block, key) != nil {
-			own = value(in.Block, key)
-		}
-		add(key, textOf(own))
+		add(t.key, own)
 	}
 	if t, ok := runTags[in.Type]; ok && value(in.Block, t.key) == nil && runID(in) != "" {
 		add(t.name, t.prefix+runID(in))
@@ -75,19 +96,4 @@ func principal(in Input) string {
 		return c.ID
 	}
 	return "principal://iam.googleapis.com/" + pool + "/subject/" + in.Facts.Claim("sub")
-}
-
-// maxShort is what Redshift's older log keeps of a query group, in characters.
-// (Amazon Redshift: STL_QUERY, label)
-const maxShort = 30
-
-// shortTag is tag where the log cuts it: a long name loses its end to a hash,
-// so that two targets stay two.
-func shortTag(in Input) *yaml.Node {
-	t := tag(in)
-	if len(t.Value) > maxShort {
-		sum := sha256.Sum256([]byte(t.Value))
-		t.Value = t.Value[:maxShort-9] + "~" + hex.EncodeToString(sum[:4])
-	}
-	return t
 }

@@ -2,7 +2,6 @@ package command
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,27 +23,14 @@ const (
 	flagPackage = "package"
 )
 
-// auditCommand is `oidc-dbt audit`: what is done with audit records. Each of
-// its commands has its own file.
+// auditCommand is `oidc-dbt audit`: what is done with audit records.
 func auditCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
-	return &cli.Command{
-		Name:            "audit",
-		Usage:           "read audit records: show runs, verify that nothing is missing, and make access reviews",
-		ArgsUsage:       " ",
-		Description:     "Example:\n\n    oidc-dbt audit show --since 7d audit.jsonl",
-		OnUsageError:    usageError,
-		CommandNotFound: end.notFound,
-		HideHelpCommand: true,
-		Suggest:         true,
-		Action: end.keep(func(_ context.Context, c *cli.Command) error {
-			if c.Args().Present() {
-				return unknownCommand(c, c.Args().First())
-			}
-			_ = cli.ShowSubcommandHelp(c)
-			return fault.New(fault.Usage, errors.New("no command given"), "name one of the commands of `oidc-dbt audit`")
-		}),
-		Commands: []*cli.Command{auditShowCommand(env, end), auditVerifyCommand(env, inActions, end), auditReviewCommand(env, inActions, end)},
-	}
+	return group(&cli.Command{
+		Name:        "audit",
+		Usage:       "read audit records: show runs, verify that nothing is missing, and make access reviews",
+		Description: "Example:\n\n    oidc-dbt audit show --since 7d audit.jsonl",
+		Commands:    []*cli.Command{auditShowCommand(env, end), auditVerifyCommand(env, inActions, end), auditReviewCommand(env, inActions, end)},
+	}, end)
 }
 
 // recordPaths are the files and folders that a command reads.

@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/urfave/cli/v3"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/action"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 	"github.com/oidc-dbt/oidc-dbt/internal/source"
-	"github.com/urfave/cli/v3"
 )
 
 // Arguments returns what Run takes, of the program's name and its arguments. The container action's post step is the
@@ -144,4 +145,18 @@ func names(commands []*cli.Command) (list []string) {
 
 func usageError(_ context.Context, _ *cli.Command, err error, _ bool) error {
 	return fault.New(fault.Usage, err, "")
+}
+
+// group completes a command that only has commands of its own, each in its own
+// file.
+func group(g *cli.Command, end *outcome) *cli.Command {
+	g.ArgsUsage, g.OnUsageError, g.CommandNotFound, g.HideHelpCommand, g.Suggest = " ", usageError, end.notFound, true, true
+	g.Action = end.keep(func(_ context.Context, c *cli.Command) error {
+		if c.Args().Present() {
+			return unknownCommand(c, c.Args().First())
+		}
+		_ = cli.ShowSubcommandHelp(c)
+		return fault.New(fault.Usage, errors.New("no command given"), "name one of the commands of `oidc-dbt "+g.Name+"`")
+	})
+	return g
 }

@@ -2,8 +2,6 @@ package provider
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
+	"github.com/oidc-dbt/oidc-dbt/internal/idtoken"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -181,19 +180,17 @@ var tokenID = lazy.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
 
 // uniqueTokenID returns an access token's claim `uti`, which the tenant's
 // sign-in log has as the unique token identifier; "" where the token cannot be
-// read, which is nobody's right but its resource's. (Microsoft Entra: access
+// read: its form is its resource's own affair. (Microsoft Entra: access
 // token claims reference; sign-in log schema)
 func uniqueTokenID(token secret.Value) string {
-	var claims struct {
-		UTI string `json:"uti"`
-	}
-	_, rest, _ := strings.Cut(token.Reveal(), ".")
-	payload, _, _ := strings.Cut(rest, ".")
-	text, err := base64.RawURLEncoding.DecodeString(payload)
-	if err != nil || json.Unmarshal(text, &claims) != nil || !tokenID.MatchString(claims.UTI) {
+	claims, err := idtoken.ParseUnverified([]byte(token.Reveal()))
+	if err != nil {
 		return ""
 	}
-	return claims.UTI
+	if uti, _ := claims.String("uti"); tokenID.MatchString(uti) {
+		return uti
+	}
+	return ""
 }
 
 var aadsts = lazy.MustCompile(`^AADSTS([0-9]+)`)
