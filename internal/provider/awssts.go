@@ -9,11 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
@@ -293,29 +290,24 @@ const maxRun = 40
 // awsError tells a service's no from nonsense, adds what hint knows of its
 // cause, and marks what another try may cure.
 func awsError(err error, service string, hint func(code, message string) string, secrets []secret.Value) error {
-	var api smithy.APIError
-	var reply *smithyhttp.ResponseError
-	status := 0
-	if errors.As(err, &reply) && reply.Response != nil && reply.Response.Response != nil {
-		status = reply.HTTPStatusCode()
-	}
+	reply := exchange.ReadAWS(err)
 	switch {
 	case web.NoReply(err):
 		return exchange.NoReply(err)
 	case errors.Is(err, context.Canceled):
 		return exchange.Unreachable("%w", context.Canceled)
-	case !errors.As(err, &api) || api.ErrorCode() == "UnknownError": // what the SDK calls a reply without a code
-		if status >= 300 {
-			return exchange.Replied(service, status)
+	case reply.Code == "":
+		if reply.Status >= 300 {
+			return exchange.Replied(service, reply.Status)
 		}
 		return exchange.Foreign(service, "unexpected reply from %s", service)
-	case keysMissing(api.ErrorCode(), api.ErrorMessage()):
-		return web.Temporary(exchange.IssuerUnreachable(service, api.ErrorMessage(), secrets))
-	case web.Transient(status), awsBusy(api.ErrorCode()):
-		return awsPassing(api.ErrorCode(),
-			exchange.Unreachable("%s replied with status %d: %s", service, status, exchange.Quoted(api.ErrorCode(), secrets)))
+	case keysMissing(reply.Code, reply.Message):
+		return web.Temporary(exchange.IssuerUnreachable(service, reply.Message, secrets))
+	case reply.Passing():
+		return reply.Mark(
+			exchange.Unreachable("%s replied with status %d: %s", service, reply.Status, exchange.Quoted(reply.Code, secrets)))
 	}
-	return exchange.Refused(api.ErrorCode(), api.ErrorMessage(), hint(api.ErrorCode(), api.ErrorMessage()), secrets...)
+	return exchange.Refused(reply.Code, reply.Message, hint(reply.Code, reply.Message), secrets...)
 }
 
 // keysMissing reports whether STS could not get the issuer's keys in time. It
@@ -324,28 +316,6 @@ func awsError(err error, service string, hint func(code, message string) string,
 func keysMissing(code, message string) bool {
 	return code == "IDPCommunicationError" ||
 		code == "InvalidIdentityToken" && strings.Contains(strings.ToLower(message), "retrieve verification key")
-}
-
-// awsBusy reports whether a code is of a temporary fault, with any status.
-func awsBusy(code string) bool {
-	_, late := retry.DefaultRetryableErrorCodes[code]
-	return awsThrottled(code) || late || slices.Contains([]string{"ServiceUnavailable", "InternalFailure", "InternalError",
-		"InternalServerException", "SlowDownException"}, code)
-}
-
-// awsPassing marks an error with a code that awsBusy knows.
-func awsPassing(code string, err error) error {
-	if awsThrottled(code) {
-		return web.Throttled(err)
-	}
-	return web.Temporary(err)
-}
-
-// awsThrottled reports whether a code is of too many requests, which STS says
-// with status 400.
-func awsThrottled(code string) bool {
-	_, throttled := retry.DefaultThrottleErrorCodes[code]
-	return throttled
 }
 
 func webIdentityHint(code, message string, g policy.Grant) string {

@@ -249,9 +249,10 @@ func send(env exchange.Env, req *http.Request, secrets []secret.Value) (reply id
 	}
 	reply.status = resp.StatusCode
 	reply.kind, _, _ = strings.Cut(resp.Header.Get("X-Amzn-ErrorType"), ":") // "AccessDeniedException:http://…"
-	if code := reply.code(); reply.status >= 300 && (awsBusy(code) || slices.Contains(busy, code)) {
-		return reply, awsPassing(code, exchange.Unreachable("Identity Center replied with status %d: %s",
-			reply.status, exchange.Quoted(code, secrets)))
+	said := exchange.AWSReply{Status: reply.status, Code: reply.code()}
+	if reply.status >= 300 && (said.Passing() || slices.Contains(busy, said.Code)) {
+		return reply, said.Mark(exchange.Unreachable("Identity Center replied with status %d: %s",
+			reply.status, exchange.Quoted(said.Code, secrets)))
 	}
 	return reply, nil
 }

@@ -10,10 +10,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/exchange"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -113,28 +110,21 @@ func askSTS[T any](ctx context.Context, c AWSCaller, ask func(context.Context, *
 
 // awsError marks what another try may cure, and tells the service's no from the rest.
 func awsError(err error, keys aws.Credentials) error {
-	var api smithy.APIError
-	var reply *smithyhttp.ResponseError
-	status := 0
-	if errors.As(err, &reply) && reply.Response != nil {
-		status = reply.HTTPStatusCode()
-	}
-	busy, text := web.Transient(status), "unexpected reply"
+	reply, text := exchange.ReadAWS(err), "unexpected reply"
 	switch {
 	case web.NoReply(err):
 		return web.Failed(err)
-	case errors.As(err, &api) && api.ErrorCode() != "UnknownError": // what the SDK calls a reply without a code
+	case reply.Code != "":
 		secrets := []secret.Value{secret.New(keys.AccessKeyID), secret.New(keys.SecretAccessKey), secret.New(keys.SessionToken)}
-		text = exchange.Quoted(api.ErrorCode(), secrets) + ": " + exchange.Quoted(api.ErrorMessage(), secrets)
-		if _, throttled := retry.DefaultThrottleErrorCodes[api.ErrorCode()]; !busy && !throttled {
+		text = exchange.Quoted(reply.Code, secrets) + ": " + exchange.Quoted(reply.Message, secrets)
+		if !reply.Passing() {
 			return awsNo(text)
 		}
-		busy = true
-	case status >= 300:
-		text = fmt.Sprintf("status is %d, want 200", status)
+	case reply.Status >= 300:
+		text = fmt.Sprintf("status is %d, want 200", reply.Status)
 	}
-	if busy {
-		return web.Temporary(errors.New(text))
+	if reply.Passing() {
+		return reply.Mark(errors.New(text))
 	}
 	return errors.New(text)
 }
