@@ -540,7 +540,8 @@ func (d *demo) audit(context.Context) error {
 		if more := len(lines) - 2; more > 0 {
 			say("and %d records of more sessions", more)
 		}
-		if leak := d.leak(string(text)); leak != "" {
+		// An access key's id is no secret by itself: CloudTrail is joined by it.
+		if leak := d.leak(string(text), "access key id"); leak != "" {
 			return fmt.Errorf("a secret is in the audit log (%s)", leak)
 		}
 		var records []string
@@ -689,11 +690,13 @@ func (d *demo) secrets(tokens, sessions int) map[string]string {
 }
 
 // leak returns the name of a secret that is in the text, "" if there is none.
-func (d *demo) leak(text string) string {
+// Names that begin with one of known may be there.
+func (d *demo) leak(text string, known ...string) string {
 	all := d.secrets(0, 0)
 	all["request token"] = d.issuer.RequestToken()
 	for name, secret := range all {
-		if strings.Contains(text, secret) {
+		isKnown := slices.ContainsFunc(known, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		if !isKnown && strings.Contains(text, secret) {
 			return name
 		}
 	}
