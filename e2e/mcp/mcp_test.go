@@ -297,7 +297,7 @@ func TestTimeout(t *testing.T) {
 	d.nothingLeft()
 }
 
-// TestAgentIsRefused: a client gets no server by a policy that nobody approved, for a target that refuses agents, or
+// TestAgentIsRefused: a client gets no server by a policy that was not approved, for a target that refuses agents, or
 // without a login, and its log says why.
 func TestAgentIsRefused(t *testing.T) {
 	t.Parallel()

@@ -26,7 +26,7 @@ import (
 // 256 KiB, and a file without line ends must not fill the memory.
 const MaxLine = 1 << 20
 
-// StandardInput is the path that stands for it.
+// StandardInput is its path.
 const StandardInput = "-"
 
 // Options say what is read.

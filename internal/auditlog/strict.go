@@ -15,7 +15,7 @@ type form struct {
 	values  []string        // all that are allowed, as JSON has them without quotes; none for any
 	fields  map[string]form // of an object
 	needs   []string        // fields that an object must have
-	of      *form           // of a list's elements, or of an object's values whatever their names
+	of      *form           // of a list's elements, or of all of an object's values
 	further bool            // an object may have fields that are not known
 }
 

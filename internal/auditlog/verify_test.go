@@ -162,7 +162,7 @@ func schema(t testing.TB, path string) *jsonschema.Schema {
 }
 
 // TestStricterThanOCSF: what is no Authentication event by OCSF's own JSON
-// Schema is found, whatever was changed in a record.
+// Schema is found, in every field of a record.
 func TestStricterThanOCSF(t *testing.T) {
 	t.Parallel()
 	ocsf := schema(t, "../audit/testdata/ocsf/authentication.schema.json")
@@ -267,7 +267,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// FuzzVerify: no line, whatever is in it, ends the verification, and a line
+// FuzzVerify: no content of a line ends the verification, and a line
 // that is found to be valid is no other event by OCSF's schema.
 func FuzzVerify(f *testing.F) {
 	for _, kind := range []string{"allowed", "denied", "issued", "revoked"} {

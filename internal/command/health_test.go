@@ -12,7 +12,7 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
-		reply  http.HandlerFunc // nil where nobody listens
+		reply  http.HandlerFunc // nil where nothing listens
 		args   []string
 		status int
 		says   string // $PORT is the server's
@@ -29,7 +29,7 @@ func TestHealth(t *testing.T) {
 		}, nil, 1,
 			"oidc-dbt: ask 127.0.0.1:$PORT for its health: redirected to host \"elsewhere.example\", redirects are not followed\n" +
 				"hint: start `oidc-dbt serve --health-port $PORT` first, in the same pod or on the same machine\n"},
-		{"nobody", nil, nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: dial tcp 127.0.0.1:$PORT: connect: connection refused\n" +
+		{"nothing listens", nil, nil, 1, "oidc-dbt: ask 127.0.0.1:$PORT for its health: dial tcp 127.0.0.1:$PORT: connect: connection refused\n" +
 			"hint: start `oidc-dbt serve --health-port $PORT` first, in the same pod or on the same machine\n"},
 		{"no port", nil, []string{"--port", "0"}, 2, "oidc-dbt: flag --port: got 0, want 1 to 65535\n"},
 		{"a port too far", nil, []string{"--port", "65536"}, 2, "oidc-dbt: flag --port: got 65536, want 1 to 65535\n"},

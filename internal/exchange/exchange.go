@@ -22,7 +22,7 @@ type Env struct {
 	HTTP    *http.Client // from web.NewClient: no redirects, capped replies
 	Network web.Network  // HTTP's, for servers with certificate authorities of their own
 	Now     func() time.Time
-	Login   Login // the people's who are signed in; nil where nobody can be
+	Login   Login // the people's who are signed in; nil where there can be none
 }
 
 // A Request is what an exchange works from.

@@ -224,7 +224,7 @@ const (
 // TestFleet: many jobs begin in the same second, and each of their services
 // throttles: by its published quota where there is one (docs/scale.md has the
 // sources), else by one that is far too small. Every job gets its credential in
-// the time that it has, no refusal leads to another burst, and nobody comes back
+// the time that it has, no refusal leads to another burst, and no job comes back
 // sooner than it was told.
 func TestFleet(t *testing.T) {
 	t.Parallel()

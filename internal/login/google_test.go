@@ -80,7 +80,7 @@ func TestGoogle(t *testing.T) {
 }
 
 // TestDeviceAnswers: every answer to one who polls ends the sign-in, but those
-// that say to ask again, whatever status a provider gives them. (RFC 8628, 3.5)
+// that say to ask again, with any status. (RFC 8628, 3.5)
 func TestDeviceAnswers(t *testing.T) {
 	t.Parallel()
 	const refused = "no_identity: sign in: refused: "

@@ -114,7 +114,7 @@ func (a *Account) lock(ctx context.Context) (unlock func(), err error) {
 
 // SignIn signs the person in and keeps the login in a store: one of Stores. The
 // claims are those of the ID token, which v verifies as in every run. A login
-// with `aws_sso` that is kept is in the AWS CLI's cache, whatever the store.
+// with `aws_sso` that is kept is in the AWS CLI's cache, with any store.
 // Errors are of class NoIdentity where the provider or the person refuses,
 // Rejected where what comes back is not the provider's reply to this,
 // Unreachable where the provider does not answer as it should.

@@ -243,8 +243,8 @@ func (l sheetLine) name() string {
 // MaxSheet bounds a review's file: 10,000 lines are 6 MB.
 const MaxSheet = 64 << 20
 
-// ParseSheet reads a file that sheet wrote, whatever a spreadsheet has made of
-// its quotes, line ends and columns' order.
+// ParseSheet reads a file that sheet wrote. A spreadsheet may have changed its
+// quotes, line ends and the order of its columns.
 func ParseSheet(src []byte) (Sheet, error) {
 	s := Sheet{Records: -1}
 	if i := invalid(src); i >= 0 {
