@@ -6,12 +6,10 @@ package databricks
 
 import (
 	"bytes"
-	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -196,19 +194,7 @@ func sessionReply(sequence uint32) []byte {
 // start serves the workspace over TLS and returns its port and its authority's certificate.
 func start(t *testing.T, w *workspace) (port int, ca string) {
 	t.Helper()
-	ca, server := setup.Certificate(t)
-	certificate, err := tls.LoadX509KeyPair(server, server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{Handler: w, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = s.Serve(l) }()
-	t.Cleanup(func() { s.Close() })
-	return l.Addr().(*net.TCPAddr).Port, ca
+	return setup.ServeTLS(t, w)
 }
 
 // TestSession: a session opens only with the token of the exchange.

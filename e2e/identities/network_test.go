@@ -7,8 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -63,21 +61,8 @@ func (m *machine) keys() http.Handler {
 // route starts a proxy that leads to the handler, and nowhere else.
 func route(t *testing.T, handler http.Handler, names ...string) (n network) {
 	t.Helper()
-	ca, key := setup.Certificate(t, names...)
-	pair, err := tls.LoadX509KeyPair(key, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { server.Close() })
-	_, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tunnel(w, r, l.Addr().String())
-	}))
+	behind, ca := setup.ServeTLS(t, handler, names...)
+	_, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { setup.Tunnel(w, r, behind) }))
 	n.proxy, n.ca = fmt.Sprintf("http://127.0.0.1:%d", port), ca
 	text, err := os.ReadFile(ca)
 	if err != nil {
@@ -95,26 +80,4 @@ func route(t *testing.T, handler http.Handler, names ...string) (n network) {
 		},
 	}}
 	return n
-}
-
-// tunnel is CONNECT of HTTP, to one address for all names.
-func tunnel(w http.ResponseWriter, r *http.Request, address string) {
-	if r.Method != http.MethodConnect {
-		http.Error(w, "only CONNECT", http.StatusMethodNotAllowed)
-		return
-	}
-	there, err := net.Dial("tcp", address)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadGateway)
-		return
-	}
-	defer there.Close()
-	w.WriteHeader(http.StatusOK)
-	here, rest, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
-	}
-	defer here.Close()
-	go func() { _, _ = io.Copy(there, rest); there.Close() }()
-	_, _ = io.Copy(here, there)
 }

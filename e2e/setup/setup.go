@@ -4,14 +4,17 @@ package setup
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -275,8 +278,51 @@ func Serve(t testing.TB, h http.Handler) (host string, port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return "127.0.0.1", serve(t, l, h)
+}
+
+// ServeTLS starts a handler on loopback, over TLS with a certificate of
+// Certificate. It returns the path of the authority's certificate.
+func ServeTLS(t testing.TB, h http.Handler, names ...string) (port int, ca string) {
+	t.Helper()
+	ca, server := Certificate(t, names...)
+	pair, err := tls.LoadX509KeyPair(server, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, l, h), ca
+}
+
+func serve(t testing.TB, l net.Listener, h http.Handler) (port int) {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { server.Close() })
-	return "127.0.0.1", l.Addr().(*net.TCPAddr).Port
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Tunnel answers CONNECT of HTTP with a connection to a port of loopback, for
+// any name that is asked for.
+func Tunnel(w http.ResponseWriter, r *http.Request, port int) {
+	if r.Method != http.MethodConnect {
+		http.Error(w, "only CONNECT", http.StatusMethodNotAllowed)
+		return
+	}
+	there, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer there.Close()
+	w.WriteHeader(http.StatusOK)
+	here, rest, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer here.Close()
+	go func() { _, _ = io.Copy(there, rest); there.Close() }()
+	_, _ = io.Copy(here, there)
 }

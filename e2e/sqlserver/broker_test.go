@@ -3,11 +3,8 @@
 package sqlserver
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -225,43 +222,19 @@ func publicAuthority(t *testing.T, tokens *standin.TokenService) *authority {
 		reply(w, map[string]any{"tenant_discovery_endpoint": "https://" + host + "/acme.example/v2.0/.well-known/openid-configuration",
 			"metadata": []any{map[string]any{"preferred_network": host, "preferred_cache": "login.windows.net", "aliases": []string{host, "login.windows.net"}}}})
 	})
-	ca, key := setup.Certificate(t, host)
-	a.ca = ca
-	pair, err := tls.LoadX509KeyPair(key, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	behind, ca := setup.ServeTLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
 		a.asked = append(a.asked, r.Method+" "+r.URL.Path)
 		a.mu.Unlock()
 		mux.ServeHTTP(w, r)
-	})}
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { server.Close() })
+	}), host)
+	a.ca = ca
 	_, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodConnect || r.Host != host+":443" {
+		if r.Host != host+":443" {
 			http.Error(w, "not this one", http.StatusForbidden)
 			return
 		}
-		there, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		defer there.Close()
-		w.WriteHeader(http.StatusOK)
-		here, rest, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer here.Close()
-		go func() { _, _ = io.Copy(there, rest); there.Close() }()
-		_, _ = io.Copy(here, there)
+		setup.Tunnel(w, r, behind)
 	}))
 	a.proxy = fmt.Sprintf("http://127.0.0.1:%d", port)
 	return a
