@@ -319,7 +319,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1(&#58;|:)\d+`), "LOOPBACK"},
 	{regexp.MustCompile(`\bv-jwt-repo-[A-Z2-7]{12}\b`), "DATABASE-USER"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
-	{regexp.MustCompile(`(\bport:? )(?:2\d|3[01])\d{3}\b`), "${1}PORT"}, // the broker's, or any if another run has that
+	{regexp.MustCompile(`(\bport:? )(?:[2-5]\d|6[0-5])\d{3}\b`), "${1}PORT"}, // the broker's, or any free one if another run has that
 	{regexp.MustCompile(`\b[A-Z2-7]{26}\b`), "ID"},
 	{regexp.MustCompile(`\b\d+ days ago`), "DAYS ago"},
 }
