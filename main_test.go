@@ -37,6 +37,7 @@ var rooms = map[string][]string{
 	"idtoken":    {"fault", "lazy", "secret", "web"},
 	"credential": {"secret"},
 	"logic":      {},
+	"statement":  {},
 	"strictyaml": {"fault", "lazy"},
 	"policy":     {"fault", "idtoken", "lazy", "strictyaml", "web"},
 	"route":      {"secret"},

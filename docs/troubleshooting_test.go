@@ -26,7 +26,7 @@ var speaking = []string{
 }
 
 // silent are packages without messages for users, and those that are not in the product.
-var silent = words("credential fault golden lazy logic pyenv route sampling secret standin")
+var silent = words("credential fault golden lazy logic pyenv route sampling secret standin statement")
 
 // documenting are files among them that have documentation of inputs and
 // outputs, schemas, and what init proposes.

@@ -1,0 +1,49 @@
+// Package statement says what SQL text may do at most, one dialect at a time: it reads the heads of statements, not their meaning.
+//
+// It knows what it admits and nothing else: a statement whose head, place or
+// lexis is not on its lists is of class unknown. It promises nothing about what
+// a statement that it knows does at the server: functions, views, triggers and
+// rules run with rights of their own.
+package statement
+
+// Dialect is the SQL of one kind of server.
+type Dialect string
+
+// The dialects.
+const (
+	Postgres   Dialect = "postgres"
+	Redshift   Dialect = "redshift"
+	Snowflake  Dialect = "snowflake"
+	Trino      Dialect = "trino"
+	ClickHouse Dialect = "clickhouse"
+)
+
+// Class is what a statement may do at most.
+type Class string
+
+// The classes, from the least to the worst.
+const (
+	Read    Class = "read"    // asks: SELECT, VALUES, SHOW, DESCRIBE, EXPLAIN that does not run what it explains
+	Session Class = "session" // changes its own session only: transactions, USE, a few settings
+	Write   Class = "write"   // changes rows: INSERT, UPDATE, DELETE, MERGE, TRUNCATE
+	Define  Class = "define"  // changes tables, views, schemas, indexes, and what describes them
+	Grant   Class = "grant"   // GRANT, REVOKE, and owners
+	Run     Class = "run"     // runs code or reaches beyond the tables: CALL, DO, COPY, functions, procedures, stages
+	Admin   Class = "admin"   // users, roles, warehouses, policies, the server's own settings
+	Unknown Class = "unknown" // not understood, whatever the reason
+)
+
+// A Verdict is what Classify found. No part of it is text of the user's.
+type Verdict struct {
+	Class      Class  // of the worst statement
+	Statements int    // how many there are; empty ones do not count; 0, of class read, for a message without any
+	Head       string // the deciding statement's first words, such as "DROP TABLE"; "" where the first is none that is known
+	Offset     int    // of the deciding statement, or of what is unknown, in bytes
+	Why        string // for unknown: what was not understood; else ""
+	Undoes     string // what would end a read-only session, such as "BEGIN READ WRITE"; "" for nothing
+}
+
+// Classify says what a message of SQL text may do at most.
+func Classify(Dialect, string) Verdict {
+	return Verdict{Class: Unknown, Statements: 1, Why: "statement that is not known"}
+}
