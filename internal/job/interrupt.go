@@ -38,6 +38,16 @@ func interrupted(ctx context.Context, err error) error {
 	return err
 }
 
+// signalled returns an error if a signal has ended ctx: what came to its end
+// all the same, such as the shipping of records, must not be published.
+func signalled(ctx context.Context) error {
+	var signal process.Interrupt
+	if errors.As(context.Cause(ctx), &signal) {
+		return ctx.Err()
+	}
+	return nil
+}
+
 // ExitStatus returns the status of a run that ended in err.
 func ExitStatus(err error) int {
 	var signal process.Interrupt

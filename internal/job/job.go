@@ -94,10 +94,15 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	if err == nil {
 		err = a.handOver(grant, c, &res)
 	}
-	if rerr := a.records.outcome(ctx, c, a.project.trace(grant, c), err); rerr != nil {
+	rerr := a.records.outcome(ctx, c, a.project.trace(grant, c), err)
+	switch {
+	case rerr != nil && err == nil:
+		err = errors.Join(rerr, withheld(c))
+	case rerr != nil:
 		err = errors.Join(err, rerr)
-	} else {
+	default:
 		res.Summary = a.records.summary()
+		err = errors.Join(err, signalled(ctx))
 	}
 	a.unsent(&res)
 	if err != nil {
@@ -109,6 +114,19 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	a.remark(grant, c, &res)
 	res.Credential = c
 	return res, nil
+}
+
+// withheld says what remains of a credential that is not handed on: only a
+// lease can be ended before its expiry.
+func withheld(c credential.Credential) error {
+	switch {
+	case c.Static:
+		return errors.New("the secret was read, and has no lease: it stays valid")
+	case c.Lease != nil:
+		return nil
+	}
+	return fmt.Errorf("the credential was issued, and cannot be revoked: it is valid until %s",
+		c.Expiry.UTC().Format(time.RFC3339))
 }
 
 // prepare checks everything that needs no network, and opens the audit log.

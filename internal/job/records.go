@@ -24,7 +24,9 @@ type records struct {
 	followUp *audit.Record
 	shipping *shipping // nil where records stay in the file
 	sent     []sending
-	unsent   []error // what was not shipped, and need not be
+	unsent   []unshipped   // what need not be shipped
+	tries    time.Duration // in which shipping tries again, 0 for all that it has
+	aside    bool          // nothing waits for its shipping
 }
 
 // openRecords opens the log before any request: a credential that could not
@@ -44,13 +46,16 @@ func openRecords(env Env, s Settings, p *policy.Policy, origin string) (*records
 	}}, nil
 }
 
+// renewalTries is short: the broker tries a renewal again by itself.
+const renewalTries = 2 * time.Second
+
 // again opens the log for a renewal, which is a request of its own.
 func (r *records) again() (*records, error) {
 	log, err := audit.Open(r.path)
 	if err != nil {
 		return nil, err
 	}
-	next := &records{path: r.path, log: log, now: r.now, run: r.run, shipping: r.shipping}
+	next := &records{path: r.path, log: log, now: r.now, run: r.run, shipping: r.shipping, tries: renewalTries}
 	next.run.ID = audit.NewID()
 	return next, nil
 }

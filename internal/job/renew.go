@@ -115,7 +115,7 @@ func (a *attempt) refused(count int) {
 	if r.log.Append(record) != nil || r.shipping == nil {
 		return
 	}
-	// A caller that was turned away must not make others wait.
+	r.aside = true // a caller that was turned away must not make others wait
 	r.shipping.background.Go(func() {
 		r.ship(context.Background(), record)
 		_ = r.shipped(false)
@@ -124,7 +124,7 @@ func (a *attempt) refused(count int) {
 }
 
 // undelivered warns of records of a run that goes on.
-func (a *attempt) undelivered(failed []error) {
+func (a *attempt) undelivered(failed []unshipped) {
 	for _, err := range a.records.shipping.news(failed) {
 		a.warn(err)
 	}

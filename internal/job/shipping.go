@@ -17,6 +17,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/ship"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // How long shipping a record may take: one that is not required must not hold
@@ -34,7 +35,7 @@ type shipping struct {
 	background sync.WaitGroup // what nothing waits for before the run's end
 
 	mu   sync.Mutex
-	told map[string]bool // failures that were warned of
+	told map[string][]string // by place, the failures that were warned of
 }
 
 // sending is one record on its way to one place.
@@ -50,7 +51,7 @@ func newShipping(ctx context.Context, a *attempt) (*shipping, error) {
 	if a.settings.DryRun || to.OTLP == "" && to.Bucket.Target == "" {
 		return nil, nil
 	}
-	s := &shipping{required: to.Required, told: map[string]bool{}}
+	s := &shipping{required: to.Required, told: map[string][]string{}}
 	env := ship.Env{
 		HTTP: a.env.Client(), Now: a.env.Now, Version: a.env.Version, Dir: a.env.Dir,
 		Trusted: func(path string) error { return checkRoots(ctx, a.env, a.settings, path) },
@@ -95,18 +96,23 @@ func (s *shipping) wait() {
 	}
 }
 
+// mostTold is how many different failures of one place are warned of: a server
+// may word each of its replies differently.
+const mostTold = 3
+
 // news returns those failures that were not warned of yet: a run of hours must
 // not repeat for each renewal that a collector is down.
-func (s *shipping) news(failed []error) (fresh []error) {
+func (s *shipping) news(failed []unshipped) (fresh []error) {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, err := range failed {
-		if !s.told[err.Error()] {
-			s.told[err.Error()] = true
-			fresh = append(fresh, err)
+	for _, u := range failed {
+		told := s.told[u.place]
+		if len(told) < mostTold && !slices.Contains(told, u.Error()) {
+			s.told[u.place] = append(told, u.Error())
+			fresh = append(fresh, u.error)
 		}
 	}
 	return fresh
@@ -129,7 +135,7 @@ func (r *records) ship(ctx context.Context, record audit.Record) {
 	}
 	for _, place := range r.shipping.places {
 		limit := shipTime
-		if slices.Contains(r.shipping.required, place.Name()) {
+		if !r.aside && slices.Contains(r.shipping.required, place.Name()) {
 			limit = requiredTime
 		}
 		s := sending{place.Name(), make(chan error, 1)}
@@ -138,12 +144,22 @@ func (r *records) ship(ctx context.Context, record audit.Record) {
 			s.done <- ship.Failed(place, errUnverified)
 			continue
 		}
-		go func() {
-			ctx, cancel := lasting(ctx)
-			defer cancel()
-			s.done <- ship.Send(ctx, place, limit, out)
-		}()
+		go func() { s.done <- r.send(ctx, place, limit, out) }()
 	}
+}
+
+// send sends a record to a place. An interrupted run has shipTime for it.
+func (r *records) send(ctx context.Context, place ship.Place, limit time.Duration, out ship.Record) error {
+	ctx, cancel := lasting(ctx)
+	defer cancel()
+	if r.tries > 0 { // a budget of its own: that of a renewal tells when the provider wants to be asked again
+		ctx, _ = web.WithBudget(ctx, r.tries)
+	}
+	err := ship.Send(ctx, place, limit, out)
+	if err != nil && ctx.Err() != nil {
+		return ship.Failed(place, fmt.Errorf("not done within %s of the run's end", shipTime))
+	}
+	return err
 }
 
 // lasting returns a context that goes on for shipTime after ctx has ended: the
@@ -184,17 +200,18 @@ func (r *records) settle() (failed []unshipped) {
 func (r *records) shipped(issued bool) error {
 	var missing []string
 	for _, u := range r.settle() {
-		if issued && slices.Contains(r.shipping.required, u.place) {
-			missing = append(missing, u.Error())
-		} else {
-			r.unsent = append(r.unsent, u.error)
+		switch text := fault.WithHint(u.error); {
+		case !issued || !slices.Contains(r.shipping.required, u.place):
+			r.unsent = append(r.unsent, u)
+		case !slices.Contains(missing, text): // both records may have met the same
+			missing = append(missing, text)
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
 	// Of a class of its own: the run was not denied, and a renewal is tried again.
-	return fault.New(fault.Internal, errors.New(strings.Join(slices.Compact(missing), "\n")),
+	return fault.New(fault.Internal, errors.New(strings.Join(missing, "\n")),
 		"the policy requires it (audit.require): no credential is handed on without its records")
 }
 

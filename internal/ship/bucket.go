@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -43,13 +44,13 @@ func (b *bucket) Send(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	unsure := false // an earlier try had no reply, and may have written the object
+	unsure := false // an earlier try had no reply, or one that does not say whether it has written the object
 	_, err = web.Retry(ctx, func(ctx context.Context) (struct{}, error) {
 		status, err := b.put(ctx, c, Key(b.place, r), append(bytes.Clone(r.Line), '\n'))
 		switch {
 		case status == http.StatusPreconditionFailed && unsure:
 			return struct{}{}, nil // its name is this record's, and no one else knew it
-		case status == 0:
+		case slices.Contains([]int{0, http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout}, status):
 			unsure = true
 		}
 		return struct{}{}, err
@@ -96,8 +97,9 @@ func (b *bucket) put(ctx context.Context, c credential.Credential, key string, b
 		return status, fault.New(fault.Internal, fmt.Errorf("the bucket replied with status %d%s", status, words),
 			fmt.Sprintf("the bucket is in another region: the `region` of target %q is the bucket's", b.place.Target))
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
+		// Without the object's name: what many records meet is one fault.
 		return status, fmt.Errorf("the credential of target %q may not write %q in bucket %q: status %d%s",
-			b.place.Target, key, b.place.Name, status, words)
+			b.place.Target, b.place.Prefix+"*", b.place.Name, status, words)
 	}
 	return status, fmt.Errorf("the bucket replied with status %d%s", status, words)
 }

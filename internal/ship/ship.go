@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // A Record is one line of the audit log, and what names it elsewhere.
@@ -43,12 +45,12 @@ type Place interface {
 	Send(ctx context.Context, r Record) error
 }
 
-// Failed names the place in an error.
+// Failed names the place in an error, and keeps its hint.
 func Failed(p Place, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("ship the audit record to %s: %w", p.Name(), err)
+	return fault.New(fault.Internal, fmt.Errorf("ship the audit record to %s: %w", p.Name(), err), web.Hint(err))
 }
 
 // Send sends a record to a place within a time.
