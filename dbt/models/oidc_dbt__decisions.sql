@@ -1,6 +1,6 @@
 with events as (
     select * from {{ ref('stg_oidc_dbt__events') }}
-    where activity <> 'Logoff' and statement_sha256 is null
+    where activity not in ('Logoff', 'Query') and statement_sha256 is null
 ),
 
 requests as (

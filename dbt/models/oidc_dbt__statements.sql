@@ -4,7 +4,7 @@ with statements as (
         event_key as statement_key, correlation_uid, event_ms, event_at as recorded_at, target, repository, run_id,
         statement_class, statement_decision, statement_sha256
     from {{ ref('stg_oidc_dbt__events') }}
-    where statement_sha256 is not null
+    where statement_class is not null
 ),
 
 same_text as (

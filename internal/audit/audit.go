@@ -3,7 +3,8 @@
 //
 // A line is an OCSF 1.8.0 Authentication event (https://schema.ocsf.io/1.8.0/classes/authentication):
 // the decision is its Preauth activity, the outcome its Logon. What OCSF has
-// no attribute for is under `unmapped`.
+// no attribute for is under `unmapped`. Where a guard decides on statements, each
+// is a line in addition: a Datastore Activity event.
 package audit
 
 import (
@@ -389,12 +390,15 @@ func milliseconds(t time.Time) int64 {
 var token = lazy.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?`)
 
 // clean removes tokens from s and shortens it.
-func clean(s string) string {
+func clean(s string) string { return cleanTo(s, maxValue) }
+
+// cleanTo removes tokens from s and shortens it to most bytes.
+func cleanTo(s string, most int) string {
 	s = token.ReplaceAllLiteralString(strings.ToValidUTF8(s, "\uFFFD"), "[secret]")
-	if len(s) <= maxValue {
+	if len(s) <= most {
 		return s
 	}
-	cut := maxValue
+	cut := most
 	for !utf8.RuneStart(s[cut]) {
 		cut--
 	}

@@ -111,7 +111,15 @@ func torn(f *os.File) (bool, error) {
 // Append writes the record in one write and waits until it is on the disk.
 // The error is of class Internal, as that of Open: the caller must not continue.
 func (l *Log) Append(r Record) error {
-	line, err := r.Line()
+	err := l.write(r.Line())
+	if err == nil {
+		err = failed(l.f.Sync())
+	}
+	return err
+}
+
+// write writes a line in one write. Its errors are those of Append.
+func (l *Log) write(line []byte, err error) error {
 	if err == nil {
 		if l.torn {
 			line = append([]byte{'\n'}, line...)
@@ -119,13 +127,15 @@ func (l *Log) Append(r Record) error {
 		_, err = l.f.Write(line)
 		l.torn = err != nil
 	}
+	return failed(err)
+}
+
+// failed returns the error of an append, nil for none.
+func failed(err error) error {
 	if err == nil {
-		err = l.f.Sync()
+		return nil
 	}
-	if err != nil {
-		return marked(err, fault.New(fault.Internal, fmt.Errorf("append audit record: %w", err), fullHint))
-	}
-	return nil
+	return marked(err, fault.New(fault.Internal, fmt.Errorf("append audit record: %w", err), fullHint))
 }
 
 // Close closes the file.

@@ -39,6 +39,9 @@ func ReadDecision(text []byte, kept func(kind string) Identity) (past Past, ok b
 		if errors.Is(err, io.EOF) {
 			break
 		}
+		if err == nil && r.ClassUID == statementClassUID && records > 0 {
+			continue // statements of a run that has been decided
+		}
 		if err != nil || r.ClassUID != classUID {
 			if records == 0 {
 				return Past{}, false, nil

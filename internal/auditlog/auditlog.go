@@ -40,6 +40,9 @@ type Options struct {
 	// must be about: see Record.Repository and Record.Has. Only a decision
 	// names packages: with Package, the later records of its run belong to it.
 	Repository, Target, Package string
+	// Statements has Read also return the records of statements: a run may have
+	// thousands.
+	Statements bool
 }
 
 // An Entry is a record and its place.
@@ -213,8 +216,8 @@ func (r *reader) line(name string, number int, text []byte, long bool) bool {
 	return !r.wants(&e.Record) || r.yield(e, nil)
 }
 
-// classUID is OCSF's Authentication.
-const classUID = 3002
+// classUID is OCSF's Authentication, statementClassUID its Datastore Activity.
+const classUID, statementClassUID = 3002, 6005
 
 func decode(text []byte, to *Record) error {
 	if err := json.Unmarshal(text, to); err != nil {
@@ -224,7 +227,7 @@ func decode(text []byte, to *Record) error {
 		}
 		return fmt.Errorf("is no audit record, or a part of one: %w", err)
 	}
-	if to.ClassUID != classUID {
+	if to.ClassUID != classUID && to.ClassUID != statementClassUID {
 		return fmt.Errorf("is no audit record: class_uid is %d, want %d", to.ClassUID, classUID)
 	}
 	if to.Metadata.CorrelationUID == "" {
@@ -237,6 +240,8 @@ func (r *reader) wants(e *Record) bool {
 	o := r.options
 	at := e.At()
 	switch {
+	case e.IsStatement() && !o.Statements:
+		return false
 	case !o.Since.IsZero() && at.Before(o.Since), !o.Until.IsZero() && !at.Before(o.Until):
 		return false
 	case o.Target != "" && e.Unmapped.Target != o.Target, o.Repository != "" && !e.in(o.Repository):

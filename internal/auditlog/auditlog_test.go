@@ -75,9 +75,13 @@ func TestGoldens(t *testing.T) {
 // TestFields: every field that is read has a name that records have.
 func TestFields(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../audit/record.go")
-	if err != nil {
-		t.Fatal(err)
+	var text []byte
+	for _, file := range []string{"record.go", "statement.go"} {
+		part, err := os.ReadFile("../audit/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, part...)
 	}
 	var walk func(reflect.Type)
 	walk = func(of reflect.Type) {

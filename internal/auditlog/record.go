@@ -27,6 +27,7 @@ type Record struct {
 	User         User     `json:"user"`
 	Service      Service  `json:"service"`
 	Session      Session  `json:"session"`
+	Query        Query    `json:"query_info"`
 	Unmapped     Unmapped `json:"unmapped"`
 }
 
@@ -106,6 +107,7 @@ type Unmapped struct {
 	Claims         map[string]string `json:"claims"`
 	WarehouseKey   map[string]string `json:"warehouse_key"`
 	DBT            []Project         `json:"dbt"`
+	Statement      *Statement        `json:"statement"` // nil for a record of something else
 }
 
 // Rule is the rule that matched.

@@ -57,9 +57,7 @@ const everywhere = "activity_id activity_name category_uid category_name class_u
 // recordForm is OCSF's Authentication as far as records use it. A field that OCSF
 // lets out is required where every record has it.
 func recordForm() form {
-	user := object("name type_id type", map[string]form{
-		"name": text(), "uid": text(), "type_id": number(0, 1, 99), "type": text(),
-	})
+	user := userForm()
 	session := object("", map[string]form{
 		"uid": text(), "issuer": text(), "expiration_time": number(), "credential_uid": text(),
 	})
@@ -75,16 +73,26 @@ func recordForm() form {
 		"severity_id": number(1, 2, 3), "severity": text("Informational", "Low", "Medium"),
 		"status_id": number(1, 2), "status": text("Success", "Failure"), "status_code": text(), "status_detail": text(),
 		"message": text(), "count": number(), "time": number(),
-		"metadata": object("correlation_uid uid version product", map[string]form{
-			"correlation_uid": text(), "uid": text(), "version": text(versions...), "log_name": text(),
-			"product": object("name", map[string]form{"name": text("oidc-dbt"), "vendor_name": text(), "version": text()}),
-		}),
+		"metadata": metadataForm(),
 		"actor": object("app_name", map[string]form{
 			"app_name": text(), "user": user, "idp": name, "session": session, "authorizations": list(authorization),
 		}),
 		"user": user, "service": name, "session": session,
 		"auth_protocol_id": number(4), "auth_protocol": text("OpenID"), "is_remote": {kind: aTruth},
 		"unmapped": unmappedForm(),
+	})
+}
+
+func userForm() form {
+	return object("name type_id type", map[string]form{
+		"name": text(), "uid": text(), "type_id": number(0, 1, 99), "type": text(),
+	})
+}
+
+func metadataForm() form {
+	return object("correlation_uid uid version product", map[string]form{
+		"correlation_uid": text(), "uid": text(), "version": text(versions...), "log_name": text(),
+		"product": object("name", map[string]form{"name": text("oidc-dbt"), "vendor_name": text(), "version": text()}),
 	})
 }
 
@@ -111,11 +119,17 @@ func unmappedForm() form {
 }
 
 // A checker holds lines to what records are.
-type checker struct{ record form }
+type checker struct{ record, statement form }
 
 // check returns what is wrong with a line that is a record by its class.
 func (c checker) check(line []byte, r *Record) error {
 	w := walker{text: line}
+	if r.IsStatement() {
+		if err := c.statement.check(&w, ""); err != nil {
+			return err
+		}
+		return consistentStatement(r)
+	}
 	if err := c.record.check(&w, ""); err != nil {
 		return err
 	}

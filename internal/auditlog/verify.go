@@ -72,6 +72,7 @@ const maxFindings = 10_000
 // bytes for each run: whether a run was decided must be known to its end.
 type Verification struct {
 	Records, Runs, Denied, Issued int
+	Statements                    int // records of statements, which are Records, too
 	Pending                       int // allowed, without an outcome that is due yet
 	First, Last                   time.Time
 	Findings                      []Finding
@@ -100,7 +101,7 @@ const (
 // NewVerification returns one of nothing. longest, if it is not nil, says how
 // long a credential may live, 0 for no limit.
 func NewVerification(longest func(r *Record) time.Duration) *Verification {
-	return &Verification{longest: longest, checker: checker{recordForm()}, runs: map[runKey]runState{},
+	return &Verification{longest: longest, checker: checker{recordForm(), statementForm()}, runs: map[runKey]runState{},
 		open: map[runKey]Finding{}, orphans: map[runKey]Finding{}}
 }
 
@@ -132,7 +133,11 @@ func (v *Verification) Add(e Entry, err error) error {
 		v.found(v.about(e, Backwards, fmt.Sprintf("is %s older than the record before it", back)))
 	}
 	v.file, v.before = e.File, at
-	v.run(e)
+	if r.IsStatement() {
+		v.statement(e)
+	} else {
+		v.run(e)
+	}
 	return nil
 }
 
@@ -155,11 +160,15 @@ func (v *Verification) found(f Finding) {
 // Found adds a finding that is not about a line.
 func (v *Verification) Found(f Finding) { v.found(f) }
 
+func keyOf(r *Record) runKey {
+	sum := sha256.Sum256([]byte(r.Metadata.CorrelationUID))
+	return runKey(sum[:16])
+}
+
 // run follows a run from its decision to its end.
 func (v *Verification) run(e Entry) {
 	r := &e.Record
-	sum := sha256.Sum256([]byte(r.Metadata.CorrelationUID))
-	key := runKey(sum[:16])
+	key := keyOf(r)
 	state, known := v.runs[key]
 	if !known {
 		v.Runs++

@@ -26,7 +26,7 @@ var noon = time.UnixMilli(1793620800000).UTC() // when the golden records were w
 func verify(t testing.TB, log string, now time.Time) (*auditlog.Verification, []string) {
 	t.Helper()
 	v := auditlog.NewVerification(func(r *auditlog.Record) time.Duration { return 2 * time.Hour })
-	for e, err := range auditlog.Read(t.Context(), []string{"-"}, auditlog.Options{Stdin: strings.NewReader(log)}) {
+	for e, err := range auditlog.Read(t.Context(), []string{"-"}, auditlog.Options{Stdin: strings.NewReader(log), Statements: true}) {
 		if err := v.Add(e, err); err != nil {
 			t.Fatal(err)
 		}
@@ -60,6 +60,11 @@ func at(t testing.TB, kind, run string, after time.Duration, changes ...string) 
 func TestGoldensAreValid(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../audit/testdata/*.json")
+	for name := range strings.FieldsSeq("allowed denied observed unread") {
+		if _, got := verify(t, golden(t, "statements/"+name), noon); len(got) > 0 {
+			t.Errorf("statements/%s: %q", name, got)
+		}
+	}
 	if err != nil || len(files) < 9 {
 		t.Fatalf("found %d files, %v", len(files), err)
 	}
@@ -105,6 +110,9 @@ func TestVerify(t *testing.T) {
 		{"clocks", at(t, "denied", "A", 0) + at(t, "denied", "B", -time.Minute), time.Hour, nil},
 		{"back in time", at(t, "denied", "A", 0) + at(t, "denied", "B", -61*time.Second), time.Hour, []string{"2 time-backwards: is 1m1s older than the record before it"}},
 		{"a long life", allowed + at(t, "issued", "A", time.Second, expires, long), time.Hour, []string{"2 lifetime-exceeded: the credential lives 3h0m0s, and max_lifetime is 2h0m0s"}},
+		{"with its statements", allowed + issued + at(t, "statements/allowed", "A", time.Minute) + at(t, "statements/unread", "A", time.Minute), time.Hour, nil},
+		{"statements after a denial", at(t, "denied", "A", 0) + at(t, "statements/allowed", "A", time.Minute), time.Hour, []string{
+			"2 issued-after-denial: a statement was sent, and the decision on the run was a denial"}},
 		{"torn", allowed[:100] + "\n" + issued, time.Hour, []string{
 			"1 damaged-line: is no audit record, or a part of one: unexpected end of JSON input",
 			`2 outcome-without-decision: outcome "issued", and no record of a decision`}},

@@ -49,8 +49,10 @@ func printed(t *testing.T, pattern string) map[string][]byte {
 func TestAuditSchemas(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ schema, cases, old, other string }{
-		{"audit-show", "testdata/audit-show/*json.txtar", `"run":`, `"other":1,"run":`},
-		{"audit-show", "testdata/audit-show/*json.txtar", `"outcomes":`, `"result":`},
+		{"audit-show", "testdata/audit-show/[^s]*json.txtar", `"run":`, `"other":1,"run":`},
+		{"audit-statements", "testdata/audit-show/statements-as-json.txtar", `"run":`, `"other":1,"run":`},
+		{"audit-statements", "testdata/audit-show/statements-as-json.txtar", `"class":"`, `"class":"un`},
+		{"audit-show", "testdata/audit-show/[^s]*json.txtar", `"outcomes":`, `"result":`},
 		{"audit-verify", "testdata/audit-verify/json.txtar", `"runs":`, `"other":1,"runs":`},
 		{"audit-verify", "testdata/audit-verify/json.txtar", `"severity":"high"`, `"severity":"fatal"`},
 	} {

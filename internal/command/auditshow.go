@@ -30,7 +30,8 @@ func auditShowCommand(env job.Env, end *outcome) *cli.Command {
 		Description: "PATH is a file of records, a folder of them, or - for standard input. Examples:\n\n" +
 			"    oidc-dbt audit show --since 7d --repository acme/analytics audit.jsonl\n" +
 			"    oidc-dbt audit show --package dbt-labs/dbt_utils@1.3.0 --json records/\n\n" +
-			"A line is a run. Its outcome is `unknown` if it was allowed and no record says what came of it.",
+			"A line is a run. Its outcome is `unknown` if it was allowed and no record says what came of it. With\n" +
+			"--statements a line is a message of SQL that a guard has decided on.",
 		OnUsageError:              usageError,
 		CommandNotFound:           showHelp,
 		DisableSliceFlagSeparator: true,
@@ -40,7 +41,8 @@ func auditShowCommand(env job.Env, end *outcome) *cli.Command {
 			&cli.StringFlag{Name: flagRepository, Usage: "only runs of this repository, or OWNER/* for all of an owner's"},
 			&cli.StringFlag{Name: flagTarget, Usage: "only runs for this target"},
 			&cli.StringFlag{Name: flagPackage, Usage: "only runs whose projects had this dbt package: NAME or NAME@VERSION"},
-			&cli.BoolFlag{Name: flagJSON, Usage: "a JSON object a line, with all that is known of a run"},
+			&cli.BoolFlag{Name: flagStatements, Usage: "the statements that guards have decided on, in the order of the files"},
+			&cli.BoolFlag{Name: flagJSON, Usage: "a JSON object a line, with all that is known of a run or a statement"},
 		},
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			paths, err := recordPaths(c)
@@ -51,7 +53,10 @@ func auditShowCommand(env job.Env, end *outcome) *cli.Command {
 			if err != nil {
 				return err
 			}
-			show := table{out: env.Stdout}
+			if c.Bool(flagStatements) {
+				return showStatements(ctx, env, paths, o, c.Bool(flagJSON))
+			}
+			show := table{out: env.Stdout, headings: headings()}
 			write := func(r *auditlog.Run) error { return show.add(cells(r, env.Now())) }
 			if c.Bool(flagJSON) {
 				write = func(r *auditlog.Run) error { return writeRun(env, r) }
@@ -85,6 +90,25 @@ func showRuns(
 	ctx context.Context, env job.Env, paths []string, o auditlog.Options, write func(*auditlog.Run) error,
 ) error {
 	var runs auditlog.Grouping
+	err := showRecords(ctx, env, paths, o, func(e auditlog.Entry) error {
+		if done := runs.Add(e); done != nil {
+			return write(done)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range runs.Rest() {
+		if err := write(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showRecords hands records to write, and says of some lines that they are none.
+func showRecords(ctx context.Context, env job.Env, paths []string, o auditlog.Options, write func(auditlog.Entry) error) error {
 	faults := 0
 	for e, err := range auditlog.Read(ctx, paths, o) {
 		var f *auditlog.Fault
@@ -94,17 +118,10 @@ func showRuns(
 			}
 			continue
 		}
+		if err == nil {
+			err = write(e)
+		}
 		if err != nil {
-			return err
-		}
-		if done := runs.Add(e); done != nil {
-			if err := write(done); err != nil {
-				return err
-			}
-		}
-	}
-	for _, r := range runs.Rest() {
-		if err := write(r); err != nil {
 			return err
 		}
 	}
@@ -159,6 +176,8 @@ func headings() []string {
 
 // A table aligns its columns by its first rows, and does not keep the others.
 type table struct {
+	headings []string
+
 	out    io.Writer
 	rows   [][]string
 	widths []int
@@ -177,7 +196,7 @@ func (t *table) add(row []string) error {
 
 func (t *table) flush() error {
 	if t.widths == nil && len(t.rows) > 0 {
-		t.rows = append([][]string{headings()}, t.rows...)
+		t.rows = append([][]string{t.headings}, t.rows...)
 		t.widths = make([]int, len(t.rows[0]))
 		for _, row := range t.rows {
 			for i, text := range row {

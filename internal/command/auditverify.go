@@ -91,11 +91,11 @@ func verified(
 		rules, longest = newRuleUse(p, env.Now()), func(r *auditlog.Record) time.Duration { return longestLife(p, r) }
 	}
 	v := auditlog.NewVerification(longest)
-	for e, err := range auditlog.Read(ctx, paths, auditlog.Options{Dir: env.Dir, Stdin: env.Stdin}) {
+	for e, err := range auditlog.Read(ctx, paths, auditlog.Options{Dir: env.Dir, Stdin: env.Stdin, Statements: true}) {
 		if err := v.Add(e, err); err != nil {
 			return nil, by, err
 		}
-		if err == nil && rules != nil {
+		if err == nil && rules != nil && !e.Record.IsStatement() {
 			rules.add(e)
 		}
 	}
