@@ -3,9 +3,10 @@
 // action as a runner starts it, and a real `dbt build` with the credential
 // that it got. It exits non-zero when anything differs from what it says.
 //
-// With the argument stored-key it goes the way from a stored key to none. With
-// by-hand it shows what happens without the action when the ID token expires
-// during the build.
+// With the arguments audit DIR it keeps the records, the policy and the warehouse
+// in a folder, for the commands of docs/audit.md. With stored-key it goes the way
+// from a stored key to none. With by-hand it shows what happens without the
+// action when the ID token expires during the build.
 package main
 
 import (
@@ -48,7 +49,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	start := time.Now()
-	err := run(ctx, strings.Join(os.Args[1:], " "))
+	err := run(ctx, os.Args[1:])
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "\nthe demo failed:", err)
@@ -63,15 +64,21 @@ type part struct {
 	do    func(context.Context) error
 }
 
-func run(ctx context.Context, story string) (err error) {
+func run(ctx context.Context, args []string) (err error) {
 	root, err := os.MkdirTemp("", "oidc-dbt-demo-*")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 
-	d := &demo{root: root, jobs: map[string]*job{}}
-	stories := map[string][]part{"": d.mainJob(), "stored-key": d.storedKey(), "by-hand": d.byHand()}
+	story, folder := strings.Join(args, " "), ""
+	if len(args) == 2 && args[0] == "audit" {
+		story, folder = args[0], args[1]
+	}
+	d := &demo{root: root, kept: filepath.Join(root, "audit"), jobs: map[string]*job{}}
+	stories := map[string][]part{
+		"": d.mainJob(), "audit": d.auditStory(folder), "stored-key": d.storedKey(), "by-hand": d.byHand(),
+	}
 	parts, ok := stories[story]
 	if !ok {
 		return fmt.Errorf("unknown argument %q, valid ones are %q", story, slices.Sorted(maps.Keys(stories))[1:])
@@ -95,7 +102,8 @@ func (d *demo) onS3(parts ...part) []part {
 	}, parts...)
 }
 
-// mainJob is the whole main job, and the denials of others.
+// mainJob is the whole main job, the denials of others, and what an auditor
+// finds: a login of which there is no record.
 func (d *demo) mainJob() []part {
 	return d.onS3([]part{
 		{"Production: the action gets a credential, and the next step's `dbt build` uses it", d.production},
@@ -104,6 +112,8 @@ func (d *demo) mainJob() []part {
 		{"A pull request from a fork: there is no identity at all", d.fork},
 		{"The audit records of all four runs", d.audit},
 		{"After the job: post removes what the step has written", d.post},
+		{"Somewhere else: a forgotten script reads the lake with an old stored key", d.useOldKey},
+		{"The audit: the dbt package compares the records of all runs with the store's log", d.reconcile},
 	}...)
 }
 
@@ -144,6 +154,7 @@ type demo struct {
 	atEnd  []func()          // stops further servers
 	folder string            // the folder of production's profile
 	state  map[string]string // the state that production's step saved for post
+	kept   string            // the folder for an auditor
 }
 
 func (d *demo) prepare(ctx context.Context) (err error) {

@@ -32,6 +32,7 @@ type Store struct {
 	served  map[string]int    // by method
 	used    map[string]int    // requests that were let through, by access key id
 	refused int
+	calls   []call // what was let through
 }
 
 // StartStore starts a store with empty buckets on loopback. Close it.
@@ -60,7 +61,7 @@ func (s *Store) Host() string { return s.server.Listener.Addr().String() }
 // Close stops the server.
 func (s *Store) Close() { s.server.Close() }
 
-// SetKey makes an access key of an IAM user active, which is good until
+// SetKey makes an access key of the IAM user KeyUser active, which is good until
 // DisableKey: what people store.
 func (s *Store) SetKey(id, secret string) {
 	s.mu.Lock()
@@ -89,7 +90,8 @@ func (s *Store) known(id string) (Session, bool) {
 	secret, ok := s.keys[id]
 	s.mu.Unlock()
 	if ok {
-		return Session{AccessKeyID: id, SecretAccessKey: secret, Expiration: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, true
+		return Session{AccessKeyID: id, SecretAccessKey: secret, SessionARN: KeyUser,
+			Expiration: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, true
 	}
 	return s.sts.Session(id)
 }
@@ -121,6 +123,7 @@ func (s *Store) handle(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		s.served[r.Method]++
 		s.used[session.AccessKeyID]++
+		s.calls = append(s.calls, newCall(r, session))
 	} else {
 		s.refused++
 	}
