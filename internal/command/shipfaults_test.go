@@ -178,9 +178,9 @@ const (
 	aSession = `{aws: {role: "` + prodRole + `", region: eu-central-1, endpoint: $STS}}`
 )
 
-// newShippingStep is a step of a job whose records go to places: audit is the
-// policy's block, in which $STORE is a bucket's endpoint and $OTLP a collector's.
-func newShippingStep(t *testing.T, audit, exchange string) *step {
+// newShippingStep is a step of a job that is to ship its records; shippingPolicy
+// writes its policy.
+func newShippingStep(t *testing.T) *step {
 	t.Helper()
 	s := newStep(t)
 	s.startSTS(standin.STSConfig{IssuerURL: s.issuer.URL(), Roles: map[string]standin.Role{
@@ -188,12 +188,12 @@ func newShippingStep(t *testing.T, audit, exchange string) *step {
 	}})
 	s.env["INPUT_TARGET"] = "prod"
 	s.env["OTEL_EXPORTER_OTLP_HEADERS"] = "authorization=Bearer%20key-of-the-collector"
-	s.shippingPolicy(audit, exchange, "", "$STS")
 	return s
 }
 
-// shippingPolicy writes the policy; writer is the rule of the bucket's target,
-// apart from the repository, sts where that gets its credential.
+// shippingPolicy writes the policy: audit is its block, exchange what target
+// prod gives, writer what the rule of the bucket's target has in addition to the
+// repository, sts where that gets its credential.
 func (s *step) shippingPolicy(audit, exchange, writer, sts string) {
 	s.t.Helper()
 	s.write(policyFile, strings.NewReplacer("$AUDIT_STS", sts, "$AUDIT", audit, "$EXCHANGE", exchange, "$WRITER", writer).Replace(shippedPolicy))
@@ -355,7 +355,7 @@ func TestCollectorFaults(t *testing.T) {
 		for _, required := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, required: %t", tt.name, required), func(t *testing.T) {
 				t.Parallel()
-				s := newShippingStep(t, "", aLease)
+				s := newShippingStep(t)
 				s.env["OTEL_EXPORTER_OTLP_TIMEOUT"] = "1500"
 				p, address := startPlace(t, acknowledged, tt.replies...), ""
 				if address = p.URL; tt.replies == nil {
@@ -383,7 +383,7 @@ func TestCollectorOfAnUnknownAuthority(t *testing.T) {
 		collector.Config.ErrorLog = log.New(io.Discard, "", 0)
 		collector.StartTLS()
 		t.Cleanup(collector.Close)
-		s := newShippingStep(t, "", aLease)
+		s := newShippingStep(t)
 		audit := "{otlp: {endpoint: " + collector.URL + "}}"
 		if required {
 			audit = "{otlp: {endpoint: " + collector.URL + "}, require: [otlp]}"
@@ -427,7 +427,7 @@ func TestBucketFaults(t *testing.T) {
 		for _, required := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, required: %t", tt.name, required), func(t *testing.T) {
 				t.Parallel()
-				s := newShippingStep(t, "", aLease)
+				s := newShippingStep(t)
 				p, address := s.startBucket(tt.replies...), ""
 				if address = p.URL; tt.replies == nil {
 					address = nowhere
@@ -455,7 +455,7 @@ func bucketAt(address string, required bool) string {
 func TestBucketsReplyIsLost(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"lost", "half"} {
-		s := newShippingStep(t, "", aLease)
+		s := newShippingStep(t)
 		p := s.startBucket()
 		p.set(map[string]http.HandlerFunc{"lost": p.lost, "half": p.half}[name], nil)
 		s.shippingPolicy(bucketAt(p.URL, true), aLease, "", "$STS")
@@ -473,7 +473,7 @@ func TestBucketsCredential(t *testing.T) {
 	for _, required := range []bool{false, true} {
 		t.Run(fmt.Sprintf("required: %t", required), func(t *testing.T) {
 			t.Parallel()
-			s := newShippingStep(t, "", aLease)
+			s := newShippingStep(t)
 			p := s.startBucket()
 			s.shippingPolicy(bucketAt(p.URL, required), aLease, ", environment: audit", "$STS")
 			s.checkFate(fate{reason: `target "audit-log": denied by policy: no rule of target "audit-log" matches ` +
@@ -487,7 +487,7 @@ func TestBucketsCredential(t *testing.T) {
 		})
 		t.Run(fmt.Sprintf("the provider refuses, required: %t", required), func(t *testing.T) {
 			t.Parallel()
-			s := newShippingStep(t, "", aLease)
+			s := newShippingStep(t)
 			p := s.startBucket()
 			s.shippingPolicy(bucketAt(p.URL, required), aLease, "", s.address("$BAD")+"/403")
 			s.checkFate(fate{reason: `target "audit-log": exchange ID token with "aws": STS replied with status 403%0Ahint: ` +
@@ -503,7 +503,7 @@ func TestWithheldCredential(t *testing.T) {
 		{"a session", aSession, "the credential was issued, and cannot be revoked: it is valid until TIME", issued},
 		{"a lease whose role may not end it", noEnd, `revoke the lease: refused: "1 error occurred: * permission denied"`, recordsOfNoEnd},
 	} {
-		s := newShippingStep(t, "", tt.exchange)
+		s := newShippingStep(t)
 		p := startPlace(t, acknowledged, answer(401))
 		s.shippingPolicy("{otlp: {endpoint: "+p.URL+"}, require: otlp}", tt.exchange, "", "$STS")
 		r := s.here()

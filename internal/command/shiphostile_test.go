@@ -27,7 +27,7 @@ const evil = "=cmd|'/c calc'!A0<script>alert(1)</script>\r\n::error::x\n##[add-m
 // inert.
 func TestHostileClaims(t *testing.T) {
 	t.Parallel()
-	s := newShippingStep(t, "", aLease)
+	s := newShippingStep(t)
 	delete(s.env, "INPUT_TARGET")
 	bucket := s.startBucket()
 	var mu sync.Mutex

@@ -96,7 +96,7 @@ func TestAnInterruptedRunShips(t *testing.T) {
 		for _, kind := range []string{"otlp", "bucket"} {
 			t.Run(fmt.Sprintf("%s, %s", sig, kind), func(t *testing.T) {
 				t.Parallel()
-				s := newShippingStep(t, "", aLease)
+				s := newShippingStep(t)
 				asked, reply := make(chan struct{}, 8), make(chan struct{})
 				p := startPlace(t, acknowledged)
 				audit := "{otlp: {endpoint: " + p.URL + "}, require: otlp}"
@@ -162,7 +162,7 @@ func pending(t *testing.T, pid int, sig syscall.Signal) bool {
 // bucket: they have five seconds.
 func TestAnInterruptedRunIsNotHeldUp(t *testing.T) {
 	t.Parallel()
-	s := newShippingStep(t, "", aLease)
+	s := newShippingStep(t)
 	asked := make(chan struct{}, 8)
 	p := startPlace(t, acknowledged, func(_ http.ResponseWriter, r *http.Request) {
 		asked <- struct{}{}
@@ -186,7 +186,7 @@ func TestAnInterruptedRunIsNotHeldUp(t *testing.T) {
 // TestJobsAtOnce write to one file and one bucket.
 func TestJobsAtOnce(t *testing.T) {
 	t.Parallel()
-	s := newShippingStep(t, "", aLease)
+	s := newShippingStep(t)
 	p := s.startBucket()
 	s.shippingPolicy(bucketAt(p.URL, true), aLease, "", "$STS")
 	const jobs = 4
@@ -218,7 +218,7 @@ func TestJobsAtOnce(t *testing.T) {
 // nowhere, and its credential is not handed on.
 func TestFullDiskShipsNothing(t *testing.T) {
 	t.Parallel()
-	s := newShippingStep(t, "", aLease)
+	s := newShippingStep(t)
 	p := startPlace(t, acknowledged)
 	s.shippingPolicy("{otlp: {endpoint: "+p.URL+"}}", aLease, "", "$STS")
 	s.checkRun(0)
