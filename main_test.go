@@ -59,7 +59,7 @@ var rooms = map[string][]string{
 	"explain":    {"adapter", "audit", "credential", "policy", "provider", "trust"},
 	"job":        {"adapter", "audit", "broker", "credential", "disk", "exchange", "explain", "fault", "idtoken", "lazy", "login", "policy", "process", "profile", "provider", "route", "runner", "secret", "ship", "source", "web"},
 	"action":     {"adapter", "audit", "broker", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
-	"review":     {"audit", "auditlog", "git", "policy"},
+	"review":     {"audit", "auditlog", "git", "lazy", "policy"},
 	"trust":      {"fault", "lazy", "logic", "policy"},
 	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {

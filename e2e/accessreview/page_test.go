@@ -45,6 +45,13 @@ func TestPage(t *testing.T) {
 	}
 	t.Run("filter", func(t *testing.T) { filter(t, visit(t, browser, real, "light")) })
 	t.Run("sort", func(t *testing.T) { sortRows(t, visit(t, browser, real, "light")) })
+	t.Run("pull request", func(t *testing.T) {
+		const want = "pull request #41; merged by Ada Lovelace; reviewed by Grace Hopper"
+		got := eval[string](t, visit(t, browser, real, "light"), `document.querySelector("#lines tbody td:nth-of-type(4) div").textContent`)
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 	t.Run("print", func(t *testing.T) { printed(t, visit(t, browser, real, "light")) })
 	if golden.Update() {
 		picture(t, visit(t, browser, real, "light"))
@@ -259,21 +266,14 @@ func review(t *testing.T) string {
 		t.Fatal(err)
 	}
 	setup.Write(t, dir, ".github/oidc-dbt.yml", string(policy))
-	call := func(name string, args ...string) string {
-		t.Helper()
-		cmd := exec.Command(name, args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=Ada Lovelace", "GIT_AUTHOR_EMAIL=ada@acme.example", "GIT_COMMITTER_NAME=x",
-			"GIT_COMMITTER_EMAIL=x@acme.example", "GIT_AUTHOR_DATE=2026-03-02T12:00:00Z", "GIT_COMMITTER_DATE=2026-03-02T12:00:00Z")
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s %q: %v", name, args, err)
-		}
-		return string(out)
-	}
-	call("git", "init", "-q")
+	call := func(name string, args ...string) string { return shell(t, dir, name, args...) }
+	call("git", "init", "-q", "-b", "main")
+	call("git", "commit", "-q", "--allow-empty", "-m", "start")
+	call("git", "checkout", "-q", "-b", "topic")
 	call("git", "add", ".")
-	call("git", "commit", "-q", "-m", "add the policy")
+	call("git", "commit", "-q", "-m", "add the policy", "-m", "Reviewed-by: Grace Hopper <grace@acme.example>")
+	call("git", "checkout", "-q", "main")
+	call("git", "merge", "-q", "--no-ff", "-m", "Merge pull request #41 from acme/topic", "topic")
 	sum := strings.Fields(call("sha256sum", ".github/oidc-dbt.yml"))[0]
 	var log strings.Builder
 	for day := range 60 {
@@ -289,4 +289,18 @@ func review(t *testing.T) string {
 	call(setup.Binary(t), "audit", "review", "--period", "2026Q4", "--records", "records", "--grants", "users.csv", "--format", "html",
 		"--out", "review.html")
 	return filepath.Join(dir, "review.html")
+}
+
+// shell runs a program in a folder, where git's commits are Ada's.
+func shell(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=Ada Lovelace", "GIT_AUTHOR_EMAIL=ada@acme.example", "GIT_COMMITTER_NAME=x",
+		"GIT_COMMITTER_EMAIL=x@acme.example", "GIT_AUTHOR_DATE=2026-03-02T12:00:00Z", "GIT_COMMITTER_DATE=2026-03-02T12:00:00Z")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %q: %v", name, args, err)
+	}
+	return string(out)
 }

@@ -1,15 +1,9 @@
 package review_test
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +15,6 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/review"
-	"github.com/oidc-dbt/oidc-dbt/internal/sampling"
 )
 
 func TestParsePeriod(t *testing.T) {
@@ -303,7 +296,8 @@ func attacked() review.Access {
 	}
 	a.Period, _ = review.ParsePeriod("2026Q4")
 	for i, text := range hostile {
-		change := review.Change{Commit: strings.Repeat("7f93c5e6a1", 4), Author: text, Time: today}
+		change := review.Change{Commit: strings.Repeat("7f93c5e6a1", 4), Author: text, Time: today,
+			Merge: review.Merge{PullRequest: "#12", By: text, Reviewers: []string{text, "Eve"}}}
 		a.Lines = append(a.Lines, review.Line{
 			Kind: "allow", Target: "prod", Rule: i + 1, At: 10 + i, Identity: "github", IdentityKind: "github", Binds: "id", Recorded: true,
 			Matches: []review.Match{{Claim: "ref", Patterns: []string{text}}}, Events: []string{"push"}, Environment: []string{text},
@@ -329,96 +323,5 @@ func TestAccessFormats(t *testing.T) {
 	}
 	if review.AccessIn("xml") != nil {
 		t.Error("there is a format xml")
-	}
-}
-
-// TestFleet: a review of many records takes memory for its rules and
-// repositories, and none for its records.
-func TestFleet(t *testing.T) {
-	t.Parallel()
-	const million = 1_000_000 // of records, read nightly
-	total, repositories := million/sampling.Share/50, 1000
-	if sampling.Share == 1 {
-		total = million
-	}
-	r := newRepository(t)
-	r.commit("Ada", source("prod", first, "staging", other))
-	sha := parse(t, source("prod", first, "staging", other)).SHA256()
-	dir := t.TempDir()
-	size := fleet(t, dir, total, repositories, sha)
-	start := time.Now()
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	a := r.access(auditlog.Read(t.Context(), []string{dir}, auditlog.Options{}))
-	took := time.Since(start)
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	t.Logf("%d records, %d MB, in %s: %.0f a minute", total, size>>20, took.Round(time.Millisecond), float64(total)/took.Minutes())
-	if a.Records.Count != total || len(a.Records.Repositories) != repositories || a.Records.Unreadable+a.Records.Unmatched+a.Records.Elsewhere != 0 {
-		t.Errorf("got %+v", a.Records.Count)
-	}
-	uses := a.Lines[0].Use.Uses + a.Lines[1].Use.Uses
-	if uses != total/2 {
-		t.Errorf("got %d uses, want %d", uses, total/2)
-	}
-	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 64<<20 {
-		t.Errorf("the review holds %d MB", grown>>20)
-	}
-}
-
-// fleet writes files of records, a day's in each, and returns their size.
-func fleet(t testing.TB, dir string, total, repositories int, sha string) (size int64) {
-	t.Helper()
-	parts := []func(n int) string{
-		template(t, "../audit/testdata/allowed.json", sha), template(t, "../audit/testdata/issued.json", sha),
-	}
-	days := 90
-	for day := range days {
-		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("date=%02d.jsonl", day)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := bufio.NewWriterSize(f, 1<<20)
-		for n := day; n < total/2; n += days {
-			at := time.Date(2026, 10, 1+day, 0, 0, 0, n, time.UTC).UnixMilli()
-			name := fmt.Sprintf("acme/repository-%d", n%repositories)
-			for _, part := range parts {
-				text := strings.NewReplacer("RUN1", fmt.Sprintf("RUN%d", n), "acme/analytics", name, "1793620800000", fmt.Sprint(at),
-					`"number":2`, fmt.Sprintf(`"number":%d`, 1)).Replace(part(n))
-				written, err := w.WriteString(text + "\n")
-				if size += int64(written); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := errors.Join(w.Flush(), f.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return size
-}
-
-// template is a record of the audit's tests, for either target.
-func template(t testing.TB, path, sha string) func(n int) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	if err := json.Compact(&b, text); err != nil {
-		t.Fatal(err)
-	}
-	one := strings.ReplaceAll(b.String(), strings.Repeat("ab", 32), sha)
-	other := strings.Replace(one, `"target":"prod"`, `"target":"staging"`, 1)
-	if one == other || !strings.Contains(one, sha) {
-		t.Fatalf("%s has no target or policy", path)
-	}
-	return func(n int) string {
-		if n%3 == 0 {
-			return other
-		}
-		return one
 	}
 }

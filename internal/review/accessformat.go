@@ -135,5 +135,9 @@ func (c Change) cell() string {
 	case c.Commit == "":
 		return ""
 	}
-	return date(c.Time) + " by " + audit.Cell(c.Author) + " in " + c.Commit
+	cell := date(c.Time) + " by " + audit.Cell(c.Author) + " in " + c.Commit
+	if text := c.Merge.text(); text != "" {
+		cell += "<br>" + audit.Cell(text)
+	}
+	return cell
 }

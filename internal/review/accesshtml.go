@@ -162,6 +162,11 @@ func (p *htmlPage) change(c Change) {
 		p.raw("<code>")
 		p.text(short(c.Commit))
 		p.raw("</code>")
+		if text := c.Merge.text(); text != "" {
+			p.raw("<div>")
+			p.text(text)
+			p.raw("</div>")
+		}
 	}
 	p.raw("</td>\n")
 }

@@ -26,6 +26,7 @@ type Change struct {
 	Author  string    // as the commit says, which git does not check; on one line and printable
 	people  []string  // the author and co-authors by their names and addresses: see by
 	Time    time.Time // when it was committed
+	Merge   Merge     // of the last change of a rule
 	Unknown string    // why the commit is not known, on one line and printable; "" where it is
 }
 
@@ -72,12 +73,13 @@ type history struct {
 	commits    map[string]commit // that changed the file
 	roots      []string          // of a shallow clone: commits whose parents may be elsewhere
 	versions   map[string]rules  // that were read, by commit
+	main       *mainline         // nil until it is read
 }
 
 // A commit has as parents the commits before it that changed the file.
 type commit struct {
-	parents []string
-	change  Change
+	logged
+	change Change
 }
 
 func historyOf(ctx context.Context, in Input) (*history, error) {
@@ -111,31 +113,18 @@ func historyOf(ctx context.Context, in Input) (*history, error) {
 // readCommits reads which commits changed the file. Of a merge that changed
 // nothing git follows the parent that has the same file.
 func (h *history) readCommits(ctx context.Context) error {
-	out, err := h.repository.Ask(ctx, "log", "--topo-order", "--parents", "--no-patch", "--no-color", "--encoding=UTF-8",
-		"--format=%H%x00%P%x00%cI%x00%an%x00%ae%x00%(trailers:key=Co-authored-by,valueonly,separator=%x01)", "HEAD", "--", h.name)
+	list, err := h.log(ctx, "--parents")
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(out) {
-		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\x00")
-		if len(fields) != 6 {
-			return errors.New("git names no commits")
-		}
-		when, err := time.Parse(time.RFC3339, fields[2])
-		if err != nil {
-			return errors.New("git names no time of a commit")
-		}
-		if h.tip == "" {
-			h.tip = fields[0] // no commit comes before one that follows it
-		}
-		h.commits[fields[0]] = commit{
-			parents: strings.Fields(fields[1]), change: Change{
-				Commit: fields[0], Author: printable(fields[3]), Time: when, people: peopleOf(fields[3], fields[4], fields[5]),
-			},
-		}
-	}
-	if h.tip == "" {
+	if len(list) == 0 {
 		return errNotInGit
+	}
+	h.tip = list[0].hash // no commit comes before one that follows it
+	for _, l := range list {
+		h.commits[l.hash] = commit{l, Change{
+			Commit: l.hash, Author: printable(l.author), Time: l.when, people: peopleOf(l.author, l.address, l.coAuthors),
+		}}
 	}
 	return nil
 }

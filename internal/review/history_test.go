@@ -48,7 +48,8 @@ type repository struct {
 	t   *testing.T
 	dir string
 	env []string
-	day int // of October 2026, of the next commit
+	as  []string // variables of the next commits, over those of git()
+	day int      // of October 2026, of the next commit
 }
 
 func newRepository(t *testing.T) *repository {
@@ -66,6 +67,7 @@ func (r *repository) git(args ...string) {
 	cmd.Dir = r.dir
 	cmd.Env = append(append([]string(nil), r.env...), "GIT_COMMITTER_NAME=GitHub", "GIT_COMMITTER_EMAIL=x@example.com",
 		"GIT_AUTHOR_EMAIL=x@example.com", "GIT_AUTHOR_DATE=2020-01-01T00:00:00Z", "GIT_COMMITTER_DATE="+date)
+	cmd.Env = append(cmd.Env, r.as...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		r.t.Fatalf("git %q: %v\n%s", args, err, out)
 	}
@@ -85,10 +87,15 @@ func (r *repository) write(name, text string) {
 // commit commits a text of the policy by an author, a day later than the last one.
 func (r *repository) commit(author, text string) {
 	r.t.Helper()
+	r.commitSaying(author, text, "change the policy")
+}
+
+func (r *repository) commitSaying(author, text, message string) {
+	r.t.Helper()
 	r.write(file, text)
 	r.day++
 	r.git("add", file)
-	r.git("-c", "user.name="+author, "-c", "core.autocrlf=false", "commit", "-q", "-m", "change the policy")
+	r.git("-c", "user.name="+author, "-c", "core.autocrlf=false", "commit", "-q", "-m", message)
 }
 
 // input is what is asked about the policy as the folder has it.

@@ -17,6 +17,8 @@ func (h *history) ruleChanges(ctx context.Context, target string, index int) (ad
 	}
 	if err != nil {
 		changed = unknown(err)
+	} else {
+		changed.Merge = h.merge(ctx, at)
 	}
 	if at, err = h.first(ctx, target, r); err == nil {
 		added, err = h.at(at)
