@@ -20,7 +20,7 @@ var speaking = []string{
 	"action/*.go", "adapter/*.go", "audit/log.go", "audit/read.go", "auditlog/auditlog.go", "broker/*.go", "command/*.go", "disk/*.go", "exchange/*.go",
 	"explain/explain.go", "git/*.go", "guard/*.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "login/*.go", "policy/*.go",
 	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go",
-	"review/check.go", "review/grants.go", "review/history.go", "review/period.go", "review/rulehistory.go", "review/sheet.go",
+	"review/check.go", "review/grants.go", "review/history.go", "review/merge.go", "review/period.go", "review/rulehistory.go", "review/sheet.go",
 	"review/within.go", "runner/*.go", "sample/*.go", "ship/*.go", "source/*.go", "strictyaml/*.go",
 	"trust/*.go", "vault/*.go", "web/*.go",
 }

@@ -389,7 +389,7 @@ func signedIn(m *machine) []string {
 	m.people.SetClaims(claims)
 	for _, args := range [][]string{{"approve", "--yes"}, {"login", "--device", "--token-store", "file"}} {
 		cmd := exec.CommandContext(m.t.Context(), setup.Binary(m.t), args...)
-		cmd.Dir, cmd.Env = m.workspace, m.env
+		cmd.Dir, cmd.Env = m.workspace, setup.AtTerminal(m.env)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			m.t.Fatalf("%q: %v\n%s", args, err, out)
 		}

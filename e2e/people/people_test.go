@@ -88,7 +88,7 @@ func sit(t *testing.T, c *company, client string) *desk {
 
 	d := &desk{t: t, front: f, workspace: t.TempDir(), state: t.TempDir(), store: []string{"--token-store", "file"}}
 	bare := t.TempDir() // no keyring, no screen
-	d.env = append(setup.Python(t).Environ(), "XDG_STATE_HOME="+d.state, "NO_COLOR=1", "XDG_RUNTIME_DIR="+bare, "DBUS_SESSION_BUS_ADDRESS=",
+	d.env = append(setup.AtTerminal(setup.Python(t).Environ()), "XDG_STATE_HOME="+d.state, "NO_COLOR=1", "XDG_RUNTIME_DIR="+bare, "DBUS_SESSION_BUS_ADDRESS=",
 		"DISPLAY=", "WAYLAND_DISPLAY=")
 	d.browser = another(t)
 	d.write(".github/oidc-dbt.yml", strings.NewReplacer(

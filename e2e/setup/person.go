@@ -34,7 +34,7 @@ func SignedIn(t testing.TB, scope, dbt string, env ...string) *Person {
 	}
 	t.Cleanup(provider.Close)
 	p := &Person{provider: provider, Workspace: Project(t, Issuer(t), dbt, "{login: {}}")}
-	p.env = slices.Concat(Python(t).Environ(), []string{"XDG_STATE_HOME=" + t.TempDir(), "NO_COLOR=1"}, env)
+	p.env = slices.Concat(AtTerminal(Python(t).Environ()), []string{"XDG_STATE_HOME=" + t.TempDir(), "NO_COLOR=1"}, env)
 	Write(t, p.Workspace, ".github/oidc-dbt.yml", fmt.Sprintf("version: 1\n"+
 		"identities:\n  engineers: {kind: people, issuer: %q, client_id: dbt-cli}\n"+
 		"targets:\n  prod:\n    dbt: %s\n    exchange: {login: {}}\n"+
@@ -45,6 +45,14 @@ func SignedIn(t testing.TB, scope, dbt string, env ...string) *Person {
 		}
 	}
 	return p
+}
+
+// AtTerminal returns an environment without what says that this is a job: tests run in jobs, too, in which no person
+// can sign in.
+func AtTerminal(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(v string) bool {
+		return slices.ContainsFunc([]string{"CI=", "GITHUB_", "ACTIONS_", "RUNNER_"}, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
+	})
 }
 
 // Valid reports whether a token is an access token of the person's for a scope,

@@ -98,7 +98,7 @@ targets:
 `+strings.ReplaceAll(target(sts), "$SSO", sso.URL())+`    allow:
       - {identity: sso, "https://sts.amazonaws.com/>identity_store_user_id": 93a4b822}
 `)
-	d.env = append(os.Environ(), "HOME="+d.home, "XDG_STATE_HOME="+t.TempDir(), "NO_COLOR=1",
+	d.env = append(setup.AtTerminal(os.Environ()), "HOME="+d.home, "XDG_STATE_HOME="+t.TempDir(), "NO_COLOR=1",
 		"AWS_ENDPOINT_URL_SSO="+sso.URL(), "AWS_ENDPOINT_URL_SSO_OIDC="+sso.URL(), "AWS_ENDPOINT_URL_STS="+sso.URL(),
 		"AWS_CONFIG_FILE="+filepath.Join(d.home, ".aws", "config"), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(d.home, "none"))
 	return d

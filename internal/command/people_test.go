@@ -523,3 +523,23 @@ func TestExplainSignsNobodyIn(t *testing.T) {
 		t.Errorf("%d tokens were issued meanwhile, and another host was asked %d times", now-issued, d.hits.Load())
 	}
 }
+
+// TestLoginInAJob: no person is waited for in a job, also by a policy that is approved.
+func TestLoginInAJob(t *testing.T) {
+	t.Parallel()
+	const hint = "hint: let a rule name an identity of the job's own kind; at a terminal, remove the variables of the CI system\n"
+	for _, tt := range []struct{ name, variable, job string }{
+		{"GitLab", "GITLAB_CI", `of kind "gitlab"`}, {"another system", "CI", "of a CI system, by the variable CI"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := sit(t)
+			if r := d.here("approve", "--yes"); r.status != 0 {
+				t.Fatalf("approve: status %d\n%s", r.status, r.stderr)
+			}
+			d.env[tt.variable] = "true"
+			refused := `oidc-dbt: sign in as identity "engineers": this is a job ` + tt.job + ", and people sign in at a terminal\n" + hint
+			d.says(3, "", refused, "login", "--token-store", "file")
+		})
+	}
+}

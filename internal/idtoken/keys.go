@@ -23,11 +23,29 @@ type key struct {
 	unfit string // why it cannot verify signatures with any algorithm; "" if it can
 }
 
-// CheckKeys returns an error unless a text is a JWK set with a key of a known
-// type (RFC 7517, 5).
+// Keys that are no issuer's: with what is in the set, anyone could sign.
+const (
+	symmetric = "it is symmetric: anyone who can verify with it could also sign"
+	private   = "it is a private key: anyone who reads it could sign with it"
+)
+
+// CheckKeys returns an error unless a text is a JWK set that tokens can be
+// verified with (RFC 7517, 5), and that has only public keys. Others than those
+// for signatures are no error: sets have some.
 func CheckKeys(text []byte) error {
-	_, err := readKeys(text)
-	return err
+	set, err := readKeys(text)
+	if err != nil {
+		return err
+	}
+	for _, k := range set {
+		if k.unfit == symmetric || k.unfit == private {
+			return fmt.Errorf("key %q: %s: want the issuer's public keys only", k.KeyID, k.unfit)
+		}
+	}
+	if i := slices.IndexFunc(set, func(k key) bool { return k.unfit == "" }); i < 0 {
+		return fmt.Errorf("contains no key that can verify tokens: key %q: %s", set[0].KeyID, set[0].unfit)
+	}
+	return nil
 }
 
 // readKeys returns the keys of a JWK set's text.
@@ -76,7 +94,7 @@ func parseKey(raw json.RawMessage) (k key, ok bool) {
 		}
 	case "EC", "OKP":
 	case "oct":
-		k.KeyID, k.unfit = head.ID, "it is symmetric: anyone who can verify with it could also sign" // and is not parsed
+		k.KeyID, k.unfit = head.ID, symmetric // and is not parsed
 		return k, true
 	default:
 		return k, false
@@ -122,7 +140,7 @@ const spiffeUse = "jwt-svid"
 func unfit(k jose.JSONWebKey, operations json.RawMessage) string {
 	switch {
 	case !k.IsPublic():
-		return "it is a private key: anyone who reads it could sign with it"
+		return private
 	case k.Use != "" && k.Use != "sig" && k.Use != spiffeUse:
 		return fmt.Sprintf("its use is %q, want %q", k.Use, "sig")
 	case operations != nil:

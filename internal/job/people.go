@@ -88,6 +88,9 @@ func (p *people) stored(id policy.Identity) source.Source {
 		if !p.settings.SignIn {
 			return a.Token(ctx)
 		}
+		if err := p.settings.personIsHere(id); err != nil {
+			return secret.Value{}, err
+		}
 		v, err := verifier(ctx, p.env, p.settings, id)
 		if err == nil {
 			_, err = a.SignIn(ctx, v, id.Flow == "device", p.settings.TokenStore)
@@ -139,6 +142,9 @@ func FindPerson(ctx context.Context, env Env, s Settings, name string) (Person, 
 
 // SignIn signs the person in, where the policy is approved, and keeps the login.
 func (p Person) SignIn(ctx context.Context, device bool, store string) (idtoken.Claims, error) {
+	if err := p.attempt.settings.personIsHere(p.Identity); err != nil {
+		return idtoken.Claims{}, err
+	}
 	if err := p.attempt.approved(ctx, p.Identity); err != nil {
 		return idtoken.Claims{}, err
 	}
@@ -147,6 +153,20 @@ func (p Person) SignIn(ctx context.Context, device bool, store string) (idtoken.
 		return idtoken.Claims{}, err
 	}
 	return p.account.SignIn(ctx, v, device, store)
+}
+
+// personIsHere returns an error of class NoIdentity in a job, which would wait
+// for a person until its time is over.
+func (s Settings) personIsHere(id policy.Identity) error {
+	if s.job.Kind == "" {
+		return nil
+	}
+	which := fmt.Sprintf("of kind %q", s.job.Kind)
+	if s.job.Kind == source.UnknownCI {
+		which = "of a CI system, by the variable CI"
+	}
+	return fault.New(fault.NoIdentity, fmt.Errorf("sign in as identity %q: this is a job %s, and people sign in at a terminal", id.Name, which),
+		"let a rule name an identity of the job's own kind; at a terminal, remove the variables of the CI system")
 }
 
 // SignOut ends the login here and, where the provider offers that, there.

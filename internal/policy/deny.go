@@ -28,6 +28,12 @@ func (d *document) deny(p *Policy, n *yaml.Node) {
 		}
 		p.deny = append(p.deny, r)
 		unwise.addUnknown(r)
+		for _, m := range r.matchers { // it may be a claim of that company's own
+			if near := r.identity.probably(m.claim); near != "" && kinds[r.identity.Kind].claims == nil {
+				p.warnings = append(p.warnings, fmt.Sprintf("deny: %s names %q, which few tokens of kind %q have: did you mean %q?",
+					ruleList{r}, m.claim, r.identity.Kind, near))
+			}
+		}
 	}
 	for _, text := range unwise.warnings() {
 		p.warnings = append(p.warnings, "deny: "+text)
@@ -40,7 +46,7 @@ func (d *document) denyRule(p *Policy, index int, n *yaml.Node) (r rule, ok bool
 	}
 	r.anyEvent = true
 	for _, claim := range r.unknown() { // where one of `allow` admits nobody, this one would stop nobody
-		if near := otherNames.Meant(claim, kinds[r.identity.Kind].claims); near != "" {
+		if near := nearest(claim, kinds[r.identity.Kind].claims); near != "" {
 			d.Report(n, "the rule would never match: %q is not a claim: did you mean %q?", claim, near)
 			return r, false
 		}

@@ -205,6 +205,9 @@ func (d *document) kind(id *Identity, m strictyaml.Mapping) {
 		id.Issuer = d.Text(issuer, "issuer")
 	default:
 		id.Issuer = d.url(issuer, "issuer")
+		if why := notOneTenant(id.Issuer); why != "" {
+			d.Report(issuer, "issuer %q %s", id.Issuer, why)
+		}
 	}
 	if id.Kind != "" || m.Get("kind") != nil {
 		return
@@ -212,6 +215,32 @@ func (d *document) kind(id *Identity, m strictyaml.Mapping) {
 	if id.Kind = knownKind(id.Issuer); id.Kind == "" && id.Issuer != "" {
 		m.Missing("kind, which an unknown issuer requires: valid kinds are %q", Kinds())
 	}
+}
+
+// entraHosts are those of Entra ID's issuers, in each of its clouds.
+var entraHosts = []string{"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn",
+	"login.windows.net", "sts.windows.net", "sts.chinacloudapi.cn"}
+
+// notOneTenant says why no token of Entra ID can have an issuer: tokens have the
+// id of their tenant in it. (Microsoft: OpenID Connect on the Microsoft identity
+// platform, "Find your app's OpenID configuration document URI")
+func notOneTenant(issuer string) string {
+	u, err := url.Parse(issuer)
+	if err != nil || !slices.Contains(entraHosts, strings.ToLower(u.Hostname())) {
+		return ""
+	}
+	tenant, rest, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	why := ""
+	switch {
+	case slices.Contains([]string{"common", "organizations", "consumers"}, strings.ToLower(tenant)):
+		why = "is an address for several tenants"
+	case strings.Contains(tenant, "."):
+		why = "names its tenant by a domain"
+	default:
+		return ""
+	}
+	u.Path = "/TENANT_ID/" + rest
+	return fmt.Sprintf("%s, and tokens have their tenant's ID in it: want %s", why, u)
 }
 
 // issuerKeys reads where the issuer's keys are.
@@ -233,6 +262,7 @@ func (d *document) issuerKeys(id *Identity, m strictyaml.Mapping) {
 		default:
 			if id.Keys = d.Text(v, name); id.Keys != "" {
 				if err := idtoken.CheckKeys([]byte(id.Keys)); err != nil {
+					d.Hide(v) // it may have a key that is secret
 					d.Report(v, "jwks: %v", err)
 				}
 			}

@@ -111,7 +111,7 @@ type UnknownClaim struct {
 // UnknownClaims returns those of the rule; with one of them it matches nothing.
 func (v RuleView) UnknownClaims() (list []UnknownClaim) {
 	for _, claim := range v.rule.unknown() {
-		list = append(list, UnknownClaim{claim, otherNames.Meant(claim, kinds[v.Identity.Kind].claims)})
+		list = append(list, UnknownClaim{claim, nearest(claim, kinds[v.Identity.Kind].claims)})
 	}
 	return list
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -333,7 +334,56 @@ func MeantClaim(kind, name string) string {
 	if kinds[kind].has(name) {
 		return ""
 	}
-	return otherNames.Meant(name, kinds[kind].claims)
+	return nearest(name, kinds[kind].claims)
+}
+
+// nearest returns the claim that a name probably means, "" where none is near:
+// by its whole name, or by the last part of one that a host or an object is in
+// front of.
+func nearest(name string, claims []string) string {
+	if near := otherNames.Meant(name, claims); near != "" {
+		return near
+	}
+	tails := make([]string, len(claims))
+	for i, claim := range claims {
+		tails[i] = claim[strings.LastIndexAny(claim, "/>")+1:]
+	}
+	if i := slices.Index(tails, otherNames.Meant(name, tails)); i >= 0 {
+		return claims[i]
+	}
+	return ""
+}
+
+// meant is what a warning adds of the nearest claim, "" where none is near.
+func meant(name string, claims []string) string {
+	if near := nearest(name, claims); near != "" {
+		return fmt.Sprintf(": did you mean %q?", near)
+	}
+	return ""
+}
+
+// familiar are the claims of an identity's tokens that are known by name: all
+// of them where the kind's are known, else those that this program reads itself.
+func (id Identity) familiar() []string {
+	k := kinds[id.Kind]
+	if k.claims != nil {
+		return k.claims
+	}
+	list := slices.Concat(scalars, id.stable(), k.run, k.recorded)
+	for _, b := range id.bindings() {
+		list = append(list, b.claims...)
+	}
+	return list
+}
+
+// probably returns the familiar claim that a name of a rule was meant to be, ""
+// where it is one, or where none is near. Tokens of some kinds may have more.
+func (id Identity) probably(name string) string {
+	list := id.familiar()
+	if kinds[id.Kind].claims != nil && kinds[id.Kind].has(name) || slices.Contains(list, name) {
+		return ""
+	}
+	return nearest(name, list)
 }
 
 // derivedFrom are the claims that no token has: what they are made of.

@@ -119,8 +119,7 @@ func (u *unwiseRules) warnings() (list []string) {
 	for _, key := range slices.SortedFunc(maps.Keys(u.unknown), byName) {
 		rules := u.unknown[key]
 		list = append(list, fmt.Sprintf("%s %s %q, a claim that no token of kind %q has, and never %s%s",
-			rules, rules.verb("names", "name"), key.claim, key.kind, rules.verb("matches", "match"),
-			otherNames.DidYouMean(key.claim, kinds[key.kind].claims)))
+			rules, rules.verb("names", "name"), key.claim, key.kind, rules.verb("matches", "match"), meant(key.claim, kinds[key.kind].claims)))
 	}
 	return list
 }
@@ -155,9 +154,13 @@ func (d *document) rule(p *Policy, index int, n *yaml.Node) (r rule, ok bool) {
 		return r, false
 	}
 	if problem := r.unbound(); problem != "" {
-		for _, claim := range r.unknown() {
-			if near := otherNames.Meant(claim, kinds[r.identity.Kind].claims); near != "" {
-				problem += fmt.Sprintf("; %q is not a claim: did you mean %q?", claim, near)
+		for _, m := range r.matchers {
+			switch near := r.identity.probably(m.claim); {
+			case near == "":
+			case kinds[r.identity.Kind].claims == nil:
+				problem += fmt.Sprintf("; by %q, did you mean %q?", m.claim, near)
+			default:
+				problem += fmt.Sprintf("; %q is not a claim: did you mean %q?", m.claim, near)
 			}
 		}
 		d.Report(n, "%s", problem)

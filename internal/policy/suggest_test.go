@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -48,6 +49,30 @@ func TestEvents(t *testing.T) {
 	} {
 		if got, want := eventForm(text), fmt.Sprintf("is not an event that starts a workflow: did you mean %q?", want); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestMisspeltClaims: of each claim of a kind whose claims are known, a letter
+// less, one twice, two exchanged, hyphens, and the name without what is in front.
+func TestMisspeltClaims(t *testing.T) {
+	t.Parallel()
+	for name, k := range kinds {
+		for _, claim := range k.claims {
+			tail := claim[strings.LastIndexAny(claim, "/>")+1:]
+			if strings.Trim(tail[len(tail)-1:], "_:") == "" || len(tail) < 4 {
+				continue // the start of names, or too short to tell
+			}
+			head, middle := strings.TrimSuffix(claim, tail), len(tail)/2
+			for _, text := range []string{
+				head + tail[:middle] + tail[middle+1:], head + tail[:middle] + tail[middle:middle+1] + tail[middle:],
+				head + tail[:middle-1] + tail[middle:middle+1] + tail[middle-1:middle] + tail[middle+1:],
+				head + strings.ReplaceAll(tail, "_", "-"), strings.ReplaceAll(tail, "-", "_"), strings.ToUpper(claim),
+			} {
+				if near := nearest(text, k.claims); !k.has(text) && (near == "" || !k.has(near)) {
+					t.Errorf("%s: %q for %q, got %q", name, text, claim, near)
+				}
+			}
 		}
 	}
 }

@@ -123,6 +123,27 @@ targets:
 	}
 }
 
+// TestDenyOfNoClaim: a rule of deny with a claim of another name stops no one.
+func TestDenyOfNoClaim(t *testing.T) {
+	t.Parallel()
+	p := parse(t, `version: 1
+identities:
+  staff: {issuer: https://acme.okta.com, kind: people, client_id: a}
+deny:
+  - {identity: staff, group: contractors}
+  - {identity: staff, groups: contractors, department: data}
+targets:
+  prod:
+    exchange: {aws: {role: "arn:aws:iam::123456789012:role/dbt", region: x}}
+    allow:
+      - {identity: staff, sub: "00u1"}
+`)
+	want := []string{`deny: rule 1 (line 5) names "group", which few tokens of kind "people" have: did you mean "groups"?`}
+	if diff := cmp.Diff(want, p.Warnings()); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
 // TestOtherForm: what matches as GitHub's other form of a subject is allowed,
 // and the run says which subject an exact provider must know.
 func TestOtherForm(t *testing.T) {

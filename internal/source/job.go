@@ -11,12 +11,15 @@ import (
 // A Job is what a CI system says of the job that this process is part of. It
 // decides only which files are trusted, and only towards less.
 type Job struct {
-	Kind      string // of the system; "unknown" for another CI, "" where this is none
+	Kind      string // of the system; UnknownCI for another CI, "" where this is none
 	Workspace string // the checkout, "" where that is not known
 	// Foreign says why the checkout may be of an author who has no say in the
 	// repository, "" where it is the repository's own.
 	Foreign string
 }
+
+// UnknownCI is the kind of a job whose system is not known.
+const UnknownCI = "unknown"
 
 // jobs are the CI systems other than GitHub's kind, whose events the policy knows.
 var jobs = map[string]struct {
@@ -65,7 +68,7 @@ func JobOf(getenv func(string) string, dir string) Job {
 		if !isSet("CI")(getenv) {
 			return Job{}
 		}
-		kinds = []string{"unknown"}
+		kinds = []string{UnknownCI}
 	}
 	j := Job{Kind: kinds[0]}
 	for _, kind := range kinds { // of several, each may say that the checkout is foreign
