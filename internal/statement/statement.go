@@ -6,6 +6,8 @@
 // rules run with rights of their own.
 package statement
 
+import "slices"
+
 // Dialect is the SQL of one kind of server.
 type Dialect string
 
@@ -43,7 +45,37 @@ type Verdict struct {
 	Undoes     string // what would end a read-only session, such as "BEGIN READ WRITE"; "" for nothing
 }
 
-// Classify says what a message of SQL text may do at most.
-func Classify(Dialect, string) Verdict {
-	return Verdict{Class: Unknown, Statements: 1, Why: "statement that is not known"}
+// A rank orders the classes.
+type rank uint8
+
+const (
+	read rank = iota
+	session
+	write
+	define
+	grant
+	run
+	admin
+	unknown
+)
+
+var classes = [...]Class{Read, Session, Write, Define, Grant, Run, Admin, Unknown}
+
+func rankOf(name string) rank {
+	i := slices.Index(classes[:], Class(name))
+	if i < 0 {
+		panic("statement: no class " + name)
+	}
+	return rank(i)
+}
+
+// Classify says what a message of SQL text may do at most: the class of its
+// worst statement, the first of them if there are several. It takes time in
+// proportion to the text.
+func Classify(d Dialect, text string) Verdict {
+	compiled, ok := grammars[d]
+	if !ok {
+		return Verdict{Class: Unknown, Statements: 1, Why: "dialect that is not known"}
+	}
+	return classify(compiled(), text, false)
 }

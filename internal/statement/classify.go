@@ -1,0 +1,347 @@
+package statement
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// maxDepth bounds parentheses inside each other, and with them the memory.
+const maxDepth = 1000
+
+// A state is what is known of the text between two parentheses.
+type state uint8
+
+const (
+	inList     state = 1 << iota // of WITH: its statement has not come yet
+	inUpdate                     // it begins with UPDATE, which may be a column's name
+	identifier                   // it belongs to IDENTIFIER(…), which may name a function
+)
+
+// A reader goes through the statements of one message.
+type reader struct {
+	lexer
+	g                *grammar
+	tok, prev, prior token
+	inner            bool // the message is a string of another
+
+	// Of the statement.
+	start    int
+	rank     rank
+	head     string
+	why      string
+	fault    int
+	mode     mode
+	query    bool // its SELECT has come
+	settings bool // its SETTINGS have come
+	action   bool // the next word begins an action of ALTER
+	depth    int
+	states   [maxDepth]state
+
+	// Of the message.
+	used    int // how much of the text is SQL
+	worst   rank
+	verdict Verdict
+}
+
+func classify(g *grammar, text string, inner bool) Verdict {
+	r := reader{lexer: lexer{lexis: g.lexis, text: text}, g: g, inner: inner, used: len(text)}
+	r.verdict.Class = Read
+	for r.advance(); r.tok.kind != ending; {
+		if r.tok.kind == divider {
+			r.advance()
+			continue
+		}
+		r.statement()
+		if r.tok.kind == broken {
+			break
+		}
+	}
+	r.encoding()
+	return r.verdict
+}
+
+func (r *reader) advance() { r.prior, r.prev, r.tok = r.prev, r.tok, r.next() }
+
+func (r *reader) peek() token {
+	saved := r.lexer
+	t := r.next()
+	r.lexer = saved
+	return t
+}
+
+// statement reads one statement up to its divider.
+func (r *reader) statement() {
+	r.start, r.rank, r.head, r.why, r.mode = r.tok.start, read, "", "", asIs
+	r.query, r.settings, r.action, r.depth, r.states[0] = false, false, false, 0, 0
+	r.verdict.Statements++
+	r.readHead()
+	r.readRest()
+	if r.verdict.Statements > 1 && r.rank <= r.worst {
+		return
+	}
+	r.worst = r.rank
+	r.verdict.Class, r.verdict.Head, r.verdict.Offset, r.verdict.Why = classes[r.rank], r.head, r.start, r.why
+	if r.rank == unknown {
+		r.verdict.Offset = r.fault
+	}
+}
+
+// raise says that the statement is at least of this rank, and by which words.
+func (r *reader) raise(k rank, head string) {
+	if k > r.rank || r.head == "" && r.rank != unknown {
+		r.rank, r.head = k, head
+	}
+}
+
+// raiseBy does so for words inside the statement.
+func (r *reader) raiseBy(k rank, words string) {
+	if k > r.rank {
+		first := strings.Fields(r.head)
+		r.raise(k, strings.TrimSpace(strings.Join(append(first[:min(2, len(first))], words), " ")))
+	}
+}
+
+// unknown says that the statement is not understood from here on.
+func (r *reader) unknown(at int, why string) {
+	if r.rank != unknown {
+		r.rank, r.fault, r.why = unknown, at, why
+	}
+}
+
+func (r *reader) undo(words string) {
+	if r.verdict.Undoes == "" {
+		r.verdict.Undoes = words
+	}
+}
+
+// encoding refuses bytes that the server may read as other characters.
+func (r *reader) encoding() {
+	if r.worst == unknown {
+		return
+	}
+	text, why := r.text[:r.used], "text that is not UTF-8"
+	at := strings.IndexByte(text, 0)
+	switch {
+	case at >= 0:
+		why = "NUL byte"
+	case utf8.ValidString(text):
+		return
+	default:
+		at = strings.IndexRune(text, utf8.RuneError)
+	}
+	r.verdict.Class, r.verdict.Head, r.verdict.Offset, r.verdict.Why = Unknown, "", at, why
+	r.verdict.Statements = max(1, r.verdict.Statements)
+}
+
+// readHead reads the statement's first words, and those of the statements
+// that it explains, prepares or declares.
+func (r *reader) readHead() {
+	for explains := false; ; {
+		for r.isMark('(') {
+			if !r.push(0) {
+				return
+			}
+			r.advance()
+		}
+		n := r.walk(r.g.heads)
+		switch {
+		case !n.known, r.depth > 0 && n.mode != asQuery && n.mode != asWith:
+			r.raise(read, n.path)
+			if r.tok.kind != broken {
+				r.unknown(r.start, "statement that is not known")
+			}
+			return
+		case !explains:
+			r.raise(n.rank, n.path)
+			r.mode = n.mode
+		}
+		switch n.mode {
+		case explained:
+			explains = !r.explainOptions()
+			r.mode = asIs
+		case another:
+		case afterAs, afterFrom, afterFor:
+			if !r.skipTo(n.mode) {
+				r.unknown(r.start, "statement without its end")
+				return
+			}
+		case orBlock:
+			if !r.isBlock() {
+				return
+			}
+			r.raise(run, "BEGIN")
+		default:
+			r.enter(n, explains)
+			return
+		}
+	}
+}
+
+// walk follows the words from a node as far as it knows them.
+func (r *reader) walk(n *node) *node {
+	for r.tok.kind == word {
+		child := n.next[string(r.upper(r.text[r.tok.start:r.tok.end]))]
+		if child == nil {
+			break
+		}
+		n = child
+		r.advance()
+	}
+	return n
+}
+
+// enter begins what follows a head.
+func (r *reader) enter(n *node, explains bool) {
+	if explains {
+		r.mode = asIs
+		return
+	}
+	switch n.mode {
+	case asQuery:
+		r.query = true
+	case asWith:
+		r.states[r.depth] |= inList
+	case inString:
+		r.immediate()
+	case asAlter:
+		r.alter()
+	case undoing:
+		r.undo(n.path)
+	}
+}
+
+// explainOptions passes the options of EXPLAIN, which are in parentheses or
+// NAME = VALUE, and says whether the statement runs.
+func (r *reader) explainOptions() (runs bool) {
+	for r.tok.kind == word {
+		if next := r.peek(); next.kind != mark || r.text[next.start] != '=' {
+			break
+		}
+		for range 3 {
+			r.advance()
+		}
+		if r.isMark(',') {
+			r.advance()
+		}
+	}
+	if !r.isMark('(') {
+		return false
+	}
+	switch next := r.peek(); {
+	case next.kind == mark, next.code == kwSelect, next.code == kwWith, next.code == kwValues, next.code == kwTable:
+		return false
+	}
+	for r.tok.kind != ending && r.tok.kind != broken && r.tok.kind != divider {
+		runs = runs || r.tok.code == kwAnalyze
+		closed := r.isMark(')')
+		r.advance()
+		if closed {
+			break
+		}
+	}
+	return runs
+}
+
+// skipTo passes the word of the mode, outside parentheses.
+func (r *reader) skipTo(m mode) bool {
+	want := kwAs
+	switch m {
+	case afterFrom:
+		want = kwFrom
+	case afterFor:
+		want = kwFor
+	}
+	for depth := 0; ; r.advance() {
+		switch {
+		case r.tok.kind == ending, r.tok.kind == broken, r.tok.kind == divider:
+			return false
+		case r.isMark('('):
+			depth++
+		case r.isMark(')'):
+			depth--
+		case r.tok.code == want && depth == 0:
+			r.advance()
+			return true
+		}
+	}
+}
+
+// isBlock says whether BEGIN begins a block and no transaction.
+func (r *reader) isBlock() bool {
+	if r.tok.kind != word {
+		return r.tok.kind != ending && r.tok.kind != divider
+	}
+	switch string(r.upper(r.text[r.tok.start:r.tok.end])) {
+	case "TRANSACTION", "WORK", "NAME":
+		return false
+	}
+	return true
+}
+
+// immediate classifies the statement inside a plain string. One inside that is
+// of class unknown: no client needs it, and so nothing recurs.
+func (r *reader) immediate() {
+	text := r.text[r.tok.start:r.tok.end]
+	switch {
+	case r.tok.kind != literal || text[0] != '\'':
+		r.raise(run, "EXECUTE IMMEDIATE")
+		return
+	case r.inner:
+		r.unknown(r.start, "string inside a string")
+		return
+	}
+	v := classify(r.g, strings.ReplaceAll(text[1:len(text)-1], "''", "'"), true)
+	if v.Undoes != "" {
+		r.undo(v.Undoes)
+	}
+	if v.Class == Unknown {
+		r.unknown(r.tok.start, v.Why)
+		r.head = v.Head
+	} else {
+		r.raise(rankOf(string(v.Class)), v.Head)
+	}
+	r.advance()
+}
+
+// alter reads the name and the first action of ALTER … NAME ACTION.
+func (r *reader) alter() {
+	if r.tok.code == kwIf {
+		r.advance()
+		if r.tok.code == kwExists {
+			r.advance()
+		}
+	}
+	if r.tok.code == kwOnly {
+		r.advance()
+	}
+	for r.tok.kind == word || r.tok.kind == name {
+		r.advance()
+		if !r.isMark('.') {
+			break
+		}
+		for r.isMark('.') {
+			r.advance()
+		}
+	}
+	if r.isMark('*') {
+		r.advance()
+	}
+	if r.tok.code == kwOn && r.peek().code == kwCluster {
+		for range 3 {
+			r.advance()
+		}
+	}
+	r.readAction(true)
+}
+
+// readAction reads the first words of an action. Behind a comma, some dialects
+// go on with a list.
+func (r *reader) readAction(must bool) {
+	n := r.walk(r.g.actions)
+	switch {
+	case n.known:
+		r.raiseBy(n.rank, n.path)
+	case must:
+		r.unknown(r.start, "action of ALTER that is not known")
+	}
+}

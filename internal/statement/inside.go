@@ -1,0 +1,366 @@
+package statement
+
+import "strings"
+
+// readRest reads what follows the head, up to the divider.
+func (r *reader) readRest() {
+	for {
+		if r.action {
+			r.action = false
+			r.readAction(r.g.strict)
+		}
+		switch r.tok.kind {
+		case ending, divider:
+			r.close()
+			return
+		case broken:
+			r.unknown(r.lexer.fault, r.lexer.why)
+			return
+		case mark:
+			if !r.onMark(r.text[r.tok.start]) {
+				return
+			}
+		case word, name, literal:
+			if r.isLabel() {
+				r.tok.code = 0
+			}
+			r.onName()
+			r.onWord()
+		}
+		r.advance()
+	}
+}
+
+// isLabel says whether a word is a name because of its place: any word may
+// follow a dot, or the AS of a query.
+func (r *reader) isLabel() bool {
+	if r.is(r.prev, '.') {
+		return true
+	}
+	if r.mode != asQuery && r.mode != asWith || r.prev.code != kwAs {
+		return false
+	}
+	return r.tok.code != kwProcedure || r.states[r.depth]&inList == 0
+}
+
+// close checks that the statement is whole.
+func (r *reader) close() {
+	switch {
+	case r.depth > 0:
+		r.unknown(r.tok.start, "unbalanced parentheses")
+	case r.states[0]&inList != 0:
+		r.unknown(r.start, "WITH without its statement")
+	}
+}
+
+func (r *reader) is(t token, c byte) bool { return t.kind == mark && r.text[t.start] == c }
+func (r *reader) isMark(c byte) bool      { return r.is(r.tok, c) }
+
+// push enters parentheses. It ends the message where there are too many.
+func (r *reader) push(s state) bool {
+	if r.depth+1 == maxDepth {
+		r.unknown(r.tok.start, "too many parentheses inside each other")
+		r.tok.kind = broken
+		return false
+	}
+	r.depth++
+	r.states[r.depth] = s
+	return true
+}
+
+func (r *reader) onMark(c byte) bool {
+	switch c {
+	case '(', '[':
+		var s state
+		if c == '(' {
+			s = r.onParenthesis()
+		}
+		return r.push(s)
+	case ')', ']':
+		if r.depth == 0 {
+			r.unknown(r.tok.start, "unbalanced parentheses")
+			return true
+		}
+		r.pop()
+	case '@':
+		if r.g.stages {
+			r.raiseBy(run, "@")
+		}
+	case ',':
+		r.action = r.mode == asAlter && r.depth == 0
+	}
+	return true
+}
+
+// onParenthesis looks at what the parenthesis belongs to.
+func (r *reader) onParenthesis() state {
+	switch {
+	case r.is(r.prev, ')') && r.states[r.depth]&inList != 0:
+		r.states[r.depth] &^= inList // WITH … (SELECT …)
+	case r.is(r.prev, '}') && r.g.loose:
+		r.raiseBy(run, "{}()")
+	case r.prev.kind == word || r.prev.kind == name:
+		r.onCall()
+	}
+	if r.prev.code == kwIdentifier {
+		return identifier
+	}
+	return 0
+}
+
+func (r *reader) pop() {
+	s := r.states[r.depth]
+	r.depth--
+	if s&inList != 0 {
+		r.unknown(r.tok.start, "WITH without its statement")
+	}
+	if s&identifier != 0 {
+		if next := r.peek(); r.is(next, '(') {
+			r.raiseBy(run, "IDENTIFIER()()")
+		}
+	}
+}
+
+// onCall looks at the name in front of a parenthesis.
+func (r *reader) onCall() {
+	switch {
+	case r.g.loose && r.is(r.prior, '.'): // a table's name
+		return
+	case !r.g.loose && r.prior.code == kwAs: // an alias with columns
+		return
+	case r.listed(r.prior): // a name of WITH
+		return
+	}
+	text := r.text[r.prev.start:r.prev.end]
+	if r.prev.kind == name {
+		if strings.IndexByte(r.g.escaping, text[0]) >= 0 && strings.Contains(text, `\`) {
+			r.raiseBy(run, "()")
+			return
+		}
+		text = text[1 : len(text)-1]
+	}
+	k, known := r.g.function(r.upper(text))
+	if k == read {
+		return
+	}
+	r.raiseBy(k, known+"()")
+	if known == "SET_CONFIG" {
+		r.undo("set_config(")
+	}
+}
+
+// listed says whether a name behind this token is one that WITH defines.
+func (r *reader) listed(before token) bool {
+	return r.states[r.depth]&inList != 0 &&
+		(before.code == kwWith || before.code == kwRecursive || r.is(before, ','))
+}
+
+// onName looks at names, quoted or not, and at strings in places where they
+// are names.
+func (r *reader) onName() {
+	switch {
+	case r.tok.kind != literal && r.tok.code != kwRecursive && r.listed(r.prev):
+		r.onListed()
+	case r.mode == asEncoding && !r.isOneOf("TO", "UTF8", "UTF-8", "UNICODE"),
+		r.mode == asNames && !r.isSetting():
+		r.raiseBy(admin, "")
+	case r.mode == asSettings && r.depth == 0 && r.isSettingPlace():
+		if next := r.peek(); !r.is(next, '=') || !r.isSetting() {
+			r.raiseBy(admin, "")
+		}
+	}
+	if (r.mode == asSettings || r.settings) && r.tok.kind != literal && r.isSettingPlace() {
+		r.onGuarded()
+	}
+}
+
+// onGuarded looks at the name of a setting that may hold the session.
+func (r *reader) onGuarded() {
+	upper := string(r.upper(r.bare()))
+	switch {
+	case strings.Contains(upper, `\`):
+		r.raiseBy(admin, "SETTINGS")
+	case r.g.guarded[upper]:
+		r.raiseBy(admin, "SETTINGS")
+		r.undo("SETTINGS " + strings.ToLower(upper))
+	}
+}
+
+// isSettingPlace says whether the token is in the place of a setting's name.
+func (r *reader) isSettingPlace() bool {
+	if r.prev.code == kwSet || r.prev.code == kwSettings || r.is(r.prev, ',') {
+		return true
+	}
+	return r.mode == asSettings && r.is(r.peek(), '=')
+}
+
+func (r *reader) isSetting() bool { return r.g.settings[string(r.upper(r.bare()))] }
+
+// bare returns the token's text without its quotes.
+func (r *reader) bare() string {
+	text := r.text[r.tok.start:r.tok.end]
+	if r.tok.kind != word && len(text) >= 2 {
+		text = text[1 : len(text)-1]
+	}
+	return text
+}
+
+func (r *reader) isOneOf(words ...string) bool {
+	upper := string(r.upper(r.bare()))
+	for _, w := range words {
+		if upper == w {
+			return true
+		}
+	}
+	return false
+}
+
+// onListed looks at the name of an item of WITH: where names are all that it
+// defines, AS or columns follow.
+func (r *reader) onListed() {
+	next := r.peek()
+	if r.g.loose || next.code == kwAs || next.code == kwSet || r.is(next, '(') {
+		return
+	}
+	r.states[r.depth] &^= inList
+	switch r.tok.code {
+	case kwFunction:
+		r.raiseBy(run, "FUNCTION")
+	case kwSession:
+		r.raiseBy(admin, "SESSION")
+	default:
+		r.unknown(r.tok.start, "WITH that is not known")
+	}
+}
+
+// onWord looks at keywords that say more than the head does.
+func (r *reader) onWord() {
+	if r.tok.code == 0 {
+		return
+	}
+	switch r.tok.code {
+	case kwSelect, kwValues, kwTable, kwWith:
+		r.onQuery()
+	case kwExecute:
+		if !r.query && r.prev.code == kwAs && r.depth == 0 {
+			r.raiseBy(run, "EXECUTE")
+		}
+	case kwPolicy:
+		if r.mode == asAlter && r.prev.code == kwGoverning {
+			r.raiseBy(admin, "POLICY")
+		}
+	case kwWrite:
+		if r.mode == transaction && r.prev.code == kwRead {
+			r.undo(r.head + " READ WRITE")
+		}
+	case kwGrant, kwCreate, kwAuthorization:
+		r.onSchema()
+	case kwEngine, kwFormat, kwInfile, kwSettings:
+		r.onTable()
+	}
+	switch r.mode {
+	case asQuery, asWith:
+		r.onRead()
+	case asInsert:
+		if r.tok.code == kwFunction && (r.prev.code == kwInto || r.prev.code == kwTable) {
+			r.raiseBy(run, "FUNCTION")
+		}
+	}
+}
+
+// onQuery looks at words that begin a query.
+func (r *reader) onQuery() {
+	begins := r.is(r.prev, '(')
+	if r.depth == 0 && (r.prev.code == kwAs || r.tok.code == kwSelect || r.tok.code == kwValues) {
+		r.query = true
+	}
+	switch {
+	case r.tok.code == kwWith:
+		if begins && (r.mode == asQuery || r.mode == asWith) {
+			r.states[r.depth] |= inList
+		}
+	case !r.listed(r.prev):
+		r.states[r.depth] &^= inList
+	}
+}
+
+// onSchema looks at the statements that CREATE SCHEMA may contain.
+func (r *reader) onSchema() {
+	if r.mode != asSchema || r.depth > 0 {
+		return
+	}
+	if r.tok.code == kwAuthorization {
+		r.raiseBy(grant, "AUTHORIZATION")
+		return
+	}
+	r.unknown(r.tok.start, "statement inside a statement")
+}
+
+// onTable looks at words of tables and their data.
+func (r *reader) onTable() {
+	switch {
+	case r.tok.code == kwSettings:
+		r.settings = r.g.loose
+	case r.tok.code == kwInfile && r.mode == asInsert && r.prev.code == kwFrom:
+		r.raiseBy(run, "INFILE")
+	case r.depth > 0, r.query, r.prev.code == kwAs, r.prev.code == kwInto, r.prev.code == kwTable, r.prev.code == kwExists:
+	case r.tok.code == kwEngine && r.mode == asTable:
+		next := r.peek()
+		if r.is(next, '=') {
+			r.advance()
+			next = r.peek()
+		}
+		if !r.g.engines[string(r.upper(r.text[next.start:next.end]))] {
+			r.raiseBy(run, "ENGINE")
+		}
+	case r.tok.code == kwFormat && r.mode == asInsert && r.prev.code != kwInsert:
+		if next := r.peek(); next.kind == word {
+			r.used, r.at = next.end, len(r.text) // what follows is data
+		}
+	}
+}
+
+// onRead looks at words that make a query more than one.
+func (r *reader) onRead() {
+	here := &r.states[r.depth]
+	switch r.tok.code {
+	case kwInto:
+		switch {
+		case r.prev.code == kwInsert, r.prev.code == kwMerge, r.prev.code == kwOverwrite:
+			r.raiseBy(write, "INTO")
+		case r.g.loose:
+			r.raiseBy(run, "INTO")
+		default:
+			r.raiseBy(define, "INTO")
+		}
+	case kwFrom:
+		if r.prev.code == kwDelete && r.is(r.prior, '(') {
+			r.raiseBy(write, "DELETE")
+		}
+	case kwSet:
+		if *here&inUpdate != 0 {
+			r.raiseBy(write, "UPDATE")
+		}
+	case kwInsert, kwUpdate, kwDelete, kwMerge:
+		switch {
+		case r.prev.code == kwFor || r.prev.code == kwKey:
+			r.raiseBy(write, "FOR UPDATE")
+		case r.is(r.prev, '('):
+			if r.tok.code == kwUpdate {
+				*here |= inUpdate
+			}
+		case *here&inList != 0 && !r.listed(r.prev) && (r.prev.kind != mark || r.is(r.prev, ')')):
+			*here &^= inList
+			r.raiseBy(write, string(r.upper(r.bare())))
+		}
+	case kwShare:
+		if r.prev.code == kwFor || r.prev.code == kwKey {
+			r.raiseBy(write, "FOR SHARE")
+		}
+	case kwProcedure:
+		if *here&inList != 0 && r.prev.code == kwAs {
+			*here &^= inList
+			r.raiseBy(run, "PROCEDURE")
+		}
+	}
+}

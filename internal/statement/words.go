@@ -1,0 +1,60 @@
+package statement
+
+// A code is a keyword that means something inside a statement.
+type code uint8
+
+const (
+	kwAs code = iota + 1
+	kwAnalyze
+	kwAuthorization
+	kwCluster
+	kwCreate
+	kwDelete
+	kwEngine
+	kwExecute
+	kwExists
+	kwFor
+	kwFormat
+	kwFrom
+	kwFunction
+	kwGoverning // what kinds of policies there are
+	kwGrant
+	kwIdentifier
+	kwIf
+	kwInfile
+	kwInsert
+	kwInto
+	kwKey
+	kwMerge
+	kwOn
+	kwOnly
+	kwOverwrite
+	kwPolicy
+	kwProcedure
+	kwRead
+	kwRecursive
+	kwSelect
+	kwSession
+	kwSet
+	kwSettings
+	kwShare
+	kwTable
+	kwUpdate
+	kwValues
+	kwWith
+	kwWrite
+)
+
+var codes = map[string]code{
+	"AS": kwAs, "ANALYZE": kwAnalyze, "ANALYSE": kwAnalyze, "AUTHORIZATION": kwAuthorization, "CLUSTER": kwCluster,
+	"CREATE": kwCreate, "DELETE": kwDelete, "ENGINE": kwEngine, "EXECUTE": kwExecute, "EXISTS": kwExists, "FOR": kwFor,
+	"FORMAT": kwFormat, "FROM": kwFrom, "FUNCTION": kwFunction, "GRANT": kwGrant, "IDENTIFIER": kwIdentifier, "IF": kwIf,
+	"INFILE": kwInfile, "INSERT": kwInsert, "INTO": kwInto, "KEY": kwKey, "MERGE": kwMerge, "ON": kwOn, "ONLY": kwOnly,
+	"OVERWRITE": kwOverwrite, "POLICY": kwPolicy, "POLICIES": kwPolicy, "PROCEDURE": kwProcedure, "READ": kwRead,
+	"RECURSIVE": kwRecursive, "SELECT": kwSelect, "SESSION": kwSession, "SET": kwSet, "SETTINGS": kwSettings,
+	"SHARE": kwShare, "TABLE": kwTable, "UPDATE": kwUpdate, "VALUES": kwValues, "WITH": kwWith, "WRITE": kwWrite,
+	"ACCESS": kwGoverning, "AGGREGATION": kwGoverning, "JOIN": kwGoverning, "LIFECYCLE": kwGoverning,
+	"MASKING": kwGoverning, "PRIVACY": kwGoverning, "PROJECTION": kwGoverning, "RLS": kwGoverning,
+}
+
+func codeOf(upper []byte) code { return codes[string(upper)] }
