@@ -132,6 +132,7 @@ func (s *step) checkEnd(audit string) {
 		s.t.Errorf("processes are left: %v", pids)
 	}
 	s.checkFolders()
+	checkRecords(s.t, s.audit())
 	if got := auditLines(s.audit()); !strings.HasPrefix(got, audit) {
 		s.t.Errorf("the audit log is\n%s\nwant it to begin\n%s", got, audit)
 	}

@@ -247,11 +247,21 @@ func checkSecrets(t *testing.T, parts map[string]string, secrets ...string) {
 	}
 }
 
-// checkRecords holds every line of an audit log to OCSF's schema, and each run
-// to what `audit verify` finds.
+// checkRecords holds every line of an audit log to OCSF's schema and to a name
+// of its own, and each run to what `audit verify` finds.
 func checkRecords(t *testing.T, log string) {
 	t.Helper()
+	uids := map[string]bool{}
 	for line := range strings.Lines(log) {
+		var r struct {
+			Metadata struct {
+				UID string `json:"uid"`
+			} `json:"metadata"`
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil || uids[r.Metadata.UID] {
+			t.Errorf("audit record: %v, or its uid is another's, too\n%s", err, line)
+		}
+		uids[r.Metadata.UID] = true
 		o, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
 		if err == nil {
 			err = ocsf().Validate(o)

@@ -3,8 +3,10 @@
 package command_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/command"
+	"github.com/oidc-dbt/oidc-dbt/internal/job"
+	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
 // untilTold has the step query the warehouse through the broker until the test
@@ -158,29 +164,81 @@ func pending(t *testing.T, pid int, sig syscall.Signal) bool {
 	return false
 }
 
-// TestAnInterruptedRunIsNotHeldUp by a collector that never replies, nor by a
-// bucket: they have five seconds.
+// TestAnInterruptedRunIsNotHeldUp by a collector that never replies: that has
+// five seconds after a signal, and after the step's time-out.
 func TestAnInterruptedRunIsNotHeldUp(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		timeout string
+		status  int
+		says    string
+	}{
+		{"a signal", "2m", 143, "::error::stopped by signal: terminated: nothing was published\n"},
+		{"the time-out", "3s", 7, "::error::ship the audit record to otlp: not finished after 3s, the limit of `timeout`%0A" +
+			"hint: check that the server can be reached from this runner, or raise `timeout`\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newShippingStep(t)
+			s.env["INPUT_TIMEOUT"] = tt.timeout
+			asked := make(chan struct{}, 64)
+			p := startPlace(t, acknowledged, func(_ http.ResponseWriter, r *http.Request) {
+				asked <- struct{}{}
+				hang(r)
+			})
+			s.shippingPolicy("{otlp: {endpoint: "+p.URL+"}, require: otlp}", aLease, "", "$STS")
+			step := s.process()
+			step.begin(t)
+			<-asked
+			<-asked
+			if tt.status == 143 {
+				if err := step.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_ = step.Wait()
+			if status := step.ProcessState.ExitCode(); status != tt.status || !strings.HasSuffix(step.said.String(), tt.says) {
+				t.Errorf("status is %d, want %d; it says\n%s\nwant\n%s", status, tt.status, step.said, tt.says)
+			}
+			s.checkLease(0, recordsOfLease)
+		})
+	}
+}
+
+// TestKilledRun leaves its decision where it was shipped, too, and `audit
+// verify` finds there that the outcome is not known.
+func TestKilledRun(t *testing.T) {
 	t.Parallel()
 	s := newShippingStep(t)
 	asked := make(chan struct{}, 8)
-	p := startPlace(t, acknowledged, func(_ http.ResponseWriter, r *http.Request) {
+	vault := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		asked <- struct{}{}
 		hang(r)
-	})
-	s.shippingPolicy("{otlp: {endpoint: "+p.URL+"}, require: otlp}", aLease, "", "$STS")
+	}))
+	t.Cleanup(vault.Close)
+	t.Cleanup(vault.CloseClientConnections)
+	p := s.startBucket()
+	s.shippingPolicy(bucketAt(p.URL, true), strings.Replace(aLease, "$VAULT", vault.URL, 1), "", "$STS")
 	step := s.process()
 	step.begin(t)
 	<-asked
-	<-asked
-	if status := step.end(t, syscall.SIGTERM); status != 143 {
-		t.Errorf("status is %d, want 143: %s", status, step.said)
+	soon(t, "the decision in the bucket", func() bool { return len(p.lines()) == 1 })
+	step.end(t, syscall.SIGKILL)
+	want := auditLines(strings.Join(ofTarget(s.audit(), "prod"), ""))
+	shipped := strings.Join(append(p.lines(), ""), "\n")
+	if got := auditLines(shipped); got != "Preauth Success prod\n" || got != want {
+		t.Errorf("the bucket has\n%s\nthe file has\n%s", got, want)
 	}
-	if want := "::error::stopped by signal: terminated: nothing was published\n"; !strings.HasSuffix(step.said.String(), want) ||
-		strings.Contains(step.said.String(), "gave up") {
-		t.Errorf("it says\n%s", step.said)
+	var stdout bytes.Buffer
+	status := command.Run(t.Context(), job.Env{
+		Getenv: func(string) string { return "" }, Now: func() time.Time { return time.Now().Add(time.Hour) }, Transport: web.NewTransport(),
+		Stdin: strings.NewReader(shipped), Stdout: &stdout, Stderr: &stdout, Dir: s.root, TempDir: s.root, Version: "v0.0.0-test",
+	}, []string{"audit", "verify", "-"})
+	if found := "standard input:1: medium: unknown-outcome: "; status != 8 || !strings.HasPrefix(stdout.String(), found) ||
+		!strings.Contains(stdout.String(), "runs: 1, denied: 0, issued: 0, not finished: 0, findings: 1\n") {
+		t.Errorf("status %d: %s\nwant 8 and %s", status, stdout.String(), found)
 	}
-	s.checkLease(0, recordsOfLease)
 }
 
 // TestJobsAtOnce write to one file and one bucket.
