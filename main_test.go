@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 	"policy":     {"fault", "idtoken", "lazy", "strictyaml", "web"},
 	"route":      {"secret"},
 	"ship":       {"credential", "disk", "exchange", "fault", "policy", "secret", "web"},
-	"broker":     {"credential", "disk", "fault", "guard", "lazy", "route", "secret", "web"},
+	"broker":     {"credential", "disk", "fault", "guard", "lazy", "route", "secret", "statement", "web"},
 	"sample":     {"idtoken", "lazy", "policy"},
 	"source":     {"disk", "exchange", "fault", "idtoken", "policy", "secret", "web"},
 	"login":      {"credential", "disk", "exchange", "fault", "idtoken", "policy", "secret", "source", "web"},

@@ -14,10 +14,12 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/guard"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -46,7 +48,10 @@ type Config struct {
 	// connection comes from.
 	AllowUIDs []int
 	Closed    func() // at the end of Close; nil for nothing
-	Now       func() time.Time
+	// Guard decides which statements go on to the warehouse; nil for all. Only
+	// proxies of SQL may have one.
+	Guard *guard.Guard
+	Now   func() time.Time
 
 	hurry hurry // for tests
 }
@@ -68,6 +73,10 @@ type Broker struct {
 	server    *http.Server   // nil for a protocol other than HTTP
 	running   sync.WaitGroup // the listener, its connections and unrequested renewals
 	withdrawn sync.Once
+
+	why     atomic.Pointer[error] // of Halt
+	cutting context.Context       // ends when Halt ends sessions
+	cut     context.CancelFunc
 }
 
 // A service is how a route is served. One that listens has a handler or a conn;
@@ -80,6 +89,7 @@ type service struct {
 	conn       func(context.Context, net.Conn)   // another protocol; it returns when ctx ends or conn is closed
 	raw        func(full bool, err error) []byte // for conn: an error before any request
 	file       *file
+	final      int  // HTTP: the status of an error that another try does not end; 0 for 500
 	ahead      bool // renew without being asked: the clients' timeout is too short for an exchange
 }
 
@@ -119,6 +129,9 @@ var silent = map[route.Kind]func(b *Broker) (service, error){
 	route.Lease: func(*Broker) (service, error) { return service{}, nil },
 }
 
+// guarding are the routes that ask a guard.
+var guarding = map[route.Kind]bool{route.Postgres: true}
+
 // Start serves the route until Close. The error is of class Internal, or Usage
 // if the upstream is invalid.
 func Start(config Config) (b *Broker, err error) {
@@ -127,6 +140,9 @@ func Start(config Config) (b *Broker, err error) {
 		if build = silent[config.Route.Kind]; build == nil {
 			return nil, fmt.Errorf("start broker: unknown route %q", config.Route.Kind) // a bug
 		}
+	}
+	if config.Guard != nil && !guarding[config.Route.Kind] {
+		return nil, fmt.Errorf("start broker: route %q has no guard", config.Route.Kind) // a bug
 	}
 	b = &Broker{config: config, secret: newSecret(), refused: refusals{tell: config.Refused, now: config.Now}}
 	var listener net.Listener
@@ -146,6 +162,7 @@ func Start(config Config) (b *Broker, err error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stopped, b.stop = ctx, stop
+	b.cutting, b.cut = context.WithCancel(context.Background()) // by Halt only: Close cancels what is running first
 	if err := b.keep(ctx); err != nil {
 		stop()
 		return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")
@@ -188,7 +205,7 @@ func (b *Broker) serveHTTP(listener net.Listener) {
 	if refuse == nil {
 		refuse = brokerError
 	}
-	b.server = newServer(b.address, b.config.hurry, b.config.Now, refuse, b.service.handler)
+	b.server = newServer(b.address, b.config.hurry, b.config.Now, refuse, b.haltable(refuse, b.service.handler))
 	b.running.Go(func() {
 		_ = b.server.Serve(listener) // ErrServerClosed, after Close
 	})
@@ -246,8 +263,9 @@ func (b *Broker) Close() {
 	if b.server != nil {
 		_ = b.server.Close() // the listener's error no longer matters
 	}
-	b.tasks.close()
+	b.tasks.close(false)
 	b.running.Wait()
+	b.cut()
 	if b.config.Closed != nil {
 		b.config.Closed()
 	}

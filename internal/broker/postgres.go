@@ -72,6 +72,9 @@ const (
 	protocolViolation    = "08P01"
 	invalidAuthorization = "28000"
 	invalidPassword      = "28P01"
+	adminShutdown        = "57P01"
+
+	insufficientPrivilege = "42501"
 )
 
 // A postgresError is sent to the client. Other errors are not: either the client
@@ -122,20 +125,31 @@ func (p *postgresProxy) serve(ctx context.Context, conn net.Conn) {
 	}
 	if err == nil {
 		welcome(conn)
+		err = p.halted()
 	}
 	timer.Stop()
+	if err == nil {
+		err = p.restrict(startup)
+	}
 	var server *postgresServer
 	if err == nil {
 		server, err = p.open(ctx, conn, startup)
 	}
-	if told, ok := errors.AsType[postgresError](err); ok {
-		_ = send(conn, &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: told.code,
-			Message: "oidc-dbt: " + told.Error()})
-	}
 	if err != nil {
+		tellPostgres(conn, err)
 		return
 	}
-	p.forward(ctx, client, through, server)
+	if err := p.forward(ctx, client, through, server); err != nil {
+		p.end(through, err)
+	}
+}
+
+// tellPostgres sends an error to a client, if it is for one.
+func tellPostgres(client io.Writer, err error) {
+	if told, ok := errors.AsType[postgresError](err); ok {
+		_ = send(client, &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: told.code,
+			Message: "oidc-dbt: " + told.Error()})
+	}
 }
 
 // maxStartup bounds a client's first message, as the server itself does

@@ -3,21 +3,28 @@ package broker
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/guard"
 )
 
 // forward passes on what both sides say, until one of them ends. A statement
 // whose client has gone is cancelled: the server would notice only when it has
 // something to say to it.
-func (p *postgresProxy) forward(ctx context.Context, in io.Reader, client net.Conn, server *postgresServer) {
+//
+// The error is why the broker itself ends the session; nil if it does not, or
+// if the client cannot be told because it has half of a message.
+func (p *postgresProxy) forward(ctx context.Context, in io.Reader, client net.Conn, server *postgresServer) error {
 	t := &task{running: server.running, cancel: func(ctx context.Context) { p.requestCancel(ctx, server) }}
 	defer server.Close()
 	defer p.forget(server)
 	if server.key != nil && !p.tasks.add(t) {
-		return
+		return p.halted()
 	}
 	defer p.tasks.remove(t)
 	done, lost := make(chan struct{}), make(chan struct{})
@@ -25,8 +32,17 @@ func (p *postgresProxy) forward(ctx context.Context, in io.Reader, client net.Co
 		defer close(done)
 		p.fromServer(client, server, lost)
 	}()
-	p.toServer(server, in)
-	if server.terminated.Load() { // it ends when it has done what it was asked before
+	defer context.AfterFunc(p.cutting, func() {
+		server.cutOff.Store(true)
+		server.Close()
+		_ = client.SetReadDeadline(longAgo)
+	})()
+	err := p.toServer(server, in)
+	denial, denied := errors.AsType[*guard.Denial](err)
+	switch {
+	case denied:
+		server.cutOff.Store(true)
+	case server.terminated.Load(): // it ends when it has done what it was asked before
 		select {
 		case <-done:
 		case <-lost:
@@ -38,19 +54,51 @@ func (p *postgresProxy) forward(ctx context.Context, in io.Reader, client net.Co
 	}
 	server.Close()
 	<-done
+	switch {
+	case !server.cutOff.Load(), !server.server.between():
+		return nil
+	case denied:
+		return postgresError{insufficientPrivilege, denial}
+	}
+	return p.halted()
+}
+
+// longAgo is a deadline that is over.
+var longAgo = time.Unix(1, 0)
+
+// halted is what a client is told after Halt, nil before.
+func (p *postgresProxy) halted() error {
+	if why := p.why.Load(); why != nil {
+		return postgresError{adminShutdown, *why}
+	}
+	return nil
+}
+
+// end tells a client why its session ends, and reads what the client is still
+// sending: otherwise it would lose the words.
+func (p *postgresProxy) end(client net.Conn, err error) {
+	_ = client.SetDeadline(p.config.Now().Add(p.config.hurry.of(lingering)))
+	tellPostgres(client, err)
+	if half, ok := client.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, client)
+	}
 }
 
 // chunkSize is how much of either side is read at once; of a client that fills
 // that, pieceSize. A record of TLS has 16 KiB.
 const chunkSize = 32 << 10
 
-func (p *postgresProxy) toServer(server *postgresServer, in io.Reader) {
+// toServer passes on what a client sends, as far as the guard allows.
+func (p *postgresProxy) toServer(server *postgresServer, in io.Reader) error {
+	forward := server.pass
+	if p.config.Guard != nil {
+		forward = p.guarded(server).pass
+	}
 	small := make([]byte, chunkSize)
 	pass := func(buf []byte) (n int, err error) {
 		n, err = in.Read(buf)
-		server.sends(buf[:n])
 		if n > 0 {
-			if _, werr := server.writeAtOnce(buf[:n]); werr != nil {
+			if werr := forward(buf[:n]); werr != nil {
 				return n, werr
 			}
 		}
@@ -67,10 +115,17 @@ func (p *postgresProxy) toServer(server *postgresServer, in io.Reader) {
 			n, err = pass(small)
 		}
 		if err != nil {
-			return
+			return err
 		}
 		bulk = n >= len(small)
 	}
+}
+
+// pass writes what a client has sent.
+func (s *postgresServer) pass(b []byte) error {
+	s.sends(b)
+	_, err := s.writeAtOnce(b)
+	return err
 }
 
 // writeAtOnce writes all records of TLS that b takes in one call.
@@ -149,6 +204,9 @@ func (p *postgresProxy) fromServer(client net.Conn, server *postgresServer, lost
 	server.over.Store(true)
 	p.forget(server) // before the client knows
 	server.Close()
+	if server.cutOff.Load() {
+		return // the broker has something to say to the client
+	}
 	// The client may not have read the server's last message yet, so it closes first.
 	if half, ok := client.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
@@ -166,6 +224,8 @@ type atWork struct {
 	synced     atomic.Bool   // the last request was a Sync
 	terminated atomic.Bool   // the client has said that it ends
 	over       atomic.Bool   // the server has ended
+	cutOff     atomic.Bool   // the broker ends the session, and tells the client why
+	reports    reports       // of settings
 
 	client, server framing
 }
@@ -202,6 +262,7 @@ func (s *atWork) sends(b []byte) {
 
 // says takes in what the server says.
 func (s *atWork) says(b []byte) {
+	s.reports.add(b)
 	for {
 		kind, rest, ok := s.server.next(b)
 		if !ok {
@@ -217,6 +278,8 @@ func (s *atWork) says(b []byte) {
 			if s.synced.Load() {
 				s.asked.Add(^uint64(0))
 			}
+		case 'S': // ParameterStatus
+			s.reports.begin(b, s.server.left)
 		}
 	}
 }
@@ -227,6 +290,9 @@ type framing struct {
 	have int
 	left int // of the message before
 }
+
+// between reports whether the stream is between two messages.
+func (f *framing) between() bool { return f.left == 0 && f.have == 0 }
 
 // next returns the kind of the next message that begins in b, and what follows
 // its head; ok is false where none begins. The kind may be any byte: what a

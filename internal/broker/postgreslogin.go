@@ -131,6 +131,8 @@ func (l *postgresLogin) run(client io.Writer, server *postgresServer, startup *p
 			}
 		case m.kind == 'E':
 			return postgresRefusal{message: m}
+		case m.kind == 'S' && in:
+			server.reports.begin(m.body, len(m.body))
 		case m.kind == 'K' && in:
 			server.key = &pgproto3.BackendKeyData{}
 			if err := server.key.Decode(m.body); err != nil {

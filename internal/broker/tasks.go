@@ -15,6 +15,8 @@ type task struct {
 	// cancel asks the warehouse to end that. It returns when the warehouse has
 	// been told, or ctx ends.
 	cancel func(ctx context.Context)
+	// detached is what its client does not wait for, so that only Halt ends it.
+	detached bool
 
 	ending sync.Mutex // held while it is being cancelled
 }
@@ -86,14 +88,17 @@ func (t *task) end() {
 	}
 }
 
-// close lets nothing begin any more, and ends everything that is running.
-func (ts *tasks) close() {
+// close lets nothing begin any more, and ends everything that is running;
+// detached tasks only if it is told to.
+func (ts *tasks) close(detached bool) {
 	ts.mu.Lock()
 	ts.closed = true
 	ts.mu.Unlock()
 	var ended sync.WaitGroup
 	for _, t := range ts.list() {
-		ended.Go(t.end)
+		if detached || !t.detached {
+			ended.Go(t.end)
+		}
 	}
 	ended.Wait()
 }
@@ -115,6 +120,9 @@ func (ts *tasks) interrupt(ctx context.Context) {
 	for since := time.Duration(0); ; since += interruptLook {
 		now := map[*task]uint64{}
 		for _, t := range ts.list() {
+			if t.detached {
+				continue
+			}
 			n := t.running()
 			before, known := seen[t]
 			switch {

@@ -110,7 +110,7 @@ func TestTasksClose(t *testing.T) {
 			ts.add(w.task())
 		}
 		began := time.Now()
-		ts.close()
+		ts.close(false)
 		if took := time.Since(began); took != cancelPatience {
 			t.Errorf("it took %s, want %s", took, cancelPatience)
 		}

@@ -75,8 +75,8 @@ func trusting(t testing.TB, b *broker.Broker) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// statement sends a request as Trino's client does.
-func statement(t testing.TB, b *broker.Broker, client *http.Client, method, target string) (status int, body string) {
+// askTrino sends a request as Trino's client does.
+func askTrino(t testing.TB, b *broker.Broker, client *http.Client, method, target string) (status int, body string) {
 	t.Helper()
 	req, err := http.NewRequest(method, "https://"+address(b)+target, strings.NewReader("select 1"))
 	if err != nil {
@@ -274,7 +274,7 @@ func TestTrinoReplies(t *testing.T) {
 				}
 				_, _ = io.WriteString(w, strings.ReplaceAll(reply, "$HOST", r.Host))
 			})
-			status, body := statement(t, b, trusting(t, b), http.MethodGet, "/v1/statement/executing")
+			status, body := askTrino(t, b, trusting(t, b), http.MethodGet, "/v1/statement/executing")
 			want := strings.NewReplacer("$HOST", strings.TrimPrefix(upstream, "https://"), "$OWN", address(b)).Replace(tt.body)
 			if status != tt.status || body != want {
 				t.Errorf("status %d\n%s\nwant %d\n%s", status, body, tt.status, want)
@@ -337,7 +337,7 @@ func TestTrinoWithoutCredential(t *testing.T) {
 			return credential.Credential{}, errors.New("request ID token: down")
 		}
 	})
-	if status, body := statement(t, b, trusting(t, b), http.MethodPost, "/v1/statement"); status != http.StatusInternalServerError || body != "oidc-dbt: request ID token: down\n" {
+	if status, body := askTrino(t, b, trusting(t, b), http.MethodPost, "/v1/statement"); status != http.StatusInternalServerError || body != "oidc-dbt: request ID token: down\n" {
 		t.Errorf("status %d, %s", status, body)
 	}
 }
@@ -351,7 +351,7 @@ func TestTrinoDown(t *testing.T) {
 	}
 	listener.Close()
 	b := start(t, route.Route{Kind: route.Trino, Upstream: route.Upstream{Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port}}, func(c *broker.Config) { c.Dir = t.TempDir() })
-	if status, body := statement(t, b, trusting(t, b), http.MethodPost, "/v1/statement"); status != http.StatusBadGateway || !strings.HasPrefix(body, "oidc-dbt: dial tcp ") {
+	if status, body := askTrino(t, b, trusting(t, b), http.MethodPost, "/v1/statement"); status != http.StatusBadGateway || !strings.HasPrefix(body, "oidc-dbt: dial tcp ") {
 		t.Errorf("status %d, %s", status, body)
 	}
 }
@@ -429,7 +429,7 @@ func TestAuthorityPath(t *testing.T) {
 	if strings.HasPrefix(concurrent.Address().CAFile, state) {
 		t.Errorf("two brokers have one file: %s", concurrent.Address().CAFile)
 	}
-	if status, _ := statement(t, first, trusting(t, first), http.MethodGet, "/v1/statement/x"); status != http.StatusOK {
+	if status, _ := askTrino(t, first, trusting(t, first), http.MethodGet, "/v1/statement/x"); status != http.StatusOK {
 		t.Errorf("the first broker is not trusted any more: status %d", status)
 	}
 	first.Close()
@@ -470,7 +470,7 @@ func TestReplyBeforeTheRequestIsRead(t *testing.T) {
 	})
 	client := trusting(t, b)
 	for range 200 {
-		if status, body := statement(t, b, client, http.MethodPost, "/v1/statement"); status != http.StatusOK || body != reply {
+		if status, body := askTrino(t, b, client, http.MethodPost, "/v1/statement"); status != http.StatusOK || body != reply {
 			t.Fatalf("status %d, %d bytes, want %d", status, len(body), len(reply))
 		}
 	}

@@ -115,6 +115,9 @@ func New(c Config) *Guard {
 	return g
 }
 
+// Dialect returns the SQL that the guard reads.
+func (g *Guard) Dialect() statement.Dialect { return g.config.Dialect }
+
 // ReadOnly reports whether the server is to hold the sessions to reading, too.
 // It is false for a nil guard.
 func (g *Guard) ReadOnly() bool { return g != nil && g.readOnly && !g.config.Observe }
