@@ -173,20 +173,26 @@ func (l *lexer) skipBlock() (why string) {
 // word reads a keyword or a name without quotes, or the string or name whose
 // prefix it is.
 func (l *lexer) word() token {
-	start := l.at
-	for l.at < len(l.text) {
+	start, letters := l.at, true
+	for ; l.at < len(l.text); l.at++ {
 		c := l.text[l.at]
+		if 'a' <= c|0x20 && c|0x20 <= 'z' {
+			continue
+		}
 		if c >= 0x80 && !l.lexis.wide {
 			return l.broken(l.at, "character outside ASCII that is not in quotes")
 		}
-		if !isLetter(c) && !isDigit(c) && c < 0x80 && c != '$' {
+		if c != '_' && c != '$' && c < 0x80 && !isDigit(c) {
 			break
 		}
-		l.at++
+		letters = false
 	}
 	text := l.text[start:l.at]
-	if strings.Contains(text, "$$") {
-		return l.broken(start, "$$ inside a name")
+	if !letters {
+		if strings.Contains(text, "$$") {
+			return l.broken(start, "$$ inside a name")
+		}
+		return token{kind: word, start: start, end: l.at} // no keyword with a code has these
 	}
 	if l.lexis.prefixed {
 		switch {
