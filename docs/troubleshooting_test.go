@@ -17,7 +17,7 @@ import (
 // speaking are the files whose errors, hints and warnings users see. Findings
 // of lint have pages of their own, and results of explain, trust and audit records theirs.
 var speaking = []string{
-	"action/*.go", "adapter/*.go", "audit/log.go", "audit/read.go", "auditlog/auditlog.go", "broker/*.go", "command/*.go", "disk/*.go", "exchange/*.go",
+	"action/*.go", "adapter/*.go", "audit/log.go", "audit/read.go", "auditlog/auditlog.go", "broker/*.go", "bucket/*.go", "command/*.go", "disk/*.go", "exchange/*.go",
 	"explain/explain.go", "git/*.go", "guard/*.go", "idtoken/*.go", "job/*.go", "lint/file.go", "lint/files.go", "login/*.go", "policy/*.go",
 	"policytest/*.go", "process/*.go", "profile/*.go", "proposal/*.go", "provider/*.go",
 	"review/check.go", "review/grants.go", "review/history.go", "review/merge.go", "review/period.go", "review/rulehistory.go", "review/sheet.go",

@@ -96,14 +96,14 @@ func versions(t *testing.T, bucket string) []version {
 	return slices.Concat(list.Version, list.DeleteMarker)
 }
 
-// writerPolicy is the page's policy of the role that may only write records.
-func writerPolicy(t *testing.T) string {
+// rolePolicy is the page's policy of the role that may only write records, or only read them: it follows words of the page.
+func rolePolicy(t *testing.T, words string) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join(setup.Repository(t), "docs", "audit.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, text, found := strings.Cut(string(page), "The role may put objects")
+	_, text, found := strings.Cut(string(page), words)
 	_, text, _ = strings.Cut(text, "```json\n")
 	text, _, end := strings.Cut(text, "```")
 	var compact bytes.Buffer
@@ -128,10 +128,17 @@ func shipping(t *testing.T, endpoint string, issuer *standin.Issuer, bucket stri
         {role: "arn:aws:iam::123456789012:role/ignored", region: us-east-1, endpoint: %q, session_policy: '%s'}
     allow:
       - {repository: acme/analytics, repository_id: "487920697"}
+  audit-read:
+    exchange:
+      aws:
+        {role: "arn:aws:iam::123456789012:role/ignored", region: us-east-1, endpoint: %q, session_policy: '%s'}
+    allow:
+      - {repository: acme/analytics, repository_id: "487920697"}
 audit:
   bucket: {target: audit-log, url: "s3://%s/oidc-dbt/", endpoint: %q}
   require: [bucket]
-`, endpoint, strings.ReplaceAll(writerPolicy(t), "acme-audit", bucket), bucket, endpoint)
+`, endpoint, strings.ReplaceAll(rolePolicy(t, "The role may put objects"), "acme-audit", bucket),
+		endpoint, strings.ReplaceAll(rolePolicy(t, "The reader's role may"), "acme-audit", bucket), bucket, endpoint)
 	setup.Write(t, dir, ".github/oidc-dbt.yml", string(policy)+more)
 	return dir
 }
@@ -226,6 +233,7 @@ func TestRecordsAreLocked(t *testing.T) {
 		t.Errorf("audit verify of the bucket's records: %v\n%s", err, out)
 	}
 
+	readBack(t, issuer, dir, want)
 	keys := writer(t, issuer, dir)
 	known := versions(t, bucket) // with the records of that step
 	for _, v := range first {
@@ -236,13 +244,44 @@ func TestRecordsAreLocked(t *testing.T) {
 	}
 
 	// Without the condition there is a further version, and the one before it stays.
-	v := first[0]
+	v := first[slices.IndexFunc(first, func(v version) bool { return strings.HasSuffix(v.Key, "-decision.json") })]
 	if status, reply := send(t, keys, http.MethodPut, bucket+"/"+escaped(v.Key), "{}\n", ""); status != http.StatusOK {
 		t.Errorf("a write without the condition: status %d: %s", status, reply)
 	}
 	status, reply := send(t, root, http.MethodGet, bucket+"/"+escaped(v.Key)+"?versionId="+v.VersionId, "", "")
 	if status != http.StatusOK || reply != want[v.Key] {
 		t.Errorf("the first version of %s: status %d: %s", v.Key, status, reply)
+	}
+	readBack(t, issuer, dir, want) // as if it were not there
+}
+
+// readBack reads the bucket by a credential that may do nothing else, which is the page's policy of the reader.
+func readBack(t *testing.T, issuer *standin.Issuer, dir string, want map[string]string) {
+	t.Helper()
+	for _, args := range [][]string{{"show", "--json", "--target", "prod"}, {"show", "--json", "--target", "prod", "--since", "1h"}, {"verify"}} {
+		cmd := exec.Command(setup.Binary(t), slices.Concat([]string{"audit"}, args, []string{"--bucket-target", "audit-read",
+			"--audit-log", filepath.Join(t.TempDir(), "audit.jsonl"), "s3://acme-audit/oidc-dbt/"})...)
+		cmd.Dir = dir
+		for name, value := range issuer.RunnerEnv() {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Run(); err != nil {
+			t.Errorf("audit %q: %v\n%s%s", args, err, &stdout, &stderr)
+			continue
+		}
+		if args[0] == "verify" {
+			if !strings.Contains(stdout.String(), "findings: 0\n") {
+				t.Errorf("audit verify: %s", &stdout)
+			}
+			continue
+		}
+		for key := range want {
+			if n := strings.Count(stdout.String(), `"file":"s3://acme-audit/`+key+`"`); n != 1 {
+				t.Errorf("audit %q: %s is there %d times\n%s", args, key, n, &stdout)
+			}
+		}
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package auditlog reads audit records as a stream: files, folders and standard input of any
-// size, one line in memory at a time.
+// Package auditlog reads audit records as a stream: files, folders, buckets and standard input of
+// any size, one line, or a few objects, in memory at a time.
 package auditlog
 
 import (
@@ -15,9 +15,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/bucket"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 )
@@ -33,6 +35,8 @@ const StandardInput = "-"
 type Options struct {
 	Dir   string    // which relative paths start at, "" for the process's own
 	Stdin io.Reader // what StandardInput reads
+	// Buckets are those of the paths that are URLs: see IsBucket.
+	Buckets map[string]*bucket.Bucket
 	// Since and Until, if they are not zero, bound the records' time: Since
 	// included, Until not.
 	Since, Until time.Time
@@ -66,10 +70,13 @@ func (f *Fault) Error() string { return fmt.Sprintf("%s:%d: %v", f.File, f.Line,
 // Unwrap returns the reason.
 func (f *Fault) Unwrap() error { return f.Err }
 
+// IsBucket reports whether a path is the URL of a bucket.
+func IsBucket(path string) bool { return strings.Contains(path, "://") }
+
 // Read returns the records of the paths in their order: of files, of standard
-// input, and of folders every file below them whose name ends in .jsonl or
-// .json, in the order of names. Hidden names and symbolic links in a folder are
-// left out. After an error that is a *Fault, reading goes on with the next
+// input, and of folders and buckets everything below them whose name ends in
+// .jsonl or .json, in the order of names. Hidden names and symbolic links are
+// left out. Of a bucket, days that Options do not want are not read. After an error that is a *Fault, reading goes on with the next
 // line. Any other error (a file that cannot be read, the end of ctx) is the last.
 func Read(ctx context.Context, paths []string, o Options) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
@@ -101,6 +108,9 @@ func (r *reader) path(ctx context.Context, name string) error {
 	if name == StandardInput {
 		return named(name, r.lines(ctx, "standard input", r.options.Stdin))
 	}
+	if b := r.options.Buckets[name]; b != nil {
+		return r.bucket(ctx, name, b)
+	}
 	full := name
 	if !filepath.IsAbs(full) && full != "" {
 		full = filepath.Join(r.options.Dir, name)
@@ -129,13 +139,13 @@ func (r *reader) folder(ctx context.Context, name, full string) error {
 	defer root.Close()
 	return fs.WalkDir(root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
 		at := filepath.Join(name, filepath.FromSlash(p))
-		hidden := p != "." && strings.HasPrefix(d.Name(), ".")
+		hidden := p != "." && isHidden(d.Name())
 		switch {
 		case err != nil:
 			return named(at, err)
 		case d.IsDir() && hidden:
 			return fs.SkipDir
-		case !d.Type().IsRegular() || hidden || path.Ext(p) != ".jsonl" && path.Ext(p) != ".json":
+		case !d.Type().IsRegular() || hidden || !hasRecords(p):
 			return nil
 		}
 		f, err := root.Open(filepath.FromSlash(p))
@@ -145,6 +155,37 @@ func (r *reader) folder(ctx context.Context, name, full string) error {
 		defer f.Close()
 		return named(at, r.lines(ctx, at, f))
 	})
+}
+
+func isHidden(name string) bool { return strings.HasPrefix(name, ".") }
+
+// hasRecords reports whether a file or an object may have records.
+func hasRecords(name string) bool { return path.Ext(name) == ".jsonl" || path.Ext(name) == ".json" }
+
+// bucket reads what is below a bucket's prefix.
+func (r *reader) bucket(ctx context.Context, name string, b *bucket.Bucket) error {
+	wanted := func(object string) bool {
+		return hasRecords(object) && !slices.ContainsFunc(strings.Split(object, "/"), isHidden)
+	}
+	for o, err := range b.Objects(ctx, bucket.Select{Since: r.options.Since, Until: r.options.Until, Wanted: wanted}) {
+		at := strings.TrimSuffix(name, "/") + "/" + o.Name
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fault.New(fault.Unreachable, fmt.Errorf("read audit records %q: %w", name, err), "")
+		case o.Size > bucket.MaxObject:
+			err = fmt.Errorf("is an object of %d bytes, want at most %d: copy it, and read the file", o.Size, bucket.MaxObject)
+			if !r.yield(Entry{}, &Fault{at, 1, err}) {
+				return errStopped
+			}
+			continue
+		}
+		if err := r.lines(ctx, at, bytes.NewReader(o.Text)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // named returns an error of reading with the path as the user knows it.

@@ -29,7 +29,7 @@ func auditCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		Name:        "audit",
 		Usage:       "read audit records: show runs, verify that nothing is missing, and make access reviews",
 		Description: "Example:\n\n    oidc-dbt audit show --since 7d audit.jsonl",
-		Commands:    []*cli.Command{auditShowCommand(env, end), auditVerifyCommand(env, inActions, end), auditReviewCommand(env, inActions, end)},
+		Commands:    []*cli.Command{auditShowCommand(env, inActions, end), auditVerifyCommand(env, inActions, end), auditReviewCommand(env, inActions, end)},
 	}, end)
 }
 
@@ -38,7 +38,7 @@ func recordPaths(c *cli.Command) ([]string, error) {
 	paths := c.Args().Slice()
 	if len(paths) == 0 {
 		return nil, fault.New(fault.Usage,
-			errors.New("no PATH given: want files or folders of audit records, or - for standard input"),
+			errors.New("no PATH given: want files or folders of audit records, a bucket's URL, or - for standard input"),
 			"`audit-log` says where a run appends them: `oidc-dbt exec --help` has the default")
 	}
 	stdin := 0

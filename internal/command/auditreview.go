@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,13 +47,13 @@ func auditReviewCommand(env job.Env, inActions bool, end *outcome) *cli.Command 
 			"has a decision, made in the period by a reviewer who is not the rule's last author.",
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			// A step leaves OIDC_DBT_POLICY for exec: what is reviewed here is the repository's file.
 			&cli.StringFlag{Name: flagPeriod, Sources: variable(env, flagPeriod),
 				Usage: "a quarter such as 2026Q4, a year, a month such as 2026-11, or two days such as 2026-10-01..2026-12-31"},
 			&cli.StringFlag{Name: flagPolicy,
 				Usage: "a path, or the policy itself (default: " + job.DefaultPolicy + ", found upwards)"},
-			&cli.StringSliceFlag{Name: flagRecords, Usage: "a file or folder of audit records, - for standard input; may be repeated"},
+			&cli.StringSliceFlag{Name: flagRecords, Usage: "a file, folder or bucket of audit records, - for standard input; may be repeated"},
 			&cli.StringSliceFlag{Name: flagGrants,
 				Usage: "a file of the warehouse's users, as its owner exports them; may be repeated"},
 			&cli.StringFlag{Name: flagFormat, Usage: fmt.Sprintf("one of %q", review.AccessFormats()),
@@ -61,7 +62,7 @@ func auditReviewCommand(env job.Env, inActions bool, end *outcome) *cli.Command 
 				Usage: "a file to write (default: standard output); it is not replaced, unless it is the one of --decisions"},
 			&cli.StringFlag{Name: flagDecisions, Usage: "an earlier file, whose decisions are kept for rules that have not changed"},
 			&cli.StringFlag{Name: flagCheck, Usage: "a file that reviewers have filled in"},
-		},
+		}, bucketFlags(env)...),
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			switch {
 			case c.Args().Present():
@@ -108,8 +109,8 @@ func makeReview(ctx context.Context, env job.Env, c *cli.Command, inActions bool
 		}
 		in.Principals = append(in.Principals, users...)
 	}
-	if paths := c.StringSlice(flagRecords); len(paths) > 0 {
-		in.Records = auditlog.Read(ctx, paths, auditlog.Options{Dir: env.Dir, Stdin: env.Stdin, Since: period.First, Until: period.End()})
+	if in.Records, err = reviewed(ctx, env, c, inActions, period.First, period.End()); err != nil {
+		return err
 	}
 	a, err := review.NewAccess(ctx, in)
 	if err != nil {
@@ -123,6 +124,21 @@ func makeReview(ctx context.Context, env job.Env, c *cli.Command, inActions bool
 		return err
 	}
 	return writeReview(env, c, text)
+}
+
+// reviewed are the records of a time in --records, nil without the flag.
+func reviewed(
+	ctx context.Context, env job.Env, c *cli.Command, inActions bool, since, until time.Time,
+) (iter.Seq2[auditlog.Entry, error], error) {
+	paths := c.StringSlice(flagRecords)
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	all, err := buckets(ctx, env, c, inActions, paths)
+	if err != nil {
+		return nil, err
+	}
+	return auditlog.Read(ctx, paths, auditlog.Options{Dir: env.Dir, Stdin: env.Stdin, Since: since, Until: until, Buckets: all}), nil
 }
 
 func periodOf(c *cli.Command) (review.Period, error) {
@@ -205,18 +221,15 @@ func checkReview(ctx context.Context, env job.Env, c *cli.Command, inActions boo
 	if err != nil {
 		return err
 	}
-	paths := c.StringSlice(flagRecords)
-	if len(paths) > 0 {
-		in.Records = auditlog.Read(ctx, paths, auditlog.Options{
-			Dir: env.Dir, Stdin: env.Stdin, Since: s.Period.First, Until: s.LastRecord.Add(time.Millisecond),
-		})
+	if in.Records, err = reviewed(ctx, env, c, inActions, s.Period.First, s.LastRecord.Add(time.Millisecond)); err != nil {
+		return err
 	}
 	a, err := review.NewAccess(ctx, in)
 	if err != nil {
 		return err
 	}
 	problems := a.Check(s)
-	if len(paths) > 0 {
+	if in.Records != nil {
 		problems = append(problems, a.CheckRecords(s)...)
 	}
 	if len(problems) == 0 {

@@ -20,22 +20,23 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
 )
 
-// auditShowCommand is `oidc-dbt audit show`. It reads no variables: a step
+// auditShowCommand is `oidc-dbt audit show`. It reads no variable of a filter: a step
 // leaves OIDC_DBT_TARGET for exec.
-func auditShowCommand(env job.Env, end *outcome) *cli.Command {
+func auditShowCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 	return &cli.Command{
 		Name:      "show",
 		Usage:     "list the runs of audit records: who, what for, and what came of it",
 		ArgsUsage: "PATH…",
-		Description: "PATH is a file of records, a folder of them, or - for standard input. Examples:\n\n" +
+		Description: "PATH is a file of records, a folder of them, a bucket's URL, or - for standard input. Examples:\n\n" +
 			"    oidc-dbt audit show --since 7d --repository acme/analytics audit.jsonl\n" +
-			"    oidc-dbt audit show --package dbt-labs/dbt_utils@1.3.0 --json records/\n\n" +
+			"    oidc-dbt audit show --package dbt-labs/dbt_utils@1.3.0 --json records/\n" +
+			"    oidc-dbt audit show --since 7d --bucket-target audit-read s3://acme-audit/oidc-dbt/\n\n" +
 			"A line is a run. Its outcome is `unknown` if it was allowed and no record says what came of it. With\n" +
 			"--statements a line is a message of SQL that a guard has decided on.",
 		OnUsageError:              usageError,
 		CommandNotFound:           showHelp,
 		DisableSliceFlagSeparator: true,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: flagSince, Usage: "only records from then on: a day, a time, or how long ago, such as 7d"},
 			&cli.StringFlag{Name: flagUntil, Usage: "only records before then"},
 			&cli.StringFlag{Name: flagRepository, Usage: "only runs of this repository, or OWNER/* for all of an owner's"},
@@ -43,13 +44,18 @@ func auditShowCommand(env job.Env, end *outcome) *cli.Command {
 			&cli.StringFlag{Name: flagPackage, Usage: "only runs whose projects had this dbt package: NAME or NAME@VERSION"},
 			&cli.BoolFlag{Name: flagStatements, Usage: "the statements that guards have decided on, in the order of the files"},
 			&cli.BoolFlag{Name: flagJSON, Usage: "a JSON object a line, with all that is known of a run or a statement"},
-		},
+			&cli.StringFlag{Name: flagPolicy, Usage: "a path, or the policy itself, that has the target of --bucket-target " +
+				"(default: " + job.DefaultPolicy + ", found upwards)"},
+		}, bucketFlags(env)...),
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			paths, err := recordPaths(c)
 			if err != nil {
 				return err
 			}
 			o, err := recordOptions(env, c)
+			if err == nil {
+				o.Buckets, err = buckets(ctx, env, c, inActions, paths)
+			}
 			if err != nil {
 				return err
 			}

@@ -28,20 +28,21 @@ func auditVerifyCommand(env job.Env, inActions bool, end *outcome) *cli.Command 
 		Name:      "verify",
 		Usage:     "check that audit records are whole: valid, and each decision with its outcome",
 		ArgsUsage: "PATH…",
-		Description: "PATH is a file of records, a folder of them, or - for standard input. Examples:\n\n" +
+		Description: "PATH is a file of records, a folder of them, a bucket's URL, or - for standard input. Examples:\n\n" +
 			"    oidc-dbt audit verify audit.jsonl\n" +
-			"    oidc-dbt audit verify --policy .github/oidc-dbt.yml --findings findings.jsonl records/\n\n" +
+			"    oidc-dbt audit verify --policy .github/oidc-dbt.yml --findings findings.jsonl records/\n" +
+			"    oidc-dbt audit verify --bucket-target audit-read s3://acme-audit/oidc-dbt/\n\n" +
 			"The status is 8 if something was found. Each finding:\n" +
 			"https://github.com/oidc-dbt/oidc-dbt/blob/main/docs/audit.md#findings",
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: flagPolicy, Usage: "a path, or the policy itself: also find reviews that are overdue, " +
 				"rules that are not used, and credentials that live too long"},
 			&cli.StringFlag{Name: flagFindings,
 				Usage: "a file, or - for standard output: the findings as OCSF events, one a line"},
 			&cli.BoolFlag{Name: flagJSON, Usage: "as a JSON object"},
-		},
+		}, bucketFlags(env)...),
 		Action: end.keep(func(ctx context.Context, c *cli.Command) error {
 			v, by, err := verified(ctx, env, c, inActions)
 			if err != nil {
@@ -80,6 +81,10 @@ func verified(
 	if err != nil {
 		return nil, by, err
 	}
+	o := auditlog.Options{Dir: env.Dir, Stdin: env.Stdin, Statements: true}
+	if o.Buckets, err = buckets(ctx, env, c, inActions, paths); err != nil {
+		return nil, by, err
+	}
 	var rules *ruleUse
 	var longest func(*auditlog.Record) time.Duration
 	if c.String(flagPolicy) != "" {
@@ -91,7 +96,7 @@ func verified(
 		rules, longest = newRuleUse(p, env.Now()), func(r *auditlog.Record) time.Duration { return longestLife(p, r) }
 	}
 	v := auditlog.NewVerification(longest)
-	for e, err := range auditlog.Read(ctx, paths, auditlog.Options{Dir: env.Dir, Stdin: env.Stdin, Statements: true}) {
+	for e, err := range auditlog.Read(ctx, paths, o) {
 		if err := v.Add(e, err); err != nil {
 			return nil, by, err
 		}

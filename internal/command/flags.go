@@ -59,8 +59,7 @@ func targetFlags(env job.Env) []cli.Flag {
 			Usage:   "where dbt_project.yml is (default: where dbt finds it, upwards from the working directory)",
 			Sources: variable(env, flagProjectDir)},
 		&cli.StringSliceFlag{Name: flagProfiles, Usage: "further profile names that get the same output", Sources: variable(env, flagProfiles)},
-		&cli.StringFlag{Name: flagAuditLog, Usage: "where audit records are appended", DefaultText: env.AuditLog(),
-			Sources: variable(env, flagAuditLog)},
+		auditLogFlag(env),
 		&cli.IntSliceFlag{Name: flagAllowUID,
 			Usage:       "the ID of another user who may connect to the broker (on Linux; elsewhere the secret is enough)",
 			DefaultText: "this user only", Sources: variable(env, flagAllowUID)},
@@ -102,7 +101,6 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 		SearchUpwards: c.String(flagPolicy) == "",
 		ProjectDirs:   c.StringSlice(flagProjectDir),
 		Profiles:      c.StringSlice(flagProfiles),
-		AuditLog:      c.String(flagAuditLog),
 		AllowUIDs:     c.IntSlice(flagAllowUID),
 		Timeout:       c.Duration(flagTimeout),
 		Root:          env.Dir,
@@ -118,18 +116,32 @@ func settings(env job.Env, c *cli.Command, inActions bool) (s job.Settings, err 
 	if s.Timeout <= 0 {
 		return s, fault.New(fault.Usage, fmt.Errorf("flag --timeout: got %s, want more than 0", s.Timeout), "")
 	}
-	if s.AuditLog == "" {
-		s.AuditLog = env.AuditLog()
-	}
-	if s.AuditLog == "" {
-		return s, fault.New(fault.Usage, errors.New("flag --audit-log: no folder of this user's is known to keep audit records in"),
-			"set HOME or XDG_STATE_HOME to an absolute path, or name the file: --audit-log PATH")
+	if s.AuditLog, err = auditLogOf(env, c); err != nil {
+		return s, err
 	}
 	s.StateDir = env.StateDir()
 	if inActions {
 		s.Workspace = env.Getenv("GITHUB_WORKSPACE")
 	}
 	return s, nil
+}
+
+// auditLogFlag is where the records of a request are appended, and auditLogOf reads it.
+func auditLogFlag(env job.Env) cli.Flag {
+	return &cli.StringFlag{Name: flagAuditLog, Usage: "where audit records are appended", DefaultText: env.AuditLog(),
+		Sources: variable(env, flagAuditLog)}
+}
+
+func auditLogOf(env job.Env, c *cli.Command) (string, error) {
+	if path := c.String(flagAuditLog); path != "" {
+		return path, nil
+	}
+	path := env.AuditLog()
+	if path == "" {
+		return "", fault.New(fault.Usage, errors.New("flag --audit-log: no folder of this user's is known to keep audit records in"),
+			"set HOME or XDG_STATE_HOME to an absolute path, or name the file: --audit-log PATH")
+	}
+	return path, nil
 }
 
 // variable names the environment variable of a flag. They are looked up

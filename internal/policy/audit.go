@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 )
 
@@ -141,14 +143,43 @@ func (d *document) bucketTarget(p *Policy) {
 	if len(p.targets) == 1 {
 		d.Report(at, "audit.bucket.target %q is the policy's only target: records are of requests for others", b.Target)
 	}
-	t := p.targets[i]
+	for _, err := range p.targets[i].forBucket(b) {
+		d.Report(at, "audit.bucket.target %q %v", b.Target, err)
+	}
+}
+
+// forBucket returns why the target's credential cannot be one for a bucket.
+func (t *Target) forBucket(b Bucket) (faults []error) {
 	if t.dbt.Type != "" || t.dbt.From != "" || t.dbt.Client {
-		d.Report(at, "audit.bucket.target %q has a dbt block or a client: want a target for credentials only, "+
-			"which may write the bucket and nothing else", b.Target)
+		faults = append(faults, errors.New("has a dbt block or a client: want a target for credentials only, "+
+			"which is for the bucket and nothing else"))
 	}
 	if want := bucketProviders[b.Kind]; t.provider != "" && t.provider != want {
-		d.Report(at, "audit.bucket.target %q has provider %q, want %q for %s", b.Target, t.provider, want, b.URL)
+		faults = append(faults, fmt.Errorf("has provider %q, want %q for %s", t.provider, want, b.URL))
 	}
+	return faults
+}
+
+// Bucket returns the bucket at a URL for a target of the policy, whose
+// credential will read it. An endpoint is that of the policy's own bucket, where
+// it is the same one. The error is of class Usage.
+func (p *Policy) Bucket(address, target string) (Bucket, error) {
+	t, err := p.Target(target)
+	if err != nil {
+		return Bucket{}, err
+	}
+	b, err := parseBucket(address)
+	if err != nil {
+		return b, fault.New(fault.Usage, fmt.Errorf("bucket %q %w", address, err), "")
+	}
+	if faults := t.forBucket(b); len(faults) > 0 {
+		return b, fault.New(fault.Usage, fmt.Errorf("target %q %w", target, faults[0]), "")
+	}
+	b.Target = target
+	if own := p.audit.Bucket; own.Kind == b.Kind && own.Name == b.Name && b.Kind == "s3" {
+		b.Endpoint = own.Endpoint
+	}
+	return b, nil
 }
 
 var (

@@ -3,13 +3,14 @@
 package ship
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
-	"github.com/oidc-dbt/oidc-dbt/internal/credential"
+	"github.com/oidc-dbt/oidc-dbt/internal/bucket"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
@@ -71,9 +72,24 @@ func within(ctx context.Context, limit time.Duration, send func(context.Context)
 // Key is the object that a record becomes in a bucket. Its name cannot be
 // guessed, or it could be made before the record is.
 func Key(b policy.Bucket, r Record) string {
-	return b.Prefix + "date=" + r.Time.UTC().Format(time.DateOnly) + "/" + r.ID + "-" + r.Part + ".json"
+	return b.Prefix + bucket.DayPrefix + r.Time.UTC().Format(time.DateOnly) + "/" + r.ID + "-" + r.Part + ".json"
 }
 
-// A Writer gives the credential that may write the bucket, as often as it is
-// asked; it keeps one until that is about to expire.
-type Writer func(ctx context.Context) (credential.Credential, error)
+// store is a bucket, in which each record is an object that must not be there yet.
+type store struct {
+	place policy.Bucket
+	to    *bucket.Bucket
+}
+
+// Bucket returns the bucket of a policy, which writer's credential may write.
+func Bucket(env Env, b policy.Bucket, writer bucket.Credential) Place {
+	return &store{b, bucket.New(bucket.Env{HTTP: env.HTTP, Now: env.Now}, b, writer)}
+}
+
+// Name implements Place.
+func (*store) Name() string { return "bucket" }
+
+// Send implements Place.
+func (s *store) Send(ctx context.Context, r Record) error {
+	return s.to.Put(ctx, Key(s.place, r), append(bytes.Clone(r.Line), '\n'))
+}

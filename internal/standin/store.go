@@ -143,7 +143,15 @@ func (s *Store) handle(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	s.next.ServeHTTP(w, r)
+	if !r.URL.Query().Has("versions") {
+		s.next.ServeHTTP(w, r)
+		return
+	}
+	// gofakes3 calls it by another name. (Amazon S3 API Reference, ListObjectVersions)
+	list := httptest.NewRecorder()
+	s.next.ServeHTTP(list, r)
+	w.WriteHeader(list.Code)
+	_, _ = w.Write(bytes.ReplaceAll(list.Body.Bytes(), []byte("ListBucketVersionsResult"), []byte("ListVersionsResult")))
 }
 
 // maxObject bounds what is read before its hash is known to be the signed one.
@@ -215,12 +223,16 @@ func s3Action(method, path string, query url.Values) [2]string {
 		return [2]string{"s3:ListAllMyBuckets", "*"}
 	case object == "" && query.Has("delete"): // many objects at once: all of them must be allowed
 		return [2]string{"s3:DeleteObject", resource + "/*"}
+	case object == "" && method == http.MethodGet && query.Has("versions"):
+		return [2]string{"s3:ListBucketVersions", resource}
 	case object == "" && (method == http.MethodGet || method == http.MethodHead):
 		return [2]string{"s3:ListBucket", resource}
 	case object == "" && method == http.MethodPut:
 		return [2]string{"s3:CreateBucket", resource}
 	case object == "":
 		return [2]string{"s3:DeleteBucket", resource}
+	case method == http.MethodGet && query.Has("versionId"):
+		return [2]string{"s3:GetObjectVersion", resource}
 	case method == http.MethodGet || method == http.MethodHead:
 		return [2]string{"s3:GetObject", resource}
 	case method == http.MethodDelete && query.Has("uploadId"):

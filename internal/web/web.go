@@ -98,6 +98,7 @@ func (n Network) transport(roots *x509.CertPool) *Transport {
 		ResponseHeaderTimeout:  tryTimeout,
 		MaxResponseHeaderBytes: 64 << 10,
 		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConnsPerHost:    8, // so many objects of a bucket are read at once
 		OnProxyConnectResponse: n.OnProxyConnectResponse,
 	}
 	return t
