@@ -50,8 +50,9 @@ func SignedIn(t testing.TB, scope, dbt string, env ...string) *Person {
 // AtTerminal returns an environment without what says that this is a job: tests run in jobs, too, in which no person
 // can sign in.
 func AtTerminal(env []string) []string {
+	prefixes := []string{"CI=", "GITHUB_", "ACTIONS_", "RUNNER_"}
 	return slices.DeleteFunc(slices.Clone(env), func(v string) bool {
-		return slices.ContainsFunc([]string{"CI=", "GITHUB_", "ACTIONS_", "RUNNER_"}, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
+		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
 	})
 }
 

@@ -165,7 +165,8 @@ func (s Settings) personIsHere(id policy.Identity) error {
 	if s.job.Kind == source.UnknownCI {
 		which = "of a CI system, by the variable CI"
 	}
-	return fault.New(fault.NoIdentity, fmt.Errorf("sign in as identity %q: this is a job %s, and people sign in at a terminal", id.Name, which),
+	return fault.New(fault.NoIdentity,
+		fmt.Errorf("sign in as identity %q: this is a job %s, and people sign in at a terminal", id.Name, which),
 		"let a rule name an identity of the job's own kind; at a terminal, remove the variables of the CI system")
 }
 
