@@ -130,7 +130,7 @@ var silent = map[route.Kind]func(b *Broker) (service, error){
 }
 
 // guarding are the routes that ask a guard.
-var guarding = map[route.Kind]bool{route.Postgres: true}
+var guarding = map[route.Kind]bool{route.ClickHouse: true, route.Postgres: true, route.Snowflake: true, route.Trino: true}
 
 // Start serves the route until Close. The error is of class Internal, or Usage
 // if the upstream is invalid.

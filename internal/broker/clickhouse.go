@@ -52,6 +52,12 @@ func clickHouse(b *Broker) (service, error) {
 			// no dashboards, no handlers of the server's own
 			http.Error(w, "oidc-dbt: only queries are passed on to ClickHouse", http.StatusNotFound)
 		default:
+			if g := b.config.Guard; g != nil {
+				if err := checkClickHouse(g, r); err != nil {
+					denyClickHouse(w, err)
+					return
+				}
+			}
 			killer.watch(w, r, proxy)
 		}
 	})}, nil
@@ -110,10 +116,7 @@ type clickHouseKiller struct {
 // client waits for it.
 func (k clickHouseKiller) watch(w http.ResponseWriter, r *http.Request, proxy http.Handler) {
 	values := r.URL.Query()
-	q := &clickHouseQuery{id: values.Get("query_id")}
-	if q.id == "" {
-		q.id = r.Header.Get("X-ClickHouse-Query-Id")
-	}
+	q := &clickHouseQuery{id: clickHouseID(r)}
 	r = q.noted(r)
 	r = r.WithContext(context.WithValue(r.Context(), clickHouseQueryKey{}, q))
 	if q.id == "" {

@@ -16,9 +16,9 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
-// maxStatement bounds the SQL text of one message that a guard decides on. dbt
-// inserts a seed by 10,000 rows in a statement.
-const maxStatement = 1 << 20
+// maxStatement bounds the SQL text of one message that a guard decides on: dbt
+// inserts the rows of a seed by 10,000 in a statement.
+const maxStatement = 16 << 20
 
 // atLogin is the session of what a client asks for before it has one.
 const atLogin = "login"

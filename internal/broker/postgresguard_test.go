@@ -64,7 +64,7 @@ func TestFrameGuard(t *testing.T) {
 		{name: "nothing", sent: frame('Q', ""), texts: []string{"a message that is not valid"}, err: fmt.Sprintf(unknown, "a message that is not valid")},
 		{name: "a name only", sent: frame('P', "name\x00"), texts: []string{"a message that is not valid"}, err: fmt.Sprintf(unknown, "a message that is not valid")},
 		{name: "no name", sent: frame('P', "name"), texts: []string{"a message that is not valid"}, err: fmt.Sprintf(unknown, "a message that is not valid")},
-		{name: "too large", sent: frame('Q', strings.Repeat("x", maxStatement)+"\x00"), texts: []string{"a text larger than 1048576 bytes"}},
+		{name: "too large", sent: frame('Q', strings.Repeat("x", maxStatement)+"\x00"), texts: []string{"a text larger than 16777216 bytes"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -84,12 +84,14 @@ func snowflake(b *Broker) (service, error) {
 			refuseSnowflake(w, status, snowflakeNoSession, web.Cause(err))
 		},
 	}
-	return service{handler: s, refuse: func(w http.ResponseWriter, status int, err error) {
+	// Clients ask again after a status, and show the message of a reply.
+	return service{handler: s, final: http.StatusOK, refuse: func(w http.ResponseWriter, status int, err error) {
 		refuseSnowflake(w, status, snowflakeNoSession, err)
 	}}, nil
 }
 
 func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	session, known := s.sessions.of(r.Header.Get("Authorization"))
 	switch {
 	case r.Method == http.MethodPost && r.URL.Path == snowflakeLogin:
 		reply, err := s.login(w, r)
@@ -101,8 +103,14 @@ func (s *snowflakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", reply.contentType)
 		w.WriteHeader(reply.status)
 		_, _ = w.Write(reply.body) // the client is gone
-	case s.sessions.has(r.Header.Get("Authorization")):
+	case known:
 		admit(w, r)
+		if g := s.broker.config.Guard; g != nil {
+			if err := checkSnowflake(g, session, r); err != nil {
+				denySnowflake(w, err)
+				return
+			}
+		}
 		r, ok := s.atWork.begin(r)
 		if !ok {
 			refuseSnowflake(w, http.StatusServiceUnavailable, snowflakeNoSession, errors.New("the run is over"))
@@ -380,19 +388,21 @@ func signLogin(account, user string, privateKey secret.Value, now time.Time) (st
 }
 
 // sessions are those that clients of this run have opened, by the SHA-256 of
-// their tokens. Of 100,000 logins they are ten megabytes.
+// their tokens, with Snowflake's ids. Of 100,000 logins they are fifteen
+// megabytes.
 type sessions struct {
 	mu    sync.Mutex
-	known map[[sha256.Size]byte]struct{}
+	known map[[sha256.Size]byte]string
 }
 
 // learn takes in the tokens of a reply, if it has some.
 func (s *sessions) learn(body []byte) {
 	var reply struct {
 		Data struct {
-			Token        string `json:"token"`        // of a login
-			SessionToken string `json:"sessionToken"` // of a renewal
-			MasterToken  string `json:"masterToken"`
+			Token        string      `json:"token"`        // of a login
+			SessionToken string      `json:"sessionToken"` // of a renewal
+			MasterToken  string      `json:"masterToken"`
+			SessionID    json.Number `json:"sessionId"`
 		} `json:"data"`
 	}
 	if json.Unmarshal(body, &reply) != nil {
@@ -401,30 +411,30 @@ func (s *sessions) learn(body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
-		s.known = map[[sha256.Size]byte]struct{}{}
+		s.known = map[[sha256.Size]byte]string{}
 	}
 	for _, token := range []string{reply.Data.Token, reply.Data.SessionToken, reply.Data.MasterToken} {
 		if token != "" {
-			s.known[sha256.Sum256([]byte(token))] = struct{}{}
+			s.known[sha256.Sum256([]byte(token))] = reply.Data.SessionID.String()
 		}
 	}
 }
 
-// has reports whether a request's authorization is one of them:
-// Snowflake Token="…".
-func (s *sessions) has(authorization string) bool {
+// of returns the id of the session that a request's authorization is of, if it
+// is one of them: Snowflake Token="…".
+func (s *sessions) of(authorization string) (id string, ok bool) {
 	token, ok := strings.CutPrefix(authorization, `Snowflake Token="`)
 	if !ok {
-		return false
+		return "", false
 	}
 	token, ok = strings.CutSuffix(token, `"`)
 	if !ok {
-		return false
+		return "", false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok = s.known[sha256.Sum256([]byte(token))]
-	return ok
+	id, ok = s.known[sha256.Sum256([]byte(token))]
+	return id, ok
 }
 
 // snowflakeTokenFile is the file that Snowflake's clients read for a login

@@ -74,12 +74,12 @@ func (s *snowflakeStatements) begin(r *http.Request) (*http.Request, bool) {
 		q = s.requests[in.RequestID]
 	case strings.HasPrefix(r.URL.Path, snowflakeQueries) && strings.HasSuffix(r.URL.Path, snowflakeResult):
 		q = s.results[r.URL.Path]
-	case !statement, in.AsyncExec:
+	case !statement:
 	case s.requests[id] != nil: // the same, tried again
 		q = s.requests[id]
 	default:
 		q = &snowflakeStatement{id: id}
-		q.task = &task{running: q.running, cancel: func(ctx context.Context) { s.abort(ctx, q) }}
+		q.task = &task{running: q.running, cancel: func(ctx context.Context) { s.abort(ctx, q) }, detached: in.AsyncExec}
 		if !s.tasks.add(q.task) {
 			return r, false
 		}
@@ -98,7 +98,7 @@ func (s *snowflakeStatements) begin(r *http.Request) (*http.Request, bool) {
 // A snowflakeStatementRequest is what is looked at of a statement, or of what
 // ends one.
 type snowflakeStatementRequest struct {
-	AsyncExec bool   `json:"asyncExec"` // the client will not wait for its end: then nor does the end of the run end it
+	AsyncExec bool   `json:"asyncExec"` // the client will not wait for its end: then the end of the run does not end it
 	RequestID string `json:"requestId"` // of the statement to end
 }
 

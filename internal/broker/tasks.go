@@ -42,7 +42,7 @@ func (ts *tasks) add(t *task) bool {
 	if ts.all == nil {
 		ts.all = map[*task]struct{}{}
 	}
-	if len(ts.all) < maxTasks {
+	if most := maxTasks; len(ts.all) < most && !(t.detached && len(ts.all) >= most/2) {
 		ts.all[t] = struct{}{}
 	}
 	return true

@@ -52,6 +52,12 @@ func trino(b *Broker) (service, error) {
 		case !isStatement(r):
 			http.Error(w, "oidc-dbt: only statements are passed on to Trino", http.StatusNotFound)
 		default:
+			if g := b.config.Guard; g != nil {
+				if err := checkTrino(g, r); err != nil {
+					denyTrino(w, uris.base, err)
+					return
+				}
+			}
 			proxy.ServeHTTP(w, r)
 		}
 	})}, nil

@@ -66,7 +66,9 @@ func (qs *trinoQueries) goOn(uri string) {
 	q.next.Store(&uri)
 	if qs.all[id] == nil && len(qs.all) < maxTasks {
 		qs.all[id] = q
-		qs.broker.tasks.add(q.task)
+		if !qs.broker.tasks.add(q.task) {
+			go q.task.end()
+		}
 	}
 }
 

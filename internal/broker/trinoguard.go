@@ -1,0 +1,126 @@
+package broker
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/guard"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
+)
+
+// Headers by which a client sends what SQL would say: statements that it has
+// prepared, its role, and the user before SET SESSION AUTHORIZATION. (Trino:
+// client REST API, client request headers)
+const (
+	trinoPrepared = "X-Trino-Prepared-Statement"
+	trinoRole     = "X-Trino-Role"
+	trinoOriginal = "X-Trino-Original-"
+)
+
+// checkTrino has the guard decide on a statement.
+func checkTrino(g *guard.Guard, r *http.Request) error {
+	if r.Method != http.MethodPost {
+		return nil // of a statement that was decided on
+	}
+	for name := range r.Header {
+		if strings.HasPrefix(name, "X-Presto-") || strings.HasPrefix(name, trinoOriginal) {
+			if err := g.Refuse("", "a header that Trino's clients do not send", 0, true); err != nil {
+				return err
+			}
+		}
+	}
+	if err := checkTrinoRoles(g, r.Header.Values(trinoRole)); err != nil {
+		return err
+	}
+	body, text, err := readAhead(r.Body, r.Header.Values("Content-Encoding"), maxStatement)
+	r.Body = body
+	if err != nil {
+		return g.Refuse("", err.Error(), len(text), true)
+	}
+	sql := string(text)
+	name, values, ok := trinoExecutes(sql)
+	if !ok {
+		return g.Check("", sql)
+	}
+	prepared, ok := trinoPreparedAs(r.Header.Values(trinoPrepared), name)
+	// The values are expressions; a guard reads them as those of a query.
+	if v := statement.Classify(statement.Trino, "SELECT "+values); !ok || values != "" && (v.Class != statement.Read || v.Statements != 1) {
+		return g.Check("", sql)
+	}
+	return g.Check("", prepared)
+}
+
+// checkTrinoRoles decides on the roles of a request: any but none and all is what
+// SET ROLE would choose.
+func checkTrinoRoles(g *guard.Guard, values []string) error {
+	for entry := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		_, role, _ := strings.Cut(strings.TrimSpace(entry), "=")
+		role, err := url.QueryUnescape(role)
+		if err != nil {
+			return g.Refuse("", "a role that is not understood", len(entry), false)
+		}
+		if name, ok := strings.CutPrefix(role, "ROLE{"); ok {
+			name = strings.TrimSuffix(name, "}")
+			if err := g.Check("", `SET ROLE "`+strings.ReplaceAll(name, `"`, `""`)+`"`); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// executes is a statement that runs a prepared one: EXECUTE NAME, and its values.
+var executes = lazy.MustCompile(`(?is)^\s*EXECUTE\s+([A-Za-z_][A-Za-z0-9_]*|"(?:[^"]|"")+")\s*(?:\sUSING\s+(.+))?$`)
+
+// trinoExecutes returns which prepared statement a statement runs, and with
+// which values.
+func trinoExecutes(sql string) (name, values string, ok bool) {
+	m := executes.FindStringSubmatch(sql)
+	if m == nil || strings.EqualFold(m[1], "IMMEDIATE") {
+		return "", "", false
+	}
+	name = strings.ToLower(m[1]) // as Trino does, with quoted ones too
+	if unquoted, ok := strings.CutPrefix(name, `"`); ok {
+		name = strings.ReplaceAll(strings.TrimSuffix(unquoted, `"`), `""`, `"`)
+	}
+	return name, m[2], true
+}
+
+// trinoPreparedAs returns the text of a prepared statement: a header has them as
+// NAME=TEXT, both encoded as in a form. Of several with one name none is taken.
+func trinoPreparedAs(headers []string, name string) (text string, ok bool) {
+	for entry := range strings.SplitSeq(strings.Join(headers, ","), ",") {
+		k, v, assigned := strings.Cut(strings.TrimSpace(entry), "=")
+		key, kerr := url.QueryUnescape(k)
+		value, verr := url.QueryUnescape(v)
+		if !assigned || kerr != nil || verr != nil {
+			return "", false
+		}
+		if strings.EqualFold(strings.TrimSpace(key), name) {
+			if ok {
+				return "", false
+			}
+			text, ok = value, true
+		}
+	}
+	return text, ok
+}
+
+// denyTrino replies as Trino does where a statement is not allowed.
+func denyTrino(w http.ResponseWriter, base string, err error) {
+	message := "oidc-dbt: " + err.Error()
+	failure := map[string]any{"type": "io.trino.spi.security.AccessDeniedException", "message": message, "suppressed": []any{}, "stack": []any{}}
+	w.Header().Set("Content-Type", "application/json")
+	// the client is gone
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"id": "oidc_dbt_denied", "infoUri": base + "/ui/",
+		"stats": map[string]any{"state": "FAILED", "queued": false, "scheduled": false, "nodes": 0, "totalSplits": 0, "queuedSplits": 0,
+			"runningSplits": 0, "completedSplits": 0, "cpuTimeMillis": 0, "wallTimeMillis": 0, "queuedTimeMillis": 0,
+			"elapsedTimeMillis": 0, "processedRows": 0, "processedBytes": 0, "peakMemoryBytes": 0, "spilledBytes": 0},
+		"error":    map[string]any{"message": message, "errorCode": 4, "errorName": "PERMISSION_DENIED", "errorType": "USER_ERROR", "failureInfo": failure},
+		"warnings": []any{},
+	})
+}
