@@ -80,6 +80,7 @@ func (t *awsTrust) wall(more func(f *awsFiles, last awsRole)) (Wall, error) {
 		return Wall{}, err
 	}
 	t.login(f, last)
+	t.records(f, last)
 	if more != nil {
 		more(f, last)
 	}

@@ -11,6 +11,7 @@ func (e entraIdentity) script(list []entraCredential) (s Script) {
 	for _, c := range list {
 		e.create(&s, c)
 	}
+	e.scriptRecords(&s)
 	return s
 }
 
@@ -19,7 +20,7 @@ func (e entraIdentity) script(list []entraCredential) (s Script) {
 func (e entraIdentity) signedIn(s *Script) {
 	cloud := e.cloud.name
 	login := "az cloud set --name " + cloud + " && az login --tenant " + quote(e.d.Get("tenant"))
-	if !e.managed {
+	if _, writes := e.records(); !e.managed && !writes {
 		login += " --allow-no-subscriptions"
 	}
 	s.run("Sign in first, as who may change the "+e.kind()+":\n"+login,
@@ -134,6 +135,7 @@ func (e entraIdentity) terraform(list []entraCredential) string {
 	}
 	if e.managed {
 		e.terraformManaged(f, label, list)
+		e.terraformRecords(f, label)
 		return f.String()
 	}
 	data := f.block("data", "azuread_application", label)
@@ -157,6 +159,7 @@ func (e entraIdentity) terraform(list []entraCredential) string {
 			b.set("subject", c.Subject)
 		}
 	}
+	e.terraformRecords(f, label)
 	return f.String()
 }
 

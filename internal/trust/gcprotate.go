@@ -116,6 +116,13 @@ func (p *gcpProvider) binding(s *Script, d Demand, verb string) string {
 		}
 		return gcpIfBound(member, change, command("gcloud", "iam", "service-accounts", "get-iam-policy", account))
 	}
+	if b, ok := d.records(); ok {
+		change := gcpOnBucket(verb+"-iam-policy-binding", b, member)
+		if verb == "add" {
+			return change
+		}
+		return gcpIfBound(member, change, command("gcloud", "storage", "buckets", "get-iam-policy", "gs://"+b.Name))
+	}
 	var lines []string
 	for _, role := range s.gcpRoles(d) {
 		change := gcpOnProject(verb+"-iam-policy-binding", s.gcpProject(d), role, member)

@@ -100,6 +100,10 @@ func (p *gcpProvider) bind(s *Script, d Demand) {
 	for _, g := range p.grants(d) {
 		s.run(fmt.Sprintf("Who may act as %s.", g.account), gcpServiceAccount("add-iam-policy-binding", g))
 	}
+	if b, ok := d.records(); ok {
+		s.run("Who may create audit records in the bucket.", gcpOnBucket("add-iam-policy-binding", b, p.principal(d)))
+		return
+	}
 	if d.Get("service_account") != "" {
 		return
 	}
@@ -205,6 +209,10 @@ func (p *gcpProvider) terraformGrants(t *terraform, d Demand) {
 		r.set("service_account_id", gcpAccountName(g.account))
 		r.set("role", g.role)
 		r.set("member", g.member)
+	}
+	if b, ok := d.records(); ok {
+		p.terraformRecords(t, d, b)
+		return
 	}
 	if d.Get("service_account") != "" {
 		return
