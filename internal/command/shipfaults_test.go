@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -517,5 +518,28 @@ func TestWithheldCredential(t *testing.T) {
 			t.Errorf("%s: it hands on\n%s", tt.name, output)
 		}
 		s.checkFolders()
+	}
+}
+
+// TestExecStartsNothing without the records that the policy requires; where they
+// are not required it warns, and starts.
+func TestExecStartsNothing(t *testing.T) {
+	t.Parallel()
+	const failed = "ship the audit record to otlp: the collector replied with status 401"
+	for _, required := range []bool{false, true} {
+		s := newShippingStep(t)
+		p := startPlace(t, acknowledged, answer(401))
+		audit, status, says, records := "{otlp: {endpoint: "+p.URL+"}}", 0, "oidc-dbt: warning: "+failed+"\n", recordsOfLease
+		if required {
+			audit, status = "{otlp: {endpoint: "+p.URL+"}, require: otlp}", 1
+			says = failed + "\nhint: the policy requires it (audit.require): no credential is handed on without its records\n"
+		}
+		s.shippingPolicy(audit, aLease, "", "$STS")
+		r := s.here("exec", "--target", "prod", "--", "touch", s.at("ran"))
+		_, err := os.Stat(s.at("ran"))
+		if ran := err == nil; r.status != status || ran == required || !strings.Contains(r.stderr, says) {
+			t.Errorf("required: %t: status %d, it ran: %t, it says\n%s\nwant %d and %s", required, r.status, ran, r.stderr, status, says)
+		}
+		s.checkLease(0, records)
 	}
 }
