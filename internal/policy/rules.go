@@ -119,7 +119,8 @@ func (u *unwiseRules) warnings() (list []string) {
 	for _, key := range slices.SortedFunc(maps.Keys(u.unknown), byName) {
 		rules := u.unknown[key]
 		list = append(list, fmt.Sprintf("%s %s %q, a claim that no token of kind %q has, and never %s%s",
-			rules, rules.verb("names", "name"), key.claim, key.kind, rules.verb("matches", "match"), meant(key.claim, kinds[key.kind].claims)))
+			rules, rules.verb("names", "name"), key.claim, key.kind, rules.verb("matches", "match"),
+			meant(key.claim, kinds[key.kind].claims)))
 	}
 	return list
 }

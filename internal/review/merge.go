@@ -3,6 +3,7 @@ package review
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,8 +38,9 @@ const logFields = 10
 
 // log returns what `git log` prints with further options.
 func (h *history) log(ctx context.Context, options ...string) (list []logged, err error) {
-	args := append([]string{"log", "-z", "--topo-order", "--no-patch", "--no-color", "--encoding=UTF-8", logFormat}, options...)
-	out, err := h.repository.Ask(ctx, append(args, "HEAD", "--", h.name)...)
+	args := slices.Concat([]string{"log", "-z", "--topo-order", "--no-patch", "--no-color", "--encoding=UTF-8", logFormat},
+		options, []string{"HEAD", "--", h.name})
+	out, err := h.repository.Ask(ctx, args...)
 	if err != nil || out == "" {
 		return nil, err
 	}
