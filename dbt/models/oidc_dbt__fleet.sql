@@ -36,7 +36,8 @@ repositories as (
     ) as every_repository
 ),
 
--- A password or key is used by a login that no recorded credential explains.
+-- A password or key is used by a login that no recorded credential explains. Where the log does not say how a login was
+-- authenticated (Trino's), it may have been.
 key_logins as (
     select logins.log_kind as log_kind, logins.login_id as login_id, lower(logins.user_name) as user_name,
         logins.factor_id as factor_id, logins.logged_in_at as logged_in_at
@@ -44,7 +45,7 @@ key_logins as (
     left join (
         select distinct log_kind, login_id from {{ ref('oidc_dbt__login_matches') }} where factor_fits
     ) as matched on matched.log_kind = logins.log_kind and matched.login_id = logins.login_id
-    where logins.is_secret and nullif(matched.login_id, '') is null
+    where (logins.is_secret or nullif(logins.factor, '') is null) and nullif(matched.login_id, '') is null
 ),
 
 last_use as (

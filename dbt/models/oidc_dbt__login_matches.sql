@@ -21,6 +21,7 @@ login_keys as (
         case
             when session_name is not null then 'session:' || session_name
             when principal_subject is not null then 'principal:' || principal_subject
+            when run_id is not null and log_kind = 'table' then 'own run:' || run_id
             when run_id is not null then 'run:' || run_id
             else 'user:' || lower(user_name)
         end as match_key
@@ -44,7 +45,10 @@ credential_keys as (
     union all
     select credential_key, 'principal:' || warehouse_principal as match_key from credentials
     union all
-    select credential_key, 'run:' || coalesce(run_tag, run_id) as match_key from credentials
+    -- Not the run's credentials for other targets, which have no tag.
+    select credential_key, 'run:' || run_tag as match_key from credentials
+    union all
+    select credential_key, 'own run:' || coalesce(run_tag, run_id) as match_key from credentials
     union all
     select credential_key, 'user:' || lower(warehouse_user) as match_key from credentials
     union all

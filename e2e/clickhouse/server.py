@@ -1,6 +1,7 @@
 """ClickHouse's HTTP interface over chdb, which is ClickHouse's own engine as a library.
 
-It has no logins: a server in front checks those. Arguments: port, data folder."""
+It has no logins: a server in front checks those. Arguments: port, data folder, and ClickHouse's configuration where
+there is one. Of the settings that a request may have, it takes the comment of the query log."""
 
 import os
 import re
@@ -12,13 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from chdb import session
 
-engine = session.Session(sys.argv[2])
+engine = session.Session(sys.argv[2] + "".join("?config-file=" + file for file in sys.argv[3:]))
 one_at_a_time = threading.Lock()
 FORMAT = re.compile(r"\s+FORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 INSERT = re.compile(r"^\s*(INSERT\s+INTO\s+.*?)\s+FORMAT\s+(\w+)\s*$", re.IGNORECASE | re.DOTALL)
 
 
-def run(sql, data, database):
+def run(sql, data, database, comment):
     """Returns what a statement gives, in its own format."""
     insert = INSERT.match(sql)
     if insert and data:
@@ -33,6 +34,7 @@ def run(sql, data, database):
     with one_at_a_time:
         if database:
             engine.query(f"USE `{database}`")
+        engine.query("SET log_comment = '{}'".format(comment.replace("\\", "\\\\").replace("'", "\\'")))
         return engine.query(FORMAT.sub("", sql) if form else sql, form[1] if form else "TSV").bytes()
 
 
@@ -60,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         if query is None:
             query, data = body.decode(), b""
         try:
-            out = run(query, data, params.get("database", "default"))
+            out = run(query, data, params.get("database", "default"), params.get("log_comment", ""))
         except Exception as e:
             code = re.search(r"Code: (\d+)", str(e))
             return self.answer(500, str(e).encode(), X_ClickHouse_Exception_Code=code[1] if code else "1000")

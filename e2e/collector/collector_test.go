@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,53 +23,6 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
-
-// build builds the collector, which is a module of its own.
-func build(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "otelcol")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
-	build.Dir = filepath.Join(setup.Repository(t), "e2e", "collector", "otelcol")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the collector: %v\n%s", err, out)
-	}
-	return path
-}
-
-// start starts a collector with the configuration of docs/audit.md. Keys of its
-// receiver's `tls` may be added. The file is where it writes requests to.
-func start(t *testing.T, program, certificate, more string) (endpoint, file string) {
-	t.Helper()
-	page, err := os.ReadFile(filepath.Join(setup.Repository(t), "docs", "audit.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, config, found := strings.Cut(string(page), "```yaml\nreceivers:\n")
-	config, _, _ = strings.Cut(config, "```")
-	if !found {
-		t.Fatal("docs/audit.md has no collector's configuration")
-	}
-	file = filepath.Join(t.TempDir(), "records.json")
-	address := fmt.Sprintf("127.0.0.1:%d", setup.Port(t))
-	for old, text := range map[string]string{
-		"0.0.0.0:4318": address, "/var/log/oidc-dbt/records.json": file,
-		"/etc/otelcol/server.pem": certificate, "/etc/otelcol/server.key}": certificate + more + "}", // one file has both
-	} {
-		if strings.Count(config, old) != 1 {
-			t.Fatalf("docs/audit.md: the collector's configuration does not have %s once:\n%s", old, config)
-		}
-		config = strings.Replace(config, old, text, 1)
-	}
-	path := setup.Write(t, t.TempDir(), "otelcol.yml", "receivers:\n"+config)
-	setup.StartCommand(t, exec.Command(program, path), func() error {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	})
-	return "https://" + address, file
-}
 
 // workspace has a policy that requires that records are shipped.
 func workspace(t *testing.T, issuer *standin.Issuer, endpoint string) (dir string) {
@@ -216,7 +168,7 @@ func expected(t *testing.T, line string) logRecord {
 // own authority. Without a certificate that the collector wants, no credential is handed on.
 func TestCollector(t *testing.T) {
 	t.Parallel()
-	program := build(t)
+	program := setup.CollectorProgram(t)
 	ca, certificate := setup.Certificate(t)
 	clients, client, key := setup.ClientCertificate(t)
 	authority, mutual := "OTEL_EXPORTER_OTLP_CERTIFICATE="+ca, ", client_ca_file: "+clients
@@ -230,13 +182,13 @@ func TestCollector(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			endpoint, file := start(t, program, certificate, tt.tls)
+			endpoint, file := setup.Collector(t, program, certificate, tt.tls)
 			arrive(t, endpoint, file, tt.variables)
 		})
 	}
 	t.Run("no certificate", func(t *testing.T) {
 		t.Parallel()
-		endpoint, file := start(t, program, certificate, mutual)
+		endpoint, file := setup.Collector(t, program, certificate, mutual)
 		issuer := setup.Issuer(t)
 		status, out, ran := run(t, issuer, workspace(t, issuer, endpoint), filepath.Join(t.TempDir(), "audit.jsonl"), authority)
 		if status != 1 || ran || !strings.Contains(out, "ship the audit record to otlp: ") ||

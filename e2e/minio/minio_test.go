@@ -4,13 +4,10 @@
 package minio
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,7 +18,6 @@ import (
 )
 
 const (
-	program  = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
 	audience = "sts.amazonaws.com"
 	// property is the claim that names MinIO's policy: a custom property of the repository.
 	property = "repo_property_minio_policy"
@@ -40,45 +36,11 @@ func start(t *testing.T) (endpoint, data string, issuer *standin.Issuer) {
 		t.Fatal(err)
 	}
 	t.Cleanup(issuer.Close)
-	minio, port, home := setup.Tool(t, program), setup.Port(t), t.TempDir()
-	data = filepath.Join(home, "data")
-	if err := os.MkdirAll(filepath.Join(data, "lake"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	env := []string{
-		"HOME=" + home, "PATH=" + os.Getenv("PATH"), "MINIO_ROOT_USER=root", "MINIO_ROOT_PASSWORD=root-password", "MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CI_CD=on",
-		"MINIO_IDENTITY_OPENID_CONFIG_URL=" + issuer.URL() + "/.well-known/openid-configuration",
-		"MINIO_IDENTITY_OPENID_CLIENT_ID=" + audience,
-		"MINIO_IDENTITY_OPENID_CLAIM_NAME=" + property,
-	}
-	cmd := exec.Command(minio, "server", "--quiet", "--anonymous", "--address", fmt.Sprintf("127.0.0.1:%d", port), data)
-	cmd.Env = env
-	endpoint = fmt.Sprintf("http://127.0.0.1:%d", port)
-	setup.StartCommand(t, cmd, func() error { return ready(endpoint, issuer.Sign(audience, nil)) })
-	return endpoint, data, issuer
-}
-
-// ready returns nil when MinIO accepts a valid token: it answers
-// /minio/health/ready before it has read the issuer's discovery document and
-// the policies.
-func ready(endpoint, token string) error {
-	resp, err := assumeRole(endpoint, token)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		body, err := io.ReadAll(resp.Body)
-		return errors.Join(fmt.Errorf("a good token: %s: %s", resp.Status, body), err)
-	}
-	return nil
-}
-
-// assumeRole sends a token to the token service, without an ARN.
-func assumeRole(endpoint, token string) (*http.Response, error) {
-	return http.PostForm(endpoint, url.Values{
-		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "DurationSeconds": {"900"}, "WebIdentityToken": {token},
+	server := setup.MinIO(t, setup.MinIOConfig{
+		Discovery: issuer.URL() + "/.well-known/openid-configuration", Audience: audience, Claim: property,
+		Token: func() string { return issuer.Sign(audience, nil) }, Buckets: []string{"lake"},
 	})
+	return server.URL, server.Data, issuer
 }
 
 // workspace has the usual project, which writes the seed's rows to the bucket.
@@ -135,7 +97,7 @@ func TestItVerifiesTheTokenItself(t *testing.T) {
 		{"no property of the repository", issuer.Sign(audience, map[string]any{property: nil}), http.StatusBadRequest, "InvalidParameterValue"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			resp, err := assumeRole(endpoint, tt.token)
+			resp, err := (&setup.MinIOServer{URL: endpoint}).AssumeRole(tt.token)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,14 +4,10 @@ package minio
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -23,56 +19,24 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-// root owns the store. Not even root may delete a locked version.
-var root = aws.Credentials{AccessKeyID: "root", SecretAccessKey: "root-password"}
-
-// send sends a signed request to the store, and returns the reply's status and body.
-func send(t *testing.T, keys aws.Credentials, method, url, body, header string) (status int, reply string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256([]byte(body))
-	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(sum[:]))
-	if body != "" {
-		req.Header.Set("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(sum[:]))
-	}
-	if name, value, found := strings.Cut(header, ": "); found {
-		req.Header.Set(name, value)
-	}
-	sign := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
-	if err := sign.SignHTTP(t.Context(), keys, req, hex.EncodeToString(sum[:]), "s3", "us-east-1", time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(text)
-}
+// root owns the store.
+var root = setup.MinIORoot()
 
 // lock makes a bucket with Object Lock, whose versions are kept in compliance mode.
 func lock(t *testing.T, bucket string) {
 	t.Helper()
 	const retention = `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>` +
 		`<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>`
-	status, reply := send(t, root, http.MethodPut, bucket, "", "X-Amz-Bucket-Object-Lock-Enabled: true")
+	status, reply := setup.SendS3(t, root, http.MethodPut, bucket, "", "X-Amz-Bucket-Object-Lock-Enabled: true")
 	if status != http.StatusOK {
 		t.Fatalf("make the bucket: status %d: %s", status, reply)
 	}
-	if status, reply := send(t, root, http.MethodPut, bucket+"?object-lock=", retention, ""); status != http.StatusOK {
+	if status, reply := setup.SendS3(t, root, http.MethodPut, bucket+"?object-lock=", retention, ""); status != http.StatusOK {
 		t.Fatalf("lock the bucket: status %d: %s", status, reply)
 	}
 }
@@ -86,7 +50,7 @@ type version struct {
 // versions are all of a bucket, delete markers too.
 func versions(t *testing.T, bucket string) []version {
 	t.Helper()
-	status, reply := send(t, root, http.MethodGet, bucket+"?versions=", "", "")
+	status, reply := setup.SendS3(t, root, http.MethodGet, bucket+"?versions=", "", "")
 	var list struct {
 		Version, DeleteMarker []version
 	}
@@ -223,7 +187,7 @@ func TestRecordsAreLocked(t *testing.T) {
 	}
 	records := t.TempDir()
 	for key, line := range want {
-		status, reply := send(t, root, http.MethodGet, bucket+"/"+escaped(key), "", "")
+		status, reply := setup.SendS3(t, root, http.MethodGet, bucket+"/"+escaped(key), "", "")
 		if status != http.StatusOK || reply != line {
 			t.Errorf("%s: status %d: %s\nwant the line of the log: %s", key, status, reply, line)
 		}
@@ -245,10 +209,10 @@ func TestRecordsAreLocked(t *testing.T) {
 
 	// Without the condition there is a further version, and the one before it stays.
 	v := first[slices.IndexFunc(first, func(v version) bool { return strings.HasSuffix(v.Key, "-decision.json") })]
-	if status, reply := send(t, keys, http.MethodPut, bucket+"/"+escaped(v.Key), "{}\n", ""); status != http.StatusOK {
+	if status, reply := setup.SendS3(t, keys, http.MethodPut, bucket+"/"+escaped(v.Key), "{}\n", ""); status != http.StatusOK {
 		t.Errorf("a write without the condition: status %d: %s", status, reply)
 	}
-	status, reply := send(t, root, http.MethodGet, bucket+"/"+escaped(v.Key)+"?versionId="+v.VersionId, "", "")
+	status, reply := setup.SendS3(t, root, http.MethodGet, bucket+"/"+escaped(v.Key)+"?versionId="+v.VersionId, "", "")
 	if status != http.StatusOK || reply != want[v.Key] {
 		t.Errorf("the first version of %s: status %d: %s", v.Key, status, reply)
 	}
@@ -321,7 +285,7 @@ func limits(t *testing.T, keys aws.Credentials, bucket string, v version) {
 		{"delete the version as root", root, http.MethodDelete, object + "?" + exact, "", bypass, 400, "InvalidRequest"},
 		{"release the version as root", root, http.MethodPut, object + "?retention=&" + exact, release, bypass, 400, "InvalidRequest"},
 	} {
-		status, reply := send(t, tt.keys, tt.method, tt.url, tt.body, tt.header)
+		status, reply := setup.SendS3(t, tt.keys, tt.method, tt.url, tt.body, tt.header)
 		if status != tt.status || !strings.Contains(reply, "<Code>"+tt.code+"</Code>") {
 			t.Errorf("%s: status %d, want %d with %q: %s", tt.name, status, tt.status, tt.code, reply)
 		}

@@ -136,6 +136,6 @@ func listed(t *testing.T, endpoint, token, session string) int {
 	}
 	c := reply.Credentials
 	keys := aws.Credentials{AccessKeyID: c.AccessKeyId, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}
-	status, _ := send(t, keys, http.MethodGet, endpoint+"/lake?list-type=2", "", "")
+	status, _ := setup.SendS3(t, keys, http.MethodGet, endpoint+"/lake?list-type=2", "", "")
 	return status
 }

@@ -31,6 +31,8 @@ type TrinoConfig struct {
 	// Trust is what `trust generate` wrote: etc/config.properties, in the place of
 	// all the above, and other files by their paths below the server's folder.
 	Trust map[string]string
+	// Events is the address that the HTTP event listener posts to, "" for none.
+	Events string
 }
 
 // A TrinoServer is Trino on loopback, over TLS, with the catalogs blackhole, memory and tpch.
@@ -48,7 +50,8 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 	t.Helper()
 	const archive = "trino-server-476"
 	home := Maven(t, "io.trino:trino-server:476", "cfd5accde17e8ebd251eeeb78aed1f490e77bb3a164d95a0f454bf8a7c1cbd3f", nil,
-		archive+"/lib", archive+"/plugin/blackhole", archive+"/plugin/memory", archive+"/plugin/tpch")
+		archive+"/lib", archive+"/plugin/blackhole", archive+"/plugin/http-event-listener", archive+"/plugin/memory",
+		archive+"/plugin/tpch")
 	dir := t.TempDir()
 	s := &TrinoServer{Host: "127.0.0.1", Port: Port(t)}
 	ca, certificate := Certificate(t)
@@ -73,6 +76,11 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 		"node.bind-ip":                                        s.Host,
 		"node.internal-address":                               s.Host,
 		"node-scheduler.include-coordinator":                  "true",
+	}
+	if config.Events != "" {
+		properties["event-listener.config-files"] = Write(t, dir, "listener.properties", "event-listener.name=http\n"+
+			"http-event-listener.log-created=true\nhttp-event-listener.log-completed=true\n"+
+			"http-event-listener.connect-ingest-uri="+config.Events+"\n")
 	}
 	var text strings.Builder
 	for name, value := range properties {
