@@ -38,7 +38,7 @@ var (
 	postgres = [2]string{"PostgreSQL", `e2e/setup/postgres/package.json linux-x64": "(\d+\.\d+)`}
 	keycloak = [2]string{"Keycloak", `e2e/setup/keycloak.go keycloak-quarkus-dist:(\d[\d.]*)`}
 	trino    = [2]string{"Trino", `e2e/setup/trino.go trino-server:(\d+)`}
-	minio    = [2]string{"MinIO", `e2e/minio/minio_test.go minio/minio@v0\.0\.0-(\d{8})`}
+	minio    = [2]string{"MinIO", `e2e/setup/minio.go minio/minio@v0\.0\.0-(\d{8})`}
 	chdb     = [2]string{"ClickHouse's engine (chdb)", `e2e/requirements.in chdb==(\S+)`}
 	fakesnow = [2]string{"fakesnow, in place of Snowflake", `e2e/requirements.in fakesnow\[server\]==(\S+)`}
 	moto     = [2]string{"moto, in place of AWS", `e2e/requirements.in moto\[server\]==(\S+)`}
