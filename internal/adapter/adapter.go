@@ -18,11 +18,14 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
 // adapter is one file of this package.
 type adapter struct {
 	spec policy.Adapter // what depends on the provider is filled in from pairs
+	// dialect is the SQL of the warehouse, where a proxy of ours reads it.
+	dialect statement.Dialect
 	// pairs are the adapter's rows, by provider.
 	pairs map[string]pair
 	// check returns what is wrong with the places where a block would have dbt

@@ -11,6 +11,7 @@ import (
 // connection's key, and change in every run. (dbt-athena 1.11)
 var athena = adapter{
 	spec: policy.Adapter{
+		Native:   "`session_policy` of the exchange, and a workgroup that enforces its configuration and a limit of bytes scanned",
 		Required: []string{"schema"},
 		Aliases:  map[string]string{"catalog": "database"},
 		Written: []string{

@@ -6,12 +6,14 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
 // clickhouse logs in with a user and a password. The broker's proxy puts fresh
 // ones into each request, or a bearer, which ClickHouse takes and
 // dbt-clickhouse has no key for. (dbt-clickhouse 1.10)
 var clickhouse = adapter{
+	dialect: statement.ClickHouse,
 	spec: policy.Adapter{
 		// A certificate for another name would pass for the host's.
 		Written:  []string{"client_cert", "client_cert_key", "server_host_name"},
@@ -22,10 +24,10 @@ var clickhouse = adapter{
 	mappings: []string{"custom_settings"},
 	check:    checkClickHouse,
 	pairs: map[string]pair{
-		"token_exchange": {gives: credential.AccessToken, render: clickHouseProxy, route: from(clickHouseBearer)},
+		"token_exchange": {gives: credential.AccessToken, render: clickHouseProxy, guarded: true, route: from(clickHouseBearer)},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
-			render: clickHouseLogin, route: from(clickHouseLease), direct: lease, given: []string{"user"},
+			render: clickHouseLogin, guarded: true, route: from(clickHouseLease), direct: lease, given: []string{"user"},
 		},
 	},
 }

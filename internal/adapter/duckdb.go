@@ -29,6 +29,7 @@ import (
 var duckdb = adapter{
 	roots: []string{"settings", "ca_cert_file"},
 	spec: policy.Adapter{
+		Native:  "the bucket's policy or `session_policy` of the exchange",
 		Written: []string{"use_credential_provider"},
 		Secret:  []string{"key_id"},
 		Nested: []string{

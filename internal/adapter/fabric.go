@@ -17,6 +17,7 @@ import (
 // service principal that a vault lends. (dbt-fabric 1.12)
 var fabric = adapter{
 	spec: policy.Adapter{
+		Native:   "roles of the workspace and GRANT for an application of its own",
 		Required: []string{"database", "schema"},
 		Aliases:  withAliases(map[string]string{"workspace": "workspace_name", "purview": "purview_endpoint"}),
 		Written: append([]string{

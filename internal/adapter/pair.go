@@ -11,6 +11,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
 // A pair is one row of an adapter: all that is to be known of the adapter with
@@ -28,6 +29,9 @@ type pair struct {
 	// that is not to connect through a proxy, nil where it reads the credential
 	// once then.
 	route, direct describe
+	// guarded is set where every statement goes through a proxy of ours that
+	// reads it.
+	guarded bool
 	// client is how other clients of the warehouse stay logged in where they
 	// connect to it themselves.
 	client route.Kind
@@ -147,8 +151,20 @@ func specOf(a adapter) policy.Adapter {
 		if p.asks.Login != credential.Usual {
 			spec.Logins[name] = string(p.asks.Login)
 		}
+		if p.guarded {
+			spec.Guarded = append(spec.Guarded, name)
+		}
 	}
+	slices.Sort(spec.Guarded)
 	return spec
+}
+
+// Dialect returns the SQL that a guard reads of the pair, "" where there can be none.
+func Dialect(dbtType, provider string) statement.Dialect {
+	if !pairOf(dbtType, provider).guarded {
+		return ""
+	}
+	return adapters[dbtType].dialect
 }
 
 // Asks returns what a warehouse takes of a provider.

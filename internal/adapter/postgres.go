@@ -11,13 +11,15 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
 // postgres logs in with a password: a lease's, or a token in its place, as
 // the clouds' own databases take them. Through a broker's proxy it is the
 // proxy's, which logs in with a fresh one each time. (dbt-postgres 1.11)
 var postgres = adapter{
-	roots: []string{"sslrootcert"},
+	roots:   []string{"sslrootcert"},
+	dialect: statement.Postgres,
 	spec: policy.Adapter{
 		Required: []string{"host", "port", "schema"},
 		Aliases:  map[string]string{"dbname": "database", "pass": "password"},
@@ -36,28 +38,28 @@ var postgres = adapter{
 	pairs: map[string]pair{
 		"aws": {
 			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RDSLogin},
-			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"databricks": {
 			gives: credential.AccessToken, asks: credential.Asks{Login: credential.LakebaseLogin}, hosts: &lakebaseHosts,
-			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://ossrdbms-aad.database.windows.net"}, hosts: &azurePostgresHosts,
-			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"gcp": {
 			gives:  credential.DatabaseLogin,
 			asks:   credential.Asks{Login: credential.CloudSQLLogin, Scope: "https://www.googleapis.com/auth/sqlservice.login"},
-			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), given: []string{"user"},
+			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), given: []string{"user"},
 		},
 		"login": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://ossrdbms-aad.database.windows.net"}, hosts: &azurePostgresHosts,
-			render: databasePassword, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"vault": { // another user each time, which no file can tell libpq
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
-			render: databasePassword, route: from(postgresProxy), direct: lease, given: []string{"user"},
+			render: databasePassword, guarded: true, route: from(postgresProxy), direct: lease, given: []string{"user"},
 		},
 	},
 }

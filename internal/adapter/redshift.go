@@ -10,13 +10,16 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
 // redshift logs in with a user and a password that were made for the run. The
 // methods `iam` and `iam_role`, by which dbt would ask AWS itself, take no
 // session token in a profile. (dbt-redshift 1.11)
 var redshift = adapter{
+	dialect: statement.Redshift,
 	spec: policy.Adapter{
+		Native:   "GRANT for a role of its own, and query monitoring rules of the workload manager",
 		Required: []string{"host", "port", "schema"},
 		Aliases:  map[string]string{"dbname": "database", "pass": "password"},
 		Written: []string{
@@ -31,7 +34,7 @@ var redshift = adapter{
 	pairs: map[string]pair{
 		"aws": {
 			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RedshiftLogin},
-			render: redshiftPassword, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": "role"},
+			render: redshiftPassword, guarded: true, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": "role"},
 			needed: redshiftNeeded,
 		},
 		"identity_center": {
@@ -42,12 +45,12 @@ var redshift = adapter{
 		},
 		"login": {
 			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RedshiftLogin},
-			render: redshiftPassword, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": ""},
+			render: redshiftPassword, guarded: true, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": ""},
 			needed: redshiftNeeded,
 		},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
-			render: redshiftPassword, route: from(redshiftProxy), direct: lease, given: []string{"user"},
+			render: redshiftPassword, guarded: true, route: from(redshiftProxy), direct: lease, given: []string{"user"},
 			identities: map[string]string{"iam_profile": ""},
 		},
 	},

@@ -12,6 +12,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -23,7 +24,9 @@ import (
 // (dbt-snowflake 1.12; Snowflake: Workload identity federation, External
 // OAuth, Key-pair authentication)
 var snowflake = adapter{
+	dialect: statement.Snowflake,
 	spec: policy.Adapter{
+		Native:   "a role of its own, and a resource monitor",
 		Required: []string{"account", "database", "schema"},
 		Written: []string{
 			"authenticator", "method", "workload_identity_provider", "workload_identity_entra_resource", "token_file_path",
@@ -47,23 +50,23 @@ var snowflake = adapter{
 		},
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true}, render: externalOAuth,
-			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
+			guarded: true, route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
 		},
 		"login": {
 			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true}, render: externalOAuth,
-			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities(""),
+			guarded: true, route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities(""),
 		},
 		"oidc": {
 			gives: credential.IDToken, exposed: true, render: snowflakeIDToken,
-			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities(""),
+			guarded: true, route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities(""),
 		},
 		"token_exchange": {
 			gives: credential.AccessToken, render: externalOAuth,
-			route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
+			guarded: true, route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
 		},
 		"vault": { // Snowflake takes no password of a service user
 			asks: credential.Asks{Fields: []credential.Kind{credential.KeyPair}}, render: snowflakeKeyPair,
-			route: from(snowflakeRoute), direct: lease, client: route.Lease, given: []string{"user"}, identities: snowflakeIdentities("secret"),
+			guarded: true, route: from(snowflakeRoute), direct: lease, client: route.Lease, given: []string{"user"}, identities: snowflakeIdentities("secret"),
 		},
 	},
 }

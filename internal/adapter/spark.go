@@ -18,6 +18,7 @@ import (
 // process, and reads and writes an object store by Hadoop. (dbt-spark 1.10)
 var spark = adapter{
 	spec: policy.Adapter{
+		Native:   "grants of the catalog, and the policy of the store",
 		Required: []string{"host", "schema", "method"},
 		Written:  []string{"auth", "kerberos_service_name"},
 		Literal:  []string{"method", "use_ssl", "connection_string_suffix", "endpoint", "cluster", "organization"},

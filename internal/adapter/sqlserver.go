@@ -19,6 +19,7 @@ import (
 // `mssql-python` only what azure-identity finds. (dbt-sqlserver 1.12)
 var sqlserver = adapter{
 	spec: policy.Adapter{
+		Native:   "database roles and GRANT for a user of its own",
 		Required: []string{"database", "schema"},
 		Aliases:  withAliases(nil),
 		Written:  append([]string{"tenant_id", "access_token_expires_on"}, microsoftLogins...),

@@ -9,14 +9,17 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
 // trino sends a bearer with each request: the ID token itself, which Trino
 // verifies, or an access token. With method `jwt` dbt speaks only https.
 // (dbt-trino 1.11; Trino: JWT authentication)
 var trino = adapter{
-	roots: []string{"cert"},
+	roots:   []string{"cert"},
+	dialect: statement.Trino,
 	spec: policy.Adapter{
+		Native:   "access control rules for a user of its own, and resource groups",
 		Required: []string{"host", "port", "schema"},
 		Aliases:  map[string]string{"catalog": "database"},
 		Written: []string{
@@ -31,15 +34,15 @@ var trino = adapter{
 	pairs: map[string]pair{
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true},
-			render: trinoToken, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
+			render: trinoToken, guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
 		},
 		"oidc": {
 			gives: credential.IDToken, exposed: true,
-			render: trinoToken, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": ""},
+			render: trinoToken, guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": ""},
 		},
 		"token_exchange": {
 			gives:  credential.AccessToken,
-			render: trinoToken, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
+			render: trinoToken, guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
 		},
 	},
 }

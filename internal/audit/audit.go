@@ -67,6 +67,7 @@ type Run struct {
 	// ActorKindSource is what the kind is known by: "token", "id" or "name".
 	ActorKindSource string
 	AgentHint       string // the variable that says that an AI agent may be at work
+	Guard           string // which statements go on, as the policy has it; "" for all
 	DryRun          bool
 	ExtraCA         string // the SHA-256 of NODE_EXTRA_CA_CERTS' file
 	TokenSHA256     string // of the ID token, by which it is known where it has no id of its own
@@ -101,6 +102,7 @@ type Mismatch struct {
 func (r Run) Allowed(at time.Time, rule, line int) Record {
 	e := r.record(at, activityPreauth, statusSuccess, severityInformational)
 	e.Unmapped.Decision = "allowed"
+	e.Unmapped.Guard = clean(r.Guard)
 	e.Unmapped.Rule = &matched{Index: rule, Number: rule + 1, Line: line}
 	e.Actor.Authorizations = r.authorizations("allowed")
 	for _, p := range r.Projects {

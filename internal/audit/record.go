@@ -101,6 +101,7 @@ type unmapped struct {
 	IdentityKind string            `json:"kind,omitempty"`
 	Act          []string          `json:"act,omitempty"` // who acts for the subject, the one who acts now first
 	Rule         *matched          `json:"rule,omitempty"`
+	Guard        string            `json:"guard,omitempty"` // which statements go on
 	Mismatches   []Mismatch        `json:"mismatches,omitempty"`
 	Omitted      int               `json:"mismatches_omitted,omitempty"`
 	Kind         string            `json:"credential_kind,omitempty"`

@@ -64,6 +64,7 @@ func (t *table) request(decision Record) {
 	if u.Rule != nil {
 		t.row("Rule", fmt.Sprintf("%d, line %d", u.Rule.Number, u.Rule.Line))
 	}
+	t.row("Guard", u.Guard)
 	t.row("Policy", u.PolicyOrigin)
 	t.row("Policy SHA-256", u.PolicySHA256)
 }

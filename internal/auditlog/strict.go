@@ -105,9 +105,9 @@ func unmappedForm() form {
 		"project": text(), "package_lock_sha256": text(), "packages": list(text()), "packages_omitted": number(),
 	})
 	f := object("", map[string]form{
-		"decision": text("allowed", "denied"),
-		"outcome":  text("issued", "renewed", "skipped", "revoked", "failed", "turned_away"),
-		"target":   text(), "audience": text(), "dry_run": {kind: aTruth}, "policy_origin": text(), "policy_sha256": text(),
+		"decision": text("allowed", "denied"), "guard": text(),
+		"outcome": text("issued", "renewed", "skipped", "revoked", "failed", "turned_away"),
+		"target":  text(), "audience": text(), "dry_run": {kind: aTruth}, "policy_origin": text(), "policy_sha256": text(),
 		"extra_ca_sha256": text(), "actor_kind": text(), "actor_kind_source": text(), "agent_hint": text(),
 		"identity": text(), "kind": text(), "act": list(text()),
 		"rule":       object("index", map[string]form{"index": number(), "number": number(), "line": number()}),

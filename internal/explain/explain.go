@@ -78,6 +78,7 @@ type Target struct {
 	Line     int      `json:"line,omitempty"`
 	Rules    []Rule   `json:"rules"`
 	Login    Login    `json:"login,omitempty"`
+	Guard    string   `json:"guard,omitempty"` // which statements go on, as the policy has it
 	Provider Provider `json:"provider"`
 	Hints    []string `json:"hints"`
 	Warnings []string `json:"warnings"`
@@ -290,6 +291,9 @@ func newTarget(t policy.TargetExplanation, claims policy.ClaimSet) Target {
 	}
 	if t.Allowed() {
 		shown.Login = LoginOf(t.Login, claims)
+		if t.Guard != nil {
+			shown.Guard = t.Guard.String()
+		}
 	}
 	return shown
 }

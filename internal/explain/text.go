@@ -134,6 +134,9 @@ func (t Target) text(b *strings.Builder) {
 			}
 		}
 	}
+	if t.Guard != "" {
+		fmt.Fprintf(b, "  guard\n    %s\n", t.Guard)
+	}
 	t.Provider.text(b)
 	for _, h := range t.Hints {
 		fmt.Fprintf(b, "  hint: %s\n", h)

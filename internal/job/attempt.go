@@ -41,6 +41,7 @@ type attempt struct {
 	tokenSHA256 string
 	records     *records
 	leases      *leases                // of every renewal too
+	guarding    *guarding              // what decides on statements; nil for nothing
 	held        *credential.Credential // whose lease is renewed; nil for none
 	afresh      bool                   // what is held was refused by the warehouse
 	jitter      time.Duration          // the most to wait for before the first request

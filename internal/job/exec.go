@@ -19,7 +19,7 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 	if err != nil {
 		return 0, err
 	}
-	s.Program, s.dbtArgs = args[0], args
+	s.Program, s.dbtArgs, s.PassIdentity = args[0], args, passIdentity
 	run, err := begin(ctx, env, s, dir)
 	if err != nil {
 		return 0, err

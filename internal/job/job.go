@@ -231,7 +231,7 @@ func (a *attempt) issue(
 			res.Ceiling = res.Ceiling.under(c)
 		}
 	}
-	if res.Broker, err = a.serve(c); res.Broker != nil {
+	if res.Broker, err = a.serve(grant, c); res.Broker != nil {
 		res.Route = a.project.route
 	}
 	return c, err

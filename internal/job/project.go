@@ -238,6 +238,9 @@ func fileOnly(err error, path string) error {
 // check holds the blocks, each of which gets the credential, to what adapter
 // and provider ask of them, and sets the warehouse and the route.
 func (p *project) check(ctx context.Context, env Env, s Settings, t *policy.Target, blocks ...*yaml.Node) error {
+	if err := p.checkGuard(s, t, blocks...); err != nil {
+		return err
+	}
 	for i, b := range blocks {
 		if p.source == nil {
 			placed := p.placed(b)

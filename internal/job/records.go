@@ -85,6 +85,9 @@ func (r *records) decision(ctx context.Context, a attempt, g policy.Grant, err e
 	var denial *policy.Denial
 	switch {
 	case err == nil:
+		if held := g.Guard(); held != nil {
+			r.run.Guard = held.String()
+		}
 		record = r.run.Allowed(r.now(), g.Rule().Index, g.Rule().Line)
 	case errors.As(err, &denial):
 		record = r.run.Denied(r.now(), denial.Reason(), mismatches(denial))

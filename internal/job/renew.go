@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -38,7 +39,10 @@ func (a *attempt) hold(ctx context.Context, grant policy.Grant, c credential.Cre
 
 // serve starts the broker that the pair's route asks for; nil where the
 // profile needs none, or there is nothing to renew.
-func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
+func (a *attempt) serve(grant policy.Grant, first credential.Credential) (_ *broker.Broker, err error) {
+	if a.guarding, err = a.newGuarding(grant); err != nil {
+		return nil, err
+	}
 	kind := a.project.route.Kind
 	if !a.settings.Broker || kind == route.None || kind == route.Lease && a.held == nil {
 		return nil, nil
@@ -48,14 +52,21 @@ func (a *attempt) serve(first credential.Credential) (*broker.Broker, error) {
 	if ca := r.Upstream.CAFile; ca != "" && !filepath.IsAbs(ca) {
 		r.Upstream.CAFile = filepath.Join(a.settings.CommandDir, ca) // where dbt would have found it
 	}
+	closed := func() {
+		keeper.Close()
+		if err := a.guarding.close(); err != nil {
+			a.warn(fmt.Errorf("close the records of statements: %w", err))
+		}
+	}
 	b, err := broker.Start(broker.Config{
 		Target: a.target.Name(), Route: r, Network: a.env.Transport.Network(), Dir: a.settings.Dir, StateDir: a.settings.StateDir,
 		Current: keeper.Current, Renew: keeper.Renew, Ahead: a.held != nil, Refused: a.refused, Failed: a.warn,
-		AllowUIDs: a.settings.AllowUIDs, Closed: keeper.Close, Now: a.env.Now,
+		AllowUIDs: a.settings.AllowUIDs, Closed: closed, Guard: a.guarding.decides(), Now: a.env.Now,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, a.guarding.close())
 	}
+	a.guarding.halts(b)
 	if b.Address().Host == "" {
 		return b, nil // it does not listen
 	}
@@ -80,6 +91,9 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 	}
 	defer next.records.close()
 	grant, idToken, err := next.authorize(ctx)
+	if err == nil {
+		err = a.guarding.same(grant)
+	}
 	err = a.ceiling().explain(err, a.env.Now())
 	defer func() { a.undelivered(next.records.unsent) }()
 	if rerr := next.records.decision(ctx, next, grant, err); rerr != nil {

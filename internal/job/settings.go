@@ -29,6 +29,7 @@ type Settings struct {
 	Broker        bool         // keep the credential fresh for as long as the command runs
 	Dir           string       // this step's or command's own folder, which only the user may enter
 	StateDir      string       // a folder of this user's that stays between runs; "" for none
+	PassIdentity  bool         // the command may request ID tokens itself
 	AllowUIDs     []int        // other users who may use the broker, on Linux
 	Program       string       // that will run, looked for before anything is asked for; "" for none
 	CommandDir    string       // where the command runs; what its profile names is relative to it

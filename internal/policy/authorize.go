@@ -144,7 +144,7 @@ func (p *Policy) Authorize(target string, claims idtoken.Claims, now time.Time) 
 		target: t.name, provider: t.provider, audience: t.audience, exchange: d.exchange, dbt: d.dbt,
 		lifetime: t.asks(v.actor.kind), maxLifetime: t.longest(v.actor.kind), direct: t.direct,
 		claims: claims, identity: v.identity, agents: t.agents, rule: Rule{Index: d.rule.index, Line: d.rule.line},
-		actor: v.actor, warnings: d.warnings,
+		actor: v.actor, warnings: d.warnings, guard: d.rule.guard,
 	}, nil
 }
 

@@ -45,6 +45,10 @@ func (d *document) denyRule(p *Policy, index int, n *yaml.Node) (r rule, ok bool
 		return r, false
 	}
 	r.anyEvent = true
+	if v := valueOf(n, "guard"); v != nil {
+		d.Report(v, "guard is for rules of `allow`: whom a rule of `deny` matches gets nothing")
+		return r, false
+	}
 	for _, claim := range r.unknown() { // where one of `allow` admits nobody, this one would stop nobody
 		if near := nearest(claim, kinds[r.identity.Kind].claims); near != "" {
 			d.Report(n, "the rule would never match: %q is not a claim: did you mean %q?", claim, near)

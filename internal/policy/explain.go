@@ -34,6 +34,7 @@ type TargetExplanation struct {
 	Rules     []RuleExplanation
 	Warnings  []string // the policy's about this target, and those of a Grant
 	Login     Login
+	Guard     *Guard // of an allowed request; nil for none
 
 	agents string // what the target says of AI agents
 }
@@ -237,6 +238,7 @@ func (t *Target) explain(v view, now time.Time, near func(*Target) []near) Targe
 	}
 	if d.allowed() {
 		e.Login = Login{Provider: t.provider, Audience: t.audience, Exchange: d.exchange, DBT: d.dbt, Identity: v.identity}
+		e.Guard = d.rule.guard
 	}
 	for i := range t.rules {
 		e.Rules[i] = t.rules[i].explain(v)

@@ -23,6 +23,7 @@ type Grant struct {
 	rule        Rule
 	actor       actor
 	identity    Identity
+	guard       *Guard
 	agents      string // what the target says of AI agents
 	warnings    []string
 }
@@ -100,6 +101,9 @@ func (g Grant) Run() string {
 
 // Rule returns the rule that matched.
 func (g Grant) Rule() Rule { return g.rule }
+
+// Guard returns which statements may go on to the warehouse, nil for any.
+func (g Grant) Guard() *Guard { return g.guard }
 
 // ActorKind returns "user", "bot" or "agent", derived from the claims.
 func (g Grant) ActorKind() string { return g.actor.kind }

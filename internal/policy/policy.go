@@ -42,6 +42,7 @@ type Target struct {
 	maxLifetimes  map[string]time.Duration // by the kind of actor; nil where all have the same
 	agents        string                   // "refuse", "only"; "" where agents are like others
 	direct        bool
+	guard         *Guard // of rules that have none of their own; nil for none
 	trustReviewed time.Time
 	trustMaxAge   time.Duration
 	rules         []rule

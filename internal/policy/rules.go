@@ -20,6 +20,7 @@ type rule struct {
 	anyEvent    bool // a rule without event_name is for every event, as those of `deny` are
 	identity    *Identity
 	matchers    []matcher
+	guard       *Guard // that holds for whom the rule admits; nil for none
 }
 
 // claimText is what a claim may be called: GitHub's are lower case with _,
@@ -53,6 +54,7 @@ func (d *document) allow(p *Policy, t *Target, n *yaml.Node) {
 		if r.identity == nil {
 			continue
 		}
+		d.ruleGuard(t, &r, valueOf(e, "guard"))
 		t.rules = append(t.rules, r) // one with faults too: it may still name what ${claim} needs
 		if !slices.ContainsFunc(t.identities, func(id Identity) bool { return id.Name == r.identity.Name }) {
 			t.identities = append(t.identities, *r.identity)
@@ -208,7 +210,7 @@ func (d *document) matchers(p *Policy, index int, n *yaml.Node) (r rule, ok bool
 	r.index, r.line = index, n.Line
 	r.matchers = make([]matcher, 0, len(n.Content)/2)
 	for key, value := range m.Pairs {
-		if key.Value != "identity" {
+		if key.Value != "identity" && key.Value != "guard" {
 			r.matchers = append(r.matchers, d.matcher(r.identity.Kind, key, value))
 		}
 	}

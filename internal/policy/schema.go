@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	sqlguard "github.com/oidc-dbt/oidc-dbt/internal/guard"
 	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
@@ -199,16 +200,47 @@ func mapsSchema() object {
 func denyRuleSchema() object {
 	s := ruleSchema()
 	s["not"] = object{"required": []string{"identity"}, "maxProperties": 1} // every token of the identity
+	s["properties"].(object)["guard"] = false
 	return s
 }
 
 func ruleSchema() object {
 	return object{
 		"type": "object", "minProperties": 1,
-		"propertyNames":        object{"pattern": claimText.String(), "maxLength": maxClaimName},
-		"properties":           object{"identity": textSchema("Whose tokens the rule is for (default: github).", "github")},
+		"propertyNames": object{"pattern": claimText.String(), "maxLength": maxClaimName},
+		"properties": object{"identity": textSchema("Whose tokens the rule is for (default: github).", "github"),
+			"guard": guardSchema("Which statements go on of those whom the rule admits: it only tightens the target's guard.", ruleGuardKeys)},
 		"additionalProperties": listSchema("A claim and what it may be: `*` matches within one segment, `**` across segments."),
 	}
+}
+
+// guardSchema is of a guard with some of the keys.
+func guardSchema(doc string, keys []string) object {
+	class := object{"enum": sqlguard.Classes()}
+	all := object{
+		"statements": object{"enum": sqlguard.Levels, "description": "What is admitted: `read` (and transactions), " +
+			"`build` (what dbt itself sends, except grants), or `any`."},
+		"also": object{"description": "Classes that are admitted in addition.", "examples": []any{[]string{"grant"}},
+			"oneOf": []any{class, object{"type": "array", "minItems": 1, "items": class}}},
+		"mode": object{"enum": guardModes,
+			"description": "`observe` lets pass what would be denied, and records it (default: enforce)."},
+		"stop_after": object{"type": "integer", "minimum": 1, "maximum": maxStopAfter, "examples": []int{20},
+			"description": "How many denials end the run (default: none do)."},
+		"record": object{"enum": recordModes,
+			"description": "Whether records have the text of statements, with the data in it (default: digest, its SHA-256 only)."},
+	}
+	properties := object{}
+	for _, key := range keys {
+		properties[key] = all[key]
+	}
+	return object{"type": "object", "additionalProperties": false, "minProperties": 1, "properties": properties, "description": doc,
+		"examples": []any{object{"statements": "read"}}}
+}
+
+// requiring returns a schema with keys that must be there.
+func requiring(schema object, keys ...string) object {
+	schema["required"] = keys
+	return schema
 }
 
 // targetSchema is of a target.
@@ -230,6 +262,7 @@ func targetSchema(cat Catalog) object {
 			"max_lifetime": lifetimesSchema(),
 			"agents": object{"enum": agentRules,
 				"description": "Whether AI agents are refused, or are the only ones admitted (default: neither)."},
+			"guard": requiring(guardSchema("Which statements go on to the warehouse, by classes (default: all, unrecorded).", guardKeys), "statements"),
 			"proxy": object{"type": "boolean",
 				"description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true; with client: false)."},
 			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed.",
@@ -250,6 +283,7 @@ func partialSchema(cat Catalog) object {
 	delete(target, "allOf")
 	target["required"] = []string{"allow"}
 	properties := target["properties"].(object)
+	delete(properties["guard"].(object), "required")
 	exchange := properties["exchange"].(object)
 	for _, block := range exchange["properties"].(object) {
 		loosen(block.(object))

@@ -124,6 +124,11 @@ type Adapter struct {
 	// and the login's own key, wherever below it that is; Names are keys of the
 	// same form that hold a name where another adapter has a secret.
 	Nested, Names []string
+	// Guarded are the providers with which every statement goes through a proxy
+	// that reads it, so that a guard can be held; Native is what limits a run
+	// where there is none.
+	Guarded []string
+	Native  string
 	// Aliases are the other names that dbt takes for keys of the block.
 	Aliases map[string]string
 }

@@ -19,7 +19,7 @@ import (
 var (
 	policyKeys = []string{"version", "requires", "start_jitter", "identities", "agents", "maps", "deny", "audit", "defaults", "targets"}
 	targetKeys = []string{"dbt", "profiles", "client", "exchange", "allow", "lifetime", "max_lifetime", "proxy",
-		"trust_reviewed", "trust_max_age", "agents"}
+		"trust_reviewed", "trust_max_age", "agents", "guard"}
 )
 
 // nameText is what a target or an identity may be called: it becomes a dbt
@@ -161,11 +161,15 @@ func (d *document) target(p *Policy, key, n *yaml.Node) *Target {
 	for _, f := range t.lifetimeFaults(t.dbt.Type, d.catalog.Adapters[t.dbt.Type].Logins[t.provider]) {
 		d.Report(m.Get(f.Key), "%v", f.Err)
 	}
+	if v := m.Get("guard"); v != nil {
+		d.guard(t, v)
+	}
 	if v := m.Get("allow"); v == nil {
 		m.Missing("allow: add at least one rule")
 	} else {
 		d.allow(p, t, v)
 		d.suited(t)
+		d.guardable(p, t, m)
 	}
 	if v := m.Get("agents"); v != nil {
 		d.agents(t, v)
