@@ -77,6 +77,23 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 		"node.internal-address":                               s.Host,
 		"node-scheduler.include-coordinator":                  "true",
 	}
+	cmd := exec.Command(java(t), "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+		"-Djdk.attach.allowAttachSelf=true", "-XX:+EnableDynamicAgentLoading",
+		"--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
+		"-Dconfig="+config.write(t, dir, properties),
+		"-cp", filepath.Join(home, "lib", "*"), "io.trino.server.TrinoServer")
+	cmd.Dir = dir
+	// A server that has reported its start may still have no node for a query.
+	StartCommand(t, cmd, func() error {
+		_, err := s.Query(t.Context(), user, token(), "select count(*) from tpch.tiny.nation")
+		return err
+	})
+	return s
+}
+
+// write writes the server's files into its folder, and returns the path of its configuration.
+func (config TrinoConfig) write(t testing.TB, dir string, properties map[string]string) (path string) {
+	t.Helper()
 	if config.Events != "" {
 		properties["event-listener.config-files"] = Write(t, dir, "listener.properties", "event-listener.name=http\n"+
 			"http-event-listener.log-created=true\nhttp-event-listener.log-completed=true\n"+
@@ -97,18 +114,7 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 	Write(t, dir, "catalog/blackhole.properties", "connector.name=blackhole\n")
 	Write(t, dir, "catalog/memory.properties", "connector.name=memory\n")
 	Write(t, dir, "catalog/tpch.properties", "connector.name=tpch\n")
-	cmd := exec.Command(java(t), "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-		"-Djdk.attach.allowAttachSelf=true", "-XX:+EnableDynamicAgentLoading",
-		"--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
-		"-Dconfig="+Write(t, dir, "config.properties", text.String()),
-		"-cp", filepath.Join(home, "lib", "*"), "io.trino.server.TrinoServer")
-	cmd.Dir = dir
-	// A server that has reported its start may still have no node for a query.
-	StartCommand(t, cmd, func() error {
-		_, err := s.Query(t.Context(), user, token(), "select count(*) from tpch.tiny.nation")
-		return err
-	})
-	return s
+	return Write(t, dir, "config.properties", text.String())
 }
 
 // trusting returns a client that trusts one certificate authority.
