@@ -33,6 +33,7 @@ type reader struct {
 	mode     mode
 	query    bool // its SELECT has come
 	settings bool // its SETTINGS have come
+	verb     int  // where the last INSERT, UPDATE, DELETE or MERGE is that begins a statement inside this one
 	action   bool // the next word begins an action of ALTER
 	depth    int
 	states   [maxDepth]state
@@ -72,7 +73,7 @@ func (r *reader) peek() token {
 // statement reads one statement up to its divider.
 func (r *reader) statement() {
 	r.start, r.rank, r.head, r.why, r.mode = r.tok.start, read, "", "", asIs
-	r.query, r.settings, r.action, r.depth, r.states[0] = false, false, false, 0, 0
+	r.query, r.settings, r.action, r.verb, r.depth, r.states[0] = false, false, false, -1, 0, 0
 	r.verdict.Statements++
 	r.readHead()
 	r.readRest()

@@ -241,6 +241,10 @@ func (r *reader) onWord() {
 	switch r.tok.code {
 	case kwSelect, kwValues, kwTable, kwWith:
 		r.onQuery()
+	case kwParallel:
+		if r.g.loose && r.peek().code == kwWith {
+			r.unknown(r.tok.start, "statement inside a statement") // … PARALLEL WITH …
+		}
 	case kwExecute:
 		if !r.query && r.prev.code == kwAs && r.depth == 0 {
 			r.raiseBy(run, "EXECUTE")
@@ -255,7 +259,7 @@ func (r *reader) onWord() {
 		}
 	case kwGrant, kwCreate, kwAuthorization:
 		r.onSchema()
-	case kwEngine, kwFormat, kwInfile, kwSettings:
+	case kwEngine, kwFormat, kwInfile, kwOutfile, kwSettings:
 		r.onTable()
 	}
 	switch r.mode {
@@ -301,6 +305,8 @@ func (r *reader) onTable() {
 	switch {
 	case r.tok.code == kwSettings:
 		r.settings = r.g.loose
+	case r.tok.code == kwOutfile && r.g.loose && r.prev.code == kwInto:
+		r.raiseBy(run, "INTO OUTFILE")
 	case r.tok.code == kwInfile && r.mode == asInsert && r.prev.code == kwFrom:
 		r.raiseBy(run, "INFILE")
 	case r.depth > 0, r.query, r.prev.code == kwAs, r.prev.code == kwInto, r.prev.code == kwTable, r.prev.code == kwExists:
@@ -326,15 +332,15 @@ func (r *reader) onRead() {
 	switch r.tok.code {
 	case kwInto:
 		switch {
-		case r.prev.code == kwInsert, r.prev.code == kwMerge, r.prev.code == kwOverwrite:
-			r.raiseBy(write, "INTO")
+		case r.prev.start == r.verb && (r.prev.code == kwInsert || r.prev.code == kwMerge):
+			r.raiseBy(write, string(r.upper(r.text[r.prev.start:r.prev.end])))
 		case r.g.loose:
 			r.raiseBy(run, "INTO")
 		default:
 			r.raiseBy(define, "INTO")
 		}
 	case kwFrom:
-		if r.prev.code == kwDelete && r.is(r.prior, '(') {
+		if r.prev.code == kwDelete && r.prev.start == r.verb {
 			r.raiseBy(write, "DELETE")
 		}
 	case kwSet:
@@ -346,11 +352,13 @@ func (r *reader) onRead() {
 		case r.prev.code == kwFor || r.prev.code == kwKey:
 			r.raiseBy(write, "FOR UPDATE")
 		case r.is(r.prev, '('):
+			r.verb = r.tok.start
 			if r.tok.code == kwUpdate {
 				*here |= inUpdate
 			}
 		case *here&inList != 0 && !r.listed(r.prev) && (r.prev.kind != mark || r.is(r.prev, ')')):
 			*here &^= inList
+			r.verb = r.tok.start
 			r.raiseBy(write, string(r.upper(r.bare())))
 		}
 	case kwShare:

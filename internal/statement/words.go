@@ -28,7 +28,8 @@ const (
 	kwMerge
 	kwOn
 	kwOnly
-	kwOverwrite
+	kwOutfile
+	kwParallel
 	kwPolicy
 	kwProcedure
 	kwRead
@@ -50,7 +51,7 @@ var codes = map[string]code{
 	"CREATE": kwCreate, "DELETE": kwDelete, "ENGINE": kwEngine, "EXECUTE": kwExecute, "EXISTS": kwExists, "FOR": kwFor,
 	"FORMAT": kwFormat, "FROM": kwFrom, "FUNCTION": kwFunction, "GRANT": kwGrant, "IDENTIFIER": kwIdentifier, "IF": kwIf,
 	"INFILE": kwInfile, "INSERT": kwInsert, "INTO": kwInto, "KEY": kwKey, "MERGE": kwMerge, "ON": kwOn, "ONLY": kwOnly,
-	"OVERWRITE": kwOverwrite, "POLICY": kwPolicy, "POLICIES": kwPolicy, "PROCEDURE": kwProcedure, "READ": kwRead,
+	"OUTFILE": kwOutfile, "PARALLEL": kwParallel, "POLICY": kwPolicy, "POLICIES": kwPolicy, "PROCEDURE": kwProcedure, "READ": kwRead,
 	"RECURSIVE": kwRecursive, "SELECT": kwSelect, "SESSION": kwSession, "SET": kwSet, "SETTINGS": kwSettings,
 	"SHARE": kwShare, "TABLE": kwTable, "UPDATE": kwUpdate, "VALUES": kwValues, "WITH": kwWith, "WRITE": kwWrite,
 	"ACCESS": kwGoverning, "AGGREGATION": kwGoverning, "JOIN": kwGoverning, "LIFECYCLE": kwGoverning,
