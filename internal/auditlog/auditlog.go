@@ -137,7 +137,8 @@ func (r *reader) folder(ctx context.Context, name, full string) error {
 		return named(name, err)
 	}
 	defer root.Close()
-	return fs.WalkDir(root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
+	any := false
+	err = fs.WalkDir(root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
 		at := filepath.Join(name, filepath.FromSlash(p))
 		hidden := p != "." && isHidden(d.Name())
 		switch {
@@ -148,6 +149,7 @@ func (r *reader) folder(ctx context.Context, name, full string) error {
 		case !d.Type().IsRegular() || hidden || !hasRecords(p):
 			return nil
 		}
+		any = true
 		f, err := root.Open(filepath.FromSlash(p))
 		if err != nil {
 			return named(at, err)
@@ -155,6 +157,11 @@ func (r *reader) folder(ctx context.Context, name, full string) error {
 		defer f.Close()
 		return named(at, r.lines(ctx, at, f))
 	})
+	if err == nil && !any { // as of a bucket: the path is wrong, and nothing must not pass for records without a fault
+		return fault.New(fault.Usage, fmt.Errorf("read audit records: there is no file below %q whose name ends in .jsonl or .json", name),
+			"decompress a file with `gunzip -c`, and read it as - (standard input)")
+	}
+	return err
 }
 
 func isHidden(name string) bool { return strings.HasPrefix(name, ".") }

@@ -207,7 +207,7 @@ func TestFolders(t *testing.T) {
 	put(t, dir, map[string]string{
 		"log/date=2026-11-02/B-decision.json": record("3") + "\n", "log/date=2026-11-02/B-outcome.json": record("4"),
 		"log/date=2026-11-01/audit.jsonl": record("1") + "\n" + record("2") + "\n", "log/z.jsonl": record("5"), "log/notes.txt": "no", "log/.hidden.jsonl": "no",
-		"log/.git/x.json": "no", "log/empty.jsonl": "", "other.jsonl": record("6"), ".typed": record("7"),
+		"log/.git/x.json": "no", "log/empty.jsonl": "", "packed/audit.jsonl.gz": "no", "other.jsonl": record("6"), ".typed": record("7"),
 	})
 	if err := errors.Join(os.Symlink(filepath.Join(dir, "other.jsonl"), filepath.Join(dir, "log", "link.jsonl")),
 		os.Symlink(dir, filepath.Join(dir, "log", "up")), os.Symlink("log", filepath.Join(dir, "linked"))); err != nil {
@@ -221,6 +221,7 @@ func TestFolders(t *testing.T) {
 		{[]string{filepath.Join(dir, "log", "date=2026-11-02"), "-", "other.jsonl"}, "3 4 0 6"},
 		{[]string{"linked", "linked/link.jsonl", ".typed"}, "1 2 3 4 5 6 7"},
 		{[]string{"log/z.jsonl", "missing", "other.jsonl"}, `5 read audit records: there is no file or folder "missing"`},
+		{[]string{"log/z.jsonl", "packed"}, `5 read audit records: there is no file below "packed" whose name ends in .jsonl or .json`},
 		{nil, ""},
 	} {
 		var got []string

@@ -31,7 +31,7 @@ func (r *Record) IsStatement() bool { return r.ClassUID == statementClassUID }
 // its own course: it may send nothing, or any number.
 func (v *Verification) statement(e Entry) {
 	v.Statements++
-	if v.runs[keyOf(&e.Record)]&refused != 0 {
+	if v.runs[keyOf(&e.Record)].flags&refused != 0 {
 		v.found(v.about(e, AfterDenial, "a statement was sent, and the decision on the run was a denial"))
 	}
 }

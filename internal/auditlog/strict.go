@@ -3,10 +3,12 @@ package auditlog
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // A form is what a value of a record must be.
@@ -123,6 +125,9 @@ type checker struct{ record, statement form }
 
 // check returns what is wrong with a line that is a record by its class.
 func (c checker) check(line []byte, r *Record) error {
+	if !utf8.Valid(line) {
+		return errors.New("the line is not UTF-8") // readers differ in what they make of it
+	}
 	w := walker{text: line}
 	if r.IsStatement() {
 		if err := c.statement.check(&w, ""); err != nil {
@@ -295,7 +300,7 @@ func (f form) object(w *walker, at string) error {
 		switch {
 		case seen[name]: // readers differ in which of the two counts
 			return fmt.Errorf("%q is there twice", below)
-		case !known && !f.further:
+		case !known && (!f.further || f.hasInOtherCase(name)):
 			return fmt.Errorf("%q is no field of a record", below)
 		}
 		seen[name] = true
@@ -311,6 +316,17 @@ func (f form) object(w *walker, at string) error {
 		}
 	}
 	return nil
+}
+
+// hasInOtherCase reports whether a name differs from that of a field by case
+// only: encoding/json takes it for the field, and others do not.
+func (f form) hasInOtherCase(name string) bool {
+	for field := range f.fields {
+		if strings.EqualFold(field, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // consistent compares what a record says twice.

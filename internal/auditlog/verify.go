@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,7 @@ const (
 	NoDecision     = "outcome-without-decision"
 	AfterDenial    = "issued-after-denial"
 	Duplicate      = "duplicate-record"
+	Conflict       = "conflicting-record"
 	Backwards      = "time-backwards"
 	TooLong        = "lifetime-exceeded"
 	ReviewOverdue  = "review-overdue"
@@ -54,7 +56,7 @@ const (
 
 var severities = map[string]Severity{
 	DamagedLine: Medium, InvalidRecord: Medium, UnknownOutcome: Medium, NoDecision: High, AfterDenial: High,
-	Duplicate: Medium,
+	Duplicate: Medium, Conflict: High,
 	Backwards: Low, TooLong: High, ReviewOverdue: Medium, RuleUnused: Low,
 }
 
@@ -68,8 +70,8 @@ const tokenLife = time.Hour
 // maxFindings bounds what a damaged log fills the memory with.
 const maxFindings = 10_000
 
-// A Verification is what was found in records. Its memory grows by about 40
-// bytes for each run: whether a run was decided must be known to its end.
+// A Verification is what was found in records. Its memory grows by about 60
+// bytes for each run: what a run's records said must be known to its end.
 type Verification struct {
 	Records, Runs, Denied, Issued int
 	Statements                    int // records of statements, which are Records, too
@@ -82,27 +84,65 @@ type Verification struct {
 	checker checker
 	runs    map[runKey]runState
 	open    map[runKey]Finding // allowed, and no outcome so far; Time is when it is due
-	orphans map[runKey]Finding // outcomes without a decision so far
+	orphans map[runKey]orphan  // outcomes without a decision so far
+	seed    maphash.Seed
 	file    string
 	before  time.Time // the record before in this file
 }
 
 type runKey [16]byte
 
-type runState uint8
+// An orphan is an outcome without a decision, and what is found if there is none.
+type orphan struct {
+	Finding
+	outcome string
+}
+
+// A runState is what a run's records have said.
+type runState struct {
+	flags stateFlags
+	said  [3]uint16 // a part of the hash of each record: see Verification.said
+}
+
+type stateFlags uint8
 
 const (
-	decided runState = 1 << iota
-	refused
+	decided stateFlags = 1 << iota
 	loggedOn
 	loggedOff
+	refused
 )
+
+// parts are the records that a run has once, by their activity: the index of
+// what they said, and the flag that there is one.
+var parts = map[int]struct {
+	index int
+	flag  stateFlags
+}{6: {0, decided}, 1: {1, loggedOn}, 2: {2, loggedOff}}
+
+// said is what two copies of a record have in common, in all forms in which a
+// collector may have written them again. Its hash has a seed, so that no one can
+// make another record of the same hash.
+func (v *Verification) said(r *Record) uint16 {
+	rule := -1
+	if r.Unmapped.Rule != nil {
+		rule = r.Unmapped.Rule.Index
+	}
+	return uint16(maphash.Comparable(v.seed, struct {
+		time                                        int64
+		decision, outcome, target, subject, service string
+		status, detail, policy, token               string
+		rule                                        int
+		session                                     Session
+	}{r.Time, r.Unmapped.Decision, r.Unmapped.Outcome, r.Unmapped.Target, r.User.Name, r.Service.Name, r.StatusCode, r.StatusDetail,
+		r.Unmapped.PolicySHA256, r.Actor.Session.UID, rule, r.Session}))
+}
 
 // NewVerification returns one of nothing. longest, if it is not nil, says how
 // long a credential may live, 0 for no limit.
 func NewVerification(longest func(r *Record) time.Duration) *Verification {
 	return &Verification{longest: longest, checker: checker{recordForm(), statementForm()}, runs: map[runKey]runState{},
-		open: map[runKey]Finding{}, orphans: map[runKey]Finding{}}
+		open: map[runKey]Finding{}, orphans: map[runKey]orphan{}, seed: maphash.MakeSeed()}
 }
 
 // Add takes what Read yields. The error is one that ended the reading.
@@ -177,21 +217,27 @@ func (v *Verification) run(e Entry) {
 		v.runs[key] = state
 		return
 	}
-	part := map[int]runState{1: loggedOn, 2: loggedOff, 6: decided}[r.ActivityID]
-	if state&part != 0 {
+	part, said := parts[r.ActivityID], v.said(r)
+	switch {
+	case state.flags&part.flag == 0:
+	case state.said[part.index] != said:
+		v.found(v.about(e, Conflict, fmt.Sprintf("there is another record %q, which says something else", r.Metadata.UID)))
+		return
+	default:
 		v.found(v.about(e, Duplicate, fmt.Sprintf("record %q is there twice", r.Metadata.UID)))
 		return
 	}
-	state |= part
-	if part == decided {
-		state = v.decision(e, key, state)
+	state.flags |= part.flag
+	state.said[part.index] = said
+	if part.flag == decided {
+		state.flags = v.decision(e, key, state.flags)
 	} else {
-		v.outcome(e, key, state)
+		v.outcome(e, key, state.flags)
 	}
 	v.runs[key] = state
 }
 
-func (v *Verification) decision(e Entry, key runKey, state runState) runState {
+func (v *Verification) decision(e Entry, key runKey, state stateFlags) stateFlags {
 	r := &e.Record
 	if r.Unmapped.Decision == "denied" {
 		v.Denied++
@@ -200,14 +246,14 @@ func (v *Verification) decision(e Entry, key runKey, state runState) runState {
 	if orphan, ok := v.orphans[key]; ok {
 		delete(v.orphans, key)
 		if state&refused != 0 {
-			orphan.Name, orphan.Message = AfterDenial, issuedAfterDenial
-			v.found(orphan)
+			orphan.Name, orphan.Message = AfterDenial, afterDenial(orphan.outcome)
+			v.found(orphan.Finding)
 		}
 		if orphan.Time.Before(r.At().Add(-skew)) {
 			v.found(v.about(e, Backwards, "the decision is younger than its outcome"))
 		}
 	}
-	if state&(refused|loggedOn) == 0 {
+	if state&(refused|loggedOn|loggedOff) == 0 {
 		f := v.about(e, UnknownOutcome, "allowed, and no record of the outcome: whether a credential was issued is unknown")
 		f.Time = due(r)
 		v.open[key] = f
@@ -225,9 +271,15 @@ func due(r *Record) time.Time {
 	return expires.Add(skew)
 }
 
-const issuedAfterDenial = "a credential was issued, and the decision was a denial"
+// afterDenial says what came of a request that was denied.
+func afterDenial(outcome string) string {
+	if outcome == "issued" || outcome == "renewed" {
+		return "a credential was issued, and the decision was a denial"
+	}
+	return fmt.Sprintf("outcome %q, and the decision was a denial", outcome)
+}
 
-func (v *Verification) outcome(e Entry, key runKey, state runState) {
+func (v *Verification) outcome(e Entry, key runKey, state stateFlags) {
 	r := &e.Record
 	got := r.Unmapped.Outcome == "issued" || r.Unmapped.Outcome == "renewed"
 	if got {
@@ -236,11 +288,14 @@ func (v *Verification) outcome(e Entry, key runKey, state runState) {
 	}
 	delete(v.open, key)
 	switch {
-	case state&refused != 0 && got:
-		v.found(v.about(e, AfterDenial, issuedAfterDenial))
-	case state&decided == 0 && r.Unmapped.Outcome != "failed": // a run may fail before its decision
+	case r.Unmapped.Outcome == "failed": // a run may fail before its decision
+	case state&refused != 0:
+		v.found(v.about(e, AfterDenial, afterDenial(r.Unmapped.Outcome)))
+	case state&decided == 0:
 		if _, ok := v.orphans[key]; !ok {
-			v.orphans[key] = v.about(e, NoDecision, fmt.Sprintf("outcome %q, and no record of a decision", r.Unmapped.Outcome))
+			v.orphans[key] = orphan{
+				v.about(e, NoDecision, fmt.Sprintf("outcome %q, and no record of a decision", r.Unmapped.Outcome)), r.Unmapped.Outcome,
+			}
 		}
 	}
 }
@@ -267,8 +322,8 @@ func (v *Verification) End(now time.Time) {
 			v.Pending++
 		}
 	}
-	for _, f := range v.orphans {
-		late = append(late, f)
+	for _, o := range v.orphans {
+		late = append(late, o.Finding)
 	}
 	slices.SortFunc(late, func(a, b Finding) int {
 		if n := strings.Compare(a.File, b.File); n != 0 {

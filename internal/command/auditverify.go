@@ -78,6 +78,9 @@ func verified(
 		err = fault.New(fault.Usage, errors.New("flags --findings and --json: both are for standard output"),
 			"name a file in --findings")
 	}
+	if err == nil {
+		err = checkFindings(env, c.String(flagFindings), paths)
+	}
 	if err != nil {
 		return nil, by, err
 	}
@@ -105,6 +108,9 @@ func verified(
 		}
 	}
 	v.End(env.Now())
+	if v.Records == 0 && len(v.Findings) == 0 { // as after a pipe whose other end has failed
+		return nil, by, fault.New(fault.Usage, fmt.Errorf("there is no audit record in %q: nothing is verified", paths), "")
+	}
 	if rules != nil {
 		if err := rules.find(ctx, v); err != nil {
 			return nil, by, err
@@ -126,6 +132,42 @@ func longestLife(p *policy.Policy, r *auditlog.Record) time.Duration {
 	return t.MaxLifetime(r.Unmapped.ActorKind)
 }
 
+// checkFindings refuses a file for findings that is one of the records, or would
+// be read as one the next time.
+func checkFindings(env job.Env, findings string, paths []string) error {
+	if findings == "" || findings == "-" {
+		return nil
+	}
+	full := inDir(env, findings)
+	own, err := os.Stat(full)
+	if err != nil {
+		own = nil
+	}
+	for _, p := range paths {
+		info, err := os.Stat(inDir(env, p))
+		switch {
+		case err != nil || p == auditlog.StandardInput || auditlog.IsBucket(p): // reading says what is wrong with it
+		case own != nil && os.SameFile(own, info):
+			return fault.New(fault.Usage, fmt.Errorf("flag --findings: %q has the records to verify: name another file", findings), "")
+		case info.IsDir() && isBelow(full, info):
+			return fault.New(fault.Usage, fmt.Errorf("flag --findings: %q is in the folder %q of records: name a file elsewhere", findings, p), "")
+		}
+	}
+	return nil
+}
+
+// isBelow reports whether a path is in a folder, by any of its names.
+func isBelow(path string, folder os.FileInfo) bool {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil && os.SameFile(info, folder) {
+			return true
+		}
+		if dir == filepath.Dir(dir) {
+			return false
+		}
+	}
+}
+
 // writeFindings writes events to a file of their own.
 func writeFindings(env job.Env, path string, v *auditlog.Verification, by auditlog.Source) error {
 	var b strings.Builder
@@ -140,11 +182,7 @@ func writeFindings(env job.Env, path string, v *auditlog.Verification, by auditl
 		_, err := io.WriteString(env.Stdout, b.String())
 		return err
 	}
-	full := path
-	if !filepath.IsAbs(full) {
-		full = filepath.Join(env.Dir, path)
-	}
-	f, err := disk.Open(full, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := disk.Open(inDir(env, path), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err == nil {
 		_, err = f.WriteString(b.String())
 		err = errors.Join(err, f.Close())
