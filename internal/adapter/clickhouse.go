@@ -24,7 +24,8 @@ var clickhouse = adapter{
 	mappings: []string{"custom_settings"},
 	check:    checkClickHouse,
 	pairs: map[string]pair{
-		"token_exchange": {gives: credential.AccessToken, render: clickHouseProxy, guarded: true, route: from(clickHouseBearer)},
+		"token_exchange": {gives: credential.AccessToken, render: clickHouseProxy,
+			guarded: true, route: from(clickHouseBearer)},
 		"vault": {
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},
 			render: clickHouseLogin, guarded: true, route: from(clickHouseLease), direct: lease, given: []string{"user"},

@@ -38,24 +38,29 @@ var postgres = adapter{
 	pairs: map[string]pair{
 		"aws": {
 			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RDSLogin},
-			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+			render:  databasePassword,
+			guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"databricks": {
 			gives: credential.AccessToken, asks: credential.Asks{Login: credential.LakebaseLogin}, hosts: &lakebaseHosts,
-			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+			render:  databasePassword,
+			guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://ossrdbms-aad.database.windows.net"}, hosts: &azurePostgresHosts,
-			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+			render:  databasePassword,
+			guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"gcp": {
-			gives:  credential.DatabaseLogin,
-			asks:   credential.Asks{Login: credential.CloudSQLLogin, Scope: "https://www.googleapis.com/auth/sqlservice.login"},
-			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), given: []string{"user"},
+			gives:   credential.DatabaseLogin,
+			asks:    credential.Asks{Login: credential.CloudSQLLogin, Scope: "https://www.googleapis.com/auth/sqlservice.login"},
+			render:  databasePassword,
+			guarded: true, route: from(postgresProxy), direct: from(passwordFile), given: []string{"user"},
 		},
 		"login": {
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://ossrdbms-aad.database.windows.net"}, hosts: &azurePostgresHosts,
-			render: databasePassword, guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
+			render:  databasePassword,
+			guarded: true, route: from(postgresProxy), direct: from(passwordFile), needed: []string{"user"},
 		},
 		"vault": { // another user each time, which no file can tell libpq
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin}},

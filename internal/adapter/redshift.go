@@ -34,7 +34,8 @@ var redshift = adapter{
 	pairs: map[string]pair{
 		"aws": {
 			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RedshiftLogin},
-			render: redshiftPassword, guarded: true, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": "role"},
+			render:  redshiftPassword,
+			guarded: true, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": "role"},
 			needed: redshiftNeeded,
 		},
 		"identity_center": {
@@ -45,7 +46,8 @@ var redshift = adapter{
 		},
 		"login": {
 			gives: credential.DatabaseLogin, asks: credential.Asks{Login: credential.RedshiftLogin},
-			render: redshiftPassword, guarded: true, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": ""},
+			render:  redshiftPassword,
+			guarded: true, route: from(redshiftProxy), check: checkRedshiftLogin, identities: map[string]string{"iam_profile": ""},
 			needed: redshiftNeeded,
 		},
 		"vault": {

@@ -66,7 +66,8 @@ var snowflake = adapter{
 		},
 		"vault": { // Snowflake takes no password of a service user
 			asks: credential.Asks{Fields: []credential.Kind{credential.KeyPair}}, render: snowflakeKeyPair,
-			guarded: true, route: from(snowflakeRoute), direct: lease, client: route.Lease, given: []string{"user"}, identities: snowflakeIdentities("secret"),
+			guarded: true, route: from(snowflakeRoute), direct: lease,
+			client: route.Lease, given: []string{"user"}, identities: snowflakeIdentities("secret"),
 		},
 	},
 }

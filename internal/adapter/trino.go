@@ -34,15 +34,18 @@ var trino = adapter{
 	pairs: map[string]pair{
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true},
-			render: trinoToken, guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
+			render:  trinoToken,
+			guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
 		},
 		"oidc": {
 			gives: credential.IDToken, exposed: true,
-			render: trinoToken, guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": ""},
+			render:  trinoToken,
+			guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": ""},
 		},
 		"token_exchange": {
-			gives:  credential.AccessToken,
-			render: trinoToken, guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
+			gives:   credential.AccessToken,
+			render:  trinoToken,
+			guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
 		},
 	},
 }

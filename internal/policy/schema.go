@@ -262,7 +262,8 @@ func targetSchema(cat Catalog) object {
 			"max_lifetime": lifetimesSchema(),
 			"agents": object{"enum": agentRules,
 				"description": "Whether AI agents are refused, or are the only ones admitted (default: neither)."},
-			"guard": requiring(guardSchema("Which statements go on to the warehouse, by classes (default: all, unrecorded).", guardKeys), "statements"),
+			"guard": requiring(guardSchema(
+				"Which statements go on to the warehouse, by classes (default: all, unrecorded).", guardKeys), "statements"),
 			"proxy": object{"type": "boolean",
 				"description": "Whether dbt may connect through a proxy on loopback that keeps it logged in (default: true; with client: false)."},
 			"trust_reviewed": object{"type": "string", "format": "date", "description": "When the trust was last reviewed.",
