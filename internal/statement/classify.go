@@ -267,16 +267,19 @@ func (r *reader) skipTo(m mode) bool {
 	}
 }
 
-// isBlock says whether BEGIN begins a block and no transaction.
+// isBlock passes what belongs to a transaction, and says whether BEGIN begins
+// a block of a script instead.
 func (r *reader) isBlock() bool {
-	if r.tok.kind != word {
-		return r.tok.kind != ending && r.tok.kind != divider
+	if r.isOneOf("TRANSACTION", "WORK") {
+		r.advance()
 	}
-	switch string(r.upper(r.text[r.tok.start:r.tok.end])) {
-	case "TRANSACTION", "WORK", "NAME":
-		return false
+	if r.isOneOf("NAME") {
+		r.advance()
+		if r.tok.kind == word || r.tok.kind == name {
+			r.advance()
+		}
 	}
-	return true
+	return r.tok.kind != ending && r.tok.kind != divider
 }
 
 // immediate classifies the statement inside a plain string. One inside that is

@@ -239,7 +239,7 @@ func (r *reader) onWord() {
 		return
 	}
 	switch r.tok.code {
-	case kwSelect, kwValues, kwTable, kwWith:
+	case kwSelect, kwValues, kwTable, kwWith, kwFrom:
 		r.onQuery()
 	case kwParallel:
 		if r.g.loose && r.peek().code == kwWith {
@@ -275,8 +275,11 @@ func (r *reader) onWord() {
 // onQuery looks at words that begin a query.
 func (r *reader) onQuery() {
 	begins := r.is(r.prev, '(')
-	if r.depth == 0 && (r.prev.code == kwAs || r.tok.code == kwSelect || r.tok.code == kwValues) {
-		r.query = true
+	if r.depth == 0 {
+		r.query = r.query || r.tok.code == kwSelect || r.mode == asInsert || r.tok.code == kwWith && r.prev.code == kwAs
+	}
+	if r.tok.code == kwFrom {
+		return
 	}
 	switch {
 	case r.tok.code == kwWith:
