@@ -14,45 +14,69 @@ logins as (
         {%- endfor %}
 ),
 
--- Users of the vars, and those that credentials were issued for.
-watched as (
-    select distinct log_kind, login_id from (
-        select logins.log_kind as log_kind, logins.login_id as login_id
-        from logins
-        cross join {{ ref('stg_oidc_dbt__users') }} as users
-        where {{ oidc_dbt_audit.like_user('lower(logins.user_name)', 'users.user_pattern') }}
-        union all
-        select logins.log_kind as log_kind, logins.login_id as login_id
-        from logins
-        inner join {{ ref('oidc_dbt__credentials') }} as credentials on lower(credentials.warehouse_user) = lower(logins.user_name)
-        union all
-        select logins.log_kind as log_kind, logins.login_id as login_id
-        from logins
-        inner join {{ ref('oidc_dbt__credentials') }} as credentials on lower(credentials.warehouse_principal) = lower(logins.user_name)
-        union all
-        select logins.log_kind as log_kind, logins.login_id as login_id
-        from logins
-        inner join {{ ref('oidc_dbt__credentials') }} as credentials on credentials.warehouse_principal = logins.principal_subject
-        union all
-        -- Every session of a role of which one has a record.
-        select logins.log_kind as log_kind, logins.login_id as login_id
-        from (
-            select log_kind, login_id, {{ dbt.split_part('session_name', "'/'", 1) }} || '/' || {{ dbt.split_part('session_name', "'/'", 2) }} as role_name
-            from logins
-            where session_name like '%:assumed-role/%'
-        ) as logins
-        inner join (
-            select distinct {{ dbt.split_part('warehouse_session', "'/'", 1) }} || '/' || {{ dbt.split_part('warehouse_session', "'/'", 2) }} as role_name
-            from {{ ref('oidc_dbt__credentials') }}
-            where warehouse_session like '%:assumed-role/%'
-        ) as roles on roles.role_name = logins.role_name
-    ) as every_watched
-),
-
 matched as (
     select log_kind, login_id, max(case when factor_fits then 1 else 0 end) as fits
     from {{ ref('oidc_dbt__login_matches') }}
     group by log_kind, login_id
+),
+
+unexplained as (
+    select logins.*, nullif(matched.login_id, '') is not null as has_credential
+    from logins
+    inner join {{ ref('stg_oidc_dbt__watched_logins') }} as watched on watched.log_kind = logins.log_kind and watched.login_id = logins.login_id
+    left join matched on matched.log_kind = logins.log_kind and matched.login_id = logins.login_id
+    where nullif(matched.login_id, '') is null or matched.fits = 0
+),
+
+-- Allowed requests whose job was killed, or whose record is elsewhere: a login that fits one may be its own.
+open_requests as (
+    select
+        events.target as target,
+        events.run_id as run_id,
+        {{ oidc_dbt_audit.from_ms('events.event_ms - ' ~ (var('oidc_dbt_skew_seconds') | int * 1000)) }} as login_from,
+        {{ oidc_dbt_audit.from_ms('events.event_ms + ' ~ (var('oidc_dbt_unknown_minutes') | int * 60000)) }} as login_until
+    from {{ ref('stg_oidc_dbt__events') }} as events
+    inner join {{ ref('oidc_dbt__decisions') }} as decisions on decisions.correlation_uid = events.correlation_uid
+    where events.decision = 'allowed' and decisions.outcome = 'unknown'
+),
+
+fits_unknown as (
+    select distinct log_kind, login_id from (
+        -- AWS: the session's name ends in the run.
+        select unexplained.log_kind as log_kind, unexplained.login_id as login_id
+        from unexplained
+        cross join open_requests
+        where unexplained.logged_in_at >= open_requests.login_from and unexplained.logged_in_at <= open_requests.login_until
+            and unexplained.session_name like '%:assumed-role/%'
+            and (unexplained.session_name like '%@' || open_requests.run_id or unexplained.session_name like '%@' || open_requests.run_id || '-%')
+        union all
+        select unexplained.log_kind as log_kind, unexplained.login_id as login_id
+        from unexplained
+        inner join open_requests on open_requests.run_id = unexplained.run_id
+        where unexplained.logged_in_at >= open_requests.login_from and unexplained.logged_in_at <= open_requests.login_until
+        union all
+        -- Elsewhere: by a user that other runs of the target have had, in the way that they log in.
+        select unexplained.log_kind as log_kind, unexplained.login_id as login_id
+        from unexplained
+        cross join open_requests
+        inner join {{ ref('oidc_dbt__credentials') }} as credentials on credentials.target = open_requests.target
+        where unexplained.logged_in_at >= open_requests.login_from and unexplained.logged_in_at <= open_requests.login_until
+            and unexplained.session_name is null and unexplained.run_id is null
+            and (credentials.is_secret or not unexplained.is_secret)
+            and (
+                lower(credentials.warehouse_user) = lower(unexplained.user_name)
+                or lower(credentials.warehouse_principal) = lower(unexplained.user_name)
+                or credentials.warehouse_principal = unexplained.principal_subject
+            )
+        union all
+        select unexplained.log_kind as log_kind, unexplained.login_id as login_id
+        from unexplained
+        cross join open_requests
+        inner join {{ ref('stg_oidc_dbt__users') }} as users on users.target = open_requests.target
+        where unexplained.logged_in_at >= open_requests.login_from and unexplained.logged_in_at <= open_requests.login_until
+            and unexplained.session_name is null and unexplained.run_id is null
+            and {{ oidc_dbt_audit.like_user('lower(unexplained.user_name)', 'users.user_pattern') }}
+    ) as every_fit
 )
 
 select
@@ -70,11 +94,10 @@ select
     logins.client_ip as client_ip,
     logins.client as client,
     case
-        when nullif(matched.login_id, '') is not null then 'another_factor'
+        when logins.has_credential then 'another_factor'
+        when nullif(fits_unknown.login_id, '') is not null then 'unknown_outcome'
         when logins.run_id = '' then 'no_run'
         else 'no_credential'
     end as reason
-from logins
-inner join watched on watched.log_kind = logins.log_kind and watched.login_id = logins.login_id
-left join matched on matched.log_kind = logins.log_kind and matched.login_id = logins.login_id
-where nullif(matched.login_id, '') is null or matched.fits = 0
+from unexplained as logins
+left join fits_unknown on fits_unknown.log_kind = logins.log_kind and fits_unknown.login_id = logins.login_id

@@ -76,8 +76,11 @@ func (p project) build(t *testing.T, target, logs string) {
 			t.Errorf("%s did not pass:\n%s", test, out)
 		}
 	}
-	want := fmt.Sprintf("WARN %d oidc_dbt_no_unmatched_logins", map[string]int{allLogs: 10, flatLogs: 7, snowflakeLogs: 6}[logs])
+	want := fmt.Sprintf("WARN %d oidc_dbt_no_unmatched_logins", map[string]int{allLogs: 12, flatLogs: 8, snowflakeLogs: 7}[logs])
 	if !strings.Contains(out, want) {
+		t.Errorf("the package's own test did not say %q:\n%s", want, out)
+	}
+	if want := "WARN 1 oidc_dbt_every_user_is_watched"; !strings.Contains(out, want) { // a person
 		t.Errorf("the package's own test did not say %q:\n%s", want, out)
 	}
 	p.parse(t, target)
@@ -107,7 +110,7 @@ func TestDuckDB(t *testing.T) {
 
 	// What is found fails a run only where that is asked for.
 	out, err := setup.DBT(t, p.python, p.folder, p.env, "test", "--vars", "{oidc_dbt_logs: "+allLogs+", oidc_dbt_severity: error}", "--select", "oidc_dbt_no_unmatched_logins")
-	if err == nil || !strings.Contains(out, "Got 10 results, configured to fail if != 0") {
+	if err == nil || !strings.Contains(out, "Got 12 results, configured to fail if != 0") {
 		t.Errorf("with severity error: %v\n%s", err, out)
 	}
 	out, err = setup.DBT(t, p.python, p.folder, p.env, "parse", "--no-partial-parse", "--vars", "{oidc_dbt_logs: [oracle]}")

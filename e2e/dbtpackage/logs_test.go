@@ -151,6 +151,10 @@ func (l logOf) bad() {
 	l.postgres("bad-08", noon.Add(30*time.Minute), "v-jwt-dbt-16055860050", "select 1") // a stolen lease, after its end
 	l.trino("bad-09", noon.Add(time.Minute), "tableau")
 	l.clickHouse("LoginSuccess", "bad-10", noon.Add(time.Minute), "SHA256_PASSWORD")
+	killed := noon.Add(time.Hour + time.Minute) // those of the requests without an outcome
+	l.snowflake("bad-11", killed, "DBT_PROD", "WORKLOAD_IDENTITY", "YES")
+	l.cloudTrail("bad-12", killed, "AssumedRole", "arn:aws:sts::123456789012:assumed-role/dbt-prod/acme-marketing@16055869479-1",
+		"ASIA0000000000000012", "arn:aws:iam::123456789012:role/dbt-prod")
 	l.clickHouse("LoginFailure", "refused", night, "SHA256_PASSWORD")
 	l.add("seed_own_logins", "own-good", stamp(noon.Add(2*time.Minute)), "dbt_prod", "", "", "", "token", "", "false", "203.0.113.7", "dbt")
 	l.add("seed_own_queries", "own-query", stamp(noon.Add(2*time.Minute)), "dbt_prod", "own-good", "snow", "", "SELECT", "")

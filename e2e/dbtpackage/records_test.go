@@ -206,6 +206,9 @@ func records(t *testing.T) (lines []string) {
 		other("SKIPPED").allowed(t), other("SKIPPED").named(t, "skipped", "logon"),
 		other("UNKNOWN").allowed(t), // the job was killed
 	)
+	killed := other("UNKNOWN-LAKE")
+	killed.target, killed.provider = "lake", "aws"
+	lines = append(lines, killed.allowed(t))
 	static := other("STATIC")
 	static.target, static.provider = "static", "vault"
 	changes := static.common(static.at.Add(time.Second), "logon")

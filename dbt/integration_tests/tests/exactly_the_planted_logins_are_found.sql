@@ -4,7 +4,8 @@
     ('snowflake', 'bad-01', 'another_factor'), ('snowflake', 'bad-02', 'no_credential'), ('bigquery', 'bad-03', 'no_credential'),
     ('redshift', '904', 'no_credential'), ('databricks', 'bad-05', 'another_factor'), ('cloudtrail', 'AKIA0000000000000006', 'no_credential'),
     ('postgres', 'bad-07', 'no_credential'), ('postgres', 'bad-08', 'no_credential'), ('trino', 'bad-09', 'no_run'),
-    ('clickhouse', 'bad-10', 'another_factor'),
+    ('clickhouse', 'bad-10', 'another_factor'), ('snowflake', 'bad-11', 'unknown_outcome'),
+    ('cloudtrail', 'ASIA0000000000000012', 'unknown_outcome'),
 ] %}
   {%- if oidc_dbt_audit.reads(kind) %}{% do planted.append((id, reason)) %}{% endif %}
 {%- endfor %}
