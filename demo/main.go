@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if len(args) == 2 && args[0] == "audit" {
 		story, folder = args[0], args[1]
 	}
-	d := &demo{root: root, kept: filepath.Join(root, "audit"), jobs: map[string]*job{}}
+	d := &demo{root: root, kept: filepath.Join(root, "audit"), jobs: map[string]*job{}, exercise: story == "audit"}
 	stories := map[string][]part{
 		"": d.mainJob(), "audit": d.auditStory(folder), "stored-key": d.storedKey(), "by-hand": d.byHand(),
 	}
@@ -105,6 +105,10 @@ func (d *demo) onS3(parts ...part) []part {
 // mainJob is the whole main job, the denials of others, and what an auditor
 // finds: a login of which there is no record.
 func (d *demo) mainJob() []part {
+	forgotten := "Somewhere else: a forgotten script reads the lake with an old stored key"
+	if d.exercise {
+		forgotten = "Somewhere else: something reads the lake"
+	}
 	return d.onS3([]part{
 		{"Production: the action gets a credential, and the next step's `dbt build` uses it", d.production},
 		{"A long run: sessions live three seconds, and the build outlives them", d.long},
@@ -112,7 +116,7 @@ func (d *demo) mainJob() []part {
 		{"A pull request from a fork: there is no identity at all", d.fork},
 		{"The audit records of all four runs", d.audit},
 		{"After the job: post removes what the step has written", d.post},
-		{"Somewhere else: a forgotten script reads the lake with an old stored key", d.useOldKey},
+		{forgotten, d.useOldKey},
 		{"The audit: the dbt package compares the records of all runs with the store's log", d.reconcile},
 	}...)
 }
@@ -120,6 +124,7 @@ func (d *demo) mainJob() []part {
 // A job is the folders of one job, and the masks that it has set.
 type job struct {
 	dir   string
+	run   string // of the CI system
 	masks standin.Masks
 }
 
@@ -155,6 +160,8 @@ type demo struct {
 	folder string            // the folder of production's profile
 	state  map[string]string // the state that production's step saved for post
 	kept   string            // the folder for an auditor
+
+	exercise bool // what the auditor is to find is not said
 }
 
 func (d *demo) prepare(ctx context.Context) (err error) {
@@ -365,6 +372,7 @@ func (d *demo) long(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.issuer.SetClaims(j.claims(nil))
 	d.sts.SetLife(short)
 	defer d.sts.SetLife(0)
 	env := d.issuer.RunnerEnv()
@@ -545,11 +553,10 @@ func (d *demo) audit(context.Context) error {
 		if err != nil {
 			return err
 		}
-		say("%s:", want.job)
 		lines := slices.Collect(strings.Lines(string(text)))
-		quote(strings.Join(lines[:min(len(lines), 2)], ""))
-		if more := len(lines) - 2; more > 0 {
-			say("and %d records of more sessions", more)
+		say("%s: %d", want.job, len(lines))
+		if !d.exercise {
+			quote(strings.Join(lines[:min(len(lines), 2)], ""))
 		}
 		// An access key's id is no secret by itself: CloudTrail is joined by it.
 		if leak := d.leak(string(text), "access key id"); leak != "" {
@@ -620,9 +627,20 @@ func (d *demo) post(ctx context.Context) error {
 	)
 }
 
+// firstRun is the number of the first job's run; each job has its own.
+const firstRun = 16055869479
+
+// claims are those of the job's ID tokens.
+func (j *job) claims(changes map[string]any) map[string]any {
+	claims := standin.GitHubClaims()
+	maps.Copy(claims, changes)
+	claims["run_id"] = j.run
+	return claims
+}
+
 // job makes a job's folders, with the embedded project as its checkout.
 func (d *demo) job(name string) (*job, error) {
-	j := &job{dir: filepath.Join(d.root, name)}
+	j := &job{dir: filepath.Join(d.root, name), run: fmt.Sprint(firstRun + len(d.jobs))}
 	d.jobs[name] = j
 	if err := errors.Join(os.MkdirAll(j.workspace(), 0o755), os.MkdirAll(j.temp(), 0o755)); err != nil {
 		return nil, err
@@ -652,9 +670,7 @@ func (d *demo) job(name string) (*job, error) {
 // for every run: masks come first, and secrets are only in outputs.
 func (d *demo) authenticate(ctx context.Context, j *job, changes map[string]any,
 	env map[string]string) (s *standin.Step, shown string, err error) {
-	claims := standin.GitHubClaims()
-	maps.Copy(claims, changes)
-	d.issuer.SetClaims(claims)
+	d.issuer.SetClaims(j.claims(changes))
 	inputs := map[string]string{"target": "prod", "policy": ".github/oidc-dbt.yml", "project-dir": "."}
 	tokens, sessions := len(d.issuer.Issued()), len(d.sts.Sessions())
 	s, shown, err = j.step(ctx, inputs, env, d.binary)
