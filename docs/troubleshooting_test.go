@@ -44,7 +44,7 @@ var parts = []string{
 	"sign in with a browser of this machine:…", "sign in with a browser of any …", "…\nor open …", "…\nOnly go on …", "  target …", "  audit records go to …", "reads the variable …", "reads the file …", "asks the socket of …", "default-src …", "the AWS CLI's cache", "{\"region\": …",
 	"signs you in at …", "takes tokens of …", "no host that the policy names", "  it has changed since …", "  it is approved already\n",
 	"failed to unlock correct collection",
-	"each of … has a decision: …", "not compared", "not read", ", longest gap …", "user … of the warehouse", "rule … of target …", "…, and no rule",
+	"every rule of the policy has a decision (…); in the file: …", "not compared", "not read", ", longest gap …", "user … of the warehouse", "rule … of target …", "…, and no rule",
 }
 
 // A message is a text that the code prints, with … for what varies.

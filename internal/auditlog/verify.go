@@ -74,6 +74,7 @@ const maxFindings = 10_000
 // bytes for each run: what a run's records said must be known to its end.
 type Verification struct {
 	Records, Runs, Denied, Issued int
+	Failed                        int // before a decision, or after it
 	Statements                    int // records of statements, which are Records, too
 	Pending                       int // allowed, without an outcome that is due yet
 	First, Last                   time.Time
@@ -285,6 +286,9 @@ func (v *Verification) outcome(e Entry, key runKey, state stateFlags) {
 	if got {
 		v.Issued++
 		v.lifetime(e)
+	}
+	if r.Unmapped.Outcome == "failed" {
+		v.Failed++
 	}
 	delete(v.open, key)
 	switch {

@@ -111,7 +111,7 @@ func TestFindingsFile(t *testing.T) {
 	dir := t.TempDir()
 	status, stdout, stderr := offline(t, dir, "x\n", nil, "audit", "verify", "--findings", "f.jsonl", "-")
 	if want := "standard input:1: medium: damaged-line: is no audit record, or a part of one: invalid character 'x' looking for beginning of value\n" +
-		"records: 0, runs: 0, denied: 0, issued: 0, not finished: 0, findings: 1\n"; status != 8 || stdout != want || stderr != "" {
+		"records: 0, runs: 0, denied: 0, issued: 0, failed: 0, not finished: 0, findings: 1\n"; status != 8 || stdout != want || stderr != "" {
 		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "f.jsonl"))

@@ -44,7 +44,7 @@ func auditReviewCommand(env job.Env, inActions bool, end *outcome) *cli.Command 
 			"    oidc-dbt audit review --check review-2026Q4.csv\n\n" +
 			"The first writes a line for each rule of the policy. Reviewers fill in the columns reviewer, decision\n" +
 			"(keep, change, remove), decided_on and comment. The second has status 8 until each rule of the policy\n" +
-			"has a decision, made in the period by a reviewer who is not the rule's last author.",
+			"has a decision, made in the period or in the 45 days after it by a reviewer who is not the rule's last author.",
 		OnUsageError:    usageError,
 		CommandNotFound: showHelp,
 		Flags: append([]cli.Flag{
@@ -199,6 +199,10 @@ func writeReview(env job.Env, c *cli.Command, text string) error {
 // checkReview says what is missing in a review that people have filled in.
 func checkReview(ctx context.Context, env job.Env, c *cli.Command, inActions bool, end *outcome) error {
 	for _, flag := range []string{flagGrants, flagOut, flagDecisions} {
+		if c.IsSet(flag) && flag == flagGrants {
+			return fault.New(fault.Usage, errors.New("flags --check and --grants: a check compares with the policy, not with users"),
+				"make the file again with --grants and --decisions, and check it then")
+		}
 		if c.IsSet(flag) {
 			return fault.New(fault.Usage, fmt.Errorf("flags --check and --%s: --check writes nothing", flag), "")
 		}

@@ -29,8 +29,8 @@ func TestAuditReviewInPullRequest(t *testing.T) {
 			commands = append(commands, append([]string{"audit", "review"}, strings.Fields(args)...))
 		}
 	}
-	if len(commands) != 3 {
-		t.Fatalf("the page has %d commands, want that which makes, that which checks, and that which keeps", len(commands))
+	if len(commands) != 4 {
+		t.Fatalf("the page has %d commands, want those that make, check, keep and print", len(commands))
 	}
 	dir := t.TempDir()
 	policy, err := os.ReadFile("testdata/audit-review/oidc-dbt.yml")
@@ -56,9 +56,13 @@ func TestAuditReviewInPullRequest(t *testing.T) {
 	run(1, 8, `review-2026Q4.csv:3: rule 2 of target "prod" (line 10 of the policy): the decision is to remove it, and it is still there`)
 	put(t, dir, ".github/oidc-dbt.yml", []byte(strings.Replace(string(policy), "      - {repository: acme/shop}\n", "", 1)))
 	commit(t, dir, "Bob", "")
-	run(1, 0, "review-2026Q4.csv: each of 3 lines has a decision: 3 keep, 0 change, 1 remove\n")
+	run(1, 0, "review-2026Q4.csv: every rule of the policy has a decision (3 rules); in the file: 3 keep, 0 change, 1 remove\n")
 	run(2, 0, "")
-	run(1, 0, "review-2026Q4.csv: each of 3 lines has a decision: 3 keep, 0 change, 1 remove\n")
+	run(1, 0, "review-2026Q4.csv: every rule of the policy has a decision (3 rules); in the file: 3 keep, 0 change, 1 remove\n")
+	run(3, 0, "")
+	if html, err := os.ReadFile(filepath.Join(dir, "review-2026Q4.html")); err != nil || !strings.Contains(string(html), "Bob") {
+		t.Errorf("the page has not Bob's decisions: %v\n%s", err, html)
+	}
 }
 
 // commit commits what is in a folder, in which git begins if that is asked for.

@@ -31,8 +31,9 @@ func auditShowCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 			"    oidc-dbt audit show --since 7d --repository acme/analytics audit.jsonl\n" +
 			"    oidc-dbt audit show --package dbt-labs/dbt_utils@1.3.0 --json records/\n" +
 			"    oidc-dbt audit show --since 7d --bucket-target audit-read s3://acme-audit/oidc-dbt/\n\n" +
-			"A line is a run. Its outcome is `unknown` if it was allowed and no record says what came of it. With\n" +
-			"--statements a line is a message of SQL that a guard has decided on.",
+			"A line is a request for a credential; a command that renews has several. The outcome is `unknown` if it was\n" +
+			"allowed and no record says what came of it. With --statements a line is a message of SQL that a guard has\n" +
+			"decided on.",
 		OnUsageError:              usageError,
 		CommandNotFound:           showHelp,
 		DisableSliceFlagSeparator: true,
@@ -96,9 +97,14 @@ func showRuns(
 	ctx context.Context, env job.Env, paths []string, o auditlog.Options, write func(*auditlog.Run) error,
 ) error {
 	var runs auditlog.Grouping
+	found := false
+	shown := func(r *auditlog.Run) error {
+		found = true
+		return write(r)
+	}
 	err := showRecords(ctx, env, paths, o, func(e auditlog.Entry) error {
 		if done := runs.Add(e); done != nil {
-			return write(done)
+			return shown(done)
 		}
 		return nil
 	})
@@ -106,11 +112,22 @@ func showRuns(
 		return err
 	}
 	for _, r := range runs.Rest() {
-		if err := write(r); err != nil {
+		if err := shown(r); err != nil {
 			return err
 		}
 	}
+	if !found {
+		fmt.Fprintln(env.Stderr, noRun(o))
+	}
 	return nil
+}
+
+// noRun says that nothing was found, which is otherwise easily taken for proof.
+func noRun(o auditlog.Options) string {
+	if o.Package != "" {
+		return "oidc-dbt: no run matches; a package has the name that package-lock.yml has, such as dbt-labs/dbt_utils"
+	}
+	return "oidc-dbt: no run matches"
 }
 
 // showRecords hands records to write, and says of some lines that they are none.
@@ -164,7 +181,7 @@ func cells(r *auditlog.Run, now time.Time) []string {
 }
 
 // keys are those of warehouse_key, the most exact first.
-var keys = []string{"session", "lease", "uti", "principal", "user", "run_tag", "client_tag", "query_tag", "query_group",
+var keys = []string{"access_key_id", "session", "lease", "uti", "principal", "user", "run_tag", "client_tag", "query_tag", "query_group",
 	"application_name"}
 
 func joinKey(all map[string]string) string {

@@ -216,8 +216,8 @@ func verificationText(v *auditlog.Verification) string {
 	if v.Omitted > 0 {
 		fmt.Fprintf(&b, "%d further findings are not shown\n", v.Omitted)
 	}
-	fmt.Fprintf(&b, "records: %d, runs: %d, denied: %d, issued: %d, not finished: %d, findings: %d\n",
-		v.Records, v.Runs, v.Denied, v.Issued, v.Pending, len(v.Findings)+v.Omitted)
+	fmt.Fprintf(&b, "records: %d, runs: %d, denied: %d, issued: %d, failed: %d, not finished: %d, findings: %d\n",
+		v.Records, v.Runs, v.Denied, v.Issued, v.Failed, v.Pending, len(v.Findings)+v.Omitted)
 	if v.Records > 0 {
 		fmt.Fprintf(&b, "from %s to %s\n", moment(v.First), moment(v.Last))
 	}
@@ -246,12 +246,13 @@ func writeVerification(env job.Env, v *auditlog.Verification) error {
 		Runs     int           `json:"runs"`
 		Denied   int           `json:"denied"`
 		Issued   int           `json:"issued"`
+		Failed   int           `json:"failed"`
 		Pending  int           `json:"not_finished"`
 		First    string        `json:"first,omitempty"`
 		Last     string        `json:"last,omitempty"`
 		Findings []findingView `json:"findings"`
 		Omitted  int           `json:"findings_omitted"`
-	}{1, v.Records, v.Runs, v.Denied, v.Issued, v.Pending, moment(v.First), moment(v.Last), []findingView{}, v.Omitted}
+	}{1, v.Records, v.Runs, v.Denied, v.Issued, v.Failed, v.Pending, moment(v.First), moment(v.Last), []findingView{}, v.Omitted}
 	for _, f := range v.Findings {
 		all.Findings = append(all.Findings, findingView{f.Name, f.Severity.String(), f.Message, f.File, f.Line, f.Run,
 			f.Target, f.Rule, f.Subject, moment(f.Time)})

@@ -236,7 +236,7 @@ func TestKilledRun(t *testing.T) {
 		Stdin: strings.NewReader(shipped), Stdout: &stdout, Stderr: &stdout, Dir: s.root, TempDir: s.root, Version: "v0.0.0-test",
 	}, []string{"audit", "verify", "-"})
 	if found := "standard input:1: medium: unknown-outcome: "; status != 8 || !strings.HasPrefix(stdout.String(), found) ||
-		!strings.Contains(stdout.String(), "runs: 1, denied: 0, issued: 0, not finished: 0, findings: 1\n") {
+		!strings.Contains(stdout.String(), "runs: 1, denied: 0, issued: 0, failed: 0, not finished: 0, findings: 1\n") {
 		t.Errorf("status %d: %s\nwant 8 and %s", status, stdout.String(), found)
 	}
 }

@@ -19,7 +19,7 @@ type Problem struct {
 }
 
 // Check compares a filled-in file with the policy of today: each line of today's
-// population has one decision, made in the period by a reviewer who is not the
+// population has one decision, made in the period or soon after it by a reviewer who is not the
 // last author of the rule.
 func (a *Access) Check(s Sheet) (problems []Problem) {
 	report := func(line int, format string, args ...any) {
@@ -100,6 +100,10 @@ func (a *Access) faults(l Line, d Decision, p Period) (list []string) {
 	return list
 }
 
+// grace is for how many days after its period a review may still be decided: its
+// records are complete only then.
+const grace = 45
+
 // made says what is wrong with how a decision was made.
 func (a *Access) made(d Decision, p Period) (list []string) {
 	known := slices.ContainsFunc(decisions, func(known string) bool { return isDecision(d.Decision, known) })
@@ -118,8 +122,8 @@ func (a *Access) made(d Decision, p Period) (list []string) {
 	case err != nil:
 		list = append(list, fmt.Sprintf("decided_on is %q, want a date such as %s: a spreadsheet may have rewritten it",
 			d.On, p.First.Format(time.DateOnly)))
-	case !p.Has(on):
-		list = append(list, fmt.Sprintf("decided_on is %s, which is outside of the period %s", d.On, p))
+	case on.Before(p.First) || on.After(p.Last.AddDate(0, 0, grace)):
+		list = append(list, fmt.Sprintf("decided_on is %s, want a day of the period %s, or of the %d days after it", d.On, p, grace))
 	case on.After(a.Now):
 		list = append(list, fmt.Sprintf("decided_on is %s, which is still to come", d.On))
 	}
@@ -145,6 +149,6 @@ func (a *Access) Done(s Sheet) string {
 	for _, l := range s.lines {
 		tally[strings.ToLower(l.cells["decision"])]++
 	}
-	return fmt.Sprintf("each of %s has a decision: %d keep, %d change, %d remove",
-		count(len(a.Lines), "line"), tally["keep"], tally["change"], tally["remove"])
+	return fmt.Sprintf("every rule of the policy has a decision (%s); in the file: %d keep, %d change, %d remove",
+		count(len(a.Lines), "rule"), tally["keep"], tally["change"], tally["remove"])
 }

@@ -87,7 +87,7 @@ func TestCheck(t *testing.T) {
 			`2: rule 1 of target "prod" (line 8 of the policy): decided_on is "11/20/2026", want a date such as 2026-10-01: ` +
 				`a spreadsheet may have rewritten it`}},
 		{name: "before the period", change: filled(1, "Bob", "keep", "2026-09-30"), want: []string{
-			`2: rule 1 of target "prod" (line 8 of the policy): decided_on is 2026-09-30, which is outside of the period 2026-10-01..2026-12-31`}},
+			`2: rule 1 of target "prod" (line 8 of the policy): decided_on is 2026-09-30, want a day of the period 2026-10-01..2026-12-31, or of the 45 days after it`}},
 		{name: "tomorrow", change: filled(1, "Bob", "keep", "2026-11-29"), want: []string{
 			`2: rule 1 of target "prod" (line 8 of the policy): decided_on is 2026-11-29, which is still to come`}},
 		{name: "to remove", change: filled(1, "Bob", "remove", "2026-11-20"), want: []string{
