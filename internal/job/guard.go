@@ -118,12 +118,12 @@ func (g *guarding) stop(a *attempt) {
 }
 
 // same returns an error unless a renewed token has the guard that the run began with.
-func (g *guarding) same(grant policy.Grant) error {
+func (g *guarding) same(held *policy.Guard) error {
 	began, now := "none", "none"
 	if g != nil {
 		began = g.policy.String()
 	}
-	if held := grant.Guard(); held != nil {
+	if held != nil {
 		now = held.String()
 	}
 	if began == now {

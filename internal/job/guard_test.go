@@ -8,6 +8,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/guard"
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 )
 
@@ -41,5 +42,32 @@ func TestEveryGuardIsAsked(t *testing.T) {
 	}
 	if guarded < 15 {
 		t.Errorf("%d pairs may have a guard, want those of five types", guarded)
+	}
+}
+
+// TestRenewedGuard: a token that matches another rule later does not loosen, or
+// change, what decides on the run's statements.
+func TestRenewedGuard(t *testing.T) {
+	t.Parallel()
+	read := &policy.Guard{Statements: guard.Read}
+	for name, tt := range map[string]struct {
+		began *guarding
+		now   *policy.Guard
+		err   string
+	}{
+		"none":      {nil, nil, ""},
+		"the same":  {&guarding{policy: *read}, &policy.Guard{Statements: guard.Read}, ""},
+		"lost":      {&guarding{policy: *read}, nil, "the run began with the guard (statements: read), and its token now has another (none)"},
+		"tightened": {nil, read, "the run began with the guard (none), and its token now has another (statements: read)"},
+		"loosened": {&guarding{policy: *read}, &policy.Guard{Statements: guard.Build},
+			"the run began with the guard (statements: read), and its token now has another (statements: build)"},
+	} {
+		got := ""
+		if err := tt.began.same(tt.now); err != nil {
+			got = err.Error()
+		}
+		if got != tt.err {
+			t.Errorf("%s: got %q, want %q", name, got, tt.err)
+		}
 	}
 }

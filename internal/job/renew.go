@@ -92,7 +92,7 @@ func (a *attempt) renew(ctx context.Context, afresh bool) (c credential.Credenti
 	defer next.records.close()
 	grant, idToken, err := next.authorize(ctx)
 	if err == nil {
-		err = a.guarding.same(grant)
+		err = a.guarding.same(grant.Guard())
 	}
 	err = a.ceiling().explain(err, a.env.Now())
 	defer func() { a.undelivered(next.records.unsent) }()
