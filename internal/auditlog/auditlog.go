@@ -181,8 +181,10 @@ func (r *reader) bucket(ctx context.Context, name string, b *bucket.Bucket) erro
 			return ctx.Err()
 		case err != nil:
 			return fault.New(fault.Unreachable, fmt.Errorf("read audit records %q: %w", name, err), "")
-		case o.Size > bucket.MaxObject:
-			err = fmt.Errorf("is an object of %d bytes, want at most %d: copy it, and read the file", o.Size, bucket.MaxObject)
+		case o.Err != nil || o.Size > bucket.MaxObject:
+			if err = o.Err; err == nil {
+				err = fmt.Errorf("is an object of %d bytes, want at most %d: copy it, and read the file", o.Size, bucket.MaxObject)
+			}
 			if !r.yield(Entry{}, &Fault{at, 1, err}) {
 				return errStopped
 			}

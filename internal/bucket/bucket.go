@@ -158,6 +158,9 @@ func (b *Bucket) send(
 	} else if err := b.sign(ctx, req, c, body); err != nil {
 		return r, err
 	}
+	if b.place.Kind != "gs" { // or net/http decodes what the writer of an object says is encoded; not signed: proxies change it
+		req.Header.Set("Accept-Encoding", "identity")
+	}
 	resp, err := b.env.HTTP.Do(req)
 	if err != nil {
 		return r, noReply(err)

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -147,6 +148,10 @@ func read(t *testing.T, b *bucket.Bucket, s bucket.Select) (got []string) {
 		if err != nil {
 			return append(got, err.Error())
 		}
+		if o.Err != nil {
+			got = append(got, o.Name+": "+o.Err.Error())
+			continue
+		}
 		got = append(got, o.Name+"="+string(o.Text))
 	}
 	return got
@@ -260,8 +265,8 @@ func TestBadReplies(t *testing.T) {
 		{"may not read", []reply{{200, head + one + tail}, {403, denied}}, 2,
 			`read "oidc-dbt/a.json": the credential of target "audit-read" may not read objects in bucket "acme-audit": status 403: "AccessDenied"`,
 			fault.Refused, `target "audit-read" needs s3:GetObject and s3:GetObjectVersion on its objects`},
-		{"is gone", []reply{{200, head + one + tail}, {404, "<Error><Code>NoSuchVersion</Code></Error>"}}, 2,
-			`read "oidc-dbt/a.json": the bucket replied with status 404: "NoSuchVersion"`, fault.Unreachable, ""},
+		{"an expired credential", []reply{{200, head + one + tail}, {400, "<Error><Code>ExpiredToken</Code></Error>"}}, 2,
+			`read "oidc-dbt/a.json": the bucket replied with status 400: "ExpiredToken"`, fault.Unreachable, ""},
 		{"no bucket", []reply{{404, "<Error><Code>NoSuchBucket</Code></Error>"}}, 1, `there is no bucket "acme-audit": status 404: "NoSuchBucket"`, fault.Usage, ""},
 		{"another region", []reply{{301, "<Error><Code>PermanentRedirect</Code></Error>"}}, 1, `the bucket replied with status 301: "PermanentRedirect"`,
 			fault.Refused, "the bucket is in another region: the `region` of target \"audit-read\" is the bucket's"},
@@ -273,9 +278,7 @@ func TestBadReplies(t *testing.T) {
 		{"a list that goes back", []reply{{200, head + two + more + tail}, {200, head + one + tail}}, 2,
 			notValid + `"oidc-dbt/a.json" comes after "oidc-dbt/b.json"`, fault.Unreachable, ""},
 		{"a list without an end", []reply{{200, head + more + tail}}, 2, notValid + "its next page is the same page", fault.Unreachable, ""},
-		{"a list that is too long", []reply{{200, head + strings.Repeat(" ", 1<<20) + tail}}, 1, "reply is larger than 1048576 bytes", fault.Unreachable, proxy},
-		{"an object that is too long", []reply{{200, head + one + tail}, {200, strings.Repeat(" ", 1<<20+1)}}, 2,
-			`read "oidc-dbt/a.json": reply is larger than 1048576 bytes`, fault.Unreachable, proxy},
+		{"a list that is too long", []reply{{200, head + strings.Repeat(" ", 1<<20) + tail}}, 9, "reply is larger than 1048576 bytes", fault.Unreachable, proxy},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -304,6 +307,95 @@ func TestBadReplies(t *testing.T) {
 				t.Errorf("%d requests, want %d", tries, tt.tries)
 			}
 		})
+	}
+}
+
+// TestUnreadableObjects: who may write an object can choose its storage class, its key and its encoding. The others
+// are read all the same.
+func TestUnreadableObjects(t *testing.T) {
+	t.Parallel()
+	list := []version{{"oidc-dbt/a.json", "1", "a"}, {"oidc-dbt/b.json", "1", "b"}, {"oidc-dbt/c.json", "1", "c"}}
+	const refused = `read "oidc-dbt/b.json": the bucket replied with status `
+	for _, tt := range []struct {
+		name   string
+		key    string
+		status int
+		body   string
+		want   []string
+	}{
+		{"archived", "b", 403, "<Error><Code>InvalidObjectState</Code></Error>", []string{"a.json=a", `b.json: read "oidc-dbt/b.json": ` +
+			`the credential of target "audit-read" may not read objects in bucket "acme-audit": status 403: "InvalidObjectState"`, "c.json=c"}},
+		{"with a key of its writer", "b", 400, "<Error><Code>InvalidRequest</Code></Error>", []string{"a.json=a", "b.json: " + refused + `400: "InvalidRequest"`, "c.json=c"}},
+		{"gone", "b", 404, "<Error><Code>NoSuchVersion</Code></Error>", []string{"a.json=a", "b.json: " + refused + `404: "NoSuchVersion"`, "c.json=c"}},
+		{"longer than its size", "b", 200, strings.Repeat(" ", 1<<20+1), []string{"a.json=a", `b.json: read "oidc-dbt/b.json": reply is larger than 1048576 bytes`, "c.json=c"}},
+		{"with another key of KMS", "b", 403, denied, []string{"a.json=a", `b.json: read "oidc-dbt/b.json": ` +
+			`the credential of target "audit-read" may not read objects in bucket "acme-audit": status 403: "AccessDenied"`, "c.json=c"}},
+		{"the first of them", "a", 403, denied, []string{`a.json: read "oidc-dbt/a.json": ` +
+			`the credential of target "audit-read" may not read objects in bucket "acme-audit": status 403: "AccessDenied"`, "b.json=b", "c.json=c"}},
+		{"encoded, as it says", "b", 200, "\x1f\x8b", []string{"a.json=a", "b.json=\x1f\x8b", "c.json=c"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, list...)
+			s.reply = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/"+tt.key+".json") {
+					return false
+				}
+				if tt.body == "\x1f\x8b" {
+					w.Header().Set("Content-Encoding", "gzip")
+				}
+				w.WriteHeader(tt.status)
+				io.WriteString(w, tt.body)
+				return true
+			}
+			if got := read(t, open(s), bucket.Select{}); !slices.Equal(got, tt.want) {
+				t.Errorf("got\n%q, want\n%q", got, tt.want)
+			}
+			if s.unsigned > 0 {
+				t.Errorf("%d requests had no valid signature", s.unsigned)
+			}
+		})
+	}
+}
+
+// TestDenied: where no object can be read, the credential is at fault, and few are asked for.
+func TestDenied(t *testing.T) {
+	t.Parallel()
+	s := serve(t, many(100)...)
+	s.reply = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, ".json") {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, denied)
+		return true
+	}
+	want := []string{`read "oidc-dbt/date=2026-11-01/0000.json": the credential of target "audit-read" may not read objects in bucket "acme-audit": ` +
+		`status 403: "AccessDenied"`}
+	if got := read(t, open(s), bucket.Select{}); !slices.Equal(got, want) || s.asked() > 30 {
+		t.Errorf("got %q after %d requests, want %q", got, s.asked(), want)
+	}
+}
+
+// TestLongNames: a page of names that are as long as they can be is asked for in parts.
+func TestLongNames(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for i := range 600 {
+		s.versions = append(s.versions, version{fmt.Sprintf("oidc-dbt/%03d-%s.json", i, strings.Repeat("\x01", 1000)), "1", "x"})
+	}
+	s.reply = func(_ http.ResponseWriter, r *http.Request) bool {
+		if most, err := strconv.Atoi(r.URL.Query().Get("max-keys")); err == nil {
+			s.pageSize = most
+		}
+		return false
+	}
+	n := 0
+	for o, err := range open(s).Objects(t.Context(), bucket.Select{Wanted: func(string) bool { n++; return false }}) {
+		t.Fatalf("got %s, %v", o.Name, err)
+	}
+	if want := []int{600, 4}; n != want[0] || len(s.listed) != want[1] {
+		t.Errorf("%d names in %d requests, want %d", n, len(s.listed), want)
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 )
 
 // pageSize is how many objects, or versions of them, a listing is asked for at
-// once: of S3's longest entries so many are less than web.MaxBody.
+// once. Of names that are long and full of escapes, so many can be more than
+// web.MaxBody, on purpose: then it asks for fewer.
 const pageSize = 500
 
 // An entry is one version of an object.
@@ -30,6 +31,7 @@ type entry struct {
 type page struct {
 	entries []entry
 	next    url.Values // what the next page is asked for by, nil for none
+	size    int        // how many entries it was asked for
 }
 
 // A dialect is how one kind of bucket is listed.
@@ -56,9 +58,9 @@ var dialects = map[string]dialect{
 }
 
 // listing is the address of a page.
-func (b *Bucket) listing(c credential.Credential, prefix string, next url.Values) string {
+func (b *Bucket) listing(c credential.Credential, prefix string, next url.Values, size int) string {
 	d := dialects[b.place.Kind]
-	q := url.Values{"prefix": {prefix}, d.limit: {strconv.Itoa(pageSize)}}
+	q := url.Values{"prefix": {prefix}, d.limit: {strconv.Itoa(size)}}
 	for name, value := range d.query {
 		q.Set(name, value)
 	}
@@ -75,14 +77,23 @@ func (b *Bucket) listing(c credential.Credential, prefix string, next url.Values
 	return root + "?" + q.Encode()
 }
 
-// page reads one page of a listing.
-func (b *Bucket) page(ctx context.Context, prefix string, next url.Values) (page, error) {
+// page reads one page of a listing, of at most size entries.
+func (b *Bucket) page(ctx context.Context, prefix string, next url.Values, size int) (p page, err error) {
+	for ; ; size /= 2 {
+		p, err = b.pageOf(ctx, prefix, next, size)
+		if p.size = size; size == 1 || !web.IsTooLarge(err) {
+			return p, err
+		}
+	}
+}
+
+func (b *Bucket) pageOf(ctx context.Context, prefix string, next url.Values, size int) (page, error) {
 	c, err := b.held(ctx)
 	if err != nil {
 		return page{}, err
 	}
 	return web.Retry(ctx, func(ctx context.Context) (page, error) {
-		r, err := b.send(ctx, c, http.MethodGet, b.listing(c, prefix, next), http.Header{}, nil)
+		r, err := b.send(ctx, c, http.MethodGet, b.listing(c, prefix, next, size), http.Header{}, nil)
 		switch {
 		case err != nil:
 			return page{}, err

@@ -33,7 +33,10 @@ type Object struct {
 	Key  string // with the bucket's prefix
 	Name string // without it
 	Size int64
-	Text []byte // nil where it is larger than MaxObject
+	Text []byte // nil where it is larger than MaxObject, or Err says why
+	// Err is why this object cannot be read, where others can: the writer of an
+	// object chooses its storage class and its key.
+	Err error
 }
 
 // MaxObject is the largest object that is read: the client's bound of a reply.
@@ -59,22 +62,49 @@ func (b *Bucket) Objects(ctx context.Context, s Select) iter.Seq2[Object, error]
 			defer close(order)
 			b.fetchAll(ctx, s, order, &running)
 		})
+		denied := make([]Object, 0, maxDenied) // before the first that was read; nil after it
 		for next := range order {
 			f := <-next
-			if !yield(f.Object, f.err) || f.err != nil {
+			switch {
+			case f.err != nil:
+				yield(Object{}, f.err)
+				return
+			case f.denied && denied != nil:
+				if denied = append(denied, f.Object); len(denied) == cap(denied) {
+					yield(Object{}, denied[0].Err)
+					return
+				}
+				continue
+			case f.Text != nil: // it may read objects
+				for _, o := range denied {
+					if !yield(o, nil) {
+						return
+					}
+				}
+				denied = nil
+			}
+			if !yield(f.Object, nil) {
 				return
 			}
 		}
-		if err := ctx.Err(); err != nil {
+		switch err := ctx.Err(); {
+		case err != nil:
 			yield(Object{}, err)
+		case len(denied) > 0:
+			yield(Object{}, denied[0].Err)
 		}
 	}
 }
 
+// maxDenied is how many objects are asked for, none of which the credential may
+// read, until that is a fault of the credential.
+const maxDenied = 20
+
 // fetched is an object, or why there is none.
 type fetched struct {
 	Object
-	err error
+	denied bool // the object's Err is that the credential may not read it
+	err    error
 }
 
 // fetchAll starts to read objects, as many at once as order holds.
@@ -104,9 +134,9 @@ func (b *Bucket) fetchAll(ctx context.Context, s Select, order chan<- chan fetch
 			return
 		}
 		running.Go(func() {
-			o, err := b.get(ctx, e)
-			o.Name = name
-			next <- fetched{o, err}
+			f := b.get(ctx, e)
+			f.Name = name
+			next <- f
 		})
 	}
 	if !any && s.Since.IsZero() && s.Until.IsZero() && ctx.Err() == nil {
@@ -118,21 +148,28 @@ func (b *Bucket) fetchAll(ctx context.Context, s Select, order chan<- chan fetch
 }
 
 // get reads one object.
-func (b *Bucket) get(ctx context.Context, e entry) (Object, error) {
-	o := Object{Key: e.key, Size: e.size}
+func (b *Bucket) get(ctx context.Context, e entry) (f fetched) {
+	f.Object = Object{Key: e.key, Size: e.size}
 	if e.size > MaxObject {
-		return o, nil
+		return f
 	}
 	c, err := b.held(ctx)
 	if err != nil {
-		return o, err
+		f.err = err
+		return f
 	}
 	address := b.object(c, e.key)
 	if e.version != "" && e.version != "null" { // which S3 calls the one from before there were versions
 		address += "?" + dialects[b.place.Kind].version + "=" + url.QueryEscape(e.version)
 	}
-	o.Text, err = web.Retry(ctx, func(ctx context.Context) ([]byte, error) {
-		r, err := b.send(ctx, c, http.MethodGet, address, http.Header{}, nil)
+	header := http.Header{}
+	if b.place.Kind == "gs" { // or it decodes what is stored, as far as the writer of the object says that it can
+		header.Set("Accept-Encoding", "gzip")
+	}
+	var last reply
+	f.Text, err = web.Retry(ctx, func(ctx context.Context) ([]byte, error) {
+		r, err := b.send(ctx, c, http.MethodGet, address, header.Clone(), nil)
+		last = r
 		switch {
 		case err != nil:
 			return nil, err
@@ -141,10 +178,31 @@ func (b *Bucket) get(ctx context.Context, e entry) (Object, error) {
 		}
 		return r.body, nil
 	})
-	if err != nil {
-		return o, fmt.Errorf("read %q: %w", e.key, err)
+	if err == nil {
+		return f
 	}
-	return o, nil
+	err = fmt.Errorf("read %q: %w", e.key, err)
+	f.denied = last.status == http.StatusForbidden && last.code != archived
+	if f.denied || last.ofObject() || web.IsTooLarge(err) {
+		f.Err = err
+	} else {
+		f.err = err
+	}
+	return f
+}
+
+// archived is S3's word for an object that was moved to, or written into, an archive.
+const archived = "InvalidObjectState"
+
+// ofObject reports whether a refusal is about the object, and not about the
+// bucket, the credential or the network: it is archived, encrypted with a key of
+// its writer, or gone.
+func (r reply) ofObject() bool {
+	switch r.status {
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusGone, http.StatusPreconditionFailed:
+		return !strings.Contains(r.code, "Token") // ExpiredToken and InvalidToken are of status 400
+	}
+	return r.code == archived
 }
 
 // entries are the objects, each by its oldest version.
@@ -191,9 +249,9 @@ func (b *Bucket) older(first, second entry) entry {
 // versions lists what is below a prefix, page after page.
 func (b *Bucket) versions(ctx context.Context, prefix string) iter.Seq2[entry, error] {
 	return func(yield func(entry, error) bool) {
-		last, next := "", url.Values(nil)
+		last, next, size := "", url.Values(nil), pageSize
 		for {
-			p, err := b.page(ctx, prefix, next)
+			p, err := b.page(ctx, prefix, next, size)
 			if err == nil {
 				err = checkPage(p, prefix, last, next)
 			}
@@ -207,6 +265,7 @@ func (b *Bucket) versions(ctx context.Context, prefix string) iter.Seq2[entry, e
 				}
 				last = e.key
 			}
+			size = p.size
 			if next = p.next; next == nil {
 				return
 			}

@@ -111,6 +111,8 @@ hint: add --bucket-target NAME: a target of the policy, for credentials only
 			"which is for the bucket and nothing else\n"},
 		{"another store's", []string{"--bucket-target", "google", url}, nil, 2, `target "google" has provider "gcp", want "aws" for s3://acme-audit/oidc-dbt/` + "\n"},
 		{"another scheme", []string{"--bucket-target", "audit-read", "ftp://acme-audit/"}, nil, 2, `bucket "ftp://acme-audit/" is "ftp://acme-audit/"` + want},
+		{"a password in it", []string{"--bucket-target", "audit-read", "s3://user:hunter2@acme-audit/oidc-dbt/"}, nil, 2,
+			"oidc-dbt: the bucket's URL contains user information (…): remove it\n"},
 		{"denied", []string{"--bucket-target", "audit-read", url}, map[string]any{"ref": "refs/heads/feature"}, 5,
 			`read audit records "s3://acme-audit/oidc-dbt/": target "audit-read": denied by policy: no rule of target "audit-read" matches`},
 		{"may not read", []string{"--bucket-target", "audit-read", url}, nil, 6,

@@ -168,6 +168,9 @@ func (p *Policy) Bucket(address, target string) (Bucket, error) {
 	if err != nil {
 		return Bucket{}, err
 	}
+	if userinfoText.MatchString(address) {
+		return Bucket{}, fault.New(fault.Usage, errors.New("the bucket's URL contains user information (…): remove it"), "")
+	}
 	b, err := parseBucket(address)
 	if err != nil {
 		return b, fault.New(fault.Usage, fmt.Errorf("bucket %q %w", address, err), "")

@@ -33,6 +33,9 @@ func (p permanent) Unwrap() error { return p.error }
 // Lasting returns an error of a transport that another try would meet again, with what to do.
 func Lasting(err error, hint string) error { return permanent{err, hint} }
 
+// IsTooLarge reports whether an error is that a reply had more than MaxBody.
+func IsTooLarge(err error) bool { return errors.Is(err, errTooLarge.error) }
+
 var errTooLarge = permanent{fmt.Errorf("reply is larger than %d bytes", MaxBody), elsewhere}
 
 const (
