@@ -31,7 +31,7 @@ func TestGuardOfAPolicy(t *testing.T) {
 		{"build", "{statements: build}", []string{"build"}, "", "allowed"},
 		{"read only", "{statements: read}", []string{"show", "--inline", "select 1 as one"}, "", "allowed"},
 		{"read builds nothing", "{statements: read}", []string{"seed"},
-			"not allowed by the guard of target \"prod\", rule 1 (.github/oidc-dbt.yml:9)", "allowed denied"},
+			"is of class define, and `statements: read` admits read and session (see docs/guardrails.md)", "allowed denied"},
 		{"observed", "{statements: read, mode: observe}", []string{"build"}, "", "allowed observed"},
 		{"stopped", "{statements: read, stop_after: 1}", []string{"build"}, "the guard of target \"prod\" has denied 1 statements: the run is ended",
 			"allowed denied"},
