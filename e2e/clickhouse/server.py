@@ -1,8 +1,9 @@
 """ClickHouse's HTTP interface over chdb, which is ClickHouse's own engine as a library.
 
 It has no logins: a server in front checks those. Arguments: port, data folder, and ClickHouse's configuration where
-there is one. Of the settings that a request may have, it takes the comment of the query log."""
+there is one. Of the settings that a request may have, it takes the comment of the query log, and readonly=1."""
 
+import gzip
 import os
 import re
 import sys
@@ -11,15 +12,19 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import chdb
 from chdb import session
 
-engine = session.Session(sys.argv[2] + "".join("?config-file=" + file for file in sys.argv[3:]))
+place = sys.argv[2] + "".join("?config-file=" + file for file in sys.argv[3:])
+engine = session.Session(place)
+reader = chdb.connect(place)
+reader.query("SET readonly = 1")
 one_at_a_time = threading.Lock()
 FORMAT = re.compile(r"\s+FORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 INSERT = re.compile(r"^\s*(INSERT\s+INTO\s+.*?)\s+FORMAT\s+(\w+)\s*$", re.IGNORECASE | re.DOTALL)
 
 
-def run(sql, data, database, comment):
+def run(sql, data, database, comment, engine):
     """Returns what a statement gives, in its own format."""
     insert = INSERT.match(sql)
     if insert and data:
@@ -56,13 +61,16 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         params = {k: v[-1] for k, v in parse_qs(url.query).items()}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
         if url.path == "/ping":
             return self.answer(200, b"Ok.\n")
         query, data = params.get("query"), body
         if query is None:
             query, data = body.decode(), b""
         try:
-            out = run(query, data, params.get("database", "default"), params.get("log_comment", ""))
+            by = reader if params.get("readonly") == "1" else engine
+            out = run(query, data, params.get("database", "default"), params.get("log_comment", ""), by)
         except Exception as e:
             code = re.search(r"Code: (\d+)", str(e))
             return self.answer(500, str(e).encode(), X_ClickHouse_Exception_Code=code[1] if code else "1000")

@@ -157,7 +157,7 @@ func TestPostgresGuardStartup(t *testing.T) {
 		{name: "none", level: guard.Any, dialect: statement.Postgres},
 		{name: "read", level: guard.Read, dialect: statement.Postgres, readOnly: "on"},
 		{name: "read at Redshift", level: guard.Read, dialect: statement.Redshift},
-		{name: "harmless ones", parameters: "application_name=x TimeZone=UTC client_encoding=UTF8 options='-c datestyle=ISO'", level: guard.Read, dialect: statement.Postgres, readOnly: "on"},
+		{name: "harmless ones", parameters: "application_name=x TimeZone=UTC client_protocol_version=2 driver_version=2.1 driver_discovery_version=1 os_version=linux client_encoding=UTF8 options='-c datestyle=ISO'", level: guard.Read, dialect: statement.Postgres, readOnly: "on"},
 		{name: "settings", parameters: `search_path=a statement_timeout=1s`, level: guard.Any, dialect: statement.Postgres, texts: []string{"SET search_path TO 'a'", "SET statement_timeout TO '1s'"}},
 		{name: "a quote", parameters: `search_path='a\'b'`, level: guard.Any, dialect: statement.Postgres, texts: []string{"SET search_path TO 'a''b'"}},
 		{name: "options", parameters: `options='-c search_path=a,b --statement-timeout=1s -crole=admin'`, level: guard.Any, dialect: statement.Postgres, texts: []string{"SET search_path TO 'a,b'", "SET statement_timeout TO '1s'", "SET role TO 'admin'"}},

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"github.com/oidc-dbt/oidc-dbt/internal/guard"
 )
 
@@ -79,6 +81,10 @@ func (p *postgresProxy) halted() error {
 func (p *postgresProxy) end(client net.Conn, err error) {
 	_ = client.SetDeadline(p.config.Now().Add(p.config.hurry.of(lingering)))
 	tellPostgres(client, err)
+	if denied, ok := errors.AsType[postgresError](err); ok && denied.code == insufficientPrivilege {
+		// psycopg2 shows the words only if they are followed by the statement's end.
+		_ = send(client, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	}
 	if half, ok := client.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_, _ = io.Copy(io.Discard, client)
 	}

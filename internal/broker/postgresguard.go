@@ -32,7 +32,7 @@ const readOnlySetting = "default_transaction_read_only"
 // the encoding count among them because the server reports the encoding.
 var settled = []string{
 	"application_name", "bytea_output", "client_encoding", "client_protocol_version", "database", "datestyle",
-	"driver_version", "extra_float_digits", "intervalstyle", "os_version", "plugin_name", "timezone", "user",
+	"driver_discovery_version", "driver_version", "extra_float_digits", "intervalstyle", "os_version", "plugin_name", "timezone", "user",
 }
 
 var settingName = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
