@@ -24,7 +24,8 @@ type Guarded struct {
 }
 
 // Guard starts a broker that asks a guard about each statement.
-func Guard(t testing.TB, r route.Route, c credential.Credential, d statement.Dialect, level guard.Level, also ...statement.Class) *Guarded {
+func Guard(t testing.TB, r route.Route, c credential.Credential, d statement.Dialect, level guard.Level,
+	also ...statement.Class) *Guarded {
 	t.Helper()
 	g := &Guarded{}
 	b, err := broker.Start(broker.Config{
@@ -63,22 +64,28 @@ func (g *Guarded) Denied() (denied []string, allowed int) {
 	return denied, allowed
 }
 
-// Guarded writes a project with sources, an incremental model, a snapshot and a
-// hook, whose profile leads to a broker. It returns the variables for dbt.
+// GuardedProject writes a project with a source, comments and an incremental model,
+// whose profile leads to a broker. It returns the variables for dbt.
 func GuardedProject(t testing.TB, output string) (workspace string, env map[string]string) {
 	t.Helper()
 	workspace = t.TempDir()
 	Write(t, workspace, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n"+
 		"models:\n  +persist_docs: {relation: true}\n")
 	Write(t, workspace, "profiles/profiles.yml", "shop:\n  target: prod\n  outputs:\n    prod: "+output+"\n")
-	Write(t, workspace, "seeds/raw_orders.csv", "order_id,customer,amount,placed\n1,ada,12,2026-01-01 00:00:00\n2,gra'ce; --,40,2026-01-02 00:00:00\n3,a\\da,7,2026-01-03 00:00:00\n")
+	Write(t, workspace, "seeds/raw_orders.csv", "order_id,customer,amount,placed\n1,ada,12,2026-01-01 00:00:00\n"+
+		"2,gra'ce; --,40,2026-01-02 00:00:00\n3,a\\da,7,2026-01-03 00:00:00\n")
 	Write(t, workspace, "models/customers.sql", "select customer, count(*) as orders from {{ ref('raw_orders') }} group by customer\n")
-	Write(t, workspace, "models/orders.sql", "{{ config(materialized='table') }}\nwith o as (select * from {{ ref('raw_orders') }}) /* nothing */ select * from o -- the end\n")
-	Write(t, workspace, "models/growing.sql", "{{ config(materialized='incremental', unique_key='order_id') }}\nselect * from {{ ref('raw_orders') }}\n"+
+	Write(t, workspace, "models/orders.sql", "{{ config(materialized='table') }}\n"+
+		"with o as (select * from {{ ref('raw_orders') }}) /* nothing */ select * from o -- the end\n")
+	Write(t, workspace, "models/growing.sql", "{{ config(materialized='incremental', unique_key='order_id') }}\n"+
+		"select * from {{ ref('raw_orders') }}\n"+
 		"{% if is_incremental() %} where order_id > 1 {% endif %}\n")
 	Write(t, workspace, "models/schema.yml",
-		"sources:\n  - name: shop\n    schema: marts\n    config:\n      loaded_at_field: placed\n      freshness: {error_after: {count: 100000, period: day}}\n    tables: [{name: raw_orders}]\n"+
-			"models:\n  - name: customers\n    description: who buys\n    columns:\n      - name: customer\n        data_tests: [not_null, unique]\n")
+		"sources:\n  - name: shop\n    schema: marts\n    config:\n"+
+			"      loaded_at_field: placed\n      freshness: {error_after: {count: 100000, period: day}}\n"+
+			"    tables: [{name: raw_orders}]\n"+
+			"models:\n  - name: customers\n    description: who buys\n"+
+			"    columns:\n      - name: customer\n        data_tests: [not_null, unique]\n")
 	return workspace, map[string]string{"DBT_PROFILES_DIR": workspace + "/profiles", "REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
 }
 
@@ -96,7 +103,9 @@ func (g *Guarded) ExpectBuilt(t testing.TB, workspace string, env map[string]str
 }
 
 // ReadingCommands are those of dbt that read only.
-var ReadingCommands = []string{"debug", "compile", "show --inline 'select 1 as one'", "show --select customers", "docs generate", "source freshness"}
+var ReadingCommands = []string{
+	"debug", "compile", "show --inline 'select 1 as one'", "show --select customers", "docs generate", "source freshness",
+}
 
 // ExpectRead runs the commands, and compares which of them pass, and what is
 // denied to the others.
@@ -123,7 +132,8 @@ func (g *Guarded) ExpectRead(t testing.TB, workspace string, env map[string]stri
 	}
 	out, err := DBT(t, Python(t), workspace, env, "build")
 	denied, _ := g.Denied()
-	if err == nil || len(denied) == 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), "not allowed by the guard of target \"prod\"") {
+	words := strings.Join(strings.Fields(out), " ")
+	if err == nil || len(denied) == 0 || !strings.Contains(words, `not allowed by the guard of target "prod"`) {
 		t.Errorf("dbt build under read: %v, denied %q\n%s", err, denied, out)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/guard"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
@@ -32,7 +33,7 @@ func checkClickHouse(g *guard.Guard, r *http.Request) error {
 	}
 	sql := values.Get("query")
 	if streams(sql) {
-		return g.Check(session, sql)
+		return checkHeld(g, session, sql, r)
 	}
 	if !slices.Contains([]string{"", "0", "false"}, values.Get("decompress")) {
 		return g.Refuse(session, "a body in ClickHouse's own compression", 0, true)
@@ -46,19 +47,44 @@ func checkClickHouse(g *guard.Guard, r *http.Request) error {
 		sql += "\n"
 	}
 	if err == nil {
-		return g.Check(session, sql+string(text))
+		return checkHeld(g, session, sql+string(text), r)
 	}
 	sql += string(text[:clickHouseAhead])
 	if !streams(sql) {
 		return g.Refuse(session, errLong.Error(), len(text), true)
 	}
-	return g.Check(session, sql)
+	return checkHeld(g, session, sql, r)
+}
+
+// driverAsks is how ClickHouse's driver for Python asks which settings it may
+// change. (clickhouse-connect 1.12) In a read-only query the reply would be none,
+// and dbt would not connect.
+var driverAsks = lazy.MustCompile(
+	`^SELECT name, value, readonly( as readonly)? FROM system\.settings LIMIT [0-9]+(\s+FORMAT Native)?\s*$`)
+
+// checkHeld decides on a query. For a guard that only lets read it has the server
+// hold the query to that, which nothing within it can undo.
+func checkHeld(g *guard.Guard, session, sql string, r *http.Request) error {
+	if err := g.Check(session, sql); err != nil {
+		return err
+	}
+	if !g.ReadOnly() || driverAsks.MatchString(sql) {
+		return nil
+	}
+	if r.Method == http.MethodGet { // by which a server sets readonly to 2, and then refuses 1
+		r.Method = http.MethodPost
+	}
+	values := r.URL.Query()
+	values.Set("readonly", "1")
+	to := *r.URL
+	to.RawQuery = values.Encode()
+	r.URL = &to
+	return nil
 }
 
 // clickHouseSettings decides on settings of a request by which a client would
 // choose another role, or another language for its text, and returns the
-// request's parameters. For a guard that only lets read it has the server hold
-// the query to that: within it nothing can undo this.
+// request's parameters.
 func clickHouseSettings(g *guard.Guard, session string, r *http.Request) (url.Values, error) {
 	values := r.URL.Query()
 	for _, name := range []string{"profile", "role"} {
@@ -72,12 +98,6 @@ func clickHouseSettings(g *guard.Guard, session string, r *http.Request) (url.Va
 		if err := g.Refuse(session, "a setting that changes the dialect", 0, true); err != nil {
 			return nil, err
 		}
-	}
-	if g.ReadOnly() {
-		values.Set("readonly", "1")
-		to := *r.URL
-		to.RawQuery = values.Encode()
-		r.URL = &to
 	}
 	return values, nil
 }

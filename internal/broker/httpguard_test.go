@@ -278,6 +278,8 @@ func TestClickHouseGuard(t *testing.T) {
 		{name: "a role", query: "role=admin", body: "select 1", texts: []string{"SET ROLE `admin`"}, message: strings.NewReplacer("GRANT at", "SET ROLE at", "class grant", "class admin").Replace(noGrant)},
 		{name: "read", body: "select 1", level: guard.Read, readonly: "1"},
 		{name: "read, and its own", query: "readonly=0&readonly=2", body: "select 1", level: guard.Read, readonly: "1"},
+		{name: "what the driver asks for", body: "SELECT name, value, readonly FROM system.settings LIMIT 10000\n FORMAT Native", level: guard.Read},
+		{name: "nearly that", body: "SELECT name, value, readonly FROM system.settings LIMIT 10000 UNION ALL SELECT 1, 2, 3", level: guard.Read, readonly: "1"},
 		{name: "build, and its own", query: "readonly=2", body: "select 1", readonly: "2"},
 		{name: "read what writes", body: "insert into t select 1", level: guard.Read, message: of("read", strings.NewReplacer("GRANT at", "INSERT at", "class grant", "class write").Replace(noGrant))},
 	} {

@@ -32,7 +32,8 @@ const readOnlySetting = "default_transaction_read_only"
 // the encoding count among them because the server reports the encoding.
 var settled = []string{
 	"application_name", "bytea_output", "client_encoding", "client_protocol_version", "database", "datestyle",
-	"driver_discovery_version", "driver_version", "extra_float_digits", "intervalstyle", "os_version", "plugin_name", "timezone", "user",
+	"driver_discovery_version", "driver_version", "extra_float_digits", "intervalstyle", "os_version",
+	"plugin_name", "timezone", "user",
 }
 
 var settingName = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
@@ -66,9 +67,9 @@ func restrictParameter(g *guard.Guard, name, value string) error {
 	switch {
 	case name == "options":
 		return restrictOptions(g, value)
-	case name == "replication" && value != "" && !slices.Contains([]string{"false", "off", "no", "0"}, strings.ToLower(value)):
+	case name == "replication":
 		return g.Refuse(atLogin, "a connection for replication", 0, true)
-	case name == "replication", slices.Contains(settled, name), strings.HasPrefix(name, "_pq_."):
+	case slices.Contains(settled, name), strings.HasPrefix(name, "_pq_."):
 		return nil
 	}
 	return restrictSetting(g, name, value)
@@ -340,7 +341,8 @@ type reports struct {
 
 // safeEncodings are those in which a byte of ASCII is never part of another
 // character. (PostgreSQL: src/backend/utils/mb/mbutils.c)
-var safeEncodings = lazy.MustCompile(`^(UTF8|UNICODE|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU]|EUC_\w+|MULE_INTERNAL)$`)
+var safeEncodings = lazy.MustCompile(
+	`^(UTF8|UNICODE|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU]|EUC_\w+|MULE_INTERNAL)$`)
 
 // maxReport bounds what is read of a report: the two that matter are short.
 const maxReport = 64

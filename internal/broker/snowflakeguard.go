@@ -56,7 +56,13 @@ func snowflakePasses(method, p string) bool {
 		return ok && method == http.MethodGet && !strings.Contains(id, "/")
 	}
 	id, what, _ := strings.Cut(id, "/")
-	return id != "v1" && (method == http.MethodGet && what == "result" || method == http.MethodPost && what == "abort-request")
+	switch {
+	case id == "v1":
+		return false
+	case method == http.MethodGet:
+		return what == "result"
+	}
+	return method == http.MethodPost && what == "abort-request"
 }
 
 func checkSnowflakeQuery(g *guard.Guard, session string, r *http.Request) error {
@@ -123,9 +129,10 @@ func sqlOf(in map[string]json.RawMessage) (sql, fault string) {
 // denySnowflake replies as Snowflake does where a statement is not allowed.
 func denySnowflake(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
-	// the client is gone
-	_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "code": snowflakeDenied, "message": "oidc-dbt: " + err.Error(),
-		"data": map[string]any{"errorCode": snowflakeDenied, "sqlState": insufficientPrivilege}})
+	_ = json.NewEncoder(w).Encode(map[string]any{ // the client is gone
+		"success": false, "code": snowflakeDenied, "message": "oidc-dbt: " + err.Error(),
+		"data": map[string]any{"errorCode": snowflakeDenied, "sqlState": insufficientPrivilege},
+	})
 }
 
 // errLong is the error of readAhead for a text that is longer than its limit.

@@ -46,11 +46,17 @@ func checkTrino(g *guard.Guard, r *http.Request) error {
 		return g.Check("", sql)
 	}
 	prepared, ok := trinoPreparedAs(r.Header.Values(trinoPrepared), name)
-	// The values are expressions; a guard reads them as those of a query.
-	if v := statement.Classify(statement.Trino, "SELECT "+values); !ok || values != "" && (v.Class != statement.Read || v.Statements != 1) {
+	if !ok || !areValues(values) {
 		return g.Check("", sql)
 	}
 	return g.Check("", prepared)
+}
+
+// areValues reports whether what follows USING is expressions only, as those of
+// a query are.
+func areValues(text string) bool {
+	v := statement.Classify(statement.Trino, "SELECT "+text)
+	return text == "" || v.Class == statement.Read && v.Statements == 1
 }
 
 // checkTrinoRoles decides on the roles of a request: any but none and all is what
@@ -112,15 +118,20 @@ func trinoPreparedAs(headers []string, name string) (text string, ok bool) {
 // denyTrino replies as Trino does where a statement is not allowed.
 func denyTrino(w http.ResponseWriter, base string, err error) {
 	message := "oidc-dbt: " + err.Error()
-	failure := map[string]any{"type": "io.trino.spi.security.AccessDeniedException", "message": message, "suppressed": []any{}, "stack": []any{}}
 	w.Header().Set("Content-Type", "application/json")
-	// the client is gone
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"id": "oidc_dbt_denied", "infoUri": base + "/ui/",
-		"stats": map[string]any{"state": "FAILED", "queued": false, "scheduled": false, "nodes": 0, "totalSplits": 0, "queuedSplits": 0,
+	_ = json.NewEncoder(w).Encode(map[string]any{ // the client is gone
+		"id": "oidc_dbt_denied", "infoUri": base + "/ui/", "warnings": []any{},
+		"stats": map[string]any{
+			"state": "FAILED", "queued": false, "scheduled": false, "nodes": 0, "totalSplits": 0, "queuedSplits": 0,
 			"runningSplits": 0, "completedSplits": 0, "cpuTimeMillis": 0, "wallTimeMillis": 0, "queuedTimeMillis": 0,
-			"elapsedTimeMillis": 0, "processedRows": 0, "processedBytes": 0, "peakMemoryBytes": 0, "spilledBytes": 0},
-		"error":    map[string]any{"message": message, "errorCode": 4, "errorName": "PERMISSION_DENIED", "errorType": "USER_ERROR", "failureInfo": failure},
-		"warnings": []any{},
+			"elapsedTimeMillis": 0, "processedRows": 0, "processedBytes": 0, "peakMemoryBytes": 0, "spilledBytes": 0,
+		},
+		"error": map[string]any{
+			"message": message, "errorCode": 4, "errorName": "PERMISSION_DENIED", "errorType": "USER_ERROR",
+			"failureInfo": map[string]any{
+				"type": "io.trino.spi.security.AccessDeniedException", "message": message,
+				"suppressed": []any{}, "stack": []any{},
+			},
+		},
 	})
 }

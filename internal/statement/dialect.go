@@ -70,7 +70,7 @@ func trino() dialect {
 func clickhouse() dialect {
 	return dialect{
 		lexis: lexis{
-			lineComments: []string{"//", "# ", "#!"}, nested: isDisputed, escaping: "'\"`", names: "\"`",
+			lineComments: []string{"//", "# ", "#!"}, nested: isDisputed, escaping: "'\"`", names: "\"`", dollars: hereDocs,
 			marks: "()[]{},.:=<>+-*/%|!?@",
 		},
 		heads: clickhouseHeads, actions: clickhouseActions, functions: clickhouseFunctions,

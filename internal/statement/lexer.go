@@ -52,6 +52,7 @@ const (
 	noDollars   dollars = iota
 	dollarPairs         // $$…$$
 	dollarTags          // also $tag$…$tag$
+	hereDocs            // both, with any letters and digits as tag, and nothing else with dollars
 )
 
 // A lexer cuts a text into tokens. It looks at each byte at most three times.
@@ -304,6 +305,21 @@ func (l *lexer) continued() bool {
 	return false
 }
 
+// isHereDoc says whether what goes up to end is a string's delimiter, and not
+// part of a word or a number before it.
+func (l *lexer) isHereDoc(end int) bool {
+	for _, c := range []byte(l.text[l.at+1 : end]) {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	before := byte(' ')
+	if l.at > 0 {
+		before = l.text[l.at-1]
+	}
+	return l.byteAt(end) == '$' && !isLetter(before) && !isDigit(before) && before != '.' && before != '$' && before < 0x80
+}
+
 // dollar reads a string between dollars, or a parameter or variable.
 func (l *lexer) dollar() token {
 	start := l.at
@@ -313,9 +329,10 @@ func (l *lexer) dollar() token {
 	}
 	tag := l.text[start+1 : end]
 	switch {
-	case l.lexis.dollars == noDollars:
+	case l.lexis.dollars == noDollars, l.lexis.dollars == hereDocs && !l.isHereDoc(end):
 		return l.broken(start, "$ outside a name")
-	case l.byteAt(end) == '$' && (tag == "" || l.lexis.dollars == dollarTags && !isDigit(tag[0])):
+	case l.byteAt(end) == '$' && (tag == "" || l.lexis.dollars == hereDocs ||
+		l.lexis.dollars == dollarTags && !isDigit(tag[0])):
 		delimiter := l.text[start : end+1]
 		length := strings.Index(l.text[end+1:], delimiter)
 		if length < 0 {
