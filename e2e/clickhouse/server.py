@@ -39,7 +39,8 @@ def run(sql, data, database, comment, engine):
     with one_at_a_time:
         if database:
             engine.query(f"USE `{database}`")
-        engine.query("SET log_comment = '{}'".format(comment.replace("\\", "\\\\").replace("'", "\\'")))
+        if engine is not reader:
+            engine.query("SET log_comment = '{}'".format(comment.replace("\\", "\\\\").replace("'", "\\'")))
         return engine.query(FORMAT.sub("", sql) if form else sql, form[1] if form else "TSV").bytes()
 
 
