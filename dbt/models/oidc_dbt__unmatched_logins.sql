@@ -21,7 +21,21 @@ matched as (
 ),
 
 unexplained as (
-    select logins.*, nullif(matched.login_id, '') is not null as has_credential
+    select
+        logins.login_key as login_key,
+        logins.log_kind as log_kind,
+        logins.login_id as login_id,
+        logins.logged_in_at as logged_in_at,
+        logins.user_name as user_name,
+        logins.factor as factor,
+        logins.factor_id as factor_id,
+        logins.is_secret as is_secret,
+        logins.session_name as session_name,
+        logins.principal_subject as principal_subject,
+        logins.run_id as run_id,
+        logins.client_ip as client_ip,
+        logins.client as client,
+        nullif(matched.login_id, '') is not null as has_credential
     from logins
     inner join {{ ref('stg_oidc_dbt__watched_logins') }} as watched on watched.log_kind = logins.log_kind and watched.login_id = logins.login_id
     left join matched on matched.log_kind = logins.log_kind and matched.login_id = logins.login_id
