@@ -86,7 +86,7 @@ func TestLargeLog(t *testing.T) {
 				}
 			case "verify":
 				want := fmt.Sprintf("standard input:%d: medium: damaged-line: is no audit record, or a part of one: unexpected end of JSON input\n"+
-					"records: %d, runs: %d, denied: 0, issued: %[3]d, not finished: 0, findings: 1\n", in.cut, 2*in.runs, in.runs)
+					"records: %d, runs: %d, denied: 0, issued: %[3]d, failed: 0, not finished: 0, findings: 1\n", in.cut, 2*in.runs, in.runs)
 				if !strings.HasPrefix(out.head, want) {
 					t.Errorf("it says\n%s\nwant\n%s", out.head, want)
 				}
