@@ -64,14 +64,15 @@ func auditShowCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 				return showStatements(ctx, env, paths, o, c.Bool(flagJSON))
 			}
 			show := table{out: env.Stdout, headings: headings()}
-			write := func(r *auditlog.Run) error { return show.add(cells(r, env.Now())) }
+			sorted := byTime{row: func(r *auditlog.Run) ([]string, error) { return cells(r, env.Now()), nil }, write: show.add, env: env}
 			if c.Bool(flagJSON) {
-				write = func(r *auditlog.Run) error { return writeRun(env, r) }
+				sorted.row = func(r *auditlog.Run) ([]string, error) { return runLine(env, r) }
+				sorted.write = func(row []string) error { _, err := io.WriteString(env.Stdout, row[0]); return err }
 			}
-			if err := showRuns(ctx, env, paths, o, write); err != nil {
+			if err := showRuns(ctx, env, paths, o, sorted.add); err != nil {
 				return err
 			}
-			return show.flush()
+			return errors.Join(sorted.flush(), show.flush())
 		}),
 	}
 }
@@ -119,6 +120,59 @@ func showRuns(
 	if !found {
 		fmt.Fprintln(env.Stderr, noRun(o))
 	}
+	return nil
+}
+
+// byTime writes runs in the order of their times, as far as its memory is
+// bounded: a bucket has the records of a day in no order.
+type byTime struct {
+	row   func(*auditlog.Run) ([]string, error)
+	write func(row []string) error
+	env   job.Env
+
+	rows []timedRow
+	size int
+	full bool
+}
+
+type timedRow struct {
+	at  time.Time
+	row []string
+}
+
+const (
+	maxSorted = 32 << 20 // bytes: about 60,000 runs as a table, 15,000 as JSON
+	rowSize   = 300      // of a row without its text
+)
+
+func (s *byTime) add(r *auditlog.Run) error {
+	row, err := s.row(r)
+	if err != nil {
+		return err
+	}
+	if s.full {
+		return s.write(row)
+	}
+	s.rows, s.size = append(s.rows, timedRow{r.Time, row}), s.size+rowSize
+	for _, text := range row {
+		s.size += len(text)
+	}
+	if s.size < maxSorted {
+		return nil
+	}
+	s.full = true
+	fmt.Fprintf(s.env.Stderr, "oidc-dbt: only the first %d runs are sorted by time: --since and --until choose fewer\n", len(s.rows))
+	return s.flush()
+}
+
+func (s *byTime) flush() error {
+	slices.SortStableFunc(s.rows, func(a, b timedRow) int { return a.at.Compare(b.at) })
+	for _, r := range s.rows {
+		if err := s.write(r.row); err != nil {
+			return err
+		}
+	}
+	s.rows = nil
 	return nil
 }
 
@@ -293,13 +347,9 @@ func moment(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-func writeRun(env job.Env, r *auditlog.Run) error {
+func runLine(env job.Env, r *auditlog.Run) ([]string, error) {
 	line, err := jsonLine(viewOf(r, env.Now()))
-	if err != nil {
-		return err
-	}
-	_, err = env.Stdout.Write(line)
-	return err
+	return []string{string(line)}, err
 }
 
 func viewOf(r *auditlog.Run, now time.Time) runView {
