@@ -29,7 +29,9 @@ func auditCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
 		Name:        "audit",
 		Usage:       "read audit records: show runs, verify that nothing is missing, and make access reviews",
 		Description: "Example:\n\n    oidc-dbt audit show --since 7d audit.jsonl",
-		Commands:    []*cli.Command{auditShowCommand(env, inActions, end), auditVerifyCommand(env, inActions, end), auditReviewCommand(env, inActions, end)},
+		Commands: []*cli.Command{
+			auditShowCommand(env, inActions, end), auditVerifyCommand(env, inActions, end), auditReviewCommand(env, inActions, end),
+		},
 	}, end)
 }
 

@@ -147,8 +147,9 @@ type report func(at place, fix, format string, args ...any) *Finding
 // checks are all, sorted by name.
 var checks = []check{
 	agentWithoutGuard, anyRunner, authorChosenClaim, chosenSubject, environmentWithoutRef, foreignWorkflow,
-	guardsShareRole, idTokenForEveryJob, ignoreWithoutReason, mutableWorkflowRef, nameOnlyBinding, overlappingTargets, policyError, pullRequestToProduction,
-	reviewDue, sharedAudience, staticLease, staticSecret, unenforceableClaim, unpinnedDBTPackage, unreachableRule, wideMatcher,
+	guardsShareRole, idTokenForEveryJob, ignoreWithoutReason, mutableWorkflowRef, nameOnlyBinding,
+	overlappingTargets, policyError, pullRequestToProduction, reviewDue, sharedAudience, staticLease,
+	staticSecret, unenforceableClaim, unpinnedDBTPackage, unreachableRule, wideMatcher,
 }
 
 // A Check is what is said of a check where all are listed.
