@@ -126,6 +126,17 @@ func TestRuleHistory(t *testing.T) {
 			r.write(file, source("prod", first+"\n"+other))
 		}, "prod 1: Ada 02, Ada 02; prod 2: changed since the last commit, changed since the last commit"},
 		{"not in git", func(r *repository) { r.write(file, source("prod", first)) }, "prod 1: not in git, not in git"},
+		{"another key of the issuer's", func(r *repository) {
+			const keys = "identities:\n  github: {issuer: \"https://token.actions.githubusercontent.com\", kind: github, jwks_uri: \"https://keys.acme.example/1\"}\n"
+			r.commit("Ada", source("prod", first)+keys)
+			r.commit("Bob", source("prod", first)+strings.Replace(keys, "/1", "/2", 1))
+		}, "prod 1: Ada 02, Bob 03"},
+		{"brought back by a merge", func(r *repository) {
+			broughtBack(r, "README")
+		}, "prod 1: Ada 02, Ada 02; prod 2: Eve 05, Eve 05"},
+		{"brought back by a merge of another version", func(r *repository) {
+			broughtBack(r, file)
+		}, "prod 1: Ada 02, Ada 02; prod 2: Eve 05, Eve 05"},
 		{"deny", func(r *repository) {
 			r.commit("Ada", source("prod", first))
 			r.commit("Bob", source("prod", first)+"deny:\n  - {actor: mallory}\n")
@@ -140,6 +151,25 @@ func TestRuleHistory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// broughtBack has a rule by Bob that Ada has removed, and that Eve brings back by a merge of what it was in: a branch of
+// Bob's version, on which she has changed a file.
+func broughtBack(r *repository, changed string) {
+	r.commit("Ada", source("prod", first))
+	r.commit("Bob", source("prod", first+"\n"+other))
+	r.git("branch", "old")
+	r.commit("Ada", source("prod", first))
+	r.git("checkout", "-q", "old")
+	text := "# old\n" + source("prod", first+"\n"+other)
+	r.write(changed, text)
+	r.git("add", changed)
+	r.git("-c", "user.name=Eve", "commit", "-q", "-m", "a comment")
+	r.git("checkout", "-q", "main")
+	r.day++
+	r.git("-c", "user.name=Eve", "merge", "-q", "--no-commit", "-s", "ours", "old")
+	r.git("checkout", "-q", "old", "--", file)
+	r.git("-c", "user.name=Eve", "commit", "-q", "-m", "merge")
 }
 
 func histories(a review.Access) string {

@@ -35,6 +35,9 @@ func (a *Access) Check(s Sheet) (problems []Problem) {
 		}
 		f := left[i]
 		left = slices.Delete(left, i, i+1)
+		if why := f.differs(l); why != "" {
+			report(f.at, "%s: %s", l.name(), why)
+		}
 		for _, why := range a.faults(l, f.decision(), s.Period) {
 			report(f.at, "%s: %s", l.name(), why)
 		}
@@ -43,6 +46,8 @@ func (a *Access) Check(s Sheet) (problems []Problem) {
 		switch l := a.find(f.cells["fingerprint"]); {
 		case l != nil && f.cells["line"] != lineGone:
 			report(f.at, "%s: the file has it twice", l.name())
+		case f.cells["line"] == lineDeny && isDecision(f.cells["decision"], "keep") && !reported(problems, f.at):
+			report(f.at, "%s: the decision is to keep it, and it is no longer there", f.name())
 		case f.cells["line"] == lineUser || f.cells["line"] == lineGone:
 			for _, why := range a.made(f.decision(), s.Period) {
 				report(f.at, "%s: %s", f.name(), why)
@@ -51,6 +56,10 @@ func (a *Access) Check(s Sheet) (problems []Problem) {
 	}
 	slices.SortStableFunc(problems, func(x, y Problem) int { return x.Line - y.Line })
 	return problems
+}
+
+func reported(problems []Problem, line int) bool {
+	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Line == line })
 }
 
 // absent says why the file has no line of a rule, with the line that comes nearest.
@@ -113,8 +122,11 @@ func (a *Access) made(d Decision, p Period) (list []string) {
 	case !known:
 		list = append(list, fmt.Sprintf("unknown decision %q, valid decisions are %q", d.Decision, decisions))
 	}
-	if d.Reviewer == "" {
+	switch why := disguise(d.Reviewer); {
+	case d.Reviewer == "":
 		list = append(list, "it has no reviewer")
+	case why != "":
+		list = append(list, fmt.Sprintf("reviewer %+q %s: write the name plainly", d.Reviewer, why))
 	}
 	switch on, err := time.Parse(time.DateOnly, d.On); {
 	case d.On == "":

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +58,9 @@ func fill(rows [][]string, row int, values ...string) {
 	copy(rows[row][last-4:], values)
 }
 
+// again is what to do about a row that is not as it was made.
+const again = "make the file again with --decisions, and decide again"
+
 // TestCheck: each way in which a review is not done.
 func TestCheck(t *testing.T) {
 	t.Parallel()
@@ -83,6 +87,31 @@ func TestCheck(t *testing.T) {
 		{name: "its author, by address", change: filled(1, "X@Example.com", "keep", "2026-11-20"), want: []string{byAuthor("X@Example.com")}},
 		{name: "its author, by both", change: filled(1, "A. L. <x@example.com>", "keep", "2026-11-20"),
 			want: []string{byAuthor("A. L. <x@example.com>")}},
+		{name: "its author, in full width", change: filled(1, "Ａda", "keep", "2026-11-20"), want: []string{byAuthor("Ａda")}},
+		{name: "its author, in a folder", change: filled(1, "x+review@example.com", "keep", "2026-11-20"), want: []string{byAuthor("x+review@example.com")}},
+		{name: "a Cyrillic letter", change: filled(1, "\u0410da", "keep", "2026-11-20"), want: []string{
+			`2: rule 1 of target "prod" (line 8 of the policy): reviewer "\u0410da" has letters of Cyrillic and Latin in one word: write the name plainly`}},
+		{name: "two alphabets, a word each", change: filled(1, "Борис <bob@acme.example>", "keep", "2026-11-20")},
+		{name: "an invisible letter", change: filled(1, "ada\u200b", "keep", "2026-11-20"), want: []string{
+			`2: rule 1 of target "prod" (line 8 of the policy): reviewer "ada\u200b" has a character that cannot be seen: write the name plainly`}},
+		{name: "one column sorted", change: func(rows [][]string) [][]string {
+			at := slices.Index(rows[0], "fingerprint")
+			rows[1][at], rows[2][at] = rows[2][at], rows[1][at]
+			return rows
+		}, want: []string{
+			`2: rule 1 of target "staging" (line 14 of the policy): column "target" is "prod", and "staging" by the policy: ` + again,
+			`3: rule 1 of target "prod" (line 8 of the policy): column "target" is "staging", and "prod" by the policy: ` + again}},
+		{name: "a milder rule in the file", change: func(rows [][]string) [][]string {
+			at := slices.Index(rows[0], "matches")
+			rows[1][at] += "; actor_id=1"
+			return rows
+		}, want: []string{`2: rule 1 of target "prod" (line 8 of the policy): column "matches" is ` +
+			`"repository=acme/analytics; repository_id=487920697; environment=production; ref=refs/heads/main; actor_id=1", and ` +
+			`"repository=acme/analytics; repository_id=487920697; environment=production; ref=refs/heads/main" by the policy: ` + again}},
+		{name: "a column deleted", change: func(rows [][]string) [][]string {
+			rows[0][slices.Index(rows[0], "lifetime")] = ""
+			return rows
+		}},
 		{name: "a date that a spreadsheet rewrote", change: filled(1, "Bob", "keep", "11/20/2026"), want: []string{
 			`2: rule 1 of target "prod" (line 8 of the policy): decided_on is "11/20/2026", want a date such as 2026-10-01: ` +
 				`a spreadsheet may have rewritten it`}},
@@ -160,6 +189,33 @@ func (r *repository) check(text string) (problems []string) {
 	return problems
 }
 
+// TestCheckKeys: another key of the issuer's lets others in, and so does a rule of deny that is gone.
+func TestCheckKeys(t *testing.T) {
+	t.Parallel()
+	const identities = "identities:\n  github: {issuer: \"https://token.actions.githubusercontent.com\", kind: github, jwks_uri: \"https://keys.acme.example/jwks\"}\n" +
+		"deny:\n  - {actor: mallory}\nmaps:\n  trust_reviewed: {environment: {production: XL}}\n"
+	const given = `what target "prod" gives, or whose tokens it takes, has changed since the file was made: its line must be decided again`
+	for _, tt := range []struct {
+		name, old, new string
+		want           []string
+	}{
+		{"keys", "keys.acme", "keys.evil", []string{`2: rule 1 of target "prod" (line 8 of the policy): ` + given,
+			`3: deny rule 1 (line 12 of the policy): what target "(deny)" gives, or whose tokens it takes, has changed since the file was made: its line must be decided again`}},
+		{"a map with the name of a date", "{production: XL}", "{production: XS}", []string{`2: rule 1 of target "prod" (line 8 of the policy): ` + given}},
+		{"a denial less", "deny:\n  - {actor: mallory}\n", "", []string{"3: deny rule 1: the decision is to keep it, and it is no longer there"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			src := source("prod", first) + identities
+			r, rows := reviewed(t, src)
+			r.commit("Eve", strings.Replace(src, tt.old, tt.new, 1))
+			if diff := cmp.Diff(tt.want, r.check(writeRows(t, rows))); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // TestCheckWithoutHistory: where the last author is not known, it may be the reviewer.
 func TestCheckWithoutHistory(t *testing.T) {
 	t.Parallel()
@@ -208,6 +264,25 @@ func TestCarry(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{`2: rule 1 of target "prod" (line 8 of the policy): it has no decision`}, r.check(text)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}
+
+// TestCarryTornRows: a decision is not carried over to another rule than the one that its row shows.
+func TestCarryTornRows(t *testing.T) {
+	t.Parallel()
+	r, rows := reviewed(t, source("prod", first, "staging", other))
+	at := slices.Index(rows[0], "fingerprint")
+	rows[1][at], rows[2][at] = rows[2][at], rows[1][at]
+	s, err := review.ParseSheet([]byte(writeRows(t, rows)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := r.access(nil)
+	a.Carry(s)
+	for _, l := range a.Lines {
+		if l.Decision != (review.Decision{}) {
+			t.Errorf("target %s has %v", l.Target, l.Decision)
+		}
 	}
 }
 
@@ -262,6 +337,8 @@ func TestParseSheetFaults(t *testing.T) {
 		{columns + "yes,prod,1,,,,,\n", `line 2: column "line" is "yes", want allow, deny, user or gone`},
 		{columns + "allow,prod,1,,,M\xfcller,keep,2026-11-20\n", "line 2 is not UTF-8: save it again as CSV UTF-8"},
 		{columns + "allow,prod,1,,,,,\n", `has no row "# period": the rows at the end belong to the review`},
+		{columns + "# period,2026Q4,,,,,,\n# period,2025Q4,,,,,,\n", `line 3: has the row "# period" twice`},
+		{columns + "# records,1,,,,,,\n# records,2,,,,,,\n", `line 3: has the row "# records" twice`},
 		{columns + "# period,Q4,,,,,,\n", `line 2: period: got "Q4", ` + wantPeriod},
 	} {
 		_, err := review.ParseSheet([]byte(tt.text))

@@ -110,10 +110,11 @@ func historyOf(ctx context.Context, in Input) (*history, error) {
 	return h, h.readCommits(ctx)
 }
 
-// readCommits reads which commits changed the file. Of a merge that changed
-// nothing git follows the parent that has the same file.
+// readCommits reads which commits changed the file. A merge that took the file of
+// a parent is left out only if the other parents have nothing of their own: else it
+// may have brought back what they had removed.
 func (h *history) readCommits(ctx context.Context) error {
-	list, err := h.log(ctx, "--parents")
+	list, err := h.log(ctx, "--parents", "--simplify-merges")
 	if err != nil {
 		return err
 	}
@@ -150,20 +151,45 @@ func (h *history) since(ctx context.Context, at string, has func(rules) bool) (s
 	} else if !has(version) {
 		return "", errNotYet
 	}
-	for before := true; before; {
-		before = false
+	for {
+		with, without := "", []string(nil)
 		for _, parent := range h.commits[at].parents {
 			version, err := h.version(ctx, parent)
-			if err != nil {
+			switch {
+			case err != nil:
 				return "", err
+			case !has(version):
+				without = append(without, parent)
+			case with == "":
+				with = parent
 			}
-			if has(version) {
-				at, before = parent, true
-				break
+		}
+		if with == "" {
+			return at, nil
+		}
+		back, err := h.broughtBack(ctx, with, without, has)
+		if err != nil || back {
+			return at, err
+		}
+		at = with
+	}
+}
+
+// broughtBack reports whether a merge has something again that one of its parents
+// had removed: then who merged has changed it, and not who wrote it once.
+func (h *history) broughtBack(ctx context.Context, with string, without []string, has func(rules) bool) (bool, error) {
+	for _, parent := range without {
+		bases, err := h.repository.Ask(ctx, "merge-base", "--all", with, parent)
+		if ctx.Err() != nil {
+			return false, err
+		}
+		for _, base := range strings.Fields(bases) { // none of two histories, which git says by its status
+			if version, err := h.version(ctx, base); err == nil && has(version) {
+				return true, nil
 			}
 		}
 	}
-	return at, nil
+	return false, ctx.Err()
 }
 
 // at returns a commit as the change that it is.

@@ -20,7 +20,7 @@ type rules struct {
 	single  map[string][]rule // each rule of a target, and of denyTarget
 }
 
-// A rule is one of a version's. parts are its claims, each with its patterns.
+// A rule is one of a version's. sum is also of its identity, parts are its claims, each with its patterns.
 type rule struct {
 	sum   sum
 	parts []sum // sorted
@@ -48,14 +48,17 @@ func rulesOf(src []byte) rules {
 		return found
 	}
 	root := document.Content[0]
+	identities := valueOf(root, "identities")
 	if deny := valueOf(root, "deny"); deny != nil {
-		found.single[denyTarget] = listOf(deny)
+		found.single[denyTarget] = listOf(deny, identities)
 	}
 	var shared bytes.Buffer // what each target also depends on
-	for _, key := range []string{"defaults", "maps"} {
-		if n := valueOf(root, key); n != nil {
-			writeBut(&shared, n, datesOfReview)
-		}
+	if n := valueOf(root, "defaults"); n != nil {
+		writeBut(&shared, n, datesOfReview)
+	}
+	if n := valueOf(root, "maps"); n != nil {
+		shared.WriteString("maps\n")
+		write(&shared, n) // a map may have the name of a date
 	}
 	targets := valueOf(root, "targets")
 	for i := 0; targets != nil && i+1 < len(targets.Content); i += 2 {
@@ -66,16 +69,24 @@ func rulesOf(src []byte) rules {
 		if allow := valueOf(n, "allow"); allow != nil {
 			var b bytes.Buffer
 			write(&b, allow)
-			found.targets[name], found.single[name] = sumOf(b.Bytes()), listOf(allow)
+			found.targets[name], found.single[name] = sumOf(b.Bytes()), listOf(allow, identities)
 		}
 	}
 	return found
 }
 
-// listOf returns the rules of a list.
-func listOf(n *yaml.Node) (list []rule) {
+// defaultIdentity is whose tokens a rule is for that names no identity.
+const defaultIdentity = "github"
+
+// listOf returns the rules of a list. To a rule belongs whose tokens it takes:
+// another key of the issuer's is another issuer.
+func listOf(n, identities *yaml.Node) (list []rule) {
 	for _, e := range n.Content {
 		var r rule
+		identity := defaultIdentity
+		if named := valueOf(e, "identity"); named != nil {
+			identity = named.Value
+		}
 		for i := 0; i+1 < len(e.Content); i += 2 {
 			var b bytes.Buffer
 			write(&b, e.Content[i])
@@ -86,6 +97,13 @@ func listOf(n *yaml.Node) (list []rule) {
 		var all []byte
 		for _, p := range r.parts {
 			all = append(all, p[:]...)
+		}
+		if identities != nil {
+			if of := valueOf(identities, identity); of != nil {
+				b := bytes.NewBufferString("identity\n")
+				write(b, of)
+				all = append(all, b.Bytes()...)
+			}
 		}
 		r.sum = sumOf(all)
 		list = append(list, r)

@@ -65,6 +65,23 @@ var sheetColumns = []column{
 // neededColumns are those that a review cannot be checked without.
 var neededColumns = []string{"line", "target", "rule", "matches", "fingerprint", "reviewer", "decision", "decided_on"}
 
+// decidedColumns are what a reviewer has decided upon: by the fingerprint, and by
+// what the row says. A spreadsheet that has sorted one column tears the two apart.
+var decidedColumns = []string{"target", "identity", "kind", "matches", "binds_by", "events", "environment", "provider", "principal",
+	"warehouse_user", "warehouse_role", "schema", "lifetime", "ships_records", "wide"}
+
+// differs says where a row of the file says something else of a line than the
+// policy does, "" for nowhere. A column may have been deleted.
+func (l sheetLine) differs(from Line) string {
+	for _, c := range sheetColumns {
+		want := strings.TrimSpace(printableWhole(c.of(from)))
+		if got, ok := l.cells[c.name]; ok && got != want && slices.Contains(decidedColumns, c.name) {
+			return fmt.Sprintf("column %q is %q, and %q by the policy: make the file again with --decisions, and decide again", c.name, got, want)
+		}
+	}
+	return ""
+}
+
 func number(n int) string {
 	if n == 0 {
 		return ""
@@ -223,6 +240,7 @@ type Sheet struct {
 	Records    int       // that it was made of, -1 where they were not read
 	LastRecord time.Time // the last of them
 	lines      []sheetLine
+	notes      []string // names of the footer that were read
 }
 
 // A sheetLine is one line of the file.
@@ -237,8 +255,11 @@ func (l sheetLine) decision() Decision {
 
 // name is how messages call the line.
 func (l sheetLine) name() string {
-	if l.cells["line"] == lineUser {
+	switch l.cells["line"] {
+	case lineUser:
 		return fmt.Sprintf("user %q of the warehouse", l.cells["warehouse_user"])
+	case lineDeny:
+		return "deny rule " + l.cells["rule"]
 	}
 	return fmt.Sprintf("rule %s of target %q", l.cells["rule"], l.cells["target"])
 }
@@ -323,6 +344,12 @@ func (s *Sheet) note(row csvRow, name string) (err error) {
 	if len(row.cells) > 1 {
 		value = strings.TrimSpace(undone(row.cells[1]))
 	}
+	if slices.Contains([]string{"period", "records", "last_record"}, name) {
+		if slices.Contains(s.notes, name) {
+			return fmt.Errorf("line %d: has the row %q twice", row.line, "# "+name)
+		}
+		s.notes = append(s.notes, name)
+	}
 	switch name {
 	case "period":
 		if s.Period, err = ParsePeriod(value); err != nil {
@@ -344,7 +371,9 @@ func (s *Sheet) note(row csvRow, name string) (err error) {
 func (a *Access) Carry(s Sheet) {
 	left := slices.Clone(s.lines)
 	for i := range a.Lines {
-		j := slices.IndexFunc(left, func(l sheetLine) bool { return l.cells["fingerprint"] == a.Lines[i].Fingerprint })
+		j := slices.IndexFunc(left, func(l sheetLine) bool {
+			return l.cells["fingerprint"] == a.Lines[i].Fingerprint && (l.cells["line"] == lineGone || l.differs(a.Lines[i]) == "")
+		})
 		if j >= 0 {
 			a.Lines[i].Decision = left[j].decision()
 			left = slices.Delete(left, j, j+1)
