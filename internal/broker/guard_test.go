@@ -51,11 +51,8 @@ func (w *witness) texts() (texts []string) {
 }
 
 // guards has a broker ask a guard, of which a witness keeps the records.
-func guards(w *witness, d statement.Dialect, level guard.Level, changes ...func(*guard.Config)) func(*broker.Config) {
+func guards(w *witness, d statement.Dialect, level guard.Level) func(*broker.Config) {
 	config := guard.Config{Dialect: d, Statements: level, Where: `target "prod"`, Text: true, Record: w.record}
-	for _, change := range changes {
-		change(&config)
-	}
 	return func(c *broker.Config) { c.Guard = guard.New(config) }
 }
 

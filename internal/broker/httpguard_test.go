@@ -270,7 +270,7 @@ func TestClickHouseGuard(t *testing.T) {
 		{name: "an INSERT that goes on", query: "query=insert+into+t", body: " select * from url('https://evil.example')", texts: []string{"insert into t\n select * from url('https://evil.example')"},
 			message: strings.NewReplacer("GRANT at", "INSERT URL() at", "class grant", "class run").Replace(noGrant)},
 		{name: "two", body: "select 1; grant select on t to x", message: strings.Replace(noGrant, "byte 0", "byte 10", 1)},
-		{name: "a query in parts", query: "query=sel&query=ect+1", texts: []string{"? a query in several parts"}, message: refused("a query in several parts")},
+		{name: "a query in parts", query: "query=select&query=+1", texts: []string{"? a query in several parts"}, message: refused("a query in several parts")},
 		{name: "a body in parts", query: "query=select+1", header: []string{"Content-Type", "Multipart/form-data; boundary=x"}, texts: []string{"? a body in several parts"}, message: refused("a body in several parts")},
 		{name: "own compression", query: "decompress=1", body: "select 1", texts: []string{"? a body in ClickHouse's own compression"}, message: refused("a body in ClickHouse's own compression")},
 		{name: "another compression", body: "select 1", header: []string{"Content-Encoding", "lz4"}, texts: []string{"? a content encoding that is not gzip"}, message: refused("a content encoding that is not gzip")},

@@ -152,7 +152,7 @@ func readAhead(body io.ReadCloser, encodings []string, limit int) (again io.Read
 	case "", "identity":
 	case "gzip":
 		z, err := gzip.NewReader(in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return again, nil, nil
 		}
 		if err != nil {

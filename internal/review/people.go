@@ -51,7 +51,10 @@ func namesOf(text string) (names []string) {
 var alphabets = []struct {
 	name  string
 	table *unicode.RangeTable
-}{{"Latin", unicode.Latin}, {"Greek", unicode.Greek}, {"Cyrillic", unicode.Cyrillic}, {"Armenian", unicode.Armenian}, {"Cherokee", unicode.Cherokee}}
+}{
+	{"Latin", unicode.Latin}, {"Greek", unicode.Greek}, {"Cyrillic", unicode.Cyrillic}, {"Armenian", unicode.Armenian},
+	{"Cherokee", unicode.Cherokee},
+}
 
 // disguise says by what a name may be taken for another, "" for nothing.
 func disguise(name string) string {
