@@ -104,7 +104,7 @@ var titles = map[string]string{
 	DamagedLine: "A line of the audit log is no record", InvalidRecord: "An audit record is not valid",
 	UnknownOutcome: "The outcome of an allowed request is unknown", NoDecision: "A credential has no decision",
 	AfterDenial: "A credential was issued after a denial", Duplicate: "An audit record is there twice",
-	Conflict:  "Two audit records contradict each other",
+	Conflict: "Two audit records contradict each other", NoStatement: "Records of statements are missing",
 	Backwards: "The time of audit records goes backwards", TooLong: "A credential lives longer than the policy allows",
 	ReviewOverdue: "The review of a target's trust is overdue", RuleUnused: "A rule has not been used for 90 days",
 }

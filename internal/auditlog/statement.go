@@ -27,6 +27,13 @@ type Query struct {
 // IsStatement reports whether the record is of a statement.
 func (r *Record) IsStatement() bool { return r.ClassUID == statementClassUID }
 
+// series are the numbers of a run's statements, which count from 1 without a
+// gap. Their order is that of the files.
+type series struct {
+	count, highest, sum uint64
+	last                Finding // about the last that was read
+}
+
 // statement follows the statements of a run. What a run sends is no part of
 // its own course: it may send nothing, or any number.
 func (v *Verification) statement(e Entry) {
@@ -34,6 +41,36 @@ func (v *Verification) statement(e Entry) {
 	if v.runs[keyOf(&e.Record)].flags&refused != 0 {
 		v.found(v.about(e, AfterDenial, "a statement was sent, and the decision on the run was a denial"))
 	}
+	key, number := keyOf(&e.Record), statementNumber(&e.Record)
+	s := v.series[key]
+	v.series[key] = series{s.count + 1, max(s.highest, number), s.sum + number, v.about(e, NoStatement, "")}
+}
+
+// statements judges the series of numbers.
+func (v *Verification) statements() (list []Finding) {
+	for _, s := range v.series {
+		f := s.last
+		switch whole := s.highest * (s.highest + 1) / 2; {
+		case s.count < s.highest:
+			f.Message = fmt.Sprintf("%d of the run's %d statements are missing", s.highest-s.count, s.highest)
+		case s.count > s.highest || s.sum != whole:
+			f.Name, f.Message = Duplicate, "a statement of the run is there twice"
+		default:
+			continue
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// statementNumber returns the number in a valid record's uid, 0 for none.
+func statementNumber(r *Record) uint64 {
+	text, ok := strings.CutPrefix(r.Metadata.UID, r.Metadata.CorrelationUID+"-statement-")
+	n, err := strconv.ParseUint(text, 10, 31)
+	if !ok || err != nil || strconv.FormatUint(n, 10) != text {
+		return 0
+	}
+	return n
 }
 
 // statementForm is OCSF's Datastore Activity as far as records use it.
@@ -74,8 +111,7 @@ func consistentStatement(r *Record) error {
 	s := r.Unmapped.Statement
 	severity := map[string]int{"allowed": 1, "observed": 2, "denied": 3}[s.Decision]
 	status := map[bool]int{true: 2, false: 1}[s.Decision == "denied"]
-	number, ok := strings.CutPrefix(r.Metadata.UID, r.Metadata.CorrelationUID+"-statement-")
-	if n, err := strconv.Atoi(number); !ok || err != nil || n < 1 || strconv.Itoa(n) != number {
+	if statementNumber(r) == 0 {
 		return fmt.Errorf("%q is %q, want %q and a number by the other fields", "metadata.uid", r.Metadata.UID,
 			r.Metadata.CorrelationUID+"-statement-")
 	}

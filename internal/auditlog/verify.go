@@ -48,6 +48,7 @@ const (
 	AfterDenial    = "issued-after-denial"
 	Duplicate      = "duplicate-record"
 	Conflict       = "conflicting-record"
+	NoStatement    = "statement-missing"
 	Backwards      = "time-backwards"
 	TooLong        = "lifetime-exceeded"
 	ReviewOverdue  = "review-overdue"
@@ -56,7 +57,7 @@ const (
 
 var severities = map[string]Severity{
 	DamagedLine: Medium, InvalidRecord: Medium, UnknownOutcome: Medium, NoDecision: High, AfterDenial: High,
-	Duplicate: Medium, Conflict: High,
+	Duplicate: Medium, Conflict: High, NoStatement: High,
 	Backwards: Low, TooLong: High, ReviewOverdue: Medium, RuleUnused: Low,
 }
 
@@ -86,6 +87,7 @@ type Verification struct {
 	runs    map[runKey]runState
 	open    map[runKey]Finding // allowed, and no outcome so far; Time is when it is due
 	orphans map[runKey]orphan  // outcomes without a decision so far
+	series  map[runKey]series  // of runs with statements
 	seed    maphash.Seed
 	file    string
 	before  time.Time // the record before in this file
@@ -143,7 +145,7 @@ func (v *Verification) said(r *Record) uint16 {
 // long a credential may live, 0 for no limit.
 func NewVerification(longest func(r *Record) time.Duration) *Verification {
 	return &Verification{longest: longest, checker: checker{recordForm(), statementForm()}, runs: map[runKey]runState{},
-		open: map[runKey]Finding{}, orphans: map[runKey]orphan{}, seed: maphash.MakeSeed()}
+		open: map[runKey]Finding{}, orphans: map[runKey]orphan{}, series: map[runKey]series{}, seed: maphash.MakeSeed()}
 }
 
 // Add takes what Read yields. The error is one that ended the reading.
@@ -318,7 +320,7 @@ func (v *Verification) lifetime(e Entry) {
 
 // End judges what is still open at now. Add nothing after it.
 func (v *Verification) End(now time.Time) {
-	var late []Finding
+	late := v.statements()
 	for _, f := range v.open {
 		if f.Time.Before(now) {
 			late = append(late, f)

@@ -82,6 +82,9 @@ func TestVerify(t *testing.T) {
 	allowed, issued := at(t, "allowed", "A", 0), at(t, "issued", "A", time.Second)
 	expires := fmt.Sprintf(`"expiration_time":%d`, noon.Add(time.Hour+time.Second).UnixMilli())
 	long := fmt.Sprintf(`"expiration_time":%d`, noon.Add(3*time.Hour+time.Second).UnixMilli())
+	statement := func(number int) string {
+		return at(t, "statements/allowed", "A", time.Minute, `"uid":"A-statement-1"`, fmt.Sprintf(`"uid":"A-statement-%d"`, number))
+	}
 	for _, tt := range []struct {
 		name, log string
 		now       time.Duration
@@ -120,7 +123,12 @@ func TestVerify(t *testing.T) {
 		{"clocks", at(t, "denied", "A", 0) + at(t, "denied", "B", -time.Minute), time.Hour, nil},
 		{"back in time", at(t, "denied", "A", 0) + at(t, "denied", "B", -61*time.Second), time.Hour, []string{"2 time-backwards: is 1m1s older than the record before it"}},
 		{"a long life", allowed + at(t, "issued", "A", time.Second, expires, long), time.Hour, []string{"2 lifetime-exceeded: the credential lives 3h0m0s, and max_lifetime is 2h0m0s"}},
-		{"with its statements", allowed + issued + at(t, "statements/allowed", "A", time.Minute) + at(t, "statements/unread", "A", time.Minute), time.Hour, nil},
+		{"with its statements", allowed + issued + at(t, "statements/allowed", "A", time.Minute) + at(t, "statements/unread", "A", time.Minute, `"uid":"A-statement-1"`, `"uid":"A-statement-2"`), time.Hour, nil},
+		{"a statement less", statement(1) + statement(4) + statement(2), time.Hour, []string{"3 statement-missing: 1 of the run's 4 statements are missing"}},
+		{"the first statements less", statement(3), time.Hour, []string{"1 statement-missing: 2 of the run's 3 statements are missing"}},
+		{"statements in another order", statement(2) + statement(1), time.Hour, nil},
+		{"a statement twice", statement(1) + statement(2) + statement(2), time.Hour, []string{"3 duplicate-record: a statement of the run is there twice"}},
+		{"one for another", statement(1) + statement(3) + statement(3), time.Hour, []string{"3 duplicate-record: a statement of the run is there twice"}},
 		{"statements after a denial", at(t, "denied", "A", 0) + at(t, "statements/allowed", "A", time.Minute), time.Hour, []string{
 			"2 issued-after-denial: a statement was sent, and the decision on the run was a denial"}},
 		{"torn", allowed[:100] + "\n" + issued, time.Hour, []string{
