@@ -106,6 +106,7 @@ var titles = map[string]string{
 	AfterDenial: "A credential was issued after a denial", Duplicate: "An audit record is there twice",
 	Conflict: "Two audit records contradict each other", NoStatement: "Records of statements are missing",
 	Backwards: "The time of audit records goes backwards", TooLong: "A credential lives longer than the policy allows",
+	Ahead:         "The time of an audit record is still to come",
 	ReviewOverdue: "The review of a target's trust is overdue", RuleUnused: "A rule has not been used for 90 days",
 }
 

@@ -50,6 +50,7 @@ const (
 	Conflict       = "conflicting-record"
 	NoStatement    = "statement-missing"
 	Backwards      = "time-backwards"
+	Ahead          = "time-ahead"
 	TooLong        = "lifetime-exceeded"
 	ReviewOverdue  = "review-overdue"
 	RuleUnused     = "rule-unused"
@@ -58,7 +59,7 @@ const (
 var severities = map[string]Severity{
 	DamagedLine: Medium, InvalidRecord: Medium, UnknownOutcome: Medium, NoDecision: High, AfterDenial: High,
 	Duplicate: Medium, Conflict: High, NoStatement: High,
-	Backwards: Low, TooLong: High, ReviewOverdue: Medium, RuleUnused: Low,
+	Backwards: Low, Ahead: Medium, TooLong: High, ReviewOverdue: Medium, RuleUnused: Low,
 }
 
 // skew is how far apart clocks may be.
@@ -91,6 +92,7 @@ type Verification struct {
 	seed    maphash.Seed
 	file    string
 	before  time.Time // the record before in this file
+	latest  Finding   // about the record of Last
 }
 
 type runKey [16]byte
@@ -170,6 +172,9 @@ func (v *Verification) Add(e Entry, err error) error {
 	if err := v.checker.check(e.Text, r); err != nil {
 		v.found(v.about(e, InvalidRecord, err.Error()))
 		return nil // what it says of a run proves nothing
+	}
+	if at.Equal(v.Last) {
+		v.latest = v.about(e, Ahead, "")
 	}
 	if v.file == e.File && at.Before(v.before.Add(-skew)) {
 		back := v.before.Sub(at).Round(time.Second)
@@ -321,6 +326,10 @@ func (v *Verification) lifetime(e Entry) {
 // End judges what is still open at now. Add nothing after it.
 func (v *Verification) End(now time.Time) {
 	late := v.statements()
+	if f := v.latest; f.Time.After(now.Add(skew)) { // the last of them tells: a run in the future has no outcome that is due
+		f.Message = fmt.Sprintf("is %s later than now", f.Time.Sub(now).Round(time.Second))
+		late = append(late, f)
+	}
 	for _, f := range v.open {
 		if f.Time.Before(now) {
 			late = append(late, f)

@@ -122,6 +122,8 @@ func TestVerify(t *testing.T) {
 		{"a failure after a denial", at(t, "denied", "A", 0) + at(t, "failed", "A", 0), time.Hour, nil},
 		{"clocks", at(t, "denied", "A", 0) + at(t, "denied", "B", -time.Minute), time.Hour, nil},
 		{"back in time", at(t, "denied", "A", 0) + at(t, "denied", "B", -61*time.Second), time.Hour, []string{"2 time-backwards: is 1m1s older than the record before it"}},
+		{"in the future", at(t, "denied", "A", 61*time.Second) + at(t, "denied", "B", time.Minute), 0, []string{"1 time-ahead: is 1m1s later than now"}},
+		{"as clocks differ", at(t, "denied", "A", time.Minute), 0, nil},
 		{"a long life", allowed + at(t, "issued", "A", time.Second, expires, long), time.Hour, []string{"2 lifetime-exceeded: the credential lives 3h0m0s, and max_lifetime is 2h0m0s"}},
 		{"with its statements", allowed + issued + at(t, "statements/allowed", "A", time.Minute) + at(t, "statements/unread", "A", time.Minute, `"uid":"A-statement-1"`, `"uid":"A-statement-2"`), time.Hour, nil},
 		{"a statement less", statement(1) + statement(4) + statement(2), time.Hour, []string{"3 statement-missing: 1 of the run's 4 statements are missing"}},

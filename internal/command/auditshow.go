@@ -87,6 +87,9 @@ func recordOptions(env job.Env, c *cli.Command) (o auditlog.Options, err error) 
 			}
 		}
 	}
+	if !o.Until.IsZero() && !o.Since.Before(o.Until) {
+		return o, fault.New(fault.Usage, fmt.Errorf("flag --until: %s is not after --since, %s", moment(o.Until), moment(o.Since)), "")
+	}
 	return o, nil
 }
 

@@ -54,6 +54,9 @@ func (a *Access) Check(s Sheet) (problems []Problem) {
 			}
 		}
 	}
+	if n := len(s.lines); n < s.population && !reported(problems, 0) { // of a user without a rule only the file knows
+		report(0, "the file has %s, and was made with %d: put back what was removed", count(n, "line"), s.population)
+	}
 	slices.SortStableFunc(problems, func(x, y Problem) int { return x.Line - y.Line })
 	return problems
 }

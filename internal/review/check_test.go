@@ -216,6 +216,38 @@ func TestCheckKeys(t *testing.T) {
 	}
 }
 
+// TestCheckUsers: a user of the warehouse without a rule is only in the file, and cannot be left out of it.
+func TestCheckUsers(t *testing.T) {
+	t.Parallel()
+	r := newRepository(t)
+	r.commit("Ada", source("prod", first))
+	in := r.input()
+	a, err := review.NewAccess(t.Context(), review.AccessInput{
+		Policy: in.Policy, Path: in.Path, Name: file, Environ: in.Environ, Now: today, Period: fourth(t), Login: login,
+		Principals: []review.Principal{{Name: "DBT_PROD"}, {Name: "INTRUDER", Factor: "PASSWORD"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := review.AccessIn("csv")(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := readRows(t, text)
+	fill(rows, 1, "bob@acme.example", "keep", "2026-11-20")
+	for _, tt := range []struct {
+		rows [][]string
+		want []string
+	}{
+		{rows, []string{`3: user "INTRUDER" of the warehouse: it has no decision`}},
+		{slices.Delete(slices.Clone(rows), 2, 3), []string{"0: the file has 1 line, and was made with 2: put back what was removed"}},
+	} {
+		if diff := cmp.Diff(tt.want, r.check(writeRows(t, tt.rows))); diff != "" {
+			t.Errorf("problems (-want +got):\n%s", diff)
+		}
+	}
+}
+
 // TestCheckWithoutHistory: where the last author is not known, it may be the reviewer.
 func TestCheckWithoutHistory(t *testing.T) {
 	t.Parallel()

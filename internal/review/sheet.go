@@ -240,6 +240,7 @@ type Sheet struct {
 	Records    int       // that it was made of, -1 where they were not read
 	LastRecord time.Time // the last of them
 	lines      []sheetLine
+	population int      // how many lines it was made with, 0 where it does not say
 	notes      []string // names of the footer that were read
 }
 
@@ -344,7 +345,7 @@ func (s *Sheet) note(row csvRow, name string) (err error) {
 	if len(row.cells) > 1 {
 		value = strings.TrimSpace(undone(row.cells[1]))
 	}
-	if slices.Contains([]string{"period", "records", "last_record"}, name) {
+	if slices.Contains([]string{"period", "population", "records", "last_record"}, name) {
 		if slices.Contains(s.notes, name) {
 			return fmt.Errorf("line %d: has the row %q twice", row.line, "# "+name)
 		}
@@ -355,6 +356,9 @@ func (s *Sheet) note(row csvRow, name string) (err error) {
 		if s.Period, err = ParsePeriod(value); err != nil {
 			return fmt.Errorf("line %d: period: %w", row.line, err)
 		}
+	case "population":
+		n, _, _ := strings.Cut(value, " ")
+		s.population, _ = strconv.Atoi(n)
 	case "records":
 		if n, err := strconv.Atoi(value); err == nil {
 			s.Records = n
