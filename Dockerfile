@@ -25,7 +25,7 @@ RUN mkdir -p /image/etc/ssl/certs /image/tmp && chmod 1777 /image/tmp \
  && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
  && ln -s oidc-dbt /image/oidc-dbt-post \
  && go build -trimpath -buildvcs=false \
-    -tags=grpcnotrace,nethttpomithttp2 -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/...= -gcflags=crypto/...= \
+    -tags=grpcnotrace,nethttpomithttp2 -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/...= -gcflags=crypto/internal/...= \
     -gcflags=go.opentelemetry.io/otel/...= -gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker= \
     -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /image/oidc-dbt .
 

@@ -264,7 +264,7 @@ async function goEnvironment(go) {
 // the standard library, which copies and encrypts, and the broker, through which results
 // flow. (docs/performance.md)
 const inlining = ['-tags=grpcnotrace,nethttpomithttp2', '-gcflags=all=-l', '-gcflags=runtime/...=',
-  '-gcflags=internal/...=', '-gcflags=crypto/...=', '-gcflags=go.opentelemetry.io/otel/...=', '-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker='];
+  '-gcflags=internal/...=', '-gcflags=crypto/internal/...=', '-gcflags=go.opentelemetry.io/otel/...=', '-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker='];
 
 // build compiles the action, once for all steps of a job.
 async function build(action) {

@@ -62,7 +62,7 @@ func bench(runs int, where bool, node, old string) error {
 	for name, pkg := range map[string]string{"oidc-dbt": "github.com/oidc-dbt/oidc-dbt", "bare": "github.com/oidc-dbt/oidc-dbt/bench/bare"} {
 		// The flags of main.js.
 		build := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace,nethttpomithttp2", "-gcflags=all=-l",
-			"-gcflags=runtime/...=", "-gcflags=internal/...=", "-gcflags=crypto/...=", "-gcflags=go.opentelemetry.io/otel/...=",
+			"-gcflags=runtime/...=", "-gcflags=internal/...=", "-gcflags=crypto/internal/...=", "-gcflags=go.opentelemetry.io/otel/...=",
 			"-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=", "-ldflags=-s -w", "-o", filepath.Join(root, name), pkg)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {

@@ -44,7 +44,7 @@ func (p platform) asset() string {
 // inlining are the flags of main.js: a build of a commit without binaries is inlined as a release is.
 var inlining = []string{
 	"-tags=grpcnotrace,nethttpomithttp2", "-gcflags=all=-l", "-gcflags=runtime/...=", "-gcflags=internal/...=",
-	"-gcflags=crypto/...=", "-gcflags=go.opentelemetry.io/otel/...=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=",
+	"-gcflags=crypto/internal/...=", "-gcflags=go.opentelemetry.io/otel/...=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=",
 }
 
 // A release is what one version consists of.

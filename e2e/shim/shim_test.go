@@ -696,7 +696,7 @@ func TestBuildEnvironment(t *testing.T) {
 		t.Fatal("go build was not called")
 	}
 	args, env, _ := strings.Cut(build, "\n")
-	if want := "-trimpath -buildvcs=false -tags=grpcnotrace,nethttpomithttp2 -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/...= -gcflags=crypto/...= " +
+	if want := "-trimpath -buildvcs=false -tags=grpcnotrace,nethttpomithttp2 -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/...= -gcflags=crypto/internal/...= " +
 		"-gcflags=go.opentelemetry.io/otel/...= -gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker= -ldflags -s -w -o " + j.temp; !strings.HasPrefix(args, want) {
 		t.Errorf("go build %s\nwant %s…", args, want)
 	}
