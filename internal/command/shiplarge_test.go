@@ -66,10 +66,10 @@ func TestLargeLog(t *testing.T) {
 	}
 	for name, args := range map[string][]string{"show": {"audit", "show", "-"}, "show, filtered": {"audit", "show", "--json", "--target", "none", "-"},
 		"verify": {"audit", "verify", "-"}} {
+		p := s.process(args...)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := &fleet{decision: lines[0], outcome: lines[1], most: most}
-			p := s.process(args...)
 			var used peak
 			in.ended = func() { used.look(t, p.Process.Pid) }
 			out := &counter{wrote: in.ended}
