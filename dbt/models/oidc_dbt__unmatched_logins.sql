@@ -62,7 +62,8 @@ fits_unknown as (
         cross join open_requests
         where unexplained.logged_in_at >= open_requests.login_from and unexplained.logged_in_at <= open_requests.login_until
             and unexplained.session_name like '%:assumed-role/%'
-            and (unexplained.session_name like '%@' || open_requests.run_id or unexplained.session_name like '%@' || open_requests.run_id || '-%')
+            -- No LIKE: what a record says is not a pattern.
+            and {{ dbt.position("'@' || open_requests.run_id || '-'", "unexplained.session_name || '-'") }} > 0
         union all
         select unexplained.log_kind as log_kind, unexplained.login_id as login_id
         from unexplained

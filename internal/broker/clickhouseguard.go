@@ -87,6 +87,13 @@ func checkHeld(g *guard.Guard, session, sql string, r *http.Request) error {
 // request's parameters.
 func clickHouseSettings(g *guard.Guard, session string, r *http.Request) (url.Values, error) {
 	values := r.URL.Query()
+	for name := range values {
+		if lower := strings.ToLower(name); lower != name && slices.Contains(clickHouseReads, lower) {
+			if err := g.Refuse(session, "a parameter whose name has capital letters", 0, true); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for _, name := range []string{"profile", "role"} {
 		for _, value := range values[name] {
 			if err := g.Check(session, "SET ROLE `"+clickHouseName.Replace(value)+"`"); err != nil {
@@ -101,6 +108,11 @@ func clickHouseSettings(g *guard.Guard, session string, r *http.Request) (url.Va
 	}
 	return values, nil
 }
+
+// clickHouseReads are the parameters that are decided on. The server finds some
+// of its parameters by names in any case. (ClickHouse: base/poco/Net,
+// NameValueCollection)
+var clickHouseReads = []string{"decompress", "dialect", "profile", "query", "query_id", "readonly", "role"}
 
 var clickHouseName = strings.NewReplacer(`\`, `\\`, "`", "\\`")
 

@@ -276,6 +276,8 @@ func TestClickHouseGuard(t *testing.T) {
 		{name: "another compression", body: "select 1", header: []string{"Content-Encoding", "lz4"}, texts: []string{"? a content encoding that is not gzip"}, message: refused("a content encoding that is not gzip")},
 		{name: "another dialect", query: "dialect=kusto", body: "select 1", texts: []string{"? a setting that changes the dialect"}, message: refused("a setting that changes the dialect")},
 		{name: "a role", query: "role=admin", body: "select 1", texts: []string{"SET ROLE `admin`"}, message: strings.NewReplacer("GRANT at", "SET ROLE at", "class grant", "class admin").Replace(noGrant)},
+		{name: "a role by another name", query: "ROLE=admin", body: "select 1", texts: []string{"? a parameter whose name has capital letters"}, message: refused("a parameter whose name has capital letters")},
+		{name: "a value for the query", query: "param_Role=admin", body: "select {Role:String}"},
 		{name: "read", body: "select 1", level: guard.Read, readonly: "1"},
 		{name: "read, and its own", query: "readonly=0&readonly=2", body: "select 1", level: guard.Read, readonly: "1"},
 		{name: "what the driver asks for", body: "SELECT name, value, readonly FROM system.settings LIMIT 10000\n FORMAT Native", level: guard.Read},
