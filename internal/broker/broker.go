@@ -162,7 +162,7 @@ func Start(config Config) (b *Broker, err error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stopped, b.stop = ctx, stop
-	b.cutting, b.cut = context.WithCancel(context.Background()) // by Halt only: Close cancels what is running first
+	b.cutting, b.cut = context.WithCancel(context.Background()) // at once by Halt; Close cancels what is running first
 	if err := b.keep(ctx); err != nil {
 		stop()
 		return nil, fault.New(fault.Internal, fmt.Errorf("start broker: %w", err), "")

@@ -34,9 +34,15 @@ func (b *Broker) haltable(refuse refuser, next http.Handler) http.Handler {
 			refuse(w, status, *why)
 			return
 		}
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
-		defer context.AfterFunc(b.cutting, cancel)()
+		ctx, cancel := context.WithCancelCause(r.Context())
+		defer cancel(nil)
+		defer context.AfterFunc(b.cutting, func() {
+			if why := b.why.Load(); why != nil {
+				cancel(*why)
+			} else {
+				cancel(nil) // Close
+			}
+		})()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }

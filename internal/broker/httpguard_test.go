@@ -387,7 +387,7 @@ func TestHTTPHalt(t *testing.T) {
 		var all sync.WaitGroup
 		all.Go(func() {
 			_, reply := askSnowflake(t, b, http.MethodPost, "/queries/v1/query-request?requestId=long1", session, []byte(`{"sqlText":"call long()","asyncExec":false}`))
-			if reply.Code != "000604" {
+			if reply.Code != "000604" && reply.Message != "oidc-dbt: "+why.Error() { // the account's words may come too late
 				t.Errorf("the client is told %+v", reply)
 			}
 		})
