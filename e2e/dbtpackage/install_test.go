@@ -104,7 +104,7 @@ func TestEngine2(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		cmd := exec.CommandContext(ctx, python.Program("dbt"), "parse", "--target", target, "--target-path", "engine2-"+target)
 		cmd.Dir = p.folder
-		cmd.Env = append(python.Environ(), "HOME="+python.Home, "NO_COLOR=1", "DBT_PROFILES_DIR="+p.folder, "DBT_ALLOW_EXPERIMENTAL_ADAPTERS=true")
+		cmd.Env = append(python.Environ(), "HOME="+python.Home, "NO_COLOR=1", "DBT_PROFILES_DIR="+p.folder, "DBT_ALLOW_EXPERIMENTAL_ADAPTERS=true", "OIDC_DBT_PASSWORD=none")
 		out, err := cmd.CombinedOutput()
 		cancel()
 		if err != nil || bytes.Contains(bytes.ToLower(out), []byte("warning")) {
