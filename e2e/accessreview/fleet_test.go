@@ -45,6 +45,7 @@ func TestFleet(t *testing.T) {
 	sum := fleetPolicy(t, dir)
 	cmd := exec.Command(setup.Binary(t), "audit", "review", "--period", "2025", "--records", "-")
 	cmd.Dir = dir
+	cmd.Env = setup.AtTerminal(os.Environ())
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	pipe, err := cmd.StdinPipe()

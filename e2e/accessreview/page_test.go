@@ -296,7 +296,7 @@ func shell(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=Ada Lovelace", "GIT_AUTHOR_EMAIL=ada@acme.example", "GIT_COMMITTER_NAME=x",
+	cmd.Env = append(setup.AtTerminal(os.Environ()), "GIT_AUTHOR_NAME=Ada Lovelace", "GIT_AUTHOR_EMAIL=ada@acme.example", "GIT_COMMITTER_NAME=x",
 		"GIT_COMMITTER_EMAIL=x@acme.example", "GIT_AUTHOR_DATE=2026-03-02T12:00:00Z", "GIT_COMMITTER_DATE=2026-03-02T12:00:00Z")
 	out, err := cmd.Output()
 	if err != nil {

@@ -63,7 +63,7 @@ func bash(t *testing.T, script string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir = setup.Repository(t)
-	cmd.Env = append(os.Environ(), "CI=", "GITHUB_ACTIONS=") // the reader is at a terminal
+	cmd.Env = setup.AtTerminal(os.Environ())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
