@@ -5,13 +5,11 @@ package clickhouse
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -188,22 +186,7 @@ func each(g *setup.Guarded, how func(sql string) (parameter, body string, packed
 // byDriver sends statements by ClickHouse's driver.
 func byDriver(t *testing.T, g *setup.Guarded, statements []string) (ends []string) {
 	t.Helper()
-	python := setup.Python(t)
-	cmd := exec.CommandContext(t.Context(), python.Program("python"), "guard.py", fmt.Sprint(g.Address().Port))
-	cmd.Env = append(python.Environ(), "PASSWORD="+g.Address().Secret.Reveal())
-	text, err := json.Marshal(statements)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(text), os.Stderr
-	out, err := cmd.Output()
-	if err == nil {
-		err = json.Unmarshal(out, &ends)
-	}
-	if err != nil || len(ends) != len(statements) {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return ends
+	return setup.SendBy(t, setup.Python(t), statements, []string{"PASSWORD=" + g.Address().Secret.Reveal()}, fmt.Sprint(g.Address().Port))
 }
 
 // TestGuardedBuild: dbt builds under build with nothing denied, and reads under
@@ -219,5 +202,5 @@ func TestGuardedBuild(t *testing.T) {
 	all[0].ExpectBuilt(t, workspace, env)
 	// dbt-clickhouse creates two tables to find out whether it can exchange them.
 	workspace, env = profile(all[1], ", check_exchange: false")
-	all[1].ExpectRead(t, workspace, env, nil)
+	all[1].ExpectRead(t, workspace, env)
 }

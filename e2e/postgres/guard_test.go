@@ -3,13 +3,10 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -174,21 +171,7 @@ func clientsOf(t *testing.T, g *setup.Guarded) map[string]func(t *testing.T, sta
 		"psycopg2": setup.Python(t), "psycopg": drivers, "psycopg_prepared": drivers, "psycopg_binary": drivers, "asyncpg": drivers, "asyncpg_prepared": drivers,
 	} {
 		clients[driver] = func(t *testing.T, statements []string) (ends []string) {
-			cmd := exec.CommandContext(t.Context(), python.Program("python"), "guard.py", driver, fmt.Sprint(g.Address().Port))
-			cmd.Env = append(python.Environ(), "PASSWORD="+g.Address().Secret.Reveal())
-			text, err := json.Marshal(statements)
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd.Stdin, cmd.Stderr = bytes.NewReader(text), os.Stderr
-			out, err := cmd.Output()
-			if err == nil {
-				err = json.Unmarshal(out, &ends)
-			}
-			if err != nil || len(ends) != len(statements) {
-				t.Fatalf("%s: %v\n%s", driver, err, out)
-			}
-			return ends
+			return setup.SendBy(t, python, statements, []string{"PASSWORD=" + g.Address().Secret.Reveal()}, driver, fmt.Sprint(g.Address().Port))
 		}
 	}
 	for name, send := range map[string]func(conn *pgconn.PgConn, sql string) error{
@@ -308,7 +291,7 @@ func TestGuardedBuild(t *testing.T) {
 	before := state(t, server)
 	g = guarded(t, server, guard.Read)
 	workspace, env = profile(g)
-	g.ExpectRead(t, workspace, env, nil)
+	g.ExpectRead(t, workspace, env)
 	if diff := cmp.Diff(before, state(t, server)); diff != "" {
 		t.Errorf("under read the server changed (-want +got)\n%s", diff)
 	}

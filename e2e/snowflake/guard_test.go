@@ -3,13 +3,10 @@
 package snowflake
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +129,7 @@ func TestGuard(t *testing.T) {
 	}
 	reader.Denied()
 	workspace, env = profile(reader)
-	reader.ExpectRead(t, workspace, env, nil)
+	reader.ExpectRead(t, workspace, env)
 
 	reader.Halt(errors.New("the run was ended"))
 	out, err := setup.DBT(t, setup.Python(t), workspace, env, "show", "--inline", "select 1")
@@ -144,20 +141,5 @@ func TestGuard(t *testing.T) {
 // send sends statements by Snowflake's connector, and returns what became of them.
 func send(t *testing.T, g *setup.Guarded, statements []sent) (ends []string) {
 	t.Helper()
-	python := setup.Python(t)
-	cmd := exec.CommandContext(t.Context(), python.Program("python"), "guard.py", fmt.Sprint(g.Address().Port))
-	cmd.Env = append(python.Environ(), "TOKEN="+g.Address().Secret.Reveal())
-	text, err := json.Marshal(statements)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(text), os.Stderr
-	out, err := cmd.Output()
-	if err == nil {
-		err = json.Unmarshal(out, &ends)
-	}
-	if err != nil || len(ends) != len(statements) {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return ends
+	return setup.SendBy(t, setup.Python(t), statements, []string{"TOKEN=" + g.Address().Secret.Reveal()}, fmt.Sprint(g.Address().Port))
 }

@@ -3,12 +3,9 @@
 package trino
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -122,7 +119,7 @@ func TestGuard(t *testing.T) {
 		before := state(t)
 		g = guarded(t, server, issuer, guard.Read)
 		workspace, env = project(g)
-		g.ExpectRead(t, workspace, env, nil)
+		g.ExpectRead(t, workspace, env)
 		if after := state(t); after != before {
 			t.Errorf("Trino has %s, had %s", after, before)
 		}
@@ -163,21 +160,6 @@ func guarded(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, le
 // send sends statements by Trino's driver, and returns what became of them.
 func send(t *testing.T, g *setup.Guarded, legacy string, statements []sent) (ends []string) {
 	t.Helper()
-	python := setup.Python(t)
-	cmd := exec.CommandContext(t.Context(), python.Program("python"), "guard.py", fmt.Sprint(g.Address().Port), g.Address().CAFile, legacy)
-	cmd.Env = append(python.Environ(), "TOKEN="+g.Address().Secret.Reveal(), "REQUESTS_CA_BUNDLE=", "CURL_CA_BUNDLE=")
-	text, err := json.Marshal(statements)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(text), os.Stderr
-	out, err := cmd.Output()
-	if err == nil {
-		err = json.Unmarshal(out, &ends)
-	}
-	if err != nil || len(ends) != len(statements) {
-		t.Errorf("%v\n%s", err, out)
-		return make([]string, len(statements))
-	}
-	return ends
+	return setup.SendBy(t, setup.Python(t), statements, []string{"TOKEN=" + g.Address().Secret.Reveal(), "REQUESTS_CA_BUNDLE=", "CURL_CA_BUNDLE="},
+		fmt.Sprint(g.Address().Port), g.Address().CAFile, legacy)
 }
