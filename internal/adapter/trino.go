@@ -19,7 +19,6 @@ var trino = adapter{
 	roots:   []string{"cert"},
 	dialect: statement.Trino,
 	spec: policy.Adapter{
-		Native:   "access control rules for a user of its own, and resource groups",
 		Required: []string{"host", "port", "schema"},
 		Aliases:  map[string]string{"catalog": "database"},
 		Written: []string{

@@ -76,8 +76,9 @@ func IsBucket(path string) bool { return strings.Contains(path, "://") }
 // Read returns the records of the paths in their order: of files, of standard
 // input, and of folders and buckets everything below them whose name ends in
 // .jsonl or .json, in the order of names. Hidden names and symbolic links are
-// left out. Of a bucket, days that Options do not want are not read. After an error that is a *Fault, reading goes on with the next
-// line. Any other error (a file that cannot be read, the end of ctx) is the last.
+// left out. Of a bucket, days that Options do not want are not read. After an
+// error that is a *Fault, reading goes on with the next line. Any other error (a
+// file that cannot be read, the end of ctx) is the last.
 func Read(ctx context.Context, paths []string, o Options) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		r := &reader{options: o, yield: yield, runs: map[string]bool{}}

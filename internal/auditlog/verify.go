@@ -221,7 +221,7 @@ func (v *Verification) run(e Entry) {
 	if !known {
 		v.Runs++
 	}
-	if r.Unmapped.Outcome == "turned_away" { // any number of these has the run's id
+	if r.Unmapped.Outcome == "turned_away" { // neither a decision nor the outcome of one
 		v.runs[key] = state
 		return
 	}

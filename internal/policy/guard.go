@@ -57,10 +57,10 @@ func (g Guard) lets(other Guard) bool {
 		slices.ContainsFunc(g.Admits(), func(c statement.Class) bool { return !slices.Contains(other.Admits(), c) })
 }
 
-func namesOf(classes []statement.Class) []string {
-	names := make([]string, len(classes))
-	for i, class := range classes {
-		names[i] = string(class)
+func namesOf[T ~string](list []T) []string {
+	names := make([]string, len(list))
+	for i, name := range list {
+		names[i] = string(name)
 	}
 	return names
 }
@@ -124,11 +124,7 @@ func (d *document) guard(t *Target, n *yaml.Node) {
 // `statements` admits nothing in addition unless it says so.
 func (d *document) guardCommon(g *Guard, m strictyaml.Mapping) {
 	if v := m.Get("statements"); v != nil {
-		levels := make([]string, len(sqlguard.Levels))
-		for i, level := range sqlguard.Levels {
-			levels[i] = string(level)
-		}
-		g.Statements, g.Also = sqlguard.Level(d.choice(v, "statements", levels)), nil
+		g.Statements, g.Also = sqlguard.Level(d.choice(v, "statements", namesOf(sqlguard.Levels))), nil
 	}
 	if v := m.Get("also"); v != nil {
 		g.Also = d.guardClasses(v, g.Statements)
@@ -136,15 +132,6 @@ func (d *document) guardCommon(g *Guard, m strictyaml.Mapping) {
 	if v := m.Get("mode"); v != nil {
 		g.Observe = d.choice(v, "mode", guardModes) == "observe"
 	}
-}
-
-// choice reads one of a few words.
-func (d *document) choice(n *yaml.Node, what string, valid []string) string {
-	text := d.Text(n, what)
-	if text != "" && !slices.Contains(valid, text) {
-		d.Report(n, "%s is %q, valid values are %q%s", what, text, valid, otherNames.DidYouMean(text, valid))
-	}
-	return text
 }
 
 // guardClasses reads the classes that are admitted next to those of a level.
@@ -260,16 +247,13 @@ func (t *Target) unguardable(dbtType string) string {
 	return fmt.Sprintf("guard cannot be held at type %q, which has no proxy that reads statements: use %s", dbtType, spec.Native)
 }
 
-// oneOf lists names that there is a choice of.
+// oneOf lists names that there is a choice of, each in quotes.
 func oneOf(names []string) string {
 	quoted := make([]string, len(names))
 	for i, name := range names {
 		quoted[i] = strconv.Quote(name)
 	}
-	if len(quoted) == 1 {
-		return quoted[0]
-	}
-	return strings.Join(quoted[:len(quoted)-1], ", ") + " or " + quoted[len(quoted)-1]
+	return alternatives(quoted)
 }
 
 // CheckGuard returns an error of class Usage where the target has a guard that

@@ -283,6 +283,11 @@ func (k kind) wanted(owners bool) string {
 			list = append(list, strings.Join(b.claims, " with "))
 		}
 	}
+	return alternatives(list)
+}
+
+// alternatives lists what there is a choice of, "" for nothing.
+func alternatives(list []string) string {
 	if len(list) < 2 {
 		return strings.Join(list, "")
 	}

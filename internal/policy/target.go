@@ -243,10 +243,16 @@ var agentRules = []string{"refuse", "only"}
 
 // agents reads what a target says of AI agents.
 func (d *document) agents(t *Target, n *yaml.Node) {
-	t.agents = d.Text(n, "agents")
-	if t.agents != "" && !slices.Contains(agentRules, t.agents) {
-		d.Report(n, "agents is %q, valid values are %q%s", t.agents, agentRules, otherNames.DidYouMean(t.agents, agentRules))
+	t.agents = d.choice(n, "agents", agentRules)
+}
+
+// choice reads one of a few words.
+func (d *document) choice(n *yaml.Node, what string, valid []string) string {
+	text := d.Text(n, what)
+	if text != "" && !slices.Contains(valid, text) {
+		d.Report(n, "%s is %q, valid values are %q%s", what, text, valid, otherNames.DidYouMean(text, valid))
 	}
+	return text
 }
 
 // fixedAudiences checks that a target's audience is that of the identities
