@@ -96,13 +96,12 @@ func (h *handmade) takes(sql string) time.Duration {
 }
 
 func (h *handmade) startFakesnow(ctx context.Context) (address string, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := standin.Port()
 	if err != nil {
 		return "", err
 	}
-	address = l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(address)
+	port := fmt.Sprint(free)
+	address = net.JoinHostPort("127.0.0.1", port)
 	server := exec.CommandContext(ctx, h.python.Program("python"), "-m", "uvicorn", "--log-level", "error",
 		"--host", "127.0.0.1", "--port", port, "fakesnow.server:app")
 	server.Env = h.python.Environ()

@@ -260,15 +260,14 @@ func Build(t testing.TB, python pyenv.Python, issuer *standin.Issuer, workspace 
 	return out
 }
 
-// Port returns a free port on loopback.
+// Port returns a port of 127.0.0.1 where nothing listens.
 func Port(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := standin.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // Serve starts a handler on loopback.

@@ -26,7 +26,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,6 +36,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // A snowflakeAccount gives sessions for any login, and serves who has one.
@@ -507,24 +507,14 @@ func TestSnowflakeFailsLater(t *testing.T) {
 	}
 }
 
-// closedPort is one where nothing listens, nor can while the test runs: it is
-// taken by a socket that does not listen.
+// closedPort is one where nothing listens.
 func closedPort(t *testing.T) int {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	port, err := standin.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	name, err := syscall.Getsockname(fd)
-	address, ok := name.(*syscall.SockaddrInet4)
-	if err != nil || !ok {
-		t.Fatalf("the socket's name is %v, %v", name, err)
-	}
-	return address.Port
+	return port
 }
 
 // TestSnowflakeBehindAProxy: the block's proxy is on the broker's way, and

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -345,12 +344,7 @@ func TestTrinoWithoutCredential(t *testing.T) {
 // TestTrinoDown: the client may retry after this status.
 func TestTrinoDown(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener.Close()
-	b := start(t, route.Route{Kind: route.Trino, Upstream: route.Upstream{Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port}}, func(c *broker.Config) { c.Dir = t.TempDir() })
+	b := start(t, route.Route{Kind: route.Trino, Upstream: route.Upstream{Host: "127.0.0.1", Port: closedPort(t)}}, func(c *broker.Config) { c.Dir = t.TempDir() })
 	if status, body := askTrino(t, b, trusting(t, b), http.MethodPost, "/v1/statement"); status != http.StatusBadGateway || !strings.HasPrefix(body, "oidc-dbt: dial tcp ") {
 		t.Errorf("status %d, %s", status, body)
 	}

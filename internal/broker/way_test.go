@@ -1,12 +1,13 @@
 package broker
 
 import (
-	"net"
+	"fmt"
 	"net/http"
 	"net/url"
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/route"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -14,20 +15,20 @@ import (
 // what its errors say is no part of a variable.
 func TestWayThroughProxies(t *testing.T) {
 	t.Parallel()
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := standin.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone.Close()
+	gone := fmt.Sprintf("127.0.0.1:%d", port)
 	network := func(proxy string) web.Network {
 		return web.ReadNetwork(func(name string) string { return map[string]string{"HTTPS_PROXY": proxy}[name] })
 	}
 	for _, tt := range []struct {
 		name, environment, own, err string
 	}{
-		{"the environment's", "http://svc:Secret99x@" + gone.Addr().String(), "", "the proxy of HTTPS_PROXY cannot be reached: connection refused"},
+		{"the environment's", "http://svc:Secret99x@" + gone, "", "the proxy of HTTPS_PROXY cannot be reached: connection refused"},
 		{"malformed", "http://svc:Win@Secret99x#2026@proxy:1", "", "HTTPS_PROXY is not a URL: percent-encode its user and password"},
-		{"the warehouse's own", "http://svc:Secret99x@192.0.2.1:1", "http://" + gone.Addr().String(), "the proxy of proxy_host cannot be reached: connection refused"},
+		{"the warehouse's own", "http://svc:Secret99x@192.0.2.1:1", "http://" + gone, "the proxy of proxy_host cannot be reached: connection refused"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

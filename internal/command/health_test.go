@@ -38,12 +38,11 @@ func TestHealth(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			server := httptest.NewServer(tt.reply)
-			port := server.URL[strings.LastIndex(server.URL, ":")+1:]
-			if tt.reply == nil {
-				server.Close()
-			} else {
+			port := port(t)
+			if tt.reply != nil {
+				server := httptest.NewServer(tt.reply)
 				t.Cleanup(server.Close)
+				port = server.URL[strings.LastIndex(server.URL, ":")+1:]
 			}
 			args := tt.args
 			if args == nil {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // A sidecar is a running `oidc-dbt serve`.
@@ -148,7 +150,7 @@ func TestServeInAPodsVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(volume, "oidc-dbt")
-	s.env["OIDC_DBT_DIR"], s.env["OIDC_DBT_POD_VOLUME"], s.env["OIDC_DBT_HEALTH_PORT"] = dir, "true", freePort(t)
+	s.env["OIDC_DBT_DIR"], s.env["OIDC_DBT_POD_VOLUME"], s.env["OIDC_DBT_HEALTH_PORT"] = dir, "true", port(t)
 	side := s.serve()
 	for name, want := range map[string]fs.FileMode{dir: 0o700 | fs.ModeDir, dir + "/env": 0o600, dir + "/profiles.yml": 0o600} {
 		if info, err := os.Stat(name); err != nil || info.Mode()&^fs.ModeSetgid != want {
@@ -167,15 +169,14 @@ func TestServeInAPodsVolume(t *testing.T) {
 	s.checkEnd(issued)
 }
 
-// freePort returns a port that was free a moment ago.
-func freePort(t *testing.T) string {
+// port returns one where nothing listens.
+func port(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	port, err := standin.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	return fmt.Sprint(port)
 }
 
 // TestServeTellsADescriptor, as systemd's and s6's children do.

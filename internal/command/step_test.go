@@ -187,6 +187,11 @@ func (s *step) process(args ...string) *program {
 	s.t.Cleanup(cancel)
 	p := &program{exec.CommandContext(ctx, exe, args...), &said{}}
 	s.printed = append(s.printed, p.said)
+	s.t.Cleanup(func() {
+		if s.t.Failed() {
+			s.t.Logf("%v says: %s", args, p.said)
+		}
+	})
 	p.Stdout, p.Stderr = p.said, p.said // by pipes, whose end Wait waits for, as runners do
 	p.Dir = s.at("workspace")
 	p.Env = s.environ()

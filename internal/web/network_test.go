@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 	"github.com/oidc-dbt/oidc-dbt/internal/web"
 )
 
@@ -210,11 +211,11 @@ func proxy(t *testing.T, reply string) string {
 // TestErrorsOfProxies: they name the variable and no part of its value.
 func TestErrorsOfProxies(t *testing.T) {
 	t.Parallel()
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := standin.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone.Close()
+	gone := fmt.Sprintf("127.0.0.1:%d", port)
 	unknown, _ := secured(t, func(c *x509.Certificate) {}, nil)
 	plain, _ := counting(t)
 	const login = "set the user and password in HTTPS_PROXY, percent-encoded: http://USER:PASSWORD@HOST:PORT"
@@ -225,7 +226,7 @@ func TestErrorsOfProxies(t *testing.T) {
 		err, hint   string
 		again       bool
 	}{
-		{"nobody", "http://svc:Secret99x@" + gone.Addr().String(), "the proxy of HTTPS_PROXY cannot be reached: connection refused", up, true},
+		{"nobody", "http://svc:Secret99x@" + gone, "the proxy of HTTPS_PROXY cannot be reached: connection refused", up, true},
 		{"no such host", "http://svc:Secret99x@" + noHost + ":3128", "the proxy of HTTPS_PROXY: no such host", "check the host in HTTPS_PROXY", false},
 		{"407 without a login", "http://" + proxy(t, "HTTP/1.1 407 Proxy Authentication Required\r\nX: hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replied with status 407: it requires a user and password", login, false},
 		{"407 with a login", "http://svc:Secret99x@" + proxy(t, "HTTP/1.1 407 hunter2\r\n\r\n"), "the proxy of HTTPS_PROXY replied with status 407: it rejects the user and password", login, false},
@@ -238,7 +239,7 @@ func TestErrorsOfProxies(t *testing.T) {
 		{"no TLS", "https://" + strings.TrimPrefix(plain.URL, "http://"), "the proxy of HTTPS_PROXY: the server does not speak TLS", "check the address and its port: TLS is required", false},
 		{"of an unknown authority", strings.Replace(unknown, "https://", "https://svc:Secret99x@", 1), "the proxy of HTTPS_PROXY: tls: failed to verify certificate: x509: certificate signed by unknown authority",
 			"set NODE_EXTRA_CA_CERTS to a file with the authority's certificate, to add it to the system's, or SSL_CERT_FILE, to replace them", false},
-		{"SOCKS to nobody", "socks5://svc:Secret99x@" + gone.Addr().String(), "the proxy of HTTPS_PROXY cannot be reached: connection refused", up, true},
+		{"SOCKS to nobody", "socks5://svc:Secret99x@" + gone, "the proxy of HTTPS_PROXY cannot be reached: connection refused", up, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
