@@ -20,7 +20,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/trust"
 )
 
-var trustFormats = []string{"terraform", "native", "json"}
+var trustFormats = []string{"terraform", "native", "json", "grants"}
 
 // trustGenerateCommand is `oidc-dbt trust generate`.
 func trustGenerateCommand(env job.Env, inActions bool, end *outcome) *cli.Command {
@@ -55,6 +55,9 @@ func trustGenerateCommand(env job.Env, inActions bool, end *outcome) *cli.Comman
 			if err != nil {
 				return err
 			}
+			if format == "grants" {
+				return printGrants(env, list)
+			}
 			walls := make([]trust.Wall, len(list))
 			for i, l := range list {
 				if walls[i], err = trust.Generate(l.Demand); err != nil {
@@ -67,6 +70,20 @@ func trustGenerateCommand(env job.Env, inActions bool, end *outcome) *cli.Comman
 			return printTrust(env, format, list, walls)
 		}),
 	}
+}
+
+// printGrants writes what each login may do at its warehouse.
+func printGrants(env job.Env, list []namedLogin) error {
+	logins := make([]trust.Demand, len(list))
+	for i, l := range list {
+		logins[i] = l.Demand
+	}
+	text, err := trust.Grants(logins)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(env.Stdout, runner.Printable(text))
+	return err
 }
 
 // generated is the JSON of one login; its names are a contract.

@@ -147,3 +147,7 @@ func IsSubjectForm(pattern string) bool { _, ok := parseSubject(pattern); return
 func IsVendorAudience(audience string) bool {
 	return slices.ContainsFunc(vendors, func(v vendor) bool { return v.audience.MatchString(audience) })
 }
+
+// NativeControl names what a warehouse itself limits statements by, where no
+// proxy reads them.
+func (t *Target) NativeControl() string { return t.origin.catalog.Adapters[t.dbt.Type].Native }

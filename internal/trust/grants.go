@@ -1,0 +1,429 @@
+package trust
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
+)
+
+// A grantLanguage is how the owner of a warehouse gives a login what it needs
+// and nothing else.
+type grantLanguage struct {
+	warehouse string
+	comment   string // what begins one
+	// needs are what must be known next to the schema and the user.
+	needs []string
+	// role is set where grants go to a role that the user gets, and roleKey
+	// where the policy has its name.
+	role, roleKey bool
+	// qualified is set where a schema's name has its database's before it.
+	qualified bool
+	// longest is how many bytes a name may have; longer ones could be cut off to
+	// the same name. 0 where the warehouse refuses them itself.
+	longest int
+	// name writes an identifier, literal a string constant.
+	name, literal func(string) string
+	lines         []grantLine
+	// write is for a warehouse whose grants are no lines.
+	write func(*grantee) string
+}
+
+// A grantLine is one line of the grants. Braces are around what is known of the
+// login: {schema} is an identifier, {'schema} a string constant, {$schema} a
+// word for a shell. A line with {schema}, {source} or {builder} is repeated for each; one
+// without a source or builder that is known is a comment for the owner.
+type grantLine struct {
+	when grantWhen
+	text string
+}
+
+// A grantWhen says which logins a line is for: those that are all of it.
+type grantWhen uint8
+
+const (
+	toReader  grantWhen = 1 << iota
+	toBuilder           // who may write
+	toUser              // a user that the warehouse has
+	toLeased            // a user that Vault makes for each run
+	toOpen              // a schema that claims complete
+	toFixed             // any other
+	always    grantWhen = 0
+)
+
+// A grantee is a login with what is to be granted to it.
+type grantee struct {
+	Demand
+	language grantLanguage
+	is       grantWhen
+	notes    []string
+	known    map[string]string // the single values of lines
+	lists    map[string][]string
+}
+
+// Grants returns what the owners of warehouses run, so that each login can do
+// what its guard admits, in its own schema, and nothing else.
+func Grants(list []Demand) (string, error) {
+	parts := make([]string, len(list))
+	for i, d := range list {
+		if mine, first := d.Case.Login.DBT.Type, list[0].Case.Login.DBT.Type; mine != first {
+			return "", usage("grants for target %q are in the language of %s, those for target %q in that of %s: choose with --target",
+				list[0].Target.Name(), first, d.Target.Name(), mine)
+		}
+		g, err := d.grantee()
+		if err != nil {
+			return "", err
+		}
+		parts[i] = g.String()
+	}
+	return strings.Join(parts, "\n"), nil
+}
+
+// grantee returns an error for what must be known, or has no place in a grant.
+func (d Demand) grantee() (*grantee, error) {
+	target, dbtType := d.Target.Name(), d.Case.Login.DBT.Type
+	language, ok := grantLanguages[dbtType]
+	switch {
+	case dbtType == "":
+		return nil, usage("target %q: the policy does not say the type of its warehouse, whose language grants are in", target)
+	case !ok:
+		return nil, usage("target %q: no grants are generated for type %q: use %s", target, dbtType, d.Target.NativeControl())
+	}
+	g := &grantee{Demand: d, language: language, known: map[string]string{}, lists: map[string][]string{}}
+	g.level()
+	if err := g.names(); err != nil {
+		return nil, err
+	}
+	return g, g.check()
+}
+
+// level sets whether the login only reads: that is so if none of its guards
+// admits anything that writes.
+func (g *grantee) level() {
+	var reads, builds []string
+	observed := false
+	for _, r := range g.Case.Rules {
+		guard := r.Guard()
+		if guard == nil || slices.ContainsFunc(guard.Admits(), func(c statement.Class) bool { return c == statement.Write || c == statement.Define }) {
+			builds = append(builds, strconv.Itoa(r.Index+1))
+			continue
+		}
+		reads = append(reads, strconv.Itoa(r.Index+1))
+		observed = observed || guard.Observe
+	}
+	switch g.is = toBuilder; {
+	case len(builds) == 0:
+		g.is = toReader
+		if observed {
+			g.notes = append(g.notes, "Its guard only observes: what that would deny, the warehouse denies with these grants.")
+		}
+	case len(reads) > 0:
+		g.notes = append(g.notes, fmt.Sprintf("Rule %s builds and rule %s reads, with one login: between them there is only the guard. "+
+			"Give who reads a target with a login of its own.", strings.Join(builds, ", "), strings.Join(reads, ", ")))
+	case !g.Target.Guarded():
+		g.notes = append(g.notes, "The target has no guard: it builds.")
+	}
+}
+
+// names finds what lines are filled with.
+func (g *grantee) names() error {
+	for _, key := range []string{"database", "warehouse", "execution_project", "location", "host"} {
+		g.known[key] = g.named(key)
+	}
+	if g.known["execution_project"] == "" {
+		g.known["execution_project"] = g.known["database"]
+	}
+	if g.known["location"] == "" {
+		g.known["location"] = "US" // (BigQuery: Dataset locations)
+	}
+	g.known["user"] = g.grantUser()
+	switch {
+	case g.Provider() == "vault" && g.Get("static") != "true" && g.Options.Values["user"] == "":
+		g.is |= toLeased
+		g.known["user"] = ""
+	case g.known["user"] == "":
+		return g.unknown("the user", "user")
+	default:
+		g.is |= toUser
+	}
+	for _, key := range g.language.needs {
+		if g.known[key] == "" {
+			return g.unknown("the "+key, key)
+		}
+	}
+	if g.language.role {
+		if g.known["role"] = g.grantRole(); g.known["role"] == "" {
+			return g.unknown("the role", "role")
+		}
+	}
+	for _, key := range []string{"schemas", "sources", "builders"} {
+		if text := g.Options.Values[key]; text != "" {
+			g.lists[key] = strings.Split(text, ",")
+		}
+	}
+	if g.lists["builders"] == nil && g.is&toReader != 0 {
+		g.lists["builders"] = g.otherBuilders()
+	}
+	return g.schemas()
+}
+
+// schemas puts the schema before the others, unless only claims complete it.
+func (g *grantee) schemas() error {
+	switch schema := g.named("schema"); {
+	case schema == "":
+		return g.unknown("the schema", "schema")
+	case !strings.Contains(schema, "${"):
+		g.is |= toFixed
+		g.lists["schemas"] = append([]string{schema}, g.lists["schemas"]...)
+	case g.is&toBuilder != 0 && g.language.open(schema):
+		g.is |= toOpen
+	case g.lists["schemas"] == nil:
+		return usage("target %q: its schema is %q, which claims complete: add --set schemas=NAME,NAME with those that it may use",
+			g.Target.Name(), schema)
+	}
+	return nil
+}
+
+// open reports whether grants can be for a schema that claims complete. Trino's
+// are for a pattern, which must begin with what others' schemas do not.
+func (l grantLanguage) open(schema string) bool {
+	if l.write != nil {
+		return !strings.HasPrefix(schema, "${")
+	}
+	return slices.ContainsFunc(l.lines, func(l grantLine) bool { return l.when&toOpen != 0 })
+}
+
+func (g *grantee) unknown(what, key string) error {
+	return usage("target %q: the policy does not say %s: add --set %s=NAME", g.Target.Name(), what, key)
+}
+
+// check returns an error for names that no grant can be for.
+func (g *grantee) check() error {
+	for key, list := range g.everything() {
+		for _, name := range list {
+			switch {
+			case strings.Contains(name, "${"):
+				return usage("target %q: %s is %q, which claims complete, and grants are for one: give each a target of its own",
+					g.Target.Name(), key, name)
+			case !plainName(name):
+				return usage("target %q: %s is %q, which no grant is generated for: want printable characters, and no space at the ends",
+					g.Target.Name(), key, name)
+			case g.language.longest > 0 && len(name) > g.language.longest:
+				return usage("target %q: %s %q has %d bytes, and %s takes %d", g.Target.Name(), key, name, len(name), g.language.warehouse,
+					g.language.longest)
+			}
+		}
+	}
+	return nil
+}
+
+// everything are all names, in an order.
+func (g *grantee) everything() func(yield func(string, []string) bool) {
+	return func(yield func(string, []string) bool) {
+		for _, key := range []string{"user", "role", "database", "warehouse", "execution_project", "location", "host"} {
+			if name := g.known[key]; name != "" && !yield(key, []string{name}) {
+				return
+			}
+		}
+		for _, key := range []string{"schemas", "sources", "builders"} {
+			if !yield(key, g.lists[key]) {
+				return
+			}
+		}
+	}
+}
+
+// plainName reports whether a name is what it seems to be: others could end a
+// comment or a line, or be read as another name.
+func plainName(name string) bool {
+	return name != "" && name == strings.TrimSpace(name) && utf8.ValidString(name) &&
+		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// grantAliases are dbt's other names of keys.
+var grantAliases = map[string][]string{"database": {"dbname", "catalog", "project"}, "schema": {"dataset"}}
+
+// named returns what a flag or the policy says.
+func (g *grantee) named(key string) string {
+	if text := g.Options.Values[key]; text != "" {
+		return text
+	}
+	for _, name := range append([]string{key}, grantAliases[key]...) {
+		if text := g.DBT(name); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// grantUser returns who the login is at the warehouse, "" where nothing says it.
+func (g *grantee) grantUser() string {
+	user, account := g.named("user"), g.Get("service_account")
+	switch dbtType := g.Case.Login.DBT.Type; {
+	case g.Options.Values["user"] != "":
+	case dbtType == "bigquery" && account != "":
+		user = "serviceAccount:" + account
+	case dbtType == "postgres" && g.Provider() == "gcp" && account != "":
+		user = strings.TrimSuffix(account, ".gserviceaccount.com") // (Cloud SQL: IAM database users)
+	case dbtType == "databricks":
+		user = g.Get("client_id")
+	case dbtType == "trino":
+		user = g.trinoUser()
+	case dbtType == "redshift" && g.Provider() == "aws" && (user == "" || g.serverless()):
+		role := g.finalRole()
+		user = "IAMR:" + role[strings.LastIndexByte(role, '/')+1:] // (Redshift: GetClusterCredentialsWithIAM)
+	}
+	return user
+}
+
+// serverless reports whether Redshift is a workgroup's, which ignores the user.
+func (g *grantee) serverless() bool {
+	return g.DBT("is_serverless") == "true" || g.DBT("serverless_work_group") != "" ||
+		strings.Contains(g.DBT("host"), ".redshift-serverless.")
+}
+
+// grantRole returns the name of the role that the user gets.
+func (g *grantee) grantRole() string {
+	switch name := g.Options.Values["role"]; {
+	case name != "":
+		return name
+	case g.language.roleKey:
+		return g.DBT("role")
+	case g.is&toReader != 0:
+		return "dbt_" + g.Name() + "_reader"
+	}
+	return "dbt_" + g.Name() + "_builder"
+}
+
+// owner is who owns what the login builds, "" for another one each time.
+func (g *grantee) owner() string {
+	switch {
+	case g.is&toLeased == 0:
+		return g.known["user"]
+	case g.Case.Login.DBT.Type == "redshift": // whose roles own nothing
+		return ""
+	}
+	return g.known["role"]
+}
+
+// otherBuilders are the owners of what other targets of the policy build in the
+// same schema.
+func (g *grantee) otherBuilders() (owners []string) {
+	for _, name := range g.Policy.Targets() {
+		t, err := g.Policy.Target(name)
+		if err != nil || name == g.Target.Name() || len(t.Rules()) > MaxRules {
+			continue
+		}
+		for _, d := range Demands(g.Policy, t, Options{}) {
+			other, err := d.grantee()
+			if err != nil || other.is&toBuilder == 0 || other.place() != g.place() {
+				continue
+			}
+			if owner := other.owner(); owner != "" && !slices.Contains(owners, owner) {
+				owners = append(owners, owner)
+			}
+		}
+	}
+	return owners
+}
+
+// place is where the login's schema is.
+func (g *grantee) place() string {
+	return strings.Join([]string{g.Case.Login.DBT.Type, g.DBT("host"), g.DBT("port"), g.named("database"), g.named("schema")}, "\x00")
+}
+
+// String writes what the owner reads and runs.
+func (g *grantee) String() string {
+	if g.language.write != nil {
+		return g.language.write(g)
+	}
+	var b strings.Builder
+	for _, line := range g.head() {
+		b.WriteString(g.language.comment + line + "\n")
+	}
+	fill := g.filler()
+	for _, l := range g.language.lines {
+		if l.when&g.is == l.when {
+			g.line(&b, l.text, fill)
+		}
+	}
+	return b.String()
+}
+
+// head says what the grants are for.
+func (g *grantee) head() []string {
+	kind := "builder"
+	if g.is&toReader != 0 {
+		kind = "reader"
+	}
+	return append([]string{fmt.Sprintf("%s: the %s of target %q, from the policy by `oidc-dbt trust generate --format grants`.",
+		g.language.warehouse, kind, g.Name())}, g.notes...)
+}
+
+// filler are the single values, in their three forms.
+func (g *grantee) filler() (pairs []string) {
+	for key, list := range g.everything() {
+		if name := g.known[key]; name != "" {
+			pairs = append(pairs, g.forms(key, list[0])...)
+		}
+	}
+	if g.is&toUser != 0 {
+		pairs = append(pairs, "{login}", strings.NewReplacer(pairs...).Replace(grantLogins[g.Case.Login.DBT.Type+" "+g.Provider()]))
+	}
+	role := g.language.name(g.known["role"])
+	return append(pairs,
+		"{'create role}", g.language.literal("BEGIN CREATE ROLE "+role+" NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END"))
+}
+
+func (g *grantee) forms(key, name string) []string {
+	return []string{"{" + key + "}", g.language.name(name), "{'" + key + "}", g.language.literal(name), "{$" + key + "}", quote(name)}
+}
+
+// line writes one line, or as many as there are schemas, sources or builders.
+func (g *grantee) line(b *strings.Builder, text string, fill []string) {
+	if login := strings.HasSuffix(text, "{login}"); login && grantLogins[g.Case.Login.DBT.Type+" "+g.Provider()] == "" {
+		return
+	}
+	comment := ""
+	if rest, ok := strings.CutPrefix(text, "# "); ok {
+		text, comment = rest, g.language.comment
+	}
+	rows := [][]string{fill}
+	for _, key := range []string{"schema", "source", "builder"} {
+		if !strings.Contains(text, "{"+key) && !strings.Contains(text, key+"}") {
+			continue
+		}
+		list := g.lists[key+"s"]
+		if len(list) == 0 && key != "schema" {
+			list, comment = []string{strings.ToUpper(key)}, g.language.comment
+		}
+		var longer [][]string
+		for _, row := range rows {
+			for _, name := range list {
+				longer = append(longer, append(slices.Clone(row), g.schemaForms(key, name)...))
+			}
+		}
+		rows = longer
+	}
+	for _, row := range rows {
+		b.WriteString(comment + strings.NewReplacer(row...).Replace(text) + "\n")
+	}
+}
+
+// schemaForms are the forms of a schema's name, or of a builder's.
+func (g *grantee) schemaForms(key, name string) []string {
+	pairs := g.forms(key, name)
+	if key == "builder" || !g.language.qualified {
+		return append(pairs, "{create "+key+"}", g.language.literal("CREATE SCHEMA "+pairs[1]))
+	}
+	database := g.known["database"]
+	if before, rest, ok := strings.Cut(name, "."); ok && key == "source" {
+		database, name = before, rest
+	}
+	pairs[1] = g.language.name(database) + "." + g.language.name(name)
+	return append(pairs, "{"+key+" database}", g.language.name(database))
+}
