@@ -29,7 +29,7 @@ type TrinoConfig struct {
 	// Trino's user.
 	UserPattern string
 	// Trust is what `trust generate` wrote: etc/config.properties, in the place of
-	// all the above, and other files by their paths below the server's folder.
+	// all the above, if it is there, and other files by their paths below the server's folder.
 	Trust map[string]string
 	// Events is the address that the HTTP event listener posts to, "" for none.
 	Events string
@@ -101,7 +101,7 @@ func (config TrinoConfig) write(t testing.TB, dir string, properties map[string]
 	}
 	var text strings.Builder
 	for name, value := range properties {
-		if config.Trust != nil && strings.HasPrefix(name, "http-server.authentication.") {
+		if config.Trust["etc/config.properties"] != "" && strings.HasPrefix(name, "http-server.authentication.") {
 			continue
 		}
 		fmt.Fprintf(&text, "%s=%s\n", name, value)

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,6 +51,207 @@ func TestGrants(t *testing.T) {
 				got = append(got, txtar.File{Name: "want/" + d.Name(), Data: []byte(grants)})
 			}
 			golden.Case(t, path, archive, got...)
+		})
+	}
+}
+
+const grantsTarget = `version: 1
+targets:
+  prod:
+    dbt: %s
+    exchange: %s
+` + "    allow: [{repository: acme/analytics, repository_id: \"487920697\", environment: production, ref: refs/heads/main}]\n"
+
+const (
+	grantsAWS   = `{aws: {role: "arn:aws:iam::123456789012:role/dbt", region: eu-central-1}}`
+	grantsVault = `{vault: {address: "https://vault.acme.example:8200", role: dbt-prod, audience: "https://vault.acme.example", secret: database/creds/dbt-prod}}`
+)
+
+// TestGrantsErrors are what there are no grants for, and what must be known.
+func TestGrantsErrors(t *testing.T) {
+	t.Parallel()
+	const postgres = "{type: postgres, host: dw.acme.example, port: 5432, user: dbt, dbname: analytics, schema: marts}"
+	for _, tt := range []struct {
+		name, dbt, exchange string
+		values              map[string]string
+		err                 string
+	}{
+		{"good", postgres, grantsAWS, nil, ""},
+		{"no type", "{from: profiles.yml}", grantsAWS, nil,
+			`target "prod": the policy does not say the type of its warehouse, whose language grants are in`},
+		{"athena", "{type: athena, region_name: eu-central-1, s3_staging_dir: s3://acme/, database: lake, schema: marts}", grantsAWS, nil,
+			"target \"prod\": no grants are generated for type \"athena\": use `session_policy` of the exchange, and a workgroup that enforces " +
+				"its configuration and a limit of bytes scanned"},
+		{"duckdb", "{type: duckdb, path: a.duckdb, schema: marts}", grantsAWS, nil,
+			"target \"prod\": no grants are generated for type \"duckdb\": use the bucket's policy or `session_policy` of the exchange"},
+		{"no user", "{type: clickhouse, host: ch.acme.example, port: 8443, secure: true, schema: marts}",
+			strings.Replace(grantsVault, "}}", ", static: true}}", 1), nil, `target "prod": the policy does not say the user: add --set user=NAME`},
+		{"no role", "{type: snowflake, account: acme-prod, user: DBT, database: A, warehouse: W, schema: marts}", "{oidc: {audience: snowflakecomputing.com}}",
+			nil, `target "prod": the policy does not say the role: add --set role=NAME`},
+		{"no warehouse", "{type: snowflake, account: acme-prod, user: DBT, role: R, database: A, schema: marts}", "{oidc: {audience: snowflakecomputing.com}}",
+			nil, `target "prod": the policy does not say the warehouse: add --set warehouse=NAME`},
+		{"a schema of dbt's", "{type: postgres, host: dw.acme.example, port: 5432, user: dbt, dbname: analytics, schema: \"{{ env_var('S') }}\"}", grantsAWS,
+			nil, `target "prod": the policy does not say the schema: add --set schema=NAME`},
+		{"claims complete the database", "{type: postgres, host: dw.acme.example, port: 5432, user: dbt, dbname: \"${environment}\", schema: marts}", grantsAWS,
+			nil, `target "prod": database is "${environment}", which claims complete, and grants are for one: give each a target of its own`},
+		{"claims complete the schema", "{type: clickhouse, host: ch.acme.example, port: 8443, secure: true, schema: \"dbt_${environment}\"}", grantsVault,
+			nil, `target "prod": its schema is "dbt_${environment}", which claims complete: add --set schemas=NAME,NAME with those that it may use`},
+		{"and nothing else is in it", "{type: trino, host: trino.acme.example, port: 443, database: lake, schema: \"${environment}\"}", "{oidc: {audience: trino}}",
+			nil, `target "prod": its schema is "${environment}", which claims complete: add --set schemas=NAME,NAME with those that it may use`},
+		{"schemas by name", "{type: clickhouse, host: ch.acme.example, port: 8443, secure: true, schema: \"dbt_${environment}\"}", grantsVault,
+			map[string]string{"schemas": "dbt_prod"}, ""},
+		{"a line break", postgres, grantsAWS, map[string]string{"sources": "raw,a\nb"},
+			`target "prod": sources is "a\nb", which no grant is generated for: want printable characters, and no space at the ends`},
+		{"a name that looks like another", postgres, grantsAWS, map[string]string{"user": "dbt\u202e"},
+			`target "prod": user is "dbt\u202e", which no grant is generated for: want printable characters, and no space at the ends`},
+		{"nothing between commas", postgres, grantsAWS, map[string]string{"schemas": "a,"},
+			`target "prod": schemas is "", which no grant is generated for: want printable characters, and no space at the ends`},
+		{"a long name", postgres, grantsAWS, map[string]string{"role": strings.Repeat("r", 64)},
+			`target "prod": role "` + strings.Repeat("r", 64) + `" has 64 bytes, and PostgreSQL takes 63`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := demand(t, fmt.Sprintf(grantsTarget, tt.dbt, tt.exchange), Options{Values: tt.values})
+			text, err := Grants([]Demand{d})
+			if got := fmt.Sprint(err); got != tt.err && (err != nil || tt.err != "") || (err == nil) != (text != "") {
+				t.Errorf("got %q, want %q\n%s", got, tt.err, text)
+			}
+		})
+	}
+	list := []Demand{
+		demand(t, fmt.Sprintf(grantsTarget, postgres, grantsAWS), Options{}),
+		demand(t, fmt.Sprintf(grantsTarget, "{type: clickhouse, host: ch.acme.example, port: 8443, secure: true, schema: marts}", grantsVault), Options{}),
+	}
+	const want = `grants for target "prod" are in the language of postgres, those for target "prod" in that of clickhouse: choose with --target`
+	if _, err := Grants(list); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// A quoting is how a dialect ends what is quoted, for a scanner that shares
+// nothing with what writes it.
+type quoting struct {
+	dbt, exchange                    string
+	open, end                        byte // of identifiers
+	backslashInName, backslashInText bool
+	doubled                          bool // a quote in a string is doubled
+}
+
+var quotings = map[string]quoting{
+	"postgres":   {"{type: postgres, host: h.acme.example, port: 5432, user: u, dbname: d, schema: s}", grantsAWS, '"', '"', false, false, true},
+	"redshift":   {"{type: redshift, host: h.acme.example, port: 5439, user: u, dbname: d, schema: s}", grantsVault, '"', '"', false, true, true},
+	"snowflake":  {"{type: snowflake, account: acme-prod, user: u, role: r, database: d, warehouse: w, schema: s}", "{oidc: {audience: snowflakecomputing.com}}", '"', '"', false, true, true},
+	"clickhouse": {"{type: clickhouse, host: h.acme.example, port: 8443, secure: true, user: u, schema: s}", grantsVault, '`', '`', true, true, true},
+	"databricks": {"{type: databricks, host: dbc-a1b2c3d4-e5f6.cloud.databricks.com, http_path: /sql/1.0/warehouses/1, catalog: d, schema: s}",
+		"{databricks: {client_id: 8a1b2c3d-0000-4000-8000-000000000001, audience: databricks-dbt}}", '`', '`', false, true, false},
+	"sqlserver": {"{type: sqlserver, server: acme.database.windows.net, port: 1433, database: d, schema: s, driver: ODBC Driver 18 for SQL Server}",
+		"{entra: {tenant: acme.onmicrosoft.com, client_id: 11111111-2222-3333-4444-555555555555}}", '[', ']', false, false, true},
+	"bigquery": {"{type: bigquery, project: d, dataset: s}", `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/acme, ` +
+		`service_account: "dbt@acme-dbt.iam.gserviceaccount.com"}}`, '`', '`', true, true, false},
+}
+
+// skeleton is the statements without what is quoted, whose contents it also
+// returns; code in a string is looked into. "" is for what does not end.
+func (q quoting) skeleton(text string) (out string, quoted []string) {
+	for i := 0; i < len(text); i++ {
+		end, escapes, doubled := q.end, q.backslashInName, true
+		switch c := text[i]; {
+		case strings.HasPrefix(text[i:], "-- ") || c == '#':
+			line, _, _ := strings.Cut(text[i:], "\n")
+			out, i = out+"-- …", i+len(line)-1
+			continue
+		case c == '\'':
+			end, escapes, doubled = '\'', q.backslashInText, q.doubled
+		case c != q.open:
+			out += string(c)
+			continue
+		}
+		content := ""
+		for i++; ; i++ {
+			switch {
+			case i >= len(text):
+				return "", nil
+			case escapes && text[i] == '\\':
+				i++
+				content += text[i : i+1]
+				continue
+			case text[i] != end:
+				content += text[i : i+1]
+				continue
+			case doubled && i+1 < len(text) && text[i+1] == end:
+				i++
+				content += text[i : i+1]
+				continue
+			}
+			break
+		}
+		if strings.HasPrefix(content, "BEGIN CREATE ROLE") || strings.HasPrefix(content, "CREATE SCHEMA") {
+			inner, names := q.skeleton(content)
+			out, quoted = out+"{"+inner+"}", append(quoted, names...)
+			continue
+		}
+		out, quoted = out+"Q", append(quoted, content)
+	}
+	return out, quoted
+}
+
+var hostileNames = []string{
+	`a"b`, `""`, `a'b`, `''; drop table x; --`, "a`b", "``", `a]b`, `]]; drop`, `a\`, `a\'b`, `\"; drop table x; --`, "\\`; drop", `a;b`, `-- a`, `a/*b`, `*/`, `# a`,
+	`$$`, `$a$`, `{schema}`, `{'role}`, `{$user}`, `{login}`, "END", "$(touch made)", "`touch made`", "a.b", "é", "名", "a%sb", "E'a'", "a b", "&{a}", "<% a %>", "PUBLIC",
+	"-a", "select", "*",
+}
+
+// TestGrantsHoldHostileNames: whatever names are, the statements are the same,
+// and have the names as they are.
+func TestGrantsHoldHostileNames(t *testing.T) {
+	t.Parallel()
+	values := func(name string) map[string]string {
+		out := map[string]string{}
+		for _, key := range []string{"user", "role", "database", "warehouse", "schema", "schemas", "sources", "builders"} {
+			out[key] = strings.ReplaceAll(name, ",", "")
+		}
+		return out
+	}
+	for name, q := range quotings {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, guard := range []string{"", "\n    guard: {statements: read}"} {
+				if name == "databricks" || name == "sqlserver" || name == "bigquery" {
+					guard = "" // which cannot be held there
+				}
+				text := func(hostile string) string {
+					d := demand(t, fmt.Sprintf(grantsTarget, q.dbt, q.exchange+guard), Options{Values: values(hostile)})
+					text, err := Grants([]Demand{d})
+					if err != nil {
+						t.Fatalf("%q: %v", hostile, err)
+					}
+					if name == "bigquery" { // its shell is TestGrantsInShell's
+						_, text, _ = strings.Cut(text, "<<'END'\n")
+						text, _, _ = strings.Cut(text, "\nEND\n")
+					}
+					return text
+				}
+				want, quoted := q.skeleton(text("plain name"))
+				if len(quoted) < 5 {
+					t.Fatalf("only %q is quoted", quoted)
+				}
+				for _, hostile := range hostileNames {
+					if name == "snowflake" && (identifier(hostile).Exact != hostile || !strings.HasPrefix(identifier(hostile).SQL, `"`)) ||
+						strings.Contains(hostile, ".") && name != "postgres" {
+						continue // it is another name there
+					}
+					got, names := q.skeleton(text(hostile))
+					if got != want {
+						t.Errorf("%q: got\n%s\nwant\n%s", hostile, got, want)
+						continue
+					}
+					for i, plain := range quoted {
+						if plain == "plain name" && names[i] != hostile {
+							t.Errorf("%q: a name is %q", hostile, names[i])
+						}
+					}
+				}
+			}
 		})
 	}
 }
