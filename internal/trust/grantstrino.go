@@ -81,7 +81,10 @@ func (g *grantee) file() trinoGrantFile {
 		table(javaName(catalog), javaName(schema), lent)
 		if c := javaName(catalog); !slices.Contains(catalogs, c) {
 			catalogs = append(catalogs, c)
-			f.Catalogs = append(f.Catalogs, trinoGrant{User: user, Catalog: c, Allow: "read-only"})
+			// Others may read a builder's views only where it has all of the catalog;
+			// schemas and tables have rules of their own. (FileBasedSystemAccessControl,
+			// checkCanCreateViewWithSelectFromColumns)
+			f.Catalogs = append(f.Catalogs, trinoGrant{User: user, Catalog: c, Allow: access})
 		}
 	}
 	table("system", "jdbc|metadata", trinoReads)
