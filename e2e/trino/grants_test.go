@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
@@ -80,8 +81,9 @@ func ruleFile(t *testing.T) string {
 func TestGrants(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
-	token := func(user string) string {
-		return issuer.Sign(audience, map[string]any{"sub": "repo:acme/analytics:environment:" + user, "environment": user})
+	token := func(user string) string { // as long as the builds take, however slow the machine is
+		return issuer.Sign(audience, map[string]any{"sub": "repo:acme/analytics:environment:" + user, "environment": user,
+			"exp": time.Now().Add(time.Hour).Unix()})
 	}
 	server := setup.Trino(t, setup.TrinoConfig{
 		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: audience, Claim: "sub",
