@@ -37,6 +37,17 @@ type Statement struct {
 	Text     string // "" unless the policy asks for it
 }
 
+// An Appended is the line that a statement has become.
+type Appended struct {
+	Line    []byte // with its newline
+	Part    string // what names it among the records of its run: "statement-7"
+	Time    time.Time
+	Failure bool // the statement was denied
+}
+
+// StatementClass is OCSF's class_uid of the records of statements.
+const StatementClass = statementClassUID
+
 // A StatementLog appends a line for each statement of one run. Its methods may
 // be called by several at once.
 type StatementLog struct {
@@ -58,19 +69,24 @@ func OpenStatements(path string, r Run, rule, line int, dbtType string) (*Statem
 	return &StatementLog{log: log, base: r.statements(rule, line, dbtType)}, nil
 }
 
-// Append writes one line in one write. It does not wait until the line is on
+// Append writes one line in one write, and returns it. It does not wait until the line is on
 // the disk, as the log of decisions does: a build has thousands of statements,
 // and a machine that loses power loses the statements' sessions as well. The
 // error is that of Log.Append.
-func (l *StatementLog) Append(s Statement) error {
+func (l *StatementLog) Append(s Statement) (Appended, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.log == nil {
-		return errors.New("append audit record: the run is over")
+		return Appended{}, errors.New("append audit record: the run is over")
 	}
 	l.number++
-	return l.log.write(lineOf(l.base.of(s, l.number)))
+	record := l.base.of(s, l.number)
+	line, err := lineOf(record)
+	err = l.log.write(line, err)
+	return Appended{line, statementPart(l.number), time.UnixMilli(record.Time), record.StatusID == statusFailure}, err
 }
+
+func statementPart(number int) string { return fmt.Sprintf("statement-%d", number) }
 
 // Close waits until all lines are on the disk, and closes the log.
 func (l *StatementLog) Close() error {
@@ -196,7 +212,7 @@ func (r statementRecord) of(s Statement, number int) statementRecord {
 	r.SeverityID, r.Severity = o.severity, severityNames[o.severity]
 	r.StatusID, r.Status = o.status, statusNames[o.status]
 	r.Message, r.Time = o.message, milliseconds(s.Time)
-	r.Metadata.UID = fmt.Sprintf("%s-statement-%d", r.Metadata.CorrelationUID, number)
+	r.Metadata.UID = r.Metadata.CorrelationUID + "-" + statementPart(number)
 	r.Unmapped.Statement = statement{
 		Session: clean(s.Session), Decision: s.Decision, Class: s.Class, Count: s.Count, Head: clean(s.Head), Why: clean(s.Why),
 		Length: s.Length, SHA256: s.SHA256,

@@ -38,7 +38,7 @@ func statementLines(t *testing.T, r audit.Run, list ...audit.Statement) []string
 		t.Fatal(err)
 	}
 	for _, s := range list {
-		if err := log.Append(s); err != nil {
+		if _, err := log.Append(s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -106,7 +106,7 @@ func TestStatementsOfManySessions(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 50 {
-				if err := log.Append(statements()["allowed"]); err != nil {
+				if _, err := log.Append(statements()["allowed"]); err != nil {
 					t.Error(err)
 				}
 			}
@@ -132,7 +132,7 @@ func TestStatementsOfManySessions(t *testing.T) {
 		t.Errorf("got %d uids, want 400 that count from 1", len(uids))
 	}
 	const want = "append audit record: the run is over"
-	if err := log.Append(statements()["allowed"]); err == nil || err.Error() != want {
+	if _, err := log.Append(statements()["allowed"]); err == nil || err.Error() != want {
 		t.Errorf("after the end: got %v, want %q", err, want)
 	}
 }
@@ -172,7 +172,7 @@ func BenchmarkStatement(b *testing.B) {
 	s := statements()["allowed"]
 	s.Time = time.Now()
 	for b.Loop() {
-		if err := log.Append(s); err != nil {
+		if _, err := log.Append(s); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -73,6 +73,7 @@ type guarding struct {
 	policy policy.Guard
 	guard  *guard.Guard
 	log    *audit.StatementLog
+	sent   *statementShipping // nil where records stay in the file
 	broker atomic.Pointer[broker.Broker] // that is halted after stop_after denials
 }
 
@@ -93,6 +94,7 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 		return nil, err
 	}
 	g := &guarding{policy: *held, log: log}
+	g.sent = a.shipStatements(g)
 	g.guard = guard.New(guard.Config{
 		Dialect: dialect, Statements: held.Statements, Also: held.Also, Observe: held.Observe, StopAfter: held.StopAfter, Text: held.Text,
 		Where: fmt.Sprintf("target %q, rule %d (%s:%d)", a.target.Name(), rule.Index+1, a.target.File(), rule.Line),
@@ -103,7 +105,7 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 
 // record appends the record of a message before it goes on.
 func (g *guarding) record(e guard.Entry) error {
-	return g.log.Append(audit.Statement{
+	return g.sent.append(g.log, audit.Statement{
 		Time: e.Time, Session: e.Session, Decision: e.Decision, Class: string(e.Verdict.Class), Count: e.Verdict.Statements,
 		Head: e.Verdict.Head, Why: e.Verdict.Why, Length: e.Length, SHA256: e.SHA256, Text: e.Text,
 	})
@@ -152,5 +154,5 @@ func (g *guarding) close() error {
 	if g == nil {
 		return nil
 	}
-	return g.log.Close()
+	return g.sent.end(g.log)
 }

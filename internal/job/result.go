@@ -51,9 +51,10 @@ func (res Result) Kinds() []string {
 	return kinds
 }
 
-// End closes the broker, waits for its last record, and ends what ends with the
+// End closes the broker, waits for its last records, and ends what ends with the
 // run, its leases.
 func (res Result) End(ctx context.Context, env Env) error {
+	defer res.shipping.ending(ctx)()
 	res.Broker.Close()
 	res.shipping.wait()
 	return res.leases.end(ctx, env)

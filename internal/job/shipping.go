@@ -33,9 +33,18 @@ type shipping struct {
 	required   []string
 	writer     *bucketWriter  // nil for no bucket
 	background sync.WaitGroup // what nothing waits for before the run's end
+	statements []*outbox      // of a run with a guard
 
 	mu   sync.Mutex
 	told map[string][]string // by place, the failures that were warned of
+}
+
+// limit is how long shipping to a place may take.
+func (s *shipping) limit(p ship.Place) time.Duration {
+	if slices.Contains(s.required, p.Name()) {
+		return requiredTime
+	}
+	return shipTime
 }
 
 // sending is one record on its way to one place.
@@ -91,9 +100,13 @@ func (s *shipping) running() {
 
 // wait waits for what is on its way in the background.
 func (s *shipping) wait() {
-	if s != nil {
-		s.background.Wait()
+	if s == nil {
+		return
 	}
+	for _, o := range s.statements {
+		o.close()
+	}
+	s.background.Wait()
 }
 
 // mostTold is how many different failures of one place are warned of: a server
@@ -131,12 +144,12 @@ func (r *records) ship(ctx context.Context, record audit.Record) {
 	}
 	out := ship.Record{
 		Line: bytes.TrimSuffix(line, []byte("\n")), Time: time.UnixMilli(record.Time), ID: record.Metadata.CorrelationUID,
-		Part: record.Part(), Failure: record.Failure(), Target: record.Unmapped.Target, Subject: record.User.Name,
+		Part: record.Part(), Class: record.ClassUID, Failure: record.Failure(), Target: record.Unmapped.Target, Subject: record.User.Name,
 	}
 	for _, place := range r.shipping.places {
-		limit := shipTime
-		if !r.aside && slices.Contains(r.shipping.required, place.Name()) {
-			limit = requiredTime
+		limit := r.shipping.limit(place)
+		if r.aside {
+			limit = shipTime
 		}
 		s := sending{place.Name(), make(chan error, 1)}
 		r.sent = append(r.sent, s)
@@ -144,12 +157,12 @@ func (r *records) ship(ctx context.Context, record audit.Record) {
 			s.done <- ship.Failed(place, errUnverified)
 			continue
 		}
-		go func() { s.done <- r.send(ctx, place, limit, out) }()
+		go func() { s.done <- r.send(ctx, place, limit, out.Alone()) }()
 	}
 }
 
 // send sends a record to a place. An interrupted run has shipTime for it.
-func (r *records) send(ctx context.Context, place ship.Place, limit time.Duration, out ship.Record) error {
+func (r *records) send(ctx context.Context, place ship.Place, limit time.Duration, out ship.Batch) error {
 	ctx, cancel := lasting(ctx)
 	defer cancel()
 	if r.tries > 0 { // a budget of its own: that of a renewal tells when the provider wants to be asked again
@@ -157,10 +170,13 @@ func (r *records) send(ctx context.Context, place ship.Place, limit time.Duratio
 	}
 	err := ship.Send(ctx, place, limit, out)
 	if err != nil && ctx.Err() != nil {
-		return ship.Failed(place, fmt.Errorf("not done within %s of the run's end", shipTime))
+		return ship.Failed(place, late(shipTime))
 	}
 	return err
 }
+
+// late is the error of what has not arrived so long after the run's end.
+func late(limit time.Duration) error { return fmt.Errorf("not done within %s of the run's end", limit) }
 
 // lasting returns a context that goes on for shipTime after ctx has ended: the
 // record of an interrupted run is shipped, too.

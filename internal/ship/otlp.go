@@ -216,8 +216,8 @@ func otlpHeaders(text string) (headers []header, err error) {
 }
 
 // Send implements Place.
-func (o *otlp) Send(ctx context.Context, r Record) error {
-	body, err := o.body(r)
+func (o *otlp) Send(ctx context.Context, b Batch) error {
+	body, err := o.body(b)
 	if err != nil {
 		return err
 	}
@@ -291,36 +291,23 @@ func text(key, value string) (a attribute) {
 // The numbers of INFO and WARN. (OpenTelemetry Logs Data Model, SeverityNumber)
 const severityInfo, severityWarn = 9, 13
 
+type object = map[string]any
+
 // body is an ExportLogsServiceRequest in protobuf's JSON, with 64-bit numbers
 // as strings. (opentelemetry-proto, collector/logs/v1/logs_service.proto)
-func (o *otlp) body(r Record) ([]byte, error) {
-	type object = map[string]any
-	severity, name := severityInfo, "INFO"
-	if r.Failure {
-		severity, name = severityWarn, "WARN"
-	}
-	attributes := []attribute{
-		text("event.name", "oidc_dbt.audit"), text("oidc_dbt.correlation_uid", r.ID), text("oidc_dbt.part", r.Part),
-		text("ocsf.class_uid", "3002"),
-	}
-	if r.Target != "" {
-		attributes = append(attributes, text("oidc_dbt.target", r.Target))
-	}
-	if r.Subject != "" {
-		attributes = append(attributes, text("enduser.id", r.Subject))
+func (o *otlp) body(b Batch) ([]byte, error) {
+	observed := strconv.FormatInt(o.env.Now().UnixNano(), 10)
+	records := make([]object, len(b.Records))
+	for i, r := range b.Records {
+		records[i] = logRecord(r, observed)
 	}
 	request := object{"resourceLogs": []object{{
 		"resource": object{"attributes": []attribute{
 			text("service.name", "oidc-dbt"), text("service.version", o.env.Version),
 		}},
 		"scopeLogs": []object{{
-			"scope": object{"name": "oidc-dbt", "version": o.env.Version},
-			"logRecords": []object{{
-				"timeUnixNano":         strconv.FormatInt(r.Time.UnixNano(), 10),
-				"observedTimeUnixNano": strconv.FormatInt(o.env.Now().UnixNano(), 10),
-				"severityNumber":       severity, "severityText": name,
-				"body": object{"stringValue": string(r.Line)}, "attributes": attributes,
-			}},
+			"scope":      object{"name": "oidc-dbt", "version": o.env.Version},
+			"logRecords": records,
 		}},
 	}}}
 	body, err := json.Marshal(request)
@@ -332,4 +319,26 @@ func (o *otlp) body(r Record) ([]byte, error) {
 	_, err = w.Write(body)
 	err = errors.Join(err, w.Close())
 	return packed.Bytes(), err
+}
+
+func logRecord(r Record, observed string) object {
+	severity, name := severityInfo, "INFO"
+	if r.Failure {
+		severity, name = severityWarn, "WARN"
+	}
+	attributes := []attribute{
+		text("event.name", "oidc_dbt.audit"), text("oidc_dbt.correlation_uid", r.ID), text("oidc_dbt.part", r.Part),
+		text("ocsf.class_uid", strconv.Itoa(r.Class)),
+	}
+	if r.Target != "" {
+		attributes = append(attributes, text("oidc_dbt.target", r.Target))
+	}
+	if r.Subject != "" {
+		attributes = append(attributes, text("enduser.id", r.Subject))
+	}
+	return object{
+		"timeUnixNano": strconv.FormatInt(r.Time.UnixNano(), 10), "observedTimeUnixNano": observed,
+		"severityNumber": severity, "severityText": name,
+		"body": object{"stringValue": string(r.Line)}, "attributes": attributes,
+	}
 }

@@ -21,11 +21,21 @@ type Record struct {
 	Line    []byte // without its newline
 	Time    time.Time
 	ID      string // the correlation uid
-	Part    string // "decision", "outcome", "end"
+	Part    string // "decision", "outcome", "statement-7"
+	Class   int    // OCSF's class_uid
 	Failure bool
 	Target  string
 	Subject string
 }
+
+// A Batch is records of one run that arrive together.
+type Batch struct {
+	Object  string // its name in a bucket, after the run's: "decision", "statements-000001"
+	Records []Record
+}
+
+// Alone returns the batch of one record.
+func (r Record) Alone() Batch { return Batch{r.Part, []Record{r}} }
 
 // Env is the world as a shipper sees it.
 type Env struct {
@@ -41,9 +51,9 @@ type Env struct {
 type Place interface {
 	// Name is what the policy and errors call it: "otlp", "bucket".
 	Name() string
-	// Send returns nil once the record is there, for good. It is not tried
+	// Send returns nil once the records are there, for good. It is not tried
 	// again after it has returned.
-	Send(ctx context.Context, r Record) error
+	Send(ctx context.Context, b Batch) error
 }
 
 // Failed names the place in an error, and keeps its hint.
@@ -54,9 +64,9 @@ func Failed(p Place, err error) error {
 	return fault.New(fault.Internal, fmt.Errorf("ship the audit record to %s: %w", p.Name(), err), web.Hint(err))
 }
 
-// Send sends a record to a place within a time.
-func Send(ctx context.Context, p Place, limit time.Duration, r Record) error {
-	return Failed(p, within(ctx, limit, func(ctx context.Context) error { return p.Send(ctx, r) }))
+// Send sends records to a place within a time.
+func Send(ctx context.Context, p Place, limit time.Duration, b Batch) error {
+	return Failed(p, within(ctx, limit, func(ctx context.Context) error { return p.Send(ctx, b) }))
 }
 
 func within(ctx context.Context, limit time.Duration, send func(context.Context) error) error {
@@ -69,13 +79,16 @@ func within(ctx context.Context, limit time.Duration, send func(context.Context)
 	return err
 }
 
-// Key is the object that a record becomes in a bucket. Its name cannot be
-// guessed, or it could be made before the record is.
-func Key(b policy.Bucket, r Record) string {
-	return b.Prefix + bucket.DayPrefix + r.Time.UTC().Format(time.DateOnly) + "/" + r.ID + "-" + r.Part + ".json"
+// Key is the object that a batch becomes in a bucket. Its name cannot be
+// guessed, or it could be made before the records are.
+func Key(b policy.Bucket, batch Batch) string {
+	first := batch.Records[0]
+	return b.Prefix + bucket.DayPrefix + day(first) + "/" + first.ID + "-" + batch.Object + ".json"
 }
 
-// store is a bucket, in which each record is an object that must not be there yet.
+func day(r Record) string { return r.Time.UTC().Format(time.DateOnly) }
+
+// store is a bucket, in which each batch is an object that must not be there yet.
 type store struct {
 	place policy.Bucket
 	to    *bucket.Bucket
@@ -90,6 +103,11 @@ func Bucket(env Env, b policy.Bucket, writer bucket.Credential) Place {
 func (*store) Name() string { return "bucket" }
 
 // Send implements Place.
-func (s *store) Send(ctx context.Context, r Record) error {
-	return s.to.Put(ctx, Key(s.place, r), append(bytes.Clone(r.Line), '\n'))
+func (s *store) Send(ctx context.Context, b Batch) error {
+	var lines bytes.Buffer
+	for _, r := range b.Records {
+		lines.Write(r.Line)
+		lines.WriteByte('\n')
+	}
+	return s.to.Put(ctx, Key(s.place, b), lines.Bytes())
 }

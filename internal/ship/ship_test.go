@@ -27,7 +27,7 @@ func env() ship.Env {
 }
 
 func record() ship.Record {
-	return ship.Record{Line: []byte(`{"a":1}`), Time: noon, ID: "RUN1", Part: "outcome", Target: "prod", Subject: "repo:acme/analytics"}
+	return ship.Record{Line: []byte(`{"a":1}`), Time: noon, ID: "RUN1", Part: "outcome", Class: 3002, Target: "prod", Subject: "repo:acme/analytics"}
 }
 
 // A reply is what a server says to one request; status 0 hangs up.
@@ -112,7 +112,7 @@ func TestOTLP(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = p.Send(t.Context(), record())
+			err = p.Send(t.Context(), record().Alone())
 			if got := text(err); got != tt.want || len(s.requests) != tt.tries {
 				t.Errorf("%d tries and %q, want %d and %q", len(s.requests), got, tt.tries, tt.want)
 			}
@@ -148,7 +148,7 @@ func TestOTLPRequest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Send(t.Context(), record()); err != nil {
+		if err := p.Send(t.Context(), record().Alone()); err != nil {
 			t.Error(err)
 		}
 		if got := s.bodies[0]; got != request {
@@ -217,7 +217,7 @@ func TestBucket(t *testing.T) {
 			s := serve(t, tt.replies...)
 			p := ship.Bucket(env(), policy.Bucket{Target: "audit-log", Kind: "s3", Name: "acme-audit", Prefix: "oidc-dbt/", Endpoint: s.URL},
 				func(context.Context) (credential.Credential, error) { return session(), nil })
-			err := p.Send(t.Context(), record())
+			err := p.Send(t.Context(), record().Alone())
 			if got := text(err); got != tt.want && !(tt.want == "redirect" && strings.Contains(got, "redirect")) || len(s.requests) != tt.tries {
 				t.Errorf("%d tries and %q, want %d and %q", len(s.requests), got, tt.tries, tt.want)
 			}
@@ -260,7 +260,7 @@ func TestBucketAddresses(t *testing.T) {
 		e := env()
 		e.HTTP = &http.Client{Transport: sent}
 		p := ship.Bucket(e, tt.b, func(context.Context) (credential.Credential, error) { return tt.c, nil })
-		if err := p.Send(t.Context(), record()); err != nil {
+		if err := p.Send(t.Context(), record().Alone()); err != nil {
 			t.Errorf("%+v: %v", tt.b, err)
 			continue
 		}
@@ -278,14 +278,14 @@ func TestWhatDoesNotArrive(t *testing.T) {
 	p := ship.Bucket(env(), policy.Bucket{Kind: "s3", Name: "acme"}, func(context.Context) (credential.Credential, error) {
 		return credential.Credential{}, refused
 	})
-	err := ship.Send(t.Context(), p, time.Second, record())
+	err := ship.Send(t.Context(), p, time.Second, record().Alone())
 	if want := `ship the audit record to bucket: target "audit-log": denied by policy`; text(err) != want || fault.Hint(err) != "a hint" {
 		t.Errorf("got %q, want %q", text(err), want)
 	}
 	wrong := ship.Bucket(env(), policy.Bucket{Target: "audit-log", Kind: "gs", Name: "acme"}, func(context.Context) (credential.Credential, error) {
 		return session(), nil
 	})
-	if got, want := text(wrong.Send(t.Context(), record())), `target "audit-log" gives a credential of kind aws_session, which is not one for the bucket`; got != want {
+	if got, want := text(wrong.Send(t.Context(), record().Alone())), `target "audit-log" gives a credential of kind aws_session, which is not one for the bucket`; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	done := make(chan struct{})
@@ -296,7 +296,7 @@ func TestWhatDoesNotArrive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := text(ship.Send(t.Context(), slow, 100*time.Millisecond, record())); !strings.HasPrefix(got, "ship the audit record to otlp: not done within 100ms: ") {
+	if got := text(ship.Send(t.Context(), slow, 100*time.Millisecond, record().Alone())); !strings.HasPrefix(got, "ship the audit record to otlp: not done within 100ms: ") {
 		t.Errorf("got %q", got)
 	}
 }
