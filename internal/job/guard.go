@@ -73,7 +73,7 @@ type guarding struct {
 	policy policy.Guard
 	guard  *guard.Guard
 	log    *audit.StatementLog
-	sent   *statementShipping // nil where records stay in the file
+	sent   *statementShipping            // nil where records stay in the file
 	broker atomic.Pointer[broker.Broker] // that is halted after stop_after denials
 }
 
