@@ -31,6 +31,7 @@ type place struct {
 	requests int
 	taken    []string // lines of records
 	names    []string // of their objects
+	bodies   []string // of the requests that had them
 }
 
 // startPlace starts one whose honest replies are next's; they are the only ones
@@ -73,7 +74,8 @@ func (p *place) honest(w http.ResponseWriter, r *http.Request) {
 	p.next.ServeHTTP(answer, r)
 	if answer.Code == http.StatusOK {
 		p.mu.Lock()
-		p.taken, p.names = append(p.taken, recordIn(body)), append(p.names, r.URL.Path)
+		p.taken, p.names = append(p.taken, recordsIn(body)...), append(p.names, r.URL.Path)
+		p.bodies = append(p.bodies, string(body))
 		p.mu.Unlock()
 	}
 	w.WriteHeader(answer.Code)
@@ -99,8 +101,8 @@ func (p *place) lines() []string {
 	return slices.Sorted(slices.Values(p.taken))
 }
 
-// recordIn returns the line that a request of either kind holds.
-func recordIn(body []byte) string {
+// recordsIn returns the lines that a request of either kind holds.
+func recordsIn(body []byte) (lines []string) {
 	var otlp struct {
 		ResourceLogs []struct {
 			ScopeLogs []struct {
@@ -113,9 +115,12 @@ func recordIn(body []byte) string {
 		} `json:"resourceLogs"`
 	}
 	if json.Unmarshal(body, &otlp) == nil && len(otlp.ResourceLogs) == 1 {
-		return otlp.ResourceLogs[0].ScopeLogs[0].LogRecords[0].Body.Text
+		for _, r := range otlp.ResourceLogs[0].ScopeLogs[0].LogRecords {
+			lines = append(lines, r.Body.Text)
+		}
+		return lines
 	}
-	return strings.TrimSuffix(string(body), "\n")
+	return strings.Split(strings.TrimSuffix(string(body), "\n"), "\n")
 }
 
 // answer replies with a status, headers as NAME: VALUE, and a body at last.

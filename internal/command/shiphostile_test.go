@@ -86,7 +86,7 @@ func checkAttributes(t *testing.T, body []byte) {
 			Name string `json:"name"`
 		} `json:"user"`
 	}
-	if err := json.Unmarshal([]byte(recordIn(body)), &record); err != nil {
+	if err := json.Unmarshal([]byte(recordsIn(body)[0]), &record); err != nil {
 		t.Fatal(err)
 	}
 	subject, err := json.Marshal(record.User.Name)

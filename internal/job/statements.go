@@ -25,7 +25,7 @@ type statementShipping struct {
 type outbox struct {
 	*ship.Queue
 	place  string
-	limit  time.Duration // of one batch, and of all that is left at the run's end
+	limit  time.Duration // of one batch
 	cancel context.CancelCauseFunc
 	warn   func(error)
 	once   sync.Once
@@ -109,6 +109,10 @@ func (s *statementShipping) end(log *audit.StatementLog) error {
 	return log.Close()
 }
 
+// leftTime is for what is still on its way to a required place at the run's end:
+// post waits half a minute for the process that has it.
+const leftTime = 20 * time.Second
+
 // ending bounds what is still on its way at the run's end, from now until the
 // returned function is called. An interrupted run has shipTime for it.
 func (s *shipping) ending(ctx context.Context) (done func()) {
@@ -120,7 +124,7 @@ func (s *shipping) ending(ctx context.Context) (done func()) {
 		return time.AfterFunc(limit, func() { o.cancel(late(limit)) })
 	}
 	for _, o := range s.statements {
-		stops = append(stops, after(o.limit, o).Stop, context.AfterFunc(ctx, func() { after(shipTime, o) }))
+		stops = append(stops, after(min(o.limit, leftTime), o).Stop, context.AfterFunc(ctx, func() { after(shipTime, o) }))
 	}
 	return func() {
 		for _, stop := range stops {

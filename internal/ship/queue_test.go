@@ -181,7 +181,7 @@ func TestSlowPlace(t *testing.T) {
 				if got := q.Close(); got != lost || len(p.parts) != 20-lost {
 					t.Errorf("%d are lost, want %d; sent %q", got, lost, p.parts)
 				}
-				if !slices.Equal(p.parts, inOrder(20 - lost)) {
+				if !slices.Equal(p.parts, inOrder(20-lost)) {
 					t.Errorf("sent %q", p.parts)
 				}
 			})
