@@ -76,7 +76,8 @@ func IsBucket(path string) bool { return strings.Contains(path, "://") }
 // Read returns the records of the paths in their order: of files, of standard
 // input, and of folders and buckets everything below them whose name ends in
 // .jsonl or .json, in the order of names. Hidden names and symbolic links are
-// left out. Of a bucket, days that Options do not want are not read. After an
+// left out. Of a bucket, what Options do not want is not read as far as names tell
+// (a day, records of statements). After an
 // error that is a *Fault, reading goes on with the next line. Any other error (a
 // file that cannot be read, the end of ctx) is the last.
 func Read(ctx context.Context, paths []string, o Options) iter.Seq2[Entry, error] {
@@ -173,7 +174,9 @@ func hasRecords(name string) bool { return path.Ext(name) == ".jsonl" || path.Ex
 // bucket reads what is below a bucket's prefix.
 func (r *reader) bucket(ctx context.Context, name string, b *bucket.Bucket) error {
 	wanted := func(object string) bool {
-		return hasRecords(object) && !slices.ContainsFunc(strings.Split(object, "/"), isHidden)
+		statements := ObjectOf(object) > 0
+		return hasRecords(object) && (!statements || r.options.Statements) &&
+			!slices.ContainsFunc(strings.Split(object, "/"), isHidden)
 	}
 	for o, err := range b.Objects(ctx, bucket.Select{Since: r.options.Since, Until: r.options.Until, Wanted: wanted}) {
 		at := strings.TrimSuffix(name, "/") + "/" + o.Name

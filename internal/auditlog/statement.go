@@ -2,6 +2,8 @@ package auditlog
 
 import (
 	"fmt"
+	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -27,11 +29,39 @@ type Query struct {
 // IsStatement reports whether the record is of a statement.
 func (r *Record) IsStatement() bool { return r.ClassUID == statementClassUID }
 
-// series are the numbers of a run's statements, which count from 1 without a
-// gap. Their order is that of the files.
+// ObjectOf returns the number of the object in a bucket that has records of
+// statements, by its name, 0 for another name.
+func ObjectOf(name string) int {
+	base, isObject := strings.CutSuffix(path.Base(filepath.ToSlash(name)), ".json")
+	_, number, ok := strings.Cut(base, "-statements-")
+	n, err := strconv.Atoi(number)
+	if !isObject || !ok || err != nil || n < 1 || fmt.Sprintf("%06d", n) != number {
+		return 0
+	}
+	return n
+}
+
+// series are the numbers of a run's statements, and of the objects that have
+// them. Both count from 1 without a gap. Their order is that of the files.
 type series struct {
-	count, highest, sum uint64
-	last                Finding // about the last that was read
+	statements, objects numbers
+	file                string  // of the last that was read
+	last                Finding // about that
+}
+
+// numbers are some that should be all from 1 to the highest, once each.
+type numbers struct{ count, highest, sum uint64 }
+
+func (n numbers) with(number uint64) numbers {
+	return numbers{n.count + 1, max(n.highest, number), n.sum + number}
+}
+
+// missing is how many there are not, if none is there twice.
+func (n numbers) missing() uint64 { return n.highest - min(n.count, n.highest) }
+
+// twice reports whether there is one more than once, as far as the sums tell.
+func (n numbers) twice() bool {
+	return n.count > n.highest || n.count == n.highest && n.sum != n.highest*(n.highest+1)/2
 }
 
 // statement follows the statements of a run. What a run sends is no part of
@@ -41,20 +71,33 @@ func (v *Verification) statement(e Entry) {
 	if v.runs[keyOf(&e.Record)].flags&refused != 0 {
 		v.found(v.about(e, AfterDenial, "a statement was sent, and the decision on the run was a denial"))
 	}
-	key, number := keyOf(&e.Record), statementNumber(&e.Record)
+	key := keyOf(&e.Record)
 	s := v.series[key]
-	v.series[key] = series{s.count + 1, max(s.highest, number), s.sum + number, v.about(e, NoStatement, "")}
+	s.statements = s.statements.with(statementNumber(&e.Record))
+	if n := ObjectOf(e.File); n > 0 && e.File != s.file {
+		s.objects = s.objects.with(uint64(n))
+	}
+	s.file, s.last = e.File, v.about(e, NoStatement, "")
+	v.series[key] = s
 }
 
 // statements judges the series of numbers.
 func (v *Verification) statements() (list []Finding) {
 	for _, s := range v.series {
-		f := s.last
-		switch whole := s.highest * (s.highest + 1) / 2; {
-		case s.count < s.highest:
-			f.Message = fmt.Sprintf("%d of the run's %d statements are missing", s.highest-s.count, s.highest)
-		case s.count > s.highest || s.sum != whole:
+		f, objects := s.last, ""
+		if n := s.objects.missing(); n > 0 {
+			objects = fmt.Sprintf("%d of its %d objects", n, s.objects.highest)
+		}
+		switch n := s.statements.missing(); {
+		case n > 0:
+			f.Message = fmt.Sprintf("%d of the run's %d statements are missing", n, s.statements.highest)
+			if objects != "" {
+				f.Message += ", with " + objects
+			}
+		case s.statements.twice():
 			f.Name, f.Message = Duplicate, "a statement of the run is there twice"
+		case objects != "":
+			f.Message = "the run's statements are there, and not " + objects
 		default:
 			continue
 		}

@@ -415,3 +415,45 @@ func BenchmarkVerify(b *testing.B) {
 		verify(b, text, noon)
 	}
 }
+
+// TestMissingObjects: the objects of a run's statements have numbers, too.
+func TestMissingObjects(t *testing.T) {
+	t.Parallel()
+	statement := func(number int) string {
+		return at(t, "statements/allowed", "A", time.Minute, `"uid":"A-statement-1"`, fmt.Sprintf(`"uid":"A-statement-%d"`, number))
+	}
+	run := at(t, "allowed", "A", 0) + at(t, "issued", "A", time.Second)
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"all there": {map[string]string{"A-statements-000001": statement(1) + statement(2), "A-statements-000002": statement(3)}, nil},
+		"one less": {map[string]string{"A-statements-000001": statement(1), "A-statements-000003": statement(3)}, []string{
+			"1 statement-missing: 1 of the run's 3 statements are missing, with 1 of its 3 objects"}},
+		"renumbered": {map[string]string{"A-statements-000001": statement(1), "A-statements-000004": statement(2)}, []string{
+			"1 statement-missing: the run's statements are there, and not 2 of its 4 objects"}},
+		"of other names": {map[string]string{"A-statements-1": statement(1), "A-statements-0000003": statement(2), "A-x": statement(3)}, nil},
+	} {
+		dir := t.TempDir()
+		tt.files["A-decision"] = run
+		for file, text := range tt.files {
+			if err := os.WriteFile(filepath.Join(dir, file+".json"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v := auditlog.NewVerification(nil)
+		for e, err := range auditlog.Read(t.Context(), []string{dir}, auditlog.Options{Statements: true}) {
+			if err := v.Add(e, err); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v.End(noon.Add(time.Hour))
+		var got []string
+		for _, f := range v.Findings {
+			got = append(got, fmt.Sprintf("%d %s: %s", f.Line, f.Name, f.Message))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
+	}
+}

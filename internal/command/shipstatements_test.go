@@ -97,8 +97,9 @@ func TestStatementsArrive(t *testing.T) {
 		}
 	}
 	s.readShipped(bucket, names)
+	s.post()
 	s.checkFolders()
-	checkSecrets(t, map[string]string{"stdout": out, "audit": s.audit()}, append(s.secrets(), "key-of-the-collector")...)
+	checkSecrets(t, map[string]string{"stdout": out, "file": s.audit()}, append(s.secrets(), "key-of-the-collector")...)
 }
 
 // readShipped has `audit` read the objects of a bucket as a folder, with all and
