@@ -109,7 +109,8 @@ func makeReview(ctx context.Context, env job.Env, c *cli.Command, inActions bool
 		}
 		in.Principals = append(in.Principals, users...)
 	}
-	if in.Records, err = reviewed(ctx, env, c, inActions, period.First, period.End()); err != nil {
+	of := auditlog.Options{Since: period.First, Until: period.End(), Statements: true}
+	if in.Records, err = reviewed(ctx, env, c, inActions, of); err != nil {
 		return err
 	}
 	a, err := review.NewAccess(ctx, in)
@@ -126,19 +127,20 @@ func makeReview(ctx context.Context, env job.Env, c *cli.Command, inActions bool
 	return writeReview(env, c, text)
 }
 
-// reviewed are the records of a time in --records, nil without the flag.
+// reviewed are those records in --records that are wanted, nil without the flag.
 func reviewed(
-	ctx context.Context, env job.Env, c *cli.Command, inActions bool, since, until time.Time,
+	ctx context.Context, env job.Env, c *cli.Command, inActions bool, wanted auditlog.Options,
 ) (iter.Seq2[auditlog.Entry, error], error) {
 	paths := c.StringSlice(flagRecords)
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	all, err := buckets(ctx, env, c, inActions, paths)
-	if err != nil {
+	var err error
+	if wanted.Buckets, err = buckets(ctx, env, c, inActions, paths); err != nil {
 		return nil, err
 	}
-	return auditlog.Read(ctx, paths, auditlog.Options{Dir: env.Dir, Stdin: env.Stdin, Since: since, Until: until, Buckets: all}), nil
+	wanted.Dir, wanted.Stdin = env.Dir, env.Stdin
+	return auditlog.Read(ctx, paths, wanted), nil
 }
 
 func periodOf(c *cli.Command) (review.Period, error) {
@@ -225,7 +227,8 @@ func checkReview(ctx context.Context, env job.Env, c *cli.Command, inActions boo
 	if err != nil {
 		return err
 	}
-	if in.Records, err = reviewed(ctx, env, c, inActions, s.Period.First, s.LastRecord.Add(time.Millisecond)); err != nil {
+	of := auditlog.Options{Since: s.Period.First, Until: s.LastRecord.Add(time.Millisecond)}
+	if in.Records, err = reviewed(ctx, env, c, inActions, of); err != nil {
 		return err
 	}
 	a, err := review.NewAccess(ctx, in)

@@ -67,6 +67,7 @@ type Line struct {
 	Role         string // of the warehouse
 	Schema       string
 	Lifetime     string
+	Guard        string // of those whom a rule of a target admits, "none" for none
 	InWarehouse  string // what the warehouse's owner says of the user, where that was read
 	Added        Change
 	Changed      Change
@@ -79,6 +80,9 @@ type Line struct {
 	Decision     Decision
 	rest         map[string]string // of a line that is gone: its cells
 }
+
+// noGuard is said of a rule whose runs may send any statement.
+const noGuard = "none"
 
 // A Match is a claim, and the patterns one of which it must match.
 type Match struct {
@@ -181,6 +185,9 @@ func lineOf(t *policy.Target, r policy.RuleView, login map[string]string) Line {
 	}
 	l.Principal, l.User, l.Lifetime = strings.Join(named, " then "), login["user"], lifetime(t.Lifetime())
 	_, l.Wide = r.Open()
+	if l.Guard = noGuard; r.Guard() != nil {
+		l.Guard = r.Guard().String()
+	}
 	return l
 }
 

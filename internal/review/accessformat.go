@@ -39,7 +39,7 @@ func AccessIn(name string) func(Access) (string, error) {
 func (l Line) gets() (list [][2]string) {
 	for _, pair := range [][2]string{
 		{"provider", l.Provider}, {"principal", l.Principal}, {"user", l.User}, {"role", l.Role}, {"schema", l.Schema},
-		{"lifetime", l.Lifetime}, {"in the warehouse", l.InWarehouse},
+		{"lifetime", l.Lifetime}, {"guard", l.Guard}, {"in the warehouse", l.InWarehouse},
 	} {
 		if pair[1] != "" {
 			list = append(list, pair)
@@ -62,6 +62,15 @@ func (l Line) notes() (list []string) {
 		}
 	}
 	return list
+}
+
+// stopped is how many statements a guard has denied, and those that it only observed.
+func (l Line) stopped() string {
+	text := l.guarded(l.Use.Denied)
+	if text != "" && l.Use.Observed > 0 {
+		text += fmt.Sprintf(", %d observed", l.Use.Observed)
+	}
+	return text
 }
 
 // title is how a line is called in a table.
@@ -100,14 +109,14 @@ func (l Line) conditions() (list [][2]string) {
 func accessMarkdown(a Access) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Access review %s\n\n", a.Period)
-	headings := []string{"Rule", "Matches", "Gives", "Added", "Changed", "Decisions", "Denials", "Credentials", "Last use", "Notes",
+	headings := []string{"Rule", "Matches", "Gives", "Added", "Changed", "Decisions", "Denials", "Credentials", "Statements denied", "Last use", "Notes",
 		"Trust reviewed", "Reviewer", "Decision", "Decided on", "Comment"}
 	b.WriteString(row(headings) + row(strings.Split(strings.Repeat("---,", len(headings)-1)+"---", ",")))
 	for _, l := range a.Lines {
 		d := l.Decision
 		b.WriteString(row([]string{
 			audit.Cell(l.title()), pairs(l.conditions()), pairs(l.gets()), l.Added.cell(), l.Changed.cell(), l.counted(l.Use.Decisions),
-			l.counted(l.Use.Denials), l.counted(l.Use.Uses), instant(l.Use.Last), strings.Join(l.notes(), ", "), dateOrNothing(l.Reviewed),
+			l.counted(l.Use.Denials), l.counted(l.Use.Uses), l.stopped(), instant(l.Use.Last), strings.Join(l.notes(), ", "), dateOrNothing(l.Reviewed),
 			audit.Cell(d.Reviewer), audit.Cell(d.Decision), audit.Cell(d.On), audit.Cell(d.Comment),
 		}))
 	}

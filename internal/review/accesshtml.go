@@ -27,8 +27,8 @@ func accessHTML(a Access) (string, error) {
 <table id="lines">
 <caption id="population">The population: each rule of the policy, and what the records say of it</caption>
 <thead><tr>`)
-	for _, heading := range []string{"Rule", "Matches", "Gives", "Added", "Changed", "Decisions", "Denials", "Credentials", "Last use",
-		"Notes", "Trust reviewed", "Review"} {
+	for _, heading := range []string{"Rule", "Matches", "Gives", "Added", "Changed", "Decisions", "Denials", "Credentials",
+		"Statements denied", "Last use", "Notes", "Trust reviewed", "Review"} {
 		p.raw("<th scope=\"col\">", heading, "</th>")
 	}
 	p.raw("</tr></thead>\n<tbody>\n")
@@ -121,6 +121,7 @@ func (p *htmlPage) line(rank int, l Line) {
 	for _, n := range []int{l.Use.Decisions, l.Use.Denials, l.Use.Uses} {
 		p.raw(`<td class="number">`, l.counted(n), "</td>")
 	}
+	p.raw(`<td class="number">`, l.stopped(), "</td>")
 	p.raw("\n<td>", instant(l.Use.Last), "</td><td>")
 	if notes := l.notes(); len(notes) > 0 {
 		p.raw("<ul><li>", strings.Join(notes, "</li><li>"), "</li></ul>")

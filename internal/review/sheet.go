@@ -37,6 +37,7 @@ var sheetColumns = []column{
 	{"warehouse_role", func(l Line) string { return l.Role }},
 	{"schema", func(l Line) string { return l.Schema }},
 	{"lifetime", func(l Line) string { return l.Lifetime }},
+	{"guard", func(l Line) string { return l.Guard }},
 	{"ships_records", func(l Line) string { return yes(l.Ships) }},
 	{"in_warehouse", func(l Line) string { return l.InWarehouse }},
 	{"added_commit", func(l Line) string { return l.Added.Commit }},
@@ -51,6 +52,8 @@ var sheetColumns = []column{
 	{"decisions", func(l Line) string { return l.counted(l.Use.Decisions) }},
 	{"denials", func(l Line) string { return l.counted(l.Use.Denials) }},
 	{"credentials", func(l Line) string { return l.counted(l.Use.Uses) }},
+	{"statements_denied", func(l Line) string { return l.guarded(l.Use.Denied) }},
+	{"statements_observed", func(l Line) string { return l.guarded(l.Use.Observed) }},
 	{"last_use", func(l Line) string { return instant(l.Use.Last) }},
 	{"unused", func(l Line) string { return yes(l.Unused()) }},
 	{"wide", func(l Line) string { return yes(l.Wide) }},
@@ -68,7 +71,7 @@ var neededColumns = []string{"line", "target", "rule", "matches", "fingerprint",
 // decidedColumns are what a reviewer has decided upon: by the fingerprint, and by
 // what the row says. A spreadsheet that has sorted one column tears the two apart.
 var decidedColumns = []string{"target", "identity", "kind", "matches", "binds_by", "events", "environment", "provider", "principal",
-	"warehouse_user", "warehouse_role", "schema", "lifetime", "ships_records", "wide"}
+	"warehouse_user", "warehouse_role", "schema", "lifetime", "guard", "ships_records", "wide"}
 
 // differs says where a row of the file says something else of a line than the
 // policy does, "" for nowhere. A column may have been deleted.
@@ -93,6 +96,14 @@ func number(n int) string {
 func (l Line) counted(n int) string {
 	if l.Recorded && (l.Kind == lineAllow || l.Kind == lineDeny) {
 		return strconv.Itoa(n)
+	}
+	return ""
+}
+
+// guarded is a count of statements, which only runs that a target's rule admits can send.
+func (l Line) guarded(n int) string {
+	if l.Kind == lineAllow {
+		return l.counted(n)
 	}
 	return ""
 }
@@ -194,6 +205,12 @@ func (a Access) footer() (list [][2]string) {
 	add("decisions_by_other_policies", strconv.Itoa(s.Elsewhere))
 	add("decisions_by_former_rules", strconv.Itoa(s.Former))
 	add("denials_near_no_rule", strconv.Itoa(s.Denials))
+	if s.Statements > 0 {
+		add("statements", strconv.Itoa(s.Statements))
+	}
+	if s.Refused > 0 {
+		add("statements_denied_or_observed_by_former_rules", strconv.Itoa(s.Refused))
+	}
 	if s.Unmatched > 0 {
 		add("credentials_without_decision", strconv.Itoa(s.Unmatched))
 	}

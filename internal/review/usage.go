@@ -19,6 +19,9 @@ type Use struct {
 	Denials   int       // to which it came nearest of its target's rules; of a deny rule: that it made
 	Uses      int       // credentials that were issued or renewed
 	Last      time.Time // the last decision for it, or of a deny rule the last denial
+	// Denied and Observed are statements of its runs that a guard has denied, or
+	// would have denied and only observed.
+	Denied, Observed int
 }
 
 // A Summary is about all records of the period.
@@ -31,9 +34,12 @@ type Summary struct {
 	// Former those by rules that are no longer in it.
 	Elsewhere, Former int
 	Denials           int // that no rule came near to
-	Unmatched         int // credentials whose decision was not close enough to be found
-	Repositories      []Repository
-	Omitted           int // records of repositories after the first 100,000
+	// Statements are records of statements, which are not among Count. Refused
+	// are those of them that a guard has denied or observed, and that belong to no rule of today.
+	Statements, Refused int
+	Unmatched           int // credentials whose decision was not close enough to be found
+	Repositories        []Repository
+	Omitted             int // records of repositories after the first 100,000
 }
 
 // A Repository is one that records are of.
@@ -120,7 +126,10 @@ func (c *counter) all(records iter.Seq2[auditlog.Entry, error]) error {
 			}
 		case err != nil:
 			return err
-		case c.access.Period.Has(e.Record.At()):
+		case !c.access.Period.Has(e.Record.At()):
+		case e.Record.IsStatement():
+			c.statement(&e.Record)
+		default:
 			c.add(&e.Record)
 		}
 	}
@@ -153,6 +162,27 @@ func (c *counter) add(r *auditlog.Record) {
 		case !ok:
 			c.found.Unmatched++
 		}
+	}
+}
+
+// statement counts what a guard has decided on a statement.
+func (c *counter) statement(r *auditlog.Record) {
+	c.found.Statements++
+	s, rule := r.Unmapped.Statement, r.Unmapped.Rule
+	if s == nil || s.Decision != "denied" && s.Decision != "observed" {
+		return
+	}
+	var l *Line
+	if rule != nil {
+		l = c.line(r, r.Unmapped.Target, rule.Number)
+	}
+	switch {
+	case l == nil:
+		c.found.Refused++
+	case s.Decision == "denied":
+		l.Use.Denied++
+	default:
+		l.Use.Observed++
 	}
 }
 
