@@ -33,6 +33,10 @@ func guardedStep(t *testing.T, audit func(s *step) string, script string) *step 
 	s.shippingPolicy(audit(s), exchange, "", "$STS")
 	s.write(policyFile, strings.Replace(s.file(policyFile), "  prod:\n",
 		"  prod:\n    dbt: {type: clickhouse, host: 127.0.0.1, port: $CLICKHOUSE_PORT, schema: marts}\n    guard: {statements: read}\n", 1))
+	s.write(policyFile, s.file(policyFile)+fmt.Sprintf(`  audit-read:
+    exchange: {aws: {role: %q, region: eu-central-1, endpoint: $STS, session_policy: '%s'}}
+    allow: [{repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}]
+`, auditRole, auditReader))
 	delete(s.env, "INPUT_KEEP-FRESH")
 	s.env["INPUT_RUN"] = asking + script
 	return s
@@ -97,6 +101,7 @@ func TestStatementsArrive(t *testing.T) {
 		}
 	}
 	s.readShipped(bucket, names)
+	s.readBucket(want)
 	s.post()
 	s.checkFolders()
 	checkSecrets(t, map[string]string{"stdout": out, "file": s.audit()}, append(s.secrets(), "key-of-the-collector")...)
@@ -129,6 +134,43 @@ func (s *step) readShipped(bucket *place, names []string) {
 	if r := s.here("audit", "verify", s.at("records")); r.status != 8 || !strings.Contains(r.stdout, "statement-missing: ") ||
 		!strings.Contains(r.stdout, fmt.Sprintf(" of the run's 601 statements are missing, with 1 of its %d objects (run ", len(names))) {
 		s.t.Errorf("without an object: status %d\n%s", r.status, r.stdout)
+	}
+}
+
+// readBucket has `audit` read the bucket by its URL, which adds the records of
+// its own requests.
+func (s *step) readBucket(want []string) {
+	s.t.Helper()
+	for k := range s.env {
+		if strings.HasPrefix(k, "INPUT_") {
+			delete(s.env, k)
+		}
+	}
+	from := []string{"--bucket-target", "audit-read", "s3://acme-audit/oidc-dbt/"}
+	show := s.here(append([]string{"audit", "show", "--statements", "--json"}, from...)...)
+	var shown, sent []string
+	for _, list := range []struct {
+		lines []string
+		to    *[]string
+	}{{strings.Split(strings.TrimSpace(show.stdout), "\n"), &shown}, {want, &sent}} {
+		for _, line := range list.lines {
+			_, sum, _ := strings.Cut(line, `"sha256":"`)
+			*list.to = append(*list.to, sum[:min(len(sum), 64)])
+		}
+	}
+	if show.status != 0 || !slices.Equal(shown, sent) {
+		s.t.Errorf("`audit show --statements`: status %d, %d statements, want %d\n%s", show.status, len(shown), len(sent), show.stderr)
+	}
+	if r := s.here(append([]string{"audit", "verify"}, from...)...); r.status != 0 || !strings.Contains(r.stdout, "records: 607, runs: 3, ") {
+		s.t.Errorf("`audit verify`: status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
+	year := time.Now().UTC().Format("2006")
+	args := append([]string{"audit", "review", "--period", year, "--records", from[2]}, from[:2]...)
+	if r := s.here(args...); r.status != 0 || !strings.Contains(r.stdout, ",statements: read,") || !strings.Contains(r.stdout, "# statements,601,") {
+		s.t.Errorf("`audit review`: status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
+	if r := s.here(append([]string{"audit", "show", "--target", "prod"}, from...)...); r.status != 0 || strings.Count(r.stdout, "\n") != 2 {
+		s.t.Errorf("`audit show`: status %d\n%s%s", r.status, r.stdout, r.stderr)
 	}
 }
 
