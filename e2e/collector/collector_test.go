@@ -4,10 +4,15 @@
 package collector
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
@@ -86,11 +91,12 @@ func received(t *testing.T, file string, n int) (records []logRecord) {
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		if lines := strings.Count(string(text), "\n"); lines >= n {
-			records = nil
-			for line := range strings.Lines(string(text)) {
-				records = append(records, parse(t, line)...)
-			}
+		records = nil
+		whole := text[:bytes.LastIndexByte(text, '\n')+1]
+		for line := range strings.Lines(string(whole)) {
+			records = append(records, parse(t, line)...)
+		}
+		if len(records) >= n {
 			return records
 		}
 		if time.Now().After(deadline) {
@@ -142,8 +148,10 @@ func expected(t *testing.T, line string) logRecord {
 		Time     int64
 		Activity string `json:"activity_name"`
 		Status   string
+		Class    int `json:"class_uid"`
 		Metadata struct {
 			ID      string `json:"correlation_uid"`
+			UID     string `json:"uid"`
 			Product struct{ Version string }
 		}
 		User struct{ Name string }
@@ -155,8 +163,10 @@ func expected(t *testing.T, line string) logRecord {
 		Resource: map[string]string{"service.name": "oidc-dbt", "service.version": record.Metadata.Product.Version},
 		Attributes: map[string]string{
 			"event.name": "oidc_dbt.audit", "oidc_dbt.correlation_uid": record.Metadata.ID,
-			"oidc_dbt.part":   map[string]string{"Preauth": "decision", "Logon": "outcome"}[record.Activity],
-			"oidc_dbt.target": "prod", "enduser.id": record.User.Name, "ocsf.class_uid": "3002",
+			"oidc_dbt.part": cmp.Or(map[string]string{"Preauth": "decision", "Logon": "outcome"}[record.Activity],
+				strings.TrimPrefix(record.Metadata.UID, record.Metadata.ID+"-")),
+			"oidc_dbt.target": "prod", "enduser.id": cmp.Or(record.User.Name, "repo:acme/analytics:environment:production"),
+			"ocsf.class_uid": strconv.Itoa(record.Class),
 		},
 		Scope: "oidc-dbt", Time: strconv.FormatInt(record.Time*int64(time.Millisecond), 10),
 		Severity: map[string]string{"Success": "9 INFO", "Failure": "13 WARN"}[record.Status],
@@ -186,6 +196,11 @@ func TestCollector(t *testing.T) {
 			arrive(t, endpoint, file, tt.variables)
 		})
 	}
+	t.Run("statements", func(t *testing.T) {
+		t.Parallel()
+		endpoint, file := setup.Collector(t, program, certificate, "")
+		statements(t, endpoint, file, authority)
+	})
 	t.Run("no certificate", func(t *testing.T) {
 		t.Parallel()
 		endpoint, file := setup.Collector(t, program, certificate, mutual)
@@ -215,6 +230,12 @@ func arrive(t *testing.T, endpoint, file string, variables []string) {
 	if status, out, ran := run(t, issuer, dir, log, variables...); status != 5 || ran {
 		t.Errorf("denied: status %d, the command ran: %t\n%s", status, ran, out)
 	}
+	compare(t, log, file, 3)
+}
+
+// compare holds the collector's records to the log's, of which there are count.
+func compare(t *testing.T, log, file string, count int) {
+	t.Helper()
 	text, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +248,30 @@ func arrive(t *testing.T, endpoint, file string, variables []string) {
 	for _, r := range received(t, file, len(want)) {
 		got[r.Body] = r
 	}
-	if diff := cmp.Diff(want, got); diff != "" || len(want) != 3 {
+	if diff := gocmp.Diff(want, got); diff != "" || len(want) != count {
 		t.Errorf("the collector's records (-the file's %d, +the collector's):\n%s", len(want), diff)
 	}
+}
+
+// statements compares what a run behind a guard logs with what the collector has.
+func statements(t *testing.T, endpoint, file, authority string) {
+	t.Helper()
+	warehouse := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "1\n") }))
+	t.Cleanup(warehouse.Close)
+	issuer := setup.Issuer(t)
+	block := fmt.Sprintf("{type: clickhouse, host: 127.0.0.1, port: %s, schema: marts}", strings.TrimPrefix(warehouse.URL, "http://127.0.0.1:"))
+	policy := setup.Policy(issuer, block, "{oidc: {audience: clickhouse}}") + fmt.Sprintf("audit: {otlp: {endpoint: %q}, require: [otlp]}\n", endpoint)
+	dir, log := t.TempDir(), filepath.Join(t.TempDir(), "audit.jsonl")
+	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(policy, "    allow:\n", "    guard: {statements: read}\n    allow:\n", 1))
+	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\n")
+	const script = `port=$(sed -n 's/.*port: //p' "$DBT_PROFILES_DIR/profiles.yml")
+for text in 'SELECT 1' 'DROP TABLE marts.orders'; do
+	curl -sS --user "default:$DBT_ENV_SECRET_OIDC_PASSWORD" --data "$text" "http://127.0.0.1:$port/#[1-300]" > replies
+done`
+	cmd := setup.ExecCommand(t.Context(), t, issuer, dir, []string{"--audit-log", log}, "sh", "-c", script)
+	cmd.Env = append(cmd.Env, authority)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	compare(t, log, file, 602)
 }
