@@ -41,7 +41,8 @@ func (a *attempt) shipStatements(g *guarding) *statementShipping {
 	}
 	first := a.records.first
 	out := &statementShipping{run: ship.Record{
-		ID: first.Metadata.CorrelationUID, Class: audit.StatementClass, Target: first.Unmapped.Target, Subject: first.User.Name,
+		ID: first.Metadata.CorrelationUID, Class: audit.StatementClass,
+		Target: first.Unmapped.Target, Subject: first.User.Name,
 	}}
 	for _, place := range s.places {
 		ctx, cancel := context.WithCancelCause(context.Background())
@@ -72,8 +73,10 @@ func (a *attempt) shipStatements(g *guarding) *statementShipping {
 
 // unrecorded ends the run since its statements can no longer be recorded.
 func (g *guarding) unrecorded(a *attempt, err error) {
-	why := fmt.Errorf("the guard of target %q can no longer record statements, and the run is ended: %w", a.target.Name(), err)
-	a.warn(fault.New(fault.Internal, why, "the policy requires it (audit.require): no statement goes on without its record"))
+	why := fmt.Errorf("the guard of target %q can no longer record statements, and the run is ended: %w",
+		a.target.Name(), err)
+	a.warn(fault.New(fault.Internal, why,
+		"the policy requires it (audit.require): no statement goes on without its record"))
 	g.broker.Load().Halt(why)
 }
 
@@ -137,7 +140,8 @@ func (s *shipping) ending(ctx context.Context) (done func()) {
 func (o *outbox) close() {
 	o.once.Do(func() {
 		if lost := o.Close(); lost > 0 {
-			o.warn(fmt.Errorf("records of statements that did not arrive at %s: %d; the job's audit log has them", o.place, lost))
+			o.warn(fmt.Errorf("records of statements that did not arrive at %s: %d; the job's audit log has them",
+				o.place, lost))
 		}
 		o.cancel(nil)
 	})
