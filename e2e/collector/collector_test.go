@@ -259,8 +259,18 @@ func statements(t *testing.T, endpoint, file, authority string) {
 	warehouse := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "1\n") }))
 	t.Cleanup(warehouse.Close)
 	issuer := setup.Issuer(t)
+	tokens, err := standin.StartAuthServer(standin.AuthServerConfig{
+		IssuerURL: issuer.URL(), Users: []string{"repo:acme/analytics:environment:production"},
+		Clients: map[string]standin.AuthClient{"dbt": {Targets: []string{"clickhouse"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tokens.Close)
+	exchange := fmt.Sprintf("{token_exchange: {token_url: %q, audience: %q, client_id: dbt, target_audience: clickhouse}}",
+		tokens.URL()+"/token", tokens.URL()+"/token")
 	block := fmt.Sprintf("{type: clickhouse, host: 127.0.0.1, port: %s, schema: marts}", strings.TrimPrefix(warehouse.URL, "http://127.0.0.1:"))
-	policy := setup.Policy(issuer, block, "{oidc: {audience: clickhouse}}") + fmt.Sprintf("audit: {otlp: {endpoint: %q}, require: [otlp]}\n", endpoint)
+	policy := setup.Policy(issuer, block, exchange) + fmt.Sprintf("audit: {otlp: {endpoint: %q}, require: [otlp]}\n", endpoint)
 	dir, log := t.TempDir(), filepath.Join(t.TempDir(), "audit.jsonl")
 	setup.Write(t, dir, ".github/oidc-dbt.yml", strings.Replace(policy, "    allow:\n", "    guard: {statements: read}\n    allow:\n", 1))
 	setup.Write(t, dir, "dbt_project.yml", "name: shop\nversion: \"1.0\"\nprofile: shop\n")
