@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // A sidecar is a running `oidc-dbt serve`.
@@ -167,16 +165,6 @@ func TestServeInAPodsVolume(t *testing.T) {
 		t.Errorf("left in the volume: %v, %v", left, err)
 	}
 	s.checkEnd(issued)
-}
-
-// port returns one where nothing listens.
-func port(t *testing.T) string {
-	t.Helper()
-	port, err := standin.Port()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint(port)
 }
 
 // TestServeTellsADescriptor, as systemd's and s6's children do.

@@ -337,3 +337,13 @@ func tree(t *testing.T, dir string) string {
 	}
 	return list.String()
 }
+
+// port returns one where nothing listens.
+func port(t *testing.T) string {
+	t.Helper()
+	port, err := standin.Port()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(port)
+}
