@@ -61,11 +61,22 @@ func action(ctx context.Context, env job.Env, r *runner.Runner, in inputs) (stat
 		return 0, err
 	}
 	in.Say = func(text string) { _ = r.Info(text) }
-	res, err := obtain(ctx, env, r, in, dir)
-	if err != nil || in.run == "" {
+	if in.run == "" {
+		_, err := obtain(ctx, env, r, in, dir)
 		return 0, err
 	}
-	status, err = runScript(ctx, env, r, in, res, dir)
+	ctx, control, err := job.Controlled(ctx, env, dir, in.Target)
+	if err != nil {
+		return 0, errors.Join(err, dir.Remove())
+	}
+	defer control.Close()
+	res, err := obtain(ctx, env, r, in, dir)
+	if err != nil {
+		return 0, err
+	}
+	if err = control.Serves(res); err == nil {
+		status, err = runScript(ctx, env, r, in, res, dir, control)
+	}
 	if lerr := res.End(ctx, env); lerr != nil {
 		_ = r.Warning("clean up: " + fault.WithHint(lerr)) // post tries again; the command's own status is kept
 	}
@@ -98,7 +109,9 @@ func obtain(ctx context.Context, env job.Env, r *runner.Runner, in inputs, dir j
 }
 
 // runScript is the input `run`: the command, with the credential, in this step.
-func runScript(ctx context.Context, env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder) (status int, err error) {
+func runScript(
+	ctx context.Context, env job.Env, r *runner.Runner, in inputs, res job.Result, dir job.Folder, control *job.Control,
+) (status int, err error) {
 	script, err := process.Shell(in.shell, runtime.GOOS, in.run)
 	if err != nil {
 		return 0, err
@@ -115,5 +128,6 @@ func runScript(ctx context.Context, env job.Env, r *runner.Runner, in inputs, re
 	if res.Broker != nil {
 		in.Say(res.Ceiling.Announce(env.Now()))
 	}
-	return job.RunCommand(ctx, env, res, dir, script.Command(path), in.commandDir(), false, func(text string) error { return r.Info(text) })
+	say := func(text string) error { return r.Info(text) }
+	return control.RunCommand(ctx, env, res, dir, script.Command(path), in.commandDir(), false, say)
 }

@@ -2,7 +2,6 @@ package action
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,13 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/disk"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/process"
 	"github.com/oidc-dbt/oidc-dbt/internal/runner"
-	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
 // KeepFreshCommand is the argument with which this program starts itself in
@@ -27,13 +24,9 @@ import (
 // the request token is inherited with the environment, and never on a disk.
 const KeepFreshCommand = "keep-fresh"
 
-const (
-	// notesFile holds the messages of the background process, for post: its
-	// output is no longer read.
-	notesFile = "notes.log"
-	// controlFile says how it is ended.
-	controlFile = "control.json"
-)
+// notesFile holds the messages of the background process, for post: its output is
+// no longer read.
+const notesFile = "notes.log"
 
 // startKeepFresh has the whole step done by this program in the background,
 // and returns when the credential is handed over.
@@ -94,6 +87,11 @@ func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *proces
 			fmt.Fprintf(env.Stderr, "%s: %s\n", env.Now().UTC().Format(time.TimeOnly+"Z"), note)
 		}
 	}
+	ctx, control, err := job.Controlled(ctx, env, dir, in.Target)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
 	res, err := obtain(ctx, env, r, in, dir)
 	if err != nil || res.Broker == nil {
 		return err // without a broker the step is done
@@ -101,69 +99,24 @@ func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *proces
 	defer func() {
 		_ = res.End(ctx, env) // what is left has its file, and post tries again
 	}()
-	control, err := broker.NewControl(res.Refused, env.Now)
-	if err != nil {
+	if err := control.Serves(res); err != nil {
 		return err
 	}
-	defer control.Close()
-	if err := keepControl(dir, control); err != nil {
-		return err
-	}
-	defer os.Remove(filepath.Join(dir.Path(), controlFile)) // the folder is post's
 	in.Say(res.Ceiling.Announce(env.Now()))
 	if err := leash.Ready(ctx, stdout); err != nil {
 		return err
 	}
 	select {
-	case <-control.Stopped():
+	case <-control.Ended():
 	case <-ctx.Done():
+		if stopped := control.Stopped(); stopped != nil {
+			in.Say(stopped.Error())
+		}
 	case <-workerGone:
 	case <-time.After(res.Ceiling.End().Sub(env.Now())):
 		in.Say(fault.WithHint(res.Ceiling.Over(env.Now())))
 	}
 	return nil
-}
-
-// control is how post ends the background process.
-type control struct {
-	Address string `json:"address"`
-	Secret  string `json:"secret"`
-}
-
-func keepControl(f job.Folder, c *broker.Control) error {
-	text, err := json.Marshal(control{c.Address(), c.Secret().Reveal()})
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(controlFile, text)
-	return err
-}
-
-// endTimeout is how long post waits for the background process to end the
-// credential and itself.
-const endTimeout = 30 * time.Second
-
-// endKeepFresh ends the background process of the folder's step, where it has
-// one, and waits until it is gone.
-func endKeepFresh(ctx context.Context, f job.Folder) error {
-	if f.Path() == "" {
-		return nil
-	}
-	text, err := disk.ReadOwn(filepath.Join(f.Path(), controlFile), job.MaxFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // there was none, or it has ended
-	}
-	var c control
-	if err == nil && json.Unmarshal(text, &c) != nil {
-		err = errors.New("the file is corrupt")
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", controlFile, disk.Cause(err))
-	}
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), endTimeout, fmt.Errorf("not finished after %s", endTimeout))
-	defer cancel()
-	defer process.Hold(ctx)()
-	return broker.Stop(ctx, c.Address, secret.New(c.Secret))
 }
 
 // maxNotes is how many of the notes' lines are shown, the last ones: a

@@ -16,7 +16,7 @@ func cleanUp(ctx context.Context, env job.Env, r *runner.Runner, dir job.Folder)
 			_ = r.Warning("clean up: " + fault.WithHint(err)) // there is no other place to report it
 		}
 	}
-	warn(endKeepFresh(ctx, dir))
+	warn(dir.EndRun(ctx))
 	notes, err := notesOf(dir)
 	warn(err)
 	if notes != "" {

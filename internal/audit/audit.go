@@ -204,6 +204,26 @@ func (r Run) Failed(at time.Time, err error) Record {
 	return e
 }
 
+// Stopped is Failed for a request that ended because its run was stopped.
+func (r Run) Stopped(at time.Time, why error) Record {
+	e := r.Failed(at, why)
+	e.Unmapped.Outcome = "stopped"
+	e.StatusCode = ""
+	e.SeverityID, e.Severity = severityMedium, severityNames[severityMedium]
+	return e
+}
+
+// Halted returns the record of the end of a run that was stopped after a
+// credential had been issued: what it had at the warehouse was ended.
+func (r Run) Halted(at time.Time, why error) Record {
+	e := r.record(at, activityLogoff, statusSuccess, severityMedium)
+	e.Metadata.UID = r.ID + "-stopped" // a lease has an end, too
+	e.Unmapped.Outcome = "stopped"
+	e.StatusDetail = clean(why.Error())
+	e.Message = "run stopped"
+	return e
+}
+
 // TurnedAway returns the record of callers of the broker that did not have its secret.
 func (r Run) TurnedAway(at time.Time, count int) Record {
 	e := r.record(at, activityLogon, statusFailure, severityMedium)

@@ -87,7 +87,7 @@ type session struct {
 // unmapped is what OCSF has no attribute for. The names are stable.
 type unmapped struct {
 	Decision     string            `json:"decision,omitempty"` // "allowed", "denied"
-	Outcome      string            `json:"outcome,omitempty"`  // "issued", "renewed", "skipped", "revoked", "failed", "turned_away"
+	Outcome      string            `json:"outcome,omitempty"`  // "issued", "renewed", "skipped", "revoked", "failed", "stopped", "turned_away"
 	Target       string            `json:"target,omitempty"`
 	Audience     string            `json:"audience,omitempty"`
 	DryRun       bool              `json:"dry_run,omitempty"`
@@ -129,13 +129,16 @@ type matched struct {
 	Line   int `json:"line"`
 }
 
-// Part is which of a request's records r is: its decision, its outcome, or the
-// end of what it gave.
+// Part is which of a request's records r is: its decision, its outcome, the end of
+// what it gave, or that the run was stopped.
 func (r Record) Part() string {
 	switch r.ActivityID {
 	case activityPreauth:
 		return "decision"
 	case activityLogoff:
+		if r.Unmapped.Outcome == "stopped" {
+			return "stopped"
+		}
 		return "end"
 	}
 	return "outcome"

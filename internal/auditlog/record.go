@@ -134,6 +134,9 @@ type Project struct {
 	Omitted  int      `json:"packages_omitted"`
 }
 
+// isHalt reports whether r says that a run was stopped that had a credential.
+func (r *Record) isHalt() bool { return r.ActivityID == 2 && r.Unmapped.Outcome == "stopped" }
+
 // At is when the record was written.
 func (r *Record) At() time.Time { return time.UnixMilli(r.Time).UTC() }
 

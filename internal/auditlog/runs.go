@@ -77,7 +77,11 @@ func (g *Grouping) Rest() []*Run {
 // Unknown reports whether a credential may have been issued without a record
 // of it: the run was allowed, and its ID token has expired since.
 func (r *Run) Unknown(now time.Time) bool {
-	if r.Decision != "allowed" || len(r.Outcomes) > 0 && !slices.Equal(r.Outcomes, []string{"turned_away"}) {
+	of := func(e Entry) bool {
+		o := e.Record.Unmapped.Outcome
+		return o != "" && o != "turned_away" && !e.Record.isHalt()
+	}
+	if r.Decision != "allowed" || slices.ContainsFunc(r.Records, of) {
 		return false
 	}
 	return due(&r.Records[0].Record).Before(now)

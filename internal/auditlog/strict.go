@@ -108,7 +108,7 @@ func unmappedForm() form {
 	})
 	f := object("", map[string]form{
 		"decision": text("allowed", "denied"), "guard": text(),
-		"outcome": text("issued", "renewed", "skipped", "revoked", "failed", "turned_away"),
+		"outcome": text("issued", "renewed", "skipped", "revoked", "failed", "stopped", "turned_away"),
 		"target":  text(), "audience": text(), "dry_run": {kind: aTruth}, "policy_origin": text(), "policy_sha256": text(),
 		"extra_ca_sha256": text(), "actor_kind": text(), "actor_kind_source": text(), "agent_hint": text(),
 		"identity": text(), "kind": text(), "act": list(text()),
@@ -333,13 +333,17 @@ func (f form) hasInOtherCase(name string) bool {
 func consistent(r *Record) error {
 	activity := map[int]string{1: "Logon", 2: "Logoff", 6: "Preauth"}[r.ActivityID]
 	decision := r.Unmapped.Decision != ""
+	part := strings.ToLower(activity)
+	if r.isHalt() {
+		part = "stopped"
+	}
 	for _, tt := range []struct{ field, got, want string }{
 		{"activity_name", r.ActivityName, activity},
 		{"type_uid", strconv.Itoa(r.TypeUID), strconv.Itoa(classUID*100 + r.ActivityID)},
 		{"type_name", r.TypeName, "Authentication: " + activity},
 		{"status", r.Status, map[int]string{1: "Success", 2: "Failure"}[r.StatusID]},
 		{"severity", r.Severity, map[int]string{1: "Informational", 2: "Low", 3: "Medium"}[r.SeverityID]},
-		{"metadata.uid", r.Metadata.UID, r.Metadata.CorrelationUID + "-" + strings.ToLower(activity)},
+		{"metadata.uid", r.Metadata.UID, r.Metadata.CorrelationUID + "-" + part},
 	} {
 		if tt.got != tt.want {
 			return fmt.Errorf("%q is %q, want %q by the other fields", tt.field, tt.got, tt.want)

@@ -106,7 +106,7 @@ type orphan struct {
 // A runState is what a run's records have said.
 type runState struct {
 	flags stateFlags
-	said  [3]uint16 // a part of the hash of each record: see Verification.said
+	said  [4]uint16 // a part of the hash of each record: see Verification.said
 }
 
 type stateFlags uint8
@@ -115,15 +115,26 @@ const (
 	decided stateFlags = 1 << iota
 	loggedOn
 	loggedOff
+	halted
 	refused
 )
 
-// parts are the records that a run has once, by their activity: the index of
-// what they said, and the flag that there is one.
-var parts = map[int]struct {
+// A part is a record that a run has once: the index of what it said, and the flag
+// that there is one.
+type part struct {
 	index int
 	flag  stateFlags
-}{6: {0, decided}, 1: {1, loggedOn}, 2: {2, loggedOff}}
+}
+
+// parts are those by their activity, but for the one that a run was stopped.
+var parts = map[int]part{6: {0, decided}, 1: {1, loggedOn}, 2: {2, loggedOff}}
+
+func partOf(r *Record) part {
+	if r.isHalt() {
+		return part{3, halted}
+	}
+	return parts[r.ActivityID]
+}
 
 // said is what two copies of a record have in common, in all forms in which a
 // collector may have written them again. Its hash has a seed, so that no one can
@@ -225,7 +236,7 @@ func (v *Verification) run(e Entry) {
 		v.runs[key] = state
 		return
 	}
-	part, said := parts[r.ActivityID], v.said(r)
+	part, said := partOf(r), v.said(r)
 	switch {
 	case state.flags&part.flag == 0:
 	case state.said[part.index] != said:
@@ -294,12 +305,15 @@ func (v *Verification) outcome(e Entry, key runKey, state stateFlags) {
 		v.Issued++
 		v.lifetime(e)
 	}
-	if r.Unmapped.Outcome == "failed" {
+	failed := r.Unmapped.Outcome == "failed" || r.Unmapped.Outcome == "stopped" && !r.isHalt()
+	if failed {
 		v.Failed++
 	}
-	delete(v.open, key)
+	if !r.isHalt() {
+		delete(v.open, key)
+	}
 	switch {
-	case r.Unmapped.Outcome == "failed": // a run may fail before its decision
+	case failed: // a run may fail before its decision
 	case state&refused != 0:
 		v.found(v.about(e, AfterDenial, afterDenial(r.Unmapped.Outcome)))
 	case state&decided == 0:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
@@ -42,6 +43,7 @@ type attempt struct {
 	records     *records
 	leases      *leases                // of every renewal too
 	guarding    *guarding              // what decides on statements; nil for nothing
+	halt        *sync.Once             // its record
 	held        *credential.Credential // whose lease is renewed; nil for none
 	afresh      bool                   // what is held was refused by the warehouse
 	jitter      time.Duration          // the most to wait for before the first request

@@ -20,7 +20,7 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 		return 0, err
 	}
 	s.Program, s.dbtArgs, s.PassIdentity = args[0], args, passIdentity
-	run, err := begin(ctx, env, s, dir)
+	ctx, run, err := begin(ctx, env, s, dir)
 	if err != nil {
 		return 0, err
 	}
@@ -43,13 +43,18 @@ func Exec(ctx context.Context, env Env, s Settings, args []string, passIdentity 
 			return 0, err
 		}
 	}
-	return RunCommand(ctx, env, run.Result, dir, args, "", passIdentity, run.say)
+	return run.control.RunCommand(ctx, env, run.Result, dir, args, "", passIdentity, run.say)
 }
 
 // RunCommand starts the command in an environment that holds this credential
-// and no other.
-func RunCommand(ctx context.Context, env Env, res Result, dir Folder, args []string, where string, passIdentity bool,
-	say func(string) error) (int, error) {
+// and no other. The error of a run that is stopped says so.
+func (c *Control) RunCommand(ctx context.Context, env Env, res Result, dir Folder, args []string, where string, passIdentity bool,
+	say func(string) error) (status int, err error) {
+	defer func() {
+		if stopped := c.Stopped(); stopped != nil {
+			status, err = 0, stopped
+		}
+	}()
 	vars, err := dir.Provide(env, res)
 	if err != nil {
 		return 0, err
@@ -69,6 +74,7 @@ func RunCommand(ctx context.Context, env Env, res Result, dir Folder, args []str
 		}
 	}
 	return process.Run(ctx, process.Command{
-		Args: args, Dir: where, Env: environ, Stdin: env.Stdin, Stdout: env.Stdout, Stderr: env.Stderr, Signalled: res.Broker.Interrupt,
+		Args: args, Dir: where, Env: environ, Stdin: env.Stdin, Stdout: env.Stdout, Stderr: env.Stderr,
+		Signalled: res.Broker.Interrupt, Stop: c.stop,
 	})
 }

@@ -62,7 +62,7 @@ const lockFile = ".oidc-dbt-lock"
 // sessionFolder creates a folder among the machine's temporary files, and
 // removes those that killed processes have left there.
 func sessionFolder(ctx context.Context, env Env) (Folder, error) {
-	sweepFolders(ctx, env)
+	sweepFolders(ctx, env, func(left Folder) { left.endLeft(ctx, env) })
 	f, err := NewFolder(env.TempDir)
 	if err != nil {
 		return f, err
@@ -72,10 +72,10 @@ func sessionFolder(ctx context.Context, env Env) (Folder, error) {
 	return f, nil
 }
 
-// sweepFolders removes the folders of processes that are gone, and ends the
-// leases in them. One whose leases cannot be ended stays for the next start;
-// one without a lock is another version's, a step's, or just being made.
-func sweepFolders(ctx context.Context, env Env) {
+// sweepFolders removes the folders of processes that are gone, when endLeft has
+// ended the leases in them. One whose leases cannot be ended stays for the next
+// start; one without a lock is another version's, a step's, or just being made.
+func sweepFolders(ctx context.Context, env Env, endLeft func(Folder)) {
 	prefix, _, _ := strings.Cut(dirPattern, "*")
 	entries, err := os.ReadDir(env.TempDir)
 	if err != nil {
@@ -92,7 +92,7 @@ func sweepFolders(ctx context.Context, env Env) {
 		if left.lock, err = disk.Take(filepath.Join(left.path, lockFile)); err != nil {
 			continue
 		}
-		left.endLeft(ctx, env)
+		endLeft(left)
 		if leases, err := filepath.Glob(filepath.Join(left.path, leaseFiles)); err != nil || len(leases) > 0 {
 			left.lock.Close()
 			continue

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"go.yaml.in/yaml/v4"
@@ -75,6 +76,7 @@ type guarding struct {
 	log    *audit.StatementLog
 	sent   *statementShipping            // nil where records stay in the file
 	broker atomic.Pointer[broker.Broker] // that is halted after stop_after denials
+	stops  sync.WaitGroup
 }
 
 // newGuarding returns what decides on the statements of the grant's run, nil
@@ -98,7 +100,7 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 	g.guard = guard.New(guard.Config{
 		Dialect: dialect, Statements: held.Statements, Also: held.Also, Observe: held.Observe, StopAfter: held.StopAfter, Text: held.Text,
 		Where: fmt.Sprintf("target %q, rule %d (%s:%d)", a.target.Name(), rule.Index+1, a.target.File(), rule.Line),
-		Now:   a.env.Now, Record: g.record, Stop: func() { go g.stop(a) },
+		Now:   a.env.Now, Record: g.record, Stop: func() { g.stops.Go(func() { g.stop(a) }) },
 	})
 	return g, nil
 }
@@ -117,6 +119,7 @@ func (g *guarding) stop(a *attempt) {
 	why := fmt.Errorf("the guard of target %q has denied %d statements: the run is ended", a.target.Name(), g.policy.StopAfter)
 	a.warn(why)
 	g.broker.Load().Halt(why)
+	a.halted(why)
 }
 
 // same returns an error unless a renewed token has the guard that the run began with.
@@ -154,5 +157,6 @@ func (g *guarding) close() error {
 	if g == nil {
 		return nil
 	}
+	g.stops.Wait()
 	return g.sent.end(g.log)
 }

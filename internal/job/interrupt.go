@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -34,25 +35,32 @@ func interrupted(ctx context.Context, err error) error {
 			"check that the server can be reached from this runner, or raise `timeout`")
 	case errors.As(cause, &signal):
 		return fmt.Errorf("%w: nothing was published", signal)
+	case errors.Is(cause, errStopped):
+		return fmt.Errorf("%w: nothing was published", errStopped)
 	}
 	return err
 }
 
-// signalled returns an error if a signal has ended ctx: what came to its end
-// all the same, such as the shipping of records, must not be published.
+// signalled returns an error if a signal or a stop has ended ctx: what came to its
+// end all the same, such as the shipping of records, must not be published.
 func signalled(ctx context.Context) error {
 	var signal process.Interrupt
-	if errors.As(context.Cause(ctx), &signal) {
+	if errors.As(context.Cause(ctx), &signal) || stopped(ctx) {
 		return ctx.Err()
 	}
 	return nil
 }
 
+// stopped reports whether ctx ended because the run was stopped.
+func stopped(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errStopped) }
+
 // ExitStatus returns the status of a run that ended in err.
 func ExitStatus(err error) int {
 	var signal process.Interrupt
-	if errors.As(err, &signal) {
-		return signal.Status()
+	if errors.Is(err, errStopped) {
+		signal.Signal = syscall.SIGTERM // which the command got
+	} else if !errors.As(err, &signal) {
+		return int(fault.ClassOf(err))
 	}
-	return int(fault.ClassOf(err))
+	return signal.Status()
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
@@ -106,6 +107,9 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	}
 	a.unsent(&res)
 	if err != nil {
+		if rerr == nil && stopped(ctx) {
+			a.halted(errStopped)
+		}
 		res.Broker.Close()
 		res.shipping.wait()
 		return res, errors.Join(err, res.leases.end(ctx, env))
@@ -141,12 +145,12 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 	res.PolicyText, res.Warnings = text, fault.Warnings(pol.Warnings()...)
 	a := &attempt{
 		env: env, settings: s, runner: r, mask: r.Mask, policy: pol, leases: &leases{dir: Folder{path: s.Dir}},
-		people: newPeople(env, s),
+		people: newPeople(env, s), halt: new(sync.Once),
 	}
 	if !s.DryRun {
 		a.jitter = pol.StartJitter()
 	}
-	res.leases, res.Refused, res.Ceiling = a.leases, a.refused, ceilingOf(r, env.Now())
+	res.leases, res.Refused, res.Halted, res.Ceiling = a.leases, a.refused, a.halted, ceilingOf(r, env.Now())
 	if s.Target != "" {
 		if a.target, err = pol.Target(s.Target); err != nil {
 			return nil, err

@@ -55,9 +55,31 @@ func (r *records) again() (*records, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &records{path: r.path, log: log, now: r.now, run: r.run, shipping: r.shipping, tries: renewalTries}
-	next.run.ID = audit.NewID()
+	next := r.next()
+	next.log, next.run.ID = log, audit.NewID()
 	return next, nil
+}
+
+// next returns records of the run that go on where the first ones end.
+func (r *records) next() *records {
+	return &records{path: r.path, now: r.now, run: r.run, shipping: r.shipping, tries: renewalTries}
+}
+
+// append appends a record while the run goes on.
+func (r *records) append(record audit.Record) error {
+	log, err := audit.Open(r.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(log.Append(record), log.Close())
+}
+
+// failed is the record of a request that ended in err.
+func (r *records) failed(ctx context.Context, err error) audit.Record {
+	if stopped(ctx) {
+		return r.run.Stopped(r.now(), interrupted(ctx, err))
+	}
+	return r.run.Failed(r.now(), err)
 }
 
 // Recorded is what records have of an identity.
@@ -92,7 +114,7 @@ func (r *records) decision(ctx context.Context, a attempt, g policy.Grant, err e
 	case errors.As(err, &denial):
 		record = r.run.Denied(r.now(), denial.Reason(), mismatches(denial))
 	default:
-		record = r.run.Failed(r.now(), err)
+		record = r.failed(ctx, err)
 	}
 	r.first = &record
 	if err := r.log.Append(record); err != nil {
@@ -116,7 +138,7 @@ func (r *records) outcome(ctx context.Context, c credential.Credential, key map[
 	record := r.run.Issued(r.now(), c, key)
 	switch {
 	case err != nil:
-		record = r.run.Failed(r.now(), err)
+		record = r.failed(ctx, err)
 	case r.renewal:
 		record = r.run.Renewed(r.now(), c, key)
 	}

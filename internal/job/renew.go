@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/oidc-dbt/oidc-dbt/internal/audit"
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/credential"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
@@ -120,20 +121,37 @@ func (a *attempt) warn(err error) { a.settings.Say("warning: " + fault.WithHint(
 
 // refused records callers of the broker that did not have its secret.
 func (a *attempt) refused(count int) {
-	r, err := a.records.again()
-	if err != nil {
-		return // a caller must not end the run
+	run := a.records.run
+	run.ID = audit.NewID()
+	record := run.TurnedAway(a.records.now(), count)
+	if a.records.append(record) == nil { // a caller must not end the run
+		a.aside(record)
 	}
-	defer r.close()
-	record := r.run.TurnedAway(r.now(), count)
-	if r.log.Append(record) != nil || r.shipping == nil {
+}
+
+// aside ships a record without making others wait.
+func (a *attempt) aside(record audit.Record) {
+	if a.records.shipping == nil {
 		return
 	}
-	r.aside = true // a caller that was turned away must not make others wait
+	r := a.records.next()
+	r.aside = true
 	r.shipping.background.Go(func() {
 		r.ship(context.Background(), record)
 		_ = r.shipped(false)
 		a.undelivered(r.unsent)
+	})
+}
+
+// halted records that the run was ended, and why. Of several reasons it is the first.
+func (a *attempt) halted(why error) {
+	a.halt.Do(func() {
+		record := a.records.run.Halted(a.records.now(), why)
+		if err := a.records.append(record); err != nil {
+			a.warn(err)
+			return
+		}
+		a.aside(record)
 	})
 }
 

@@ -34,6 +34,7 @@ type Result struct {
 	Ceiling      Ceiling         // of what the broker keeps fresh
 	Identity     policy.Identity // whose ID tokens the run has; the zero Identity before one was chosen
 	Refused      func(int)       // records callers without the secret
+	Halted       func(error)     // records why the run was ended
 	leases       *leases         // what ends with the run
 	shipping     *shipping
 }

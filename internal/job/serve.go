@@ -43,7 +43,7 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 		_ = os.Remove(o.ReadyFile) // of a run that was killed; if it cannot be removed, tell fails
 	}
 	s.StateDir = "" // another container may share only the folder
-	run, err := begin(ctx, env, s, dir)
+	ctx, run, err := begin(ctx, env, s, dir)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,11 @@ func Serve(ctx context.Context, env Env, s Settings, o ServeSettings) (err error
 	if err != nil {
 		return err
 	}
-	return run.wait(ctx, env)
+	err = run.wait(ctx, env)
+	if stopped := run.control.Stopped(); stopped != nil {
+		return stopped
+	}
+	return err
 }
 
 // folder returns the folder that the caller named, or a new one.

@@ -21,19 +21,24 @@ import (
 // machine uses it.
 type session struct {
 	Result
-	dir Folder
-	say func(string) error
-	end func() // closes the broker, ends the leases and removes the folder
+	dir     Folder
+	control *Control
+	say     func(string) error
+	end     func() // closes the broker, ends the leases and removes the folder
 }
 
-// begin gets the credential; what it says goes to standard error. After an
-// error nothing is left of it.
-func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, error) {
+// begin gets the credential; what it says goes to standard error. The context that
+// it returns ends when the run is stopped. After an error nothing is left of it.
+func begin(ctx context.Context, env Env, s Settings, dir Folder) (context.Context, *session, error) {
+	ctx, control, err := Controlled(ctx, env, dir, s.Target)
+	if err != nil {
+		return ctx, nil, errors.Join(err, dir.Remove())
+	}
 	// A mask shows what it hides: only what leaves this process is masked.
 	r := runner.New(runner.Env{Getenv: env.Getenv, Stdout: io.Discard, HTTP: env.Client()})
 	kind := source.Here(env.Getenv)
 	var mu sync.Mutex // renewals say something too
-	run := &session{dir: dir, say: func(text string) error {
+	run := &session{dir: dir, control: control, say: func(text string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		_, err := fmt.Fprintln(env.Stderr, runner.Said(kind, text))
@@ -45,6 +50,7 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 				_ = run.say("warning: clean up: " + fault.WithHint(err)) // the command's own status is kept
 			}
 		}
+		control.Close()
 	}
 	s.Broker, s.Dir = true, dir.path
 	if s.CommandDir = env.Dir; len(s.ProjectDirs) == 0 {
@@ -53,7 +59,6 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 		}
 	}
 	s.Say = func(text string) { _ = run.say(text) }
-	var err error
 	run.Result, err = Authenticate(ctx, env, s, r)
 	if unmasked, why := run.mask(ctx, env, kind); len(unmasked) > 0 && err == nil {
 		run.warn("not masked in the job's log, since %v: %s; do not print them", why, strings.Join(unmasked, ", "))
@@ -64,11 +69,14 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (*session, erro
 	for _, w := range run.Warnings {
 		err = errors.Join(err, run.say("warning: "+w.Text))
 	}
+	if err == nil {
+		err = control.Serves(run.Result)
+	}
 	if err != nil {
 		run.end()
-		return nil, err
+		return ctx, nil, err
 	}
-	return run, nil
+	return ctx, run, nil
 }
 
 // masker returns what has the CI system hide a secret; nil where there is none,

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"golang.org/x/term"
@@ -32,7 +33,13 @@ type Command struct {
 	// Signalled, if not nil, is called by Run for each signal after the command
 	// got it. Run does not wait for it.
 	Signalled func()
+	// Stop, if not nil, is closed when the command must end: by SIGTERM, and a
+	// while later without asking it. On Windows it is ended at once.
+	Stop <-chan struct{}
 }
+
+// stopPatience is how long a command that is stopped may take to end.
+const stopPatience = 5 * time.Second
 
 // Find returns the path of a program, so that a typing error is found before a
 // credential is requested. The error is of class Usage.
@@ -47,7 +54,7 @@ func Find(program string) (string, error) {
 
 // Run starts the command, forwards SIGINT, SIGTERM and SIGHUP to it, and
 // returns its exit status: 128 plus the signal's number if a signal ended it.
-// It waits as long as the command runs, and on Linux ends it with SIGTERM when
+// It waits as long as the command runs, if nobody stops it, and on Linux ends it with SIGTERM when
 // this process is killed. If the command could not be started, err is set and
 // status means nothing.
 func Run(ctx context.Context, c Command) (status int, err error) {
@@ -73,8 +80,17 @@ func Run(ctx context.Context, c Command) (status int, err error) {
 	}
 	done := make(chan struct{})
 	go func() {
+		stop := c.Stop
+		var kill <-chan time.Time
 		for {
 			select {
+			case <-stop:
+				stop, kill = nil, time.After(stopPatience)
+				if cmd.Process.Signal(syscall.SIGTERM) != nil {
+					_ = cmd.Process.Kill()
+				}
+			case <-kill:
+				_ = cmd.Process.Kill()
 			case s := <-signals:
 				// A terminal sends ^C to the whole foreground group: the
 				// command has it already, and dbt takes a second one for
