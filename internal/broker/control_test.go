@@ -2,10 +2,14 @@ package broker_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +17,23 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
-// TestControl: only the secret is an order, and its answer is the end.
+// proof is what a caller shows for an order: the secret itself crosses no wire.
+func proof(c *broker.Control, order string) string {
+	mac := hmac.New(sha256.New, []byte(c.Secret().Reveal()))
+	io.WriteString(mac, order)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func given(c *broker.Control, o broker.Order) bool {
+	select {
+	case <-c.Given(o):
+		return true
+	default:
+		return false
+	}
+}
+
+// TestControl: only who knows the secret gives an order, and its answer is the end.
 func TestControl(t *testing.T) {
 	t.Parallel()
 	var told refusals
@@ -21,8 +41,10 @@ func TestControl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := c.Secret().Reveal()
-	for _, shown := range []string{"", own[1:], own[1:] + "x", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + own} {
+	halt := proof(c, "halt")
+	shown := []string{"", halt[1:], halt[1:] + "x", proof(c, "accepted"), proof(c, "HALT"), c.Secret().Reveal() + c.Secret().Reveal(),
+		"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + halt}
+	for _, shown := range shown {
 		conn, err := net.Dial("tcp", c.Address())
 		if err != nil {
 			t.Fatal(err)
@@ -34,60 +56,86 @@ func TestControl(t *testing.T) {
 		}
 		conn.Close()
 	}
-	select {
-	case <-c.Stopped():
-		t.Error("stopped without the secret")
-	default:
+	if err := broker.Ask(t.Context(), broker.Answer, c.Address(), c.Secret()); err != nil {
+		t.Errorf("asked whether it is alive: %v", err)
+	}
+	if given(c, broker.End) || given(c, broker.Halt) {
+		t.Error("an order was given without the secret")
 	}
 
 	// The caller waits for the end of the process, which here does not come.
-	ctx, cancel := context.WithCancelCause(t.Context())
-	go func() {
-		<-c.Stopped()
-		cancel(errors.New("enough"))
-	}()
-	err = broker.Stop(ctx, c.Address(), c.Secret())
-	if want := "end the background process: enough"; err == nil || err.Error() != want {
-		t.Errorf("error is %v, want %q", err, want)
+	for _, order := range []broker.Order{broker.End, broker.Halt, broker.Halt} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() {
+			<-c.Given(order)
+			cancel(errors.New("enough"))
+		}()
+		if err := broker.Ask(ctx, order, c.Address(), c.Secret()); err == nil || err.Error() != "enough" {
+			t.Errorf("%s: error is %v, want %q", order, err, "enough")
+		}
+		if order == broker.End && given(c, broker.Halt) {
+			t.Error("a quiet end is a halt")
+		}
 	}
 	c.Close()
-	if got := fmt.Sprint(told.told); got != "[1 3]" {
-		t.Errorf("told of %s callers, want [1 3]", got)
+	if got, want := fmt.Sprint(told.told), fmt.Sprintf("[1 %d]", len(shown)-1); got != want {
+		t.Errorf("told of %s callers, want %s", got, want)
 	}
-	err = broker.Stop(t.Context(), c.Address(), c.Secret())
-	if want := "end the background process: it has already ended, and the credential was not renewed since then"; err == nil || err.Error() != want {
-		t.Errorf("error is %v, want %q", err, want)
+	if err := broker.Ask(t.Context(), broker.Halt, c.Address(), c.Secret()); !errors.Is(err, broker.ErrGone) {
+		t.Errorf("error is %v, want %v", err, broker.ErrGone)
 	}
 }
 
-// TestStopIsReset: a killed process may have a listener for a moment longer,
-// which takes connections and then drops them.
-func TestStopIsReset(t *testing.T) {
+// TestAnotherHasThePort: what listens there and does not know the secret has
+// accepted nothing, and learns nothing that the run would believe.
+func TestAnotherHasThePort(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	go func() {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		_ = conn.(*net.TCPConn).SetLinger(0)
-		conn.Close()
-	}()
-	err = broker.Stop(t.Context(), listener.Addr().String(), secret.New("marked"))
-	if want := "end the background process: it has already ended, and the credential was not renewed since then"; err == nil || err.Error() != want {
-		t.Errorf("error is %v, want %q", err, want)
+	for name, tt := range map[string]struct {
+		answer func(shown string) string
+		err    string
+	}{
+		"nothing":   {func(string) string { return "" }, "what listens there does not know the secret"},
+		"a part":    {func(string) string { return "HTTP/1.1 400 Bad Request\r\n\r\n" }, "what listens there does not know the secret"},
+		"the order": {func(shown string) string { return shown }, "what listens there does not know the secret"},
+		"a reset":   {nil, "it has already ended"}, // a killed process may have a listener for a moment longer
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			listener, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			marked := secret.New("marked")
+			go func() {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				if tt.answer == nil {
+					_ = conn.(*net.TCPConn).SetLinger(0)
+					return
+				}
+				shown := make([]byte, hex.EncodedLen(sha256.Size))
+				if _, err := io.ReadFull(conn, shown); err != nil || strings.Contains(string(shown), marked.Reveal()) {
+					t.Errorf("it is shown %q, %v", shown, err)
+				}
+				_, _ = io.WriteString(conn, tt.answer(string(shown)))
+			}()
+			err = broker.Ask(t.Context(), broker.Halt, listener.Addr().String(), marked)
+			if err == nil || err.Error() != tt.err {
+				t.Errorf("error is %v, want %q", err, tt.err)
+			}
+		})
 	}
 }
 
-func TestStopGoesNowhereElse(t *testing.T) {
+func TestAskGoesNowhereElse(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"", "example.com:80", "192.0.2.1:80", "localhost:80"} {
-		err := broker.Stop(t.Context(), address, secret.New("marked"))
-		if want := fmt.Sprintf("end the background process: address is %q, want one on loopback", address); err == nil || err.Error() != want {
+		err := broker.Ask(t.Context(), broker.Halt, address, secret.New("marked"))
+		if want := fmt.Sprintf("address is %q, want one on loopback", address); err == nil || err.Error() != want {
 			t.Errorf("error is %v, want %q", err, want)
 		}
 	}

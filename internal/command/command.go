@@ -124,7 +124,7 @@ func root(env job.Env, inActions bool, end *outcome) *cli.Command {
 				"in a step of GitHub Actions the action runs; elsewhere start with `oidc-dbt exec -- dbt build`")
 		}),
 		Commands: []*cli.Command{
-			execCommand(env, inActions, end), serveCommand(env, inActions, end), healthCommand(env, end),
+			execCommand(env, inActions, end), serveCommand(env, inActions, end), healthCommand(env, end), stopCommand(env, end),
 			explainCommand(env, inActions, end),
 			testPolicyCommand(env, end), lintCommand(env, end), initCommand(env, end),
 			trustCommand(env, inActions, end), auditCommand(env, inActions, end),

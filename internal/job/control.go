@@ -32,6 +32,8 @@ type keptControl struct {
 	Target  string    `json:"target"` // "" before one was chosen
 	PID     int       `json:"pid"`    // for the reader: nothing is ended by it
 	Started time.Time `json:"started"`
+
+	failed error // why it was not read, or not stopped
 }
 
 // A Control is how post and `oidc-dbt stop` end a run, from the moment that it
