@@ -102,6 +102,8 @@ func everyRecord(r audit.Run) map[string]audit.Record {
 		"static":  r.Issued(noon, credential.Credential{Kind: "database_login", ID: "secret/data/dbt", Expiry: credential.Never(), Password: secret.New("SECRET-password"), Static: true}, nil),
 		"kept":    r.Revoked(noon, "database/creds/dbt/4a57", fault.New(fault.Refused, errors.New("revoke the lease: refused: \"permission denied\""), "")),
 		"revoked": r.Revoked(noon, "database/creds/dbt/4a57", nil),
+		"stopped": r.Stopped(noon, errors.New("stopped by `oidc-dbt stop`: nothing was published")),
+		"halted":  r.Halted(noon, errors.New("stopped by `oidc-dbt stop`")),
 	}
 }
 

@@ -92,6 +92,14 @@ func TestVerify(t *testing.T) {
 	}{
 		{"a run", allowed + issued, time.Hour, nil},
 		{"with its end", allowed + issued + at(t, "revoked", "A", time.Minute), time.Hour, nil},
+		{"stopped", allowed + issued + at(t, "halted", "A", time.Minute) + at(t, "revoked", "A", time.Minute), time.Hour, nil},
+		{"stopped before the exchange", allowed + at(t, "stopped", "A", 0), time.Hour, nil},
+		{"stopped before the decision", at(t, "stopped", "A", 0), time.Hour, nil},
+		{"stopped, and unknown", allowed + at(t, "halted", "A", 0), time.Hour, []string{"1 " + unknown}},
+		{"stopped twice", allowed + issued + strings.Repeat(at(t, "halted", "A", time.Minute), 2), time.Hour, []string{
+			`4 duplicate-record: record "A-stopped" is there twice`}},
+		{"stopped after a denial", at(t, "denied", "A", 0) + at(t, "halted", "A", 0), time.Hour, []string{
+			`2 issued-after-denial: outcome "stopped", and the decision was a denial`}},
 		{"a renewal", allowed + at(t, "renewed", "A", 0), time.Hour, nil},
 		{"an exchange that failed", allowed + at(t, "failed", "A", 0), time.Hour, nil},
 		{"a failure before the decision", at(t, "failed", "A", 0), time.Hour, nil},
@@ -175,7 +183,9 @@ func TestInvalidRecords(t *testing.T) {
 		{"denied", `"target":"prod"`, `"target":"prod","newer":{"x":[1,null]}`, ""},
 		{"allowed", `"rule":{"index":1,"line":17,"number":2},`, ``, `"unmapped.rule" is missing: a rule allows`},
 		{"allowed", `"packages":["dbt-labs/dbt_utils@1.3.0"]`, `"packages":["x",1]`, `is no audit record: "unmapped.dbt.packages" is a JSON number`},
-		{"issued", `"outcome":"issued"`, `"outcome":"stolen"`, `"unmapped.outcome" is "stolen", want one of ["issued" "renewed" "skipped" "revoked" "failed" "turned_away"]`},
+		{"issued", `"outcome":"issued"`, `"outcome":"stolen"`, `"unmapped.outcome" is "stolen", want one of ["issued" "renewed" "skipped" "revoked" "failed" "stopped" "turned_away"]`},
+		{"halted", `"uid":"A-stopped"`, `"uid":"A-logoff"`, `"metadata.uid" is "A-logoff", want "A-stopped" by the other fields`},
+		{"stopped", `"uid":"A-logon"`, `"uid":"A-stopped"`, `"metadata.uid" is "A-stopped", want "A-logon" by the other fields`},
 		{"issued", `"warehouse_key":{`, `"warehouse_key":{"user":"x",`, `"unmapped.warehouse_key.user" is there twice`},
 	} {
 		if _, got := verify(t, at(t, tt.kind, "A", 0, tt.old, tt.new), noon); tt.want == "" && got != nil ||
