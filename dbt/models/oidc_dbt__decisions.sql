@@ -1,6 +1,6 @@
 with events as (
     select * from {{ ref('stg_oidc_dbt__events') }}
-    where activity not in ('Logoff', 'Query') and statement_sha256 is null
+    where (activity not in ('Logoff', 'Query') or outcome = 'stopped') and statement_sha256 is null
 ),
 
 requests as (
@@ -9,7 +9,8 @@ requests as (
         min(event_at) as decided_at,
         max(event_at) as last_event_at,
         max(decision) as decision,
-        max(outcome) as recorded_outcome,
+        max(case when activity <> 'Logoff' then outcome end) as recorded_outcome,
+        max(case when activity = 'Logoff' then event_at end) as stopped_at,
         max(target) as target,
         max(provider) as provider,
         max(rule_number) as rule_number,

@@ -40,15 +40,7 @@ func TestGuardOfAPolicy(t *testing.T) {
 			schema := "guard_" + strings.ReplaceAll(tt.name, " ", "_")
 			block := fmt.Sprintf("{type: postgres, host: %q, port: %d, database: postgres, schema: %s}", server.Host, server.Port, schema)
 			workspace := setup.Project(t, issuer, block, exchange)
-			path := filepath.Join(workspace, ".github", "oidc-dbt.yml")
-			policy, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			guarded := strings.Replace(string(policy), "    allow:\n", "    guard: "+tt.guard+"\n    allow:\n", 1)
-			if err := os.WriteFile(path, []byte(guarded), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			guardPolicy(t, workspace, tt.guard)
 			log := filepath.Join(t.TempDir(), "audit.jsonl")
 			command := append([]string{setup.Python(t).Program("dbt")}, tt.args...)
 			out, err := setup.Exec(t, issuer, workspace, []string{"--audit-log", log}, command...)
@@ -70,5 +62,19 @@ func TestGuardOfAPolicy(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// guardPolicy gives the policy's target a guard.
+func guardPolicy(t *testing.T, workspace, guard string) {
+	t.Helper()
+	path := filepath.Join(workspace, ".github", "oidc-dbt.yml")
+	policy, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guarded := strings.Replace(string(policy), "    allow:\n", "    guard: "+guard+"\n    allow:\n", 1)
+	if err := os.WriteFile(path, []byte(guarded), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
