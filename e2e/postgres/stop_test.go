@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/auditlog"
@@ -39,9 +38,10 @@ func TestStop(t *testing.T) {
 			bao, issuer, server := setup.OpenBao(t), setup.Issuer(t), setup.Postgres(t, true)
 			block := fmt.Sprintf("{type: postgres, host: %q, port: %d, database: postgres, schema: marts, threads: %d, sslmode: verify-full, sslrootcert: %q}",
 				server.Host, server.Port, threads, server.CA)
-			exchange := bao.Lend(t, server, time.Hour, 2*time.Hour)
-			server.SQL(t, "grant create on database postgres to public")
-			workspace := setup.Project(t, issuer, block, exchange)
+			trust(t, bao, issuer)
+			lend(t, bao, server)
+			workspace := setup.Project(t, issuer, block,
+				fmt.Sprintf("{vault: {address: %q, role: dbt-prod, audience: %q, secret: database/creds/dbt-prod}}", bao.URL, audience))
 			for i := range 2 * threads {
 				setup.Write(t, workspace, fmt.Sprintf("models/slow%d.sql", i), "{{ config(materialized='table') }}\nselect 1 as n from pg_sleep(3600)")
 			}
