@@ -204,7 +204,9 @@ func records(t *testing.T) (lines []string) {
 		other("DENIED").named(t, "denied", "preauth"),
 		other("FAILED").allowed(t), other("FAILED").named(t, "failed", "logon"),
 		other("SKIPPED").allowed(t), other("SKIPPED").named(t, "skipped", "logon"),
+		other("STOPPED").allowed(t), other("STOPPED").named(t, "stopped", "logon"),
 		other("UNKNOWN").allowed(t), // the job was killed
+		line(t, "halted", requests()[0].common(requests()[0].at.Add(2*time.Minute), "stopped")),
 	)
 	killed := other("UNKNOWN-LAKE")
 	killed.target, killed.provider = "lake", "aws"

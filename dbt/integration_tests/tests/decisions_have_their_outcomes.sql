@@ -3,7 +3,7 @@ with counted as (
 ),
 
 expected as (
-    {%- for outcome, requests in [('issued', 25), ('renewed', 1), ('denied', 1), ('failed', 1), ('skipped', 1), ('unknown', 2)] %}
+    {%- for outcome, requests in [('issued', 25), ('renewed', 1), ('denied', 1), ('failed', 1), ('skipped', 1), ('stopped', 1), ('unknown', 2)] %}
     {% if not loop.first %}union all {% endif %}select '{{ outcome }}' as outcome, {{ requests }} as requests
     {%- endfor %}
 )
