@@ -78,6 +78,7 @@ func (g *guarding) unrecorded(a *attempt, err error) {
 	a.warn(fault.New(fault.Internal, why,
 		"the policy requires it (audit.require): no statement goes on without its record"))
 	g.broker.Load().Halt(why)
+	a.halted(why)
 }
 
 // append appends the record of a statement, and has it shipped. An error says
