@@ -115,6 +115,22 @@ func (r *reader) undo(words string) {
 	}
 }
 
+// sets notes a setting that may limit the session.
+func (r *reader) sets(name string) {
+	if r.g.limits[strings.ToUpper(name)] {
+		r.unlimit(strings.ToLower(name))
+	}
+}
+
+// unlimit notes what changes limits.
+func (r *reader) unlimit(what string) {
+	if r.verdict.Sets == "" {
+		r.verdict.Sets = what
+	} else if !strings.Contains(", "+r.verdict.Sets+", ", ", "+what+", ") {
+		r.verdict.Sets += ", " + what
+	}
+}
+
 // encoding refuses bytes that the server may read as other characters.
 func (r *reader) encoding() {
 	if r.worst == unknown {
@@ -208,6 +224,9 @@ func (r *reader) enter(n *node, explains bool) {
 		r.alter()
 	case undoing:
 		r.undo(n.path)
+	case limiting: // the head, or what follows it, is the name
+		r.sets(n.path[strings.LastIndexByte(n.path, ' ')+1:])
+		r.sets(r.bare())
 	}
 }
 
@@ -297,6 +316,9 @@ func (r *reader) immediate() {
 	v := classify(r.g, strings.ReplaceAll(text[1:len(text)-1], "''", "'"), true)
 	if v.Undoes != "" {
 		r.undo(v.Undoes)
+	}
+	if v.Sets != "" {
+		r.unlimit(v.Sets)
 	}
 	if v.Class == Unknown {
 		r.unknown(r.tok.start, v.Why)

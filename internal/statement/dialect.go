@@ -14,6 +14,7 @@ type dialect struct {
 	settings  string // which settings a session may have
 	engines   string // which engines of tables are the server's own
 	guarded   string // settings that hold the session
+	limits    string // settings that may limit it, or set them all
 	strict    bool   // every comma of an ALTER is followed by an action
 	loose     bool   // WITH also names expressions
 }
@@ -36,7 +37,7 @@ func postgres() dialect {
 			nested: nests, names: `"`, prefixed: true, dollars: dollarTags, wide: true,
 			marks: "()[]{},.:=<>+-*/%^&|!~?@#`",
 		},
-		heads: postgresHeads, actions: postgresActions, functions: postgresFunctions, strict: true,
+		heads: postgresHeads, actions: postgresActions, functions: postgresFunctions, limits: "statement_timeout", strict: true,
 	}
 }
 
@@ -47,6 +48,7 @@ func redshift() dialect {
 			marks: "()[]{},.:=<>+-*/%^&|!~?@#",
 		},
 		heads: postgresHeads + redshiftHeads, actions: postgresActions + redshiftActions, functions: postgresFunctions,
+		limits: "statement_timeout",
 	}
 }
 
@@ -57,6 +59,7 @@ func snowflake() dialect {
 			stages: true, chain: "->>", marks: "()[]{},.:=<>+-*/%^&|!?@",
 		},
 		heads: snowflakeHeads, actions: snowflakeActions, functions: snowflakeFunctions, settings: snowflakeSettings,
+		limits: "statement_timeout_in_seconds",
 	}
 }
 
@@ -64,6 +67,7 @@ func trino() dialect {
 	return dialect{
 		lexis: lexis{nested: isText, names: "\"`", marks: "()[]{},.:=<>+-*/%&|!?"},
 		heads: trinoHeads, actions: trinoActions, functions: trinoFunctions,
+		limits: "query_max_run_time query_max_scan_physical_bytes",
 	}
 }
 
@@ -75,6 +79,7 @@ func clickhouse() dialect {
 		},
 		heads: clickhouseHeads, actions: clickhouseActions, functions: clickhouseFunctions,
 		settings: clickhouseSettings, engines: clickhouseEngines, guarded: "READONLY ALLOW_DDL", loose: true,
+		limits: "max_execution_time max_bytes_to_read profile",
 	}
 }
 
@@ -119,6 +124,7 @@ type grammar struct {
 	settings       map[string]bool
 	engines        map[string]bool
 	guarded        map[string]bool
+	limits         map[string]bool
 	strict, loose  bool
 }
 
@@ -131,7 +137,7 @@ type prefix struct {
 func compile(d dialect) *grammar {
 	g := &grammar{
 		lexis: &d.lexis, heads: &node{}, actions: &node{}, functions: map[string]rank{},
-		settings: set(d.settings), engines: set(d.engines), guarded: set(d.guarded), strict: d.strict, loose: d.loose,
+		settings: set(d.settings), engines: set(d.engines), guarded: set(d.guarded), limits: set(d.limits), strict: d.strict, loose: d.loose,
 	}
 	g.heads.addAll(d.heads)
 	g.actions.addAll(d.actions)

@@ -36,6 +36,7 @@ const (
 	asEncoding  mode = "encoding"    // a character set
 	transaction mode = "transaction" // READ WRITE undoes a read-only session
 	undoing     mode = "undo"        // undoes a read-only session
+	limiting    mode = "limit"       // changes a setting, which may limit the session
 	orBlock     mode = "block"       // a transaction, or a block of a script
 )
 
@@ -118,7 +119,8 @@ session as: PREPARE
 session for: DECLARE
 session: SET CONSTRAINTS; SET [SESSION|LOCAL] TIME+ZONE; RESET ALL
 session: SET [SESSION|LOCAL] application_name|client_min_messages|search_path|schema|timezone|datestyle|intervalstyle
-session: SET [SESSION|LOCAL] statement_timeout|lock_timeout|idle_in_transaction_session_timeout|transaction_timeout
+session limit: SET [SESSION|LOCAL] statement_timeout
+session: SET [SESSION|LOCAL] lock_timeout|idle_in_transaction_session_timeout|transaction_timeout
 session: SET [SESSION|LOCAL] work_mem|maintenance_work_mem|temp_buffers|hash_mem_multiplier|effective_cache_size
 session: SET [SESSION|LOCAL] random_page_cost|seq_page_cost|cpu_tuple_cost|default_statistics_target|constraint_exclusion
 session: SET [SESSION|LOCAL] from_collapse_limit|join_collapse_limit|geqo|jit|synchronous_commit|plan_cache_mode
@@ -244,7 +246,8 @@ read with: WITH
 read: SHOW|DESCRIBE|DESC
 read explain: EXPLAIN
 read then: EXPLAIN ANALYZE [VERBOSE]
-session: COMMIT|ROLLBACK; USE; SET SESSION; RESET SESSION; SET TIME+ZONE; SET PATH; DEALLOCATE PREPARE
+session limit: SET|RESET SESSION
+session: COMMIT|ROLLBACK; USE; SET TIME+ZONE; SET PATH; DEALLOCATE PREPARE
 session transaction: START TRANSACTION
 session from: PREPARE
 read immediate: EXECUTE IMMEDIATE

@@ -169,17 +169,19 @@ func (r *reader) onName() {
 			r.raiseBy(admin, "")
 		}
 	}
-	if (r.mode == asSettings || r.settings) && r.tok.kind != literal && r.isSettingPlace() {
+	if r.tok.kind != literal && (r.mode == asNames || (r.mode == asSettings || r.settings) && r.isSettingPlace()) {
 		r.onGuarded()
 	}
 }
 
-// onGuarded looks at the name of a setting that may hold the session.
+// onGuarded looks at the name of a setting that may hold or limit the session.
 func (r *reader) onGuarded() {
 	upper := string(r.upper(r.bare()))
+	r.sets(upper)
 	switch {
 	case strings.Contains(upper, `\`):
 		r.raiseBy(admin, "SETTINGS")
+		r.unlimit("settings with escaped names")
 	case r.g.guarded[upper]:
 		r.raiseBy(admin, "SETTINGS")
 		r.undo("SETTINGS " + strings.ToLower(upper))
@@ -228,6 +230,7 @@ func (r *reader) onListed() {
 		r.raiseBy(run, "FUNCTION")
 	case kwSession:
 		r.raiseBy(admin, "SESSION")
+		r.unlimit("session properties")
 	default:
 		r.unknown(r.tok.start, "WITH that is not known")
 	}

@@ -42,6 +42,7 @@ type Verdict struct {
 	Head       string // the deciding statement's first words, such as "DROP TABLE"; "" where the first is none that is known
 	Offset     int    // of the deciding statement, or of what is unknown, in bytes
 	Why        string // for unknown: what was not understood; else ""
+	Sets       string // settings that may limit a session and that it changes, or what may change them all, joined by commas
 	Undoes     string // what would end a read-only session, such as "BEGIN READ WRITE"; "" for nothing
 }
 
