@@ -59,10 +59,12 @@ type Config struct {
 	Dialect    statement.Dialect
 	Statements Level
 	Also       []statement.Class // admitted in addition
-	Observe    bool              // what would be denied goes on, and is recorded as such
-	StopAfter  int               // denials that end the run; 0 for never
-	Where      string            // who denies, for the message: `target "prod", rule 2 (.github/oidc-dbt.yml:14)`
-	Text       bool              // entries have the text
+	Limits     Limits
+	Roles      []string // that the policy gives its output, by RoleName; of Trino each as CATALOG=ROLE
+	Observe    bool     // what would be denied goes on, and is recorded as such
+	StopAfter  int      // denials that end the run; 0 for never
+	Where      string   // who denies, for the message: `target "prod", rule 2 (.github/oidc-dbt.yml:14)`
+	Text       bool     // entries have the text
 	// Now gives entries their time; nil leaves that to Record.
 	Now func() time.Time
 	// Record is called before a message goes on, also by several sessions at
@@ -100,6 +102,7 @@ func (d *Denial) Error() string { return d.message }
 type Guard struct {
 	config   Config
 	admitted []statement.Class
+	settings []Setting // that hold the limits
 	readOnly bool
 	denials  atomic.Int64
 	stop     sync.Once
@@ -107,7 +110,7 @@ type Guard struct {
 
 // New returns a guard. A level that is unknown admits nothing.
 func New(c Config) *Guard {
-	g := &Guard{config: c, admitted: slices.Concat(c.Statements.Classes(), c.Also)}
+	g := &Guard{config: c, admitted: slices.Concat(c.Statements.Classes(), c.Also), settings: settingsOf(c.Dialect, c.Limits)}
 	g.readOnly = c.Statements == Read
 	for _, class := range []statement.Class{statement.Write, statement.Define, statement.Grant} {
 		g.readOnly = g.readOnly && !slices.Contains(c.Also, class)
@@ -125,6 +128,9 @@ func (g *Guard) ReadOnly() bool { return g != nil && g.readOnly && !g.config.Obs
 // Check decides on one message, whose text is whole. The error is a *Denial.
 func (g *Guard) Check(session, text string) error {
 	v := statement.Classify(g.config.Dialect, text)
+	if g.chooses(v, text) {
+		v.Class = statement.Session
+	}
 	sum := sha256.Sum256([]byte(text))
 	e := Entry{Session: session, Verdict: v, Length: len(text), SHA256: hex.EncodeToString(sum[:])}
 	if g.config.Text {
@@ -159,6 +165,9 @@ func (g *Guard) objection(v statement.Verdict) string {
 	}
 	if g.readOnly && v.Undoes != "" {
 		return fmt.Sprintf("%s would end the read-only mode of `statements: read`", v.Undoes)
+	}
+	if name := g.loosened(v); name != "" {
+		return fmt.Sprintf("%s changes %s, and the guard's `limits` are fixed", place(v), name)
 	}
 	return ""
 }
