@@ -14,7 +14,8 @@ import (
 // renewed. (dbt-bigquery 1.12: methods oauth and oauth-secrets)
 var bigquery = adapter{
 	spec: policy.Adapter{
-		Native:   "roles on datasets of a service account of its own, `maximum_bytes_billed`, and custom quotas",
+		Native: "roles on datasets of a service account of its own, `maximum_bytes_billed` and " +
+			"`job_execution_timeout_seconds` in the profile, and custom quotas",
 		Required: []string{"database"},
 		Aliases: map[string]string{
 			"project": "database", "dataset": "schema", "target_project": "target_database", "target_dataset": "target_schema",

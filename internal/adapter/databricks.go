@@ -21,7 +21,7 @@ import (
 // (dbt-databricks 1.12)
 var databricks = adapter{
 	spec: policy.Adapter{
-		Native:   "Unity Catalog's grants to a service principal of its own",
+		Native:   "Unity Catalog's grants to a service principal of its own, and STATEMENT_TIMEOUT of the SQL warehouse",
 		Required: []string{"host", "http_path", "schema"},
 		Aliases:  map[string]string{"catalog": "database", "target_catalog": "target_database"},
 		Written: []string{

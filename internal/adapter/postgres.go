@@ -21,11 +21,13 @@ var postgres = adapter{
 	roots:   []string{"sslrootcert"},
 	dialect: statement.Postgres,
 	spec: policy.Adapter{
-		Required: []string{"host", "port", "schema"},
-		Aliases:  map[string]string{"dbname": "database", "pass": "password"},
-		Written:  []string{"sslcert", "sslkey"},
-		Literal:  []string{"sslmode"},
-		NoClaims: []string{"sslmode", "sslrootcert"},
+		Unscanned: "`statement_timeout`: PostgreSQL does not count the bytes that a statement reads",
+		Unheld:    "have a job of the database's owner end what runs too long: ALTER ROLE … SET is no more than a default",
+		Required:  []string{"host", "port", "schema"},
+		Aliases:   map[string]string{"dbname": "database", "pass": "password"},
+		Written:   []string{"sslcert", "sslkey"},
+		Literal:   []string{"sslmode"},
+		NoClaims:  []string{"sslmode", "sslrootcert"},
 	},
 	check: checkPostgres,
 	warehouse: func(block *yaml.Node) (credential.Warehouse, error) {

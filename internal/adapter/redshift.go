@@ -19,9 +19,11 @@ import (
 var redshift = adapter{
 	dialect: statement.Redshift,
 	spec: policy.Adapter{
-		Native:   "GRANT for a role of its own, and query monitoring rules of the workload manager",
-		Required: []string{"host", "port", "schema"},
-		Aliases:  map[string]string{"dbname": "database", "pass": "password"},
+		Native:    "GRANT for a role of its own, and query monitoring rules of the workload manager",
+		Unscanned: "query monitoring rules of the workload manager (scan_row_count, spectrum_scan_size_mb)",
+		Unheld:    "add a query monitoring rule to the workload manager (query_execution_time)",
+		Required:  []string{"host", "port", "schema"},
+		Aliases:   map[string]string{"dbname": "database", "pass": "password"},
 		Written: []string{
 			"method", "iam_profile", "access_key_id", "token_endpoint",
 			"issuer_url", "idc_region", "idp_listen_port", "idp_response_timeout", "idc_client_display_name",

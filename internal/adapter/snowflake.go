@@ -26,8 +26,10 @@ import (
 var snowflake = adapter{
 	dialect: statement.Snowflake,
 	spec: policy.Adapter{
-		Native:   "a role of its own, and a resource monitor",
-		Required: []string{"account", "database", "schema"},
+		Native:    "a role of its own, and a resource monitor",
+		Unscanned: "a resource monitor, and STATEMENT_TIMEOUT_IN_SECONDS on the warehouse",
+		Unheld:    "set STATEMENT_TIMEOUT_IN_SECONDS on the warehouse, too: the lower of the two counts",
+		Required:  []string{"account", "database", "schema"},
 		Written: []string{
 			"authenticator", "method", "workload_identity_provider", "workload_identity_entra_resource", "token_file_path",
 			"private_key_path", "oauth_client_id", "connection_name",

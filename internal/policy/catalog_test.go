@@ -61,7 +61,7 @@ func catalog() policy.Catalog {
 				Providers: []string{"aws", "oidc"}, Required: []string{"account"}, Written: []string{"authenticator", "token", "private_key_path"},
 				Secret: []string{"passcode"}, Literal: []string{"account", "user", "role"}, NoClaims: []string{"account"},
 				Client: []string{"account", "user", "role"}, Given: map[string][]string{"aws": {"role"}},
-				Guarded: []string{"oidc"}, Native: "a role of its own",
+				Guarded: []string{"oidc"}, Native: "a role of its own", Unscanned: "a resource monitor",
 			},
 			"bigquery": {Native: "roles on datasets", Providers: []string{"gcp"}, Written: []string{"method"}, Literal: []string{"project"}},
 			"duckdb":   {Providers: []string{"aws"}, Secret: []string{"key_id"}},

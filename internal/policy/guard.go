@@ -21,6 +21,7 @@ type Guard struct {
 	Observe    bool              // what would be denied goes on, and is recorded as such
 	StopAfter  int               // denials that end the run; 0 for never
 	Text       bool              // records have the text of statements
+	Limits     sqlguard.Limits
 }
 
 // String describes the guard in one line, as a policy writes it.
@@ -28,6 +29,9 @@ func (g Guard) String() string {
 	text := "statements: " + string(g.Statements)
 	if len(g.Also) > 0 {
 		text += ", also: [" + strings.Join(namesOf(g.Also), ", ") + "]"
+	}
+	if l := limitsText(g.Limits); l != "" {
+		text += ", limits: {" + l + "}"
 	}
 	if g.Observe {
 		text += ", mode: observe"
@@ -53,7 +57,7 @@ func (g Guard) Admits() (list []statement.Class) {
 
 // lets reports whether g lets something pass that the other guard does not.
 func (g Guard) lets(other Guard) bool {
-	return g.Observe && !other.Observe ||
+	return g.Observe && !other.Observe || loosened(g.Limits, other.Limits) != "" ||
 		slices.ContainsFunc(g.Admits(), func(c statement.Class) bool { return !slices.Contains(other.Admits(), c) })
 }
 
@@ -83,8 +87,8 @@ func (t *Target) AdmitsOnlyAgents() bool { return t.agents == "only" }
 func (v RuleView) Guard() *Guard { return v.rule.guard }
 
 var (
-	guardKeys     = []string{"statements", "also", "mode", "stop_after", "record"}
-	ruleGuardKeys = []string{"statements", "also", "mode"}
+	guardKeys     = []string{"statements", "also", "limits", "mode", "stop_after", "record"}
+	ruleGuardKeys = []string{"statements", "also", "limits", "mode"}
 	guardModes    = []string{"enforce", "observe"}
 	recordModes   = []string{"digest", "text"}
 )
@@ -128,6 +132,9 @@ func (d *document) guardCommon(g *Guard, m strictyaml.Mapping) {
 	}
 	if v := m.Get("also"); v != nil {
 		g.Also = d.guardClasses(v, g.Statements)
+	}
+	if v := m.Get("limits"); v != nil {
+		d.limits(&g.Limits, v)
 	}
 	if v := m.Get("mode"); v != nil {
 		g.Observe = d.choice(v, "mode", guardModes) == "observe"
@@ -202,6 +209,9 @@ func (d *document) ruleGuard(t *Target, r *rule, n *yaml.Node) {
 			return
 		}
 	}
+	if name := loosened(g.Limits, base.Limits); name != "" {
+		d.Report(n, "the rule's guard has a higher limit of %s than that of the target: a rule can only tighten it", name)
+	}
 	if g.Observe && t.guard != nil && !base.Observe {
 		d.Report(n, "the rule's guard has `mode: observe`, and that of the target enforces: a rule can only tighten it")
 	}
@@ -239,7 +249,7 @@ func (t *Target) unguardable(dbtType string) string {
 	case t.dbt.From == "" && t.dbt.Block == nil:
 		return "guard requires `dbt`: without it no statement of the target goes through a proxy"
 	case !known || t.provider == "" || slices.Contains(spec.Guarded, t.provider):
-		return ""
+		return t.unscanned(dbtType)
 	case len(spec.Guarded) > 0:
 		return fmt.Sprintf("guard cannot be held at type %q with provider %q, where dbt connects to the warehouse itself: "+
 			"use provider %s, or %s", dbtType, t.provider, oneOf(spec.Guarded), spec.Native)
@@ -268,6 +278,25 @@ func (t *Target) CheckGuard(dbtType string) error {
 	}
 	return nil
 }
+
+// unscanned says that a guard limits what is scanned where the warehouse has no
+// place for that, "" where it has, or where no guard does.
+func (t *Target) unscanned(dbtType string) string {
+	instead := t.origin.catalog.Adapters[dbtType].Unscanned
+	if instead == "" || !t.limitsScans() {
+		return ""
+	}
+	return fmt.Sprintf("limits has scan, for which type %q has no place: use %s", dbtType, instead)
+}
+
+func (t *Target) limitsScans() bool {
+	return t.guard != nil && t.guard.Limits.Scan > 0 ||
+		slices.ContainsFunc(t.rules, func(r rule) bool { return r.guard != nil && r.guard.Limits.Scan > 0 })
+}
+
+// Unheld says what has the target's warehouse hold a limit, where a session may
+// change its own; "" where the proxy fixes it.
+func (t *Target) Unheld() string { return t.origin.catalog.Adapters[t.dbt.Type].Unheld }
 
 // GuardedKey reports whether a key of profiles.yml decides which server a guard
 // is for, or how it is spoken to: with a guard the policy gives it.

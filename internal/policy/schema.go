@@ -222,6 +222,12 @@ func guardSchema(doc string, keys []string) object {
 			"`build` (what dbt itself sends, except grants), or `any`."},
 		"also": object{"description": "Classes that are admitted in addition.", "examples": []any{[]string{"grant"}},
 			"oneOf": []any{class, object{"type": "array", "minItems": 1, "items": class}}},
+		"limits": object{"type": "object", "additionalProperties": false, "minProperties": 1, "properties": object{
+			"statement_timeout": durationSchema("How long a statement may run: from 1s to 7d."),
+			"scan": object{"type": "string", "pattern": sizePattern, "examples": []string{"500GB"},
+				"description": "How much a statement may read, in B, kB, MB, GB, TB or PB, or KiB to PiB; at Trino and ClickHouse."},
+		}, "description": "What the warehouse is asked to hold of each statement.",
+			"examples": []any{object{"statement_timeout": "30m"}}},
 		"mode": object{"enum": guardModes,
 			"description": "`observe` lets pass what would be denied, and records it (default: enforce)."},
 		"stop_after": object{"type": "integer", "minimum": 1, "maximum": maxStopAfter, "examples": []int{20},

@@ -61,7 +61,7 @@ func TestSchema(t *testing.T) {
 		"jitter":   "version: 1\nstart_jitter: 30s\ntargets: {prod: {client: snowflake, exchange: {oidc: {audience: x}}, allow: [{repository_id: \"1\"}]}}",
 		"maps":     mapped("dbt-${team}", `{repository_id: ["2", "487920697"]}`),
 		"deny":     denying(`{actor: mallory}`, `{identity: github, repository_id: ["1", "2"]}`),
-		"guard":    guarding(`{statements: build, also: [grant], mode: observe, stop_after: 20, record: text}`, `{repository_id: "1", guard: {statements: read, also: write, mode: enforce}}`),
+		"guard":    guarding(`{statements: build, also: [grant], limits: {statement_timeout: 30m}, mode: observe, stop_after: 20, record: text}`, `{repository_id: "1", guard: {statements: read, also: write, limits: {statement_timeout: 1m}, mode: enforce}}`),
 		"switch":   "version: 1\ntargets: {prod: {dbt: {type: snowflake, account: a, client_request_mfa_token: true}, exchange: {oidc: {audience: x}}, allow: [{repository_id: \"1\"}]}}",
 	} {
 		if err := validate(src); err != nil {
@@ -88,7 +88,8 @@ func TestSchema(t *testing.T) {
 		"maps/list", "maps/empty", "maps/name", "maps/two-claims", "maps/no-claim", "maps/two-forms", "maps/wildcard", "maps/no-literals", "maps/number", "maps/value",
 		"deny/list", "deny/empty", "deny/nothing", "deny/empty-rule", "deny/string-rule", "deny/only-identity", "deny/number", "jitter/number",
 		"guard/not-a-mapping", "guard/empty", "guard/unknown-level", "guard/unknown-class", "guard/mode", "guard/stop-after", "guard/stop-after-text", "guard/record",
-		"guard/limits", "guard/rule-record", "guard/rule-empty", "guard/deny",
+		"guard/limits-not-a-mapping", "guard/limits-empty", "guard/limits-unknown", "guard/limits-without-unit", "guard/limits-scan-unit",
+		"guard/limits-scan-number", "guard/limits-scan-none", "guard/rule-record", "guard/rule-empty", "guard/deny",
 	} {
 		if refused, known := refuses[name]; !refused || !known {
 			t.Errorf("%s: the schema accepts it (in testdata: %t)", name, known)

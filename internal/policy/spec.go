@@ -129,6 +129,10 @@ type Adapter struct {
 	// where there is none.
 	Guarded []string
 	Native  string
+	// Unscanned is what limits the bytes that a statement reads where a guard
+	// cannot. Unheld says what to do where a session may change its own limit;
+	// "" where the proxy fixes it.
+	Unscanned, Unheld string
 	// Aliases are the other names that dbt takes for keys of the block.
 	Aliases map[string]string
 }
