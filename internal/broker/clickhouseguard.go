@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -22,6 +23,7 @@ const clickHouseAhead = 256 << 10
 // FORMAT of an INSERT is data, of any length.
 func checkClickHouse(g *guard.Guard, r *http.Request) error {
 	session := clickHouseID(r)
+	limitClickHouse(g, r)
 	values, err := clickHouseSettings(g, session, r)
 	switch {
 	case err != nil:
@@ -74,12 +76,27 @@ func checkHeld(g *guard.Guard, session, sql string, r *http.Request) error {
 	if r.Method == http.MethodGet { // by which a server sets readonly to 2, and then refuses 1
 		r.Method = http.MethodPost
 	}
+	setClickHouse(r, guard.Setting{Name: "readonly", Value: "1"})
+	return nil
+}
+
+// limitClickHouse puts the guard's limits in the place of a request's own.
+func limitClickHouse(g *guard.Guard, r *http.Request) {
+	if fixed := g.Settings(); len(fixed) > 0 {
+		setClickHouse(r, fixed...)
+	}
+}
+
+// setClickHouse gives a request settings, by names in any case.
+func setClickHouse(r *http.Request, settings ...guard.Setting) {
 	values := r.URL.Query()
-	values.Set("readonly", "1")
+	for _, setting := range settings {
+		maps.DeleteFunc(values, func(name string, _ []string) bool { return strings.EqualFold(name, setting.Name) })
+		values.Set(setting.Name, setting.Value)
+	}
 	to := *r.URL
 	to.RawQuery = values.Encode()
 	r.URL = &to
-	return nil
 }
 
 // clickHouseSettings decides on settings of a request by which a client would
@@ -94,11 +111,17 @@ func clickHouseSettings(g *guard.Guard, session string, r *http.Request) (url.Va
 			}
 		}
 	}
-	for _, name := range []string{"profile", "role"} {
-		for _, value := range values[name] {
-			if err := g.Check(session, "SET ROLE `"+clickHouseName.Replace(value)+"`"); err != nil {
-				return nil, err
-			}
+	for _, value := range values["profile"] {
+		if err := g.Check(session, "SET profile = '"+clickHouseText.Replace(value)+"'"); err != nil {
+			return nil, err
+		}
+	}
+	for _, value := range values["role"] {
+		if g.HasRole(value) {
+			continue
+		}
+		if err := g.Check(session, "SET ROLE `"+clickHouseName.Replace(value)+"`"); err != nil {
+			return nil, err
 		}
 	}
 	if values.Has("dialect") {

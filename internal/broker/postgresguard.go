@@ -39,9 +39,9 @@ var settled = []string{
 var settingName = lazy.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
 // restrict decides on a client's start-up parameters: a setting there is what
-// SET is later. For a guard that only lets read it has the server hold the
-// session to that, in a way that no other parameter can override: a parameter
-// comes after all options.
+// SET is later. The guard's limits take the place of a client's own, and for a
+// guard that only lets read the server holds the session to that: no other
+// parameter can override either, since a parameter comes after all options.
 func (p *postgresProxy) restrict(startup *pgproto3.StartupMessage) error {
 	g := p.config.Guard
 	if g == nil {
@@ -52,13 +52,13 @@ func (p *postgresProxy) restrict(startup *pgproto3.StartupMessage) error {
 			return postgresError{insufficientPrivilege, err}
 		}
 	}
+	fixed := g.Settings()
 	if g.ReadOnly() && g.Dialect() == statement.Postgres {
-		for name := range startup.Parameters {
-			if strings.EqualFold(name, readOnlySetting) {
-				delete(startup.Parameters, name)
-			}
-		}
-		startup.Parameters[readOnlySetting] = "on"
+		fixed = append(slices.Clip(fixed), guard.Setting{Name: readOnlySetting, Value: "on"})
+	}
+	for _, setting := range fixed {
+		maps.DeleteFunc(startup.Parameters, func(name, _ string) bool { return strings.EqualFold(name, setting.Name) })
+		startup.Parameters[setting.Name] = setting.Value
 	}
 	return nil
 }
@@ -69,13 +69,16 @@ func restrictParameter(g *guard.Guard, name, value string) error {
 		return restrictOptions(g, value)
 	case name == "replication":
 		return g.Refuse(atLogin, "a connection for replication", 0, true)
-	case slices.Contains(settled, name), strings.HasPrefix(name, "_pq_."):
+	case slices.Contains(settled, name), strings.HasPrefix(name, "_pq_."), g.Fixes(name):
 		return nil
 	}
 	return restrictSetting(g, name, value)
 }
 
 func restrictSetting(g *guard.Guard, name, value string) error {
+	if name == "role" && g.HasRole(value) {
+		return nil
+	}
 	if !settingName.MatchString(name) || strings.ContainsAny(value, `\`) {
 		return g.Refuse(atLogin, "a start-up parameter that is not understood", len(value), false)
 	}
@@ -102,7 +105,7 @@ func restrictOptions(g *guard.Guard, options string) error {
 		if !ok || !assigned {
 			return g.Refuse(atLogin, "an option of the start-up that is not understood", len(options), false)
 		}
-		if slices.Contains(settled, name) {
+		if slices.Contains(settled, name) || g.Fixes(name) {
 			continue
 		}
 		if err := restrictSetting(g, name, value); err != nil {

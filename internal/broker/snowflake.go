@@ -155,16 +155,20 @@ func (s *snowflakeProxy) login(w http.ResponseWriter, r *http.Request) (reply lo
 	case !strings.EqualFold(in.text("ACCOUNT_NAME"), s.upstream.Account):
 		return reply, fmt.Errorf("account is %q, want %q", in.text("ACCOUNT_NAME"), s.upstream.Account)
 	}
+	query, err := restrictSnowflake(s.broker.config.Guard, r.URL.RawQuery, in)
+	if err != nil {
+		return reply, err
+	}
 	c, err := s.broker.current(r.Context(), snowflakePatience)
 	if err != nil {
 		return reply, err
 	}
-	if reply, err = s.logIn(r, in, c); err != nil {
+	if reply, err = s.logIn(r, query, in, c); err != nil {
 		return reply, err
 	}
 	if reply.refusesCredential() {
 		if next, ok := s.broker.renewed(r.Context(), c); ok {
-			if reply, err = s.logIn(r, in, next); err != nil {
+			if reply, err = s.logIn(r, query, in, next); err != nil {
 				return reply, err
 			}
 		}
@@ -174,7 +178,8 @@ func (s *snowflakeProxy) login(w http.ResponseWriter, r *http.Request) (reply lo
 }
 
 // logIn sends the login with a credential.
-func (s *snowflakeProxy) logIn(r *http.Request, in snowflakeRequest, c credential.Credential) (reply loginReply, err error) {
+func (s *snowflakeProxy) logIn(r *http.Request, query string, in snowflakeRequest,
+	c credential.Credential) (reply loginReply, err error) {
 	if err := in.putIn(c, s.upstream.Account, s.broker.config.Now()); err != nil {
 		return reply, err
 	}
@@ -183,7 +188,7 @@ func (s *snowflakeProxy) logIn(r *http.Request, in snowflakeRequest, c credentia
 		return reply, err
 	}
 	target := *s.base
-	target.Path, target.RawQuery = snowflakeLogin, r.URL.RawQuery
+	target.Path, target.RawQuery = snowflakeLogin, query
 	ctx, _ := web.WithBudget(r.Context(), s.broker.config.hurry.of(snowflakePatience))
 	reply, err = web.Retry(ctx, func(ctx context.Context) (loginReply, error) {
 		out, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))

@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/guard"
+	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
 // snowflakeDenied is the code of a denial: insufficient privileges.
@@ -26,6 +29,64 @@ const snowflakeDenied = "003001"
 var snowflakeKeys = []string{
 	"asyncExec", "bindStage", "bindings", "dataframeAst", "describeOnly", "describedJobId", "disableOfflineChunks",
 	"isInternal", "parameters", "queryContextDTO", "querySubmissionTime", "sequenceId", "sqlText",
+}
+
+// snowflakeRole is the parameter of a login that names its role.
+// (snowflake-connector-python 4.8, auth/_auth.py)
+const snowflakeRole = "roleName"
+
+// restrictSnowflake decides on a login, and returns its parameters. Its role is
+// the policy's, and another one is what USE ROLE is later; the guard's limits
+// take the place of a client's own.
+func restrictSnowflake(g *guard.Guard, query string, in snowflakeRequest) (string, error) {
+	if g == nil {
+		return query, nil
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return "", g.Refuse(atLogin, "parameters of a login that cannot be read", len(query), false)
+	}
+	named := false
+	for name, roles := range values {
+		if !strings.EqualFold(name, snowflakeRole) {
+			continue
+		}
+		for _, role := range roles {
+			named = named || role != ""
+			if role = guard.RoleName(statement.Snowflake, role); role == "" || g.HasRole(role) {
+				continue
+			}
+			if err := g.Check(atLogin, "USE ROLE "+quoted(role)); err != nil {
+				return "", err
+			}
+		}
+	}
+	if role := g.Role(); !named && role != "" {
+		values.Set(snowflakeRole, quoted(role))
+		query = values.Encode()
+	}
+	return query, in.limit(g.Settings())
+}
+
+func quoted(identifier string) string { return `"` + strings.ReplaceAll(identifier, `"`, `""`) + `"` }
+
+// limit puts settings into a login's parameters of the session, by names in any
+// case.
+func (in snowflakeRequest) limit(settings []guard.Setting) (err error) {
+	const key = "SESSION_PARAMETERS"
+	if len(settings) == 0 {
+		return nil
+	}
+	parameters := map[string]json.RawMessage{}
+	if raw, ok := in.data[key]; ok && (json.Unmarshal(raw, &parameters) != nil || parameters == nil) {
+		parameters = map[string]json.RawMessage{} // null, or what Snowflake would refuse
+	}
+	for _, setting := range settings {
+		maps.DeleteFunc(parameters, func(name string, _ json.RawMessage) bool { return strings.EqualFold(name, setting.Name) })
+		parameters[setting.Name] = json.RawMessage(setting.Value)
+	}
+	in.data[key], err = json.Marshal(parameters)
+	return err
 }
 
 // check has the guard decide on a request of a session. Statements come as text,

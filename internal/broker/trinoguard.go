@@ -17,6 +17,7 @@ import (
 const (
 	trinoPrepared = "X-Trino-Prepared-Statement"
 	trinoRole     = "X-Trino-Role"
+	trinoSession  = "X-Trino-Session"
 	trinoOriginal = "X-Trino-Original-"
 )
 
@@ -35,6 +36,7 @@ func checkTrino(g *guard.Guard, r *http.Request) error {
 	if err := checkTrinoRoles(g, r.Header.Values(trinoRole)); err != nil {
 		return err
 	}
+	limitTrino(g, r.Header)
 	body, text, err := readAhead(r.Body, r.Header.Values("Content-Encoding"), maxStatement)
 	r.Body = body
 	if err != nil {
@@ -59,18 +61,44 @@ func areValues(text string) bool {
 	return text == "" || v.Class == statement.Read && v.Statements == 1
 }
 
-// checkTrinoRoles decides on the roles of a request: any but none and all is what
-// SET ROLE would choose.
+// limitTrino puts the guard's limits in the place of a client's own: Trino keeps
+// no session, so that each request has all properties.
+func limitTrino(g *guard.Guard, header http.Header) {
+	fixed := g.Settings()
+	if len(fixed) == 0 {
+		return
+	}
+	var properties []string
+	for entry := range strings.SplitSeq(strings.Join(header.Values(trinoSession), ","), ",") {
+		name, _, _ := strings.Cut(entry, "=")
+		if decoded, err := url.QueryUnescape(name); err == nil {
+			name = decoded
+		}
+		if name = strings.TrimSpace(name); name != "" && !g.Fixes(name) {
+			properties = append(properties, strings.TrimSpace(entry))
+		}
+	}
+	for _, setting := range fixed {
+		properties = append(properties, setting.Name+"="+setting.Value)
+	}
+	header.Set(trinoSession, strings.Join(properties, ","))
+}
+
+// checkTrinoRoles decides on the roles of a request: any but none, all and the
+// policy's own is what SET ROLE would choose.
 func checkTrinoRoles(g *guard.Guard, values []string) error {
 	for entry := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		_, role, _ := strings.Cut(strings.TrimSpace(entry), "=")
+		catalog, role, _ := strings.Cut(strings.TrimSpace(entry), "=")
 		role, err := url.QueryUnescape(role)
 		if err != nil {
 			return g.Refuse("", "a role that is not understood", len(entry), false)
 		}
 		if name, ok := strings.CutPrefix(role, "ROLE{"); ok {
 			name = strings.TrimSuffix(name, "}")
-			if err := g.Check("", `SET ROLE "`+strings.ReplaceAll(name, `"`, `""`)+`"`); err != nil {
+			if g.HasRole(catalog + "=" + name) {
+				continue
+			}
+			if err := g.Check("", "SET ROLE "+quoted(name)); err != nil {
 				return err
 			}
 		}
