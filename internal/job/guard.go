@@ -44,7 +44,11 @@ func (p *project) checkGuard(s Settings, t *policy.Target, blocks ...*yaml.Node)
 		return nil
 	}
 	var keys []string
-	for _, block := range blocks {
+	for i, block := range blocks {
+		_, key := adapter.Roles(p.dbtType, block)
+		if key != "" && !p.given(t.DBT(), i, key) && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
 		for i := 0; i+1 < len(block.Content); i += 2 {
 			if key := block.Content[i].Value; policy.GuardedKey(key) && !hasKey(t.DBT().With, key) && !slices.Contains(keys, key) {
 				keys = append(keys, key)
@@ -58,6 +62,13 @@ func (p *project) checkGuard(s Settings, t *policy.Target, blocks ...*yaml.Node)
 		fmt.Errorf("target %q has a guard, and profiles.yml decides what is guarded: output %q has its own %s",
 			t.Name(), p.output, strings.Join(keys, ", ")),
 		fmt.Sprintf("give it in the policy, next to `from`: `with: {%s: …}`", strings.Join(keys, ": …, ")))
+}
+
+// given reports whether the policy gives a key of the i-th profile's output.
+func (p *project) given(dbt policy.DBT, i int, key string) bool {
+	return hasKey(dbt.With, key) || slices.ContainsFunc(dbt.Profiles, func(further policy.Profile) bool {
+		return i < len(p.names) && further.Name == p.names[i] && hasKey(further.Keys, key)
+	})
 }
 
 func hasKey(n *yaml.Node, key string) bool {
@@ -90,6 +101,12 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 	if dialect == "" || !a.settings.Broker || !a.project.route.Kind.IsProxy() {
 		return nil, fmt.Errorf("target %q has a guard, and no proxy that could hold it", a.target.Name()) // a bug
 	}
+	var roles []string
+	for _, block := range a.project.outputs(grant) {
+		named, _ := adapter.Roles(a.project.dbtType, block)
+		roles = append(roles, named...)
+	}
+	slices.Sort(roles)
 	rule := grant.Rule()
 	log, err := audit.OpenStatements(a.records.path, a.records.run, rule.Index, rule.Line, a.project.dbtType)
 	if err != nil {
@@ -99,6 +116,7 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 	g.sent = a.shipStatements(g)
 	g.guard = guard.New(guard.Config{
 		Dialect: dialect, Statements: held.Statements, Also: held.Also, Observe: held.Observe, StopAfter: held.StopAfter, Text: held.Text,
+		Limits: held.Limits, Roles: slices.Compact(roles),
 		Where: fmt.Sprintf("target %q, rule %d (%s:%d)", a.target.Name(), rule.Index+1, a.target.File(), rule.Line),
 		Now:   a.env.Now, Record: g.record, Stop: func() { g.stops.Go(func() { g.stop(a) }) },
 	})

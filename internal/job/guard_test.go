@@ -55,9 +55,11 @@ func TestRenewedGuard(t *testing.T) {
 		now   *policy.Guard
 		err   string
 	}{
-		"none":      {nil, nil, ""},
-		"the same":  {&guarding{policy: *read}, &policy.Guard{Statements: guard.Read}, ""},
-		"lost":      {&guarding{policy: *read}, nil, "the run began with the guard (statements: read), and its token now has another (none)"},
+		"none":     {nil, nil, ""},
+		"the same": {&guarding{policy: *read}, &policy.Guard{Statements: guard.Read}, ""},
+		"lost":     {&guarding{policy: *read}, nil, "the run began with the guard (statements: read), and its token now has another (none)"},
+		"with another limit": {&guarding{policy: *read}, &policy.Guard{Statements: guard.Read, Limits: guard.Limits{Scan: 5e11}},
+			"the run began with the guard (statements: read), and its token now has another (statements: read, limits: {scan: 500GB})"},
 		"tightened": {nil, read, "the run began with the guard (none), and its token now has another (statements: read)"},
 		"loosened": {&guarding{policy: *read}, &policy.Guard{Statements: guard.Build},
 			"the run began with the guard (statements: read), and its token now has another (statements: build)"},
