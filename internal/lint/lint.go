@@ -147,7 +147,7 @@ type report func(at place, fix, format string, args ...any) *Finding
 // checks are all, sorted by name.
 var checks = []check{
 	agentWithoutGuard, anyRunner, authorChosenClaim, chosenSubject, environmentWithoutRef, foreignWorkflow,
-	guardsShareRole, idTokenForEveryJob, ignoreWithoutReason, mutableWorkflowRef, nameOnlyBinding,
+	guardsShareRole, idTokenForEveryJob, ignoreWithoutReason, limitNotEnforced, mutableWorkflowRef, nameOnlyBinding,
 	overlappingTargets, policyError, pullRequestToProduction, reviewDue, sharedAudience, staticLease,
 	staticSecret, unenforceableClaim, unpinnedDBTPackage, unreachableRule, wideMatcher,
 }
