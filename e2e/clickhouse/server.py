@@ -1,7 +1,8 @@
 """ClickHouse's HTTP interface over chdb, which is ClickHouse's own engine as a library.
 
 It has no logins: a server in front checks those. Arguments: port, data folder, and ClickHouse's configuration where
-there is one. Of the settings that a request may have, it takes the comment of the query log, and readonly=1."""
+there is one. Of the settings that a request may have, it takes the comment of the query log, readonly=1, and two limits,
+which it sets before readonly, as ClickHouse does."""
 
 import gzip
 import os
@@ -17,14 +18,26 @@ from chdb import session
 
 place = sys.argv[2] + "".join("?config-file=" + file for file in sys.argv[3:])
 engine = session.Session(place)
-reader = chdb.connect(place)
-reader.query("SET readonly = 1")
+LIMITS = ("max_execution_time", "max_bytes_to_read")
+others = {}  # sessions, by their settings
 one_at_a_time = threading.Lock()
 FORMAT = re.compile(r"\s+FORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 INSERT = re.compile(r"^\s*(INSERT\s+INTO\s+.*?)\s+FORMAT\s+(\w+)\s*$", re.IGNORECASE | re.DOTALL)
 
 
-def run(sql, data, database, comment, engine):
+def session_with(params):
+    """Returns a session with the settings of a request, and whether it is read-only."""
+    settings = tuple((name, params[name]) for name in LIMITS if name in params)
+    settings += (("readonly", "1"),) if params.get("readonly") == "1" else ()
+    with one_at_a_time:
+        if settings and settings not in others:
+            others[settings] = chdb.connect(place)
+            for name, value in settings:
+                others[settings].query(f"SET {name} = {int(value)}")
+    return others.get(settings, engine), params.get("readonly") == "1"
+
+
+def run(sql, data, database, comment, engine, readonly):
     """Returns what a statement gives, in its own format."""
     insert = INSERT.match(sql)
     if insert and data:
@@ -39,7 +52,7 @@ def run(sql, data, database, comment, engine):
     with one_at_a_time:
         if database:
             engine.query(f"USE `{database}`")
-        if engine is not reader:
+        if not readonly:
             engine.query("SET log_comment = '{}'".format(comment.replace("\\", "\\\\").replace("'", "\\'")))
         return engine.query(FORMAT.sub("", sql) if form else sql, form[1] if form else "TSV").bytes()
 
@@ -70,8 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         if query is None:
             query, data = body.decode(), b""
         try:
-            by = reader if params.get("readonly") == "1" else engine
-            out = run(query, data, params.get("database", "default"), params.get("log_comment", ""), by)
+            out = run(query, data, params.get("database", "default"), params.get("log_comment", ""), *session_with(params))
         except Exception as e:
             code = re.search(r"Code: (\d+)", str(e))
             return self.answer(500, str(e).encode(), X_ClickHouse_Exception_Code=code[1] if code else "1000")

@@ -32,19 +32,24 @@ type Guarded struct {
 func Guard(t testing.TB, r route.Route, c credential.Credential, d statement.Dialect, level guard.Level,
 	also ...statement.Class) *Guarded {
 	t.Helper()
+	return GuardBy(t, r, c, guard.Config{Dialect: d, Statements: level, Also: also})
+}
+
+// GuardBy is Guard with all that a guard may be told.
+func GuardBy(t testing.TB, r route.Route, c credential.Credential, config guard.Config) *Guarded {
+	t.Helper()
 	g := &Guarded{}
+	config.Where, config.Text = `target "prod"`, true
+	config.Record = func(e guard.Entry) error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.entries = append(g.entries, e)
+		return nil
+	}
 	b, err := broker.Start(broker.Config{
 		Target: t.Name(), Route: r, Dir: t.TempDir(), Now: time.Now, Refused: func(int) {}, Failed: func(error) {},
 		Current: func(context.Context) (credential.Credential, error) { return c, nil },
-		Guard: guard.New(guard.Config{
-			Dialect: d, Statements: level, Also: also, Where: `target "prod"`, Text: true,
-			Record: func(e guard.Entry) error {
-				g.mu.Lock()
-				defer g.mu.Unlock()
-				g.entries = append(g.entries, e)
-				return nil
-			},
-		}),
+		Guard:   guard.New(config),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func guarded(t *testing.T, issuer *standin.Issuer, port int, level guard.Level) 
 	t.Helper()
 	r := route.Route{Kind: route.Snowflake, Upstream: route.Upstream{Host: "127.0.0.1", Port: port, Plain: true, Account: "acme-prod"}}
 	c := credential.Credential{Kind: credential.IDToken, Token: secret.New(issuer.Sign("snowflakecomputing.com", nil)), Expiry: time.Now().Add(time.Hour)}
-	return setup.Guard(t, r, c, statement.Snowflake, level)
+	return setup.GuardBy(t, r, c, guard.Config{Dialect: statement.Snowflake, Statements: level, Roles: []string{"TRANSFORMER"}})
 }
 
 // TestGuard has the connector send what is not a read, in each of its ways: none
