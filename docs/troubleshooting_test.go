@@ -182,7 +182,7 @@ var (
 	makers = words("Errorf New Report Missing Matching Unreachable add denied deny fail fault hostFault missing refuse refused reject usage")
 	quiet  = words("Appendf Contains ContainsAny Cut CutPrefix Fprintf Fprintln HandleFunc HasPrefix MustCompile Set TrimPrefix " +
 		"WriteString has text texts")
-	described = words("ArgsUsage DefaultText Description Doc Native Usage")
+	described = words("ArgsUsage DefaultText Description Doc Native Unheld Unscanned Usage")
 )
 
 func words(list string) map[string]bool {
