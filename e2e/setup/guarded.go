@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -57,6 +58,13 @@ func GuardBy(t testing.TB, r route.Route, c credential.Credential, config guard.
 	t.Cleanup(b.Close)
 	g.Broker = b
 	return g
+}
+
+// Entries returns the records since the last call of Denied.
+func (g *Guarded) Entries() []guard.Entry {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.entries)
 }
 
 // Denied returns what was denied since the last call, and how many were not.

@@ -46,7 +46,7 @@ func EmptyKeycloak(t testing.TB) (realm Realm, env []string) {
 	t.Helper()
 	realm, dist := startKeycloak(t, `{"realm": "acme", "enabled": true, "sslRequired": "none", "eventsEnabled": true}`)
 	home := t.TempDir() // of the login's file, which other tests' would replace; Java does not look at HOME
-	env = append(os.Environ(), "HOME="+home, "JAVA="+java(t), "KC_OPTS=-Duser.home="+home+" -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+	env = append(os.Environ(), "HOME="+home, "JAVA="+Java(t), "KC_OPTS=-Duser.home="+home+" -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 		"PATH="+filepath.Join(dist, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
 	server, _, _ := strings.Cut(realm.URL, "/realms/")
 	login := exec.Command(filepath.Join(dist, "bin", "kcadm.sh"), "config", "credentials", "--server", server, "--realm", "master",
@@ -145,7 +145,7 @@ func startKeycloak(t testing.TB, realm string) (started Realm, dist string) {
 // were killed, the server would go on running.
 func keycloak(t testing.TB, home string, args ...string) *exec.Cmd {
 	t.Helper()
-	return exec.Command(java(t), append([]string{
+	return exec.Command(Java(t), append([]string{
 		"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dkc.home.dir=" + home,
 		"-Djboss.server.config.dir=" + filepath.Join(home, "conf"),
 		"-Djava.util.logging.manager=org.jboss.logmanager.LogManager", "-Dpicocli.disable.closures=true",

@@ -89,35 +89,52 @@ func NPM(t testing.TB, folder string) string {
 // configured. prepare is called once with the folder, unless it is nil.
 func Maven(t testing.TB, artifact, sum string, prepare func(dir string), paths ...string) string {
 	t.Helper()
-	coordinates := strings.Split(artifact, ":")
-	if len(coordinates) != 3 {
-		t.Fatalf("artifact %q is not group:name:version", artifact)
-	}
-	group, name, version := coordinates[0], coordinates[1], coordinates[2]
 	wanted := sha256.Sum256([]byte(strings.Join(paths, "\n")))
-	return Cached(t, fmt.Sprintf("%s-%s-%x", name, version, wanted[:4]), func(dir string) {
-		repository := t.TempDir() // the user's own would keep the archive next to its contents
-		run(t, exec.Command("mvn", "--batch-mode", "--quiet", "-Dmaven.repo.local="+repository,
-			"org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get",
-			"-Dartifact="+artifact+":tar.gz", "-Dtransitive=false"))
-		archive := filepath.Join(repository, filepath.FromSlash(strings.ReplaceAll(group, ".", "/")), name, version, name+"-"+version+".tar.gz")
-		file, err := os.Open(archive)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		hash := sha256.New()
-		if _, err := io.Copy(hash, file); err != nil {
-			t.Fatal(err)
-		}
-		if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
-			t.Fatalf("SHA-256 of %s is %s, want %s", artifact, got, sum)
-		}
+	_, version, _ := strings.Cut(artifact, ":")
+	return Cached(t, fmt.Sprintf("%s-%x", strings.ReplaceAll(version, ":", "-"), wanted[:4]), func(dir string) {
+		archive := download(t, artifact, "tar.gz", sum)
 		run(t, exec.Command("tar", append([]string{"-xzf", archive, "-C", dir, "--strip-components=1"}, paths...)...))
 		if prepare != nil {
 			prepare(dir)
 		}
 	})
+}
+
+// Jar returns the path of an artifact (group:name:version), whose SHA-256 must be sum.
+func Jar(t testing.TB, artifact, sum string) string {
+	t.Helper()
+	dir := Cached(t, strings.ReplaceAll(artifact, ":", "-"), func(dir string) {
+		run(t, exec.Command("cp", download(t, artifact, "jar", sum), filepath.Join(dir, "it.jar")))
+	})
+	return filepath.Join(dir, "it.jar")
+}
+
+// download has Maven get a file, and returns its path in a folder of the test's.
+func download(t testing.TB, artifact, packaging, sum string) string {
+	t.Helper()
+	coordinates := strings.Split(artifact, ":")
+	if len(coordinates) != 3 {
+		t.Fatalf("artifact %q is not group:name:version", artifact)
+	}
+	group, name, version := coordinates[0], coordinates[1], coordinates[2]
+	repository := t.TempDir() // the user's own would keep the archive next to its contents
+	run(t, exec.Command("mvn", "--batch-mode", "--quiet", "-Dmaven.repo.local="+repository,
+		"org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get",
+		"-Dartifact="+artifact+":"+packaging, "-Dtransitive=false"))
+	path := filepath.Join(repository, filepath.FromSlash(strings.ReplaceAll(group, ".", "/")), name, version, name+"-"+version+"."+packaging)
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		t.Fatal(err)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
+		t.Fatalf("SHA-256 of %s is %s, want %s", artifact, got, sum)
+	}
+	return path
 }
 
 // Cached returns a folder of the user's cache directory that fill has filled.

@@ -31,6 +31,8 @@ type TrinoConfig struct {
 	// Trust is what `trust generate` wrote: etc/config.properties, in the place of
 	// all the above, if it is there, and other files by their paths below the server's folder.
 	Trust map[string]string
+	// Iceberg has the server a catalog iceberg, whose tables and metadata are files.
+	Iceberg bool
 	// Events is the address that the HTTP event listener posts to, "" for none.
 	Events string
 }
@@ -70,14 +72,14 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 		"http-server.authentication.jwt.principal-field":      config.Claim,
 		"http-server.authentication.jwt.user-mapping.pattern": strings.ReplaceAll(config.UserPattern, `\`, `\\`),
 		"catalog.config-dir":                                  filepath.Join(dir, "catalog"),
-		"plugin.dir":                                          filepath.Join(home, "plugin"),
+		"plugin.dir":                                          config.plugins(t, dir, home),
 		"node.environment":                                    "test",
 		"node.id":                                             "trino",
 		"node.bind-ip":                                        s.Host,
 		"node.internal-address":                               s.Host,
 		"node-scheduler.include-coordinator":                  "true",
 	}
-	cmd := exec.Command(java(t), "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+	cmd := exec.Command(Java(t), "-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 		"-Djdk.attach.allowAttachSelf=true", "-XX:+EnableDynamicAgentLoading",
 		"--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
 		"-Dconfig="+config.write(t, dir, properties),
@@ -89,6 +91,36 @@ func Trino(t testing.TB, config TrinoConfig, user string, token func() string) *
 		return err
 	})
 	return s
+}
+
+// plugins returns the folder of the server's plugins.
+func (config TrinoConfig) plugins(t testing.TB, dir, home string) string {
+	t.Helper()
+	there := filepath.Join(home, "plugin")
+	if !config.Iceberg {
+		return there
+	}
+	const name = "trino-iceberg-476"
+	further := Cached(t, name, func(dir string) {
+		archive := download(t, "io.trino:trino-iceberg:476", "zip", "99edba5b491ed94d599aeb61e0794272d3569d8b563f3bb8569e8a49daa87b6c")
+		run(t, exec.Command(Python(t).Program("python"), "-m", "zipfile", "-e", archive, dir))
+	})
+	plugins := filepath.Join(dir, "plugins")
+	entries, err := os.ReadDir(there)
+	if err == nil {
+		err = os.Mkdir(plugins, 0o755)
+	}
+	for _, entry := range entries {
+		err = errors.Join(err, os.Symlink(filepath.Join(there, entry.Name()), filepath.Join(plugins, entry.Name())))
+	}
+	if err = errors.Join(err, os.Symlink(filepath.Join(further, name), filepath.Join(plugins, "iceberg"))); err != nil {
+		t.Fatal(err)
+	}
+	files := filepath.Join(dir, "files")
+	Write(t, dir, "files/none", "")
+	Write(t, dir, "catalog/iceberg.properties", "connector.name=iceberg\niceberg.catalog.type=TESTING_FILE_METASTORE\n"+
+		"hive.metastore.catalog.dir=local:///\nfs.native-local.enabled=true\nlocal.location="+files+"\n")
+	return plugins
 }
 
 // write writes the server's files into its folder, and returns the path of its configuration.

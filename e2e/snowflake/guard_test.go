@@ -78,11 +78,11 @@ var reads = []sent{
 	{"describe table facts", 1},
 }
 
-func guarded(t *testing.T, issuer *standin.Issuer, port int, level guard.Level) *setup.Guarded {
+func guarded(t *testing.T, issuer *standin.Issuer, port int, level guard.Level, also ...statement.Class) *setup.Guarded {
 	t.Helper()
 	r := route.Route{Kind: route.Snowflake, Upstream: route.Upstream{Host: "127.0.0.1", Port: port, Plain: true, Account: "acme-prod"}}
 	c := credential.Credential{Kind: credential.IDToken, Token: secret.New(issuer.Sign("snowflakecomputing.com", nil)), Expiry: time.Now().Add(time.Hour)}
-	return setup.GuardBy(t, r, c, guard.Config{Dialect: statement.Snowflake, Statements: level, Roles: []string{"TRANSFORMER"}})
+	return setup.GuardBy(t, r, c, guard.Config{Dialect: statement.Snowflake, Statements: level, Also: also, Roles: []string{"TRANSFORMER"}})
 }
 
 // TestGuard has the connector send what is not a read, in each of its ways: none

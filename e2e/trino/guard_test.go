@@ -151,10 +151,10 @@ func TestGuard(t *testing.T) {
 	})
 }
 
-func guarded(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, level guard.Level) *setup.Guarded {
+func guarded(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, level guard.Level, also ...statement.Class) *setup.Guarded {
 	t.Helper()
 	r := route.Route{Kind: route.Trino, Upstream: route.Upstream{Host: server.Host, Port: server.Port, CAFile: server.CA}}
-	return setup.Guard(t, r, credential.Credential{Token: secret.New(issuer.Sign(audience, nil)), Expiry: time.Now().Add(time.Hour)}, statement.Trino, level)
+	return setup.Guard(t, r, credential.Credential{Token: secret.New(issuer.Sign(audience, nil)), Expiry: time.Now().Add(time.Hour)}, statement.Trino, level, also...)
 }
 
 // send sends statements by Trino's driver, and returns what became of them.

@@ -33,10 +33,12 @@ func TestTrino(t *testing.T) {
 }
 
 // start starts a server that accepts only the issuer's tokens of production.
-func start(t *testing.T, issuer *standin.Issuer) *setup.TrinoServer {
+func start(t *testing.T, issuer *standin.Issuer) *setup.TrinoServer { return startWith(t, issuer, false) }
+
+func startWith(t *testing.T, issuer *standin.Issuer, iceberg bool) *setup.TrinoServer {
 	t.Helper()
 	return setup.Trino(t, setup.TrinoConfig{
-		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: audience, Claim: "sub", UserPattern: `repo:([^/]+)/analytics:environment:production`,
+		Iceberg: iceberg, Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: audience, Claim: "sub", UserPattern: `repo:([^/]+)/analytics:environment:production`,
 	}, user, func() string { return issuer.Sign(audience, nil) })
 }
 
