@@ -82,6 +82,20 @@ func (g *Guarded) Denied() (denied []string, allowed int) {
 	return denied, allowed
 }
 
+// Refusals returns what an enforcing guard has denied since the last call of
+// Denied, or what an observing one would have, and in no order of time: hash,
+// class and what decided on each message.
+func (g *Guarded) Refusals() (all []string) {
+	for _, e := range g.Entries() {
+		if e.Decision != guard.Allowed {
+			all = append(all, fmt.Sprintf("%s %+v %q", e.SHA256, e.Verdict, e.Text))
+		}
+	}
+	g.Denied()
+	slices.Sort(all)
+	return all
+}
+
 // SendBy has a driver send statements, by the script guard.py of the test's
 // folder, and returns what became of each: "" for those that passed. Of what
 // the script itself cannot do, it reports an error, also from a goroutine.

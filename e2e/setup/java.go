@@ -17,13 +17,18 @@ func Java(t testing.TB) string {
 	return strings.TrimSpace(string(out))
 }
 
-// JavaProgram compiles a program of one file, by the compiler of Eclipse since
-// Java's own is not there, and returns the command that runs it with the jars.
-func JavaProgram(t testing.TB, source string, jars ...string) *exec.Cmd {
+// JavaClasses compiles a program of one file, and returns the folder of its
+// classes. The compiler is that of Eclipse: Java's own is not in the runtime.
+func JavaClasses(t testing.TB, source string, jars ...string) (dir string) {
 	t.Helper()
 	compiler := Jar(t, "org.eclipse.jdt:ecj:3.43.0", "c786468c65e906498e7e36ece4e0d04c6d3dd34c9a61b34a3a5b512801911a82")
-	classes, path := t.TempDir(), strings.Join(jars, string(filepath.ListSeparator))
-	run(t, exec.Command(Java(t), "-jar", compiler, "-25", "-cp", path, "-d", classes, source))
-	class := strings.TrimSuffix(filepath.Base(source), ".java")
-	return exec.CommandContext(t.Context(), Java(t), "-cp", path+string(filepath.ListSeparator)+classes, class)
+	dir = t.TempDir()
+	run(t, exec.Command(Java(t), "-jar", compiler, "-17", "-cp", strings.Join(jars, string(filepath.ListSeparator)), "-d", dir, source))
+	return dir
+}
+
+// JavaProgram returns the command that runs a class.
+func JavaProgram(t testing.TB, class string, path []string, args ...string) *exec.Cmd {
+	t.Helper()
+	return exec.CommandContext(t.Context(), Java(t), append([]string{"-cp", strings.Join(path, string(filepath.ListSeparator)), class}, args...)...)
 }

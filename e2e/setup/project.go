@@ -220,7 +220,7 @@ func (c *Company) model(t testing.TB, yaml *strings.Builder, layer, prefix strin
 	for j, column := range strings.Fields("id customer_id amount status placed_at") {
 		kind := []string{"@integer", "@integer", "@integer", "@text", "@instant"}[j]
 		fmt.Fprintf(yaml, "      - name: %s\n        description: \"the '%s'\"\n        data_type: %s\n", column, column, c.typed(kind))
-		if tests := testsOf(s.name, column, i); tests != "" {
+		if tests := testsOf(s, column, i); tests != "" {
 			yaml.WriteString("        data_tests: [" + tests + "]\n")
 		}
 	}
@@ -231,9 +231,13 @@ func (c *Company) typed(kind string) string {
 }
 
 // testsOf returns the tests of a column.
-func testsOf(shape, column string, i int) string {
+func testsOf(s shape, column string, i int) string {
+	adds := strings.Contains(s.config, "'incremental'")
+	for _, word := range []string{"unique_key", "overwrite", "microbatch"} {
+		adds = adds && !strings.Contains(s.config, word)
+	}
 	switch {
-	case column == "id" && shape == "append":
+	case column == "id" && adds:
 		return "not_null"
 	case column == "id":
 		return "not_null, unique"
@@ -375,7 +379,7 @@ func (c *Company) unitTests(t testing.TB) {
 func (g *Guarded) ExpectCompanyBuilt(t testing.TB, c *Company) []guard.Entry {
 	t.Helper()
 	var all []guard.Entry
-	for _, args := range [][]string{{"build"}, {"build", "--vars", "{second: true}"}} {
+	for _, args := range [][]string{{"build"}, {"build", "--vars", "{second: true}", "--exclude-resource-type", "unit_test"}} {
 		began := time.Now()
 		out, err := DBT(t, Python(t), c.Workspace, c.Env, args...)
 		sent := g.Entries()

@@ -17,6 +17,7 @@ func TestGuardedCompany(t *testing.T) {
 	issuer := setup.Issuer(t)
 	_, port := start(t, issuer, nil)
 	g := guarded(t, issuer, port, guard.Build, statement.Grant)
-	g.ExpectCompanyBuilt(t, setup.NewCompany(t, "snowflake", setup.Models(t, 36),
+	sent := g.ExpectCompanyBuilt(t, setup.NewCompany(t, "snowflake", setup.Models(t, 36),
 		strings.Replace(block(g.Address().Port), "user: DBT_PROD", "user: DBT_PROD, authenticator: jwt, token: "+g.Address().Secret.Reveal(), 1)))
+	setup.KeepShapes(t, statement.Snowflake, sent)
 }

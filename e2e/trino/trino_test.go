@@ -33,7 +33,9 @@ func TestTrino(t *testing.T) {
 }
 
 // start starts a server that accepts only the issuer's tokens of production.
-func start(t *testing.T, issuer *standin.Issuer) *setup.TrinoServer { return startWith(t, issuer, false) }
+func start(t *testing.T, issuer *standin.Issuer) *setup.TrinoServer {
+	return startWith(t, issuer, false)
+}
 
 func startWith(t *testing.T, issuer *standin.Issuer, iceberg bool) *setup.TrinoServer {
 	t.Helper()
