@@ -54,7 +54,7 @@ func StartCommand(t testing.TB, cmd *exec.Cmd, ready func() error) {
 			t.Logf("the log of %s ends:\n%s", cmd.Path, text[max(0, len(text)-10_000):])
 		}
 	})
-	for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		err := ready()
 		if err == nil {
 			return

@@ -65,7 +65,7 @@ var (
 
 var styles = map[string]style{
 	"postgres": {
-		integer: "integer", text: "varchar(256)", instant: "timestamp", hook: "(node varchar(256), moment varchar(32), at timestamp)",
+		integer: "integer", text: "varchar(256)", instant: "timestamp", hook: "(node varchar(256), moment varchar(32), noted_at timestamp)",
 		project: "  +grants: {select: ['reporter']}\n",
 		staging: []shape{views, within, {name: "granted", config: "materialized='view', grants={'select': ['reporter', 'auditor']}"}, tables},
 		intermediate: []shape{
@@ -89,7 +89,7 @@ var styles = map[string]style{
 		},
 	},
 	"trino": {
-		integer: "bigint", text: "varchar", instant: "timestamp(6)", hook: "(node varchar, moment varchar, at timestamp(6))", noConstraints: true,
+		integer: "bigint", text: "varchar", instant: "timestamp(6)", hook: "(node varchar, moment varchar, noted_at timestamp(6))", noConstraints: true,
 		staging:      []shape{views, within, tables, {name: "invoker", config: "materialized='view', view_security='invoker'"}},
 		intermediate: []shape{views, within, asks, {name: "format", config: "materialized='table', properties={'format': \"'PARQUET'\", 'partitioning': \"ARRAY['customer_id']\"}"}},
 		marts: []shape{
@@ -107,7 +107,7 @@ var styles = map[string]style{
 		},
 	},
 	"clickhouse": {
-		integer: "Int64", text: "String", instant: "DateTime", hook: "(node String, moment String, at DateTime) engine = MergeTree order by at",
+		integer: "Int64", text: "String", instant: "DateTime", hook: "(node String, moment String, noted_at DateTime) engine = MergeTree order by noted_at",
 		contract:     "Int64 Int64 Int64 String DateTime",
 		staging:      []shape{views, within, {name: "ordered", config: "materialized='table', order_by='id'"}},
 		intermediate: []shape{views, within, asks, {name: "engine", config: "materialized='table', engine='ReplacingMergeTree()', order_by=['customer_id', 'id'], partition_by='toYYYYMM(placed_at)'"}},
@@ -127,7 +127,7 @@ var styles = map[string]style{
 		},
 	},
 	"snowflake": {
-		integer: "integer", text: "varchar", instant: "timestamp_ntz", hook: "(node varchar, moment varchar, at timestamp_ntz)",
+		integer: "integer", text: "varchar", instant: "timestamp_ntz", hook: "(node varchar, moment varchar, noted_at timestamp_ntz)",
 		staging:      []shape{views, within, tables, {name: "secure", config: "materialized='view', secure=true"}},
 		intermediate: []shape{views, within, asks, {name: "permanent", config: "materialized='table', transient=false"}},
 		marts: []shape{
@@ -381,7 +381,7 @@ func (g *Guarded) ExpectCompanyBuilt(t testing.TB, c *Company) []guard.Entry {
 	var all []guard.Entry
 	for _, args := range [][]string{{"build"}, {"build", "--vars", "{second: true}", "--exclude-resource-type", "unit_test"}} {
 		began := time.Now()
-		out, err := DBT(t, Python(t), c.Workspace, c.Env, args...)
+		out, err := dbtWithin(time.Hour, Python(t), c.Workspace, c.Env, args...)
 		sent := g.Entries()
 		denied, allowed := g.Denied()
 		if err != nil || !strings.Contains(out, "Completed successfully") || len(denied) > 0 || allowed < 3*c.models {

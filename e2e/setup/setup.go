@@ -238,7 +238,11 @@ func NoSecrets(t testing.TB, issuer *standin.Issuer, where, text string) {
 // DBT runs dbt in the workspace with only the variables, as a later step does.
 func DBT(t testing.TB, python pyenv.Python, workspace string, env map[string]string, args ...string) (out string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	return dbtWithin(10*time.Minute, python, workspace, env, args...)
+}
+
+func dbtWithin(limit time.Duration, python pyenv.Python, workspace string, env map[string]string, args ...string) (out string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, python.Program("dbt"), args...)
 	cmd.Dir, cmd.Env = workspace, append(python.Environ(), "NO_COLOR=1", "DBT_USE_COLORS=false")

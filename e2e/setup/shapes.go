@@ -15,7 +15,11 @@ import (
 )
 
 // varying is what differs between statements of the same shape.
-var varying = regexp.MustCompile(`[0-9a-f]{8,}|[0-9]+|\s+`)
+var varying = regexp.MustCompile(`^/\* \{.*?\} \*/|--[^\n]*|'[^']*'|\b(stg|int|mart|unique|not_null)_\w*|__dbt_\w+|marts_\w+|` +
+	`[0-9a-f]{8,}|[0-9]+|\s+`)
+
+// blank is the white space that templates leave.
+var blank = regexp.MustCompile(`\s*\n\s*|[ \t]+`)
 
 // KeepShapes writes one statement of each shape of those that were sent into the
 // seeds of the classifier's oracle, where tests run with -update.
@@ -26,9 +30,15 @@ func KeepShapes(t testing.TB, d statement.Dialect, sent []guard.Entry) {
 	}
 	shapes := map[string]string{}
 	for _, e := range sent {
-		shape := varying.ReplaceAllString(e.Text, "0")
-		if known, ok := shapes[shape]; e.Text != "" && (!ok || e.Text < known) {
-			shapes[shape] = e.Text
+		text := blank.ReplaceAllStringFunc(e.Text, func(space string) string {
+			if strings.Contains(space, "\n") {
+				return "\n"
+			}
+			return " "
+		})
+		shape := varying.ReplaceAllString(text, "0")
+		if known, ok := shapes[shape]; text != "" && (!ok || text < known) {
+			shapes[shape] = text
 		}
 	}
 	lines := make([]string, 0, len(shapes))

@@ -1,8 +1,11 @@
 package statement
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -34,10 +37,31 @@ func fuzz(f *testing.F, d Dialect) {
 	for _, c := range statements(d) {
 		f.Add(c.text)
 	}
-	for _, text := range odd {
+	for _, text := range slices.Concat(odd, sent(f, d)) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) { holds(t, d, text) })
+}
+
+// sent are statements that dbt sent for a large project, which the oracle keeps.
+func sent(t testing.TB, d Dialect) (statements []string) {
+	t.Helper()
+	file, err := os.Open(filepath.Join("oracle", "testdata", string(d)+".jsonl"))
+	if d == Redshift && os.IsNotExist(err) {
+		return nil // no large project is built there
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for lines := json.NewDecoder(file); lines.More(); {
+		var text string
+		if err := lines.Decode(&text); err != nil {
+			t.Fatal(err)
+		}
+		statements = append(statements, text)
+	}
+	return statements
 }
 
 // odd are pieces that end tokens where one does not expect it.
@@ -48,16 +72,19 @@ var odd = []string{
 	" settings readonly = 0 ", " begin ", " read write ", " execute immediate 'drop table t' ", "set_config(", "identifier('x')(", " explain analyze ",
 }
 
-// TestMutations tries the properties on the inventory, broken in ways that are
-// the same each time.
+// TestMutations tries the properties on the inventory and on what dbt sent,
+// broken in ways that are the same each time.
 func TestMutations(t *testing.T) {
 	t.Parallel()
 	for d := range grammars {
 		t.Run(string(d), func(t *testing.T) {
 			t.Parallel()
-			random, list := rand.New(rand.NewPCG(17, 2026)), statements(d)
+			random, list := rand.New(rand.NewPCG(17, 2026)), sent(t, d)
+			for _, c := range statements(d) {
+				list = append(list, c.text)
+			}
 			for range 40_000 / sampling.Share {
-				holds(t, d, mutated(random, list[random.IntN(len(list))].text, list[random.IntN(len(list))].text))
+				holds(t, d, mutated(random, list[random.IntN(len(list))], list[random.IntN(len(list))]))
 				if t.Failed() {
 					return
 				}
