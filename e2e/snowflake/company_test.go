@@ -7,7 +7,9 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -21,11 +23,29 @@ import (
 func TestGuardedCompany(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)
-	_, port := start(t, issuer, nil)
+	s, port := start(t, issuer, nil)
+	s.next = soon(s.next)
 	g := guarded(t, issuer, port, guard.Build, statement.Grant)
 	sent := g.ExpectCompanyBuilt(t, setup.NewCompany(t, "snowflake", setup.Models(t, 36),
 		strings.Replace(block(g.Address().Port), "user: DBT_PROD", "user: DBT_PROD, authenticator: jwt, token: "+g.Address().Secret.Reveal(), 1)))
 	setup.KeepShapes(t, statement.Snowflake, sent)
+}
+
+// soon has statements that fakesnow cannot do fail at once: the connector would
+// try them again and again.
+func soon(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reply := httptest.NewRecorder()
+		next.ServeHTTP(reply, r)
+		if reply.Code == http.StatusInternalServerError {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "code": "001003", "message": "fakesnow cannot do this", "data": map[string]any{"sqlState": "42601"}})
+			return
+		}
+		maps.Copy(w.Header(), reply.Header())
+		w.WriteHeader(reply.Code)
+		_, _ = w.Write(reply.Body.Bytes())
+	})
 }
 
 // TestGuardPythonModel: dbt sends a Python model as a procedure, which needs the

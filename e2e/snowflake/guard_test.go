@@ -81,8 +81,11 @@ var reads = []sent{
 func guarded(t *testing.T, issuer *standin.Issuer, port int, level guard.Level, also ...statement.Class) *setup.Guarded {
 	t.Helper()
 	r := route.Route{Kind: route.Snowflake, Upstream: route.Upstream{Host: "127.0.0.1", Port: port, Plain: true, Account: "acme-prod"}}
-	c := credential.Credential{Kind: credential.IDToken, Token: secret.New(issuer.Sign("snowflakecomputing.com", nil)), Expiry: time.Now().Add(time.Hour)}
-	return setup.GuardBy(t, r, c, guard.Config{Dialect: statement.Snowflake, Statements: level, Also: also, Roles: []string{"TRANSFORMER"}})
+	end := time.Now().Add(12 * time.Hour) // no run is that long, and nothing here is about renewals
+	token := issuer.Sign("snowflakecomputing.com", map[string]any{"exp": end.Unix()})
+	c := credential.Credential{Kind: credential.IDToken, Token: secret.New(token), Expiry: end}
+	config := guard.Config{Dialect: statement.Snowflake, Statements: level, Also: also, Roles: []string{"TRANSFORMER"}}
+	return setup.GuardBy(t, r, c, config)
 }
 
 // TestGuard has the connector send what is not a read, in each of its ways: none
