@@ -32,7 +32,7 @@ type style struct {
 	hook                   string // the columns of the table that hooks write to, and its options
 	contract               string // the columns of a model with a contract, "" for what is common
 	noConstraints          bool
-	plainText              bool // no quotes in comments, which fakesnow does not read
+	plainComments          bool // none of columns, and none with quotes, which fakesnow does not read
 	noUnitTests            bool
 	staging, intermediate  []shape
 	marts                  []shape
@@ -127,7 +127,7 @@ var styles = map[string]style{
 		},
 	},
 	"snowflake": {
-		plainText: true, noUnitTests: true, // fakesnow does not do what a unit test creates
+		plainComments: true, noUnitTests: true, // fakesnow does not do what a unit test creates
 		integer: "integer", text: "varchar", instant: "timestamp_ntz", hook: "(node varchar, moment varchar, noted_at timestamp_ntz)",
 		staging:      []shape{views, within, tables, {name: "secure", config: "materialized='view', secure=true"}},
 		intermediate: []shape{views, within, asks, {name: "permanent", config: "materialized='table', transient=false"}},
@@ -168,7 +168,7 @@ func NewCompany(t testing.TB, adapter string, models int, output string) *Compan
 	c := &Company{Workspace: t.TempDir(), models: models, style: s}
 	c.Env = map[string]string{"DBT_PROFILES_DIR": c.Workspace + "/profiles", "REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
 	c.write(t, "profiles/profiles.yml", "company:\n  target: prod\n  outputs:\n    prod: "+output+"\n")
-	c.write(t, "dbt_project.yml", projectFile+s.project)
+	c.write(t, "dbt_project.yml", strings.Replace(projectFile, "columns: true", fmt.Sprintf("columns: %t", !s.plainComments), 1)+s.project)
 	c.write(t, "macros/company.sql", macros)
 	c.Grow(t, 40)
 	yaml := &strings.Builder{}
@@ -182,7 +182,7 @@ func NewCompany(t testing.TB, adapter string, models int, output string) *Compan
 		c.model(t, yaml, "marts", "mart", i, s.marts, name("int", i%perLayer))
 	}
 	text := yaml.String()
-	if s.plainText {
+	if s.plainComments {
 		text = strings.NewReplacer("it's; ", "", "'\"\n        data_type", "\"\n        data_type", "\"the '", "\"the ").Replace(text)
 	}
 	c.write(t, "models/models.yml", text)

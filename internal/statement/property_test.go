@@ -47,8 +47,8 @@ func fuzz(f *testing.F, d Dialect) {
 func sent(t testing.TB, d Dialect) (statements []string) {
 	t.Helper()
 	file, err := os.Open(filepath.Join("oracle", "testdata", string(d)+".jsonl"))
-	if d == Redshift && os.IsNotExist(err) {
-		return nil // no large project is built there
+	if os.IsNotExist(err) && d != Postgres && d != ClickHouse {
+		return nil // there is no parser of others, and so no oracle
 	}
 	if err != nil {
 		t.Fatal(err)
