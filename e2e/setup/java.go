@@ -30,5 +30,6 @@ func JavaClasses(t testing.TB, source string, jars ...string) (dir string) {
 // JavaProgram returns the command that runs a class.
 func JavaProgram(t testing.TB, class string, path []string, args ...string) *exec.Cmd {
 	t.Helper()
-	return exec.CommandContext(t.Context(), Java(t), append([]string{"-cp", strings.Join(path, string(filepath.ListSeparator)), class}, args...)...)
+	args = append([]string{"-cp", strings.Join(path, string(filepath.ListSeparator)), class}, args...)
+	return exec.CommandContext(t.Context(), Java(t), args...)
 }

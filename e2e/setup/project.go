@@ -39,7 +39,8 @@ type style struct {
 }
 
 // newer has an incremental model read what is new only.
-const newer = "{% if is_incremental() %}where placed_at > (select coalesce(max(placed_at), cast('2026-01-01 00:00:00' as @instant)) from {{ this }}){% endif %}"
+const newer = "{% if is_incremental() %}where placed_at > (" +
+	"select coalesce(max(placed_at), cast('2026-01-01 00:00:00' as @instant)) from {{ this }}){% endif %}"
 
 // later has one read what may have changed, too.
 const later = "{% if is_incremental() %}where placed_at >= (select min(placed_at) from {{ this }}) /* again */{% endif %}"
@@ -60,84 +61,115 @@ var (
 	within = shape{name: "ephemeral", config: "materialized='ephemeral'"}
 	asks   = shape{name: "asks", config: "materialized='table', tags=['nightly', 'it''s']", before: asking}
 	hooked = shape{name: "hooked", config: `materialized='table',
-	pre_hook=["{{ note('before', this) }}"], post_hook=[{"sql": "{{ note('after', this) }}", "transaction": true}, "{{ note('last', this) }}"]`}
+	pre_hook=["{{ note('before', this) }}"],
+	post_hook=[{"sql": "{{ note('after', this) }}", "transaction": true}, "{{ note('last', this) }}"]`}
 )
 
 var styles = map[string]style{
 	"postgres": {
-		integer: "integer", text: "varchar(256)", instant: "timestamp", hook: "(node varchar(256), moment varchar(32), noted_at timestamp)",
+		integer: "integer", text: "varchar(256)", instant: "timestamp",
+		hook:    "(node varchar(256), moment varchar(32), noted_at timestamp)",
 		project: "  +grants: {select: ['reporter']}\n",
-		staging: []shape{views, within, {name: "granted", config: "materialized='view', grants={'select': ['reporter', 'auditor']}"}, tables},
+		staging: []shape{views, within, {name: "granted", config: "materialized='view', " +
+			"grants={'select': ['reporter', 'auditor']}"}, tables},
 		intermediate: []shape{
 			views, within, asks,
 			{name: "unlogged", config: "materialized='table', unlogged=true, indexes=[{'columns': ['id'], 'unique': true}]"},
 		},
 		marts: []shape{
 			hooked,
-			{name: "indexed", config: "materialized='table', indexes=[{'columns': ['id'], 'type': 'hash'}, {'columns': ['customer_id', 'placed_at']}]"},
+			{name: "indexed", config: "materialized='table', " +
+				"indexes=[{'columns': ['id'], 'type': 'hash'}, {'columns': ['customer_id', 'placed_at']}]"},
 			{name: "contract", config: "materialized='table'"},
-			{name: "contract_incremental", config: "materialized='incremental', on_schema_change='append_new_columns'", after: newer},
-			{name: "materialized_view", config: "materialized='materialized_view', indexes=[{'columns': ['id']}], on_configuration_change='apply'"},
+			{name: "contract_incremental", config: "materialized='incremental', " +
+				"on_schema_change='append_new_columns'", after: newer},
+			{name: "materialized_view", config: "materialized='materialized_view', " +
+				"indexes=[{'columns': ['id']}], on_configuration_change='apply'"},
 			{name: "append", config: "materialized='incremental', incremental_strategy='append'", after: newer},
-			{name: "delete_insert", config: "materialized='incremental', incremental_strategy='delete+insert', unique_key='id'", after: later},
-			{name: "delete_insert_keys", config: "materialized='incremental', incremental_strategy='delete+insert', unique_key=['id', 'customer_id'], incremental_predicates=[\"amount > 0\"]", after: later},
-			{name: "merge", config: "materialized='incremental', incremental_strategy='merge', unique_key='id', merge_exclude_columns=['customer_id']", after: later},
-			{name: "microbatch", config: "materialized='incremental', incremental_strategy='microbatch', unique_key='id', event_time='placed_at', begin='2026-01-01', batch_size='year'"},
-			{name: "changing", config: "materialized='incremental', on_schema_change='sync_all_columns', unique_key='id'", after: later},
+			{name: "delete_insert", config: "materialized='incremental', " +
+				"incremental_strategy='delete+insert', unique_key='id'", after: later},
+			{name: "delete_insert_keys", config: "materialized='incremental', incremental_strategy='delete+insert', " +
+				"unique_key=['id', 'customer_id'], incremental_predicates=[\"amount > 0\"]", after: later},
+			{name: "merge", config: "materialized='incremental', incremental_strategy='merge', " +
+				"unique_key='id', merge_exclude_columns=['customer_id']", after: later},
+			{name: "microbatch", config: "materialized='incremental', incremental_strategy='microbatch', " +
+				"unique_key='id', event_time='placed_at', begin='2026-01-01', batch_size='year'"},
+			{name: "changing", config: "materialized='incremental', " +
+				"on_schema_change='sync_all_columns', unique_key='id'", after: later},
 			{name: "analyzed", config: `materialized='table', post_hook=["analyze {{ this }}", "comment on table {{ this }} is 'it''s; analysed'",
 	"create index if not exists \"{{ this.name }}_by\" on {{ this }} (amount)", "grant select on {{ this }} to auditor"]`},
 		},
 	},
 	"trino": {
-		integer: "bigint", text: "varchar", instant: "timestamp(6)", hook: "(node varchar, moment varchar, noted_at timestamp(6))", noConstraints: true,
-		staging:      []shape{views, within, tables, {name: "invoker", config: "materialized='view', view_security='invoker'"}},
-		intermediate: []shape{views, within, asks, {name: "format", config: "materialized='table', properties={'format': \"'PARQUET'\", 'partitioning': \"ARRAY['customer_id']\"}"}},
+		integer: "bigint", text: "varchar", instant: "timestamp(6)",
+		hook: "(node varchar, moment varchar, noted_at timestamp(6))", noConstraints: true,
+		staging: []shape{views, within, tables, {name: "invoker", config: "materialized='view', " +
+			"view_security='invoker'"}},
+		intermediate: []shape{views, within, asks, {name: "format", config: "materialized='table', " +
+			"properties={'format': \"'PARQUET'\", 'partitioning': \"ARRAY['customer_id']\"}"}},
 		marts: []shape{
 			hooked,
 			{name: "contract", config: "materialized='table'"},
 			{name: "replaced", config: "materialized='table', on_table_exists='replace'"},
 			{name: "dropped", config: "materialized='table', on_table_exists='drop'"},
-			{name: "materialized_view", config: "materialized='materialized_view'"},
-			{name: "append", config: "materialized='incremental', incremental_strategy='append', views_enabled=false", after: newer},
-			{name: "delete_insert", config: "materialized='incremental', incremental_strategy='delete+insert', unique_key='id'", after: later},
+			{name: "materialized_view", config: "materialized='materialized_view', " +
+				"persist_docs={'relation': false, 'columns': false}"},
+			{name: "append", config: "materialized='incremental', " +
+				"incremental_strategy='append', views_enabled=false", after: newer},
+			{name: "delete_insert", config: "materialized='incremental', " +
+				"incremental_strategy='delete+insert', unique_key='id'", after: later},
 			{name: "merge", config: "materialized='incremental', incremental_strategy='merge', unique_key='id'", after: later},
-			{name: "microbatch", config: "materialized='incremental', incremental_strategy='microbatch', event_time='placed_at', begin='2026-01-01', batch_size='year'"},
+			{name: "microbatch", config: "materialized='incremental', incremental_strategy='microbatch', " +
+				"event_time='placed_at', begin='2026-01-01', batch_size='year'"},
 			{name: "changing", config: "materialized='incremental', on_schema_change='sync_all_columns'", after: later},
 			{name: "analyzed", config: `materialized='table', post_hook=["analyze {{ this }}", "comment on table {{ this }} is 'it''s; analysed'"]`},
 		},
 	},
 	"clickhouse": {
-		integer: "Int64", text: "String", instant: "DateTime", hook: "(node String, moment String, noted_at DateTime) engine = MergeTree order by noted_at",
-		contract:     "Int64 Int64 Int64 String DateTime",
-		staging:      []shape{views, within, {name: "ordered", config: "materialized='table', order_by='id'"}},
-		intermediate: []shape{views, within, asks, {name: "engine", config: "materialized='table', engine='ReplacingMergeTree()', order_by=['customer_id', 'id'], partition_by='toYYYYMM(placed_at)'"}},
+		integer: "Int64", text: "String", instant: "DateTime",
+		hook:     "(node String, moment String, noted_at DateTime) engine = MergeTree order by noted_at",
+		contract: "Int64 Int64 Int64 String DateTime",
+		staging:  []shape{views, within, {name: "ordered", config: "materialized='table', order_by='id'"}},
+		intermediate: []shape{views, within, asks, {name: "engine", config: "materialized='table', " +
+			"engine='ReplacingMergeTree()', order_by=['customer_id', 'id'], partition_by='toYYYYMM(placed_at)'"}},
 		marts: []shape{
 			hooked,
 			{name: "contract", config: "materialized='table', order_by='id'"},
-			{name: "indexed", config: "materialized='table', order_by='id', indexes=[{'name': 'by_amount', 'definition': 'amount type minmax granularity 2'}]"},
-			{name: "projected", config: "materialized='table', order_by='id', projections=[{'name': 'sums', 'query': 'select customer_id, sum(amount) group by customer_id'}]"},
+			{name: "indexed", config: "materialized='table', order_by='id', " +
+				"indexes=[{'name': 'by_amount', 'definition': 'amount type minmax granularity 2'}]"},
+			{name: "projected", config: "materialized='table', order_by='id', " +
+				"projections=[{'name': 'sums', 'query': 'select customer_id, sum(amount) group by customer_id'}]"},
 			{name: "append", config: "materialized='incremental', incremental_strategy='append', order_by='id'", after: newer},
 			{name: "legacy", config: "materialized='incremental', unique_key='id', order_by='id'", after: later},
-			{name: "delete_insert", config: "materialized='incremental', incremental_strategy='delete_insert', unique_key='id', order_by='id'", after: later},
-			{name: "overwrite", config: "materialized='incremental', incremental_strategy='insert_overwrite', partition_by='toYYYYMM(placed_at)', order_by='id'", after: later},
-			{name: "microbatch", config: "materialized='incremental', incremental_strategy='microbatch', event_time='placed_at', begin='2026-01-01', batch_size='year', unique_key='id', order_by='id'"},
-			{name: "changing", config: "materialized='incremental', on_schema_change='sync_all_columns', order_by='id'", after: later},
-			{name: "settings", config: `materialized='table', order_by='id', settings={'index_granularity': 4096}, ttl='placed_at + interval 100 year',
+			{name: "delete_insert", config: "materialized='incremental', " +
+				"incremental_strategy='delete_insert', unique_key='id', order_by='id'", after: later},
+			{name: "overwrite", config: "materialized='incremental', incremental_strategy='insert_overwrite', " +
+				"partition_by='toYYYYMM(placed_at)', order_by='id'", after: later},
+			{name: "microbatch", config: "materialized='incremental', incremental_strategy='microbatch', " +
+				"event_time='placed_at', begin='2026-01-01', batch_size='year', unique_key='id', order_by='id'"},
+			{name: "changing", config: "materialized='incremental', " +
+				"on_schema_change='sync_all_columns', order_by='id'", after: later},
+			{name: "settings", config: `materialized='table', order_by='id',
+	settings={'index_granularity': 4096}, ttl='placed_at + interval 100 year',
 	post_hook=["optimize table {{ this }} final", "alter table {{ this }} modify comment 'it''s; optimised'"]`},
 		},
 	},
 	"snowflake": {
 		plainComments: true, noUnitTests: true, // fakesnow does not do what a unit test creates
-		integer: "integer", text: "varchar", instant: "timestamp_ntz", hook: "(node varchar, moment varchar, noted_at timestamp_ntz)",
+		integer: "integer", text: "varchar", instant: "timestamp_ntz",
+		hook:         "(node varchar, moment varchar, noted_at timestamp_ntz)",
 		staging:      []shape{views, within, tables, {name: "secure", config: "materialized='view', secure=true"}},
 		intermediate: []shape{views, within, asks, {name: "permanent", config: "materialized='table', transient=false"}},
 		marts: []shape{
 			hooked,
 			{name: "contract", config: "materialized='table'"},
-			{name: "clustered", config: "materialized='table', query_tag='marts; it is'"},
-			{name: "append", config: "materialized='incremental', incremental_strategy='append', tmp_relation_type='table'", after: newer},
-			{name: "delete_insert", config: "materialized='incremental', incremental_strategy='delete+insert', unique_key='id', tmp_relation_type='table'", after: later},
-			{name: "merge", config: "materialized='incremental', incremental_strategy='merge', unique_key='id', tmp_relation_type='table'", after: later},
+			{name: "copied", config: "materialized='table', copy_grants=true"},
+			{name: "append", config: "materialized='incremental', " +
+				"incremental_strategy='append', tmp_relation_type='table'", after: newer},
+			{name: "delete_insert", config: "materialized='incremental', " +
+				"incremental_strategy='delete+insert', unique_key='id', tmp_relation_type='table'", after: later},
+			{name: "merge", config: "materialized='incremental', incremental_strategy='merge', " +
+				"unique_key='id', tmp_relation_type='table'", after: later},
 		},
 	},
 }
@@ -194,7 +226,8 @@ func name(layer string, i int) string { return fmt.Sprintf("%s_%03d", layer, i) 
 
 func (c *Company) write(t testing.TB, path, text string) {
 	t.Helper()
-	Write(t, c.Workspace, path, strings.NewReplacer("@integer", c.style.integer, "@text", c.style.text, "@instant", c.style.instant, "@hook", c.style.hook).Replace(text))
+	types := strings.NewReplacer("@integer", c.style.integer, "@text", c.style.text, "@instant", c.style.instant, "@hook", c.style.hook)
+	Write(t, c.Workspace, path, types.Replace(text))
 }
 
 // model writes one model and what its tests are.
@@ -210,7 +243,8 @@ func (c *Company) model(t testing.TB, yaml *strings.Builder, layer, prefix strin
 		other = name(map[string]string{"intermediate": "stg", "marts": "int"}[layer], (i*7+3)%(c.models/3))
 	}
 	text := "{{ config(" + s.config + ") }}\n" + s.before + body + s.after + "\n"
-	c.write(t, "models/"+layer+"/"+me+".sql", strings.NewReplacer("@columns", "id, customer_id, amount, status, placed_at", "@up", up, "@other", other, "@n", fmt.Sprint(i%11)).Replace(text))
+	names := strings.NewReplacer("@columns", "id, customer_id, amount, status, placed_at", "@up", up, "@other", other, "@n", fmt.Sprint(i%11))
+	c.write(t, "models/"+layer+"/"+me+".sql", names.Replace(text))
 	fmt.Fprintf(yaml, "  - name: %s\n    description: \"%s %d: it's; drop table x -- {{ target.name }}\"\n", me, layer, i)
 	if s.name == "ephemeral" {
 		return
@@ -274,7 +308,8 @@ insert into {{ target.schema }}.hook_log select '{{ node or "run" }}', '{{ momen
 {% endmacro %}
 
 {% macro newest_of(relation) %}
-  {% if execute %}{% do return(run_query('select max(placed_at) as newest from (select * from ' ~ ref('raw_orders') ~ ') t').columns[0][0]) %}{% endif %}
+  {% set sql = 'select max(placed_at) as newest from (select * from ' ~ ref('raw_orders') ~ ') t' %}
+  {% if execute %}{% do return(run_query(sql).columns[0][0]) %}{% endif %}
 {% endmacro %}
 
 {% macro dbt_utils_like_values(relation, column) %}
@@ -301,7 +336,8 @@ var bodies = map[string]string{
 )
 select @columns from renamed where status <> 'x; drop table @n --'
 `,
-	"intermediate": `with orders as (select * from {{ ref('@up') }}), others as (select id as other, amount as more from {{ ref('@other') }}), ranked as (
+	"intermediate": `with orders as (select * from {{ ref('@up') }}), others as (select id as other, amount as more from {{ ref('@other') }}),
+ranked as (
     select orders.id, orders.customer_id, orders.amount + coalesce(others.more, 0) as amount, orders.status, orders.placed_at,
         row_number() over (partition by orders.id order by orders.placed_at desc) as n
     from orders left join others on orders.id = others.other
@@ -312,7 +348,8 @@ from "update"
 `,
 	"marts": `{%- set columns = ['id', 'customer_id'] %}
 select @columns from (
-    select {% for c in columns %}{{ c }}, {% endfor %}cast(amount as @integer) as amount, cast(status as @text) as status, cast(placed_at as @instant) as placed_at
+    select {% for c in columns %}{{ c }}, {% endfor %}cast(amount as @integer) as amount,
+        cast(status as @text) as status, cast(placed_at as @instant) as placed_at
     from {{ ref('@up') }} where id in (select id from {{ ref('@other') }})
 ) as "set"
 `,
@@ -334,7 +371,8 @@ func (c *Company) Grow(t testing.TB, orders int) {
 // rest writes what is not a model.
 func (c *Company) rest(t testing.TB) {
 	t.Helper()
-	c.write(t, "tests/no_order_without_a_customer.sql", "select o.order_id from {{ ref('raw_orders') }} o left join {{ ref('raw_customers') }} c on o.customer_id = c.customer_id where c.customer_id is null\n")
+	c.write(t, "tests/no_order_without_a_customer.sql", "select o.order_id from {{ ref('raw_orders') }} o "+
+		"left join {{ ref('raw_customers') }} c on o.customer_id = c.customer_id where c.customer_id is null\n")
 	c.write(t, "analyses/totals.sql", "select status, sum(amount) from {{ ref('raw_orders') }} group by status\n")
 	c.write(t, "models/rest.yml", `sources:
   - name: raw
@@ -371,7 +409,9 @@ func (c *Company) unitTests(t testing.TB) {
 	text := &strings.Builder{}
 	text.WriteString("unit_tests:\n")
 	for i := 0; i < c.models/3; i += len(c.style.staging) {
-		fmt.Fprintf(text, "  - name: status_of_%d\n    model: %s\n    given:\n      - input: ref('raw_orders')\n        rows: [{order_id: 1, customer_id: 2, amount: 3, status: \"it's; drop\", placed_at: \"2026-01-01 00:00:00\"}]\n"+
+		fmt.Fprintf(text, "  - name: status_of_%d\n    model: %s\n    given:\n"+
+			"      - input: ref('raw_orders')\n        rows: [{order_id: 1, customer_id: 2, amount: 3, "+
+			"status: \"it's; drop\", placed_at: \"2026-01-01 00:00:00\"}]\n"+
 			"    expect: {rows: [{id: 1, status: \"it's; drop\"}]}\n", i, name("stg", i))
 	}
 	c.write(t, "models/unit_tests.yml", text.String())

@@ -48,7 +48,7 @@ func TestWhatDbtSent(t *testing.T) {
 		truth func(string) (truth, bool)
 		least int // of statements that are parsed
 	}{
-		statement.Postgres:   {postgresTruth, 90},
+		statement.Postgres:   {postgresTruth, 110},
 		statement.ClickHouse: {clickhouseTruthOfEmpty, 140},
 	} {
 		t.Run(string(d), func(t *testing.T) {
