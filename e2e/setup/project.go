@@ -27,10 +27,10 @@ type shape struct{ name, config, before, after string }
 
 // A style is how projects of one adapter are written.
 type style struct {
-	integer, text, instant string // types
-	project                string // further lines of dbt_project.yml
-	hook                   string // the columns of the table that hooks write to, and its options
-	contract               string // the columns of a model with a contract, "" for what is common
+	integer, text, instant string   // types
+	project                string   // further lines of dbt_project.yml
+	hook                   string   // the columns of the table that hooks write to, and its options
+	second                 []string // arguments of dbt for the second build
 	noConstraints          bool
 	plainComments          bool // none of columns, and none with quotes, which fakesnow does not read
 	noUnitTests            bool
@@ -127,9 +127,8 @@ var styles = map[string]style{
 	},
 	"clickhouse": {
 		integer: "Int64", text: "String", instant: "DateTime",
-		hook:     "(node String, moment String, noted_at DateTime) engine = MergeTree order by noted_at",
-		contract: "Int64 Int64 Int64 String DateTime",
-		staging:  []shape{views, within, {name: "ordered", config: "materialized='table', order_by='id'"}},
+		hook:    "(node String, moment String, noted_at DateTime) engine = MergeTree order by noted_at",
+		staging: []shape{views, within, {name: "ordered", config: "materialized='table', order_by='id'"}},
 		intermediate: []shape{views, within, asks, {name: "engine", config: "materialized='table', " +
 			"engine='ReplacingMergeTree()', order_by=['customer_id', 'id'], partition_by='toYYYYMM(placed_at)'"}},
 		marts: []shape{
@@ -155,7 +154,8 @@ var styles = map[string]style{
 		},
 	},
 	"snowflake": {
-		plainComments: true, noUnitTests: true, // fakesnow does not do what a unit test creates
+		plainComments: true, noUnitTests: true, // fakesnow does not do what these, and what follows, need
+		second:  []string{"--exclude", "resource_type:snapshot", "config.materialized:incremental"},
 		integer: "integer", text: "varchar", instant: "timestamp_ntz",
 		hook:         "(node varchar, moment varchar, noted_at timestamp_ntz)",
 		staging:      []shape{views, within, tables, {name: "secure", config: "materialized='view', secure=true"}},
@@ -422,7 +422,8 @@ func (c *Company) unitTests(t testing.TB) {
 func (g *Guarded) ExpectCompanyBuilt(t testing.TB, c *Company) []guard.Entry {
 	t.Helper()
 	var all []guard.Entry
-	for _, args := range [][]string{{"build"}, {"build", "--vars", "{second: true}", "--exclude-resource-type", "unit_test"}} {
+	again := append([]string{"build", "--vars", "{second: true}", "--exclude-resource-type", "unit_test"}, c.style.second...)
+	for _, args := range [][]string{{"build"}, again} {
 		began := time.Now()
 		out, err := dbtWithin(time.Hour, Python(t), c.Workspace, c.Env, args...)
 		sent := g.Entries()
