@@ -109,14 +109,15 @@ func (l Line) conditions() (list [][2]string) {
 func accessMarkdown(a Access) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Access review %s\n\n", a.Period)
-	headings := []string{"Rule", "Matches", "Gives", "Added", "Changed", "Decisions", "Denials", "Credentials", "Statements denied", "Last use", "Notes",
-		"Trust reviewed", "Reviewer", "Decision", "Decided on", "Comment"}
+	headings := []string{"Rule", "Matches", "Gives", "Added", "Changed", "Decisions", "Denials", "Credentials", "Statements denied",
+		"Last use", "Notes", "Trust reviewed", "Reviewer", "Decision", "Decided on", "Comment"}
 	b.WriteString(row(headings) + row(strings.Split(strings.Repeat("---,", len(headings)-1)+"---", ",")))
 	for _, l := range a.Lines {
 		d := l.Decision
 		b.WriteString(row([]string{
 			audit.Cell(l.title()), pairs(l.conditions()), pairs(l.gets()), l.Added.cell(), l.Changed.cell(), l.counted(l.Use.Decisions),
-			l.counted(l.Use.Denials), l.counted(l.Use.Uses), l.stopped(), instant(l.Use.Last), strings.Join(l.notes(), ", "), dateOrNothing(l.Reviewed),
+			l.counted(l.Use.Denials), l.counted(l.Use.Uses), l.stopped(),
+			instant(l.Use.Last), strings.Join(l.notes(), ", "), dateOrNothing(l.Reviewed),
 			audit.Cell(d.Reviewer), audit.Cell(d.Decision), audit.Cell(d.On), audit.Cell(d.Comment),
 		}))
 	}

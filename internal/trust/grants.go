@@ -108,7 +108,7 @@ func (g *grantee) level() {
 	observed := false
 	for _, r := range g.Case.Rules {
 		guard := r.Guard()
-		if guard == nil || slices.ContainsFunc(guard.Admits(), func(c statement.Class) bool { return c == statement.Write || c == statement.Define }) {
+		if guard == nil || slices.ContainsFunc(guard.Admits(), writes) {
 			builds = append(builds, strconv.Itoa(r.Index+1))
 			continue
 		}
@@ -128,6 +128,8 @@ func (g *grantee) level() {
 		g.notes = append(g.notes, "The target has no guard: it builds.")
 	}
 }
+
+func writes(c statement.Class) bool { return c == statement.Write || c == statement.Define }
 
 // names finds what lines are filled with.
 func (g *grantee) names() error {

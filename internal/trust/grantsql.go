@@ -112,7 +112,8 @@ var redshiftGrants = grantLanguage{
 		{always, "COMMIT;"},
 		{always, checkLine},
 		{always, "SELECT namespace_name, privilege_type FROM svv_schema_privileges WHERE identity_name = {'role} ORDER BY 1, 2;"},
-		{always, "SELECT namespace_name, relation_name, privilege_type FROM svv_relation_privileges WHERE identity_name = {'role} ORDER BY 1, 2, 3;"},
+		{always, "SELECT namespace_name, relation_name, privilege_type FROM svv_relation_privileges"},
+		{always, "  WHERE identity_name = {'role} ORDER BY 1, 2, 3;"},
 	},
 }
 
@@ -145,8 +146,10 @@ var snowflakeGrants = grantLanguage{
 		{toReader, "GRANT SELECT ON FUTURE DYNAMIC TABLES IN SCHEMA {schema} TO ROLE {role};"},
 		{always, sourcesLine},
 		{always, "GRANT USAGE ON DATABASE {source database} TO ROLE {role}; GRANT USAGE ON SCHEMA {source} TO ROLE {role};"},
-		{always, "GRANT SELECT ON ALL TABLES IN SCHEMA {source} TO ROLE {role}; GRANT SELECT ON FUTURE TABLES IN SCHEMA {source} TO ROLE {role};"},
-		{always, "GRANT SELECT ON ALL VIEWS IN SCHEMA {source} TO ROLE {role}; GRANT SELECT ON FUTURE VIEWS IN SCHEMA {source} TO ROLE {role};"},
+		{always, "GRANT SELECT ON ALL TABLES IN SCHEMA {source} TO ROLE {role};"},
+		{always, "GRANT SELECT ON FUTURE TABLES IN SCHEMA {source} TO ROLE {role};"},
+		{always, "GRANT SELECT ON ALL VIEWS IN SCHEMA {source} TO ROLE {role};"},
+		{always, "GRANT SELECT ON FUTURE VIEWS IN SCHEMA {source} TO ROLE {role};"},
 		{always, checkLine},
 		{always, "SHOW GRANTS TO ROLE {role};"},
 		{always, "SHOW FUTURE GRANTS TO ROLE {role};"},
@@ -267,7 +270,8 @@ func tsqlGrants(warehouse string) grantLanguage {
 			{always, sourcesLine},
 			{always, "GRANT SELECT ON SCHEMA::{source} TO {role};"},
 			{always, checkLine},
-			{always, "SELECT permission_name, class_desc, SCHEMA_NAME(CASE class WHEN 3 THEN major_id END) AS [schema] FROM sys.database_permissions"},
+			{always, "SELECT permission_name, class_desc, SCHEMA_NAME(CASE class WHEN 3 THEN major_id END) AS [schema]"},
+			{always, "  FROM sys.database_permissions"},
 			{always, "  WHERE grantee_principal_id = DATABASE_PRINCIPAL_ID({'role});"},
 		},
 	}

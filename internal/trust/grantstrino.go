@@ -35,7 +35,8 @@ type trinoTableGrant struct {
 }
 
 var trinoGrants = grantLanguage{
-	warehouse: "Trino", comment: "# ", needs: []string{"database"}, qualified: true, name: javaName, literal: pgLiteral, write: writeTrinoGrants,
+	warehouse: "Trino", comment: "# ", needs: []string{"database"}, qualified: true,
+	name: javaName, literal: pgLiteral, write: writeTrinoGrants,
 }
 
 // javaName is the expression for one name, which Trino has in small letters.
