@@ -27,7 +27,7 @@ RUN mkdir -p /image/etc/ssl/certs /image/tmp && chmod 1777 /image/tmp \
  && go build -trimpath -buildvcs=false \
     -tags=grpcnotrace,nethttpomithttp2 -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/...= -gcflags=crypto/internal/...= \
     -gcflags=go.opentelemetry.io/otel/...= -gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker= \
-    -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /image/oidc-dbt .
+    -ldflags "-s -w -funcalign=16 -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /image/oidc-dbt .
 
 FROM scratch
 COPY --from=build /image/ /

@@ -262,7 +262,7 @@ async function goEnvironment(go) {
 
 // inlining keeps the binary below 24 MiB: gRPC without its debugging pages, and inlined only
 // the standard library, which copies and encrypts, and the broker, through which results
-// flow. (docs/performance.md)
+// flow. So does the linker's -funcalign. (docs/performance.md)
 const inlining = ['-tags=grpcnotrace,nethttpomithttp2', '-gcflags=all=-l', '-gcflags=runtime/...=',
   '-gcflags=internal/...=', '-gcflags=crypto/internal/...=', '-gcflags=go.opentelemetry.io/otel/...=', '-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker='];
 
@@ -279,7 +279,7 @@ async function build(action) {
   try {
     const env = await goEnvironment(go);
     // -buildvcs=false: git refuses a checkout of another user, and then go fails.
-    await run(go, ['build', '-trimpath', '-buildvcs=false', ...inlining, '-ldflags', '-s -w', '-o', fresh, '.'], { cwd: action, env });
+    await run(go, ['build', '-trimpath', '-buildvcs=false', ...inlining, '-ldflags', '-s -w -funcalign=16', '-o', fresh, '.'], { cwd: action, env });
     fs.renameSync(fresh, target);
   } finally {
     fs.rmSync(fresh, { force: true });

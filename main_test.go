@@ -322,13 +322,14 @@ func TestSchemaIsCurrent(t *testing.T) {
 func TestBuildFlags(t *testing.T) {
 	t.Parallel()
 	want := []string{"-tags=grpcnotrace,nethttpomithttp2", "-gcflags=all=-l", "-gcflags=runtime/...=", "-gcflags=internal/...=",
-		"-gcflags=crypto/internal/...=", "-gcflags=go.opentelemetry.io/otel/...=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker="}
+		"-gcflags=crypto/internal/...=", "-gcflags=go.opentelemetry.io/otel/...=", "-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=",
+		"-funcalign=16"}
 	for _, file := range []string{"main.js", "Dockerfile", "bench/main.go", ".ci/run", "release/build.go"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := regexp.MustCompile(`-(?:tags|gcflags)=[\w.,/=-]+`).FindAllString(string(text), -1); !slices.Equal(got, want) {
+		if got := regexp.MustCompile(`-(?:tags|gcflags|funcalign)=[\w.,/=-]+`).FindAllString(string(text), -1); !slices.Equal(got, want) {
 			t.Errorf("%s builds with %q, want %q", file, got, want)
 		}
 	}

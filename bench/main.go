@@ -63,7 +63,7 @@ func bench(runs int, where bool, node, old string) error {
 		// The flags of main.js.
 		build := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace,nethttpomithttp2", "-gcflags=all=-l",
 			"-gcflags=runtime/...=", "-gcflags=internal/...=", "-gcflags=crypto/internal/...=", "-gcflags=go.opentelemetry.io/otel/...=",
-			"-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=", "-ldflags=-s -w", "-o", filepath.Join(root, name), pkg)
+			"-gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker=", "-ldflags=-s -w -funcalign=16", "-o", filepath.Join(root, name), pkg)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)

@@ -115,7 +115,7 @@ func (r release) binaries(ctx context.Context) error {
 			return err
 		}
 		args := append([]string{"build", "-trimpath", "-buildvcs=false"}, inlining...)
-		cmd := exec.CommandContext(ctx, "go", append(args, "-ldflags", "-s -w -X main.version="+r.version, "-o", out, ".")...)
+		cmd := exec.CommandContext(ctx, "go", append(args, "-ldflags", "-s -w -funcalign=16 -X main.version="+r.version, "-o", out, ".")...)
 		cmd.Dir = r.source
 		cmd.Env = append(slices.Clip(env), "GOOS="+p.goos, "GOARCH="+p.goarch)
 		if text, err := cmd.CombinedOutput(); err != nil {

@@ -697,7 +697,7 @@ func TestBuildEnvironment(t *testing.T) {
 	}
 	args, env, _ := strings.Cut(build, "\n")
 	if want := "-trimpath -buildvcs=false -tags=grpcnotrace,nethttpomithttp2 -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/...= -gcflags=crypto/internal/...= " +
-		"-gcflags=go.opentelemetry.io/otel/...= -gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker= -ldflags -s -w -o " + j.temp; !strings.HasPrefix(args, want) {
+		"-gcflags=go.opentelemetry.io/otel/...= -gcflags=github.com/oidc-dbt/oidc-dbt/internal/broker= -ldflags -s -w -funcalign=16 -o " + j.temp; !strings.HasPrefix(args, want) {
 		t.Errorf("go build %s\nwant %s…", args, want)
 	}
 	lines := strings.Split(env, "\n")

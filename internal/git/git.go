@@ -12,7 +12,7 @@ import (
 )
 
 // maxWait is how long git's children may hold its output after it has ended.
-const maxWait = time.Second
+const maxWait = 10 * time.Second
 
 // harmless are options of every call: no file watcher, hook, pager or network
 // (a partial clone fetches what it lacks), and no other object in the place of

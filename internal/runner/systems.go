@@ -173,7 +173,7 @@ func (m *Masker) redact(ctx context.Context, v secret.Value) error {
 		return fmt.Errorf("the program %s is not on PATH", args[0])
 	}
 	cmd := exec.CommandContext(ctx, program, args[1:]...)
-	cmd.Env, cmd.Stdin, cmd.WaitDelay = m.environ, strings.NewReader(v.Reveal()), time.Second
+	cmd.Env, cmd.Stdin, cmd.WaitDelay = m.environ, strings.NewReader(v.Reveal()), 5*time.Second
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("the program %s has failed", args[0])
 	}

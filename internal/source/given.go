@@ -105,7 +105,7 @@ func command(ctx context.Context, env Env, args []string, audience string) (secr
 	var out capped
 	cmd := exec.CommandContext(ctx, program, filled[1:]...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = env.Dir, env.Environ, &out, env.Stderr
-	cmd.WaitDelay = time.Second // for what the program has started and left behind
+	cmd.WaitDelay = 5 * time.Second // for what the program has started and left behind
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
