@@ -52,7 +52,7 @@ func TestArguments(t *testing.T) {
 // library's, and help in 0.
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	const valid = `, valid commands are ["exec" "serve" "health" "explain" "test-policy" "lint" "init" "trust" "audit" "login" "logout" "whoami" "approve" "version" "help"]` + "\n"
+	const valid = `, valid commands are ["exec" "serve" "health" "stop" "explain" "test-policy" "lint" "init" "trust" "audit" "login" "logout" "whoami" "approve" "version" "help"]` + "\n"
 	version := "oidc-dbt v1.2.3 (commit 0a1b2c, " + runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version() + ")\n"
 	const rootHelp, execHelp, versionHelp = "NAME:\n   oidc-dbt - ", "NAME:\n   oidc-dbt exec - ", "NAME:\n   oidc-dbt version - "
 	const trustHelp = "NAME:\n   oidc-dbt trust - "
