@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,5 +85,15 @@ func Debian(t testing.TB, packages ...string) (dir, libraries string) {
 	if err != nil || len(found) != 1 {
 		t.Fatalf("the packages %q have the folders of libraries %q, %v", packages, found, err)
 	}
-	return dir, "LD_LIBRARY_PATH=" + found[0]
+	// Some libraries have others in a folder of their own, to which they lead by an absolute path.
+	private, err := filepath.Glob(filepath.Join(found[0], "*", "lib*.so*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, library := range private {
+		if folder := filepath.Dir(library); !slices.Contains(found, folder) {
+			found = append(found, folder)
+		}
+	}
+	return dir, "LD_LIBRARY_PATH=" + strings.Join(found, string(filepath.ListSeparator))
 }
