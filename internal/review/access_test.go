@@ -297,6 +297,30 @@ func TestCounts(t *testing.T) {
 	}
 }
 
+// TestCredentialsOfOtherDecisions: a credential whose decision was by another
+// policy, by a rule that has gone, or before the period, has one; none of them
+// counts for a rule of today.
+func TestCredentialsOfOtherDecisions(t *testing.T) {
+	t.Parallel()
+	sha := parse(t, source("prod", first)).SHA256()
+	for name, tt := range map[string]struct {
+		decision line
+		want     string
+	}{
+		"by another policy": {line{id: "1", at: "10-05T12", sha: "other", target: "prod", rule: 1, decision: "allowed"}, "1 elsewhere, 0 former, 0 unmatched"},
+		"by a former rule":  {line{id: "1", at: "10-05T12", sha: sha, target: "prod", rule: 9, decision: "allowed"}, "0 elsewhere, 1 former, 0 unmatched"},
+		"before the period": {line{id: "1", at: "09-30T23", sha: sha, target: "prod", rule: 1, decision: "allowed"}, "0 elsewhere, 0 former, 0 unmatched"},
+		"denied elsewhere":  {line{id: "1", at: "10-05T12", sha: "other", target: "prod", decision: "denied"}, "1 elsewhere, 0 former, 1 unmatched"},
+		"of another run":    {line{id: "2", at: "10-05T12", sha: "other", target: "prod", rule: 1, decision: "allowed"}, "1 elsewhere, 0 former, 1 unmatched"},
+	} {
+		a := reviewOf(t, source("prod", first), records(tt.decision, line{id: "1", at: "10-05T13", target: "prod", outcome: "issued"}))
+		got := fmt.Sprintf("%d elsewhere, %d former, %d unmatched", a.Records.Elsewhere, a.Records.Former, a.Records.Unmatched)
+		if got != tt.want || a.Lines[0].Use.Uses > 0 {
+			t.Errorf("%s: %s, %d uses; want %s and none", name, got, a.Lines[0].Use.Uses, tt.want)
+		}
+	}
+}
+
 // TestBucketTarget: the target that writes audit records is marked.
 func TestBucketTarget(t *testing.T) {
 	t.Parallel()

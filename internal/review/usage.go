@@ -127,6 +127,9 @@ func (c *counter) all(records iter.Seq2[auditlog.Entry, error]) error {
 		case err != nil:
 			return err
 		case !c.access.Period.Has(e.Record.At()):
+			if e.Record.Unmapped.Decision == "allowed" {
+				c.remember(nil, e.Record.Metadata.CorrelationUID) // its credential may be of the period
+			}
 		case e.Record.IsStatement():
 			c.statement(&e.Record)
 		default:
@@ -150,6 +153,9 @@ func (c *counter) add(r *auditlog.Record) {
 	switch {
 	case u.Decision != "" && !c.known[u.PolicySHA256]:
 		c.found.Elsewhere++
+		if u.Decision == "allowed" {
+			c.remember(nil, r.Metadata.CorrelationUID)
+		}
 	case u.Decision == "allowed" && u.Rule != nil:
 		c.allowed(c.line(r, u.Target, u.Rule.Number), r.Metadata.CorrelationUID, at)
 	case u.Decision == "denied":
@@ -198,6 +204,11 @@ func (c *counter) allowed(l *Line, id string, at time.Time) {
 		l.Use.Decisions++
 		l.Use.Last = later(l.Use.Last, at)
 	}
+	c.remember(l, id)
+}
+
+// remember keeps a decision until its outcome: the rule, or nil for none of today.
+func (c *counter) remember(l *Line, id string) {
 	delete(c.pending, c.order[c.next])
 	c.order[c.next], c.next = id, (c.next+1)%maxPending
 	c.pending[id] = l
