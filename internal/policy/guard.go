@@ -55,8 +55,12 @@ func (g Guard) Admits() (list []statement.Class) {
 	return list
 }
 
-// lets reports whether g lets something pass that the other guard does not.
-func (g Guard) lets(other Guard) bool {
+// lets reports whether g lets something pass that the other guard does not; a
+// guard that is nil lets everything pass.
+func (g *Guard) lets(other *Guard) bool {
+	if g == nil || other == nil {
+		return other != nil
+	}
 	return g.Observe && !other.Observe || loosened(g.Limits, other.Limits) != "" ||
 		slices.ContainsFunc(g.Admits(), func(c statement.Class) bool { return !slices.Contains(other.Admits(), c) })
 }
@@ -98,11 +102,12 @@ const maxStopAfter = 1_000_000
 
 // guard reads a target's guard.
 func (d *document) guard(t *Target, n *yaml.Node) {
+	before := d.Count()
+	defer func() { t.faultyGuard = d.Count() > before }()
 	m, ok := d.Mapping(n, n, "guard", guardKeys)
 	if !ok {
 		return
 	}
-	before := d.Count()
 	g := Guard{Statements: sqlguard.Any}
 	if m.Get("statements") == nil {
 		m.Missing("statements: want one of %q", sqlguard.Levels)
@@ -172,15 +177,16 @@ func (d *document) guardSense(n *yaml.Node, g Guard) {
 // ruleGuard reads what a rule says of its guard, nil for nothing, and sets the
 // guard that holds.
 func (d *document) ruleGuard(t *Target, r *rule, n *yaml.Node) {
-	r.guard = t.guard
+	r.guard, r.faultyGuard = t.guard, t.faultyGuard
 	if n == nil {
 		return
 	}
+	before := d.Count()
+	defer func() { r.faultyGuard = r.faultyGuard || d.Count() > before }()
 	m, ok := d.Mapping(n, n, "the guard of a rule", slices.Concat(ruleGuardKeys, []string{"stop_after", "record"}))
 	if !ok {
 		return
 	}
-	before := d.Count()
 	for _, key := range []string{"stop_after", "record"} {
 		if v := m.Get(key); v != nil {
 			d.Report(v, "%s is the same for all rules: give it in the guard of the target", key)
@@ -194,15 +200,17 @@ func (d *document) ruleGuard(t *Target, r *rule, n *yaml.Node) {
 		base = *t.guard
 	}
 	g := base
-	if t.guard == nil && m.Get("statements") == nil {
+	if t.guard == nil && !t.faultyGuard && m.Get("statements") == nil {
 		m.Missing("statements: the target has no guard, which a rule could tighten")
 	}
 	d.guardCommon(&g, m)
 	r.guard = &g
-	if d.Count() > before {
+	if d.Count() > before || t.faultyGuard && m.Get("also") == nil {
 		return
 	}
-	d.guardSense(n, g)
+	if d.guardSense(n, g); t.faultyGuard {
+		return
+	}
 	for _, class := range g.Admits() {
 		if !slices.Contains(base.Admits(), class) {
 			d.Report(n, "the rule's guard admits %q, and that of the target does not: a rule can only tighten it", class)
@@ -302,6 +310,20 @@ func (t *Target) Unheld() string { return t.origin.catalog.Adapters[t.dbt.Type].
 // is for, or how it is spoken to: with a guard the policy gives it.
 func GuardedKey(name string) bool { return hostKey.MatchString(name) }
 
+// against says how g compares with another guard: "tighter", "wider",
+// "different" where each lets something pass that the other does not, or "".
+func (g *Guard) against(other *Guard) string {
+	switch wider, tighter := g.lets(other), other.lets(g); {
+	case wider && tighter:
+		return "different"
+	case wider:
+		return "wider"
+	case tighter:
+		return "tighter"
+	}
+	return ""
+}
+
 // guardOrder reports rules for a kind of actor that come too late: the first
 // rule that matches decides, and one before it gives the same run more.
 func (d *document) guardOrder(p *Policy, t *Target) {
@@ -311,7 +333,8 @@ func (d *document) guardOrder(p *Policy, t *Target) {
 			continue
 		}
 		for _, early := range t.rules[:j] {
-			if late.guard == nil || early.guard != nil && !early.guard.lets(*late.guard) || early.identity.Name != late.identity.Name {
+			if late.guard == nil || !early.guard.lets(late.guard) || early.identity.Name != late.identity.Name ||
+				early.faultyGuard || late.faultyGuard {
 				continue
 			}
 			witness, states, decided := p.overlap(early, late)

@@ -43,6 +43,7 @@ type Target struct {
 	agents        string                   // "refuse", "only"; "" where agents are like others
 	direct        bool
 	guard         *Guard // of rules that have none of their own; nil for none
+	faultyGuard   bool   // guard has an error, so that nothing can be compared with it
 	trustReviewed time.Time
 	trustMaxAge   time.Duration
 	rules         []rule

@@ -21,6 +21,7 @@ type rule struct {
 	identity    *Identity
 	matchers    []matcher
 	guard       *Guard // that holds for whom the rule admits; nil for none
+	faultyGuard bool   // guard has an error, of the rule's or of the target's
 }
 
 // claimText is what a claim may be called: GitHub's are lower case with _,
