@@ -103,6 +103,32 @@ targets:
 	}
 }
 
+// TestSwappedGuards: a rule that comes too late for its guard is told so.
+func TestSwappedGuards(t *testing.T) {
+	t.Parallel()
+	const every, people = `repository_id: "1", ref: refs/heads/main`, `repository_id: "1", ref: refs/heads/main, actor_id: "7"`
+	for _, tt := range []struct{ first, second, fix string }{
+		{every + ", guard: {statements: read}", people,
+			"remove it, narrow the earlier rule, or put it before rule 1, whose guard is tighter"},
+		{every, people + ", guard: {statements: read}",
+			"remove it, narrow the earlier rule, or put it before rule 1, whose guard is wider"},
+		{every, people, "remove it, or narrow the earlier rule"},
+	} {
+		src := "version: 1\ntargets:\n  prod:\n    dbt: {type: snowflake, account: acme, user: DBT, database: ANALYTICS, schema: marts}\n" +
+			"    exchange: {oidc: {audience: snowflakecomputing.com}}\n    guard: {statements: build}\n    allow:\n" +
+			"      - {" + tt.first + "}\n      - {" + tt.second + "}\n"
+		var got []string
+		for _, f := range run(t, map[string]string{policyName: src}).Findings {
+			if f.Name == "unreachable-rule" {
+				got = append(got, f.Fix)
+			}
+		}
+		if diff := cmp.Diff([]string{tt.fix}, got); diff != "" {
+			t.Errorf("%s; %s (-want +got):\n%s", tt.first, tt.second, diff)
+		}
+	}
+}
+
 // TestOverlapWitness: the finding has the token that the policy's own matcher
 // has confirmed.
 func TestOverlapWitness(t *testing.T) {

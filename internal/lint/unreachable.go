@@ -24,7 +24,11 @@ var unreachableRule = check{
 						nameOf(s.Rule.Index, s.Target), s.By.Index+1, s.By.Line)
 					continue
 				}
-				found(f.rule(s.Target, s.Rule), "remove it, or narrow the earlier rule",
+				fix := "remove it, or narrow the earlier rule"
+				if s.Guard != "" {
+					fix = fmt.Sprintf("remove it, narrow the earlier rule, or put it before rule %d, whose guard is %s", s.By.Index+1, s.Guard)
+				}
+				found(f.rule(s.Target, s.Rule), fix,
 					"%s has no effect: rule %d (line %d) admits every token that it admits",
 					nameOf(s.Rule.Index, s.Target), s.By.Index+1, s.By.Line)
 			}

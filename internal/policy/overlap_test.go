@@ -245,6 +245,29 @@ func TestShadows(t *testing.T) {
 	}
 }
 
+// TestShadowedGuards: where another guard would hold if the hidden rule came first.
+func TestShadowedGuards(t *testing.T) {
+	t.Parallel()
+	const wide, narrow = `repository_id: "1", ref: "refs/heads/*"`, `repository_id: "1", ref: refs/heads/main`
+	for name, c := range map[string]struct{ target, first, second, want string }{
+		"a tighter one hides":  {"{statements: build}", wide + ", guard: {statements: read}", narrow, "tighter"},
+		"a wider one hides":    {"{statements: build}", wide, narrow + ", guard: {statements: read}", "wider"},
+		"no guard hides":       {"", wide, narrow + ", guard: {statements: read}", "wider"},
+		"a guard hides none":   {"", wide + ", guard: {statements: read}", narrow, "tighter"},
+		"other classes hide":   {"{statements: build, also: [grant, run]}", wide + ", guard: {also: grant}", narrow + ", guard: {also: run}", "different"},
+		"an enforcing one":     {"{statements: read, mode: observe}", wide + ", guard: {mode: enforce}", narrow, "tighter"},
+		"the same":             {"{statements: build}", wide + ", guard: {statements: read}", narrow + ", guard: {statements: read}", ""},
+		"none":                 {"", wide, narrow, ""},
+		"of all the same jobs": {"{statements: build}", narrow + ", guard: {statements: read}", narrow, ""},
+	} {
+		p := parse(t, guarding(c.target, "{"+c.first+"}", "{"+c.second+"}"))
+		list, _ := p.Shadows()
+		if len(list) != 1 || list[0].Guard != c.want {
+			t.Errorf("%s: shadows are %v, want one with the guard %q", name, list, c.want)
+		}
+	}
+}
+
 // TestDeniedShadows: which rules `deny` leaves without effect.
 func TestDeniedShadows(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,9 @@ type Shadow struct {
 	Rule   Rule
 	By     Rule
 	Denied bool // By is a rule of `deny`
+	// Guard is what By's guard is compared with the rule's, "tighter", "wider" or
+	// "different", where the rule would decide something if it came before By.
+	Guard string
 }
 
 // Shadows returns the rules that a rule before them makes superfluous, in the
@@ -26,7 +29,11 @@ func (p *Policy) Shadows() (list []Shadow, skipped int) {
 		add := func(a, b placedRule, denied bool) {
 			if !seen[b.index] && !a.apart(b) && b.within(a.rule) {
 				seen[b.index] = true
-				list = append(list, Shadow{t.name, Rule{b.index, b.line}, Rule{a.index, a.line}, denied})
+				s := Shadow{Target: t.name, Rule: Rule{b.index, b.line}, By: Rule{a.index, a.line}, Denied: denied}
+				if !denied && !a.within(b.rule) {
+					s.Guard = a.guard.against(b.guard)
+				}
+				list = append(list, s)
 			}
 		}
 		m.meet(deny, rules, 0, func(a, b placedRule) { add(a, b, true) })
