@@ -12,6 +12,7 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
 	"github.com/oidc-dbt/oidc-dbt/internal/job"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
+	"github.com/oidc-dbt/oidc-dbt/internal/policytest"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
@@ -56,6 +57,43 @@ func TestGuardrailsExample(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestGuardrailsTests: the tests of the page's example pass, and the first of
+// them fails once the rules have changed places.
+func TestGuardrailsTests(t *testing.T) {
+	t.Parallel()
+	_, text, _ := strings.Cut(pages(t)["../docs/guardrails.md"], "## People build")
+	list := blocks(text)
+	head, rest, ok := strings.Cut(list[0], "    allow:\n")
+	rules, tail, ok2 := strings.Cut(rest, "  agent:")
+	people, everyone, ok3 := strings.Cut(rules[1:], "      - ")
+	if !ok || !ok2 || !ok3 {
+		t.Fatalf("the example has another form:\n%s", list[0])
+	}
+	swapped := head + "    allow:\n      - " + everyone + " " + people + "  agent:" + tail
+	for _, tt := range []struct{ src, message string }{
+		{list[0], ""},
+		{swapped, `guard of "prod" is "statements: read, stop_after: 20" by rule 1 (line 9), want "statements: build, stop_after: 20"`},
+	} {
+		p, err := policy.Parse("oidc-dbt.yml", []byte(tt.src), job.Catalog())
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := policytest.Parse("oidc-dbt.test.yml", []byte(list[1]), func(string) (*policy.Policy, error) { return p, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		report := file.Run(time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC))
+		for i, r := range report.Results {
+			if want := map[bool]string{true: tt.message}[i == 0]; r.Message != want {
+				t.Errorf("%s: got %q, want %q", r.Case.Name, r.Message, want)
+			}
+		}
+		if len(report.Uncovered) > 0 {
+			t.Errorf("not covered: %v", report.Uncovered)
 		}
 	}
 }

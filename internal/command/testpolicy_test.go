@@ -51,6 +51,8 @@ func TestTestPolicySchema(t *testing.T) {
 		{"the documentation's", example, true},
 		{"a typing error", "version: 1\ncase: []\ncases: [{name: a, claims: {}, deny: all}]", false},
 		{"allow and deny", "version: 1\ncases: [{name: a, claims: {}, deny: all, allow: b}]", false},
+		{"a guard", "version: 1\ncases: [{name: a, claims: {}, allow: b, guard: none}]", true},
+		{"a guard as in the policy", "version: 1\ncases: [{name: a, claims: {}, allow: b, guard: {statements: read}}]", false},
 		{"a number", "version: 1\ncases: [{name: a, claims: {repository_id: 7}, deny: all}]", false},
 	} {
 		var value any

@@ -47,6 +47,7 @@ type Case struct {
 	Deny     []string       // the targets that it must not get; those of the policy with `deny: all`
 	Because  []string       // the claims, and no others, that keep it out of the nearest rule; nil where the case does not say
 	Login    map[string]string
+	Guard    string // of the targets that the token gets, as explain prints it, "none" for none; "" where the case does not say
 }
 
 // A reader reads one test file.
@@ -81,7 +82,7 @@ func Parse(name string, src []byte, load func(path string) (*policy.Policy, erro
 
 var (
 	rootKeys = []string{"version", "policy", "cases", "coverage"}
-	caseKeys = []string{"name", "identity", "claims", "allow", "deny", "because", "login"}
+	caseKeys = []string{"name", "identity", "claims", "allow", "deny", "because", "login", "guard"}
 )
 
 func (r *reader) root(root *yaml.Node, load func(string) (*policy.Policy, error)) (err error) {
@@ -215,6 +216,12 @@ func (r *reader) expectation(m strictyaml.Mapping, c *Case) {
 		c.Login = r.login(v)
 		if c.Deny != nil {
 			r.Report(v, "login requires allow")
+		}
+	}
+	if v := m.Get("guard"); v != nil {
+		c.Guard = r.Text(v, "guard")
+		if c.Deny != nil {
+			r.Report(v, "guard requires allow")
 		}
 	}
 }

@@ -53,6 +53,7 @@ func jsonOf(reports []Report) ([]byte, error) {
 		Claim string `json:"claim"`
 		Value any    `json:"value"`
 		Rule  int    `json:"rule"`
+		Guard string `json:"guard,omitempty"` // of the rule; left out for none
 	}
 	out := struct {
 		Version   int         `json:"version"`
@@ -68,7 +69,7 @@ func jsonOf(reports []Report) ([]byte, error) {
 			out.Uncovered = append(out.Uncovered, uncovered{u.Target, u.Rule.Index + 1})
 		}
 		for _, m := range r.Mutants {
-			out.Mutants = append(out.Mutants, mutant{m.Case, m.Claim, m.Value, m.Rule.Index + 1})
+			out.Mutants = append(out.Mutants, mutant{m.Case, m.Claim, m.Value, m.Rule.Index + 1, m.Guard})
 		}
 	}
 	text, err := json.MarshalIndent(out, "", "  ")
@@ -184,5 +185,9 @@ func (m Mutant) String() string {
 	if m.Value == nil {
 		change = "no " + m.Claim
 	}
-	return fmt.Sprintf("! %s: with %s it is still allowed, by rule %d (line %d)", inLine(m.Case), change, m.Rule.Index+1, m.Rule.Line)
+	by := fmt.Sprintf("line %d", m.Rule.Line)
+	if m.Guard != "" {
+		by += "; guard: " + m.Guard
+	}
+	return fmt.Sprintf("! %s: with %s it is still allowed, by rule %d (%s)", inLine(m.Case), change, m.Rule.Index+1, by)
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/policy"
 )
 
 // Mutate changes the claims of each allowed case one at a time, and returns the
@@ -26,7 +28,7 @@ func (f *File) Mutate(now time.Time) []Mutant {
 			}
 			for _, target := range c.Allow {
 				if rule, allowed := f.Policy.Decides(target, claims, now); allowed {
-					m.Rule = rule
+					m.Rule, m.Guard = rule, f.guardOf(target, rule)
 					survivors = append(survivors, m)
 					break
 				}
@@ -34,6 +36,20 @@ func (f *File) Mutate(now time.Time) []Mutant {
 		}
 	}
 	return survivors
+}
+
+// guardOf returns the guard of those whom a rule of the target admits, "" for none.
+func (f *File) guardOf(name string, rule policy.Rule) string {
+	target, err := f.Policy.Target(name)
+	if err != nil {
+		return "" // it has decided
+	}
+	for _, r := range target.Rules() {
+		if r.Rule == rule {
+			return guardText(r.Guard())
+		}
+	}
+	return ""
 }
 
 // mutations are the changes of one case, claim by claim.

@@ -2,6 +2,7 @@ package policytest_test
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -84,6 +85,77 @@ func TestCases(t *testing.T) {
 	}
 }
 
+// guarded is a policy in which named people build, and everyone else reads.
+const guarded = `version: 1
+targets:
+  prod:
+    dbt: {type: snowflake, account: acme, user: DBT, database: ANALYTICS, schema: marts}
+    exchange: {oidc: {audience: snowflakecomputing.com}}
+    guard: {statements: build, stop_after: 20}
+    allow:
+      - {repository: acme/analytics, repository_id: "7", ref: refs/heads/main, actor_id: "583231"}
+      - {repository: acme/analytics, repository_id: "7", ref: refs/heads/main, guard: {statements: read}}
+  free:
+    dbt: {type: duckdb, path: x.duckdb}
+    exchange: {aws: {role: "arn:aws:iam::123456789012:role/dbt-dev", region: eu-west-1}}
+    allow:
+      - {repository: acme/analytics, repository_id: "7", ref: refs/heads/free}
+`
+
+// TestGuards: a case holds the guard, so that rules in another order fail it.
+func TestGuards(t *testing.T) {
+	t.Parallel()
+	const (
+		people   = `claims: {repository: acme/analytics, repository_id: "7", ref: refs/heads/main, actor_id: "583231"}` + "\n    allow: prod"
+		everyone = `claims: {repository: acme/analytics, repository_id: "7", ref: refs/heads/main, actor_id: "1"}` + "\n    allow: prod"
+		free     = `claims: {repository: acme/analytics, repository_id: "7", ref: refs/heads/free}` + "\n    allow: free"
+	)
+	lines := strings.SplitAfter(guarded, "\n")
+	lines[7], lines[8] = lines[8], lines[7]
+	swapped := strings.Join(lines, "")
+	for _, c := range []struct{ name, policy, text, message string }{
+		{"a person's", guarded, people + "\n    guard: \"statements: build, stop_after: 20\"", ""},
+		{"everyone's", guarded, everyone + "\n    guard: \"statements: read, stop_after: 20\"", ""},
+		{"a part of it", guarded, everyone + "\n    guard: \"statements: read\"",
+			`guard of "prod" is "statements: read, stop_after: 20" by rule 2 (line 9), want "statements: read"`},
+		{"swapped", swapped, people + "\n    guard: \"statements: build, stop_after: 20\"",
+			`guard of "prod" is "statements: read, stop_after: 20" by rule 1 (line 8), want "statements: build, stop_after: 20"`},
+		{"swapped, unsaid", swapped, people, ""},
+		{"none", guarded, free + "\n    guard: none", ""},
+		{"none, and there is one", guarded, everyone + "\n    guard: none",
+			`guard of "prod" is "statements: read, stop_after: 20" by rule 2 (line 9), want "none"`},
+		{"one, and there is none", guarded, free + "\n    guard: \"statements: read\"",
+			`guard of "free" is "none" by rule 1 (line 14), want "statements: read"`},
+	} {
+		p, err := policy.Parse(policytest.DefaultPolicy, []byte(c.policy), job.Catalog())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := policytest.Parse("p.test.yml", []byte("version: 1\ncoverage: none\ncases:\n  - name: one\n    "+c.text+"\n"),
+			func(string) (*policy.Policy, error) { return p, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Run(day).Results[0].Message; got != c.message {
+			t.Errorf("%s: message\n%s\nwant\n%s", c.name, got, c.message)
+		}
+		if c.name != "everyone's" {
+			continue
+		}
+		report := policytest.Report{Mutants: f.Mutate(day)}
+		var text, asJSON strings.Builder
+		if err := errors.Join(policytest.Write(&text, "text", []policytest.Report{report}), policytest.Write(&asJSON, "json", []policytest.Report{report})); err != nil {
+			t.Fatal(err)
+		}
+		if want := "! one: with no actor_id it is still allowed, by rule 2 (line 9; guard: statements: read, stop_after: 20)\n"; !strings.Contains(text.String(), want) {
+			t.Errorf("mutants are\n%s\nwant one of\n%s", text.String(), want)
+		}
+		if want := `"guard": "statements: read, stop_after: 20"`; !strings.Contains(asJSON.String(), want) {
+			t.Errorf("the JSON is\n%s\nwant %s", asJSON.String(), want)
+		}
+	}
+}
+
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	const head = "version: 1\ncases:\n  - name: one\n    "
@@ -113,6 +185,9 @@ func TestFaults(t *testing.T) {
 		{"an identity", head + "identity: gitlab\n    " + mainProd + "\n    deny: all", `p.test.yml:4:15: unknown identity "gitlab", the policy has ["github"]: did you mean "github"?`},
 		{"because of an allowed one", head + mainProd + "\n    allow: prod\n    because: ref", "p.test.yml:6:14: because requires deny"},
 		{"a login of a denied one", head + mainProd + "\n    deny: all\n    login: {role: x}", "p.test.yml:6:12: login requires allow"},
+		{"a guard of a denied one", head + mainProd + "\n    deny: all\n    guard: none", "p.test.yml:6:12: guard requires allow"},
+		{"a guard as in the policy", head + mainProd + "\n    allow: prod\n    guard: {statements: read}",
+			"p.test.yml:6:12: guard is a mapping, want a string"},
 		{"a name twice", head + mainProd + "\n    deny: dev\n  - name: one\n    " + mainProd + "\n    deny: dev",
 			`p.test.yml:6:5: duplicate name "one", line 3 has it too`},
 		{"an alias", head + "claims: *x\n    deny: all", ""},

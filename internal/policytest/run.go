@@ -1,6 +1,7 @@
 package policytest
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -40,6 +41,7 @@ type Mutant struct {
 	Claim string
 	Value any // nil where the claim was removed
 	Rule  policy.Rule
+	Guard string // of the rule, as explain prints it; "" for none
 }
 
 // Failed reports whether a case failed or a rule is not covered.
@@ -150,6 +152,9 @@ func (c Case) judge(e policy.Explanation, claims idtoken.Unverified) string {
 				return fmt.Sprintf("login of %q: %s is %q, want %q", name, key, got[key], want)
 			}
 		}
+		if got := cmp.Or(guardText(t.Guard), "none"); c.Guard != "" && got != c.Guard {
+			return fmt.Sprintf("guard of %q is %q by %s, want %q", name, got, rules(e, []string{name}), c.Guard)
+		}
 	}
 	return ""
 }
@@ -182,6 +187,14 @@ func (c Case) judgeReason(e policy.Explanation) string {
 		}
 	}
 	return ""
+}
+
+// guardText returns a guard as explain prints it, "" for none.
+func guardText(g *policy.Guard) string {
+	if g == nil {
+		return ""
+	}
+	return g.String()
 }
 
 func rules(e policy.Explanation, targets []string) string {

@@ -46,6 +46,8 @@ func Schema() []byte {
 			"because": texts("With deny: exactly the claims that keep the token out of the nearest rule.", "environment"),
 			"login": object{"type": "object", "additionalProperties": false, "properties": login,
 				"description": "With allow: what explain must show as the login."},
+			"guard": object{"type": "string", "minLength": 1, "examples": []string{"statements: read, stop_after: 20", "none"},
+				"description": "With allow: what explain must show as the guard; none for no guard."},
 		},
 	}
 	schema := object{
