@@ -61,7 +61,7 @@ var rooms = map[string][]string{
 	"job":        {"adapter", "audit", "broker", "bucket", "credential", "disk", "exchange", "explain", "fault", "guard", "idtoken", "lazy", "login", "policy", "process", "profile", "provider", "route", "runner", "secret", "ship", "source", "web"},
 	"action":     {"adapter", "audit", "credential", "disk", "fault", "job", "process", "route", "runner", "secret"},
 	"review":     {"audit", "auditlog", "git", "lazy", "policy"},
-	"trust":      {"fault", "lazy", "logic", "policy", "statement"},
+	"trust":      {"fault", "lazy", "logic", "policy", "statement", "strictyaml"},
 	"proposal":   {"adapter", "disk", "fault", "lazy", "policy", "profile"},
 	"command": {
 		"action", "audit", "auditlog", "bucket", "disk", "explain", "fault", "idtoken", "job", "lint", "login", "policy", "policytest", "proposal", "review",

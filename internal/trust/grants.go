@@ -2,6 +2,7 @@ package trust
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/statement"
+	"github.com/oidc-dbt/oidc-dbt/internal/strictyaml"
 )
 
 // A grantLanguage is how the owner of a warehouse gives a login what it needs
@@ -35,8 +37,9 @@ type grantLanguage struct {
 
 // A grantLine is one line of the grants. Braces are around what is known of the
 // login: {schema} is an identifier, {'schema} a string constant, {$schema} a
-// word for a shell. A line with {schema}, {source} or {builder} is repeated for each; one
-// without a source or builder that is known is a comment for the owner.
+// word for a shell. A line with {schema}, {source}, {builder} or {loader}, who
+// builds the source, is repeated for each; one for which none is known is a
+// comment for the owner.
 type grantLine struct {
 	when grantWhen
 	text string
@@ -63,6 +66,7 @@ type grantee struct {
 	notes    []string
 	known    map[string]string // the single values of lines
 	lists    map[string][]string
+	loaders  map[string][]string // who builds a source
 }
 
 // Grants returns what the owners of warehouses run, so that each login can do
@@ -85,6 +89,18 @@ func Grants(list []Demand) (string, error) {
 
 // grantee returns an error for what must be known, or has no place in a grant.
 func (d Demand) grantee() (*grantee, error) {
+	g, err := d.granted()
+	if err != nil {
+		return nil, err
+	}
+	g.distinct()
+	g.builders()
+	return g, nil
+}
+
+// granted is a grantee as far as the login itself says it, without who builds
+// what it reads: others can be asked for that.
+func (d Demand) granted() (*grantee, error) {
 	target, dbtType := d.Target.Name(), d.Case.Login.DBT.Type
 	language, ok := grantLanguages[dbtType]
 	switch {
@@ -93,17 +109,46 @@ func (d Demand) grantee() (*grantee, error) {
 	case !ok:
 		return nil, usage("target %q: no grants are generated for type %q: use %s", target, dbtType, d.Target.NativeControl())
 	}
-	g := &grantee{Demand: d, language: language, known: map[string]string{}, lists: map[string][]string{}}
-	g.level()
-	if err := g.names(); err != nil {
-		return nil, err
+	g := &grantee{Demand: d, language: language, known: map[string]string{}, lists: map[string][]string{}, loaders: map[string][]string{}}
+	for _, step := range []func() error{g.settings, g.level, g.names, g.check} {
+		if err := step(); err != nil {
+			return nil, err
+		}
 	}
-	return g, g.check()
+	return g, nil
+}
+
+// settings returns an error for a setting that would be ignored.
+func (g *grantee) settings() error {
+	valid := g.language.settings()
+	for _, name := range slices.Sorted(maps.Keys(g.Options.Values)) {
+		if !slices.Contains(valid, name) && name != "principal-id" && name != "pool" { // which have flags of their own
+			return usage("flag --set: unknown name %q, valid names are %q%s", name, valid, strictyaml.Synonyms{}.DidYouMean(name, valid))
+		}
+	}
+	return nil
+}
+
+// settings are the names of what can be set.
+func (l grantLanguage) settings() []string {
+	names := []string{"kind", "schema", "schemas", "sources", "user"}
+	if l.role {
+		names = append(names, "role")
+	}
+	for _, key := range []string{"builders", "database", "execution_project", "location", "warehouse"} {
+		if slices.Contains(l.needs, key) || slices.ContainsFunc(l.lines, func(l grantLine) bool {
+			return strings.Contains(l.text, strings.TrimSuffix(key, "s")+"}")
+		}) {
+			names = append(names, key)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // level sets whether the login only reads: that is so if none of its guards
-// admits anything that writes.
-func (g *grantee) level() {
+// admits anything that writes, or if it is asked for.
+func (g *grantee) level() error {
 	var reads, builds []string
 	observed := false
 	for _, r := range g.Case.Rules {
@@ -115,7 +160,15 @@ func (g *grantee) level() {
 		reads = append(reads, strconv.Itoa(r.Index+1))
 		observed = observed || guard.Observe
 	}
+	kind := g.Options.Values["kind"]
 	switch g.is = toBuilder; {
+	case kind != "" && !slices.Contains(grantKinds, kind):
+		return usage("flag --set: unknown kind %q, valid kinds are %q", kind, grantKinds)
+	case kind == "builder" && len(builds) == 0:
+		return usage("target %q: kind is %q, and its guards admit only reading: leave the kind out, or change the guard", g.Target.Name(), kind)
+	case kind == "reader" && len(builds) > 0:
+		g.is = toReader
+		g.notes = append(g.notes, "The policy lets it build. It is a reader by --set kind=reader: the warehouse refuses what writes.")
 	case len(builds) == 0:
 		g.is = toReader
 		if observed {
@@ -127,20 +180,20 @@ func (g *grantee) level() {
 	case !g.Target.Guarded():
 		g.notes = append(g.notes, "The target has no guard: it builds.")
 	}
+	return nil
 }
+
+var grantKinds = []string{"reader", "builder"}
 
 func writes(c statement.Class) bool { return c == statement.Write || c == statement.Define }
 
 // names finds what lines are filled with.
 func (g *grantee) names() error {
-	for _, key := range []string{"database", "warehouse", "execution_project", "location", "host"} {
+	for _, key := range []string{"database", "warehouse", "execution_project", "location"} {
 		g.known[key] = g.named(key)
 	}
 	if g.known["execution_project"] == "" {
 		g.known["execution_project"] = g.known["database"]
-	}
-	if g.known["location"] == "" {
-		g.known["location"] = "US" // (BigQuery: Dataset locations)
 	}
 	g.known["user"] = g.grantUser()
 	switch {
@@ -166,9 +219,6 @@ func (g *grantee) names() error {
 		if text := g.Options.Values[key]; text != "" {
 			g.lists[key] = strings.Split(text, ",")
 		}
-	}
-	if g.lists["builders"] == nil && g.is&toReader != 0 {
-		g.lists["builders"] = g.otherBuilders()
 	}
 	return g.schemas()
 }
@@ -217,16 +267,51 @@ func (g *grantee) check() error {
 			case g.language.longest > 0 && len(name) > g.language.longest:
 				return usage("target %q: %s %q has %d bytes, and %s takes %d", g.Target.Name(), key, name, len(name), g.language.warehouse,
 					g.language.longest)
+			case (key == "schemas" || key == "sources") && !g.language.schemaName(name, key == "sources"):
+				return usage("target %q: %s is %q: want %s", g.Target.Name(), key, name, g.language.wantSchema(key == "sources"))
 			}
 		}
 	}
 	return nil
 }
 
+// schemaName reports whether a name is of a schema. A dot is not quoted: a name
+// of two would be another one than was meant.
+func (l grantLanguage) schemaName(name string, source bool) bool {
+	database, schema, ok := strings.Cut(name, ".")
+	return !ok || source && l.qualified && database != "" && schema != "" && !strings.Contains(schema, ".")
+}
+
+func (l grantLanguage) wantSchema(source bool) string {
+	if source && l.qualified {
+		return "SCHEMA or DATABASE.SCHEMA"
+	}
+	return "a schema's name without a dot"
+}
+
+// distinct leaves out what is there twice: a schema of the login's own is no
+// source.
+func (g *grantee) distinct() {
+	seen := map[string]bool{}
+	for _, key := range []string{"schema", "source"} {
+		var list []string
+		for _, name := range g.lists[key+"s"] {
+			switch whole := g.schemaForms(key, name)[1]; {
+			case !seen[whole]:
+				list = append(list, name)
+				seen[whole] = true
+			case key == "source" && !slices.Contains(list, name):
+				g.notes = append(g.notes, fmt.Sprintf("The source %q is left out: it is there already, or a schema of its own.", name))
+			}
+		}
+		g.lists[key+"s"] = list
+	}
+}
+
 // everything are all names, in an order.
 func (g *grantee) everything() func(yield func(string, []string) bool) {
 	return func(yield func(string, []string) bool) {
-		for _, key := range []string{"user", "role", "database", "warehouse", "execution_project", "location", "host"} {
+		for _, key := range []string{"user", "role", "database", "warehouse", "execution_project", "location"} {
 			if name := g.known[key]; name != "" && !yield(key, []string{name}) {
 				return
 			}
@@ -312,30 +397,54 @@ func (g *grantee) owner() string {
 	return g.known["role"]
 }
 
-// otherBuilders are the owners of what other targets of the policy build in the
-// same schema.
-func (g *grantee) otherBuilders() (owners []string) {
+// builders finds who builds what the login reads: the policy's other logins,
+// unless they are named.
+func (g *grantee) builders() {
+	if named := g.lists["builders"]; named != nil {
+		for _, source := range g.lists["sources"] {
+			g.loaders[source] = named
+		}
+		return
+	}
+	others := g.others()
+	g.lists["builders"] = owners(others, g.named("schema"))
+	for _, source := range g.lists["sources"] {
+		g.loaders[source] = owners(others, source)
+	}
+}
+
+// others are the policy's other builders in the same database.
+func (g *grantee) others() (list []*grantee) {
 	for _, name := range g.Policy.Targets() {
 		t, err := g.Policy.Target(name)
-		if err != nil || name == g.Target.Name() || len(t.Rules()) > MaxRules {
+		if err != nil || len(t.Rules()) > MaxRules {
 			continue
 		}
 		for _, d := range Demands(g.Policy, t, Options{}) {
-			other, err := d.grantee()
-			if err != nil || other.is&toBuilder == 0 || other.place() != g.place() {
+			if d.Name() == g.Name() || d.Case.Login.DBT.Type != g.Case.Login.DBT.Type {
 				continue
 			}
-			if owner := other.owner(); owner != "" && !slices.Contains(owners, owner) {
-				owners = append(owners, owner)
+			if other, err := d.granted(); err == nil && other.is&toBuilder != 0 && other.server() == g.server() {
+				list = append(list, other)
 			}
 		}
 	}
-	return owners
+	return list
 }
 
-// place is where the login's schema is.
-func (g *grantee) place() string {
-	return strings.Join([]string{g.Case.Login.DBT.Type, g.DBT("host"), g.DBT("port"), g.named("database"), g.named("schema")}, "\x00")
+// owners are who owns what others build in a schema.
+func owners(others []*grantee, schema string) (names []string) {
+	for _, other := range others {
+		if owner := other.owner(); other.named("schema") == schema && owner != "" && !slices.Contains(names, owner) {
+			names = append(names, owner)
+		}
+	}
+	return names
+}
+
+// server is where the login's database is.
+func (g *grantee) server() string {
+	return strings.Join([]string{g.DBT("host"), g.DBT("port"), g.named("database")}, "\x00")
 }
 
 // String writes what the owner reads and runs.
@@ -385,41 +494,64 @@ func (g *grantee) forms(key, name string) []string {
 	return []string{"{" + key + "}", g.language.name(name), "{'" + key + "}", g.language.literal(name), "{$" + key + "}", quote(name)}
 }
 
-// line writes one line, or as many as there are schemas, sources or builders.
+// A grantRow is what one line is filled with.
+type grantRow struct {
+	fill            []string
+	comment, source string
+}
+
+// line writes one line, or as many as there are schemas, sources or builders,
+// each statement once.
 func (g *grantee) line(b *strings.Builder, text string, fill []string) {
 	if login := strings.HasSuffix(text, "{login}"); login && grantLogins[g.Case.Login.DBT.Type+" "+g.Provider()] == "" {
 		return
 	}
-	comment := ""
+	first := grantRow{fill: fill}
 	if rest, ok := strings.CutPrefix(text, "# "); ok {
-		text, comment = rest, g.language.comment
+		text, first.comment = rest, g.language.comment
 	}
-	rows := [][]string{fill}
-	for _, key := range []string{"schema", "source", "builder"} {
+	rows := []grantRow{first}
+	for _, key := range []string{"schema", "source", "builder", "loader"} {
 		if !strings.Contains(text, "{"+key) && !strings.Contains(text, key+"}") {
 			continue
 		}
-		list := g.lists[key+"s"]
-		if len(list) == 0 && key != "schema" {
-			list, comment = []string{strings.ToUpper(key)}, g.language.comment
-		}
-		var longer [][]string
+		var longer []grantRow
 		for _, row := range rows {
-			for _, name := range list {
-				longer = append(longer, append(slices.Clone(row), g.schemaForms(key, name)...))
-			}
+			longer = append(longer, g.each(row, key)...)
 		}
 		rows = longer
 	}
 	for _, row := range rows {
-		b.WriteString(comment + strings.NewReplacer(row...).Replace(text) + "\n")
+		line := row.comment + strings.NewReplacer(row.fill...).Replace(text) + "\n"
+		if row.comment != "" || !strings.Contains("\n"+b.String(), "\n"+line) {
+			b.WriteString(line)
+		}
 	}
+}
+
+// each returns a row for each name of a list.
+func (g *grantee) each(row grantRow, key string) (rows []grantRow) {
+	list := g.lists[key+"s"]
+	if key == "loader" {
+		list = g.loaders[row.source]
+	}
+	if len(list) == 0 && key != "schema" {
+		list, row.comment = []string{strings.ToUpper(key)}, g.language.comment
+	}
+	for _, name := range list {
+		next := grantRow{append(slices.Clone(row.fill), g.schemaForms(key, name)...), row.comment, row.source}
+		if key == "source" {
+			next.source = name
+		}
+		rows = append(rows, next)
+	}
+	return rows
 }
 
 // schemaForms are the forms of a schema's name, or of a builder's.
 func (g *grantee) schemaForms(key, name string) []string {
 	pairs := g.forms(key, name)
-	if key == "builder" || !g.language.qualified {
+	if key == "builder" || key == "loader" || !g.language.qualified {
 		return append(pairs, "{create "+key+"}", g.language.literal("CREATE SCHEMA "+pairs[1]))
 	}
 	database := g.known["database"]

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +41,7 @@ func TestGrants(t *testing.T) {
 				}
 			}
 			var got []txtar.File
+			types, together := map[string][]Demand{}, map[string][]string{}
 			for _, d := range logins(t, text, Options{Values: values}) {
 				grants, err := Grants([]Demand{d})
 				if err != nil {
@@ -49,6 +51,13 @@ func TestGrants(t *testing.T) {
 					t.Errorf("another time the grants are\n%s%v", again, err)
 				}
 				got = append(got, txtar.File{Name: "want/" + d.Name(), Data: []byte(grants)})
+				dbtType := d.Case.Login.DBT.Type
+				types[dbtType], together[dbtType] = append(types[dbtType], d), append(together[dbtType], grants)
+			}
+			for dbtType, list := range types {
+				if all, err := Grants(list); err != nil || all != strings.Join(together[dbtType], "\n") {
+					t.Errorf("%s: together the grants are\n%s%v", dbtType, all, err)
+				}
 			}
 			golden.Case(t, path, archive, got...)
 		})
@@ -106,6 +115,29 @@ func TestGrantsErrors(t *testing.T) {
 			`target "prod": user is "dbt\u202e", which no grant is generated for: want printable characters, and no space at the ends`},
 		{"nothing between commas", postgres, grantsAWS, map[string]string{"schemas": "a,"},
 			`target "prod": schemas is "", which no grant is generated for: want printable characters, and no space at the ends`},
+		{"an unknown setting", postgres, grantsAWS, map[string]string{"source": "raw"},
+			`flag --set: unknown name "source", valid names are ["builders" "database" "kind" "role" "schema" "schemas" "sources" "user"]: ` +
+				`did you mean "sources"?`},
+		{"a setting of another type", postgres, grantsAWS, map[string]string{"location": "EU"},
+			`flag --set: unknown name "location", valid names are ["builders" "database" "kind" "role" "schema" "schemas" "sources" "user"]`},
+		{"a setting with a flag of its own", postgres, grantsAWS, map[string]string{"principal-id": "1"}, ""},
+		{"no location", strings.ReplaceAll(quotings["bigquery"].dbt, ", location: EU", ""), quotings["bigquery"].exchange, nil,
+			`target "prod": the policy does not say the location: add --set location=NAME`},
+		{"a location", strings.ReplaceAll(quotings["bigquery"].dbt, ", location: EU", ""), quotings["bigquery"].exchange,
+			map[string]string{"location": "US"}, ""},
+		{"an unknown kind", postgres, grantsAWS, map[string]string{"kind": "read"},
+			`flag --set: unknown kind "read", valid kinds are ["reader" "builder"]`},
+		{"a builder that only reads", postgres, grantsAWS + "\n    guard: {statements: read}", map[string]string{"kind": "builder"},
+			`target "prod": kind is "builder", and its guards admit only reading: leave the kind out, or change the guard`},
+		{"a reader that reads", postgres, grantsAWS + "\n    guard: {statements: read}", map[string]string{"kind": "reader"}, ""},
+		{"a source of another database", postgres, grantsAWS, map[string]string{"sources": "raw,lake.stripe"},
+			`target "prod": sources is "lake.stripe": want a schema's name without a dot`},
+		{"a table", quotings["snowflake"].dbt, quotings["snowflake"].exchange, map[string]string{"sources": "RAW.STRIPE.ORDERS"},
+			`target "prod": sources is "RAW.STRIPE.ORDERS": want SCHEMA or DATABASE.SCHEMA`},
+		{"no schema after the dot", quotings["snowflake"].dbt, quotings["snowflake"].exchange, map[string]string{"sources": "RAW."},
+			`target "prod": sources is "RAW.": want SCHEMA or DATABASE.SCHEMA`},
+		{"a schema of another database", quotings["snowflake"].dbt, quotings["snowflake"].exchange, map[string]string{"schemas": "RAW.STRIPE"},
+			`target "prod": schemas is "RAW.STRIPE": want a schema's name without a dot`},
 		{"a long name", postgres, grantsAWS, map[string]string{"role": strings.Repeat("r", 64)},
 			`target "prod": role "` + strings.Repeat("r", 64) + `" has 64 bytes, and PostgreSQL takes 63`},
 	} {
@@ -146,7 +178,7 @@ var quotings = map[string]quoting{
 		"{databricks: {client_id: 8a1b2c3d-0000-4000-8000-000000000001, audience: databricks-dbt}}", '`', '`', false, true, false},
 	"sqlserver": {"{type: sqlserver, server: acme.database.windows.net, port: 1433, database: d, schema: s, driver: ODBC Driver 18 for SQL Server}",
 		"{entra: {tenant: acme.onmicrosoft.com, client_id: 11111111-2222-3333-4444-555555555555}}", '[', ']', false, false, true},
-	"bigquery": {"{type: bigquery, project: d, dataset: s}", `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/acme, ` +
+	"bigquery": {"{type: bigquery, project: d, dataset: s, location: EU}", `{gcp: {workload_identity_provider: projects/123/locations/global/workloadIdentityPools/github/providers/acme, ` +
 		`service_account: "dbt@acme-dbt.iam.gserviceaccount.com"}}`, '`', '`', true, true, false},
 }
 
@@ -205,22 +237,28 @@ var hostileNames = []string{
 // and have the names as they are.
 func TestGrantsHoldHostileNames(t *testing.T) {
 	t.Parallel()
-	values := func(name string) map[string]string {
+	values := func(dbtType, name string) map[string]string {
 		out := map[string]string{}
-		for _, key := range []string{"user", "role", "database", "warehouse", "schema", "schemas", "sources", "builders"} {
+		for _, key := range grantLanguages[dbtType].settings() {
 			out[key] = strings.ReplaceAll(name, ",", "")
 		}
+		delete(out, "kind")
+		out["schemas"] += " 2" // they are distinct
+		out["sources"] += " 3"
 		return out
 	}
 	for name, q := range quotings {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, guard := range []string{"", "\n    guard: {statements: read}"} {
-				if name == "databricks" || name == "sqlserver" || name == "bigquery" {
-					guard = "" // which cannot be held there
+				set := map[string]string{}
+				if (name == "databricks" || name == "sqlserver" || name == "bigquery") && guard != "" {
+					guard, set["kind"] = "", "reader" // where none can be held
 				}
 				text := func(hostile string) string {
-					d := demand(t, fmt.Sprintf(grantsTarget, q.dbt, q.exchange+guard), Options{Values: values(hostile)})
+					all := values(name, hostile)
+					maps.Copy(all, set)
+					d := demand(t, fmt.Sprintf(grantsTarget, q.dbt, q.exchange+guard), Options{Values: all})
 					text, err := Grants([]Demand{d})
 					if err != nil {
 						t.Fatalf("%q: %v", hostile, err)
@@ -237,8 +275,8 @@ func TestGrantsHoldHostileNames(t *testing.T) {
 				}
 				for _, hostile := range hostileNames {
 					if name == "snowflake" && (identifier(hostile).Exact != hostile || !strings.HasPrefix(identifier(hostile).SQL, `"`)) ||
-						strings.Contains(hostile, ".") && name != "postgres" {
-						continue // it is another name there
+						strings.Contains(hostile, ".") {
+						continue // it is another name there, or refused
 					}
 					got, names := q.skeleton(text(hostile))
 					if got != want {
@@ -246,7 +284,7 @@ func TestGrantsHoldHostileNames(t *testing.T) {
 						continue
 					}
 					for i, plain := range quoted {
-						if plain == "plain name" && names[i] != hostile {
+						if number, ok := strings.CutPrefix(plain, "plain name"); ok && names[i] != hostile+number {
 							t.Errorf("%q: a name is %q", hostile, names[i])
 						}
 					}

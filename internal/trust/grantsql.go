@@ -38,6 +38,8 @@ const (
 	customLine  = "# A custom schema of the project is not made by dbt: name it by --set schemas=NAME,NAME."
 	staysLine   = "# What others have built in the schema stays theirs, and dbt cannot replace it until the role owns it."
 	loginLine   = "# The user, once: {login}"
+	laterLine   = "# What its builder makes later:"
+	memberLine  = "# What its builder makes later (who runs this must be a member of that role):"
 	checkLine   = "# Check:"
 )
 
@@ -62,12 +64,13 @@ var postgresGrants = grantLanguage{
 		{toBuilder, "GRANT USAGE, CREATE ON SCHEMA {schema} TO {role};"},
 		{toReader, "GRANT USAGE ON SCHEMA {schema} TO {role};"},
 		{toReader, "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};"},
-		{toReader, "# What its builder makes later:"},
+		{toReader, memberLine},
 		{toReader, "ALTER DEFAULT PRIVILEGES FOR ROLE {builder} IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role};"},
 		{always, sourcesLine},
 		{always, "GRANT USAGE ON SCHEMA {source} TO {role};"},
 		{always, "GRANT SELECT ON ALL TABLES IN SCHEMA {source} TO {role};"},
-		{always, "# ALTER DEFAULT PRIVILEGES FOR ROLE LOADER IN SCHEMA {source} GRANT SELECT ON TABLES TO {role};"},
+		{always, memberLine},
+		{always, "ALTER DEFAULT PRIVILEGES FOR ROLE {loader} IN SCHEMA {source} GRANT SELECT ON TABLES TO {role};"},
 		{always, "# Everybody's, in databases that were made before PostgreSQL 15:"},
 		{always, "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"},
 		{toReader, "# Temporary tables are everybody's until: REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;"},
@@ -100,12 +103,13 @@ var redshiftGrants = grantLanguage{
 		{toBuilder, "GRANT USAGE, CREATE ON SCHEMA {schema} TO ROLE {role};"},
 		{toReader, "GRANT USAGE ON SCHEMA {schema} TO ROLE {role};"},
 		{toReader, "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO ROLE {role};"},
-		{toReader, "# What its builder makes later:"},
+		{toReader, laterLine},
 		{toReader, "ALTER DEFAULT PRIVILEGES FOR USER {builder} IN SCHEMA {schema} GRANT SELECT ON TABLES TO ROLE {role};"},
 		{always, sourcesLine},
 		{always, "GRANT USAGE ON SCHEMA {source} TO ROLE {role};"},
 		{always, "GRANT SELECT ON ALL TABLES IN SCHEMA {source} TO ROLE {role};"},
-		{always, "# ALTER DEFAULT PRIVILEGES FOR USER LOADER IN SCHEMA {source} GRANT SELECT ON TABLES TO ROLE {role};"},
+		{always, laterLine},
+		{always, "ALTER DEFAULT PRIVILEGES FOR USER {loader} IN SCHEMA {source} GRANT SELECT ON TABLES TO ROLE {role};"},
 		{always, "# Everybody's, unless it was taken away:"},
 		{always, "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"},
 		{toReader, "# Temporary tables are everybody's until: REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;"},
@@ -145,7 +149,8 @@ var snowflakeGrants = grantLanguage{
 		{toReader, "GRANT SELECT ON ALL DYNAMIC TABLES IN SCHEMA {schema} TO ROLE {role};"},
 		{toReader, "GRANT SELECT ON FUTURE DYNAMIC TABLES IN SCHEMA {schema} TO ROLE {role};"},
 		{always, sourcesLine},
-		{always, "GRANT USAGE ON DATABASE {source database} TO ROLE {role}; GRANT USAGE ON SCHEMA {source} TO ROLE {role};"},
+		{always, "GRANT USAGE ON DATABASE {source database} TO ROLE {role};"},
+		{always, "GRANT USAGE ON SCHEMA {source} TO ROLE {role};"},
 		{always, "GRANT SELECT ON ALL TABLES IN SCHEMA {source} TO ROLE {role};"},
 		{always, "GRANT SELECT ON FUTURE TABLES IN SCHEMA {source} TO ROLE {role};"},
 		{always, "GRANT SELECT ON ALL VIEWS IN SCHEMA {source} TO ROLE {role};"},
@@ -224,7 +229,7 @@ var databricksGrants = grantLanguage{
 
 // (BigQuery: GRANT, IAM roles and permissions; bq query reads standard input)
 var bigqueryGrants = grantLanguage{
-	warehouse: "BigQuery", comment: "# ", needs: []string{"database"}, qualified: true, name: clickhouseName, literal: backslashLiteral,
+	warehouse: "BigQuery", comment: "# ", needs: []string{"database", "location"}, qualified: true, name: clickhouseName, literal: backslashLiteral,
 	lines: []grantLine{
 		{always, "# Run it by bash, as an owner of the projects. It may be run again."},
 		{always, "set -euo pipefail"},

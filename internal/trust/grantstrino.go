@@ -113,7 +113,9 @@ func writeTrinoGrants(g *grantee) string {
 	name := "etc/oidc-dbt-" + hclName(g.Name()) + "-rules.json"
 	s := Script{About: append(g.head(),
 		"Run it by bash on the coordinator. access-control.properties has access-control.name=file and names the file in security.config-file.",
-		"The first rule that matches decides. Users without a rule have nothing: put those of your own file after these, section by section.",
+		"The server reads one file. For several targets make one of theirs: concatenate the lists, section by section (catalogs, schemas …).",
+		"The first rule that matches decides, and each user's last one refuses: give each target a user of its own.",
+		"Users without a rule have nothing: put those of your own file after these, section by section.",
 		"Session properties are refused, as the client sends them: let what models set pass by a rule before.",
 		"A schema without a rule is not readable: name sources by --set sources=CATALOG.SCHEMA,CATALOG.SCHEMA and custom schemas by "+
 			"--set schemas=NAME,NAME.")}
