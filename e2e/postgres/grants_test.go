@@ -21,8 +21,8 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
-// grantsPolicy has a builder, a reader of the same schema, and a builder of
-// schemas that pull requests choose.
+// grantsPolicy has a builder, two readers of the same schema, a builder that has
+// it as a source, and a builder of schemas that pull requests choose.
 const grantsPolicy = `version: 1
 targets:
   prod:
@@ -37,6 +37,18 @@ targets:
       aws: {role: "arn:aws:iam::123456789012:role/dbt-agent", region: eu-central-1}
     guard: {statements: read}
     allow: [{repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}]
+  report:
+    dbt: {type: postgres, host: dw.cabcdefghijk.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt_report, dbname: postgres, schema: marts}
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-report", region: eu-central-1}
+    guard: {statements: read}
+    allow: [{repository: acme/analytics, repository_id: "487920697", environment: production, ref: refs/heads/main}]
+  sandbox:
+    dbt: {type: postgres, host: dw.cabcdefghijk.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt_sandbox, dbname: postgres, schema: sandbox}
+    exchange:
+      aws: {role: "arn:aws:iam::123456789012:role/dbt-sandbox", region: eu-central-1}
+    guard: {statements: build}
+    allow: [{repository: acme/analytics, repository_id: "487920697", environment: sandbox, ref: refs/heads/main}]
   review:
     dbt: {type: postgres, host: dw.cabcdefghijk.eu-central-1.rds.amazonaws.com, port: 5432, user: dbt_review, dbname: postgres, schema: "pr_${pull_number}"}
     exchange:
@@ -77,9 +89,11 @@ func TestGrants(t *testing.T) {
 	const agent = `dbt-"agent`
 	steps := []string{
 		fmt.Sprintf(`create role dbt_prod login password 'p-%[1]s'; create role "dbt-""agent" login password 'p-%[1]s';
-			create role dbt_review login password 'p-%[1]s'; grant dbt_prod to owner;
+			create role dbt_review login password 'p-%[1]s'; create role dbt_report login password 'p-%[1]s';
+			create role dbt_sandbox login password 'p-%[1]s'; grant dbt_prod to owner;
 			create schema raw; create table raw.orders as select 1 as n; create schema hidden; create table hidden.facts as select 1 as n`, server.Password),
-		grants(t, "prod", "--set", "sources=raw"), grants(t, "agent"), grants(t, "review", "--set", "sources=raw"),
+		grants(t, "prod", "--set", "sources=raw"), grants(t, "agent"), grants(t, "report"),
+		grants(t, "sandbox", "--set", "sources=marts"), grants(t, "review", "--set", "sources=raw"),
 		grants(t, "prod", "--set", "sources=raw"), // it may be run again
 	}
 	for _, sql := range steps {
@@ -113,6 +127,14 @@ func TestGrants(t *testing.T) {
 		{"dbt_prod", "insert into raw.orders values (2)", denied},
 		{"dbt_prod", "drop table raw.orders", denied},
 		{"dbt_prod", "create role made", denied},
+		{"dbt_prod", "create table marts.later as select 1 as n", ""},
+		{agent, "select * from marts.later", ""},
+		{"dbt_report", "select * from marts.later; select * from marts.orders", ""},
+		{"dbt_report", "create table marts.made as select 1 as n", denied},
+		{"dbt_sandbox", "create table sandbox.mine as select * from marts.later", ""},
+		{"dbt_sandbox", "create table marts.made as select 1 as n", denied},
+		{"dbt_sandbox", "insert into marts.later values (2)", denied},
+		{"dbt_sandbox", "select * from raw.orders", denied},
 		{agent, "select * from marts.orders; select * from marts.customers; select * from marts.from_source", ""},
 		{agent, "insert into marts.orders select * from marts.orders", denied},
 		{agent, "delete from marts.growing", denied},

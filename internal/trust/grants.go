@@ -268,7 +268,7 @@ func (g *grantee) check() error {
 				return usage("target %q: %s %q has %d bytes, and %s takes %d", g.Target.Name(), key, name, len(name), g.language.warehouse,
 					g.language.longest)
 			case (key == "schemas" || key == "sources") && !g.language.schemaName(name, key == "sources"):
-				return usage("target %q: %s is %q: want %s", g.Target.Name(), key, name, g.language.wantSchema(key == "sources"))
+				return g.noSchema(key, name)
 			}
 		}
 	}
@@ -282,11 +282,11 @@ func (l grantLanguage) schemaName(name string, source bool) bool {
 	return !ok || source && l.qualified && database != "" && schema != "" && !strings.Contains(schema, ".")
 }
 
-func (l grantLanguage) wantSchema(source bool) string {
-	if source && l.qualified {
-		return "SCHEMA or DATABASE.SCHEMA"
+func (g *grantee) noSchema(key, name string) error {
+	if key == "sources" && g.language.qualified {
+		return usage("target %q: %s is %q: want SCHEMA or DATABASE.SCHEMA", g.Target.Name(), key, name)
 	}
-	return "a schema's name without a dot"
+	return usage("target %q: %s is %q: want a schema's name without a dot", g.Target.Name(), key, name)
 }
 
 // distinct leaves out what is there twice: a schema of the login's own is no

@@ -14,7 +14,8 @@ import (
 )
 
 // TestGrants holds the grants to the cases in testdata/grants: the policy and
-// the settings in, what each of its targets gets out.
+// the settings in, what each of its targets gets out, alone and with the others
+// of its type.
 func TestGrants(t *testing.T) {
 	t.Parallel()
 	paths, err := filepath.Glob(filepath.Join("testdata", "grants", "*.txtar"))
