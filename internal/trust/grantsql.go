@@ -229,7 +229,8 @@ var databricksGrants = grantLanguage{
 
 // (BigQuery: GRANT, IAM roles and permissions; bq query reads standard input)
 var bigqueryGrants = grantLanguage{
-	warehouse: "BigQuery", comment: "# ", needs: []string{"database", "location"}, qualified: true, name: clickhouseName, literal: backslashLiteral,
+	warehouse: "BigQuery", comment: "# ", needs: []string{"database", "location"}, qualified: true,
+	name: clickhouseName, literal: backslashLiteral,
 	lines: []grantLine{
 		{always, "# Run it by bash, as an owner of the projects. It may be run again."},
 		{always, "set -euo pipefail"},
