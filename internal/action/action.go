@@ -70,6 +70,7 @@ func action(ctx context.Context, env job.Env, r *runner.Runner, in inputs) (stat
 		return 0, errors.Join(err, dir.Remove())
 	}
 	defer control.Close()
+	in.Halt = control.Halt
 	res, err := obtain(ctx, env, r, in, dir)
 	if err != nil {
 		return 0, err

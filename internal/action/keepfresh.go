@@ -92,6 +92,7 @@ func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *proces
 		return err
 	}
 	defer control.Close()
+	in.Halt = control.Halt
 	res, err := obtain(ctx, env, r, in, dir)
 	if err != nil || res.Broker == nil {
 		return err // without a broker the step is done
@@ -110,7 +111,7 @@ func keepFresh(ctx context.Context, env job.Env, r *runner.Runner, leash *proces
 	case <-control.Ended():
 	case <-ctx.Done():
 		if stopped := control.Stopped(); stopped != nil {
-			in.Say(stopped.Error())
+			in.Say(fault.WithHint(stopped))
 		}
 	case <-workerGone:
 	case <-time.After(res.Ceiling.End().Sub(env.Now())):

@@ -68,7 +68,9 @@ func Trace(in Input) map[string]string {
 		add("session", c.ID)
 		add("access_key_id", c.Serial)
 	case c.Lease != nil:
-		add("lease", c.ID)
+		if !c.Static {
+			add("lease", c.ID)
+		}
 	default:
 		add("principal", principal(in))
 		add("uti", c.Serial)

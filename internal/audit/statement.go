@@ -25,13 +25,17 @@ const maxText = 32 << 10
 
 // A Statement is one message of SQL and what the guard decided on it.
 type Statement struct {
-	Time     time.Time
-	Session  string // the client's connection or session, by the proxy's own count
+	Time time.Time
+	// Session is the server's or the client's own name for where it came from: of
+	// PostgreSQL and Redshift the backend's process id ("login" for what a client
+	// asks for when it connects), of Snowflake the session's id, of ClickHouse the
+	// query's id if the client gave it one. Trino has none.
+	Session  string
 	Decision string // "allowed", "denied", "observed": it would have been denied
 	Class    string // of the worst statement in the message
 	Count    int    // of statements in it
 	Head     string // the deciding statement's keywords, "" where they are not known
-	Why      string // of class unknown: what was not understood
+	Why      string // it was denied, or would have been; of one that was allowed, what was not understood
 	Length   int    // in bytes
 	SHA256   string // of the text, "" for what could not be read as text
 	Text     string // "" unless the policy asks for it

@@ -4,6 +4,7 @@ package command_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func (s *step) stop(pid int, dir string, args ...string) {
 	if want := fmt.Sprintf("stopped: target \"prod\", process %d, folder %q\n", pid, dir); status != 0 || said != want {
 		s.t.Errorf("stop: status is %d; it says %s want %s", status, said, want)
 	}
-	if status, said = s.run("stop"); status != 3 || said != fmt.Sprintf("no run of yours was found in %q\n", s.at("temp")) {
+	if status, said = s.run("stop"); status != 3 || !strings.HasPrefix(said, fmt.Sprintf("no run of yours was found in %q\nhint: ", s.at("temp"))) {
 		s.t.Errorf("once more: status is %d; it says %s", status, said)
 	}
 }
@@ -241,15 +242,53 @@ func TestStopAfterDenials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	told, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	want := "Logoff Success prod  the guard of target \"prod\" has denied 1 statements: the run is ended\n"
-	soon(t, "the record of the end", func() bool { return strings.Contains(auditLines(s.audit()), want) })
-	if status, _ := query(t, s.broker(side.ready.ProfilesDir), password); status == http.StatusOK {
-		t.Error("a query goes on")
+	if err != nil || !strings.Contains(string(told), "DROP TABLE at byte 0 is of class define, and `statements: read` admits read and session") {
+		t.Errorf("the denial is %s, %v", told, err)
 	}
-	s.stop(side.Process.Pid, side.ready.ProfilesDir)
-	s.checkStopped(side.program, "\noidc-dbt: stopped by `oidc-dbt stop`\n")
-	if n := strings.Count(s.audit(), `"outcome":"stopped"`); n != 1 {
-		t.Errorf("%d records of the end, want 1: %s", n, auditLines(s.audit()))
+	const ended = "the guard of target \"prod\" has denied 1 statement: the run is ended"
+	s.checkStopped(side.program, "\noidc-dbt: "+ended+"\n")
+	log := auditLines(s.audit())
+	if !strings.HasSuffix(log, "Logoff Success prod  "+ended+"\n") || strings.Count(s.audit(), `"outcome":"stopped"`) != 1 {
+		t.Errorf("the records are %s", log)
 	}
+	if want := `"why":"class define, and ` + "`statements: read`" + ` admits read and session"`; !strings.Contains(s.audit(), want) {
+		t.Errorf("the records are %s, want %s", s.audit(), want)
+	}
+	s.checkFolders()
+}
+
+// TestStopAfterDenialsEndsTheCommand, whatever it makes of the denial.
+func TestStopAfterDenialsEndsTheCommand(t *testing.T) {
+	t.Parallel()
+	s := newFreshStep(t, time.Minute)
+	s.write(policyFile, strings.Replace(s.file(policyFile), "    exchange:", "    guard: {statements: read, stop_after: 2}\n    exchange:", 1))
+	script, runs := s.waiting("")
+	p := s.process("exec", "--target", "prod", "--", "sh", "-c",
+		"env | grep ^DBT_ENV_SECRET_OIDC_PASSWORD= > '"+s.at("env")+"'; "+script+"; true")
+	p.begin(t)
+	soon(t, "the command", runs)
+	env, err := os.ReadFile(s.at("env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, password, _ := strings.Cut(strings.TrimSpace(string(env)), "=")
+	for range 2 {
+		req, err := http.NewRequest(http.MethodPost, s.broker(s.oneFolder())+"/?query=DROP+TABLE+facts", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("default", password)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("status is %d, want 403", resp.StatusCode)
+		}
+	}
+	s.checkStopped(p, "\noidc-dbt: the guard of target \"prod\" has denied 2 statements: the run is ended\n")
+	s.checkFolders()
 }

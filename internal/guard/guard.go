@@ -70,7 +70,7 @@ type Config struct {
 	// Record is called before a message goes on, also by several sessions at
 	// once. An error denies the message: what is not recorded does not pass.
 	Record func(Entry) error
-	Stop   func() // is called once, after StopAfter denials
+	Stop   func() // is called once, before the denial is returned that is the StopAfter-th; it must not wait
 }
 
 // The decisions of an Entry.
@@ -88,6 +88,7 @@ type Entry struct {
 	Length   int    // in bytes
 	SHA256   string // of the text in hex; "" for what was not read as text
 	Decision string // Allowed, Denied, Observed
+	Why      string // what the guard has against the message, or did not understand of it; without its text
 	Text     string // "" unless the guard's configuration asks for it
 }
 
@@ -105,6 +106,7 @@ type Guard struct {
 	settings []Setting // that hold the limits
 	readOnly bool
 	denials  atomic.Int64
+	observed atomic.Int64
 	stop     sync.Once
 }
 
@@ -145,31 +147,35 @@ func (g *Guard) Check(session, text string) error {
 // admits what is unknown. The error is a *Denial.
 func (g *Guard) Refuse(session, why string, length int, passable bool) error {
 	v := statement.Verdict{Class: statement.Unknown, Statements: 1, Why: why}
-	objection := g.objection(v)
-	if !passable && objection == "" {
-		objection = fmt.Sprintf("the message cannot be forwarded (%s)", why)
+	o := g.objection(v)
+	if !passable && o == (objection{}) {
+		o.why = fmt.Sprintf("the message cannot be forwarded (%s)", why)
 	}
-	return g.decide(Entry{Session: session, Verdict: v, Length: length}, objection, passable)
+	return g.decide(Entry{Session: session, Verdict: v, Length: length}, o, passable)
 }
 
-// objection says what the guard has against a message; "" for nothing.
-func (g *Guard) objection(v statement.Verdict) string {
+// An objection is what a guard has against a message: why, after the place and
+// what joins them. The zero objection is none.
+type objection struct{ place, why string }
+
+// objection says what the guard has against a message.
+func (g *Guard) objection(v statement.Verdict) objection {
 	if !slices.Contains(g.admitted, v.Class) {
-		return fmt.Sprintf("%s is of class %s%s, and %s", place(v), v.Class, because(v), g.admits())
+		return objection{place(v) + " is of ", fmt.Sprintf("class %s%s, and %s", v.Class, because(v), g.admits())}
 	}
 	// Class is only the worst: what is admitted by name may hide a class below
 	// it that is not.
 	if below := g.below(v.Class); v.Statements > 1 && below != "" {
-		return fmt.Sprintf("%s is of class %s, and one of the other statements in the message may be of class %s, which is "+
-			"not admitted: send it in a message of its own", place(v), v.Class, below)
+		return objection{place(v) + " is of ", fmt.Sprintf("class %s, and one of the other statements in the message may be "+
+			"of class %s, which is not admitted: send it in a message of its own", v.Class, below)}
 	}
 	if g.readOnly && v.Undoes != "" {
-		return fmt.Sprintf("%s would end the read-only mode of `statements: read`", v.Undoes)
+		return objection{why: v.Undoes + " would end the read-only mode of `statements: read`"}
 	}
 	if name := g.loosened(v); name != "" {
-		return fmt.Sprintf("%s changes %s, and the guard's `limits` are fixed", place(v), name)
+		return objection{place(v) + " ", "changes " + name + ", and the guard's `limits` are fixed"}
 	}
-	return ""
+	return objection{}
 }
 
 // below returns a class that is not as bad as worst and is not admitted.
@@ -215,17 +221,18 @@ func (g *Guard) admits() string {
 	return fmt.Sprintf("`statements: %s`%s admits %s", g.config.Statements, also, list)
 }
 
-// decide records what is decided, and counts a denial. objection is "" for none.
-func (g *Guard) decide(e Entry, objection string, passable bool) error {
-	e.Decision = Allowed
+// decide records what is decided, and counts a denial.
+func (g *Guard) decide(e Entry, o objection, passable bool) error {
+	if g.stopped() {
+		o = objection{why: "the run was ended after " + denials(g.config.StopAfter)}
+	}
 	switch {
-	case g.stopped():
-		e.Decision = Denied
-		objection = fmt.Sprintf("the run was ended after %d denials", g.config.StopAfter)
-	case objection != "" && g.config.Observe && passable:
-		e.Decision = Observed
-	case objection != "":
-		e.Decision = Denied
+	case o == (objection{}):
+		e.Decision, e.Why = Allowed, e.Verdict.Why
+	case g.config.Observe && passable:
+		e.Decision, e.Why = Observed, o.why
+	default:
+		e.Decision, e.Why = Denied, o.why
 	}
 	if g.config.Now != nil {
 		e.Time = g.config.Now()
@@ -235,12 +242,26 @@ func (g *Guard) decide(e Entry, objection string, passable bool) error {
 			return &Denial{fmt.Sprintf("not recorded, and so not allowed by the guard of %s: %v", g.config.Where, err)}
 		}
 	}
-	if e.Decision != Denied {
+	switch e.Decision {
+	case Allowed:
+		return nil
+	case Observed:
+		g.observed.Add(1)
 		return nil
 	}
 	g.count()
-	return &Denial{fmt.Sprintf("not allowed by the guard of %s: %s (see docs/guardrails.md)", g.config.Where, objection)}
+	return &Denial{fmt.Sprintf("not allowed by the guard of %s: %s%s (see docs/guardrails.md)", g.config.Where, o.place, o.why)}
 }
+
+func denials(n int) string {
+	if n == 1 {
+		return "1 denial"
+	}
+	return fmt.Sprintf("%d denials", n)
+}
+
+// Observed is how many messages have gone on that would have been denied.
+func (g *Guard) Observed() int64 { return g.observed.Load() }
 
 // stopped reports whether there were so many denials that nothing goes on any
 // more: what ends the run may take a moment.

@@ -95,15 +95,17 @@ func TestDecision(t *testing.T) {
 			if got := message(err); got != want || err != nil && !errors.As(err, &denial) {
 				t.Errorf("got %q, want %q", got, want)
 			}
-			if entry.Decision != decision {
-				t.Errorf("recorded %q, want %q", entry.Decision, decision)
+			if entry.Decision != decision || (entry.Why == "") != (tt.err == "") || !strings.HasSuffix(tt.err, entry.Why) ||
+				strings.Contains(entry.Why, "at byte") {
+				t.Errorf("recorded %q (%q), want %q", entry.Decision, entry.Why, decision)
 			}
+			why := entry.Why
 			tt.config.Observe = true
 			if entry, err = decided(tt.config, tt.verdict); err != nil {
 				t.Errorf("observing: got %v", err)
 			}
-			if denies := entry.Decision == Observed; denies != (tt.err != "") {
-				t.Errorf("observing: recorded %q", entry.Decision)
+			if denies := entry.Decision == Observed; denies != (tt.err != "") || entry.Why != why {
+				t.Errorf("observing: recorded %q (%q)", entry.Decision, entry.Why)
 			}
 		})
 	}
@@ -119,25 +121,27 @@ func message(err error) string {
 func TestRefuse(t *testing.T) {
 	t.Parallel()
 	const why = "the body is longer than 1 MiB"
+	const class = "class unknown (" + why + "), and `statements: build` admits read, session, write and define"
 	for name, tt := range map[string]struct {
 		config   Config
 		passable bool
 		decision string
+		recorded string
 		err      string
 	}{
-		"enforced": {Config{Statements: Build}, true, Denied, "the statement at byte 0 is of class unknown (" + why +
-			"), and `statements: build` admits read, session, write and define"},
-		"observed":           {Config{Statements: Build, Observe: true}, true, Observed, ""},
-		"nothing can go on":  {Config{Statements: Build, Observe: true}, false, Denied, "the statement at byte 0 is of class unknown (" + why + "), and `statements: build` admits read, session, write and define"},
-		"everything goes on": {Config{Statements: Any}, true, Allowed, ""},
-		"even of everything": {Config{Statements: Any}, false, Denied, "the message cannot be forwarded (" + why + ")"},
+		"enforced":           {Config{Statements: Build}, true, Denied, class, "the statement at byte 0 is of " + class},
+		"observed":           {Config{Statements: Build, Observe: true}, true, Observed, class, ""},
+		"nothing can go on":  {Config{Statements: Build, Observe: true}, false, Denied, class, "the statement at byte 0 is of " + class},
+		"everything goes on": {Config{Statements: Any}, true, Allowed, why, ""},
+		"even of everything": {Config{Statements: Any}, false, Denied, "the message cannot be forwarded (" + why + ")",
+			"the message cannot be forwarded (" + why + ")"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got Entry
 			tt.config.Where, tt.config.Record = where, func(e Entry) error { got = e; return nil }
 			want := Entry{Session: "3", Length: 1 << 21, Decision: tt.decision,
-				Verdict: statement.Verdict{Class: statement.Unknown, Statements: 1, Why: why}}
+				Verdict: statement.Verdict{Class: statement.Unknown, Statements: 1, Why: why}, Why: tt.recorded}
 			if tt.err != "" {
 				tt.err = "not allowed by the guard of " + where + ": " + tt.err + " (see docs/guardrails.md)"
 			}
@@ -222,6 +226,9 @@ func TestStop(t *testing.T) {
 		if err := observing.decide(Entry{}, observing.objection(drop), true); err != nil {
 			t.Error(err)
 		}
+	}
+	if got := observing.Observed(); got != 3 {
+		t.Errorf("%d are observed, want 3", got)
 	}
 }
 

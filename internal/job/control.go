@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,8 +19,13 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
 )
 
+// A stopError is why a run was ended with all that it had the warehouse do.
+type stopError struct{ error }
+
+func (s stopError) Unwrap() error { return s.error }
+
 // errStopped is the cause of what `oidc-dbt stop` has ended.
-var errStopped = errors.New("stopped by `oidc-dbt stop`")
+var errStopped = stopError{errors.New("stopped by `oidc-dbt stop`")}
 
 // controlFile says, in a run's folder, how the run is ended.
 const controlFile = "control.json"
@@ -40,6 +46,7 @@ type keptControl struct {
 // has a folder.
 type Control struct {
 	channel *broker.Control
+	own     chan struct{} // closed when the run ends itself
 	kept    keptControl
 	folders []Folder // with the control file, the run's own first
 	cancel  context.CancelCauseFunc
@@ -49,14 +56,16 @@ type Control struct {
 
 	mu     sync.Mutex
 	run    *Result // once there is a credential
-	halted bool
-	early  int // callers without the secret before that
+	why    error   // of Halt, a stopError
+	halted error   // likewise, or errStopped: what ended the run
+	early  int     // callers without the secret before that
 }
 
 // Controlled makes the Control of the run in a folder. The context ends when the
 // run is stopped, and until Serves also when it is ended. Close it last.
 func Controlled(ctx context.Context, env Env, dir Folder, target string) (context.Context, *Control, error) {
-	c := &Control{folders: []Folder{dir}, quit: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
+	c := &Control{folders: []Folder{dir}, own: make(chan struct{}),
+		quit: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	var err error
 	if c.channel, err = broker.NewControl(c.refused, env.Now); err != nil {
 		return ctx, nil, err
@@ -119,9 +128,9 @@ func (c *Control) Serves(res Result) error {
 	if early > 0 {
 		c.refused(early)
 	}
-	if halted {
-		c.halt(res)
-		return errStopped
+	if halted != nil {
+		c.halt(res, halted)
+		return halted
 	}
 	if c.kept.Target == res.Target {
 		return nil
@@ -133,16 +142,30 @@ func (c *Control) Serves(res Result) error {
 // Ended is closed when post has asked for the end of the run.
 func (c *Control) Ended() <-chan struct{} { return c.channel.Given(broker.End) }
 
+// Halt ends the run as `oidc-dbt stop` does, since it must not go on. It does not
+// wait for that.
+func (c *Control) Halt(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why == nil {
+		c.why = stopError{why}
+		close(c.own)
+	}
+}
+
 // Stopped waits until the run has been stopped, where somebody has asked for
-// that; else it returns nil.
+// that, and returns why; else it returns nil.
 func (c *Control) Stopped() error {
 	select {
 	case <-c.channel.Given(broker.Halt):
-		<-c.done
-		return errStopped
+	case <-c.own:
 	default:
 		return nil
 	}
+	<-c.done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.halted
 }
 
 // watch does what callers ask for.
@@ -155,21 +178,33 @@ func (c *Control) watch() {
 			return
 		case <-ended:
 			ended = nil
-			if _, serves := c.serves(false); !serves {
+			if _, serves := c.serves(nil); !serves {
 				c.cancel(process.Interrupt{Signal: syscall.SIGTERM})
 			}
+		case <-c.own:
+			c.mu.Lock()
+			why := c.why
+			c.mu.Unlock()
+			c.end(why)
+			return
 		case <-c.channel.Given(broker.Halt):
-			c.cancel(errStopped)
-			if res, serves := c.serves(true); serves {
-				c.halt(res)
-			}
+			c.end(errStopped)
 			return
 		}
 	}
 }
 
-// serves returns what the run has, if it has that yet.
-func (c *Control) serves(halted bool) (res Result, serves bool) {
+// end ends the run, or has Serves do it.
+func (c *Control) end(why error) {
+	res, serves := c.serves(why)
+	c.cancel(why)
+	if serves {
+		c.halt(res, why)
+	}
+}
+
+// serves returns what the run has, if it has that yet; halted is why it ends.
+func (c *Control) serves(halted error) (res Result, serves bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.halted = halted
@@ -180,24 +215,30 @@ func (c *Control) serves(halted bool) (res Result, serves bool) {
 }
 
 // haltFirst is how long the command goes on while the warehouse is told to cancel
-// its statements, so that it is told why they end.
+// its statements, so that it is told why they end. Who was just denied a statement
+// has all of it: there may be nothing to cancel, and it has a denial to show.
 const haltFirst = time.Second
 
 // halt ends what the run has at the warehouse, lets the command end, and records it.
-func (c *Control) halt(res Result) {
+func (c *Control) halt(res Result, why error) {
 	halted := make(chan struct{})
 	go func() {
-		res.Broker.Halt(errStopped)
+		res.Broker.Halt(why)
 		close(halted)
 	}()
-	select {
-	case <-halted:
-	case <-time.After(haltFirst):
+	first := time.After(haltFirst)
+	if errors.Is(why, errStopped) {
+		select {
+		case <-halted:
+		case <-first:
+		}
+	} else {
+		<-first
 	}
 	close(c.stop)
 	<-halted
 	if res.Halted != nil {
-		res.Halted(errStopped)
+		res.Halted(why)
 	}
 }
 
@@ -220,6 +261,9 @@ func readControl(dir string) (c keptControl, err error) {
 	text, err := disk.ReadSecret(filepath.Join(dir, controlFile), MaxFile)
 	if err == nil && json.Unmarshal(text, &c) != nil {
 		err = errors.New("the file is corrupt") // the decoder's words may quote the secret
+	}
+	if _, aerr := netip.ParseAddrPort(c.Address); err == nil && (aerr != nil || c.Secret == "" || c.Dir == "") {
+		err = errors.New("the file is not of a run")
 	}
 	if err != nil {
 		return c, fmt.Errorf("read %s: %w", controlFile, disk.Cause(err))

@@ -4,14 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/adapter"
 	"github.com/oidc-dbt/oidc-dbt/internal/audit"
-	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/fault"
 	"github.com/oidc-dbt/oidc-dbt/internal/guard"
 	"github.com/oidc-dbt/oidc-dbt/internal/policy"
@@ -85,9 +82,7 @@ type guarding struct {
 	policy policy.Guard
 	guard  *guard.Guard
 	log    *audit.StatementLog
-	sent   *statementShipping            // nil where records stay in the file
-	broker atomic.Pointer[broker.Broker] // that is halted after stop_after denials
-	stops  sync.WaitGroup
+	sent   *statementShipping // nil where records stay in the file
 }
 
 // newGuarding returns what decides on the statements of the grant's run, nil
@@ -113,12 +108,12 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 		return nil, err
 	}
 	g := &guarding{policy: *held, log: log}
-	g.sent = a.shipStatements(g)
+	g.sent = a.shipStatements()
 	g.guard = guard.New(guard.Config{
 		Dialect: dialect, Statements: held.Statements, Also: held.Also, Observe: held.Observe, StopAfter: held.StopAfter, Text: held.Text,
 		Limits: held.Limits, Roles: slices.Compact(roles),
 		Where: fmt.Sprintf("target %q, rule %d (%s:%d)", a.target.Name(), rule.Index+1, a.target.File(), rule.Line),
-		Now:   a.env.Now, Record: g.record, Stop: func() { g.stops.Go(func() { g.stop(a) }) },
+		Now:   a.env.Now, Record: g.record, Stop: func() { g.stop(a) },
 	})
 	return g, nil
 }
@@ -127,17 +122,21 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 func (g *guarding) record(e guard.Entry) error {
 	return g.sent.append(g.log, audit.Statement{
 		Time: e.Time, Session: e.Session, Decision: e.Decision, Class: string(e.Verdict.Class), Count: e.Verdict.Statements,
-		Head: e.Verdict.Head, Why: e.Verdict.Why, Length: e.Length, SHA256: e.SHA256, Text: e.Text,
+		Head: e.Verdict.Head, Why: e.Why, Length: e.Length, SHA256: e.SHA256, Text: e.Text,
 	})
 }
 
-// stop ends the run after too many denials: no login begins, and what is
-// running at the warehouse is cancelled.
+// stop ends the run after too many denials.
 func (g *guarding) stop(a *attempt) {
-	why := fmt.Errorf("the guard of target %q has denied %d statements: the run is ended", a.target.Name(), g.policy.StopAfter)
-	a.warn(why)
-	g.broker.Load().Halt(why)
-	a.halted(why)
+	a.settings.Halt(fmt.Errorf("the guard of target %q has denied %s: the run is ended",
+		a.target.Name(), countStatements(int64(g.policy.StopAfter))))
+}
+
+func countStatements(n int64) string {
+	if n == 1 {
+		return "1 statement"
+	}
+	return fmt.Sprintf("%d statements", n)
 }
 
 // same returns an error unless a renewed token has the guard that the run began with.
@@ -163,18 +162,13 @@ func (g *guarding) decides() *guard.Guard {
 	return g.guard
 }
 
-// halts names the broker that is to be halted.
-func (g *guarding) halts(b *broker.Broker) {
-	if g != nil {
-		g.broker.Store(b)
-	}
-}
-
 // close ends the records of statements: the broker is closed.
-func (g *guarding) close() error {
+func (g *guarding) close(a *attempt) error {
 	if g == nil {
 		return nil
 	}
-	g.stops.Wait()
+	if n := g.guard.Observed(); n > 0 {
+		a.settings.Say(countStatements(n) + " would have been denied: see `oidc-dbt audit show --statements`, with the audit log " + a.records.path)
+	}
 	return g.sent.end(g.log)
 }

@@ -35,8 +35,8 @@ func interrupted(ctx context.Context, err error) error {
 			"check that the server can be reached from this runner, or raise `timeout`")
 	case errors.As(cause, &signal):
 		return fmt.Errorf("%w: nothing was published", signal)
-	case errors.Is(cause, errStopped):
-		return fmt.Errorf("%w: nothing was published", errStopped)
+	case stopped(ctx):
+		return fmt.Errorf("%w: nothing was published", cause)
 	}
 	return err
 }
@@ -52,12 +52,17 @@ func signalled(ctx context.Context) error {
 }
 
 // stopped reports whether ctx ended because the run was stopped.
-func stopped(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errStopped) }
+func stopped(ctx context.Context) bool { return isStop(context.Cause(ctx)) }
+
+func isStop(err error) bool {
+	_, ok := errors.AsType[stopError](err)
+	return ok
+}
 
 // ExitStatus returns the status of a run that ended in err.
 func ExitStatus(err error) int {
 	var signal process.Interrupt
-	if errors.Is(err, errStopped) {
+	if isStop(err) {
 		signal.Signal = syscall.SIGTERM // which the command got
 	} else if !errors.As(err, &signal) {
 		return int(fault.ClassOf(err))

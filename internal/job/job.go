@@ -108,7 +108,7 @@ func steps(ctx context.Context, env Env, s Settings, r *runner.Runner) (res Resu
 	a.unsent(&res)
 	if err != nil {
 		if rerr == nil && stopped(ctx) {
-			a.halted(errStopped)
+			a.halted(context.Cause(ctx))
 		}
 		res.Broker.Close()
 		res.shipping.wait()
@@ -197,8 +197,12 @@ func (a *attempt) decide(ctx context.Context, res *Result) (policy.Grant, secret
 	a.unsent(res)
 	if err == nil {
 		rule := grant.Rule()
-		res.Allowed = fmt.Sprintf("allowed: target %s by rule %d (line %d) for %s",
-			res.Target, rule.Index+1, rule.Line, runner.OneLine(res.Subject))
+		held := ""
+		if g := grant.Guard(); g != nil {
+			held = ", guard: " + g.String() + ","
+		}
+		res.Allowed = fmt.Sprintf("allowed: target %s by rule %d (line %d)%s for %s",
+			res.Target, rule.Index+1, rule.Line, held, runner.OneLine(res.Subject))
 		res.Warnings = append(res.Warnings, fault.Warnings(grant.Warnings()...)...)
 		res.Warnings = append(append(res.Warnings, a.project.warnings...), a.project.identities(grant)...)
 	}

@@ -24,9 +24,10 @@ import (
 // A lease is what ends with the run, and how its end is recorded.
 type lease struct {
 	credential.Lease
-	id  string // the credential's
-	run audit.Run
-	log string // the audit log's path
+	id     string // the credential's
+	static bool   // the credential lives on: only the login that read it ends
+	run    audit.Run
+	log    string // the audit log's path
 }
 
 // leases are those of a run: the first credential's, and of every renewal. A
@@ -46,7 +47,7 @@ func (ls *leases) add(ctx context.Context, env Env, c credential.Credential, r *
 	if c.Lease == nil {
 		return nil
 	}
-	l := &lease{Lease: *c.Lease, id: c.ID, run: r.run, log: r.path}
+	l := &lease{Lease: *c.Lease, id: c.ID, static: c.Static, run: r.run, log: r.path}
 	err := ls.dir.keep(l)
 	if err != nil {
 		ended := provider.Revoke(ctx, env.provider(), l.Lease)
@@ -136,11 +137,15 @@ func (ls *leases) end(ctx context.Context, env Env) error {
 	return errors.Join(errs...)
 }
 
-// end ends the lease and records it. The error is for a warning.
+// end ends the lease and records the end of its credential. The error is for a
+// warning.
 func (l *lease) end(ctx context.Context, env Env) error {
 	release := process.Hold(ctx)
 	err := provider.Revoke(ctx, env.provider(), l.Lease)
 	release()
+	if l.static {
+		return err
+	}
 	log, lerr := audit.Open(l.log)
 	if lerr != nil {
 		return errors.Join(err, lerr)
@@ -164,6 +169,7 @@ type keptLease struct {
 	ClientKey    string `json:"client_key_file,omitempty"`
 	Token        string `json:"token"`
 	ID           string `json:"id"`
+	Static       bool   `json:"static,omitempty"`
 	AuditLog     string `json:"audit_log"`
 	AuditID      string `json:"audit_id"`
 	Target       string `json:"target"`
@@ -180,7 +186,7 @@ func (f Folder) keep(l *lease) error {
 	}
 	text, err := json.Marshal(keptLease{
 		Address: l.Address, Namespace: l.Namespace, CACert: l.CACert, ClientCert: l.ClientCert, ClientKey: l.ClientKey,
-		Token: l.Token.Reveal(), ID: l.id, AuditLog: l.log,
+		Token: l.Token.Reveal(), ID: l.id, Static: l.static, AuditLog: l.log,
 		AuditID: l.run.ID, Target: l.run.Target, Provider: l.run.Provider, Audience: l.run.Audience,
 		PolicyOrigin: l.run.PolicyOrigin, PolicySHA256: l.run.PolicySHA256,
 	})
@@ -235,7 +241,7 @@ func readLease(path, version string) (*lease, error) {
 	return &lease{
 		Lease: credential.Lease{Provider: k.Provider, Address: k.Address, Namespace: k.Namespace, CACert: k.CACert,
 			ClientCert: k.ClientCert, ClientKey: k.ClientKey, Token: secret.New(k.Token)},
-		id: k.ID, log: k.AuditLog,
+		id: k.ID, static: k.Static, log: k.AuditLog,
 		run: audit.Run{
 			ID: k.AuditID, Version: version, PolicyOrigin: k.PolicyOrigin, PolicySHA256: k.PolicySHA256,
 			Target: k.Target, Provider: k.Provider, Audience: k.Audience,

@@ -2,7 +2,9 @@ package job
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -123,6 +125,32 @@ func TestPostEndsEveryLease(t *testing.T) {
 	}
 	OwnFolder(filepath.Dir(l.dir.path), l.dir.path).EndLeases(t.Context(), l.env, func(err error) { t.Error(err) })
 	l.checkEnded(t, 5)
+}
+
+// TestStaticSecretIsNotRevoked: the login that read it ends, and no record says
+// that the secret has. Post has that from the file.
+func TestStaticSecretIsNotRevoked(t *testing.T) {
+	t.Parallel()
+	for _, post := range []bool{false, true} {
+		l := newLender(t)
+		c, r := l.lend(t)
+		c.Static = true
+		all := &leases{dir: l.dir}
+		if err := all.add(t.Context(), l.env, c, r); err != nil {
+			t.Fatal(err)
+		}
+		if post {
+			OwnFolder(filepath.Dir(l.dir.path), l.dir.path).EndLeases(t.Context(), l.env, func(err error) { t.Error(err) })
+		} else if err := all.end(t.Context(), l.env); err != nil {
+			t.Error(err)
+		}
+		if n := l.vault.Tokens(); n != 0 {
+			t.Errorf("%d tokens are alive, want none", n)
+		}
+		if log, err := os.ReadFile(l.log); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("recorded %s, %v", log, err)
+		}
+	}
 }
 
 // TestLeaseThatCannotBeKept: what post would not find is not used, and ends.

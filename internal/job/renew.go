@@ -55,7 +55,7 @@ func (a *attempt) serve(grant policy.Grant, first credential.Credential) (_ *bro
 	}
 	closed := func() {
 		keeper.Close()
-		if err := a.guarding.close(); err != nil {
+		if err := a.guarding.close(a); err != nil {
 			a.warn(fmt.Errorf("close the records of statements: %w", err))
 		}
 	}
@@ -65,9 +65,8 @@ func (a *attempt) serve(grant policy.Grant, first credential.Credential) (_ *bro
 		AllowUIDs: a.settings.AllowUIDs, Closed: closed, Guard: a.guarding.decides(), Now: a.env.Now,
 	})
 	if err != nil {
-		return nil, errors.Join(err, a.guarding.close())
+		return nil, errors.Join(err, a.guarding.close(a))
 	}
-	a.guarding.halts(b)
 	if b.Address().Host == "" {
 		return b, nil // it does not listen
 	}

@@ -59,6 +59,7 @@ func begin(ctx context.Context, env Env, s Settings, dir Folder) (context.Contex
 		}
 	}
 	s.Say = func(text string) { _ = run.say(text) }
+	s.Halt = control.Halt
 	run.Result, err = Authenticate(ctx, env, s, r)
 	if unmasked, why := run.mask(ctx, env, kind); len(unmasked) > 0 && err == nil {
 		run.warn("not masked in the job's log, since %v: %s; do not print them", why, strings.Join(unmasked, ", "))

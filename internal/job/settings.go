@@ -34,6 +34,8 @@ type Settings struct {
 	Program       string       // that will run, looked for before anything is asked for; "" for none
 	CommandDir    string       // where the command runs; what its profile names is relative to it
 	Say           func(string) // one line for the user, at any time; called by several at once
+	// Halt ends the run while it has a broker, and does not wait for that.
+	Halt func(why error)
 	// Renewed is called with each AWS session that replaces the first one;
 	// nil for no call.
 	Renewed func(target string, c credential.Credential) error

@@ -34,7 +34,7 @@ type outbox struct {
 // shipStatements has what the guard records shipped; nil where records stay in
 // the file. Where a required place does not take records, the run is ended: it
 // can no longer be recorded.
-func (a *attempt) shipStatements(g *guarding) *statementShipping {
+func (a *attempt) shipStatements() *statementShipping {
 	s := a.records.shipping
 	if s == nil {
 		return nil
@@ -59,7 +59,7 @@ func (a *attempt) shipStatements(g *guarding) *statementShipping {
 			},
 			Failed: func(err error) {
 				if required && ctx.Err() == nil {
-					g.unrecorded(a, err)
+					a.unrecorded(err)
 					return
 				}
 				a.undelivered([]unshipped{{o.place, err}})
@@ -72,13 +72,11 @@ func (a *attempt) shipStatements(g *guarding) *statementShipping {
 }
 
 // unrecorded ends the run since its statements can no longer be recorded.
-func (g *guarding) unrecorded(a *attempt, err error) {
+func (a *attempt) unrecorded(err error) {
 	why := fmt.Errorf("the guard of target %q can no longer record statements, and the run is ended: %w",
 		a.target.Name(), err)
-	a.warn(fault.New(fault.Internal, why,
+	a.settings.Halt(fault.New(fault.Internal, why,
 		"the policy requires it (audit.require): no statement goes on without its record"))
-	g.broker.Load().Halt(why)
-	a.halted(why)
 }
 
 // append appends the record of a statement, and has it shipped. An error says

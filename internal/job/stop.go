@@ -24,6 +24,10 @@ type StopSettings struct {
 	All bool
 }
 
+// notFound is where the run may be that is looked for.
+const notFound = "\nhint: a run of another user, with another TMPDIR or in another container is found only from there, " +
+	"or by its folder (--dir); `oidc-dbt trust revoke` ends it at the warehouse"
+
 // NoRun is the status of a stop that has found no run.
 const NoRun = 3
 
@@ -36,20 +40,24 @@ func Stop(ctx context.Context, env Env, o StopSettings) (status int, err error) 
 		return 0, err
 	}
 	if len(runs) == 0 {
-		return NoRun, say(env, "no run of yours was found in "+where)
+		return NoRun, say(env, "no run of yours was found in "+where+notFound)
 	}
 	if o.Dir == "" && !o.All {
 		if err := onlyOne(ctx, runs); err != nil {
 			return 0, err
 		}
 	}
+	ended := each(runs, func(r keptControl) error { return r.halt(ctx) })
+	if slices.ContainsFunc(ended, func(err error) bool { return errors.Is(err, broker.ErrGone) }) {
+		sweepFolders(ctx, env, func(left Folder) { left.endLeft(ctx, env) })
+	}
 	var failed []error
-	for i, err := range each(runs, func(r keptControl) error { return r.halt(ctx) }) {
+	for i, err := range ended {
 		switch {
 		case err == nil:
 			err = say(env, "stopped: "+runs[i].String())
 		case errors.Is(err, broker.ErrGone):
-			err = say(env, "not running: "+runs[i].String()+": its process had ended without removing the folder")
+			err = say(env, "not running: "+runs[i].String()+": its process had ended without removing the folder"+swept(runs[i].Dir))
 		default:
 			err = fmt.Errorf("stop the run (%s): %w", runs[i], err)
 		}
@@ -59,6 +67,15 @@ func Stop(ctx context.Context, env Env, o StopSettings) (status int, err error) 
 		return 0, fault.New(fault.Internal, err, "it may still be running: end its process; `oidc-dbt trust revoke` ends it at the warehouse")
 	}
 	return 0, nil
+}
+
+// swept says so if what a killed process had left is gone now. What is not is for
+// the next start, or for the runner.
+func swept(dir string) string {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return ", which is removed now"
+	}
+	return ""
 }
 
 func say(env Env, text string) error {
@@ -90,11 +107,9 @@ func (o StopSettings) runs(env Env) (runs []keptControl, where string, err error
 			switch c, err = readControl(dir); {
 			case err == nil:
 				runs = append(runs, c)
-			case errors.Is(err, fs.ErrNotExist):
-				err = nil
 			}
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the folder of a run goes with it
 			return nil, "", fault.New(fault.Usage, fmt.Errorf("flag --dir: %q: %w", o.Dir, disk.Cause(err)),
 				"name the folder of a run, such as the --dir of `oidc-dbt serve`")
 		}

@@ -3,6 +3,7 @@ package job
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -90,19 +91,19 @@ func TestStopFindsNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		make   func(t *testing.T, s *stopping) StopSettings
 		status int
-		says   string // $TEMP is the temporary folder
+		says   string // $TEMP is the temporary folder, $HINT the hint where nothing is found
 	}{
-		"nothing": {func(*testing.T, *stopping) StopSettings { return StopSettings{} }, 3, "no run of yours was found in \"$TEMP\"\n"},
+		"nothing": {func(*testing.T, *stopping) StopSettings { return StopSettings{} }, 3, "no run of yours was found in \"$TEMP\"$HINT\n"},
 		"nothing, of all": {func(t *testing.T, s *stopping) StopSettings {
 			other := t.TempDir()
 			s.env.Getenv = func(name string) string { return map[string]string{"RUNNER_TEMP": other}[name] }
 			return StopSettings{All: true}
-		}, 3, "no run of yours was found in \"$TEMP\" and \"$OTHER\"\n"},
+		}, 3, "no run of yours was found in \"$TEMP\" and \"$OTHER\"$HINT\n"},
 		"a step that has ended": {func(_ *testing.T, s *stopping) StopSettings {
 			return StopSettings{Dir: s.folder(s.temp).path}
-		}, 3, "no run of yours was found in \"$DIR\"\n"},
-		"no folder": {func(*testing.T, *stopping) StopSettings { return StopSettings{Dir: "nowhere"} }, 2,
-			"flag --dir: \"nowhere\": $MISSING\nhint: name the folder of a run, such as the --dir of `oidc-dbt serve`"},
+		}, 3, "no run of yours was found in \"$DIR\"$HINT\n"},
+		"no folder": {func(*testing.T, *stopping) StopSettings { return StopSettings{Dir: "nowhere"} }, 3,
+			"no run of yours was found in \"nowhere\"$HINT\n"},
 		"a file": {func(t *testing.T, s *stopping) StopSettings {
 			if err := os.WriteFile(filepath.Join(s.temp, "file"), nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -116,6 +117,20 @@ func TestStopFindsNothing(t *testing.T) {
 			}
 			return StopSettings{Dir: f.path}
 		}, 2, "flag --dir: \"$DIR\": read control.json: the file is corrupt\nhint: name the folder of a run, such as the --dir of `oidc-dbt serve`"},
+		"a file of no run": {func(t *testing.T, s *stopping) StopSettings {
+			f := s.folder(s.temp)
+			if _, err := f.Write(controlFile, []byte(`{}`)); err != nil {
+				t.Fatal(err)
+			}
+			return StopSettings{Dir: f.path}
+		}, 2, "flag --dir: \"$DIR\": read control.json: the file is not of a run\nhint: name the folder of a run, such as the --dir of `oidc-dbt serve`"},
+		"a file of no run, of all": {func(t *testing.T, s *stopping) StopSettings {
+			f := s.folder(s.temp)
+			if _, err := f.Write(controlFile, []byte(`{"address":"marked","secret":"marked","dir":"elsewhere"}`)); err != nil {
+				t.Fatal(err)
+			}
+			return StopSettings{All: true}
+		}, 1, "stop the run (folder \"$DIR\"): read control.json: the file is not of a run" + stillRunning},
 		"a corrupt file, of all": {func(t *testing.T, s *stopping) StopSettings {
 			f := s.folder(s.temp)
 			if _, err := f.Write(controlFile, []byte(`{"secret":"marked`)); err != nil {
@@ -136,7 +151,7 @@ func TestStopFindsNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			return StopSettings{All: true}
-		}, 3, "no run of yours was found in \"$TEMP\"\n"},
+		}, 3, "no run of yours was found in \"$TEMP\"$HINT\n"},
 		"an open file": {func(t *testing.T, s *stopping) StopSettings {
 			_, c := s.run(s.temp, "prod")
 			if err := os.Chmod(filepath.Join(c.kept.Dir, controlFile), 0o644); err != nil {
@@ -164,12 +179,7 @@ func TestStopFindsNothing(t *testing.T) {
 			if folders, _ := filepath.Glob(filepath.Join(s.temp, dirPattern)); dir == "" && len(folders) > 0 {
 				dir = folders[0]
 			}
-			_, missing := os.Lstat(filepath.Join(s.temp, "nowhere"))
-			why := ""
-			if pe, ok := missing.(*os.PathError); ok { //nolint:errorlint // as the function returns it
-				why = pe.Err.Error()
-			}
-			want := strings.NewReplacer("$TEMP", s.temp, "$OTHER", s.env.Getenv("RUNNER_TEMP"), "$DIR", dir, "$MISSING", why).Replace(tt.says)
+			want := strings.NewReplacer("$TEMP", s.temp, "$OTHER", s.env.Getenv("RUNNER_TEMP"), "$DIR", dir, "$HINT", notFound).Replace(tt.says)
 			if status, said := s.stop(t.Context(), o); status != tt.status || said != want {
 				t.Errorf("status is %d, want %d; it says\n%s\nwant\n%s", status, tt.status, said, want)
 			}
@@ -311,5 +321,79 @@ func TestStopMeanwhile(t *testing.T) {
 	case <-c.stop:
 	default:
 		t.Error("the command may go on")
+	}
+}
+
+// TestStopRemovesWhatIsLeft of a process that was killed, as the next start would,
+// and ends its leases.
+func TestStopRemovesWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	s, l := newStopping(t), newLender(t)
+	s.env.Transport = l.env.Transport
+	f := s.left("dev")
+	if err := os.WriteFile(filepath.Join(f.path, lockFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, r := l.lend(t)
+	if err := (&leases{dir: f}).add(t.Context(), l.env, c, r); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("not running: target \"dev\", process %d, folder %q: its process had ended without removing the folder, which is removed now\n",
+		os.Getpid(), f.path)
+	if status, said := s.stop(t.Context(), StopSettings{Dir: f.path}); status != 0 || said != want {
+		t.Errorf("status is %d; it says\n%s\nwant\n%s", status, said, want)
+	}
+	l.checkEnded(t, 1)
+	if status, _ := s.stop(t.Context(), StopSettings{Dir: f.path}); status != NoRun {
+		t.Errorf("once more: status is %d, want %d", status, NoRun)
+	}
+}
+
+// TestHalt: a run that ends itself ends like one that is stopped, with its own
+// reason: also before it has a credential, and only once.
+func TestHalt(t *testing.T) {
+	t.Parallel()
+	s := newStopping(t)
+	for name, before := range map[string]bool{"before the credential": true, "with one": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &stopping{t: t, temp: s.temp, env: s.env}
+			ctx, c := s.run(s.temp, "prod")
+			if c.Stopped() != nil {
+				t.Error("it was stopped before")
+			}
+			var recorded []error
+			res := Result{Target: "prod", Halted: func(err error) { recorded = append(recorded, err) }}
+			cause := fault.New(fault.Internal, errors.New("too many denials"), "look at the records")
+			halt := func() {
+				c.Halt(cause)
+				c.Halt(errors.New("another"))
+			}
+			if before {
+				halt()
+				<-ctx.Done()
+			}
+			if err := c.Serves(res); (err != nil) != before {
+				t.Fatal(err)
+			}
+			if !before {
+				halt()
+			}
+			err := c.Stopped()
+			if err == nil || fault.WithHint(err) != "too many denials\nhint: look at the records" || ExitStatus(err) != 143 {
+				t.Errorf("it ends with %v", err)
+			}
+			if got := context.Cause(ctx); got != err { //nolint:errorlint // it is the same
+				t.Errorf("its context ends with %v", got)
+			}
+			if len(recorded) != 1 || recorded[0].Error() != "too many denials" {
+				t.Errorf("recorded %v", recorded)
+			}
+			select {
+			case <-c.stop:
+			default:
+				t.Error("the command may go on")
+			}
+		})
 	}
 }
