@@ -273,22 +273,60 @@ func TestStopAfterDenialsEndsTheCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, password, _ := strings.Cut(strings.TrimSpace(string(env)), "=")
 	for range 2 {
-		req, err := http.NewRequest(http.MethodPost, s.broker(s.oneFolder())+"/?query=DROP+TABLE+facts", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.SetBasicAuth("default", password)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusForbidden {
-			t.Errorf("status is %d, want 403", resp.StatusCode)
+		if got := s.drops(string(env)); got != http.StatusForbidden {
+			t.Errorf("status is %d, want 403", got)
 		}
 	}
 	s.checkStopped(p, "\noidc-dbt: the guard of target \"prod\" has denied 2 statements: the run is ended\n")
 	s.checkFolders()
+}
+
+// drops sends a statement that is no reading, and returns the status of the reply;
+// env is a line of the command's environment.
+func (s *step) drops(env string) int {
+	s.t.Helper()
+	_, password, _ := strings.Cut(strings.TrimSpace(env), "=")
+	req, err := http.NewRequest(http.MethodPost, s.broker(s.oneFolder())+"/?query=DROP+TABLE+facts", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.SetBasicAuth("default", password)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// TestObserved: the run says at its end how much an observing guard would have denied.
+func TestObserved(t *testing.T) {
+	t.Parallel()
+	for sent, says := range []string{"", "1 statement would", "2 statements would"} {
+		s := newFreshStep(t, time.Minute)
+		s.write(policyFile, strings.Replace(s.file(policyFile), "    exchange:", "    guard: {statements: read, mode: observe, stop_after: 1}\n    exchange:", 1))
+		p := s.process("exec", "--target", "prod", "--", "sh", "-c",
+			"cd '"+s.at("temp")+"'; env | grep ^DBT_ENV_SECRET_OIDC_PASSWORD= > env; touch runs; until test -e go; do sleep 0.1; done; exit 7")
+		p.begin(t)
+		soon(t, "the command", func() bool { _, err := os.Stat(s.at("temp/runs")); return err == nil })
+		env, err := os.ReadFile(s.at("temp/env"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range sent {
+			_ = s.drops(string(env))
+		}
+		if err := os.WriteFile(s.at("temp/go"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_ = p.Wait()
+		if status := p.ProcessState.ExitCode(); status != 7 || !strings.Contains(p.said.String(), ", guard: statements: read, mode: observe, stop_after: 1, for ") {
+			t.Errorf("status is %d, want 7; it says %s", status, p.said)
+		}
+		want := "oidc-dbt: " + says + " have been denied: see `oidc-dbt audit show --statements`, with the audit log " + s.at("temp/oidc-dbt/audit.jsonl") + "\n"
+		if says == "" && strings.Contains(p.said.String(), "have been denied") || says != "" && !strings.HasSuffix(p.said.String(), want) {
+			t.Errorf("after %d it says %s, want %s", sent, p.said, want)
+		}
+	}
 }

@@ -154,26 +154,30 @@ func (g *Guard) Refuse(session, why string, length int, passable bool) error {
 	return g.decide(Entry{Session: session, Verdict: v, Length: length}, o, passable)
 }
 
-// An objection is what a guard has against a message: why, after the place and
-// what joins them. The zero objection is none.
+// An objection is what a guard has against a message. The zero objection is none.
 type objection struct{ place, why string }
+
+func (o objection) String() string { return strings.TrimSpace(o.place + " " + o.why) }
+
+// reason is the objection as a record has it, next to the statement's keywords.
+func (o objection) reason() string { return strings.TrimPrefix(o.why, "is of ") }
 
 // objection says what the guard has against a message.
 func (g *Guard) objection(v statement.Verdict) objection {
 	if !slices.Contains(g.admitted, v.Class) {
-		return objection{place(v) + " is of ", fmt.Sprintf("class %s%s, and %s", v.Class, because(v), g.admits())}
+		return objection{place(v), fmt.Sprintf("is of class %s%s, and %s", v.Class, because(v), g.admits())}
 	}
 	// Class is only the worst: what is admitted by name may hide a class below
 	// it that is not.
 	if below := g.below(v.Class); v.Statements > 1 && below != "" {
-		return objection{place(v) + " is of ", fmt.Sprintf("class %s, and one of the other statements in the message may be "+
+		return objection{place(v), fmt.Sprintf("is of class %s, and one of the other statements in the message may be "+
 			"of class %s, which is not admitted: send it in a message of its own", v.Class, below)}
 	}
 	if g.readOnly && v.Undoes != "" {
 		return objection{why: v.Undoes + " would end the read-only mode of `statements: read`"}
 	}
 	if name := g.loosened(v); name != "" {
-		return objection{place(v) + " ", "changes " + name + ", and the guard's `limits` are fixed"}
+		return objection{place(v), fmt.Sprintf("changes %s, and the guard's `limits` are fixed", name)}
 	}
 	return objection{}
 }
@@ -230,9 +234,9 @@ func (g *Guard) decide(e Entry, o objection, passable bool) error {
 	case o == (objection{}):
 		e.Decision, e.Why = Allowed, e.Verdict.Why
 	case g.config.Observe && passable:
-		e.Decision, e.Why = Observed, o.why
+		e.Decision, e.Why = Observed, o.reason()
 	default:
-		e.Decision, e.Why = Denied, o.why
+		e.Decision, e.Why = Denied, o.reason()
 	}
 	if g.config.Now != nil {
 		e.Time = g.config.Now()
@@ -250,7 +254,7 @@ func (g *Guard) decide(e Entry, o objection, passable bool) error {
 		return nil
 	}
 	g.count()
-	return &Denial{fmt.Sprintf("not allowed by the guard of %s: %s%s (see docs/guardrails.md)", g.config.Where, o.place, o.why)}
+	return &Denial{fmt.Sprintf("not allowed by the guard of %s: %s (see docs/guardrails.md)", g.config.Where, o)}
 }
 
 func denials(n int) string {
