@@ -33,7 +33,7 @@ func TestGuardOfAPolicy(t *testing.T) {
 		{"read builds nothing", "{statements: read}", []string{"seed"},
 			"is of class define, and `statements: read` admits read and session (see docs/guardrails.md)", "allowed denied"},
 		{"observed", "{statements: read, mode: observe}", []string{"build"}, "", "allowed observed"},
-		{"stopped", "{statements: read, stop_after: 1}", []string{"build"}, "the guard of target \"prod\" has denied 1 statements: the run is ended",
+		{"stopped", "{statements: read, stop_after: 1}", []string{"build"}, "the guard of target \"prod\" has denied 1 statement: the run is ended",
 			"allowed denied"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -168,7 +168,8 @@ func (g *guarding) close(a *attempt) error {
 		return nil
 	}
 	if n := g.guard.Observed(); n > 0 {
-		a.settings.Say(countStatements(n) + " would have been denied: see `oidc-dbt audit show --statements`, with the audit log " + a.records.path)
+		a.settings.Say(countStatements(n) + " would have been denied: see `oidc-dbt audit show --statements`, " +
+			"with the audit log " + a.records.path)
 	}
 	return g.sent.end(g.log)
 }
