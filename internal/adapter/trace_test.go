@@ -51,6 +51,9 @@ func TestTrace(t *testing.T) {
 			map[string]string{"principal": "repo:acme/analytics", "user": "DBT_PROD"}},
 		{"postgres by vault", "prod", "postgres", "{host: h}", lent, map[string]string{
 			"lease": "database/creds/dbt/4a57", "user": "v-dbt-4a57", "application_name": "oidc-dbt target=prod"}},
+		{"postgres by vault, a static secret", "prod", "postgres", "{host: h}", credential.Credential{Kind: credential.DatabaseLogin,
+			ID: "secret/data/dbt", User: "dbt", Static: true, Lease: &credential.Lease{}}, map[string]string{
+			"user": "dbt", "application_name": "oidc-dbt target=prod"}},
 		{"trino", "prod", "trino", "{user: dbt}", token, map[string]string{
 			"principal": "repo:acme/analytics", "user": "dbt", "client_tag": "run=16055869479"}},
 		{"trino, the block's own tags", "prod", "trino", "{user: dbt, client_tags: [x]}", token, map[string]string{
