@@ -175,7 +175,7 @@ func (s *step) readBucket(want []string) {
 }
 
 // TestStatementsThatAreRequired: once a required place does not take records
-// any more, the run is ended, and nothing else passes.
+// any more, the run is ended with its command, and nothing else passes.
 func TestStatementsThatAreRequired(t *testing.T) {
 	t.Parallel()
 	collector := startPlace(t, acknowledged)
@@ -183,20 +183,22 @@ func TestStatementsThatAreRequired(t *testing.T) {
 		ask 'SELECT 1' 3
 		until [ -e refuses ]; do sleep 0.1; done
 		while [ "$(ask 'SELECT 2' 1 | tr -d ' ')" = 1200 ]; do sleep 0.1; done
-		ask 'SELECT 3' 5`)
+		ask 'SELECT 3' 5
+		exec sleep 600`)
 	step := s.process()
 	step.begin(t)
 	soon(t, "statements at the collector", func() bool { return len(collector.statements()) == 3 })
 	collector.set(answer(401))
 	s.write("workspace/refuses", "")
-	if err := step.Wait(); err != nil {
-		t.Errorf("%v: %s", err, step.said)
+	_ = step.Wait()
+	if status := step.ProcessState.ExitCode(); status != 143 {
+		t.Errorf("status is %d, want 143: %s", status, step.said)
 	}
-	const want = `warning: the guard of target "prod" can no longer record statements, and the run is ended: ` +
-		"ship the audit record to otlp: the collector replied with status 401\n" +
+	const want = `::error::the guard of target "prod" can no longer record statements, and the run is ended: ` +
+		"ship the audit record to otlp: the collector replied with status 401%0A" +
 		"hint: the policy requires it (audit.require): no statement goes on without its record\n"
 	said := step.said.String()
-	if strings.Count(said, want) != 1 || !strings.Contains(said, " 5 500\n") ||
+	if strings.Count(said, want) != 1 ||
 		!strings.Contains(said, "warning: records of statements that did not arrive at otlp: ") {
 		t.Errorf("it says\n%s\nwant\n%s", said, want)
 	}
