@@ -1,9 +1,13 @@
 package auditlog
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"fmt"
+	"hash/maphash"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -41,79 +45,168 @@ func ObjectOf(name string) int {
 	return n
 }
 
-// series are the numbers of a run's statements, and of the objects that have
+// series are a run's statements by their numbers, and the objects that have
 // them. Both count from 1 without a gap. Their order is that of the files.
 type series struct {
 	statements, objects numbers
 	file                string  // of the last that was read
-	last                Finding // about that
+	first, last, other  Finding // about those; other is the first one that has other grounds, if there is one
+	grounds             uint16  // of the first
 }
+
+// maxSpans bounds what a run's numbers take of the memory: 512 KiB.
+const maxSpans = 1 << 16
 
 // numbers are some that should be all from 1 to the highest, once each.
-type numbers struct{ count, highest, sum uint64 }
-
-func (n numbers) with(number uint64) numbers {
-	return numbers{n.count + 1, max(n.highest, number), n.sum + number}
+type numbers struct {
+	spans     []span // in their order, none of which touch
+	twice     bool   // one is there more than once
+	scattered bool   // there are more spans, and what is missing cannot be told
 }
 
-// missing is how many there are not, if none is there twice.
-func (n numbers) missing() uint64 { return n.highest - min(n.count, n.highest) }
+// A span is the numbers from first to last.
+type span struct{ first, last uint32 }
 
-// twice reports whether there is one more than once, as far as the sums tell.
-func (n numbers) twice() bool {
-	return n.count > n.highest || n.count == n.highest && n.sum != n.highest*(n.highest+1)/2
+// with returns n with a number that is at least 1.
+func (n numbers) with(number uint32) numbers {
+	i, _ := slices.BinarySearchFunc(n.spans, number, func(s span, number uint32) int { return cmp.Compare(s.last, number) })
+	if i < len(n.spans) && n.spans[i].first <= number {
+		n.twice = true
+		return n
+	}
+	before, behind := i > 0 && n.spans[i-1].last == number-1, i < len(n.spans) && n.spans[i].first == number+1
+	switch {
+	case before && behind:
+		n.spans[i-1].last = n.spans[i].last
+		n.spans = slices.Delete(n.spans, i, i+1)
+	case before:
+		n.spans[i-1].last = number
+	case behind:
+		n.spans[i].first = number
+	case len(n.spans) == maxSpans:
+		n.scattered = true
+	default:
+		n.spans = slices.Insert(n.spans, i, span{number, number})
+	}
+	return n
+}
+
+// missing returns how many there are not up to the highest.
+func (n numbers) missing() (missing, highest uint32) {
+	for _, s := range n.spans {
+		missing += s.first - highest - 1
+		highest = s.last
+	}
+	return missing, highest
+}
+
+// grounds is what a statement and the decision on its run have in common, hashed
+// as in said.
+func (v *Verification) grounds(r *Record) uint16 {
+	person, rule := r.Actor.User.Name, -1
+	if person == "" { // a workload, whose tokens name no person
+		person = r.User.Name
+	}
+	if r.Unmapped.Rule != nil {
+		rule = r.Unmapped.Rule.Index
+	}
+	return uint16(maphash.Comparable(v.seed, struct {
+		target, policy, identity, kind, person string
+		rule                                   int
+	}{r.Unmapped.Target, r.Unmapped.PolicySHA256, r.Unmapped.Identity, r.Unmapped.IdentityKind, person, rule}))
 }
 
 // statement follows the statements of a run. What a run sends is no part of
 // its own course: it may send nothing, or any number.
 func (v *Verification) statement(e Entry) {
 	v.Statements++
-	if v.runs[keyOf(&e.Record)].flags&refused != 0 {
-		v.found(v.about(e, AfterDenial, "a statement was sent, and the decision on the run was a denial"))
+	key, grounds := keyOf(&e.Record), v.grounds(&e.Record)
+	s, known := v.series[key]
+	s.last = v.about(e, NoStatement, "")
+	if !known {
+		s.first, s.grounds = s.last, grounds
 	}
-	key := keyOf(&e.Record)
-	s := v.series[key]
+	if grounds != s.grounds && s.other.Name == "" {
+		s.other = s.last
+	}
 	s.statements = s.statements.with(statementNumber(&e.Record))
 	if n := ObjectOf(e.File); n > 0 && e.File != s.file {
-		s.objects = s.objects.with(uint64(n))
+		s.objects = s.objects.with(uint32(n))
 	}
-	s.file, s.last = e.File, v.about(e, NoStatement, "")
+	s.file = e.File
 	v.series[key] = s
 }
 
-// statements judges the series of numbers.
+// statements judges the series by their numbers, and by what their runs came to.
 func (v *Verification) statements() (list []Finding) {
-	for _, s := range v.series {
-		f, objects := s.last, ""
-		if n := s.objects.missing(); n > 0 {
-			objects = fmt.Sprintf("%d of its %d objects", n, s.objects.highest)
+	for key, s := range v.series {
+		list = append(list, s.gaps()...)
+		if f := v.ungrounded(key, s); f.Message != "" {
+			list = append(list, f)
 		}
-		switch n := s.statements.missing(); {
-		case n > 0:
-			f.Message = fmt.Sprintf("%d of the run's %d statements are missing", n, s.statements.highest)
-			if objects != "" {
-				f.Message += ", with " + objects
-			}
-		case s.statements.twice():
-			f.Name, f.Message = Duplicate, "a statement of the run is there twice"
-		case objects != "":
-			f.Message = "the run's statements are there, and not " + objects
-		default:
-			continue
+	}
+	return list
+}
+
+// gaps returns what is found in the numbers.
+func (s series) gaps() (list []Finding) {
+	f, objects := s.last, ""
+	if n, all := s.objects.missing(); n > 0 {
+		objects = fmt.Sprintf("%d of its %d objects", n, all)
+	}
+	switch n, all := s.statements.missing(); {
+	case s.statements.scattered:
+		f.Message = "the numbers of the run's statements are too scattered to tell which are missing"
+	case n > 0:
+		f.Message = fmt.Sprintf("%d of the run's %d statements are missing", n, all)
+		if objects != "" {
+			f.Message += ", with " + objects
 		}
+	case objects != "":
+		f.Message = "the run's statements are there, and not " + objects
+	}
+	if f.Message != "" {
+		list = append(list, f)
+	}
+	if s.statements.twice {
+		f.Name, f.Message = Duplicate, "a statement of the run is there twice"
 		list = append(list, f)
 	}
 	return list
 }
 
+// ungrounded returns a finding with a message about statements that the run
+// cannot have sent.
+func (v *Verification) ungrounded(key runKey, s series) Finding {
+	state, f := v.runs[key], s.first
+	_, orphaned := v.orphans[key] // is found by its outcome
+	switch {
+	case state.flags&refused != 0:
+		f.Name, f.Message = AfterDenial, "a statement was sent, and the decision on the run was a denial"
+	case state.flags&barren != 0:
+		f.Name, f.Message = Conflict, "a statement was sent, and the run's outcome is that there was no credential"
+	case state.flags&decided == 0 && !orphaned:
+		f.Name, f.Message = NoDecision, "a statement was sent, and no record of a decision on the run"
+	case state.flags&decided == 0:
+	case s.grounds != state.said[grounds.index]:
+		f.Name, f.Message = Conflict, otherGrounds
+	case s.other.Name != "":
+		f = s.other
+		f.Name, f.Message = Conflict, otherGrounds
+	}
+	return f
+}
+
+const otherGrounds = "the statement's target, policy, rule or identity is another than that of the decision on its run"
+
 // statementNumber returns the number in a valid record's uid, 0 for none.
-func statementNumber(r *Record) uint64 {
+func statementNumber(r *Record) uint32 {
 	text, ok := strings.CutPrefix(r.Metadata.UID, r.Metadata.CorrelationUID+"-statement-")
 	n, err := strconv.ParseUint(text, 10, 31)
 	if !ok || err != nil || strconv.FormatUint(n, 10) != text {
 		return 0
 	}
-	return n
+	return uint32(n)
 }
 
 // statementForm is OCSF's Datastore Activity as far as records use it.
@@ -149,6 +242,11 @@ func statementForm() form {
 		})
 }
 
+// isSHA256 reports whether a text is one as records have it.
+func isSHA256(text string) bool {
+	return len(text) == 2*sha256.Size && strings.Trim(text, "0123456789abcdef") == ""
+}
+
 // consistentStatement compares what a record of a statement says twice.
 func consistentStatement(r *Record) error {
 	s := r.Unmapped.Statement
@@ -158,7 +256,16 @@ func consistentStatement(r *Record) error {
 		return fmt.Errorf("%q is %q, want %q and a number by the other fields", "metadata.uid", r.Metadata.UID,
 			r.Metadata.CorrelationUID+"-statement-")
 	}
+	switch {
+	case s.Count < 1:
+		return fmt.Errorf("%q is %d, want the number of statements in the message", "unmapped.statement.count", s.Count)
+	case s.Length < 0:
+		return fmt.Errorf("%q is %d, want bytes", "unmapped.statement.length", s.Length)
+	case !isSHA256(s.SHA256) && (s.SHA256 != "" || s.Class != "unknown"): // what cannot be read as text has none
+		return fmt.Errorf("%q is %q, want a SHA-256 in lower case", "unmapped.statement.sha256", s.SHA256)
+	}
 	for _, tt := range []struct{ field, got, want string }{
+		{"query_info.uid", r.Query.UID, map[bool]string{true: s.SHA256}[r.Query != (Query{})]},
 		{"status_id", strconv.Itoa(r.StatusID), strconv.Itoa(status)},
 		{"status", r.Status, map[int]string{1: "Success", 2: "Failure"}[status]},
 		{"severity_id", strconv.Itoa(r.SeverityID), strconv.Itoa(severity)},

@@ -106,7 +106,7 @@ type orphan struct {
 // A runState is what a run's records have said.
 type runState struct {
 	flags stateFlags
-	said  [4]uint16 // a part of the hash of each record: see Verification.said
+	said  [5]uint16 // a part of the hash of each record, and of the decision's grounds: see Verification.said
 }
 
 type stateFlags uint8
@@ -117,6 +117,7 @@ const (
 	loggedOff
 	halted
 	refused
+	barren // it ended without a credential
 )
 
 // A part is a record that a run has once: the index of what it said, and the flag
@@ -125,6 +126,9 @@ type part struct {
 	index int
 	flag  stateFlags
 }
+
+// grounds is no record, but what statements must have in common with the decision.
+var grounds = part{index: 4}
 
 // parts are those by their activity, but for the one that a run was stopped.
 var parts = map[int]part{6: {0, decided}, 1: {1, loggedOn}, 2: {2, loggedOff}}
@@ -200,6 +204,11 @@ func (v *Verification) Add(e Entry, err error) error {
 	return nil
 }
 
+// isBarren reports whether r says that a run ended without a credential.
+func isBarren(r *Record) bool {
+	return r.Unmapped.Outcome == "failed" || r.Unmapped.Outcome == "skipped" || r.Unmapped.Outcome == "stopped" && !r.isHalt()
+}
+
 // about returns a finding about a record.
 func (v *Verification) about(e Entry, name, message string) Finding {
 	r := &e.Record
@@ -248,7 +257,11 @@ func (v *Verification) run(e Entry) {
 	}
 	state.flags |= part.flag
 	state.said[part.index] = said
+	if isBarren(r) {
+		state.flags |= barren
+	}
 	if part.flag == decided {
+		state.said[grounds.index] = v.grounds(r)
 		state.flags = v.decision(e, key, state.flags)
 	} else {
 		v.outcome(e, key, state.flags)
@@ -305,7 +318,7 @@ func (v *Verification) outcome(e Entry, key runKey, state stateFlags) {
 		v.Issued++
 		v.lifetime(e)
 	}
-	failed := r.Unmapped.Outcome == "failed" || r.Unmapped.Outcome == "stopped" && !r.isHalt()
+	failed := isBarren(r) && r.Unmapped.Outcome != "skipped"
 	if failed {
 		v.Failed++
 	}

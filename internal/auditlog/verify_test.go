@@ -61,7 +61,9 @@ func TestGoldensAreValid(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../audit/testdata/*.json")
 	for name := range strings.FieldsSeq("allowed denied observed unread") {
-		if _, got := verify(t, golden(t, "statements/"+name), noon); len(got) > 0 {
+		_, got := verify(t, at(t, "allowed", "RUN1", 0)+at(t, "issued", "RUN1", 0)+golden(t, "statements/"+name), noon)
+		got = slices.DeleteFunc(got, func(f string) bool { return strings.Contains(f, auditlog.NoStatement) })
+		if len(got) > 0 {
 			t.Errorf("statements/%s: %q", name, got)
 		}
 	}
@@ -134,13 +136,34 @@ func TestVerify(t *testing.T) {
 		{"as clocks differ", at(t, "denied", "A", time.Minute), 0, nil},
 		{"a long life", allowed + at(t, "issued", "A", time.Second, expires, long), time.Hour, []string{"2 lifetime-exceeded: the credential lives 3h0m0s, and max_lifetime is 2h0m0s"}},
 		{"with its statements", allowed + issued + at(t, "statements/allowed", "A", time.Minute) + at(t, "statements/unread", "A", time.Minute, `"uid":"A-statement-1"`, `"uid":"A-statement-2"`), time.Hour, nil},
-		{"a statement less", statement(1) + statement(4) + statement(2), time.Hour, []string{"3 statement-missing: 1 of the run's 4 statements are missing"}},
-		{"the first statements less", statement(3), time.Hour, []string{"1 statement-missing: 2 of the run's 3 statements are missing"}},
-		{"statements in another order", statement(2) + statement(1), time.Hour, nil},
-		{"a statement twice", statement(1) + statement(2) + statement(2), time.Hour, []string{"3 duplicate-record: a statement of the run is there twice"}},
-		{"one for another", statement(1) + statement(3) + statement(3), time.Hour, []string{"3 duplicate-record: a statement of the run is there twice"}},
+		{"a statement less", allowed + issued + statement(1) + statement(4) + statement(2), time.Hour, []string{"5 statement-missing: 1 of the run's 4 statements are missing"}},
+		{"the first statements less", allowed + issued + statement(3), time.Hour, []string{"3 statement-missing: 2 of the run's 3 statements are missing"}},
+		{"statements in another order", allowed + issued + statement(2) + statement(1) + statement(4) + statement(3), time.Hour, nil},
+		{"a statement twice", allowed + issued + statement(1) + statement(2) + statement(2), time.Hour, []string{"5 duplicate-record: a statement of the run is there twice"}},
+		{"one for another", allowed + issued + statement(1) + statement(3) + statement(3), time.Hour, []string{
+			"5 statement-missing: 1 of the run's 3 statements are missing", "5 duplicate-record: a statement of the run is there twice"}},
+		{"two for two others", allowed + issued + statement(1) + statement(1) + statement(4) + statement(4), time.Hour, []string{
+			"6 statement-missing: 2 of the run's 4 statements are missing", "6 duplicate-record: a statement of the run is there twice"}},
+		{"one for one before it", allowed + issued + statement(1) + statement(1) + statement(3), time.Hour, []string{
+			"5 statement-missing: 1 of the run's 3 statements are missing", "5 duplicate-record: a statement of the run is there twice"}},
+		{"statements without a decision", statement(1) + statement(2), time.Hour, []string{
+			"1 outcome-without-decision: a statement was sent, and no record of a decision on the run"}},
+		{"statements with an outcome only", statement(1) + issued, time.Hour, []string{
+			`2 outcome-without-decision: outcome "issued", and no record of a decision`}},
+		{"statements before the decision", statement(1) + at(t, "allowed", "A", time.Minute) + at(t, "issued", "A", time.Minute), time.Hour, nil},
+		{"statements of a run that failed", allowed + at(t, "failed", "A", 0) + statement(1), time.Hour, []string{
+			"3 conflicting-record: a statement was sent, and the run's outcome is that there was no credential"}},
+		{"statements before the failure", statement(1) + at(t, "failed", "A", time.Minute), time.Hour, []string{
+			"1 conflicting-record: a statement was sent, and the run's outcome is that there was no credential"}},
+		{"statements of a dry run", allowed + at(t, "skipped", "A", 0) + statement(1), time.Hour, []string{
+			"3 conflicting-record: a statement was sent, and the run's outcome is that there was no credential"}},
+		{"statements of a run that was stopped before", allowed + at(t, "stopped", "A", 0) + statement(1), time.Hour, []string{
+			"3 conflicting-record: a statement was sent, and the run's outcome is that there was no credential"}},
+		{"statements of a run that was stopped", allowed + issued + statement(1) + at(t, "halted", "A", time.Minute), time.Hour, nil},
 		{"statements after a denial", at(t, "denied", "A", 0) + at(t, "statements/allowed", "A", time.Minute), time.Hour, []string{
 			"2 issued-after-denial: a statement was sent, and the decision on the run was a denial"}},
+		{"statements before a denial", statement(1) + statement(2) + at(t, "denied", "A", time.Minute), time.Hour, []string{
+			"1 issued-after-denial: a statement was sent, and the decision on the run was a denial"}},
 		{"torn", allowed[:100] + "\n" + issued, time.Hour, []string{
 			"1 damaged-line: is no audit record, or a part of one: unexpected end of JSON input",
 			`2 outcome-without-decision: outcome "issued", and no record of a decision`}},
@@ -152,6 +175,93 @@ func TestVerify(t *testing.T) {
 	v, _ := verify(t, allowed+issued+at(t, "denied", "B", time.Hour)+at(t, "allowed", "C", time.Hour), noon.Add(time.Hour))
 	if v.Records != 4 || v.Runs != 3 || v.Denied != 1 || v.Issued != 1 || v.Pending != 1 || v.First != noon || v.Last != noon.Add(time.Hour) {
 		t.Errorf("got %+v", v)
+	}
+}
+
+// TestStatementsOfAnotherDecision: a statement says by what decision it was sent.
+func TestStatementsOfAnotherDecision(t *testing.T) {
+	t.Parallel()
+	allowed, issued := at(t, "allowed", "A", 0), at(t, "issued", "A", time.Second)
+	const want = " conflicting-record: the statement's target, policy, rule or identity is another than that of the decision on its run"
+	for _, change := range [][2]string{
+		{`"target":"prod"`, `"target":"dev"`},
+		{`"policy_sha256":"ab`, `"policy_sha256":"cd`},
+		{`"rule":{"index":1,"number":2`, `"rule":{"index":0,"number":1`},
+		{`"identity":"github"`, `"identity":"other"`},
+		{`"kind":"github"`, `"kind":"gitlab"`},
+		{`"name":"octocat"`, `"name":"hubot"`},
+	} {
+		first := at(t, "statements/allowed", "A", 2*time.Second)
+		other := at(t, "statements/allowed", "A", 2*time.Second, change[0], change[1])
+		second := strings.Replace(other, "A-statement-1", "A-statement-2", 1)
+		for _, tt := range []struct{ log, want string }{
+			{allowed + issued + other, "3" + want},
+			{other + allowed + issued, "1" + want},
+			{allowed + issued + first + second, "4" + want},
+			{first + second + allowed + issued, "2" + want},
+		} {
+			if _, got := verify(t, tt.log, noon.Add(time.Hour)); !slices.Equal(got, []string{tt.want}) {
+				t.Errorf("%s: got %q, want %q", change[1], got, tt.want)
+			}
+		}
+	}
+}
+
+// TestScatteredStatements: the numbers of a run's statements may come in any order,
+// and take a limited amount of memory.
+func TestScatteredStatements(t *testing.T) {
+	t.Parallel()
+	run := at(t, "allowed", "A", 0) + at(t, "issued", "A", time.Second)
+	form := at(t, "statements/allowed", "A", time.Minute, `"uid":"A-statement-1"`, `"uid":"A-statement-%d"`)
+	entry := func(text string) auditlog.Entry {
+		for e, err := range auditlog.Read(t.Context(), []string{"-"}, auditlog.Options{Stdin: strings.NewReader(text), Statements: true}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		}
+		return auditlog.Entry{}
+	}
+	found := func(numbers []int) (list []string) {
+		v := auditlog.NewVerification(nil)
+		for line := range strings.Lines(run) {
+			_ = v.Add(entry(line), nil)
+		}
+		e := entry(fmt.Sprintf(form, 1))
+		for _, n := range numbers {
+			e.Record.Metadata.UID = fmt.Sprintf("A-statement-%d", n)
+			if err := v.Add(e, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v.End(noon.Add(time.Hour))
+		for _, f := range v.Findings {
+			list = append(list, f.Name+": "+f.Message)
+		}
+		return list
+	}
+	order := rand.New(rand.NewPCG(20261129, 1)).Perm(500)
+	for i := range order {
+		order[i]++
+	}
+	odd := make([]int, 1<<16+1)
+	for i := range odd {
+		odd[i] = 2*i + 1
+	}
+	for _, tt := range []struct {
+		name    string
+		numbers []int
+		want    []string
+	}{
+		{"any order", order, nil},
+		{"one twice", append(order, 250), []string{"duplicate-record: a statement of the run is there twice"}},
+		{"too many gaps", odd, []string{
+			"statement-missing: the numbers of the run's statements are too scattered to tell which are missing"}},
+		{"the highest", []int{1<<31 - 1}, []string{"statement-missing: 2147483646 of the run's 2147483647 statements are missing"}},
+	} {
+		if got := found(tt.numbers); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
 
@@ -171,6 +281,13 @@ func TestInvalidRecords(t *testing.T) {
 		{"denied", `"target":"prod"`, `"target":"prod","note":"` + "\xff" + `"`, `the line is not UTF-8`},
 		{"statements/allowed", `"statement":{`, `"statements":null,"statement":{`, ""},
 		{"statements/allowed", `"target":"prod"`, `"target":"prod","Statement":null`, `"unmapped.Statement" is no field of a record`},
+		{"statements/allowed", `"count":1`, `"count":0`, `"unmapped.statement.count" is 0, want the number of statements in the message`},
+		{"statements/allowed", `"count":1`, `"count":-1`, `"unmapped.statement.count" is -1, want the number of statements in the message`},
+		{"statements/allowed", `"length":8`, `"length":-8`, `"unmapped.statement.length" is -8, want bytes`},
+		{"statements/allowed", `"sha256":"abab`, `"sha256":"zzab`, `"unmapped.statement.sha256" is "zz` + strings.Repeat("ab", 31) + `", want a SHA-256 in lower case`},
+		{"statements/allowed", `"sha256":"abab`, `"sha256":"ABab`, `"unmapped.statement.sha256" is "AB` + strings.Repeat("ab", 31) + `", want a SHA-256 in lower case`},
+		{"statements/allowed", `"sha256":"` + strings.Repeat("ab", 32), `"sha256":"`, `"unmapped.statement.sha256" is "", want a SHA-256 in lower case`},
+		{"statements/observed", `"query_info":{"uid":"ef`, `"query_info":{"uid":"cd`, `"query_info.uid" is "cd` + strings.Repeat("ef", 31) + `", want "` + strings.Repeat("ef", 32) + `" by the other fields`},
 		{"denied", `"type_uid":300206`, `"type_uid":300201`, `"type_uid" is "300201", want "300206" by the other fields`},
 		{"denied", `"status":"Failure"`, `"status":"Success"`, `"status" is "Success", want "Failure" by the other fields`},
 		{"denied", `"severity":"Medium"`, `"severity":"Low"`, `"severity" is "Low", want "Medium" by the other fields`},
@@ -188,7 +305,9 @@ func TestInvalidRecords(t *testing.T) {
 		{"stopped", `"uid":"A-logon"`, `"uid":"A-stopped"`, `"metadata.uid" is "A-stopped", want "A-logon" by the other fields`},
 		{"issued", `"warehouse_key":{`, `"warehouse_key":{"user":"x",`, `"unmapped.warehouse_key.user" is there twice`},
 	} {
-		if _, got := verify(t, at(t, tt.kind, "A", 0, tt.old, tt.new), noon); tt.want == "" && got != nil ||
+		_, got := verify(t, at(t, tt.kind, "A", 0, tt.old, tt.new), noon)
+		got = slices.DeleteFunc(got, func(f string) bool { return strings.Contains(f, auditlog.NoDecision) })
+		if tt.want == "" && len(got) > 0 ||
 			tt.want != "" && (len(got) != 1 || !strings.HasSuffix(got[0], "-record: "+tt.want) && !strings.HasSuffix(got[0], "damaged-line: "+tt.want)) {
 			t.Errorf("%s with %s: got %q, want %q", tt.kind, tt.new, got, tt.want)
 		}
