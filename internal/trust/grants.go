@@ -28,6 +28,10 @@ type grantLanguage struct {
 	// longest is how many bytes a name may have; longer ones could be cut off to
 	// the same name. 0 where the warehouse refuses them itself.
 	longest int
+	// reserved are names of the warehouse's own, by what they would be, in small
+	// letters; a star at the end is for any more. Who has such a role gets what
+	// it is granted, and the login gets what the role has.
+	reserved map[string][]string
 	// name writes an identifier, literal a string constant.
 	name, literal func(string) string
 	lines         []grantLine
@@ -264,6 +268,11 @@ func (g *grantee) check() error {
 			case !plainName(name):
 				return usage("target %q: %s is %q, which no grant is generated for: want printable characters, and no space at the ends",
 					g.Target.Name(), key, name)
+			case g.language.isReserved(key, name):
+				return usage("target %q: %s is %q, which is %s's own: others would get the grants, or the login its rights: name one that "+
+					"only this login has", g.Target.Name(), key, name, g.language.warehouse)
+			case strings.HasPrefix(name, "-") && g.inShell(key):
+				return usage("target %q: %s is %q, which a command would take for an option", g.Target.Name(), key, name)
 			case g.language.longest > 0 && len(name) > g.language.longest:
 				return usage("target %q: %s %q has %d bytes, and %s takes %d", g.Target.Name(), key, name, len(name), g.language.warehouse,
 					g.language.longest)
@@ -275,11 +284,26 @@ func (g *grantee) check() error {
 	return nil
 }
 
+func (l grantLanguage) isReserved(key, name string) bool {
+	name = strings.ToLower(strings.Trim(name, `"`)) // which Snowflake's names may be in
+	return slices.ContainsFunc(l.reserved[key], func(own string) bool {
+		start, more := strings.CutSuffix(own, "*")
+		return name == own || more && strings.HasPrefix(name, start)
+	})
+}
+
+// inShell reports whether a name begins a word of a command.
+func (g *grantee) inShell(key string) bool {
+	word := " {$" + strings.TrimSuffix(key, "s") + "}"
+	return strings.Contains(grantLogins[g.Case.Login.DBT.Type+" "+g.Provider()], word) ||
+		slices.ContainsFunc(g.language.lines, func(l grantLine) bool { return strings.Contains(l.text, word) })
+}
+
 // schemaName reports whether a name is of a schema. A dot is not quoted: a name
 // of two would be another one than was meant.
 func (l grantLanguage) schemaName(name string, source bool) bool {
 	database, schema, ok := strings.Cut(name, ".")
-	return !ok || source && l.qualified && database != "" && schema != "" && !strings.Contains(schema, ".")
+	return !ok || source && l.qualified && plainName(database) && plainName(schema) && !strings.Contains(schema, ".")
 }
 
 func (g *grantee) noSchema(key, name string) error {

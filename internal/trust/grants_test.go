@@ -137,6 +137,8 @@ func TestGrantsErrors(t *testing.T) {
 			`target "prod": sources is "RAW.STRIPE.ORDERS": want SCHEMA or DATABASE.SCHEMA`},
 		{"no schema after the dot", quotings["snowflake"].dbt, quotings["snowflake"].exchange, map[string]string{"sources": "RAW."},
 			`target "prod": sources is "RAW.": want SCHEMA or DATABASE.SCHEMA`},
+		{"a space after the dot", quotings["snowflake"].dbt, quotings["snowflake"].exchange, map[string]string{"sources": "RAW. STRIPE"},
+			`target "prod": sources is "RAW. STRIPE": want SCHEMA or DATABASE.SCHEMA`},
 		{"a schema of another database", quotings["snowflake"].dbt, quotings["snowflake"].exchange, map[string]string{"schemas": "RAW.STRIPE"},
 			`target "prod": schemas is "RAW.STRIPE": want a schema's name without a dot`},
 		{"a long name", postgres, grantsAWS, map[string]string{"role": strings.Repeat("r", 64)},
@@ -150,6 +152,14 @@ func TestGrantsErrors(t *testing.T) {
 				t.Errorf("got %q, want %q\n%s", got, tt.err, text)
 			}
 		})
+	}
+	for _, source := range []string{".", "raw.", ".raw", "..", "raw. ", "a..b", ". "} {
+		for name, q := range quotings {
+			d := demand(t, fmt.Sprintf(grantsTarget, q.dbt, q.exchange), Options{Values: map[string]string{"sources": source}})
+			if text, err := Grants([]Demand{d}); err == nil || text != "" {
+				t.Errorf("%s: source %q: got %s, %v", name, source, text, err)
+			}
+		}
 	}
 	list := []Demand{
 		demand(t, fmt.Sprintf(grantsTarget, postgres, grantsAWS), Options{}),
@@ -276,7 +286,8 @@ func TestGrantsHoldHostileNames(t *testing.T) {
 				}
 				for _, hostile := range hostileNames {
 					if name == "snowflake" && (identifier(hostile).Exact != hostile || !strings.HasPrefix(identifier(hostile).SQL, `"`)) ||
-						strings.Contains(hostile, ".") {
+						strings.Contains(hostile, ".") || name == "bigquery" && hostile[0] == '-' ||
+						grantLanguages[name].isReserved("role", hostile) {
 						continue // it is another name there, or refused
 					}
 					got, names := q.skeleton(text(hostile))
@@ -292,5 +303,67 @@ func TestGrantsHoldHostileNames(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReservedNames: what is granted to a role that the warehouse has by itself,
+// others get too.
+func TestReservedNames(t *testing.T) {
+	t.Parallel()
+	const role, user = "role", "user"
+	for _, tt := range []struct {
+		dbt, key, warehouse string
+		refused, admitted   []string
+	}{
+		{"postgres", role, "PostgreSQL", []string{"postgres", "pg_write_all_data", "rds_superuser", "rds_iam", "cloudsqlsuperuser",
+			"azure_pg_admin", "public", "PUBLIC", "none"}, []string{"dbt", "pgadmin", "post"}},
+		{"postgres", user, "PostgreSQL", []string{"public"}, []string{"dbt"}},
+		{"redshift", role, "Redshift", []string{"sys:superuser", "sys:dba", "SYS:operator", "public"}, []string{"dbt", "system"}},
+		{"snowflake", role, "Snowflake", []string{"ACCOUNTADMIN", "accountadmin", `"ACCOUNTADMIN"`, "SecurityAdmin", "SYSADMIN",
+			"ORGADMIN", "GLOBALORGADMIN", "USERADMIN", "PUBLIC"}, []string{"TRANSFORMER", "ACCOUNTADMIN_DBT"}},
+		{"databricks", user, "Databricks", []string{"account users", "users", "admins"}, []string{"analysts"}},
+		{"bigquery", user, "BigQuery", []string{"allUsers", "allAuthenticatedUsers", "specialGroup:allUsers"},
+			[]string{"serviceAccount:dbt@acme.iam.gserviceaccount.com"}},
+		{"sqlserver", role, "SQL Server", []string{"db_owner", "db_datareader", "DB_OWNER", "public", "dbo"}, []string{"dbt", "owner"}},
+	} {
+		q := quotings[tt.dbt]
+		grants := func(name string) error {
+			values := map[string]string{"user": "dbt"}
+			values[tt.key] = name
+			_, err := Grants([]Demand{demand(t, fmt.Sprintf(grantsTarget, q.dbt, q.exchange), Options{Values: values})})
+			return err
+		}
+		for _, name := range tt.refused {
+			want := fmt.Sprintf("target \"prod\": %s is %q, which is %s's own: others would get the grants, or the login its rights: "+
+				"name one that only this login has", tt.key, name, tt.warehouse)
+			if got := fmt.Sprint(grants(name)); got != want {
+				t.Errorf("%s: got %q, want %q", tt.dbt, got, want)
+			}
+		}
+		for _, name := range tt.admitted {
+			if err := grants(name); err != nil {
+				t.Errorf("%s: %s %q: %v", tt.dbt, tt.key, name, err)
+			}
+		}
+	}
+	const policy = "{type: snowflake, account: acme-prod, user: DBT, role: sysadmin, database: A, warehouse: W, schema: marts}"
+	_, err := Grants([]Demand{demand(t, fmt.Sprintf(grantsTarget, policy, quotings["snowflake"].exchange), Options{})})
+	if err == nil || !strings.Contains(err.Error(), `role is "sysadmin", which is Snowflake's own`) {
+		t.Errorf("the policy's own role: got %v", err)
+	}
+}
+
+// TestOptionsInGrants: no name of a command's word is an option.
+func TestOptionsInGrants(t *testing.T) {
+	t.Parallel()
+	q := quotings["bigquery"]
+	for key, refused := range map[string]bool{
+		"database": true, "execution_project": true, "location": true, "schema": false, "user": false, "sources": false,
+	} {
+		_, err := Grants([]Demand{demand(t, fmt.Sprintf(grantsTarget, q.dbt, q.exchange), Options{Values: map[string]string{key: "--quiet"}})})
+		want := fmt.Sprintf(`target "prod": %s is "--quiet", which a command would take for an option`, key)
+		if got := fmt.Sprint(err); refused != (got == want) || !refused && err != nil {
+			t.Errorf("%s: got %q, want %q", key, got, want)
+		}
 	}
 }

@@ -31,6 +31,9 @@ func TestGrantsInShell(t *testing.T) {
 	t.Parallel()
 	const stubs = "gcloud() { printf '<%s>\\n' \"$@\"; }\nbq() { printf '<%s>\\n' \"$@\"; cat >/dev/null; }\n"
 	for _, name := range hostileNames {
+		if strings.HasPrefix(name, "-") {
+			continue // is refused
+		}
 		dir := t.TempDir()
 		d := demand(t, fmt.Sprintf(grantsTarget, quotings["bigquery"].dbt, quotings["bigquery"].exchange), Options{Values: map[string]string{
 			"user": name, "database": name, "schema": strings.ReplaceAll(name, ".", ""), "location": name,

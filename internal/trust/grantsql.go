@@ -46,6 +46,10 @@ const (
 // (PostgreSQL 18: GRANT, ALTER DEFAULT PRIVILEGES, Schemas: usage patterns)
 var postgresGrants = grantLanguage{
 	warehouse: "PostgreSQL", comment: "-- ", needs: []string{"database"}, role: true, longest: 63, name: pgIdentifier, literal: pgLiteral,
+	// "public" is everyone, quoted too. (PostgreSQL: Predefined roles; RDS, Cloud
+	// SQL, AlloyDB, Azure, Databricks, Neon: their administrators)
+	reserved: map[string][]string{"user": {"public"}, "role": strings.Fields("public none postgres pg_* rds* " +
+		"cloudsql* alloydb* azure* databricks_* neon_*")},
 	lines: []grantLine{
 		{always, "# Run it by psql in the database {database}, as its owner and as a role that may create roles. It may be run again."},
 		{toUser, loginLine},
@@ -86,6 +90,8 @@ var postgresGrants = grantLanguage{
 // (Redshift: GRANT, CREATE ROLE, ALTER DEFAULT PRIVILEGES)
 var redshiftGrants = grantLanguage{
 	warehouse: "Redshift", comment: "-- ", needs: []string{"database"}, role: true, longest: 127, name: pgIdentifier, literal: sqlLiteral,
+	// (Redshift: System-defined roles)
+	reserved: map[string][]string{"user": {"public"}, "role": {"public", "sys:*"}},
 	lines: []grantLine{
 		{always, "# Run it in the database {database}, as a superuser. To run it again, leave out CREATE ROLE."},
 		{toUser, loginLine},
@@ -125,6 +131,8 @@ var redshiftGrants = grantLanguage{
 var snowflakeGrants = grantLanguage{
 	warehouse: "Snowflake", comment: "-- ", needs: []string{"database", "warehouse"}, role: true, roleKey: true, qualified: true, longest: 255,
 	name: func(text string) string { return identifier(text).SQL }, literal: sqlLiteral,
+	// (Snowflake: System-defined roles)
+	reserved: map[string][]string{"role": strings.Fields("accountadmin globalorgadmin orgadmin public securityadmin sysadmin useradmin")},
 	lines: []grantLine{
 		{always, "# Run it as a role that owns the database and may create roles and grant on the sources. It may be run again."},
 		{always, "CREATE ROLE IF NOT EXISTS {role};"},
@@ -207,6 +215,7 @@ func databricksName(text string) string { return "`" + strings.ReplaceAll(text, 
 // (Databricks: Unity Catalog privileges and securable objects)
 var databricksGrants = grantLanguage{
 	warehouse: "Databricks", comment: "-- ", needs: []string{"database"}, qualified: true, name: databricksName, literal: backslashLiteral,
+	reserved: map[string][]string{"user": {"account users", "admins", "users"}}, // (Databricks: System groups)
 	lines: []grantLine{
 		{always, "# Run it as the owner of the catalog {database}, which must be one of Unity Catalog. It may be run again."},
 		{always, "# The login also needs CAN USE on its SQL warehouse: databricks permissions update warehouses ID."},
@@ -231,6 +240,7 @@ var databricksGrants = grantLanguage{
 var bigqueryGrants = grantLanguage{
 	warehouse: "BigQuery", comment: "# ", needs: []string{"database", "location"}, qualified: true,
 	name: clickhouseName, literal: backslashLiteral,
+	reserved: map[string][]string{"user": {"allauthenticatedusers", "allusers", "specialgroup:*"}}, // (IAM: Principal identifiers)
 	lines: []grantLine{
 		{always, "# Run it by bash, as an owner of the projects. It may be run again."},
 		{always, "set -euo pipefail"},
@@ -258,6 +268,10 @@ var bigqueryGrants = grantLanguage{
 func tsqlGrants(warehouse string) grantLanguage {
 	return grantLanguage{
 		warehouse: warehouse, comment: "-- ", needs: []string{"database"}, role: true, longest: 128,
+		// (SQL Server: Database-level roles)
+		reserved: map[string][]string{
+			"user": {"public"}, "role": strings.Fields("public db_* dbo guest sys information_schema loginmanager dbmanager ##*"),
+		},
 		name:    func(text string) string { return "[" + strings.ReplaceAll(text, "]", "]]") + "]" },
 		literal: func(text string) string { return "N" + pgLiteral(text) },
 		lines: []grantLine{

@@ -19,10 +19,12 @@ type trinoGrantFile struct {
 	Queries    []trinoGrant      `json:"queries"`
 }
 
+// A trinoGrant without a catalog or a schema is for all: nil says so, and no
+// name that turns out to be empty.
 type trinoGrant struct {
 	User     string `json:"user"`
-	Catalog  string `json:"catalog,omitempty"`
-	Schema   string `json:"schema,omitempty"`
+	Catalog  any    `json:"catalog,omitempty"`
+	Schema   any    `json:"schema,omitempty"`
 	Property string `json:"property,omitempty"`
 	Allow    any    `json:"allow,omitempty"`
 	Owner    any    `json:"owner,omitempty"`
@@ -64,7 +66,7 @@ func (g *grantee) file() trinoGrantFile {
 		OfCatalogs: []trinoGrant{{User: user, Allow: false}},
 		Queries:    []trinoGrant{{User: user, Allow: []string{"execute"}}},
 	}
-	table := func(catalog, schema string, privileges []string) {
+	table := func(catalog, schema any, privileges []string) {
 		f.Tables = append(f.Tables, trinoTableGrant{trinoGrant{User: user, Catalog: catalog, Schema: schema}, privileges})
 	}
 	for _, schema := range g.trinoSchemas() {
@@ -89,7 +91,7 @@ func (g *grantee) file() trinoGrantFile {
 		}
 	}
 	table("system", "jdbc|metadata", trinoReads)
-	table("", "", []string{})
+	table(nil, nil, []string{})
 	f.Catalogs = append(f.Catalogs, trinoGrant{User: user, Catalog: "system", Allow: "read-only"}, trinoGrant{User: user, Allow: "none"})
 	f.Schemas = append(f.Schemas, trinoGrant{User: user, Owner: false})
 	return f
