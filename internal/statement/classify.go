@@ -233,10 +233,7 @@ func (r *reader) enter(n *node, explains bool) {
 // explainOptions passes the options of EXPLAIN, which are in parentheses or
 // NAME = VALUE, and says whether the statement runs.
 func (r *reader) explainOptions() (runs bool) {
-	for r.tok.kind == word {
-		if next := r.peek(); next.kind != mark || r.text[next.start] != '=' {
-			break
-		}
+	for r.g.loose && r.tok.kind == word && r.is(r.peek(), '=') {
 		for range 3 {
 			r.advance()
 		}
@@ -251,9 +248,10 @@ func (r *reader) explainOptions() (runs bool) {
 	case next.kind == mark, next.code == kwSelect, next.code == kwWith, next.code == kwValues, next.code == kwTable:
 		return false
 	}
-	for r.tok.kind != ending && r.tok.kind != broken && r.tok.kind != divider {
-		runs = runs || r.tok.code == kwAnalyze
+	for r.advance(); r.tok.kind != ending && r.tok.kind != broken && r.tok.kind != divider; {
 		closed := r.isMark(')')
+		// "analyze" in quotes is an option, too.
+		runs = runs || !closed && !r.isMark(',') && (r.tok.kind != word || !idle[string(r.upper(r.bare()))])
 		r.advance()
 		if closed {
 			break
@@ -261,6 +259,10 @@ func (r *reader) explainOptions() (runs bool) {
 	}
 	return runs
 }
+
+// idle are the options of EXPLAIN, and their values, with which nothing runs.
+var idle = set(`verbose costs settings generic_plan buffers wal timing summary memory format type text json xml yaml
+	graphviz logical distributed validate io true false on off`)
 
 // skipTo passes the word of the mode, outside parentheses.
 func (r *reader) skipTo(m mode) bool {

@@ -5,7 +5,6 @@ type code uint8
 
 const (
 	kwAs code = iota + 1
-	kwAnalyze
 	kwAuthorization
 	kwCluster
 	kwCreate
@@ -47,7 +46,7 @@ const (
 )
 
 var codes = map[string]code{
-	"AS": kwAs, "ANALYZE": kwAnalyze, "ANALYSE": kwAnalyze, "AUTHORIZATION": kwAuthorization, "CLUSTER": kwCluster,
+	"AS": kwAs, "AUTHORIZATION": kwAuthorization, "CLUSTER": kwCluster,
 	"CREATE": kwCreate, "DELETE": kwDelete, "ENGINE": kwEngine, "EXECUTE": kwExecute, "EXISTS": kwExists, "FOR": kwFor,
 	"FORMAT": kwFormat, "FROM": kwFrom, "FUNCTION": kwFunction, "GRANT": kwGrant, "IDENTIFIER": kwIdentifier, "IF": kwIf,
 	"INFILE": kwInfile, "INSERT": kwInsert, "INTO": kwInto, "KEY": kwKey, "MERGE": kwMerge, "ON": kwOn, "ONLY": kwOnly,
