@@ -21,7 +21,7 @@ func (r *reader) readRest() {
 				return
 			}
 		case word, name, literal:
-			if r.isLabel() {
+			if r.isLabel() || r.tok.code == kwRecursive && r.prev.code != kwWith {
 				r.tok.code = 0
 			}
 			r.onName()
@@ -289,9 +289,15 @@ func (r *reader) onQuery() {
 		if begins && (r.mode == asQuery || r.mode == asWith) {
 			r.states[r.depth] |= inList
 		}
-	case !r.listed(r.prev):
-		r.states[r.depth] &^= inList
+	case r.is(r.prev, ')'), r.tok.code == kwSelect && !r.listed(r.prev):
+		r.states[r.depth] &^= inList // VALUES and TABLE elsewhere are names, such as those of SEARCH … SET
 	}
+}
+
+// isBehindOperand says whether the token follows WITH … in the place of a
+// statement, where a dialect without reserved words may have closed the list.
+func (r *reader) isBehindOperand() bool {
+	return r.mode == asWith && r.depth == 0 && (r.prev.kind != mark || r.is(r.prev, ')') || r.is(r.prev, ']'))
 }
 
 // onSchema looks at the statements that CREATE SCHEMA may contain.
@@ -362,7 +368,7 @@ func (r *reader) onRead() {
 			if r.tok.code == kwUpdate {
 				*here |= inUpdate
 			}
-		case *here&inList != 0 && !r.listed(r.prev) && (r.prev.kind != mark || r.is(r.prev, ')')):
+		case *here&inList != 0 && !r.listed(r.prev), r.g.loose && r.tok.code == kwInsert && r.isBehindOperand():
 			*here &^= inList
 			r.verb = r.tok.start
 			r.raiseBy(write, string(r.upper(r.bare())))
