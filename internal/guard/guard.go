@@ -169,9 +169,11 @@ func (g *Guard) objection(v statement.Verdict) objection {
 	}
 	// Class is only the worst: what is admitted by name may hide a class below
 	// it that is not.
-	if below := g.below(v.Class); v.Statements > 1 && below != "" {
-		return objection{place(v), fmt.Sprintf("is of class %s, and one of the other statements in the message may be "+
-			"of class %s, which is not admitted: send it in a message of its own", v.Class, below)}
+	for _, class := range classes {
+		if v.Besides.Has(class) && !slices.Contains(g.admitted, class) {
+			return objection{place(v), fmt.Sprintf("is of class %s, and another part of the message is of class %s, and %s",
+				v.Class, class, g.admits())}
+		}
 	}
 	if g.readOnly && v.Undoes != "" {
 		return objection{why: v.Undoes + " would end the read-only mode of `statements: read`"}
@@ -180,16 +182,6 @@ func (g *Guard) objection(v statement.Verdict) objection {
 		return objection{place(v), fmt.Sprintf("changes %s, and the guard's `limits` are fixed", name)}
 	}
 	return objection{}
-}
-
-// below returns a class that is not as bad as worst and is not admitted.
-func (g *Guard) below(worst statement.Class) statement.Class {
-	for _, class := range classes[:max(0, slices.Index(classes, worst))] {
-		if !slices.Contains(g.admitted, class) {
-			return class
-		}
-	}
-	return ""
 }
 
 // place names a statement by its keywords and where it begins.

@@ -55,11 +55,15 @@ func TestDecision(t *testing.T) {
 				"write and define"},
 		"unknown under any": {Config{Statements: Any}, statement.Verdict{Class: statement.Unknown, Statements: 1}, ""},
 		"a worse class hides another": {Config{Statements: Build, Also: admin},
-			statement.Verdict{Class: statement.Admin, Statements: 2, Head: "ALTER SYSTEM"},
-			"ALTER SYSTEM at byte 0 is of class admin, and one of the other statements in the message may be of class grant, " +
-				"which is not admitted: send it in a message of its own"},
+			statement.Classify(statement.Postgres, "alter system set x = 1; grant a to b"),
+			"ALTER SYSTEM at byte 0 is of class admin, and another part of the message is of class grant, " +
+				"and `statements: build` with `also` admits read, session, write, define and admin"},
+		"a worse class hides a part of its statement": {Config{Statements: Read, Also: []statement.Class{statement.Define}},
+			statement.Classify(statement.Postgres, "create table x as with a as (delete from t returning *) select * from a"),
+			"CREATE TABLE at byte 0 is of class define, and another part of the message is of class write, " +
+				"and `statements: read` with `also` admits read, session and define"},
 		"a class that hides nothing": {Config{Statements: Build, Also: admin},
-			statement.Verdict{Class: statement.Admin, Statements: 1}, ""},
+			statement.Classify(statement.Postgres, "alter system set x = 1; drop table t; insert into t values (1)"), ""},
 		"read-only undone": {Config{Statements: Read},
 			statement.Verdict{Class: statement.Session, Statements: 1, Head: "BEGIN", Undoes: "BEGIN READ WRITE"},
 			"BEGIN READ WRITE would end the read-only mode of `statements: read`"},

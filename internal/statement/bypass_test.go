@@ -166,10 +166,65 @@ func TestBypasses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if got := Classify(c.d, c.text); got != c.want {
+			got := Classify(c.d, c.text)
+			got.Besides = 0 // TestBesides
+			if got != c.want {
 				t.Errorf("%s: %q\n got %+v\nwant %+v", c.d, c.text, got, c.want)
 			}
 		})
+	}
+}
+
+// TestBesides: the worst class of a message hides no other.
+func TestBesides(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		d       Dialect
+		text    string
+		class   Class
+		besides string
+	}{
+		{Postgres, "select 1; begin; commit", Session, ""},
+		{Postgres, "drop table t; insert into t values (1); grant select on t to x; select 1", Grant, "write define"},
+		{Postgres, "create table x as with a as (delete from t returning *) select * from a", Define, "write"},
+		{Postgres, "create table x as (with a as (update t as u set a = 1 returning *) select * from a)", Define, "write"},
+		{Postgres, "create table x as with a as (with b as (select 1) insert into t select 1 returning *) select * from a", Define, "write"},
+		{Postgres, "create table x as with a as (merge into t using u on true when matched then delete returning *) select * from a", Define, "write"},
+		{Postgres, "create table x as select * from t for update", Define, "write"},
+		{Postgres, "create table x as (select * from t for no key update)", Define, "write"},
+		{Postgres, "create table x as with a as (select 1 as delete), update as (select 2) select * from a, update", Define, ""},
+		{Postgres, "create table t (update int, delete int, insert int)", Define, ""},
+		{Postgres, "create table t (a int references u on delete cascade on update set null)", Define, ""},
+		{Postgres, "copy (delete from t returning *) to stdout", Run, "write"},
+		{Postgres, "create policy p on t for update using (true)", Admin, ""},
+		{Postgres, "create schema s authorization x", Grant, "define"},
+		{Postgres, "alter table t add a int, owner to x, disable trigger y", Admin, "define grant"},
+		{Postgres, "create table x as select nextval('s'), dblink('x')", Run, "write define"},
+		{Postgres, "explain (costs off) create table x as with a as (delete from t returning *) select * from a", Read, ""},
+		{Postgres, "explain analyze create table x as with a as (delete from t returning *) select * from a", Define, "write"},
+		{Postgres, "prepare p as insert into t values (1); drop table t", Define, "write"},
+		{Postgres, "frobnicate; drop table t; grant a to b", Unknown, "define grant"},
+		{Postgres, "drop table t\x00", Unknown, "define"},
+		{Snowflake, "alter table t set tag a = 'b'; delete from t", Admin, "write define"},
+		{Snowflake, "begin drop user x; end", Admin, "run"},
+		{Trino, "execute immediate 'alter table t set authorization x'", Grant, "define"},
+		{Trino, "insert into t with function f(x int) returns int return x select f(1)", Run, "write"},
+		{Trino, "insert into t (a) with session a = 'b' with function f() returns int return 1 select f()", Admin, "write run"},
+		{Trino, "create table t with (format = 'ORC') as with function f() returns int return 1 select f()", Run, "define"},
+		{Trino, "create table t as (with function f() returns int return 1 select f())", Run, "define"},
+		{Trino, "create table t as with function as (select 1), session (a) as (select 2) select * from session", Define, ""},
+		{ClickHouse, "create table t engine = Memory as (with 1 as x select * from url('x'))", Run, "define"},
+	} {
+		v := Classify(c.d, c.text)
+		var besides []string
+		for _, class := range classes {
+			if v.Besides.Has(class) {
+				besides = append(besides, string(class))
+			}
+		}
+		if got := strings.Join(besides, " "); v.Class != c.class || got != c.besides {
+			t.Errorf("%s: %q: got %s and %q, want %s and %q", c.d, c.text, v.Class, got, c.class, c.besides)
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ type reader struct {
 	// Of the message.
 	used    int // how much of the text is SQL
 	worst   rank
+	seen    Set
 	verdict Verdict
 }
 
@@ -58,6 +59,7 @@ func classify(g *grammar, text string, inner bool) Verdict {
 		}
 	}
 	r.encoding()
+	r.verdict.Besides = r.seen &^ (1<<read | 1<<session | 1<<rankOf(string(r.verdict.Class)))
 	return r.verdict
 }
 
@@ -89,6 +91,7 @@ func (r *reader) statement() {
 
 // raise says that the statement is at least of this rank, and by which words.
 func (r *reader) raise(k rank, head string) {
+	r.seen |= 1 << k
 	if k > r.rank || r.head == "" && r.rank != unknown {
 		r.rank, r.head = k, head
 	}
@@ -96,6 +99,7 @@ func (r *reader) raise(k rank, head string) {
 
 // raiseBy does so for words inside the statement.
 func (r *reader) raiseBy(k rank, words string) {
+	r.seen |= 1 << k
 	if k > r.rank {
 		first := strings.Fields(r.head)
 		r.raise(k, strings.TrimSpace(strings.Join(append(first[:min(2, len(first))], words), " ")))
@@ -210,7 +214,7 @@ func (r *reader) walk(n *node) *node {
 // enter begins what follows a head.
 func (r *reader) enter(n *node, explains bool) {
 	if explains {
-		r.mode = asIs
+		r.mode = explained
 		return
 	}
 	switch n.mode {
@@ -316,6 +320,7 @@ func (r *reader) immediate() {
 		return
 	}
 	v := classify(r.g, strings.ReplaceAll(text[1:len(text)-1], "''", "'"), true)
+	r.seen |= v.Besides
 	if v.Undoes != "" {
 		r.undo(v.Undoes)
 	}

@@ -225,14 +225,22 @@ func (r *reader) onListed() {
 		return
 	}
 	r.states[r.depth] &^= inList
-	switch r.tok.code {
-	case kwFunction:
+	if r.prev.code != kwWith || r.tok.code != kwFunction && r.tok.code != kwSession {
+		r.unknown(r.tok.start, "WITH that is not known")
+	}
+}
+
+// onInline looks at WITH FUNCTION and WITH SESSION, which a query of any
+// statement may begin with. Either may also be the name of a query.
+func (r *reader) onInline() {
+	next := r.peek()
+	switch {
+	case r.prev.code != kwWith, r.mode == explained, next.code == kwAs, r.is(next, '('):
+	case r.tok.code == kwFunction:
 		r.raiseBy(run, "FUNCTION")
-	case kwSession:
+	default:
 		r.raiseBy(admin, "SESSION")
 		r.unlimit("session properties")
-	default:
-		r.unknown(r.tok.start, "WITH that is not known")
 	}
 }
 
@@ -264,16 +272,19 @@ func (r *reader) onWord() {
 		r.onSchema()
 	case kwEngine, kwFormat, kwInfile, kwOutfile, kwSettings:
 		r.onTable()
+	case kwFunction, kwSession:
+		r.onInline()
 	}
-	switch r.mode {
-	case asQuery, asWith:
-		r.onRead()
-	case asInsert:
-		if r.tok.code == kwFunction && (r.prev.code == kwInto || r.prev.code == kwTable) {
-			r.raiseBy(run, "FUNCTION")
-		}
+	if r.mode == asInsert && r.tok.code == kwFunction && (r.prev.code == kwInto || r.prev.code == kwTable) {
+		r.raiseBy(run, "FUNCTION")
+	}
+	if r.mode != explained {
+		r.onInner()
 	}
 }
+
+// reads says whether the statement's head is that of a query.
+func (r *reader) reads() bool { return r.mode == asQuery || r.mode == asWith }
 
 // onQuery looks at words that begin a query.
 func (r *reader) onQuery() {
@@ -286,11 +297,19 @@ func (r *reader) onQuery() {
 	}
 	switch {
 	case r.tok.code == kwWith:
-		if begins && (r.mode == asQuery || r.mode == asWith) {
+		if begins && r.mode != explained {
 			r.states[r.depth] |= inList
 		}
 	case r.is(r.prev, ')'), r.tok.code == kwSelect && !r.listed(r.prev):
 		r.states[r.depth] &^= inList // VALUES and TABLE elsewhere are names, such as those of SEARCH … SET
+	}
+}
+
+// locks looks at FOR UPDATE and its like, which are not of a query in CREATE
+// POLICY … FOR UPDATE.
+func (r *reader) locks(words string) {
+	if r.reads() || r.query || r.depth > 0 {
+		r.raiseBy(write, words)
 	}
 }
 
@@ -338,14 +357,16 @@ func (r *reader) onTable() {
 	}
 }
 
-// onRead looks at words that make a query more than one.
-func (r *reader) onRead() {
+// onInner looks at words that make a query more than one, also where it is
+// inside another statement: what defines a table may delete from others.
+func (r *reader) onInner() {
 	here := &r.states[r.depth]
 	switch r.tok.code {
 	case kwInto:
 		switch {
 		case r.prev.start == r.verb && (r.prev.code == kwInsert || r.prev.code == kwMerge):
 			r.raiseBy(write, string(r.upper(r.text[r.prev.start:r.prev.end])))
+		case !r.reads():
 		case r.g.loose:
 			r.raiseBy(run, "INTO")
 		default:
@@ -362,7 +383,7 @@ func (r *reader) onRead() {
 	case kwInsert, kwUpdate, kwDelete, kwMerge:
 		switch {
 		case r.prev.code == kwFor || r.prev.code == kwKey:
-			r.raiseBy(write, "FOR UPDATE")
+			r.locks("FOR UPDATE")
 		case r.is(r.prev, '('):
 			r.verb = r.tok.start
 			if r.tok.code == kwUpdate {
@@ -375,7 +396,7 @@ func (r *reader) onRead() {
 		}
 	case kwShare:
 		if r.prev.code == kwFor || r.prev.code == kwKey {
-			r.raiseBy(write, "FOR SHARE")
+			r.locks("FOR SHARE")
 		}
 	case kwProcedure:
 		if *here&inList != 0 && r.prev.code == kwAs {

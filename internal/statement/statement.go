@@ -38,6 +38,7 @@ const (
 // A Verdict is what Classify found. No part of it is text of the user's.
 type Verdict struct {
 	Class      Class  // of the worst statement
+	Besides    Set    // the other classes that statements or parts of them are of; never read or session
 	Statements int    // how many there are; empty ones do not count; 0, of class read, for a message without any
 	Head       string // the deciding statement's first words, such as "DROP TABLE"; "" where the first is none that is known
 	Offset     int    // of the deciding statement, or of what is unknown, in bytes
@@ -45,6 +46,12 @@ type Verdict struct {
 	Sets       string // settings that may limit a session and that it changes, or what may change them all, joined by commas
 	Undoes     string // what would end a read-only session, such as "BEGIN READ WRITE"; "" for nothing
 }
+
+// A Set is a set of classes.
+type Set uint8
+
+// Has reports whether a class is in the set.
+func (s Set) Has(c Class) bool { return s>>rankOf(string(c))&1 == 1 }
 
 // A rank orders the classes.
 type rank uint8

@@ -292,6 +292,8 @@ run     alter table t execute add_files(location => 's3://b')
 run     select * from table(pg.system.query(query => 'delete from t'))
 run     create function f(x int) returns int return x
 run     with function f(x int) returns int return x select f(1)
+run     insert into t with function f(x int) returns int return x select f(1)
+run     create table t as with function f(x int) returns int return x select f(1)
 admin   set role admin
 admin   set session authorization bob
 admin   create role r
