@@ -15,6 +15,10 @@ const (
 	inList     state = 1 << iota // of WITH: its statement has not come yet
 	inUpdate                     // it begins with UPDATE, which may be a column's name
 	identifier                   // it belongs to IDENTIFIER(…), which may name a function
+	inQuery                      // a query begins in it
+	inTables                     // of a query: table functions may come
+	inSources                    // of a dictionary
+	inSource                     // of a dictionary, the server itself
 )
 
 // A reader goes through the statements of one message.
@@ -220,10 +224,13 @@ func (r *reader) enter(n *node, explains bool) {
 	switch n.mode {
 	case asQuery:
 		r.query = true
+		r.onTables(r.prev)
 	case asWith:
 		r.states[r.depth] |= inList
 	case inString:
-		r.immediate()
+		if r.immediate("'", "EXECUTE IMMEDIATE") {
+			r.advance()
+		}
 	case asAlter:
 		r.alter()
 	case undoing:
@@ -307,19 +314,21 @@ func (r *reader) isBlock() bool {
 	return r.tok.kind != ending && r.tok.kind != divider
 }
 
-// immediate classifies the statement inside a plain string. One inside that is
-// of class unknown: no client needs it, and so nothing recurs.
-func (r *reader) immediate() {
+// immediate classifies the statement inside a plain string in one of the quotes,
+// and says whether it is one. A string inside that is of class unknown: no client
+// needs it, and so nothing recurs.
+func (r *reader) immediate(quotes, words string) bool {
 	text := r.text[r.tok.start:r.tok.end]
 	switch {
-	case r.tok.kind != literal || text[0] != '\'':
-		r.raise(run, "EXECUTE IMMEDIATE")
-		return
+	case text == "" || strings.IndexByte(quotes, text[0]) < 0 || r.g.escaping != "" && strings.Contains(text, `\`):
+		r.raise(run, words)
+		return false
 	case r.inner:
 		r.unknown(r.start, "string inside a string")
-		return
+		return false
 	}
-	v := classify(r.g, strings.ReplaceAll(text[1:len(text)-1], "''", "'"), true)
+	quote := text[:1]
+	v := classify(r.g, strings.ReplaceAll(text[1:len(text)-1], quote+quote, quote), true)
 	r.seen |= v.Besides
 	if v.Undoes != "" {
 		r.undo(v.Undoes)
@@ -333,7 +342,7 @@ func (r *reader) immediate() {
 	} else {
 		r.raise(rankOf(string(v.Class)), v.Head)
 	}
-	r.advance()
+	return true
 }
 
 // alter reads the name and the first action of ALTER … NAME ACTION.

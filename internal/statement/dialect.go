@@ -11,6 +11,7 @@ type dialect struct {
 	heads     string // how statements begin: see heads.go
 	actions   string // how what follows the name in ALTER … NAME begins
 	functions string // which functions do more than read, by class
+	tables    string // which functions in the place of a table only read
 	settings  string // which settings a session may have
 	engines   string // which engines of tables are the server's own
 	guarded   string // settings that hold the session
@@ -77,7 +78,7 @@ func clickhouse() dialect {
 			lineComments: []string{"//", "# ", "#!"}, nested: isDisputed, escaping: "'\"`", names: "\"`", dollars: hereDocs,
 			marks: "()[]{},.:=<>+-*/%|!?@",
 		},
-		heads: clickhouseHeads, actions: clickhouseActions, functions: clickhouseFunctions,
+		heads: clickhouseHeads, actions: clickhouseActions, functions: clickhouseFunctions, tables: clickhouseTables,
 		settings: clickhouseSettings, engines: clickhouseEngines, guarded: "READONLY ALLOW_DDL", loose: true,
 		limits: "max_execution_time max_bytes_to_read profile",
 	}
@@ -113,6 +114,12 @@ const clickhouseFunctions = `
 run: file filecluster url urlcluster remote remotesecure s3* gcs* oss* cosn* azureblobstorage* hdfs* mysql postgresql mongodb*
 run: redis sqlite odbc jdbc executable executable_pool iceberg* deltalake* hudi* paimon* arrowflight ytsaurus http
 run: yamlregexptree cassandra library ldap catboostevaluate generateserialid
+run: disk
+`
+
+const clickhouseTables = `
+numbers numbers_mt zeros zeros_mt primes generateseries generate_series generaterandom values null format input view
+merge dictionary cluster clusterallreplicas loop mergetreeindex mergetreeprojection
 `
 
 // A grammar is a dialect in the form in which it is used.
@@ -121,6 +128,7 @@ type grammar struct {
 	heads, actions *node
 	functions      map[string]rank
 	prefixes       []prefix
+	tables         map[string]bool
 	settings       map[string]bool
 	engines        map[string]bool
 	guarded        map[string]bool
@@ -137,7 +145,7 @@ type prefix struct {
 func compile(d dialect) *grammar {
 	g := &grammar{
 		lexis: &d.lexis, heads: &node{}, actions: &node{}, functions: map[string]rank{},
-		settings: set(d.settings), engines: set(d.engines), guarded: set(d.guarded), limits: set(d.limits), strict: d.strict, loose: d.loose,
+		tables: set(d.tables), settings: set(d.settings), engines: set(d.engines), guarded: set(d.guarded), limits: set(d.limits), strict: d.strict, loose: d.loose,
 	}
 	g.heads.addAll(d.heads)
 	g.actions.addAll(d.actions)

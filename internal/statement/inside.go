@@ -40,7 +40,24 @@ func (r *reader) isLabel() bool {
 	if r.mode != asQuery && r.mode != asWith || r.prev.code != kwAs {
 		return false
 	}
+	if r.g.loose && r.decides() {
+		return false
+	}
 	return r.tok.code != kwProcedure || r.states[r.depth]&inList == 0
+}
+
+// decides says whether a word is to be read as a keyword behind AS too, which
+// may be a name where no word is reserved.
+func (r *reader) decides() bool {
+	switch r.tok.code {
+	case kwSettings, kwParallel, kwOutfile:
+		return true
+	case kwInto:
+		return r.peek().code == kwOutfile
+	case kwInsert:
+		return !r.query
+	}
+	return false
 }
 
 // close checks that the statement is whole.
@@ -105,6 +122,9 @@ func (r *reader) onParenthesis() state {
 	if r.prev.code == kwIdentifier {
 		return identifier
 	}
+	if r.g.loose {
+		return r.looseState()
+	}
 	return 0
 }
 
@@ -128,7 +148,7 @@ func (r *reader) onCall() {
 		return
 	case !r.g.loose && r.prior.code == kwAs: // an alias with columns
 		return
-	case r.listed(r.prior): // a name of WITH
+	case !r.g.loose && r.listed(r.prior): // a name of WITH, with columns
 		return
 	}
 	text := r.text[r.prev.start:r.prev.end]
@@ -140,6 +160,9 @@ func (r *reader) onCall() {
 		text = text[1 : len(text)-1]
 	}
 	k, known := r.g.function(r.upper(text))
+	if k == read && r.isForeign(text) {
+		k = run
+	}
 	if k == read {
 		return
 	}
@@ -169,6 +192,9 @@ func (r *reader) onName() {
 			r.raiseBy(admin, "")
 		}
 	}
+	if r.states[r.depth]&inSource != 0 {
+		r.onSource()
+	}
 	if r.tok.kind != literal && (r.mode == asNames || (r.mode == asSettings || r.settings) && r.isSettingPlace()) {
 		r.onGuarded()
 	}
@@ -182,6 +208,8 @@ func (r *reader) onGuarded() {
 	case strings.Contains(upper, `\`):
 		r.raiseBy(admin, "SETTINGS")
 		r.unlimit("settings with escaped names")
+	case upper == "PROFILE":
+		r.raiseBy(admin, "SETTINGS")
 	case r.g.guarded[upper]:
 		r.raiseBy(admin, "SETTINGS")
 		r.undo("SETTINGS " + strings.ToLower(upper))
@@ -251,7 +279,19 @@ func (r *reader) onWord() {
 	}
 	switch r.tok.code {
 	case kwSelect, kwValues, kwTable, kwWith, kwFrom:
+		r.onTables(r.tok)
 		r.onQuery()
+	case kwArray, kwClause, kwDescribe, kwJoin:
+		r.onTables(r.tok)
+	case kwFunction:
+		if (r.mode == asInsert || r.g.loose) && (r.prev.code == kwInto || r.prev.code == kwTable) {
+			r.raiseBy(run, "FUNCTION")
+		}
+		r.onInline()
+	case kwSession:
+		r.onInline()
+	case kwDefiner, kwSecurity:
+		r.onDefiner()
 	case kwParallel:
 		if r.g.loose && r.peek().code == kwWith {
 			r.unknown(r.tok.start, "statement inside a statement") // … PARALLEL WITH …
@@ -261,7 +301,7 @@ func (r *reader) onWord() {
 			r.raiseBy(run, "EXECUTE")
 		}
 	case kwPolicy:
-		if r.mode == asAlter && r.prev.code == kwGoverning {
+		if r.mode == asAlter && (r.prev.code == kwGoverning || r.prev.code == kwJoin) {
 			r.raiseBy(admin, "POLICY")
 		}
 	case kwWrite:
@@ -272,11 +312,6 @@ func (r *reader) onWord() {
 		r.onSchema()
 	case kwEngine, kwFormat, kwInfile, kwOutfile, kwSettings:
 		r.onTable()
-	case kwFunction, kwSession:
-		r.onInline()
-	}
-	if r.mode == asInsert && r.tok.code == kwFunction && (r.prev.code == kwInto || r.prev.code == kwTable) {
-		r.raiseBy(run, "FUNCTION")
 	}
 	if r.mode != explained {
 		r.onInner()
@@ -289,7 +324,11 @@ func (r *reader) reads() bool { return r.mode == asQuery || r.mode == asWith }
 // onQuery looks at words that begin a query.
 func (r *reader) onQuery() {
 	begins := r.is(r.prev, '(')
-	if r.depth == 0 {
+	switch {
+	case r.depth > 0, r.g.loose && r.listed(r.prev):
+	case r.mode == asTable:
+		r.query = r.query || r.prev.code == kwAs
+	default:
 		r.query = r.query || r.tok.code == kwSelect || r.mode == asInsert || r.tok.code == kwWith && r.prev.code == kwAs
 	}
 	if r.tok.code == kwFrom {
@@ -297,7 +336,7 @@ func (r *reader) onQuery() {
 	}
 	switch {
 	case r.tok.code == kwWith:
-		if begins && r.mode != explained {
+		if begins && (r.g.loose || r.mode != explained) {
 			r.states[r.depth] |= inList
 		}
 	case r.is(r.prev, ')'), r.tok.code == kwSelect && !r.listed(r.prev):
@@ -338,20 +377,25 @@ func (r *reader) onTable() {
 		r.settings = r.g.loose
 	case r.tok.code == kwOutfile && r.g.loose && r.prev.code == kwInto:
 		r.raiseBy(run, "INTO OUTFILE")
-	case r.tok.code == kwInfile && r.mode == asInsert && r.prev.code == kwFrom:
+	case r.tok.code == kwInfile && (r.mode == asInsert || r.mode == asWith) && r.prev.code == kwFrom:
 		r.raiseBy(run, "INFILE")
-	case r.depth > 0, r.query, r.prev.code == kwAs, r.prev.code == kwInto, r.prev.code == kwTable, r.prev.code == kwExists:
+	case r.depth > 0, r.query:
 	case r.tok.code == kwEngine && r.mode == asTable:
 		next := r.peek()
 		if r.is(next, '=') {
 			r.advance()
 			next = r.peek()
 		}
-		if !r.g.engines[string(r.upper(r.text[next.start:next.end]))] {
+		if next.kind != mark && !r.g.engines[string(r.upper(r.text[next.start:next.end]))] {
 			r.raiseBy(run, "ENGINE")
 		}
+	case r.prev.code == kwAs, r.prev.code == kwInto, r.prev.code == kwTable, r.prev.code == kwExists:
 	case r.tok.code == kwFormat && r.mode == asInsert && r.prev.code != kwInsert:
 		if next := r.peek(); next.kind == word {
+			r.advance()
+			if r.peek().code == kwSettings { // of old servers, and of those with allow_settings_after_format_in_insert
+				r.unknown(r.tok.start, "SETTINGS behind FORMAT")
+			}
 			r.used, r.at = next.end, len(r.text) // what follows is data
 		}
 	}
@@ -382,6 +426,9 @@ func (r *reader) onInner() {
 		}
 	case kwInsert, kwUpdate, kwDelete, kwMerge:
 		switch {
+		case r.g.loose && r.tok.code == kwInsert && r.mode == asWith && r.depth == 0 && !r.query:
+			r.verb = r.tok.start
+			r.raiseBy(write, "INSERT")
 		case r.prev.code == kwFor || r.prev.code == kwKey:
 			r.locks("FOR UPDATE")
 		case r.is(r.prev, '('):

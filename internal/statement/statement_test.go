@@ -328,7 +328,8 @@ admin   with session query_max_run_time = '9h' select 1
 		"define  create or replace table `d`.`t` as `d`.`u`\n" +
 		"define  CREATE OR REPLACE TABLE t CLONE AS u\n" +
 		"define  create temporary table t engine = Memory as (select 1)\n" +
-		"define  create or replace view `d`.`v` DEFINER = x SQL SECURITY DEFINER as ( select 1 settings a = 1 )\n" +
+		"grant   create or replace view `d`.`v` DEFINER = x SQL SECURITY DEFINER as ( select 1 settings a = 1 )\n" +
+		"define  create or replace view `d`.`v` SQL SECURITY INVOKER as ( select 1 settings a = 1 )\n" +
 		"define  create materialized view if not exists v to t as select 1\n" +
 		"define  create materialized view v REFRESH EVERY 1 DAY to t as select 1\n" +
 		"define  CREATE OR REPLACE DICTIONARY d (a Int) primary key a SOURCE(CLICKHOUSE(user 'u' password 'p' db 'd' query \"select 1\")) LAYOUT(FLAT()) LIFETIME(1)\n" +

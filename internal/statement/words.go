@@ -5,10 +5,14 @@ type code uint8
 
 const (
 	kwAs code = iota + 1
+	kwArray
 	kwAuthorization
+	kwClause // what may follow the tables of a query
 	kwCluster
 	kwCreate
+	kwDefiner
 	kwDelete
+	kwDescribe
 	kwEngine
 	kwExecute
 	kwExists
@@ -23,6 +27,7 @@ const (
 	kwInfile
 	kwInsert
 	kwInto
+	kwJoin
 	kwKey
 	kwMerge
 	kwOn
@@ -33,6 +38,7 @@ const (
 	kwProcedure
 	kwRead
 	kwRecursive
+	kwSecurity
 	kwSelect
 	kwSession
 	kwSet
@@ -53,8 +59,11 @@ var codes = map[string]code{
 	"OUTFILE": kwOutfile, "PARALLEL": kwParallel, "POLICY": kwPolicy, "POLICIES": kwPolicy, "PROCEDURE": kwProcedure, "READ": kwRead,
 	"RECURSIVE": kwRecursive, "SELECT": kwSelect, "SESSION": kwSession, "SET": kwSet, "SETTINGS": kwSettings,
 	"SHARE": kwShare, "TABLE": kwTable, "UPDATE": kwUpdate, "VALUES": kwValues, "WITH": kwWith, "WRITE": kwWrite,
-	"ACCESS": kwGoverning, "AGGREGATION": kwGoverning, "JOIN": kwGoverning, "LIFECYCLE": kwGoverning,
+	"ACCESS": kwGoverning, "AGGREGATION": kwGoverning, "JOIN": kwJoin, "LIFECYCLE": kwGoverning,
 	"MASKING": kwGoverning, "PRIVACY": kwGoverning, "PROJECTION": kwGoverning, "RLS": kwGoverning,
+	"ARRAY": kwArray, "DEFINER": kwDefiner, "DESC": kwDescribe, "DESCRIBE": kwDescribe, "SECURITY": kwSecurity,
+	"EXCEPT": kwClause, "GROUP": kwClause, "HAVING": kwClause, "INTERSECT": kwClause, "LIMIT": kwClause, "ORDER": kwClause,
+	"PREWHERE": kwClause, "QUALIFY": kwClause, "UNION": kwClause, "WHERE": kwClause, "WINDOW": kwClause,
 }
 
 func codeOf(upper []byte) code { return codes[string(upper)] }
