@@ -217,6 +217,7 @@ func (r *reader) walk(n *node) *node {
 
 // enter begins what follows a head.
 func (r *reader) enter(n *node, explains bool) {
+	r.onTables(r.prev)
 	if explains {
 		r.mode = explained
 		return
@@ -224,7 +225,6 @@ func (r *reader) enter(n *node, explains bool) {
 	switch n.mode {
 	case asQuery:
 		r.query = true
-		r.onTables(r.prev)
 	case asWith:
 		r.states[r.depth] |= inList
 	case inString:

@@ -10,13 +10,13 @@ import "strings"
 // in the place of a table is a table's name.
 func (r *reader) onTables(at token) {
 	here := &r.states[r.depth]
+	begins := at == r.prev || r.is(r.prev, '(')
 	switch {
 	case !r.g.loose:
 	case at.code == kwSelect, at.code == kwWith:
 		*here = *here&^inTables | inQuery
-	case at.code == kwDescribe && (at == r.prev || r.is(r.prev, '(')):
-		*here |= inQuery | inTables
-	case at.code == kwFrom && (r.depth == 0 || r.is(r.prev, '(') || *here&inQuery != 0), // not EXTRACT(… FROM …)
+	case at.code == kwDescribe && begins,
+		at.code == kwFrom && (begins || r.depth == 0 || *here&inQuery != 0), // not EXTRACT(… FROM …)
 		at.code == kwJoin && r.prev.code != kwArray:
 		*here |= inQuery | inTables
 	case (at.code == kwClause || at.code == kwArray) && !r.isTablePlace(r.prev):
