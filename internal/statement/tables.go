@@ -7,19 +7,22 @@ import "strings"
 // more than read, those in the place of a table by the list of those that read.
 
 // onTables follows where the tables of a query begin and end. A clause's word
-// in the place of a table is a table's name.
+// in the place of a table or of an operand is a name.
 func (r *reader) onTables(at token) {
 	here := &r.states[r.depth]
 	begins := at == r.prev || r.is(r.prev, '(')
 	switch {
 	case !r.g.loose:
 	case at.code == kwSelect, at.code == kwWith:
-		*here = *here&^inTables | inQuery
+		*here |= inQuery
+		if (begins || r.isOperand(r.prev)) && (at == r.prev || !r.is(r.peek(), ',')) {
+			*here &^= inTables
+		}
 	case at.code == kwDescribe && begins,
 		at.code == kwFrom && (begins || r.depth == 0 || *here&inQuery != 0), // not EXTRACT(… FROM …)
 		at.code == kwJoin && r.prev.code != kwArray:
 		*here |= inQuery | inTables
-	case (at.code == kwClause || at.code == kwArray) && !r.isTablePlace(r.prev):
+	case (at.code == kwClause || at.code == kwArray) && r.isOperand(r.prev):
 		*here &^= inTables
 	}
 }
@@ -34,6 +37,18 @@ func (r *reader) isTablePlace(t token) bool {
 		return true
 	}
 	return r.is(t, ',') || r.is(t, '(')
+}
+
+// isOperand says whether a table, or the condition of a join, may end with the
+// token.
+func (r *reader) isOperand(t token) bool {
+	switch {
+	case t.kind == mark:
+		return strings.IndexByte(")]}", r.text[t.start]) >= 0
+	case t.code == kwOperator, t.code == kwOn, t.code == kwSelect, t.code == kwWith, t.code == kwClause:
+		return false
+	}
+	return !r.isTablePlace(t)
 }
 
 // isForeign says whether a function is called in the place of a table, or of a

@@ -32,6 +32,7 @@ const (
 	kwMerge
 	kwOn
 	kwOnly
+	kwOperator // what an operand follows
 	kwOutfile
 	kwParallel
 	kwPolicy
@@ -62,6 +63,10 @@ var codes = map[string]code{
 	"ACCESS": kwGoverning, "AGGREGATION": kwGoverning, "JOIN": kwJoin, "LIFECYCLE": kwGoverning,
 	"MASKING": kwGoverning, "PRIVACY": kwGoverning, "PROJECTION": kwGoverning, "RLS": kwGoverning,
 	"ARRAY": kwArray, "DEFINER": kwDefiner, "DESC": kwDescribe, "DESCRIBE": kwDescribe, "SECURITY": kwSecurity,
+	"AND": kwOperator, "BETWEEN": kwOperator, "CASE": kwOperator, "DIV": kwOperator, "ELSE": kwOperator, "ESCAPE": kwOperator,
+	"ILIKE": kwOperator, "IN": kwOperator, "INTERVAL": kwOperator, "IS": kwOperator, "LIKE": kwOperator, "MOD": kwOperator,
+	"NOT": kwOperator, "OR": kwOperator, "OVER": kwOperator, "REGEXP": kwOperator, "THEN": kwOperator, "USING": kwOperator,
+	"WHEN":   kwOperator,
 	"EXCEPT": kwClause, "GROUP": kwClause, "HAVING": kwClause, "INTERSECT": kwClause, "LIMIT": kwClause, "ORDER": kwClause,
 	"PREWHERE": kwClause, "QUALIFY": kwClause, "UNION": kwClause, "WHERE": kwClause, "WINDOW": kwClause,
 }
