@@ -145,7 +145,8 @@ type prefix struct {
 func compile(d dialect) *grammar {
 	g := &grammar{
 		lexis: &d.lexis, heads: &node{}, actions: &node{}, functions: map[string]rank{},
-		tables: set(d.tables), settings: set(d.settings), engines: set(d.engines), guarded: set(d.guarded), limits: set(d.limits), strict: d.strict, loose: d.loose,
+		tables: set(d.tables), settings: set(d.settings), engines: set(d.engines),
+		guarded: set(d.guarded), limits: set(d.limits), strict: d.strict, loose: d.loose,
 	}
 	g.heads.addAll(d.heads)
 	g.actions.addAll(d.actions)
