@@ -208,8 +208,10 @@ func TestClickHouseLimits(t *testing.T) {
 
 func TestSnowflakeLimits(t *testing.T) {
 	t.Parallel()
+	const key = "a login with a key that is not known"
 	for _, tt := range []struct {
 		name, query, parameters string
+		keys, outer             string // of the body, also outside of data
 		observe                 bool
 		roles                   []string
 		login, sent             string // what Snowflake gets of both
@@ -218,7 +220,7 @@ func TestSnowflakeLimits(t *testing.T) {
 		{name: "none of its own", sent: `{"STATEMENT_TIMEOUT_IN_SECONDS":1800}`},
 		{name: "null", parameters: `null`, sent: `{"STATEMENT_TIMEOUT_IN_SECONDS":1800}`},
 		{name: "a list", parameters: `[1]`, sent: `{"STATEMENT_TIMEOUT_IN_SECONDS":1800}`},
-		{name: "its own", parameters: `{"QUERY_TAG":"t","N":1.50,"Statement_Timeout_In_Seconds":0}`, sent: `{"N":1.50,"QUERY_TAG":"t","STATEMENT_TIMEOUT_IN_SECONDS":1800}`},
+		{name: "its own", parameters: `{"QUERY_TAG":"t","WEEK_START":1,"Statement_Timeout_In_Seconds":0}`, sent: `{"QUERY_TAG":"t","STATEMENT_TIMEOUT_IN_SECONDS":1800,"WEEK_START":1}`},
 		{name: "observing", parameters: `{"STATEMENT_TIMEOUT_IN_SECONDS":0}`, observe: true, sent: `{"STATEMENT_TIMEOUT_IN_SECONDS":0}`},
 		{name: "the policy's role", query: "roleName=transformer", roles: []string{"TRANSFORMER"}, login: "roleName=transformer"},
 		{name: "the policy's role, left out", query: "warehouse=W", roles: []string{"TRANSFORMER"}, login: "roleName=%22TRANSFORMER%22&warehouse=W"},
@@ -226,7 +228,22 @@ func TestSnowflakeLimits(t *testing.T) {
 		{name: "one of two", query: "roleName=B", roles: []string{"A", "B"}, login: "roleName=B"},
 		{name: "none of two", query: "warehouse=W", roles: []string{"A", "B"}, login: "warehouse=W"},
 		{name: "another role", query: "roleName=accountadmin", roles: []string{"TRANSFORMER"}, message: chooses("USE ROLE")},
-		{name: "another role, too", query: "roleName=TRANSFORMER&ROLENAME=accountadmin", roles: []string{"TRANSFORMER"}, message: chooses("USE ROLE")},
+		{name: "the policy's role, with quotes around nothing", query: "roleName=%22%22", roles: []string{"TRANSFORMER"}, login: "roleName=%22TRANSFORMER%22"},
+		{name: "two roles", query: "roleName=&roleName=TRANSFORMER", roles: []string{"TRANSFORMER"}, message: refused("parameters of a login that cannot be read")},
+		{name: "a role in another spelling", query: "roleName=TRANSFORMER&ROLENAME=accountadmin", roles: []string{"TRANSFORMER"}, message: refused(key)},
+		{name: "a role by another name", query: "role=accountadmin", message: refused(key)},
+		{name: "secondary roles by the URL", query: "secondaryRoles=ALL", message: refused(key)},
+		{name: "what drivers send", query: "request_id=1&databaseName=D&schemaName=S&warehouse=W&request_guid=2&requestId=3&clientStartTime=4&retryCount=1&retryReason=5", login: "clientStartTime=4&databaseName=D&requestId=3&request_guid=2&request_id=1&retryCount=1&retryReason=5&schemaName=S&warehouse=W"},
+		{name: "a role in the body", keys: `"roleName": "accountadmin", `, message: refused(key)},
+		{name: "a role in capitals in the body", keys: `"ROLE": "accountadmin", `, message: refused(key)},
+		{name: "parameters in another spelling", keys: `"Session_Parameters": {"STATEMENT_TIMEOUT_IN_SECONDS": 0}, `, message: refused(key)},
+		{name: "a key next to data", outer: `"roleName": "accountadmin", `, message: refused(key)},
+		{name: "all secondary roles", keys: `"SECONDARY_ROLES": "ALL", `, message: chooses("USE SECONDARY ROLES")},
+		{name: "no secondary roles", keys: `"SECONDARY_ROLES": "NONE", `, sent: `{"STATEMENT_TIMEOUT_IN_SECONDS":1800}`},
+		{name: "secondary roles that are none", keys: `"SECONDARY_ROLES": ["ALL"], `, message: refused("a role that is not understood")},
+		{name: "a parameter that SQL may not set", parameters: `{"LOG_LEVEL":"OFF"}`, message: chooses("ALTER SESSION")},
+		{name: "a parameter that is not understood", parameters: `{"A B":"OFF"}`, message: refused("a parameter that is not understood")},
+		{name: "unknown keys, observing", query: "role=x", keys: `"ROLE": "x", `, observe: true, login: "role=x"},
 		{name: "a role that the policy does not name", query: "roleName=transformer", message: chooses("USE ROLE")},
 		{name: "another role, observing", query: "roleName=x", roles: []string{"TRANSFORMER"}, observe: true, login: "roleName=x"},
 		{name: "parameters that are none", query: "a;b=c", message: refused("parameters of a login that cannot be read")},
@@ -235,10 +252,12 @@ func TestSnowflakeLimits(t *testing.T) {
 			t.Parallel()
 			account, r := startSnowflake(t)
 			b := start(t, r, idToken, limited(statement.Snowflake, tt.observe, tt.roles...))
-			body := strings.Replace(loginBody(b.Address().Secret.Reveal()), `, "SESSION_PARAMETERS": {"QUERY_TAG": "t", "N": 1.50}`, "", 1)
+			body := strings.Replace(loginBody(b.Address().Secret.Reveal()), `, "SESSION_PARAMETERS": {"QUERY_TAG": "t", "CLIENT_N": 1.50}`, "", 1)
 			if tt.parameters != "" {
 				body = strings.Replace(body, `"AUTHENTICATOR"`, `"SESSION_PARAMETERS": `+tt.parameters+`, "AUTHENTICATOR"`, 1)
 			}
+			body = strings.Replace(body, `"AUTHENTICATOR"`, tt.keys+`"AUTHENTICATOR"`, 1)
+			body = strings.Replace(body, `"data"`, tt.outer+`"data"`, 1)
 			_, reply := askSnowflake(t, b, http.MethodPost, "/session/v1/login-request?"+tt.query, "", []byte(body))
 			if tt.message != "" {
 				if reply.Success || reply.Message != "oidc-dbt: "+tt.message || len(account.bodies) > 0 {
@@ -261,5 +280,20 @@ func TestSnowflakeLimits(t *testing.T) {
 				t.Errorf("Snowflake got %s, want %s", account.requests[0], tt.login)
 			}
 		})
+	}
+}
+
+// TestSnowflakeLimitsOfAStatement: a request's own parameters change no limit.
+func TestSnowflakeLimitsOfAStatement(t *testing.T) {
+	t.Parallel()
+	_, r := startSnowflake(t)
+	b := start(t, r, idToken, limited(statement.Snowflake, false))
+	session, _ := logIn(t, b)
+	for _, name := range []string{"STATEMENT_TIMEOUT_IN_SECONDS", "statement_timeout_in_seconds"} {
+		_, reply := askSnowflake(t, b, http.MethodPost, "/queries/v1/query-request?requestId=1", session,
+			[]byte(`{"sqlText":"select 1","parameters":{"`+name+`":0}}`))
+		if want := "oidc-dbt: " + changes("ALTER SESSION SET", strings.ToLower(name)); reply.Success || reply.Message != want {
+			t.Errorf("reply is %+v, want %s", reply, want)
+		}
 	}
 }

@@ -37,6 +37,7 @@ func TestSnowflakeGuard(t *testing.T) {
 	t.Parallel()
 	const query = "/queries/v1/query-request?requestId=1"
 	const invalid, driver = "a request that is not valid JSON", "a request that Snowflake's drivers do not send"
+	const parameter = "a parameter that is not understood"
 	for _, tt := range []struct {
 		name, method, target, body string
 		packed                     bool
@@ -65,6 +66,15 @@ func TestSnowflakeGuard(t *testing.T) {
 		{name: "not gzip", body: `{"sqlText":"select 1"}`, header: []string{"Content-Encoding", "gzip"}, texts: []string{"? a body that is not in gzip"}, message: refused("a body that is not in gzip")},
 		{name: "another encoding", body: `{"sqlText":"select 1"}`, header: []string{"Content-Encoding", "br"}, texts: []string{"? a content encoding that is not gzip"}, message: refused("a content encoding that is not gzip")},
 		{name: "a bomb", body: `{"sqlText":"` + strings.Repeat("x", 16<<20) + `"}`, packed: true, texts: []string{"? a text larger than 16777216 bytes"}, message: refused("a text larger than 16777216 bytes")},
+		{name: "a parameter that is settled", body: `{"sqlText":"select 1","parameters":{"QUERY_TAG":"a","Timezone":"UTC","CLIENT_PREFETCH_THREADS":4,"GO_QUERY_RESULT_FORMAT":"json"}}`, texts: []string{"select 1"}},
+		{name: "no parameters", body: `{"sqlText":"select 1","parameters":null}`, texts: []string{"select 1"}},
+		{name: "a parameter", body: `{"sqlText":"select 1","parameters":{"WEEK_START":1,"DATE_INPUT_FORMAT":"it's \\"}}`, texts: []string{`ALTER SESSION SET DATE_INPUT_FORMAT = 'it''s \\'`, "ALTER SESSION SET WEEK_START = 1", "select 1"}},
+		{name: "a parameter that SQL may not set", body: `{"sqlText":"select 1","parameters":{"LOG_LEVEL":"OFF"}}`, texts: []string{"ALTER SESSION SET LOG_LEVEL = 'OFF'"}, message: chooses("ALTER SESSION")},
+		{name: "a parameter that has another in it", body: `{"sqlText":"select 1","parameters":{"TIMEZONE = 'UTC', LOG_LEVEL":"OFF"}}`, texts: []string{"? " + parameter}, message: refused(parameter)},
+		{name: "a parameter that is an object", body: `{"sqlText":"select 1","parameters":{"LOG_LEVEL":{}}}`, texts: []string{"? " + parameter}, message: refused(parameter)},
+		{name: "a parameter that is null", body: `{"sqlText":"select 1","parameters":{"LOG_LEVEL":null}}`, texts: []string{"? " + parameter}, message: refused(parameter)},
+		{name: "a parameter twice", body: `{"sqlText":"select 1","parameters":{"QUERY_TAG":1,"QUERY_TAG":2}}`, texts: []string{"? a request with a key that comes twice"}, message: refused("a request with a key that comes twice")},
+		{name: "parameters that are none", body: `{"sqlText":"select 1","parameters":["LOG_LEVEL"]}`, texts: []string{"? " + invalid}, message: refused(invalid)},
 		{name: "abort", target: "/queries/v1/abort-request?requestId=2", body: `{"sqlText":"","requestId":"1"}`},
 		{name: "abort by id", target: "/queries/01b2/abort-request", body: `{}`},
 		{name: "heartbeat", target: "/session/heartbeat?requestId=3"},

@@ -193,7 +193,7 @@ func pack(t testing.TB, text string) []byte {
 }
 
 func loginBody(token string) string {
-	return fmt.Sprintf(`{"data": {"CLIENT_APP_ID": "PythonConnector", "ACCOUNT_NAME": "acme-prod", "LOGIN_NAME": "DBT_PROD", "AUTHENTICATOR": "OAUTH", "TOKEN": %q, "SESSION_PARAMETERS": {"QUERY_TAG": "t", "N": 1.50}}, "inFlightCtx": null}`, token)
+	return fmt.Sprintf(`{"data": {"CLIENT_APP_ID": "PythonConnector", "ACCOUNT_NAME": "acme-prod", "LOGIN_NAME": "DBT_PROD", "AUTHENTICATOR": "OAUTH", "TOKEN": %q, "SESSION_PARAMETERS": {"QUERY_TAG": "t", "CLIENT_N": 1.50}}, "inFlightCtx": null}`, token)
 }
 
 // logIn returns the headers by which the session and its master token are shown.
@@ -276,7 +276,7 @@ func TestSnowflakeLogin(t *testing.T) {
 			if diff := cmp.Diff(before, sent); diff != "" {
 				t.Errorf("the login became (-want +got)\n%s", diff)
 			}
-			if !strings.Contains(account.bodies[0], `"N":1.50`) {
+			if !strings.Contains(account.bodies[0], `"CLIENT_N":1.50`) {
 				t.Errorf("a number changed: %s", account.bodies[0])
 			}
 			if strings.Contains(account.bodies[0], b.Address().Secret.Reveal()) {

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/guard"
+	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
 	"github.com/oidc-dbt/oidc-dbt/internal/statement"
 )
 
@@ -31,41 +32,125 @@ var snowflakeKeys = []string{
 	"isInternal", "parameters", "queryContextDTO", "querySubmissionTime", "sequenceId", "sqlText",
 }
 
-// snowflakeRole is the parameter of a login that names its role.
-// (snowflake-connector-python 4.8, auth/_auth.py)
-const snowflakeRole = "roleName"
+// What a login has: the parameters of its URL, and the keys of its body and of
+// the object data there. Of a login without a password there are no more.
+// (snowflake-connector-python 4.8, auth/_auth.py, network.py; gosnowflake, auth.go;
+// snowflake-jdbc, SessionUtil.java; snowflake-connector-nodejs, sf.js)
+var (
+	snowflakeURLKeys = []string{
+		"clientStartTime", "databaseName", "requestId", "request_guid", "request_id", "retryCount", "retryReason",
+		snowflakeRole, "schemaName", "warehouse",
+	}
+	snowflakeBodyKeys  = []string{"data", "inFlightCtx"}
+	snowflakeLoginKeys = []string{
+		"ACCOUNT_NAME", "AUTHENTICATOR", "CLIENT_APP_ID", "CLIENT_APP_VERSION", "CLIENT_ENVIRONMENT", "LOGIN_NAME",
+		"PROVIDER", "SVN_REVISION", "TOKEN", snowflakeSecondary, snowflakeParameters,
+	}
+)
+
+// Where a login has its role, its other roles, and the session's parameters.
+const (
+	snowflakeRole       = "roleName"
+	snowflakeSecondary  = "SECONDARY_ROLES"
+	snowflakeParameters = "SESSION_PARAMETERS"
+)
+
+// snowflakeSettled are parameters that change nothing that a guard decides on:
+// how clients speak, and what they say of themselves. A guard reads each of
+// several statements, whatever their count is said to be.
+var snowflakeSettled = lazy.MustCompile(`(?i)^(?:AUTOCOMMIT|MULTI_STATEMENT_COUNT|QUERY_CONTEXT_CACHE_SIZE|QUERY_TAG|` +
+	`S3_STAGE_VPCE_DNS_NAME|SERVICE_NAME|TIMEZONE|CLIENT_[A-Z0-9_]+|[A-Z_]+_QUERY_RESULT_FORMAT)$`)
 
 // restrictSnowflake decides on a login, and returns its parameters. Its role is
 // the policy's, and another one is what USE ROLE is later; the guard's limits
-// take the place of a client's own.
+// take the place of a client's own. Snowflake gets what was read here, and
+// nothing else.
 func restrictSnowflake(g *guard.Guard, query string, in snowflakeRequest) (string, error) {
 	if g == nil {
 		return query, nil
 	}
 	values, err := url.ParseQuery(query)
-	if err != nil {
+	if err != nil || len(values[snowflakeRole]) > 1 {
 		return "", g.Refuse(atLogin, "parameters of a login that cannot be read", len(query), false)
 	}
-	named := false
-	for name, roles := range values {
-		if !strings.EqualFold(name, snowflakeRole) {
+	if !onlyOf(values, snowflakeURLKeys) || !onlyOf(in.whole, snowflakeBodyKeys) || !onlyOf(in.data, snowflakeLoginKeys) {
+		if err := g.Refuse(atLogin, "a login with a key that is not known", 0, true); err != nil {
+			return "", err
+		}
+	}
+	switch role := guard.RoleName(statement.Snowflake, values.Get(snowflakeRole)); {
+	case role == "":
+		if own := g.Role(); own != "" {
+			values.Set(snowflakeRole, quoted(own))
+		}
+	case !g.HasRole(role):
+		if err := g.Check(atLogin, "USE ROLE "+quoted(role)); err != nil {
+			return "", err
+		}
+	}
+	if err := in.restrict(g); err != nil {
+		return "", err
+	}
+	return values.Encode(), in.limit(g.Settings())
+}
+
+// onlyOf reports whether all keys are in a list, in exactly this spelling.
+func onlyOf[V any](in map[string]V, list []string) bool {
+	for key := range in {
+		if !slices.Contains(list, key) {
+			return false
+		}
+	}
+	return true
+}
+
+// restrict decides on a login's other roles and on its parameters of the
+// session, which SQL could choose later.
+func (in snowflakeRequest) restrict(g *guard.Guard) error {
+	switch roles := in.data[snowflakeSecondary]; string(roles) {
+	case "", "null", `""`, `"NONE"`:
+	case `"ALL"`:
+		if err := g.Check(atLogin, "USE SECONDARY ROLES ALL"); err != nil {
+			return err
+		}
+	default:
+		return g.Refuse(atLogin, "a role that is not understood", len(roles), true)
+	}
+	raw, ok := in.data[snowflakeParameters]
+	if !ok {
+		return nil
+	}
+	parameters := map[string]json.RawMessage{}
+	if json.Unmarshal(raw, &parameters) != nil || parameters == nil {
+		parameters = map[string]json.RawMessage{} // null, or what Snowflake would refuse
+	}
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		if g.Fixes(name) {
 			continue
 		}
-		for _, role := range roles {
-			named = named || role != ""
-			if role = guard.RoleName(statement.Snowflake, role); role == "" || g.HasRole(role) {
-				continue
-			}
-			if err := g.Check(atLogin, "USE ROLE "+quoted(role)); err != nil {
-				return "", err
-			}
+		if err := checkSnowflakeParameter(g, atLogin, name, parameters[name]); err != nil {
+			return err
 		}
 	}
-	if role := g.Role(); !named && role != "" {
-		values.Set(snowflakeRole, quoted(role))
-		query = values.Encode()
+	var err error
+	in.data[snowflakeParameters], err = json.Marshal(parameters)
+	return err
+}
+
+// checkSnowflakeParameter decides on a parameter of a session or a statement as
+// on the SQL that would set it.
+func checkSnowflakeParameter(g *guard.Guard, session, name string, value json.RawMessage) error {
+	if snowflakeSettled.MatchString(name) {
+		return nil
 	}
-	return query, in.limit(g.Settings())
+	text := string(value)
+	if s := ""; json.Unmarshal(value, &s) == nil && text != "null" {
+		text = "'" + strings.NewReplacer("'", "''", `\`, `\\`).Replace(s) + "'"
+	}
+	if !settingName.MatchString(name) || text == "" || strings.ContainsAny(text[:1], "[{n") {
+		return g.Refuse(session, "a parameter that is not understood", len(value), true)
+	}
+	return g.Check(session, "ALTER SESSION SET "+name+" = "+text)
 }
 
 func quoted(identifier string) string { return `"` + strings.ReplaceAll(identifier, `"`, `""`) + `"` }
@@ -73,19 +158,18 @@ func quoted(identifier string) string { return `"` + strings.ReplaceAll(identifi
 // limit puts settings into a login's parameters of the session, by names in any
 // case.
 func (in snowflakeRequest) limit(settings []guard.Setting) (err error) {
-	const key = "SESSION_PARAMETERS"
 	if len(settings) == 0 {
 		return nil
 	}
 	parameters := map[string]json.RawMessage{}
-	if raw, ok := in.data[key]; ok && (json.Unmarshal(raw, &parameters) != nil || parameters == nil) {
+	if raw, ok := in.data[snowflakeParameters]; ok && (json.Unmarshal(raw, &parameters) != nil || parameters == nil) {
 		parameters = map[string]json.RawMessage{} // null, or what Snowflake would refuse
 	}
 	for _, setting := range settings {
 		maps.DeleteFunc(parameters, func(name string, _ json.RawMessage) bool { return strings.EqualFold(name, setting.Name) })
 		parameters[setting.Name] = json.RawMessage(setting.Value)
 	}
-	in.data[key], err = json.Marshal(parameters)
+	in.data[snowflakeParameters], err = json.Marshal(parameters)
 	return err
 }
 
@@ -132,59 +216,70 @@ func checkSnowflakeQuery(g *guard.Guard, session string, r *http.Request) error 
 	if err != nil {
 		return g.Refuse(session, err.Error(), len(text), true)
 	}
-	in, fault := parseSnowflakeQuery(text)
+	sql, parameters, fault := parseSnowflakeQuery(text)
 	if fault != "" {
 		return g.Refuse(session, fault, len(text), true)
 	}
-	return g.Check(session, in)
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		if err := checkSnowflakeParameter(g, session, name, parameters[name]); err != nil {
+			return err
+		}
+	}
+	return g.Check(session, sql)
 }
 
-// parseSnowflakeQuery returns the SQL of a request, or what is wrong with it. A
-// key must not come twice: the guard and Snowflake could read another one.
-func parseSnowflakeQuery(text []byte) (sql, fault string) {
+// parseSnowflakeQuery returns the SQL of a request and its parameters, or what
+// is wrong with it.
+func parseSnowflakeQuery(text []byte) (sql string, parameters map[string]json.RawMessage, fault string) {
+	in, fault := objectOf(text)
+	switch ast := string(in["dataframeAst"]); {
+	case fault != "":
+		return "", nil, fault
+	case !onlyOf(in, snowflakeKeys):
+		return "", nil, "a request with a key that is not known"
+	case ast != "" && ast != "null" && ast != `""`:
+		return "", nil, "a query that is not SQL (dataframeAst)"
+	}
+	if raw := in["sqlText"]; len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &sql) != nil {
+		return "", nil, "a request without SQL text"
+	}
+	if raw := in["parameters"]; len(raw) > 0 && string(raw) != "null" {
+		parameters, fault = objectOf(raw)
+	}
+	return sql, parameters, fault
+}
+
+// objectOf returns the keys of a JSON object, or what is wrong with it. A key
+// must not come twice: the guard and Snowflake could read another one.
+func objectOf(text []byte) (in map[string]json.RawMessage, fault string) {
 	const invalid = "a request that is not valid JSON"
 	if !utf8.Valid(text) {
-		return "", invalid
+		return nil, invalid
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return "", invalid
+		return nil, invalid
 	}
-	in := map[string]json.RawMessage{}
+	in = map[string]json.RawMessage{}
 	for d.More() {
 		t, err := d.Token()
 		key, ok := t.(string)
 		var value json.RawMessage
 		if err != nil || !ok || d.Decode(&value) != nil {
-			return "", invalid
+			return nil, invalid
 		}
 		if _, twice := in[key]; twice {
-			return "", "a request with a key that comes twice"
+			return nil, "a request with a key that comes twice"
 		}
 		in[key] = value
 	}
 	if _, err := d.Token(); err != nil {
-		return "", invalid
+		return nil, invalid
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return "", invalid
+		return nil, invalid
 	}
-	return sqlOf(in)
-}
-
-func sqlOf(in map[string]json.RawMessage) (sql, fault string) {
-	for key := range in {
-		if !slices.Contains(snowflakeKeys, key) {
-			return "", "a request with a key that is not known"
-		}
-	}
-	if ast := string(in["dataframeAst"]); ast != "" && ast != "null" && ast != `""` {
-		return "", "a query that is not SQL (dataframeAst)"
-	}
-	if raw := in["sqlText"]; len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &sql) != nil {
-		return "", "a request without SQL text"
-	}
-	return sql, ""
+	return in, ""
 }
 
 // denySnowflake replies as Snowflake does where a statement is not allowed.
