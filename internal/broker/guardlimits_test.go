@@ -105,6 +105,8 @@ func TestTrinoLimits(t *testing.T) {
 		{name: "RESET SESSION", sql: "reset session query_max_scan_physical_bytes", message: changes("RESET SESSION", "query_max_scan_physical_bytes")},
 		{name: "another property", sql: "set session join_distribution_type = 'x'", session: fixed},
 		{name: "the policy's role", header: http.Header{"X-Trino-Role": {"hive=ROLE%7Bbuilder%7D, system=NONE"}}, session: fixed},
+		{name: "names that Trino would trim", header: http.Header{"X-Trino-Session": {"\xa0query_max_run_time=9h,query_max_run_time\xa0=9h,a=1,%C2%A0query_max_run_time=9h"}}, session: "a=1," + fixed},
+		{name: "all roles of the policy's catalog", header: http.Header{"X-Trino-Role": {"hive=ALL"}}, message: chooses("SET ROLE")},
 		{name: "the role of another catalog", header: http.Header{"X-Trino-Role": {"system=ROLE%7Bbuilder%7D"}}, message: chooses("SET ROLE")},
 		{name: "another role next to it", header: http.Header{"X-Trino-Role": {"hive=ROLE%7Bbuilder%7D", "hive=ROLE%7Badmin%7D"}}, message: chooses("SET ROLE")},
 	} {

@@ -174,6 +174,7 @@ func TestTrinoGuard(t *testing.T) {
 		"`statements: build` admits read, session, write and define (see docs/guardrails.md)"
 	const role = `not allowed by the guard of target "prod": SET ROLE at byte 0 is of class admin, and ` +
 		"`statements: build` admits read, session, write and define (see docs/guardrails.md)"
+	const unread = "a role that is not understood"
 	for _, tt := range []struct {
 		name, sql string
 		header    []string
@@ -193,7 +194,21 @@ func TestTrinoGuard(t *testing.T) {
 		{name: "prepared by a header that is not valid", sql: "EXECUTE st_1", header: []string{"X-Trino-Prepared-Statement", "st_1=select%ZZ"}, message: execute},
 		{name: "values that are more", sql: "EXECUTE st_1 USING 1; grant x", header: prepared("st_1", "select ?"), message: execute},
 		{name: "a role", sql: "select 1", header: []string{"X-Trino-Role", "system=ROLE%7Badmin%7D"}, texts: []string{`SET ROLE "admin"`}, message: role},
-		{name: "no role", sql: "select 1", header: []string{"X-Trino-Role", "system=NONE, hive=ALL"}},
+		{name: "no role", sql: "select 1", header: []string{"X-Trino-Role", "system=NONE, hive=NONE"}},
+		{name: "all roles", sql: "select 1", header: []string{"X-Trino-Role", "hive=NONE,system=ALL"}, texts: []string{"SET ROLE ALL"}, message: role},
+		{name: "a role behind a space", sql: "select 1", header: []string{"X-Trino-Role", "system= ROLE{admin}"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role behind an escaped space", sql: "select 1", header: []string{"X-Trino-Role", "system=%20ROLE%7Badmin%7D"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role behind a space that does not break", sql: "select 1", header: []string{"X-Trino-Role", "system=\xa0ROLE{admin}"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role behind another", sql: "select 1", header: []string{"X-Trino-Role", "system=%C2%A0ROLE{admin}"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role in small letters", sql: "select 1", header: []string{"X-Trino-Role", "system=role{admin}"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role with more behind it", sql: "select 1", header: []string{"X-Trino-Role", "system=ROLE{admin}x"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role of no catalog", sql: "select 1", header: []string{"X-Trino-Role", "ROLE{admin}"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role of a catalog with a space", sql: "select 1", header: []string{"X-Trino-Role", "system =ROLE{admin}"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role without a name", sql: "select 1", header: []string{"X-Trino-Role", "system=ROLE{}"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role alone", sql: "select 1", header: []string{"X-Trino-Role", "system=ROLE"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role not UTF-8", sql: "select 1", header: []string{"X-Trino-Role", "system=ROLE{%ff}"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "a role in half an escape", sql: "select 1", header: []string{"X-Trino-Role", "system=ROLE%7"}, texts: []string{"? " + unread}, message: refused(unread)},
+		{name: "prepared under two names for Trino", sql: "EXECUTE st_1", header: []string{"X-Trino-Prepared-Statement", "st_1=select+1,\xa0st_1=grant+x"}, message: execute},
 		{name: "another's headers", sql: "select 1", header: []string{"X-Presto-Prepared-Statement", "x=y"}, texts: []string{"? a header that Trino's clients do not send"}, message: refused("a header that Trino's clients do not send")},
 		{name: "another user", sql: "select 1", header: []string{"X-Trino-Original-User", "x"}, texts: []string{"? a header that Trino's clients do not send"}, message: refused("a header that Trino's clients do not send")},
 		{name: "an encoding", sql: "select 1", header: []string{"Content-Encoding", "zstd"}, texts: []string{"? a content encoding that is not gzip"}, message: refused("a content encoding that is not gzip")},

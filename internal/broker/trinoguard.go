@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/guard"
 	"github.com/oidc-dbt/oidc-dbt/internal/lazy"
@@ -33,7 +34,7 @@ func checkTrino(g *guard.Guard, r *http.Request) error {
 			}
 		}
 	}
-	if err := checkTrinoRoles(g, r.Header.Values(trinoRole)); err != nil {
+	if err := checkTrinoRoles(g, r.Header); err != nil {
 		return err
 	}
 	limitTrino(g, r.Header)
@@ -74,7 +75,7 @@ func limitTrino(g *guard.Guard, header http.Header) {
 		if decoded, err := url.QueryUnescape(name); err == nil {
 			name = decoded
 		}
-		if name = strings.TrimSpace(name); name != "" && !g.Fixes(name) {
+		if name = strings.TrimSpace(name); trinoName.MatchString(name) && !g.Fixes(name) {
 			properties = append(properties, strings.TrimSpace(entry))
 		}
 	}
@@ -84,24 +85,42 @@ func limitTrino(g *guard.Guard, header http.Header) {
 	header.Set(trinoSession, strings.Join(properties, ","))
 }
 
-// checkTrinoRoles decides on the roles of a request: any but none, all and the
-// policy's own is what SET ROLE would choose.
-func checkTrinoRoles(g *guard.Guard, values []string) error {
-	for entry := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		catalog, role, _ := strings.Cut(strings.TrimSpace(entry), "=")
+// trinoRoles is a role of a header, and trinoName a catalog or the name of a
+// property: what Trino finds behind other white space than ours must not pass
+// for another name. (Trino: SelectedRole.java, ProtocolHeaders)
+var (
+	trinoRoles = lazy.MustCompile(`^(?:NONE|ALL|ROLE\{([^{}\x00-\x1f\x7f]+)\})$`)
+	trinoName  = lazy.MustCompile(`^[A-Za-z0-9_.$-]+$`)
+)
+
+// checkTrinoRoles decides on the roles of a request: any but none and the
+// policy's own is what SET ROLE would choose. Trino gets what was read here.
+func checkTrinoRoles(g *guard.Guard, header http.Header) error {
+	var roles []string
+	for entry := range strings.SplitSeq(strings.Join(header.Values(trinoRole), ","), ",") {
+		if entry = strings.Trim(entry, " \t"); entry == "" {
+			continue
+		}
+		catalog, role, _ := strings.Cut(entry, "=")
 		role, err := url.QueryUnescape(role)
-		if err != nil {
+		m := trinoRoles.FindStringSubmatch(role)
+		if err != nil || m == nil || !trinoName.MatchString(catalog) || !utf8.ValidString(role) {
 			return g.Refuse("", "a role that is not understood", len(entry), false)
 		}
-		if name, ok := strings.CutPrefix(role, "ROLE{"); ok {
-			name = strings.TrimSuffix(name, "}")
-			if g.HasRole(catalog + "=" + name) {
-				continue
-			}
-			if err := g.Check("", "SET ROLE "+quoted(name)); err != nil {
+		name, sql := m[1], quoted(m[1])
+		if name == "" {
+			name, sql = role, role
+		}
+		if role != "NONE" && !g.HasRole(catalog+"="+name) {
+			if err := g.Check("", "SET ROLE "+sql); err != nil {
 				return err
 			}
 		}
+		roles = append(roles, catalog+"="+url.QueryEscape(role))
+	}
+	header.Del(trinoRole)
+	if len(roles) > 0 {
+		header.Set(trinoRole, strings.Join(roles, ","))
 	}
 	return nil
 }
@@ -130,7 +149,7 @@ func trinoPreparedAs(headers []string, name string) (text string, ok bool) {
 		k, v, assigned := strings.Cut(strings.TrimSpace(entry), "=")
 		key, kerr := url.QueryUnescape(k)
 		value, verr := url.QueryUnescape(v)
-		if !assigned || kerr != nil || verr != nil {
+		if !assigned || kerr != nil || verr != nil || strings.ContainsFunc(key, notASCII) {
 			return "", false
 		}
 		if strings.EqualFold(strings.TrimSpace(key), name) {
@@ -142,6 +161,9 @@ func trinoPreparedAs(headers []string, name string) (text string, ok bool) {
 	}
 	return text, ok
 }
+
+// notASCII reports whether a character may be white space to Trino.
+func notASCII(r rune) bool { return r >= utf8.RuneSelf }
 
 // denyTrino replies as Trino does where a statement is not allowed.
 func denyTrino(w http.ResponseWriter, base string, err error) {
