@@ -156,7 +156,8 @@ func guarded(t *testing.T, server *setup.TrinoServer, issuer *standin.Issuer, le
 	r := route.Route{Kind: route.Trino, Upstream: route.Upstream{Host: server.Host, Port: server.Port, CAFile: server.CA}}
 	end := time.Now().Add(12 * time.Hour) // no run is that long, and nothing here is about renewals
 	token := issuer.Sign(audience, map[string]any{"exp": end.Unix()})
-	return setup.Guard(t, r, credential.Credential{Token: secret.New(token), Expiry: end}, statement.Trino, level, also...)
+	return setup.GuardBy(t, r, credential.Credential{Token: secret.New(token), Expiry: end},
+		guard.Config{Dialect: statement.Trino, Statements: level, Also: also, Users: []string{user}})
 }
 
 // send sends statements by Trino's driver, and returns what became of them.

@@ -45,3 +45,16 @@ func Roles(dbtType string, block *yaml.Node) (roles []string, key string) {
 	}
 	return roles, key
 }
+
+// User returns the user that dbt names in each request by a block, where the
+// warehouse lets a login name another one, and whether the block has the key. A
+// user that only dbt will know is left out.
+func User(dbtType string, block *yaml.Node) (user string, has bool) {
+	if adapters[dbtType].dialect != statement.Trino {
+		return "", false
+	}
+	if user = textOf(value(block, "user")); policy.IsJinja(user) {
+		return "", true
+	}
+	return user, user != ""
+}

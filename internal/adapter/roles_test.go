@@ -35,3 +35,23 @@ func TestRoles(t *testing.T) {
 		}
 	}
 }
+
+func TestUser(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ dbtType, block, want string }{
+		{"trino", "{user: dbt}", "dbt true"},
+		{"trino", `{user: "{{ env_var('USER') }}"}`, " true"},
+		{"trino", "{user: }", " false"},
+		{"trino", "{host: h}", " false"},
+		{"postgres", "{user: dbt}", " false"},
+	} {
+		var doc yaml.Node
+		if err := yaml.Unmarshal([]byte(tt.block), &doc); err != nil {
+			t.Fatal(err)
+		}
+		user, has := adapter.User(tt.dbtType, doc.Content[0])
+		if got := fmt.Sprint(user, " ", has); got != tt.want {
+			t.Errorf("%s, %s: got %q, want %q", tt.dbtType, tt.block, got, tt.want)
+		}
+	}
+}

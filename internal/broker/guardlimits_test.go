@@ -299,3 +299,66 @@ func TestSnowflakeLimitsOfAStatement(t *testing.T) {
 		}
 	}
 }
+
+func TestTrinoUser(t *testing.T) {
+	t.Parallel()
+	other := chooses("SET SESSION AUTHORIZATION")
+	for _, tt := range []struct {
+		name, message string
+		users, header []string
+		observe       bool
+		user          string // that Trino gets
+	}{
+		{name: "the policy's", users: []string{"dbt"}, header: []string{"dbt"}, user: "dbt"},
+		{name: "the policy's, left out", users: []string{"dbt"}, user: "dbt"},
+		{name: "the policy's, empty", users: []string{"dbt"}, header: []string{""}, user: "dbt"},
+		{name: "another", users: []string{"dbt"}, header: []string{"admin"}, message: other},
+		{name: "another, observing", users: []string{"dbt"}, header: []string{"admin"}, observe: true, user: "admin"},
+		{name: "both", users: []string{"dbt"}, header: []string{"dbt", "admin"},
+			message: refused("a header that Trino's clients do not send")},
+		{name: "one of two", users: []string{"a", "dbt"}, header: []string{"dbt"}, user: "dbt"},
+		{name: "none of two", users: []string{"a", "dbt"}},
+		{name: "one that the policy does not name", header: []string{"dbt"}, message: other},
+		{name: "none", user: ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := make(chan string, 1)
+			config := guard.Config{Dialect: statement.Trino, Statements: guard.Build, Where: `target "prod"`, Users: tt.users, Observe: tt.observe}
+			b, _ := startTrino(t, func(w http.ResponseWriter, r *http.Request) {
+				got <- strings.Join(r.Header.Values("X-Trino-User"), "; ")
+				_, _ = io.WriteString(w, `{"id":"q"}`)
+			}, func(c *broker.Config) { c.Guard = guard.New(config) })
+			req, err := http.NewRequest(http.MethodPost, "https://"+address(b)+"/v1/statement", strings.NewReader("select 1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header["X-Trino-User"] = tt.header
+			req.Header.Set("Authorization", "Bearer "+b.Address().Secret.Reveal())
+			resp, err := trusting(t, b).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			var reply struct{ Error struct{ Message string } }
+			if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			if tt.message != "" {
+				want = "oidc-dbt: " + tt.message
+			}
+			if reply.Error.Message != want {
+				t.Fatalf("the error is %q, want %q", reply.Error.Message, want)
+			}
+			if tt.message != "" && len(got) > 0 {
+				t.Error("Trino was asked")
+			}
+			if tt.message == "" {
+				if user := <-got; user != tt.user {
+					t.Errorf("Trino got %q, want %q", user, tt.user)
+				}
+			}
+		})
+	}
+}

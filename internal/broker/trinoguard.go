@@ -19,6 +19,7 @@ const (
 	trinoPrepared = "X-Trino-Prepared-Statement"
 	trinoRole     = "X-Trino-Role"
 	trinoSession  = "X-Trino-Session"
+	trinoUser     = "X-Trino-User"
 	trinoOriginal = "X-Trino-Original-"
 )
 
@@ -33,6 +34,9 @@ func checkTrino(g *guard.Guard, r *http.Request) error {
 				return err
 			}
 		}
+	}
+	if err := checkTrinoUser(g, r.Header); err != nil {
+		return err
 	}
 	if err := checkTrinoRoles(g, r.Header); err != nil {
 		return err
@@ -83,6 +87,23 @@ func limitTrino(g *guard.Guard, header http.Header) {
 		properties = append(properties, setting.Name+"="+setting.Value)
 	}
 	header.Set(trinoSession, strings.Join(properties, ","))
+}
+
+// checkTrinoUser decides on the user of a request: any but the policy's own is
+// what SET SESSION AUTHORIZATION would choose. Without one Trino takes the
+// login's.
+func checkTrinoUser(g *guard.Guard, header http.Header) error {
+	users := header.Values(trinoUser)
+	if len(users) > 1 {
+		return g.Refuse("", "a header that Trino's clients do not send", 0, false)
+	}
+	switch own, user := g.User(), strings.Join(users, ""); {
+	case user == "" && own != "":
+		header.Set(trinoUser, own)
+	case user != "" && !g.HasUser(user):
+		return g.Check("", "SET SESSION AUTHORIZATION "+quoted(user))
+	}
+	return nil
 }
 
 // trinoRoles is a role of a header, and trinoName a catalog or the name of a

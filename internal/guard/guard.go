@@ -61,6 +61,7 @@ type Config struct {
 	Also       []statement.Class // admitted in addition
 	Limits     Limits
 	Roles      []string // that the policy gives its output, by RoleName; of Trino each as CATALOG=ROLE
+	Users      []string // likewise, where a request names its user: Trino
 	Observe    bool     // what would be denied goes on, and is recorded as such
 	StopAfter  int      // denials that end the run; 0 for never
 	Where      string   // who denies, for the message: `target "prod", rule 2 (.github/oidc-dbt.yml:14)`

@@ -105,6 +105,17 @@ func (g *Guard) Role() string {
 	return g.config.Roles[0]
 }
 
+// HasUser reports whether a user is one that the policy names.
+func (g *Guard) HasUser(name string) bool { return slices.Contains(g.config.Users, name) }
+
+// User returns the user that the policy names, "" where that is none or several.
+func (g *Guard) User() string {
+	if len(g.config.Users) != 1 {
+		return ""
+	}
+	return g.config.Users[0]
+}
+
 // RoleName returns the role that a dialect's identifier names, quoted or not.
 func RoleName(d statement.Dialect, identifier string) string {
 	if n := len(identifier); n >= 2 && (identifier[0] == '"' || identifier[0] == '`') && identifier[n-1] == identifier[0] {

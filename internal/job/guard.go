@@ -46,6 +46,9 @@ func (p *project) checkGuard(s Settings, t *policy.Target, blocks ...*yaml.Node)
 		if key != "" && !p.given(t.DBT(), i, key) && !slices.Contains(keys, key) {
 			keys = append(keys, key)
 		}
+		if _, has := adapter.User(p.dbtType, block); has && !p.given(t.DBT(), i, "user") && !slices.Contains(keys, "user") {
+			keys = append(keys, "user")
+		}
 		for i := 0; i+1 < len(block.Content); i += 2 {
 			if key := block.Content[i].Value; policy.GuardedKey(key) && !hasKey(t.DBT().With, key) && !slices.Contains(keys, key) {
 				keys = append(keys, key)
@@ -96,12 +99,16 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 	if dialect == "" || !a.settings.Broker || !a.project.route.Kind.IsProxy() {
 		return nil, fmt.Errorf("target %q has a guard, and no proxy that could hold it", a.target.Name()) // a bug
 	}
-	var roles []string
+	var roles, users []string
 	for _, block := range a.project.outputs(grant) {
 		named, _ := adapter.Roles(a.project.dbtType, block)
 		roles = append(roles, named...)
+		if user, _ := adapter.User(a.project.dbtType, block); user != "" {
+			users = append(users, user)
+		}
 	}
 	slices.Sort(roles)
+	slices.Sort(users)
 	rule := grant.Rule()
 	log, err := audit.OpenStatements(a.records.path, a.records.run, rule.Index, rule.Line, a.project.dbtType)
 	if err != nil {
@@ -111,7 +118,7 @@ func (a *attempt) newGuarding(grant policy.Grant) (*guarding, error) {
 	g.sent = a.shipStatements()
 	g.guard = guard.New(guard.Config{
 		Dialect: dialect, Statements: held.Statements, Also: held.Also, Observe: held.Observe, StopAfter: held.StopAfter, Text: held.Text,
-		Limits: held.Limits, Roles: slices.Compact(roles),
+		Limits: held.Limits, Roles: slices.Compact(roles), Users: slices.Compact(users),
 		Where: fmt.Sprintf("target %q, rule %d (%s:%d)", a.target.Name(), rule.Index+1, a.target.File(), rule.Line),
 		Now:   a.env.Now, Record: g.record, Stop: func() { g.stop(a) },
 	})
