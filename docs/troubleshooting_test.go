@@ -38,7 +38,7 @@ var documenting = words("action/declare.go action/render.go policy/schema.go pol
 var parts = []string{
 	"Azure Database for PostgreSQL", "Azure SQL, Synapse and Fabric", "Microsoft Entra ID", "the authorization server",
 	"policy test", "the broker's secret", "the credential's file", "RSA PRIVATE KEY", "oidc-dbt, one run", "that of identity …",
-	"-----BEGIN CERTIFICATE-----…", "-----BEGIN [A-Z ]*PRIVATE KEY|…", "0000 NULL\n…", "… TAG LATIN …", "KILL QUERY …", "$ErrorActionPreference…", "allowed: target …",
+	"-----BEGIN CERTIFICATE-----…", "-----BEGIN [A-Z ]*PRIVATE KEY|…", "0000 NULL\n…", "… TAG LATIN …", "KILL QUERY …", "USE SECONDARY ROLES ALL", "ALTER SESSION SET …", "SET SESSION AUTHORIZATION …", "$ErrorActionPreference…", "allowed: target …",
 	"dry run: nothing was exchanged", "signed in as …", "signed out of identity …", "not signed in as identity …", "a file that only you can read",
 	"ID token until", "the identity provider", "…, then it is refreshed", "You are signed in. …", "The sign-in failed. …", "This is not the reply …", "There is nothing here.",
 	"sign in with a browser of this machine:…", "sign in with a browser of any …", "…\nor open …", "…\nOnly go on …", "  target …", "  audit records go to …", "reads the variable …", "reads the file …", "asks the socket of …", "default-src …", "the AWS CLI's cache", "{\"region\": …",
