@@ -77,6 +77,7 @@ type grantee struct {
 // what its guard admits, in its own schema, and nothing else.
 func Grants(list []Demand) (string, error) {
 	parts := make([]string, len(list))
+	var builders []*grantee
 	for i, d := range list {
 		if mine, first := d.Case.Login.DBT.Type, list[0].Case.Login.DBT.Type; mine != first {
 			return "", usage("grants for target %q are in the language of %s, those for target %q in that of %s: choose with --target",
@@ -86,25 +87,38 @@ func Grants(list []Demand) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		if i == 0 {
+			builders = d.builders()
+		}
+		g.distinct()
+		g.built(builders)
 		parts[i] = g.String()
 	}
 	return strings.Join(parts, "\n"), nil
 }
 
-// grantee returns an error for what must be known, or has no place in a grant.
-func (d Demand) grantee() (*grantee, error) {
-	g, err := d.granted()
-	if err != nil {
-		return nil, err
+// builders are the logins of the policy that build, at warehouses of this one's type.
+func (d Demand) builders() (list []*grantee) {
+	for _, name := range d.Policy.Targets() {
+		t, err := d.Policy.Target(name)
+		if err != nil || len(t.Rules()) > MaxRules {
+			continue
+		}
+		for _, other := range Demands(d.Policy, t, Options{}) {
+			if other.Case.Login.DBT.Type != d.Case.Login.DBT.Type {
+				continue
+			}
+			if g, err := other.grantee(); err == nil && g.is&toBuilder != 0 {
+				list = append(list, g)
+			}
+		}
 	}
-	g.distinct()
-	g.builders()
-	return g, nil
+	return list
 }
 
-// granted is a grantee as far as the login itself says it, without who builds
-// what it reads: others can be asked for that.
-func (d Demand) granted() (*grantee, error) {
+// grantee is what the login itself says, without who builds what it reads. It
+// returns an error for what must be known, or has no place in a grant.
+func (d Demand) grantee() (*grantee, error) {
 	target, dbtType := d.Target.Name(), d.Case.Login.DBT.Type
 	language, ok := grantLanguages[dbtType]
 	switch {
@@ -295,7 +309,7 @@ func (l grantLanguage) isReserved(key, name string) bool {
 // inShell reports whether a name begins a word of a command.
 func (g *grantee) inShell(key string) bool {
 	word := " {$" + strings.TrimSuffix(key, "s") + "}"
-	return strings.Contains(grantLogins[g.Case.Login.DBT.Type+" "+g.Provider()], word) ||
+	return strings.Contains(g.creates(), word) ||
 		slices.ContainsFunc(g.language.lines, func(l grantLine) bool { return strings.Contains(l.text, word) })
 }
 
@@ -397,6 +411,10 @@ func (g *grantee) serverless() bool {
 		strings.Contains(g.DBT("host"), ".redshift-serverless.")
 }
 
+// creates is how the warehouse makes the user, "" where it has no statement of
+// its own for that.
+func (g *grantee) creates() string { return grantLogins[g.Case.Login.DBT.Type+" "+g.Provider()] }
+
 // grantRole returns the name of the role that the user gets.
 func (g *grantee) grantRole() string {
 	switch name := g.Options.Values["role"]; {
@@ -421,39 +439,22 @@ func (g *grantee) owner() string {
 	return g.known["role"]
 }
 
-// builders finds who builds what the login reads: the policy's other logins,
-// unless they are named.
-func (g *grantee) builders() {
+// built finds who builds what the login reads: other builders in the same
+// database, unless they are named.
+func (g *grantee) built(builders []*grantee) {
 	if named := g.lists["builders"]; named != nil {
 		for _, source := range g.lists["sources"] {
 			g.loaders[source] = named
 		}
 		return
 	}
-	others := g.others()
+	others := slices.DeleteFunc(slices.Clone(builders), func(other *grantee) bool {
+		return other.Name() == g.Name() || other.server() != g.server()
+	})
 	g.lists["builders"] = owners(others, g.named("schema"))
 	for _, source := range g.lists["sources"] {
 		g.loaders[source] = owners(others, source)
 	}
-}
-
-// others are the policy's other builders in the same database.
-func (g *grantee) others() (list []*grantee) {
-	for _, name := range g.Policy.Targets() {
-		t, err := g.Policy.Target(name)
-		if err != nil || len(t.Rules()) > MaxRules {
-			continue
-		}
-		for _, d := range Demands(g.Policy, t, Options{}) {
-			if d.Name() == g.Name() || d.Case.Login.DBT.Type != g.Case.Login.DBT.Type {
-				continue
-			}
-			if other, err := d.granted(); err == nil && other.is&toBuilder != 0 && other.server() == g.server() {
-				list = append(list, other)
-			}
-		}
-	}
-	return list
 }
 
 // owners are who owns what others build in a schema.
@@ -507,7 +508,7 @@ func (g *grantee) filler() (pairs []string) {
 		}
 	}
 	if g.is&toUser != 0 {
-		pairs = append(pairs, "{login}", strings.NewReplacer(pairs...).Replace(grantLogins[g.Case.Login.DBT.Type+" "+g.Provider()]))
+		pairs = append(pairs, "{login}", strings.NewReplacer(pairs...).Replace(g.creates()))
 	}
 	role := g.language.name(g.known["role"])
 	return append(pairs,
@@ -527,7 +528,7 @@ type grantRow struct {
 // line writes one line, or as many as there are schemas, sources or builders,
 // each statement once.
 func (g *grantee) line(b *strings.Builder, text string, fill []string) {
-	if login := strings.HasSuffix(text, "{login}"); login && grantLogins[g.Case.Login.DBT.Type+" "+g.Provider()] == "" {
+	if strings.HasSuffix(text, "{login}") && g.creates() == "" {
 		return
 	}
 	first := grantRow{fill: fill}
@@ -579,9 +580,17 @@ func (g *grantee) schemaForms(key, name string) []string {
 		return append(pairs, "{create "+key+"}", g.language.literal("CREATE SCHEMA "+pairs[1]))
 	}
 	database := g.known["database"]
-	if before, rest, ok := strings.Cut(name, "."); ok && key == "source" {
-		database, name = before, rest
+	if key == "source" {
+		database, name = g.placed(name)
 	}
 	pairs[1] = g.language.name(database) + "." + g.language.name(name)
 	return append(pairs, "{"+key+" database}", g.language.name(database))
+}
+
+// placed returns the database and the schema of a source.
+func (g *grantee) placed(source string) (database, schema string) {
+	if database, schema, ok := strings.Cut(source, "."); ok {
+		return database, schema
+	}
+	return g.known["database"], source
 }

@@ -42,9 +42,7 @@ var trinoGrants = grantLanguage{
 }
 
 // javaName is the expression for one name, which Trino has in small letters.
-func javaName(name string) string { return javaQuote(strings.ToLower(name)) }
-
-func javaQuote(text string) string { return regexp.QuoteMeta(text) }
+func javaName(name string) string { return regexp.QuoteMeta(strings.ToLower(name)) }
 
 // The privileges of tables; with GRANT_SELECT others may read its views.
 var (
@@ -55,7 +53,7 @@ var (
 
 // file returns what the login may, and last that it may nothing else.
 func (g *grantee) file() trinoGrantFile {
-	user, own := javaQuote(g.known["user"]), javaName(g.known["database"])
+	user, own := regexp.QuoteMeta(g.known["user"]), javaName(g.known["database"])
 	access, mine, lent := "read-only", trinoReads, trinoReads
 	if g.is&toBuilder != 0 {
 		access, mine, lent = "all", trinoBuilds, trinoLends
@@ -77,10 +75,7 @@ func (g *grantee) file() trinoGrantFile {
 	}
 	catalogs := []string{own}
 	for _, source := range g.lists["sources"] {
-		catalog, schema, ok := strings.Cut(source, ".")
-		if !ok {
-			catalog, schema = g.known["database"], source
-		}
+		catalog, schema := g.placed(source)
 		table(javaName(catalog), javaName(schema), lent)
 		if c := javaName(catalog); !slices.Contains(catalogs, c) {
 			catalogs = append(catalogs, c)
