@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -91,8 +90,7 @@ func limitClickHouse(g *guard.Guard, r *http.Request) {
 func setClickHouse(r *http.Request, settings ...guard.Setting) {
 	values := r.URL.Query()
 	for _, setting := range settings {
-		maps.DeleteFunc(values, func(name string, _ []string) bool { return strings.EqualFold(name, setting.Name) })
-		values.Set(setting.Name, setting.Value)
+		fix(values, setting.Name, []string{setting.Value})
 	}
 	to := *r.URL
 	to.RawQuery = values.Encode()

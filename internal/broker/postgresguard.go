@@ -57,8 +57,7 @@ func (p *postgresProxy) restrict(startup *pgproto3.StartupMessage) error {
 		fixed = append(slices.Clip(fixed), guard.Setting{Name: readOnlySetting, Value: "on"})
 	}
 	for _, setting := range fixed {
-		maps.DeleteFunc(startup.Parameters, func(name, _ string) bool { return strings.EqualFold(name, setting.Name) })
-		startup.Parameters[setting.Name] = setting.Value
+		fix(startup.Parameters, setting.Name, setting.Value)
 	}
 	return nil
 }

@@ -34,8 +34,8 @@ var snowflakeKeys = []string{
 
 // What a login has: the parameters of its URL, and the keys of its body and of
 // the object data there. Of a login without a password there are no more.
-// (snowflake-connector-python 4.8, auth/_auth.py, network.py; gosnowflake, auth.go;
-// snowflake-jdbc, SessionUtil.java; snowflake-connector-nodejs, sf.js)
+// (snowflake-connector-python 4.8, auth/_auth.py, network.py; what the drivers of
+// other languages may send besides was not read in their source)
 var (
 	snowflakeURLKeys = []string{
 		"clientStartTime", "databaseName", "requestId", "request_guid", "request_id", "retryCount", "retryReason",
@@ -88,10 +88,7 @@ func restrictSnowflake(g *guard.Guard, query string, in snowflakeRequest) (strin
 			return "", err
 		}
 	}
-	if err := in.restrict(g); err != nil {
-		return "", err
-	}
-	return values.Encode(), in.limit(g.Settings())
+	return values.Encode(), in.restrict(g)
 }
 
 // onlyOf reports whether all keys are in a list, in exactly this spelling.
@@ -105,7 +102,7 @@ func onlyOf[V any](in map[string]V, list []string) bool {
 }
 
 // restrict decides on a login's other roles and on its parameters of the
-// session, which SQL could choose later.
+// session, which SQL could choose later, and puts the guard's limits among these.
 func (in snowflakeRequest) restrict(g *guard.Guard) error {
 	switch roles := in.data[snowflakeSecondary]; string(roles) {
 	case "", "null", `""`, `"NONE"`:
@@ -117,11 +114,11 @@ func (in snowflakeRequest) restrict(g *guard.Guard) error {
 		return g.Refuse(atLogin, "a role that is not understood", len(roles), true)
 	}
 	raw, ok := in.data[snowflakeParameters]
-	if !ok {
+	if !ok && len(g.Settings()) == 0 {
 		return nil
 	}
 	parameters := map[string]json.RawMessage{}
-	if json.Unmarshal(raw, &parameters) != nil || parameters == nil {
+	if ok && (json.Unmarshal(raw, &parameters) != nil || parameters == nil) {
 		parameters = map[string]json.RawMessage{} // null, or what Snowflake would refuse
 	}
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
@@ -131,6 +128,9 @@ func (in snowflakeRequest) restrict(g *guard.Guard) error {
 		if err := checkSnowflakeParameter(g, atLogin, name, parameters[name]); err != nil {
 			return err
 		}
+	}
+	for _, setting := range g.Settings() {
+		fix(parameters, setting.Name, json.RawMessage(setting.Value))
 	}
 	var err error
 	in.data[snowflakeParameters], err = json.Marshal(parameters)
@@ -154,24 +154,6 @@ func checkSnowflakeParameter(g *guard.Guard, session, name string, value json.Ra
 }
 
 func quoted(identifier string) string { return `"` + strings.ReplaceAll(identifier, `"`, `""`) + `"` }
-
-// limit puts settings into a login's parameters of the session, by names in any
-// case.
-func (in snowflakeRequest) limit(settings []guard.Setting) (err error) {
-	if len(settings) == 0 {
-		return nil
-	}
-	parameters := map[string]json.RawMessage{}
-	if raw, ok := in.data[snowflakeParameters]; ok && (json.Unmarshal(raw, &parameters) != nil || parameters == nil) {
-		parameters = map[string]json.RawMessage{} // null, or what Snowflake would refuse
-	}
-	for _, setting := range settings {
-		maps.DeleteFunc(parameters, func(name string, _ json.RawMessage) bool { return strings.EqualFold(name, setting.Name) })
-		parameters[setting.Name] = json.RawMessage(setting.Value)
-	}
-	in.data[snowflakeParameters], err = json.Marshal(parameters)
-	return err
-}
 
 // check has the guard decide on a request of a session. Statements come as text,
 // as often as they like in one; the other requests that clients make are known.

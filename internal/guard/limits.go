@@ -99,21 +99,23 @@ func (g *Guard) HasRole(name string) bool { return g != nil && slices.Contains(g
 
 // Role returns the role that the policy names, "" where that is none or several.
 func (g *Guard) Role() string {
-	if g == nil || len(g.config.Roles) != 1 {
+	if g == nil {
 		return ""
 	}
-	return g.config.Roles[0]
+	return only(g.config.Roles)
 }
 
 // HasUser reports whether a user is one that the policy names.
 func (g *Guard) HasUser(name string) bool { return slices.Contains(g.config.Users, name) }
 
 // User returns the user that the policy names, "" where that is none or several.
-func (g *Guard) User() string {
-	if len(g.config.Users) != 1 {
+func (g *Guard) User() string { return only(g.config.Users) }
+
+func only(list []string) string {
+	if len(list) != 1 {
 		return ""
 	}
-	return g.config.Users[0]
+	return list[0]
 }
 
 // RoleName returns the role that a dialect's identifier names, quoted or not.
