@@ -77,9 +77,9 @@ func IsBucket(path string) bool { return strings.Contains(path, "://") }
 // input, and of folders and buckets everything below them whose name ends in
 // .jsonl or .json, in the order of names. Hidden names and symbolic links are
 // left out. Of a bucket, what Options do not want is not read as far as names tell
-// (a day, records of statements). After an
-// error that is a *Fault, reading goes on with the next line. Any other error (a
-// file that cannot be read, the end of ctx) is the last.
+// (a day, records of statements). After an error that is a *Fault, reading goes on
+// with the next line. Any other error (a file that cannot be read, the end of ctx)
+// is the last.
 func Read(ctx context.Context, paths []string, o Options) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		r := &reader{options: o, yield: yield, runs: map[string]bool{}}

@@ -352,10 +352,12 @@ func (r *reader) locks(words string) {
 	}
 }
 
-// isBehindOperand says whether the token follows WITH … in the place of a
-// statement, where a dialect without reserved words may have closed the list.
-func (r *reader) isBehindOperand() bool {
-	return r.mode == asWith && r.depth == 0 && (r.prev.kind != mark || r.is(r.prev, ')') || r.is(r.prev, ']'))
+// isInsert says whether INSERT follows WITH … in the place of a statement: before
+// any query, or behind an operand, where a dialect without reserved words may have
+// closed the list.
+func (r *reader) isInsert() bool {
+	return r.g.loose && r.mode == asWith && r.depth == 0 &&
+		(!r.query || r.prev.kind != mark || r.is(r.prev, ')') || r.is(r.prev, ']'))
 }
 
 // onSchema looks at the statements that CREATE SCHEMA may contain.
@@ -426,7 +428,7 @@ func (r *reader) onInner() {
 		}
 	case kwInsert, kwUpdate, kwDelete, kwMerge:
 		switch {
-		case r.g.loose && r.tok.code == kwInsert && r.mode == asWith && r.depth == 0 && !r.query:
+		case r.tok.code == kwInsert && r.isInsert():
 			r.verb = r.tok.start
 			r.raiseBy(write, "INSERT")
 		case r.prev.code == kwFor || r.prev.code == kwKey:
@@ -436,7 +438,7 @@ func (r *reader) onInner() {
 			if r.tok.code == kwUpdate {
 				*here |= inUpdate
 			}
-		case *here&inList != 0 && !r.listed(r.prev), r.g.loose && r.tok.code == kwInsert && r.isBehindOperand():
+		case *here&inList != 0 && !r.listed(r.prev):
 			*here &^= inList
 			r.verb = r.tok.start
 			r.raiseBy(write, string(r.upper(r.bare())))
