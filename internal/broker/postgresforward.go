@@ -104,6 +104,10 @@ func (p *postgresProxy) toServer(server *postgresServer, in io.Reader) error {
 	pass := func(buf []byte) (n int, err error) {
 		n, err = in.Read(buf)
 		if n > 0 {
+			if herr := p.halted(); herr != nil { // nothing begins any more
+				server.cutOff.Store(true)
+				return n, herr
+			}
 			if werr := forward(buf[:n]); werr != nil {
 				return n, werr
 			}
