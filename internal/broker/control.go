@@ -10,7 +10,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/secret"
@@ -125,6 +127,11 @@ var ErrGone = errors.New("it has already ended")
 // errOther is why an answer is not believed.
 var errOther = errors.New("what listens there does not know the secret")
 
+// nobody are the errors of a connection to a port that no process has, or has no
+// more: refused and reset, as Windows counts them too. (WinError.h, WSAECONNREFUSED
+// and WSAECONNRESET)
+var nobody = []syscall.Errno{syscall.ECONNREFUSED, syscall.ECONNRESET, 10061, 10054}
+
 // Ask gives an order to the process behind a Control. It waits for the process to
 // accept it, and of all but Answer until the process has ended, or ctx ends.
 // address must be on loopback. Where nothing listens, or the process was just
@@ -135,10 +142,13 @@ func Ask(ctx context.Context, order Order, address string, secret secret.Value) 
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case slices.ContainsFunc(nobody, func(e syscall.Errno) bool { return errors.Is(err, e) }):
+			return ErrGone
 		}
-		return ErrGone
+		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

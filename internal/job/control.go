@@ -38,6 +38,7 @@ type keptControl struct {
 	Target  string    `json:"target"` // "" before one was chosen
 	PID     int       `json:"pid"`    // for the reader: nothing is ended by it
 	Started time.Time `json:"started"`
+	Place   string    `json:"place"` // where the address is this process's: see place
 
 	failed error // why it was not read, or not stopped
 }
@@ -71,7 +72,7 @@ func Controlled(ctx context.Context, env Env, dir Folder, target string) (contex
 		return ctx, nil, err
 	}
 	c.kept = keptControl{Address: c.channel.Address(), Secret: c.channel.Secret().Reveal(), Dir: dir.path, Target: target,
-		PID: os.Getpid(), Started: env.Now().UTC()}
+		PID: os.Getpid(), Started: env.Now().UTC(), Place: place()}
 	if filepath.Dir(dir.path) != filepath.Clean(env.TempDir) {
 		if sign, err := signpost(ctx, env); err == nil { // else only who names the folder can stop the run
 			c.folders = append(c.folders, sign)
@@ -271,8 +272,22 @@ func readControl(dir string) (c keptControl, err error) {
 	return c, nil
 }
 
+// errElsewhere is why a run is not asked: its folder is shared, its loopback is not.
+var errElsewhere = errors.New("it runs in another container or network namespace, or on another machine: call `oidc-dbt stop` there")
+
+// place names the loopback of this process: the machine, and on Linux the network
+// namespace. It outlives a restart of the machine, after which no run is left.
+func place() string {
+	machine, _ := os.Hostname()
+	namespace, _ := os.Readlink("/proc/self/ns/net")
+	return machine + " " + namespace
+}
+
 // ask gives the run an order, and waits as long as ctx for what broker.Ask waits for.
 func (c keptControl) ask(ctx context.Context, order broker.Order) error {
+	if c.Place != place() {
+		return errElsewhere
+	}
 	return broker.Ask(ctx, order, c.Address, secret.New(c.Secret))
 }
 

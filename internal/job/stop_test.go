@@ -272,7 +272,8 @@ func TestStopStops(t *testing.T) {
 	}
 }
 
-// TestStopOfAnother: who has the port of a run, or its file, does not pass for it.
+// TestStopOfAnother: who has the port of a run, or its file, does not pass for it,
+// and a run that only shares its folder is not taken for one that has ended.
 func TestStopOfAnother(t *testing.T) {
 	t.Parallel()
 	s := newStopping(t)
@@ -292,6 +293,15 @@ func TestStopOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	want = "stop the run (" + c.kept.String() + "): address is \"192.0.2.1:80\", want one on loopback" + stillRunning
+	if status, said := s.stop(t.Context(), StopSettings{}); status != 1 || said != want {
+		t.Errorf("status is %d; it says\n%s\nwant\n%s", status, said, want)
+	}
+	c.kept, forged = forged, c.kept
+	c.kept.Place = "elsewhere net:[1]"
+	if err := c.write(); err != nil {
+		t.Fatal(err)
+	}
+	want = "stop the run (" + c.kept.String() + "): " + errElsewhere.Error() + stillRunning
 	if status, said := s.stop(t.Context(), StopSettings{}); status != 1 || said != want {
 		t.Errorf("status is %d; it says\n%s\nwant\n%s", status, said, want)
 	}
