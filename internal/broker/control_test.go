@@ -64,7 +64,7 @@ func TestControl(t *testing.T) {
 	}
 
 	// The caller waits for the end of the process, which here does not come.
-	for _, order := range []broker.Order{broker.End, broker.Halt, broker.Halt} {
+	for _, order := range []broker.Order{broker.End, broker.Halt} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go func() {
 			<-c.Given(order)
