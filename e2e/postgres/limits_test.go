@@ -49,7 +49,7 @@ func TestLimits(t *testing.T) {
 		"show statement_timeout":                                 "2s",
 		"reset statement_timeout; show statement_timeout":        "2s",
 		"reset all; show statement_timeout":                      "2s",
-		"discard all":                                            "",
+		"discard all":                                            "DISCARD ALL at byte 0 is of class admin",
 		"select pg_sleep(600)":                                   "canceling statement due to statement timeout",
 		"set statement_timeout = 0":                              "SET statement_timeout at byte 0 changes statement_timeout, and the guard's `limits` are fixed",
 		"select 1; set local statement_timeout to '9h'":          "SET statement_timeout at byte 10 changes statement_timeout",
