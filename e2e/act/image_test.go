@@ -241,10 +241,15 @@ func stepsByImage(t *testing.T, m *machine, plain, busybox string) {
 	if status != 0 {
 		t.Errorf("status %d:\n%s", status, out)
 	}
-	if status, out := m.run(plain, "", "lint", "--fail-on", "error"); status != 0 || !strings.Contains(out, "\n1 warning, 5 notes in 2 files\n") {
+	status, out = m.run(plain, "", "lint", "--fail-on", "error")
+	if status != 0 || !lintEnds.MatchString(out) {
 		t.Errorf("lint: status %d:\n%s", status, out)
 	}
 }
+
+// lintEnds is how lint's output ends. The image has no git, which standard error
+// says: the two streams come in any order.
+var lintEnds = regexp.MustCompile(`\n1 warning, 5 notes in 2 files\n(oidc-dbt: git cannot list the files of .*\n)?$`)
 
 // inKubernetes starts the image as a runner in Kubernetes mode (runner-container-hooks 0.8) starts that of a job: with
 // an entry point of its own, and each step as a script in it. The action needs no node there: the binary is started

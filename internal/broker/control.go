@@ -127,10 +127,13 @@ var ErrGone = errors.New("it has already ended")
 // errOther is why an answer is not believed.
 var errOther = errors.New("what listens there does not know the secret")
 
-// nobody are the errors of a connection to a port that no process has, or has no
-// more: refused and reset, as Windows counts them too. (WinError.h, WSAECONNREFUSED
-// and WSAECONNRESET)
-var nobody = []syscall.Errno{syscall.ECONNREFUSED, syscall.ECONNRESET, 10061, 10054}
+// hasNoListener reports whether a connection failed because no process listens at
+// the port, or the one that did was killed: refused or reset, with the numbers that
+// Windows has for them. (WinError.h, WSAECONNREFUSED and WSAECONNRESET)
+func hasNoListener(err error) bool {
+	return slices.ContainsFunc([]syscall.Errno{syscall.ECONNREFUSED, syscall.ECONNRESET, 10061, 10054},
+		func(e syscall.Errno) bool { return errors.Is(err, e) })
+}
 
 // Ask gives an order to the process behind a Control. It waits for the process to
 // accept it, and of all but Answer until the process has ended, or ctx ends.
@@ -145,7 +148,7 @@ func Ask(ctx context.Context, order Order, address string, secret secret.Value) 
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case slices.ContainsFunc(nobody, func(e syscall.Errno) bool { return errors.Is(err, e) }):
+		case hasNoListener(err):
 			return ErrGone
 		}
 		return err

@@ -77,6 +77,17 @@ func TestControl(t *testing.T) {
 			t.Error("a quiet end is a halt")
 		}
 	}
+	conn, err := net.Dial("tcp", c.Address()) // given again, an order is accepted
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, len(halt))
+	if _, err = io.WriteString(conn, halt); err == nil {
+		_, err = io.ReadFull(conn, answer)
+	}
+	if conn.Close(); err != nil || string(answer) != proof(c, "accepted") {
+		t.Errorf("the answer to a second halt is %q, %v", answer, err)
+	}
 	c.Close()
 	if got, want := fmt.Sprint(told.told), fmt.Sprintf("[1 %d]", len(shown)-1); got != want {
 		t.Errorf("told of %s callers, want %s", got, want)

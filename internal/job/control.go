@@ -272,7 +272,8 @@ func readControl(dir string) (c keptControl, err error) {
 	return c, nil
 }
 
-// errElsewhere is why a run is not asked: its folder is shared, its loopback is not.
+// errElsewhere is why nothing is known of a run: its folder is shared, its loopback
+// is not.
 var errElsewhere = errors.New("it runs in another container or network namespace, or on another machine: call `oidc-dbt stop` there")
 
 // place names the loopback of this process: the machine, and on Linux the network
@@ -285,10 +286,11 @@ func place() string {
 
 // ask gives the run an order, and waits as long as ctx for what broker.Ask waits for.
 func (c keptControl) ask(ctx context.Context, order broker.Order) error {
-	if c.Place != place() {
+	err := broker.Ask(ctx, order, c.Address, secret.New(c.Secret))
+	if errors.Is(err, broker.ErrGone) && c.Place != place() {
 		return errElsewhere
 	}
-	return broker.Ask(ctx, order, c.Address, secret.New(c.Secret))
+	return err
 }
 
 // endTimeout is how long a run may take to end its credential and itself.

@@ -3,6 +3,7 @@ package job
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -272,8 +273,7 @@ func TestStopStops(t *testing.T) {
 	}
 }
 
-// TestStopOfAnother: who has the port of a run, or its file, does not pass for it,
-// and a run that only shares its folder is not taken for one that has ended.
+// TestStopOfAnother: who has the port of a run, or its file, does not pass for it.
 func TestStopOfAnother(t *testing.T) {
 	t.Parallel()
 	s := newStopping(t)
@@ -296,17 +296,34 @@ func TestStopOfAnother(t *testing.T) {
 	if status, said := s.stop(t.Context(), StopSettings{}); status != 1 || said != want {
 		t.Errorf("status is %d; it says\n%s\nwant\n%s", status, said, want)
 	}
-	c.kept, forged = forged, c.kept
-	c.kept.Place = "elsewhere net:[1]"
-	if err := c.write(); err != nil {
-		t.Fatal(err)
-	}
-	want = "stop the run (" + c.kept.String() + "): " + errElsewhere.Error() + stillRunning
-	if status, said := s.stop(t.Context(), StopSettings{}); status != 1 || said != want {
-		t.Errorf("status is %d; it says\n%s\nwant\n%s", status, said, want)
-	}
 	if ctx.Err() != nil {
 		t.Error("the run was stopped")
+	}
+}
+
+// TestStopElsewhere: where nothing listens, a run of another network namespace or
+// machine is not taken for one that has ended.
+func TestStopElsewhere(t *testing.T) {
+	t.Parallel()
+	s := newStopping(t)
+	left := s.left("prod")
+	c, err := readControl(left.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Place = "elsewhere net:[1]"
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := left.Write(controlFile, text); err != nil {
+		t.Fatal(err)
+	}
+	want := "stop the run (" + c.String() + "): " + errElsewhere.Error() + stillRunning
+	for _, o := range []StopSettings{{}, {All: true}, {Dir: left.path}} {
+		if status, said := s.stop(t.Context(), o); status != 1 || said != want {
+			t.Errorf("%+v: status is %d; it says\n%s\nwant\n%s", o, status, said, want)
+		}
 	}
 }
 
