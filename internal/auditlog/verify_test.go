@@ -529,12 +529,13 @@ func TestVerificationMemory(t *testing.T) { // not parallel: it measures the hea
 			}
 		}
 	}
-	each := (int64(heap()) - int64(before)) / runs
+	grown := int64(heap()) - int64(before)
 	v.End(noon.Add(time.Hour))
-	if v.Runs != runs || len(v.Findings) != 0 || each > 80 {
-		t.Errorf("%d runs, %d findings, %d bytes each", v.Runs, len(v.Findings), each)
+	const others = 256 << 10 // what else in the process, the runtime's own included, may need meanwhile
+	if v.Runs != runs || len(v.Findings) != 0 || grown > others+80*runs {
+		t.Errorf("%d runs, %d findings, %d bytes each", v.Runs, len(v.Findings), grown/runs)
 	}
-	t.Logf("%d bytes a run", each)
+	t.Logf("%d bytes a run", grown/runs)
 }
 
 func BenchmarkVerify(b *testing.B) {

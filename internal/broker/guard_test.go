@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,11 +37,16 @@ func (w *witness) record(e guard.Entry) error {
 	return nil
 }
 
-// texts returns what was decided on, or why it was no text.
-func (w *witness) texts() (texts []string) {
+// recorded returns the entries so far: sessions that end may still add to them.
+func (w *witness) recorded() []guard.Entry {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, e := range w.entries {
+	return slices.Clone(w.entries)
+}
+
+// texts returns what was decided on, or why it was no text.
+func (w *witness) texts() (texts []string) {
+	for _, e := range w.recorded() {
 		if e.SHA256 == "" {
 			texts = append(texts, "? "+e.Verdict.Why)
 		} else {
@@ -86,7 +92,7 @@ func TestPostgresGuard(t *testing.T) {
 			if diff := cmp.Diff([]string{"rows 100000", "copy in", "drop table marked_text"}, w.texts()); diff != "" {
 				t.Errorf("decided on (-want +got)\n%s", diff)
 			}
-			for _, e := range w.entries {
+			for _, e := range w.recorded() {
 				if e.Session != fmt.Sprint(conn.PID()) {
 					t.Errorf("the session is %q, want %d", e.Session, conn.PID())
 				}
@@ -204,7 +210,7 @@ func TestPostgresGuardReadOnly(t *testing.T) {
 			t.Errorf("%s: %v", parameters, err)
 		}
 	}
-	if server.came > 0 {
+	if server.arrivals() > 0 {
 		t.Error("the server was asked")
 	}
 }
@@ -236,8 +242,8 @@ func TestPostgresGuardManySessions(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if len(w.entries) != 64*21 {
-		t.Errorf("%d messages were decided on, want %d", len(w.entries), 64*21)
+	if n := len(w.recorded()); n != 64*21 {
+		t.Errorf("%d messages were decided on, want %d", n, 64*21)
 	}
 }
 

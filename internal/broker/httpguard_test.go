@@ -153,7 +153,7 @@ func TestSnowflakeGuardSession(t *testing.T) {
 		t.Errorf("a foreign session: %+v", reply)
 	}
 	var sessions []string
-	for _, e := range w.entries {
+	for _, e := range w.recorded() {
 		sessions = append(sessions, e.Session)
 	}
 	if got := fmt.Sprint(sessions); got != "[9223372036854775807 42]" {
@@ -391,8 +391,8 @@ func TestGuardsManySessions(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if len(w.entries) != 64*20 {
-		t.Errorf("%d were decided on, want %d", len(w.entries), 64*20)
+	if n := len(w.recorded()); n != 64*20 {
+		t.Errorf("%d were decided on, want %d", n, 64*20)
 	}
 }
 
@@ -500,7 +500,7 @@ func FuzzSnowflakeGuard(f *testing.F) {
 		if err := json.Unmarshal(body, &lenient); err != nil {
 			t.Fatalf("%q passes", body)
 		}
-		if len(w.entries) != 1 || lenient["sqlText"] != w.entries[0].Text || lenient["dataframeAst"] != nil && lenient["dataframeAst"] != "" {
+		if entries := w.recorded(); len(entries) != 1 || lenient["sqlText"] != entries[0].Text || lenient["dataframeAst"] != nil && lenient["dataframeAst"] != "" {
 			t.Errorf("%q passes with %q", body, w.texts())
 		}
 	})

@@ -542,10 +542,8 @@ func TestPostgresClients(t *testing.T) {
 	if got := fmt.Sprint(told.told); got != "[1 2]" {
 		t.Errorf("told of %s callers, want [1 2]", got)
 	}
-	server.mu.Lock()
-	defer server.mu.Unlock()
-	if server.came > 0 {
-		t.Errorf("%d connections reached the server", server.came)
+	if came := server.arrivals(); came > 0 {
+		t.Errorf("%d connections reached the server", came)
 	}
 }
 
@@ -707,7 +705,7 @@ func TestPostgresWithoutCredential(t *testing.T) {
 	if got, want := pgError(err), "FATAL 08006: oidc-dbt: get a credential: request ID token: down"; got != want {
 		t.Errorf("error is %s, want %s", got, want)
 	}
-	if server.came > 0 {
+	if server.arrivals() > 0 {
 		t.Error("the server was asked")
 	}
 }
@@ -754,17 +752,12 @@ func TestPostgresSession(t *testing.T) {
 		t.Errorf("the server's end is %s, want %s", got, want)
 	}
 	<-conn.CleanupDone() // pgx itself sends a cancel request
-	asked := func() int {
-		server.mu.Lock()
-		defer server.mu.Unlock()
-		return server.came
-	}
 	// The broker may see the session's end later than the client. Until then it
 	// passes cancel requests on.
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		came := asked()
+		came := server.arrivals()
 		_ = conn.CancelRequest(t.Context())
-		if asked() == came {
+		if server.arrivals() == came {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -929,6 +922,13 @@ func rawAsleep(t *testing.T, names []string) (server *pgServer, b *broker.Broker
 		clients = append(clients, hijacked.Conn)
 	}
 	return server, b, clients
+}
+
+// arrivals returns how many connections have come.
+func (s *pgServer) arrivals() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.came
 }
 
 // counts reports how many statements were cancelled and how many have ended.

@@ -295,7 +295,7 @@ func TestNoRenewalNoRetry(t *testing.T) {
 	if got, want := pgError(err), "FATAL 28P01: the role is gone"; got != want {
 		t.Errorf("error is %q, want %q", got, want)
 	}
-	if server.came != 1 {
-		t.Errorf("the server was asked %d times, want once", server.came)
+	if came := server.arrivals(); came != 1 {
+		t.Errorf("the server was asked %d times, want once", came)
 	}
 }
