@@ -63,8 +63,11 @@ func TestPasswordFile(t *testing.T) {
 	const life = 6 * time.Second
 	issuer := setup.Issuer(t)
 	sts := setup.STS(t, issuer)
-	f := startRDS(t, sts, life)
-	outlive(t, issuer, life, taken(life), func(schema string) string {
-		return direct(t, f.project(t, issuer, schema, shortSessions(t, sts.URL(), life)))
-	}, "the token is expired")
+	c := startRDS(t, sts, life)
+	t.Run("dbt", func(t *testing.T) {
+		outlive(t, issuer, life, taken(life), func(schema string) string {
+			return direct(t, c.project(t, issuer, schema, shortSessions(t, sts.URL(), life)))
+		}, c.refusal())
+	})
+	c.expectRefusals(t, "the token is expired")
 }

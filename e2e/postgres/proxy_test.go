@@ -54,44 +54,47 @@ func TestOutlivesRDSTokens(t *testing.T) {
 	const life = 3 * time.Second
 	issuer := setup.Issuer(t)
 	sts := setup.STS(t, issuer)
-	f := startRDS(t, sts, life)
-	outlive(t, issuer, life, taken(life), func(schema string) string { return f.project(t, issuer, schema, shortSessions(t, sts.URL(), life)) }, "the token is expired")
+	c := startRDS(t, sts, life)
+	t.Run("dbt", func(t *testing.T) {
+		outlive(t, issuer, life, taken(life), func(schema string) string { return c.project(t, issuer, schema, shortSessions(t, sts.URL(), life)) }, c.refusal())
+	})
+	c.expectRefusals(t, "the token is expired")
 }
 
-// taken is how long a front accepts a token with the announced lifetime life: a
+// taken is how long a server accepts a token with the announced lifetime life: a
 // signature's time is in whole seconds.
 func taken(life time.Duration) time.Duration { return life + standin.Grace + time.Second }
 
-// startRDS starts a front for tokens with an announced lifetime.
-func startRDS(t *testing.T, sts *standin.STS, life time.Duration) (f *front) {
+// startRDS starts a server for tokens with an announced lifetime.
+func startRDS(t *testing.T, sts *standin.STS, life time.Duration) (c *cloud) {
 	t.Helper()
-	f = startFront(t, "dbt", func(user, password string) error {
+	c = startCloud(t, "dbt", func(user, password string) error {
 		u, err := url.Parse("https://" + password)
 		if err != nil {
 			return err
 		}
 		signed, err := time.Parse("20060102T150405Z", u.Query().Get("X-Amz-Date"))
 		if err != nil || time.Since(signed) > taken(life) {
-			return errors.New("PAM authentication failed: the token is expired")
+			return errors.New("the token is expired")
 		}
-		_, err = sts.AuthenticateRDS(password, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.Port)), user, "eu-central-1")
+		_, err = sts.AuthenticateRDS(password, net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Port)), user, "eu-central-1")
 		return err
 	})
-	return f
+	return c
 }
 
-// project returns a workspace whose target prod logs in at the front with tokens
+// project returns a workspace whose target prod logs in at the server with tokens
 // that a role's session signs.
-func (f *front) project(t *testing.T, issuer *standin.Issuer, schema, sts string) (workspace string) {
+func (c *cloud) project(t *testing.T, issuer *standin.Issuer, schema, sts string) (workspace string) {
 	t.Helper()
-	return setup.Project(t, issuer, strings.Replace(f.block(", user: dbt"), "schema: marts", "schema: "+schema, 1),
+	return setup.Project(t, issuer, strings.Replace(c.block(", user: dbt"), "schema: marts", "schema: "+schema, 1),
 		fmt.Sprintf("{aws: {role: %q, region: eu-central-1, endpoint: %q}}", setup.Role, sts))
 }
 
 var expiration = regexp.MustCompile(`<Expiration>[^<]+</Expiration>`)
 
 // shortSessions is in front of a token service and shortens its sessions to what
-// the front accepts: AWS's own are valid for at least a quarter of an hour.
+// the server accepts: AWS's own are valid for at least a quarter of an hour.
 func shortSessions(t *testing.T, sts string, life time.Duration) (endpoint string) {
 	t.Helper()
 	u, err := url.Parse(sts)

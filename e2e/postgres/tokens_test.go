@@ -15,9 +15,9 @@ import (
 
 const client = "66666666-7777-8888-9999-000000000000"
 
-// TestAzure runs a dbt build with Entra ID's token as the password, which the
-// front checks as Azure Database for PostgreSQL does: it must be valid, for its
-// resource, and of the role's principal.
+// TestAzure runs a dbt build with Entra ID's token as the password, which is
+// checked as Azure Database for PostgreSQL does: it must be valid, for its resource,
+// and of the role's principal.
 func TestAzure(t *testing.T) {
 	t.Parallel()
 	const resource = "https://ossrdbms-aad.database.windows.net"
@@ -31,7 +31,7 @@ func TestAzure(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(entra.Close)
-	f := startFront(t, "dbt-prod", func(user, password string) error {
+	c := startCloud(t, "dbt-prod", func(user, password string) error {
 		bearer, live := entra.Bearer(password)
 		switch {
 		case !live:
@@ -46,16 +46,14 @@ func TestAzure(t *testing.T) {
 	exchange := func(more string) string {
 		return fmt.Sprintf("{entra: {tenant: acme.onmicrosoft.com, client_id: %s, authority: %q%s}}", client, entra.URL(), more)
 	}
-	workspace := setup.Project(t, issuer, f.block(", user: dbt-prod"), exchange(""))
+	workspace := setup.Project(t, issuer, c.block(", user: dbt-prod"), exchange(""))
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
-	if in, refused := f.counts(t); in == 0 || refused > 0 {
-		t.Errorf("%d logins, %d refusals; want some and none", in, refused)
-	}
-	other, _ := setup.Authenticate(t, issuer, setup.Project(t, issuer, f.block(", user: dbt-prod"), exchange(`, scope: "https://storage.azure.com/.default"`)))
-	expectRefused(t, workspace, env, other["DBT_ENV_SECRET_OIDC_PASSWORD"], "the token is for")
+	c.expectLogins(t)
+	other, _ := setup.Authenticate(t, issuer, setup.Project(t, issuer, c.block(", user: dbt-prod"), exchange(`, scope: "https://storage.azure.com/.default"`)))
+	c.expectRefused(t, workspace, env, other["DBT_ENV_SECRET_OIDC_PASSWORD"], "the token is for")
 	clock.forward(61 * time.Minute)
-	expectRefused(t, workspace, env, "", "the token is expired or unknown")
+	c.expectRefused(t, workspace, env, "", "the token is expired or unknown")
 }
 
 // TestPerson runs a dbt build with an engineer's own access token for Azure
@@ -64,23 +62,26 @@ func TestPerson(t *testing.T) {
 	t.Parallel()
 	const scope = "https://ossrdbms-aad.database.windows.net/.default"
 	var person *setup.Person
-	f := startFront(t, "ann@acme.example", func(_, password string) error {
+	c := startCloud(t, "ann@acme.example", func(_, password string) error {
 		if !person.Valid(password, scope) {
 			return errors.New("the token is not one for PostgreSQL")
 		}
 		return nil
 	})
-	person = setup.SignedIn(t, scope, f.block(", user: ann@acme.example"))
+	person = setup.SignedIn(t, scope, c.block(", user: ann@acme.example"))
 	if out, err := person.Exec(t, "dbt", "--no-use-colors", "build"); err != nil || !strings.Contains(out, "PASS=3 ") {
 		t.Fatalf("dbt build: %v\n%s", err, out)
 	}
-	if in, refused := f.counts(t); in == 0 || refused > 0 {
-		t.Errorf("%d logins, %d refusals; want some and none", in, refused)
+	c.expectLogins(t)
+	want := c.refusal() + " (SQLSTATE 28000)" // which is also RDS's: that of a wrong password is 28P01
+	if _, err := c.Connect(t.Context(), c.user, "made-up"); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("login with another password: %v, want %q", err, want)
 	}
+	c.expectRefusals(t, "the token is not one for PostgreSQL")
 }
 
 // TestLakebase runs a dbt build with a password that Lakebase issues for one
-// database instance, which the front accepts only for that instance.
+// database instance, which is accepted only for that instance.
 func TestLakebase(t *testing.T) {
 	t.Parallel()
 	issuer, clock := setup.Issuer(t), &clock{}
@@ -93,7 +94,7 @@ func TestLakebase(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(databricks.Close)
-	f := startFront(t, client, func(user, password string) error {
+	c := startCloud(t, client, func(user, password string) error {
 		bearer, live := databricks.Bearer(password)
 		switch {
 		case !live:
@@ -108,23 +109,21 @@ func TestLakebase(t *testing.T) {
 	exchange := func(instance string) string {
 		return fmt.Sprintf("{databricks: {host: %q, client_id: %s, account_id: %s, database_instance: %s}}", databricks.URL(), client, account, instance)
 	}
-	workspace := setup.Project(t, issuer, f.block(", user: "+client), exchange("dw"))
+	workspace := setup.Project(t, issuer, c.block(", user: "+client), exchange("dw"))
 	env, _ := setup.Authenticate(t, issuer, workspace)
 	setup.Build(t, setup.Python(t), issuer, workspace, env)
-	f.expectBuilt(t, issuer, workspace)
-	if in, refused := f.counts(t); in == 0 || refused > 0 {
-		t.Errorf("%d logins, %d refusals; want some and none", in, refused)
-	}
-	other, _ := setup.Authenticate(t, issuer, setup.Project(t, issuer, f.block(", user: "+client), exchange("other")))
-	expectRefused(t, workspace, env, other["DBT_ENV_SECRET_OIDC_PASSWORD"], "the token is for")
+	c.expectBuilt(t, issuer, workspace)
+	c.expectLogins(t)
+	other, _ := setup.Authenticate(t, issuer, setup.Project(t, issuer, c.block(", user: "+client), exchange("other")))
+	c.expectRefused(t, workspace, env, other["DBT_ENV_SECRET_OIDC_PASSWORD"], "the token is for")
 	for _, b := range databricks.Bearers() {
 		if len(b.Scopes) == 1 { // the token of the workspace
-			expectRefused(t, workspace, env, b.Value, "the token is for")
+			c.expectRefused(t, workspace, env, b.Value, "the token is for")
 			break
 		}
 	}
 	clock.forward(61 * time.Minute)
-	expectRefused(t, workspace, env, "", "the token is expired or unknown")
+	c.expectRefused(t, workspace, env, "", "the token is expired or unknown")
 }
 
 // TestOutlivesEntraTokens: Entra ID announces a lifetime of four seconds.
@@ -142,14 +141,17 @@ func TestOutlivesEntraTokens(t *testing.T) {
 	}
 	t.Cleanup(entra.Close)
 	entra.SetGrace(standin.Grace)
-	f := startFront(t, "dbt-prod", func(_, password string) error {
+	c := startCloud(t, "dbt-prod", func(_, password string) error {
 		if !entra.Valid(password, resource+"/.default") {
 			return errors.New("the token is expired or unknown")
 		}
 		return nil
 	})
-	outlive(t, issuer, life, life+standin.Grace, func(schema string) string {
-		return setup.Project(t, issuer, strings.Replace(f.block(", user: dbt-prod"), "schema: marts", "schema: "+schema, 1),
-			fmt.Sprintf("{entra: {tenant: acme.onmicrosoft.com, client_id: %s, authority: %q}}", client, entra.URL()))
-	}, "the token is expired or unknown")
+	t.Run("dbt", func(t *testing.T) {
+		outlive(t, issuer, life, life+standin.Grace, func(schema string) string {
+			return setup.Project(t, issuer, strings.Replace(c.block(", user: dbt-prod"), "schema: marts", "schema: "+schema, 1),
+				fmt.Sprintf("{entra: {tenant: acme.onmicrosoft.com, client_id: %s, authority: %q}}", client, entra.URL()))
+		}, c.refusal())
+	})
+	c.expectRefusals(t, "the token is expired or unknown")
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -53,15 +54,20 @@ func Busybox(t testing.TB, goarch string) []byte {
 	return deb
 }
 
+// patternSigns are not in names of packages, and have a meaning in patterns of paths.
+var patternSigns = regexp.MustCompile(`[^a-z0-9.+-]`)
+
 // Debian returns a folder with the files of the distribution's packages, and of those that they depend on and this
-// machine lacks, and the variable that leads programs to their libraries. Nothing is installed.
+// machine lacks, and the variable that leads programs to their libraries. Nothing is installed. A package may be a
+// regular expression, as for apt-get.
 func Debian(t testing.TB, packages ...string) (dir, libraries string) {
 	t.Helper()
 	release, err := os.ReadFile("/etc/debian_version")
 	if err != nil {
 		t.Fatalf("the packages %q are those of Debian: %v", packages, err)
 	}
-	name := "debian-" + strings.ReplaceAll(strings.TrimSpace(string(release)), "/", "-") + "-" + strings.Join(packages, "-")
+	name := "debian-" + strings.ReplaceAll(strings.TrimSpace(string(release)), "/", "-") + "-" +
+		patternSigns.ReplaceAllString(strings.Join(packages, "-"), "")
 	dir = Cached(t, name, func(dir string) {
 		apt := filepath.Join(dir, "apt")
 		for _, folder := range []string{"lists/partial", "archives/partial"} {

@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -24,18 +26,38 @@ type PostgresServer struct {
 	CA             string // the PEM file of the server's certificate authority; "" without TLS
 
 	rules string // the path of pg_hba.conf
+	log   string // the path of the server's log
 }
 
 // Postgres starts an empty PostgreSQL server. With TLS it accepts no other
 // connections. settings are further ones of the server (name=value).
 func Postgres(t testing.TB, tls bool, settings ...string) *PostgresServer {
 	t.Helper()
+	folder := filepath.Join(NPM(t, "e2e/setup/postgres"), "@embedded-postgres", "linux-x64", "native", "bin")
+	return startPostgres(t, folder, nil, tls, settings)
+}
+
+// DebianPostgres is Postgres with the build of the distribution, an older version, which knows LDAP and PAM as the
+// other does not.
+func DebianPostgres(t testing.TB, tls bool, settings ...string) *PostgresServer {
+	t.Helper()
+	dir, libraries := Debian(t, "^postgresql-[0-9]+$")
+	folders, err := filepath.Glob(filepath.Join(dir, "usr", "lib", "postgresql", "[0-9]*", "bin"))
+	if err != nil || len(folders) == 0 {
+		t.Fatalf("PostgreSQL is not in %s: %v", dir, err)
+	}
+	return startPostgres(t, slices.Max(folders), append(os.Environ(), libraries), tls, settings)
+}
+
+// startPostgres starts a server by the programs in a folder.
+func startPostgres(t testing.TB, folder string, env []string, tls bool, settings []string) *PostgresServer {
+	t.Helper()
 	s := &PostgresServer{Host: "127.0.0.1", Port: Port(t), User: "postgres", Password: rand.Text()}
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
 	command := func(program string, args ...string) *exec.Cmd {
-		cmd := exec.Command(filepath.Join(NPM(t, "e2e/setup/postgres"), "@embedded-postgres", "linux-x64", "native", "bin", program), args...)
-		cmd.SysProcAttr = notRoot()
+		cmd := exec.Command(filepath.Join(folder, program), args...)
+		cmd.Env, cmd.SysProcAttr = env, notRoot()
 		return cmd
 	}
 	password := Write(t, dir, "password", s.Password)
@@ -54,7 +76,7 @@ func Postgres(t testing.TB, tls bool, settings ...string) *PostgresServer {
 		args = append(args, "-c", setting)
 	}
 	s.rules = Write(t, dir, "pg_hba.conf", connections+" all all 127.0.0.1/32 scram-sha-256\n")
-	StartCommand(t, command("postgres", append(args, "-c", "hba_file="+s.rules)...), func() error {
+	s.log = StartCommand(t, command("postgres", append(args, "-c", "hba_file="+s.rules)...), func() error {
 		conn, err := s.Connect(t.Context(), s.User, s.Password)
 		if err != nil {
 			return err
@@ -64,8 +86,18 @@ func Postgres(t testing.TB, tls bool, settings ...string) *PostgresServer {
 	return s
 }
 
-// Ask has the server request one user's password in another form: `md5`, or
-// `password` for clear text.
+// Log returns what the server has logged.
+func (s *PostgresServer) Log(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(s.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Ask has the server request one user's password in another form: `md5`,
+// `password` for clear text, or another method of pg_hba.conf with its options.
 func (s *PostgresServer) Ask(t testing.TB, user, form string) {
 	t.Helper()
 	others, err := os.ReadFile(s.rules)
@@ -73,11 +105,18 @@ func (s *PostgresServer) Ask(t testing.TB, user, form string) {
 		t.Fatal(err)
 	}
 	connections, _, _ := strings.Cut(string(others), " ")
-	rule := fmt.Sprintf("%s all %s 127.0.0.1/32 %s\n", connections, user, form)
+	rule := fmt.Sprintf("%s all %q 127.0.0.1/32 %s\n", connections, user, form)
 	if err := os.WriteFile(s.rules, append([]byte(rule), others...), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	const loaded = "select pg_conf_load_time()" // of the process that new sessions come from
+	before := s.SQL(t, loaded)[0][0]
 	s.SQL(t, "select pg_reload_conf()")
+	for deadline := time.Now().Add(5 * time.Minute); s.SQL(t, loaded)[0][0] == before; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not read its rules again")
+		}
+	}
 }
 
 // notRoot gives a process another user id if this one is root, which PostgreSQL

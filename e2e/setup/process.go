@@ -27,8 +27,8 @@ func Start(t testing.TB, port int, env []string, name string, args ...string) {
 
 // StartCommand starts a server process and waits until ready returns no error.
 // The process is stopped at the end of the test; if the test fails, the end of
-// its log is shown.
-func StartCommand(t testing.TB, cmd *exec.Cmd, ready func() error) {
+// its log is shown. It returns the log's path.
+func StartCommand(t testing.TB, cmd *exec.Cmd, ready func() error) (path string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "server.log"))
 	if err != nil {
@@ -57,7 +57,7 @@ func StartCommand(t testing.TB, cmd *exec.Cmd, ready func() error) {
 	for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		err := ready()
 		if err == nil {
-			return
+			return log.Name()
 		}
 		select {
 		case err := <-ended:
