@@ -1,6 +1,6 @@
 //go:build e2e && linux && amd64
 
-// Package postgres runs a real PostgreSQL: on its own, behind gateways like those of the clouds' services, and with
+// Package postgres runs a real PostgreSQL: on its own, with passwords checked as the clouds' services do, and with
 // OpenBao, which creates users in it.
 package postgres
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,10 +94,15 @@ type postgresRefusal struct {
 
 func (r postgresRefusal) Error() string { return "the server refused the login" }
 
-// ofCredential reports whether another credential may do better.
+// ofCredential reports whether another credential may do better. PgBouncer has the code of a protocol violation for
+// everything that it refuses itself. (PgBouncer 1.24: src/proto.c, send_pooler_error; src/pam.c, src/client.c)
 func (r postgresRefusal) ofCredential() bool {
 	var words pgproto3.ErrorResponse
-	return words.Decode(r.body) == nil && (words.Code == invalidPassword || words.Code == invalidAuthorization)
+	if words.Decode(r.body) != nil {
+		return false
+	}
+	return words.Code == invalidPassword || words.Code == invalidAuthorization ||
+		words.Code == protocolViolation && strings.Contains(words.Message, "authentication failed")
 }
 
 // errPassedOn is a refusal by the server that was sent to the client.

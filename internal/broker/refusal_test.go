@@ -243,16 +243,19 @@ func TestSnowflakeRefusedCredential(t *testing.T) {
 func TestPostgresRefusedCredential(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		code     string
-		renewals int32
-		err      string
+		code, message string
+		renewals      int32
+		err           string
 	}{
-		{"28P01", 1, "<nil>"},
-		{"28000", 1, "<nil>"},
-		{"53300", 0, "FATAL 53300: no"},
-		{"3D000", 0, "FATAL 3D000: no"},
+		{"28P01", "no", 1, "<nil>"},
+		{"28000", "no", 1, "<nil>"},
+		{"53300", "no", 0, "FATAL 53300: no"},
+		{"3D000", "no", 0, "FATAL 3D000: no"},
+		{"08P01", "PAM authentication failed", 1, "<nil>"}, // PgBouncer's
+		{"08P01", "server login failed: FATAL password authentication failed for user \"dbt\"", 1, "<nil>"},
+		{"08P01", "unsupported startup parameter: options", 0, "FATAL 08P01: unsupported startup parameter: options"},
 	} {
-		t.Run(tt.code, func(t *testing.T) {
+		t.Run(tt.code+" "+tt.message, func(t *testing.T) {
 			t.Parallel()
 			server := startPostgres(t, func(s *pgSession) error {
 				password, err := s.request(authentication(3), 'p')
@@ -260,7 +263,7 @@ func TestPostgresRefusedCredential(t *testing.T) {
 					return err
 				}
 				if strings.HasPrefix(password, "token-1") {
-					return s.refuse(tt.code, "no")
+					return s.refuse(tt.code, tt.message)
 				}
 				return nil
 			}, "127.0.0.1")
