@@ -1,7 +1,6 @@
 package setup
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -20,15 +19,7 @@ func (s *OpenBaoServer) Lend(t testing.TB, server *PostgresServer, ttl, most tim
 		"db_name": "users", "default_ttl": ttl.String(), "max_ttl": most.String(),
 		"creation_statements": []string{`create role "{{name}}" with login password '{{password}}' valid until '{{expiration}}'`},
 	})
-	s.Write(t, "sys/policies/acl/dbt", map[string]any{"policy": `path "database/creds/dbt" { capabilities = ["read"] }
-path "auth/token/renew-self" { capabilities = ["update"] }
-path "sys/leases/renew" { capabilities = ["update"] }
-path "auth/token/revoke-self" { capabilities = ["update"] }`})
-	s.Write(t, "auth/jwt/role/dbt", map[string]any{
-		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"}, "bound_claims": map[string]any{"sub": Subject},
-		"token_policies": []string{"dbt"}, "token_no_default_policy": true, "token_ttl": ttl.String(), "token_max_ttl": most.String(),
-	})
-	return fmt.Sprintf(`{vault: {address: %q, role: dbt, audience: vault, secret: database/creds/dbt}}`, s.URL)
+	return s.LendFrom(t, "database/creds/dbt", ttl, most)
 }
 
 // Gone waits until all users that were lent are removed: OpenBao ends a token's

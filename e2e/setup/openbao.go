@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
@@ -112,4 +113,19 @@ func (s *OpenBaoServer) Static(t testing.TB, issuer *standin.Issuer, data map[st
 		"bound_claims": map[string]any{"sub": Subject}, "token_policies": []string{"dbt"},
 	})
 	return fmt.Sprintf(`{vault: {address: %q, role: dbt-prod, audience: vault, secret: secret/data/dbt, static: true}}`, s.URL)
+}
+
+// LendFrom lets the rule of the tests' policy read a path of a secrets engine by tokens that live as long as its
+// leases, ttl after each renewal and at most for most, and returns an exchange block for it.
+func (s *OpenBaoServer) LendFrom(t testing.TB, path string, ttl, most time.Duration) (exchange string) {
+	t.Helper()
+	s.Write(t, "sys/policies/acl/dbt", map[string]any{"policy": fmt.Sprintf(`path %q { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }`, path)})
+	s.Write(t, "auth/jwt/role/dbt", map[string]any{
+		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"}, "bound_claims": map[string]any{"sub": Subject},
+		"token_policies": []string{"dbt"}, "token_no_default_policy": true, "token_ttl": ttl.String(), "token_max_ttl": most.String(),
+	})
+	return fmt.Sprintf(`{vault: {address: %q, role: dbt, audience: vault, secret: %s}}`, s.URL, path)
 }
