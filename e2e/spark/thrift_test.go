@@ -40,9 +40,10 @@ func startThrift(t *testing.T, spark setup.SparkHome, ldap string) *thriftServer
 	pack := exec.Command(setup.Python(t).Program("python"), "-I", "-c", `import sys
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization as s
+from cryptography.hazmat.primitives.serialization import pkcs12
 pem = open(sys.argv[1], "rb").read()
 key, certificate = s.load_pem_private_key(pem, None), x509.load_pem_x509_certificate(pem)
-packed = s.pkcs12.serialize_key_and_certificates(b"spark", key, certificate, None, s.BestAvailableEncryption(b"changeit"))
+packed = pkcs12.serialize_key_and_certificates(b"spark", key, certificate, None, s.BestAvailableEncryption(b"changeit"))
 open(sys.argv[2], "wb").write(packed)
 `, certificate, store)
 	if out, err := pack.CombinedOutput(); err != nil {
@@ -158,4 +159,3 @@ func (s *thriftServer) refuses(t *testing.T, spark setup.SparkHome, workspace st
 		t.Errorf("dbt with %s: %v, %d refused\n%s", what, err, s.refusals(t)-before, out)
 	}
 }
-

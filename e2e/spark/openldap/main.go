@@ -16,7 +16,9 @@ import (
 // A view answers for OpenBao, which has no rotation jobs.
 type view struct{ logical.SystemView }
 
-func (view) DeregisterRotationJob(context.Context, *rotation.RotationJobDeregisterRequest) error { return nil }
+func (view) DeregisterRotationJob(context.Context, *rotation.RotationJobDeregisterRequest) error {
+	return nil
+}
 
 func main() {
 	meta := &api.PluginAPIClientMeta{}
