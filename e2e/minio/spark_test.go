@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
@@ -27,8 +28,9 @@ func sparkShop(t *testing.T, spark setup.SparkHome, address string, issuer *stan
 	setup.Write(t, dir, "tests/grows_once.sql", "select count(*) as n from {{ ref('growing') }} having count(*) <> 3\n")
 	var jars []string
 	for artifact, sum := range map[string]string{ // of the Hadoop in Spark 4.2
-		"org.apache.hadoop:hadoop-aws:3.5.0":   "66bd9eefb938b1a1657487324b63c13df2d8b17164a1dd24e0ef37b905bc5baa",
-		"software.amazon.awssdk:bundle:2.35.4": "db4b55f24ad1b4e70f17eb1717a4de76a8dadc5a27d764be7c44ff67b2c1c677",
+		"org.apache.hadoop:hadoop-aws:3.5.0":                                    "66bd9eefb938b1a1657487324b63c13df2d8b17164a1dd24e0ef37b905bc5baa",
+		"software.amazon.s3.analyticsaccelerator:analyticsaccelerator-s3:1.3.1": "4959a9747cbb479c73c3ffbcd479bee5b014f8b2880994585a8693fb9d24675e",
+		"software.amazon.awssdk:bundle:2.35.4":                                  "db4b55f24ad1b4e70f17eb1717a4de76a8dadc5a27d764be7c44ff67b2c1c677",
 	} {
 		jars = append(jars, setup.Jar(t, artifact, sum))
 	}
@@ -128,7 +130,7 @@ func TestSparkOutlivesSessions(t *testing.T) {
 		for name, value := range own {
 			env[name] = value
 		}
-		// Spark takes longer to start than the session lives, on any machine.
+		time.Sleep(life)
 		out, err := setup.DBT(t, spark.Python, dir, env, "build")
 		if err == nil || !strings.Contains(out, "ExpiredToken") && !strings.Contains(out, "expired") || d.refused == 0 {
 			t.Errorf("dbt build: %v, %d refused, want a session that has expired\n%s", err, d.refused, out)

@@ -52,26 +52,32 @@ open(sys.argv[2], "wb").write(packed)
 	setup.Write(t, dir, "conf/log4j2.properties", fmt.Sprintf("rootLogger.level = info\nrootLogger.appenderRef.file.ref = file\n"+
 		"appender.file.type = File\nappender.file.name = file\nappender.file.fileName = %s\n"+
 		"appender.file.layout.type = PatternLayout\nappender.file.layout.pattern = %%d %%p %%c: %%m%%n%%ex\n", s.log))
-	setup.Write(t, dir, "conf/spark-defaults.conf", strings.NewReplacer("DIR", dir, "STORE", store, "LDAP_URL", ldap, "PEOPLE", people,
-		"PORT", fmt.Sprint(s.port)).Replace(`spark.master local[2]
+	setup.Write(t, dir, "conf/spark-defaults.conf", strings.ReplaceAll(`spark.master local[2]
 spark.driver.host 127.0.0.1
 spark.driver.bindAddress 127.0.0.1
 spark.ui.enabled false
 spark.local.dir DIR
 spark.sql.shuffle.partitions 1
 spark.sql.warehouse.dir DIR/warehouse
-spark.hadoop.javax.jdo.option.ConnectionURL jdbc:derby:memory:metastore;create=true
-spark.hadoop.hive.exec.scratchdir DIR/scratch
-spark.hadoop.hive.server2.logging.operation.enabled false
-spark.hadoop.hive.server2.thrift.bind.host 127.0.0.1
-spark.hadoop.hive.server2.thrift.port PORT
-spark.hadoop.hive.server2.authentication LDAP
-spark.hadoop.hive.server2.authentication.ldap.url LDAP_URL
-spark.hadoop.hive.server2.authentication.ldap.baseDN PEOPLE
-spark.hadoop.hive.server2.use.SSL true
-spark.hadoop.hive.server2.keystore.path STORE
-spark.hadoop.hive.server2.keystore.password changeit
-`))
+`, "DIR", dir))
+	// The LDAP check reads only this file, not Spark's own settings.
+	hive := &strings.Builder{}
+	for name, value := range map[string]string{
+		"hive.exec.scratchdir":                    filepath.Join(dir, "scratch"),
+		"hive.server2.authentication":             "LDAP",
+		"hive.server2.authentication.ldap.baseDN": people,
+		"hive.server2.authentication.ldap.url":    ldap,
+		"hive.server2.keystore.password":          "changeit",
+		"hive.server2.keystore.path":              store,
+		"hive.server2.logging.operation.enabled":  "false",
+		"hive.server2.thrift.bind.host":           "127.0.0.1",
+		"hive.server2.thrift.port":                fmt.Sprint(s.port),
+		"hive.server2.use.SSL":                    "true",
+		"javax.jdo.option.ConnectionURL":          "jdbc:derby:memory:metastore;create=true",
+	} {
+		fmt.Fprintf(hive, "<property><name>%s</name><value>%s</value></property>\n", name, value)
+	}
+	setup.Write(t, dir, "conf/hive-site.xml", "<configuration>\n"+hive.String()+"</configuration>\n")
 	cmd := exec.Command(filepath.Join(spark.Home, "bin", "spark-class"), "org.apache.spark.deploy.SparkSubmit",
 		"--driver-java-options", "-Djava.io.tmpdir="+dir+" -XX:TieredStopAtLevel=1",
 		"--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2", "spark-internal")
