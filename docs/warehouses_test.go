@@ -3,6 +3,7 @@ package docs
 import (
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -27,6 +28,7 @@ var cloudSections = []string{"Prerequisites", "Find the ids", "Set up once", "Se
 type warehouse struct {
 	client []string    // Python packages next to dbt and the adapter whose versions matter
 	older  []string    // requirements of tests with other versions, as folders below e2e
+	own    string      // the folder below e2e with the requirements of its tests, "" for those that all share
 	server [][2]string // what is behind the tests: its name, and a file and expression that have its version
 	rows   []string    // how rows of docs/evidence.md that are about it begin, apart from "TYPE × " and the like
 	short  bool        // a credential of it lives for less than 15 minutes, or only the broker can hand it over
@@ -56,7 +58,7 @@ var warehouses = map[string]warehouse{
 	"redshift": {client: []string{"redshift-connector"}},
 	"snowflake": {client: []string{"snowflake-connector-python"}, older: []string{"snowflake", "engine2"}, server: [][2]string{fakesnow, openBao},
 		short: true, rows: []string{"Snowflake's other clients"}},
-	"spark":     {client: []string{"pyhive"}, server: [][2]string{openBao}},
+	"spark":     {client: []string{"pyhive", "pyspark"}, own: "spark", server: [][2]string{openBao, minio}},
 	"sqlserver": {client: []string{"azure-identity", "pyodbc", "mssql-python"}, server: [][2]string{openBao}},
 	"trino":     {client: []string{"trino"}, server: [][2]string{trino, keycloak}, short: true},
 }
@@ -100,7 +102,7 @@ func headings(page string) (names []string) {
 // versions says what is needed, and which versions the tests run.
 func (w warehouse) versions(t *testing.T, name string) string {
 	t.Helper()
-	in, locked := repositoryFile(t, "e2e/requirements.in"), repositoryFile(t, "e2e/requirements.txt")
+	in, locked := repositoryFile(t, path.Join("e2e", w.own, "requirements.in")), repositoryFile(t, path.Join("e2e", w.own, "requirements.txt"))
 	adapterLine := regexp.MustCompile(`(?m)^dbt-` + name + `(?:\[.*\])?==\S+`).FindString(in)
 	var b strings.Builder
 	b.WriteString("You need a GitHub repository with a dbt project; on the machine of who sets it up, " +

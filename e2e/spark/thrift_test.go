@@ -114,8 +114,8 @@ func (s *thriftServer) shop(t *testing.T, issuer *standin.Issuer, schema, exchan
 	return workspace
 }
 
-// TestThriftServer: dbt builds at a Spark that has a directory check the users that OpenBao makes there.
-func TestThriftServer(t *testing.T) {
+// TestBuildOutlivesLeases: dbt builds at a Spark that has a directory check the users that OpenBao makes there.
+func TestBuildOutlivesLeases(t *testing.T) {
 	t.Parallel()
 	const life = 10 * time.Second
 	spark, ldap, issuer := setup.Spark(t), startDirectory(t), setup.Issuer(t)
