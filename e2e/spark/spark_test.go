@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && spark
 
 // Package spark runs dbt builds at a real Spark Thrift server, which has LDAP verify user and password.
 package spark
