@@ -24,30 +24,26 @@ func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 // longer is more than an hour, which is what tokens of clouds live.
 const longer = 65 * time.Minute
 
-// byVariable has each build of a project make its own schema, since each of the
-// users that are lent owns what it builds.
-const byVariable = "{% macro generate_schema_name(name, node) %}{{ var('schema', 'marts') }}{% endmacro %}\n"
-
 // again builds until an hour has passed. The first build that fails ends it.
 const again = `began=$(date +%s) n=0
 while [ $(($(date +%s) - began)) -lt "$1" ]; do
   n=$((n + 1))
-  dbt --no-use-colors build --vars "{schema: build_$n}" >build.log 2>&1 || { echo "build $n:"; cat build.log; exit 1; }
+  dbt --no-use-colors build --vars "{build: $n}" >build.log 2>&1 || { echo "build $n:"; cat build.log; exit 1; }
   sleep 15
 done
 echo "builds: $n"
 `
 
 // lent is a project whose target logs in at PostgreSQL as users that OpenBao
-// lends for ttl, and extends up to most.
+// lends for ttl, and extends up to most. What they build belongs to a role that
+// stays, since each is dropped at the end of its lease.
 func lent(t *testing.T, issuer *standin.Issuer, ttl, most time.Duration) (workspace string, gone func()) {
 	t.Helper()
 	bao, server := setup.OpenBao(t), setup.Postgres(t, true)
 	bao.TrustIssuer(t, issuer)
-	server.SQL(t, "grant create on database postgres to public")
+	server.SQL(t, "create role dbt; grant create on database postgres to dbt")
 	workspace = setup.Project(t, issuer, fmt.Sprintf("{type: postgres, host: %q, port: %d, database: postgres, schema: marts, threads: 2, sslmode: verify-full, sslrootcert: %q}",
-		server.Host, server.Port, server.CA), bao.Lend(t, server, ttl, most))
-	setup.Write(t, workspace, "macros/generate_schema_name.sql", byVariable)
+		server.Host, server.Port, server.CA), bao.Lend(t, server, ttl, most, `grant dbt to "{{name}}"`, `alter role "{{name}}" set role dbt`))
 	return workspace, func() { bao.Gone(t, server) }
 }
 
@@ -144,8 +140,7 @@ func stored(t *testing.T) (workspace string, issuer *standin.Issuer) {
 		t.Fatal(err)
 	}
 	setup.Write(t, workspace, policy, strings.Replace(string(text), "    exchange:", "    lifetime: 15m\n    exchange:", 1))
-	setup.Write(t, workspace, "macros/generate_schema_name.sql", byVariable)
-	setup.Write(t, workspace, "models/orders.sql", "{{ config(materialized='external', location='s3://lake/' ~ var('schema', 'orders') ~ '.parquet') }}\nselect * from {{ ref('raw_orders') }}\n")
-	setup.Write(t, workspace, "models/read_back.sql", "-- depends_on: {{ ref('orders') }}\nselect count(*) as orders from read_parquet('s3://lake/{{ var('schema', 'orders') }}.parquet')\n")
+	setup.Write(t, workspace, "models/orders.sql", "{{ config(materialized='external', location='s3://lake/orders-' ~ var('build', 0) ~ '.parquet') }}\nselect * from {{ ref('raw_orders') }}\n")
+	setup.Write(t, workspace, "models/read_back.sql", "-- depends_on: {{ ref('orders') }}\nselect count(*) as orders from read_parquet('s3://lake/orders-{{ var('build', 0) }}.parquet')\n")
 	return workspace, issuer
 }

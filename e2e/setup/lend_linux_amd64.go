@@ -7,8 +7,9 @@ import (
 
 // Lend has OpenBao create a user in a PostgreSQL server for each run, who lives
 // for ttl after each renewal and at most for most, and returns an exchange block
-// for it. The rule of the tests' policy may get one.
-func (s *OpenBaoServer) Lend(t testing.TB, server *PostgresServer, ttl, most time.Duration) (exchange string) {
+// for it. The rule of the tests' policy may get one. Each user also gets more
+// statements, with "{{name}}" for its name.
+func (s *OpenBaoServer) Lend(t testing.TB, server *PostgresServer, ttl, most time.Duration, more ...string) (exchange string) {
 	t.Helper()
 	s.Write(t, "sys/mounts/database", map[string]any{"type": "database"})
 	s.Write(t, "database/config/users", map[string]any{
@@ -17,7 +18,7 @@ func (s *OpenBaoServer) Lend(t testing.TB, server *PostgresServer, ttl, most tim
 	})
 	s.Write(t, "database/roles/dbt", map[string]any{
 		"db_name": "users", "default_ttl": ttl.String(), "max_ttl": most.String(),
-		"creation_statements": []string{`create role "{{name}}" with login password '{{password}}' valid until '{{expiration}}'`},
+		"creation_statements": append([]string{`create role "{{name}}" with login password '{{password}}' valid until '{{expiration}}'`}, more...),
 	})
 	return s.LendFrom(t, "database/creds/dbt", ttl, most)
 }
