@@ -2,7 +2,6 @@ package command_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -183,9 +182,7 @@ func (s *step) process(args ...string) *program {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
-	s.t.Cleanup(cancel)
-	p := &program{exec.CommandContext(ctx, exe, args...), &said{}}
+	p := &program{exec.CommandContext(s.t.Context(), exe, args...), &said{}}
 	s.printed = append(s.printed, p.said)
 	s.t.Cleanup(func() {
 		if s.t.Failed() {

@@ -182,7 +182,7 @@ func (d *desk) stop(address string) *url.URL {
 // signIn signs in, and compares what comes of it.
 func (d *desk) signIn(device bool, store, want string) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(d.t.Context(), 5*time.Minute)
 	defer cancel()
 	claims, err := d.account().SignIn(ctx, d.verifier(), device, store)
 	d.compare("sign in", claims.Subject(), err, want)

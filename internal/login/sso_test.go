@@ -99,7 +99,7 @@ func (d *awsDesk) compare(what, got string, err error, want string) {
 
 func (d *awsDesk) signIn(device bool, want string) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(d.t.Context(), 5*time.Minute)
 	defer cancel()
 	claims, err := d.account().SignIn(ctx, d.verifier(), device, login.Keyring)
 	user, _ := claims.String("https://sts.amazonaws.com/>identity_store_user_id")
