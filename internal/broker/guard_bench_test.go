@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/internal/broker"
 	"github.com/oidc-dbt/oidc-dbt/internal/guard"
@@ -77,10 +78,18 @@ func BenchmarkSnowflakeGuard(b *testing.B) {
 }
 
 // BenchmarkHTTPGuard compares the proxies of Trino and ClickHouse without and
-// with a guard, in one run.
+// with a guard, in one run, at a server that answers at once and at one that
+// takes a few milliseconds, as the fastest real ones do.
 func BenchmarkHTTPGuard(b *testing.B) {
+	for _, takes := range []time.Duration{0, 3 * time.Millisecond} {
+		benchHTTPGuard(b, takes)
+	}
+}
+
+func benchHTTPGuard(b *testing.B, takes time.Duration) {
 	answer := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(takes)
 		_, _ = io.WriteString(w, `{"id":"q"}`)
 	}))
 	b.Cleanup(answer.Close)
@@ -121,6 +130,6 @@ func BenchmarkHTTPGuard(b *testing.B) {
 				}
 			}
 		}
-		compare(b, tt.name+", 200 statements", post(without, tt.target, login(without)), post(with, tt.target, login(with)))
+		compare(b, fmt.Sprintf("%s, 200 statements of %s", tt.name, takes), post(without, tt.target, login(without)), post(with, tt.target, login(with)))
 	}
 }
