@@ -227,7 +227,10 @@ func proofs(evidence, name string, more []string) string {
 		about := slices.ContainsFunc(append([]string{name + " × ", name + ", runs", name + ": "}, more...), func(prefix string) bool {
 			return strings.HasPrefix(cells[0], prefix)
 		})
-		if about && len(cells) == 3 {
+		switch {
+		case about && len(cells) == 4: // a pair's, with a level
+			fmt.Fprintf(&b, "| %s | %s: %s |\n", cells[0], cells[1], cells[2])
+		case about && len(cells) == 3:
 			fmt.Fprintf(&b, "| %s | %s |\n", cells[0], cells[1])
 		}
 	}
@@ -237,7 +240,7 @@ func proofs(evidence, name string, more []string) string {
 		}
 	}
 	return b.String() + "\nThe kinds of proof, strongest first: real server; real client (dbt or its library) at a stand-in that refuses what the service " +
-		"refuses; whole run of the binary against a stand-in; recorded request. The tests behind each row are in the [evidence](../evidence.md). Nothing was run with a live account, or on GitHub's own runners.\n"
+		"refuses; recorded request, and whole runs of the binary against a stand-in. The tests behind each row are in the [evidence](../evidence.md). Nothing was run with a live account, or on GitHub's own runners.\n"
 }
 
 // clouds have a page each, and these rows of docs/evidence.md.

@@ -95,7 +95,7 @@ func TestThePageIsEnough(t *testing.T) {
 		update(golden, "./internal/profile"),
 		create("docs/warehouses/exasol.md"),
 		insert("docs/warehouses/README.md", "| spark | `vault`", "| exasol | `vault` | the lease | [exasol](exasol.md) |\n"),
-		insert("docs/evidence.md", "| trino × `oidc` | real server", "| exasol × `vault` | "+proof),
+		insert("docs/evidence.md", "| trino × `oidc` | real server", "| exasol × `vault` | recorded request | "+proof),
 		insert("docs/evidence.md", "| trino × `oidc` | `dbt build`", "| exasol × `vault` | "+proof),
 		insert("docs/troubleshooting.md", "| `works only through the proxy`", "| `is …, want HOST:PORT`<br>`is …, want TLS` | Correct the key of the block. |\n"),
 		update("docs/long-runs.md", "./docs"),
