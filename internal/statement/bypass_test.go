@@ -37,6 +37,7 @@ func TestBypasses(t *testing.T) {
 		{"nothing", Postgres, " -- nothing\n;", Verdict{Class: Read}},
 		{"SQL in a literal", Trino, "EXECUTE IMMEDIATE 'DELETE FROM t'", Verdict{Class: Write, Statements: 1, Head: "DELETE FROM"}},
 		{"SQL in a literal in a literal", Trino, "execute immediate 'execute immediate ''drop table t'''", Verdict{Class: Unknown, Statements: 1, Head: "EXECUTE IMMEDIATE", Offset: 18, Why: "string inside a string"}},
+		{"SQL in a literal that does not end", Trino, "execute immediate '", Verdict{Class: Unknown, Statements: 1, Head: "EXECUTE IMMEDIATE", Offset: 18, Why: "unterminated string"}},
 		{"SQL in a literal of another form", Trino, "execute immediate U&'delete from t'", Verdict{Class: Run, Statements: 1, Head: "EXECUTE IMMEDIATE"}},
 		{"SQL in a literal", Snowflake, "EXECUTE IMMEDIATE 'select 1'", Verdict{Class: Run, Statements: 1, Head: "EXECUTE"}},
 		{"SQL in a block", Postgres, "DO $$ begin execute 'drop table t'; end $$", Verdict{Class: Run, Statements: 1, Head: "DO"}},

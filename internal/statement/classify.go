@@ -320,7 +320,7 @@ func (r *reader) isBlock() bool {
 func (r *reader) immediate(quotes, words string) bool {
 	text := r.text[r.tok.start:r.tok.end]
 	switch {
-	case text == "" || strings.IndexByte(quotes, text[0]) < 0 || r.g.escaping != "" && strings.Contains(text, `\`):
+	case r.tok.kind == broken || text == "" || strings.IndexByte(quotes, text[0]) < 0 || r.g.escaping != "" && strings.Contains(text, `\`):
 		r.raise(run, words)
 		return false
 	case r.inner:

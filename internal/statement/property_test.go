@@ -93,6 +93,37 @@ func TestMutations(t *testing.T) {
 	}
 }
 
+// TestPrefixes cuts each text of the inventory off at every byte.
+func TestPrefixes(t *testing.T) {
+	t.Parallel()
+	for d := range grammars {
+		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
+			for _, c := range statements(d) {
+				for end := range c.text {
+					text := c.text[:end]
+					v := Classify(d, text)
+					if l := (&lexer{lexis: grammars[d]().lexis, text: text}); v.Class != Unknown && d != ClickHouse && !l.whole() {
+						t.Errorf("%s: %q does not end, and is %+v", d, text, v)
+					}
+				}
+			}
+		})
+	}
+}
+
+// whole says whether the text has nothing but whole tokens.
+func (l *lexer) whole() bool {
+	for {
+		switch tok := l.next(); tok.kind {
+		case ending:
+			return true
+		case broken:
+			return false
+		}
+	}
+}
+
 // mutated cuts pieces out of a text, and puts odd ones and those of another in.
 func mutated(random *rand.Rand, text, other string) string {
 	for range 1 + random.IntN(4) {
