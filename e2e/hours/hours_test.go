@@ -118,18 +118,7 @@ func TestServe(t *testing.T) {
 // stored is a project that writes its rows to MinIO and reads them back.
 func stored(t *testing.T) (workspace string, issuer *standin.Issuer) {
 	t.Helper()
-	const audience, property = "sts.amazonaws.com", "repo_property_minio_policy"
-	claims := standin.GitHubClaims()
-	claims[property] = "readwrite"
-	issuer, err := standin.StartIssuer(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
-	server := setup.MinIO(t, setup.MinIOConfig{
-		Discovery: issuer.URL() + "/.well-known/openid-configuration", Audience: audience, Claim: property,
-		Token: func() string { return issuer.Sign(audience, nil) }, Buckets: []string{"lake"},
-	})
+	server, issuer := setup.Lake(t)
 	address := strings.TrimPrefix(server.URL, "http://")
 	workspace = setup.Project(t, issuer,
 		fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, secrets: [{type: s3, endpoint: %q, url_style: path, use_ssl: false}]}`, address),

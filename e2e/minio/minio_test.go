@@ -17,29 +17,14 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
-const (
-	audience = "sts.amazonaws.com"
-	// property is the claim that names MinIO's policy: a custom property of the repository.
-	property = "repo_property_minio_policy"
-)
+const audience, property = setup.LakeAudience, setup.LakeProperty
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
-// start starts MinIO, which verifies the issuer's tokens by its discovery
-// document, with an empty bucket `lake`.
+// start starts MinIO, which verifies the issuer's tokens, with an empty bucket `lake`.
 func start(t *testing.T) (endpoint, data string, issuer *standin.Issuer) {
 	t.Helper()
-	claims := standin.GitHubClaims()
-	claims[property] = "readwrite"
-	issuer, err := standin.StartIssuer(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(issuer.Close)
-	server := setup.MinIO(t, setup.MinIOConfig{
-		Discovery: issuer.URL() + "/.well-known/openid-configuration", Audience: audience, Claim: property,
-		Token: func() string { return issuer.Sign(audience, nil) }, Buckets: []string{"lake"},
-	})
+	server, issuer := setup.Lake(t)
 	return server.URL, server.Data, issuer
 }
 

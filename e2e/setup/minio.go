@@ -18,6 +18,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
 // A MinIOServer is MinIO on loopback: a store with S3's interface, and a token service.
@@ -60,6 +62,28 @@ func MinIO(t testing.TB, config MinIOConfig) *MinIOServer {
 	}
 	StartCommand(t, cmd, func() error { return s.ready(config.Token()) })
 	return s
+}
+
+// What the tokens of a lake's issuer are for, and the claim that names MinIO's policy: a custom property of the repository.
+const (
+	LakeAudience = "sts.amazonaws.com"
+	LakeProperty = "repo_property_minio_policy"
+)
+
+// Lake starts a MinIO with an empty bucket `lake`, and an issuer whose tokens it verifies and lets read and write.
+func Lake(t testing.TB) (*MinIOServer, *standin.Issuer) {
+	t.Helper()
+	claims := standin.GitHubClaims()
+	claims[LakeProperty] = "readwrite"
+	issuer, err := standin.StartIssuer(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	return MinIO(t, MinIOConfig{
+		Discovery: issuer.URL() + "/.well-known/openid-configuration", Audience: LakeAudience, Claim: LakeProperty,
+		Token: func() string { return issuer.Sign(LakeAudience, nil) }, Buckets: []string{"lake"},
+	}), issuer
 }
 
 // ready returns nil when MinIO accepts a valid token: it answers
