@@ -24,7 +24,14 @@ func Verify(ctx context.Context, issuer *standin.Issuer, audience, subject, toke
 func VerifyLate(ctx context.Context, issuer *standin.Issuer, audience, subject, token string, grace time.Duration) error {
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithExpirationRequired(),
 		jwt.WithIssuer(issuer.URL()), jwt.WithAudience(audience), jwt.WithSubject(subject), jwt.WithLeeway(grace))
-	_, err := parser.Parse(token, func(t *jwt.Token) (any, error) {
+	_, err := parser.Parse(token, Keys(ctx, issuer))
+	return err
+}
+
+// Keys returns the function by which a parser finds the key, among those that the
+// issuer publishes.
+func Keys(ctx context.Context, issuer *standin.Issuer) jwt.Keyfunc {
+	return func(t *jwt.Token) (any, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer.URL()+"/.well-known/jwks", nil)
 		if err != nil {
 			return nil, err
@@ -43,6 +50,5 @@ func VerifyLate(ctx context.Context, issuer *standin.Issuer, audience, subject, 
 			return key.Key, nil
 		}
 		return nil, errors.New("unknown key")
-	})
-	return err
+	}
 }

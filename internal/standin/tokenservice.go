@@ -17,8 +17,8 @@ import (
 
 // A TokenService is an OAuth token endpoint: Entra ID's, Databricks' or a
 // company's own. It verifies ID tokens with another library than the product,
-// and issues bearers that die by its own clock: opaque ones, unless IssueJWTs
-// says otherwise. Close it.
+// and issues bearers that die by its own clock: opaque ones, unless SignWith or
+// IssueJWTs says otherwise. Close it.
 type TokenService struct {
 	now    func() time.Time
 	server *httptest.Server
@@ -26,7 +26,7 @@ type TokenService struct {
 	mu      sync.Mutex
 	keys    map[string]*keyring // by issuer
 	bearers map[string]Bearer
-	issuer  string // of bearers that are JWTs
+	sign    func(Bearer) string // nil: bearers are opaque
 	grace   time.Duration
 }
 
@@ -90,25 +90,35 @@ func (s *TokenService) Bearers() (all []Bearer) {
 	return all
 }
 
+// SignWith has bearers be JWTs that others can verify: sign makes one for what
+// was issued, whose Value is not yet set.
+func (s *TokenService) SignWith(sign func(Bearer) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sign = sign
+}
+
 // IssueJWTs has bearers say whose they are and when they die, for clients that
 // look into them. Nobody can check the signature, and the service needs none.
 func (s *TokenService) IssueJWTs(issuer string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.issuer = issuer
-}
-
-func (s *TokenService) issue(client string, scopes []string, life time.Duration) Bearer {
-	b := Bearer{Value: "standin-bearer-" + rand.Text() + rand.Text(), Client: client, Scopes: scopes, Expiry: s.now().Add(life)}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.issuer != "" {
-		claims := jwt.MapClaims{"iss": s.issuer, "sub": client, "exp": b.Expiry.Unix(), "jti": rand.Text()}
+	s.SignWith(func(b Bearer) string {
+		claims := jwt.MapClaims{"iss": issuer, "sub": b.Client, "exp": b.Expiry.Unix(), "jti": rand.Text()}
 		signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(rand.Text()))
 		if err != nil {
 			panic(err) // strings and a number can be encoded
 		}
-		b.Value = signed
+		return signed
+	})
+}
+
+func (s *TokenService) issue(client string, scopes []string, life time.Duration) Bearer {
+	b := Bearer{Client: client, Scopes: scopes, Expiry: s.now().Add(life)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sign != nil {
+		b.Value = s.sign(b)
+	} else {
+		b.Value = "standin-bearer-" + rand.Text() + rand.Text()
 	}
 	s.bearers[b.Value] = b
 	return b
