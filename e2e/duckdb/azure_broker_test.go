@@ -17,45 +17,31 @@ import (
 // azureLife is the announced lifetime of an access token.
 const azureLife = 4 * time.Second
 
-// azureLake starts Entra ID and an account of Azure Storage, where writing a
-// blob with "slow" in its name takes as long as a token is valid. Tokens are
-// accepted until grace after they expire. used returns how many were sent.
-func azureLake(t *testing.T, grace time.Duration) (d *gateway, issuer *standin.Issuer, workspace string, used func() int) {
+// azureLake starts Entra ID and Azurite behind a front, where writing a blob with
+// "slow" in its name takes as long as a token is valid. Tokens are accepted until
+// grace after they expire. used returns how many were sent.
+func azureLake(t *testing.T, grace time.Duration) (d front, issuer *standin.Issuer, workspace string, used func() int) {
 	t.Helper()
-	const application, resource = "66666666-7777-8888-9999-000000000000", "https://storage.azure.com"
 	issuer = setup.Issuer(t)
-	entra, err := standin.StartEntra(standin.EntraConfig{
-		Tenant: "acme.onmicrosoft.com", Resources: []string{resource}, Lifetime: azureLife,
-		Applications: map[string][]standin.FederatedCredential{application: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(entra.Close)
-	entra.SetGrace(grace)
+	a := startTenant(t, issuer, azureLife, grace)
+	a.SetGrace(grace)
 	var mu sync.Mutex
 	shown := map[string]bool{}
-	store := &blobStore{blobs: map[string][]byte{}, blocks: map[string][]byte{}}
-	d = &gateway{
-		let: func(bearer string) bool {
-			ok := entra.Valid(bearer, resource+"/.default")
-			mu.Lock()
-			defer mu.Unlock()
-			shown[bearer] = shown[bearer] || ok
-			return ok
-		},
-		next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "slow") && r.URL.Query().Get("comp") != "blocklist" {
-				time.Sleep(azureLife)
-			}
-			store.ServeHTTP(w, r)
-		}),
-	}
-	ca, key := setup.Certificate(t, "acmelake.localhost")
-	port := serveTLS(t, d, key)
-	t.Setenv("CURL_CA_INFO", ca)
-	workspace = setup.Project(t, issuer, fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, secrets: [{type: azure, account_name: acmelake, endpoint: "localhost:%d"}]}`, port),
-		fmt.Sprintf("{entra: {tenant: acme.onmicrosoft.com, client_id: %s, authority: %q}}", application, entra.URL()))
+	admits := a.admits(time.Now)
+	d = newFront(t, startAzurite(t, a), func(bearer string) bool {
+		ok := admits(bearer)
+		mu.Lock()
+		defer mu.Unlock()
+		shown[bearer] = shown[bearer] || ok
+		return ok
+	}, func(r *http.Request) {
+		slow := strings.Contains(r.URL.Path, "slow") && r.URL.Query().Get("comp") != "blocklist"
+		if r.Method == http.MethodPut && slow {
+			time.Sleep(azureLife) // Azurite has looked at the token
+		}
+	})
+	t.Setenv("CURL_CA_INFO", d.ca)
+	workspace = setup.Project(t, issuer, lakeBlock(d.port), a.exchange(""))
 	from := "{{ ref('raw_orders') }}"
 	for n := range 3 {
 		setup.Write(t, workspace, fmt.Sprintf("models/slow_%d.sql", n), fmt.Sprintf("{{ config(materialized='external', location='az://lake/slow_%d.parquet') }}\nselect * from %s\n", n, from))
@@ -64,7 +50,6 @@ func azureLake(t *testing.T, grace time.Duration) (d *gateway, issuer *standin.I
 	return d, issuer, workspace, func() int {
 		mu.Lock()
 		defer mu.Unlock()
-		delete(shown, "") // requests without a token, all refused
 		good := 0
 		for _, ok := range shown {
 			if ok {
