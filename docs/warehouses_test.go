@@ -42,6 +42,7 @@ var (
 	trino    = [2]string{"Trino", `e2e/setup/trino.go trino-server:(\d+)`}
 	minio    = [2]string{"MinIO", `e2e/setup/minio.go minio/minio@v0\.0\.0-(\d{8})`}
 	azurite  = [2]string{"Azurite, in place of Azure Storage", `e2e/setup/azurite/package.json azurite": "(\d[\d.]*)"`}
+	fakeGCS  = [2]string{"fake-gcs-server, in place of Cloud Storage", `e2e/setup/fakegcs.go fake-gcs-server@v(\d[\d.]*)`}
 	chdb     = [2]string{"ClickHouse's engine (chdb)", `e2e/requirements.in chdb==(\S+)`}
 	fakesnow = [2]string{"fakesnow, in place of Snowflake", `e2e/requirements.in fakesnow\[server\]==(\S+)`}
 	moto     = [2]string{"moto, in place of AWS", `e2e/requirements.in moto\[server\]==(\S+)`}
@@ -52,7 +53,7 @@ var warehouses = map[string]warehouse{
 	"bigquery":   {client: []string{"google-auth"}},
 	"clickhouse": {client: []string{"clickhouse-connect"}, server: [][2]string{chdb, openBao}, short: true},
 	"databricks": {client: []string{"databricks-sdk"}, short: true},
-	"duckdb":     {client: []string{"duckdb"}, older: []string{"engine2"}, server: [][2]string{minio, azurite}},
+	"duckdb":     {client: []string{"duckdb"}, older: []string{"engine2"}, server: [][2]string{minio, azurite, fakeGCS}},
 	"fabric":     {client: []string{"mssql-python"}},
 	"postgres": {client: []string{"psycopg2-binary"}, older: []string{"engine2"}, server: [][2]string{postgres, openBao}, short: true,
 		rows: []string{"PostgreSQL's proxy", "libpq's password file"}},

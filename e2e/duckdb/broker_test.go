@@ -21,7 +21,7 @@ import (
 
 // A lakeOfGoogle is a bucket of Cloud Storage behind a gateway that accepts
 // valid tokens of the service account. slow is called for each object that is
-// written and has "slow" in its name.
+// written, or looked at before it is read, and has "slow" in its name.
 type lakeOfGoogle struct {
 	google *standin.Google
 	issuer *standin.Issuer
@@ -33,7 +33,19 @@ type lakeOfGoogle struct {
 	refused atomic.Int32
 }
 
+// startLake starts one to write to, on an object store of S3's protocol:
+// fake-gcs-server can only be read by the XML API.
 func startLake(t *testing.T, change func(*standin.GoogleConfig)) *lakeOfGoogle {
+	t.Helper()
+	objects := s3mem.New()
+	if err := objects.CreateBucket(context.Background(), "lake"); err != nil {
+		t.Fatal(err)
+	}
+	return startLakeOn(t, unsigned(gofakes3.New(objects).Server()), http.MethodPut, change)
+}
+
+// startLakeOn starts one on a store, where requests with a method may be slow.
+func startLakeOn(t *testing.T, store http.Handler, method string, change func(*standin.GoogleConfig)) *lakeOfGoogle {
 	t.Helper()
 	l := &lakeOfGoogle{issuer: setup.Issuer(t), served: map[string]int{}}
 	config := standin.GoogleConfig{IssuerURL: l.issuer.URL(), Provider: setup.Pool, ServiceAccounts: map[string][]string{setup.ServiceAccount: {setup.Subject}}}
@@ -46,11 +58,6 @@ func startLake(t *testing.T, change func(*standin.GoogleConfig)) *lakeOfGoogle {
 	if config.Life > 0 {
 		l.google.SetGrace(standin.Grace)
 	}
-	objects := s3mem.New()
-	if err := objects.CreateBucket(context.Background(), "lake"); err != nil {
-		t.Fatal(err)
-	}
-	store := gofakes3.New(objects).Server()
 	_, l.port = setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if token, live := l.google.Token(bearer); !live || token.Principal != setup.ServiceAccount {
@@ -61,8 +68,7 @@ func startLake(t *testing.T, change func(*standin.GoogleConfig)) *lakeOfGoogle {
 		l.mu.Lock()
 		l.served[bearer]++
 		l.mu.Unlock()
-		r.Header.Del("Authorization") // the store would expect a signature
-		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "slow") {
+		if r.Method == method && strings.Contains(r.URL.Path, "slow") {
 			l.slow()
 		}
 		store.ServeHTTP(w, r)
@@ -70,12 +76,18 @@ func startLake(t *testing.T, change func(*standin.GoogleConfig)) *lakeOfGoogle {
 	return l
 }
 
+// empty is a project that has the bucket in its profile.
+func (l *lakeOfGoogle) empty(t *testing.T, threads int) (workspace string) {
+	t.Helper()
+	return setup.Project(t, l.issuer,
+		fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, threads: %d, secrets: [{type: gcs, endpoint: "127.0.0.1:%d", url_style: path, use_ssl: false}]}`, threads, l.port),
+		fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q, service_account: %s, iam_endpoint: %q}}", setup.Pool, l.google.URL(), setup.ServiceAccount, l.google.URL()))
+}
+
 // project has a chain of four models, each of which writes a slow object.
 func (l *lakeOfGoogle) project(t *testing.T, threads int) (workspace string) {
 	t.Helper()
-	workspace = setup.Project(t, l.issuer,
-		fmt.Sprintf(`{type: duckdb, path: shop.duckdb, schema: main, threads: %d, secrets: [{type: gcs, endpoint: "127.0.0.1:%d", url_style: path, use_ssl: false}]}`, threads, l.port),
-		fmt.Sprintf("{gcp: {workload_identity_provider: %s, sts_endpoint: %q, service_account: %s, iam_endpoint: %q}}", setup.Pool, l.google.URL(), setup.ServiceAccount, l.google.URL()))
+	workspace = l.empty(t, threads)
 	from := "{{ ref('raw_orders') }}"
 	for n := range 4 {
 		setup.Write(t, workspace, fmt.Sprintf("models/slow_%d.sql", n), fmt.Sprintf("{{ config(materialized='external', location='gs://lake/slow_%d.parquet') }}\nselect * from %s\n", n, from))
@@ -118,7 +130,7 @@ func TestGooglesTokenWithoutTheBroker(t *testing.T) {
 	t.Parallel()
 	clock := &clock{}
 	l := startLake(t, func(c *standin.GoogleConfig) { c.Now = clock.now })
-	l.slow = func() { clock.forward(61 * time.Minute) }
+	l.slow = clock.forward
 	workspace := l.project(t, 1)
 	env, _ := setup.Authenticate(t, l.issuer, workspace)
 	out, err := setup.DBT(t, setup.Python(t), workspace, env, "build")
