@@ -18,7 +18,9 @@ func (s *OpenBaoServer) Lend(t testing.TB, server *PostgresServer, ttl, most tim
 	})
 	s.Write(t, "database/roles/dbt", map[string]any{
 		"db_name": "users", "default_ttl": ttl.String(), "max_ttl": most.String(),
-		"creation_statements": append([]string{`create role "{{name}}" with login password '{{password}}' valid until '{{expiration}}'`}, more...),
+		"creation_statements": append([]string{
+			`create role "{{name}}" with login password '{{password}}' valid until '{{expiration}}'`,
+		}, more...),
 	})
 	return s.LendFrom(t, "database/creds/dbt", ttl, most)
 }
