@@ -5,8 +5,8 @@ standard output. A case is {before, after, profiles, output}: before is the
 user's own profiles.yml ("" for a policy's block), after the one written."""
 
 import base64
-import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -72,16 +72,65 @@ def block_difference(before, after, name, case):
     }
 
 
+# ANSI is a parameter that newer versions of dbt-spark add.
+ANSI = "spark.sql.ansi.enabled"
+
+
+def microsoft(credentials):
+    """What the driver is handed, of which older versions only have the call of pyodbc."""
+    if credentials.type == "fabric":
+        try:
+            from dbt.adapters.fabric.fabric_token_provider import FabricTokenProvider
+        except ImportError:
+            return by_pyodbc(credentials)
+        attributes = FabricTokenProvider(credentials).get_sql_attrs_before()
+        token = attributes and attributes[FabricTokenProvider.SQL_COPT_SS_ACCESS_TOKEN][4:].decode("utf-16-le")
+        return {"token": token, "authentication": credentials.authentication, "id": credentials.client_id, "secret": credentials.client_secret}
+    try:
+        from dbt.adapters.sqlserver.sqlserver_auth import get_pyodbc_attrs_before_credentials
+        from dbt.adapters.sqlserver.sqlserver_backend import build_common_connection_string_parts
+    except ImportError:
+        return by_pyodbc(credentials)
+    attributes = get_pyodbc_attrs_before_credentials(credentials)
+    token = attributes[1256][4:].decode("utf-16-le") if attributes else None
+    return {"token": token, "string": ";".join(build_common_connection_string_parts(credentials, credentials.backend.value == "mssql-python"))}
+
+
+def by_pyodbc(credentials):
+    import pyodbc
+    from dbt.adapters.contracts.connection import Connection
+    from dbt.adapters.factory import FACTORY
+
+    manager = FACTORY.plugins[credentials.type].adapter.ConnectionManager
+    with mock.patch.object(pyodbc, "connect") as connect:
+        manager.open(Connection(type=credentials.type, name="load", credentials=credentials))
+    attributes = connect.call_args.kwargs.get("attrs_before")
+    token = attributes[1256][4:].decode("utf-16-le") if attributes else None
+    parts = connect.call_args.args[0].split(";")
+    keys = {k.lower(): v.strip("{}") for k, _, v in (part.partition("=") for part in parts)}
+    return {
+        "token": token,
+        "authentication": keys.get("authentication"),
+        "id": keys.get("uid"),
+        "secret": keys.get("pwd"),
+        "string": ";".join(part.replace("{", "").replace("}", "") for part in parts if part.split("=")[0] in ("SERVER", "Database", "UID", "PWD", "encrypt", "TrustServerCertificate")),
+    }
+
+
 def login(credentials):
     """What the adapter itself makes of the keys for its login."""
     if credentials.type == "snowflake":
-        args = credentials.auth_args()
+        args = {"user": credentials.user} | credentials.auth_args()
         if args["private_key"]:  # DER, which the environment has in base64
             args["private_key"] = base64.b64encode(args["private_key"]).decode() == os.environ["DBT_ENV_SECRET_OIDC_PRIVATE_KEY"]
         return args
     if credentials.type == "bigquery":
-        from dbt.adapters.bigquery.credentials import create_google_credentials
+        try:
+            from dbt.adapters.bigquery.credentials import create_google_credentials
+        except ImportError:
+            from dbt.adapters.bigquery.connections import BigQueryConnectionManager
 
+            create_google_credentials = BigQueryConnectionManager.get_google_credentials
         google = create_google_credentials(credentials)
         return {"class": type(google).__name__, "token": google.token}
     if credentials.type == "athena":
@@ -96,36 +145,43 @@ def login(credentials):
     if credentials.type == "redshift":
         from dbt.adapters.redshift import connections
 
-        with mock.patch.object(connections.redshift_connector, "connect") as connect, mock.patch("dbt.adapters.redshift.auth_providers.requests.post") as post:
+        with mock.patch.object(connections.redshift_connector, "connect") as connect, mock.patch("requests.post") as post:
             post.return_value.json.return_value = {"access_token": "POSTED"}
-            connections.get_connection_method(credentials)()
+            if hasattr(connections, "get_connection_method"):
+                connections.get_connection_method(credentials)()
+            else:
+                connections.RedshiftConnectMethodFactory(credentials).get_connect_method()()
         asked = f"{post.call_args.args[0]} {post.call_args.kwargs['data']}" if post.called else None
         return {"asked": asked} | {k: connect.call_args.kwargs.get(k) for k in ("user", "password", "ssl", "sslmode", "iam", "token", "token_type")}
     if credentials.type == "duckdb":
-        return {"sql": credentials.secrets_sql()}
+        return {"sql": credentials.secrets_sql() if hasattr(credentials, "secrets_sql") else []}
     if credentials.type == "databricks":
-        manager = credentials.authenticate()  # checks the keys
-        return {"token": manager.token, "secret": manager.client_secret, "tags": credentials.query_tags}
-    if credentials.type == "fabric":
-        from dbt.adapters.fabric.fabric_token_provider import FabricTokenProvider
-
-        attributes = FabricTokenProvider(credentials).get_sql_attrs_before()  # what the driver is handed
-        token = attributes and attributes[FabricTokenProvider.SQL_COPT_SS_ACCESS_TOKEN][4:].decode("utf-16-le")
-        return {"token": token, "authentication": credentials.authentication, "id": credentials.client_id, "secret": credentials.client_secret}
-    if credentials.type == "sqlserver":
-        from dbt.adapters.sqlserver.sqlserver_auth import get_pyodbc_attrs_before_credentials
-        from dbt.adapters.sqlserver.sqlserver_backend import build_common_connection_string_parts
-
-        attributes = get_pyodbc_attrs_before_credentials(credentials)  # what the driver is handed
-        token = attributes[1256][4:].decode("utf-16-le") if attributes else None
-        return {"token": token, "string": ";".join(build_common_connection_string_parts(credentials, credentials.backend.value == "mssql-python"))}
+        tags = getattr(credentials, "query_tags", None)
+        try:
+            manager = credentials.authenticate()  # checks the keys
+        except TypeError:  # an older one takes a provider, and returns one of headers
+            headers = credentials.authenticate(None)()()
+            return {"token": headers["Authorization"].removeprefix("Bearer "), "secret": "", "tags": tags}
+        return {"token": manager.token, "secret": manager.client_secret, "tags": tags}
+    if credentials.type in ("fabric", "sqlserver"):
+        return microsoft(credentials)
     if credentials.type == "clickhouse":
         return {k: getattr(credentials, k) for k in ("driver", "host", "port", "secure", "verify", "user", "password")}
     if credentials.type == "spark":
-        return {k: getattr(credentials, k) for k in ("method", "auth", "use_ssl", "user", "password", "token")} | {"parameters": " ".join(f"{k}={v}" for k, v in sorted(credentials.server_side_parameters.items()))}
+        return {k: getattr(credentials, k) for k in ("method", "auth", "use_ssl", "user", "password", "token")} | {"parameters": " ".join(f"{k}={v}" for k, v in sorted(credentials.server_side_parameters.items()) if k != ANSI)}
     if credentials.type == "trino":
         return {"class": type(credentials.trino_auth()).__name__, "token": credentials.trino_auth().token, "scheme": credentials.http_scheme.value, "tags": ",".join(credentials.client_tags)}
     raise ValueError(credentials.type)
+
+
+# Of pyspark's 400 MB dbt-spark asks here only whether it is there. Nothing is
+# connected to by pyodbc, which needs a library of the system.
+sys.modules["pyspark"] = mock.Mock()
+if importlib.util.find_spec("pyodbc"):
+    try:
+        import pyodbc  # noqa: F401
+    except ImportError:
+        sys.modules["pyodbc"] = mock.Mock()
 
 
 def load(case):
@@ -140,8 +196,7 @@ def load(case):
     for name in case["profiles"]:
         keys = after[name]["outputs"][case["output"]].keys()
         load_plugin(after[name]["outputs"][case["output"]]["type"])
-        with mock.patch.dict(sys.modules, {"pyspark": mock.Mock()}):  # 400 MB, of which dbt-spark asks here whether it is there
-            profile = Profile.from_raw_profiles(after, name, ProfileRenderer({}))
+        profile = Profile.from_raw_profiles(after, name, ProfileRenderer({}))
         loaded = profile.credentials  # of dbt-trino's, say, a class that its method chooses
         known = {f.name for f in dataclasses.fields(loaded)} | loaded._ALIASES.keys() | set(loaded._connection_keys()) | {"type", "threads"}
         result["outputs"][name] = {
@@ -157,17 +212,18 @@ def load(case):
 
 
 def main():
-    # Only the result goes to standard output.
-    with contextlib.redirect_stdout(sys.stderr):
-        set_invocation_context(os.environ)
-        set_from_args(Namespace(), None)
-        results = []
-        for case in json.load(sys.stdin):
-            try:
-                results.append(load(case))
-            except Exception as e:
-                results.append({"error": f"{type(e).__name__}: {e}"})
-    json.dump(results, sys.stdout)
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # only the result goes to standard output, where older versions of dbt write events
+    set_invocation_context(os.environ)
+    set_from_args(Namespace(), None)
+    results = []
+    for case in json.load(sys.stdin):
+        try:
+            results.append(load(case))
+        except Exception as e:
+            results.append({"error": f"{type(e).__name__}: {e}"})
+    with out:
+        json.dump(results, out)
 
 
 main()

@@ -112,5 +112,5 @@ func TestProfileOnly(t *testing.T) {
 func offline(t *testing.T, cases []offlineCase) []offlineResult {
 	t.Helper()
 	ambient := setup.Write(t, t.TempDir(), "credentials", "[default]\naws_access_key_id = AMBIENT\naws_secret_access_key = ambient\n")
-	return script[offlineCase, offlineResult](t, "offline.py", cases, "AWS_SHARED_CREDENTIALS_FILE="+ambient, "AWS_PROFILE=default")
+	return script[offlineCase, offlineResult](t, setup.Python(t), "offline.py", cases, "AWS_SHARED_CREDENTIALS_FILE="+ambient, "AWS_PROFILE=default")
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/golden"
+	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
 )
 
 // A profileCase is a case for load.py.
@@ -69,10 +70,10 @@ var logins = map[string]string{
 	"clickhouse vault":          `{"host": "ch.acme.example", "secure": true, "verify": true, "user": "v-dbt-1", "password": "VALUE_PASSWORD"}`,
 	"clickhouse token_exchange": `{"driver": "http", "host": "127.0.0.1", "port": 20001, "secure": false, "user": "dbt-prod", "password": "VALUE_PASSWORD"}`,
 	"spark vault":               `{"method": "thrift", "auth": "LDAP", "use_ssl": true, "user": "v-dbt-1", "password": "VALUE_PASSWORD", "token": null}`,
-	"spark aws":                 `{"method": "session", "parameters": "spark.driver.memory=4g spark.hadoop.fs.s3a.aws.credentials.provider=com.amazonaws.auth.EnvironmentVariableCredentialsProvider spark.sql.ansi.enabled=false"}`,
+	"spark aws":                 `{"method": "session", "parameters": "spark.driver.memory=4g spark.hadoop.fs.s3a.aws.credentials.provider=com.amazonaws.auth.EnvironmentVariableCredentialsProvider"}`,
 	"spark entra": `{"method": "session", "parameters": "spark.hadoop.fs.azure.account.auth.type=OAuth spark.hadoop.fs.azure.account.oauth.provider.type=org.apache.hadoop.fs.azurebfs.oauth2.WorkloadIdentityTokenProvider ` +
 		`spark.hadoop.fs.azure.account.oauth2.client.id=66666666-7777-8888-9999-000000000000 spark.hadoop.fs.azure.account.oauth2.msi.authority=https://login.microsoftonline.com ` +
-		`spark.hadoop.fs.azure.account.oauth2.msi.tenant=11111111-2222-3333-4444-555555555555 spark.hadoop.fs.azure.account.oauth2.token.file=/step/file spark.sql.ansi.enabled=false"}`,
+		`spark.hadoop.fs.azure.account.oauth2.msi.tenant=11111111-2222-3333-4444-555555555555 spark.hadoop.fs.azure.account.oauth2.token.file=/step/file"}`,
 	"redshift identity_center": `{"token": "POSTED", "token_type": "EXT_JWT", "ssl": true, "sslmode": "verify-full", "iam": false, "asked": "http://127.0.0.1:20001/token client_secret=VALUE_TOKEN"}`,
 	"redshift vault":           `{"user": "v-dbt-1", "password": "VALUE_PASSWORD", "ssl": true, "iam": null}`,
 	"redshift aws":             `{"user": "IAM:dbt", "password": "VALUE_PASSWORD", "ssl": true, "iam": null}`,
@@ -130,10 +131,31 @@ var profileName = regexp.MustCompile(`(?m)^profile: '?([a-z_]+)'?$`)
 // output as before.
 func TestLoad(t *testing.T) {
 	t.Parallel()
+	all := goldenCases(t)
+	for name := range block {
+		if !slices.ContainsFunc(all, func(c goldenCase) bool { return c.name == name }) {
+			t.Errorf("there is no case %q", name)
+		}
+	}
+	for i, got := range load(t, setup.Python(t), all) {
+		t.Run(all[i].name, func(t *testing.T) {
+			t.Parallel()
+			check(t, all[i], got)
+		})
+	}
+}
+
+// A goldenCase is a golden profile of internal/profile.
+type goldenCase struct {
+	name, provider string
+	block          []byte // the policy's, nil for one of the user's
+	profileCase
+}
+
+// goldenCases writes the golden profiles into files for load.py.
+func goldenCases(t *testing.T) (all []goldenCase) {
+	t.Helper()
 	dir := t.TempDir()
-	var names []string
-	var pairs []string
-	var cases []profileCase
 	for _, pattern := range []string{"inline", "from"} {
 		paths, err := filepath.Glob("../../internal/profile/testdata/" + pattern + "/*.txtar")
 		if err != nil || len(paths) == 0 {
@@ -144,47 +166,43 @@ func TestLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			name := strings.TrimSuffix(filepath.Base(path), ".txtar")
-			c := profileCase{Output: "prod", After: filepath.Join(dir, name+".after"), Dropped: slices.Contains(dropped, name)}
-			var further []string
-			provider := ""
-			write := func(path string, data []byte) {
-				if err := os.WriteFile(path, data, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, f := range a.Files {
-				switch {
-				case f.Name == "want":
-					write(c.After, f.Data)
-				case f.Name == "provider":
-					provider = strings.TrimSpace(string(f.Data))
-				case f.Name == "profiles":
-					further = strings.Fields(string(f.Data))
-				case strings.HasSuffix(f.Name, "/profiles.yml"):
-					c.Before = filepath.Join(dir, name+".before")
-					write(c.Before, f.Data)
-				case strings.HasSuffix(f.Name, "/dbt_project.yml"):
-					c.Profiles = append(c.Profiles, profileName.FindStringSubmatch(string(f.Data))[1])
-				}
-			}
-			if c.Profiles = append(c.Profiles, further...); len(c.Profiles) == 0 {
-				c.Profiles = []string{"analytics"}
-			}
-			names, pairs, cases = append(names, name), append(pairs, provider), append(cases, c)
+			all = append(all, readCase(t, dir, strings.TrimSuffix(filepath.Base(path), ".txtar"), a))
 		}
 	}
-	for name := range block {
-		if !slices.Contains(names, name) {
-			t.Errorf("there is no case %q", name)
+	return all
+}
+
+func readCase(t *testing.T, dir, name string, a *txtar.Archive) goldenCase {
+	t.Helper()
+	c := goldenCase{name: name}
+	c.Output, c.After, c.Dropped = "prod", filepath.Join(dir, name+".after"), slices.Contains(dropped, name)
+	var further []string
+	write := func(path string, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for i, got := range load(t, cases) {
-		t.Run(names[i], func(t *testing.T) {
-			t.Parallel()
-			check(t, names[i], pairs[i], cases[i], got)
-		})
+	for _, f := range a.Files {
+		switch {
+		case f.Name == "want":
+			write(c.After, f.Data)
+		case f.Name == "provider":
+			c.provider = strings.TrimSpace(string(f.Data))
+		case f.Name == "dbt":
+			c.block = f.Data
+		case f.Name == "profiles":
+			further = strings.Fields(string(f.Data))
+		case strings.HasSuffix(f.Name, "/profiles.yml"):
+			c.Before = filepath.Join(dir, name+".before")
+			write(c.Before, f.Data)
+		case strings.HasSuffix(f.Name, "/dbt_project.yml"):
+			c.Profiles = append(c.Profiles, profileName.FindStringSubmatch(string(f.Data))[1])
+		}
 	}
+	if c.Profiles = append(c.Profiles, further...); len(c.Profiles) == 0 {
+		c.Profiles = []string{"analytics"}
+	}
+	return c
 }
 
 // TestCredentialsClasses compares the keys that a policy may set with those of
@@ -212,23 +230,33 @@ func TestCredentialsClasses(t *testing.T) {
 	golden.Compare(t, file, string(got))
 }
 
-func load(t *testing.T, cases []profileCase) []loaded {
+// load loads the cases with the adapters of an environment.
+func load(t *testing.T, p pyenv.Python, all []goldenCase) []loaded {
 	t.Helper()
-	return script[profileCase, loaded](t, "load.py", cases,
+	var cases []profileCase
+	for _, c := range all {
+		cases = append(cases, c.profileCase)
+	}
+	return script[profileCase, loaded](t, p, "load.py", cases, stepVariables(t)...)
+}
+
+// stepVariables are those of a step that the profiles read.
+func stepVariables(t *testing.T) []string {
+	t.Helper()
+	return []string{
 		"DBT_ENV_SECRET_OIDC_TOKEN=VALUE_TOKEN", "DBT_ENV_SECRET_OIDC_PASSWORD=VALUE_PASSWORD",
-		"DBT_ENV_SECRET_OIDC_PRIVATE_KEY="+privateKey(t),
+		"DBT_ENV_SECRET_OIDC_PRIVATE_KEY=" + privateKey(t),
 		"DBT_ENV_SECRET_OIDC_AWS_ACCESS_KEY_ID=VALUE_KEY", "DBT_ENV_SECRET_OIDC_AWS_SECRET_ACCESS_KEY=VALUE_SECRET", "DBT_ENV_SECRET_OIDC_AWS_SESSION_TOKEN=VALUE_SESSION",
 		"AWS_ACCESS_KEY_ID=SDK_AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY=SDK_AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN=SDK_AWS_SESSION_TOKEN",
 		"GOOGLE_CLOUD_PROJECT=acme-dbt",
 		"MINIO_KEY=minio", "DBT_ENV_SECRET_MINIO=minio-secret", // of the case `anchors`
-	)
+	}
 }
 
-// script passes cases to a script of this folder, in the adapters' environment
-// with the variables, and returns a result for each.
-func script[Case, Result any](t *testing.T, name string, cases []Case, variables ...string) (results []Result) {
+// script passes cases to a script of this folder, in an environment with the
+// variables, and returns a result for each.
+func script[Case, Result any](t *testing.T, p pyenv.Python, name string, cases []Case, variables ...string) (results []Result) {
 	t.Helper()
-	p := setup.Python(t)
 	input, err := json.Marshal(cases)
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +288,7 @@ func privateKey(t *testing.T) string {
 	return base64.StdEncoding.EncodeToString(der)
 }
 
-func check(t *testing.T, name, provider string, c profileCase, got loaded) {
+func check(t *testing.T, c goldenCase, got loaded) {
 	if got.Error != "" {
 		t.Fatal(got.Error)
 	}
@@ -286,33 +314,46 @@ func check(t *testing.T, name, provider string, c profileCase, got loaded) {
 		}
 		if c.Before != "" {
 			empty := func(l []string) []string { return append([]string{}, l...) }
-			want := block[name]
+			want := block[c.name]
 			for _, l := range [][2][]string{{o.Block.New, want.New}, {o.Block.Gone, want.Gone}, {o.Block.Changed, want.Changed}} {
 				if diff := cmp.Diff(empty(l[1]), empty(l[0])); diff != "" {
 					t.Errorf("keys of the output of %q (-want +got):\n%s", profile, diff)
 				}
 			}
 		}
-		checkLogin(t, o.Type+" "+provider, o.Login)
+		checkLogin(t, o.Type+" "+c.provider, o.Login)
 	}
-	if got := got.Outputs["analytics"].Connection["schema"]; name == "words" && got != "'no'" {
+	if got := got.Outputs["analytics"].Connection["schema"]; c.name == "words" && got != "'no'" {
 		t.Errorf("schema is %s to dbt, want 'no'", got)
 	}
 }
 
 func checkLogin(t *testing.T, pair string, got map[string]any) {
-	var want map[string]any
-	if err := json.Unmarshal([]byte(logins[pair]), &want); err != nil {
-		t.Fatalf("%s: %v", pair, err)
-	}
-	for key, v := range want {
-		if got[key] != v {
-			t.Errorf("%s logs in with %s %v, want %v", pair, key, got[key], v)
-		}
+	want := loginOf(t, pair)
+	for _, key := range differing(want, got) {
+		t.Errorf("%s logs in with %s %v, want %v", pair, key, got[key], want[key])
 	}
 	if want := sql[pair]; want != nil {
 		checkSQL(t, got["sql"].([]any), want)
 	}
+}
+
+func loginOf(t *testing.T, pair string) (want map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(logins[pair]), &want); err != nil {
+		t.Fatalf("%s: %v", pair, err)
+	}
+	return want
+}
+
+// differing returns the keys of want that are not as wanted, sorted.
+func differing(want, got map[string]any) (keys []string) {
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		if got[key] != want[key] {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // sql is the text of each DuckDB secret that contains the credential: one of the

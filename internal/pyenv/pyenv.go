@@ -61,8 +61,18 @@ func EnsureSince(ctx context.Context, minor int, name string, requirements []byt
 		return Python{}, fmt.Errorf("find the cache directory: %w", err)
 	}
 	pythons := []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}
-	m := maker{cache: cache, pythons: pythons, minor: minor, log: log}
+	m := maker{cache: cache, pythons: pythons, minor: minor, newest: newest, log: log}
 	return m.ensure(ctx, name, requirements, prepare)
+}
+
+// EnsureOn is Ensure for packages that have hashes for Python 3.minor only.
+func EnsureOn(ctx context.Context, minor int, name string, requirements []byte, log io.Writer) (Python, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return Python{}, fmt.Errorf("find the cache directory: %w", err)
+	}
+	m := maker{cache: cache, pythons: []string{fmt.Sprintf("python3.%d", minor), "python3", "python"}, minor: minor, newest: minor, log: log}
+	return m.ensure(ctx, name, requirements, "")
 }
 
 // A maker creates environments in a cache directory with one of the interpreters.
@@ -70,6 +80,7 @@ type maker struct {
 	cache   string
 	pythons []string // the first that fits is used
 	minor   int      // the oldest of Python 3 that fits
+	newest  int      // and the newest
 	environ []string // in addition to the process's
 	log     io.Writer
 }
@@ -188,7 +199,7 @@ const oldest, newest = 10, 13
 // find returns the program of a Python that fits.
 func (m maker) find(ctx context.Context) (path, version string, err error) {
 	ask := fmt.Sprintf("import platform, sys; print(sys.implementation.cache_tag, platform.machine(), sys.base_prefix); "+
-		"print(sys.executable); sys.exit(not (3, %d) <= sys.version_info[:2] <= (3, %d))", m.minor, newest)
+		"print(sys.executable); sys.exit(not (3, %d) <= sys.version_info[:2] <= (3, %d))", m.minor, m.newest)
 	var tried []string
 	for _, name := range m.pythons {
 		cmd := exec.CommandContext(ctx, name, "-I", "-c", ask)
@@ -207,7 +218,7 @@ func (m maker) find(ctx context.Context) (path, version string, err error) {
 		}
 		tried = append(tried, name+": "+found)
 	}
-	return "", "", fmt.Errorf("find Python 3.%d to 3.%d: %s", m.minor, newest, strings.Join(tried, "; "))
+	return "", "", fmt.Errorf("find Python 3.%d to 3.%d: %s", m.minor, m.newest, strings.Join(tried, "; "))
 }
 
 // env is the environment of Python and pip: it keeps the user's index, proxies

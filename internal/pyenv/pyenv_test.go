@@ -105,7 +105,7 @@ func newMaker(t *testing.T, lacks ...string) (m maker, calls func() []string, lo
 		t.Fatal(err)
 	}
 	log = new(bytes.Buffer)
-	m = maker{cache: filepath.Join(dir, "cache"), pythons: []string{self}, minor: oldest, environ: []string{"PYENV_TEST_DIR=" + dir}, log: log}
+	m = maker{cache: filepath.Join(dir, "cache"), pythons: []string{self}, minor: oldest, newest: newest, environ: []string{"PYENV_TEST_DIR=" + dir}, log: log}
 	return m, func() []string {
 		text, err := os.ReadFile(filepath.Join(dir, "calls"))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
