@@ -26,7 +26,7 @@ var speaking = []string{
 }
 
 // silent are packages without messages for users, and those that are not in the product.
-var silent = words("credential fault golden lazy logic pyenv route sampling secret standin statement")
+var silent = words("credential fault golden installed lazy logic pyenv route sampling secret standin statement")
 
 // documenting are files among them that have documentation of inputs and
 // outputs, schemas, and what init proposes.
@@ -44,7 +44,7 @@ var parts = []string{
 	"sign in with a browser of this machine:…", "sign in with a browser of any …", "…\nor open …", "…\nOnly go on …", "  target …", "  audit records go to …", "reads the variable …", "reads the file …", "asks the socket of …", "default-src …", "the AWS CLI's cache", "{\"region\": …",
 	"signs you in at …", "takes tokens of …", "no host that the policy names", "  it has changed since …", "  it is approved already\n",
 	"failed to unlock correct collection",
-	"every rule of the policy has a decision (…); in the file: …", "not compared", "not read", ", longest gap …", "user … of the warehouse", "rule … of target …", "…, and no rule",
+	"every rule of the policy has a decision (…); in the file: …", "not compared", "not read", ", longest gap …", "user … of the warehouse", "rule … of target …", "…, and no rule", "a driver of its own, …", "`backend: mssql-python`, …",
 }
 
 // A message is a text that the code prints, with … for what varies.

@@ -56,6 +56,7 @@ func readInputs(env job.Env, r *runner.Runner, c *container) (in inputs, err err
 		dir:       r.Input(inWorkingDirectory),
 		container: c,
 	}
+	in.Script, in.Shell = in.run, in.shell
 	in.Broker = in.run != "" || in.keepFresh
 	in.exportEnv = in.exportEnv || in.keepFresh
 	in.Timeout = read.timeout()

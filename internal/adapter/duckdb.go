@@ -50,22 +50,26 @@ var duckdb = adapter{
 	lists:    []string{"secrets", "attach", "filesystems", "plugins"},
 	pairs: map[string]pair{
 		"aws": {
+			since: []since{duckdbSecrets},
 			gives: credential.AWSSession, render: duckdbS3, route: from(s3Route), check: s3Secrets.checkAll,
 			complete: s3Secrets.settled, entries: s3Secrets.ours,
 			identities: map[string]string{"profile": "role", "assume_role_arn": "then_assume"},
 		},
 		"login": {
+			since: []since{duckdbSecrets},
 			gives: credential.AWSSession, asks: credential.Asks{Login: credential.RoleLogin},
 			render: duckdbS3, route: from(s3Route), check: s3Secrets.checkAll, complete: s3Secrets.settled, entries: s3Secrets.ours,
 			identities: map[string]string{"profile": "", "assume_role_arn": ""},
 		},
 		"entra": {
+			since: []since{duckdbSecrets},
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://storage.azure.com"}, // in every cloud
 			render: duckdbAzure, route: always(route.Route{Kind: route.AzureManagedIdentity}), check: azureSecrets.checkAll,
 			complete: azureSecrets.settled, entries: azureSecrets.ours,
 			identities: map[string]string{"tenant_id": "tenant", "client_id": "client_id", "object_id": "client_id", "resource_id": "client_id"},
 		},
 		"gcp": {
+			since: []since{duckdbSecrets},
 			gives: credential.GoogleAccessToken, asks: credential.Asks{Scope: "https://www.googleapis.com/auth/devstorage.read_write"},
 			render: duckdbGCS, route: from(googleStorage), check: gcsSecrets.checkAll, complete: gcsSecrets.settled, entries: gcsSecrets.ours,
 		},

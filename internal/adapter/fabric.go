@@ -49,16 +49,19 @@ var fabric = adapter{
 	},
 	pairs: map[string]pair{
 		"entra": {
+			since: []since{fabricAccessToken, fabricFederated, fabricDriver},
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: fabricEntra, route: fabricRoute, given: []string{"tenant_id"},
 			identities: entraIdentities,
 		},
 		"login": {
+			since: []since{fabricAccessToken, fabricManagedIdentity, fabricDriver},
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: fabricManaged, route: always(route.Route{Kind: route.AzureManagedIdentity}), given: []string{"tenant_id"},
 			identities: personIdentities,
 		},
 		"vault": {
+			since:  []since{fabricDriver},
 			asks:   credential.Asks{Fields: []credential.Kind{credential.ServicePrincipal}},
 			render: servicePrincipal, route: lease, identities: principalIdentities,
 			check: func(block *yaml.Node) error {

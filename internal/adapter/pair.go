@@ -55,6 +55,9 @@ type pair struct {
 	identities map[string]string
 	// entries returns further mappings of a block that have such keys; nil for none.
 	entries func(block *yaml.Node) []*yaml.Node
+	// since are the oldest versions of dbt's adapter that take what is written;
+	// none where every version does that runs with dbt-core 1.8.
+	since []since
 	// complete writes what settings say into where the credential goes; nil
 	// where nothing else says it.
 	complete func(block *yaml.Node) *yaml.Node

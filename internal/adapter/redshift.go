@@ -41,6 +41,7 @@ var redshift = adapter{
 			needed: redshiftNeeded,
 		},
 		"identity_center": {
+			since: []since{identityCenter},
 			gives: credential.IDToken, asks: credential.Asks{Login: credential.TokenLogin},
 			// dbt asks a token endpoint at each login; there is no key for a token.
 			render: redshiftToken, route: always(route.Route{Kind: route.TokenEndpoint, Only: true}),

@@ -49,27 +49,32 @@ var snowflake = adapter{
 		"aws": {
 			gives: credential.AWSSession, render: func(in Input) Output { return workloadIdentity(in, "AWS") },
 			route: awsContainer, client: route.AWSContainer, identities: snowflakeIdentities("role"),
+			since: []since{snowflakeWorkload},
 		},
 		"entra": {
 			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true}, render: externalOAuth,
 			guarded: true, route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
+			since: []since{snowflakeJWT},
 		},
 		"login": {
 			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true}, render: externalOAuth,
 			guarded: true, route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities(""),
+			since: []since{snowflakeJWT},
 		},
 		"oidc": {
 			gives: credential.IDToken, exposed: true, render: snowflakeIDToken,
 			guarded: true, route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities(""),
+			since: []since{snowflakeJWT, snowflakeWorkload},
 		},
 		"token_exchange": {
 			gives: credential.AccessToken, render: externalOAuth,
 			guarded: true, route: from(snowflakeRoute), client: route.SnowflakeTokenFile, identities: snowflakeIdentities("client_id"),
+			since: []since{snowflakeJWT},
 		},
 		"vault": { // Snowflake takes no password of a service user
 			asks: credential.Asks{Fields: []credential.Kind{credential.KeyPair}}, render: snowflakeKeyPair,
 			guarded: true, route: from(snowflakeRoute), direct: lease,
-			client: route.Lease, given: []string{"user"}, identities: snowflakeIdentities("secret"),
+			client: route.Lease, since: []since{snowflakeProxied}, given: []string{"user"}, identities: snowflakeIdentities("secret"),
 		},
 	},
 }

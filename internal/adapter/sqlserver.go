@@ -31,16 +31,19 @@ var sqlserver = adapter{
 	check:     checkSQLServer,
 	pairs: map[string]pair{
 		"entra": {
+			since: []since{sqlServerAccessToken, sqlServerDriver},
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: sqlServerToken, route: from(sqlServerRoute), hosts: &microsoftDatabases, check: checkBackend,
 			identities: entraIdentities,
 		},
 		"login": {
+			since: []since{sqlServerAccessToken, sqlServerDriver},
 			gives: credential.AccessToken, asks: credential.Asks{Resource: "https://database.windows.net"},
 			render: sqlServerToken, route: from(sqlServerRoute), hosts: &microsoftDatabases, check: checkBackend,
 			identities: personIdentities,
 		},
 		"vault": {
+			since:  []since{sqlServerDriver},
 			asks:   credential.Asks{Fields: []credential.Kind{credential.DatabaseLogin, credential.ServicePrincipal}},
 			render: sqlServerLogin, route: lease, suits: principalSuits, identities: principalIdentities,
 		},

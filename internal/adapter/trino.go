@@ -32,16 +32,19 @@ var trino = adapter{
 	check:    checkTrino,
 	pairs: map[string]pair{
 		"entra": {
+			since: []since{trinoCert},
 			gives: credential.AccessToken, asks: credential.Asks{Elsewhere: true},
 			render:  trinoToken,
 			guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},
 		},
 		"oidc": {
+			since: []since{trinoCert},
 			gives: credential.IDToken, exposed: true,
 			render:  trinoToken,
 			guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": ""},
 		},
 		"token_exchange": {
+			since:   []since{trinoCert},
 			gives:   credential.AccessToken,
 			render:  trinoToken,
 			guarded: true, route: from(trinoRoute), identities: map[string]string{"impersonation_user": "", "principal": "client_id"},

@@ -79,7 +79,7 @@ func (a *attempt) authorize(ctx context.Context) (policy.Grant, secret.Value, er
 		if a.target, err = a.policy.Choose(a.claims); err != nil {
 			return policy.Grant{}, none, err
 		}
-		if a.project, err = readProject(ctx, a.env, a.settings, a.target); err != nil {
+		if err = a.readProject(ctx); err != nil {
 			return policy.Grant{}, none, err
 		}
 		if own := a.audience(a.target); own != audience {
@@ -309,4 +309,12 @@ func (a *attempt) exchange(ctx context.Context, grant policy.Grant, idToken secr
 		*a.held = c
 	}
 	return c, err
+}
+
+// readProject reads the target's project, and holds the dbt that is installed to it.
+func (a *attempt) readProject(ctx context.Context) (err error) {
+	if a.project, err = readProject(ctx, a.env, a.settings, a.target); err != nil {
+		return err
+	}
+	return a.project.checkInstalled(a.env, a.settings, a.target)
 }

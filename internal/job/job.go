@@ -155,7 +155,7 @@ func prepare(ctx context.Context, env Env, s Settings, r *runner.Runner, res *Re
 		if a.target, err = pol.Target(s.Target); err != nil {
 			return nil, err
 		}
-		if a.project, err = readProject(ctx, env, s, a.target); err != nil {
+		if err = a.readProject(ctx); err != nil {
 			return nil, err // before the network: a typing error must not cost a request
 		}
 	}

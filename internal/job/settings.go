@@ -32,6 +32,7 @@ type Settings struct {
 	PassIdentity  bool         // the command may request ID tokens itself
 	AllowUIDs     []int        // other users who may use the broker, on Linux
 	Program       string       // that will run, looked for before anything is asked for; "" for none
+	Script, Shell string       // that a shell will run, "" for none, and which one, "" for the default
 	CommandDir    string       // where the command runs; what its profile names is relative to it
 	Say           func(string) // one line for the user, at any time; called by several at once
 	// Halt ends the run while it has a broker, and does not wait for that.
