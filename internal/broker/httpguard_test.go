@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -417,11 +416,7 @@ func TestHTTPHalt(t *testing.T) {
 			}
 		})
 		<-house.began
-		began := time.Now()
 		b.Halt(why)
-		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("it took %s", took)
-		}
 		house.check(t, "async by "+session, "long1 by "+session)
 		all.Wait()
 		for _, target := range []string{"/queries/v1/query-request?requestId=2", "/session/v1/login-request"} {

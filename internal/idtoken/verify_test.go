@@ -391,15 +391,13 @@ func TestDiscoveryOfAnotherIssuer(t *testing.T) {
 func TestHangingIssuerEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	server := serveKeys(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	issuer := start(t)
+	v := verifier(idtoken.Issuer{URL: issuer.URL(), JWKS: server})
+	v.Prefetch(context.Background()) // or its request might end first
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	issuer := start(t)
-	begin := time.Now()
-	_, err := verifier(idtoken.Issuer{URL: issuer.URL(), JWKS: server}).Verify(ctx, secret.New(issuer.Sign("a", nil)), "a")
+	_, err := v.Verify(ctx, secret.New(issuer.Sign("a", nil)), "a")
 	check(t, err, fmt.Sprintf("fetch keys of issuer %q: context deadline exceeded", issuer.URL()), fault.Unreachable)
-	if took := time.Since(begin); took > 2*time.Minute {
-		t.Errorf("took %s", took)
-	}
 }
 
 // TestNoAudience: without one, go-oidc would accept any.
