@@ -51,6 +51,9 @@ func TestVersions(t *testing.T) {
 func versionsRow(t *testing.T, sets []triedSet, name, provider string) string {
 	t.Helper()
 	versions, engine := triedOf(sets, name, provider)
+	if len(versions) == 0 { // of an adapter that the end-to-end tests do not have yet
+		return fmt.Sprintf("| `%s` | not tried | | | | | | |\n", provider)
+	}
 	var working, cores []string
 	old, needs, rust := "none of 1.8 or later", "", "yes"
 	for _, v := range versions {
