@@ -56,23 +56,22 @@ func Ensure(ctx context.Context, name string, requirements []byte, prepare strin
 
 // EnsureSince is Ensure for packages that need Python 3.minor or newer.
 func EnsureSince(ctx context.Context, minor int, name string, requirements []byte, prepare string, log io.Writer) (Python, error) {
+	return ensure(ctx, minor, newest, name, requirements, prepare, log)
+}
+
+// EnsureOn is Ensure for packages that have hashes for Python 3.minor only.
+func EnsureOn(ctx context.Context, minor int, name string, requirements []byte, log io.Writer) (Python, error) {
+	return ensure(ctx, minor, minor, name, requirements, "", log)
+}
+
+func ensure(ctx context.Context, oldest, newest int, name string, requirements []byte, prepare string, log io.Writer) (Python, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return Python{}, fmt.Errorf("find the cache directory: %w", err)
 	}
 	pythons := []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}
-	m := maker{cache: cache, pythons: pythons, minor: minor, newest: newest, log: log}
+	m := maker{cache: cache, pythons: pythons, minor: oldest, newest: newest, log: log}
 	return m.ensure(ctx, name, requirements, prepare)
-}
-
-// EnsureOn is Ensure for packages that have hashes for Python 3.minor only.
-func EnsureOn(ctx context.Context, minor int, name string, requirements []byte, log io.Writer) (Python, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return Python{}, fmt.Errorf("find the cache directory: %w", err)
-	}
-	m := maker{cache: cache, pythons: []string{fmt.Sprintf("python3.%d", minor), "python3", "python"}, minor: minor, newest: minor, log: log}
-	return m.ensure(ctx, name, requirements, "")
 }
 
 // A maker creates environments in a cache directory with one of the interpreters.
