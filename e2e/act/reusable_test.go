@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
-	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
 )
 
 // pin is the placeholder for a release's commit in a workflow.
@@ -98,14 +97,7 @@ targets:
     allow:
       - %[2]s
 `, r.sts.URL(), setup.Rule))
-	requirements, err := os.ReadFile(filepath.Join(setup.Repository(r.t), "e2e", "incident", "requirements.txt"))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	tools, err := pyenv.Ensure(r.t.Context(), "incident", requirements, "", os.Stderr)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	tools := setup.Environment(r.t, "incident", "")
 	bin := r.t.TempDir() // only this one: the environment has a Python of its own
 	script := setup.Write(r.t, bin, "aws", fmt.Sprintf("#!/bin/sh\nexec %s --endpoint-url %s \"$@\"\n", tools.Program("aws"), r.store.URL()))
 	if err := os.Chmod(script, 0o700); err != nil {

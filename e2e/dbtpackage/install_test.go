@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
-	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
 )
 
 // git runs git in a folder, with no configuration of the machine's.
@@ -90,16 +89,7 @@ func TestInstall(t *testing.T) {
 // TestEngine2 has dbt's second engine read the package.
 func TestEngine2(t *testing.T) {
 	t.Parallel()
-	requirements, err := os.ReadFile(filepath.Join("..", "engine2", "requirements.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const prepare = "from duckdb_extensions import import_extension\nimport_extension('httpfs')" // the environment of e2e/engine2
-	python, err := pyenv.Ensure(t.Context(), "engine2", requirements, prepare, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := newProject(t, nil)
+	python, p := setup.Engine(t), newProject(t, nil)
 	for _, target := range []string{"snowflake", "bigquery", "redshift", "databricks", "postgres", "duckdb"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		cmd := exec.CommandContext(ctx, python.Program("dbt"), "parse", "--target", target, "--target-path", "engine2-"+target)

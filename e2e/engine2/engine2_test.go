@@ -32,16 +32,7 @@ type engine struct {
 // dbt, too, and puts drivers into its cache under the names that it expects.
 func start(t *testing.T) engine {
 	t.Helper()
-	folder := filepath.Join(setup.Repository(t), "e2e", "engine2")
-	requirements, err := os.ReadFile(filepath.Join(folder, "requirements.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const prepare = "from duckdb_extensions import import_extension\nimport_extension('httpfs')"
-	python, err := pyenv.Ensure(t.Context(), "engine2", requirements, prepare, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	python := setup.Engine(t)
 	e := engine{python, t.TempDir()}
 	drivers := filepath.Join(e.cache, "com.getdbt", "adbc", "x86_64-manylinux_2_17-linux-gnu")
 	if err := os.MkdirAll(drivers, 0o755); err != nil {

@@ -6,7 +6,6 @@
 package incident
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -23,18 +22,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
 // tools returns the environment that has AWS's command line and shellcheck.
-func tools(t *testing.T) pyenv.Python {
-	t.Helper()
-	requirements, err := os.ReadFile(filepath.Join(setup.Repository(t), "e2e", "incident", "requirements.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	python, err := pyenv.Ensure(context.Background(), "incident", requirements, "", os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return python
-}
+func tools(t *testing.T) pyenv.Python { return setup.Environment(t, "incident", "") }
 
 // printed returns the scripts and statements of SQL in the goldens of the languages, by language and name.
 func printed(t *testing.T, suffix string) map[string]string {

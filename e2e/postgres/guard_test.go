@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -158,14 +157,7 @@ func TestGuardBypasses(t *testing.T) {
 // return what became of them.
 func clientsOf(t *testing.T, g *setup.Guarded) map[string]func(t *testing.T, statements []string) []string {
 	t.Helper()
-	requirements, err := os.ReadFile(filepath.Join(setup.Repository(t), "e2e", "postgres", "requirements.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	drivers, err := pyenv.Ensure(t.Context(), "postgres", requirements, "", os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	drivers := setup.Environment(t, "postgres", "")
 	clients := map[string]func(t *testing.T, statements []string) []string{}
 	for driver, python := range map[string]pyenv.Python{
 		"psycopg2": setup.Python(t), "psycopg": drivers, "psycopg_prepared": drivers, "psycopg_binary": drivers, "asyncpg": drivers, "asyncpg_prepared": drivers,

@@ -290,11 +290,7 @@ func loadWithEngine(t *testing.T, cases []goldenCase) setResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const prepare = "from duckdb_extensions import import_extension\nimport_extension('httpfs')"
-	p, err := pyenv.Ensure(t.Context(), "engine2", requirements, prepare, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := setup.Engine(t)
 	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, `{"access_token": "VALUE_TOKEN", "token_type": "Bearer", "expires_in": 300}`)

@@ -95,6 +95,27 @@ var python = sync.OnceValues(func() (pyenv.Python, error) {
 	return pyenv.Ensure(context.Background(), "e2e", requirements, prepare, os.Stderr)
 })
 
+// Environment returns an environment of its own for the tests in a folder of e2e: its requirements.txt does not go with
+// those of all. prepare is that of pyenv.Ensure.
+func Environment(t testing.TB, folder, prepare string) pyenv.Python {
+	t.Helper()
+	requirements, err := os.ReadFile(filepath.Join(Repository(t), "e2e", folder, "requirements.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pyenv.Ensure(t.Context(), folder, requirements, prepare, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Engine returns the environment of dbt's second engine.
+func Engine(t testing.TB) pyenv.Python {
+	t.Helper()
+	return Environment(t, "engine2", "from duckdb_extensions import import_extension\nimport_extension('httpfs')")
+}
+
 // Python returns the environment of all end-to-end tests.
 func Python(t testing.TB) pyenv.Python {
 	t.Helper()

@@ -20,14 +20,7 @@ type SparkHome struct {
 // Spark returns Spark 4.2.
 func Spark(t testing.TB) SparkHome {
 	t.Helper()
-	requirements, err := os.ReadFile(filepath.Join(Repository(t), "e2e", "spark", "requirements.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	python, err := pyenv.Ensure(t.Context(), "spark", requirements, "", os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	python := Environment(t, "spark", "")
 	homes, err := filepath.Glob(filepath.Join(filepath.Dir(python.Bin), "lib", "python3.*", "site-packages", "pyspark"))
 	if err != nil || len(homes) != 1 {
 		t.Fatalf("folders of Spark: %q, %v", homes, err)

@@ -3,27 +3,17 @@
 package snowflake
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
-	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
 )
 
 // TestOlderAdapter: through the broker's proxy, an adapter works that does not
 // support workload identity, since the proxy logs in at Snowflake.
 func TestOlderAdapter(t *testing.T) {
 	t.Parallel()
-	requirements, err := os.ReadFile(filepath.Join(setup.Repository(t), "e2e", "snowflake", "requirements.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	older, err := pyenv.Ensure(t.Context(), "snowflake", requirements, "", os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	older := setup.Environment(t, "snowflake", "")
 	issuer := setup.Issuer(t)
 	s, port := start(t, issuer, nil)
 	workspace := setup.Project(t, issuer, block(port), "{oidc: {audience: snowflakecomputing.com}}")

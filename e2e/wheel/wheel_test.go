@@ -26,18 +26,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
 
 // installers returns the environment that has pip and uv.
-func installers(t *testing.T) pyenv.Python {
-	t.Helper()
-	requirements, err := os.ReadFile("requirements.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	python, err := pyenv.Ensure(t.Context(), "wheel", requirements, "", os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return python
-}
+func installers(t *testing.T) pyenv.Python { return setup.Environment(t, "wheel", "") }
 
 // pack packs a binary for a platform.
 func pack(t *testing.T, dir, goos, goarch string, binary []byte) {
