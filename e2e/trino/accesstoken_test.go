@@ -3,9 +3,8 @@
 package trino
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +17,7 @@ import (
 // Entra ID for an application names it in azp.
 // (learn.microsoft.com, "Access token claims reference")
 const (
-	tenant      = "99999999-8888-7777-6666-555555555555"
+	tenantID    = "99999999-8888-7777-6666-555555555555"
 	application = "11111111-2222-3333-4444-555555555555"
 	resource    = "77777777-6666-5555-4444-333333333333" // Trino's own application, whose id is the tokens' audience
 )
@@ -28,7 +27,7 @@ const (
 func TestAccessTokens(t *testing.T) {
 	t.Parallel()
 	issuer, authority := setup.Issuer(t), newAuthority(t)
-	token := authority.endpoint(t, issuer)
+	tenant, company := authority.services(t, issuer)
 	server := setup.Trino(t, setup.TrinoConfig{
 		Issuer: authority.URL(), JWKS: authority.URL() + "/.well-known/jwks", Audience: resource, Claim: "azp", UserPattern: "(" + application + ")",
 	}, application, authority.token)
@@ -36,11 +35,11 @@ func TestAccessTokens(t *testing.T) {
 	as.slowTable(t)
 	t.Run("Trino verifies the token itself", func(t *testing.T) { as.verifies(t, issuer, authority) })
 	issuer.SetLife(tokenLife)
-	entra := fmt.Sprintf(`{entra: {tenant: %s, client_id: %s, scope: "api://trino/.default", authority: %q}}`, tenant, application, token)
+	entra := fmt.Sprintf(`{entra: {tenant: %s, client_id: %s, scope: "api://trino/.default", authority: %q}}`, tenantID, application, tenant.URL())
 	t.Run("at once", func(t *testing.T) {
 		for _, tt := range []struct{ provider, exchange string }{
 			{"entra", entra},
-			{"token_exchange", fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: "https://auth.example"}}`, token+"/"+tenant+"/oauth2/v2.0/token")},
+			{"token_exchange", fmt.Sprintf(`{token_exchange: {token_url: %q, grant: client_assertion, audience: "https://auth.example"}}`, company.URL()+"/token")},
 		} {
 			t.Run(tt.provider, func(t *testing.T) {
 				t.Parallel()
@@ -62,36 +61,36 @@ func newAuthority(t *testing.T) authority {
 	a := authority{setup.Issuer(t)}
 	a.SetClaims(map[string]any{
 		"sub": "88888888-7777-6666-5555-444444444444", "oid": "88888888-7777-6666-5555-444444444444", "azp": application,
-		"azpacr": "2", "idtyp": "app", "tid": tenant, "ver": "2.0",
+		"azpacr": "2", "idtyp": "app", "tid": tenantID, "ver": "2.0",
 	})
 	return a
 }
 
-// token expires later than the endpoint's replies announce: a machine may stall.
+// token expires later than the services' replies announce: a machine may stall.
 func (a authority) token() string {
 	return a.Sign(resource, map[string]any{"exp": time.Now().Add(tokenLife + standin.Grace).Unix()})
 }
 
-// endpoint issues tokens to a client that authenticates with an ID token, as
-// Entra ID and others do. (RFC 7523 §2.2) It returns the URL at which Entra ID's
-// path starts.
-func (a authority) endpoint(t *testing.T, issuer *standin.Issuer) (url string) {
+// services starts a tenant of Entra ID and a company's authorization server, which give the job such tokens.
+func (a authority) services(t *testing.T, issuer *standin.Issuer) (tenant, company *standin.TokenService) {
 	t.Helper()
-	host, port := setup.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		audience := "https://auth.example"
-		if r.PostFormValue("scope") == "api://trino/.default" {
-			audience = "api://AzureADTokenExchange"
-		}
-		err := setup.VerifyLate(r.Context(), issuer, audience, setup.Subject, r.PostFormValue("client_assertion"), standin.Grace)
-		if err != nil || r.PostFormValue("grant_type") != "client_credentials" || r.URL.Path != "/"+tenant+"/oauth2/v2.0/token" {
-			w.WriteHeader(http.StatusUnauthorized)
-			_ = json.NewEncoder(w).Encode(map[string]any{"error": "invalid_client", "error_description": fmt.Sprint(err)})
-			return
-		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": a.token(), "token_type": "Bearer", "expires_in": int(tokenLife / time.Second)})
-	}))
-	return fmt.Sprintf("http://%s:%d", host, port)
+	tenant, errTenant := standin.StartEntra(standin.EntraConfig{
+		Tenant: tenantID, Resources: []string{"api://trino"}, Lifetime: tokenLife,
+		Applications: map[string][]standin.FederatedCredential{application: {{Issuer: issuer.URL(), Subject: setup.Subject, Audience: "api://AzureADTokenExchange"}}},
+	})
+	company, errCompany := standin.StartAuthServer(standin.AuthServerConfig{
+		IssuerURL: issuer.URL(), Audience: "https://auth.example", Lifetime: tokenLife,
+		Clients: map[string]standin.AuthClient{application: {Subject: setup.Subject}},
+	})
+	if err := errors.Join(errTenant, errCompany); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*standin.TokenService{tenant, company} {
+		t.Cleanup(s.Close)
+		s.SetGrace(standin.Grace)
+		s.SignWith(func(standin.Bearer) string { return a.token() })
+	}
+	return tenant, company
 }
 
 // verifies bypasses the action: what the server does not issue, Trino refuses.
