@@ -1,13 +1,11 @@
 package setup
 
 import (
-	"bytes"
-	"encoding/asn1"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"testing"
+
+	ber "github.com/go-asn1-ber/asn1-ber"
 )
 
 // LDAP starts a directory on loopback that knows simple binds only: check decides on a name and its password, and what
@@ -16,24 +14,28 @@ func LDAP(t testing.TB, check func(name, password string) error) (port int) {
 	t.Helper()
 	return Listen(t, func(conn net.Conn) error {
 		for {
-			request, err := readLDAP(conn)
-			if err != nil || request.op == ldapUnbind {
-				return err
-			}
-			if request.op != ldapBind {
-				return fmt.Errorf("LDAP operation %#x, want a bind", request.op)
-			}
-			reply := ldapReply{ID: request.id}
-			if request.password == "" {
-				reply.Bind = ldapResult{Code: unwillingToPerform} // it would be an anonymous bind (RFC 4513 §5.1.2)
-			} else if err := check(request.name, request.password); err != nil {
-				reply.Bind = ldapResult{Code: invalidCredentials, Message: []byte(err.Error())}
-			}
-			text, err := asn1.Marshal(reply)
+			request, err := ber.ReadPacket(conn)
 			if err != nil {
 				return err
 			}
-			if _, err := conn.Write(text); err != nil {
+			if len(request.Children) < 2 {
+				return fmt.Errorf("an LDAP message of %d parts", len(request.Children))
+			}
+			id, op := request.Children[0].Value, request.Children[1]
+			switch {
+			case op.ClassType == ber.ClassApplication && op.Tag == ldapUnbind:
+				return nil
+			case op.ClassType != ber.ClassApplication || op.Tag != ldapBind || len(op.Children) != 3 || op.Children[2].Tag != ldapSimple:
+				return fmt.Errorf("LDAP operation %d of %d parts, want a simple bind", op.Tag, len(op.Children))
+			}
+			code, words := ldapSuccess, ""
+			name, password := op.Children[1].Data.String(), op.Children[2].Data.String()
+			if password == "" {
+				code = unwillingToPerform // it would be an anonymous bind (RFC 4513 §5.1.2)
+			} else if err := check(name, password); err != nil {
+				code, words = invalidCredentials, err.Error()
+			}
+			if _, err := conn.Write(bound(id, code, words)); err != nil {
 				return err
 			}
 		}
@@ -42,82 +44,24 @@ func LDAP(t testing.TB, check func(name, password string) error) (port int) {
 
 // Tags of operations and of the choice of a simple bind, and codes of results. (RFC 4511 §4.1.9, §4.2, §4.3)
 const (
-	ldapBind   = 0x60
-	ldapUnbind = 0x42
-	ldapSimple = 0x80
+	ldapBind   ber.Tag = 0
+	ldapBound  ber.Tag = 1
+	ldapUnbind ber.Tag = 2
+	ldapSimple ber.Tag = 0
 
+	ldapSuccess        = 0
 	invalidCredentials = 49
 	unwillingToPerform = 53
 )
 
-type ldapRequest struct {
-	id             int
-	op             byte
-	name, password string
+// bound is the reply to a bind.
+func bound(id any, code int, words string) []byte {
+	result := ber.Encode(ber.ClassApplication, ber.TypeConstructed, ldapBound, nil, "")
+	result.AppendChild(ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagEnumerated, code, ""))
+	result.AppendChild(ber.NewString(ber.ClassUniversal, ber.TypePrimitive, ber.TagOctetString, "", "")) // no other directory
+	result.AppendChild(ber.NewString(ber.ClassUniversal, ber.TypePrimitive, ber.TagOctetString, words, ""))
+	message := ber.NewSequence("")
+	message.AppendChild(ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagInteger, id, ""))
+	message.AppendChild(result)
+	return message.Bytes()
 }
-
-type ldapReply struct {
-	ID   int
-	Bind ldapResult `asn1:"application,tag:1"`
-}
-
-type ldapResult struct {
-	Code      asn1.Enumerated
-	MatchedDN []byte
-	Message   []byte
-}
-
-func readLDAP(conn io.Reader) (request ldapRequest, err error) {
-	_, message, err := element(conn)
-	if err != nil {
-		return request, err
-	}
-	in := bytes.NewReader(message)
-	_, id, err := element(in)
-	if err != nil {
-		return request, err
-	}
-	for _, b := range id {
-		request.id = request.id<<8 | int(b)
-	}
-	op, body, err := element(in)
-	if request.op = op; err != nil || op != ldapBind {
-		return request, err
-	}
-	in = bytes.NewReader(body)
-	_, _, errVersion := element(in)
-	_, name, errName := element(in)
-	choice, password, errPassword := element(in)
-	if choice != ldapSimple {
-		return request, fmt.Errorf("LDAP authentication %#x, want a simple one", choice)
-	}
-	request.name, request.password = string(name), string(password)
-	return request, errors.Join(errVersion, errName, errPassword)
-}
-
-// element reads one element of BER, in which a length may have more bytes than DER allows. (X.690 §8.1)
-func element(in io.Reader) (tag byte, content []byte, err error) {
-	var head [2]byte
-	if _, err := io.ReadFull(in, head[:]); err != nil {
-		return 0, nil, err
-	}
-	size := int(head[1])
-	if size >= 0x80 {
-		long := make([]byte, size-0x80)
-		if _, err := io.ReadFull(in, long); err != nil {
-			return 0, nil, err
-		}
-		size = 0
-		for _, b := range long {
-			size = min(size<<8|int(b), maxElement+1)
-		}
-	}
-	if size > maxElement {
-		return 0, nil, fmt.Errorf("an element of more than %d bytes", maxElement)
-	}
-	content = make([]byte, size)
-	_, err = io.ReadFull(in, content)
-	return head[0], content, err
-}
-
-const maxElement = 1 << 17 // PostgreSQL takes passwords of up to 64 KiB
