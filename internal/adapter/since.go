@@ -42,23 +42,28 @@ type TooOld struct {
 }
 
 // CheckInstalled returns what is wrong with the version of dbt's adapter in the
-// environment of dbt, a path; ok is false where nothing is, or it is not
-// certain. served says that a broker serves the pair's route.
-func CheckInstalled(getenv func(string) string, dbt, dbtType, provider string, served bool, block *yaml.Node) (t TooOld, ok bool) {
+// environment of dbt, a path, for the first of the blocks that it does not take;
+// ok is false where there is none, or it is not certain. served says that a
+// broker serves the pair's route.
+func CheckInstalled(getenv func(string) string, dbt, dbtType, provider string, served bool, blocks ...*yaml.Node) (t TooOld, ok bool) {
 	wanted := pairOf(dbtType, provider).since
 	if len(wanted) == 0 {
 		return t, false
 	}
-	t.Package, ok = installed.Find(getenv, dbt, "dbt-"+dbtType)
-	if !ok {
+	if t.Package, ok = installed.Find(getenv, dbt, "dbt-"+dbtType); !ok {
 		return t, false
 	}
-	for _, s := range wanted {
-		if s.applies(served, block) && installed.Older(t.Version, s.version) && (t.Want == "" || installed.Older(t.Want, s.version)) {
-			t.Want, t.Has = s.version, s.has
+	for _, block := range blocks {
+		for _, s := range wanted {
+			if s.applies(served, block) && installed.Older(t.Version, s.version) && (t.Want == "" || installed.Older(t.Want, s.version)) {
+				t.Want, t.Has = s.version, s.has
+			}
+		}
+		if t.Want != "" {
+			return t, true
 		}
 	}
-	return t, t.Want != ""
+	return t, false
 }
 
 func (s since) applies(served bool, block *yaml.Node) bool {

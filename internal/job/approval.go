@@ -252,11 +252,7 @@ func receivers(t *policy.Target, p project) (hosts []string) {
 // named returns the hosts that the dbt outputs name under any key: an object
 // store's, say, whose client sends the credential there.
 func (p *project) named(dbt policy.DBT) (hosts []string) {
-	blocks := p.blocks
-	if p.source == nil && dbt.Block != nil {
-		blocks = p.inline(dbt)
-	}
-	for _, b := range blocks {
+	for _, b := range p.blocksOf(dbt) {
 		hosts = append(hosts, hostsOf("", b)...)
 	}
 	return hosts

@@ -28,18 +28,12 @@ func (p *project) checkInstalled(env Env, s Settings, t *policy.Target) error {
 		return nil
 	}
 	served := s.Broker && p.route.Kind != route.None && p.route.Kind != route.Lease
-	blocks := p.blocks
-	if p.source == nil {
-		blocks = p.inline(t.DBT())
-	}
-	for _, block := range blocks {
-		if old, ok := adapter.CheckInstalled(env.Getenv, program, p.dbtType, t.Provider(), served, block); ok {
-			return fault.New(fault.Usage,
-				fmt.Errorf("adapter dbt-%s %s in %q is too old for provider %q: want %s or later, which has %s",
-					p.dbtType, old.Version, old.Dir, t.Provider(), old.Want, old.Has),
-				fmt.Sprintf("run `pip install --upgrade \"dbt-%s>=%s\"` in dbt's environment, before this step",
-					p.dbtType, old.Want))
-		}
+	if old, ok := adapter.CheckInstalled(env.Getenv, program, p.dbtType, t.Provider(), served, p.blocksOf(t.DBT())...); ok {
+		return fault.New(fault.Usage,
+			fmt.Errorf("adapter dbt-%s %s in %q is too old for provider %q: want %s or later, which has %s",
+				p.dbtType, old.Version, old.Dir, t.Provider(), old.Want, old.Has),
+			fmt.Sprintf("run `pip install --upgrade \"dbt-%s>=%s\"` in dbt's environment, before this step",
+				p.dbtType, old.Want))
 	}
 	return nil
 }

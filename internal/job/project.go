@@ -127,6 +127,14 @@ func (p *project) takeFile(ctx context.Context, env Env, s Settings, t *policy.T
 	return p.check(ctx, env, s, t, p.blocks...)
 }
 
+// blocksOf returns the user's outputs, or the policy's block as each profile has it.
+func (p *project) blocksOf(dbt policy.DBT) []*yaml.Node {
+	if p.source != nil || dbt.Block == nil {
+		return p.blocks
+	}
+	return p.inline(dbt)
+}
+
 // inline returns the policy's block as each profile has it; the last one
 // serves the rest.
 func (p *project) inline(dbt policy.DBT) []*yaml.Node {
