@@ -136,6 +136,7 @@ func (w warehouse) versions(t *testing.T, name string) string {
 		}
 		fmt.Fprintf(&b, "| dbt-%s with dbt-core %s, in part | %s |\n", name, versionOf(t, other, "dbt-core"), versionOf(t, other, "dbt-"+name))
 	}
+	fmt.Fprintf(&b, "\nOther versions, and the oldest that works with each provider: [versions](../versions.md#%s).\n", name)
 	return b.String()
 }
 
