@@ -69,9 +69,21 @@ func ensure(ctx context.Context, oldest, newest int, name string, requirements [
 	if err != nil {
 		return Python{}, fmt.Errorf("find the cache directory: %w", err)
 	}
-	pythons := []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}
-	m := maker{cache: cache, pythons: pythons, minor: oldest, newest: newest, log: log}
+	m := maker{cache: cache, pythons: interpreters(ctx, system), minor: oldest, newest: newest, log: log}
 	return m.ensure(ctx, name, requirements, prepare)
+}
+
+// system is the distribution's Python. It is built with profile-guided
+// optimization, which others often are not: dbt takes a third longer with them.
+const system = "/usr/bin/python3"
+
+// interpreters returns the names to look for, with system first if that can make environments.
+func interpreters(ctx context.Context, system string) []string {
+	names := []string{"python3", "python", "python3.13", "python3.12", "python3.11", "python3.10"}
+	if exec.CommandContext(ctx, system, "-I", "-c", "import ensurepip").Run() == nil {
+		names = slices.Insert(names, 0, system)
+	}
+	return names
 }
 
 // A maker creates environments in a cache directory with one of the interpreters.

@@ -48,6 +48,8 @@ func fakePython(dir string, args []string) int {
 	fmt.Fprintln(log, call)
 	no := func(what string) bool { _, err := os.Stat(filepath.Join(dir, "no-"+what)); return err == nil }
 	switch {
+	case call == "-I -c import ensurepip" && no("venv"):
+		return 1
 	case slices.Contains(args, "venv"):
 		target := args[len(args)-1]
 		if no("venv") && !slices.Contains(args, "--without-pip") {
@@ -287,5 +289,28 @@ func TestEnviron(t *testing.T) {
 		if slices.Contains(env, entry) != want {
 			t.Errorf("%s is in the environment: %v, want %v", entry, !want, want)
 		}
+	}
+}
+
+// TestSystemsPythonFirst: the system's Python goes first where it can make environments.
+func TestSystemsPythonFirst(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Setenv("PYENV_TEST_DIR", dir)
+	missing := filepath.Join(dir, "missing")
+	if got := interpreters(t.Context(), self); got[0] != self || got[1] != "python3" {
+		t.Errorf("with all of Python: %q", got)
+	}
+	if got := interpreters(t.Context(), missing); got[0] != "python3" {
+		t.Errorf("with none: %q", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "no-venv"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := interpreters(t.Context(), self); got[0] != "python3" {
+		t.Errorf("without ensurepip: %q", got)
 	}
 }
