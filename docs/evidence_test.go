@@ -2,6 +2,9 @@ package docs
 
 import (
 	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,4 +57,32 @@ func TestLevels(t *testing.T) {
 	}
 	golden.Table(t, "evidence.md", "count", fmt.Sprintf("Of the pairs of warehouse and provider, **%d of %d on real servers**, and %d of the %d that were added later.\n",
 		real[1], pairs[1], real[0], pairs[0]))
+}
+
+// TestNightlyTests: the page names the tests that only the nightly rounds run.
+func TestNightlyTests(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../e2e/*/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nightly := regexp.MustCompile(`^//go:build .*\b(wide|hours|spark|spire)\b`)
+	name := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
+	tests := map[string][]string{}
+	for _, file := range files {
+		text := repositoryFile(t, strings.TrimPrefix(file, "../"))
+		if !nightly.MatchString(text) {
+			continue
+		}
+		folder := path.Dir(strings.TrimPrefix(file, "../"))
+		for _, m := range name.FindAllStringSubmatch(text, -1) {
+			tests[folder] = append(tests[folder], m[1])
+		}
+	}
+	list := "| where | only nightly |\n| --- | --- |\n"
+	for _, folder := range slices.Sorted(maps.Keys(tests)) {
+		slices.Sort(tests[folder])
+		list += fmt.Sprintf("| `%s` | %s |\n", folder, strings.Join(tests[folder], " "))
+	}
+	golden.Table(t, "evidence.md", "only-nightly", list)
 }

@@ -126,14 +126,10 @@ func caller(uses string, jobs ...string) string {
 // has target/ and the audit log.
 func TestReusable(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
+	for _, tt := range setup.Few(1, []struct {
 		name string
 		uses func(r *runner) string
 	}{
-		{"local", func(r *runner) string {
-			setup.Write(t, r.dir, ".github/workflows/dbt.yml", reusable(t))
-			return "./.github/workflows/dbt.yml"
-		}},
 		{"by commit", func(r *runner) string {
 			// act reads it from a repository of this machine, without any network.
 			const commit = "1111111111111111111111111111111111111111"
@@ -142,7 +138,11 @@ func TestReusable(t *testing.T) {
 			r.args = append(r.args, "--local-repository", "oidc-dbt/oidc-dbt@"+commit+"="+dir)
 			return "oidc-dbt/oidc-dbt/.github/workflows/dbt.yml@" + commit
 		}},
-	} {
+		{"local", func(r *runner) string {
+			setup.Write(t, r.dir, ".github/workflows/dbt.yml", reusable(t))
+			return "./.github/workflows/dbt.yml"
+		}},
+	}...) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRunner(t, 0, 0)
@@ -166,74 +166,6 @@ func TestReusable(t *testing.T) {
 	}
 }
 
-// TestPlatformsCopyOfIt: the page's two changes make the reusable workflow a
-// platform's own. Its policy is in the file, and the caller's own is not read.
-func TestPlatformsCopyOfIt(t *testing.T) {
-	t.Parallel()
-	r := newRunner(t, 0, 0)
-	artifacts := calling(t, r)
-	policy, err := os.ReadFile(filepath.Join(r.dir, ".github/oidc-dbt.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup.Write(t, r.dir, ".github/oidc-dbt.yml", "the caller's\n")
-	inline := strings.ReplaceAll(strings.TrimSpace(string(policy)), "\n", "\n            ")
-	const with = "        with:\n          target: "
-	copied := strings.ReplaceAll(reusable(t), "oidc-dbt/oidc-dbt/.github/actions/oidc-dbt@", "oidc-dbt/oidc-dbt@")
-	if n := strings.Count(copied, with); n != 3 {
-		t.Fatalf("the action's steps have %d targets, want 3", n)
-	}
-	platform := t.TempDir()
-	setup.Write(t, platform, ".github/workflows/dbt.yml", strings.ReplaceAll(copied, with,
-		"        with:\n          policy: |\n            "+inline+"\n          target: "))
-	r.args = append(r.args, "--local-repository", "acme/platform@v3="+platform)
-	setup.Write(t, r.dir, ".github/workflows/call.yml", caller("acme/platform/.github/workflows/dbt.yml@v3",
-		"target: prod\nproject-dir: dbt\nenvironment: production"))
-	log, err := r.run("call.yml")
-	if err != nil {
-		t.Fatalf("act: %v\n%s", err, log)
-	}
-	want(t, log, "allowed: target prod by rule 1", "PASS=6 WARN=0 ERROR=0")
-	r.audit = filepath.Join(artifacts, "dbt", "audit.jsonl")
-	if got, want := r.decisions(), "Preauth Success, Logon Success"; got != want {
-		t.Errorf("the audit log says %s, want %s", got, want)
-	}
-}
-
-// TestSlimCI: a run leaves its manifest in the store by a target that provides
-// only credentials, and the next one defers to it and knows what has changed.
-func TestSlimCI(t *testing.T) {
-	t.Parallel()
-	r := newRunner(t, 0, 0)
-	artifacts := calling(t, r)
-	r.slim()
-	setup.Write(t, r.dir, ".github/workflows/dbt.yml", reusable(t))
-	const place = "state s3://marts/acme/manifest.json"
-	setup.Write(t, r.dir, ".github/workflows/call.yml", caller("./.github/workflows/dbt.yml",
-		"target: prod\nproject-dir: dbt\nenvironment: production\nstate-to: "+place))
-	if log, err := r.run("call.yml"); err != nil {
-		t.Fatalf("act: %v\n%s", err, log)
-	}
-	if text, err := os.ReadFile(filepath.Join(r.dir, "dbt/models/customers.sql")); err != nil {
-		t.Fatal(err)
-	} else {
-		setup.Write(t, r.dir, "dbt/models/customers.sql", string(text)+"-- changed\n")
-	}
-	setup.Write(t, r.dir, ".github/workflows/call.yml", caller("./.github/workflows/dbt.yml",
-		"target: ci\nproject-dir: dbt\nenvironment: production\nartifact: slim\nstate-from: "+place+"\ncommand: |\n"+
-			"  echo \"modified: $(dbt --quiet ls --resource-type model --select state:modified --output name | tr '\\n' ' ')\"\n"+
-			"  dbt compile --select customers\n"))
-	log, err := r.run("call.yml")
-	if err != nil {
-		t.Fatalf("act: %v\n%s", err, log)
-	}
-	want(t, log, "modified: customers \n", `"prod"."main"."orders"`, "Job succeeded")
-	r.audit = filepath.Join(artifacts, "slim", "audit.jsonl")
-	if got, want := r.decisions(), "Preauth Success, Logon Success, Preauth Success, Logon Success"; got != want { // state, ci
-		t.Errorf("the audit log says %s, want %s", got, want)
-	}
-}
-
 // TestAttacks: text that a caller passes on from elsewhere is never run by a
 // shell of another step, and the command runs only with its credential.
 func TestAttacks(t *testing.T) {
@@ -245,11 +177,12 @@ func TestAttacks(t *testing.T) {
 	setup.Write(t, r.dir, ".github/workflows/dbt.yml", reusable(t))
 	run := "touch " + mark
 	var jobs []string
-	for _, value := range []string{
-		"$(" + run + ") `" + run + "`",
-		"x; " + run + "; ' && " + run + " && ' \" && " + run + " && \"",
-		"x\n" + run + "\n::set-output name=decision::allowed",
-	} {
+	for _, value := range setup.Few(1,
+		"x; "+run+"; ' && "+run+" && ' \" && "+run+" && \" $("+run+") `"+run+"`\n"+run+"\n::set-output name=decision::allowed",
+		"$("+run+") `"+run+"`",
+		"x; "+run+"; ' && "+run+" && ' \" && "+run+" && \"",
+		"x\n"+run+"\n::set-output name=decision::allowed",
+	) {
 		for _, input := range []string{
 			"target", "project-dir", "adapters", "requirements", "python-version", "environment", "runner", "state-from", "state-to", "artifact",
 		} {

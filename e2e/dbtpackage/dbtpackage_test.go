@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 	"github.com/oidc-dbt/oidc-dbt/internal/pyenv"
@@ -100,59 +99,6 @@ func (p project) parse(t *testing.T, dialect string) {
 
 // models is how many files of compiled SQL there are at least, with one log.
 const models = 16
-
-func TestDuckDB(t *testing.T) {
-	t.Parallel()
-	p := newProject(t, nil)
-	p.build(t, "duckdb", allLogs)
-	if out := p.dbt(t, "source", "freshness", "--select", "source:oidc_dbt"); !strings.Contains(out, "PASS freshness of oidc_dbt.records") {
-		t.Errorf("the freshness of what was loaded just now:\n%s", out)
-	}
-	p.env["DBT_TARGET_PATH"] = "docs"
-	p.dbt(t, "docs", "generate", "--vars", "{oidc_dbt_logs: "+allLogs+"}")
-
-	// What is found fails a run only where that is asked for.
-	out, err := setup.DBT(t, p.python, p.folder, p.env, "test", "--vars", "{oidc_dbt_logs: "+allLogs+", oidc_dbt_severity: error}", "--select", "oidc_dbt_no_unmatched_logins")
-	if err == nil || !strings.Contains(out, "Got 12 results, configured to fail if != 0") {
-		t.Errorf("with severity error: %v\n%s", err, out)
-	}
-	out, err = setup.DBT(t, p.python, p.folder, p.env, "parse", "--no-partial-parse", "--vars", "{oidc_dbt_logs: [oracle]}")
-	if want := "var oidc_dbt_logs has oracle, want any of snowflake, bigquery, redshift, databricks, cloudtrail, postgres, trino, clickhouse, table"; err == nil || !strings.Contains(out, want) {
-		t.Errorf("with an unknown log: %v\n%s\nwant %s", err, out, want)
-	}
-}
-
-func TestPostgres(t *testing.T) {
-	t.Parallel()
-	server := setup.Postgres(t, false)
-	newProject(t, map[string]string{"OIDC_DBT_PORT": fmt.Sprint(server.Port), "OIDC_DBT_PASSWORD": server.Password}).build(t, "postgres", flatLogs)
-}
-
-func TestTrino(t *testing.T) {
-	t.Parallel()
-	issuer := setup.Issuer(t)
-	token := func() string { return issuer.Sign("trino", map[string]any{"exp": time.Now().Add(time.Hour).Unix()}) }
-	server := setup.Trino(t, setup.TrinoConfig{
-		Issuer: issuer.URL(), JWKS: issuer.URL() + "/.well-known/jwks", Audience: "trino", Claim: "sub", UserPattern: `repo:([^/]+)/analytics:environment:production`,
-	}, "acme", token)
-	newProject(t, map[string]string{
-		"OIDC_DBT_PORT": fmt.Sprint(server.Port), "OIDC_DBT_PASSWORD": token(), "OIDC_DBT_CA": server.CA, "REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": "",
-	}).build(t, "trino", flatLogs)
-}
-
-func TestClickHouse(t *testing.T) {
-	t.Parallel()
-	python, port := setup.Python(t), setup.Port(t)
-	setup.Start(t, port, python.Environ(), python.Program("python"), filepath.Join("..", "clickhouse", "server.py"), fmt.Sprint(port), filepath.Join(t.TempDir(), "data"))
-	newProject(t, map[string]string{"OIDC_DBT_PORT": fmt.Sprint(port)}).build(t, "clickhouse", flatLogs)
-}
-
-func TestSnowflake(t *testing.T) {
-	t.Parallel()
-	python, port := setup.Python(t), setup.Port(t)
-	setup.Start(t, port, python.Environ(), python.Program("python"), "-m", "uvicorn", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "fakesnow.server:app")
-	newProject(t, map[string]string{"OIDC_DBT_PORT": fmt.Sprint(port)}).build(t, "snowflake", snowflakeLogs)
-}
 
 // TestCompiles is for the warehouses that cannot run here: without a connection,
 // with the log and the locations that they have by default.

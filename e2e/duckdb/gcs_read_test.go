@@ -98,7 +98,7 @@ func (l *lakeOfGoogle) refuses(t *testing.T, workspace string, env map[string]st
 func TestReadsOutliveGooglesToken(t *testing.T) {
 	t.Parallel()
 	const life = 2 * time.Second
-	for _, threads := range []int{1, 8} {
+	for _, threads := range setup.Threads() {
 		t.Run(fmt.Sprint(threads, " threads"), func(t *testing.T) {
 			t.Parallel()
 			l := startGCS(t, func(c *standin.GoogleConfig) { c.Life = life })

@@ -43,7 +43,7 @@ type row struct {
 // token of the same issuer is denied before the token service is asked.
 func TestIdentities(t *testing.T) {
 	t.Parallel()
-	for _, r := range slices.Concat(ciSystems, workloads, peopleAndAgents, byOpenBao) {
+	for _, r := range slices.Concat(setup.Few(4, ciSystems...), setup.Few(2, workloads...), setup.Few(2, peopleAndAgents...), setup.Few(1, byOpenBao...)) {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
 			newMachine(t, r).holds()

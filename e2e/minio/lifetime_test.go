@@ -147,7 +147,7 @@ func slow(t *testing.T, dir string, branches int) (nodes int) {
 func TestOutlivesSessions(t *testing.T) {
 	t.Parallel()
 	endpoint, data, issuer := start(t)
-	for _, threads := range []int{1, 8} {
+	for _, threads := range setup.Threads() {
 		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
 			t.Parallel()
 			d, address := newGateway(t, endpoint, standin.Grace)

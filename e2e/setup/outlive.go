@@ -39,7 +39,7 @@ func OutlivePostgres(t *testing.T, issuer *standin.Issuer, life time.Duration,
 	project func(schema string) (workspace string), env ...string) {
 	t.Helper()
 	dbt := Python(t).Program("dbt")
-	for _, threads := range []int{1, 8} {
+	for _, threads := range Threads() {
 		t.Run(fmt.Sprintf("threads %d", threads), func(t *testing.T) {
 			t.Parallel()
 			workspace, audit := project(fmt.Sprintf("threads_%d", threads)), filepath.Join(t.TempDir(), "audit.jsonl")

@@ -33,7 +33,7 @@ func TestDbtBuildWithExternalOAuth(t *testing.T) {
 		resource = "api://snowflake.acme.example"
 		role     = "session:role:TRANSFORMER"
 	)
-	for _, tt := range []struct {
+	for _, tt := range setup.Few(1, []struct {
 		name  string
 		scope string // the scope that the integration requires
 		start func(issuer *standin.Issuer, now func() time.Time) (*standin.TokenService, error)
@@ -53,7 +53,7 @@ func TestDbtBuildWithExternalOAuth(t *testing.T) {
 		}, func(url string) string {
 			return fmt.Sprintf("{token_exchange: {token_url: %q, audience: acme, grant: client_assertion, client_id: dbt-prod, scope: %q}}", url+"/token", role)
 		}},
-	} {
+	}...) {
 		t.Run(tt.name, func(t *testing.T) {
 			issuer := setup.Issuer(t)
 			late := time.Duration(0)
