@@ -70,11 +70,11 @@ func TestNightlyTests(t *testing.T) {
 	name := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
 	tests := map[string][]string{}
 	for _, file := range files {
-		text := repositoryFile(t, strings.TrimPrefix(file, "../"))
+		file = strings.TrimPrefix(file, "../")
+		text, folder := repositoryFile(t, file), path.Dir(file)
 		if !nightly.MatchString(text) {
 			continue
 		}
-		folder := path.Dir(strings.TrimPrefix(file, "../"))
 		for _, m := range name.FindAllStringSubmatch(text, -1) {
 			tests[folder] = append(tests[folder], m[1])
 		}

@@ -180,6 +180,23 @@ func (r *runner) run(workflow string, env ...string) (log string, err error) {
 	return log, err
 }
 
+// replace replaces texts of a file, each of which must be there.
+func (r *runner) replace(name string, oldnew ...string) {
+	r.t.Helper()
+	src, err := os.ReadFile(filepath.Join(r.dir, name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	text := string(src)
+	for i := 0; i < len(oldnew); i += 2 {
+		if !strings.Contains(text, oldnew[i]) {
+			r.t.Fatalf("%s has no %q:\n%s", name, oldnew[i], text)
+		}
+		text = strings.Replace(text, oldnew[i], oldnew[i+1], 1)
+	}
+	setup.Write(r.t, r.dir, name, text)
+}
+
 // secrets returns all that was issued, plain and in base64.
 func (r *runner) secrets() map[string]string {
 	all := map[string]string{}

@@ -12,10 +12,6 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
-// emptyImage is the image of container.yml. It is empty: this machine's programs are
-// mounted into it.
-const emptyImage = "oidc-dbt-e2e"
-
 // docker returns the address of a Docker daemon: the machine's, or one that is
 // started for the test.
 func docker(t *testing.T) (client, host string) {

@@ -15,6 +15,10 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
+// emptyImage is the image of container.yml. It is empty: this machine's programs are
+// mounted into it.
+const emptyImage = "oidc-dbt-e2e"
+
 // TestKeepFreshInAContainer is TestKeepFresh in a container job: the background
 // process and the steps that use it run in the container.
 func TestKeepFreshInAContainer(t *testing.T) {

@@ -12,6 +12,18 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/e2e/setup"
 )
 
+// command runs this program in the repository, and returns what it printed.
+func (r *runner) command(args ...string) string {
+	r.t.Helper()
+	c := exec.CommandContext(r.t.Context(), setup.Binary(r.t), args...)
+	c.Dir, c.Env = r.dir, r.env
+	out, err := c.CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("%q: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
 // static is a workflow that builds with stored keys.
 const static = `name: dbt
 on: {push: {branches: [main]}}

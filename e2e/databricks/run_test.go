@@ -99,7 +99,7 @@ func TestBuildOutlivesItsTokens(t *testing.T) {
 	for _, tt := range setup.Few(1, []struct {
 		provider        string
 		threads, models int
-	}{{"databricks", 1, 8}, {"entra", 8, 64}}...) {
+	}{{"entra", 8, 64}, {"databricks", 1, 8}}...) {
 		t.Run(fmt.Sprintf("%s, %d threads", tt.provider, tt.threads), func(t *testing.T) {
 			t.Parallel()
 			w, issuer, dir, job := slow(t, tt.provider, tt.models, standin.Grace)

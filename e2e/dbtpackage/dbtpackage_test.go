@@ -3,7 +3,6 @@
 package dbtpackage
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -19,14 +18,6 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(setup.Main(m)) }
-
-// Logs that a warehouse of these tests builds. Structures are DuckDB's only.
-const (
-	allLogs  = "[snowflake, bigquery, redshift, databricks, cloudtrail, postgres, trino, clickhouse, table]"
-	flatLogs = "[snowflake, redshift, postgres, trino, clickhouse, table]"
-	// Snowflake reserves the names of ClickHouse's columns.
-	snowflakeLogs = "[snowflake, redshift, postgres, trino, table]"
-)
 
 // A project is the integration tests' in a copy of the folder dbt.
 type project struct {
@@ -62,39 +53,6 @@ func (p project) dbt(t *testing.T, args ...string) string {
 		t.Fatalf("dbt %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
-}
-
-// build makes the logs, and then the package, with the tests of both.
-func (p project) build(t *testing.T, target, logs string) {
-	t.Helper()
-	options := []string{"--target", target, "--vars", "{oidc_dbt_logs: " + logs + "}", "--select"}
-	p.dbt(t, append(append([]string{"build"}, options...), "package:oidc_dbt_integration", "--exclude", "resource_type:test")...)
-	out := p.dbt(t, append(append([]string{"build"}, options...), "package:oidc_dbt_audit")...)
-	for _, test := range []string{
-		"decisions_have_their_outcomes", "every_other_login_is_matched", "exactly_the_planted_logins_are_found", "fleet_says_what_to_do",
-		"review_has_a_row_for_each_rule", "statements_find_their_queries",
-	} {
-		if !strings.Contains(out, "PASS "+test) {
-			t.Errorf("%s did not pass:\n%s", test, out)
-		}
-	}
-	want := fmt.Sprintf("WARN %d oidc_dbt_no_unmatched_logins", map[string]int{allLogs: 12, flatLogs: 8, snowflakeLogs: 7}[logs])
-	if !strings.Contains(out, want) {
-		t.Errorf("the package's own test did not say %q:\n%s", want, out)
-	}
-	if want := "WARN 1 oidc_dbt_every_user_is_watched"; !strings.Contains(out, want) { // a person
-		t.Errorf("the package's own test did not say %q:\n%s", want, out)
-	}
-	p.parse(t, target)
-}
-
-// parse parses the compiled SQL in the target's dialect.
-func (p project) parse(t *testing.T, dialect string) {
-	t.Helper()
-	out, err := exec.Command(p.python.Program("python"), "parse.py", p.folder, dialect).CombinedOutput()
-	if count, _ := strconv.Atoi(strings.TrimSpace(string(out))); err != nil || count < models {
-		t.Errorf("parse as %s: %v\n%s", dialect, err, out)
-	}
 }
 
 // models is how many files of compiled SQL there are at least, with one log.

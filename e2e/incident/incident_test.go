@@ -133,18 +133,3 @@ func (n *night) around() {
 	rule := n.block("yaml", "deny:")
 	n.policy(func(text string) string { return strings.Replace(text, rule, "", 1) })
 }
-
-// scope runs the page's query over a run's records.
-func (n *night) scope(audit string, want ...string) {
-	n.t.Helper()
-	setup.Write(n.t, n.desk, "audit.jsonl", audit)
-	out, err := n.shell(n.block("sh", "audit.jsonl"))
-	if err != nil {
-		n.t.Fatalf("the query: %v\n%s", err, out)
-	}
-	for _, text := range want {
-		if strings.Count(out, "\n") != 1 || !strings.Contains(out, text) {
-			n.t.Errorf("want one line with %q, got:\n%s", text, out)
-		}
-	}
-}

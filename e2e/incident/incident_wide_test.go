@@ -15,6 +15,21 @@ import (
 	"github.com/oidc-dbt/oidc-dbt/internal/standin"
 )
 
+// scope runs the page's query over a run's records.
+func (n *night) scope(audit string, want ...string) {
+	n.t.Helper()
+	setup.Write(n.t, n.desk, "audit.jsonl", audit)
+	out, err := n.shell(n.block("sh", "audit.jsonl"))
+	if err != nil {
+		n.t.Fatalf("the query: %v\n%s", err, out)
+	}
+	for _, text := range want {
+		if strings.Count(out, "\n") != 1 || !strings.Contains(out, text) {
+			n.t.Errorf("want one line with %q, got:\n%s", text, out)
+		}
+	}
+}
+
 // trustOf is the trust policy that trust generate prints for a policy.
 func trustOf(t *testing.T, issuer *standin.Issuer) string {
 	t.Helper()

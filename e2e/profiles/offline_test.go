@@ -46,9 +46,9 @@ var dialects = map[string]string{
 // this machine, and dbt-spark assumes none if it gets no reply.
 var offlineLint = []string{"duckdb", "spark"}
 
-// TestProfileOnly runs dbt parse for the pairs of three types (nightly: of all), and
-// dbt list and SQLFluff with the dbt templater once for each type, without a network, with the profile of a
-// step that requested no ID token.
+// TestProfileOnly runs dbt parse for the pairs of three types (nightly: of all),
+// and dbt list and SQLFluff with the dbt templater once for each of these types,
+// without a network, with the profile of a step that requested no ID token.
 func TestProfileOnly(t *testing.T) {
 	t.Parallel()
 	issuer := setup.Issuer(t)

@@ -6,10 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -265,60 +261,6 @@ func TestDbtOutlivesTheIDToken(t *testing.T) {
 			build(t, s, issuer, workspace, tt.refusal, func(d time.Duration) { s.grace = d })
 		})
 	}
-}
-
-// A plugin is Vault's for Snowflake: each read of a path creates a user with a
-// key, who is dropped when the lease ends. All else is a server with database
-// logins. (Vault: Snowflake database secrets engine)
-type plugin struct {
-	life  time.Duration
-	grace atomic.Int64 // by which drops are delayed
-
-	mu    sync.Mutex
-	users map[string]leasedUser
-}
-
-type leasedUser struct {
-	key     *rsa.PublicKey
-	dropped time.Time
-}
-
-// lend replaces the login in a reply by a key pair.
-func (p *plugin) lend(resp *http.Response) error {
-	if !strings.HasPrefix(resp.Request.URL.Path, "/v1/database/creds/") || resp.StatusCode != http.StatusOK {
-		return nil
-	}
-	var reply map[string]any
-	if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
-		return err
-	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return err
-	}
-	user := "V_JWT_" + rand.Text()[:12]
-	p.mu.Lock()
-	p.users[user] = leasedUser{&key.PublicKey, time.Now().Add(p.life)}
-	p.mu.Unlock()
-	reply["renewable"] = false
-	reply["data"] = map[string]any{"username": user, "rsa_private_key": string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))}
-	text, err := json.Marshal(reply)
-	if err != nil {
-		return err
-	}
-	resp.Header.Del("Content-Length")
-	resp.ContentLength, resp.Body = -1, io.NopCloser(bytes.NewReader(text))
-	return nil
-}
-
-func (p *plugin) check(user, token string) error {
-	p.mu.Lock()
-	u, ok := p.users[user]
-	p.mu.Unlock()
-	if !ok || time.Now().After(u.dropped.Add(time.Duration(p.grace.Load()))) {
-		return fmt.Errorf("user %q does not exist", user)
-	}
-	return checkKeyPair(u.key, user, token)
 }
 
 // A cloud is the cloud storage to which Snowflake's replies lead its clients:

@@ -3,12 +3,10 @@
 package trino
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,8 +18,6 @@ import (
 // clock skew, so that the machine must not stall for longer than the broker
 // renews ahead.
 const tokenLife = 9 * time.Second
-
-const idTokens = "{oidc: {audience: " + audience + "}}"
 
 // A login is a user of a server, with tokens that the server accepts.
 type login struct {
@@ -89,40 +85,4 @@ func (as login) without(t *testing.T, issuer *standin.Issuer, exchange string) {
 	if out, err := setup.DBT(t, setup.Python(t), workspace, environ(env), "build"); err == nil || !strings.Contains(out, "JWT expired ") {
 		t.Errorf("dbt build without the broker: %v\n%s", err, out)
 	}
-}
-
-// lost makes the job's next tokens say staging: they are verified and authorised
-// like the first one, and dbt fails with the reason soon after the last valid
-// token.
-func (as login) lost(t *testing.T, issuer *standin.Issuer) {
-	workspace := as.slowProject(t, issuer, "lost", idTokens, 1)
-	cmd := setup.ExecCommand(t.Context(), t, issuer, workspace, nil, setup.Python(t).Program("dbt"), "--no-use-colors", "build", "--select", "slow", "slower")
-	out := &watched{words: "START sql table model lost.slow ", seen: sync.OnceValue(func() time.Time {
-		claims := standin.GitHubClaims()
-		claims["environment"], claims["sub"] = "staging", "repo:acme/analytics:environment:staging"
-		issuer.SetClaims(claims)
-		return time.Now()
-	})}
-	cmd.Stdout, cmd.Stderr = out, out
-	err := cmd.Run()
-	ended := time.Now()
-	const words = `error 500: b'oidc-dbt: denied by policy: no rule of target "prod" matches "repo:acme/analytics:environment:staging"`
-	if took := ended.Sub(out.seen()); err == nil || !strings.Contains(out.text.String(), words) || took > tokenLife+5*time.Minute {
-		t.Errorf("dbt build ended with %v, %v after the identity had gone:\n%s", err, took, out.text.String())
-	}
-}
-
-// watched keeps what is written, and calls seen each time the words appear.
-type watched struct {
-	words string
-	seen  func() time.Time
-	text  bytes.Buffer
-}
-
-func (w *watched) Write(p []byte) (int, error) {
-	n, err := w.text.Write(p)
-	if bytes.Contains(w.text.Bytes(), []byte(w.words)) {
-		w.seen()
-	}
-	return n, err
 }
